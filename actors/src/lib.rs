@@ -1,0 +1,1 @@
+//! The actors crate of Impresario.

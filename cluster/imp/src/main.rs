@@ -1,0 +1,2 @@
+//! The `imp` binary.
+fn main() {}

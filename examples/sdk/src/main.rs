@@ -1,0 +1,2 @@
+//! The SDK example.
+fn main() {}
