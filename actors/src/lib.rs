@@ -1,1 +1,3 @@
 //! The actors crate of Impresario.
+
+pub mod controllers;

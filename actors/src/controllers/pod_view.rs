@@ -1,0 +1,129 @@
+//! What controllers want to know of a pod, read from its object once and in one way.
+//!
+//! A pod *counts* while it is neither terminating nor finished; it is *ready* by its `Ready`
+//! condition (API reference, Pod v1, `status.conditions`).
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// Questions that controllers ask of a pod.
+pub trait PodView {
+    /// The object's name; empty only for an object that was never stored.
+    fn name(&self) -> &str;
+    /// The object's uid.
+    fn uid(&self) -> &str;
+    /// Deletion was asked for, the node has not yet said that the pod is gone.
+    fn terminating(&self) -> bool;
+    /// All containers ended and none will be started again.
+    fn finished(&self) -> bool;
+    /// `Succeeded`: finished, and every container with exit code 0.
+    fn succeeded(&self) -> bool;
+    /// The `Ready` condition is true.
+    fn ready(&self) -> bool;
+    /// A node was chosen.
+    fn bound(&self) -> bool;
+    /// When the object was created; the epoch for an object that was never stored.
+    fn created(&self) -> Timestamp;
+    /// When the last container ended, for a finished pod.
+    fn ended(&self) -> Option<Timestamp>;
+    /// The owner that manages this pod, if any.
+    fn controller(&self) -> Option<&OwnerReference>;
+    /// The pod's labels.
+    fn labels(&self) -> &BTreeMap<String, String>;
+}
+
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+
+impl PodView for Pod {
+    fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    fn finished(&self) -> bool {
+        matches!(phase(self), "Succeeded" | "Failed")
+    }
+
+    fn succeeded(&self) -> bool {
+        phase(self) == "Succeeded"
+    }
+
+    fn ready(&self) -> bool {
+        let conditions = self.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    }
+
+    fn bound(&self) -> bool {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.as_deref())
+            .is_some_and(|node| !node.is_empty())
+    }
+
+    fn created(&self) -> Timestamp {
+        self.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+    }
+
+    fn ended(&self) -> Option<Timestamp> {
+        let status = self.status.as_ref()?;
+        status
+            .container_statuses
+            .iter()
+            .flatten()
+            .filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref())
+            .map(|time| time.0)
+            .max()
+    }
+
+    fn controller(&self) -> Option<&OwnerReference> {
+        self.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        self.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether `labels` carry every pair of `selector`. An empty selector selects nothing: a
+/// controller must never own a whole namespace by omission.
+#[must_use]
+pub fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Whether `labels` satisfy a label selector with expressions (API conventions, "Label
+/// selectors"). An empty selector selects nothing, as in [`selects`].
+#[must_use]
+pub fn selects_by(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let pairs = selector.match_labels.as_ref();
+    let expressions = selector.match_expressions.as_deref().unwrap_or_default();
+    if pairs.is_none_or(BTreeMap::is_empty) && expressions.is_empty() {
+        return false;
+    }
+    let pairs_hold = pairs.into_iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    pairs_hold
+        && expressions.iter().all(|expression| {
+            let value = labels.get(&expression.key);
+            let listed = |v: &String| expression.values.iter().flatten().any(|x| x == v);
+            match expression.operator.as_str() {
+                "In" => value.is_some_and(listed),
+                "NotIn" => !value.is_some_and(listed),
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        })
+}

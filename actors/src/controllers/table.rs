@@ -1,0 +1,83 @@
+//! Small words for the tables that test controllers: `a:ready,terminating` is a pod.
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec,
+    PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// The `N` cells of a row, without the white space around them.
+pub fn cells<const N: usize>(row: &str) -> [&str; N] {
+    let cells: Vec<_> = row.split('|').map(str::trim).collect();
+    let count = cells.len();
+    cells.try_into().unwrap_or_else(|_| panic!("{count} cells, not {N}, in row {row}"))
+}
+
+/// A pod from `name:word,word`: `ready`, `bound`, `unbound`, `terminating`, `failed`,
+/// `succeeded`, `orphan` (no owner), `foreign` (another's), `other` (labels do not match),
+/// `counted` (without the job's finalizer), `index=N`. A higher `age` is a younger pod.
+pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
+    let (name, words) = words.split_once(':').unwrap();
+    let words: Vec<&str> = words.split(',').collect();
+    let is = |word: &str| words.contains(&word);
+    let created = Timestamp::from_second(1_000 + i64::try_from(age).unwrap()).unwrap();
+    let phase = match () {
+        () if is("failed") => "Failed",
+        () if is("succeeded") => "Succeeded",
+        () if is("ready") => "Running",
+        () => "Pending",
+    };
+    let owner = if is("foreign") { "somebody" } else { owner };
+    let index = words.iter().find_map(|word| word.strip_prefix("index="));
+    let app = if is("other") { "other" } else { app };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            uid: Some(format!("uid-{name}")),
+            creation_timestamp: Some(Time(created)),
+            deletion_timestamp: is("terminating").then(|| Time(created)),
+            labels: Some([("app".into(), app.into())].into()),
+            annotations: index
+                .map(|i| [("batch.kubernetes.io/job-completion-index".into(), i.into())].into()),
+            finalizers: (!is("counted")).then(|| vec!["batch.kubernetes.io/job-tracking".into()]),
+            owner_references: (!is("orphan")).then(|| {
+                vec![OwnerReference {
+                    uid: owner.into(),
+                    controller: Some(true),
+                    ..OwnerReference::default()
+                }]
+            }),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: (!is("unbound")).then(|| "node-1".into()),
+            ..PodSpec::default()
+        }),
+        status: Some(PodStatus {
+            phase: Some(phase.into()),
+            pod_ip: is("ready").then(|| format!("127.1.0.{}", age + 1)),
+            conditions: is("ready").then(|| {
+                vec![PodCondition {
+                    type_: "Ready".into(),
+                    status: "True".into(),
+                    ..PodCondition::default()
+                }]
+            }),
+            container_statuses: (is("failed") || is("succeeded")).then(|| {
+                vec![ContainerStatus {
+                    state: Some(ContainerState {
+                        terminated: Some(ContainerStateTerminated {
+                            exit_code: i32::from(is("failed")),
+                            finished_at: Some(Time(created)),
+                            ..ContainerStateTerminated::default()
+                        }),
+                        ..ContainerState::default()
+                    }),
+                    ..ContainerStatus::default()
+                }]
+            }),
+            ..PodStatus::default()
+        }),
+    }
+}
