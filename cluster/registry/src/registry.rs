@@ -1,0 +1,36 @@
+//! The door through which everyone else sees the registry, wherever it runs.
+
+use crate::{
+    error::{ReadError, TransactError, WatchError},
+    key::{Entry, Key, Revision},
+    query::{Consistency, ListRequest, Page, WatchRequest},
+    transaction::{Committed, Transaction},
+    watch::Watch,
+};
+use std::{future::Future, pin::Pin, sync::Arc};
+
+/// A future behind a pointer, so that [`Registry`] is object safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A registry that someone holds: in memory, as a raft member, or far away.
+pub type RegistryHandle = Arc<dyn Registry>;
+
+/// Reads, writes and watches. Every call ends by itself: with an answer or with an error that says what to do.
+pub trait Registry: Send + Sync + 'static {
+    /// One object, and the revision at which it was looked for.
+    fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>>;
+
+    /// The objects of a selection, all of one revision.
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>>;
+
+    /// Applies a transaction: durable on a majority when it is answered.
+    fn transact(&self, transaction: Transaction)
+    -> BoxFuture<'_, Result<Committed, TransactError>>;
+
+    /// Follows a selection: ordered, without gaps, a revision never split, resumable after any batch.
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>>;
+}

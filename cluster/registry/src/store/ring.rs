@@ -1,0 +1,184 @@
+//! The recent past: every change after the floor, without gaps, bounded by count and bytes.
+//!
+//! Watches read it, and lists at an old revision undo it. When a bound is passed, the oldest revision goes
+//! and the floor rises; who needs what is below the floor is told `Gone`.
+
+use super::{Record, SharedChanges, seen_through};
+use crate::{
+    error::WatchError,
+    key::{Key, Revision},
+    query::{Selection, WatchBatch, WatchEvent},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::VecDeque, sync::Arc};
+
+/// How many revisions a watcher looks through at once, so that it holds the lock shortly.
+const SCAN: usize = 512;
+/// What a change costs beside its key and values.
+const OVERHEAD_BYTES: usize = 128;
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingLimits {
+    /// At most so many revisions.
+    pub revisions: usize,
+    /// At most so many bytes; the newest revision is kept however large.
+    pub bytes: usize,
+}
+
+impl Default for RingLimits {
+    fn default() -> Self {
+        Self { revisions: 20_000, bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// One object before and after a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The object.
+    pub key: Key,
+    /// What was there.
+    pub before: Option<Record>,
+    /// What is there now.
+    pub after: Option<Record>,
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        let values = [&self.before, &self.after]
+            .into_iter()
+            .flatten()
+            .map(|record| record.value.len())
+            .sum::<usize>();
+        values
+            + self.key.resource.len()
+            + self.key.namespace.len()
+            + self.key.name.len()
+            + OVERHEAD_BYTES
+    }
+
+    /// The change as a selection sees it: what ceases to match is deleted, what begins to match is put.
+    pub fn seen_through(&self, select: &Selection, revision: Revision) -> Option<WatchEvent> {
+        if !select.covers(&self.key) {
+            return None;
+        }
+        let matching = |record: &Option<Record>| {
+            let record = record.as_ref().filter(|record| select.accepts(&record.value))?;
+            Some(record.entry(self.key.clone()))
+        };
+        match (matching(&self.before), matching(&self.after)) {
+            (previous, Some(entry)) => Some(WatchEvent::Put { entry, previous }),
+            (Some(previous), None) => Some(WatchEvent::Delete { previous, revision }),
+            (None, None) => None,
+        }
+    }
+}
+
+/// What a watcher gets at one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// What matches, revisions rising.
+    pub batches: Vec<WatchBatch>,
+    /// All revisions up to this one have been looked through.
+    pub cursor: Revision,
+}
+
+/// The changes after [`Ring::floor`], in order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ring {
+    limits: RingLimits,
+    floor: Revision,
+    bytes: usize,
+    batches: VecDeque<SharedChanges>,
+}
+
+impl Ring {
+    pub(super) fn new(limits: RingLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// A ring with this past; all revisions after `floor` are in `batches`.
+    pub(super) fn restore(
+        limits: RingLimits,
+        floor: Revision,
+        batches: Vec<SharedChanges>,
+    ) -> Self {
+        let mut ring = Self { limits, floor, ..Self::default() };
+        for batch in batches {
+            ring.push_shared(batch);
+        }
+        ring
+    }
+
+    pub(super) fn limits(&self) -> RingLimits {
+        self.limits
+    }
+
+    pub(super) fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    pub(super) fn push(&mut self, revision: Revision, changes: Vec<Change>) {
+        self.push_shared(Arc::new((revision, changes)));
+    }
+
+    fn push_shared(&mut self, batch: SharedChanges) {
+        self.bytes += size(&batch);
+        self.batches.push_back(batch);
+        while self.batches.len() > 1
+            && (self.batches.len() > self.limits.revisions || self.bytes > self.limits.bytes)
+        {
+            if let Some(oldest) = self.batches.pop_front() {
+                self.bytes -= size(&oldest);
+                self.floor = oldest.0;
+            }
+        }
+    }
+
+    /// The batches after a revision, oldest first. The caller has checked the floor.
+    pub(super) fn after(
+        &self,
+        cursor: Revision,
+    ) -> impl DoubleEndedIterator<Item = &SharedChanges> {
+        let start = self.batches.partition_point(|batch| batch.0 <= cursor);
+        self.batches.range(start..)
+    }
+
+    pub(super) fn read(
+        &self,
+        select: &Selection,
+        cursor: Revision,
+        current: Revision,
+    ) -> Result<Changes, WatchError> {
+        if cursor < self.floor {
+            return Err(WatchError::Gone { oldest: self.floor });
+        }
+        let mut seen = cursor;
+        let mut batches = Vec::new();
+        for batch in self.after(cursor).take(SCAN) {
+            seen = batch.0;
+            batches.extend(seen_through(select, batch));
+        }
+        debug_assert!(seen <= current.max(cursor), "the ring is ahead of the store");
+        Ok(Changes { batches, cursor: seen })
+    }
+
+    /// The newest batches that fit into `bytes`, oldest first, and the floor below them.
+    pub(super) fn tail(&self, bytes: usize) -> (Revision, Vec<SharedChanges>) {
+        let mut left = bytes;
+        let fits = |batch: &&SharedChanges| {
+            let size = size(batch);
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        };
+        let kept = self.batches.iter().rev().take_while(fits).count();
+        let first = self.batches.len() - kept;
+        let floor = if first == 0 { self.floor } else { self.batches[first - 1].0 };
+        (floor, self.batches.range(first..).cloned().collect())
+    }
+}
+
+fn size(batch: &SharedChanges) -> usize {
+    batch.1.iter().map(Change::bytes).sum()
+}
