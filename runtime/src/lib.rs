@@ -1,1 +1,63 @@
-//! The runtime crate of Impresario.
+//! Actors that can be anywhere.
+//!
+//! An actor is an actix actor; this crate adds what actix has not: an address that works across machines
+//! ([`ActorRef`]), supervision and death watch, deadlines, bounded mailboxes, mutual TLS over QUIC and fault injection.
+//! It knows nothing of clusters, pods or registries.
+//!
+//! A message is a type ([`message!`]), what an address can be asked is a [`role!`], and an [`ActorNode`] is a
+//! process's end of the network. `tell` is at most once and ordered per pair; `ask` ends by its deadline with a reply
+//! or a typed error; a death watch is answered exactly once.
+
+mod address;
+mod arbiters;
+mod cell;
+mod chaos;
+mod codec;
+mod config;
+mod door;
+mod error;
+mod fault;
+mod gate;
+mod mailbox;
+mod message;
+mod name;
+mod net;
+mod node;
+pub mod pki;
+mod reference;
+mod registration;
+mod role;
+mod runner;
+mod stream;
+mod supervise;
+mod trace;
+mod watch;
+
+pub use address::AddressBook;
+pub use chaos::{CHAOS_ACTOR, ChaosRole, SetFaults};
+pub use codec::{DecodeError, EncodeError, MESSAGE_LIMIT_BYTES, decode, encode};
+pub use config::{Limits, NodeConfig, Timing};
+pub use door::Doors;
+pub use error::{AskError, Refusal, Remedy, SpawnError, StartError, TellError};
+pub use fault::{Direction, FaultRule, FaultTable};
+pub use gate::{Gate, PermitAll};
+pub use mailbox::Mailbox;
+pub use message::{Lane, Message, StreamMessage, tag_of};
+pub use name::{ActorName, ActorPath, NodeName};
+pub use net::event::PeerEvent;
+pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest};
+pub use node::ActorNode;
+pub use pki::{ClusterAuthority, Credential, JoinToken, PeerIdentity, PeerRole};
+pub use reference::ActorRef;
+pub use registration::Registration;
+pub use role::{Accepts, Role, ServedBy, Serves, Streams};
+pub use stream::{Closed, ItemSink, ItemStream, Open, StreamError};
+pub use supervise::{Backoff, Group, Intensity, RestartPolicy, SpawnOptions, Strategy};
+pub use trace::Trace;
+pub use watch::{DeathWatch, Reason, Terminated};
+
+/// What the macros of this crate expand to; not for use by hand.
+#[doc(hidden)]
+pub mod macros {
+    pub use actix;
+}

@@ -1,0 +1,92 @@
+//! What lives under a name on this node: its doors, and word of its end.
+//!
+//! A cell outlives the restarts of its actor. It leaves the table in the moment in which its end is published, so a
+//! watcher that is told can use the name again.
+
+use crate::{door::Doors, name::ActorName, watch::Reason};
+use parking_lot::RwLock;
+use std::{collections::HashMap, sync::Arc};
+use tokio::sync::{Notify, watch};
+
+pub(crate) struct Cell {
+    pub(crate) name: ActorName,
+    pub(crate) doors: Doors,
+    end: watch::Sender<Option<Reason>>,
+    pub(crate) orders: Orders,
+    alive: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What a cell's runner is told to do.
+#[derive(Default)]
+pub(crate) struct Orders {
+    pub(crate) stop: Notify,
+    pub(crate) restart: Notify,
+    pub(crate) fail: Notify,
+}
+
+impl Cell {
+    pub(crate) fn new(name: ActorName, doors: Doors, alive: impl Fn() -> bool + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            doors,
+            end: watch::Sender::new(None),
+            orders: Orders::default(),
+            alive: Box::new(alive),
+        })
+    }
+
+    /// Waits for the end of the actor.
+    pub(crate) async fn ended(&self) -> Reason {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(reason) => reason.unwrap_or(Reason::Stopped),
+            Err(_) => Reason::Stopped,
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
+    /// Whether its mailbox takes messages now.
+    pub(crate) fn is_alive(&self) -> bool {
+        (self.alive)()
+    }
+}
+
+/// The names of this node.
+#[derive(Default)]
+pub(crate) struct Cells(RwLock<HashMap<ActorName, Arc<Cell>>>);
+
+impl Cells {
+    pub(crate) fn get(&self, name: &ActorName) -> Option<Arc<Cell>> {
+        self.0.read().get(name).cloned()
+    }
+
+    /// Adds a cell; `false` when the name is taken.
+    pub(crate) fn add(&self, cell: &Arc<Cell>) -> bool {
+        let mut cells = self.0.write();
+        if cells.contains_key(&cell.name) {
+            return false;
+        }
+        cells.insert(cell.name.clone(), cell.clone());
+        true
+    }
+
+    /// Takes the cell out and publishes its end; the first reason stands.
+    pub(crate) fn end(&self, cell: &Arc<Cell>, reason: Reason) {
+        let mut cells = self.0.write();
+        if cells.get(&cell.name).is_some_and(|held| Arc::ptr_eq(held, cell)) {
+            cells.remove(&cell.name);
+        }
+        cell.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(reason);
+            first
+        });
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
+        self.0.read().values().cloned().collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! The one place that knows how a value becomes bytes.
+//!
+//! bincode (varint, little endian) behind [`encode`] and [`decode`]; a change of format is a change of this file.
+//! Decoding takes at most [`MESSAGE_LIMIT_BYTES`], allocates no more than the input can fill, wants the whole input
+//! used, and never panics, whatever the bytes.
+
+use bincode::{config, serde as binary};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// The largest value that is encoded or decoded.
+pub const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
+
+/// Why a value has no bytes.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The value is over the limit.
+    #[error("{size} bytes are over the limit of {limit}: send it in parts, as a stream")]
+    TooLarge {
+        /// The size of the encoded value.
+        size: usize,
+        /// The limit that it is over.
+        limit: usize,
+    },
+    /// The type cannot be written in this format.
+    #[error("the value has no binary form ({detail}): its Serialize must suit a format that is not self-describing")]
+    Unsupported {
+        /// What the serializer said.
+        detail: String,
+    },
+}
+
+/// Why bytes are not a value.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// More bytes than any value may have.
+    #[error("{size} bytes are over the limit of {limit}")]
+    TooLarge {
+        /// The number of bytes.
+        size: usize,
+        /// The limit that it is over.
+        limit: usize,
+    },
+    /// Bytes are left over after the value.
+    #[error("{left} bytes are left after the value: the sender's type differs from ours")]
+    Trailing {
+        /// How many.
+        left: usize,
+    },
+    /// The bytes are not such a value.
+    #[error("not such a value ({detail}): the sender's type differs from ours")]
+    Malformed {
+        /// What the deserializer said.
+        detail: String,
+    },
+}
+
+/// The bytes of `value`.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let bytes = binary::encode_to_vec(value, config::standard())
+        .map_err(|error| EncodeError::Unsupported { detail: error.to_string() })?;
+    if bytes.len() > MESSAGE_LIMIT_BYTES {
+        return Err(EncodeError::TooLarge { size: bytes.len(), limit: MESSAGE_LIMIT_BYTES });
+    }
+    Ok(bytes)
+}
+
+/// The value of `bytes`, all of them.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() > MESSAGE_LIMIT_BYTES {
+        return Err(DecodeError::TooLarge { size: bytes.len(), limit: MESSAGE_LIMIT_BYTES });
+    }
+    // Strings claim their length against this limit before they allocate; a length beyond the input fails there or at
+    // the end of the input, and sequences grow as elements arrive.
+    let limited = config::standard().with_limit::<MESSAGE_LIMIT_BYTES>();
+    let (value, used) = binary::decode_from_slice(bytes, limited)
+        .map_err(|error| DecodeError::Malformed { detail: error.to_string() })?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        left => Err(DecodeError::Trailing { left }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Sample {
+        Unit,
+        Number(i64),
+        Text { text: String, maybe: Option<u32> },
+        Many(Vec<Vec<u8>>, BTreeMap<String, f64>),
+    }
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        prop_oneof![
+            Just(Sample::Unit),
+            any::<i64>().prop_map(Sample::Number),
+            (".*", any::<Option<u32>>()).prop_map(|(text, maybe)| Sample::Text { text, maybe }),
+            (
+                prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..9),
+                prop::collection::btree_map(".*", -1e9..1e9, 0..5)
+            )
+                .prop_map(|(lists, map)| Sample::Many(lists, map)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(value in sample()) {
+            prop_assert_eq!(decode::<Sample>(&encode(&value).unwrap()).unwrap(), value);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = decode::<Sample>(&bytes);
+            let _ = decode::<Vec<String>>(&bytes);
+            let _ = decode::<bytes::Bytes>(&bytes);
+        }
+
+        #[test]
+        fn a_value_with_bytes_after_it_is_refused(value in sample(), extra in 1usize..9) {
+            let mut bytes = encode(&value).unwrap();
+            bytes.extend(std::iter::repeat_n(0, extra));
+            let refused = matches!(decode::<Sample>(&bytes), Err(DecodeError::Trailing { left }) if left == extra);
+            prop_assert!(refused);
+        }
+    }
+
+    #[test]
+    fn a_length_that_promises_more_than_there_is_is_refused() {
+        let huge = [253, 255, 255, 255, 255, 255, 255, 255, 127];
+        assert!(decode::<String>(&huge).is_err());
+        assert!(decode::<Vec<u64>>(&huge).is_err());
+        assert!(decode::<bytes::Bytes>(&huge).is_err());
+    }
+}

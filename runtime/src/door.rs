@@ -1,0 +1,208 @@
+//! Doors: one for each message that a name answers, found by wire tag.
+//!
+//! From inside the process a door is entered with the typed message (no copy); from the wire with bytes, which are
+//! decoded, shown to the gate, and then take the same way. A door knows neither peers nor lanes.
+
+use crate::{
+    codec,
+    error::{Refusal, SpawnError},
+    mailbox::{Blocked, Mailbox, Takes},
+    message::{Message, StreamMessage, tag_of},
+    stream::{self, ItemSink, Items, Open},
+};
+use actix::{Actor, Context, Handler};
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::{
+    any::Any,
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+/// Why a message got no answer, as it travels to the asker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    NoSuchActor,
+    Overloaded,
+    Refused { reason: String },
+    UnknownMessage,
+    Decode { detail: String },
+    Stopped,
+    Deadline,
+}
+
+impl From<Blocked> for Failure {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::Full => Self::Overloaded,
+            Blocked::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { reason: refusal.reason }
+    }
+}
+
+/// Judges a decoded message before it is delivered.
+pub(crate) type Permit<'a> = &'a (dyn Fn(&'static str, &dyn Any) -> Result<(), Refusal> + Send + Sync);
+
+pub(crate) type WireReply = BoxFuture<'static, Result<Bytes, Failure>>;
+
+/// What an opened stream gives: the handler's verdict, and the encoded items.
+pub(crate) struct WireStream {
+    pub(crate) verdict: BoxFuture<'static, Result<(), Failure>>,
+    pub(crate) items: Items<Bytes>,
+}
+
+pub(crate) trait Door: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn as_any(&self) -> &dyn Any;
+    fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure>;
+    fn ask(&self, body: &[u8], permit: Permit<'_>) -> Result<WireReply, Failure>;
+    fn open(&self, body: &[u8], permit: Permit<'_>) -> Result<WireStream, Failure>;
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    codec::decode(body).map_err(|error| Failure::Decode { detail: error.to_string() })
+}
+
+pub(crate) struct AskDoor<M: Message>(pub(crate) Arc<dyn Takes<M>>);
+
+impl<M: Message> Door for AskDoor<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure> {
+        let message: M = decoded(body)?;
+        permit(M::NAME, &message)?;
+        Ok(self.0.put(message)?)
+    }
+
+    fn ask(&self, body: &[u8], permit: Permit<'_>) -> Result<WireReply, Failure> {
+        let message: M = decoded(body)?;
+        permit(M::NAME, &message)?;
+        let reply = self.0.put_for_result(message)?;
+        Ok(async move {
+            let reply = reply.await.ok_or(Failure::Stopped)?;
+            match codec::encode(&reply) {
+                Ok(bytes) => Ok(bytes.into()),
+                Err(error) => Err(Failure::Decode { detail: error.to_string() }),
+            }
+        }
+        .boxed())
+    }
+
+    fn open(&self, _: &[u8], _: Permit<'_>) -> Result<WireStream, Failure> {
+        Err(Failure::UnknownMessage)
+    }
+}
+
+pub(crate) struct StreamDoor<M: StreamMessage>(pub(crate) Arc<dyn Takes<Open<M>>>);
+
+impl<M: StreamMessage> StreamDoor<M> {
+    /// Opens from inside the process: items stay what they are.
+    pub(crate) fn open_local(&self, message: M) -> Result<(BoxFuture<'static, Result<(), Failure>>, Items<M::Item>), Failure> {
+        let (sink, items) = stream::channel();
+        Ok((self.enter(message, sink)?, items))
+    }
+
+    fn enter(&self, message: M, sink: ItemSink<M::Item>) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
+        let verdict = self.0.put_for_result(Open { message, sink })?;
+        Ok(async move {
+            match verdict.await {
+                Some(Ok(())) => Ok(()),
+                Some(Err(refusal)) => Err(refusal.into()),
+                None => Err(Failure::Stopped),
+            }
+        }
+        .boxed())
+    }
+}
+
+impl<M: StreamMessage> Door for StreamDoor<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn tell(&self, _: &[u8], _: Permit<'_>) -> Result<(), Failure> {
+        Err(Failure::UnknownMessage)
+    }
+
+    fn ask(&self, _: &[u8], _: Permit<'_>) -> Result<WireReply, Failure> {
+        Err(Failure::UnknownMessage)
+    }
+
+    fn open(&self, body: &[u8], permit: Permit<'_>) -> Result<WireStream, Failure> {
+        let message: M = decoded(body)?;
+        permit(M::NAME, &message)?;
+        let (sink, items) = stream::encoding_channel();
+        Ok(WireStream { verdict: self.enter(message, sink)?, items })
+    }
+}
+
+/// The doors of one name.
+#[derive(Default)]
+pub struct Doors {
+    by_tag: HashMap<u64, Box<dyn Door>>,
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.by_tag.values().map(|door| door.name())).finish()
+    }
+}
+
+impl Doors {
+    /// Adds the door for the message `M`.
+    pub fn ask<M, A>(&mut self, mailbox: &Mailbox<A>)
+    where
+        M: Message,
+        A: Actor<Context = Context<A>> + Handler<M>,
+    {
+        self.by_tag.insert(tag_of(M::NAME), Box::new(AskDoor::<M>(Arc::new(mailbox.clone()))));
+    }
+
+    /// Adds the door for the stream `M`.
+    pub fn stream<M, A>(&mut self, mailbox: &Mailbox<A>)
+    where
+        M: StreamMessage,
+        A: Actor<Context = Context<A>> + Handler<Open<M>>,
+    {
+        self.by_tag.insert(tag_of(M::NAME), Box::new(StreamDoor::<M>(Arc::new(mailbox.clone()))));
+    }
+
+    pub(crate) fn get(&self, tag: u64) -> Option<&dyn Door> {
+        self.by_tag.get(&tag).map(|door| &**door)
+    }
+
+    pub(crate) fn typed<D: 'static>(&self, tag: u64) -> Option<&D> {
+        self.get(tag)?.as_any().downcast_ref()
+    }
+}
+
+/// Refuses a role of which a name collides with a name of another message of this program.
+pub(crate) fn claim_tags(names: &'static [&'static str]) -> Result<(), SpawnError> {
+    static SEEN: LazyLock<Mutex<HashMap<u64, &'static str>>> = LazyLock::new(Mutex::default);
+    let mut seen = SEEN.lock();
+    for name in names {
+        let one = *seen.entry(tag_of(name)).or_insert(name);
+        if one != *name {
+            return Err(SpawnError::TagCollision { one, other: name });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Who may send what to whom: asked for every message that arrives from another node.
+//!
+//! The caller's identity comes from its certificate, never from the message. A refusal is answered as
+//! `AskError::Refused`, and nothing is delivered.
+
+use crate::{error::Refusal, name::ActorName, pki::PeerIdentity};
+use std::any::Any;
+
+/// Judges every message from another node before it is delivered.
+pub trait Gate: Send + Sync {
+    /// Whether `peer` may send the message named `message`, decoded as `body`, to the actor `to`.
+    ///
+    /// `body` is the message type itself (for a stream: the request). A death watch comes as `runtime.Watch` with `()`.
+    fn permit(&self, peer: &PeerIdentity, to: &ActorName, message: &'static str, body: &dyn Any) -> Result<(), Refusal>;
+}
+
+/// Lets everyone with a certificate of the cluster do everything: for tests, and for programs of one trust.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PermitAll;
+
+impl Gate for PermitAll {
+    fn permit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str, _: &dyn Any) -> Result<(), Refusal> {
+        Ok(())
+    }
+}

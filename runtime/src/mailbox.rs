@@ -1,0 +1,143 @@
+//! The way into an actor: a slot that holds the sender of its present life.
+//!
+//! A supervised actor gets a new mailbox with each restart; references keep the slot, so they need not know. A full
+//! mailbox refuses at once (`Overloaded`) and never makes the sender wait.
+
+use actix::{
+    Actor, Addr, Context, Handler,
+    dev::channel::AddressSender,
+    prelude::SendError,
+};
+use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::RwLock;
+use std::{sync::Arc, time::Duration};
+
+/// How often an ask looks for room in the mailbox of a registered (not spawned) actor.
+const ROOM_CHECK: Duration = Duration::from_millis(20);
+
+/// Why a message did not enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    Full,
+    Stopped,
+}
+
+enum Way<A: Actor> {
+    /// Spawned and supervised by the runtime.
+    Supervised(AddressSender<A>),
+    /// Started by someone else and registered.
+    Registered(Addr<A>),
+    /// Between two lives, or after the last.
+    Nobody,
+}
+
+/// The way into an actor, shared by all doors to it.
+pub struct Mailbox<A: Actor>(Arc<RwLock<Way<A>>>);
+
+impl<A: Actor> std::fmt::Debug for Mailbox<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").field("open", &self.is_open()).finish()
+    }
+}
+
+impl<A: Actor> Clone for Mailbox<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Actor> Mailbox<A> {
+    pub(crate) fn empty() -> Self {
+        Self(Arc::new(RwLock::new(Way::Nobody)))
+    }
+
+    pub(crate) fn registered(addr: Addr<A>) -> Self {
+        Self(Arc::new(RwLock::new(Way::Registered(addr))))
+    }
+
+    pub(crate) fn open(&self, sender: AddressSender<A>) {
+        *self.0.write() = Way::Supervised(sender);
+    }
+
+    pub(crate) fn close(&self) {
+        *self.0.write() = Way::Nobody;
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        match &*self.0.read() {
+            Way::Supervised(sender) => sender.connected(),
+            Way::Registered(addr) => addr.connected(),
+            Way::Nobody => false,
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Mailbox<A> {
+    pub(crate) fn put<M>(&self, message: M) -> Result<(), Blocked>
+    where
+        A: Handler<M>,
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+    {
+        let sent = match &*self.0.read() {
+            Way::Supervised(sender) => sender.try_send(message, true),
+            Way::Registered(addr) => addr.try_send(message),
+            Way::Nobody => return Err(Blocked::Stopped),
+        };
+        sent.map_err(|error| match error {
+            SendError::Full(_) => Blocked::Full,
+            SendError::Closed(_) => Blocked::Stopped,
+        })
+    }
+
+    /// Puts the message in and gives the wait for its result; `None` when the actor stops before it answers.
+    pub(crate) fn put_for_result<M>(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>
+    where
+        A: Handler<M>,
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+    {
+        match &*self.0.read() {
+            Way::Supervised(sender) => match sender.send(message) {
+                Ok(reply) => Ok(reply.map(Result::ok).boxed()),
+                Err(SendError::Full(_)) => Err(Blocked::Full),
+                Err(SendError::Closed(_)) => Err(Blocked::Stopped),
+            },
+            Way::Registered(addr) if addr.connected() => {
+                // actix does not wake a request that found the mailbox full; look again now and then, the caller's
+                // deadline ends it.
+                let mut request = Box::pin(addr.send(message));
+                Ok(async move {
+                    loop {
+                        if let Ok(reply) = tokio::time::timeout(ROOM_CHECK, request.as_mut()).await {
+                            return reply.ok();
+                        }
+                    }
+                }
+                .boxed())
+            }
+            Way::Registered(_) | Way::Nobody => Err(Blocked::Stopped),
+        }
+    }
+}
+
+/// A mailbox, seen by the type of the message alone.
+pub(crate) trait Takes<M: actix::Message>: Send + Sync {
+    fn put(&self, message: M) -> Result<(), Blocked>;
+    fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
+}
+
+impl<A, M> Takes<M> for Mailbox<A>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: actix::Message + Send + 'static,
+    M::Result: Send,
+{
+    fn put(&self, message: M) -> Result<(), Blocked> {
+        Mailbox::put(self, message)
+    }
+
+    fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked> {
+        Mailbox::put_for_result(self, message)
+    }
+}

@@ -1,0 +1,4 @@
+//! The network half of an actor node: QUIC connections, lanes, failure detection, joining.
+
+pub(crate) mod event;
+pub(crate) mod join;

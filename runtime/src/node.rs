@@ -1,0 +1,318 @@
+//! An actor node: a process's end of the network, and the names that live in it.
+//!
+//! One per process, cheap to clone. It owns the threads that its actors run on, the QUIC endpoint and all tasks of both;
+//! [`ActorNode::stop`] ends them.
+
+use crate::{
+    address::AddressBook,
+    arbiters::Arbiters,
+    cell::{Cell, Cells},
+    chaos::{CHAOS_ACTOR, Chaos, ChaosRole},
+    config::NodeConfig,
+    door::{Failure, claim_tags},
+    error::{SpawnError, StartError, TellError},
+    fault::FaultTable,
+    mailbox::Mailbox,
+    message::{Lane, tag_of},
+    name::{ActorName, ActorPath, NodeName},
+    pki::PeerIdentity,
+    reference::{ActorRef, Undelivered},
+    registration::Registration,
+    role::{Role, ServedBy},
+    runner::Runner,
+    stream::Items,
+    supervise::SpawnOptions,
+    watch::{DeathWatch, Reason},
+};
+use actix::{Actor, Addr, Context, System, dev::channel};
+use bytes::Bytes;
+use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+use tokio::sync::oneshot;
+
+/// How often the watch on a registered actor looks whether it still runs: actix tells nobody.
+const LIVENESS_CHECK: Duration = Duration::from_millis(250);
+
+/// A process's end of the network. Cheap to clone.
+#[derive(Clone)]
+pub struct ActorNode(Arc<Inner>);
+
+struct Inner {
+    name: NodeName,
+    identity: PeerIdentity,
+    incarnation: u64,
+    force_wire: bool,
+    cells: Arc<Cells>,
+    addresses: Arc<AddressBook>,
+    faults: Arc<FaultTable>,
+    arbiters: Arbiters,
+    tasks: tokio::runtime::Handle,
+}
+
+impl std::fmt::Debug for ActorNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActorNode").field("name", &self.0.name).field("incarnation", &self.0.incarnation).finish()
+    }
+}
+
+impl ActorNode {
+    /// Starts the node. Must run inside an actix `System`.
+    #[allow(clippy::unused_async)]
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        if System::try_current().is_none() {
+            return Err(StartError::NoSystem);
+        }
+        let identity = config.credential.identity().clone();
+        let incarnation = new_incarnation();
+        let name = shown_name(&identity, incarnation);
+        let node = Self(Arc::new(Inner {
+            name,
+            identity,
+            incarnation,
+            force_wire: config.force_wire,
+            cells: Arc::default(),
+            addresses: Arc::default(),
+            faults: Arc::default(),
+            arbiters: Arbiters::start(config.limits.arbiters),
+            tasks: tokio::runtime::Handle::current(),
+        }));
+        if config.chaos {
+            let faults = node.0.faults.clone();
+            node.spawn::<ChaosRole, _>(CHAOS_ACTOR, SpawnOptions::default(), move |_| Chaos(faults.clone()))?;
+        }
+        Ok(node)
+    }
+
+    /// The node's name, as its peers see it.
+    pub fn name(&self) -> &NodeName {
+        &self.0.name
+    }
+
+    /// The name of its cluster.
+    pub fn cluster(&self) -> &str {
+        &self.0.identity.cluster
+    }
+
+    /// Who it is by its certificate.
+    pub fn identity(&self) -> &PeerIdentity {
+        &self.0.identity
+    }
+
+    /// Which life of this process it is: greater than that of any earlier one.
+    pub fn incarnation(&self) -> u64 {
+        self.0.incarnation
+    }
+
+    /// The addresses that it dials.
+    pub fn addresses(&self) -> &AddressBook {
+        &self.0.addresses
+    }
+
+    /// Its fault rules.
+    pub fn faults(&self) -> &FaultTable {
+        &self.0.faults
+    }
+
+    /// Starts a supervised actor that serves the role `R` under a name of this node.
+    ///
+    /// `factory` makes the actor for each of its lives, on the thread that it will run on.
+    pub fn spawn<R, A>(
+        &self,
+        name: impl Into<ActorName>,
+        options: SpawnOptions,
+        factory: impl FnMut(&mut Context<A>) -> A + Send + 'static,
+    ) -> Result<ActorRef<R>, SpawnError>
+    where
+        R: ServedBy<A>,
+        A: Actor<Context = Context<A>>,
+    {
+        claim_tags(R::MESSAGES)?;
+        let mailbox = Mailbox::<A>::empty();
+        let watched = mailbox.clone();
+        let cell = Cell::new(name.into(), R::doors(&mailbox), move || watched.is_open());
+        let (sender, first) = channel::channel(options.mailbox);
+        mailbox.open(sender);
+        let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
+        if !self.0.cells.add(&cell) {
+            return Err(SpawnError::NameTaken { path });
+        }
+        if let Some(group) = &options.group {
+            group.join(&cell);
+        }
+        let arbiter = options.arbiter.clone().unwrap_or_else(|| self.0.arbiters.next().clone());
+        let runner = Runner { cells: self.0.cells.clone(), cell: cell.clone(), mailbox, options, factory, first };
+        if !arbiter.spawn_fn(move || drop(actix::spawn(runner.run()))) {
+            self.0.cells.end(&cell, Reason::Stopped);
+            return Err(SpawnError::NodeStopped);
+        }
+        Ok(ActorRef::new(self.clone(), path))
+    }
+
+    /// Gives an actor that runs already a name on this node. It is not supervised.
+    pub fn register<R, A>(&self, name: impl Into<ActorName>, actor: Addr<A>) -> Result<Registration, SpawnError>
+    where
+        R: ServedBy<A>,
+        A: Actor<Context = Context<A>>,
+    {
+        claim_tags(R::MESSAGES)?;
+        let mailbox = Mailbox::registered(actor);
+        let watched = mailbox.clone();
+        let cell = Cell::new(name.into(), R::doors(&mailbox), move || watched.is_open());
+        if !self.0.cells.add(&cell) {
+            return Err(SpawnError::NameTaken { path: ActorPath::new(self.0.name.clone(), cell.name.clone()) });
+        }
+        let (cells, watched) = (self.0.cells.clone(), Arc::downgrade(&cell));
+        self.0.tasks.spawn(async move {
+            while let Some(cell) = watched.upgrade().filter(|cell| !cell.has_ended()) {
+                if !cell.is_alive() {
+                    cells.end(&cell, Reason::Stopped);
+                    return;
+                }
+                drop(cell);
+                tokio::time::sleep(LIVENESS_CHECK).await;
+            }
+        });
+        Ok(Registration { cells: self.0.cells.clone(), cell })
+    }
+
+    /// Stops an actor that was spawned here: its context ends, watchers hear `Stopped`. `false` when there is none.
+    pub fn stop_actor(&self, name: &ActorName) -> bool {
+        self.cell(name).is_some_and(|cell| {
+            cell.orders.stop.notify_one();
+            true
+        })
+    }
+
+    /// A reference to an actor anywhere.
+    pub fn actor<R: Role>(&self, path: ActorPath) -> ActorRef<R> {
+        ActorRef::new(self.clone(), path)
+    }
+
+    /// A reference to an actor of this node.
+    pub fn local<R: Role>(&self, name: impl Into<ActorName>) -> ActorRef<R> {
+        self.actor(ActorPath::new(self.0.name.clone(), name))
+    }
+
+    /// Watches for the end of an actor anywhere.
+    pub fn watch(&self, path: ActorPath) -> DeathWatch {
+        let (tell, answer) = oneshot::channel();
+        if path.node == self.0.name {
+            match self.cell(&path.actor) {
+                Some(cell) => self.watch_cell(cell, tell),
+                None => drop(tell.send(Reason::NoSuchActor)),
+            }
+        } else {
+            drop(tell);
+        }
+        DeathWatch::new(path, answer)
+    }
+
+    fn watch_cell(&self, cell: Arc<Cell>, mut tell: oneshot::Sender<Reason>) {
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                reason = cell.ended() => drop(tell.send(reason)),
+                () = tell.closed() => {}
+            }
+        });
+    }
+
+    /// Stops all actors, then the network; waits at most `deadline` for each actor to end.
+    pub async fn stop(&self, deadline: Duration) {
+        let cells = self.0.cells.all();
+        for cell in &cells {
+            cell.orders.stop.notify_one();
+        }
+        let all = async {
+            for cell in &cells {
+                cell.ended().await;
+            }
+        };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            tracing::warn!(node = %self.0.name, "some actors did not stop in time");
+        }
+        let node = self.clone();
+        if tokio::task::spawn_blocking(move || node.0.arbiters.stop()).await.is_err() {
+            tracing::error!(node = %self.0.name, "stopping the actor threads panicked");
+        }
+    }
+
+    pub(crate) fn cell(&self, name: &ActorName) -> Option<Arc<Cell>> {
+        self.0.cells.get(name)
+    }
+
+    pub(crate) fn forces_wire(&self) -> bool {
+        self.0.force_wire
+    }
+
+    pub(crate) fn tell_encoded(
+        &self,
+        path: &ActorPath,
+        message: &'static str,
+        _lane: Lane,
+        body: Vec<u8>,
+    ) -> Result<(), TellError> {
+        let actor = path.actor.clone();
+        if path.node == self.0.name {
+            let cell = self.cell(&actor).ok_or(TellError::NoSuchActor { actor: actor.clone() })?;
+            let told = match cell.doors.get(tag_of(message)) {
+                Some(door) => door.tell(&body, &|_, _| Ok(())),
+                None => Err(Failure::UnknownMessage),
+            };
+            return told.map_err(|failure| match failure {
+                Failure::Overloaded => TellError::Overloaded { actor },
+                Failure::Decode { detail } => TellError::Encode { message: message.to_owned(), detail },
+                Failure::UnknownMessage => TellError::UnknownMessage { actor, message: message.to_owned() },
+                _ => TellError::Stopped { actor },
+            });
+        }
+        Err(TellError::Stopped { actor })
+    }
+
+    pub(crate) async fn ask_encoded(
+        &self,
+        path: &ActorPath,
+        message: &'static str,
+        _lane: Lane,
+        body: Vec<u8>,
+        _deadline: Duration,
+    ) -> Result<Bytes, Undelivered> {
+        if path.node == self.0.name {
+            let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
+            let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
+            return Ok(door.ask(&body, &|_, _| Ok(()))?.await?);
+        }
+        Err(Undelivered::Unreachable("no connection".to_owned()))
+    }
+
+    pub(crate) async fn open_encoded(
+        &self,
+        path: &ActorPath,
+        message: &'static str,
+        body: Vec<u8>,
+        _deadline: Duration,
+    ) -> Result<Items<Bytes>, Undelivered> {
+        if path.node == self.0.name {
+            let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
+            let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
+            let opened = door.open(&body, &|_, _| Ok(()))?;
+            opened.verdict.await?;
+            return Ok(opened.items);
+        }
+        Err(Undelivered::Unreachable("no connection".to_owned()))
+    }
+}
+
+/// Milliseconds since 1970 above 20 random bits: later lives are greater, and two of one moment differ.
+fn new_incarnation() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 20);
+    (millis << 20) | u64::from(rand::random::<u32>() >> 12)
+}
+
+/// The name that peers see: that of the certificate, or of this one process where many share a certificate.
+pub(crate) fn shown_name(identity: &PeerIdentity, incarnation: u64) -> NodeName {
+    if identity.role.is_shared() {
+        format!("{}~{incarnation:x}", identity.node).into()
+    } else {
+        identity.node.clone()
+    }
+}

@@ -1,0 +1,244 @@
+//! The cluster's authority: the one key that makes certificates.
+//!
+//! What a request asks for is never taken over: a signed request contributes its public key alone, and name, role and
+//! validity are decided by whoever calls [`ClusterAuthority::sign_csr`].
+
+use super::{Credential, PeerRole, PkiError, files, identity::fingerprint, tls::SERVER_NAME};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::{fmt, path::Path, time::{Duration, SystemTime}};
+
+const CERTIFICATE_FILE: &str = "authority.pem";
+const KEY_FILE: &str = "authority-key.pem";
+const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Certificates hold from a little earlier, for clocks that are behind ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
+/// The key and certificate of a cluster's authority.
+pub struct ClusterAuthority {
+    cluster: String,
+    certificate_pem: String,
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+impl fmt::Debug for ClusterAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterAuthority").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl ClusterAuthority {
+    /// A new authority for a new cluster.
+    pub fn create(cluster: &str) -> Result<Self, PkiError> {
+        let key = KeyPair::generate().map_err(|error| PkiError::unusable("a new key", error))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, cluster);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, AUTHORITY_VALIDITY);
+        let certificate =
+            params.self_signed(&key).map_err(|error| PkiError::unusable("the authority's certificate", error))?;
+        Self::from_pem(&certificate.pem(), &key.serialize_pem())
+    }
+
+    /// Puts an authority together from PEM texts.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, PkiError> {
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| PkiError::unusable("the authority's certificate", format!("{error:?}")))?;
+        let key = KeyPair::from_pem(key).map_err(|error| PkiError::unusable("the authority's key", error))?;
+        let cluster = super::identity::subject_name(&der)?;
+        Ok(Self { cluster, certificate_pem: certificate.to_owned(), certificate: der, key })
+    }
+
+    /// Reads `authority.pem` and `authority-key.pem` of a folder.
+    pub fn load(folder: &Path) -> Result<Self, PkiError> {
+        Self::from_pem(&files::read(&folder.join(CERTIFICATE_FILE))?, &files::read(&folder.join(KEY_FILE))?)
+    }
+
+    /// Writes the two files, readable by their owner alone.
+    pub fn save(&self, folder: &Path) -> Result<(), PkiError> {
+        files::write(&folder.join(KEY_FILE), &self.key_pem())?;
+        files::write(&folder.join(CERTIFICATE_FILE), &self.certificate_pem)
+    }
+
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The authority's certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The authority's private key as PEM: hand it to control members alone.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// SHA-256 of the authority's certificate, in hexadecimal: what a join token pins.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.certificate)
+    }
+
+    /// A new key with a certificate for it. `sans` are DNS names and addresses that HTTPS clients will use.
+    pub fn issue(
+        &self,
+        name: &str,
+        role: PeerRole,
+        sans: &[String],
+        validity: Duration,
+    ) -> Result<Credential, PkiError> {
+        let request = KeyRequest::generate()?;
+        let certificate = self.sign(name, &role, sans, validity, &request.key)?;
+        request.into_credential(&certificate.pem(), &self.certificate_pem)
+    }
+
+    /// A certificate for the public key of a signing request, with the name and role that the caller decided. PEM.
+    pub fn sign_csr(
+        &self,
+        csr_pem: &str,
+        name: &str,
+        role: &PeerRole,
+        sans: &[String],
+        validity: Duration,
+    ) -> Result<String, PkiError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|error| PkiError::unusable("the signing request", error))?;
+        Ok(self.sign(name, role, sans, validity, &request.public_key)?.pem())
+    }
+
+    fn sign(
+        &self,
+        name: &str,
+        role: &PeerRole,
+        sans: &[String],
+        validity: Duration,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, PkiError> {
+        let unusable = |error| PkiError::unusable("the certificate", error);
+        let names: Vec<_> = std::iter::once(SERVER_NAME.to_owned()).chain(sans.iter().cloned()).collect();
+        let mut params = CertificateParams::new(names).map_err(unusable)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.distinguished_name.push(DnType::OrganizationName, role.organization());
+        if let PeerRole::Guest { scope } = role {
+            params.distinguished_name.push(DnType::OrganizationalUnitName, scope.as_str());
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if !role.is_shared() {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, validity);
+        let issuer = Issuer::from_ca_cert_der(&self.certificate, &self.key).map_err(unusable)?;
+        params.signed_by(key, &issuer).map_err(unusable)
+    }
+}
+
+fn set_validity(params: &mut CertificateParams, validity: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + validity).into();
+}
+
+/// A private key that waits for its certificate: what a joining machine makes and never sends.
+pub struct KeyRequest {
+    key: KeyPair,
+}
+
+impl fmt::Debug for KeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyRequest")
+    }
+}
+
+impl KeyRequest {
+    /// A new key.
+    pub fn generate() -> Result<Self, PkiError> {
+        let key = KeyPair::generate().map_err(|error| PkiError::unusable("a new key", error))?;
+        Ok(Self { key })
+    }
+
+    /// The signing request for it, as PEM.
+    pub fn csr_pem(&self) -> Result<String, PkiError> {
+        let unusable = |error| PkiError::unusable("the signing request", error);
+        let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(unusable)?;
+        params.serialize_request(&self.key).and_then(|request| request.pem()).map_err(unusable)
+    }
+
+    /// The key with the certificate that came back.
+    pub fn into_credential(self, certificate_pem: &str, authority_pem: &str) -> Result<Credential, PkiError> {
+        Credential::from_pem(certificate_pem, &self.key.serialize_pem(), authority_pem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn a_certificate_says_name_role_scope_and_cluster() {
+        let authority = ClusterAuthority::create("west").unwrap();
+        let role = PeerRole::Guest { scope: "default/digits/trainer-1".into() };
+        let credential = authority.issue("trainer-1", role.clone(), &[], DAY).unwrap();
+
+        let identity = credential.identity();
+        assert_eq!((identity.node.as_str(), &identity.role, &*identity.cluster), ("trainer-1", &role, "west"));
+        assert_eq!(credential.authority_fingerprint(), authority.fingerprint());
+    }
+
+    #[test]
+    fn a_signing_request_gets_the_name_that_the_authority_decides() {
+        let authority = ClusterAuthority::create("west").unwrap();
+        let request = KeyRequest::generate().unwrap();
+        let pem = authority
+            .sign_csr(&request.csr_pem().unwrap(), "node-7", &PeerRole::Node, &["10.0.0.7".into()], DAY)
+            .unwrap();
+        let credential = request.into_credential(&pem, authority.certificate_pem()).unwrap();
+        assert_eq!(credential.identity().node.as_str(), "node-7");
+        assert_eq!(credential.identity().role, PeerRole::Node);
+    }
+
+    #[test]
+    fn what_is_saved_is_private_and_loads_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = ClusterAuthority::create("west").unwrap();
+        authority.save(folder.path()).unwrap();
+        authority.issue("a", PeerRole::Control, &[], DAY).unwrap().save(&folder.path().join("a")).unwrap();
+
+        let again = ClusterAuthority::load(folder.path()).unwrap();
+        assert_eq!((again.cluster(), again.fingerprint()), ("west", authority.fingerprint()));
+        let credential = Credential::load(&folder.path().join("a")).unwrap();
+        assert_eq!(credential.identity().role, PeerRole::Control);
+        for file in ["authority-key.pem", "a/key.pem"] {
+            let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn renewal_is_due_after_two_thirds_of_a_certificates_life() {
+        let authority = ClusterAuthority::create("west").unwrap();
+        let credential = authority.issue("a", PeerRole::Node, &[], DAY).unwrap();
+        let now = SystemTime::now();
+        assert!(!credential.wants_renewal(now + DAY / 2));
+        assert!(credential.wants_renewal(now + DAY * 3 / 4));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Credential::load(Path::new("/nonexistent/folder")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/folder/certificate.pem"), "{error}");
+    }
+}
