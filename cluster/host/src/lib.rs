@@ -1,1 +1,16 @@
-//! The host crate of Impresario.
+//! What touches a machine: containers, their volumes, addresses, services, names, devices and figures.
+//!
+//! Everything here is chosen behind one trait or plain type per concern and knows no actors:
+//! an actor drives it, a test drives it, both see the same behaviour. Nothing is left behind
+//! outside the node's data directory once a pod is removed.
+
+pub mod container;
+mod descriptor;
+pub mod process;
+pub mod shim;
+pub mod volumes;
+
+pub use container::{
+    ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
+    LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
+};

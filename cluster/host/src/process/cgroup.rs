@@ -1,0 +1,273 @@
+//! Control groups of one container, in version 1 or 2, as far as this node may write there.
+//!
+//! They limit CPU and memory, count both, tell whether memory ran out, and find every process of
+//! a container whatever it did to escape its group or session. Without them (no root, a
+//! read-only tree) a node still runs containers; the caller says so in a warning.
+
+use crate::container::{ContainerStats, Resources};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Where one container's groups are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cgroup {
+    /// One tree for all controllers.
+    Unified(PathBuf),
+    /// One tree per controller: its name and the group's folder in it.
+    Split(Vec<(String, PathBuf)>),
+}
+
+const ROOT: &str = "/sys/fs/cgroup";
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "freezer", "pids"];
+
+/// The period of a CPU limit, in microseconds.
+const PERIOD_US: u64 = 100_000;
+
+impl Cgroup {
+    /// The groups named by `path` (relative, below one folder of ours), when the machine has any.
+    pub fn plan(path: &Path) -> Option<Self> {
+        let root = Path::new(ROOT);
+        let ours = Path::new("impresario").join(path);
+        if root.join("cgroup.controllers").exists() {
+            return Some(Self::Unified(root.join(ours)));
+        }
+        let trees: Vec<_> = CONTROLLERS
+            .iter()
+            .filter(|name| root.join(name).join("cgroup.procs").exists())
+            .map(|name| ((*name).to_owned(), root.join(name).join(&ours)))
+            .collect();
+        (!trees.is_empty()).then_some(Self::Split(trees))
+    }
+
+    fn folders(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Unified(path) => vec![path],
+            Self::Split(trees) => trees.iter().map(|(_, path)| path).collect(),
+        }
+    }
+
+    fn folder(&self, controller: &str) -> Option<&Path> {
+        match self {
+            Self::Unified(path) => Some(path),
+            Self::Split(trees) => {
+                trees.iter().find(|(name, _)| name == controller).map(|(_, path)| path.as_path())
+            }
+        }
+    }
+
+    /// Makes the groups and sets the limits; returns what could not be set, in words.
+    /// On an error nothing of it is left.
+    pub fn create(&self, resources: &Resources) -> io::Result<Vec<String>> {
+        if let Self::Unified(path) = self {
+            enable_controllers(path);
+        }
+        for folder in self.folders() {
+            // Another container's end may remove an empty folder above just then: once more.
+            let made = (0..3).map(|_| fs::create_dir_all(folder)).find(Result::is_ok);
+            if made.is_none() {
+                let error = fs::create_dir_all(folder).err();
+                self.remove();
+                return Err(error.unwrap_or_else(|| io::ErrorKind::Interrupted.into()));
+            }
+        }
+        let mut warnings = Vec::new();
+        for (what, controller, file, value) in self.settings(resources) {
+            let Some(folder) = self.folder(controller) else {
+                warnings.push(format!("{what} is not kept: no {controller} control group"));
+                continue;
+            };
+            if let Err(error) = fs::write(folder.join(file), value) {
+                warnings.push(format!("{what} is not kept: {file}: {error}"));
+            }
+        }
+        Ok(warnings)
+    }
+
+    fn settings(
+        &self,
+        resources: &Resources,
+    ) -> Vec<(&'static str, &'static str, &'static str, String)> {
+        let unified = matches!(self, Self::Unified(_));
+        let mut settings = Vec::new();
+        if resources.cpu_request_milli > 0 {
+            let shares = (resources.cpu_request_milli * 1024 / 1000).clamp(2, 262_144);
+            // The kubelet's formula from shares to weight.
+            let weight = 1 + (shares - 2) * 9999 / 262_142;
+            settings.push(if unified {
+                ("the CPU request", "cpu", "cpu.weight", weight.to_string())
+            } else {
+                ("the CPU request", "cpu", "cpu.shares", shares.to_string())
+            });
+        }
+        if let Some(limit) = resources.cpu_limit_milli {
+            let quota = (limit * PERIOD_US / 1000).max(1000);
+            if unified {
+                let value = format!("{quota} {PERIOD_US}");
+                settings.push(("the CPU limit", "cpu", "cpu.max", value));
+            } else {
+                let period = PERIOD_US.to_string();
+                settings.push(("the CPU limit", "cpu", "cpu.cfs_period_us", period));
+                settings.push(("the CPU limit", "cpu", "cpu.cfs_quota_us", quota.to_string()));
+            }
+        }
+        if let Some(limit) = resources.memory_limit_bytes {
+            let file = if unified { "memory.max" } else { "memory.limit_in_bytes" };
+            settings.push(("the memory limit", "memory", file, limit.to_string()));
+        }
+        settings
+    }
+
+    /// Puts the calling process into the groups.
+    pub fn join(&self) -> io::Result<()> {
+        self.folders()
+            .into_iter()
+            .try_for_each(|folder| fs::write(folder.join("cgroup.procs"), "0"))
+    }
+
+    /// The numbers of all processes in the groups.
+    pub fn processes(&self) -> Vec<u32> {
+        let Some(folder) = self.folders().first().copied() else { return Vec::new() };
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// SIGKILL to all processes in the groups. They are gone soon after, unless they hang in
+    /// the kernel.
+    pub fn kill(&self) {
+        match self {
+            Self::Unified(path) if fs::write(path.join("cgroup.kill"), "1").is_ok() => {}
+            _ => {
+                // Frozen, so that none can start another while they are counted.
+                let freezer = self.folder("freezer").map(|f| f.join("freezer.state"));
+                if let Some(state) = &freezer {
+                    let _ = fs::write(state, "FROZEN");
+                }
+                for pid in self.processes() {
+                    let pid = nix::unistd::Pid::from_raw(pid as i32);
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+                if let Some(state) = &freezer {
+                    let _ = fs::write(state, "THAWED");
+                }
+            }
+        }
+    }
+
+    /// Kills until nothing is left or `limit` is over; whether nothing is left.
+    /// Blocks: for threads that may.
+    pub fn kill_all(&self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            if self.processes().is_empty() {
+                return true;
+            }
+            self.kill();
+            if begin.elapsed() > limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Removes the groups, and those above that hold no other.
+    pub fn remove(&self) {
+        for folder in self.folders() {
+            let mut folder = folder.as_path();
+            // Up to and with our own folder, as long as they are empty.
+            while fs::remove_dir(folder).is_ok() && !folder.ends_with("impresario") {
+                let Some(parent) = folder.parent() else { break };
+                folder = parent;
+            }
+        }
+    }
+
+    /// Whether the kernel killed one of its processes for want of memory.
+    pub fn out_of_memory(&self) -> bool {
+        let Some(folder) = self.folder("memory") else { return false };
+        let file = match self {
+            Self::Unified(_) => "memory.events",
+            Self::Split(_) => "memory.oom_control",
+        };
+        let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        value_of(&text, "oom_kill").is_some_and(|count| count > 0)
+    }
+
+    /// What its processes used and use.
+    pub fn stats(&self) -> Option<ContainerStats> {
+        let read = |controller: &str, file: &str| {
+            fs::read_to_string(self.folder(controller)?.join(file)).ok()
+        };
+        let (cpu, used, inactive) = match self {
+            Self::Unified(_) => (
+                Duration::from_micros(value_of(&read("cpu", "cpu.stat")?, "usage_usec")?),
+                read("memory", "memory.current"),
+                read("memory", "memory.stat").and_then(|t| value_of(&t, "inactive_file")),
+            ),
+            Self::Split(_) => (
+                Duration::from_nanos(read("cpuacct", "cpuacct.usage")?.trim().parse().ok()?),
+                read("memory", "memory.usage_in_bytes"),
+                read("memory", "memory.stat").and_then(|t| value_of(&t, "total_inactive_file")),
+            ),
+        };
+        let used: u64 = used?.trim().parse().ok()?;
+        Some(ContainerStats {
+            cpu,
+            memory_bytes: used.saturating_sub(inactive.unwrap_or(0)),
+            processes: self.processes().len() as u64,
+        })
+    }
+}
+
+/// The number behind a key in the kernel's `key value` files.
+pub(crate) fn value_of(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        let (found, value) = line.split_once(' ')?;
+        (found == key).then(|| value.trim().parse().ok())?
+    })
+}
+
+/// Hands controllers down to `path`; each that is refused is simply absent there.
+fn enable_controllers(path: &Path) {
+    let above: Vec<_> = path.ancestors().skip(1).take_while(|a| a.starts_with(ROOT)).collect();
+    for folder in above.into_iter().rev() {
+        let _ = fs::create_dir_all(folder);
+        for controller in ["cpu", "memory", "pids"] {
+            let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_words(cgroup: &Cgroup, resources: &Resources) -> Vec<String> {
+        let settings = cgroup.settings(resources);
+        settings.into_iter().map(|(_, _, file, value)| format!("{file}={value}")).collect()
+    }
+
+    #[test]
+    fn requests_and_limits_become_the_settings_of_either_version() {
+        let resources = Resources {
+            cpu_request_milli: 500,
+            cpu_limit_milli: Some(1500),
+            memory_limit_bytes: Some(1 << 20),
+        };
+        let unified = Cgroup::Unified("/x".into());
+        let expected = ["cpu.weight=20", "cpu.max=150000 100000", "memory.max=1048576"];
+        assert_eq!(in_words(&unified, &resources), expected);
+        let split = Cgroup::Split(vec![]);
+        let expected = [
+            "cpu.shares=512",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=150000",
+            "memory.limit_in_bytes=1048576",
+        ];
+        assert_eq!(in_words(&split, &resources), expected);
+        assert!(in_words(&split, &Resources::default()).is_empty());
+    }
+}

@@ -1,0 +1,121 @@
+//! The files by which a driver and the keepers of its containers know of each other.
+//!
+//! ```text
+//! DATA/pods/UID/pod.json                      the pod
+//! DATA/pods/UID/containers/NAME/ATTEMPT/
+//!     order.json     written by the driver, taken (renamed) by exactly one of keeper and successor
+//!     taken.json     the order, once a keeper has it
+//!     keeper.json    the keeper's process
+//!     born.json      the container's process, once its command executes
+//!     failed.json    or why it could not be started
+//!     exit.json      how it ended; written before the keeper goes
+//!     log, log.1 ..  its output
+//! ```
+//! Each file appears whole (rename) and is readable for its owner alone.
+
+use super::{cgroup::Cgroup, identity::ProcessKey};
+use crate::container::ContainerSpec;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What a keeper is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// The container.
+    pub spec: ContainerSpec,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// How this program is run as a keeper; its second stage is run in the same way.
+    pub shim: Vec<OsString>,
+    /// Its control groups, when there may be any.
+    pub cgroup: Option<Cgroup>,
+    /// What it must not see, where it can be hidden.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// A container whose command executes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// Its first process.
+    pub process: ProcessKey,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// What could not be given as asked.
+    pub warnings: Vec<String>,
+    /// Its groups, when they could be made.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// Why a command does not execute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failed {
+    /// Not found.
+    NotFound {
+        /// What was to be run.
+        command: String,
+    },
+    /// Not allowed.
+    PermissionDenied {
+        /// What was to be run.
+        command: String,
+    },
+    /// A volume could not be mounted.
+    Mount {
+        /// The volume.
+        volume: String,
+        /// Where it was to be seen.
+        target: PathBuf,
+        /// What failed.
+        cause: String,
+    },
+    /// The order cannot be carried out as it is.
+    Config {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The machine failed.
+    System {
+        /// What was attempted.
+        what: String,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+/// What a keeper tells the driver that started it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Report {
+    /// The command executes.
+    Born(Born),
+    /// It does not, and nothing is left.
+    Failed(Failed),
+}
+
+/// Writes a file whole: it is never seen in part, by whoever reads it.
+pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let new = folder.join(format!(".{name}.{}", std::process::id()));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&bytes)?;
+    fs::rename(&new, folder.join(name))
+}
+
+/// Reads a file; `None` when it is not there.
+pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            let path = folder.join(name);
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,30 @@
+//! The keeper of one container: a small single-threaded process that outlives the node.
+//!
+//! ```text
+//! node ──spawns──> keeper (own session) ──spawns──> init ──execve──> the container's command
+//!                    │ log, exit code: files          │ session, groups, mounts, limits, user
+//! ```
+//! - The keeper inherits no descriptor of the node but its report channel, and holds nothing of
+//!   the node's terminal or session; its standard files are `/dev/null` once it has reported.
+//! - It is the reaper of everything the container starts: when the first process ends, all others
+//!   are ended too, and only then is the exit written, whole, to its file.
+//! - SIGTERM to the keeper is passed to the container's process group, SIGUSR1 ends the container
+//!   at once. Only the keeper, who reaps, signals by number: a number is never another's by then.
+//! - If the keeper is killed the container dies with it (parent death signal).
+
+mod init;
+mod keep;
+mod mounts;
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Runs as a keeper, or as its second stage; `args` are those behind the hidden subcommand.
+/// Must be called first thing in a program: it closes every descriptor that it was left.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    match args.as_slice() {
+        [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
+        [stage] if stage == "init" => init::run(),
+        _ => ExitCode::from(64),
+    }
+}

@@ -1,0 +1,158 @@
+//! Second stage: becomes the container's command.
+//!
+//! Takes the order from its standard input, makes what the container is to live in (session,
+//! control groups, mounts, limits, user), and executes the command. What goes wrong is told on
+//! the same socket, which closes by itself when the command executes.
+
+use super::mounts;
+use crate::process::record::{Failed, Order};
+use nix::{
+    sys::{
+        resource::{Resource, setrlimit},
+        signal::{SigSet, Signal},
+        stat::{Mode, umask},
+    },
+    unistd::{Gid, Uid, setgroups, setresgid, setresuid},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+/// One line to the first stage.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Line {
+    /// Something cannot be given as asked; the command is executed all the same.
+    Warning(String),
+    /// The command is not executed.
+    Failed(Failed),
+}
+
+/// Where commands are looked for when the pod does not say.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn run() -> ExitCode {
+    let Ok(channel) = take_channel() else { return ExitCode::from(66) };
+    let failed = match become_command(&channel) {
+        Ok(never) => match never {},
+        Err(failed) => failed,
+    };
+    send(&channel, &Line::Failed(failed));
+    ExitCode::from(67)
+}
+
+/// Moves the socket from standard input to a descriptor that execve closes.
+fn take_channel() -> io::Result<UnixStream> {
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(channel.into())
+}
+
+fn send(mut channel: &UnixStream, line: &Line) {
+    if let Ok(mut bytes) = serde_json::to_vec(line) {
+        bytes.push(b'\n');
+        let _ = channel.write_all(&bytes);
+    }
+}
+
+fn system(what: &str) -> impl FnOnce(nix::Error) -> Failed {
+    move |errno| Failed::System { what: what.to_owned(), cause: errno.to_string() }
+}
+
+fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, Failed> {
+    let mut bytes = Vec::new();
+    channel
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failed::System { what: "reading the order".into(), cause: e.to_string() })?;
+    let order: Order = serde_json::from_slice(&bytes)
+        .map_err(|e| Failed::Config { what: format!("the order cannot be read: {e}") })?;
+    let spec = &order.spec;
+    let mut words = spec.command.iter().chain(&spec.args);
+    let program = words.next().ok_or(Failed::Config { what: "no command".into() })?;
+
+    nix::unistd::setsid().map_err(system("making a session"))?;
+    if let Some(cgroup) = &order.cgroup {
+        cgroup.join().map_err(|cause| Failed::System {
+            what: "joining the control group".into(),
+            cause: cause.to_string(),
+        })?;
+    }
+    let seen = mounts::make(&order, |warning| send(channel, &Line::Warning(warning)))?;
+    limit(&order);
+    become_user(&order)?;
+    umask(Mode::from_bits_truncate(0o022));
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("tying it to its keeper"))?;
+    SigSet::empty().thread_set_mask().map_err(system("clearing the signal mask"))?;
+    let folder = spec.working_dir.as_deref().unwrap_or(Path::new("/"));
+    nix::unistd::chdir(folder).map_err(|errno| Failed::Config {
+        what: format!("working directory {}: {errno}", folder.display()),
+    })?;
+
+    let error = Command::new(program)
+        .args(words)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOSTNAME", &spec.pod.hostname)
+        .envs(spec.mounts.iter().map(|mount| (variable(&mount.volume), seen.path(mount))))
+        .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::inherit())
+        .exec();
+    let command = program.clone();
+    Err(match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failed::NotFound { command },
+        io::ErrorKind::PermissionDenied => Failed::PermissionDenied { command },
+        _ => Failed::System { what: format!("executing {command}"), cause: error.to_string() },
+    })
+}
+
+/// The variable that tells where a volume is.
+fn variable(volume: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("IMPRESARIO_VOLUME_{}", volume.chars().map(plain).collect::<String>())
+}
+
+/// Limits per process, as far as the kernel lets us: they stand in for groups that are missing.
+fn limit(order: &Order) {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    if let (None, Some(bytes)) = (&order.cgroup, order.spec.resources.memory_limit_bytes) {
+        let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+    }
+}
+
+fn become_user(order: &Order) -> Result<(), Failed> {
+    let user = &order.spec.user;
+    if user.uid.is_none() && user.gid.is_none() && user.groups.is_empty() {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    if !uid.is_root() {
+        let same = user.uid.is_none_or(|u| u == uid.as_raw())
+            && user.gid.is_none_or(|g| g == gid.as_raw());
+        let what =
+            format!("user {:?}: this node runs as {uid} and cannot become another", user.uid);
+        return if same { Ok(()) } else { Err(Failed::Config { what }) };
+    }
+    let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(system("setting the groups"))?;
+    let gid = user.gid.map_or(gid, Gid::from_raw);
+    setresgid(gid, gid, gid).map_err(system("becoming the group"))?;
+    let uid = user.uid.map_or(uid, Uid::from_raw);
+    setresuid(uid, uid, uid).map_err(system("becoming the user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_has_a_variable_that_a_shell_can_name() {
+        assert_eq!(variable("my-data.1"), "IMPRESARIO_VOLUME_MY_DATA_1");
+    }
+}

@@ -1,0 +1,365 @@
+//! First stage: starts the container, keeps its output, reaps its processes, records its exit.
+
+use super::init::Line;
+use crate::{
+    container::{Exit, Stream, cri_log},
+    process::{
+        cgroup::Cgroup,
+        identity::{self, ProcessKey},
+        record::{self, Born, Failed, Order, Report},
+    },
+};
+use jiff::Timestamp;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long the second stage may take to reach its command: it mounts at most.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long output is still read when every process is gone but the pipe is open elsewhere.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// How long it is tried to end what outlives SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) fn run(folder: &Path) -> ExitCode {
+    close_inherited();
+    let _ = nix::unistd::setsid();
+    let _ = nix::unistd::chdir("/");
+    if fs::rename(folder.join("order.json"), folder.join("taken.json")).is_err() {
+        return ExitCode::from(65); // a successor of the node has called it off
+    }
+    let report = match start(folder) {
+        Ok(started) => {
+            tell(&Report::Born(started.born.clone()));
+            let exit = started.keep();
+            let _ = record::write(folder, "exit.json", &exit);
+            return ExitCode::SUCCESS;
+        }
+        Err(failed) => failed,
+    };
+    let _ = record::write(folder, "failed.json", &report);
+    tell(&Report::Failed(report));
+    ExitCode::FAILURE
+}
+
+/// Closes what the node's process did not mark close-on-exec: nothing of it is ours to hold.
+fn close_inherited() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
+    let numbers: Vec<i32> =
+        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|n| *n > 2) {
+        let _ = nix::unistd::close(number);
+    }
+}
+
+/// Tells the driver, if it still listens, and lets go of the channel.
+fn tell(report: &Report) {
+    let mut out = io::stdout();
+    if let Ok(bytes) = serde_json::to_vec(report) {
+        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+    }
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+fn system(what: &str) -> impl FnOnce(io::Error) -> Failed {
+    move |cause| Failed::System { what: what.to_owned(), cause: cause.to_string() }
+}
+
+/// A container and what is needed to keep it.
+struct Started {
+    born: Born,
+    main: Pid,
+    signals: SignalFd,
+    outputs: [Option<OwnedFd>; 2],
+    log: cri_log::Writer,
+}
+
+fn start(folder: &Path) -> Result<Started, Failed> {
+    let order: Order = record::read(folder, "taken.json")
+        .and_then(|order| order.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(system("reading the order"))?;
+    let keeper = ProcessKey::of(std::process::id())
+        .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?;
+    record::write(folder, "keeper.json", &keeper).map_err(system("writing keeper.json"))?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|errno| system("becoming the reaper")(errno.into()))?;
+    let signals = watch_signals().map_err(system("watching signals"))?;
+    let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
+        .map_err(system("opening the log"))?;
+    let mut warnings = Vec::new();
+    let cgroup = make_cgroup(&order, &mut warnings);
+    let order = Order { cgroup: cgroup.clone(), ..order };
+    let begun = begin(&order, &mut warnings);
+    let (main, outputs) = match begun {
+        Ok(begun) => begun,
+        Err(failed) => {
+            end_all(cgroup.as_ref());
+            return Err(failed);
+        }
+    };
+    let born = Born {
+        process: ProcessKey::of(main.as_raw_nonzero().get() as u32)
+            .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?,
+        started_at: Timestamp::now(),
+        warnings,
+        cgroup,
+    };
+    if let Err(error) = record::write(folder, "born.json", &born) {
+        let _ = rustix::process::kill_process(main, rustix::process::Signal::KILL);
+        end_all(born.cgroup.as_ref());
+        return Err(system("writing born.json")(error));
+    }
+    Ok(Started { born, main, signals, outputs, log })
+}
+
+fn watch_signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
+    let resources = &order.spec.resources;
+    let limited = resources.memory_limit_bytes.is_some() || resources.cpu_limit_milli.is_some();
+    let made = order.cgroup.as_ref().map(|cgroup| cgroup.create(resources));
+    match made {
+        Some(Ok(more)) => {
+            warnings.extend(more);
+            return order.cgroup.clone();
+        }
+        Some(Err(error)) if limited => warnings.push(format!(
+            "no control group can be made ({error}): CPU is not limited, memory per process only"
+        )),
+        None if limited => warnings.push(
+            "this machine has no control groups: CPU is not limited, memory per process only"
+                .into(),
+        ),
+        _ => {}
+    }
+    None
+}
+
+type Begun = (Pid, [Option<OwnedFd>; 2]);
+
+/// Starts the second stage and waits until its command executes or is known not to.
+fn begin(order: &Order, warnings: &mut Vec<String>) -> Result<Begun, Failed> {
+    let [program, args @ ..] = order.shim.as_slice() else {
+        return Err(Failed::Config { what: "the order names no shim".into() });
+    };
+    let (mut channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
+    let mut child = Command::new(program)
+        .args(args)
+        .arg("init")
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(system("starting the second stage"))?;
+    let outputs = [child.stdout.take().map(Into::into), child.stderr.take().map(Into::into)];
+    for output in outputs.iter().flatten() {
+        set_nonblocking(output).map_err(system("preparing the output"))?;
+    }
+    let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
+    let talked = talk(&mut channel, order, warnings);
+    if talked.is_err() {
+        let _ = rustix::process::kill_process(main, rustix::process::Signal::KILL);
+    }
+    talked.map(|()| (main, outputs))
+}
+
+fn talk(channel: &mut UnixStream, order: &Order, warnings: &mut Vec<String>) -> Result<(), Failed> {
+    let asked = serde_json::to_vec(order).map_err(|e| system("encoding the order")(e.into()))?;
+    channel.set_read_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
+    channel.set_write_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
+    channel.write_all(&asked).map_err(system("handing on the order"))?;
+    channel.shutdown(Shutdown::Write).map_err(system("handing on the order"))?;
+    for line in BufReader::new(channel).lines() {
+        let line = line.map_err(system("waiting for the command to execute"))?;
+        match serde_json::from_str(&line) {
+            Ok(Line::Warning(warning)) => warnings.push(warning),
+            Ok(Line::Failed(failed)) => return Err(failed),
+            Err(error) => return Err(system("reading the second stage's report")(error.into())),
+        }
+    }
+    Ok(()) // closed by execve
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
+}
+
+impl Started {
+    fn keep(mut self) -> Exit {
+        let mut ended = None;
+        while ended.is_none() {
+            self.wait(None);
+            ended = self.reap();
+        }
+        let finished_at = Timestamp::now();
+        let out_of_memory = self.born.cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
+        end_all(self.born.cgroup.as_ref());
+        let drain = Instant::now();
+        while self.outputs.iter().any(Option::is_some) && drain.elapsed() < DRAIN_LIMIT {
+            self.wait(Some(Duration::from_millis(50)));
+        }
+        self.log.finish(Timestamp::now());
+        let status = ended.unwrap_or((137, Some(9)));
+        self.exit(status, finished_at, out_of_memory)
+    }
+
+    fn exit(&self, status: (i32, Option<i32>), at: Timestamp, out_of_memory: bool) -> Exit {
+        let (code, signal) = status;
+        let out_of_memory = out_of_memory && code != 0;
+        let message = match self.log.lost {
+            0 => String::new(),
+            lost => format!("{lost} lines of output could not be kept"),
+        };
+        Exit {
+            code,
+            signal,
+            started_at: Some(self.born.started_at),
+            finished_at: at,
+            reason: Exit::reason_for(code, out_of_memory).to_owned(),
+            message,
+        }
+    }
+
+    /// Sleeps until there is output or a signal, and deals with it.
+    fn wait(&mut self, limit: Option<Duration>) {
+        let limit = limit
+            .map_or(PollTimeout::NONE, |l| PollTimeout::try_from(l).unwrap_or(PollTimeout::MAX));
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(
+            self.outputs.iter().flatten().map(|o| PollFd::new(o.as_fd(), PollFlags::POLLIN)),
+        );
+        let _ = poll(&mut fds, limit);
+        for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let open = match &self.outputs[index] {
+                Some(output) => drain(output, stream, &mut self.log),
+                None => continue,
+            };
+            if !open {
+                self.outputs[index] = None;
+            }
+        }
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGTERM) => self.pass_on(rustix::process::Signal::TERM),
+                Ok(Signal::SIGUSR1) => {
+                    self.pass_on(rustix::process::Signal::KILL);
+                    if let Some(cgroup) = &self.born.cgroup {
+                        cgroup.kill();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// To the container's group. Its first process is not reaped yet, so the number is its own.
+    fn pass_on(&self, signal: rustix::process::Signal) {
+        if rustix::process::kill_process_group(self.main, signal).is_err() {
+            let _ = rustix::process::kill_process(self.main, signal);
+        }
+    }
+
+    /// Takes the exits of all processes that ended; that of the first one, if it is among them.
+    fn reap(&self) -> Option<(i32, Option<i32>)> {
+        let mut ended = None;
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if pid == self.main {
+                ended = Some(in_words(status));
+            }
+        }
+        ended
+    }
+}
+
+fn in_words(status: WaitStatus) -> (i32, Option<i32>) {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => (code, None),
+        (None, signal) => (128 + signal.unwrap_or(0), signal),
+    }
+}
+
+/// Reads what is there, not more than a fair share; whether the output is still open.
+fn drain(output: &OwnedFd, stream: Stream, log: &mut cri_log::Writer) -> bool {
+    let mut buffer = [0; 32 << 10];
+    let Ok(file) = output.try_clone() else { return true };
+    let mut file = File::from(file);
+    for _ in 0..8 {
+        match file.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(size) => log.push(stream, &buffer[..size], Timestamp::now()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+/// Ends every process that is left: those in the groups, and all that fell to us as their reaper.
+fn end_all(cgroup: Option<&Cgroup>) {
+    let begin = Instant::now();
+    if let Some(cgroup) = cgroup {
+        cgroup.kill();
+    }
+    while begin.elapsed() < KILL_LIMIT {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => continue,
+            Ok(None) => {}
+            Err(_) => break, // no child is left
+        }
+        for child in children() {
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if let Some(cgroup) = cgroup {
+        cgroup.kill_all(KILL_LIMIT);
+        cgroup.remove();
+    }
+}
+
+/// Our children: not reaped by anyone else, so their numbers are theirs.
+fn children() -> Vec<Pid> {
+    let this = std::process::id();
+    identity::all()
+        .into_iter()
+        .filter(|pid| identity::stat(*pid).is_some_and(|s| s.parent == this))
+        .filter_map(|pid| Pid::from_raw(pid as i32))
+        .collect()
+}

@@ -1,0 +1,296 @@
+//! What every driver must do, as sentences over the trait alone.
+
+use futures_util::StreamExt;
+use impresario_host::container::{
+    ContainerDriver, ContainerId, ContainerSpec, ContainerState, LogLimit, LogOptions, Mount,
+    PodSandbox, PullPolicy, Resources, Started, Stream, User,
+};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// For a busy machine; a passing test does not spend it.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A driver under test, and how to make another one over what it left.
+pub struct Subject {
+    pub driver: Arc<dyn ContainerDriver>,
+    pub successor: Box<dyn Fn() -> Arc<dyn ContainerDriver> + Send + Sync>,
+    pub image: String,
+    /// A folder that containers may mount from.
+    pub volumes: std::path::PathBuf,
+}
+
+pub fn sandbox(uid: &str) -> PodSandbox {
+    PodSandbox {
+        uid: uid.into(),
+        namespace: "default".into(),
+        name: format!("pod-{uid}"),
+        hostname: format!("pod-{uid}"),
+        address: None,
+        host_network: false,
+    }
+}
+
+pub fn shell(subject: &Subject, uid: &str, name: &str, script: &str) -> ContainerSpec {
+    ContainerSpec {
+        pod: sandbox(uid),
+        name: name.into(),
+        attempt: 0,
+        image: subject.image.clone(),
+        pull: PullPolicy::Never,
+        command: vec!["/bin/sh".into(), "-c".into()],
+        args: vec![script.into()],
+        working_dir: None,
+        env: vec![],
+        mounts: vec![],
+        resources: Resources::default(),
+        user: User::default(),
+        log: LogLimit::default(),
+    }
+}
+
+pub async fn start(subject: &Subject, spec: ContainerSpec) -> Started {
+    subject.driver.prepare_pod(spec.pod.clone()).await.unwrap();
+    timeout(LIMIT, subject.driver.start(spec)).await.expect("start").unwrap()
+}
+
+pub async fn wait(subject: &Subject, id: &ContainerId) -> impresario_host::Exit {
+    timeout(LIMIT, subject.driver.wait(id)).await.expect("the container ends").unwrap()
+}
+
+pub async fn output(driver: &dyn ContainerDriver, id: &ContainerId) -> Vec<(Stream, String)> {
+    let stream = driver.logs(id, LogOptions::default()).await.unwrap();
+    let lines = timeout(LIMIT, stream.collect::<Vec<_>>()).await.expect("the log ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    lines.into_iter().map(|line| line.unwrap()).map(|l| (l.stream, text(&l.bytes))).collect()
+}
+
+/// Waits until the container has written a line that holds `text`.
+pub async fn said(driver: &dyn ContainerDriver, id: &ContainerId, text: &str) {
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut stream = driver.logs(id, options).await.unwrap();
+    let found = async {
+        while let Some(line) = stream.next().await {
+            if String::from_utf8_lossy(&line.unwrap().bytes).contains(text) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(timeout(LIMIT, found).await.expect("a line in time"), "the log ends without {text:?}");
+}
+
+/// All of it, one after the other: daemons are slow to start.
+pub async fn check(subject: &Subject) {
+    exit_codes_and_both_outputs_are_kept(subject).await;
+    a_command_that_is_not_there_is_told_apart_from_one_that_is_not_allowed(subject).await;
+    the_environment_is_what_the_pod_asks_for(subject).await;
+    a_stop_asks_first_and_ends_everything_when_the_grace_is_over(subject).await;
+    a_container_that_heeds_the_term_signal_says_its_own_exit_code(subject).await;
+    containers_of_a_pod_share_a_volume_at_its_mount_path(subject).await;
+    a_read_only_mount_refuses_writes(subject).await;
+    a_successor_finds_what_runs_and_what_ended_meanwhile(subject).await;
+    a_follower_reads_on_until_the_container_ends(subject).await;
+    a_memory_limit_is_kept_and_named_when_it_kills(subject).await;
+    an_attempt_is_started_once(subject).await;
+    a_removed_pod_leaves_nothing(subject).await;
+}
+
+async fn exit_codes_and_both_outputs_are_kept(subject: &Subject) {
+    let spec = shell(subject, "exits", "a", "echo out; echo err >&2; exit 3");
+    let started = start(subject, spec).await;
+    let exit = wait(subject, &started.id).await;
+    assert_eq!((exit.code, exit.signal, exit.reason.as_str()), (3, None, "Error"));
+    assert!(exit.started_at.unwrap() <= exit.finished_at);
+    let mut lines = output(&*subject.driver, &started.id).await;
+    lines.sort_by_key(|(stream, _)| *stream as u8);
+    let expected = [(Stream::Stdout, "out".into()), (Stream::Stderr, "err".into())];
+    assert_eq!(lines, expected);
+    subject.driver.remove(&started.id).await.unwrap();
+    assert!(subject.driver.inspect(&started.id).await.is_err());
+    subject.driver.remove_pod("exits").await.unwrap();
+}
+
+async fn a_command_that_is_not_there_is_told_apart_from_one_that_is_not_allowed(subject: &Subject) {
+    for (command, code) in [("/no/such/command", 127), ("/etc", 126)] {
+        let mut spec = shell(subject, "missing", "a", "");
+        spec.command = vec![command.into()];
+        subject.driver.prepare_pod(spec.pod.clone()).await.unwrap();
+        let error = subject.driver.start(spec).await.unwrap_err();
+        assert_eq!(error.exit_code(), code, "{error}");
+        assert_eq!(error.reason(), "StartError");
+    }
+    let found = subject.driver.list().await.unwrap();
+    assert!(found.iter().all(|found| found.pod_uid != "missing"), "{found:?}");
+    subject.driver.remove_pod("missing").await.unwrap();
+}
+
+async fn the_environment_is_what_the_pod_asks_for(subject: &Subject) {
+    let mut spec = shell(subject, "env", "a", "echo $A-$B; env | grep -c CARGO; ls -l /proc/$$/fd");
+    spec.env = vec![("A".into(), "1".into()), ("B".into(), "two words".into())];
+    let started = start(subject, spec).await;
+    wait(subject, &started.id).await;
+    let lines = output(&*subject.driver, &started.id).await;
+    assert_eq!(lines[0].1, "1-two words");
+    assert_eq!(lines[1].1, "0", "the node's own environment is not handed on");
+    let descriptors: Vec<_> = lines[2..].iter().filter(|(_, line)| line.contains("->")).collect();
+    // Standard ones, and what a shell keeps on its script; nothing of the node.
+    let foreign = descriptors.iter().filter(|(_, l)| !l.contains("pipe:") && !l.contains("/null"));
+    assert_eq!(foreign.count(), 0, "{descriptors:?}");
+    subject.driver.remove_pod("env").await.unwrap();
+}
+
+async fn a_stop_asks_first_and_ends_everything_when_the_grace_is_over(subject: &Subject) {
+    let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done";
+    let started = start(subject, shell(subject, "stubborn", "a", script)).await;
+    said(&*subject.driver, &started.id, "ready").await;
+    let stopped = subject.driver.stop(&started.id, Duration::from_secs(2));
+    let exit = timeout(LIMIT, stopped).await.expect("it is stopped").unwrap();
+    assert_eq!(exit.code, 137);
+    let lines = output(&*subject.driver, &started.id).await;
+    assert!(lines.iter().any(|(_, line)| line == "asked"), "{lines:?}");
+    subject.driver.remove_pod("stubborn").await.unwrap();
+}
+
+async fn a_container_that_heeds_the_term_signal_says_its_own_exit_code(subject: &Subject) {
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let started = start(subject, shell(subject, "polite", "a", script)).await;
+    said(&*subject.driver, &started.id, "ready").await;
+    let exit = subject.driver.stop(&started.id, LIMIT).await.unwrap();
+    assert_eq!(exit.code, 7);
+    subject.driver.remove_pod("polite").await.unwrap();
+}
+
+fn mount(source: &Path, target: &str, read_only: bool) -> Mount {
+    Mount {
+        volume: "shared".into(),
+        source: source.into(),
+        sub_path: None,
+        target: target.into(),
+        read_only,
+    }
+}
+
+async fn containers_of_a_pod_share_a_volume_at_its_mount_path(subject: &Subject) {
+    let volume = subject.volumes.join("shared");
+    std::fs::create_dir_all(&volume).unwrap();
+    let host_had_it = Path::new("/data-of-a-test").exists();
+    for target in ["/data-of-a-test", "/usr/share/data-of-a-test/deep"] {
+        let mut writer =
+            shell(subject, "volumes", "writer", &format!("echo hello > {target}/file"));
+        writer.mounts = vec![mount(&volume, target, false)];
+        let writer = start(subject, writer).await;
+        let exit = wait(subject, &writer.id).await;
+        assert_eq!(exit.code, 0, "{:?}", output(&*subject.driver, &writer.id).await);
+        let mut reader = shell(subject, "volumes", "reader", &format!("cat {target}/file"));
+        reader.mounts = vec![mount(&volume, target, false)];
+        let reader = start(subject, reader).await;
+        wait(subject, &reader.id).await;
+        let expected = [(Stream::Stdout, "hello".into())];
+        assert_eq!(output(&*subject.driver, &reader.id).await, expected);
+        subject.driver.remove(&reader.id).await.unwrap();
+        subject.driver.remove(&writer.id).await.unwrap();
+    }
+    assert_eq!(Path::new("/data-of-a-test").exists(), host_had_it, "nothing is left on the host");
+    assert!(!Path::new("/usr/share/data-of-a-test").exists(), "nothing is left on the host");
+    subject.driver.remove_pod("volumes").await.unwrap();
+}
+
+async fn a_read_only_mount_refuses_writes(subject: &Subject) {
+    let volume = subject.volumes.join("read-only");
+    std::fs::create_dir_all(&volume).unwrap();
+    let mut spec = shell(subject, "readonly", "a", "echo x > /ro-of-a-test/file");
+    spec.mounts = vec![mount(&volume, "/ro-of-a-test", true)];
+    let started = start(subject, spec).await;
+    assert_ne!(wait(subject, &started.id).await.code, 0);
+    assert!(!volume.join("file").exists());
+    subject.driver.remove_pod("readonly").await.unwrap();
+}
+
+async fn a_successor_finds_what_runs_and_what_ended_meanwhile(subject: &Subject) {
+    let runs = start(subject, shell(subject, "left", "runs", "sleep 1000")).await;
+    let ends = start(subject, shell(subject, "left", "ends", "exit 5")).await;
+    let ContainerState::Running { started_at, pid } =
+        subject.driver.inspect(&runs.id).await.unwrap()
+    else {
+        panic!("it runs")
+    };
+    wait(subject, &ends.id).await;
+    let successor = (subject.successor)();
+    let found = successor.list().await.unwrap();
+    let of =
+        |name: &str| found.iter().find(|f| f.pod_uid == "left" && f.container == name).unwrap();
+    assert_eq!(of("runs").state, ContainerState::Running { started_at, pid });
+    assert!(matches!(&of("ends").state, ContainerState::Exited(exit) if exit.code == 5));
+    let exit = successor.kill(&runs.id).await.unwrap();
+    assert_eq!(exit.code, 137);
+    successor.remove_pod("left").await.unwrap();
+    assert!(subject.driver.list().await.unwrap().iter().all(|f| f.pod_uid != "left"));
+}
+
+async fn a_follower_reads_on_until_the_container_ends(subject: &Subject) {
+    let script = "echo one; sleep 0.3; echo two; sleep 0.3; echo three";
+    let started = start(subject, shell(subject, "follow", "a", script)).await;
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let stream = subject.driver.logs(&started.id, options).await.unwrap();
+    let lines = timeout(LIMIT, stream.collect::<Vec<_>>()).await.expect("it ends by itself");
+    let lines: Vec<_> = lines.into_iter().map(|line| line.unwrap()).collect();
+    let text: Vec<_> = lines.iter().map(|line| line.bytes.clone()).collect();
+    assert_eq!(text, ["one", "two", "three"]);
+    let options = LogOptions { since: Some(lines[1].time), ..LogOptions::default() };
+    let later = subject.driver.logs(&started.id, options).await.unwrap().count().await;
+    assert_eq!(later, 2);
+    subject.driver.remove_pod("follow").await.unwrap();
+}
+
+async fn a_memory_limit_is_kept_and_named_when_it_kills(subject: &Subject) {
+    // Grows a shell variable to many times the limit.
+    let script = "x=0123456789abcdef; while :; do x=$x$x; done";
+    let mut spec = shell(subject, "hungry", "a", script);
+    spec.resources.memory_limit_bytes = Some(32 << 20);
+    let started = start(subject, spec).await;
+    let exit = wait(subject, &started.id).await;
+    if started.warnings.is_empty() {
+        assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"), "{exit:?}");
+    } else {
+        assert_ne!(exit.code, 0, "{exit:?}");
+    }
+    subject.driver.remove_pod("hungry").await.unwrap();
+}
+
+async fn an_attempt_is_started_once(subject: &Subject) {
+    let spec = shell(subject, "twice", "a", "sleep 1000");
+    let first = start(subject, spec.clone()).await;
+    let error = subject.driver.start(spec.clone()).await.unwrap_err();
+    assert!(
+        matches!(&error, impresario_host::StartError::Exists { id } if *id == first.id),
+        "{error}"
+    );
+    let second = start(subject, ContainerSpec { attempt: 1, ..spec }).await;
+    assert_ne!(second.id, first.id);
+    assert!(subject.driver.remove(&first.id).await.is_err(), "a running one is not removed");
+    subject.driver.remove_pod("twice").await.unwrap();
+}
+
+async fn a_removed_pod_leaves_nothing(subject: &Subject) {
+    let spec = shell(subject, "gone", "a", "setsid sleep 987654 & sleep 987654");
+    let started = start(subject, spec).await;
+    let count = async || subject.driver.stats(&started.id).await.map_or(0, |s| s.processes);
+    let seen = timeout(LIMIT, async {
+        while count().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    seen.await.expect("processes are counted");
+    subject.driver.remove_pod("gone").await.unwrap();
+    subject.driver.remove_pod("gone").await.unwrap();
+    assert!(subject.driver.list().await.unwrap().iter().all(|f| f.pod_uid != "gone"));
+    assert_eq!(processes_named("987654"), 0);
+}
+
+/// How many processes of this machine have `word` among their arguments.
+pub fn processes_named(word: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
+    lines.filter(|line| line.split(|b| *b == 0).any(|arg| arg == word.as_bytes())).count()
+}

@@ -1,0 +1,5 @@
+//! The crate's public face, in one binary: drivers against one conformance suite, and the rest.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+
+mod conformance;
+mod process;
