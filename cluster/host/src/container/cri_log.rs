@@ -108,7 +108,7 @@ impl Writer {
         match written {
             Ok(()) => self.size += out.len() as u64,
             // A container must not hang because its log cannot be kept.
-            Err(_) => self.lost += out.iter().filter(|b| **b == b'\n').count() as u64,
+            Err(_) => self.lost += out.split(|b| *b == b'\n').count() as u64 - 1,
         }
     }
 
@@ -273,7 +273,10 @@ impl Tail {
         // Current file first: what is turned over while we look is then found again by its inode.
         for back in 0..64 {
             let Ok(file) = File::open(rotated(&path, back)) else {
-                if back == 0 { continue } else { break }
+                if back == 0 {
+                    continue;
+                }
+                break;
             };
             if back == 0 {
                 inode = file.metadata().ok().map(|m| m.ino());
@@ -316,7 +319,10 @@ impl Tail {
         let mut newer = Vec::new();
         for back in 0..64 {
             let Ok(file) = File::open(rotated(&self.path, back)) else {
-                if back == 0 { continue } else { break }
+                if back == 0 {
+                    continue;
+                }
+                break;
             };
             let inode = file.metadata().ok().map(|m| m.ino());
             if inode == self.inode && inode.is_some() {

@@ -32,7 +32,7 @@ use std::{
 };
 
 /// How long the second stage may take to reach its command: it mounts at most.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long output is still read when every process is gone but the pipe is open elsewhere.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// How long it is tried to end what outlives SIGKILL.
@@ -317,7 +317,7 @@ fn in_words(status: WaitStatus) -> (i32, Option<i32>) {
 
 /// Reads what is there, not more than a fair share; whether the output is still open.
 fn drain(output: &OwnedFd, stream: Stream, log: &mut cri_log::Writer) -> bool {
-    let mut buffer = [0; 32 << 10];
+    let mut buffer = [0; 16 << 10];
     let Ok(file) = output.try_clone() else { return true };
     let mut file = File::from(file);
     for _ in 0..8 {

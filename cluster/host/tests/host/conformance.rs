@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// For a busy machine; a passing test does not spend it.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// A driver under test, and how to make another one over what it left.
 pub struct Subject {
