@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for Step<'_> {
         while let Some(name) = map.next_key::<String>()? {
             match self.path.split_first() {
                 Some((first, rest)) if *first == name => {
-                    found = map.next_value_seed(Step { path: rest })?
+                    found = map.next_value_seed(Step { path: rest })?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;

@@ -31,7 +31,7 @@ struct Memory {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Clients {
     heard: u64,
-    clients: BTreeMap<u128, Memory>,
+    memories: BTreeMap<u128, Memory>,
     /// Clients by when they were last heard.
     order: BTreeSet<(u64, u128)>,
 }
@@ -46,7 +46,7 @@ pub(super) enum Recall {
 
 impl Clients {
     pub(super) fn recall(&self, request: RequestId) -> Recall {
-        let Some(memory) = self.clients.get(&request.client) else {
+        let Some(memory) = self.memories.get(&request.client) else {
             return Recall::New;
         };
         match memory.answers.get(&request.serial) {
@@ -60,7 +60,7 @@ impl Clients {
 
     pub(super) fn remember(&mut self, request: RequestId, outcome: Outcome) {
         self.heard += 1;
-        let memory = self.clients.entry(request.client).or_default();
+        let memory = self.memories.entry(request.client).or_default();
         self.order.remove(&(memory.heard, request.client));
         memory.heard = self.heard;
         self.order.insert((self.heard, request.client));
@@ -70,9 +70,9 @@ impl Clients {
                 memory.forgotten = memory.forgotten.max(Some(serial));
             }
         }
-        while self.clients.len() > CLIENTS {
+        while self.memories.len() > CLIENTS {
             let Some((_, client)) = self.order.pop_first() else { break };
-            self.clients.remove(&client);
+            self.memories.remove(&client);
         }
     }
 }
