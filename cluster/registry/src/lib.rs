@@ -8,11 +8,13 @@
 //! The crate knows nothing of Kubernetes beyond the shape of a key; objects are bytes to it, read only
 //! where a [`Selection`] asks for a field.
 
+pub mod disk;
 pub mod error;
 pub mod field;
 pub mod key;
 pub mod memory;
 pub mod query;
+pub mod raft;
 pub mod replica;
 pub mod shard;
 pub mod store;
@@ -27,5 +29,6 @@ pub use memory::MemoryRegistry;
 pub use query::{Consistency, ListRequest, Page, Selection, WatchBatch, WatchEvent, WatchRequest};
 pub use registry::{BoxFuture, Registry, RegistryHandle};
 pub use shard::{Epoch, SHARDS, Shard, ShardLease, ShardTable, shard_of};
+pub use store::Store;
 pub use transaction::{Committed, Compare, Fence, Operation, RequestId, Transaction};
 pub use watch::Watch;

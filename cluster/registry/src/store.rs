@@ -7,6 +7,7 @@
 
 mod clients;
 mod list;
+mod members;
 mod ring;
 mod state;
 
@@ -14,7 +15,8 @@ mod state;
 mod model_tests;
 
 pub use ring::{Change, Changes, RingLimits};
-pub use state::Image;
+pub use members::{Admission, Members};
+pub use state::{Image, Rest};
 
 use crate::{
     error::{ANY_REVISION, TransactError, WatchError},
@@ -59,6 +61,7 @@ pub struct Store {
     objects: BTreeMap<Key, Record>,
     shards: ShardTable,
     clients: Clients,
+    members: Members,
     ring: Ring,
 }
 
@@ -120,6 +123,16 @@ impl Store {
     /// Gives shards to other owners; see [`ShardTable::apply`].
     pub fn move_shards(&mut self, moves: &[ShardMove]) -> bool {
         self.shards.apply(moves)
+    }
+
+    /// Gives a disk its member number; see [`Members::admit`].
+    pub fn admit(&mut self, disk: u128) -> Admission {
+        self.members.admit(disk)
+    }
+
+    /// Retires a member number for ever.
+    pub fn retire(&mut self, member: u64) {
+        self.members.retire(member);
     }
 
     /// The matching changes after `cursor`, some hundred revisions at most.

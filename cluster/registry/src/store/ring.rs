@@ -44,7 +44,7 @@ pub struct Change {
 }
 
 impl Change {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let values = [&self.before, &self.after]
             .into_iter()
             .flatten()

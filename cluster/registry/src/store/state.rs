@@ -1,6 +1,6 @@
 //! The state as a value that can be written to a snapshot and taken back.
 
-use super::{Change, Record, RingLimits, Store, clients::Clients, ring::Ring};
+use super::{Change, Record, RingLimits, Store, clients::Clients, members::Members, ring::Ring};
 use crate::{
     key::{Key, Revision},
     shard::ShardTable,
@@ -11,28 +11,46 @@ use std::sync::Arc;
 /// How much of the recent past a snapshot carries, so that watches outlive a restart.
 const PAST_BYTES: usize = 4 * 1024 * 1024;
 
-/// Everything that a member needs to go on from a revision. Members at the same revision have equal images,
-/// the past aside.
+/// What a snapshot holds beside the objects and the past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Image {
+pub struct Rest {
     revision: Revision,
-    objects: Vec<(Key, Record)>,
     shards: ShardTable,
     clients: Clients,
+    members: Members,
     floor: Revision,
+}
+
+/// Everything that a member needs to go on from a revision. Members at the same revision have equal images,
+/// the past aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    rest: Rest,
+    objects: Vec<(Key, Record)>,
     past: Vec<(Revision, Vec<Change>)>,
 }
 
 impl Image {
     /// The revision at which it was taken.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.rest.revision
     }
 
     /// The same without the past, for comparing members.
     #[must_use]
     pub fn without_past(self) -> Self {
-        Self { floor: self.revision, past: Vec::new(), ..self }
+        let rest = Rest { floor: self.rest.revision, ..self.rest };
+        Self { rest, past: Vec::new(), ..self }
+    }
+
+    /// Its three parts, for writing them one after the other.
+    pub(crate) fn split(self) -> (Rest, Vec<(Key, Record)>, Vec<(Revision, Vec<Change>)>) {
+        (self.rest, self.objects, self.past)
+    }
+
+    /// An image of its three parts.
+    pub(crate) fn join(rest: Rest, objects: Vec<(Key, Record)>, past: Vec<(Revision, Vec<Change>)>) -> Self {
+        Self { rest, objects, past }
     }
 }
 
@@ -41,28 +59,28 @@ impl Store {
     pub fn image(&self) -> Image {
         let (floor, past) = self.ring.tail(PAST_BYTES);
         Image {
-            revision: self.revision,
-            objects: self
-                .objects
-                .iter()
-                .map(|(key, record)| (key.clone(), record.clone()))
-                .collect(),
-            shards: self.shards.clone(),
-            clients: self.clients.clone(),
-            floor,
+            rest: Rest {
+                revision: self.revision,
+                shards: self.shards.clone(),
+                clients: self.clients.clone(),
+                members: self.members.clone(),
+                floor,
+            },
+            objects: self.objects.iter().map(|(key, record)| (key.clone(), record.clone())).collect(),
             past: past.into_iter().map(|batch| (*batch).clone()).collect(),
         }
     }
 
     /// The store that an image was taken of.
     pub fn restore(image: Image, limits: RingLimits) -> Self {
-        let past = image.past.into_iter().map(Arc::new).collect();
+        let Image { rest, objects, past } = image;
         Self {
-            revision: image.revision,
-            objects: image.objects.into_iter().collect(),
-            shards: image.shards,
-            clients: image.clients,
-            ring: Ring::restore(limits, image.floor, past),
+            revision: rest.revision,
+            objects: objects.into_iter().collect(),
+            shards: rest.shards,
+            clients: rest.clients,
+            members: rest.members,
+            ring: Ring::restore(limits, rest.floor, past.into_iter().map(Arc::new).collect()),
         }
     }
 

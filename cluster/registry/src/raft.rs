@@ -1,0 +1,96 @@
+//! The registry as a raft group: openraft's types filled in with ours.
+//!
+//! openraft decides; [`log`] makes its log durable, [`machine`] applies what is committed to the [`Store`],
+//! [`snapshot`] saves and moves the store's image, [`network`] carries its messages over the runtime.
+//!
+//! [`Store`]: crate::store::Store
+
+pub mod log;
+pub mod machine;
+pub mod snapshot;
+
+use crate::{
+    error::TransactError,
+    shard::ShardMove,
+    store::Admission,
+    transaction::{Committed, Transaction},
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The number of a member: given by the log, to one disk, once.
+pub type MemberId = u64;
+
+/// Who a member is, as the membership says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNode {
+    /// The name of its actor node.
+    pub name: String,
+    /// The UDP address of its actor node.
+    pub address: String,
+    /// The id of its disk; a member that shows another one is refused.
+    pub disk: u128,
+}
+
+/// What goes through the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A change of objects.
+    Transact(Transaction),
+    /// The leader's decision on shards.
+    MoveShards(Vec<ShardMove>),
+    /// A disk asks for a member number.
+    Admit {
+        /// The id of the disk.
+        disk: u128,
+    },
+    /// A member left for good: its number and its disk are never taken again.
+    Retire {
+        /// Its number.
+        member: MemberId,
+    },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transact(transaction) => write!(f, "transaction on {}", transaction.subject()),
+            Self::MoveShards(moves) => write!(f, "{} shard moves", moves.len()),
+            Self::Admit { disk } => write!(f, "admission of disk {disk:032x}"),
+            Self::Retire { member } => write!(f, "retirement of member {member}"),
+        }
+    }
+}
+
+/// What a command answers once it is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Command::Transact`].
+    Transacted(Result<Committed, TransactError>),
+    /// To [`Command::Admit`].
+    Admitted(Admission),
+    /// To everything else, openraft's own entries included.
+    Done,
+}
+
+openraft::declare_raft_types!(
+    /// The raft group of the registry.
+    pub Types:
+        D = Command,
+        R = Answer,
+        NodeId = MemberId,
+        Node = MemberNode,
+);
+
+/// The identity of a log entry.
+pub type LogId = openraft::alias::LogIdOf<Types>;
+/// A vote.
+pub type Vote = openraft::alias::VoteOf<Types>;
+/// An entry of the log.
+pub type Entry = openraft::alias::EntryOf<Types>;
+/// The membership and the entry that made it.
+pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
+/// What a snapshot says of itself.
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
+/// openraft's handle.
+pub type Raft = openraft::Raft<Types, machine::Machine>;

@@ -1,0 +1,377 @@
+//! The raft log on the disk: openraft's storage interface over our journal.
+//!
+//! One thread owns the journal. It takes whatever has been asked for since its last sync, writes it as one batch,
+//! syncs once and tells everyone: group commit. Entries that are not purged are kept in memory as well, so that
+//! readers never touch the disk; the log is kept short by snapshots. After an error of the disk nothing is
+//! written any more and every request fails, upon which openraft stops this member.
+
+use super::{Entry, LogId, Types, Vote};
+use crate::disk::{
+    DiskError,
+    journal::{FileNumber, Journal},
+};
+use openraft::{
+    LogState, OptionalSend, RaftLogReader,
+    entry::RaftEntry,
+    storage::{IOFlushed, RaftLogStorage},
+};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Debug,
+    io,
+    ops::RangeBounds,
+    path::Path,
+    sync::Arc,
+    thread,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for the thread.
+const QUEUE: usize = 1024;
+/// A batch is closed when it is larger than this, though more is waiting.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A reader gets no more than this at once, so that a message to a member that lags stays small.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the journal holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Record {
+    Vote(Vote),
+    Committed(Option<LogId>),
+    Append(Entry),
+    /// Entries after this one are gone.
+    Truncate(Option<LogId>),
+    /// Entries up to this one are gone.
+    Purge(LogId),
+}
+
+/// Everything but the entries.
+#[derive(Debug, Clone, Default)]
+struct Marks {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+}
+
+impl Marks {
+    fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Vote(vote) => self.vote = Some(*vote),
+            Record::Committed(committed) => self.committed = *committed,
+            Record::Purge(purged) => self.purged = self.purged.max(Some(*purged)),
+            Record::Append(_) | Record::Truncate(_) => {}
+        }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let vote = self.vote.map(Record::Vote);
+        let purged = self.purged.map(Record::Purge);
+        vote.into_iter().chain(purged).chain([Record::Committed(self.committed)]).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    marks: Marks,
+    entries: BTreeMap<u64, (Entry, usize)>,
+    bytes: usize,
+}
+
+impl State {
+    fn apply(&mut self, record: Record, size: usize) {
+        self.marks.apply(&record);
+        match record {
+            Record::Append(entry) => {
+                self.bytes += size;
+                if let Some((_, old)) = self.entries.insert(entry.index(), (entry, size)) {
+                    self.bytes -= old;
+                }
+            }
+            Record::Truncate(last) => {
+                let gone = self.entries.split_off(&last.map_or(0, |last| last.index + 1));
+                self.bytes -= total(&gone);
+            }
+            Record::Purge(last) => {
+                let kept = self.entries.split_off(&(last.index + 1));
+                self.bytes -= total(&std::mem::replace(&mut self.entries, kept));
+            }
+            Record::Vote(_) | Record::Committed(_) => {}
+        }
+    }
+
+    /// After a replay: what an older file still has of purged entries goes, and the rest has no gap.
+    fn settle(&mut self) -> Result<(), &'static str> {
+        if let Some(purged) = self.marks.purged {
+            self.apply(Record::Purge(purged), 0);
+        }
+        let first = self.marks.purged.map_or(0, |purged| purged.index + 1);
+        let expected = first..first + self.entries.len() as u64;
+        if expected.eq(self.entries.keys().copied()) { Ok(()) } else { Err("entries are missing before or in it") }
+    }
+}
+
+fn total(entries: &BTreeMap<u64, (Entry, usize)>) -> usize {
+    entries.values().map(|(_, size)| size).sum()
+}
+
+enum Done {
+    Flushed(IOFlushed<Types>),
+    Told(oneshot::Sender<Result<(), io::Error>>),
+    /// Nobody waits, and it need not be synced before something else is.
+    Whenever,
+}
+
+struct Job {
+    records: Vec<(Record, Vec<u8>)>,
+    done: Done,
+}
+
+/// Reads the log from memory.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    state: Arc<RwLock<State>>,
+}
+
+/// The log of a member. Dropping it ends its thread after what was asked for is written.
+#[derive(Debug)]
+pub struct Log {
+    reader: LogReader,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Log {
+    /// Opens the log of a directory. The receiver resolves when the thread has let go of the directory.
+    pub fn open(directory: &Path) -> Result<(Self, oneshot::Receiver<()>), DiskError> {
+        let mut state = State::default();
+        let mut files = Files::default();
+        let journal = Journal::open(directory, |file, bytes| {
+            let record: Record = impresario_runtime::decode(bytes).map_err(|_| "a record cannot be read")?;
+            files.saw(file, &record);
+            state.apply(record, bytes.len());
+            Ok(())
+        })?;
+        let gap = |what| DiskError::Corrupt { path: directory.to_owned(), offset: 0, what };
+        state.settle().map_err(gap)?;
+        let writer = Writer { journal, files, marks: state.marks.clone(), unsynced: Vec::new() };
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (ended, end) = oneshot::channel();
+        let thread = thread::Builder::new().name("registry-log".to_owned()).spawn(move || {
+            writer.run(queue);
+            drop(ended);
+        });
+        thread.map_err(DiskError::io("start the thread that writes", directory))?;
+        Ok((Self { reader: LogReader { state: Arc::new(RwLock::new(state)) }, jobs }, end))
+    }
+
+    /// How many bytes of entries the log holds; snapshots keep this small.
+    pub fn size(&self) -> LogSize {
+        LogSize(self.reader.clone())
+    }
+
+    async fn submit(&self, records: Vec<Record>, done: Done) -> Result<(), io::Error> {
+        let encode = |record: Record| {
+            let bytes = impresario_runtime::encode(&record).map_err(io::Error::other)?;
+            Ok::<_, io::Error>((record, bytes))
+        };
+        let records = records.into_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        // A place in the queue first: what readers see and what is written keep one order.
+        let place = self.jobs.reserve().await.map_err(|_| stopped())?;
+        {
+            let mut state = self.reader.state.write();
+            for (record, bytes) in &records {
+                state.apply(record.clone(), bytes.len());
+            }
+        }
+        place.send(Job { records, done });
+        Ok(())
+    }
+
+    async fn submit_and_wait(&self, records: Vec<Record>) -> Result<(), io::Error> {
+        let (told, outcome) = oneshot::channel();
+        self.submit(records, Done::Told(told)).await?;
+        outcome.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the log of this member has stopped after an earlier error: see its log file")
+}
+
+/// Tells how large the log is.
+#[derive(Debug, Clone)]
+pub struct LogSize(LogReader);
+
+impl LogSize {
+    /// Bytes of the entries that are not purged.
+    pub fn bytes(&self) -> usize {
+        self.0.state.read().bytes
+    }
+}
+
+impl RaftLogReader<Types> for LogReader {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let state = self.state.read();
+        Ok(state.entries.range(range).map(|(_, (entry, _))| entry.clone()).collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.state.read().marks.vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let state = self.state.read();
+        let mut bytes = 0;
+        let fits = |(_, (_, size)): &(&u64, &(Entry, usize))| {
+            bytes += size;
+            bytes == *size || bytes <= READ_BYTES
+        };
+        Ok(state.entries.range(start..end).take_while(fits).map(|(_, (entry, _))| entry.clone()).collect())
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let state = self.reader.state.read();
+        let last = state.entries.values().next_back().map(|(entry, _)| entry.log_id());
+        let last_purged_log_id = state.marks.purged;
+        Ok(LogState { last_purged_log_id, last_log_id: last.or(last_purged_log_id) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.reader.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.submit_and_wait(vec![Record::Vote(*vote)]).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.submit(vec![Record::Committed(committed)], Done::Whenever).await
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.reader.state.read().marks.committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let records = entries.into_iter().map(Record::Append).collect();
+        self.submit(records, Done::Flushed(callback)).await
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.submit_and_wait(vec![Record::Truncate(last_log_id)]).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.submit_and_wait(vec![Record::Purge(log_id)]).await
+    }
+}
+
+/// The highest index that each file holds, oldest file first.
+#[derive(Debug, Default)]
+struct Files(VecDeque<(FileNumber, u64)>);
+
+impl Files {
+    fn saw(&mut self, file: FileNumber, record: &Record) {
+        let index = if let Record::Append(entry) = record { entry.index() } else { 0 };
+        match self.0.back_mut() {
+            Some((last, highest)) if *last == file => *highest = (*highest).max(index),
+            _ => self.0.push_back((file, index)),
+        }
+    }
+
+    /// The first file that is needed when everything up to `purged` is not.
+    fn first_needed(&mut self, purged: Option<LogId>) -> Option<FileNumber> {
+        let purged = purged?.index;
+        while self.0.len() > 1 && self.0.front().is_some_and(|(_, highest)| *highest <= purged) {
+            self.0.pop_front();
+        }
+        self.0.front().map(|(file, _)| *file)
+    }
+}
+
+struct Writer {
+    journal: Journal,
+    files: Files,
+    marks: Marks,
+    /// Records for which nobody waits.
+    unsynced: Vec<(Record, Vec<u8>)>,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.blocking_recv() {
+            let (mut records, mut waiting) = (std::mem::take(&mut self.unsynced), Vec::new());
+            let mut bytes = 0;
+            let mut next = Some(job);
+            while let Some(job) = next {
+                bytes += job.records.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+                records.extend(job.records);
+                if !matches!(job.done, Done::Whenever) {
+                    waiting.push(job.done);
+                }
+                next = if bytes < BATCH_BYTES { queue.try_recv().ok() } else { None };
+            }
+            if waiting.is_empty() {
+                self.unsynced = records;
+                continue;
+            }
+            let outcome = self.write(records);
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the registry's log cannot be written: this member stops");
+            }
+            for done in waiting {
+                let outcome = outcome.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+                match done {
+                    Done::Flushed(callback) => callback.io_completed(outcome),
+                    // The asker may have gone.
+                    Done::Told(told) => drop(told.send(outcome)),
+                    Done::Whenever => {}
+                }
+            }
+        }
+        if !self.unsynced.is_empty() {
+            let records = std::mem::take(&mut self.unsynced);
+            if let Err(error) = self.write(records) {
+                tracing::warn!(%error, "how far the log was committed is not written down; it will be found again");
+            }
+        }
+    }
+
+    fn write(&mut self, records: Vec<(Record, Vec<u8>)>) -> Result<(), DiskError> {
+        if self.journal.is_full() {
+            let checkpoint = self.marks.records();
+            let encode = |record: &Record| {
+                let encoded = impresario_runtime::encode(record).map_err(io::Error::other);
+                encoded.map_err(DiskError::io("encode a record of", Path::new("the log")))
+            };
+            let encoded = checkpoint.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+            let file = self.journal.roll(&encoded)?;
+            checkpoint.iter().for_each(|record| self.files.saw(file, record));
+        }
+        let (records, encoded): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+        self.journal.append(&encoded)?;
+        let purged_before = self.marks.purged;
+        for record in &records {
+            self.files.saw(self.journal.newest(), record);
+            self.marks.apply(record);
+        }
+        if self.marks.purged != purged_before
+            && let Some(first) = self.files.first_needed(self.marks.purged)
+        {
+            self.journal.remove_before(first)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Applies committed entries to the replica, and makes and takes snapshots of it.
+//!
+//! The state lives in memory. After a start it is what the last snapshot says, and openraft applies the committed
+//! part of the log again: the same commands give the same state.
+
+use super::{Answer, Command, LogId, SnapshotMeta, StoredMembership, Types, snapshot};
+use crate::{
+    disk::{DiskError, durable},
+    replica::Replica,
+    store::{RingLimits, Store},
+};
+use futures_util::{Stream, TryStreamExt};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
+    alias::SnapshotOf,
+    storage::{EntryResponder, RaftStateMachine},
+};
+use snapshot::SnapshotFile;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The state machine that openraft drives.
+#[derive(Debug)]
+pub struct Machine {
+    replica: Replica,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    directory: Arc<PathBuf>,
+}
+
+impl Machine {
+    /// The state that the directory's snapshot holds, or an empty one. A damaged snapshot is refused.
+    pub fn open(directory: &Path, limits: RingLimits) -> Result<Self, DiskError> {
+        durable::create_directory(directory)?;
+        remove_leftovers(directory)?;
+        let saved = snapshot::load(&directory.join(CURRENT))?;
+        let mut machine = Self {
+            replica: Replica::new(Store::new(limits)),
+            applied: None,
+            membership: StoredMembership::default(),
+            directory: Arc::new(directory.to_owned()),
+        };
+        if let Some((meta, image)) = saved {
+            machine.replica = Replica::new(Store::restore(image, limits));
+            machine.stand_at(meta);
+        }
+        Ok(machine)
+    }
+
+    /// The state, for readers and watchers.
+    pub fn replica(&self) -> Replica {
+        self.replica.clone()
+    }
+
+    fn stand_at(&mut self, meta: SnapshotMeta) {
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+    }
+
+    fn perform(&self, command: &Command) -> Answer {
+        self.replica.write(|store| match command {
+            Command::Transact(transaction) => Answer::Transacted(store.transact(transaction)),
+            Command::MoveShards(moves) => {
+                store.move_shards(moves);
+                Answer::Done
+            }
+            Command::Admit { disk } => Answer::Admitted(store.admit(*disk)),
+            Command::Retire { member } => {
+                store.retire(*member);
+                Answer::Done
+            }
+        })
+    }
+}
+
+/// The name of the one snapshot that counts.
+const CURRENT: &str = "snapshot";
+
+/// Files that a crash left half written.
+fn remove_leftovers(directory: &Path) -> Result<(), DiskError> {
+    for entry in std::fs::read_dir(directory).map_err(DiskError::io("list", directory))? {
+        let path = entry.map_err(DiskError::io("list", directory))?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            std::fs::remove_file(&path).map_err(DiskError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A name for a file that is not whole yet.
+pub fn aside(directory: &Path) -> PathBuf {
+    directory.join(format!("{:032x}.tmp", rand::random::<u128>()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+) -> Result<T, io::Error> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+    done.map_err(io::Error::from)
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let answer = match entry.payload {
+                EntryPayload::Blank => Answer::Done,
+                EntryPayload::Normal(command) => self.perform(&command),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Answer::Done
+                }
+            };
+            self.applied = Some(entry.log_id);
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        // The image is taken here, between two entries: what is applied later is not in it.
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Builder { meta, image: Some(self.replica.read(Store::image)), directory: self.directory.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+        let (path, current) = (snapshot.path().to_owned(), self.directory.join(CURRENT));
+        let (saved, image) = blocking(move || {
+            let loaded = snapshot::load(&path)?;
+            let missing = || DiskError::io("open", &path)(io::ErrorKind::NotFound.into());
+            let loaded = loaded.ok_or_else(missing)?;
+            if path != current {
+                snapshot::put_in_place(&path, &current)?;
+            }
+            Ok(loaded)
+        })
+        .await?;
+        if saved != *meta {
+            let text = format!("a snapshot of {meta} was announced and one of {saved} came");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        self.replica.write(|store| store.replace(image));
+        self.stand_at(saved);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
+        let path = self.directory.join(CURRENT);
+        let current = blocking(move || {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let snapshot = SnapshotFile::open(&path)?;
+            Ok(Some(Snapshot { meta: snapshot.head()?, snapshot }))
+        });
+        current.await
+    }
+}
+
+/// Writes an image that was taken.
+#[derive(Debug)]
+pub struct Builder {
+    meta: SnapshotMeta,
+    image: Option<crate::store::Image>,
+    directory: Arc<PathBuf>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
+        let image = self.image.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
+        let (meta, directory) = (self.meta.clone(), self.directory.clone());
+        let built = blocking(move || {
+            let (aside, current) = (aside(&directory), directory.join(CURRENT));
+            snapshot::save(&aside, &meta, image)?;
+            let snapshot = SnapshotFile::open(&aside)?;
+            snapshot::put_in_place(&aside, &current)?;
+            Ok(Snapshot { meta, snapshot })
+        });
+        built.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::log::Log;
+    use openraft::{
+        StorageError,
+        testing::log::{StoreBuilder, Suite},
+    };
+
+    struct OnDisk;
+
+    impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
+        async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
+            let directory = tempfile::tempdir().unwrap();
+            let (log, _) = Log::open(&directory.path().join("log")).unwrap();
+            let machine = Machine::open(&directory.path().join("snapshots"), RingLimits::default()).unwrap();
+            Ok((directory, log, machine))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_storage_does_what_openraft_expects_of_one() {
+        Suite::test_all(OnDisk).await.unwrap();
+    }
+}
