@@ -83,14 +83,14 @@ openraft::declare_raft_types!(
 );
 
 /// The identity of a log entry.
-pub type LogId = openraft::alias::LogIdOf<Types>;
+pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
 /// A vote.
-pub type Vote = openraft::alias::VoteOf<Types>;
+pub type Vote = openraft::type_config::alias::VoteOf<Types>;
 /// An entry of the log.
-pub type Entry = openraft::alias::EntryOf<Types>;
+pub type Entry = openraft::type_config::alias::EntryOf<Types>;
 /// The membership and the entry that made it.
-pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 /// What a snapshot says of itself.
-pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 /// openraft's handle.
 pub type Raft = openraft::Raft<Types, machine::Machine>;

@@ -14,8 +14,8 @@ mod state;
 #[cfg(test)]
 mod model_tests;
 
-pub use ring::{Change, Changes, RingLimits};
 pub use members::{Admission, Members};
+pub use ring::{Change, Changes, RingLimits};
 pub use state::{Image, Rest};
 
 use crate::{

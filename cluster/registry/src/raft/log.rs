@@ -108,7 +108,11 @@ impl State {
         }
         let first = self.marks.purged.map_or(0, |purged| purged.index + 1);
         let expected = first..first + self.entries.len() as u64;
-        if expected.eq(self.entries.keys().copied()) { Ok(()) } else { Err("entries are missing before or in it") }
+        if expected.eq(self.entries.keys().copied()) {
+            Ok(())
+        } else {
+            Err("entries are missing before or in it")
+        }
     }
 }
 
@@ -147,7 +151,8 @@ impl Log {
         let mut state = State::default();
         let mut files = Files::default();
         let journal = Journal::open(directory, |file, bytes| {
-            let record: Record = impresario_runtime::decode(bytes).map_err(|_| "a record cannot be read")?;
+            let record: Record =
+                impresario_runtime::decode(bytes).map_err(|_| "a record cannot be read")?;
             files.saw(file, &record);
             state.apply(record, bytes.len());
             Ok(())
@@ -223,14 +228,23 @@ impl RaftLogReader<Types> for LogReader {
         Ok(self.state.read().marks.vote)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         let state = self.state.read();
         let mut bytes = 0;
         let fits = |(_, (_, size)): &(&u64, &(Entry, usize))| {
             bytes += size;
             bytes == *size || bytes <= READ_BYTES
         };
-        Ok(state.entries.range(start..end).take_while(fits).map(|(_, (entry, _))| entry.clone()).collect())
+        Ok(state
+            .entries
+            .range(start..end)
+            .take_while(fits)
+            .map(|(_, (entry, _))| entry.clone())
+            .collect())
     }
 }
 
@@ -332,7 +346,10 @@ impl Writer {
                 tracing::error!(%error, "the registry's log cannot be written: this member stops");
             }
             for done in waiting {
-                let outcome = outcome.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string()));
+                let outcome = outcome
+                    .as_ref()
+                    .map(|()| ())
+                    .map_err(|error| io::Error::other(error.to_string()));
                 match done {
                     Done::Flushed(callback) => callback.io_completed(outcome),
                     // The asker may have gone.

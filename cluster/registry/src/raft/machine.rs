@@ -12,8 +12,8 @@ use crate::{
 use futures_util::{Stream, TryStreamExt};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
-    alias::SnapshotOf,
     storage::{EntryResponder, RaftStateMachine},
+    type_config::alias::SnapshotOf,
 };
 use snapshot::SnapshotFile;
 use std::{
@@ -133,11 +133,20 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         // The image is taken here, between two entries: what is applied later is not in it.
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        Builder { meta, image: Some(self.replica.read(Store::image)), directory: self.directory.clone() }
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Builder {
+            meta,
+            image: Some(self.replica.read(Store::image)),
+            directory: self.directory.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
         let (path, current) = (snapshot.path().to_owned(), self.directory.join(CURRENT));
         let (saved, image) = blocking(move || {
             let loaded = snapshot::load(&path)?;
@@ -158,7 +167,9 @@ impl RaftStateMachine<Types> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
         let path = self.directory.join(CURRENT);
         let current = blocking(move || {
             if !path.exists() {
@@ -183,7 +194,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
-        let image = self.image.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
+        let image =
+            self.image.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let (meta, directory) = (self.meta.clone(), self.directory.clone());
         let built = blocking(move || {
             let (aside, current) = (aside(&directory), directory.join(CURRENT));
@@ -211,7 +223,8 @@ mod tests {
         async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
             let directory = tempfile::tempdir().unwrap();
             let (log, _) = Log::open(&directory.path().join("log")).unwrap();
-            let machine = Machine::open(&directory.path().join("snapshots"), RingLimits::default()).unwrap();
+            let machine =
+                Machine::open(&directory.path().join("snapshots"), RingLimits::default()).unwrap();
             Ok((directory, log, machine))
         }
     }

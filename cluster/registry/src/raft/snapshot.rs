@@ -51,7 +51,8 @@ impl SnapshotFile {
     pub fn head(&self) -> Result<SnapshotMeta, DiskError> {
         let damage = |what| DiskError::Corrupt { path: self.path.clone(), offset: 0, what };
         let header = self.read_at(0, frame::HEADER)?;
-        let size = frame::payload_size(&header).ok_or_else(|| damage("the checksum of a header is wrong"))?;
+        let size = frame::payload_size(&header)
+            .ok_or_else(|| damage("the checksum of a header is wrong"))?;
         let bytes = self.read_at(0, frame::HEADER + size)?;
         let (batches, _) = frame::scan(&bytes, false).map_err(|found| damage(found.what))?;
         let record = batches.first().and_then(|batch| batch.records.first());
@@ -85,7 +86,9 @@ pub fn save(path: &Path, meta: &SnapshotMeta, image: Image) -> Result<(), DiskEr
     let mut out = Parts { path, out: BufWriter::new(file), sequence: 0 };
     out.write(&Part::Head(meta.clone(), Box::new(rest)))?;
     let count = objects.len() as u64;
-    for objects in chunks(objects, |(key, record)| record.value.len() + key.name.len() + key.namespace.len()) {
+    for objects in
+        chunks(objects, |(key, record)| record.value.len() + key.name.len() + key.namespace.len())
+    {
         out.write(&Part::Objects(objects))?;
     }
     let weigh = |(_, changes): &(Revision, Vec<Change>)| changes.iter().map(Change::bytes).sum();
@@ -93,7 +96,8 @@ pub fn save(path: &Path, meta: &SnapshotMeta, image: Image) -> Result<(), DiskEr
         out.write(&Part::Past(past))?;
     }
     out.write(&Part::End { objects: count })?;
-    let file = out.out.into_inner().map_err(|error| DiskError::io("write", path)(error.into_error()))?;
+    let file =
+        out.out.into_inner().map_err(|error| DiskError::io("write", path)(error.into_error()))?;
     file.sync_all().map_err(DiskError::io("sync", path))
 }
 
@@ -124,7 +128,8 @@ pub fn load(path: &Path) -> Result<Option<(SnapshotMeta, Image)>, DiskError> {
             return Err(damage("a part is missing"));
         }
         sequence += 1;
-        let part: Part = impresario_runtime::decode(record).map_err(|_| damage("a part cannot be read"))?;
+        let part: Part =
+            impresario_runtime::decode(record).map_err(|_| damage("a part cannot be read"))?;
         match part {
             Part::Head(meta, rest) => head = Some((meta, rest)),
             Part::Objects(more) => objects.extend(more),
@@ -192,7 +197,9 @@ mod tests {
         let mut store = Store::default();
         for n in 0..40 {
             let value = vec![b'a' + n as u8; 100_000];
-            store.transact(&Transaction::create(Key::new("pods", "d", format!("p{n}")), value)).unwrap();
+            store
+                .transact(&Transaction::create(Key::new("pods", "d", format!("p{n}")), value))
+                .unwrap();
         }
         store
     }

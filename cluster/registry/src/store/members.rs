@@ -32,7 +32,11 @@ impl Members {
             self.last = self.last.max(FOUNDER) + 1;
             self.last
         });
-        if self.retired.contains(&number) { Admission::Retired(number) } else { Admission::Member(number) }
+        if self.retired.contains(&number) {
+            Admission::Retired(number)
+        } else {
+            Admission::Member(number)
+        }
     }
 
     /// Retires a number for ever.

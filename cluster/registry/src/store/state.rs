@@ -49,7 +49,11 @@ impl Image {
     }
 
     /// An image of its three parts.
-    pub(crate) fn join(rest: Rest, objects: Vec<(Key, Record)>, past: Vec<(Revision, Vec<Change>)>) -> Self {
+    pub(crate) fn join(
+        rest: Rest,
+        objects: Vec<(Key, Record)>,
+        past: Vec<(Revision, Vec<Change>)>,
+    ) -> Self {
         Self { rest, objects, past }
     }
 }
@@ -66,7 +70,11 @@ impl Store {
                 members: self.members.clone(),
                 floor,
             },
-            objects: self.objects.iter().map(|(key, record)| (key.clone(), record.clone())).collect(),
+            objects: self
+                .objects
+                .iter()
+                .map(|(key, record)| (key.clone(), record.clone()))
+                .collect(),
             past: past.into_iter().map(|batch| (*batch).clone()).collect(),
         }
     }
