@@ -4,3 +4,4 @@
 //! the client library and the actors all read the same tables.
 
 pub mod schema;
+pub mod wire;

@@ -38,8 +38,6 @@ pub enum Shape {
     Time,
     /// An RFC 3339 time with microseconds.
     MicroTime,
-    /// A Go duration such as `1m30s`.
-    Duration,
     /// A quantity such as `100m` or `1Gi`.
     Quantity,
     /// A number or a string.
@@ -333,7 +331,6 @@ fn shape(name: &str) -> Shape {
     match (package, short) {
         ("apimachinery.pkg.apis.meta.v1", "Time") => Shape::Time,
         ("apimachinery.pkg.apis.meta.v1", "MicroTime") => Shape::MicroTime,
-        ("apimachinery.pkg.apis.meta.v1", "Duration") => Shape::Duration,
         ("apimachinery.pkg.apis.meta.v1", "FieldsV1") | ("apimachinery.pkg.runtime", "RawExtension") => Shape::Raw,
         ("apimachinery.pkg.api.resource", "Quantity" | "QuantityValue") => Shape::Quantity,
         ("apimachinery.pkg.util.intstr", "IntOrString") => Shape::IntOrString,

@@ -1,0 +1,140 @@
+use super::{decode, encode};
+use crate::schema::{self, Cardinality, Field, FieldType, Message, Shape};
+use crate::wire::check;
+use crate::wire::{self, FieldValidation, Target};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// Draws choices from the bytes that proptest found.
+struct Dice(Vec<u8>, usize);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.1 += 1;
+        let byte = self.0.get(self.1 % self.0.len().max(1)).copied().unwrap_or(7);
+        (u64::from(byte) * 31 + self.1 as u64 * 7) % sides
+    }
+
+    fn pick<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize].clone()
+    }
+}
+
+fn object(message: &'static Message, dice: &mut Dice, depth: usize) -> Value {
+    let mut map = Map::new();
+    for field in message.json_fields() {
+        if dice.below(3) > 0 || (depth == 0 && field.message().is_some()) {
+            continue;
+        }
+        let value = match field.cardinality {
+            Cardinality::Single => single(field, dice, depth),
+            Cardinality::Repeated => (0..=dice.below(3)).map(|_| single(field, dice, depth)).collect(),
+            Cardinality::Map => {
+                let keys = ["a", "b/c"].into_iter().take(1 + dice.below(2) as usize);
+                Value::Object(keys.map(|key| (key.to_owned(), single(field, dice, depth))).collect())
+            }
+        };
+        map.insert(field.name.to_owned(), value);
+    }
+    Value::Object(map)
+}
+
+fn single(field: &'static Field, dice: &mut Dice, depth: usize) -> Value {
+    let depth = depth.saturating_sub(1);
+    match field.kind {
+        FieldType::String => dice.pick(&["a", "ß", "x/y", "line\nline", "0", "kube"]).into(),
+        FieldType::Bytes => STANDARD.encode([1, dice.below(256) as u8, 255]).into(),
+        FieldType::Int32 => dice.pick(&[1, -1, i32::MAX, i32::MIN]).into(),
+        FieldType::Int64 => dice.pick(&[1, -1, i64::MAX, i64::MIN]).into(),
+        FieldType::Bool => (field.zero_is_absent || dice.below(2) == 0).into(),
+        FieldType::Double => dice.pick(&[1.5, -2.25e9]).into(),
+        FieldType::Message(_) => {
+            let message = field.message().unwrap();
+            match message.shape {
+                Shape::Object => object(message, dice, depth),
+                Shape::Time => "2026-02-03T04:05:06Z".into(),
+                Shape::MicroTime => "2026-02-03T04:05:06.000007Z".into(),
+                Shape::Quantity => dice.pick(&["100m", "1Gi", "3"]).into(),
+                Shape::IntOrString => dice.pick(&[json!(80), json!("http")]),
+                Shape::Raw => json!({"f:metadata": {"f:name": {}}}),
+                Shape::Json => json!([1, {"a": null}, "x"]),
+                Shape::Strings => json!(["a", "b"]),
+                Shape::SchemaOrBool => dice.pick(&[json!(true), json!(false), json!({"type": "string"})]),
+                Shape::SchemaOrArray => dice.pick(&[json!([{"type": "string"}]), json!({"type": "x"})]),
+                Shape::SchemaOrStrings => dice.pick(&[json!(["a"]), json!({"type": "string"})]),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_kind_survives_the_way_through_protobuf(bytes in proptest::collection::vec(any::<u8>(), 16..64)) {
+        let mut dice = Dice(bytes, 0);
+        for message in schema::messages().iter().filter(|message| message.is_kind()) {
+            let value = object(message, &mut dice, 6);
+            let mut checked = value.clone();
+            let walked = check::check(message, &mut checked).unwrap();
+            prop_assert!(walked.unknown.is_empty(), "{}: {:?}", message.name, walked.unknown);
+            prop_assert_eq!(&checked, &value);
+            let back = decode(message, &encode(message, &value)).unwrap();
+            prop_assert_eq!(back, value, "{}", message.name);
+        }
+    }
+
+    #[test]
+    fn no_bytes_upset_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0_usize..2000) {
+        let pod = schema::message("api.core.v1.Pod").unwrap();
+        let _ = decode(pod, &bytes);
+        let mut dice = Dice(bytes.clone(), 0);
+        let mut whole = encode(pod, &object(pod, &mut dice, 6));
+        if let Some(byte) = whole.get_mut(at) {
+            *byte ^= 1 << (at % 8);
+        }
+        let _ = decode(pod, &whole);
+        whole.truncate(at);
+        let _ = decode(pod, &whole);
+    }
+}
+
+#[test]
+fn what_go_writes_for_unset_fields_does_not_appear() {
+    // As `kubectl create namespace x` sends it: empty strings, a creationTimestamp of no bytes.
+    let mut metadata = Vec::new();
+    super::bytes::put_bytes(&mut metadata, 1, b"x");
+    for number in 2..=6 {
+        super::bytes::put_bytes(&mut metadata, number, b"");
+    }
+    super::bytes::put_int(&mut metadata, 7, 0);
+    super::bytes::put_bytes(&mut metadata, 8, b"");
+    let mut raw = Vec::new();
+    super::bytes::put_bytes(&mut raw, 1, &metadata);
+    super::bytes::put_bytes(&mut raw, 2, b"");
+    let mut status = Vec::new();
+    super::bytes::put_bytes(&mut status, 1, b"");
+    super::bytes::put_bytes(&mut raw, 3, &status);
+    let body = super::seal("v1", "Namespace", &raw);
+
+    let target = Target::of("", "v1", "Namespace").unwrap();
+    let decoded = wire::decode(target, wire::PROTOBUF, &body, FieldValidation::Strict).unwrap();
+    assert_eq!(
+        decoded.object,
+        json!({"metadata": {"name": "x"}, "spec": {}, "status": {}, "apiVersion": "v1", "kind": "Namespace"})
+    );
+    let service = Target::of("", "v1", "Service").unwrap();
+    let error = wire::decode(service, wire::PROTOBUF, &body, FieldValidation::Strict).unwrap_err();
+    assert_eq!(error.code(), 400);
+}
+
+#[test]
+fn a_pointer_to_zero_is_kept_and_a_plain_zero_is_not() {
+    let rc = schema::message("api.core.v1.ReplicationController").unwrap();
+    let value = json!({"spec": {"replicas": 0, "minReadySeconds": 0}});
+    assert_eq!(decode(rc, &encode(rc, &value)).unwrap(), json!({"spec": {"replicas": 0}}));
+    let service = schema::message("api.core.v1.Service").unwrap();
+    let value = json!({"spec": {"ports": [{"port": 80, "nodePort": 0, "targetPort": 0}]}});
+    assert_eq!(decode(service, &encode(service, &value)).unwrap(), json!({"spec": {"ports": [{"port": 80}]}}));
+}
