@@ -3,5 +3,6 @@
 //! Everything here is a plain function of its inputs: no IO, no clock, no actors. The gateway,
 //! the client library and the actors all read the same tables.
 
+pub mod patch;
 pub mod schema;
 pub mod wire;

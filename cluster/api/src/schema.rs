@@ -164,7 +164,10 @@ impl Message {
     pub fn field(&self, name: &str) -> Option<&'static Field> {
         let this = self.pinned();
         this.fields.iter().find(|field| !field.inline && field.name == name).or_else(|| {
-            this.fields.iter().filter(|field| field.inline).find_map(|field| field.message()?.field(name))
+            this.fields
+                .iter()
+                .filter(|field| field.inline)
+                .find_map(|field| field.message()?.field(name))
         })
     }
 
@@ -198,8 +201,13 @@ impl Message {
     /// Whether JSON objects of this type may say their `kind` and `apiVersion`.
     pub fn is_kind(&self) -> bool {
         let metadata = self.field("metadata").and_then(Field::message).map_or("", Message::go_name);
-        let holds = metadata == "ObjectMeta" && !self.name.ends_with("TemplateSpec") && !self.name.ends_with("ClaimTemplate");
-        holds || metadata == "ListMeta" || self.go_name().ends_with("Options") || KINDS_WITHOUT_METADATA.contains(&self.go_name())
+        let holds = metadata == "ObjectMeta"
+            && !self.name.ends_with("TemplateSpec")
+            && !self.name.ends_with("ClaimTemplate");
+        holds
+            || metadata == "ListMeta"
+            || self.go_name().ends_with("Options")
+            || KINDS_WITHOUT_METADATA.contains(&self.go_name())
     }
 
     /// Every message is part of the one static index; this finds the lasting reference to it.
@@ -208,8 +216,16 @@ impl Message {
     }
 }
 
-const KINDS_WITHOUT_METADATA: [&str; 8] =
-    ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "AdmissionReview", "ConversionReview", "WatchEvent", "DeleteOptions"];
+const KINDS_WITHOUT_METADATA: [&str; 8] = [
+    "APIGroup",
+    "APIGroupList",
+    "APIResourceList",
+    "APIVersions",
+    "AdmissionReview",
+    "ConversionReview",
+    "WatchEvent",
+    "DeleteOptions",
+];
 
 /// The message of this dotted name.
 pub fn message(name: &str) -> Option<&'static Message> {
@@ -231,14 +247,19 @@ pub fn messages() -> &'static [Message] {
 pub fn for_kind(group: &str, version: &str, kind: &str) -> Option<&'static Message> {
     let own = match group {
         "" => format!("api.core.{version}.{kind}"),
-        "apiextensions.k8s.io" => format!("apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}"),
+        "apiextensions.k8s.io" => {
+            format!("apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
+        }
         _ if group.ends_with(".impresario.dev") => {
             format!("dev.impresario.{}.{version}.{kind}", group.trim_end_matches(".impresario.dev"))
         }
         _ => format!("api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
     };
     message(&own).or_else(|| {
-        MACHINERY.contains(&kind).then(|| message(&format!("apimachinery.pkg.apis.meta.v1.{kind}"))).flatten()
+        MACHINERY
+            .contains(&kind)
+            .then(|| message(&format!("apimachinery.pkg.apis.meta.v1.{kind}")))
+            .flatten()
     })
 }
 
@@ -269,7 +290,12 @@ fn parse(table: &'static str) -> Vec<Message> {
     for line in table.lines() {
         if let Some(head) = line.strip_prefix('=') {
             let name = cell(head, 0);
-            messages.push(Message { name, shape: shape(name), atomic: cell(head, 1) == "atomic", fields: Vec::new() });
+            messages.push(Message {
+                name,
+                shape: shape(name),
+                atomic: cell(head, 1) == "atomic",
+                fields: Vec::new(),
+            });
         } else if let Some(message) = messages.last_mut() {
             message.fields.push(field(line, &names));
         }
@@ -298,7 +324,9 @@ fn field(line: &'static str, names: &[&'static str]) -> Field {
             "bool" => FieldType::Bool,
             "double" => FieldType::Double,
             "bytes" => FieldType::Bytes,
-            other => FieldType::Message(MessageId(names.binary_search(&other).unwrap_or_default() as u16)),
+            other => FieldType::Message(MessageId(
+                names.binary_search(&other).unwrap_or_default() as u16
+            )),
         },
         cardinality: match cell(line, 3) {
             "r" => Cardinality::Repeated,
@@ -331,14 +359,21 @@ fn shape(name: &str) -> Shape {
     match (package, short) {
         ("apimachinery.pkg.apis.meta.v1", "Time") => Shape::Time,
         ("apimachinery.pkg.apis.meta.v1", "MicroTime") => Shape::MicroTime,
-        ("apimachinery.pkg.apis.meta.v1", "FieldsV1") | ("apimachinery.pkg.runtime", "RawExtension") => Shape::Raw,
+        ("apimachinery.pkg.apis.meta.v1", "FieldsV1")
+        | ("apimachinery.pkg.runtime", "RawExtension") => Shape::Raw,
         ("apimachinery.pkg.api.resource", "Quantity" | "QuantityValue") => Shape::Quantity,
         ("apimachinery.pkg.util.intstr", "IntOrString") => Shape::IntOrString,
         (_, "ExtraValue") | ("apimachinery.pkg.apis.meta.v1", "Verbs") => Shape::Strings,
         ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSON") => Shape::Json,
-        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrBool") => Shape::SchemaOrBool,
-        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrArray") => Shape::SchemaOrArray,
-        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrStringArray") => Shape::SchemaOrStrings,
+        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrBool") => {
+            Shape::SchemaOrBool
+        }
+        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrArray") => {
+            Shape::SchemaOrArray
+        }
+        ("apiextensions-apiserver.pkg.apis.apiextensions.v1", "JSONSchemaPropsOrStringArray") => {
+            Shape::SchemaOrStrings
+        }
         _ => Shape::Object,
     }
 }
@@ -350,7 +385,10 @@ mod tests {
     #[test]
     fn every_row_of_the_table_is_whole() {
         for line in TABLE.lines().filter(|line| !line.starts_with('=')) {
-            assert!(cell(line, 0).parse::<u32>().is_ok_and(|number| number > 0), "number in {line:?}");
+            assert!(
+                cell(line, 0).parse::<u32>().is_ok_and(|number| number > 0),
+                "number in {line:?}"
+            );
             let kind = cell(line, 2);
             let scalar = ["string", "int32", "int64", "bool", "double", "bytes"].contains(&kind);
             assert!(scalar || message(kind).is_some(), "type in {line:?}");
@@ -360,7 +398,13 @@ mod tests {
             numbers.dedup();
             assert_eq!(numbers.len(), message.fields.len(), "numbers of {}", message.name);
             for field in message.json_fields() {
-                assert_eq!(field.patch.merge && field.cardinality == Cardinality::Single, false, "{}.{}", message.name, field.name);
+                assert_eq!(
+                    field.patch.merge && field.cardinality == Cardinality::Single,
+                    false,
+                    "{}.{}",
+                    message.name,
+                    field.name
+                );
             }
         }
     }
@@ -368,7 +412,10 @@ mod tests {
     #[test]
     fn fields_of_embedded_messages_are_found_under_their_parent() {
         let volume = message("api.core.v1.Volume").unwrap();
-        assert_eq!(volume.field("emptyDir").unwrap().message().unwrap().go_name(), "EmptyDirVolumeSource");
+        assert_eq!(
+            volume.field("emptyDir").unwrap().message().unwrap().go_name(),
+            "EmptyDirVolumeSource"
+        );
         assert!(volume.field("volumeSource").is_none());
         let debug = message("api.core.v1.EphemeralContainer").unwrap();
         assert_eq!(debug.field("env").unwrap().merge_key, "name");
@@ -381,7 +428,12 @@ mod tests {
             ("batch", "v1", "Job", "api.batch.v1.Job"),
             ("rbac.authorization.k8s.io", "v1", "Role", "api.rbac.v1.Role"),
             ("batch", "v1", "DeleteOptions", "apimachinery.pkg.apis.meta.v1.DeleteOptions"),
-            ("training.impresario.dev", "v1", "TrainingJob", "dev.impresario.training.v1.TrainingJob"),
+            (
+                "training.impresario.dev",
+                "v1",
+                "TrainingJob",
+                "dev.impresario.training.v1.TrainingJob",
+            ),
         ];
         for (group, version, kind, name) in table {
             assert_eq!(for_kind(group, version, kind).unwrap().name, name);

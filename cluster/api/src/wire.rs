@@ -105,7 +105,9 @@ pub enum DecodeError {
     TooLarge,
 
     /// The body is no document at all.
-    #[error("the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}")]
+    #[error(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why}"
+    )]
     Malformed {
         /// The expected kind.
         kind: String,
@@ -170,7 +172,8 @@ pub fn decode(
         version: target.api_version(),
         why,
     };
-    let warnings = check(target.message, &mut object, duplicates, validation).map_err(|wrong| fields(wrong.0))?;
+    let warnings = check(target.message, &mut object, duplicates, validation)
+        .map_err(|wrong| fields(wrong.0))?;
     Ok(Decoded { object, warnings })
 }
 
@@ -183,7 +186,8 @@ pub fn check(
     validation: FieldValidation,
 ) -> Result<Vec<String>, WrongFields> {
     let checked = check::check(message, object)?;
-    let mut found: Vec<String> = checked.unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
+    let mut found: Vec<String> =
+        checked.unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
     found.extend(duplicates.into_iter().map(|path| format!("duplicate field {path:?}")));
     match validation {
         FieldValidation::Strict if !found.is_empty() => {
@@ -233,12 +237,16 @@ fn media_type(content_type: &str) -> String {
 }
 
 fn read_envelope(target: Target<'_>, body: &[u8]) -> Result<Value, DecodeError> {
-    let malformed = |why: fmt::Arguments<'_>| DecodeError::Malformed { kind: target.kind.to_owned(), why: why.to_string() };
+    let malformed = |why: fmt::Arguments<'_>| DecodeError::Malformed {
+        kind: target.kind.to_owned(),
+        why: why.to_string(),
+    };
     let envelope = protobuf::open(body).map_err(|why| malformed(format_args!("{why}")))?;
     if !envelope.kind.is_empty() && envelope.kind != target.kind {
         return Err(other_kind(target, envelope.api_version, envelope.kind));
     }
-    let mut object = protobuf::decode(target.message, envelope.raw).map_err(|why| malformed(format_args!("{why}")))?;
+    let mut object = protobuf::decode(target.message, envelope.raw)
+        .map_err(|why| malformed(format_args!("{why}")))?;
     if let Value::Object(map) = &mut object {
         if !envelope.api_version.is_empty() {
             map.insert("apiVersion".to_owned(), envelope.api_version.into());
@@ -255,7 +263,10 @@ fn identify(target: Target<'_>, object: &mut Value) -> Result<(), DecodeError> {
     let Value::Object(map) = object else {
         return Err(DecodeError::Malformed {
             kind: target.kind.to_owned(),
-            why: format!("json parse error: json: cannot unmarshal {} into Go value of type struct", check::go_kind(object)),
+            why: format!(
+                "json parse error: json: cannot unmarshal {} into Go value of type struct",
+                check::go_kind(object)
+            ),
         });
     };
     let mut said = [("apiVersion", String::new()), ("kind", String::new())];
@@ -295,7 +306,9 @@ fn identify(target: Target<'_>, object: &mut Value) -> Result<(), DecodeError> {
 fn other_kind(target: Target<'_>, api_version: &str, kind: &str) -> DecodeError {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     if schema::for_kind(group, version, kind).is_none() {
-        return DecodeError::Kind(format!("no kind {kind:?} is registered for version {api_version:?}"));
+        return DecodeError::Kind(format!(
+            "no kind {kind:?} is registered for version {api_version:?}"
+        ));
     }
     let expected = target.kind;
     DecodeError::Kind(format!(

@@ -8,6 +8,7 @@ use super::{WrongFields, scalar};
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
+use std::fmt::Write;
 
 const MAX_REPORTED: usize = 100;
 
@@ -67,7 +68,9 @@ impl Walk {
                 Value::Object(map) => self.object(message, map),
                 other => Err(self.wrong(within, &go_kind(other), &go_message(message))),
             },
-            Shape::Time | Shape::MicroTime => self.time(message.shape == Shape::MicroTime, value, within),
+            Shape::Time | Shape::MicroTime => {
+                self.time(message.shape == Shape::MicroTime, value, within)
+            }
             Shape::Quantity => quantity(value),
             Shape::IntOrString => match value {
                 Value::String(_) => Ok(()),
@@ -86,9 +89,11 @@ impl Walk {
                 other => self.schema(message, other, within),
             },
             Shape::SchemaOrArray => match value {
-                Value::Array(_) => self.list(value, within, "[]v1.JSONSchemaProps", |walk, entry| {
-                    walk.schema(message, entry, within)
-                }),
+                Value::Array(_) => {
+                    self.list(value, within, "[]v1.JSONSchemaProps", |walk, entry| {
+                        walk.schema(message, entry, within)
+                    })
+                }
                 other => self.schema(message, other, within),
             },
             Shape::SchemaOrStrings => match value {
@@ -113,7 +118,11 @@ impl Walk {
         }
     }
 
-    fn object(&mut self, message: &'static Message, map: &mut Map<String, Value>) -> Result<(), WrongFields> {
+    fn object(
+        &mut self,
+        message: &'static Message,
+        map: &mut Map<String, Value>,
+    ) -> Result<(), WrongFields> {
         let mut result = Ok(());
         map.retain(|name, value| {
             if result.is_err() {
@@ -131,7 +140,12 @@ impl Walk {
     }
 
     /// One member of an object; whether it stays.
-    fn member(&mut self, message: &'static Message, name: &str, value: &mut Value) -> Result<bool, WrongFields> {
+    fn member(
+        &mut self,
+        message: &'static Message,
+        name: &str,
+        value: &mut Value,
+    ) -> Result<bool, WrongFields> {
         let here = self.path.len();
         if here > 0 {
             self.path.push('.');
@@ -166,7 +180,12 @@ impl Walk {
         kept
     }
 
-    fn field(&mut self, message: &'static Message, field: &'static Field, value: &mut Value) -> Result<(), WrongFields> {
+    fn field(
+        &mut self,
+        message: &'static Message,
+        field: &'static Field,
+        value: &mut Value,
+    ) -> Result<(), WrongFields> {
         let within = Some(message);
         match field.cardinality {
             Cardinality::Single => self.single(field, value, within),
@@ -176,7 +195,11 @@ impl Walk {
             }
             Cardinality::Map => {
                 let Value::Object(map) = value else {
-                    return Err(self.wrong(within, &go_kind(value), &format!("map[string]{}", go_type(field))));
+                    return Err(self.wrong(
+                        within,
+                        &go_kind(value),
+                        &format!("map[string]{}", go_type(field)),
+                    ));
                 };
                 for (key, entry) in map.iter_mut() {
                     let here = self.path.len();
@@ -206,7 +229,7 @@ impl Walk {
         };
         for (at, entry) in list.iter_mut().enumerate() {
             let here = self.path.len();
-            self.path.push_str(&format!("[{at}]"));
+            let _ = write!(self.path, "[{at}]"); // writing to a string cannot fail
             let outcome = each(self, entry);
             self.path.truncate(here);
             outcome?;
@@ -229,14 +252,22 @@ impl Walk {
         }
     }
 
-    fn scalar(&self, kind: FieldType, value: &Value, within: Option<&'static Message>) -> Result<(), WrongFields> {
+    fn scalar(
+        &self,
+        kind: FieldType,
+        value: &Value,
+        within: Option<&'static Message>,
+    ) -> Result<(), WrongFields> {
         let fits = match (kind, value) {
             (FieldType::String, Value::String(_))
             | (FieldType::Bool, Value::Bool(_))
             | (FieldType::Double, Value::Number(_)) => true,
             (FieldType::Bytes, Value::String(text)) => {
                 if STANDARD.decode(text.as_bytes()).is_err() {
-                    return Err(WrongFields(format!("illegal base64 data in field {:?}", self.path)));
+                    return Err(WrongFields(format!(
+                        "illegal base64 data in field {:?}",
+                        self.path
+                    )));
                 }
                 true
             }
@@ -257,13 +288,24 @@ impl Walk {
         if fits { Ok(()) } else { Err(self.wrong(within, &go_kind(value), go_scalar(kind))) }
     }
 
-    fn time(&self, micro: bool, value: &mut Value, within: Option<&'static Message>) -> Result<(), WrongFields> {
+    fn time(
+        &self,
+        micro: bool,
+        value: &mut Value,
+        within: Option<&'static Message>,
+    ) -> Result<(), WrongFields> {
         let Value::String(text) = value else {
             return Err(self.wrong(within, &go_kind(value), "string"));
         };
         let Some(time) = scalar::parse_time(text) else {
-            let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
-            return Err(WrongFields(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as {layout:?}")));
+            let layout = if micro {
+                "2006-01-02T15:04:05.000000Z07:00"
+            } else {
+                "2006-01-02T15:04:05Z07:00"
+            };
+            return Err(WrongFields(format!(
+                "parsing time {text:?} as {layout:?}: cannot parse {text:?} as {layout:?}"
+            )));
         };
         *text = scalar::format_time(time, micro);
         Ok(())
@@ -285,7 +327,8 @@ fn quantity(value: &mut Value) -> Result<(), WrongFields> {
 /// What Go makes of `null` inside a list or map.
 fn zero(field: &'static Field) -> Value {
     match (field.kind, field.message().map(|message| message.shape)) {
-        (FieldType::Int32 | FieldType::Int64 | FieldType::Double, _) | (_, Some(Shape::IntOrString)) => 0.into(),
+        (FieldType::Int32 | FieldType::Int64 | FieldType::Double, _)
+        | (_, Some(Shape::IntOrString)) => 0.into(),
         (FieldType::Bool, _) => false.into(),
         (FieldType::String | FieldType::Bytes, _) => "".into(),
         (_, Some(Shape::Quantity)) => "0".into(),

@@ -5,7 +5,7 @@
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Objects and lists may nest this deep.
 pub const MAX_DEPTH: usize = 100;
@@ -76,7 +76,10 @@ struct Node<'a> {
 impl Node<'_> {
     fn enter<E: Error>(&self) -> Result<usize, E> {
         if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format_args!("exceeded max depth of {MAX_DEPTH} at {:?}", self.reader.path)));
+            return Err(E::custom(format_args!(
+                "exceeded max depth of {MAX_DEPTH} at {:?}",
+                self.reader.path
+            )));
         }
         Ok(self.depth + 1)
     }
@@ -88,7 +91,9 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         self.reader.nodes += 1;
         if self.reader.nodes > MAX_NODES {
-            return Err(D::Error::custom(format_args!("more than {MAX_NODES} values in one document")));
+            return Err(D::Error::custom(format_args!(
+                "more than {MAX_NODES} values in one document"
+            )));
         }
         deserializer.deserialize_any(self)
     }
@@ -114,7 +119,9 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number that JSON cannot hold"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("a number that JSON cannot hold"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -142,7 +149,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut list = Vec::new();
         let here = self.reader.path.len();
         loop {
-            self.reader.path.push_str(&format!("[{}]", list.len()));
+            let _ = write!(self.reader.path, "[{}]", list.len()); // writing to a string cannot fail
             let entry = entries.next_element_seed(Node { reader: &mut *self.reader, depth })?;
             self.reader.path.truncate(here);
             match entry {
@@ -212,7 +219,8 @@ mod tests {
         let (value, duplicates) = from_json(body).unwrap().into_parts();
         assert_eq!(duplicates, ["b[0].c", "a"]);
         assert_eq!(value, serde_json::json!({"a": 3, "b": [{"c": 2}]}));
-        let (value, duplicates) = from_yaml(b"a: 1\nb:\n- c: yes\n  c: 2\n1: x\n").unwrap().into_parts();
+        let (value, duplicates) =
+            from_yaml(b"a: 1\nb:\n- c: yes\n  c: 2\n1: x\n").unwrap().into_parts();
         assert_eq!(duplicates, ["b[0].c"]);
         assert_eq!(value, serde_json::json!({"a": 1, "b": [{"c": 2}], "1": "x"}));
     }
@@ -226,8 +234,13 @@ mod tests {
         assert!(from_json(fits.as_bytes()).is_ok());
 
         let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for (name, of) in [('b', 'a'), ('c', 'b'), ('d', 'c'), ('e', 'd'), ('f', 'e'), ('g', 'f'), ('h', 'g')] {
-            bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 10].join(", ")));
+        for (name, of) in
+            [('b', 'a'), ('c', 'b'), ('d', 'c'), ('e', 'd'), ('f', 'e'), ('g', 'f'), ('h', 'g')]
+        {
+            bomb.push_str(&format!(
+                "{name}: &{name} [{}]\n",
+                vec![format!("*{of}"); 10].join(", ")
+            ));
         }
         assert!(from_yaml(bomb.as_bytes()).is_err());
         for wrong in ["{", "{\"a\":1}x", "", "\u{0}"] {

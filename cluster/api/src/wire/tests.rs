@@ -1,7 +1,11 @@
 use super::*;
 use serde_json::json;
 
-fn decode_as(kind: &str, body: &Value, validation: FieldValidation) -> Result<Decoded, DecodeError> {
+fn decode_as(
+    kind: &str,
+    body: &Value,
+    validation: FieldValidation,
+) -> Result<Decoded, DecodeError> {
     let target = Target::of("", "v1", kind).unwrap();
     decode(target, JSON, body.to_string().as_bytes(), validation)
 }
@@ -9,7 +13,11 @@ fn decode_as(kind: &str, body: &Value, validation: FieldValidation) -> Result<De
 #[test]
 fn wrong_types_are_refused_in_the_words_of_go() {
     let table = [
-        ("ConfigMap", json!({"data": {"a": 1}}), "json: cannot unmarshal number into Go struct field ConfigMap.data of type string"),
+        (
+            "ConfigMap",
+            json!({"data": {"a": 1}}),
+            "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+        ),
         (
             "Pod",
             json!({"spec": {"terminationGracePeriodSeconds": "ten"}}),
@@ -35,12 +43,19 @@ fn wrong_types_are_refused_in_the_words_of_go() {
             json!({"spec": {"replicas": 3_000_000_000_u64}}),
             "json: cannot unmarshal number 3000000000 into Go struct field ReplicationControllerSpec.spec.replicas of type int32",
         ),
-        ("Pod", json!({"metadata": {"labels": ["a"]}}), "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string"),
+        (
+            "Pod",
+            json!({"metadata": {"labels": ["a"]}}),
+            "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+        ),
     ];
     for (kind, body, why) in table {
         let error = decode_as(kind, &body, FieldValidation::Ignore).unwrap_err();
         assert_eq!(error.code(), 400);
-        assert_eq!(error.to_string(), format!("{kind} in version \"v1\" cannot be handled as a {kind}: {why}"));
+        assert_eq!(
+            error.to_string(),
+            format!("{kind} in version \"v1\" cannot be handled as a {kind}: {why}")
+        );
     }
 }
 
@@ -68,9 +83,13 @@ fn unknown_and_doubled_fields_are_told_as_asked_and_dropped() {
 
 #[test]
 fn nulls_are_absent_fields_and_zero_entries() {
-    let body = json!({"metadata": {"labels": null, "creationTimestamp": null}, "data": {"a": null}});
+    let body =
+        json!({"metadata": {"labels": null, "creationTimestamp": null}, "data": {"a": null}});
     let decoded = decode_as("ConfigMap", &body, FieldValidation::Strict).unwrap();
-    assert_eq!(decoded.object, json!({"metadata": {}, "data": {"a": ""}, "kind": "ConfigMap", "apiVersion": "v1"}));
+    assert_eq!(
+        decoded.object,
+        json!({"metadata": {}, "data": {"a": ""}, "kind": "ConfigMap", "apiVersion": "v1"})
+    );
 }
 
 #[test]
@@ -82,15 +101,27 @@ fn numbers_become_quantities_and_times_become_utc() {
     let pod = decode_as("Pod", &body, FieldValidation::Strict).unwrap().object;
     assert_eq!(pod["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["cpu"], "2");
-    let wrong = decode_as("Pod", &json!({"metadata": {"creationTimestamp": "yesterday"}}), FieldValidation::Strict);
+    let wrong = decode_as(
+        "Pod",
+        &json!({"metadata": {"creationTimestamp": "yesterday"}}),
+        FieldValidation::Strict,
+    );
     assert!(wrong.unwrap_err().to_string().contains("parsing time \"yesterday\""));
 }
 
 #[test]
 fn other_kinds_and_versions_are_refused() {
     let error = |body: Value| decode_as("Pod", &body, FieldValidation::Warn).unwrap_err();
-    assert!(error(json!({"kind": "Podd", "apiVersion": "v1"})).to_string().starts_with("no kind \"Podd\" is registered"));
-    assert!(error(json!({"kind": "Service", "apiVersion": "v1"})).to_string().contains("cannot be handled as a Pod"));
+    assert!(
+        error(json!({"kind": "Podd", "apiVersion": "v1"}))
+            .to_string()
+            .starts_with("no kind \"Podd\" is registered")
+    );
+    assert!(
+        error(json!({"kind": "Service", "apiVersion": "v1"}))
+            .to_string()
+            .contains("cannot be handled as a Pod")
+    );
     assert_eq!(
         error(json!({"kind": "Pod", "apiVersion": "v2"})).to_string(),
         "the API version in the data (v2) does not match the expected API version (v1)"
@@ -108,7 +139,10 @@ fn the_form_is_read_off_the_content_type() {
         assert_eq!(decoded.object["data"]["a"], "1");
     }
     assert!(decode(target, "", b"{}", FieldValidation::Strict).is_ok());
-    assert_eq!(decode(target, "text/html", b"{}", FieldValidation::Strict).unwrap_err().code(), 415);
+    assert_eq!(
+        decode(target, "text/html", b"{}", FieldValidation::Strict).unwrap_err().code(),
+        415
+    );
     let large = vec![b' '; MAX_BODY_BYTES + 1];
     assert_eq!(decode(target, JSON, &large, FieldValidation::Strict).unwrap_err().code(), 413);
 }

@@ -60,7 +60,10 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0).ok_or(ProtobufError::Tag(tag))?;
+        let number = u32::try_from(tag >> 3)
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or(ProtobufError::Tag(tag))?;
         let value = match (tag & 7) as u8 {
             VARINT => Wire::Varint(self.varint()?),
             FIXED64 => {
@@ -69,7 +72,8 @@ impl<'a> Cursor<'a> {
                 Wire::Fixed64(u64::from_le_bytes(word))
             }
             BYTES => {
-                let length = usize::try_from(self.varint()?).map_err(|_| ProtobufError::Truncated)?;
+                let length =
+                    usize::try_from(self.varint()?).map_err(|_| ProtobufError::Truncated)?;
                 Wire::Bytes(self.take(length)?)
             }
             FIXED32 => {

@@ -38,7 +38,10 @@ pub(in super::super) fn open(body: &[u8]) -> Result<Envelope<'_>, ProtobufError>
 }
 
 /// The JSON form of a message.
-pub(in super::super) fn decode(message: &'static Message, bytes: &[u8]) -> Result<Value, ProtobufError> {
+pub(in super::super) fn decode(
+    message: &'static Message,
+    bytes: &[u8],
+) -> Result<Value, ProtobufError> {
     let mut map = Map::new();
     fill(message, bytes, &mut map, 0)?;
     Ok(Value::Object(map))
@@ -71,7 +74,10 @@ fn fill(
                 let list = map.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
                 let Value::Array(list) = list else { continue };
                 match (field.kind, wire) {
-                    (FieldType::Int32 | FieldType::Int64 | FieldType::Bool, Wire::Bytes(packed)) => {
+                    (
+                        FieldType::Int32 | FieldType::Int64 | FieldType::Bool,
+                        Wire::Bytes(packed),
+                    ) => {
                         let mut packed = Cursor(packed);
                         while !packed.0.is_empty() {
                             list.extend(single(field, Wire::Varint(packed.varint()?), depth)?);
@@ -92,7 +98,11 @@ fn fill(
     Ok(())
 }
 
-fn entry(field: &'static Field, bytes: &[u8], depth: usize) -> Result<(String, Value), ProtobufError> {
+fn entry(
+    field: &'static Field,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<(String, Value), ProtobufError> {
     let mut cursor = Cursor(bytes);
     let (mut key, mut value) = (String::new(), None);
     while let Some((number, wire)) = cursor.next()? {
@@ -119,7 +129,11 @@ fn empty(field: &'static Field) -> Wire<'static> {
 }
 
 /// One value; `None` for a time that is not set.
-fn single(field: &'static Field, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, ProtobufError> {
+fn single(
+    field: &'static Field,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<Option<Value>, ProtobufError> {
     Ok(Some(match (field.kind, wire) {
         (FieldType::String, Wire::Bytes(text)) => utf8(field.name, text)?.into(),
         (FieldType::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),
@@ -149,7 +163,9 @@ fn embedded(
             fill(message, bytes, &mut map, depth)?;
             Value::Object(map)
         }
-        Shape::Time | Shape::MicroTime => return time(field, bytes, message.shape == Shape::MicroTime),
+        Shape::Time | Shape::MicroTime => {
+            return time(field, bytes, message.shape == Shape::MicroTime);
+        }
         Shape::Quantity => match first(bytes)? {
             Some(text) => utf8(field.name, text)?.into(),
             None => "0".into(),
@@ -242,7 +258,9 @@ fn alternative(
     Ok(match (message.shape, take("schema")) {
         (_, Some(schema)) => schema,
         (Shape::SchemaOrBool, None) => take("allows").unwrap_or(Value::Bool(false)),
-        (Shape::SchemaOrArray, None) => take("jSONSchemas").unwrap_or_else(|| Value::Array(Vec::new())),
+        (Shape::SchemaOrArray, None) => {
+            take("jSONSchemas").unwrap_or_else(|| Value::Array(Vec::new()))
+        }
         (_, None) => take("property").unwrap_or_else(|| Value::Array(Vec::new())),
     })
 }

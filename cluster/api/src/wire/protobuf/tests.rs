@@ -29,10 +29,14 @@ fn object(message: &'static Message, dice: &mut Dice, depth: usize) -> Value {
         }
         let value = match field.cardinality {
             Cardinality::Single => single(field, dice, depth),
-            Cardinality::Repeated => (0..=dice.below(3)).map(|_| single(field, dice, depth)).collect(),
+            Cardinality::Repeated => {
+                (0..=dice.below(3)).map(|_| single(field, dice, depth)).collect()
+            }
             Cardinality::Map => {
                 let keys = ["a", "b/c"].into_iter().take(1 + dice.below(2) as usize);
-                Value::Object(keys.map(|key| (key.to_owned(), single(field, dice, depth))).collect())
+                Value::Object(
+                    keys.map(|key| (key.to_owned(), single(field, dice, depth))).collect(),
+                )
             }
         };
         map.insert(field.name.to_owned(), value);
@@ -60,8 +64,12 @@ fn single(field: &'static Field, dice: &mut Dice, depth: usize) -> Value {
                 Shape::Raw => json!({"f:metadata": {"f:name": {}}}),
                 Shape::Json => json!([1, {"a": null}, "x"]),
                 Shape::Strings => json!(["a", "b"]),
-                Shape::SchemaOrBool => dice.pick(&[json!(true), json!(false), json!({"type": "string"})]),
-                Shape::SchemaOrArray => dice.pick(&[json!([{"type": "string"}]), json!({"type": "x"})]),
+                Shape::SchemaOrBool => {
+                    dice.pick(&[json!(true), json!(false), json!({"type": "string"})])
+                }
+                Shape::SchemaOrArray => {
+                    dice.pick(&[json!([{"type": "string"}]), json!({"type": "x"})])
+                }
                 Shape::SchemaOrStrings => dice.pick(&[json!(["a"]), json!({"type": "string"})]),
             }
         }
@@ -136,5 +144,8 @@ fn a_pointer_to_zero_is_kept_and_a_plain_zero_is_not() {
     assert_eq!(decode(rc, &encode(rc, &value)).unwrap(), json!({"spec": {"replicas": 0}}));
     let service = schema::message("api.core.v1.Service").unwrap();
     let value = json!({"spec": {"ports": [{"port": 80, "nodePort": 0, "targetPort": 0}]}});
-    assert_eq!(decode(service, &encode(service, &value)).unwrap(), json!({"spec": {"ports": [{"port": 80}]}}));
+    assert_eq!(
+        decode(service, &encode(service, &value)).unwrap(),
+        json!({"spec": {"ports": [{"port": 80}]}})
+    );
 }

@@ -98,7 +98,9 @@ fn put_single(out: &mut Vec<u8>, field: &'static Field, number: u32, value: &Val
             put_int(out, number, scalar::integer(value).unwrap_or_default());
         }
         (FieldType::Bool, Value::Bool(value)) => put_int(out, number, i64::from(*value)),
-        (FieldType::Double, Value::Number(value)) => put_double(out, number, value.as_f64().unwrap_or_default()),
+        (FieldType::Double, Value::Number(value)) => {
+            put_double(out, number, value.as_f64().unwrap_or_default());
+        }
         (FieldType::Message(_), value) => {
             if let Some(message) = field.message() {
                 put_bytes(out, number, &encode(message, value));

@@ -1,0 +1,160 @@
+//! Changes that clients describe instead of sending the whole object.
+//!
+//! Three forms: JSON patch (RFC 6902), JSON merge patch (RFC 7386), and strategic merge patch,
+//! which knows from the schema which lists are merged and by which key. [`apply`] reads the
+//! body, applies it to a copy and checks the outcome against the schema: a patch that does not
+//! apply, or that leaves an object of wrong types, changes nothing.
+
+mod json;
+mod order;
+mod strategic;
+
+use crate::wire::{self, Decoded, FieldValidation, Target};
+use serde_json::Value;
+use thiserror::Error;
+
+/// The form of a patch, by its media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchType {
+    /// `application/json-patch+json`
+    Json,
+    /// `application/merge-patch+json`
+    Merge,
+    /// `application/strategic-merge-patch+json`
+    Strategic,
+}
+
+impl PatchType {
+    /// The media types that [`apply`] takes.
+    pub const MEDIA_TYPES: [&'static str; 3] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+    ];
+
+    /// Reads a content type.
+    pub fn parse(content_type: &str) -> Option<Self> {
+        match content_type.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Some(Self::Json),
+            "application/merge-patch+json" => Some(Self::Merge),
+            "application/strategic-merge-patch+json" => Some(Self::Strategic),
+            _ => None,
+        }
+    }
+}
+
+/// Why a patch was not applied. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// The body is no patch of its form.
+    #[error("{0}")]
+    BadRequest(String),
+
+    /// The body, or what it would make of the object, is too large.
+    #[error("{0}")]
+    TooLarge(String),
+
+    /// The patch does not apply to this object.
+    #[error("the server rejected our request due to an error in our request: {0}")]
+    DoesNotApply(String),
+
+    /// The strategic merge patch contradicts the schema or itself.
+    #[error("{0}")]
+    Unmergeable(String),
+
+    /// The outcome is no object of the kind; `field` is always `patch`.
+    #[error(" \"\" is invalid: patch: Invalid value: {outcome:?}: {why}")]
+    Outcome {
+        /// The outcome, as JSON.
+        outcome: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl PatchError {
+    /// The HTTP status that says this.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::TooLarge(_) => 413,
+            Self::DoesNotApply(_) | Self::Outcome { .. } => 422,
+            // As Kubernetes does: it has no better word for these.
+            Self::Unmergeable(_) => 500,
+        }
+    }
+}
+
+/// Applies the body of a PATCH request to an object of the target's kind.
+pub fn apply(
+    target: Target<'_>,
+    base: &Value,
+    form: PatchType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, PatchError> {
+    let patch = wire::parse(wire::JSON, body).map_err(|error| match error {
+        wire::DecodeError::TooLarge => PatchError::TooLarge(error.to_string()),
+        wire::DecodeError::Malformed { why, .. } => PatchError::BadRequest(why),
+        other => PatchError::BadRequest(other.to_string()),
+    })?;
+    let mut object = match form {
+        PatchType::Json => json_patch(base, patch)?,
+        PatchType::Merge => merge_patch(base, &patch)?,
+        PatchType::Strategic => strategic_merge(target.message, base, patch)?,
+    };
+    let unreadable = |object: &Value, why: String| {
+        let mut outcome = object.to_string();
+        truncate(&mut outcome);
+        PatchError::Outcome { outcome, why }
+    };
+    let before = object.clone();
+    if !object.is_object() {
+        let why = format!("json: cannot unmarshal {object} into Go value of type {}", target.kind);
+        return Err(unreadable(&before, why));
+    }
+    let warnings = wire::check(target.message, &mut object, Vec::new(), validation)
+        .map_err(|wrong| unreadable(&before, wrong.0))?;
+    Ok(Decoded { object, warnings })
+}
+
+/// Applies a JSON patch: all of it, or nothing.
+pub fn json_patch(base: &Value, patch: Value) -> Result<Value, PatchError> {
+    json::apply(base, patch)
+}
+
+/// Applies a JSON merge patch: `null` removes, objects merge, everything else replaces.
+pub fn merge_patch(base: &Value, patch: &Value) -> Result<Value, PatchError> {
+    if !patch.is_object() {
+        return Err(PatchError::BadRequest(
+            "json: cannot unmarshal the patch into Go value of type map[string]interface {}"
+                .to_owned(),
+        ));
+    }
+    let mut object = base.clone();
+    json_patch::merge(&mut object, patch);
+    Ok(object)
+}
+
+/// Applies a strategic merge patch to an object of the message's type.
+pub fn strategic_merge(
+    message: &'static crate::schema::Message,
+    base: &Value,
+    patch: Value,
+) -> Result<Value, PatchError> {
+    strategic::apply(message, base, patch)
+}
+
+/// Cuts what is quoted back to a client to a readable length.
+fn truncate(text: &mut String) {
+    const LONGEST: usize = 10 * 1024;
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
+    }
+}
+
+#[cfg(test)]
+mod tests;

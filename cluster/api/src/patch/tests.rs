@@ -1,0 +1,215 @@
+use super::*;
+use crate::schema;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn strategic(kind: &str, base: Value, patch: Value) -> Result<Value, PatchError> {
+    strategic_merge(schema::message(kind).unwrap(), &base, patch)
+}
+
+#[test]
+fn entries_merge_by_key_and_go_by_directive() {
+    let spec = "api.core.v1.PodSpec";
+    let table = [
+        (
+            json!({"containers": [{"name": "a", "image": "1"}, {"name": "b"}]}),
+            json!({"containers": [{"name": "a", "image": "2"}, {"name": "c"}]}),
+            json!({"containers": [{"name": "a", "image": "2"}, {"name": "c"}, {"name": "b"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+            json!({"containers": [{"name": "a", "$patch": "delete"}]}),
+            json!({"containers": [{"name": "b"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+            json!({"containers": [{"name": "z"}, {"$patch": "replace"}]}),
+            json!({"containers": [{"name": "z"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "i", "tty": true}]}),
+            json!({"containers": [{"name": "a", "image": "j", "$patch": "replace"}]}),
+            json!({"containers": []}),
+        ),
+        (
+            json!({"securityContext": {"runAsUser": 1, "fsGroup": 2}}),
+            json!({"securityContext": {"$patch": "replace", "fsGroup": 3}}),
+            json!({"securityContext": {"fsGroup": 3}}),
+        ),
+        (
+            json!({"securityContext": {"runAsUser": 1}}),
+            json!({"securityContext": {"$patch": "delete"}}),
+            json!({"securityContext": {}}),
+        ),
+        (
+            json!({"volumes": [{"name": "v", "emptyDir": {}}]}),
+            json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+        ),
+        (
+            json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}),
+            json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]}),
+            json!({"containers": [{"name": "b"}, {"name": "c"}, {"name": "a"}]}),
+        ),
+        (
+            json!({"tolerations": [{"key": "a"}], "nodeSelector": {"a": "b", "c": "d"}}),
+            json!({"tolerations": [{"key": "b"}], "nodeSelector": {"a": null, "e": "f"}}),
+            json!({"tolerations": [{"key": "b"}], "nodeSelector": {"c": "d", "e": "f"}}),
+        ),
+        (
+            json!({}),
+            json!({"containers": [{"name": "a", "$patch": "delete"}, {"name": "b", "env": null}], "affinity": {"$patch": "delete"}}),
+            json!({"containers": [{"name": "b"}]}),
+        ),
+    ];
+    for (base, patch, expected) in table {
+        let merged = strategic(spec, base.clone(), patch.clone()).unwrap();
+        assert_eq!(merged, expected, "{base} with {patch}");
+    }
+}
+
+#[test]
+fn plain_lists_merge_as_sets_and_lose_what_is_deleted() {
+    let meta = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let base = json!({"finalizers": ["a", "b"]});
+    let merge = |patch| strategic(meta, base.clone(), patch).unwrap();
+    assert_eq!(merge(json!({"finalizers": ["b", "c"]})), json!({"finalizers": ["a", "b", "c"]}));
+    assert_eq!(
+        merge(json!({"$deleteFromPrimitiveList/finalizers": ["a"]})),
+        json!({"finalizers": ["b"]})
+    );
+    assert_eq!(
+        merge(json!({
+            "$deleteFromPrimitiveList/finalizers": ["a"],
+            "$setElementOrder/finalizers": ["c", "b"],
+            "finalizers": ["c"]
+        })),
+        json!({"finalizers": ["c", "b"]})
+    );
+}
+
+#[test]
+fn patches_that_contradict_the_schema_are_refused() {
+    let spec = "api.core.v1.PodSpec";
+    let base = json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "emptyDir": {}}]});
+    let table = [
+        (json!({"containers": [{"image": "i"}]}), 500),
+        (json!({"containers": [{"$patch": "delete"}]}), 500),
+        (json!({"containers": [{"name": "a", "$patch": "merge"}]}), 500),
+        (json!({"containers": ["a"]}), 500),
+        (json!({"$patch": "nonsense"}), 500),
+        (json!({"volumes": [{"name": "v", "$retainKeys": ["name"], "hostPath": {}}]}), 400),
+        (json!({"volumes": [{"name": "v", "$retainKeys": "name"}]}), 400),
+        (json!({"$setElementOrder/containers": {}}), 400),
+        (json!({"$deleteFromPrimitiveList/containers": 1}), 400),
+        (json!([1]), 400),
+    ];
+    for (patch, code) in table {
+        let error = strategic(spec, base.clone(), patch.clone()).unwrap_err();
+        assert_eq!(error.code(), code, "{patch}: {error}");
+    }
+}
+
+#[test]
+fn json_patches_stop_at_their_limits() {
+    let base = json!({"a": "x".repeat(200_000)});
+    let copies: Vec<Value> =
+        (0..40).map(|_| json!({"op": "copy", "from": "", "path": "/b"})).collect();
+    assert!(json_patch(&base, Value::Array(copies)).is_err_and(|error| error.code() == 413));
+    let many = vec![json!({"op": "test", "path": "/a", "value": 1}); 10_001];
+    assert_eq!(json_patch(&base, Value::Array(many)).unwrap_err().code(), 413);
+    assert_eq!(json_patch(&base, json!([1])).unwrap_err().code(), 400);
+    assert_eq!(json_patch(&base, json!([{"op": "remove", "path": "/b"}])).unwrap_err().code(), 422);
+}
+
+proptest! {
+    /// Ordering neither loses nor makes entries, and keeps the order of the patch.
+    #[test]
+    fn merged_lists_hold_every_entry_once(
+        base in proptest::collection::hash_set("[a-f]", 0..6),
+        patch in proptest::collection::hash_set("[a-f]", 0..6),
+    ) {
+        let list = |names: &std::collections::HashSet<String>| -> Value {
+            names.iter().map(|name| json!({"name": name})).collect()
+        };
+        let merged = strategic(
+            "api.core.v1.PodSpec",
+            json!({"containers": list(&base)}),
+            json!({"containers": list(&patch)}),
+        ).unwrap();
+        let names: Vec<String> = merged["containers"].as_array().unwrap().iter()
+            .map(|entry| entry["name"].as_str().unwrap().to_owned()).collect();
+        let mut sorted = names.clone();
+        sorted.sort();
+        let mut expected: Vec<_> = base.union(&patch).cloned().collect();
+        expected.sort();
+        prop_assert_eq!(sorted, expected);
+        let of_patch: Vec<_> = names.iter().filter(|name| patch.contains(*name)).collect();
+        prop_assert_eq!(of_patch, patch.iter().collect::<Vec<_>>());
+    }
+}
+
+/// The recorded patches, as far as they show without defaults: what the patch leaves of the
+/// object as posted must be part of what the server answered.
+#[test]
+fn recorded_patches_come_out_as_recorded() {
+    let shared = std::env::var("IMPRESARIO_SHARED")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
+    let path = format!("{shared}/data/kubernetes/patches.jsonl");
+    let rows = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        panic!("{path}: {error}; set IMPRESARIO_SHARED to the folder `shared`")
+    });
+    let mut seen = 0;
+    for row in rows.lines() {
+        let row: Value = serde_json::from_str(row).unwrap();
+        let (name, object) = (&row["name"], &row["object"]);
+        let Some(form) = row["type"].as_str().and_then(PatchType::parse) else { continue };
+        let api_version = object["apiVersion"].as_str().unwrap();
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let target = Target::of(group, version, object["kind"].as_str().unwrap()).unwrap();
+        let body = row["patch"].to_string();
+        let outcome = apply(target, object, form, body.as_bytes(), FieldValidation::Warn);
+        seen += 1;
+        match (row["code"].as_u64().unwrap(), outcome) {
+            (200, Ok(decoded)) => {
+                let why = missing(&decoded.object, &row["out"]);
+                assert!(why.is_none(), "{name}: {why:?}");
+            }
+            (200, Err(error)) => panic!("{name}: {error}"),
+            // Refused by rules that come after the patch itself.
+            (409 | 422, Ok(_)) => {}
+            (code, Err(error)) => {
+                assert_eq!(u64::from(error.code()), code, "{name}: {error}");
+                let cause = row["causes"][0]["field"].as_str();
+                let outcome = matches!(error, PatchError::Outcome { .. });
+                assert_eq!(cause == Some("patch"), outcome, "{name}: {error}");
+            }
+            (code, Ok(_)) => panic!("{name} should be {code}"),
+        }
+    }
+    assert!(seen >= 40, "only {seen} recorded patches in {path}");
+}
+
+/// The first path of `part` that `whole` lacks or has otherwise.
+fn missing(part: &Value, whole: &Value) -> Option<String> {
+    match (part, whole) {
+        (Value::Object(part), Value::Object(whole)) => part
+            .iter()
+            .filter(|(name, _)| *name != "apiVersion")
+            .find_map(|(name, value)| match whole.get(name) {
+                // The server adds its own to the end of a pod's tolerations.
+                Some(Value::Array(other)) if name == "tolerations" => value
+                    .as_array()
+                    .and_then(|list| missing(value, &other.get(..list.len())?.into())),
+                Some(other) => missing(value, other).map(|why| format!("{name}.{why}")),
+                None if value.as_object().is_some_and(serde_json::Map::is_empty) => None,
+                None => Some(name.clone()),
+            }),
+        (Value::Array(part), Value::Array(whole)) if part.len() == whole.len() => {
+            part.iter().zip(whole).enumerate().find_map(|(at, (part, whole))| {
+                missing(part, whole).map(|why| format!("{at}.{why}"))
+            })
+        }
+        _ => (part != whole).then(|| format!("{part} is {whole}")),
+    }
+}
