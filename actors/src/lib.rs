@@ -1,3 +1,5 @@
-//! The actors crate of Impresario.
+//! The cast of Impresario: one module for each kind of actor.
 
+pub mod auction;
 pub mod controllers;
+pub mod training;

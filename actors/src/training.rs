@@ -1,0 +1,6 @@
+//! Elastic training: what parameter servers, trainers and the training job have in common.
+//!
+//! [`model`] is what a program brings; [`optimizer`] turns gradients into new parameters.
+
+pub mod model;
+pub mod optimizer;
