@@ -2,5 +2,8 @@
 //!
 //! [`model`] is what a program brings; [`optimizer`] turns gradients into new parameters.
 
+pub mod data_plan;
 pub mod model;
 pub mod optimizer;
+pub mod partition;
+pub mod shards;

@@ -1,83 +1,61 @@
-//! How a gradient changes parameters. Pure arithmetic on one shard; its state moves with the shard.
+//! How a gradient changes a shard's parameters. Pure arithmetic; the rule's memory is part of the
+//! shard's state and moves with it.
 
-use serde::{Deserialize, Serialize};
+use impresario_client::protocol::training::{Applied, OptimizerKind, ShardRange, ShardState};
 
-/// Which rule, with its settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum.
-    Momentum {
-        /// Step length.
-        rate: f32,
-        /// Part of the previous step that goes on.
-        momentum: f32,
-    },
-    /// Adam (Kingma and Ba, 2015).
-    Adam {
-        /// Step length.
-        rate: f32,
-        /// Memory of the mean.
-        beta1: f32,
-        /// Memory of the mean square.
-        beta2: f32,
-    },
+/// The largest part of the running mean that one step keeps.
+const KEEP: f32 = 0.98;
+
+/// A shard whose parameters have these values, with nothing remembered.
+pub fn fresh(
+    range: ShardRange,
+    values: Vec<f32>,
+    version: u64,
+    applied: Applied,
+    optimizer: OptimizerKind,
+) -> ShardState {
+    let second = match optimizer {
+        OptimizerKind::Momentum { .. } => Vec::new(),
+        OptimizerKind::Adam { .. } => vec![0.0; values.len()],
+    };
+    let (average, first) = (values.clone(), vec![0.0; values.len()]);
+    ShardState { range, average, version, applied, optimizer, memory_steps: 0, first, second, values }
 }
 
-impl OptimizerKind {
-    /// Adam with its usual memory.
-    pub fn adam(rate: f32) -> Self {
-        Self::Adam { rate, beta1: 0.9, beta2: 0.99 }
-    }
-}
-
-/// A rule and what it remembers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Optimizer {
-    kind: OptimizerKind,
-    steps: u64,
-    first: Vec<f32>,
-    second: Vec<f32>,
-}
-
-impl Optimizer {
-    /// Remembers nothing yet.
-    pub fn new(kind: OptimizerKind, length: usize) -> Self {
-        let second = match kind {
-            OptimizerKind::Momentum { .. } => Vec::new(),
-            OptimizerKind::Adam { .. } => vec![0.0; length],
-        };
-        Self { kind, steps: 0, first: vec![0.0; length], second }
-    }
-
-    pub fn set_rate(&mut self, new: f32) {
-        match &mut self.kind { OptimizerKind::Momentum { rate, .. } | OptimizerKind::Adam { rate, .. } => *rate = new }
-    }
-
-    /// Applies one gradient. Values that are no numbers are taken as zero, so that one bad batch
-    /// cannot poison the parameters.
-    pub fn apply(&mut self, parameters: &mut [f32], gradient: &[f32]) {
-        self.steps += 1;
-        let clean = |value: f32| if value.is_finite() { value } else { 0.0 };
-        match self.kind {
-            OptimizerKind::Momentum { rate, momentum } => {
-                for ((value, step), slope) in parameters.iter_mut().zip(&mut self.first).zip(gradient) {
-                    *step = *step * momentum - rate * clean(*slope);
-                    *value += *step;
-                }
-            }
-            OptimizerKind::Adam { rate, beta1, beta2 } => {
-                let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
-                let unbias1 = 1.0 / (1.0 - beta1.powi(steps));
-                let unbias2 = 1.0 / (1.0 - beta2.powi(steps));
-                let moments = self.first.iter_mut().zip(&mut self.second);
-                for ((value, (mean, square)), slope) in parameters.iter_mut().zip(moments).zip(gradient) {
-                    let slope = clean(*slope);
-                    *mean = beta1 * *mean + (1.0 - beta1) * slope;
-                    *square = beta2 * *square + (1.0 - beta2) * slope * slope;
-                    *value -= rate * (*mean * unbias1) / ((*square * unbias2).sqrt() + 1e-8);
-                }
+/// Applies one gradient, which has the shard's length. A value that is no number counts as zero,
+/// so that one bad batch cannot poison the parameters.
+pub fn apply(state: &mut ShardState, gradient: &[f32]) {
+    let clean = |value: f32| if value.is_finite() { value } else { 0.0 };
+    let done = state.version as f32;
+    state.version += 1;
+    state.memory_steps += 1;
+    match state.optimizer {
+        OptimizerKind::Momentum { rate, decay, momentum } => {
+            let rate = rate / (1.0 + decay * done);
+            for ((value, step), slope) in state.values.iter_mut().zip(&mut state.first).zip(gradient) {
+                *step = *step * momentum - rate * clean(*slope);
+                *value += *step;
             }
         }
+        OptimizerKind::Adam { rate, decay, beta1, beta2 } => {
+            let rate = rate / (1.0 + decay * done);
+            let steps = i32::try_from(state.memory_steps).unwrap_or(i32::MAX);
+            let unbias1 = 1.0 / (1.0 - beta1.powi(steps));
+            let unbias2 = 1.0 / (1.0 - beta2.powi(steps));
+            let moments = state.first.iter_mut().zip(&mut state.second);
+            for ((value, (mean, square)), slope) in
+                state.values.iter_mut().zip(moments).zip(gradient)
+            {
+                let slope = clean(*slope);
+                *mean = beta1 * *mean + (1.0 - beta1) * slope;
+                *square = beta2 * *square + (1.0 - beta2) * slope * slope;
+                *value -= rate * (*mean * unbias1) / ((*square * unbias2).sqrt() + 1e-8);
+            }
+        }
+    }
+    let keep = (1.0 - 1.0 / state.version as f32).min(KEEP);
+    for (mean, value) in state.average.iter_mut().zip(&state.values) {
+        *mean = *mean * keep + value * (1.0 - keep);
     }
 }
 
@@ -85,23 +63,32 @@ impl Optimizer {
 mod tests {
     use super::*;
 
+    fn shard(optimizer: OptimizerKind, values: Vec<f32>) -> ShardState {
+        let range = ShardRange { shard: 0, start: 0, length: values.len() as u64 };
+        fresh(range, values, 0, Applied::default(), optimizer)
+    }
+
     #[test]
     fn both_rules_find_the_bottom_of_a_bowl() {
-        for kind in [OptimizerKind::adam(0.05), OptimizerKind::Momentum { rate: 0.05, momentum: 0.8 }] {
-            let mut at = vec![3.0, -2.0];
-            let mut optimizer = Optimizer::new(kind, 2);
-            for _ in 0..400 {
-                let slope: Vec<f32> = at.iter().map(|x| 2.0 * (x - 1.0)).collect();
-                optimizer.apply(&mut at, &slope);
+        let adam = OptimizerKind::Adam { rate: 0.05, decay: 0.0, beta1: 0.9, beta2: 0.99 };
+        let momentum = OptimizerKind::Momentum { rate: 0.05, decay: 0.0, momentum: 0.8 };
+        for optimizer in [adam, momentum] {
+            let mut state = shard(optimizer, vec![3.0, -2.0]);
+            for _ in 0..600 {
+                let slope: Vec<f32> = state.values.iter().map(|x| 2.0 * (x - 1.0)).collect();
+                apply(&mut state, &slope);
             }
-            assert!(at.iter().all(|x| (x - 1.0).abs() < 0.05), "{kind:?} ends at {at:?}");
+            assert_eq!(state.version, 600);
+            let close = |values: &[f32]| values.iter().all(|x| (x - 1.0).abs() < 0.05);
+            assert!(close(&state.values) && close(&state.average), "{optimizer:?}: {state:?}");
         }
     }
 
     #[test]
     fn a_gradient_that_is_no_number_changes_nothing() {
-        let mut at = vec![1.0];
-        Optimizer::new(OptimizerKind::adam(0.1), 1).apply(&mut at, &[f32::NAN]);
-        assert_eq!(at, [1.0]);
+        let momentum = OptimizerKind::Momentum { rate: 0.05, decay: 0.0, momentum: 0.8 };
+        let mut state = shard(momentum, vec![1.0]);
+        apply(&mut state, &[f32::NAN]);
+        assert_eq!(state.values, [1.0]);
     }
 }

@@ -9,3 +9,4 @@ pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod scheduler;
+pub mod training;

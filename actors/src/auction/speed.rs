@@ -1,0 +1,108 @@
+//! Steps a second as a function of size, fitted to what a job has measured.
+//!
+//! Every size that a job really ran in counts once, with its latest speed, and errors are relative.
+//! Before anything is known, and for the first size, more is taken to be proportionally faster: a
+//! job finds out by growing.
+
+use super::nnls;
+use impresario_client::protocol::training::{Size, SpeedModel};
+use std::collections::BTreeMap;
+
+/// The latest speed for each size, in steps a second.
+pub type Measured = BTreeMap<Size, f64>;
+
+/// The model of an asynchronous job.
+pub fn fit_asynchronous(measured: &Measured) -> SpeedModel {
+    let rows: Vec<_> = usable(measured)
+        .map(|(p, w, speed)| {
+            let time = w / speed;
+            ([1.0, w / p, w, p].map(|term| term / time), 1.0)
+        })
+        .collect();
+    let mut a = nnls::solve(&rows);
+    if a.iter().all(|value| *value <= 0.0) {
+        a[0] = 1.0;
+    }
+    SpeedModel::Asynchronous { a }
+}
+
+/// The model of a synchronous job with this global batch.
+pub fn fit_synchronous(batch: f64, measured: &Measured) -> SpeedModel {
+    let rows: Vec<_> = usable(measured)
+        .map(|(p, w, speed)| ([batch / w, 1.0, w / p, w, p].map(|term| term * speed), 1.0))
+        .collect();
+    let mut a = nnls::solve(&rows);
+    if a.iter().all(|value| *value <= 0.0) {
+        a[0] = 1.0 / batch.max(1.0);
+    }
+    SpeedModel::Synchronous { batch, a }
+}
+
+fn usable(measured: &Measured) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
+    measured
+        .iter()
+        .filter(|(size, speed)| size.trainers > 0 && speed.is_finite() && **speed > 0.0)
+        .map(|(size, speed)| {
+            (f64::from(size.parameter_servers.max(1)), f64::from(size.trainers), *speed)
+        })
+}
+
+/// Steps a second with this size; none without a trainer.
+pub fn steps_per_second(model: &SpeedModel, size: Size) -> f64 {
+    if size.trainers == 0 {
+        return 0.0;
+    }
+    // A job without parameter servers moves nothing between them.
+    let (p, w) = (f64::from(size.parameter_servers.max(1)), f64::from(size.trainers));
+    let (work, time) = match model {
+        SpeedModel::Asynchronous { a } => (w, a[0] + a[1] * w / p + a[2] * w + a[3] * p),
+        SpeedModel::Synchronous { batch, a } => {
+            (1.0, a[0] * batch / w + a[1] + a[2] * w / p + a[3] * w + a[4] * p)
+        }
+    };
+    if time > 0.0 { work / time } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(parameter_servers: u32, trainers: u32) -> Size {
+        Size { parameter_servers, trainers }
+    }
+
+    #[test]
+    fn a_few_sizes_predict_the_others() {
+        let truth = SpeedModel::Asynchronous { a: [0.1, 0.03, 0.01, 0.002] };
+        let measured = [(1, 1), (1, 2), (2, 2), (1, 4), (2, 4), (4, 4)]
+            .map(|(p, w)| (size(p, w), steps_per_second(&truth, size(p, w))));
+        let model = fit_asynchronous(&measured.into_iter().collect());
+        for (p, w) in [(3, 3), (4, 8), (2, 6)] {
+            let (seen, real) =
+                (steps_per_second(&model, size(p, w)), steps_per_second(&truth, size(p, w)));
+            assert!((seen / real - 1.0).abs() < 0.02, "{p},{w}: {seen} for {real}");
+        }
+        let truth = SpeedModel::Synchronous { batch: 64.0, a: [0.01, 0.05, 0.02, 0.001, 0.003] };
+        let measured = [(1, 1), (1, 2), (2, 2), (1, 4), (2, 4), (4, 4), (3, 5)]
+            .map(|(p, w)| (size(p, w), steps_per_second(&truth, size(p, w))));
+        let model = fit_synchronous(64.0, &measured.into_iter().collect());
+        let at = size(4, 8);
+        assert!((steps_per_second(&model, at) / steps_per_second(&truth, at) - 1.0).abs() < 0.02);
+    }
+
+    #[test]
+    fn after_one_size_more_trainers_are_hoped_to_be_faster() {
+        let model = fit_asynchronous(&[(size(1, 1), 8.0)].into());
+        assert!((steps_per_second(&model, size(1, 2)) - 16.0).abs() < 1e-9);
+        assert_eq!(steps_per_second(&model, size(1, 0)), 0.0);
+    }
+
+    #[test]
+    fn trainers_that_bring_nothing_are_seen_to_bring_nothing() {
+        let measured = [(size(1, 1), 10.0), (size(1, 2), 11.0), (size(1, 3), 11.0)];
+        let model = fit_asynchronous(&measured.into());
+        let (three, four) =
+            (steps_per_second(&model, size(1, 3)), steps_per_second(&model, size(1, 4)));
+        assert!(four / three < 1.03, "{three} to {four}");
+    }
+}

@@ -1,0 +1,262 @@
+//! The shards that one parameter server holds, and the rules of their moves. No IO.
+//!
+//! ```text
+//!             accept                    start_move               moved
+//!   (absent) ───────> Serving{epoch} ────────────> Leaving ─────────────> Moved{epoch, to}
+//!                         ^                           │ keep{later epoch}
+//!                         └───────────────────────────┘
+//! ```
+//! A gradient is applied only while `Serving`, and only once for each step. While a shard is
+//! `Leaving` its state does not change, so that what arrives at the other server is what was left
+//! here. Orders older than the shard's latest are refused.
+
+use super::optimizer;
+use impresario_client::protocol::training::{
+    HandoverError, HeldShard, Place, Pulled, Pushed, ShardState,
+};
+use std::collections::BTreeMap;
+
+/// The shards of one parameter server.
+#[derive(Debug, Default)]
+pub struct Shards(BTreeMap<u32, Slot>);
+
+#[derive(Debug)]
+enum Slot {
+    Serving { epoch: u64, state: ShardState },
+    Leaving { epoch: u64, to: Place, state: ShardState },
+    Moved { epoch: u64, to: Place },
+}
+
+impl Slot {
+    fn epoch(&self) -> u64 {
+        match self {
+            Self::Serving { epoch, .. } | Self::Leaving { epoch, .. } | Self::Moved { epoch, .. } => *epoch,
+        }
+    }
+}
+
+impl Shards {
+    /// Values for a trainer or an evaluation. A shard that is leaving can still be read.
+    pub fn pull(&self, shard: u32, averaged: bool) -> Pulled {
+        match self.0.get(&shard) {
+            Some(Slot::Serving { state, .. } | Slot::Leaving { state, .. }) => Pulled::Values {
+                shard,
+                version: state.version,
+                applied: state.applied.clone(),
+                values: if averaged { state.average.clone() } else { state.values.clone() },
+            },
+            Some(Slot::Moved { epoch, to }) => {
+                Pulled::Elsewhere { shard, to: Some((*epoch, to.clone())) }
+            }
+            None => Pulled::Elsewhere { shard, to: None },
+        }
+    }
+
+    /// Applies a gradient once.
+    pub fn push(&mut self, step: u64, shard: u32, gradient: &[f32]) -> Pushed {
+        match self.0.get_mut(&shard) {
+            Some(Slot::Serving { state, .. }) => {
+                if gradient.len() != state.values.len() {
+                    return Pushed::Misfit { expected: state.values.len() as u64 };
+                }
+                if !state.applied.insert(step) {
+                    return Pushed::Already { version: state.version };
+                }
+                optimizer::apply(state, gradient);
+                Pushed::Applied { version: state.version }
+            }
+            Some(Slot::Leaving { .. }) => Pushed::Moving,
+            Some(Slot::Moved { epoch, to }) => Pushed::Moved { to: Some((*epoch, to.clone())) },
+            None => Pushed::Moved { to: None },
+        }
+    }
+
+    /// Freezes a shard for its move. `Ok(None)`: the move has been completed before.
+    pub fn start_move(
+        &mut self,
+        shard: u32,
+        to: &Place,
+        epoch: u64,
+    ) -> Result<Option<ShardState>, HandoverError> {
+        let slot = self.0.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
+        let current = slot.epoch();
+        let (slot, outcome) = match slot {
+            Slot::Serving { state, .. } if epoch > current => {
+                (Slot::Leaving { epoch, to: to.clone(), state: state.clone() }, Ok(Some(state)))
+            }
+            // The same order again, or another receiver after the first was given up.
+            Slot::Leaving { state, to: before, .. }
+                if epoch > current || (epoch == current && before == *to) =>
+            {
+                (Slot::Leaving { epoch, to: to.clone(), state: state.clone() }, Ok(Some(state)))
+            }
+            Slot::Moved { to: before, .. } if epoch == current && before == *to => {
+                (Slot::Moved { epoch, to: before }, Ok(None))
+            }
+            Slot::Moved { epoch: before, to } if epoch > before => {
+                (Slot::Moved { epoch: before, to }, Err(HandoverError::NotHere { shard }))
+            }
+            other => (other, Err(HandoverError::Stale { shard, current })),
+        };
+        self.0.insert(shard, slot);
+        outcome
+    }
+
+    /// The receiver has confirmed the move that was started with this epoch.
+    pub fn moved(&mut self, shard: u32, epoch: u64) {
+        if let Some(slot) = self.0.get_mut(&shard)
+            && let Slot::Leaving { epoch: started, to, .. } = slot
+            && *started == epoch
+        {
+            *slot = Slot::Moved { epoch, to: to.clone() };
+        }
+    }
+
+    /// Serves a shard from now on. The same shard in the same epoch again changes nothing.
+    pub fn accept(&mut self, epoch: u64, state: ShardState) -> Result<(), HandoverError> {
+        let shard = state.range.shard;
+        match self.0.get(&shard) {
+            Some(Slot::Serving { epoch: current, .. }) if *current == epoch => Ok(()),
+            Some(slot) if slot.epoch() >= epoch => {
+                Err(HandoverError::Stale { shard, current: slot.epoch() })
+            }
+            _ => {
+                self.0.insert(shard, Slot::Serving { epoch, state });
+                Ok(())
+            }
+        }
+    }
+
+    /// Serves a shard again whose receiver is gone.
+    pub fn keep(&mut self, shard: u32, epoch: u64) -> Result<(), HandoverError> {
+        let slot = self.0.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
+        let current = slot.epoch();
+        let (slot, outcome) = match slot {
+            Slot::Leaving { state, .. } if epoch > current => (Slot::Serving { epoch, state }, Ok(())),
+            Slot::Serving { state, .. } if epoch >= current => (Slot::Serving { epoch, state }, Ok(())),
+            moved @ Slot::Moved { .. } => (moved, Err(HandoverError::NotHere { shard })),
+            other => (other, Err(HandoverError::Stale { shard, current })),
+        };
+        self.0.insert(shard, slot);
+        outcome
+    }
+
+    /// What is served here, for a job whose actor has moved.
+    pub fn held(&self) -> Vec<HeldShard> {
+        self.0.values().filter_map(Slot::held).collect()
+    }
+
+    /// Gradients applied to each shard that is served here.
+    pub fn versions(&self) -> Vec<(u32, u64)> {
+        self.held().into_iter().map(|held| (held.range.shard, held.version)).collect()
+    }
+}
+
+impl Slot {
+    fn held(&self) -> Option<HeldShard> {
+        match self {
+            Self::Serving { epoch, state } | Self::Leaving { epoch, state, .. } => Some(HeldShard {
+                range: state.range,
+                epoch: *epoch,
+                version: state.version,
+                applied: state.applied.clone(),
+            }),
+            Self::Moved { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_client::protocol::training::{Applied, OptimizerKind, ShardRange};
+    use impresario_runtime::ActorPath;
+    use proptest::prelude::*;
+
+    fn place(name: &str) -> Place {
+        Place { path: ActorPath::new(name, "parameterserver/x"), address: ([127, 0, 0, 1], 1).into() }
+    }
+
+    fn zero() -> ShardState {
+        let range = ShardRange { shard: 0, start: 0, length: 1 };
+        let rule = OptimizerKind::Momentum { rate: 1.0, decay: 0.0, momentum: 0.0 };
+        optimizer::fresh(range, vec![0.0], 0, Applied::default(), rule)
+    }
+
+    #[test]
+    fn a_shard_that_is_leaving_takes_no_gradient_and_one_that_left_says_where_it_is() {
+        let mut shards = Shards::default();
+        shards.accept(1, zero()).unwrap();
+        assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Applied { version: 1 });
+        assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Already { version: 1 });
+        let state = shards.start_move(0, &place("b"), 2).unwrap().unwrap();
+        assert_eq!(state.values, [-1.0]);
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moving);
+        shards.moved(0, 2);
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moved { to: Some((2, place("b"))) });
+        assert_eq!(shards.start_move(0, &place("b"), 2), Ok(None));
+        assert_eq!(shards.accept(2, state), Err(HandoverError::Stale { shard: 0, current: 2 }));
+    }
+
+    #[test]
+    fn a_shard_whose_receiver_is_gone_is_served_again_by_a_later_order_only() {
+        let mut shards = Shards::default();
+        shards.accept(1, zero()).unwrap();
+        shards.start_move(0, &place("b"), 2).unwrap();
+        assert_eq!(shards.keep(0, 2), Err(HandoverError::Stale { shard: 0, current: 2 }));
+        assert_eq!(shards.keep(0, 3), Ok(()));
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Applied { version: 1 });
+        assert!(shards.start_move(0, &place("b"), 2).is_err());
+    }
+
+    proptest! {
+        /// Pushes and moves in any order, each order lost or repeated: the shard is served at one
+        /// place at most, and its value is the sum of the steps that were acknowledged.
+        #[test]
+        fn nothing_is_lost_or_counted_twice_while_a_shard_moves(
+            events in prop::collection::vec((0u8..4, 0u64..12, any::<bool>()), 1..80)
+        ) {
+            let mut servers = [Shards::default(), Shards::default()];
+            servers[0].accept(1, zero()).unwrap();
+            let (mut at, mut epoch) = (0usize, 1u64);
+            let mut acknowledged = std::collections::BTreeSet::new();
+            for (kind, step, lost) in events {
+                match kind {
+                    0 | 1 => for server in &mut servers {
+                        if let Pushed::Applied { .. } = server.push(step, 0, &[-1.0]) {
+                            prop_assert!(acknowledged.insert(step), "step {} twice", step);
+                        }
+                    },
+                    2 => {
+                        let to = 1 - at;
+                        epoch += 1;
+                        let name = ["a", "b"][to];
+                        for _ in 0..=usize::from(lost) {
+                            if let Ok(Some(state)) = servers[at].start_move(0, &place(name), epoch) {
+                                servers[to].accept(epoch, state).unwrap();
+                            }
+                        }
+                        servers[at].moved(0, epoch);
+                        at = to;
+                    }
+                    _ => {
+                        // The transfer is lost and given up.
+                        epoch += 1;
+                        servers[at].start_move(0, &place("nowhere"), epoch).unwrap();
+                        epoch += 1;
+                        servers[at].keep(0, epoch).unwrap();
+                    }
+                }
+                let serving = servers.iter().filter(|s| !s.held().is_empty()).count();
+                prop_assert_eq!(serving, 1);
+            }
+            match servers[at].pull(0, false) {
+                Pulled::Values { values, version, .. } => {
+                    prop_assert_eq!(values[0] as usize, acknowledged.len());
+                    prop_assert_eq!(version as usize, acknowledged.len());
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}
