@@ -95,11 +95,16 @@ fn smooth(history: &[(u64, f64)]) -> Vec<(u64, f64)> {
     (0..finite.len())
         .map(|index| {
             let (step, loss) = finite[index];
-            let neighbours = [index.checked_sub(1), Some(index + 1)];
-            let mut losses = neighbours.into_iter().flatten().filter_map(|i| finite.get(i)).map(|p| p.1);
-            match (losses.next(), losses.next()) {
-                (Some(a), Some(b)) if loss < a.min(b) || loss > a.max(b) => (step, f64::midpoint(a, b)),
-                _ => (step, loss),
+            // Two on each side: with one, a wild point would pull its neighbours along.
+            let around = [index.checked_sub(2), index.checked_sub(1), Some(index + 1), Some(index + 2)];
+            let near: Vec<f64> =
+                around.into_iter().flatten().filter_map(|i| finite.get(i)).map(|p| p.1).collect();
+            let low = near.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = near.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            if near.len() == 4 && !(low..=high).contains(&loss) {
+                (step, near.iter().sum::<f64>() / 4.0)
+            } else {
+                (step, loss)
             }
         })
         .collect()

@@ -119,7 +119,7 @@ pub struct Augment {
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { bands: 2.5, time: 0.12, tilt: 0.5, noise: 0.15, mask: 5 }
+        Self { bands: 1.5, time: 0.08, tilt: 0.4, noise: 0.15, mask: 4 }
     }
 }
 

@@ -10,8 +10,16 @@ use crate::features::{Augment, BANDS, FRAMES, Spectrograph};
 use crate::recording::{DataSet, Recording};
 use candle_core::{D, Device, Tensor, Var};
 use impresario_actors::training::model::{Block, Evaluation, Gradient, Model, ModelError};
+use impresario_client::protocol::training::OptimizerKind;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+/// Samples in a batch.
+pub const BATCH: usize = 32;
+
+/// How its gradients are best applied.
+pub const OPTIMIZER: OptimizerKind =
+    OptimizerKind::Adam { rate: 0.004, decay: 0.003, beta1: 0.9, beta2: 0.99 };
 
 const DIGITS: usize = 10;
 const KEEP: f32 = 0.75;
@@ -24,7 +32,7 @@ const PENULTIMATE: usize = 2 * CONVOLUTIONS[2].2;
 pub struct Digits {
     training: Vec<Sample>,
     testing: Vec<Sample>,
-    pub augment: Augment,
+    augment: Augment,
     device: Device,
 }
 
