@@ -12,7 +12,9 @@ pub mod disk;
 pub mod error;
 pub mod field;
 pub mod key;
+pub mod member;
 pub mod memory;
+pub mod protocol;
 pub mod query;
 pub mod raft;
 pub mod replica;
@@ -25,7 +27,11 @@ mod registry;
 
 pub use error::{ReadError, Remedy, TransactError, WatchError};
 pub use key::{Entry, Key, Revision};
+pub use member::{Beginning, Member, MemberConfig};
 pub use memory::MemoryRegistry;
+pub use protocol::{
+    Heartbeat, Heartbeats, MemberStatus, MembershipError, REGISTRY_ACTOR, RegistryRole,
+};
 pub use query::{Consistency, ListRequest, Page, Selection, WatchBatch, WatchEvent, WatchRequest};
 pub use registry::{BoxFuture, Registry, RegistryHandle};
 pub use shard::{Epoch, SHARDS, Shard, ShardLease, ShardTable, shard_of};

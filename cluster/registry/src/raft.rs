@@ -5,8 +5,11 @@
 //!
 //! [`Store`]: crate::store::Store
 
+pub mod actor;
 pub mod log;
 pub mod machine;
+pub mod messages;
+pub mod network;
 pub mod snapshot;
 
 use crate::{

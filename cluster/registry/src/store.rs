@@ -14,7 +14,8 @@ mod state;
 #[cfg(test)]
 mod model_tests;
 
-pub use members::{Admission, Members};
+pub(crate) use clients::MAX_IN_FLIGHT;
+pub use members::{Admission, FOUNDER, Members};
 pub use ring::{Change, Changes, RingLimits};
 pub use state::{Image, Rest};
 
@@ -128,6 +129,11 @@ impl Store {
     /// Gives a disk its member number; see [`Members::admit`].
     pub fn admit(&mut self, disk: u128) -> Admission {
         self.members.admit(disk)
+    }
+
+    /// What a disk was given, if it ever asked.
+    pub fn member_of(&self, disk: u128) -> Option<Admission> {
+        self.members.of(disk)
     }
 
     /// Retires a member number for ever.

@@ -7,7 +7,7 @@ use super::{Answer, Command, LogId, SnapshotMeta, StoredMembership, Types, snaps
 use crate::{
     disk::{DiskError, durable},
     replica::Replica,
-    store::{RingLimits, Store},
+    store::{Image, RingLimits, Store},
 };
 use futures_util::{Stream, TryStreamExt};
 use openraft::{
@@ -53,6 +53,13 @@ impl Machine {
     /// The state, for readers and watchers.
     pub fn replica(&self) -> Replica {
         self.replica.clone()
+    }
+
+    /// The state between two entries, and what a snapshot of it would say of itself.
+    pub fn capture(&self) -> (SnapshotMeta, Image) {
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        (meta, self.replica.read(Store::image))
     }
 
     fn stand_at(&mut self, meta: SnapshotMeta) {
@@ -133,13 +140,8 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         // The image is taken here, between two entries: what is applied later is not in it.
-        let meta =
-            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        Builder {
-            meta,
-            image: Some(self.replica.read(Store::image)),
-            directory: self.directory.clone(),
-        }
+        let (meta, image) = self.capture();
+        Builder { meta, image: Some(image), directory: self.directory.clone() }
     }
 
     async fn install_snapshot(
@@ -186,7 +188,7 @@ impl RaftStateMachine<Types> for Machine {
 #[derive(Debug)]
 pub struct Builder {
     meta: SnapshotMeta,
-    image: Option<crate::store::Image>,
+    image: Option<Image>,
     directory: Arc<PathBuf>,
 }
 

@@ -11,7 +11,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Answers kept for each client; a client keeps fewer requests than this in flight.
+/// Requests that a client of this crate keeps in flight: half of what is remembered, since they may overtake each other.
+pub(crate) const MAX_IN_FLIGHT: usize = ANSWERS / 2;
+/// Answers kept for each client.
 pub(crate) const ANSWERS: usize = 256;
 /// Clients remembered.
 const CLIENTS: usize = 1024;

@@ -32,6 +32,15 @@ impl Members {
             self.last = self.last.max(FOUNDER) + 1;
             self.last
         });
+        self.standing(number)
+    }
+
+    /// What a disk was given, if it ever asked.
+    pub fn of(&self, disk: u128) -> Option<Admission> {
+        self.disks.get(&disk).map(|number| self.standing(*number))
+    }
+
+    fn standing(&self, number: u64) -> Admission {
         if self.retired.contains(&number) {
             Admission::Retired(number)
         } else {

@@ -1,0 +1,260 @@
+//! How a disk becomes a member: a number from the log, a place as learner, a vote.
+//!
+//! The number is written into the directory before it is used. A name that another disk holds is refused, so that
+//! an emptied directory cannot vote again; a disk that was removed is refused for good.
+
+use super::{
+    Beginning, Shared, StartError,
+    handle::{CALL_LIMIT, Pauses},
+};
+use crate::{
+    disk::identity::Claimed,
+    protocol::{Enrol, Join, MembershipError, REGISTRY_ACTOR, RegistryRole, Remove, Status},
+    raft::{Answer, Command, MemberId, MemberNode, Raft},
+    store::{Admission, FOUNDER},
+};
+use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use openraft::{
+    ChangeMembers,
+    async_runtime::WatchReceiver,
+    errors::{ClientWriteError, RaftError},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+
+/// How long an empty directory tries to be let in.
+const JOIN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a founder listens for a group that exists already.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// How long the leader waits for a learner to catch up, and for each change.
+const CHANGE_LIMIT: Duration = Duration::from_secs(30);
+/// How often a member looks whether the group knows it as it is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The number under which this directory takes part.
+pub(super) async fn number(
+    node: &ActorNode,
+    claim: &mut Claimed,
+    beginning: &Beginning,
+) -> Result<MemberId, StartError> {
+    if let Some(member) = claim.identity().member {
+        return Ok(member);
+    }
+    let member = match beginning {
+        Beginning::Found { peers } => {
+            for peer in peers.iter().filter(|peer| *peer != node.name()) {
+                let registry =
+                    node.actor::<RegistryRole>(ActorPath::new(peer.clone(), REGISTRY_ACTOR));
+                if let Ok(status) = registry.ask(Status, LOOK_LIMIT).await
+                    && !status.voters.is_empty()
+                {
+                    return Err(StartError::GroupExists { node: peer.clone() });
+                }
+            }
+            FOUNDER
+        }
+        Beginning::Join { members } => ask_in(node, claim.identity().disk, members).await?,
+    };
+    claim.become_member(member)?;
+    Ok(member)
+}
+
+async fn ask_in(
+    node: &ActorNode,
+    disk: u128,
+    members: &[NodeName],
+) -> Result<MemberId, StartError> {
+    let mut pauses = Pauses::until(Instant::now() + JOIN_LIMIT);
+    let mut reason = "nobody was named".to_owned();
+    while let Some(left) = pauses.left() {
+        for member in members {
+            let registry =
+                node.actor::<RegistryRole>(ActorPath::new(member.clone(), REGISTRY_ACTOR));
+            let join = Join { disk, node: node.name().to_string() };
+            match registry.ask(join, left.min(CALL_LIMIT)).await {
+                Ok(Ok(number)) => return Ok(number),
+                Ok(Err(MembershipError::Unavailable { reason: why })) => reason = why,
+                Ok(Err(refused)) => return Err(StartError::Refused(refused)),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        pauses.pause().await;
+    }
+    Err(StartError::NobodyAnswers { asked: members.to_vec(), waited: JOIN_LIMIT, reason })
+}
+
+/// Founds the group with one voter, unless this directory has done so before.
+pub(super) async fn found(
+    raft: &Raft,
+    member: MemberId,
+    me: &MemberNode,
+) -> Result<(), StartError> {
+    let failed = |error: String| StartError::Raft(error);
+    if raft.is_initialized().await.map_err(|error| failed(error.to_string()))? {
+        return Ok(());
+    }
+    let first = BTreeMap::from([(member, me.clone())]);
+    raft.initialize(first).await.map_err(|error| failed(error.to_string()))
+}
+
+/// Sees to it that the group knows this member, with its vote and its address. Runs until the member aborts it.
+pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
+    let invited = match beginning {
+        Beginning::Found { .. } => Vec::new(),
+        Beginning::Join { members } => members,
+    };
+    loop {
+        if !shared.is_enrolled() {
+            // Before the first message of a leader nobody but those who invited it is known.
+            let doors = shared.leader().map_or_else(|| invited.clone(), |leader| vec![leader]);
+            for door in doors {
+                let enrol = Enrol { member: shared.id, node: shared.me.clone() };
+                match shared.registry_at(door).ask(enrol, CHANGE_LIMIT).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => tracing::warn!(%error, "this member has no vote yet"),
+                    Err(error) => {
+                        tracing::debug!(%error, "nobody heard that this member wants its vote")
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
+    }
+}
+
+impl Shared {
+    fn is_enrolled(&self) -> bool {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let votes = membership.voter_ids().any(|id| id == self.id);
+        votes && membership.get_node(&self.id) == Some(&self.me)
+    }
+
+    /// Who holds a name in the group.
+    fn holder(&self, name: &str) -> Option<(MemberId, MemberNode)> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let nodes =
+            metrics.membership_config.membership().nodes().map(|(id, node)| (*id, node.clone()));
+        nodes.into_iter().find(|(_, node)| node.name == name)
+    }
+
+    /// Forwards to the leader what only it may do; none when this member leads.
+    async fn at_leader<M>(&self, message: M) -> Result<Option<M::Reply>, MembershipError>
+    where
+        M: impresario_runtime::Message,
+        RegistryRole: impresario_runtime::Accepts<M>,
+    {
+        if self.raft.is_leader() {
+            return Ok(None);
+        }
+        let unavailable = |reason: String| MembershipError::Unavailable { reason };
+        let leader = self.leader().filter(|leader| leader != self.node.name());
+        let leader = leader.ok_or_else(|| unavailable("there is no leader".to_owned()))?;
+        let answer = self.registry_at(leader).ask(message, CHANGE_LIMIT).await;
+        answer.map(Some).map_err(|error| unavailable(error.to_string()))
+    }
+
+    pub(super) async fn join(&self, join: Join) -> Result<MemberId, MembershipError> {
+        if let Some(answer) = self.at_leader(join.clone()).await? {
+            return answer;
+        }
+        if let Some((member, known)) = self.holder(&join.node)
+            && known.disk != join.disk
+        {
+            return Err(MembershipError::NameTaken { node: join.node, member });
+        }
+        let answer =
+            timeout(CALL_LIMIT, self.raft.client_write(Command::Admit { disk: join.disk })).await;
+        match answer {
+            Ok(Ok(response)) => match response.data {
+                Answer::Admitted(Admission::Member(member)) => Ok(member),
+                Answer::Admitted(Admission::Retired(member)) => {
+                    Err(MembershipError::Retired { member })
+                }
+                other => Err(MembershipError::Unavailable {
+                    reason: format!("the log answered {other:?}"),
+                }),
+            },
+            Ok(Err(error)) => Err(MembershipError::Unavailable { reason: error.to_string() }),
+            Err(late) => Err(MembershipError::Unavailable { reason: late.to_string() }),
+        }
+    }
+
+    pub(super) async fn enrol(&self, enrol: Enrol) -> Result<(), MembershipError> {
+        if let Some(answer) = self.at_leader(enrol.clone()).await? {
+            return answer;
+        }
+        let Enrol { member, node } = enrol;
+        if let Some((holder, known)) = self.holder(&node.name)
+            && (holder != member || known.disk != node.disk)
+        {
+            return Err(MembershipError::NameTaken { node: node.name, member: holder });
+        }
+        let admitted = self.replica.read(|store| store.member_of(node.disk));
+        match admitted {
+            Some(Admission::Retired(member)) => return Err(MembershipError::Retired { member }),
+            Some(Admission::Member(number)) if number != member => {
+                return Err(MembershipError::OtherDisk { member });
+            }
+            None if member != FOUNDER => return Err(MembershipError::OtherDisk { member }),
+            Some(Admission::Member(_)) | None => {}
+        }
+        let known = self.holder(&node.name).map(|(_, known)| known);
+        match known {
+            None => {
+                let add = self.raft.add_learner(member, node, true);
+                settle(timeout(CHANGE_LIMIT, add).await)?;
+            }
+            Some(known) if known != node => {
+                let nodes = BTreeMap::from([(member, node)]);
+                self.change(ChangeMembers::SetNodes(nodes)).await?;
+            }
+            Some(_) => {}
+        }
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([member]))).await
+    }
+
+    pub(super) async fn remove(&self, name: &str) -> Result<(), MembershipError> {
+        if let Some(answer) = self.at_leader(Remove { node: name.to_owned() }).await? {
+            return answer;
+        }
+        let (member, _) =
+            self.holder(name).ok_or_else(|| MembershipError::Unknown { node: name.to_owned() })?;
+        if self.voter_names().iter().all(|voter| voter == name) {
+            return Err(MembershipError::LastVoter { node: name.to_owned() });
+        }
+        // Retired first: once it is out, nothing must let its disk in again.
+        let retire = timeout(CALL_LIMIT, self.raft.client_write(Command::Retire { member })).await;
+        settle(retire)?;
+        let gone = BTreeSet::from([member]);
+        let change = ChangeMembers::Batch(vec![
+            ChangeMembers::RemoveVoters(gone.clone()),
+            ChangeMembers::RemoveNodes(gone),
+        ]);
+        settle(timeout(CHANGE_LIMIT, self.raft.change_membership(change, false)).await)
+    }
+
+    async fn change(
+        &self,
+        change: ChangeMembers<MemberId, MemberNode>,
+    ) -> Result<(), MembershipError> {
+        settle(timeout(CHANGE_LIMIT, self.raft.change_membership(change, true)).await)
+    }
+}
+
+type Written<T> = Result<
+    Result<T, RaftError<crate::raft::Types, ClientWriteError<crate::raft::Types>>>,
+    tokio::time::error::Elapsed,
+>;
+
+fn settle<T>(written: Written<T>) -> Result<(), MembershipError> {
+    match written {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(MembershipError::Unavailable { reason: error.to_string() }),
+        Err(late) => Err(MembershipError::Unavailable { reason: late.to_string() }),
+    }
+}

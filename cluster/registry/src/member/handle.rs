@@ -1,0 +1,288 @@
+//! The registry as a member offers it: what only the leader can do is forwarded, the rest is answered here.
+//!
+//! A write that is forwarded carries a request id, so that it may be sent again after any failure and is applied
+//! once. A fresh read asks the leader how far it must see, waits until this member has applied that much, and
+//! reads here: the answer is never older than the call.
+
+use super::Shared;
+use crate::{
+    error::{ReadError, TransactError, WatchError},
+    key::{Entry, Key, Revision},
+    protocol::{LeadReadIndex, LeadTransact, NotLeader},
+    query::{Consistency, ListRequest, Page, WatchRequest},
+    raft::{Answer, Command},
+    registry::{BoxFuture, Registry},
+    store::MAX_IN_FLIGHT,
+    transaction::{Committed, RequestId, Transaction},
+    watch::Watch,
+};
+use impresario_runtime::Remedy;
+use openraft::{
+    LinearizerOption,
+    errors::{ClientWriteError, RaftError},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, timeout},
+};
+
+/// How long a call to a member may take.
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(8);
+/// How long one attempt at the leader may take, so that a new leader is asked in time.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Numbers the requests of one client, and keeps fewer of them in flight than the state machine remembers.
+#[derive(Debug)]
+pub(crate) struct Serials {
+    client: u128,
+    next: AtomicU64,
+    places: Semaphore,
+}
+
+impl Default for Serials {
+    fn default() -> Self {
+        Self {
+            client: rand::random(),
+            next: AtomicU64::new(1),
+            places: Semaphore::new(MAX_IN_FLIGHT),
+        }
+    }
+}
+
+impl Serials {
+    /// A place among the requests in flight, and a number for a transaction that has none.
+    pub(crate) async fn number(
+        &self,
+        transaction: &mut Transaction,
+    ) -> Option<SemaphorePermit<'_>> {
+        if transaction.request.is_some() {
+            return None;
+        }
+        let place = self.places.acquire().await.ok();
+        let serial = self.next.fetch_add(1, Ordering::Relaxed);
+        transaction.request = Some(RequestId { client: self.client, serial });
+        place
+    }
+}
+
+/// Pauses that double and vary, up to a deadline.
+pub(crate) struct Pauses {
+    next: Duration,
+    until: Instant,
+}
+
+impl Pauses {
+    pub(crate) fn until(until: Instant) -> Self {
+        Self { next: FIRST_PAUSE, until }
+    }
+
+    /// How much time is left; none when it is up.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    pub(crate) async fn pause(&mut self) {
+        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        sleep(pause.min(self.until.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// What one attempt to write came to.
+enum Attempt {
+    Answered(Result<Committed, TransactError>),
+    /// Nothing happened.
+    NotTaken(String),
+    /// It may have been applied.
+    InDoubt,
+}
+
+impl Shared {
+    /// Writes on the leader's own log. For the leader alone.
+    pub(super) async fn lead_transact(
+        &self,
+        transaction: Transaction,
+    ) -> Result<Result<Committed, TransactError>, NotLeader> {
+        let started = Instant::now();
+        let key = transaction.subject();
+        match self.write_here(transaction, CALL_LIMIT).await {
+            Attempt::Answered(answer) => Ok(answer),
+            Attempt::NotTaken(_) => Err(self.not_leader()),
+            Attempt::InDoubt => Ok(Err(TransactError::Unknown { key, waited: started.elapsed() })),
+        }
+    }
+
+    async fn write_here(&self, transaction: Transaction, limit: Duration) -> Attempt {
+        if let Err(refused) = transaction.check() {
+            return Attempt::Answered(Err(refused));
+        }
+        match timeout(limit, self.raft.client_write(Command::Transact(transaction))).await {
+            Ok(Ok(response)) => match response.data {
+                Answer::Transacted(outcome) => Attempt::Answered(outcome),
+                Answer::Admitted(_) | Answer::Done => Attempt::InDoubt,
+            },
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Attempt::NotTaken("this member does not lead".to_owned())
+            }
+            Ok(Err(_)) | Err(_) => Attempt::InDoubt,
+        }
+    }
+
+    async fn attempt(&self, transaction: Transaction, left: Duration) -> Attempt {
+        let limit = left.min(ATTEMPT_LIMIT);
+        let Some(leader) = self.leader() else {
+            return Attempt::NotTaken("there is no leader".to_owned());
+        };
+        if leader == *self.node.name() {
+            return self.write_here(transaction, left).await;
+        }
+        match self.registry_at(leader).ask(LeadTransact(transaction), limit).await {
+            Ok(Ok(Err(TransactError::Unknown { .. }))) => Attempt::InDoubt,
+            Ok(Ok(answer)) => Attempt::Answered(answer),
+            Ok(Err(not_leader)) => Attempt::NotTaken(not_leader.to_string()),
+            Err(error) if error.remedy() == Remedy::LookFirst => Attempt::InDoubt,
+            Err(impresario_runtime::AskError::Stopped { .. }) => Attempt::InDoubt,
+            Err(error) => Attempt::NotTaken(error.to_string()),
+        }
+    }
+
+    pub(super) async fn transact(
+        &self,
+        mut transaction: Transaction,
+    ) -> Result<Committed, TransactError> {
+        transaction.check()?;
+        let started = Instant::now();
+        let _place = self.client.number(&mut transaction).await;
+        let mut pauses = Pauses::until(started + CALL_LIMIT);
+        let mut in_doubt = false;
+        let mut reason = "no time was left".to_owned();
+        while let Some(left) = pauses.left() {
+            match self.attempt(transaction.clone(), left).await {
+                Attempt::Answered(answer) => return answer,
+                Attempt::InDoubt => in_doubt = true,
+                Attempt::NotTaken(why) => reason = why,
+            }
+            self.alive().map_err(|reason| TransactError::Unavailable { reason })?;
+            pauses.pause().await;
+        }
+        if in_doubt {
+            Err(TransactError::Unknown { key: transaction.subject(), waited: started.elapsed() })
+        } else {
+            Err(TransactError::Unavailable { reason })
+        }
+    }
+
+    /// Up to where a read that begins now must see. For the leader alone.
+    pub(super) async fn lead_read_index(&self) -> Result<u64, NotLeader> {
+        let option = LinearizerOption::new(None, true);
+        let index = timeout(ATTEMPT_LIMIT, self.raft.get_read_log_id(option)).await;
+        match index {
+            Ok(Ok((read, _))) => Ok(read.index()),
+            Ok(Err(_)) | Err(_) => Err(self.not_leader()),
+        }
+    }
+
+    /// Returns when this member has applied everything that was acknowledged before the call.
+    pub(super) async fn read_barrier(&self) -> Result<(), ReadError> {
+        let mut pauses = Pauses::until(Instant::now() + CALL_LIMIT);
+        let mut reason = "no time was left".to_owned();
+        while let Some(left) = pauses.left() {
+            match self.read_index(left).await {
+                Ok(index) => {
+                    let wait = self.raft.wait(pauses.left());
+                    let applied = wait.applied_index_at_least(Some(index), "a fresh read").await;
+                    return applied
+                        .map(drop)
+                        .map_err(|error| ReadError::Unavailable { reason: error.to_string() });
+                }
+                Err(why) => reason = why,
+            }
+            self.alive().map_err(|reason| ReadError::Unavailable { reason })?;
+            pauses.pause().await;
+        }
+        Err(ReadError::Unavailable { reason })
+    }
+
+    async fn read_index(&self, left: Duration) -> Result<u64, String> {
+        let leader = self.leader().ok_or("there is no leader")?;
+        if leader == *self.node.name() {
+            return self.lead_read_index().await.map_err(|error| error.to_string());
+        }
+        match self.registry_at(leader).ask(LeadReadIndex, left.min(ATTEMPT_LIMIT)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Why this member can do nothing any more, if so.
+    fn alive(&self) -> Result<(), String> {
+        if *self.stop.borrow() {
+            return Err("this member stops".to_owned());
+        }
+        self.status().failure.map_or(Ok(()), Err)
+    }
+
+    pub(super) async fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> Result<(Option<Entry>, Revision), ReadError> {
+        if consistency == Consistency::Linearizable {
+            self.read_barrier().await?;
+        }
+        Ok(self.replica.read(|store| (store.get(&key), store.revision())))
+    }
+
+    pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
+        let ahead =
+            request.at.is_some_and(|at| at > self.replica.read(crate::store::Store::revision));
+        // The past is the same everywhere; only a member that has not got there yet must catch up.
+        if ahead || (request.at.is_none() && request.consistency == Consistency::Linearizable) {
+            self.read_barrier().await?;
+        }
+        self.replica.read(|store| store.list(&request))
+    }
+
+    pub(super) fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
+        Watch::of(&self.replica, request, self.stop.subscribe())
+    }
+}
+
+/// The registry through a member of this process.
+#[derive(Debug, Clone)]
+pub(super) struct LocalRegistry(pub(super) Arc<Shared>);
+
+impl Registry for LocalRegistry {
+    fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+        Box::pin(self.0.get(key, consistency))
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(self.0.list(request))
+    }
+
+    fn transact(
+        &self,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+        Box::pin(self.0.transact(transaction))
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        Box::pin(async move { self.0.watch(request) })
+    }
+}

@@ -1,0 +1,88 @@
+//! What a member does all the time: say that it lives, and, when it leads, deal out shards and keep the log short.
+
+use super::Shared;
+use crate::{protocol::LeadAlive, raft::Command};
+use openraft::async_runtime::WatchReceiver;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+const TICK: Duration = Duration::from_millis(500);
+/// How long the leader is given to hear.
+pub(super) const BEAT_LIMIT: Duration = Duration::from_secs(1);
+const MOVE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Runs until the member aborts it.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        shared.say_alive().await;
+        shared.deal_shards().await;
+        shared.cut_log().await;
+    }
+}
+
+impl Shared {
+    pub(super) fn member_alive(&self, node: String) -> Result<(), crate::protocol::NotLeader> {
+        self.lead(|leases| leases.member_alive(node, Instant::now()))
+    }
+
+    async fn say_alive(&self) {
+        if self.raft.is_leader() {
+            // Losing the lead in between is no matter: the next tick says it to the new leader.
+            let _ = self.member_alive(self.me.name.clone());
+        } else if let Some(leader) = self.leader() {
+            let alive = LeadAlive { node: self.me.name.clone() };
+            if let Err(error) = self.registry_at(leader).ask(alive, BEAT_LIMIT).await {
+                tracing::debug!(%error, "the leader did not hear that this member lives");
+            }
+        }
+    }
+
+    async fn deal_shards(&self) {
+        let voters = self.voter_names();
+        let table = self.replica.shards().borrow().clone();
+        let Ok(moves) = self.lead(|leases| leases.moves(&table, &voters, Instant::now())) else {
+            return;
+        };
+        if moves.is_empty() {
+            return;
+        }
+        // The state machine skips moves that were decided on an older epoch, so that a late write does no harm.
+        tracing::info!(moves = moves.len(), "shards change hands");
+        match timeout(MOVE_LIMIT, self.raft.client_write(Command::MoveShards(moves))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "shards were not moved; the next tick looks again")
+            }
+            Err(_) => tracing::debug!("moving shards takes long; the next tick looks again"),
+        }
+    }
+
+    /// Entries may be few and large: a long log is cut by size too.
+    async fn cut_log(&self) {
+        if self.log_size.bytes() < self.timing.snapshot_bytes {
+            return;
+        }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let cut = async {
+            match metrics.snapshot {
+                Some(snapshot) if Some(snapshot) > metrics.purged => {
+                    self.raft.trigger().purge_log(snapshot.index).await?;
+                }
+                _ => {}
+            }
+            if metrics.last_applied > metrics.snapshot {
+                self.raft.trigger().snapshot().await?;
+            }
+            Ok::<_, openraft::errors::Fatal<crate::raft::Types>>(())
+        };
+        if let Err(error) = cut.await {
+            tracing::debug!(%error, "the log was not cut");
+        }
+    }
+}

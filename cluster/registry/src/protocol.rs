@@ -1,0 +1,222 @@
+//! What a control member's registry can be asked by message.
+//!
+//! Any member answers; it forwards what only the leader may do. Messages that begin with `Lead` are what it
+//! forwards: a member that does not lead answers those with [`NotLeader`].
+
+use crate::{
+    error::{ReadError, TransactError, WatchError},
+    key::{Entry, Key, Revision},
+    query::{Consistency, ListRequest, Page, WatchBatch, WatchRequest},
+    raft::MemberId,
+    transaction::{Committed, Transaction},
+};
+use impresario_runtime::{Lane, message, role, stream_message};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The name of the actor that serves [`RegistryRole`] on every control member.
+pub const REGISTRY_ACTOR: &str = "registry";
+
+/// Asks for one object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Get {
+    /// Which.
+    pub key: Key,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+message!(Get => Result<(Option<Entry>, Revision), ReadError>, "registry.Get");
+
+/// Asks for a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct List(pub ListRequest);
+message!(List => Result<Page, ReadError>, "registry.List");
+
+/// Asks for a change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Transact(pub Transaction);
+message!(Transact => Result<Committed, TransactError>, "registry.Transact");
+
+/// Asks to be told of changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Follow(pub WatchRequest);
+stream_message!(Follow => Result<WatchBatch, WatchError>, "registry.Watch");
+
+/// A node says that it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Its name.
+    pub node: String,
+    /// Which life of its process.
+    pub incarnation: u64,
+    /// Whether it takes pods.
+    pub ready: bool,
+}
+message!(Heartbeat => Result<(), NotLeader>, "registry.Heartbeat", Lane::Control);
+
+/// Asks a member how it stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status;
+message!(Status => MemberStatus, "registry.Status", Lane::Control);
+
+/// A disk asks for a member number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Join {
+    /// The id of the disk.
+    pub disk: u128,
+    /// The name of its node.
+    pub node: String,
+}
+message!(Join => Result<MemberId, MembershipError>, "registry.Join");
+
+/// A member that runs asks to be let in, or to have its address changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrol {
+    /// Its number.
+    pub member: MemberId,
+    /// Its node, address and disk.
+    pub node: crate::raft::MemberNode,
+}
+message!(Enrol => Result<(), MembershipError>, "registry.Enrol");
+
+/// Takes a member out of the group for good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remove {
+    /// The name of its node.
+    pub node: String,
+}
+message!(Remove => Result<(), MembershipError>, "registry.Remove");
+
+/// To the leader alone: a change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeadTransact(pub Transaction);
+message!(LeadTransact => Result<Result<Committed, TransactError>, NotLeader>, "registry.LeadTransact");
+
+/// To the leader alone: up to which log index a linearizable read must see.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeadReadIndex;
+message!(LeadReadIndex => Result<u64, NotLeader>, "registry.LeadReadIndex", Lane::Control);
+
+/// To the leader alone: a control member that keeps shards lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeadAlive {
+    /// Its name.
+    pub node: String,
+}
+message!(LeadAlive => Result<(), NotLeader>, "registry.LeadAlive", Lane::Control);
+
+role! {
+    /// The registry of a control member.
+    pub RegistryRole = "registry" {
+        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex, LeadAlive],
+        streams: [Follow]
+    }
+}
+
+/// The member that was asked does not lead, or cannot prove that it still does.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("this member does not lead; {}", hint(leader.as_deref()))]
+pub struct NotLeader {
+    /// Who does, as far as it knows.
+    pub leader: Option<String>,
+}
+
+fn hint(leader: Option<&str>) -> String {
+    leader.map_or_else(
+        || "no leader is known: try again after a pause".to_owned(),
+        |name| format!("ask {name}"),
+    )
+}
+
+/// Why the membership was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// A member of this name has another disk.
+    #[error(
+        "node {node} is member {member} with another disk: if its old directory is lost, remove the member first, \
+         then start it again"
+    )]
+    NameTaken {
+        /// The name.
+        node: String,
+        /// The member that has it.
+        member: MemberId,
+    },
+    /// The disk belonged to a member that was removed.
+    #[error(
+        "this disk was member {member}, which has been removed: start again with an empty directory"
+    )]
+    Retired {
+        /// Its number.
+        member: MemberId,
+    },
+    /// The number was not given to this disk.
+    #[error("member {member} is another disk: this directory must not be used under that number")]
+    OtherDisk {
+        /// The number.
+        member: MemberId,
+    },
+    /// There is no such member.
+    #[error("{node} is no member: see `imp status` for the members")]
+    Unknown {
+        /// The name asked for.
+        node: String,
+    },
+    /// The last voter cannot leave.
+    #[error("{node} is the only voter: add another member first")]
+    LastVoter {
+        /// Its name.
+        node: String,
+    },
+    /// The group did not get to it; it may still happen.
+    #[error(
+        "the membership could not be changed in time ({reason}): look at `imp status`, then try again"
+    )]
+    Unavailable {
+        /// What stood in the way.
+        reason: String,
+    },
+}
+
+/// How a member stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its number.
+    pub id: MemberId,
+    /// The name of its node.
+    pub node: String,
+    /// The name of the leader's node, if it knows one.
+    pub leader: Option<String>,
+    /// The term it is in.
+    pub term: u64,
+    /// The revision that it has applied.
+    pub revision: Revision,
+    /// The log entry that it has applied.
+    pub applied: u64,
+    /// The names of the voters.
+    pub voters: Vec<String>,
+    /// The names of the members that do not vote yet.
+    pub learners: Vec<String>,
+    /// Why it has stopped, if it has.
+    pub failure: Option<String>,
+}
+
+/// A node as the leader last heard it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeBeat {
+    /// The last heartbeat.
+    pub beat: Heartbeat,
+    /// How long ago it came.
+    pub age: Duration,
+}
+
+/// The heartbeats of all nodes. Only the leader has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// How long this member has been leading: a node that is not heard of has been silent for this long at most.
+    pub leading_for: Duration,
+    /// Whoever was heard, by name.
+    pub nodes: Vec<NodeBeat>,
+}

@@ -1,0 +1,104 @@
+//! What raft members say to each other.
+//!
+//! Every message names the disk that it is meant for, so that a member whose disk was emptied, or whose number is
+//! another's, takes no part. Votes and heartbeats go before everything else; entries share the work lane; snapshots
+//! take streams of their own.
+
+use super::{MemberId, SnapshotMeta, Types, Vote};
+use bytes::Bytes;
+use impresario_runtime::{Lane, message, role};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A member's number and the disk that it was given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// The number.
+    pub member: MemberId,
+    /// The disk.
+    pub disk: u128,
+}
+
+/// Why a member did not take a raft message.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum Declined {
+    /// The message was meant for another disk.
+    #[error("this is member {}, disk {:032x}, not the one that is meant", .0.member, .0.disk)]
+    OtherSeat(Seat),
+    /// The member has stopped.
+    #[error("the member has stopped: {0}")]
+    Stopped(String),
+    /// A part of a snapshot did not fit, or could not be kept.
+    #[error("the snapshot was not taken: {0}")]
+    Snapshot(String),
+}
+
+/// Asks for a vote, or whether one would be given.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AskVote {
+    /// Who is asked.
+    pub to: Seat,
+    /// Only whether.
+    pub pre: bool,
+    /// openraft's request.
+    pub request: VoteRequest<Types>,
+}
+message!(AskVote => Result<VoteResponse<Types>, Declined>, "raft.Vote", Lane::Control);
+
+/// Says that the leader lives: an append without entries.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Beat {
+    /// Who is told.
+    pub to: Seat,
+    /// openraft's request.
+    pub request: AppendEntriesRequest<Types>,
+}
+message!(Beat => Result<AppendEntriesResponse<Types>, Declined>, "raft.Beat", Lane::Control);
+
+/// Brings entries.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Append {
+    /// Who gets them.
+    pub to: Seat,
+    /// openraft's request.
+    pub request: AppendEntriesRequest<Types>,
+}
+message!(Append => Result<AppendEntriesResponse<Types>, Declined>, "raft.Append");
+
+/// Hands leadership over.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Who is told.
+    pub to: Seat,
+    /// openraft's request.
+    pub request: TransferLeaderRequest<Types>,
+}
+message!(Transfer => Result<TransferLeaderResponse<Types>, Declined>, "raft.Transfer", Lane::Control);
+
+/// A piece of a snapshot; the last one has it installed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SnapshotChunk {
+    /// Who gets it.
+    pub to: Seat,
+    /// Names the transfer; a new one replaces the old one.
+    pub transfer: u128,
+    /// Where the piece belongs.
+    pub offset: u64,
+    /// The piece.
+    pub bytes: Bytes,
+    /// Set with the last piece: the leader's vote and what the snapshot is of.
+    pub end: Option<(Vote, SnapshotMeta)>,
+}
+message!(SnapshotChunk => Result<Option<SnapshotResponse<Types>>, Declined>, "raft.Snapshot", Lane::Bulk);
+
+role! {
+    /// A member of the registry's raft group, as the other members see it.
+    pub RaftRole = "registry/raft" { asks: [AskVote, Beat, Append, Transfer, SnapshotChunk] }
+}
+
+/// The name of the actor that serves [`RaftRole`].
+pub const RAFT_ACTOR: &str = "registry/raft";
