@@ -17,6 +17,7 @@ pub mod memory;
 pub mod protocol;
 pub mod query;
 pub mod raft;
+pub mod remote;
 pub mod replica;
 pub mod shard;
 pub mod store;
@@ -34,6 +35,7 @@ pub use protocol::{
 };
 pub use query::{Consistency, ListRequest, Page, Selection, WatchBatch, WatchEvent, WatchRequest};
 pub use registry::{BoxFuture, Registry, RegistryHandle};
+pub use remote::RemoteRegistry;
 pub use shard::{Epoch, SHARDS, Shard, ShardLease, ShardTable, shard_of};
 pub use store::Store;
 pub use transaction::{Committed, Compare, Fence, Operation, RequestId, Transaction};

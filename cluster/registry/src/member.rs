@@ -32,6 +32,7 @@ use crate::{
     shard::ShardTable,
     store::{RingLimits, Store},
 };
+pub(crate) use handle::{Pauses, Serials};
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
 use openraft::async_runtime::WatchReceiver;
