@@ -2,7 +2,8 @@
 //!
 //! The first wrong type ends the walk, with the words of Go's decoder; unknown fields are
 //! collected. `null` means absent for a field and zero inside lists and maps, as in Go.
-//! Times and quantities come out in their canonical form.
+//! Times come out in UTC, and what Go would not write again (empty text, lists and maps that are
+//! not required) is left out, so that one object has one form whichever way it came.
 
 use super::{WrongFields, scalar};
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
@@ -157,7 +158,7 @@ impl Walk {
                 self.fields.push(field.name);
                 let outcome = self.field(message, field, value);
                 self.fields.pop();
-                outcome.map(|()| true)
+                outcome.map(|()| !omitted(field, value))
             }
             None if (name == "kind" || name == "apiVersion") && message.is_kind() => {
                 if value.is_string() {
@@ -322,6 +323,16 @@ fn quantity(value: &mut Value) -> Result<(), WrongFields> {
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned(),
         )),
     }
+}
+
+/// Whether Go leaves the field out when it writes the object again.
+fn omitted(field: &'static Field, value: &Value) -> bool {
+    let empty = match field.cardinality {
+        Cardinality::Single => field.zero_is_absent && scalar::is_zero(value),
+        Cardinality::Repeated => value.as_array().is_some_and(Vec::is_empty),
+        Cardinality::Map => value.as_object().is_some_and(Map::is_empty),
+    };
+    empty && !field.required
 }
 
 /// What Go makes of `null` inside a list or map.

@@ -156,3 +156,21 @@ fn an_answer_in_protobuf_can_be_read_again() {
     assert!(encode("text/html", &map).is_none());
     assert!(encode(PROTOBUF, &json!({"kind": "Nonsense", "apiVersion": "v1"})).is_none());
 }
+
+#[test]
+fn what_says_nothing_is_left_out_and_what_says_zero_stays() {
+    let body = json!({
+        "metadata": {"labels": {}, "finalizers": [], "generateName": ""},
+        "spec": {
+            "replicas": 0,
+            "minReadySeconds": 0,
+            "template": {"spec": {"containers": [], "volumes": [{"name": "", "emptyDir": {}}], "hostNetwork": false}},
+        },
+    });
+    let rc = decode_as("ReplicationController", &body, FieldValidation::Strict).unwrap().object;
+    assert_eq!(
+        rc["spec"],
+        json!({"replicas": 0, "template": {"spec": {"containers": [], "volumes": [{"name": "", "emptyDir": {}}]}}})
+    );
+    assert_eq!(rc["metadata"], json!({}));
+}

@@ -149,3 +149,68 @@ fn a_pointer_to_zero_is_kept_and_a_plain_zero_is_not() {
         json!({"spec": {"ports": [{"port": 80}]}})
     );
 }
+
+/// Bodies as kubectl 1.33 sends them, in hexadecimal.
+#[test]
+fn what_kubectl_creates_is_read() {
+    let table = [
+        (
+            "",
+            "Namespace",
+            "6b3873000a0f0a02763112094e616d657370616365121c0a140a0464656d6f12001a0022002a0032003800420012001a020a001a002200",
+            json!({"metadata": {"name": "demo"}, "spec": {}, "status": {}}),
+        ),
+        (
+            "",
+            "ConfigMap",
+            "6b3873000a0f0a0276311209436f6e6669674d617012290a180a0873657474696e677312001a0022002a00320038004200120d0a05636f6c6f721204626c75651a002200",
+            json!({"metadata": {"name": "settings"}, "data": {"color": "blue"}}),
+        ),
+        (
+            "",
+            "Secret",
+            "6b3873000a0c0a0276311206536563726574121d0a110a017312001a0022002a0032003800420012060a01611201621a001a002200",
+            json!({"metadata": {"name": "s"}, "data": {"a": "Yg=="}}),
+        ),
+        (
+            "batch",
+            "Job",
+            "6b3873000a0f0a0862617463682f763112034a6f62128a010a150a0568656c6c6f12001a0022002a00320038004200126732650a100a0012001a0022002a003200380042001251122e0a0568656c6c6f120762757379626f781a046563686f1a0268692a0042006a007200800100880100900100a201001a054e65766572320042004a0052005800600068008201008a01009a0100c201001a082000280030003a001a002200",
+            json!({
+                "metadata": {"name": "hello"},
+                "spec": {"template": {"metadata": {}, "spec": {
+                    "containers": [{"name": "hello", "image": "busybox", "command": ["echo", "hi"], "resources": {}}],
+                    "restartPolicy": "Never",
+                }}},
+                "status": {},
+            }),
+        ),
+        (
+            "",
+            "Service",
+            "6b3873000a0d0a02763112075365727669636512690a1f0a0377656212001a0022002a003200380042005a0a0a03617070120377656212420a1b0a0738302d38303830120354435018502207080010903f1a002800120a0a0361707012037765621a002209436c757374657249503a00420052005a00600068001a020a001a002200",
+            json!({
+                "metadata": {"name": "web", "labels": {"app": "web"}},
+                "spec": {
+                    "ports": [{"name": "80-8080", "protocol": "TCP", "port": 80, "targetPort": 8080}],
+                    "selector": {"app": "web"},
+                    "type": "ClusterIP",
+                },
+                "status": {"loadBalancer": {}},
+            }),
+        ),
+    ];
+    for (group, kind, body, expected) in table {
+        let body: Vec<u8> = (0..body.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&body[at..at + 2], 16).unwrap())
+            .collect();
+        let target = Target::of(group, "v1", kind).unwrap();
+        let mut object =
+            wire::decode(target, wire::PROTOBUF, &body, FieldValidation::Strict).unwrap().object;
+        assert_eq!(object["kind"].take(), kind);
+        let map = object.as_object_mut().unwrap();
+        map.retain(|name, _| name != "kind" && name != "apiVersion");
+        assert_eq!(object, expected);
+    }
+}
