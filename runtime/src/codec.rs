@@ -59,10 +59,17 @@ pub enum DecodeError {
 
 /// The bytes of `value`.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let bytes = binary::encode_to_vec(value, config::standard())
+    encode_behind(value, 0)
+}
+
+/// The bytes of `value`, behind `head` zero bytes that the caller fills in.
+pub(crate) fn encode_behind<T: Serialize + ?Sized>(value: &T, head: usize) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = vec![0; head];
+    binary::encode_into_std_write(value, &mut bytes, config::standard())
         .map_err(|error| EncodeError::Unsupported { detail: error.to_string() })?;
-    if bytes.len() > MESSAGE_LIMIT_BYTES {
-        return Err(EncodeError::TooLarge { size: bytes.len(), limit: MESSAGE_LIMIT_BYTES });
+    let size = bytes.len() - head;
+    if size > MESSAGE_LIMIT_BYTES {
+        return Err(EncodeError::TooLarge { size, limit: MESSAGE_LIMIT_BYTES });
     }
     Ok(bytes)
 }

@@ -4,10 +4,7 @@
 //! its sequence number at the receiver, so `tell` stays at most once and ordered. A `cut` swallows frames (heartbeats
 //! too), holds streams and refuses dials, without a word to the other end. Without rules the hook is one atomic load.
 
-use crate::{
-    name::NodeName,
-    pki::{PeerIdentity, PeerRole},
-};
+use crate::name::NodeName;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -108,12 +105,14 @@ impl FaultTable {
     }
 
     /// The fate of one frame, with `draw` giving numbers within 0..1.
-    pub(crate) fn fate(&self, peer: &PeerIdentity, direction: Direction, mut draw: impl FnMut() -> f32) -> Fate {
+    ///
+    /// A `healer` is a client or admin: a rule for everyone does not concern it.
+    pub(crate) fn fate(&self, peer: &NodeName, healer: bool, direction: Direction, mut draw: impl FnMut() -> f32) -> Fate {
         if !self.active.load(Ordering::Acquire) {
             return Fate::default();
         }
         let mut fate = Fate::default();
-        for rule in self.rules.read().iter().filter(|rule| concerns(rule, peer, direction)) {
+        for rule in self.rules.read().iter().filter(|rule| concerns(rule, peer, healer, direction)) {
             fate.dropped |= rule.cut || draw() < rule.drop;
             fate.doubled |= draw() < rule.duplicate;
             fate.overtaken |= draw() < rule.reorder;
@@ -123,9 +122,9 @@ impl FaultTable {
     }
 
     /// Whether nothing passes.
-    pub(crate) fn is_cut(&self, peer: &PeerIdentity, direction: Direction) -> bool {
+    pub(crate) fn is_cut(&self, peer: &NodeName, healer: bool, direction: Direction) -> bool {
         self.active.load(Ordering::Acquire)
-            && self.rules.read().iter().any(|rule| rule.cut && concerns(rule, peer, direction))
+            && self.rules.read().iter().any(|rule| rule.cut && concerns(rule, peer, healer, direction))
     }
 
     /// Whether a node, known by name alone, is cut off in either direction: nobody is dialled through a cut.
@@ -135,59 +134,51 @@ impl FaultTable {
     }
 
     /// Waits while the link is cut, then for its delay: how streams feel faults.
-    pub(crate) async fn pass(&self, peer: &PeerIdentity, direction: Direction) {
+    pub(crate) async fn pass(&self, peer: &NodeName, healer: bool, direction: Direction) {
         if !self.active.load(Ordering::Acquire) {
             return;
         }
         let mut changes = self.changes.subscribe();
-        while self.is_cut(peer, direction) {
+        while self.is_cut(peer, healer, direction) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
-        let delay = self.fate(peer, direction, || 1.0).delay;
+        let delay = self.fate(peer, healer, direction, || 1.0).delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
     }
 }
 
-fn concerns(rule: &FaultRule, peer: &PeerIdentity, direction: Direction) -> bool {
-    rule.direction == direction
-        && match &rule.peer {
-            Some(name) => *name == peer.node,
-            None => !matches!(peer.role, PeerRole::Client | PeerRole::Admin),
-        }
+fn concerns(rule: &FaultRule, peer: &NodeName, healer: bool, direction: Direction) -> bool {
+    rule.direction == direction && rule.peer.as_ref().map_or(!healer, |name| name == peer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn peer(name: &str, role: PeerRole) -> PeerIdentity {
-        PeerIdentity { node: name.into(), role, cluster: "c".into(), fingerprint: String::new() }
-    }
-
     #[test]
     fn a_rule_for_everyone_spares_those_who_must_heal() {
         let table = FaultTable::default();
         table.set(FaultRule { cut: true, ..FaultRule::new(None, Direction::Send) });
 
-        assert!(table.is_cut(&peer("a", PeerRole::Node), Direction::Send));
-        assert!(!table.is_cut(&peer("a", PeerRole::Node), Direction::Receive));
-        assert!(!table.is_cut(&peer("a", PeerRole::Admin), Direction::Send));
+        assert!(table.is_cut(&"a".into(), false, Direction::Send));
+        assert!(!table.is_cut(&"a".into(), false, Direction::Receive));
+        assert!(!table.is_cut(&"a".into(), true, Direction::Send));
     }
 
     #[test]
     fn the_last_rule_for_a_peer_and_direction_stands_until_cleared() {
         let table = FaultTable::default();
-        let node = peer("a", PeerRole::Node);
+        let node = NodeName::from("a");
         table.set(FaultRule { drop: 1.0, ..FaultRule::new(Some("a".into()), Direction::Send) });
-        assert!(table.fate(&node, Direction::Send, || 0.5).dropped);
+        assert!(table.fate(&node, false, Direction::Send, || 0.5).dropped);
         table.set(FaultRule { duplicate: 1.0, ..FaultRule::new(Some("a".into()), Direction::Send) });
-        let fate = table.fate(&node, Direction::Send, || 0.5);
+        let fate = table.fate(&node, false, Direction::Send, || 0.5);
         assert_eq!(fate, Fate { doubled: true, ..Fate::default() });
         table.clear();
-        assert_eq!(table.fate(&node, Direction::Send, || 0.0), Fate::default());
+        assert_eq!(table.fate(&node, false, Direction::Send, || 0.0), Fate::default());
     }
 }

@@ -45,7 +45,7 @@ pub use mailbox::Mailbox;
 pub use message::{Lane, Message, StreamMessage, tag_of};
 pub use name::{ActorName, ActorPath, NodeName};
 pub use net::event::PeerEvent;
-pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest};
+pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest, join};
 pub use node::ActorNode;
 pub use pki::{ClusterAuthority, Credential, JoinToken, PeerIdentity, PeerRole};
 pub use reference::ActorRef;

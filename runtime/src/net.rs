@@ -1,4 +1,15 @@
 //! The network half of an actor node: QUIC connections, lanes, failure detection, joining.
 
+mod bulk;
+mod detector;
+mod dispatch;
+mod driver;
 pub(crate) mod event;
+mod frame;
+mod handshake;
 pub(crate) mod join;
+mod lane;
+mod link;
+pub(crate) mod network;
+mod peer;
+mod wire;

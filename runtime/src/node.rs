@@ -12,10 +12,11 @@ use crate::{
     door::{Failure, claim_tags},
     error::{SpawnError, StartError, TellError},
     fault::FaultTable,
+    net::{event::PeerEvent, network::Network},
     mailbox::Mailbox,
     message::{Lane, tag_of},
     name::{ActorName, ActorPath, NodeName},
-    pki::PeerIdentity,
+    pki::{Credential, PeerIdentity, PkiError},
     reference::{ActorRef, Undelivered},
     registration::Registration,
     role::{Role, ServedBy},
@@ -26,8 +27,12 @@ use crate::{
 };
 use actix::{Actor, Addr, Context, System, dev::channel};
 use bytes::Bytes;
-use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
-use tokio::sync::oneshot;
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::{broadcast, oneshot};
 
 /// How often the watch on a registered actor looks whether it still runs: actix tells nobody.
 const LIVENESS_CHECK: Duration = Duration::from_millis(250);
@@ -42,10 +47,9 @@ struct Inner {
     incarnation: u64,
     force_wire: bool,
     cells: Arc<Cells>,
-    addresses: Arc<AddressBook>,
-    faults: Arc<FaultTable>,
     arbiters: Arbiters,
-    tasks: tokio::runtime::Handle,
+    network: Arc<Network>,
+    local_addr: SocketAddr,
 }
 
 impl std::fmt::Debug for ActorNode {
@@ -56,7 +60,6 @@ impl std::fmt::Debug for ActorNode {
 
 impl ActorNode {
     /// Starts the node. Must run inside an actix `System`.
-    #[allow(clippy::unused_async)]
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);
@@ -64,19 +67,22 @@ impl ActorNode {
         let identity = config.credential.identity().clone();
         let incarnation = new_incarnation();
         let name = shown_name(&identity, incarnation);
+        let cells = Arc::<Cells>::default();
+        let network = Network::start(&config, name.clone(), incarnation, cells.clone())?;
+        let local_addr =
+            network.local_addr().map_err(|source| StartError::Bind { address: config.bind, source })?;
         let node = Self(Arc::new(Inner {
             name,
             identity,
             incarnation,
             force_wire: config.force_wire,
-            cells: Arc::default(),
-            addresses: Arc::default(),
-            faults: Arc::default(),
+            cells,
             arbiters: Arbiters::start(config.limits.arbiters),
-            tasks: tokio::runtime::Handle::current(),
+            network,
+            local_addr,
         }));
         if config.chaos {
-            let faults = node.0.faults.clone();
+            let faults = node.0.network.faults.clone();
             node.spawn::<ChaosRole, _>(CHAOS_ACTOR, SpawnOptions::default(), move |_| Chaos(faults.clone()))?;
         }
         Ok(node)
@@ -102,14 +108,29 @@ impl ActorNode {
         self.0.incarnation
     }
 
+    /// The UDP address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr
+    }
+
+    /// What is known of its peers, as it changes. A listener that falls behind misses events and is told so.
+    pub fn peers(&self) -> broadcast::Receiver<PeerEvent> {
+        self.0.network.events()
+    }
+
+    /// Takes a new certificate for the same name, role and cluster. Connections that stand are not touched.
+    pub fn replace_credential(&self, credential: &Credential) -> Result<(), PkiError> {
+        self.0.network.replace_credential(credential)
+    }
+
     /// The addresses that it dials.
     pub fn addresses(&self) -> &AddressBook {
-        &self.0.addresses
+        &self.0.network.addresses
     }
 
     /// Its fault rules.
     pub fn faults(&self) -> &FaultTable {
-        &self.0.faults
+        &self.0.network.faults
     }
 
     /// Starts a supervised actor that serves the role `R` under a name of this node.
@@ -161,7 +182,7 @@ impl ActorNode {
             return Err(SpawnError::NameTaken { path: ActorPath::new(self.0.name.clone(), cell.name.clone()) });
         }
         let (cells, watched) = (self.0.cells.clone(), Arc::downgrade(&cell));
-        self.0.tasks.spawn(async move {
+        self.0.network.tasks.spawn(async move {
             while let Some(cell) = watched.upgrade().filter(|cell| !cell.has_ended()) {
                 if !cell.is_alive() {
                     cells.end(&cell, Reason::Stopped);
@@ -201,13 +222,13 @@ impl ActorNode {
                 None => drop(tell.send(Reason::NoSuchActor)),
             }
         } else {
-            drop(tell);
+            self.0.network.watch_at_peer(&path, tell);
         }
         DeathWatch::new(path, answer)
     }
 
     fn watch_cell(&self, cell: Arc<Cell>, mut tell: oneshot::Sender<Reason>) {
-        self.0.tasks.spawn(async move {
+        self.0.network.tasks.spawn(async move {
             tokio::select! {
                 reason = cell.ended() => drop(tell.send(reason)),
                 () = tell.closed() => {}
@@ -229,6 +250,7 @@ impl ActorNode {
         if tokio::time::timeout(deadline, all).await.is_err() {
             tracing::warn!(node = %self.0.name, "some actors did not stop in time");
         }
+        self.0.network.stop(deadline).await;
         let node = self.clone();
         if tokio::task::spawn_blocking(move || node.0.arbiters.stop()).await.is_err() {
             tracing::error!(node = %self.0.name, "stopping the actor threads panicked");
@@ -247,7 +269,7 @@ impl ActorNode {
         &self,
         path: &ActorPath,
         message: &'static str,
-        _lane: Lane,
+        lane: Lane,
         body: Vec<u8>,
     ) -> Result<(), TellError> {
         let actor = path.actor.clone();
@@ -264,23 +286,23 @@ impl ActorNode {
                 _ => TellError::Stopped { actor },
             });
         }
-        Err(TellError::Stopped { actor })
+        self.0.network.tell_peer(path, message, lane, body)
     }
 
     pub(crate) async fn ask_encoded(
         &self,
         path: &ActorPath,
         message: &'static str,
-        _lane: Lane,
+        lane: Lane,
         body: Vec<u8>,
-        _deadline: Duration,
+        deadline: Duration,
     ) -> Result<Bytes, Undelivered> {
         if path.node == self.0.name {
             let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
             let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
             return Ok(door.ask(&body, &|_, _| Ok(()))?.await?);
         }
-        Err(Undelivered::Unreachable("no connection".to_owned()))
+        self.0.network.ask_peer(path, message, lane, body, deadline).await
     }
 
     pub(crate) async fn open_encoded(
@@ -288,7 +310,7 @@ impl ActorNode {
         path: &ActorPath,
         message: &'static str,
         body: Vec<u8>,
-        _deadline: Duration,
+        deadline: Duration,
     ) -> Result<Items<Bytes>, Undelivered> {
         if path.node == self.0.name {
             let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
@@ -297,7 +319,7 @@ impl ActorNode {
             opened.verdict.await?;
             return Ok(opened.items);
         }
-        Err(Undelivered::Unreachable("no connection".to_owned()))
+        self.0.network.open_at_peer(path, message, body, deadline).await
     }
 }
 

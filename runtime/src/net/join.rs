@@ -4,15 +4,25 @@
 //! recognised the cluster by the authority's fingerprint, and gets one answer. Its private key never leaves it. Whether
 //! the token is good is decided by the [`JoinDoor`].
 
+use super::{
+    handshake::code,
+    wire::{FrameReader, WireError, finish, send_value},
+};
 use crate::{
     error::Refusal,
     name::NodeName,
-    pki::{PeerRole, PkiError, TokenError},
+    pki::{Credential, JoinToken, KeyRequest, PeerRole, PkiError, TokenError, tls},
 };
 use futures_util::future::BoxFuture;
+use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
+use tokio::time::timeout;
 
 /// What a newcomer asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,4 +84,84 @@ pub enum JoinError {
     /// A key or certificate could not be made or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
+}
+
+/// The largest request or answer.
+const LIMIT_BYTES: usize = 256 << 10;
+
+/// A request as it travels; where it came from is what the door sees, not what the newcomer says.
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    secret: String,
+    csr_pem: String,
+    name: Option<String>,
+}
+
+/// Serves one connection of the join protocol: one request, one answer.
+pub(crate) async fn serve(door: &dyn JoinDoor, connection: &Connection, limit: Duration) {
+    let from = connection.remote_address();
+    let exchange = async {
+        let (mut send, receive) = connection.accept_bi().await.map_err(quinn::ReadError::from)?;
+        let ask: Ask = FrameReader::new(receive, LIMIT_BYTES).value().await?;
+        let request = JoinRequest { secret: ask.secret, csr_pem: ask.csr_pem, name: ask.name, from };
+        let answer = door.join(request).await;
+        match &answer {
+            Ok(answer) => tracing::info!(%from, name = %answer.name, "joined"),
+            Err(refusal) => tracing::warn!(%from, reason = refusal.reason, "join refused"),
+        }
+        send_value(&mut send, &answer).await?;
+        finish(send);
+        connection.closed().await;
+        Ok::<_, WireError>(())
+    };
+    match timeout(limit, exchange).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%from, %error, "join ended"),
+        Err(_) => tracing::debug!(%from, "join took too long"),
+    }
+    connection.close(code::DONE, b"");
+}
+
+/// Joins the cluster that answers at `address`: makes a key, shows the token, and gives the credential that comes back.
+///
+/// Nothing is sent before the cluster has shown the authority that the token names. Waits at most `deadline`.
+pub async fn join(
+    address: SocketAddr,
+    token: &JoinToken,
+    name: Option<String>,
+    deadline: Duration,
+) -> Result<(Credential, JoinAnswer), JoinError> {
+    let key = KeyRequest::generate()?;
+    let ask = Ask { secret: token.secret(), csr_pem: key.csr_pem()?, name };
+    let unreachable = |detail: String| JoinError::Unreachable { address, detail };
+    let answer = timeout(deadline, exchange(address, token, &ask))
+        .await
+        .map_err(|_| unreachable(format!("no answer within {deadline:?}")))?
+        .map_err(|error| unreachable(error.to_string()))?
+        .map_err(|Refusal { reason }| JoinError::Refused { reason })?;
+    let credential = key.into_credential(&answer.certificate_pem, &answer.authority_pem)?;
+    Ok((credential, answer))
+}
+
+async fn exchange(
+    address: SocketAddr,
+    token: &JoinToken,
+    ask: &Ask,
+) -> Result<Result<JoinAnswer, Refusal>, Box<dyn std::error::Error + Send + Sync>> {
+    let crypto = QuicClientConfig::try_from(tls::join_client_config(token.authority_fingerprint())?)?;
+    let unspecified = if address.is_ipv4() {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
+    } else {
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
+    };
+    let endpoint = Endpoint::client(unspecified)?;
+    let config = ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, address, tls::SERVER_NAME)?.await?;
+    let (mut send, receive) = connection.open_bi().await?;
+    send_value(&mut send, ask).await?;
+    finish(send);
+    let answer = FrameReader::new(receive, LIMIT_BYTES).value().await?;
+    connection.close(code::DONE, b"");
+    endpoint.wait_idle().await;
+    Ok(answer)
 }

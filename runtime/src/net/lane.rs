@@ -1,0 +1,225 @@
+//! The sending half of a lane: a bounded queue of frames for one peer.
+//!
+//! It outlives connections: what waits when one is lost goes over the next. What a writer has taken is sent at most once.
+//! Full in frames or in bytes, it refuses. A delay fault gives an entry a due time; order stays.
+
+use super::frame::seal;
+use crate::fault::Fate;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use tokio::{sync::Notify, time::Instant};
+
+/// How much a writer takes at a time: enough that packets are full, little enough that memory stays small.
+const COALESCE_BYTES: usize = 32 << 10;
+/// For how long a frame that is to be overtaken waits for another.
+const OVERTAKE_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    Full,
+    /// The peer was let go meanwhile: get it anew.
+    Closed,
+}
+
+struct Entry {
+    bytes: Vec<u8>,
+    due: Option<Instant>,
+    overtakable: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    sequence: u64,
+    closed: bool,
+}
+
+pub(crate) struct LaneQueue {
+    queue: Mutex<Queue>,
+    most_frames: usize,
+    most_bytes: usize,
+    filled: Notify,
+    room: Notify,
+}
+
+impl LaneQueue {
+    pub(crate) fn new(most_frames: usize, most_bytes: usize) -> Self {
+        Self { queue: Mutex::default(), most_frames, most_bytes, filled: Notify::new(), room: Notify::new() }
+    }
+
+    /// Adds a frame (made by `lane_frame`) behind those that wait.
+    pub(crate) fn push(&self, bytes: &[u8], fate: Fate) -> Result<(), Rejected> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(Rejected::Closed);
+        }
+        if queue.entries.len() >= self.most_frames || queue.bytes + bytes.len() > self.most_bytes {
+            return Err(Rejected::Full);
+        }
+        queue.sequence += 1;
+        if fate.dropped {
+            return Ok(());
+        }
+        let mut bytes = bytes.to_vec();
+        seal(&mut bytes, queue.sequence);
+        let wait = if fate.overtaken { fate.delay.max(OVERTAKE_WAIT) } else { fate.delay };
+        let due = (!wait.is_zero()).then(|| Instant::now() + wait);
+        for _ in 0..=usize::from(fate.doubled) {
+            queue.bytes += bytes.len();
+            let entry = Entry { bytes: bytes.clone(), due, overtakable: fate.overtaken };
+            match queue.entries.back_mut() {
+                Some(last) if last.overtakable => {
+                    last.overtakable = false;
+                    let place = queue.entries.len() - 1;
+                    queue.entries.insert(place, entry);
+                }
+                _ => queue.entries.push_back(entry),
+            }
+        }
+        drop(queue);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Adds a frame, waiting for room.
+    pub(crate) async fn push_when_room(&self, bytes: &[u8], fate: Fate) -> Result<(), Rejected> {
+        loop {
+            let room = self.room.notified();
+            match self.push(bytes, fate) {
+                Err(Rejected::Full) => room.await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits for frames that are due and moves as many as fit into `buffer`, which is empty.
+    pub(crate) async fn take(&self, buffer: &mut Vec<u8>) {
+        loop {
+            let filled = self.filled.notified();
+            let due = self.take_due(buffer, Instant::now());
+            if !buffer.is_empty() {
+                self.room.notify_waiters();
+                return;
+            }
+            match due {
+                Some(due) => tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = filled => {}
+                },
+                None => filled.await,
+            }
+        }
+    }
+
+    /// Moves what is due; gives the time at which the first of the rest will be.
+    fn take_due(&self, buffer: &mut Vec<u8>, now: Instant) -> Option<Instant> {
+        let mut queue = self.queue.lock();
+        while let Some(first) = queue.entries.front() {
+            if let Some(due) = first.due.filter(|due| *due > now) {
+                return Some(due);
+            }
+            if !buffer.is_empty() && buffer.len() + first.bytes.len() > COALESCE_BYTES {
+                return Some(now);
+            }
+            buffer.extend_from_slice(&first.bytes);
+            queue.bytes -= first.bytes.len();
+            queue.entries.pop_front();
+        }
+        None
+    }
+
+    /// Forgets all that waits: nobody will read it.
+    pub(crate) fn clear(&self) {
+        let mut queue = self.queue.lock();
+        queue.entries.clear();
+        queue.bytes = 0;
+        drop(queue);
+        self.room.notify_waiters();
+    }
+
+    /// Closes the queue if nothing waits in it.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.closed |= queue.entries.is_empty();
+        queue.closed
+    }
+
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.clear();
+    }
+
+    pub(crate) fn reopen(&self) {
+        self.queue.lock().closed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::frame::{Frame, lane_frame, open_lane_frame}, *};
+    use std::time::Duration;
+
+    fn frame(id: u64) -> Vec<u8> {
+        lane_frame(&Frame::Unwatch { id }).unwrap()
+    }
+
+    async fn ids(queue: &LaneQueue) -> Vec<(u64, u64)> {
+        let mut buffer = Vec::new();
+        queue.take(&mut buffer).await;
+        let mut rest = &buffer[..];
+        let mut ids = Vec::new();
+        while !rest.is_empty() {
+            let length = u32::from_le_bytes(rest[..4].try_into().unwrap()) as usize;
+            let (sequence, frame) = open_lane_frame(&rest[4..4 + length]).unwrap();
+            let Frame::Unwatch { id } = frame else { panic!("{frame:?}") };
+            ids.push((sequence, id));
+            rest = &rest[4 + length..];
+        }
+        ids
+    }
+
+    #[tokio::test]
+    async fn frames_leave_together_and_in_order() {
+        let queue = LaneQueue::new(8, 1 << 20);
+        for id in [5, 6, 7] {
+            queue.push(&frame(id), Fate::default()).unwrap();
+        }
+        assert_eq!(ids(&queue).await, [(1, 5), (2, 6), (3, 7)]);
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_refuses_and_has_room_again_when_it_is_read() {
+        let queue = LaneQueue::new(2, 1 << 20);
+        queue.push(&frame(1), Fate::default()).unwrap();
+        queue.push(&frame(2), Fate::default()).unwrap();
+        assert_eq!(queue.push(&frame(3), Fate::default()), Err(Rejected::Full));
+        assert_eq!(ids(&queue).await.len(), 2);
+        queue.push(&frame(3), Fate::default()).unwrap();
+        assert_eq!(LaneQueue::new(2, 20).push(&frame(1), Fate::default()), Ok(()));
+        assert_eq!(LaneQueue::new(2, 10).push(&frame(1), Fate::default()), Err(Rejected::Full));
+    }
+
+    #[tokio::test]
+    async fn faults_drop_double_and_overtake_but_numbers_tell_the_receiver() {
+        let queue = LaneQueue::new(8, 1 << 20);
+        queue.push(&frame(1), Fate { overtaken: true, ..Fate::default() }).unwrap();
+        queue.push(&frame(2), Fate { doubled: true, ..Fate::default() }).unwrap();
+        queue.push(&frame(3), Fate { dropped: true, ..Fate::default() }).unwrap();
+        queue.push(&frame(4), Fate::default()).unwrap();
+        let mut seen = ids(&queue).await;
+        while seen.len() < 4 {
+            seen.extend(ids(&queue).await);
+        }
+        assert_eq!(seen, [(2, 2), (1, 1), (2, 2), (4, 4)]);
+    }
+
+    #[tokio::test(start_paused = false)]
+    async fn a_delay_keeps_the_order() {
+        let queue = LaneQueue::new(8, 1 << 20);
+        queue.push(&frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() }).unwrap();
+        queue.push(&frame(2), Fate::default()).unwrap();
+        assert_eq!(ids(&queue).await, [(1, 1), (2, 2)]);
+    }
+}

@@ -1,0 +1,164 @@
+//! One connection in use: its writers, its readers, its bulk streams.
+//!
+//! All tasks belong to the link's [`JoinSet`]; when it ends they end, before the next connection begins, so that two
+//! never read or write for one peer at a time.
+
+use super::{
+    bulk, dispatch,
+    frame::{ENVELOPE_BYTES, LANE_FRAME_LIMIT_BYTES},
+    network::Network,
+    peer::Peer,
+    wire::FrameReader,
+};
+use crate::{fault::Direction, message::Lane, pki::PeerIdentity};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use std::{sync::Arc, time::Instant};
+use tokio::task::JoinSet;
+
+/// Bytes that name a lane at the start of its stream.
+const CONTROL_BYTE: u8 = 1;
+const WORK_BYTE: u8 = 2;
+/// The largest lane frame behind its length.
+const FRAME_LIMIT_BYTES: usize = LANE_FRAME_LIMIT_BYTES + ENVELOPE_BYTES + 8;
+
+/// A connection to a peer whose identity is known.
+pub(crate) struct Link {
+    pub(crate) connection: Connection,
+    pub(crate) identity: PeerIdentity,
+    pub(crate) incarnation: u64,
+    pub(crate) generation: u64,
+    /// Whether we dialled.
+    pub(crate) dialled: bool,
+}
+
+/// Starts the tasks of a link.
+pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for lane in [Lane::Control, Lane::Work] {
+        let (peer, connection) = (peer.clone(), link.connection.clone());
+        tasks.spawn_on(async move { report("write", &peer, write_lane(&peer, &connection, lane).await) }, &network.tasks);
+    }
+    let everything = (network.clone(), peer.clone(), link.clone());
+    tasks.spawn_on(
+        async move {
+            let (network, peer, link) = everything;
+            tokio::join!(accept_lanes(&network, &peer, &link), bulk::accept(&network, &peer, &link));
+        },
+        &network.tasks,
+    );
+    tasks
+}
+
+fn report(what: &str, peer: &Peer, outcome: Result<(), impl std::fmt::Display>) {
+    if let Err(error) = outcome {
+        tracing::debug!(peer = %peer.name, %error, "lane {what} ended");
+    }
+}
+
+/// Writes a lane: as much per wake-up as waits.
+async fn write_lane(peer: &Peer, connection: &Connection, lane: Lane) -> Result<(), quinn::WriteError> {
+    let mut stream: SendStream = connection.open_uni().await?;
+    let (byte, priority) = match lane {
+        Lane::Control => (CONTROL_BYTE, 2),
+        Lane::Work | Lane::Bulk => (WORK_BYTE, 1),
+    };
+    if stream.set_priority(priority).is_err() {
+        return Err(quinn::WriteError::ClosedStream);
+    }
+    stream.write_all(&[byte]).await?;
+    let queue = peer.lane(lane);
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        queue.take(&mut buffer).await;
+        stream.write_all(&buffer).await?;
+    }
+}
+
+/// Reads the peer's lanes: one stream for each, and no others.
+async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) {
+    let mut readers = JoinSet::new();
+    let (mut control, mut work) = (false, false);
+    loop {
+        let stream = tokio::select! {
+            stream = link.connection.accept_uni() => stream,
+            Some(_) = readers.join_next() => {
+                // A lane ends with its connection or by a breach of the protocol: either way the link is over.
+                link.connection.close(super::handshake::code::PROTOCOL, b"a lane ended");
+                return;
+            }
+        };
+        let Ok(mut stream) = stream else { return };
+        let mut byte = [0];
+        let lane = match stream.read_exact(&mut byte).await {
+            Ok(()) if byte[0] == CONTROL_BYTE && !control => Lane::Control,
+            Ok(()) if byte[0] == WORK_BYTE && !work => Lane::Work,
+            _ => {
+                link.connection.close(super::handshake::code::PROTOCOL, b"not a lane");
+                return;
+            }
+        };
+        control |= lane == Lane::Control;
+        work |= lane == Lane::Work;
+        let everything = (network.clone(), peer.clone(), link.clone());
+        readers.spawn(async move {
+            let (network, peer, link) = everything;
+            report("read", &peer, read_lane(&network, &peer, &link, lane, stream).await);
+        });
+    }
+}
+
+/// Reads one lane: each frame passes the fault hook, then the sequence check, then is dispatched, in order.
+async fn read_lane(
+    network: &Arc<Network>,
+    peer: &Arc<Peer>,
+    link: &Arc<Link>,
+    lane: Lane,
+    stream: RecvStream,
+) -> Result<(), super::wire::WireError> {
+    let mut reader = FrameReader::new(stream, FRAME_LIMIT_BYTES);
+    let mut held = None;
+    while let Some(frame) = reader.next().await? {
+        let arrived = Instant::now();
+        let fate = network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random);
+        if fate.dropped {
+            continue;
+        }
+        if !fate.delay.is_zero() {
+            tokio::time::sleep_until((arrived + fate.delay).into()).await;
+        }
+        peer.hear();
+        if fate.overtaken && held.is_none() && reader.has_another() {
+            held = Some(frame);
+            continue;
+        }
+        dispatch::lane_frame(network, peer, link, lane, &frame)?;
+        if fate.doubled {
+            dispatch::lane_frame(network, peer, link, lane, &frame)?;
+        }
+        if let Some(overtaken) = held.take() {
+            dispatch::lane_frame(network, peer, link, lane, &overtaken)?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a connection ended, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The peer stops.
+    Goodbye,
+    /// It may come back.
+    Broken(String),
+}
+
+impl From<ConnectionError> for Ended {
+    fn from(error: ConnectionError) -> Self {
+        match &error {
+            ConnectionError::ApplicationClosed(close) if close.error_code == super::handshake::code::GOODBYE => {
+                Self::Goodbye
+            }
+            _ => Self::Broken(error.to_string()),
+        }
+    }
+}
