@@ -43,7 +43,8 @@ impl AddressBook {
 
     /// All nodes and their addresses, by name.
     pub fn all(&self) -> Vec<(NodeName, SocketAddr)> {
-        let mut all: Vec<_> = self.known.read().iter().map(|(node, address)| (node.clone(), *address)).collect();
+        let mut all: Vec<_> =
+            self.known.read().iter().map(|(node, address)| (node.clone(), *address)).collect();
         all.sort();
         all
     }

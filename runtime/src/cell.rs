@@ -25,7 +25,11 @@ pub(crate) struct Orders {
 }
 
 impl Cell {
-    pub(crate) fn new(name: ActorName, doors: Doors, alive: impl Fn() -> bool + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        name: ActorName,
+        doors: Doors,
+        alive: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             doors,

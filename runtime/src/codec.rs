@@ -24,7 +24,9 @@ pub enum EncodeError {
         limit: usize,
     },
     /// The type cannot be written in this format.
-    #[error("the value has no binary form ({detail}): its Serialize must suit a format that is not self-describing")]
+    #[error(
+        "the value has no binary form ({detail}): its Serialize must suit a format that is not self-describing"
+    )]
     Unsupported {
         /// What the serializer said.
         detail: String,
@@ -63,7 +65,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> 
 }
 
 /// The bytes of `value`, behind `head` zero bytes that the caller fills in.
-pub(crate) fn encode_behind<T: Serialize + ?Sized>(value: &T, head: usize) -> Result<Vec<u8>, EncodeError> {
+pub(crate) fn encode_behind<T: Serialize + ?Sized>(
+    value: &T,
+    head: usize,
+) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = vec![0; head];
     binary::encode_into_std_write(value, &mut bytes, config::standard())
         .map_err(|error| EncodeError::Unsupported { detail: error.to_string() })?;

@@ -49,7 +49,8 @@ impl From<Refusal> for Failure {
 }
 
 /// Judges a decoded message before it is delivered.
-pub(crate) type Permit<'a> = &'a (dyn Fn(&'static str, &dyn Any) -> Result<(), Refusal> + Send + Sync);
+pub(crate) type Permit<'a> =
+    &'a (dyn Fn(&'static str, &dyn Any) -> Result<(), Refusal> + Send + Sync);
 
 pub(crate) type WireReply = BoxFuture<'static, Result<Bytes, Failure>>;
 
@@ -111,12 +112,19 @@ pub(crate) struct StreamDoor<M: StreamMessage>(pub(crate) Arc<dyn Takes<Open<M>>
 
 impl<M: StreamMessage> StreamDoor<M> {
     /// Opens from inside the process: items stay what they are.
-    pub(crate) fn open_local(&self, message: M) -> Result<(BoxFuture<'static, Result<(), Failure>>, Items<M::Item>), Failure> {
+    pub(crate) fn open_local(
+        &self,
+        message: M,
+    ) -> Result<(BoxFuture<'static, Result<(), Failure>>, Items<M::Item>), Failure> {
         let (sink, items) = stream::channel();
         Ok((self.enter(message, sink)?, items))
     }
 
-    fn enter(&self, message: M, sink: ItemSink<M::Item>) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
+    fn enter(
+        &self,
+        message: M,
+        sink: ItemSink<M::Item>,
+    ) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
         let verdict = self.0.put_for_result(Open { message, sink })?;
         Ok(async move {
             match verdict.await {

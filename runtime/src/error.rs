@@ -28,13 +28,17 @@ impl Refusal {
 #[non_exhaustive]
 pub enum AskError {
     /// No answer in time.
-    #[error("no answer within {waited:?}: the message may have been handled, look before sending it again")]
+    #[error(
+        "no answer within {waited:?}: the message may have been handled, look before sending it again"
+    )]
     Deadline {
         /// How long the caller waited.
         waited: Duration,
     },
     /// No connection to the node, or it was lost before the answer.
-    #[error("node {node} is unreachable ({detail}): the message may have been handled, look before sending it again")]
+    #[error(
+        "node {node} is unreachable ({detail}): the message may have been handled, look before sending it again"
+    )]
     Unreachable {
         /// The node that was asked.
         node: NodeName,
@@ -60,7 +64,9 @@ pub enum AskError {
         reason: String,
     },
     /// The actor does not handle this message.
-    #[error("{actor} does not know the message {message}: the two ends are of different versions or roles")]
+    #[error(
+        "{actor} does not know the message {message}: the two ends are of different versions or roles"
+    )]
     UnknownMessage {
         /// The name that was asked.
         actor: ActorName,
@@ -104,7 +110,9 @@ impl AskError {
             Self::Deadline { .. } | Self::Unreachable { .. } => Remedy::LookFirst,
             Self::NoSuchActor { .. } | Self::Stopped { .. } => Remedy::Resolve,
             Self::Overloaded { .. } => Remedy::Retry,
-            Self::Refused { .. } | Self::UnknownMessage { .. } | Self::Decode { .. } => Remedy::GiveUp,
+            Self::Refused { .. } | Self::UnknownMessage { .. } | Self::Decode { .. } => {
+                Remedy::GiveUp
+            }
         }
     }
 }
@@ -177,7 +185,9 @@ pub enum SpawnError {
 #[non_exhaustive]
 pub enum StartError {
     /// There is no actix system in this thread.
-    #[error("start an actor node inside an actix System (actix::System::with_tokio_rt(..).block_on(..))")]
+    #[error(
+        "start an actor node inside an actix System (actix::System::with_tokio_rt(..).block_on(..))"
+    )]
     NoSystem,
     /// The UDP address cannot be bound.
     #[error("cannot listen on udp {address}: {source}; choose another address, or port 0")]

@@ -45,7 +45,15 @@ impl FaultRule {
     /// A rule that does nothing yet.
     #[must_use]
     pub fn new(peer: Option<NodeName>, direction: Direction) -> Self {
-        Self { peer, direction, drop: 0.0, delay: Duration::ZERO, duplicate: 0.0, reorder: 0.0, cut: false }
+        Self {
+            peer,
+            direction,
+            drop: 0.0,
+            delay: Duration::ZERO,
+            duplicate: 0.0,
+            reorder: 0.0,
+            cut: false,
+        }
     }
 }
 
@@ -68,7 +76,11 @@ pub struct FaultTable {
 
 impl Default for FaultTable {
     fn default() -> Self {
-        Self { active: AtomicBool::new(false), rules: RwLock::default(), changes: watch::Sender::new(0) }
+        Self {
+            active: AtomicBool::new(false),
+            rules: RwLock::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 
@@ -107,12 +119,19 @@ impl FaultTable {
     /// The fate of one frame, with `draw` giving numbers within 0..1.
     ///
     /// A `healer` is a client or admin: a rule for everyone does not concern it.
-    pub(crate) fn fate(&self, peer: &NodeName, healer: bool, direction: Direction, mut draw: impl FnMut() -> f32) -> Fate {
+    pub(crate) fn fate(
+        &self,
+        peer: &NodeName,
+        healer: bool,
+        direction: Direction,
+        mut draw: impl FnMut() -> f32,
+    ) -> Fate {
         if !self.active.load(Ordering::Acquire) {
             return Fate::default();
         }
         let mut fate = Fate::default();
-        for rule in self.rules.read().iter().filter(|rule| concerns(rule, peer, healer, direction)) {
+        for rule in self.rules.read().iter().filter(|rule| concerns(rule, peer, healer, direction))
+        {
             fate.dropped |= rule.cut || draw() < rule.drop;
             fate.doubled |= draw() < rule.duplicate;
             fate.overtaken |= draw() < rule.reorder;
@@ -124,13 +143,21 @@ impl FaultTable {
     /// Whether nothing passes.
     pub(crate) fn is_cut(&self, peer: &NodeName, healer: bool, direction: Direction) -> bool {
         self.active.load(Ordering::Acquire)
-            && self.rules.read().iter().any(|rule| rule.cut && concerns(rule, peer, healer, direction))
+            && self
+                .rules
+                .read()
+                .iter()
+                .any(|rule| rule.cut && concerns(rule, peer, healer, direction))
     }
 
     /// Whether a node, known by name alone, is cut off in either direction: nobody is dialled through a cut.
     pub(crate) fn is_severed(&self, node: &NodeName) -> bool {
         self.active.load(Ordering::Acquire)
-            && self.rules.read().iter().any(|rule| rule.cut && rule.peer.as_ref().is_none_or(|peer| peer == node))
+            && self
+                .rules
+                .read()
+                .iter()
+                .any(|rule| rule.cut && rule.peer.as_ref().is_none_or(|peer| peer == node))
     }
 
     /// Waits while the link is cut, then for its delay: how streams feel faults.
@@ -175,7 +202,8 @@ mod tests {
         let node = NodeName::from("a");
         table.set(FaultRule { drop: 1.0, ..FaultRule::new(Some("a".into()), Direction::Send) });
         assert!(table.fate(&node, false, Direction::Send, || 0.5).dropped);
-        table.set(FaultRule { duplicate: 1.0, ..FaultRule::new(Some("a".into()), Direction::Send) });
+        table
+            .set(FaultRule { duplicate: 1.0, ..FaultRule::new(Some("a".into()), Direction::Send) });
         let fate = table.fate(&node, false, Direction::Send, || 0.5);
         assert_eq!(fate, Fate { doubled: true, ..Fate::default() });
         table.clear();

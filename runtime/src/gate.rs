@@ -11,7 +11,13 @@ pub trait Gate: Send + Sync {
     /// Whether `peer` may send the message named `message`, decoded as `body`, to the actor `to`.
     ///
     /// `body` is the message type itself (for a stream: the request). A death watch comes as `runtime.Watch` with `()`.
-    fn permit(&self, peer: &PeerIdentity, to: &ActorName, message: &'static str, body: &dyn Any) -> Result<(), Refusal>;
+    fn permit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+        body: &dyn Any,
+    ) -> Result<(), Refusal>;
 }
 
 /// Lets everyone with a certificate of the cluster do everything: for tests, and for programs of one trust.
@@ -19,7 +25,13 @@ pub trait Gate: Send + Sync {
 pub struct PermitAll;
 
 impl Gate for PermitAll {
-    fn permit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str, _: &dyn Any) -> Result<(), Refusal> {
+    fn permit(
+        &self,
+        _: &PeerIdentity,
+        _: &ActorName,
+        _: &'static str,
+        _: &dyn Any,
+    ) -> Result<(), Refusal> {
         Ok(())
     }
 }

@@ -3,11 +3,7 @@
 //! A supervised actor gets a new mailbox with each restart; references keep the slot, so they need not know. A full
 //! mailbox refuses at once (`Overloaded`) and never makes the sender wait.
 
-use actix::{
-    Actor, Addr, Context, Handler,
-    dev::channel::AddressSender,
-    prelude::SendError,
-};
+use actix::{Actor, Addr, Context, Handler, dev::channel::AddressSender, prelude::SendError};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::RwLock;
 use std::{sync::Arc, time::Duration};
@@ -91,7 +87,10 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Puts the message in and gives the wait for its result; `None` when the actor stops before it answers.
-    pub(crate) fn put_for_result<M>(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>
+    pub(crate) fn put_for_result<M>(
+        &self,
+        message: M,
+    ) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>
     where
         A: Handler<M>,
         M: actix::Message + Send + 'static,
@@ -109,7 +108,8 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
                 let mut request = Box::pin(addr.send(message));
                 Ok(async move {
                     loop {
-                        if let Ok(reply) = tokio::time::timeout(ROOM_CHECK, request.as_mut()).await {
+                        if let Ok(reply) = tokio::time::timeout(ROOM_CHECK, request.as_mut()).await
+                        {
                             return reply.ok();
                         }
                     }

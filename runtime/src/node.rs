@@ -12,10 +12,10 @@ use crate::{
     door::{Failure, claim_tags},
     error::{SpawnError, StartError, TellError},
     fault::FaultTable,
-    net::{event::PeerEvent, network::Network},
     mailbox::Mailbox,
     message::{Lane, tag_of},
     name::{ActorName, ActorPath, NodeName},
+    net::{event::PeerEvent, network::Network},
     pki::{Credential, PeerIdentity, PkiError},
     reference::{ActorRef, Undelivered},
     registration::Registration,
@@ -54,7 +54,10 @@ struct Inner {
 
 impl std::fmt::Debug for ActorNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ActorNode").field("name", &self.0.name).field("incarnation", &self.0.incarnation).finish()
+        f.debug_struct("ActorNode")
+            .field("name", &self.0.name)
+            .field("incarnation", &self.0.incarnation)
+            .finish()
     }
 }
 
@@ -69,8 +72,9 @@ impl ActorNode {
         let name = shown_name(&identity, incarnation);
         let cells = Arc::<Cells>::default();
         let network = Network::start(&config, name.clone(), incarnation, cells.clone())?;
-        let local_addr =
-            network.local_addr().map_err(|source| StartError::Bind { address: config.bind, source })?;
+        let local_addr = network
+            .local_addr()
+            .map_err(|source| StartError::Bind { address: config.bind, source })?;
         let node = Self(Arc::new(Inner {
             name,
             identity,
@@ -83,7 +87,9 @@ impl ActorNode {
         }));
         if config.chaos {
             let faults = node.0.network.faults.clone();
-            node.spawn::<ChaosRole, _>(CHAOS_ACTOR, SpawnOptions::default(), move |_| Chaos(faults.clone()))?;
+            node.spawn::<ChaosRole, _>(CHAOS_ACTOR, SpawnOptions::default(), move |_| {
+                Chaos(faults.clone())
+            })?;
         }
         Ok(node)
     }
@@ -160,7 +166,14 @@ impl ActorNode {
             group.join(&cell);
         }
         let arbiter = options.arbiter.clone().unwrap_or_else(|| self.0.arbiters.next().clone());
-        let runner = Runner { cells: self.0.cells.clone(), cell: cell.clone(), mailbox, options, factory, first };
+        let runner = Runner {
+            cells: self.0.cells.clone(),
+            cell: cell.clone(),
+            mailbox,
+            options,
+            factory,
+            first,
+        };
         if !arbiter.spawn_fn(move || drop(actix::spawn(runner.run()))) {
             self.0.cells.end(&cell, Reason::Stopped);
             return Err(SpawnError::NodeStopped);
@@ -169,7 +182,11 @@ impl ActorNode {
     }
 
     /// Gives an actor that runs already a name on this node. It is not supervised.
-    pub fn register<R, A>(&self, name: impl Into<ActorName>, actor: Addr<A>) -> Result<Registration, SpawnError>
+    pub fn register<R, A>(
+        &self,
+        name: impl Into<ActorName>,
+        actor: Addr<A>,
+    ) -> Result<Registration, SpawnError>
     where
         R: ServedBy<A>,
         A: Actor<Context = Context<A>>,
@@ -179,7 +196,9 @@ impl ActorNode {
         let watched = mailbox.clone();
         let cell = Cell::new(name.into(), R::doors(&mailbox), move || watched.is_open());
         if !self.0.cells.add(&cell) {
-            return Err(SpawnError::NameTaken { path: ActorPath::new(self.0.name.clone(), cell.name.clone()) });
+            return Err(SpawnError::NameTaken {
+                path: ActorPath::new(self.0.name.clone(), cell.name.clone()),
+            });
         }
         let (cells, watched) = (self.0.cells.clone(), Arc::downgrade(&cell));
         self.0.network.tasks.spawn(async move {
@@ -281,8 +300,12 @@ impl ActorNode {
             };
             return told.map_err(|failure| match failure {
                 Failure::Overloaded => TellError::Overloaded { actor },
-                Failure::Decode { detail } => TellError::Encode { message: message.to_owned(), detail },
-                Failure::UnknownMessage => TellError::UnknownMessage { actor, message: message.to_owned() },
+                Failure::Decode { detail } => {
+                    TellError::Encode { message: message.to_owned(), detail }
+                }
+                Failure::UnknownMessage => {
+                    TellError::UnknownMessage { actor, message: message.to_owned() }
+                }
                 _ => TellError::Stopped { actor },
             });
         }

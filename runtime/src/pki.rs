@@ -41,7 +41,9 @@ pub enum PkiError {
         detail: String,
     },
     /// A certificate does not say what one of ours says.
-    #[error("the certificate is not one of an Impresario cluster ({detail}): get one from the cluster's authority")]
+    #[error(
+        "the certificate is not one of an Impresario cluster ({detail}): get one from the cluster's authority"
+    )]
     NotOurs {
         /// What is missing.
         detail: String,

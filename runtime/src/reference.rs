@@ -58,18 +58,22 @@ impl<R: Role> ActorRef<R> {
     {
         let actor = &self.path.actor;
         if self.is_local() && !self.node.forces_wire() {
-            let cell = self.node.cell(actor).ok_or_else(|| TellError::NoSuchActor { actor: actor.clone() })?;
-            let door = cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or_else(|| TellError::UnknownMessage {
-                actor: actor.clone(),
-                message: M::NAME.to_owned(),
+            let cell = self
+                .node
+                .cell(actor)
+                .ok_or_else(|| TellError::NoSuchActor { actor: actor.clone() })?;
+            let door = cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or_else(|| {
+                TellError::UnknownMessage { actor: actor.clone(), message: M::NAME.to_owned() }
             })?;
             return door.0.put(message).map_err(|blocked| match blocked {
                 Blocked::Full => TellError::Overloaded { actor: actor.clone() },
                 Blocked::Stopped => TellError::Stopped { actor: actor.clone() },
             });
         }
-        let body = codec::encode(&message)
-            .map_err(|error| TellError::Encode { message: M::NAME.to_owned(), detail: error.to_string() })?;
+        let body = codec::encode(&message).map_err(|error| TellError::Encode {
+            message: M::NAME.to_owned(),
+            detail: error.to_string(),
+        })?;
         self.node.tell_encoded(&self.path, M::NAME, M::LANE, body)
     }
 
@@ -96,14 +100,20 @@ impl<R: Role> ActorRef<R> {
         }
     }
 
-    async fn ask_without_limit<M: Message>(&self, message: M, deadline: Duration) -> Result<M::Reply, Undelivered> {
+    async fn ask_without_limit<M: Message>(
+        &self,
+        message: M,
+        deadline: Duration,
+    ) -> Result<M::Reply, Undelivered> {
         if self.is_local() && !self.node.forces_wire() {
             let cell = self.node.cell(&self.path.actor).ok_or(Failure::NoSuchActor)?;
-            let door = cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or(Failure::UnknownMessage)?;
+            let door =
+                cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or(Failure::UnknownMessage)?;
             let reply = door.0.put_for_result(message).map_err(Failure::from)?;
             return Ok(reply.await.ok_or(Failure::Stopped)?);
         }
-        let body = codec::encode(&message).map_err(|error| Failure::Decode { detail: error.to_string() })?;
+        let body = codec::encode(&message)
+            .map_err(|error| Failure::Decode { detail: error.to_string() })?;
         drop(message);
         let reply = self.node.ask_encoded(&self.path, M::NAME, M::LANE, body, deadline).await?;
         Ok(codec::decode(&reply).map_err(|error| Failure::Decode { detail: error.to_string() })?)
@@ -137,12 +147,16 @@ impl<R: Role> ActorRef<R> {
     ) -> Result<ItemStream<M::Item>, Undelivered> {
         if self.is_local() && !self.node.forces_wire() {
             let cell = self.node.cell(&self.path.actor).ok_or(Failure::NoSuchActor)?;
-            let door = cell.doors.typed::<StreamDoor<M>>(tag_of(M::NAME)).ok_or(Failure::UnknownMessage)?;
+            let door = cell
+                .doors
+                .typed::<StreamDoor<M>>(tag_of(M::NAME))
+                .ok_or(Failure::UnknownMessage)?;
             let (verdict, items) = door.open_local(message)?;
             verdict.await?;
             return Ok(ItemStream::local(items));
         }
-        let body = codec::encode(&message).map_err(|error| Failure::Decode { detail: error.to_string() })?;
+        let body = codec::encode(&message)
+            .map_err(|error| Failure::Decode { detail: error.to_string() })?;
         drop(message);
         let items = self.node.open_encoded(&self.path, M::NAME, body, deadline).await?;
         Ok(ItemStream::decoding(items, |item| {
@@ -160,7 +174,9 @@ impl<R: Role> ActorRef<R> {
             Failure::NoSuchActor => AskError::NoSuchActor { actor },
             Failure::Overloaded => AskError::Overloaded { actor },
             Failure::Refused { reason } => AskError::Refused { reason },
-            Failure::UnknownMessage => AskError::UnknownMessage { actor, message: message.to_owned() },
+            Failure::UnknownMessage => {
+                AskError::UnknownMessage { actor, message: message.to_owned() }
+            }
             Failure::Decode { detail } => AskError::Decode { message: message.to_owned(), detail },
             Failure::Stopped => AskError::Stopped { actor },
             Failure::Deadline => AskError::Deadline { waited },

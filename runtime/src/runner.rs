@@ -59,7 +59,12 @@ impl<A: Actor> Drop for EndOnDrop<A> {
 impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F> {
     pub(crate) async fn run(self) {
         let Self { cells, cell, mailbox, options, mut factory, first } = self;
-        let mut end = EndOnDrop { cells, cell: cell.clone(), mailbox: mailbox.clone(), reason: Reason::Stopped };
+        let mut end = EndOnDrop {
+            cells,
+            cell: cell.clone(),
+            mailbox: mailbox.clone(),
+            reason: Reason::Stopped,
+        };
         let mut history = History::default();
         let mut receiver = first;
         loop {
@@ -72,20 +77,22 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
                     break;
                 }
                 Life::Restarted => Duration::ZERO,
-                Life::Panicked => match history.failed(&options.restart, Instant::now(), rand::random()) {
-                    Verdict::RestartAfter(wait) => {
-                        tracing::warn!(actor = %cell.name, ?wait, "actor failed, restarting");
-                        if let Some(group) = &options.group {
-                            group.member_failed(&cell);
+                Life::Panicked => {
+                    match history.failed(&options.restart, Instant::now(), rand::random()) {
+                        Verdict::RestartAfter(wait) => {
+                            tracing::warn!(actor = %cell.name, ?wait, "actor failed, restarting");
+                            if let Some(group) = &options.group {
+                                group.member_failed(&cell);
+                            }
+                            wait
                         }
-                        wait
+                        Verdict::GiveUp => {
+                            tracing::error!(actor = %cell.name, "actor failed too often, giving up");
+                            end.reason = Reason::Failed;
+                            break;
+                        }
                     }
-                    Verdict::GiveUp => {
-                        tracing::error!(actor = %cell.name, "actor failed too often, giving up");
-                        end.reason = Reason::Failed;
-                        break;
-                    }
-                },
+                }
             };
             tokio::select! {
                 biased;
@@ -109,7 +116,11 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
 }
 
 /// One life, from creation to its end.
-async fn live<A, F>(cell: &Arc<Cell>, factory: &mut F, receiver: channel::AddressReceiver<A>) -> Life
+async fn live<A, F>(
+    cell: &Arc<Cell>,
+    factory: &mut F,
+    receiver: channel::AddressReceiver<A>,
+) -> Life
 where
     A: Actor<Context = Context<A>>,
     F: FnMut(&mut Context<A>) -> A,

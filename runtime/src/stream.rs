@@ -75,7 +75,10 @@ pub(crate) type Items<T> = mpsc::Receiver<Item<T>>;
 
 enum Target<T> {
     Local(mpsc::Sender<Item<T>>),
-    Wire { sender: mpsc::Sender<Item<Bytes>>, encode: fn(&T) -> Result<Vec<u8>, codec::EncodeError> },
+    Wire {
+        sender: mpsc::Sender<Item<Bytes>>,
+        encode: fn(&T) -> Result<Vec<u8>, codec::EncodeError>,
+    },
 }
 
 /// Where an actor puts the items of a stream. Dropping it ends the stream.

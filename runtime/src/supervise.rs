@@ -133,7 +133,10 @@ struct Shared {
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("strategy", &self.0.strategy).field("failed", &self.has_failed()).finish()
+        f.debug_struct("Group")
+            .field("strategy", &self.0.strategy)
+            .field("failed", &self.has_failed())
+            .finish()
     }
 }
 
@@ -205,7 +208,10 @@ mod tests {
     #[test]
     fn failures_beyond_the_intensity_end_the_actor_and_old_ones_are_forgiven() {
         let within = Duration::from_secs(10);
-        let policy = RestartPolicy { intensity: Intensity { restarts: 2, within }, ..RestartPolicy::default() };
+        let policy = RestartPolicy {
+            intensity: Intensity { restarts: 2, within },
+            ..RestartPolicy::default()
+        };
         let start = Instant::now();
         let mut history = History::default();
 

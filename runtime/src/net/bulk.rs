@@ -42,14 +42,21 @@ async fn request(
         pending::<()>().await;
     }
     let bytes = prefixed(request).map_err(|error| Failure::Decode { detail: error.to_string() })?;
-    let (mut send, receive) =
-        link.connection.open_bi().await.map_err(|error| Undelivered::Unreachable(error.to_string()))?;
+    let (mut send, receive) = link
+        .connection
+        .open_bi()
+        .await
+        .map_err(|error| Undelivered::Unreachable(error.to_string()))?;
     send.write_all(&bytes).await.map_err(|error| unreachable(error.into()))?;
     Ok((send, FrameReader::new(receive, BULK_FRAME_LIMIT_BYTES)))
 }
 
 /// A tell on a stream of its own.
-pub(crate) async fn tell(network: &Network, peer: &Peer, envelope: Envelope) -> Result<(), Undelivered> {
+pub(crate) async fn tell(
+    network: &Network,
+    peer: &Peer,
+    envelope: Envelope,
+) -> Result<(), Undelivered> {
     let (send, _) = request(network, peer, &Request::Tell(envelope)).await?;
     finish(send);
     Ok(())
@@ -62,7 +69,8 @@ pub(crate) async fn ask(
     envelope: Envelope,
     deadline_ms: u32,
 ) -> Result<Bytes, Undelivered> {
-    let (send, mut responses) = request(network, peer, &Request::Ask { deadline_ms, envelope }).await?;
+    let (send, mut responses) =
+        request(network, peer, &Request::Ask { deadline_ms, envelope }).await?;
     finish(send);
     match response(network, peer, &mut responses).await? {
         Response::Reply(outcome) => Ok(outcome?),
@@ -71,7 +79,12 @@ pub(crate) async fn ask(
 }
 
 /// The answer to an ask from a lane, too large to go back on it.
-pub(crate) async fn answer(network: &Network, peer: &Peer, id: u64, reply: Bytes) -> Result<(), WireError> {
+pub(crate) async fn answer(
+    network: &Network,
+    peer: &Peer,
+    id: u64,
+    reply: Bytes,
+) -> Result<(), WireError> {
     // An answer that cannot be brought leaves the asker to its deadline, as a lost frame does.
     if let Ok((send, _)) = request(network, peer, &Request::Answer { id, reply }).await {
         let delivered = send.stopped();
@@ -81,9 +94,15 @@ pub(crate) async fn answer(network: &Network, peer: &Peer, id: u64, reply: Bytes
     Ok(())
 }
 
-async fn response(network: &Network, peer: &Peer, responses: &mut FrameReader) -> Result<Response, Undelivered> {
+async fn response(
+    network: &Network,
+    peer: &Peer,
+    responses: &mut FrameReader,
+) -> Result<Response, Undelivered> {
     let response = responses.value().await.map_err(|error| match error {
-        WireError::Decode(error) => Undelivered::Failure(Failure::Decode { detail: error.to_string() }),
+        WireError::Decode(error) => {
+            Undelivered::Failure(Failure::Decode { detail: error.to_string() })
+        }
         error => Undelivered::Unreachable(error.to_string()),
     })?;
     network.faults.pass(&peer.name, peer.is_healer(), Direction::Receive).await;
@@ -98,10 +117,15 @@ pub(crate) async fn open(
     envelope: Envelope,
     deadline_ms: u32,
 ) -> Result<Items<Bytes>, Undelivered> {
-    let (send, mut responses) = request(network, peer, &Request::Open { deadline_ms, envelope }).await?;
+    let (send, mut responses) =
+        request(network, peer, &Request::Open { deadline_ms, envelope }).await?;
     match response(network, peer, &mut responses).await? {
         Response::Reply(outcome) => outcome.map(drop)?,
-        other => return Err(Failure::Decode { detail: format!("expected a reply, not {other:?}") }.into()),
+        other => {
+            return Err(
+                Failure::Decode { detail: format!("expected a reply, not {other:?}") }.into()
+            );
+        }
     }
     let (items, taken) = mpsc::channel(ITEMS_AHEAD);
     let (network, peer) = (network.clone(), peer.clone());
@@ -127,8 +151,12 @@ async fn forward(
             Ok(Response::Item(bytes)) => Ok(bytes),
             Ok(Response::End(None)) => return,
             Ok(Response::End(Some(ending))) => Err(ending.into()),
-            Ok(Response::Reply(_)) => Err(StreamError::Decode { detail: "a second reply".to_owned() }),
-            Err(Undelivered::Failure(failure)) => Err(StreamError::Decode { detail: format!("{failure:?}") }),
+            Ok(Response::Reply(_)) => {
+                Err(StreamError::Decode { detail: "a second reply".to_owned() })
+            }
+            Err(Undelivered::Failure(failure)) => {
+                Err(StreamError::Decode { detail: format!("{failure:?}") })
+            }
             Err(Undelivered::Unreachable(detail)) => Err(StreamError::Lost { detail }),
         };
         let over = item.is_err();
@@ -182,13 +210,17 @@ async fn serve(
         Request::Tell(envelope) => dispatch::tell(network, link, &envelope),
         Request::Answer { id, reply } => peer.answer(id, Ok(reply)),
         Request::Ask { deadline_ms, envelope } => {
-            let entered = dispatch::enter(network, link, &envelope, |door, gate| door.ask(&envelope.body, gate));
+            let entered = dispatch::enter(network, link, &envelope, |door, gate| {
+                door.ask(&envelope.body, gate)
+            });
             drop(envelope);
             let outcome = match entered {
-                Ok(reply) => match timeout(Duration::from_millis(deadline_ms.into()), reply).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(Failure::Deadline),
-                },
+                Ok(reply) => {
+                    match timeout(Duration::from_millis(deadline_ms.into()), reply).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => Err(Failure::Deadline),
+                    }
+                }
                 Err(failure) => Err(failure),
             };
             network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
@@ -199,7 +231,9 @@ async fn serve(
         }
         Request::Open { deadline_ms, envelope } => {
             let deadline = Duration::from_millis(deadline_ms.into());
-            let entered = dispatch::enter(network, link, &envelope, |door, gate| door.open(&envelope.body, gate));
+            let entered = dispatch::enter(network, link, &envelope, |door, gate| {
+                door.open(&envelope.body, gate)
+            });
             drop(envelope);
             match entered {
                 Ok(stream) => {

@@ -46,7 +46,9 @@ impl Detector {
         match (was_suspect, self.suspect) {
             _ if silence >= self.lost_after => Some(Change::Lost),
             (false, true) => Some(Change::Suspect),
-            (true, false) if heard.is_some_and(|heard| heard >= self.since) => Some(Change::HeardAgain),
+            (true, false) if heard.is_some_and(|heard| heard >= self.since) => {
+                Some(Change::HeardAgain)
+            }
             (true, false) => {
                 self.suspect = true;
                 None
@@ -78,7 +80,15 @@ mod tests {
             }
         }
         let first: Vec<_> = seen.into_iter().take(4).collect();
-        assert_eq!(first, [(3, Change::Suspect), (5, Change::HeardAgain), (8, Change::Suspect), (15, Change::Lost)]);
+        assert_eq!(
+            first,
+            [
+                (3, Change::Suspect),
+                (5, Change::HeardAgain),
+                (8, Change::Suspect),
+                (15, Change::Lost)
+            ]
+        );
     }
 
     #[test]

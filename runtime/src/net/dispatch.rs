@@ -40,7 +40,9 @@ pub(crate) fn lane_frame(
     }
     match frame {
         Frame::Tell(envelope) => tell(network, link, &envelope),
-        Frame::Ask { id, deadline_ms, envelope } => ask(network, peer, link, lane, id, deadline_ms, &envelope),
+        Frame::Ask { id, deadline_ms, envelope } => {
+            ask(network, peer, link, lane, id, deadline_ms, &envelope)
+        }
         Frame::Answer { id, outcome } => peer.answer(id, outcome),
         Frame::Heartbeat => {}
         Frame::Watch { id, actor } => {
@@ -69,15 +71,17 @@ pub(crate) fn enter<T>(
     let permit = |message: &'static str, body: &dyn Any| -> Result<(), Refusal> {
         network.gate.permit(&link.identity, &envelope.to, message, body)
     };
-    let span = envelope
-        .trace
-        .map(|trace| tracing::debug_span!("message", name = door.name(), to = %envelope.to, %trace).entered());
+    let span = envelope.trace.map(|trace| {
+        tracing::debug_span!("message", name = door.name(), to = %envelope.to, %trace).entered()
+    });
     let entered = enter(door, &permit);
     drop(span);
     if let Err(failure) = &entered {
         let (peer, to, message) = (&link.identity.node, &envelope.to, door.name());
         match failure {
-            Failure::Refused { reason } => tracing::warn!(%peer, %to, message, reason, "message refused"),
+            Failure::Refused { reason } => {
+                tracing::warn!(%peer, %to, message, reason, "message refused")
+            }
             _ => tracing::debug!(%peer, %to, message, ?failure, "message not delivered"),
         }
     }
@@ -100,7 +104,8 @@ fn ask(
 ) {
     let deadline = Duration::from_millis(deadline_ms.into());
     let entered = match peer.inbound_asks.clone().try_acquire_owned() {
-        Ok(permit) => enter(network, link, envelope, |door, gate| door.ask(&envelope.body, gate)).map(|it| (it, permit)),
+        Ok(permit) => enter(network, link, envelope, |door, gate| door.ask(&envelope.body, gate))
+            .map(|it| (it, permit)),
         Err(_) => Err(Failure::Overloaded),
     };
     match entered {
@@ -116,7 +121,9 @@ fn ask(
             });
         }
         Err(failure) => {
-            if let Err(error) = peer.send(&network.faults, lane, &Frame::Answer { id, outcome: Err(failure) }) {
+            if let Err(error) =
+                peer.send(&network.faults, lane, &Frame::Answer { id, outcome: Err(failure) })
+            {
                 tracing::debug!(peer = %peer.name, %error, "an answer was not sent");
             }
         }

@@ -55,11 +55,25 @@ enum Next {
 }
 
 impl Driver {
-    pub(crate) fn new(network: Arc<Network>, peer: Arc<Peer>, arrivals: mpsc::Receiver<Arrival>) -> Self {
+    pub(crate) fn new(
+        network: Arc<Network>,
+        peer: Arc<Peer>,
+        arrivals: mpsc::Receiver<Arrival>,
+    ) -> Self {
         let timing = &network.timing;
         let detector = Detector::new(timing.suspect_after, timing.lost_after, Instant::now());
         let stopping = network.stopping();
-        Self { network, peer, arrivals, stopping, detector, incarnation: None, up: false, generation: 0, attempts: 0 }
+        Self {
+            network,
+            peer,
+            arrivals,
+            stopping,
+            detector,
+            incarnation: None,
+            up: false,
+            generation: 0,
+            attempts: 0,
+        }
     }
 
     pub(crate) async fn run(mut self) {

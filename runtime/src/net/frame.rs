@@ -56,10 +56,19 @@ pub(crate) enum Frame {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     Tell(Envelope),
-    Ask { deadline_ms: u32, envelope: Envelope },
-    Open { deadline_ms: u32, envelope: Envelope },
+    Ask {
+        deadline_ms: u32,
+        envelope: Envelope,
+    },
+    Open {
+        deadline_ms: u32,
+        envelope: Envelope,
+    },
     /// The answer to an ask that came on a lane, too large to go back on it.
-    Answer { id: u64, reply: Bytes },
+    Answer {
+        id: u64,
+        reply: Bytes,
+    },
 }
 
 /// The frames that come back on a bulk stream.
@@ -110,7 +119,10 @@ pub(crate) struct Hello {
 /// The answer to a [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Greeting {
-    Welcome { incarnation: u64, generation: u64 },
+    Welcome {
+        incarnation: u64,
+        generation: u64,
+    },
     /// Another connection between the two stands or is about to: use that one.
     Busy,
     /// A newer life of the node that dialled is known.
@@ -136,8 +148,8 @@ pub(crate) fn seal(bytes: &mut [u8], sequence: u64) {
 
 /// The sequence number and the frame of what a lane's reader cut out.
 pub(crate) fn open_lane_frame(bytes: &[u8]) -> Result<(u64, Frame), codec::DecodeError> {
-    let (sequence, frame) = bytes.split_first_chunk::<8>().ok_or_else(|| codec::DecodeError::Malformed {
-        detail: "a frame without sequence number".to_owned(),
+    let (sequence, frame) = bytes.split_first_chunk::<8>().ok_or_else(|| {
+        codec::DecodeError::Malformed { detail: "a frame without sequence number".to_owned() }
     })?;
     Ok((u64::from_le_bytes(*sequence), codec::decode(frame)?))
 }
@@ -157,7 +169,8 @@ mod tests {
     use std::fmt::Write;
 
     fn envelope() -> impl Strategy<Value = Envelope> {
-        let trace = any::<Option<(u128, u64)>>().prop_map(|ids| ids.map(|(trace, span)| Trace { trace, span }));
+        let trace = any::<Option<(u128, u64)>>()
+            .prop_map(|ids| ids.map(|(trace, span)| Trace { trace, span }));
         (".{0,20}", any::<u64>(), trace, prop::collection::vec(any::<u8>(), 0..64)).prop_map(
             |(to, tag, trace, body)| Envelope { to: to.into(), tag, trace, body: body.into() },
         )
@@ -195,7 +208,8 @@ mod tests {
                 .prop_map(|(id, deadline_ms, envelope)| Frame::Ask { id, deadline_ms, envelope }),
             (any::<u64>(), outcome()).prop_map(|(id, outcome)| Frame::Answer { id, outcome }),
             Just(Frame::Heartbeat),
-            (any::<u64>(), ".{0,20}").prop_map(|(id, actor)| Frame::Watch { id, actor: actor.into() }),
+            (any::<u64>(), ".{0,20}")
+                .prop_map(|(id, actor)| Frame::Watch { id, actor: actor.into() }),
             any::<u64>().prop_map(|id| Frame::Unwatch { id }),
             (any::<u64>(), reason).prop_map(|(id, reason)| Frame::Terminated { id, reason }),
         ]
@@ -209,7 +223,8 @@ mod tests {
         ];
         prop_oneof![
             outcome().prop_map(Response::Reply),
-            prop::collection::vec(any::<u8>(), 0..64).prop_map(|bytes| Response::Item(bytes.into())),
+            prop::collection::vec(any::<u8>(), 0..64)
+                .prop_map(|bytes| Response::Item(bytes.into())),
             prop::option::of(ending).prop_map(Response::End),
         ]
     }
@@ -217,8 +232,10 @@ mod tests {
     fn request() -> impl Strategy<Value = Request> {
         prop_oneof![
             envelope().prop_map(Request::Tell),
-            (any::<u32>(), envelope()).prop_map(|(deadline_ms, envelope)| Request::Ask { deadline_ms, envelope }),
-            (any::<u32>(), envelope()).prop_map(|(deadline_ms, envelope)| Request::Open { deadline_ms, envelope }),
+            (any::<u32>(), envelope())
+                .prop_map(|(deadline_ms, envelope)| Request::Ask { deadline_ms, envelope }),
+            (any::<u32>(), envelope())
+                .prop_map(|(deadline_ms, envelope)| Request::Open { deadline_ms, envelope }),
             (any::<u64>(), prop::collection::vec(any::<u8>(), 0..64))
                 .prop_map(|(id, reply)| Request::Answer { id, reply: reply.into() }),
         ]
@@ -269,7 +286,10 @@ mod tests {
         };
         let golden = [
             (hex(&Frame::Tell(envelope.clone())), "00046e6f6465fb2c01010102027879"),
-            (hex(&Frame::Ask { id: 7, deadline_ms: 9, envelope: envelope.clone() }), "010709046e6f6465fb2c01010102027879"),
+            (
+                hex(&Frame::Ask { id: 7, deadline_ms: 9, envelope: envelope.clone() }),
+                "010709046e6f6465fb2c01010102027879",
+            ),
             (hex(&Frame::Answer { id: 7, outcome: Ok(Bytes::from_static(b"z")) }), "020700017a"),
             (hex(&Frame::Answer { id: 7, outcome: Err(Failure::Deadline) }), "02070106"),
             (hex(&Frame::Heartbeat), "03"),
@@ -277,7 +297,10 @@ mod tests {
             (hex(&Frame::Unwatch { id: 7 }), "0507"),
             (hex(&Frame::Terminated { id: 7, reason: Reason::NoSuchActor }), "060703"),
             (hex(&Request::Tell(envelope.clone())), "00046e6f6465fb2c01010102027879"),
-            (hex(&Request::Ask { deadline_ms: 9, envelope: envelope.clone() }), "0109046e6f6465fb2c01010102027879"),
+            (
+                hex(&Request::Ask { deadline_ms: 9, envelope: envelope.clone() }),
+                "0109046e6f6465fb2c01010102027879",
+            ),
             (hex(&Request::Open { deadline_ms: 9, envelope }), "0209046e6f6465fb2c01010102027879"),
             (hex(&Request::Answer { id: 7, reply: Bytes::from_static(b"z") }), "0307017a"),
             (hex(&Response::Reply(Err(Failure::Refused { reason: "no".into() }))), "000102026e6f"),

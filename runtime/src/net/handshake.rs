@@ -100,7 +100,11 @@ pub(crate) enum Judgement {
 pub(crate) fn judge(standing: Standing, hello: &Hello) -> Judgement {
     match standing.incarnation {
         Some(known) if hello.incarnation < known => Judgement::Superseded,
-        Some(known) if hello.incarnation == known && standing.dialled_link && hello.generation < standing.generation => {
+        Some(known)
+            if hello.incarnation == known
+                && standing.dialled_link
+                && hello.generation < standing.generation =>
+        {
             Judgement::Busy
         }
         _ => Judgement::Accept(standing.generation.max(hello.generation) + 1),
@@ -110,7 +114,9 @@ pub(crate) fn judge(standing: Standing, hello: &Hello) -> Judgement {
 /// Who is at the other end, by its certificate.
 pub(crate) fn identity_of(connection: &Connection) -> Result<Option<PeerIdentity>, PkiError> {
     let Some(certificates) = connection.peer_identity() else { return Ok(None) };
-    let Ok(certificates) = certificates.downcast::<Vec<CertificateDer<'static>>>() else { return Ok(None) };
+    let Ok(certificates) = certificates.downcast::<Vec<CertificateDer<'static>>>() else {
+        return Ok(None);
+    };
     certificates.first().map(|leaf| PeerIdentity::from_certificate(leaf)).transpose()
 }
 

@@ -71,7 +71,9 @@ pub enum JoinError {
         reason: String,
     },
     /// No cluster answered at the address, or not the one of the token.
-    #[error("{address} did not answer as the token's cluster ({detail}): check the address, and that the token is of this cluster")]
+    #[error(
+        "{address} did not answer as the token's cluster ({detail}): check the address, and that the token is of this cluster"
+    )]
     Unreachable {
         /// The address.
         address: SocketAddr,
@@ -103,7 +105,8 @@ pub(crate) async fn serve(door: &dyn JoinDoor, connection: &Connection, limit: D
     let exchange = async {
         let (mut send, receive) = connection.accept_bi().await.map_err(quinn::ReadError::from)?;
         let ask: Ask = FrameReader::new(receive, LIMIT_BYTES).value().await?;
-        let request = JoinRequest { secret: ask.secret, csr_pem: ask.csr_pem, name: ask.name, from };
+        let request =
+            JoinRequest { secret: ask.secret, csr_pem: ask.csr_pem, name: ask.name, from };
         let answer = door.join(request).await;
         match &answer {
             Ok(answer) => tracing::info!(%from, name = %answer.name, "joined"),
@@ -148,7 +151,8 @@ async fn exchange(
     token: &JoinToken,
     ask: &Ask,
 ) -> Result<Result<JoinAnswer, Refusal>, Box<dyn std::error::Error + Send + Sync>> {
-    let crypto = QuicClientConfig::try_from(tls::join_client_config(token.authority_fingerprint())?)?;
+    let crypto =
+        QuicClientConfig::try_from(tls::join_client_config(token.authority_fingerprint())?)?;
     let unspecified = if address.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
     } else {

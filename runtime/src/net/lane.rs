@@ -46,7 +46,13 @@ pub(crate) struct LaneQueue {
 
 impl LaneQueue {
     pub(crate) fn new(most_frames: usize, most_bytes: usize) -> Self {
-        Self { queue: Mutex::default(), most_frames, most_bytes, filled: Notify::new(), room: Notify::new() }
+        Self {
+            queue: Mutex::default(),
+            most_frames,
+            most_bytes,
+            filled: Notify::new(),
+            room: Notify::new(),
+        }
     }
 
     /// Adds a frame (made by `lane_frame`) behind those that wait.
@@ -158,7 +164,10 @@ impl LaneQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::frame::{Frame, lane_frame, open_lane_frame}, *};
+    use super::{
+        super::frame::{Frame, lane_frame, open_lane_frame},
+        *,
+    };
     use std::time::Duration;
 
     fn frame(id: u64) -> Vec<u8> {
@@ -215,10 +224,12 @@ mod tests {
         assert_eq!(seen, [(2, 2), (1, 1), (2, 2), (4, 4)]);
     }
 
-    #[tokio::test(start_paused = false)]
+    #[tokio::test]
     async fn a_delay_keeps_the_order() {
         let queue = LaneQueue::new(8, 1 << 20);
-        queue.push(&frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() }).unwrap();
+        queue
+            .push(&frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() })
+            .unwrap();
         queue.push(&frame(2), Fate::default()).unwrap();
         assert_eq!(ids(&queue).await, [(1, 1), (2, 2)]);
     }

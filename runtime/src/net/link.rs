@@ -36,13 +36,19 @@ pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) 
     let mut tasks = JoinSet::new();
     for lane in [Lane::Control, Lane::Work] {
         let (peer, connection) = (peer.clone(), link.connection.clone());
-        tasks.spawn_on(async move { report("write", &peer, write_lane(&peer, &connection, lane).await) }, &network.tasks);
+        tasks.spawn_on(
+            async move { report("write", &peer, write_lane(&peer, &connection, lane).await) },
+            &network.tasks,
+        );
     }
     let everything = (network.clone(), peer.clone(), link.clone());
     tasks.spawn_on(
         async move {
             let (network, peer, link) = everything;
-            tokio::join!(accept_lanes(&network, &peer, &link), bulk::accept(&network, &peer, &link));
+            tokio::join!(
+                accept_lanes(&network, &peer, &link),
+                bulk::accept(&network, &peer, &link)
+            );
         },
         &network.tasks,
     );
@@ -56,7 +62,11 @@ fn report(what: &str, peer: &Peer, outcome: Result<(), impl std::fmt::Display>) 
 }
 
 /// Writes a lane: as much per wake-up as waits.
-async fn write_lane(peer: &Peer, connection: &Connection, lane: Lane) -> Result<(), quinn::WriteError> {
+async fn write_lane(
+    peer: &Peer,
+    connection: &Connection,
+    lane: Lane,
+) -> Result<(), quinn::WriteError> {
     let mut stream: SendStream = connection.open_uni().await?;
     let (byte, priority) = match lane {
         Lane::Control => (CONTROL_BYTE, 2),
@@ -120,7 +130,8 @@ async fn read_lane(
     let mut held = None;
     while let Some(frame) = reader.next().await? {
         let arrived = Instant::now();
-        let fate = network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random);
+        let fate =
+            network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random);
         if fate.dropped {
             continue;
         }
@@ -155,7 +166,9 @@ pub(crate) enum Ended {
 impl From<ConnectionError> for Ended {
     fn from(error: ConnectionError) -> Self {
         match &error {
-            ConnectionError::ApplicationClosed(close) if close.error_code == super::handshake::code::GOODBYE => {
+            ConnectionError::ApplicationClosed(close)
+                if close.error_code == super::handshake::code::GOODBYE =>
+            {
                 Self::Goodbye
             }
             _ => Self::Broken(error.to_string()),

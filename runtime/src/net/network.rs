@@ -30,8 +30,8 @@ use crate::{
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
 };
 use std::{
@@ -95,7 +95,8 @@ impl Network {
         let bind = |source| StartError::Bind { address: config.bind, source };
         let socket = UdpSocket::bind(config.bind).map_err(bind)?;
         let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(bind)?;
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+                .map_err(bind)?;
         let network = Arc::new(Self {
             name,
             incarnation,
@@ -131,7 +132,9 @@ impl Network {
             && identity.role == self.identity.role
             && identity.cluster == self.identity.cluster;
         if !same {
-            return Err(PkiError::NotOurs { detail: format!("it is for {}, not {}", identity.node, self.identity.node) });
+            return Err(PkiError::NotOurs {
+                detail: format!("it is for {}, not {}", identity.node, self.identity.node),
+            });
         }
         let transport = transport(&self.timing, &self.limits);
         let server = server_config(credential, self.join.is_some(), &transport)?;
@@ -215,22 +218,31 @@ impl Network {
         let envelope = envelope(path, message, body);
         if lane != Lane::Bulk {
             if large {
-                let detail = format!("over {LANE_FRAME_LIMIT_BYTES} bytes: make it an ask, or a message of the bulk lane");
+                let detail = format!(
+                    "over {LANE_FRAME_LIMIT_BYTES} bytes: make it an ask, or a message of the bulk lane"
+                );
                 return Err(TellError::Encode { message: message.to_owned(), detail });
             }
-            return self.send(&path.node, lane, &Frame::Tell(envelope)).map_err(|error| match error {
-                SendError::Full => TellError::Overloaded { actor },
-                SendError::Closed => TellError::Stopped { actor },
-                SendError::Encode(error) => {
-                    TellError::Encode { message: message.to_owned(), detail: error.to_string() }
-                }
-            });
+            return self.send(&path.node, lane, &Frame::Tell(envelope)).map_err(
+                |error| match error {
+                    SendError::Full => TellError::Overloaded { actor },
+                    SendError::Closed => TellError::Stopped { actor },
+                    SendError::Encode(error) => {
+                        TellError::Encode { message: message.to_owned(), detail: error.to_string() }
+                    }
+                },
+            );
         }
         let peer = self.peer(&path.node);
-        let permit = peer.bulk_tells.clone().try_acquire_owned().map_err(|_| TellError::Overloaded { actor })?;
+        let permit = peer
+            .bulk_tells
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| TellError::Overloaded { actor })?;
         let network = self.clone();
         self.tasks.spawn(async move {
-            let told = timeout(network.timing.lost_after, bulk::tell(&network, &peer, envelope)).await;
+            let told =
+                timeout(network.timing.lost_after, bulk::tell(&network, &peer, envelope)).await;
             if !matches!(told, Ok(Ok(()))) {
                 tracing::debug!(peer = %peer.name, message, "a bulk message was not sent");
             }
@@ -268,8 +280,12 @@ impl Network {
         match sent {
             Ok(()) => expected.answer().await,
             Err(SendError::Full) => Err(Failure::Overloaded.into()),
-            Err(SendError::Closed) => Err(Undelivered::Unreachable("this node is stopping".to_owned())),
-            Err(SendError::Encode(error)) => Err(Failure::Decode { detail: error.to_string() }.into()),
+            Err(SendError::Closed) => {
+                Err(Undelivered::Unreachable("this node is stopping".to_owned()))
+            }
+            Err(SendError::Encode(error)) => {
+                Err(Failure::Decode { detail: error.to_string() }.into())
+            }
         }
     }
 
@@ -284,7 +300,11 @@ impl Network {
         bulk::open(self, &peer, envelope(path, message, body), millis(deadline)).await
     }
 
-    pub(crate) fn watch_at_peer(self: &Arc<Self>, path: &ActorPath, mut tell: oneshot::Sender<Reason>) {
+    pub(crate) fn watch_at_peer(
+        self: &Arc<Self>,
+        path: &ActorPath,
+        mut tell: oneshot::Sender<Reason>,
+    ) {
         let id = self.next_id();
         let mut peer = self.peer(&path.node);
         let watch = Frame::Watch { id, actor: path.actor.clone() };
@@ -326,7 +346,11 @@ impl Network {
     // --- connections
 
     /// Dials a node and says hello; gives the link and the generation that the node gave it.
-    pub(crate) async fn dial(&self, name: &NodeName, hello: &Hello) -> Result<(Link, u64), DialError> {
+    pub(crate) async fn dial(
+        &self,
+        name: &NodeName,
+        hello: &Hello,
+    ) -> Result<(Link, u64), DialError> {
         if self.faults.is_severed(name) {
             return Err(DialError::Severed);
         }
@@ -343,11 +367,13 @@ impl Network {
             Ok((identity, incarnation, generation))
         };
         match greeted.await {
-            Ok((identity, incarnation, generation)) => {
-                Ok((Link { connection, identity, incarnation, generation, dialled: true }, generation))
-            }
+            Ok((identity, incarnation, generation)) => Ok((
+                Link { connection, identity, incarnation, generation, dialled: true },
+                generation,
+            )),
             Err(error) => {
-                let code = if matches!(error, DialError::Busy) { code::REPLACED } else { code::STRANGER };
+                let code =
+                    if matches!(error, DialError::Busy) { code::REPLACED } else { code::STRANGER };
                 handshake::close(&connection, code, "not used");
                 Err(error)
             }
@@ -402,7 +428,8 @@ impl Network {
                 if !arrival.identity.role.is_shared() && self.addresses.get(&name).is_none() {
                     self.addresses.set(name.clone(), from);
                 }
-                if self.faults.is_cut(&name, arrival.identity.role.is_shared(), Direction::Receive) {
+                if self.faults.is_cut(&name, arrival.identity.role.is_shared(), Direction::Receive)
+                {
                     handshake::close(&connection, code::REPLACED, "");
                     return;
                 }
@@ -429,7 +456,8 @@ impl Network {
         if identity.cluster != self.identity.cluster {
             return Err(format!("it is of the cluster {}", identity.cluster));
         }
-        let (hello, reply) = handshake::hear(connection).await.map_err(|error| error.to_string())?;
+        let (hello, reply) =
+            handshake::hear(connection).await.map_err(|error| error.to_string())?;
         if identity.node == self.name {
             return Err("it has this node's own name".to_owned());
         }
@@ -443,14 +471,22 @@ impl Network {
             PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => LESSER_SHARE,
         };
         let connection = &link.connection;
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32((self.limits.bulk_streams / share).max(1)));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(
+            (self.limits.bulk_streams / share).max(1),
+        ));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS));
-        connection.set_receive_window(VarInt::from_u32(self.limits.connection_window_bytes / share));
+        connection
+            .set_receive_window(VarInt::from_u32(self.limits.connection_window_bytes / share));
     }
 }
 
 fn envelope(path: &ActorPath, message: &'static str, body: Vec<u8>) -> Envelope {
-    Envelope { to: path.actor.clone(), tag: tag_of(message), trace: Trace::current(), body: body.into() }
+    Envelope {
+        to: path.actor.clone(),
+        tag: tag_of(message),
+        trace: Trace::current(),
+        body: body.into(),
+    }
 }
 
 fn millis(deadline: Duration) -> u32 {
@@ -464,7 +500,8 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
 /// Windows and streams for a connection of which the peer is not yet known; [`Network::set_windows`] opens them.
 fn transport(timing: &Timing, limits: &Limits) -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    let idle = IdleTimeout::try_from(timing.lost_after).unwrap_or(IdleTimeout::from(VarInt::from_u32(10_000)));
+    let idle = IdleTimeout::try_from(timing.lost_after)
+        .unwrap_or(IdleTimeout::from(VarInt::from_u32(10_000)));
     transport
         .max_idle_timeout(Some(idle))
         .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
@@ -481,16 +518,22 @@ fn server_config(
     join: bool,
     transport: &Arc<TransportConfig>,
 ) -> Result<ServerConfig, PkiError> {
-    let crypto = QuicServerConfig::try_from(tls::node_server_config(credential, join)?)
-        .map_err(|error| PkiError::Unusable { what: "the credential", detail: error.to_string() })?;
+    let crypto = QuicServerConfig::try_from(tls::node_server_config(credential, join)?).map_err(
+        |error| PkiError::Unusable { what: "the credential", detail: error.to_string() },
+    )?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport.clone());
     Ok(config)
 }
 
-fn client_config(credential: &Credential, transport: &Arc<TransportConfig>) -> Result<ClientConfig, PkiError> {
-    let crypto = QuicClientConfig::try_from(tls::node_client_config(credential)?)
-        .map_err(|error| PkiError::Unusable { what: "the credential", detail: error.to_string() })?;
+fn client_config(
+    credential: &Credential,
+    transport: &Arc<TransportConfig>,
+) -> Result<ClientConfig, PkiError> {
+    let crypto =
+        QuicClientConfig::try_from(tls::node_client_config(credential)?).map_err(|error| {
+            PkiError::Unusable { what: "the credential", detail: error.to_string() }
+        })?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(transport.clone());
     Ok(config)

@@ -73,7 +73,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(name: NodeName, network: &Network) -> (Arc<Self>, mpsc::Receiver<super::handshake::Arrival>) {
+    pub(crate) fn new(
+        name: NodeName,
+        network: &Network,
+    ) -> (Arc<Self>, mpsc::Receiver<super::handshake::Arrival>) {
         let (arrivals, inbox) = mpsc::channel(ARRIVALS);
         let limits = &network.limits;
         let lane = || LaneQueue::new(limits.lane_frames, limits.lane_bytes);
@@ -107,7 +110,12 @@ impl Peer {
     }
 
     /// Queues a frame, through the fault hook.
-    pub(crate) fn send(&self, faults: &FaultTable, lane: Lane, frame: &Frame) -> Result<(), SendError> {
+    pub(crate) fn send(
+        &self,
+        faults: &FaultTable,
+        lane: Lane,
+        frame: &Frame,
+    ) -> Result<(), SendError> {
         let bytes = lane_frame(frame)?;
         let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
         self.lane(lane).push(&bytes, fate)?;
@@ -116,7 +124,12 @@ impl Peer {
     }
 
     /// Queues a frame when there is room.
-    pub(crate) async fn send_when_room(&self, faults: &FaultTable, lane: Lane, frame: &Frame) -> Result<(), SendError> {
+    pub(crate) async fn send_when_room(
+        &self,
+        faults: &FaultTable,
+        lane: Lane,
+        frame: &Frame,
+    ) -> Result<(), SendError> {
         let bytes = lane_frame(frame)?;
         let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
         Ok(self.lane(lane).push_when_room(&bytes, fate).await?)
@@ -157,7 +170,9 @@ impl Peer {
             }
             match &*link.borrow_and_update() {
                 LinkState::Up(link) => return Ok(link.clone()),
-                LinkState::Failed(attempt, detail) if *attempt != before => return Err(detail.clone()),
+                LinkState::Failed(attempt, detail) if *attempt != before => {
+                    return Err(detail.clone());
+                }
                 _ => {}
             }
         }
@@ -194,7 +209,12 @@ impl Peer {
 
     // --- our watches
 
-    pub(crate) fn add_watch(&self, id: u64, actor: crate::name::ActorName, tell: oneshot::Sender<Reason>) {
+    pub(crate) fn add_watch(
+        &self,
+        id: u64,
+        actor: crate::name::ActorName,
+        tell: oneshot::Sender<Reason>,
+    ) {
         self.watches.lock().insert(id, (actor, tell));
     }
 

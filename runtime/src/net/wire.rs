@@ -71,9 +71,9 @@ impl FrameReader {
 
     /// Whether another whole frame lies in the buffer.
     pub(crate) fn has_another(&self) -> bool {
-        self.buffer
-            .first_chunk::<BULK_HEAD_BYTES>()
-            .is_some_and(|head| self.buffer.len() >= BULK_HEAD_BYTES + u32::from_le_bytes(*head) as usize)
+        self.buffer.first_chunk::<BULK_HEAD_BYTES>().is_some_and(|head| {
+            self.buffer.len() >= BULK_HEAD_BYTES + u32::from_le_bytes(*head) as usize
+        })
     }
 
     /// The next frame's value; the end of the stream is an error.
@@ -89,7 +89,10 @@ impl FrameReader {
 }
 
 /// Writes a value behind its length.
-pub(crate) async fn send_value<T: serde::Serialize>(stream: &mut SendStream, value: &T) -> Result<(), WireError> {
+pub(crate) async fn send_value<T: serde::Serialize>(
+    stream: &mut SendStream,
+    value: &T,
+) -> Result<(), WireError> {
     Ok(stream.write_all(&super::frame::prefixed(value)?).await?)
 }
 

@@ -5,11 +5,16 @@
 
 use super::{Credential, PeerRole, PkiError, files, identity::fingerprint, tls::SERVER_NAME};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use std::{fmt, path::Path, time::{Duration, SystemTime}};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 const CERTIFICATE_FILE: &str = "authority.pem";
 const KEY_FILE: &str = "authority-key.pem";
@@ -41,23 +46,29 @@ impl ClusterAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, AUTHORITY_VALIDITY);
-        let certificate =
-            params.self_signed(&key).map_err(|error| PkiError::unusable("the authority's certificate", error))?;
+        let certificate = params
+            .self_signed(&key)
+            .map_err(|error| PkiError::unusable("the authority's certificate", error))?;
         Self::from_pem(&certificate.pem(), &key.serialize_pem())
     }
 
     /// Puts an authority together from PEM texts.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, PkiError> {
-        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
-            .map_err(|error| PkiError::unusable("the authority's certificate", format!("{error:?}")))?;
-        let key = KeyPair::from_pem(key).map_err(|error| PkiError::unusable("the authority's key", error))?;
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| {
+            PkiError::unusable("the authority's certificate", format!("{error:?}"))
+        })?;
+        let key = KeyPair::from_pem(key)
+            .map_err(|error| PkiError::unusable("the authority's key", error))?;
         let cluster = super::identity::subject_name(&der)?;
         Ok(Self { cluster, certificate_pem: certificate.to_owned(), certificate: der, key })
     }
 
     /// Reads `authority.pem` and `authority-key.pem` of a folder.
     pub fn load(folder: &Path) -> Result<Self, PkiError> {
-        Self::from_pem(&files::read(&folder.join(CERTIFICATE_FILE))?, &files::read(&folder.join(KEY_FILE))?)
+        Self::from_pem(
+            &files::read(&folder.join(CERTIFICATE_FILE))?,
+            &files::read(&folder.join(KEY_FILE))?,
+        )
     }
 
     /// Writes the two files, readable by their owner alone.
@@ -122,7 +133,8 @@ impl ClusterAuthority {
         key: &impl PublicKeyData,
     ) -> Result<Certificate, PkiError> {
         let unusable = |error| PkiError::unusable("the certificate", error);
-        let names: Vec<_> = std::iter::once(SERVER_NAME.to_owned()).chain(sans.iter().cloned()).collect();
+        let names: Vec<_> =
+            std::iter::once(SERVER_NAME.to_owned()).chain(sans.iter().cloned()).collect();
         let mut params = CertificateParams::new(names).map_err(unusable)?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -175,7 +187,11 @@ impl KeyRequest {
     }
 
     /// The key with the certificate that came back.
-    pub fn into_credential(self, certificate_pem: &str, authority_pem: &str) -> Result<Credential, PkiError> {
+    pub fn into_credential(
+        self,
+        certificate_pem: &str,
+        authority_pem: &str,
+    ) -> Result<Credential, PkiError> {
         Credential::from_pem(certificate_pem, &self.key.serialize_pem(), authority_pem)
     }
 }
@@ -194,7 +210,10 @@ mod tests {
         let credential = authority.issue("trainer-1", role.clone(), &[], DAY).unwrap();
 
         let identity = credential.identity();
-        assert_eq!((identity.node.as_str(), &identity.role, &*identity.cluster), ("trainer-1", &role, "west"));
+        assert_eq!(
+            (identity.node.as_str(), &identity.role, &*identity.cluster),
+            ("trainer-1", &role, "west")
+        );
         assert_eq!(credential.authority_fingerprint(), authority.fingerprint());
     }
 
@@ -203,7 +222,13 @@ mod tests {
         let authority = ClusterAuthority::create("west").unwrap();
         let request = KeyRequest::generate().unwrap();
         let pem = authority
-            .sign_csr(&request.csr_pem().unwrap(), "node-7", &PeerRole::Node, &["10.0.0.7".into()], DAY)
+            .sign_csr(
+                &request.csr_pem().unwrap(),
+                "node-7",
+                &PeerRole::Node,
+                &["10.0.0.7".into()],
+                DAY,
+            )
             .unwrap();
         let credential = request.into_credential(&pem, authority.certificate_pem()).unwrap();
         assert_eq!(credential.identity().node.as_str(), "node-7");
@@ -215,7 +240,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let authority = ClusterAuthority::create("west").unwrap();
         authority.save(folder.path()).unwrap();
-        authority.issue("a", PeerRole::Control, &[], DAY).unwrap().save(&folder.path().join("a")).unwrap();
+        authority
+            .issue("a", PeerRole::Control, &[], DAY)
+            .unwrap()
+            .save(&folder.path().join("a"))
+            .unwrap();
 
         let again = ClusterAuthority::load(folder.path()).unwrap();
         assert_eq!((again.cluster(), again.fingerprint()), ("west", authority.fingerprint()));

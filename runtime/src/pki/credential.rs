@@ -1,12 +1,16 @@
 //! A certificate with its key and the authority that it trusts: all that a process needs to be someone.
 
 use super::{
-    PkiError,
-    files,
+    PkiError, files,
     identity::{PeerIdentity, fingerprint},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use std::{fmt, path::Path, sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const CERTIFICATE_FILE: &str = "certificate.pem";
@@ -40,11 +44,15 @@ impl Credential {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|error| PkiError::unusable("the certificate", format!("{error:?}")))?;
-        let leaf = chain.first().ok_or_else(|| PkiError::unusable("the certificate", "there is none in the file"))?;
+        let leaf = chain
+            .first()
+            .ok_or_else(|| PkiError::unusable("the certificate", "there is none in the file"))?;
         let key_der = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| PkiError::unusable("the private key", format!("{error:?}")))?;
-        let authority_der = CertificateDer::from_pem_slice(authority.as_bytes())
-            .map_err(|error| PkiError::unusable("the authority's certificate", format!("{error:?}")))?;
+        let authority_der =
+            CertificateDer::from_pem_slice(authority.as_bytes()).map_err(|error| {
+                PkiError::unusable("the authority's certificate", format!("{error:?}"))
+            })?;
         let identity = PeerIdentity::from_certificate(leaf)?;
         let valid = validity(leaf)?;
         Ok(Self(Arc::new(Parts {
@@ -130,8 +138,8 @@ impl Credential {
 }
 
 fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), PkiError> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|error| PkiError::unusable("the certificate", error))?;
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| PkiError::unusable("the certificate", error))?;
     let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let validity = certificate.validity();
     Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))

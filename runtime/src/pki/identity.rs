@@ -68,16 +68,18 @@ pub struct PeerIdentity {
 impl PeerIdentity {
     /// Reads a certificate that TLS has verified already.
     pub fn from_certificate(der: &[u8]) -> Result<Self, PkiError> {
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|error| PkiError::unusable("the certificate", error))?;
+        let (_, certificate) = X509Certificate::from_der(der)
+            .map_err(|error| PkiError::unusable("the certificate", error))?;
         let missing = |detail: &str| PkiError::NotOurs { detail: detail.to_owned() };
         let subject = certificate.subject();
         let node = common_name(subject).ok_or_else(|| missing("it has no common name"))?;
-        let organization = first(subject.iter_organization()).ok_or_else(|| missing("it has no organization"))?;
+        let organization =
+            first(subject.iter_organization()).ok_or_else(|| missing("it has no organization"))?;
         let scope = first(subject.iter_organizational_unit());
         let role = PeerRole::read(&organization, scope.as_deref())
             .ok_or_else(|| missing("its organization names no role"))?;
-        let cluster = common_name(certificate.issuer()).ok_or_else(|| missing("its issuer has no common name"))?;
+        let cluster = common_name(certificate.issuer())
+            .ok_or_else(|| missing("its issuer has no common name"))?;
         Ok(Self { node: node.into(), role, cluster, fingerprint: fingerprint(der) })
     }
 }
@@ -86,7 +88,9 @@ fn common_name(name: &X509Name<'_>) -> Option<String> {
     first(name.iter_common_name())
 }
 
-fn first<'a>(mut attributes: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Option<String> {
+fn first<'a>(
+    mut attributes: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+) -> Option<String> {
     attributes.next()?.as_str().ok().map(str::to_owned)
 }
 
@@ -101,8 +105,8 @@ pub(crate) fn fingerprint(der: &[u8]) -> String {
 
 /// The common name of a certificate's subject.
 pub(super) fn subject_name(der: &[u8]) -> Result<String, PkiError> {
-    let (_, certificate) =
-        X509Certificate::from_der(der).map_err(|error| PkiError::unusable("the certificate", error))?;
+    let (_, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| PkiError::unusable("the certificate", error))?;
     common_name(certificate.subject())
         .ok_or_else(|| PkiError::NotOurs { detail: "it has no common name".to_owned() })
 }

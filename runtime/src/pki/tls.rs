@@ -31,13 +31,18 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(authority: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).map_err(|error| PkiError::unusable("the authority's certificate", error))?;
+    roots
+        .add(authority.clone())
+        .map_err(|error| PkiError::unusable("the authority's certificate", error))?;
     Ok(Arc::new(roots))
 }
 
 /// For the QUIC endpoint. With `join`, a client without certificate may complete a handshake; the endpoint then serves it
 /// nothing but the join protocol.
-pub(crate) fn node_server_config(credential: &Credential, join: bool) -> Result<ServerConfig, PkiError> {
+pub(crate) fn node_server_config(
+    credential: &Credential,
+    join: bool,
+) -> Result<ServerConfig, PkiError> {
     let unusable = |error: Error| PkiError::unusable("the credential", error);
     let roots = roots(credential.authority())?;
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
@@ -45,7 +50,9 @@ pub(crate) fn node_server_config(credential: &Credential, join: bool) -> Result<
     // business before the handshake.
     let builder = builder.clear_root_hint_subjects();
     let builder = if join { builder.allow_unauthenticated() } else { builder };
-    let verifier = builder.build().map_err(|error| PkiError::unusable("the authority's certificate", error))?;
+    let verifier = builder
+        .build()
+        .map_err(|error| PkiError::unusable("the authority's certificate", error))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
@@ -82,10 +89,11 @@ pub fn tls_client_config(credential: &Credential) -> Result<ClientConfig, PkiErr
 /// For an HTTPS server of the cluster: a client may show a certificate of the cluster, or none (and then a token).
 pub fn https_server_config(credential: &Credential) -> Result<ServerConfig, PkiError> {
     let unusable = |error: Error| PkiError::unusable("the credential", error);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(credential.authority())?, provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| PkiError::unusable("the authority's certificate", error))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots(credential.authority())?, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| PkiError::unusable("the authority's certificate", error))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -99,7 +107,8 @@ pub fn https_server_config(credential: &Credential) -> Result<ServerConfig, PkiE
 /// For a newcomer: no certificate of its own, and the cluster recognised by its authority's fingerprint.
 pub(crate) fn join_client_config(authority_fingerprint: String) -> Result<ClientConfig, PkiError> {
     let provider = provider();
-    let verifier = Arc::new(Pinned { fingerprint: authority_fingerprint, provider: provider.clone() });
+    let verifier =
+        Arc::new(Pinned { fingerprint: authority_fingerprint, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| PkiError::unusable("TLS 1.3", error))?
@@ -129,8 +138,11 @@ impl ServerCertVerifier for Pinned {
         let authority = chain
             .iter()
             .find(|certificate| fingerprint(certificate) == self.fingerprint)
-            .ok_or_else(|| Error::General("the cluster's authority is not the one of the token".to_owned()))?;
-        let roots = roots(&authority.clone().into_owned()).map_err(|error| Error::General(error.to_string()))?;
+            .ok_or_else(|| {
+                Error::General("the cluster's authority is not the one of the token".to_owned())
+            })?;
+        let roots = roots(&authority.clone().into_owned())
+            .map_err(|error| Error::General(error.to_string()))?;
         WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
             .build()
             .map_err(|error| Error::General(error.to_string()))?
@@ -143,7 +155,12 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -152,7 +169,12 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -25,7 +25,9 @@ pub struct JoinToken {
 #[non_exhaustive]
 pub enum TokenError {
     /// It is none, or was cut when copied.
-    #[error("this is no join token: copy the whole line that `imp token create` printed (it begins with imp1.)")]
+    #[error(
+        "this is no join token: copy the whole line that `imp token create` printed (it begins with imp1.)"
+    )]
     Malformed,
     /// The authority's fingerprint is not one.
     #[error("not a SHA-256 fingerprint in hexadecimal")]
@@ -84,7 +86,9 @@ impl fmt::Display for JoinToken {
 
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinToken").field("authority", &self.authority_fingerprint()).finish_non_exhaustive()
+        f.debug_struct("JoinToken")
+            .field("authority", &self.authority_fingerprint())
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +98,8 @@ impl FromStr for JoinToken {
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Malformed)?;
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed)?;
-        let (secret, authority) = bytes.split_at_checked(SECRET_BYTES).ok_or(TokenError::Malformed)?;
+        let (secret, authority) =
+            bytes.split_at_checked(SECRET_BYTES).ok_or(TokenError::Malformed)?;
         Ok(Self {
             secret: secret.try_into().map_err(|_| TokenError::Malformed)?,
             authority: authority.try_into().map_err(|_| TokenError::Malformed)?,

@@ -1,0 +1,11 @@
+//! The runtime's public face, between two and three real nodes on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_docs_in_private_items)]
+
+mod bulk;
+mod cast;
+mod death;
+mod faults;
+mod joining;
+mod messages;
+mod security;
+mod supervision;

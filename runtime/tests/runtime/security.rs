@@ -1,0 +1,200 @@
+//! Who is let in, and who may say what.
+
+use crate::cast::*;
+use impresario_runtime::{
+    ActorName, ActorNode, AskError, ClusterAuthority, Gate, NodeConfig, PeerIdentity, PeerRole,
+    Refusal, SpawnOptions, pki::ALPN_NODE,
+};
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicClientConfig;
+use std::{any::Any, sync::Arc, time::Duration};
+
+/// Lets nobody but nodes note anything, and remembers who asked.
+#[derive(Default)]
+struct NodesOnly(Mutex<Vec<(String, PeerRole, &'static str)>>);
+
+impl Gate for NodesOnly {
+    fn permit(
+        &self,
+        peer: &PeerIdentity,
+        _: &ActorName,
+        message: &'static str,
+        body: &dyn Any,
+    ) -> Result<(), Refusal> {
+        self.0.lock().push((peer.node.to_string(), peer.role.clone(), message));
+        let forbidden = body.downcast_ref::<Note>().is_some_and(|note| note.0 > 9);
+        if peer.role == PeerRole::Node && !forbidden {
+            return Ok(());
+        }
+        Err(Refusal::new(format!("{} may not", peer.node)))
+    }
+}
+
+#[actix::test]
+async fn the_gate_sees_the_certificates_identity_and_the_decoded_message() {
+    let cluster = Cluster::new();
+    let gate = Arc::new(NodesOnly::default());
+    let b =
+        ActorNode::start(NodeConfig { gate: gate.clone(), ..cluster.config("b") }).await.unwrap();
+    let player = play(&b, "player", SpawnOptions::default());
+    let a = cluster.node("a").await;
+    let guest = PeerRole::Guest { scope: "default/digits".into() };
+    let credential = cluster.authority.issue("trainer-0", guest.clone(), &[], DAY).unwrap();
+    let guest_node = ActorNode::start(NodeConfig { timing: fast(), ..NodeConfig::new(credential) })
+        .await
+        .unwrap();
+    introduce(&[&a, &b, &guest_node]);
+
+    let (from_node, from_guest) = (
+        a.actor::<PlayerRole>(player.path().clone()),
+        guest_node.actor::<PlayerRole>(player.path().clone()),
+    );
+    from_node.ask(Note(1), LIMIT).await.unwrap();
+    assert_eq!(
+        from_node.ask(Note(10), LIMIT).await,
+        Err(AskError::Refused { reason: "a may not".into() })
+    );
+    let refused = AskError::Refused { reason: "trainer-0 may not".into() };
+    assert_eq!(from_guest.ask(Note(2), LIMIT).await, Err(refused.clone()));
+    assert_eq!(from_guest.ask(Large(vec![1]), LIMIT).await, Err(refused.clone()));
+    assert_eq!(from_guest.open(Break, LIMIT).await.unwrap_err(), refused);
+    from_guest.tell(Note(3)).unwrap();
+    from_guest.ask(Urgent, LIMIT).await.unwrap_err();
+    assert_eq!(
+        player.ask(Notes, LIMIT).await,
+        Ok(vec![1]),
+        "nothing that was refused was delivered"
+    );
+    assert!(gate.0.lock().contains(&("trainer-0".into(), guest, "test.Large")));
+}
+
+#[actix::test]
+async fn a_node_of_another_authority_gets_nothing_through_in_either_direction() {
+    let (ours, theirs) = (Cluster::new(), Cluster::new());
+    let (a, stranger) = (ours.node("a").await, theirs.node("b").await);
+    let (near, far) = (
+        play(&a, "player", SpawnOptions::default()),
+        play(&stranger, "player", SpawnOptions::default()),
+    );
+    introduce(&[&a, &stranger]);
+    for (from, to) in [(&a, &far), (&stranger, &near)] {
+        let error =
+            from.actor::<PlayerRole>(to.path().clone()).ask(Note(1), LIMIT).await.unwrap_err();
+        assert!(matches!(error, AskError::Unreachable { .. }), "{error}");
+        assert_eq!(to.ask(Notes, LIMIT).await, Ok(vec![]));
+    }
+}
+
+#[actix::test]
+async fn a_node_that_answers_under_another_name_is_not_talked_to() {
+    let cluster = Cluster::new();
+    let (a, b, _) = cluster.pair().await;
+    a.addresses().set("c".into(), b.local_addr());
+    let error = a
+        .actor::<PlayerRole>(impresario_runtime::ActorPath::new("c", "player"))
+        .ask(Note(1), LIMIT)
+        .await;
+    assert!(
+        matches!(&error, Err(AskError::Unreachable { detail, .. }) if detail.contains("that of b")),
+        "{error:?}"
+    );
+}
+
+/// Knocks without a certificate, accepting any server.
+async fn knock(to: &ActorNode, authority: &ClusterAuthority) -> Result<(), String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = authority.certificate_pem();
+    let der =
+        <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
+            pem.as_bytes(),
+        );
+    roots.add(der.unwrap()).unwrap();
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_protocol_versions(&[&rustls::version::TLS13])
+    .unwrap()
+    .with_root_certificates(roots)
+    .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN_NODE.to_vec()];
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connection = endpoint
+        .connect_with(config, to.local_addr(), "node.impresario.internal")
+        .unwrap()
+        .await
+        .map_err(|error| error.to_string())?;
+    Err(connection.closed().await.to_string())
+}
+
+#[actix::test]
+async fn without_a_certificate_nothing_gets_through_with_or_without_a_join_door() {
+    let cluster = Cluster::new();
+    let closed = cluster.node("closed").await;
+    let config =
+        NodeConfig { join: Some(Arc::new(crate::joining::NoOne)), ..cluster.config("open") };
+    let open = ActorNode::start(config).await.unwrap();
+    let refused = soon("the closed one", knock(&closed, &cluster.authority)).await.unwrap_err();
+    assert!(refused.to_lowercase().contains("certificate"), "{refused}");
+    let refused = soon("the open one", knock(&open, &cluster.authority)).await.unwrap_err();
+    assert!(refused.contains("no certificate"), "{refused}");
+}
+
+#[actix::test]
+async fn an_expired_certificate_is_refused() {
+    let cluster = Cluster::new();
+    let (b, _) = (cluster.node("b").await, ());
+    let player = play(&b, "player", SpawnOptions::default());
+    let expiring =
+        cluster.authority.issue("a", PeerRole::Node, &[], Duration::from_secs(1)).unwrap();
+    let (_, until) = expiring.validity();
+    let a =
+        ActorNode::start(NodeConfig { timing: fast(), ..NodeConfig::new(expiring) }).await.unwrap();
+    introduce(&[&a, &b]);
+    while std::time::SystemTime::now() < until + Duration::from_millis(1100) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let error = a.actor::<PlayerRole>(player.path().clone()).ask(Note(1), LIMIT).await.unwrap_err();
+    assert!(matches!(error, AskError::Unreachable { .. }), "{error}");
+}
+
+#[actix::test]
+async fn a_rotated_certificate_is_used_for_new_connections_and_cuts_no_old_one() {
+    let cluster = Cluster::new();
+    let (a, b, far) = cluster.pair().await;
+    far.ask(Urgent, LIMIT).await.unwrap();
+    let mut events = a.peers();
+    let renewed = cluster.authority.issue("b", PeerRole::Node, &[], DAY).unwrap();
+    b.replace_credential(&renewed).unwrap();
+    far.ask(Urgent, LIMIT).await.unwrap();
+    assert!(events.try_recv().is_err(), "the old connection stands");
+
+    let c = cluster.node("c").await;
+    let mut seen = c.peers();
+    introduce(&[&c, &b]);
+    c.actor::<PlayerRole>(path(&b, "player")).ask(Urgent, LIMIT).await.unwrap();
+    let event = soon("c sees b", seen.recv()).await.unwrap();
+    let impresario_runtime::PeerEvent::Up { identity, .. } = event else { panic!("{event:?}") };
+    assert_eq!(&identity, renewed.identity());
+
+    let another = cluster.authority.issue("x", PeerRole::Node, &[], DAY).unwrap();
+    assert!(b.replace_credential(&another).is_err(), "not under another name");
+}
+
+#[actix::test]
+async fn two_client_processes_with_one_certificate_do_not_disturb_each_other() {
+    let cluster = Cluster::new();
+    let b = cluster.node("b").await;
+    let player = play(&b, "player", SpawnOptions::default());
+    let credential = cluster.authority.issue("tool", PeerRole::Client, &[], DAY).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential.clone()) };
+        let client = ActorNode::start(config).await.unwrap();
+        introduce(&[&client, &b]);
+        clients.push(client);
+    }
+    for client in clients.iter().chain(&clients) {
+        client.actor::<PlayerRole>(player.path().clone()).ask(Urgent, LIMIT).await.unwrap();
+    }
+}
