@@ -1,8 +1,22 @@
-//! What Impresario's API is: resources, schemas, wire formats, patches, rules and printing.
+//! The objects of Impresario: one table of resources, and what may be said about each of them.
 //!
-//! Everything here is a plain function of its inputs: no IO, no clock, no actors. The gateway,
-//! the client library and the actors all read the same tables.
+//! [`resource::resources`] is the only list of kinds; routes, discovery, schemas, tables, defaults
+//! and validation are read off it. Objects are JSON values, lossless for what we do not know.
+//! Everything here is a plain function of its inputs: no IO, no clock, no actors; whatever a
+//! server draws (uids, addresses, name suffixes) is handed in.
 
+pub mod admission;
+pub mod discovery;
+pub mod field;
+pub mod kinds;
+pub mod names;
+pub mod openapi;
 pub mod patch;
+pub mod quantity;
+pub mod resource;
+pub mod rules;
 pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;
 pub mod wire;

@@ -1,0 +1,304 @@
+//! Walking an object: paths as they are printed in causes, and getters that never fail.
+//!
+//! Rules read JSON values that have already been decoded against the schema, so a field of the
+//! wrong type cannot come here; `null` and absent are the same. [`Causes`] gathers every wrong
+//! field of one object in the order in which it was looked at.
+
+use crate::status::{Cause, CauseReason};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// The place of a field, as `spec.containers[0].image` or `metadata.labels[a/b]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Path(String);
+
+impl Path {
+    /// A field of the object itself.
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The object as a whole; printed as clients know it.
+    pub fn whole() -> Self {
+        Self("[]".to_owned())
+    }
+
+    /// A field of this one.
+    pub fn child(&self, name: &str) -> Self {
+        Self(format!("{}.{name}", self.0))
+    }
+
+    /// An entry of this list.
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// An entry of this map.
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The wrong fields of one object.
+#[derive(Debug, Default)]
+pub struct Causes(Vec<Cause>);
+
+impl Causes {
+    fn push(&mut self, path: &Path, reason: CauseReason, message: String) {
+        self.0.push(Cause { field: path.to_string(), reason, message });
+    }
+
+    fn valued(&mut self, path: &Path, reason: CauseReason, what: &str, value: &Value, why: &str) {
+        let value = shown(value);
+        let message =
+            if why.is_empty() { format!("{what}: {value}") } else { format!("{what}: {value}: {why}") };
+        self.push(path, reason, message);
+    }
+
+    fn bare(&mut self, path: &Path, reason: CauseReason, what: &str, why: &str) {
+        let message = if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") };
+        self.push(path, reason, message);
+    }
+
+    /// The field must be given.
+    pub fn required(&mut self, path: &Path, why: &str) {
+        self.bare(path, CauseReason::Required, "Required value", why);
+    }
+
+    /// The value breaks a rule.
+    pub fn invalid(&mut self, path: &Path, value: impl Into<Value>, why: &str) {
+        self.valued(path, CauseReason::Invalid, "Invalid value", &value.into(), why);
+    }
+
+    /// The value is not one of a closed set.
+    pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
+        let mut sorted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        sorted.sort();
+        let why = if sorted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", sorted.join(", "))
+        };
+        self.valued(path, CauseReason::NotSupported, "Unsupported value", &value.into(), &why);
+    }
+
+    /// Another entry has the same key.
+    pub fn duplicate(&mut self, path: &Path, value: impl Into<Value>) {
+        self.valued(path, CauseReason::Duplicate, "Duplicate value", &value.into(), "");
+    }
+
+    /// What the value names is not there.
+    pub fn not_found(&mut self, path: &Path, value: impl Into<Value>) {
+        self.valued(path, CauseReason::NotFound, "Not found", &value.into(), "");
+    }
+
+    /// The field may not be given, or not changed.
+    pub fn forbidden(&mut self, path: &Path, why: &str) {
+        self.bare(path, CauseReason::Forbidden, "Forbidden", why);
+    }
+
+    /// The value is longer than allowed.
+    pub fn too_long(&mut self, path: &Path, max: usize) {
+        let why = format!("may not be more than {max} bytes");
+        self.bare(path, CauseReason::TooLong, "Too long", &why);
+    }
+
+    /// The list has more entries than allowed.
+    pub fn too_many(&mut self, path: &Path, count: usize, max: usize) {
+        let why = format!("must have at most {max} items");
+        self.valued(path, CauseReason::TooMany, "Too many", &count.into(), &why);
+    }
+
+    /// One invalid cause per message, as the name checks return them.
+    pub fn invalid_all(&mut self, path: &Path, value: &str, whys: Vec<String>) {
+        for why in whys {
+            self.invalid(path, value, &why);
+        }
+    }
+
+    /// The value must be one of `supported`; absent is refused as a missing value.
+    pub fn one_of(&mut self, path: &Path, value: &str, supported: &[&str]) {
+        if value.is_empty() {
+            self.required(path, "");
+        } else if !supported.contains(&value) {
+            self.not_supported(path, value, supported);
+        }
+    }
+
+    /// The number must not be negative.
+    pub fn not_negative(&mut self, path: &Path, value: Option<i64>) {
+        if let Some(number) = value.filter(|number| *number < 0) {
+            self.invalid(path, number, "must be greater than or equal to 0");
+        }
+    }
+
+    /// The field must be as it was.
+    pub fn unchanged(&mut self, path: &Path, new: &Value, old: &Value) {
+        if !same(new, old) {
+            self.invalid(path, new.clone(), "field is immutable");
+        }
+    }
+
+    /// All that `other` found, after what was found so far.
+    pub fn append(&mut self, other: impl IntoIterator<Item = Cause>) {
+        self.0.extend(other);
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The causes in order.
+    pub fn into_vec(self) -> Vec<Cause> {
+        self.0
+    }
+}
+
+/// A value as messages show it: strings quoted, the rest as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Null => "null".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether two values say the same: null, absent, and empty lists and maps are one.
+pub fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let missing = |key: &String, map: &Map<String, Value>| !map.contains_key(key);
+            a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&Value::Null)))
+                && b.iter().filter(|(key, _)| missing(key, a)).all(|(_, value)| nothing(value))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (a, b) => a == b || (nothing(a) && nothing(b)),
+    }
+}
+
+fn nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+static NULL: Value = Value::Null;
+
+/// The field of an object, or null.
+pub fn get<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&NULL)
+}
+
+/// The field at a dotted path, or null.
+pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |value, name| get(value, name))
+}
+
+/// The text at a dotted path, or the empty text.
+pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    at(value, path).as_str().unwrap_or_default()
+}
+
+/// The whole number at a dotted path.
+pub fn number(value: &Value, path: &str) -> Option<i64> {
+    at(value, path).as_i64()
+}
+
+/// Whether the flag at a dotted path is set.
+pub fn flag(value: &Value, path: &str) -> bool {
+    at(value, path).as_bool().unwrap_or(false)
+}
+
+/// The list at a dotted path, or an empty one.
+pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    at(value, path).as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The map at a dotted path.
+pub fn map<'a>(value: &'a Value, path: &str) -> Option<&'a Map<String, Value>> {
+    at(value, path).as_object()
+}
+
+/// The entries of the map at a dotted path.
+pub fn entries<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    map(value, path).into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+}
+
+/// Whether something is given at a dotted path.
+pub fn has(value: &Value, path: &str) -> bool {
+    !at(value, path).is_null()
+}
+
+/// The map that a value is; anything else is replaced by an empty one.
+pub fn as_map(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("it was made an object just above"),
+    }
+}
+
+/// The object at a field, made when it is not there.
+pub fn object_mut<'a>(value: &'a mut Value, name: &str) -> &'a mut Value {
+    let entry = as_map(value).entry(name).or_insert(Value::Null);
+    as_map(entry);
+    entry
+}
+
+/// The entries of the list at a field; none when it is not there.
+pub fn list_mut<'a>(value: &'a mut Value, name: &str) -> &'a mut [Value] {
+    value.get_mut(name).and_then(Value::as_array_mut).map_or(&mut [], Vec::as_mut_slice)
+}
+
+/// The object at a field, when it is there.
+pub fn existing_mut<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    value.get_mut(name).filter(|inner| inner.is_object())
+}
+
+/// Sets a field that is not given.
+pub fn default(value: &mut Value, name: &str, to: impl Into<Value>) {
+    if get(value, name).is_null() {
+        as_map(value).insert(name.to_owned(), to.into());
+    }
+}
+
+/// Sets a text that is not given, or is given empty.
+pub fn default_text(value: &mut Value, name: &str, to: &str) {
+    if text(value, name).is_empty() {
+        as_map(value).insert(name.to_owned(), to.into());
+    }
+}
+
+/// Sets a field.
+pub fn set(value: &mut Value, name: &str, to: impl Into<Value>) {
+    as_map(value).insert(name.to_owned(), to.into());
+}
+
+/// Removes a field.
+pub fn remove(value: &mut Value, name: &str) -> Option<Value> {
+    value.as_object_mut().and_then(|map| map.remove(name))
+}
+
+/// Makes a field as it is in another object, absent where it is absent there.
+pub fn copy(from: &Value, to: &mut Value, name: &str) {
+    match from.get(name) {
+        Some(value) if !value.is_null() => set(to, name, value.clone()),
+        _ => {
+            remove(to, name);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Endpoints: the addresses behind a service.
+
+use crate::field::{Causes, Path, default_text, list, list_mut, number, text};
+use crate::names;
+use crate::resource::{Column, Resource, Rules};
+use crate::rules::addresses::endpoint_ip;
+use crate::status::Cause;
+use crate::table::{NONE, age, first_three, name};
+use serde_json::Value;
+
+/// The protocols of a port.
+pub const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
+
+/// The row.
+pub const RESOURCE: Resource = Resource {
+    short_names: &["ep"],
+    columns: &[
+        Column::name(),
+        Column::text("Endpoints", "The addresses and ports."),
+        Column::age(),
+    ],
+    cells: |object, now| vec![name(object), addresses(object), age(object, now)],
+    rules: Rules {
+        default: |object| {
+            for subset in list_mut(object, "subsets") {
+                for port in list_mut(subset, "ports") {
+                    default_text(port, "protocol", "TCP");
+                }
+            }
+        },
+        validate,
+        validate_update: |new, _| validate(new),
+        warnings: |_| {
+            vec![
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+                    .to_owned(),
+            ]
+        },
+        ..Rules::PLAIN
+    },
+    ..Resource::named("", "v1", "Endpoints", "endpoints", "endpoints", "api.core.v1.Endpoints")
+};
+
+fn validate(object: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    for (index, subset) in list(object, "subsets").iter().enumerate() {
+        let path = Path::new("subsets").index(index);
+        let groups = ["addresses", "notReadyAddresses"];
+        if groups.iter().all(|group| list(subset, group).is_empty()) {
+            causes.required(&path, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for group in groups {
+            for (index, address) in list(subset, group).iter().enumerate() {
+                let path = path.child(group).index(index);
+                endpoint_ip(&path.child("ip"), text(address, "ip"), &mut causes);
+                for (field, check) in
+                    [("hostname", names::dns_label as names::Check), ("nodeName", names::dns_subdomain)]
+                {
+                    let value = text(address, field);
+                    if !value.is_empty() {
+                        causes.invalid_all(&path.child(field), value, check(value));
+                    }
+                }
+            }
+        }
+        let ports = list(subset, "ports");
+        for (index, port) in ports.iter().enumerate() {
+            let path = path.child("ports").index(index);
+            let port_name = text(port, "name");
+            if port_name.is_empty() {
+                if ports.len() > 1 {
+                    causes.required(&path.child("name"), "");
+                }
+            } else {
+                causes.invalid_all(&path.child("name"), port_name, names::dns_label(port_name));
+            }
+            let port_number = number(port, "port").unwrap_or(0);
+            if let Some(why) = names::port_number(port_number) {
+                causes.invalid(&path.child("port"), port_number, why);
+            }
+            causes.one_of(&path.child("protocol"), text(port, "protocol"), PROTOCOLS);
+            let app = text(port, "appProtocol");
+            if !app.is_empty() {
+                causes.invalid_all(&path.child("appProtocol"), app, names::qualified(app));
+            }
+        }
+    }
+    causes.into_vec()
+}
+
+fn addresses(object: &Value) -> Value {
+    let mut all = Vec::new();
+    for subset in list(object, "subsets") {
+        let addresses = || list(subset, "addresses").iter().map(|address| text(address, "ip"));
+        let ports = list(subset, "ports");
+        if ports.is_empty() {
+            all.extend(addresses().map(str::to_owned));
+        }
+        for port in ports {
+            let port = number(port, "port").unwrap_or(0);
+            all.extend(addresses().map(|ip| match ip.contains(':') {
+                true => format!("[{ip}]:{port}"),
+                false => format!("{ip}:{port}"),
+            }));
+        }
+    }
+    first_three(&all, NONE)
+}

@@ -1,0 +1,16 @@
+//! One file a kind: its row of the table, its columns, its defaults and what it forbids.
+
+pub mod configmaps;
+pub mod endpoints;
+pub mod endpointslices;
+pub mod events;
+pub mod jobs;
+pub mod leases;
+pub mod namespaces;
+pub mod nodes;
+pub mod pods;
+pub mod replicationcontrollers;
+pub mod secrets;
+pub mod serviceaccounts;
+pub mod services;
+pub mod trainingjobs;

@@ -1,0 +1,85 @@
+//! Namespace: a space of names, which ends when everything in it has ended.
+
+use crate::admission::Context;
+use crate::field::{
+    Causes, Path, as_map, copy, default, get, list, object_mut, set, text,
+};
+use crate::names;
+use crate::resource::{Column, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb};
+use crate::status::{Cause, Status};
+use crate::table::{age, name};
+use serde_json::{Value, json};
+
+/// The label that every namespace carries, so that it can be selected by name.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// The row.
+pub const RESOURCE: Resource = Resource {
+    short_names: &["ns"],
+    namespaced: false,
+    verbs: NO_COLLECTION_DELETE,
+    subresources: &[
+        Subresource::own("finalize", &[Verb::Update], "Namespace"),
+        Subresource::status("Namespace"),
+    ],
+    columns: &[Column::name(), Column::text("Status", "Active or Terminating."), Column::age()],
+    cells: |namespace, now| {
+        vec![name(namespace), text(namespace, "status.phase").into(), age(namespace, now)]
+    },
+    name: names::dns_label,
+    rules: Rules {
+        default: default_namespace,
+        prepare_create,
+        prepare_update,
+        validate,
+        validate_update: |new, _| validate(new),
+        ..Rules::PLAIN
+    },
+    fields: &[FieldLabel::new("status.phase", "/status/phase")],
+    ..Resource::named("", "v1", "Namespace", "namespaces", "namespace", "api.core.v1.Namespace")
+};
+
+fn default_namespace(namespace: &mut Value) {
+    let name = text(namespace, "metadata.name").to_owned();
+    if !name.is_empty() {
+        let metadata = object_mut(namespace, "metadata");
+        set(object_mut(metadata, "labels"), NAME_LABEL, name);
+    }
+}
+
+fn prepare_create(namespace: &mut Value, _: &Context<'_>) -> Result<(), Status> {
+    let spec = object_mut(namespace, "spec");
+    let finalizers = as_map(spec).entry("finalizers").or_insert(Value::Null);
+    match finalizers {
+        Value::Array(all) if all.iter().any(|f| f == "kubernetes") => {}
+        Value::Array(all) => all.push("kubernetes".into()),
+        other => *other = json!(["kubernetes"]),
+    }
+    set(namespace, "status", json!({ "phase": "Active" }));
+    default_namespace(namespace);
+    Ok(())
+}
+
+/// The finalizers of the spec go through their own door.
+fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(), Status> {
+    copy(get(old, "spec"), object_mut(new, "spec"), "finalizers");
+    default(new, "status", get(old, "status").clone());
+    Ok(())
+}
+
+fn validate(namespace: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let path = Path::new("spec").child("finalizers");
+    for finalizer in list(namespace, "spec.finalizers") {
+        let finalizer = finalizer.as_str().unwrap_or_default();
+        causes.invalid_all(&path, finalizer, names::qualified(finalizer));
+        if !finalizer.contains('/') && finalizer != "kubernetes" {
+            causes.invalid(
+                &path,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+    causes.into_vec()
+}

@@ -1,0 +1,98 @@
+//! Service: one address for many pods.
+//!
+//! The row and its cells; defaults, rules and the drawing of addresses and ports are in
+//! [`crate::rules::service`].
+
+use crate::field::{list, number, text};
+use crate::names;
+use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::rules::service;
+use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The row.
+pub const RESOURCE: Resource = Resource {
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[
+        Subresource::own(
+            "proxy",
+            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
+            "ServiceProxyOptions",
+        ),
+        Subresource::status("Service"),
+    ],
+    columns: &[
+        Column::name(),
+        Column::text("Type", "How the service is reached."),
+        Column::text("Cluster-IP", "Its address within the cluster."),
+        Column::text("External-IP", "Its addresses for the world."),
+        Column::text("Port(s)", "Its ports, with the node ports."),
+        Column::age(),
+        Column::text("Selector", "Which pods are behind it.").wide(),
+    ],
+    cells,
+    name: names::dns_1035_label,
+    rules: Rules {
+        default: service::default_service,
+        prepare_create: service::prepare_create,
+        prepare_update: service::prepare_update,
+        validate: service::validate,
+        validate_update: service::validate_update,
+        allocate: service::allocate,
+        ..Rules::PLAIN
+    },
+    fields: &[
+        FieldLabel::new("spec.clusterIP", "/spec/clusterIP"),
+        FieldLabel::new("spec.type", "/spec/type"),
+    ],
+    ..Resource::named("", "v1", "Service", "services", "service", "api.core.v1.Service")
+};
+
+fn joined(all: &[Value]) -> Vec<String> {
+    all.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+fn external(service: &Value) -> Value {
+    let mut own = joined(list(service, "spec.externalIPs"));
+    match text(service, "spec.type") {
+        "ClusterIP" | "NodePort" => or_none(&own.join(",")),
+        "LoadBalancer" => {
+            let mut all: Vec<String> = list(service, "status.loadBalancer.ingress")
+                .iter()
+                .map(|ingress| match text(ingress, "ip") {
+                    "" => text(ingress, "hostname").to_owned(),
+                    ip => ip.to_owned(),
+                })
+                .collect();
+            all.append(&mut own);
+            if all.is_empty() { "<pending>".into() } else { all.join(",").into() }
+        }
+        "ExternalName" => text(service, "spec.externalName").into(),
+        _ => UNKNOWN.into(),
+    }
+}
+
+fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
+    let ports: Vec<String> = list(service, "spec.ports")
+        .iter()
+        .map(|port| {
+            let (number_of, protocol) = (number(port, "port").unwrap_or(0), text(port, "protocol"));
+            match number(port, "nodePort").filter(|node_port| *node_port > 0) {
+                Some(node_port) => format!("{number_of}:{node_port}/{protocol}"),
+                None => format!("{number_of}/{protocol}"),
+            }
+        })
+        .collect();
+    let address = joined(list(service, "spec.clusterIPs"));
+    vec![
+        name(service),
+        text(service, "spec.type").into(),
+        address.first().map_or_else(|| NONE.into(), |first| first.as_str().into()),
+        external(service),
+        or_none(&ports.join(",")),
+        age(service, now),
+        label_list(service, "spec.selector"),
+    ]
+}

@@ -1,0 +1,197 @@
+//! TrainingJob: trainers and parameter servers that grow and shrink while they learn.
+//!
+//! A job has a trainer role and, unless it reduces among its trainers, a parameter-server role;
+//! each role says how few and how many there may be. How many there are is the auction's business
+//! and is told in the status.
+
+use crate::admission::Context;
+use crate::field::{
+    Causes, Path, at, default, default_text, existing_mut, get, has, number, object_mut, set, text,
+};
+use crate::names;
+use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
+use crate::rules::resources::{canonical_requirements, validate_requirements};
+use crate::rules::template;
+use crate::status::{Cause, Status};
+use crate::table::{age, name};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// How gradients come together.
+pub const MODES: &[&str] = &["async", "sync", "allReduce"];
+const ROLES: [&str; 2] = ["parameterServer", "trainer"];
+
+/// The row.
+pub const RESOURCE: Resource = Resource {
+    short_names: &["tj"],
+    categories: &["all"],
+    subresources: &[Subresource::status("TrainingJob")],
+    columns: &[
+        Column::name(),
+        Column::text("Status", "Where the job is on its way."),
+        Column::integer("Parameter-Servers", "How many parameter servers it has."),
+        Column::integer("Trainers", "How many trainers it has."),
+        Column::integer("Step", "How many steps were made."),
+        Column::text("Loss", "The loss at the last report."),
+        Column::age(),
+        Column::text("Mode", "How gradients come together.").wide(),
+        Column::text("Accuracy", "The accuracy at the last report.").wide(),
+    ],
+    cells,
+    name: names::dns_label,
+    generation: true,
+    rules: Rules {
+        default: default_job,
+        prepare_create: |job: &mut Value, _: &Context<'_>| -> Result<(), Status> {
+            set(job, "status", json!({ "phase": "Pending" }));
+            Ok(())
+        },
+        validate,
+        validate_update,
+        ..Rules::PLAIN
+    },
+    fields: &[FieldLabel::new("status.phase", "/status/phase")],
+    ..Resource::named(
+        "training.impresario.dev",
+        "v1",
+        "TrainingJob",
+        "trainingjobs",
+        "trainingjob",
+        "training.impresario.dev.v1.TrainingJob",
+    )
+};
+
+fn default_job(job: &mut Value) {
+    let spec = object_mut(job, "spec");
+    default_text(spec, "mode", "async");
+    for name in ROLES {
+        let Some(role) = existing_mut(spec, name) else { continue };
+        default(role, "min", 1);
+        let min = number(role, "min").unwrap_or(1);
+        default(role, "max", min.max(1));
+        if let Some(resources) = existing_mut(role, "resources") {
+            canonical_requirements(resources);
+        }
+        if let Some(pod_template) = existing_mut(role, "template") {
+            template::default_template(pod_template);
+        }
+    }
+}
+
+fn validate(job: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let spec = get(job, "spec");
+    let path = Path::new("spec");
+    let mode = text(spec, "mode");
+    causes.one_of(&path.child("mode"), mode, MODES);
+    if !has(spec, "trainer") {
+        causes.required(&path.child("trainer"), "a training job needs trainers");
+    }
+    match (mode, has(spec, "parameterServer")) {
+        ("allReduce", true) => causes.forbidden(
+            &path.child("parameterServer"),
+            "trainers that reduce among themselves have no parameter server",
+        ),
+        ("async", false) => causes
+            .required(&path.child("parameterServer"), "must be given when `mode` is 'async'"),
+        _ => {}
+    }
+    for name in ROLES {
+        if has(spec, name) {
+            validate_role(get(spec, name), &path.child(name), &mut causes);
+        }
+    }
+    validate_stop(get(spec, "stop"), &path.child("stop"), &mut causes);
+    let checkpoint = get(spec, "checkpoint");
+    if !checkpoint.is_null() {
+        let path = path.child("checkpoint");
+        at_least_one(checkpoint, "intervalSteps", &path, &mut causes);
+        if has(checkpoint, "path") && !text(checkpoint, "path").starts_with('/') {
+            causes.invalid(&path.child("path"), text(checkpoint, "path"), "must be an absolute path");
+        }
+    }
+    causes.into_vec()
+}
+
+fn at_least_one(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
+    if let Some(value) = number(object, field).filter(|value| *value < 1) {
+        causes.invalid(&path.child(field), value, "must be greater than 0");
+    }
+}
+
+fn validate_role(role: &Value, path: &Path, causes: &mut Causes) {
+    at_least_one(role, "min", path, causes);
+    at_least_one(role, "max", path, causes);
+    let (min, max) = (number(role, "min").unwrap_or(1), number(role, "max").unwrap_or(1));
+    if min >= 1 && max >= 1 && max < min {
+        causes.invalid(&path.child("max"), max, "must be greater than or equal to `min`");
+    }
+    if has(role, "resources") {
+        validate_requirements(get(role, "resources"), &path.child("resources"), causes);
+    }
+    let template_path = path.child("template");
+    if !has(role, "template") {
+        causes.required(&template_path, "");
+        return;
+    }
+    template::validate_template(get(role, "template"), &template_path, causes);
+}
+
+fn validate_stop(stop: &Value, path: &Path, causes: &mut Causes) {
+    let rules = ["targetLoss", "targetMetric", "epochs", "convergence"];
+    if !rules.iter().any(|rule| has(stop, rule)) {
+        causes.required(
+            path,
+            "must specify one of: `targetLoss`, `targetMetric`, `epochs` or `convergence`",
+        );
+    }
+    at_least_one(stop, "epochs", path, causes);
+    let convergence = get(stop, "convergence");
+    if !convergence.is_null() {
+        let path = path.child("convergence");
+        at_least_one(convergence, "epochs", &path, causes);
+        let threshold = at(convergence, "threshold");
+        if threshold.as_f64().is_none_or(|threshold| threshold <= 0.0) {
+            causes.invalid(&path.child("threshold"), threshold.clone(), "must be greater than 0");
+        }
+    }
+}
+
+/// How many there may be can change while the job trains; what they are cannot.
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    causes.append(validate(new));
+    let path = Path::new("spec");
+    causes.unchanged(&path.child("mode"), at(new, "spec.mode"), at(old, "spec.mode"));
+    for name in ROLES {
+        let role = path.child(name);
+        let [new_role, old_role] = [new, old].map(|job| get(get(job, "spec"), name));
+        if new_role.is_null() != old_role.is_null() {
+            causes.invalid(&role, new_role.clone(), "field is immutable");
+            continue;
+        }
+        for field in ["template", "resources"] {
+            causes.unchanged(&role.child(field), get(new_role, field), get(old_role, field));
+        }
+    }
+    causes.into_vec()
+}
+
+fn cells(job: &Value, now: Timestamp) -> Vec<Value> {
+    let status = get(job, "status");
+    let count = |field: &str| Value::from(number(status, field).unwrap_or(0));
+    let ratio = |field: &str| {
+        Value::from(get(status, field).as_f64().map_or(String::new(), |value| format!("{value:.4}")))
+    };
+    vec![
+        name(job),
+        text(status, "phase").into(),
+        count("parameterServers"),
+        count("trainers"),
+        count("step"),
+        ratio("loss"),
+        age(job, now),
+        text(job, "spec.mode").into(),
+        ratio("accuracy"),
+    ]
+}

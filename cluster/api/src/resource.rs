@@ -1,0 +1,456 @@
+//! The table of resources: one row a kind, and everything that is known about the kind hangs on it.
+//!
+//! Discovery, routes, tables, defaults, validation, field selectors and the command line all read
+//! these rows. A new kind is a file in [`crate::kinds`] with its `RESOURCE` and a line in `ROWS`.
+
+use crate::admission::Context;
+use crate::field::at;
+use crate::kinds;
+use crate::names;
+use crate::status::{Cause, Status};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// What can be done with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names say it all
+pub enum Verb {
+    Create,
+    Delete,
+    DeleteCollection,
+    Get,
+    List,
+    Patch,
+    Update,
+    Watch,
+}
+
+impl Verb {
+    /// The word in discovery.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// All verbs, as most resources have them.
+pub const ALL_VERBS: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::DeleteCollection,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
+
+/// All verbs but the deletion of a collection, as namespaces have them.
+pub const NO_COLLECTION_DELETE: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
+
+/// A path below an object that has its own verbs.
+#[derive(Debug, Clone, Copy)]
+pub struct Subresource {
+    /// The last part of the path.
+    pub name: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [Verb],
+    /// The kind that is read and written there.
+    pub kind: &'static str,
+    /// The group of that kind when it is not the resource's own, as `autoscaling` for scales.
+    pub group: &'static str,
+    /// The version of that kind when it is not the resource's own.
+    pub version: &'static str,
+}
+
+impl Subresource {
+    /// A subresource of the resource's own group and version.
+    pub const fn own(name: &'static str, verbs: &'static [Verb], kind: &'static str) -> Self {
+        Self { name, verbs, kind, group: "", version: "" }
+    }
+
+    /// The status door of a kind.
+    pub const fn status(kind: &'static str) -> Self {
+        Self::own("status", &[Verb::Get, Verb::Patch, Verb::Update], kind)
+    }
+
+    /// The scale door.
+    pub const fn scale() -> Self {
+        Self {
+            group: "autoscaling",
+            version: "v1",
+            ..Self::own("scale", &[Verb::Get, Verb::Patch, Verb::Update], "Scale")
+        }
+    }
+}
+
+/// A column of the server-side table.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// The heading.
+    pub name: &'static str,
+    /// The OpenAPI type of the cells.
+    pub kind: &'static str,
+    /// The OpenAPI format, `name` for the column that names the object.
+    pub format: &'static str,
+    /// 0: always shown; 1: with `-o wide`.
+    pub priority: u8,
+    /// What the column tells, for `kubectl` and people.
+    pub description: &'static str,
+}
+
+impl Column {
+    /// A column of text that is always shown.
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self { name, kind: "string", format: "", priority: 0, description }
+    }
+
+    /// A column of numbers that is always shown.
+    pub const fn integer(name: &'static str, description: &'static str) -> Self {
+        Self { kind: "integer", ..Self::text(name, description) }
+    }
+
+    /// The same, shown with `-o wide` only.
+    pub const fn wide(self) -> Self {
+        Self { priority: 1, ..self }
+    }
+
+    /// The column with the object's name.
+    pub const fn name() -> Self {
+        Self { format: "name", ..Self::text("Name", "The name, unique within its namespace and kind.") }
+    }
+
+    /// The column with the object's age.
+    pub const fn age() -> Self {
+        Self::text("Age", "The time since the object was created.")
+    }
+}
+
+/// A field that objects can be selected by.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldLabel {
+    /// How selectors call it, as `spec.nodeName`.
+    pub label: &'static str,
+    /// Where it is, as a JSON pointer.
+    pub pointer: &'static str,
+    /// What an object without the field counts as.
+    pub absent: &'static str,
+}
+
+impl FieldLabel {
+    /// A field that counts as the empty text where it is not given.
+    pub const fn new(label: &'static str, pointer: &'static str) -> Self {
+        Self { label, pointer, absent: "" }
+    }
+
+    /// The field's value as selectors compare it.
+    pub fn value(&self, object: &Value) -> String {
+        match object.pointer(self.pointer) {
+            None | Some(Value::Null) => self.absent.to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }
+    }
+}
+
+/// The functions in which kinds differ. [`Rules::PLAIN`] is a kind without any.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Fills in what is not given; must be idempotent.
+    pub default: fn(&mut Value),
+    /// What the server itself decides about a new object, before it is validated.
+    pub prepare_create: fn(&mut Value, &Context<'_>) -> Result<(), Status>,
+    /// What the server itself decides about a changed object, before it is validated.
+    pub prepare_update: fn(&mut Value, &Value, &Context<'_>) -> Result<(), Status>,
+    /// What is wrong with a new object, its metadata aside.
+    pub validate: fn(&Value) -> Vec<Cause>,
+    /// What is wrong with a change (new, old), its metadata aside.
+    pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
+    /// What is wrong with a change through the status door (new, old).
+    pub validate_status: fn(&Value, &Value) -> Vec<Cause>,
+    /// Draws values from the cluster's ranges for an object found valid (new, old if it is a change).
+    pub allocate: fn(&mut Value, Option<&Value>, &Context<'_>) -> Result<(), Vec<Cause>>,
+    /// What the writer should know although nothing is wrong.
+    pub warnings: fn(&Value) -> Vec<String>,
+}
+
+impl Rules {
+    /// No defaults, nothing forbidden but what metadata forbids.
+    pub const PLAIN: Self = Self {
+        default: |_| {},
+        prepare_create: |_, _| Ok(()),
+        prepare_update: |_, _, _| Ok(()),
+        validate: |_| Vec::new(),
+        validate_update: |_, _| Vec::new(),
+        validate_status: |_, _| Vec::new(),
+        allocate: |_, _, _| Ok(()),
+        warnings: |_| Vec::new(),
+    };
+}
+
+/// Where the replica counts of a kind with a scale door are, as JSON pointers.
+#[derive(Debug, Clone, Copy)]
+pub struct ScalePaths {
+    /// The wanted count.
+    pub spec: &'static str,
+    /// The counted one.
+    pub status: &'static str,
+    /// The selector, a map or a `LabelSelector`.
+    pub selector: &'static str,
+}
+
+/// One resource: a row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The version within the group.
+    pub version: &'static str,
+    /// The kind, as `Pod`.
+    pub kind: &'static str,
+    /// The plural, which is the name in paths.
+    pub plural: &'static str,
+    /// The singular.
+    pub singular: &'static str,
+    /// Short names, as `po`.
+    pub short_names: &'static [&'static str],
+    /// Categories, as `all`.
+    pub categories: &'static [&'static str],
+    /// Whether its objects live in namespaces.
+    pub namespaced: bool,
+    /// What can be done with it.
+    pub verbs: &'static [Verb],
+    /// The paths below its objects.
+    pub subresources: &'static [Subresource],
+    /// The dotted name of its message in the schema tables.
+    pub schema: &'static str,
+    /// The columns of its table.
+    pub columns: &'static [Column],
+    /// The cells of one object, one a column.
+    pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    /// What may be a name.
+    pub name: names::Check,
+    /// Whether `metadata.generation` counts changes of its spec.
+    pub generation: bool,
+    /// The functions in which it differs.
+    pub rules: Rules,
+    /// What it can be selected by, besides name and namespace.
+    pub fields: &'static [FieldLabel],
+    /// Where its scale door finds its counts.
+    pub scale: Option<ScalePaths>,
+}
+
+const PLAIN_COLUMNS: &[Column] = &[Column::name(), Column::age()];
+const NAME_FIELD: FieldLabel = FieldLabel::new("metadata.name", "/metadata/name");
+const NAMESPACE_FIELD: FieldLabel = FieldLabel::new("metadata.namespace", "/metadata/namespace");
+
+impl Resource {
+    /// A row with a kind's names alone; the rest is filled in with struct update syntax.
+    pub const fn named(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+        singular: &'static str,
+        schema: &'static str,
+    ) -> Self {
+        Self {
+            group,
+            version,
+            kind,
+            plural,
+            singular,
+            short_names: &[],
+            categories: &[],
+            namespaced: true,
+            verbs: ALL_VERBS,
+            subresources: &[],
+            schema,
+            columns: PLAIN_COLUMNS,
+            cells: |object, now| vec![crate::table::name(object), crate::table::age(object, now)],
+            name: names::dns_subdomain,
+            generation: false,
+            rules: Rules::PLAIN,
+            fields: &[],
+            scale: None,
+        }
+    }
+
+    /// `v1`, `batch/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    /// Whether status and spec have doors of their own.
+    pub fn has_status_door(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    /// The field that selectors call by this label.
+    pub fn field(&self, label: &str) -> Option<&FieldLabel> {
+        match label {
+            "metadata.name" => Some(&NAME_FIELD),
+            "metadata.namespace" if self.namespaced => Some(&NAMESPACE_FIELD),
+            _ => self.fields.iter().find(|field| field.label == label),
+        }
+    }
+}
+
+/// Every resource served, in the order in which discovery lists them.
+static ROWS: [Resource; 14] = [
+    kinds::configmaps::RESOURCE,
+    kinds::endpoints::RESOURCE,
+    kinds::events::RESOURCE,
+    kinds::namespaces::RESOURCE,
+    kinds::nodes::RESOURCE,
+    kinds::pods::RESOURCE,
+    kinds::replicationcontrollers::RESOURCE,
+    kinds::secrets::RESOURCE,
+    kinds::serviceaccounts::RESOURCE,
+    kinds::services::RESOURCE,
+    kinds::jobs::RESOURCE,
+    kinds::leases::RESOURCE,
+    kinds::endpointslices::RESOURCE,
+    kinds::trainingjobs::RESOURCE,
+];
+
+/// Every resource served.
+pub fn resources() -> &'static [Resource] {
+    &ROWS
+}
+
+/// The resource with this plural.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    ROWS.iter().find(|row| row.group == group && row.version == version && row.plural == plural)
+}
+
+/// The resource of this kind.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+    ROWS.iter().find(|row| row.group == group && row.version == version && row.kind == kind)
+}
+
+/// The resource of an object, by its `apiVersion` and `kind`.
+pub fn find_object(object: &Value) -> Option<&'static Resource> {
+    let api_version = at(object, "apiVersion").as_str()?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    find_kind(group, version, at(object, "kind").as_str()?)
+}
+
+/// The resource that a person means by a plural, singular, short name or kind, in any case.
+pub fn find_spoken(word: &str) -> Option<&'static Resource> {
+    let word = word.to_ascii_lowercase();
+    let (name, group) = word.split_once('.').map_or((word.as_str(), None), |(n, g)| (n, Some(g)));
+    ROWS.iter().find(|row| {
+        let named = row.plural == name
+            || row.singular == name
+            || row.kind.eq_ignore_ascii_case(name)
+            || row.short_names.contains(&name);
+        let grouped = |group: &str| {
+            group == row.group || group == format!("{}.{}", row.version, row.group)
+        };
+        named && group.is_none_or(grouped)
+    })
+}
+
+/// The name of a resource in the registry: `pods`, `batch/jobs`.
+pub fn resource_key(resource: &Resource) -> String {
+    if resource.group.is_empty() {
+        resource.plural.to_owned()
+    } else {
+        format!("{}/{}", resource.group, resource.plural)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::shared_data::table;
+
+    fn verbs(verbs: &[Verb], separator: &str) -> String {
+        verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(separator)
+    }
+
+    #[test]
+    fn every_row_says_what_a_kubernetes_server_says_in_discovery() {
+        let recorded = table("resources.tsv");
+        for row in resources().iter().filter(|row| row.group != "training.impresario.dev") {
+            let subresources: Vec<String> = row
+                .subresources
+                .iter()
+                .map(|sub| format!("{}:{}:{}", sub.name, verbs(sub.verbs, "+"), sub.kind))
+                .collect();
+            let ours = vec![
+                row.api_version(),
+                row.plural.to_owned(),
+                row.singular.to_owned(),
+                row.kind.to_owned(),
+                row.short_names.join(","),
+                row.categories.join(","),
+                if row.namespaced { "Namespaced" } else { "Cluster" }.to_owned(),
+                verbs(row.verbs, ","),
+            ];
+            let theirs = recorded
+                .iter()
+                .find(|cells| cells[0] == ours[0] && cells[1] == ours[1])
+                .unwrap_or_else(|| panic!("{} is not recorded", row.plural));
+            assert_eq!(ours, theirs[..8]);
+            for subresource in subresources {
+                assert!(theirs[8].split(' ').any(|s| s == subresource), "{subresource}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_table_has_the_columns_that_a_kubernetes_server_prints() {
+        let recorded = table("columns.tsv");
+        for row in resources().iter().filter(|row| row.group != "training.impresario.dev") {
+            let ours: Vec<Vec<String>> = row
+                .columns
+                .iter()
+                .map(|c| vec![c.name.into(), c.kind.into(), c.format.into(), c.priority.to_string()])
+                .collect();
+            let theirs: Vec<Vec<String>> = recorded
+                .iter()
+                .filter(|cells| cells[0] == row.api_version() && cells[1] == row.plural)
+                .map(|cells| cells[2..6].to_vec())
+                .collect();
+            assert_eq!(ours, theirs, "columns of {}", row.plural);
+        }
+    }
+
+    #[test]
+    fn a_person_finds_a_resource_by_any_of_its_names() {
+        for word in ["pods", "po", "Pod", "pod"] {
+            assert_eq!(find_spoken(word).map(|row| row.plural), Some("pods"), "{word}");
+        }
+        for word in ["jobs.batch", "job.v1.batch", "tj"] {
+            assert!(find_spoken(word).is_some(), "{word}");
+        }
+        assert!(find_spoken("jobs.apps").is_none());
+    }
+}

@@ -1,0 +1,199 @@
+//! What every object's metadata must be, new and changed.
+
+use crate::field::{
+    Causes, Path, at, copy, entries, flag, get, has, list, number, object_mut, same, set, text,
+};
+use crate::names;
+use crate::resource::Resource;
+use crate::status::Cause;
+use serde_json::Value;
+
+/// Most bytes of all annotations together.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// The metadata of a new object.
+pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let metadata = get(object, "metadata");
+    let path = Path::new("metadata");
+    let prefix = text(metadata, "generateName");
+    if !prefix.is_empty() {
+        // A name may not end with a dash; a prefix may, since more follows.
+        let masked = match prefix.strip_suffix('-') {
+            Some(rest) => format!("{rest}a"),
+            None => prefix.to_owned(),
+        };
+        for why in (resource.name)(&masked) {
+            causes.invalid(&path.child("generateName"), prefix, &why);
+        }
+    }
+    let name = text(metadata, "name");
+    if name.is_empty() {
+        causes.required(&path.child("name"), "name or generateName is required");
+    } else {
+        let mut wrong = (resource.name)(name);
+        if wrong.is_empty() {
+            wrong = path_segment(name);
+        }
+        causes.invalid_all(&path.child("name"), name, wrong);
+    }
+    let namespace = text(metadata, "namespace");
+    if resource.namespaced {
+        if namespace.is_empty() {
+            causes.required(&path.child("namespace"), "");
+        } else {
+            causes.invalid_all(&path.child("namespace"), namespace, names::dns_label(namespace));
+        }
+    }
+    if let Some(generation) = number(metadata, "generation").filter(|number| *number < 0) {
+        causes.invalid(
+            &path.child("generation"),
+            generation,
+            "must be greater than or equal to 0",
+        );
+    }
+    common(metadata, &path, &mut causes);
+    causes.into_vec()
+}
+
+/// What must hold of a name in any path.
+fn path_segment(name: &str) -> Vec<String> {
+    match name {
+        "." | ".." => vec![format!("may not be '{name}'")],
+        _ => ['/', '%']
+            .iter()
+            .filter(|c| name.contains(**c))
+            .map(|c| format!("may not contain '{c}'"))
+            .collect(),
+    }
+}
+
+fn common(metadata: &Value, path: &Path, causes: &mut Causes) {
+    labels(metadata, "labels", &path.child("labels"), causes);
+    annotations(metadata, &path.child("annotations"), causes);
+    owners(metadata, &path.child("ownerReferences"), causes);
+    finalizers(metadata, &path.child("finalizers"), causes);
+}
+
+/// The labels at a field: keys are qualified names, values label values.
+pub fn labels(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
+    for (key, value) in entries(object, field) {
+        let value = value.as_str().unwrap_or_default();
+        causes.invalid_all(path, key, names::qualified(key));
+        causes.invalid_all(path, value, names::label_value(value));
+    }
+}
+
+/// The annotations: keys are qualified names in any case, and all of them have a limit.
+pub fn annotations(metadata: &Value, path: &Path, causes: &mut Causes) {
+    let mut size = 0;
+    for (key, value) in entries(metadata, "annotations") {
+        causes.invalid_all(path, key, names::qualified(&key.to_lowercase()));
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > ANNOTATIONS_MAX {
+        causes.too_long(path, ANNOTATIONS_MAX);
+    }
+}
+
+fn owners(metadata: &Value, path: &Path, causes: &mut Causes) {
+    let mut controllers: Vec<&str> = Vec::new();
+    for owner in list(metadata, "ownerReferences") {
+        let group_version = text(owner, "apiVersion");
+        let version = group_version.rsplit('/').next().unwrap_or_default();
+        if version.is_empty() {
+            causes.invalid(&path.child("apiVersion"), group_version, "version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if text(owner, field).is_empty() {
+                causes.invalid(&path.child(field), "", &format!("{field} must not be empty"));
+            }
+        }
+        if text(owner, "kind") == "Event" {
+            causes.invalid(path, owner.clone(), "is disallowed from being an owner");
+        }
+        if flag(owner, "controller") {
+            controllers.push(text(owner, "kind"));
+        }
+    }
+    if controllers.len() > 1 {
+        let why = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            controllers[0], controllers[1]
+        );
+        causes.invalid(path, get(metadata, "ownerReferences").clone(), &why);
+    }
+}
+
+const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+
+fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
+    let all = list(metadata, "finalizers");
+    for finalizer in all.iter().filter_map(Value::as_str) {
+        causes.invalid_all(path, finalizer, names::qualified(finalizer));
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            causes.invalid(
+                path,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+    let has = |name: &str| all.iter().any(|finalizer| finalizer == name);
+    if has("orphan") && has("foregroundDeletion") {
+        causes.invalid(
+            path,
+            get(metadata, "finalizers").clone(),
+            "finalizers orphan and foregroundDeletion cannot be both set",
+        );
+    }
+}
+
+/// What only the server sets is as it was, given or not; a uid that is given must be the same.
+pub fn carry_over(new: &mut Value, old: &Value) {
+    let old = get(old, "metadata");
+    let metadata = object_mut(new, "metadata");
+    for field in ["uid", "creationTimestamp"] {
+        if text(metadata, field).is_empty() {
+            copy(old, metadata, field);
+        }
+    }
+    // A deletion once said cannot be taken back.
+    if has(old, "deletionTimestamp") {
+        set(metadata, "deletionTimestamp", get(old, "deletionTimestamp").clone());
+        if !has(metadata, "deletionGracePeriodSeconds") {
+            copy(old, metadata, "deletionGracePeriodSeconds");
+        }
+    }
+    if text(metadata, "generateName").is_empty() {
+        copy(old, metadata, "generateName");
+    }
+}
+
+/// The metadata of a changed object.
+pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let path = Path::new("metadata");
+    let (new, old) = (get(new, "metadata"), get(old, "metadata"));
+    let deleted = has(old, "deletionTimestamp");
+    if deleted {
+        for finalizer in list(new, "finalizers") {
+            if !list(old, "finalizers").contains(finalizer) {
+                causes.forbidden(
+                    &path.child("finalizers"),
+                    &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{finalizer}}}"),
+                );
+            }
+        }
+    }
+    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+        causes.unchanged(&path.child(field), get(new, field), get(old, field));
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if !same(at(new, field), at(old, field)) {
+            causes.invalid(&path.child(field), get(new, field).clone(), "field is immutable");
+        }
+    }
+    common(new, &path, &mut causes);
+    causes.into_vec()
+}

@@ -1,0 +1,12 @@
+//! Defaults and rules that kinds share, and those of the kinds with many.
+
+pub mod addresses;
+pub mod job;
+pub mod metadata;
+pub mod pod;
+pub mod resources;
+pub mod service;
+pub mod template;
+
+#[cfg(test)]
+pub(crate) mod shared_data;

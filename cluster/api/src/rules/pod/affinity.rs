@@ -1,0 +1,146 @@
+//! Affinity: which nodes a pod wants, and which pods it wants near or far.
+
+use crate::field::{Causes, Path, get, list, number, text};
+use crate::names;
+use crate::rules::metadata;
+use serde_json::Value;
+
+const NEEDS_VALUES: &str = "must be specified when `operator` is 'In' or 'NotIn'";
+const NO_VALUES: &str = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+
+/// An affinity; null is none.
+pub fn validate(affinity: &Value, path: &Path, causes: &mut Causes) {
+    node_affinity(get(affinity, "nodeAffinity"), &path.child("nodeAffinity"), causes);
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let (affinity, path) = (get(affinity, kind), path.child(kind));
+        for (index, term) in list(affinity, REQUIRED).iter().enumerate() {
+            pod_term(term, &path.child(REQUIRED).index(index), causes);
+        }
+        for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
+            let path = path.child(PREFERRED).index(index);
+            weight(preference, &path, causes);
+            pod_term(get(preference, "podAffinityTerm"), &path.child("podAffinityTerm"), causes);
+        }
+    }
+}
+
+fn weight(preference: &Value, path: &Path, causes: &mut Causes) {
+    let weight = number(preference, "weight").unwrap_or(0);
+    if !(1..=100).contains(&weight) {
+        causes.invalid(&path.child("weight"), weight, "must be in the range 1-100");
+    }
+}
+
+fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
+    let required = get(affinity, REQUIRED);
+    if !required.is_null() {
+        let path = path.child(REQUIRED).child("nodeSelectorTerms");
+        let terms = list(required, "nodeSelectorTerms");
+        if terms.is_empty() {
+            causes.required(&path, "must have at least one node selector term");
+        }
+        for (index, term) in terms.iter().enumerate() {
+            node_term(term, &path.index(index), causes);
+        }
+    }
+    for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
+        let path = path.child(PREFERRED).index(index);
+        weight(preference, &path, causes);
+        node_term(get(preference, "preference"), &path.child("preference"), causes);
+    }
+}
+
+fn node_term(term: &Value, path: &Path, causes: &mut Causes) {
+    for (index, expression) in list(term, "matchExpressions").iter().enumerate() {
+        let path = path.child("matchExpressions").index(index);
+        let (operator, values) = (text(expression, "operator"), list(expression, "values"));
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                causes.required(&path.child("values"), NEEDS_VALUES);
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                causes.forbidden(&path.child("values"), NO_VALUES);
+            }
+            "Gt" | "Lt" if values.len() != 1 => causes.required(
+                &path.child("values"),
+                "must be specified single value when `operator` is 'Lt' or 'Gt'",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            _ => {
+                causes.invalid(&path.child("operator"), operator, "not a valid selector operator");
+            }
+        }
+        let key = text(expression, "key");
+        causes.invalid_all(&path.child("key"), key, names::qualified(key));
+        for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            let path = path.child("values").index(index);
+            causes.invalid_all(&path, value, names::label_value(value));
+        }
+    }
+    for (index, expression) in list(term, "matchFields").iter().enumerate() {
+        let path = path.child("matchFields").index(index);
+        let (operator, values) = (text(expression, "operator"), list(expression, "values"));
+        match operator {
+            "In" | "NotIn" if values.len() != 1 => causes.required(
+                &path.child("values"),
+                "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+            ),
+            "In" | "NotIn" => {}
+            _ => {
+                causes.invalid(&path.child("operator"), operator, "not a valid selector operator");
+            }
+        }
+        let key = text(expression, "key");
+        if key == "metadata.name" {
+            for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+                let path = path.child("values").index(index);
+                causes.invalid_all(&path, value, names::dns_subdomain(value));
+            }
+        } else {
+            causes.invalid(&path.child("key"), key, "not a valid field selector key");
+        }
+    }
+}
+
+fn pod_term(term: &Value, path: &Path, causes: &mut Causes) {
+    label_selector(get(term, "labelSelector"), &path.child("labelSelector"), causes);
+    label_selector(get(term, "namespaceSelector"), &path.child("namespaceSelector"), causes);
+    for namespace in list(term, "namespaces").iter().filter_map(Value::as_str) {
+        causes.invalid_all(&path.child("namespace"), namespace, names::dns_label(namespace));
+    }
+    let key = text(term, "topologyKey");
+    let path = path.child("topologyKey");
+    if key.is_empty() {
+        causes.required(&path, "can not be empty");
+    }
+    causes.invalid_all(&path, key, names::qualified(key));
+}
+
+/// A `LabelSelector` object; null is none.
+pub fn label_selector(selector: &Value, path: &Path, causes: &mut Causes) {
+    metadata::labels(selector, "matchLabels", &path.child("matchLabels"), causes);
+    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        let path = path.child("matchExpressions").index(index);
+        let (operator, values) = (text(expression, "operator"), list(expression, "values"));
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                causes.required(&path.child("values"), NEEDS_VALUES);
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                causes.forbidden(&path.child("values"), NO_VALUES);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => {
+                causes.invalid(&path.child("operator"), operator, "not a valid selector operator");
+            }
+        }
+        let key = text(expression, "key");
+        causes.invalid_all(&path.child("key"), key, names::qualified(key));
+        for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            let path = path.child("values").index(index);
+            causes.invalid_all(&path, value, names::label_value(value));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Pods: what they say when they say nothing, what they may say, and what may change.
+//!
+//! Each part of a pod's spec has a file of its own; here is the spec as a whole and the life of a
+//! pod object: what the server decides when it is made, and the few fields that may change after.
+
+mod affinity;
+mod containers;
+pub mod defaults;
+mod environment;
+mod handlers;
+mod scheduling;
+mod security;
+mod update;
+mod volumes;
+
+pub use handlers::port as port_by_number_or_name;
+pub use update::{bind, prepare_update, validate_status, validate_update};
+
+use crate::admission::Context;
+use crate::field::{Causes, Path, get, has, list, number, object_mut, set, text};
+use crate::names;
+use crate::resource::find;
+use crate::rules::metadata;
+use crate::rules::resources::quality_of_service;
+use crate::status::{Cause, Status};
+use serde_json::{Value, json};
+
+/// The largest number that a 32-bit field holds.
+const INT32_MAX: i64 = i32::MAX as i64;
+/// Priorities that every cluster knows.
+const PRIORITY_CLASSES: &[(&str, i64)] =
+    &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+/// How long a pod stays on a node that has trouble, unless it says otherwise.
+const TROUBLE_SECONDS: i64 = 300;
+
+/// Defaults of a pod.
+pub fn default_pod(pod: &mut Value) {
+    let spec = object_mut(pod, "spec");
+    defaults::default_spec(spec);
+    defaults::default_pod_spec(spec);
+}
+
+/// What the server decides about a new pod.
+pub fn prepare_create(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {
+    settle_account(pod, context)?;
+    settle_priority(pod)?;
+    tolerate_trouble(pod);
+    let mut status = json!({ "phase": "Pending", "qosClass": quality_of_service(pod) });
+    if !list(pod, "spec.schedulingGates").is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": null,
+        }]);
+    }
+    set(pod, "status", status);
+    Ok(())
+}
+
+fn forbidden(pod: &Value, why: &str) -> Status {
+    let name = text(pod, "metadata.name");
+    match find("", "v1", "pods") {
+        Some(pods) => Status::forbidden(pods, name, why),
+        None => Status::new(crate::status::Reason::Forbidden, why),
+    }
+}
+
+fn settle_account(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {
+    let spec = object_mut(pod, "spec");
+    if text(spec, "serviceAccountName").is_empty() {
+        set(spec, "serviceAccountName", "default");
+        set(spec, "serviceAccount", "default");
+    }
+    let account = text(pod, "spec.serviceAccountName").to_owned();
+    if !context.allocator.service_account_exists(context.namespace, &account) {
+        let namespace = context.namespace;
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+        );
+        return Err(forbidden(pod, &why));
+    }
+    defaults::mount_service_account(pod, &context.allocator.name_suffix());
+    Ok(())
+}
+
+fn settle_priority(pod: &mut Value) -> Result<(), Status> {
+    let class = text(pod, "spec.priorityClassName").to_owned();
+    let priority = if class.is_empty() {
+        0
+    } else {
+        match PRIORITY_CLASSES.iter().find(|(name, _)| *name == class) {
+            Some((_, priority)) => *priority,
+            None => {
+                let why = format!("no PriorityClass with name {class} was found");
+                return Err(forbidden(pod, &why));
+            }
+        }
+    };
+    if let Some(given) = number(pod, "spec.priority").filter(|given| *given != priority) {
+        let why = format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+        );
+        return Err(forbidden(pod, &why));
+    }
+    let spec = object_mut(pod, "spec");
+    set(spec, "priority", priority);
+    crate::field::default_text(spec, "preemptionPolicy", "PreemptLowerPriority");
+    Ok(())
+}
+
+/// A pod leaves a node that is gone after a while, unless it says how long itself.
+fn tolerate_trouble(pod: &mut Value) {
+    let spec = object_mut(pod, "spec");
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let covered = list(spec, "tolerations").iter().any(|toleration| {
+            matches!(text(toleration, "key"), "" ) && text(toleration, "operator") == "Exists"
+                && matches!(text(toleration, "effect"), "" | "NoExecute")
+                || text(toleration, "key") == key
+                    && matches!(text(toleration, "effect"), "" | "NoExecute")
+        });
+        if !covered {
+            let toleration = json!({
+                "key": key,
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": TROUBLE_SECONDS,
+            });
+            defaults::push(spec, "tolerations", toleration);
+        }
+    }
+}
+
+/// A new pod.
+pub fn validate_create(pod: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let path = Path::new("spec");
+    let spec = get(pod, "spec");
+    validate_spec(spec, &path, &mut causes);
+    if !list(spec, "ephemeralContainers").is_empty() {
+        causes.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
+    }
+    if !text(spec, "nodeName").is_empty() && !list(spec, "schedulingGates").is_empty() {
+        causes.forbidden(
+            &path.child("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
+    }
+    causes.into_vec()
+}
+
+/// The spec of a pod or of a template.
+pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
+    let known = volumes::validate(spec, &path.child("volumes"), causes);
+    containers::validate(spec, path, &known, causes);
+    causes.one_of(
+        &path.child("restartPolicy"),
+        text(spec, "restartPolicy"),
+        &["Always", "OnFailure", "Never"],
+    );
+    validate_dns(spec, path, causes);
+    metadata::labels(spec, "nodeSelector", &path.child("nodeSelector"), causes);
+    security::validate_pod(spec, path, causes);
+    for (index, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
+        if text(secret, "name").is_empty() {
+            causes.required(&path.child("imagePullSecrets").index(index).child("name"), "");
+        }
+    }
+    affinity::validate(get(spec, "affinity"), &path.child("affinity"), causes);
+    for (index, gate) in list(spec, "readinessGates").iter().enumerate() {
+        let condition = text(gate, "conditionType");
+        let path = path.child("readinessGates").index(index).child("conditionType");
+        causes.invalid_all(&path, condition, names::qualified(condition));
+    }
+    scheduling::validate(spec, path, causes);
+    type Named = (&'static str, names::Check);
+    let named: [Named; 6] = [
+        ("serviceAccountName", names::dns_subdomain),
+        ("nodeName", names::dns_subdomain),
+        ("hostname", names::dns_label),
+        ("subdomain", names::dns_label),
+        ("priorityClassName", names::dns_subdomain),
+        ("runtimeClassName", names::dns_subdomain),
+    ];
+    for (field, check) in named {
+        let value = text(spec, field);
+        if !value.is_empty() {
+            causes.invalid_all(&path.child(field), value, check(value));
+        }
+    }
+    if let Some(deadline) = number(spec, "activeDeadlineSeconds") {
+        if !(1..=INT32_MAX).contains(&deadline) {
+            let why = format!("must be between 1 and {INT32_MAX}, inclusive");
+            causes.invalid(&path.child("activeDeadlineSeconds"), deadline, &why);
+        }
+    }
+    if let Some(grace) = number(spec, "terminationGracePeriodSeconds").filter(|grace| *grace < 0) {
+        causes.invalid(
+            &path.child("terminationGracePeriodSeconds"),
+            grace,
+            "must be greater than or equal to 0",
+        );
+    }
+    if has(spec, "preemptionPolicy") {
+        causes.one_of(
+            &path.child("preemptionPolicy"),
+            text(spec, "preemptionPolicy"),
+            &["PreemptLowerPriority", "Never"],
+        );
+    }
+    for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
+        let path = path.child("hostAliases").index(index);
+        let ip = text(alias, "ip");
+        causes.invalid_all(&path.child("ip"), ip, names::ip(ip));
+        for hostname in list(alias, "hostnames").iter().filter_map(Value::as_str) {
+            causes.invalid_all(&path.child("hostnames"), hostname, names::dns_subdomain(hostname));
+        }
+    }
+    if has(spec, "os") {
+        let os = text(spec, "os.name");
+        causes.one_of(&path.child("os").child("name"), os, &["linux", "windows"]);
+    }
+    let overhead = path.child("overhead");
+    for (resource, amount) in crate::field::entries(spec, "overhead") {
+        crate::rules::resources::quantity_value(&overhead.key(resource), resource, amount, causes);
+    }
+    if has(spec, "resources") {
+        crate::rules::resources::validate_requirements(
+            get(spec, "resources"),
+            &path.child("resources"),
+            causes,
+        );
+    }
+}
+
+const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+
+fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
+    let policy = text(spec, "dnsPolicy");
+    causes.one_of(&path.child("dnsPolicy"), policy, DNS_POLICIES);
+    let config_path = path.child("dnsConfig");
+    let config = get(spec, "dnsConfig");
+    if policy == "None" {
+        if config.is_null() {
+            causes.required(
+                &config_path,
+                "must provide `dnsConfig` when `dnsPolicy` is None",
+            );
+        } else if list(config, "nameservers").is_empty() {
+            causes.required(
+                &config_path.child("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            );
+        }
+    }
+    let servers = list(config, "nameservers");
+    if servers.len() > 3 {
+        causes.invalid(
+            &config_path.child("nameservers"),
+            get(config, "nameservers").clone(),
+            "must not have more than 3 nameservers",
+        );
+    }
+    for (index, server) in servers.iter().enumerate() {
+        let server = server.as_str().unwrap_or_default();
+        causes.invalid_all(&config_path.child("nameservers").index(index), server, names::ip(server));
+    }
+    let searches = list(config, "searches");
+    if searches.len() > 32 {
+        causes.invalid(
+            &config_path.child("searches"),
+            get(config, "searches").clone(),
+            "must not have more than 32 search paths",
+        );
+    }
+    for (index, search) in searches.iter().enumerate() {
+        let search = search.as_str().unwrap_or_default();
+        let domain = search.strip_suffix('.').unwrap_or(search);
+        let path = config_path.child("searches").index(index);
+        if search != "." {
+            causes.invalid_all(&path, search, names::dns_subdomain(domain));
+        }
+    }
+    for (index, option) in list(config, "options").iter().enumerate() {
+        if text(option, "name").is_empty() {
+            causes.required(&config_path.child("options").index(index), "must not be empty");
+        }
+    }
+}
