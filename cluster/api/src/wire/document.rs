@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 
 /// Objects and lists may nest this deep.
 pub const MAX_DEPTH: usize = 100;
-const MAX_NODES: usize = 500_000;
+/// A document may hold this many values.
+pub(super) const MAX_NODES: usize = 500_000;
 const MAX_REPORTED: usize = 100;
 const MAX_ALIASES: usize = 1_000;
 

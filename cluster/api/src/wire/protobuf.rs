@@ -46,6 +46,8 @@ pub(super) enum ProtobufError {
     Time(&'static str),
     #[error("proto: messages nest too deep at field {0}")]
     Depth(&'static str),
+    #[error("proto: too many values at field {0}")]
+    Large(&'static str),
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From protobuf to JSON.
 
-use super::super::{MAX_DEPTH, PROTOBUF, document, scalar};
+use super::super::document::{self, MAX_DEPTH, MAX_NODES};
+use super::super::{PROTOBUF, scalar};
 use super::bytes::{Cursor, Wire};
 use super::{Envelope, MAGIC, ProtobufError};
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
@@ -43,27 +44,47 @@ pub(in super::super) fn decode(
     bytes: &[u8],
 ) -> Result<Value, ProtobufError> {
     let mut map = Map::new();
-    fill(message, bytes, &mut map, 0)?;
+    let mut nodes = MAX_NODES;
+    fill(message, bytes, &mut map, &mut Limits { depth: 0, nodes: &mut nodes })?;
     Ok(Value::Object(map))
+}
+
+/// How deep the reader is, and how many values it may still make: two bytes can be a message.
+struct Limits<'a> {
+    depth: usize,
+    nodes: &'a mut usize,
+}
+
+impl Limits<'_> {
+    fn deeper(&mut self) -> Limits<'_> {
+        Limits { depth: self.depth + 1, nodes: self.nodes }
+    }
+
+    /// Accounts for one value of a field.
+    fn spend(&mut self, field: &'static Field) -> Result<(), ProtobufError> {
+        if self.depth >= MAX_DEPTH {
+            return Err(ProtobufError::Depth(field.name));
+        }
+        *self.nodes = self.nodes.checked_sub(1).ok_or(ProtobufError::Large(field.name))?;
+        Ok(())
+    }
 }
 
 fn fill(
     message: &'static Message,
     bytes: &[u8],
     map: &mut Map<String, Value>,
-    depth: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<(), ProtobufError> {
     let mut cursor = Cursor(bytes);
     while let Some((number, wire)) = cursor.next()? {
         let Some(field) = message.numbered(number) else { continue };
-        if depth >= MAX_DEPTH {
-            return Err(ProtobufError::Depth(field.name));
-        }
+        limits.spend(field)?;
         match field.cardinality {
             Cardinality::Single => {
                 if let (true, Some(embedded)) = (field.inline, field.message()) {
-                    fill(embedded, bytes_of(field, wire)?, map, depth + 1)?;
-                } else if let Some(value) = single(field, wire, depth)? {
+                    fill(embedded, bytes_of(field, wire)?, map, &mut limits.deeper())?;
+                } else if let Some(value) = single(field, wire, limits)? {
                     let unset = field.zero_is_absent && !field.required && scalar::is_zero(&value);
                     if !unset {
                         map.insert(field.name.to_owned(), value);
@@ -80,14 +101,15 @@ fn fill(
                     ) => {
                         let mut packed = Cursor(packed);
                         while !packed.0.is_empty() {
-                            list.extend(single(field, Wire::Varint(packed.varint()?), depth)?);
+                            limits.spend(field)?;
+                            list.extend(single(field, Wire::Varint(packed.varint()?), limits)?);
                         }
                     }
-                    _ => list.push(single(field, wire, depth)?.unwrap_or(Value::Null)),
+                    _ => list.push(single(field, wire, limits)?.unwrap_or(Value::Null)),
                 }
             }
             Cardinality::Map => {
-                let (key, value) = entry(field, bytes_of(field, wire)?, depth)?;
+                let (key, value) = entry(field, bytes_of(field, wire)?, limits)?;
                 let entries = map.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(entries) = entries {
                     entries.insert(key, value);
@@ -101,20 +123,20 @@ fn fill(
 fn entry(
     field: &'static Field,
     bytes: &[u8],
-    depth: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<(String, Value), ProtobufError> {
     let mut cursor = Cursor(bytes);
     let (mut key, mut value) = (String::new(), None);
     while let Some((number, wire)) = cursor.next()? {
         match number {
             1 => utf8(field.name, bytes_of(field, wire)?)?.clone_into(&mut key),
-            2 => value = single(field, wire, depth)?,
+            2 => value = single(field, wire, limits)?,
             _ => {}
         }
     }
     let value = match value {
         Some(value) => value,
-        None => single(field, empty(field), depth)?.unwrap_or(Value::Null),
+        None => single(field, empty(field), limits)?.unwrap_or(Value::Null),
     };
     Ok((key, value))
 }
@@ -132,7 +154,7 @@ fn empty(field: &'static Field) -> Wire<'static> {
 fn single(
     field: &'static Field,
     wire: Wire<'_>,
-    depth: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<Option<Value>, ProtobufError> {
     Ok(Some(match (field.kind, wire) {
         (FieldType::String, Wire::Bytes(text)) => utf8(field.name, text)?.into(),
@@ -144,7 +166,7 @@ fn single(
             Number::from_f64(f64::from_bits(bits)).map_or(Value::Null, Value::Number)
         }
         (FieldType::Message(_), Wire::Bytes(bytes)) => match field.message() {
-            Some(message) => return embedded(field, message, bytes, depth + 1),
+            Some(message) => return embedded(field, message, bytes, &mut limits.deeper()),
             None => return Ok(None),
         },
         (_, wire) => return Err(ProtobufError::WireType { field: field.name, wire: wire.code() }),
@@ -155,12 +177,12 @@ fn embedded(
     field: &'static Field,
     message: &'static Message,
     bytes: &[u8],
-    depth: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<Option<Value>, ProtobufError> {
     Ok(Some(match message.shape {
         Shape::Object => {
             let mut map = Map::new();
-            fill(message, bytes, &mut map, depth)?;
+            fill(message, bytes, &mut map, limits)?;
             Value::Object(map)
         }
         Shape::Time | Shape::MicroTime => {
@@ -178,7 +200,7 @@ fn embedded(
         },
         Shape::Strings => Value::Array(strings(field, bytes)?),
         Shape::SchemaOrBool | Shape::SchemaOrArray | Shape::SchemaOrStrings => {
-            alternative(field, message, bytes, depth)?
+            alternative(field, message, bytes, limits)?
         }
     }))
 }
@@ -247,13 +269,10 @@ fn alternative(
     field: &'static Field,
     message: &'static Message,
     bytes: &[u8],
-    depth: usize,
+    limits: &mut Limits<'_>,
 ) -> Result<Value, ProtobufError> {
-    if depth >= MAX_DEPTH {
-        return Err(ProtobufError::Depth(field.name));
-    }
     let mut map = Map::new();
-    fill(message, bytes, &mut map, depth)?;
+    fill(message, bytes, &mut map, limits)?;
     let mut take = |name: &str| map.get_mut(name).map(Value::take);
     Ok(match (message.shape, take("schema")) {
         (_, Some(schema)) => schema,

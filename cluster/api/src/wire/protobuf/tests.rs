@@ -214,3 +214,18 @@ fn what_kubectl_creates_is_read() {
         assert_eq!(object, expected);
     }
 }
+
+#[test]
+fn a_small_body_cannot_become_a_huge_object() {
+    let spec = schema::message("api.core.v1.PodSpec").unwrap();
+    let containers = [0x12, 0].repeat(600_000);
+    assert!(decode(spec, &containers).is_err());
+    let props = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    let mut deep = Vec::new();
+    for _ in 0..200 {
+        let mut outer = Vec::new();
+        super::bytes::put_bytes(&mut outer, 28, &deep);
+        deep = outer;
+    }
+    assert!(decode(schema::message(props).unwrap(), &deep).is_err());
+}
