@@ -2,10 +2,11 @@
 //!
 //! The first wrong type ends the walk, with the words of Go's decoder; unknown fields are
 //! collected. `null` means absent for a field and zero inside lists and maps, as in Go.
-//! Times come out in UTC, and what Go would not write again (empty text, lists and maps that are
+//! Quantities come out canonical and times in UTC, and what Go would not write again (empty text, lists and maps that are
 //! not required) is left out, so that one object has one form whichever way it came.
 
 use super::{WrongFields, scalar};
+use crate::quantity::canonical;
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
@@ -314,13 +315,15 @@ impl Walk {
 }
 
 fn quantity(value: &mut Value) -> Result<(), WrongFields> {
-    if let Value::Number(number) = value {
-        *value = Value::String(number.to_string());
-    }
-    match value {
-        Value::String(_) => Ok(()),
-        _ => Err(WrongFields(
-            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned(),
+    match canonical(value) {
+        Some(text) => {
+            *value = text.into();
+            Ok(())
+        }
+        None => Err(WrongFields(
+            "quantities must match the regular expression \
+             '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+                .to_owned(),
         )),
     }
 }

@@ -101,6 +101,12 @@ fn numbers_become_quantities_and_times_become_utc() {
     let pod = decode_as("Pod", &body, FieldValidation::Strict).unwrap().object;
     assert_eq!(pod["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["cpu"], "2");
+    let node = |cpu: Value| {
+        decode_as("Node", &json!({"status": {"capacity": {"cpu": cpu}}}), FieldValidation::Strict)
+    };
+    assert_eq!(node(json!("1500m")).unwrap().object["status"]["capacity"]["cpu"], "1500m");
+    assert_eq!(node(json!(0.5)).unwrap().object["status"]["capacity"]["cpu"], "500m");
+    assert!(node(json!("much")).unwrap_err().to_string().contains("quantities must match"));
     let wrong = decode_as(
         "Pod",
         &json!({"metadata": {"creationTimestamp": "yesterday"}}),

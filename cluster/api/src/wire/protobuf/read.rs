@@ -200,7 +200,7 @@ fn embedded(
         },
         Shape::Strings => Value::Array(strings(field, bytes)?),
         Shape::SchemaOrBool | Shape::SchemaOrArray | Shape::SchemaOrStrings => {
-            alternative(field, message, bytes, limits)?
+            alternative(message, bytes, limits)?
         }
     }))
 }
@@ -266,7 +266,6 @@ fn strings(field: &'static Field, bytes: &[u8]) -> Result<Vec<Value>, ProtobufEr
 
 /// A schema, or the boolean, list of schemas or list of strings that may stand in its place.
 fn alternative(
-    field: &'static Field,
     message: &'static Message,
     bytes: &[u8],
     limits: &mut Limits<'_>,
