@@ -150,11 +150,7 @@ fn scale(suffix: &str) -> Option<(i128, i128, Format)> {
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs().min(37))?;
-            Some(if exponent < 0 {
-                (1, power, Format::Exponent)
-            } else {
-                (power, 1, Format::Exponent)
-            })
+            Some(if exponent < 0 { (1, power, Format::Exponent) } else { (power, 1, Format::Exponent) })
         }
     }
 }

@@ -54,8 +54,15 @@ pub const ALL_VERBS: &[Verb] = &[
 ];
 
 /// All verbs but the deletion of a collection, as namespaces have them.
-pub const NO_COLLECTION_DELETE: &[Verb] =
-    &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+pub const NO_COLLECTION_DELETE: &[Verb] = &[
+    Verb::Create,
+    Verb::Delete,
+    Verb::Get,
+    Verb::List,
+    Verb::Patch,
+    Verb::Update,
+    Verb::Watch,
+];
 
 /// A path below an object that has its own verbs.
 #[derive(Debug, Clone, Copy)]
@@ -126,10 +133,7 @@ impl Column {
 
     /// The column with the object's name.
     pub const fn name() -> Self {
-        Self {
-            format: "name",
-            ..Self::text("Name", "The name, unique within its namespace and kind.")
-        }
+        Self { format: "name", ..Self::text("Name", "The name, unique within its namespace and kind.") }
     }
 
     /// The column with the object's age.
@@ -366,8 +370,9 @@ pub fn find_spoken(word: &str) -> Option<&'static Resource> {
             || row.singular == name
             || row.kind.eq_ignore_ascii_case(name)
             || row.short_names.contains(&name);
-        let grouped =
-            |group: &str| group == row.group || group == format!("{}.{}", row.version, row.group);
+        let grouped = |group: &str| {
+            group == row.group || group == format!("{}.{}", row.version, row.group)
+        };
         named && group.is_none_or(grouped)
     })
 }
@@ -427,9 +432,7 @@ mod tests {
             let ours: Vec<Vec<String>> = row
                 .columns
                 .iter()
-                .map(|c| {
-                    vec![c.name.into(), c.kind.into(), c.format.into(), c.priority.to_string()]
-                })
+                .map(|c| vec![c.name.into(), c.kind.into(), c.format.into(), c.priority.to_string()])
                 .collect();
             let theirs: Vec<Vec<String>> = recorded
                 .iter()

@@ -309,9 +309,7 @@ impl Status {
         let offered = offered.join(", ");
         Self::new(
             Reason::UnsupportedMediaType,
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: {offered}"
-            ),
+            format!("the body of the request was in an unknown format - accepted media types include: {offered}"),
         )
     }
 
@@ -319,11 +317,8 @@ impl Status {
     pub fn invalid(resource: &Resource, name: &str, causes: Vec<Cause>) -> Self {
         let what = qualified(resource.kind, resource.group);
         let mut seen = HashSet::new();
-        let lines: Vec<String> = causes
-            .iter()
-            .map(ToString::to_string)
-            .filter(|line| seen.insert(line.clone()))
-            .collect();
+        let lines: Vec<String> =
+            causes.iter().map(ToString::to_string).filter(|line| seen.insert(line.clone())).collect();
         let all = match lines.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -331,12 +326,7 @@ impl Status {
         Self {
             kind: resource.kind.to_owned(),
             causes,
-            ..Self::about(
-                resource,
-                name,
-                Reason::Invalid,
-                format!("{what} {name:?} is invalid: {all}"),
-            )
+            ..Self::about(resource, name, Reason::Invalid, format!("{what} {name:?} is invalid: {all}"))
         }
     }
 

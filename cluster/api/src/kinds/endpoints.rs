@@ -53,10 +53,9 @@ fn validate(object: &Value) -> Vec<Cause> {
             for (index, address) in list(subset, group).iter().enumerate() {
                 let path = path.child(group).index(index);
                 endpoint_ip(&path.child("ip"), text(address, "ip"), &mut causes);
-                for (field, check) in [
-                    ("hostname", names::dns_label as names::Check),
-                    ("nodeName", names::dns_subdomain),
-                ] {
+                for (field, check) in
+                    [("hostname", names::dns_label as names::Check), ("nodeName", names::dns_subdomain)]
+                {
                     let value = text(address, field);
                     if !value.is_empty() {
                         causes.invalid_all(&path.child(field), value, check(value));

@@ -126,12 +126,9 @@ fn default_http_get(handler: &mut Value) {
 }
 
 fn default_probe(probe: &mut Value) {
-    for (field, value) in [
-        ("timeoutSeconds", 1),
-        ("periodSeconds", 10),
-        ("successThreshold", 1),
-        ("failureThreshold", 3),
-    ] {
+    for (field, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if number(probe, field).unwrap_or(0) == 0 {
             set(probe, field, value);
         }
@@ -225,7 +222,9 @@ pub fn mount_service_account(pod: &mut Value, suffix: &str) {
     if !mounted {
         return;
     }
-    let config_file = |name: &str, key: &str| json!({ "configMap": { "name": name, "items": [{ "key": key, "path": key }] } });
+    let config_file = |name: &str, key: &str| {
+        json!({ "configMap": { "name": name, "items": [{ "key": key, "path": key }] } })
+    };
     let field = json!({ "apiVersion": "v1", "fieldPath": "metadata.namespace" });
     let volume = json!({
         "name": volume,

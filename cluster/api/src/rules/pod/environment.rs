@@ -199,10 +199,7 @@ pub fn resource_reference(source: &Value, path: &Path, in_file: bool, causes: &m
         (bytes, resource.split_once('.').map_or("memory", |(_, name)| name))
     };
     if !allowed.contains(&divisor.to_string().as_str()) {
-        let why = format!(
-            "only divisor's values {} are supported with the {of} resource",
-            allowed.join(", ")
-        );
+        let why = format!("only divisor's values {} are supported with the {of} resource", allowed.join(", "));
         causes.invalid(&path.child("divisor"), divisor.to_string(), &why);
     }
 }

@@ -71,13 +71,9 @@ pub fn probe(probe: &Value, purpose: Use, path: &Path, causes: &mut Causes) {
         return;
     }
     handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], causes);
-    for field in [
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-    ] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         causes.not_negative(&path.child(field), number(probe, field));
     }
     let grace_path = path.child("terminationGracePeriodSeconds");
@@ -105,9 +101,7 @@ pub fn lifecycle(lifecycle: &Value, grace: i64, path: &Path, causes: &mut Causes
         handler(given, &path, &["exec", "httpGet", "tcpSocket", "sleep"], causes);
         if let Some(seconds) = number(given, "sleep.seconds") {
             if seconds < 0 || seconds > grace {
-                let why = format!(
-                    "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                );
+                let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
                 causes.invalid(&path.child("sleep").child("seconds"), seconds, &why);
             }
         }

@@ -116,8 +116,7 @@ fn tolerate_trouble(pod: &mut Value) {
     let spec = object_mut(pod, "spec");
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let covered = list(spec, "tolerations").iter().any(|toleration| {
-            matches!(text(toleration, "key"), "")
-                && text(toleration, "operator") == "Exists"
+            matches!(text(toleration, "key"), "" ) && text(toleration, "operator") == "Exists"
                 && matches!(text(toleration, "effect"), "" | "NoExecute")
                 || text(toleration, "key") == key
                     && matches!(text(toleration, "effect"), "" | "NoExecute")
@@ -245,7 +244,10 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
     let config = get(spec, "dnsConfig");
     if policy == "None" {
         if config.is_null() {
-            causes.required(&config_path, "must provide `dnsConfig` when `dnsPolicy` is None");
+            causes.required(
+                &config_path,
+                "must provide `dnsConfig` when `dnsPolicy` is None",
+            );
         } else if list(config, "nameservers").is_empty() {
             causes.required(
                 &config_path.child("nameservers"),
@@ -263,11 +265,7 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
     }
     for (index, server) in servers.iter().enumerate() {
         let server = server.as_str().unwrap_or_default();
-        causes.invalid_all(
-            &config_path.child("nameservers").index(index),
-            server,
-            names::ip(server),
-        );
+        causes.invalid_all(&config_path.child("nameservers").index(index), server, names::ip(server));
     }
     let searches = list(config, "searches");
     if searches.len() > 32 {

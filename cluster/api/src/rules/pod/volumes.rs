@@ -229,8 +229,10 @@ fn downward_item(item: &Value, path: &Path, causes: &mut Causes) {
             );
         }
     } else if resource.is_null() {
-        causes
-            .required(&path.child("fieldRef"), "one of fieldRef and resourceFieldRef is required");
+        causes.required(
+            &path.child("fieldRef"),
+            "one of fieldRef and resourceFieldRef is required",
+        );
     } else {
         resource_reference(resource, &path.child("resourceFieldRef"), true, causes);
     }
