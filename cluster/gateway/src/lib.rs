@@ -1,1 +1,30 @@
-//! The gateway crate of Impresario.
+//! The REST gateway: the Kubernetes API over an Impresario registry.
+//!
+//! [`Server`] takes connections, [`Gateway`] answers requests. Routes, verbs and documents are read
+//! off the table of resources in `impresario-api`; objects are read and written by
+//! `impresario_client::objects`, which control actors and the SDK use too. What this crate knows by
+//! itself is HTTP: who asks ([`authenticate`]), whether they may ([`authorize`]), and in which form
+//! they want the answer.
+
+mod answer;
+mod call;
+mod discovery;
+mod gateway;
+mod negotiate;
+mod options;
+mod query;
+mod request;
+mod server;
+mod shape;
+mod tls;
+mod verbs;
+
+pub mod authenticate;
+pub mod authorize;
+pub mod logs;
+
+pub use discovery::GIT_VERSION;
+pub use gateway::Gateway;
+pub use request::Action;
+pub use server::{Limits, ListenError, Server};
+pub use tls::{Tls, TlsError, TlsSettings};

@@ -1,0 +1,323 @@
+//! Creating and changing objects: admission, one transaction, a bounded number of retries.
+//!
+//! [`Objects::settle`] is the one loop that reads, lets a plain function decide, writes on condition
+//! that nothing changed in between, and starts again if it did. A change that leaves an object marked
+//! for deletion without finalizers removes it in the same transaction.
+
+use super::address::{exchange, is_drawn};
+use super::refuse::write_refused;
+use super::stored::{bytes_of, is_empty_list, set_revision, take_revision, text};
+use super::{Objects, Stored, key_of};
+use impresario_api::admission::{self, CreateContext, Door, UpdateContext};
+use impresario_api::patch;
+use impresario_api::resource::{Resource, find};
+use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_registry::{Compare, Consistency, Key, Operation, TransactError, Transaction};
+use rand::Rng;
+use serde_json::Value;
+use std::time::Duration;
+
+/// How often a write that somebody else was quicker than is redone.
+const ATTEMPTS: usize = 10;
+/// How often a name or an address is drawn anew.
+const CREATE_ATTEMPTS: usize = 20;
+
+/// How something is to be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Do everything but the write.
+    pub dry_run: bool,
+    /// The name of who manages the fields that are written.
+    pub manager: String,
+}
+
+/// What is to become of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Write this in its place.
+    Put(Value),
+    /// Nothing.
+    Keep,
+    /// Remove it; this is how it looked at last.
+    Remove(Value),
+}
+
+/// A change to parts of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Patch {
+    /// RFC 6902, a list of operations.
+    Json(Value),
+    /// RFC 7396.
+    Merge(Value),
+    /// Kubernetes's merge by the keys of lists.
+    Strategic(Value),
+}
+
+impl Patch {
+    /// The object with the change made, and nothing else: no defaults, no rules.
+    pub fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Status> {
+        match self {
+            Self::Json(operations) => patch::json_patch(object, operations),
+            Self::Merge(change) => patch::merge_patch(object, change),
+            Self::Strategic(change) => patch::strategic_merge(resource.schema, object, change),
+        }
+    }
+}
+
+pub(super) async fn pause(attempt: usize) {
+    let most = 4_u64 << attempt.min(6);
+    let wait = rand::rng().random_range(1..=most);
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+}
+
+impl Objects {
+    /// Creates an object; the answer is as it was stored.
+    pub async fn create(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let namespace = if resource.namespaced { namespace } else { "" };
+        let mut object = object;
+        if take_revision(&mut object).is_some_and(|version| version != "0") {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let generated = text(&object, "/metadata/name").is_empty() && !text(&object, "/metadata/generateName").is_empty();
+        for attempt in 0..CREATE_ATTEMPTS {
+            let mut candidate = object.clone();
+            self.draw(resource, &mut candidate, attempt).await?;
+            let context = CreateContext::now(namespace);
+            let mut admitted = admission::admit_create(resource, candidate, &context)?;
+            let name = text(&admitted, "/metadata/name").to_owned();
+            self.check_ranges(resource, &name, None, &admitted)?;
+            let key = key_of(resource, namespace, &name);
+            let mut transaction = self.begin();
+            transaction.compares.push(Compare::Absent { key: key.clone() });
+            if let Some(compare) = self.open_namespace(resource, namespace, &name, attempt).await? {
+                transaction.compares.push(compare);
+            }
+            transaction.operations.push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
+            exchange(resource, None, Some(&admitted), &mut transaction)?;
+            let outcome = if options.dry_run {
+                self.would_apply(&transaction).await?
+            } else {
+                self.registry().transact(transaction).await.map(|committed| committed.revision)
+            };
+            match outcome {
+                Ok(revision) => {
+                    if !options.dry_run {
+                        set_revision(&mut admitted, revision);
+                    }
+                    return Ok(admitted);
+                }
+                Err(TransactError::Conflict { key: at, .. }) if at == key => {
+                    if !generated {
+                        return Err(Status::already_exists(resource, &name));
+                    }
+                }
+                Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
+                    if super::address::held(resource, &object).contains_key(&at) {
+                        return Err(Self::already_held(resource, &name, &object, &at));
+                    }
+                }
+                Err(TransactError::Conflict { .. }) => pause(attempt).await, // the namespace changed
+                Err(error) => return Err(write_refused(resource, &name, &error)),
+            }
+        }
+        Err(Status::unavailable("somebody else was quicker each time: try again", 1))
+    }
+
+    /// Replaces an object. With a resourceVersion in it only that very state is replaced.
+    pub async fn update(
+        &self,
+        resource: &'static Resource,
+        door: Door,
+        namespace: &str,
+        name: &str,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        self.modify(resource, door, namespace, name, options, |_| Ok(object.clone())).await
+    }
+
+    /// Changes parts of an object.
+    pub async fn patch(
+        &self,
+        resource: &'static Resource,
+        door: Door,
+        namespace: &str,
+        name: &str,
+        patch: &Patch,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        self.modify(resource, door, namespace, name, options, |old| patch.apply(resource, old)).await
+    }
+
+    /// Changes an object by a function of what it is, which runs again when somebody else was quicker.
+    ///
+    /// If what the function gives has another resourceVersion than what it got, that is a conflict.
+    pub async fn modify(
+        &self,
+        resource: &'static Resource,
+        door: Door,
+        namespace: &str,
+        name: &str,
+        options: &WriteOptions,
+        mut change: impl FnMut(&Value) -> Result<Value, Status> + Send,
+    ) -> Result<Value, Status> {
+        let (_, object) = self
+            .settle(resource, namespace, name, options, &mut |stored| {
+                let mut new = change(&stored.object)?;
+                let mut old = stored.object.clone();
+                take_revision(&mut old);
+                if let Some(seen) = take_revision(&mut new)
+                    && seen != "0"
+                    && seen != stored.revision.to_string()
+                {
+                    return Err(Status::modified(resource, name));
+                }
+                check_identity(resource, name, &old, &new)?;
+                let context = UpdateContext::now();
+                let admitted = admission::admit_update(resource, door, new, &old, &context)?;
+                self.check_ranges(resource, name, Some(&old), &admitted)?;
+                Ok(if is_finished(&admitted) {
+                    Change::Remove(admitted)
+                } else if admitted == old {
+                    Change::Keep
+                } else {
+                    Change::Put(admitted)
+                })
+            })
+            .await?;
+        Ok(object)
+    }
+
+    /// Reads, decides, writes; again if the object changed in between. Tells what was done and the
+    /// object as it is now, or was at last.
+    pub(super) async fn settle(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        options: &WriteOptions,
+        decide: &mut (dyn FnMut(&Stored) -> Result<Change, Status> + Send),
+    ) -> Result<(Change, Value), Status> {
+        let key = key_of(resource, namespace, name);
+        for attempt in 0..ATTEMPTS {
+            let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
+            let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
+            let mut change = decide(&stored)?;
+            let mut transaction = self.begin();
+            transaction.compares.push(Compare::Revision { key: key.clone(), revision: stored.revision });
+            let mut object = match &mut change {
+                Change::Keep => return Ok((change, stored.object)),
+                Change::Put(object) => {
+                    self.draw(resource, object, attempt).await?;
+                    exchange(resource, Some(&stored.object), Some(object), &mut transaction)?;
+                    transaction.operations.push(Operation::Put { key: key.clone(), value: bytes_of(object)? });
+                    object.clone()
+                }
+                Change::Remove(object) => {
+                    exchange(resource, Some(&stored.object), None, &mut transaction)?;
+                    transaction.operations.push(Operation::Delete { key: key.clone() });
+                    object.clone()
+                }
+            };
+            if options.dry_run {
+                set_revision(&mut object, stored.revision);
+                return Ok((change, object));
+            }
+            match self.registry().transact(transaction).await {
+                Ok(committed) => {
+                    set_revision(&mut object, committed.revision);
+                    return Ok((change, object));
+                }
+                Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
+                    if let Change::Put(wanted) = &change
+                        && attempt + 1 == ATTEMPTS
+                    {
+                        return Err(Self::already_held(resource, name, wanted, &at));
+                    }
+                }
+                Err(TransactError::Conflict { .. }) => pause(attempt).await,
+                Err(error) => return Err(write_refused(resource, name, &error)),
+            }
+        }
+        Err(Status::modified(resource, name))
+    }
+
+    /// What a transaction would come to, as far as its compares tell.
+    async fn would_apply(&self, transaction: &Transaction) -> Result<Result<u64, TransactError>, Status> {
+        for compare in &transaction.compares {
+            let key: &Key = compare.key();
+            let read = self.registry().get(key.clone(), Consistency::Linearizable).await;
+            let (found, _) = read.map_err(|error| super::refuse::read_refused(&error))?;
+            let found = found.map_or(0, |entry| entry.mod_revision);
+            let (holds, expected) = match compare {
+                Compare::Absent { .. } => (found == 0, 0),
+                Compare::Exists { .. } => (found > 0, u64::MAX),
+                Compare::Revision { revision, .. } => (found == *revision, *revision),
+            };
+            if !holds {
+                return Ok(Err(TransactError::Conflict { key: key.clone(), expected, found }));
+            }
+        }
+        Ok(Ok(0))
+    }
+
+    /// The condition that the namespace is as it was seen: there, and not going.
+    async fn open_namespace(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        attempt: usize,
+    ) -> Result<Option<Compare>, Status> {
+        if !resource.namespaced {
+            return Ok(None);
+        }
+        let namespaces = find("", "v1", "namespaces").ok_or_else(|| Status::internal("no namespaces are served"))?;
+        // The first look may be at an older state: the compare finds out. Absence must be certain.
+        let mut found = None;
+        if attempt == 0 {
+            found = self.find(namespaces, "", namespace, Consistency::Local).await?;
+        }
+        if found.is_none() {
+            found = self.find(namespaces, "", namespace, Consistency::Linearizable).await?;
+        }
+        let Some(stored) = found else { return Err(Status::not_found(namespaces, namespace)) };
+        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            let status = Status::forbidden(resource, name, why);
+            return Err(status.with_cause(Cause {
+                field: "metadata.namespace".into(),
+                reason: CauseReason::Forbidden,
+                message: format!("namespace {namespace} is being terminated"),
+            }));
+        }
+        Ok(Some(Compare::Revision { key: key_of(namespaces, "", namespace), revision: stored.revision }))
+    }
+}
+
+fn check_identity(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
+    let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
+    if !is.is_empty() && was != is {
+        let why = format!("Precondition failed: UID in precondition: {is}, UID in object meta: {was}");
+        return Err(Status::conflict(resource, name, why));
+    }
+    Ok(())
+}
+
+/// Whether nothing keeps an object that is to be deleted.
+pub(super) fn is_finished(object: &Value) -> bool {
+    let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let namespace = text(object, "/kind") == "Namespace";
+    !text(object, "/metadata/deletionTimestamp").is_empty()
+        && grace == 0
+        && is_empty_list(object, "/metadata/finalizers")
+        && (!namespace || is_empty_list(object, "/spec/finalizers"))
+}

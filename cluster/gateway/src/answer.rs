@@ -1,0 +1,143 @@
+//! Answers: JSON, text, streams and refusals, with the headers that clients rely on.
+//!
+//! Every refusal is a Status object. Nothing of a client's text reaches a header unescaped.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
+use hyper::{HeaderMap, Response, StatusCode};
+use impresario_api::status::Status;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn answer(code: u16, kind: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A JSON value.
+pub fn json(code: u16, value: &Value, pretty: bool) -> Response<Body> {
+    let bytes = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    match bytes {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            answer(code, JSON, whole(bytes))
+        }
+        Err(error) => status(&Status::internal(error), pretty),
+    }
+}
+
+/// Bytes of some other type.
+pub fn bytes(code: u16, kind: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    answer(code, HeaderValue::from_static(kind), whole(bytes))
+}
+
+/// Plain text.
+pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+    answer(code, TEXT, whole(text.into()))
+}
+
+/// A refusal.
+pub fn status(status: &Status, pretty: bool) -> Response<Body> {
+    refusal(status, &status.to_value(), pretty)
+}
+
+/// A refusal whose object says more than its Status does.
+pub fn refusal(status: &Status, value: &Value, pretty: bool) -> Response<Body> {
+    let bytes = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let mut response = answer(status.code(), JSON, whole(bytes.unwrap_or_default()));
+    if let Some(seconds) = status.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// A stream of pieces, each sent as it comes.
+pub fn stream(
+    kind: &'static str,
+    pieces: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Response<Body> {
+    let body = StreamBody::new(pieces.map_ok(Frame::data).fuse());
+    answer(200, HeaderValue::from_static(kind), BodyExt::boxed_unsync(body))
+}
+
+/// Adds what the client should be told besides the answer.
+pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let mut quoted = String::with_capacity(warning.len() + 12);
+        for character in warning.chars() {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
+                control if control.is_control() => quoted.push(' '),
+                plain => quoted.push(plain),
+            }
+        }
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// An answer that a client may keep: with an ETag, and 304 when it has it already.
+pub fn cacheable(asked: &HeaderMap, kind: &'static str, body: impl Into<Bytes>, forever: bool) -> Response<Body> {
+    let body: Bytes = body.into();
+    let tag = digest(&SHA256, &body).as_ref()[..16].iter().fold(String::from("\""), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }) + "\"";
+    let known = asked.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let fresh = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag || one.trim() == "*"));
+    let mut response = if fresh {
+        answer(304, HeaderValue::from_static(kind), whole(Bytes::new()))
+    } else {
+        answer(200, HeaderValue::from_static(kind), whole(body))
+    };
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    let keep = if forever { "public, max-age=31536000, immutable" } else { "no-cache, private" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_cannot_break_out_of_its_header() {
+        let mut response = text(200, "ok");
+        warn(&mut response, &["unknown field \"spec.foo\"\r\nSet-Cookie: x".to_owned()]);
+        let header = response.headers()[WARNING].to_str().unwrap();
+        assert_eq!(header, "299 - \"unknown field \\\"spec.foo\\\"  Set-Cookie: x\"");
+    }
+
+    #[test]
+    fn what_the_client_has_already_is_not_sent_again() {
+        let first = cacheable(&HeaderMap::new(), "application/json", "{}", false);
+        let mut asked = HeaderMap::new();
+        asked.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
+        assert_eq!(cacheable(&asked, "application/json", "{}", false).status(), 304);
+        assert_eq!(cacheable(&asked, "application/json", "{ }", false).status(), 200);
+    }
+}

@@ -1,0 +1,294 @@
+//! Who is asking: a client certificate, a bearer token, or nobody.
+//!
+//! A certificate's common name is the user and its organizations are the groups. No credential at
+//! all is `system:anonymous`; a credential that is wrong is a 401 and never falls back to anonymous.
+//! Tokens are kept and compared as SHA-256 digests only: a stolen file or registry gives none away.
+
+use futures_util::future::BoxFuture;
+use impresario_registry::{Consistency, Key, RegistryHandle};
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The group of everybody who showed a good credential.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of those who showed none.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+
+/// An identity with its groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The groups that it belongs to.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    /// A user with these groups.
+    pub fn new<'a>(name: &str, groups: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { name: name.into(), groups: groups.into_iter().map(Into::into).collect() }
+    }
+
+    /// Who shows no credential.
+    pub fn anonymous() -> Self {
+        Self::new("system:anonymous", [UNAUTHENTICATED])
+    }
+
+    /// Whether the user belongs to a group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+
+    fn authenticated(mut self) -> Self {
+        if !self.is_in(AUTHENTICATED) {
+            self.groups.push(AUTHENTICATED.into());
+        }
+        self
+    }
+}
+
+/// What the connection's certificate said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    /// None was shown.
+    Absent,
+    /// One was shown that our authority did not sign, or that is out of date.
+    Wrong(String),
+    /// A good one.
+    Of(User),
+}
+
+/// Why a request is not from whom it claims.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum AuthenticateError {
+    /// The credential is wrong.
+    #[error("the credential is not valid: {0}")]
+    Wrong(String),
+    /// The credential could not be looked up; it may be good.
+    #[error("the credential could not be checked: {0}; try again")]
+    Unavailable(String),
+}
+
+/// Knows bearer tokens.
+pub trait TokenReview: Send + Sync + 'static {
+    /// The user that a token stands for; `None` if it stands for nobody here.
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>>;
+}
+
+/// Decides who asks: the token when there is one, else the certificate, else nobody.
+pub async fn identify(
+    certificate: &Certificate,
+    authorization: Option<&str>,
+    tokens: &[Box<dyn TokenReview>],
+) -> Result<User, AuthenticateError> {
+    if let Some(header) = authorization {
+        let token = header
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| AuthenticateError::Wrong("only bearer tokens are accepted".into()))?;
+        for known in tokens {
+            if let Some(user) = known.review(token).await? {
+                return Ok(user.authenticated());
+            }
+        }
+        return Err(AuthenticateError::Wrong("the bearer token is not known".into()));
+    }
+    match certificate {
+        Certificate::Of(user) => Ok(user.clone().authenticated()),
+        Certificate::Wrong(why) => Err(AuthenticateError::Wrong(why.clone())),
+        Certificate::Absent => Ok(User::anonymous()),
+    }
+}
+
+/// Reads the user out of a certificate whose signature was already checked.
+pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
+    let wrong = |why: &str| AuthenticateError::Wrong(format!("client certificate: {why}"));
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| wrong("it cannot be read"))?;
+    let subject = certificate.subject();
+    let name = subject
+        .iter_common_name()
+        .next()
+        .and_then(|name| name.as_str().ok())
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| wrong("it names nobody (no common name)"))?;
+    let mut groups: Vec<String> = subject
+        .iter_organization()
+        .filter_map(|group| group.as_str().ok().map(ToOwned::to_owned))
+        .collect();
+    // Roles of the cluster's own certificates: administrators and control members rule, nodes and guests do not.
+    if groups.iter().any(|group| group == "impresario:admin" || group == "impresario:control") {
+        groups.push(crate::authorize::MASTERS.into());
+    }
+    Ok(User { name: name.into(), groups })
+}
+
+/// The form in which tokens are kept: lower-case hexadecimal SHA-256.
+pub fn hash_token(token: &str) -> String {
+    digest(&SHA256, token.as_bytes()).as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Tokens of a file, read once.
+///
+/// One token a line: `SHA256-HEX USER [GROUP,GROUP…]`; empty lines and lines that open with `#` are
+/// skipped.
+#[derive(Debug, Clone, Default)]
+pub struct HashedTokens {
+    users: HashMap<String, User>,
+}
+
+/// Why a token file cannot be used.
+#[derive(Debug, Error)]
+pub enum TokenFileError {
+    /// It cannot be read.
+    #[error("token file {path}: {source}: check that it exists and may be read")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is not as it should be.
+    #[error("token file {path}, line {line}: expected `SHA256-HEX USER [GROUP,…]`: correct or remove the line")]
+    Line {
+        /// The file.
+        path: String,
+        /// The line, counted from one.
+        line: usize,
+    },
+}
+
+impl HashedTokens {
+    /// Reads a token file.
+    pub fn load(path: &Path) -> Result<Self, TokenFileError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TokenFileError::Io { path: shown.clone(), source })?;
+        let mut known = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let mut words = line.split_whitespace();
+            let (Some(hash), Some(user), groups, None) =
+                (words.next(), words.next(), words.next(), words.next())
+            else {
+                return Err(TokenFileError::Line { path: shown, line: number + 1 });
+            };
+            if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(TokenFileError::Line { path: shown, line: number + 1 });
+            }
+            let groups = groups.unwrap_or_default().split(',').filter(|group| !group.is_empty());
+            known.users.insert(hash.to_ascii_lowercase(), User::new(user, groups));
+        }
+        Ok(known)
+    }
+
+    /// Adds one token.
+    pub fn insert(&mut self, token: &str, user: User) {
+        self.users.insert(hash_token(token), user);
+    }
+}
+
+impl TokenReview for HashedTokens {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
+        let user = self.users.get(&hash_token(token)).cloned();
+        Box::pin(std::future::ready(Ok(user)))
+    }
+}
+
+/// The resource under which the registry keeps bearer tokens, each under its digest.
+pub const TOKENS: &str = "impresario.dev/tokens";
+
+/// What the registry keeps about a bearer token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoredToken {
+    /// The user it stands for.
+    pub user: String,
+    /// That user's groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Seconds since 1970 after which it is worth nothing; never when absent.
+    #[serde(default)]
+    pub expires: Option<i64>,
+}
+
+/// Tokens that are kept in the registry.
+#[derive(Clone)]
+pub struct RegistryTokens {
+    registry: RegistryHandle,
+}
+
+impl RegistryTokens {
+    /// Looks tokens up in this registry.
+    pub fn new(registry: RegistryHandle) -> Self {
+        Self { registry }
+    }
+}
+
+impl TokenReview for RegistryTokens {
+    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
+        Box::pin(async move {
+            let key = Key { resource: TOKENS.into(), namespace: String::new(), name: hash_token(token) };
+            let (entry, _) = self
+                .registry
+                .get(key, Consistency::Linearizable)
+                .await
+                .map_err(|error| AuthenticateError::Unavailable(error.to_string()))?;
+            let Some(entry) = entry else { return Ok(None) };
+            let stored: StoredToken = serde_json::from_slice(&entry.value)
+                .map_err(|_| AuthenticateError::Wrong("the stored token cannot be read".into()))?;
+            if stored.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second()) {
+                return Err(AuthenticateError::Wrong("the bearer token has expired".into()));
+            }
+            Ok(Some(User { name: stored.user, groups: stored.groups }))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asks(certificate: &Certificate, header: Option<&str>) -> Result<User, AuthenticateError> {
+        let mut tokens = HashedTokens::default();
+        tokens.insert("s3cret", User::new("robot", ["impresario:viewers"]));
+        identify(certificate, header, &[Box::new(tokens)]).await
+    }
+
+    #[tokio::test]
+    async fn a_wrong_credential_is_refused_and_none_is_anonymous() {
+        let nobody = asks(&Certificate::Absent, None).await;
+        assert_eq!(nobody, Ok(User::anonymous()));
+
+        let robot = asks(&Certificate::Absent, Some("Bearer s3cret")).await.map(|user| user.name);
+        assert_eq!(robot.as_deref(), Ok("robot"));
+
+        for wrong in ["Bearer other", "Basic czNjcmV0", "Bearer "] {
+            assert!(asks(&Certificate::Absent, Some(wrong)).await.is_err(), "{wrong}");
+        }
+        assert!(asks(&Certificate::Wrong("expired".into()), None).await.is_err());
+    }
+
+    #[test]
+    fn a_token_file_with_a_broken_line_is_refused_by_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        let good = format!("# who may\n{} ann system:masters,x\n", hash_token("t"));
+        std::fs::write(&path, &good).unwrap();
+        assert_eq!(HashedTokens::load(&path).unwrap().users.len(), 1);
+
+        std::fs::write(&path, format!("{good}plain-text ann\n")).unwrap();
+        assert!(matches!(HashedTokens::load(&path), Err(TokenFileError::Line { line: 3, .. })));
+    }
+}

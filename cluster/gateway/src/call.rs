@@ -1,0 +1,133 @@
+//! One request, taken apart: what every handler needs to know of it.
+
+use crate::authenticate::User;
+use crate::negotiate::{self, Encoding, Form, View};
+use crate::query::Query;
+use crate::request::ResourcePath;
+use crate::shape::Include;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use hyper::http::request::Parts;
+use impresario_api::resource::Resource;
+use impresario_api::status::Status;
+use impresario_api::wire::{self, DecodeError, Decoded, FieldValidation, Target};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A request with its body read.
+#[derive(Debug)]
+pub struct Call {
+    /// Method, path and headers.
+    pub parts: Parts,
+    /// The decoded query.
+    pub query: Query,
+    /// The body.
+    pub body: Bytes,
+    /// Who asks.
+    pub user: User,
+}
+
+/// A call to a resource that exists.
+#[derive(Debug)]
+pub struct ResourceCall {
+    /// The request.
+    pub call: Call,
+    /// What it is about.
+    pub resource: &'static Resource,
+    /// The parts of its path.
+    pub path: ResourcePath,
+}
+
+impl Call {
+    fn header(&self, name: hyper::header::HeaderName) -> Option<&str> {
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The Accept header.
+    pub fn accept(&self) -> Option<&str> {
+        self.header(ACCEPT)
+    }
+
+    /// The type of the body.
+    pub fn content_type(&self) -> &str {
+        self.header(CONTENT_TYPE).unwrap_or_default()
+    }
+
+    /// Whether the answer is for human eyes.
+    pub fn pretty(&self) -> bool {
+        if self.query.has("pretty") {
+            return self.query.flag("pretty");
+        }
+        let agent = self.header(USER_AGENT).unwrap_or_default();
+        ["curl", "Wget", "Mozilla/5.0"].iter().any(|human| agent.starts_with(human))
+    }
+
+    /// The form of the answer.
+    pub fn form(&self, list: bool) -> Result<Form, Status> {
+        negotiate::form(self.accept(), list)
+            .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))
+    }
+
+    /// The form of an answer that is written as JSON only, such as a stream.
+    pub fn json_view(&self, list: bool) -> Result<View, Status> {
+        let form = self.form(list)?;
+        if form.encoding != Encoding::Json {
+            return Err(Status::not_acceptable(&["application/json"]));
+        }
+        Ok(form.view)
+    }
+
+    /// What a table carries of each object.
+    pub fn include(&self) -> Result<Include, Status> {
+        let word = self.query.get("includeObject").unwrap_or_default();
+        Include::parse(word).ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {word:?}")))
+    }
+
+    /// The body as an object of a kind.
+    pub fn decode(&self, target: Target<'_>, validation: FieldValidation) -> Result<Decoded, Status> {
+        wire::decode(target, self.content_type(), &self.body, validation).map_err(|error| refused(&error))
+    }
+
+    /// The body as an object of a kind, or null where there is none.
+    pub fn decode_if_any(&self, target: Target<'_>) -> Result<Value, Status> {
+        if self.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        self.decode(target, FieldValidation::Ignore).map(|decoded| decoded.object)
+    }
+}
+
+/// What a body that cannot be read is answered.
+pub fn refused(error: &DecodeError) -> Status {
+    match error {
+        DecodeError::MediaType => Status::unsupported_media_type(&[wire::JSON, wire::YAML, wire::PROTOBUF]),
+        DecodeError::TooLarge => Status::too_large(wire::MAX_BODY_BYTES),
+        other => Status::bad_request(other.to_string()),
+    }
+}
+
+/// A kind of the shared machinery, such as `DeleteOptions`.
+pub fn known(group: &'static str, version: &'static str, kind: &'static str) -> Result<Target<'static>, Status> {
+    Target::of(group, version, kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
+}
+
+/// The kind that a resource's objects are.
+pub fn target_of(resource: &'static Resource) -> Result<Target<'static>, Status> {
+    known(resource.group, resource.version, resource.kind)
+}
+
+/// Reads a body of at most `limit` bytes before `deadline` has passed.
+pub async fn read(parts: &Parts, body: Incoming, limit: usize, deadline: Duration) -> Result<Bytes, Status> {
+    let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if claimed.and_then(|text| text.parse::<u64>().ok()).is_some_and(|claimed| claimed > limit as u64) {
+        return Err(Status::too_large(limit)); // refused unread
+    }
+    match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(limit)),
+        Ok(Err(error)) => Err(Status::bad_request(format!("the body of the request could not be read: {error}"))),
+        Err(_) => Err(Status::timeout(format!("the body of the request did not arrive within {deadline:?}"))),
+    }
+}

@@ -1,0 +1,139 @@
+//! What is served: versions, groups, resources, OpenAPI documents, and whether we live.
+//!
+//! Everything here is read off the table of resources and the schema tables. Documents carry an ETag
+//! and are not sent again to who has them.
+
+use crate::answer::{self, Body};
+use crate::call::Call;
+use crate::gateway::Gateway;
+use crate::negotiate::{Media, wants_aggregated};
+use bytes::Bytes;
+use hyper::Response;
+use impresario_api::status::Status;
+use impresario_api::{discovery, openapi};
+use impresario_registry::{Consistency, Key};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const JSON: &str = "application/json";
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// As it is asked for, and as it must be answered: clients do not parse the `@`.
+const OPENAPI_V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The version that clients compare with their own.
+pub const GIT_VERSION: &str = concat!("v1.36.0+impresario.", env!("CARGO_PKG_VERSION"));
+/// How long the registry has to answer when we are asked whether we are ready.
+const READY_DEADLINE: Duration = Duration::from_secs(2);
+
+fn document(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
+    let bytes = if call.pretty() { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    Ok(answer::cacheable(&call.parts.headers, JSON, bytes.map_err(Status::internal)?, false))
+}
+
+fn aggregated(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
+    let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
+    Ok(answer::cacheable(&call.parts.headers, AGGREGATED, bytes, false))
+}
+
+/// The resources of one group version.
+pub fn group_version(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {
+    let list = discovery::api_resource_list(group, version).ok_or_else(Status::no_such_path)?;
+    document(call, &list)
+}
+
+/// One group and its versions.
+pub fn group(call: &Call, group: &str) -> Result<Response<Body>, Status> {
+    let found = discovery::api_group(group).ok_or_else(Status::no_such_path)?;
+    document(call, &found)
+}
+
+/// Everything that is no resource.
+pub async fn path(gateway: &Gateway, call: &Call, path: &str) -> Result<Response<Body>, Status> {
+    let wants_aggregated = wants_aggregated(call.accept());
+    match path {
+        "/" => document(call, &paths()),
+        "/api" if wants_aggregated => aggregated(call, &discovery::aggregated_core()),
+        "/apis" if wants_aggregated => aggregated(call, &discovery::aggregated_groups()),
+        "/api" => document(call, &discovery::api_versions()),
+        "/apis" => document(call, &discovery::api_group_list()),
+        "/version" => Ok(answer::json(200, &version(), call.pretty())),
+        "/openapi/v2" => openapi_v2(call),
+        "/openapi/v3" => document(call, &openapi::v3_index()),
+        "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => Ok(answer::text(200, "ok")),
+        "/readyz" | "/readyz/registry" => ready(gateway).await,
+        _ => match path.strip_prefix("/openapi/v3/") {
+            Some(group_version) => openapi_v3(call, group_version),
+            None => Err(Status::no_such_path()),
+        },
+    }
+}
+
+fn paths() -> Value {
+    let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
+    for row in impresario_api::resource::resources() {
+        for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)] {
+            if !row.group.is_empty() && !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+        paths.push(path.into());
+    }
+    json!({ "paths": paths })
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+/// The name that Kubernetes has for this architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
+    let media = Media::list(call.accept().unwrap_or_default());
+    let protobuf = media.iter().find_map(|media| match media.kind {
+        OPENAPI_V2_ASKED | OPENAPI_V2 => Some(true),
+        JSON | "*/*" => Some(false),
+        _ => None,
+    });
+    if protobuf == Some(true) {
+        let bytes = Bytes::from(openapi::v2_protobuf());
+        return Ok(answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false));
+    }
+    document(call, &openapi::v2_json())
+}
+
+/// A document is asked for with the hash of its content, and kept for ever under it.
+fn openapi_v3(call: &Call, group_version: &str) -> Result<Response<Body>, Status> {
+    let document = openapi::v3_document(group_version).ok_or_else(Status::no_such_path)?;
+    let forever = call.query.get("hash").is_some_and(|asked| asked == document.hash);
+    Ok(answer::cacheable(&call.parts.headers, JSON, document.body.clone(), forever))
+}
+
+/// Ready means that the registry answers.
+async fn ready(gateway: &Gateway) -> Result<Response<Body>, Status> {
+    let key = Key::new("namespaces", "", "default");
+    let read = gateway.objects().registry().get(key, Consistency::Linearizable);
+    match tokio::time::timeout(READY_DEADLINE, read).await {
+        Ok(Ok(_)) => Ok(answer::text(200, "ok")),
+        Ok(Err(error)) => Ok(answer::text(500, format!("registry: {error}\n"))),
+        Err(_) => Ok(answer::text(500, format!("registry: no answer within {READY_DEADLINE:?}\n"))),
+    }
+}

@@ -1,0 +1,236 @@
+//! From a request to its answer: who asks, may they, what is it about, do it.
+//!
+//! Every request passes the same doors in the same order; no handler is reached around them. Which
+//! resources and verbs exist is read off the table of resources, never spelt out here.
+
+use crate::answer::{self, Body};
+use crate::authenticate::{AuthenticateError, Certificate, TokenReview, User, identify};
+use crate::authorize::{self, Authorize, Decision, GroupPolicy};
+use crate::call::{self, Call, ResourceCall};
+use crate::discovery;
+use crate::logs::LogSource;
+use crate::query::Query;
+use crate::request::{Action, ResourcePath, Target};
+use crate::server::Limits;
+use crate::verbs;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::{Request, Response};
+use impresario_api::resource::{Verb, find, resources};
+use impresario_api::status::{Reason, Status};
+use impresario_client::objects::Objects;
+use std::fmt;
+use std::sync::Arc;
+
+/// Answers the Kubernetes API over a registry.
+pub struct Gateway {
+    objects: Objects,
+    tokens: Vec<Box<dyn TokenReview>>,
+    authorize: Box<dyn Authorize>,
+    logs: Arc<dyn LogSource>,
+    limits: Limits,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("objects", &self.objects).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// A gateway to these objects that decides access by group and knows no bearer tokens.
+    pub fn new(objects: Objects, logs: Arc<dyn LogSource>) -> Self {
+        Self { objects, tokens: Vec::new(), authorize: Box::new(GroupPolicy), logs, limits: Limits::default() }
+    }
+
+    /// Also knows the bearer tokens of this source.
+    pub fn with_tokens(mut self, tokens: impl TokenReview) -> Self {
+        self.tokens.push(Box::new(tokens));
+        self
+    }
+
+    /// Decides access by other rules.
+    pub fn with_authorizer(mut self, authorize: impl Authorize) -> Self {
+        self.authorize = Box::new(authorize);
+        self
+    }
+
+    /// Allows other amounts.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What a server of this gateway allows.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    pub(crate) fn logs(&self) -> &Arc<dyn LogSource> {
+        &self.logs
+    }
+
+    /// Answers one request from a connection with this certificate.
+    pub async fn answer(&self, certificate: &Certificate, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let pretty = query.flag("pretty");
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let outcome = self.admit(certificate, parts, query, body).await;
+        let response = outcome.unwrap_or_else(|status| answer::status(&status, pretty));
+        tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
+        response
+    }
+
+    async fn admit(
+        &self,
+        certificate: &Certificate,
+        parts: hyper::http::request::Parts,
+        query: Query,
+        body: Incoming,
+    ) -> Result<Response<Body>, Status> {
+        // Two lengths are how a second request is smuggled past a proxy.
+        if parts.headers.contains_key(CONTENT_LENGTH) && parts.headers.contains_key(TRANSFER_ENCODING) {
+            return Err(Status::bad_request("a request has one length: content-length or transfer-encoding"));
+        }
+        let authorization = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => Some(value.to_str().map_err(|_| Status::unauthorized())?),
+            None => None,
+        };
+        let user = identify(certificate, authorization, &self.tokens).await.map_err(|error| match error {
+            AuthenticateError::Wrong(why) => {
+                tracing::info!(why, "a credential was refused");
+                Status::unauthorized()
+            }
+            AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
+        })?;
+        let target = Target::parse(parts.uri.path());
+        let method = parts.method.as_str().to_owned();
+        self.permit(&user, &method, parts.uri.path(), &target, &query).await?;
+        let bytes = call::read(&parts, body, self.limits.body_bytes, self.limits.body).await?;
+        let call = Call { parts, query, body: bytes, user };
+        let answering = self.dispatch(call, &method, target);
+        tokio::time::timeout(self.limits.answer, answering).await.unwrap_or_else(|_| {
+            Err(Status::timeout(format!("the request was not answered within {:?}", self.limits.answer)))
+        })
+    }
+
+    async fn permit(
+        &self,
+        user: &User,
+        method: &str,
+        raw_path: &str,
+        target: &Target,
+        query: &Query,
+    ) -> Result<(), Status> {
+        let request = match target {
+            Target::Resource(path) => authorize::Request::Resource {
+                action: path.action(method, query).ok_or_else(no_such_method)?,
+                group: path.group.clone(),
+                resource: path.plural.clone(),
+                subresource: path.subresource.clone(),
+                namespace: path.namespace.clone(),
+                name: path.name.clone(),
+            },
+            _ => authorize::Request::Path { method: method.to_ascii_lowercase(), path: raw_path.to_owned() },
+        };
+        let Decision::Deny(reason) = self.authorize.authorize(user, &request).await else { return Ok(()) };
+        let why = authorize::refusal(user, &request, &reason);
+        tracing::info!(why, "access was refused");
+        Err(match target {
+            Target::Resource(path) => forbidden(path, &why),
+            _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
+        })
+    }
+
+    async fn dispatch(&self, call: Call, method: &str, target: Target) -> Result<Response<Body>, Status> {
+        match target {
+            Target::Resource(path) => {
+                let action = path.action(method, &call.query).ok_or_else(no_such_method)?;
+                let resource = find(&path.group, &path.version, &path.plural)
+                    .filter(|resource| resource.namespaced || path.namespace.is_empty())
+                    .ok_or_else(Status::no_such_path)?;
+                if resource.namespaced && path.namespace.is_empty() {
+                    if !path.name.is_empty() {
+                        return Err(Status::no_such_path());
+                    }
+                    if !matches!(action, Action::List | Action::Watch) {
+                        return Err(Status::method_not_allowed(resource, action.as_str()));
+                    }
+                }
+                self.resource(action, ResourceCall { call, resource, path }).await
+            }
+            _ if method != "GET" && method != "HEAD" => Err(no_such_method()),
+            Target::GroupVersion { group, version } => discovery::group_version(&call, &group, &version),
+            Target::Group(group) => discovery::group(&call, &group),
+            Target::Path(path) => discovery::path(self, &call, &path).await,
+        }
+    }
+
+    async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
+        let resource = call.resource;
+        let allowed = if call.path.subresource.is_empty() {
+            resource.verbs
+        } else {
+            let found = resource.subresource(&call.path.subresource);
+            found.filter(|_| !call.path.name.is_empty()).ok_or_else(Status::no_such_path)?.verbs
+        };
+        if !allowed.contains(&verb(action)) {
+            return Err(Status::method_not_allowed(resource, action.as_str()));
+        }
+        match (call.path.subresource.as_str(), action) {
+            ("", Action::Get) => verbs::read::get(self, &call).await,
+            ("", Action::List) => verbs::read::list(self, &call).await,
+            ("", Action::Watch) => verbs::watch::watch(self, &call).await,
+            ("", Action::Create) => verbs::write::create(self, &call).await,
+            ("", Action::Update) | ("status", Action::Update) => verbs::write::update(self, &call).await,
+            ("", Action::Patch) | ("status", Action::Patch) => verbs::write::patch(self, &call).await,
+            ("", Action::Delete) => verbs::delete::one(self, &call).await,
+            ("", Action::DeleteCollection) => verbs::delete::collection(self, &call).await,
+            ("status", Action::Get) => verbs::read::get(self, &call).await,
+            ("scale", _) => verbs::scale::scale(self, action, &call).await,
+            ("log", Action::Get) => verbs::log::log(self, &call).await,
+            ("binding", Action::Create) => verbs::pod::bind(self, &call).await,
+            ("eviction", Action::Create) => verbs::pod::evict(self, &call).await,
+            ("finalize", Action::Update) => verbs::namespace::finalize(self, &call).await,
+            _ => Err(Status::method_not_allowed(resource, action.as_str())),
+        }
+    }
+}
+
+fn verb(action: Action) -> Verb {
+    match action {
+        Action::Get => Verb::Get,
+        Action::List => Verb::List,
+        Action::Watch => Verb::Watch,
+        Action::Create => Verb::Create,
+        Action::Update => Verb::Update,
+        Action::Patch => Verb::Patch,
+        Action::Delete => Verb::Delete,
+        Action::DeleteCollection => Verb::DeleteCollection,
+    }
+}
+
+fn no_such_method() -> Status {
+    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+/// Refusals name the resource even where it does not exist, so that they tell nothing about that.
+fn forbidden(path: &ResourcePath, why: &str) -> Status {
+    let known = resources().iter().find(|row| row.group == path.group && row.plural == path.plural);
+    if let Some(resource) = known {
+        return Status::forbidden(resource, &path.name, why);
+    }
+    let mut what = path.plural.clone();
+    if !path.group.is_empty() {
+        what = format!("{what}.{}", path.group);
+    }
+    let named = if path.name.is_empty() { String::new() } else { format!(" {:?}", path.name) };
+    let mut status = Status::new(Reason::Forbidden, format!("{what}{named} is forbidden: {why}"));
+    (status.group, status.kind, status.name) = (path.group.clone(), path.plural.clone(), path.name.clone());
+    status
+}

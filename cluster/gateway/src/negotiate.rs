@@ -1,0 +1,149 @@
+//! Which form of an answer a client wants, from its `Accept` header.
+//!
+//! The list is ordered and the first form that we have wins; quality values are not looked at, as
+//! Kubernetes does not either. No header, or an empty one, is JSON.
+
+/// How an object is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// The object itself.
+    Whole,
+    /// A `meta.k8s.io` Table of this version.
+    Table(&'static str),
+    /// Metadata only, of this version of `meta.k8s.io`.
+    Metadata(&'static str),
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/json`
+    Json,
+    /// `application/yaml`
+    Yaml,
+}
+
+/// A form that we can answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// How the object is shown.
+    pub view: View,
+    /// How it is written.
+    pub encoding: Encoding,
+}
+
+/// One element of an `Accept` header: the media type and its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media<'a> {
+    /// For example `application/json`.
+    pub kind: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Media<'a> {
+    /// Reads a header value into its elements, in order.
+    pub fn list(header: &'a str) -> Vec<Self> {
+        header
+            .split(',')
+            .filter_map(|element| {
+                let mut parts = element.split(';').map(str::trim);
+                let kind = parts.next().filter(|kind| !kind.is_empty())?;
+                let parameters = parts.filter_map(|part| part.split_once('=')).collect();
+                Some(Self { kind, parameters })
+            })
+            .collect()
+    }
+
+    /// The value of a parameter such as `as`.
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
+        let found = self.parameters.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim_matches('"'))
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        match self.kind {
+            "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+            "application/yaml" => Some(Encoding::Yaml),
+            _ => None,
+        }
+    }
+}
+
+/// The first form that we have; `None` is a 406.
+pub fn form(accept: Option<&str>, list: bool) -> Option<Form> {
+    let media = Media::list(accept.unwrap_or_default());
+    if media.is_empty() {
+        return Some(Form { view: View::Whole, encoding: Encoding::Json });
+    }
+    media.iter().find_map(|media| {
+        let encoding = media.encoding()?;
+        let version = match media.parameter("v") {
+            Some("v1beta1") => "v1beta1",
+            Some("v1") | None => "v1",
+            Some(_) => return None,
+        };
+        let view = match media.parameter("as") {
+            None => View::Whole,
+            Some("Table") => View::Table(version),
+            Some("PartialObjectMetadata") if !list => View::Metadata(version),
+            Some("PartialObjectMetadataList") if list => View::Metadata(version),
+            Some(_) => return None,
+        };
+        if view != View::Whole && media.parameter("g").is_some_and(|group| group != "meta.k8s.io") {
+            return None;
+        }
+        Some(Form { view, encoding })
+    })
+}
+
+/// Whether discovery is wanted in its aggregated form.
+pub fn wants_aggregated(accept: Option<&str>) -> bool {
+    Media::list(accept.unwrap_or_default())
+        .iter()
+        .find_map(|media| match (media.kind, media.parameter("as")) {
+            ("application/json", Some("APIGroupDiscoveryList")) => Some(
+                media.parameter("g") == Some("apidiscovery.k8s.io") && media.parameter("v") == Some("v2"),
+            )
+            .filter(|ours| *ours),
+            ("application/json" | "*/*", None) => Some(false),
+            _ => None,
+        })
+        .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_we_have_wins() {
+        let table = [
+            (None, false, Some(View::Whole)),
+            (Some("application/vnd.kubernetes.protobuf,application/json"), false, Some(View::Whole)),
+            (
+                Some("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+                true,
+                Some(View::Table("v1")),
+            ),
+            (Some("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), true, Some(View::Whole)),
+            (Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"), false, Some(View::Metadata("v1"))),
+            (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, */*"), true, Some(View::Metadata("v1"))),
+            (Some("text/html, */*;q=0.1"), false, Some(View::Whole)),
+            (Some("application/vnd.kubernetes.protobuf"), false, None),
+        ];
+        for (accept, list, view) in table {
+            assert_eq!(form(accept, list).map(|form| form.view), view, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn aggregated_discovery_is_given_to_who_asks_for_our_version_first() {
+        let new = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                   application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        assert!(wants_aggregated(Some(new)));
+        assert!(!wants_aggregated(Some(old)));
+        assert!(!wants_aggregated(Some("application/json")));
+        assert!(!wants_aggregated(None));
+    }
+}

@@ -1,0 +1,227 @@
+//! The options of a request, read from its query: what to select, how to write, how to delete.
+//!
+//! What cannot be meant is refused here, before anything is read or written.
+
+use crate::query::Query;
+use impresario_api::resource::Resource;
+use impresario_api::selector::{FieldSelector, LabelSelector};
+use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_api::wire::FieldValidation;
+use impresario_client::objects::{
+    DeleteOptions, Filter, ListQuery, Preconditions, Propagation, VersionMatch, WatchQuery, WriteOptions,
+};
+use serde_json::Value;
+use std::time::Duration;
+
+fn invalid_option(kind: &str, field: &str, reason: CauseReason, message: String) -> Status {
+    let mut status = Status::new(
+        Reason::Invalid,
+        format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {message}"),
+    );
+    status.group = "meta.k8s.io".into();
+    status.kind = kind.into();
+    status.causes = vec![Cause { field: field.into(), reason, message }];
+    status
+}
+
+/// Which objects, by label and field.
+pub fn filter(resource: &Resource, query: &Query) -> Result<Filter, Status> {
+    let bad = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
+    let labels = query.get("labelSelector").map(LabelSelector::parse).transpose().map_err(|error| {
+        Status::bad_request(format!("unable to parse requirement: {error}"))
+    })?;
+    let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose().map_err(|error| bad(&error))?;
+    if let Some(fields) = &fields {
+        fields.check(resource).map_err(|error| bad(&error))?;
+    }
+    Ok(Filter { labels, fields, name: None })
+}
+
+fn version(query: &Query) -> Result<Option<u64>, Status> {
+    let Some(text) = query.get("resourceVersion") else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let message = format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+        invalid_option("ListOptions", "resourceVersion", CauseReason::Invalid, message)
+    })
+}
+
+fn version_match(query: &Query) -> Result<Option<VersionMatch>, Status> {
+    let refuse = |reason, message: &str| {
+        Err(invalid_option("ListOptions", "resourceVersionMatch", reason, message.to_owned()))
+    };
+    let value = match query.get("resourceVersionMatch") {
+        None => return Ok(None),
+        Some("Exact") => VersionMatch::Exact,
+        Some("NotOlderThan") => VersionMatch::NotOlderThan,
+        Some(other) => {
+            let message = format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"");
+            return refuse(CauseReason::NotSupported, &message);
+        }
+    };
+    if query.flag("sendInitialEvents") && query.flag("watch") {
+        return Ok(Some(value));
+    }
+    match query.get("resourceVersion") {
+        None => refuse(
+            CauseReason::Forbidden,
+            "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        Some("0") if value == VersionMatch::Exact => refuse(
+            CauseReason::Forbidden,
+            "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        Some(_) => Ok(Some(value)),
+    }
+}
+
+/// A list. A name in the path narrows it to that object.
+pub fn list(resource: &Resource, namespace: &str, query: &Query) -> Result<ListQuery, Status> {
+    let limit = match query.get("limit") {
+        None => None,
+        Some(text) => match text.parse::<i64>() {
+            Ok(number) if number > 0 => usize::try_from(number).ok(),
+            Ok(0) => None,
+            _ => {
+                let message = format!("Invalid value: {text:?}: must be a number that is not negative");
+                return Err(invalid_option("ListOptions", "limit", CauseReason::Invalid, message));
+            }
+        },
+    };
+    Ok(ListQuery {
+        namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+        filter: filter(resource, query)?,
+        limit,
+        token: query.get("continue").map(ToOwned::to_owned),
+        version: version(query)?,
+        version_match: version_match(query)?,
+    })
+}
+
+/// A watch and how it is shown.
+#[derive(Debug)]
+pub struct WatchOptions {
+    /// What the engine is asked.
+    pub query: WatchQuery,
+    /// Whether bookmarks are wanted.
+    pub bookmarks: bool,
+    /// After how long the watch ends.
+    pub timeout: Option<Duration>,
+}
+
+/// A watch.
+pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<WatchOptions, Status> {
+    let forbidden = |field: &str, message: &str| {
+        Err(invalid_option("ListOptions", field, CauseReason::Forbidden, format!("Forbidden: {message}")))
+    };
+    let version_match = version_match(query)?;
+    let initial_events = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
+    match (initial_events, version_match) {
+        (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => {}
+        (Some(_), _) => {
+            return forbidden(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            );
+        }
+        (None, Some(_)) => {
+            return forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+    }
+    let bookmarks = query.flag("allowWatchBookmarks");
+    let timeout = match query.get("timeoutSeconds").map(str::parse::<u64>) {
+        None => None,
+        Some(Ok(seconds)) if seconds > 0 => Some(Duration::from_secs(seconds.min(86_400))),
+        Some(Ok(_)) => None,
+        Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds must be a number of seconds")),
+    };
+    Ok(WatchOptions {
+        query: WatchQuery {
+            namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+            filter: filter(resource, query)?,
+            version: version(query)?,
+            initial_events,
+        },
+        bookmarks,
+        timeout,
+    })
+}
+
+fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+    let mut dry = false;
+    for value in values.filter(|value| !value.is_empty()) {
+        if value != "All" {
+            let message = format!("Unsupported value: {value:?}: supported values: \"All\"");
+            return Err(invalid_option(kind, "dryRun", CauseReason::NotSupported, message));
+        }
+        dry = true;
+    }
+    Ok(dry)
+}
+
+/// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
+pub fn write(kind: &str, query: &Query) -> Result<WriteOptions, Status> {
+    let manager = query.get("fieldManager").unwrap_or_default();
+    if manager.chars().count() > 128 {
+        let message = "Too long: may not be more than 128 bytes".to_owned();
+        return Err(invalid_option(kind, "fieldManager", CauseReason::TooLong, message));
+    }
+    Ok(WriteOptions { dry_run: dry_run(kind, query.all("dryRun"))?, manager: manager.to_owned() })
+}
+
+/// What to do about fields that are not known.
+pub fn field_validation(kind: &str, query: &Query) -> Result<FieldValidation, Status> {
+    match query.get("fieldValidation") {
+        None | Some("Warn") => Ok(FieldValidation::Warn),
+        Some("Strict") => Ok(FieldValidation::Strict),
+        Some("Ignore") => Ok(FieldValidation::Ignore),
+        Some(other) => {
+            let message =
+                format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
+            Err(invalid_option(kind, "fieldValidation", CauseReason::NotSupported, message))
+        }
+    }
+}
+
+/// How to delete: the body's word first, then the query's.
+pub fn delete(query: &Query, body: &Value) -> Result<DeleteOptions, Status> {
+    let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let grace = match (body.get("gracePeriodSeconds").and_then(Value::as_i64), query.get("gracePeriodSeconds")) {
+        (Some(grace), _) => Some(grace),
+        (None, Some(word)) => {
+            let read = word.parse::<i64>();
+            Some(read.map_err(|_| Status::bad_request("gracePeriodSeconds must be a number of seconds"))?)
+        }
+        (None, None) => None,
+    };
+    let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+    let orphan = orphan.or_else(|| query.has("orphanDependents").then(|| query.flag("orphanDependents")));
+    let propagation = match (text("propagationPolicy").or_else(|| query.get("propagationPolicy")), orphan) {
+        (Some(_), Some(_)) => {
+            let message = "Invalid value: orphanDependents and deletionPropagation cannot be both set".to_owned();
+            return Err(invalid_option("DeleteOptions", "propagationPolicy", CauseReason::Invalid, message));
+        }
+        (Some(word), None) => Some(Propagation::parse(word).ok_or_else(|| {
+            let message = format!(
+                "Unsupported value: {word:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+            );
+            invalid_option("DeleteOptions", "propagationPolicy", CauseReason::NotSupported, message)
+        })?),
+        (None, Some(true)) => Some(Propagation::Orphan),
+        (None, Some(false)) => Some(Propagation::Background),
+        (None, None) => None,
+    };
+    let listed = body.get("dryRun").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let condition = |name: &str| {
+        let value = body.pointer(&format!("/preconditions/{name}")).and_then(Value::as_str);
+        value.map(ToOwned::to_owned)
+    };
+    Ok(DeleteOptions {
+        grace,
+        propagation,
+        preconditions: Preconditions { uid: condition("uid"), version: condition("resourceVersion") },
+        dry_run: dry_run("DeleteOptions", listed.chain(query.all("dryRun")))?,
+    })
+}

@@ -1,0 +1,43 @@
+//! What can be done with a resource: one module a verb, the same for every kind.
+//!
+//! Subresources that only some kinds have stand in modules of their own name.
+
+pub mod delete;
+pub mod log;
+pub mod namespace;
+pub mod pod;
+pub mod read;
+pub mod scale;
+pub mod watch;
+pub mod write;
+
+use crate::answer::{self, Body};
+use crate::call::ResourceCall;
+use crate::negotiate::Encoding;
+use crate::shape;
+use hyper::Response;
+use impresario_api::status::Status;
+use impresario_api::wire;
+use serde_json::Value;
+
+/// An object in the form that the client wants.
+pub(crate) fn show(call: &ResourceCall, code: u16, object: Value) -> Result<Response<Body>, Status> {
+    let form = call.call.form(false)?;
+    let shown = shape::one(call.resource, object, form.view, call.call.include()?);
+    write(call, code, &shown, form.encoding)
+}
+
+pub(crate) fn write(
+    call: &ResourceCall,
+    code: u16,
+    shown: &Value,
+    encoding: Encoding,
+) -> Result<Response<Body>, Status> {
+    match encoding {
+        Encoding::Json => Ok(answer::json(code, shown, call.call.pretty())),
+        Encoding::Yaml => {
+            let bytes = wire::encode(wire::YAML, shown).ok_or_else(|| Status::internal("the answer is no YAML"))?;
+            Ok(answer::bytes(code, "application/yaml", bytes))
+        }
+    }
+}

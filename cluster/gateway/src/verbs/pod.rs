@@ -1,0 +1,57 @@
+//! What can be done with pods alone: binding them to a node, and evicting them.
+
+use crate::answer::{self, Body};
+use crate::call::{ResourceCall, known};
+use crate::gateway::Gateway;
+use crate::options;
+use hyper::Response;
+use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_api::wire::FieldValidation;
+use serde_json::{Value, json};
+
+fn success() -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 })
+}
+
+/// Binds a pod to the node that the body names.
+pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
+    let write = options::write("CreateOptions", &call.call.query)?;
+    let binding = call.call.decode(known("", "v1", "Binding")?, FieldValidation::Ignore)?.object;
+    let said = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (kind, node) = (said("/target/kind"), said("/target/name"));
+    let mut causes = Vec::new();
+    if !kind.is_empty() && kind != "Node" {
+        causes.push(Cause {
+            field: "target.kind".into(),
+            reason: CauseReason::NotSupported,
+            message: format!("Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\""),
+        });
+    }
+    if node.is_empty() {
+        causes.push(Cause {
+            field: "target.name".into(),
+            reason: CauseReason::Required,
+            message: "Required value".into(),
+        });
+    }
+    let name = call.path.name.as_str();
+    if !causes.is_empty() {
+        let all: Vec<String> = causes.iter().map(ToString::to_string).collect();
+        let mut status =
+            Status::new(Reason::Invalid, format!("Binding {name:?} is invalid: {}", all.join(", ")));
+        (status.kind, status.name, status.causes) = ("Binding".into(), name.into(), causes);
+        return Err(status);
+    }
+    gateway.objects().bind(&call.path.namespace, name, node, &write).await?;
+    Ok(answer::json(201, &success(), call.call.pretty()))
+}
+
+/// Evicts a pod: deletes it in the way that the body asks for.
+pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
+    let eviction = call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
+    let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
+    let options = options::delete(&call.call.query, &body)?;
+    let path = &call.path;
+    gateway.objects().delete(call.resource, &path.namespace, &path.name, &options).await?;
+    Ok(answer::json(201, &success(), call.call.pretty()))
+}

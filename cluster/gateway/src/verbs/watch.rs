@@ -1,0 +1,139 @@
+//! Following a collection: one JSON object a line, as it happens.
+//!
+//! The stream ends when its time is up, after an `ERROR` line, or with the connection. A client that
+//! reads slowly holds nothing here: the registry drops it when it falls behind, and it is told
+//! `Expired`.
+
+use crate::answer::{self, Body};
+use crate::call::ResourceCall;
+use crate::gateway::Gateway;
+use crate::negotiate::View;
+use crate::shape::{self, Include};
+use crate::options;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use hyper::Response;
+use impresario_api::resource::Resource;
+use impresario_api::status::Status;
+use impresario_client::objects::{ObjectEvent, ObjectWatch};
+use rand::Rng;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+/// How often a quiet watch tells how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Lines that are sent together when they are ready together.
+const LINES_AT_ONCE: usize = 64;
+
+struct Lines {
+    resource: &'static Resource,
+    watch: ObjectWatch,
+    view: View,
+    include: Include,
+    bookmarks: bool,
+    first: bool,
+    revision: u64,
+    tick: Interval,
+    end: Instant,
+    over: bool,
+}
+
+/// Follows a collection, or the one object that the path names.
+pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
+    let view = call.call.json_view(true).or_else(|_| call.call.json_view(false))?;
+    let include = call.call.include()?;
+    let mut options = options::watch(call.resource, &call.path.namespace, &call.call.query)?;
+    if !call.path.name.is_empty() {
+        options.query.filter.name = Some(call.path.name.clone());
+    }
+    let from = options.query.version.unwrap_or(0);
+    let watch = match gateway.objects().watch(call.resource, options.query).await {
+        Ok(watch) => watch,
+        // A state that is no longer kept is told inside the stream, where clients look for it.
+        Err(status) if status.code() == 410 => {
+            let line = Bytes::from(line("ERROR", &status.to_value()));
+            return Ok(answer::stream("application/json", stream::iter([Ok(line)])));
+        }
+        Err(status) => return Err(status),
+    };
+    let timeout = options.timeout.unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(1_800..3_600)));
+    let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let lines = Lines {
+        resource: call.resource,
+        watch,
+        view,
+        include,
+        bookmarks: options.bookmarks,
+        first: true,
+        revision: from,
+        tick,
+        end: Instant::now() + timeout,
+        over: false,
+    };
+    let lines = stream::unfold(lines, |mut lines| async move {
+        let line = lines.next().await?;
+        Some((line, lines))
+    });
+    let pieces = lines.ready_chunks(LINES_AT_ONCE).map(|lines| Ok(Bytes::from(lines.concat())));
+    Ok(answer::stream("application/json", pieces))
+}
+
+fn line(kind: &str, object: &Value) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&json!({ "type": kind, "object": object })).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        while !self.over {
+            let event = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.end) => {
+                    self.over = true;
+                    return (self.bookmarks && self.revision > 0).then(|| self.bookmark(false));
+                }
+                event = self.watch.next() => event,
+                _ = self.tick.tick() => {
+                    if self.bookmarks && self.revision > 0 {
+                        return Some(self.bookmark(false));
+                    }
+                    continue;
+                }
+            };
+            match event {
+                None => return None,
+                Some(Err(status)) => {
+                    self.over = true;
+                    return Some(line("ERROR", &status.to_value()));
+                }
+                Some(Ok(ObjectEvent::Added(object))) => return Some(self.event("ADDED", object)),
+                Some(Ok(ObjectEvent::Modified(object))) => return Some(self.event("MODIFIED", object)),
+                Some(Ok(ObjectEvent::Deleted(object))) => return Some(self.event("DELETED", object)),
+                Some(Ok(ObjectEvent::Bookmark { revision, initial_end })) => {
+                    self.revision = self.revision.max(revision);
+                    if initial_end && self.bookmarks {
+                        return Some(self.bookmark(true));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn event(&mut self, kind: &str, object: Value) -> Vec<u8> {
+        let revision = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+        if let Some(revision) = revision.and_then(|text| text.parse().ok()) {
+            self.revision = self.revision.max(revision);
+        }
+        let shown = shape::event(self.resource, object, self.view, self.include, self.first);
+        self.first = false;
+        line(kind, &shown)
+    }
+
+    fn bookmark(&self, initial_end: bool) -> Vec<u8> {
+        line("BOOKMARK", &shape::bookmark(self.resource, self.revision, initial_end, self.view))
+    }
+}
