@@ -1,4 +1,14 @@
 //! Programs against an Impresario cluster: the messages of its actors, its objects, and who
 //! connects to it.
+//!
+//! [`Client`] is the front door for programs; [`objects`] is the engine that the REST gateway and the
+//! control actors share with it; [`events`] tells people what actors did; [`protocol`] has the
+//! messages that actors of the cast understand.
 
+mod client;
+
+pub mod events;
+pub mod objects;
 pub mod protocol;
+
+pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select};

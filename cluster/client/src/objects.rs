@@ -11,6 +11,7 @@
 mod address;
 mod bind;
 mod delete;
+mod foundation;
 mod list;
 mod refuse;
 mod stored;
@@ -18,11 +19,13 @@ mod watch;
 mod write;
 
 pub use address::ServiceRanges;
-pub use delete::{DeleteOptions, Deleted, Preconditions, Propagation};
+pub use delete::Deleted;
+pub use foundation::NAMESPACES;
 pub use list::{Filter, ListQuery, Listed, VersionMatch, fresh_token};
 pub use stored::Stored;
 pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
-pub use write::{Change, Patch, WriteOptions};
+pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
+pub use write::{Patch, WriteOptions, patch_refused};
 
 use crate::objects::refuse::read_refused;
 use impresario_api::resource::{Resource, resource_key};

@@ -4,7 +4,6 @@ use crate::authenticate::User;
 use crate::negotiate::{self, Encoding, Form, View};
 use crate::query::Query;
 use crate::request::ResourcePath;
-use crate::shape::Include;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -12,6 +11,7 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use hyper::http::request::Parts;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
+use impresario_api::table::IncludeObject;
 use impresario_api::wire::{self, DecodeError, Decoded, FieldValidation, Target};
 use serde_json::Value;
 use std::time::Duration;
@@ -80,9 +80,9 @@ impl Call {
     }
 
     /// What a table carries of each object.
-    pub fn include(&self) -> Result<Include, Status> {
+    pub fn include(&self) -> Result<IncludeObject, Status> {
         let word = self.query.get("includeObject").unwrap_or_default();
-        Include::parse(word).ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {word:?}")))
+        IncludeObject::parse(word).ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {word:?}")))
     }
 
     /// The body as an object of a kind.

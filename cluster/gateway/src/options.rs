@@ -2,13 +2,14 @@
 //!
 //! What cannot be meant is refused here, before anything is read or written.
 
+use crate::call::Call;
 use crate::query::Query;
 use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector};
 use impresario_api::status::{Cause, CauseReason, Reason, Status};
 use impresario_api::wire::FieldValidation;
 use impresario_client::objects::{
-    DeleteOptions, Filter, ListQuery, Preconditions, Propagation, VersionMatch, WatchQuery, WriteOptions,
+    DeleteOptions, Filter, ListQuery, Propagation, VersionMatch, WatchQuery, WriteOptions,
 };
 use serde_json::Value;
 use std::time::Duration;
@@ -162,13 +163,15 @@ fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool
 }
 
 /// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
-pub fn write(kind: &str, query: &Query) -> Result<WriteOptions, Status> {
+pub fn write(kind: &str, call: &Call) -> Result<WriteOptions, Status> {
+    let query = &call.query;
     let manager = query.get("fieldManager").unwrap_or_default();
     if manager.chars().count() > 128 {
         let message = "Too long: may not be more than 128 bytes".to_owned();
         return Err(invalid_option(kind, "fieldManager", CauseReason::TooLong, message));
     }
-    Ok(WriteOptions { dry_run: dry_run(kind, query.all("dryRun"))?, manager: manager.to_owned() })
+    let dry_run = dry_run(kind, query.all("dryRun"))?;
+    Ok(WriteOptions { dry_run, manager: manager.to_owned(), user: call.user.name.clone() })
 }
 
 /// What to do about fields that are not known.
@@ -186,7 +189,8 @@ pub fn field_validation(kind: &str, query: &Query) -> Result<FieldValidation, St
 }
 
 /// How to delete: the body's word first, then the query's.
-pub fn delete(query: &Query, body: &Value) -> Result<DeleteOptions, Status> {
+pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions), Status> {
+    let query = &call.query;
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let grace = match (body.get("gracePeriodSeconds").and_then(Value::as_i64), query.get("gracePeriodSeconds")) {
         (Some(grace), _) => Some(grace),
@@ -198,30 +202,35 @@ pub fn delete(query: &Query, body: &Value) -> Result<DeleteOptions, Status> {
     };
     let orphan = body.get("orphanDependents").and_then(Value::as_bool);
     let orphan = orphan.or_else(|| query.has("orphanDependents").then(|| query.flag("orphanDependents")));
+    let refused = |reason, message: String| {
+        Err(invalid_option("DeleteOptions", "propagationPolicy", reason, message))
+    };
     let propagation = match (text("propagationPolicy").or_else(|| query.get("propagationPolicy")), orphan) {
         (Some(_), Some(_)) => {
             let message = "Invalid value: orphanDependents and deletionPropagation cannot be both set".to_owned();
-            return Err(invalid_option("DeleteOptions", "propagationPolicy", CauseReason::Invalid, message));
+            return refused(CauseReason::Invalid, message);
         }
-        (Some(word), None) => Some(Propagation::parse(word).ok_or_else(|| {
+        (Some("Background"), None) | (None, Some(false) | None) => Propagation::Background,
+        (Some("Foreground"), None) => Propagation::Foreground,
+        (Some("Orphan"), None) | (None, Some(true)) => Propagation::Orphan,
+        (Some(word), None) => {
             let message = format!(
                 "Unsupported value: {word:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
             );
-            invalid_option("DeleteOptions", "propagationPolicy", CauseReason::NotSupported, message)
-        })?),
-        (None, Some(true)) => Some(Propagation::Orphan),
-        (None, Some(false)) => Some(Propagation::Background),
-        (None, None) => None,
+            return refused(CauseReason::NotSupported, message);
+        }
     };
     let listed = body.get("dryRun").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let condition = |name: &str| {
         let value = body.pointer(&format!("/preconditions/{name}")).and_then(Value::as_str);
         value.map(ToOwned::to_owned)
     };
-    Ok(DeleteOptions {
-        grace,
+    let options = DeleteOptions {
+        grace_period_seconds: grace,
         propagation,
-        preconditions: Preconditions { uid: condition("uid"), version: condition("resourceVersion") },
-        dry_run: dry_run("DeleteOptions", listed.chain(query.all("dryRun")))?,
-    })
+        uid: condition("uid"),
+        resource_version: condition("resourceVersion"),
+    };
+    let dry_run = dry_run("DeleteOptions", listed.chain(query.all("dryRun")))?;
+    Ok((options, WriteOptions { dry_run, user: call.user.name.clone(), ..WriteOptions::default() }))
 }

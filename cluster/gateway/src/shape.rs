@@ -4,42 +4,9 @@
 
 use crate::negotiate::View;
 use impresario_api::resource::Resource;
-use impresario_api::table;
+use impresario_api::table::{self, IncludeObject};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-
-/// How much of each object a table carries with its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Include {
-    /// Nothing.
-    None,
-    /// Its metadata.
-    #[default]
-    Metadata,
-    /// All of it.
-    Object,
-}
-
-impl Include {
-    /// Reads the query parameter `includeObject`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "None" => Some(Self::None),
-            "Metadata" | "" => Some(Self::Metadata),
-            "Object" => Some(Self::Object),
-            _ => None,
-        }
-    }
-}
-
-/// `v1`, `batch/v1`.
-pub fn api_version(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        resource.version.to_owned()
-    } else {
-        format!("{}/{}", resource.group, resource.version)
-    }
-}
 
 fn metadata_only(object: &Value, version: &str) -> Value {
     json!({
@@ -50,27 +17,20 @@ fn metadata_only(object: &Value, version: &str) -> Value {
 }
 
 /// A table of these objects.
-fn table_of(resource: &Resource, objects: &[Value], version: &str, include: Include) -> Value {
-    let mut table = table::render(resource, objects, include == Include::Object, Timestamp::now());
-    table["apiVersion"] = format!("meta.k8s.io/{version}").into();
-    if let Some(rows) = table.get_mut("rows").and_then(Value::as_array_mut) {
-        for (row, object) in rows.iter_mut().zip(objects) {
-            match include {
-                Include::None => {
-                    if let Some(row) = row.as_object_mut() {
-                        row.remove("object");
-                    }
-                }
-                Include::Metadata => row["object"] = metadata_only(object, version),
-                Include::Object => row["object"] = object.clone(),
-            }
+fn table_of(resource: &Resource, objects: &[Value], version: &str, include: IncludeObjectObject) -> Value {
+    let mut table = table::render(resource, objects, include, Timestamp::now());
+    if version != "v1" {
+        table["apiVersion"] = format!("meta.k8s.io/{version}").into();
+        let rows = table.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
+        for row in rows.filter(|row| row.pointer("/object/kind").is_some_and(|kind| kind == "PartialObjectMetadata")) {
+            row["object"]["apiVersion"] = format!("meta.k8s.io/{version}").into();
         }
     }
     table
 }
 
 /// One object in this view.
-pub fn one(resource: &Resource, object: Value, view: View, include: Include) -> Value {
+pub fn one(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
     match view {
         View::Whole => object,
         View::Metadata(version) => metadata_only(&object, version),
@@ -87,13 +47,13 @@ pub fn one(resource: &Resource, object: Value, view: View, include: Include) -> 
 }
 
 /// A list in this view; `metadata` is the list's own.
-pub fn list(resource: &Resource, items: Vec<Value>, metadata: Map<String, Value>, view: View, include: Include) -> Value {
+pub fn list(resource: &Resource, items: Vec<Value>, metadata: Map<String, Value>, view: View, include: IncludeObject) -> Value {
     match view {
         View::Whole => {
             let items: Vec<Value> = items.into_iter().map(without_type).collect();
             json!({
                 "kind": format!("{}List", resource.kind),
-                "apiVersion": api_version(resource),
+                "apiVersion": resource.api_version(),
                 "metadata": metadata,
                 "items": items,
             })
@@ -122,7 +82,7 @@ fn without_type(mut item: Value) -> Value {
 }
 
 /// A watch's object in this view. Only the first table of a watch tells its columns.
-pub fn event(resource: &Resource, object: Value, view: View, include: Include, first: bool) -> Value {
+pub fn event(resource: &Resource, object: Value, view: View, include: IncludeObject, first: bool) -> Value {
     let mut shown = one(resource, object, view, include);
     if matches!(view, View::Table(_)) && !first {
         shown["columnDefinitions"] = Value::Null;
@@ -136,7 +96,7 @@ pub fn bookmark(resource: &Resource, revision: u64, initial_end: bool, view: Vie
     if initial_end {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }
-    let object = json!({ "kind": resource.kind, "apiVersion": api_version(resource), "metadata": metadata });
+    let object = json!({ "kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata });
     match view {
         View::Whole => object,
         View::Metadata(version) => metadata_only(&object, version),

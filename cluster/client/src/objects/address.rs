@@ -2,22 +2,25 @@
 //!
 //! The key is written in the transaction that writes the service, with the condition that nobody has
 //! it, and removed in the one that removes the service: no two services ever hold the same one,
-//! whichever members wrote them, and none is lost.
+//! whichever members wrote them, and none is lost. [`Draws`] is what admission draws from.
 
-use super::stored::{bytes_of, text};
 use super::Objects;
-use impresario_api::resource::Resource;
+use super::stored::{bytes_of, text};
+use impresario_api::admission::Allocator;
+use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_registry::{Compare, Consistency, Key, ListRequest, Operation, Selection, Transaction};
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
+use uuid::Uuid;
 
 /// What services draw from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRanges {
-    /// First address of the network; its network and broadcast addresses are never given.
+    /// An address of the network; its first and last addresses are never given.
     pub network: Ipv4Addr,
     /// Bits of the network.
     pub prefix: u8,
@@ -35,7 +38,7 @@ impl Default for ServiceRanges {
 
 impl ServiceRanges {
     fn size(&self) -> u32 {
-        1_u32.checked_shl(32 - u32::from(self.prefix.min(30))).unwrap_or(u32::MAX)
+        1_u32 << (32 - u32::from(self.prefix.clamp(8, 30)))
     }
 
     fn base(&self) -> u32 {
@@ -56,29 +59,38 @@ impl ServiceRanges {
 
 const ADDRESSES: &str = "impresario.dev/serviceaddresses";
 const PORTS: &str = "impresario.dev/nodeports";
-/// Blind draws before the range is looked through.
+/// Blind draws before it is looked what is taken.
 const BLIND_DRAWS: usize = 4;
-/// Draws before giving up: others took what was free each time.
-const DRAWS: usize = 16;
+/// The letters of what is appended to `generateName`: none that make words.
+const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 fn key(resource: &str, name: impl ToString) -> Key {
     Key { resource: resource.into(), namespace: String::new(), name: name.to_string() }
 }
 
-/// The keys that a service holds, each with the path of the field that asks for it.
+fn is_service(resource: &Resource) -> bool {
+    resource.group.is_empty() && resource.plural == "services"
+}
+
+/// The keys that a service holds, each with the path of the field that asks for it and its value.
 pub(super) fn held(resource: &Resource, object: &Value) -> BTreeMap<Key, (String, String)> {
     let mut keys = BTreeMap::new();
-    if resource.kind != "Service" || !resource.group.is_empty() || text(object, "/spec/type") == "ExternalName" {
+    if !is_service(resource) || text(object, "/spec/type") == "ExternalName" {
         return keys;
     }
     let address = text(object, "/spec/clusterIP");
     if !address.is_empty() && address != "None" {
         keys.insert(key(ADDRESSES, address), ("spec.clusterIPs".into(), address.into()));
     }
-    for (index, port) in object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().enumerate() {
+    let ports = object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
+    for (index, port) in ports.enumerate() {
         if let Some(number) = port.get("nodePort").and_then(Value::as_u64).filter(|number| *number > 0) {
             keys.insert(key(PORTS, number), (format!("spec.ports[{index}].nodePort"), number.to_string()));
         }
+    }
+    let health = object.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64).unwrap_or(0);
+    if health > 0 {
+        keys.insert(key(PORTS, health), ("spec.healthCheckNodePort".into(), health.to_string()));
     }
     keys
 }
@@ -112,165 +124,121 @@ pub(super) fn is_drawn(key: &Key) -> bool {
     key.resource == ADDRESSES || key.resource == PORTS
 }
 
-/// Where a service lacks an address or a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Lack {
-    Address,
-    Port(usize),
+/// The refusal when an address or port that its author chose is another's.
+pub(super) fn already_held(resource: &Resource, name: &str, object: &Value, conflict: &Key) -> Status {
+    let (field, value) = held(resource, object).remove(conflict).unwrap_or_default();
+    let message = if conflict.resource == ADDRESSES {
+        format!("Invalid value: [\"{value}\"]: failed to allocate IP {value}: provided IP is already allocated")
+    } else {
+        format!("Invalid value: {value}: provided port is already allocated")
+    };
+    Status::invalid(resource, name, vec![Cause { field, reason: CauseReason::Invalid, message }])
 }
 
-fn lacks(resource: &Resource, object: &Value) -> Vec<Lack> {
-    let kind = text(object, "/spec/type");
-    if resource.kind != "Service" || !resource.group.is_empty() || kind == "ExternalName" {
-        return Vec::new();
+/// What one admission draws from, and what it knows to be taken.
+///
+/// The first draws are blind: in a range that is mostly free a collision is rare, and the
+/// transaction finds it out. Later ones know what was taken when they began.
+#[derive(Debug)]
+pub(super) struct Draws {
+    ranges: ServiceRanges,
+    addresses: HashSet<String>,
+    ports: HashSet<u16>,
+    account: Option<(String, String)>,
+}
+
+impl Allocator for Draws {
+    fn uid(&self) -> String {
+        Uuid::new_v4().to_string()
     }
-    let mut lacks = Vec::new();
-    let listed = object.pointer("/spec/clusterIPs/0").and_then(Value::as_str).unwrap_or_default();
-    if text(object, "/spec/clusterIP").is_empty() && listed.is_empty() {
-        lacks.push(Lack::Address);
+
+    fn name_suffix(&self) -> String {
+        let mut random = rand::rng();
+        (0..5).filter_map(|_| SUFFIX_LETTERS.choose(&mut random).map(|letter| char::from(*letter))).collect()
     }
-    let wants_ports = match kind {
-        "NodePort" => true,
-        "LoadBalancer" => {
-            object.pointer("/spec/allocateLoadBalancerNodePorts").and_then(Value::as_bool).unwrap_or(true)
+
+    fn cluster_ip(&self, wanted: Option<&str>) -> Result<String, String> {
+        if let Some(wanted) = wanted {
+            return if wanted.parse().is_ok_and(|address| self.ranges.contains(address)) {
+                Ok(wanted.to_owned()) // whether another has it, the transaction decides
+            } else {
+                let network = Ipv4Addr::from(self.ranges.base());
+                Err(format!(
+                    "failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of \
+                     valid IPs is {network}/{}",
+                    self.ranges.prefix
+                ))
+            };
         }
-        _ => false,
-    };
-    if wants_ports {
-        let ports = object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
-        for (index, port) in ports.enumerate() {
-            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
-                lacks.push(Lack::Port(index));
+        let (base, size) = (self.ranges.base(), self.ranges.size());
+        // The first addresses are left to those who ask for one by name, as the API's own.
+        let reserved = 16.min(size / 4).max(1);
+        let start = rand::rng().random_range(reserved..size - 1);
+        (0..size)
+            .map(|step| Ipv4Addr::from(base + (start + step) % size))
+            .find(|address| self.ranges.contains(*address) && !self.addresses.contains(&address.to_string()))
+            .map(|address| address.to_string())
+            .ok_or_else(|| "failed to allocate a serviceIP: range is full".to_owned())
+    }
+
+    fn node_port(&self, wanted: Option<u16>) -> Result<u16, String> {
+        let (first, last) = (self.ranges.first_port, self.ranges.last_port);
+        match wanted {
+            Some(port) if (first..=last).contains(&port) => Ok(port),
+            Some(_) => Err(format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            )),
+            None => {
+                let count = u32::from(last.saturating_sub(first)) + 1;
+                let start = rand::rng().random_range(0..count);
+                (0..count)
+                    .map(|step| first + ((start + step) % count) as u16)
+                    .find(|port| !self.ports.contains(port))
+                    .ok_or_else(|| "failed to allocate a nodePort: range is full".to_owned())
             }
         }
     }
-    lacks
+
+    fn service_account_exists(&self, namespace: &str, name: &str) -> bool {
+        let known = self.account.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+        name == "default" || known == Some((namespace, name))
+    }
 }
 
 impl Objects {
-    /// Gives a service what it lacks. `attempt` counts how often somebody else was quicker.
-    pub(super) async fn draw(
+    /// What an admission of this object may draw from. `attempt` counts how often somebody was quicker.
+    pub(super) async fn draws(
         &self,
         resource: &Resource,
-        object: &mut Value,
+        namespace: &str,
+        object: &Value,
         attempt: usize,
-    ) -> Result<(), Status> {
-        let lacks = lacks(resource, object);
-        if lacks.is_empty() {
-            return Ok(());
+    ) -> Result<Draws, Status> {
+        let look = is_service(resource) && attempt >= BLIND_DRAWS;
+        let (addresses, ports) = if look {
+            let ports = self.taken(PORTS).await?;
+            (self.taken(ADDRESSES).await?, ports.iter().filter_map(|port| port.parse().ok()).collect())
+        } else {
+            (HashSet::new(), HashSet::new())
+        };
+        let mut account = None;
+        let named = text(object, "/spec/serviceAccountName");
+        if resource.group.is_empty()
+            && resource.plural == "pods"
+            && !named.is_empty()
+            && named != "default"
+            && let Some(accounts) = find("", "v1", "serviceaccounts")
+            && self.find(accounts, namespace, named, Consistency::Linearizable).await?.is_some()
+        {
+            account = Some((namespace.to_owned(), named.to_owned()));
         }
-        if attempt >= DRAWS {
-            return Err(Status::unavailable("no free service address was found in time: try again", 1));
-        }
-        let look = attempt >= BLIND_DRAWS;
-        let mut ports: HashSet<u64> = object
-            .pointer("/spec/ports")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|port| port.get("nodePort").and_then(Value::as_u64))
-            .collect();
-        if look {
-            ports.extend(self.taken(PORTS).await?.iter().filter_map(|name| name.parse::<u64>().ok()));
-        }
-        for lack in lacks {
-            match lack {
-                Lack::Address => {
-                    let taken = if look { self.taken(ADDRESSES).await? } else { HashSet::new() };
-                    let address = self.free_address(&taken)?;
-                    object["spec"]["clusterIP"] = address.to_string().into();
-                    object["spec"]["clusterIPs"] = json!([address.to_string()]);
-                }
-                Lack::Port(index) => {
-                    let port = self.free_port(&ports)?;
-                    ports.insert(u64::from(port));
-                    object["spec"]["ports"][index]["nodePort"] = port.into();
-                }
-            }
-        }
-        Ok(())
+        Ok(Draws { ranges: self.ranges.clone(), addresses, ports, account })
     }
 
     async fn taken(&self, resource: &str) -> Result<HashSet<String>, Status> {
-        let request = ListRequest {
-            select: Selection::all(resource),
-            consistency: Consistency::Linearizable,
-            ..ListRequest::default()
-        };
+        let request = ListRequest::of(Selection::all(resource));
         let page = self.registry().list(request).await.map_err(|error| super::refuse::read_refused(&error))?;
         Ok(page.entries.into_iter().map(|entry| entry.key.name).collect())
-    }
-
-    fn free_address(&self, taken: &HashSet<String>) -> Result<Ipv4Addr, Status> {
-        let (base, size) = (self.ranges.base(), self.ranges.size());
-        // The first addresses are left to those who ask for one by name, as the API's own and DNS.
-        let reserved = 16.min(size / 4);
-        let start = rand::rng().random_range(reserved.max(1)..size - 1);
-        (0..size)
-            .map(|step| Ipv4Addr::from(base + (start + step) % size))
-            .find(|address| self.ranges.contains(*address) && !taken.contains(&address.to_string()))
-            .ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))
-    }
-
-    fn free_port(&self, taken: &HashSet<u64>) -> Result<u16, Status> {
-        let (first, last) = (self.ranges.first_port, self.ranges.last_port);
-        let count = u32::from(last - first) + 1;
-        let start = rand::rng().random_range(0..count);
-        (0..count)
-            .map(|step| first + ((start + step) % count) as u16)
-            .find(|port| !taken.contains(&u64::from(*port)))
-            .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
-    }
-
-    /// Refuses addresses and ports that its author chose outside the ranges.
-    pub(super) fn check_ranges(
-        &self,
-        resource: &Resource,
-        name: &str,
-        before: Option<&Value>,
-        object: &Value,
-    ) -> Result<(), Status> {
-        let old = before.map(|object| held(resource, object)).unwrap_or_default();
-        let mut causes = Vec::new();
-        for (key, (field, value)) in held(resource, object) {
-            if old.contains_key(&key) {
-                continue;
-            }
-            let fits = if key.resource == ADDRESSES {
-                value.parse().is_ok_and(|address| self.ranges.contains(address))
-            } else {
-                value.parse::<u16>().is_ok_and(|port| (self.ranges.first_port..=self.ranges.last_port).contains(&port))
-            };
-            if !fits {
-                let message = if key.resource == ADDRESSES {
-                    let network = Ipv4Addr::from(self.ranges.base());
-                    format!(
-                        "Invalid value: [\"{value}\"]: failed to allocate IP {value}: the provided IP ({value}) is not \
-                         in the valid range. The range of valid IPs is {network}/{}",
-                        self.ranges.prefix
-                    )
-                } else {
-                    format!(
-                        "Invalid value: {value}: provided port is not in the valid range. The range of valid ports is {}-{}",
-                        self.ranges.first_port, self.ranges.last_port
-                    )
-                };
-                causes.push(Cause { field, reason: CauseReason::Invalid, message });
-            }
-        }
-        if causes.is_empty() { Ok(()) } else { Err(Status::invalid(resource, name, causes)) }
-    }
-
-    /// The refusal when an address or port that its author chose is another's.
-    pub(super) fn already_held(resource: &Resource, name: &str, object: &Value, conflict: &Key) -> Status {
-        let holds = held(resource, object);
-        let (field, value) = holds.get(conflict).cloned().unwrap_or_default();
-        let message = if conflict.resource == ADDRESSES {
-            format!("Invalid value: [\"{value}\"]: failed to allocate IP {value}: provided IP is already allocated")
-        } else {
-            format!("Invalid value: {value}: provided port is already allocated")
-        };
-        Status::invalid(resource, name, vec![Cause { field, reason: CauseReason::Invalid, message }])
     }
 }
 
@@ -278,32 +246,47 @@ impl Objects {
 mod tests {
     use super::*;
 
+    fn draws(ranges: ServiceRanges) -> Draws {
+        Draws { ranges, addresses: HashSet::new(), ports: HashSet::new(), account: None }
+    }
+
     #[test]
     fn the_ends_of_the_network_are_never_given() {
         let ranges = ServiceRanges::default();
-        assert!(!ranges.contains(Ipv4Addr::new(127, 96, 0, 0)));
-        assert!(ranges.contains(Ipv4Addr::new(127, 96, 0, 1)));
-        assert!(ranges.contains(Ipv4Addr::new(127, 96, 255, 254)));
-        assert!(!ranges.contains(Ipv4Addr::new(127, 96, 255, 255)));
-        assert!(!ranges.contains(Ipv4Addr::new(127, 97, 0, 1)));
+        for (address, given) in [
+            ([127, 96, 0, 0], false),
+            ([127, 96, 0, 1], true),
+            ([127, 96, 255, 254], true),
+            ([127, 96, 255, 255], false),
+            ([127, 97, 0, 1], false),
+        ] {
+            assert_eq!(ranges.contains(Ipv4Addr::from(address)), given, "{address:?}");
+        }
         assert_eq!(ranges.api_address(), Ipv4Addr::new(127, 96, 0, 1));
     }
 
     #[test]
-    fn a_service_lacks_what_its_type_needs_and_it_does_not_name() {
-        let services = impresario_api::resource::find("", "v1", "services").unwrap();
-        let table = [
-            (json!({"type": "ClusterIP"}), vec![Lack::Address]),
-            (json!({"type": "ClusterIP", "clusterIP": "None"}), vec![]),
-            (json!({"type": "ExternalName"}), vec![]),
-            (
-                json!({"type": "NodePort", "clusterIP": "127.96.1.1", "ports": [{"nodePort": 30001}, {}]}),
-                vec![Lack::Port(1)],
-            ),
-            (json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{}]}), vec![Lack::Address]),
-        ];
-        for (spec, expected) in table {
-            assert_eq!(lacks(services, &json!({ "spec": spec })), expected, "{spec}");
+    fn the_last_free_address_is_found_and_a_full_range_says_so() {
+        let ranges = ServiceRanges { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 29, ..ServiceRanges::default() };
+        let mut draws = draws(ranges);
+        for _ in 0..6 {
+            let drawn = draws.cluster_ip(None).unwrap();
+            assert!(draws.addresses.insert(drawn));
         }
+        assert!(draws.cluster_ip(None).unwrap_err().contains("range is full"));
+        assert!(draws.cluster_ip(Some("10.0.0.8")).unwrap_err().contains("not in the valid range"));
+    }
+
+    #[test]
+    fn a_service_holds_its_address_and_each_of_its_node_ports() {
+        let services = find("", "v1", "services").unwrap();
+        let held = |spec: Value| held(services, &json!({ "spec": spec })).len();
+        assert_eq!(held(json!({"type": "ClusterIP", "clusterIP": "127.96.0.9"})), 1);
+        assert_eq!(held(json!({"type": "ClusterIP", "clusterIP": "None"})), 0);
+        assert_eq!(held(json!({"type": "ExternalName", "clusterIP": "127.96.0.9"})), 0);
+        assert_eq!(
+            held(json!({"type": "NodePort", "clusterIP": "127.96.0.9", "ports": [{"nodePort": 30001}, {"port": 1}]})),
+            2
+        );
     }
 }

@@ -17,7 +17,7 @@ impl Objects {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (_, object) = self
-            .settle(pods, namespace, pod, options, &mut |stored| {
+            .settle(pods, namespace, pod, options, &mut |stored, _| {
                 let object = &stored.object;
                 let bound = text(object, "/spec/nodeName");
                 let refused = |why: String| {

@@ -2,17 +2,19 @@
 //!
 //! [`Objects::settle`] is the one loop that reads, lets a plain function decide, writes on condition
 //! that nothing changed in between, and starts again if it did. A change that leaves an object marked
-//! for deletion without finalizers removes it in the same transaction.
+//! for deletion with nothing to hold it removes it in the same transaction.
 
-use super::address::{exchange, is_drawn};
-use super::refuse::write_refused;
-use super::stored::{bytes_of, is_empty_list, set_revision, take_revision, text};
+use super::address::{Draws, already_held, exchange, held, is_drawn};
+use super::refuse::{read_refused, write_refused};
+use super::stored::{bytes_of, set_revision, take_revision, text};
 use super::{Objects, Stored, key_of};
-use impresario_api::admission::{self, CreateContext, Door, UpdateContext};
-use impresario_api::patch;
+use impresario_api::admission::{self, Context, Door};
+use impresario_api::patch::{self, PatchError};
 use impresario_api::resource::{Resource, find};
-use impresario_api::status::{Cause, CauseReason, Status};
-use impresario_registry::{Compare, Consistency, Key, Operation, TransactError, Transaction};
+use impresario_api::schema;
+use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_registry::{Compare, Consistency, Operation, Revision, TransactError, Transaction};
+use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 use std::time::Duration;
@@ -29,11 +31,13 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// The name of who manages the fields that are written.
     pub manager: String,
+    /// Who writes.
+    pub user: String,
 }
 
 /// What is to become of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub(super) enum Change {
     /// Write this in its place.
     Put(Value),
     /// Nothing.
@@ -56,11 +60,35 @@ pub enum Patch {
 impl Patch {
     /// The object with the change made, and nothing else: no defaults, no rules.
     pub fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Status> {
-        match self {
-            Self::Json(operations) => patch::json_patch(object, operations),
+        let outcome = match self {
+            Self::Json(operations) => patch::json_patch(object, operations.clone()),
             Self::Merge(change) => patch::merge_patch(object, change),
-            Self::Strategic(change) => patch::strategic_merge(resource.schema, object, change),
+            Self::Strategic(change) => {
+                let message = schema::for_kind(resource.group, resource.version, resource.kind)
+                    .ok_or_else(|| Status::internal(format!("no schema for {}", resource.kind)))?;
+                patch::strategic_merge(message, object, change.clone())
+            }
+        };
+        outcome.map_err(|error| patch_refused(resource, text(object, "/metadata/name"), &error))
+    }
+}
+
+/// What a patch that cannot be made is answered.
+pub fn patch_refused(resource: &Resource, name: &str, error: &PatchError) -> Status {
+    match error {
+        PatchError::TooLarge(message) => Status::new(Reason::RequestEntityTooLarge, message.clone()),
+        PatchError::Unmergeable(message) => Status::new(Reason::InternalError, message.clone()),
+        PatchError::DoesNotApply(_) => Status::new(Reason::Invalid, error.to_string()),
+        PatchError::Outcome { outcome, why } => {
+            let message = format!("Invalid value: {outcome:?}: {why}");
+            let cause = Cause { field: "patch".into(), reason: CauseReason::Invalid, message };
+            let mut status = Status::invalid(resource, name, vec![cause]);
+            // Kubernetes does not name the object here: its name is in what could not be read.
+            status.message = error.to_string();
+            (status.name, status.kind, status.group) = (String::new(), String::new(), String::new());
+            status
         }
+        other => Status::bad_request(other.to_string()),
     }
 }
 
@@ -80,21 +108,15 @@ impl Objects {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let namespace = if resource.namespaced { namespace } else { "" };
-        let mut object = object;
-        if take_revision(&mut object).is_some_and(|version| version != "0") {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-        }
-        let generated = text(&object, "/metadata/name").is_empty() && !text(&object, "/metadata/generateName").is_empty();
+        let generated = text(&object, "/metadata/name").is_empty();
         for attempt in 0..CREATE_ATTEMPTS {
-            let mut candidate = object.clone();
-            self.draw(resource, &mut candidate, attempt).await?;
-            let context = CreateContext::now(namespace);
-            let mut admitted = admission::admit_create(resource, candidate, &context)?;
+            let draws = self.draws(resource, namespace, &object, attempt).await?;
+            let context =
+                Context { namespace, user: &options.user, now: Timestamp::now(), allocator: &draws };
+            let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
             let name = text(&admitted, "/metadata/name").to_owned();
-            self.check_ranges(resource, &name, None, &admitted)?;
             let key = key_of(resource, namespace, &name);
-            let mut transaction = self.begin();
-            transaction.compares.push(Compare::Absent { key: key.clone() });
+            let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
             if let Some(compare) = self.open_namespace(resource, namespace, &name, attempt).await? {
                 transaction.compares.push(compare);
             }
@@ -118,8 +140,8 @@ impl Objects {
                     }
                 }
                 Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
-                    if super::address::held(resource, &object).contains_key(&at) {
-                        return Err(Self::already_held(resource, &name, &object, &at));
+                    if held(resource, &object).contains_key(&at) {
+                        return Err(already_held(resource, &name, &object, &at));
                     }
                 }
                 Err(TransactError::Conflict { .. }) => pause(attempt).await, // the namespace changed
@@ -168,7 +190,7 @@ impl Objects {
         mut change: impl FnMut(&Value) -> Result<Value, Status> + Send,
     ) -> Result<Value, Status> {
         let (_, object) = self
-            .settle(resource, namespace, name, options, &mut |stored| {
+            .settle(resource, namespace, name, options, &mut |stored, draws| {
                 let mut new = change(&stored.object)?;
                 let mut old = stored.object.clone();
                 take_revision(&mut old);
@@ -179,10 +201,10 @@ impl Objects {
                     return Err(Status::modified(resource, name));
                 }
                 check_identity(resource, name, &old, &new)?;
-                let context = UpdateContext::now();
+                let context =
+                    Context { namespace, user: &options.user, now: Timestamp::now(), allocator: draws };
                 let admitted = admission::admit_update(resource, door, new, &old, &context)?;
-                self.check_ranges(resource, name, Some(&old), &admitted)?;
-                Ok(if is_finished(&admitted) {
+                Ok(if admission::is_finished(resource, &admitted) {
                     Change::Remove(admitted)
                 } else if admitted == old {
                     Change::Keep
@@ -202,19 +224,19 @@ impl Objects {
         namespace: &str,
         name: &str,
         options: &WriteOptions,
-        decide: &mut (dyn FnMut(&Stored) -> Result<Change, Status> + Send),
+        decide: &mut (dyn FnMut(&Stored, &Draws) -> Result<Change, Status> + Send),
     ) -> Result<(Change, Value), Status> {
         let key = key_of(resource, namespace, name);
         for attempt in 0..ATTEMPTS {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
-            let mut change = decide(&stored)?;
-            let mut transaction = self.begin();
-            transaction.compares.push(Compare::Revision { key: key.clone(), revision: stored.revision });
-            let mut object = match &mut change {
+            let draws = self.draws(resource, namespace, &stored.object, attempt).await?;
+            let change = decide(&stored, &draws)?;
+            let condition = Compare::Revision { key: key.clone(), revision: stored.revision };
+            let mut transaction = self.begin().when(condition);
+            let mut object = match &change {
                 Change::Keep => return Ok((change, stored.object)),
                 Change::Put(object) => {
-                    self.draw(resource, object, attempt).await?;
                     exchange(resource, Some(&stored.object), Some(object), &mut transaction)?;
                     transaction.operations.push(Operation::Put { key: key.clone(), value: bytes_of(object)? });
                     object.clone()
@@ -225,20 +247,19 @@ impl Objects {
                     object.clone()
                 }
             };
-            if options.dry_run {
-                set_revision(&mut object, stored.revision);
-                return Ok((change, object));
-            }
-            match self.registry().transact(transaction).await {
-                Ok(committed) => {
-                    set_revision(&mut object, committed.revision);
+            let outcome = if options.dry_run {
+                self.would_apply(&transaction).await?.map(|_| stored.revision)
+            } else {
+                self.registry().transact(transaction).await.map(|committed| committed.revision)
+            };
+            match outcome {
+                Ok(revision) => {
+                    set_revision(&mut object, revision);
                     return Ok((change, object));
                 }
                 Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
-                    if let Change::Put(wanted) = &change
-                        && attempt + 1 == ATTEMPTS
-                    {
-                        return Err(Self::already_held(resource, name, wanted, &at));
+                    if attempt + 1 == ATTEMPTS {
+                        return Err(already_held(resource, name, &object, &at));
                     }
                 }
                 Err(TransactError::Conflict { .. }) => pause(attempt).await,
@@ -249,15 +270,15 @@ impl Objects {
     }
 
     /// What a transaction would come to, as far as its compares tell.
-    async fn would_apply(&self, transaction: &Transaction) -> Result<Result<u64, TransactError>, Status> {
+    async fn would_apply(&self, transaction: &Transaction) -> Result<Result<Revision, TransactError>, Status> {
         for compare in &transaction.compares {
-            let key: &Key = compare.key();
+            let key = compare.key();
             let read = self.registry().get(key.clone(), Consistency::Linearizable).await;
-            let (found, _) = read.map_err(|error| super::refuse::read_refused(&error))?;
+            let (found, _) = read.map_err(|error| read_refused(&error))?;
             let found = found.map_or(0, |entry| entry.mod_revision);
             let (holds, expected) = match compare {
                 Compare::Absent { .. } => (found == 0, 0),
-                Compare::Exists { .. } => (found > 0, u64::MAX),
+                Compare::Exists { .. } => (found > 0, Revision::MAX),
                 Compare::Revision { revision, .. } => (found == *revision, *revision),
             };
             if !holds {
@@ -310,14 +331,4 @@ fn check_identity(resource: &Resource, name: &str, old: &Value, new: &Value) -> 
         return Err(Status::conflict(resource, name, why));
     }
     Ok(())
-}
-
-/// Whether nothing keeps an object that is to be deleted.
-pub(super) fn is_finished(object: &Value) -> bool {
-    let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
-    let namespace = text(object, "/kind") == "Namespace";
-    !text(object, "/metadata/deletionTimestamp").is_empty()
-        && grace == 0
-        && is_empty_list(object, "/metadata/finalizers")
-        && (!namespace || is_empty_list(object, "/spec/finalizers"))
 }

@@ -7,19 +7,19 @@ use crate::gateway::Gateway;
 use crate::{options, shape};
 use hyper::Response;
 use impresario_api::status::Status;
-use impresario_client::objects::Deleted;
+use impresario_client::objects::{DeleteOptions, Deleted, WriteOptions};
 use serde_json::{Map, Value};
 
-fn delete_options(call: &ResourceCall) -> Result<impresario_client::objects::DeleteOptions, Status> {
+fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), Status> {
     let body = call.call.decode_if_any(known("", "v1", "DeleteOptions")?)?;
-    options::delete(&call.call.query, &body)
+    options::delete(&call.call, &body)
 }
 
 /// Deletes an object. The answer is the object while it lingers, and a Status when it is gone.
 pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let options = delete_options(call)?;
+    let (options, writing) = delete_options(call)?;
     let path = &call.path;
-    match gateway.objects().delete(call.resource, &path.namespace, &path.name, &options).await? {
+    match gateway.objects().delete(call.resource, &path.namespace, &path.name, &options, &writing).await? {
         Deleted::Lingers(object) => show(call, 200, object),
         Deleted::Gone(object) => {
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
@@ -30,10 +30,10 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
 
 /// Deletes a collection. The answer lists what was deleted.
 pub async fn collection(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let options = delete_options(call)?;
+    let (options, writing) = delete_options(call)?;
     let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
     let form = call.call.form(true)?;
-    let deleted = gateway.objects().delete_collection(call.resource, &query, &options).await?;
+    let deleted = gateway.objects().delete_collection(call.resource, &query, &options, &writing).await?;
     let shown = shape::list(call.resource, deleted, Map::new(), form.view, call.call.include()?);
     write(call, 200, &shown, form.encoding)
 }

@@ -8,14 +8,13 @@ use crate::options;
 use hyper::Response;
 use impresario_api::status::Status;
 use impresario_api::wire::FieldValidation;
-use serde_json::Value;
+use impresario_client::objects::Door;
 
 /// Sets the finalizers of a namespace's content; without any, a namespace that is going is gone.
 pub async fn finalize(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let write = options::write("UpdateOptions", &call.call.query)?;
+    let write = options::write("UpdateOptions", &call.call)?;
     let body = call.call.decode(target_of(call.resource)?, FieldValidation::Ignore)?.object;
-    let finalizers = body.pointer("/spec/finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
-    let object =
-        gateway.objects().finalize_namespace(call.resource, &call.path.name, &finalizers, &write).await?;
+    let name = call.path.name.as_str();
+    let object = gateway.objects().update(call.resource, Door::Finalize, "", name, body, &write).await?;
     show(call, 200, object)
 }

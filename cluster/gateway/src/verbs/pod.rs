@@ -15,7 +15,7 @@ fn success() -> Value {
 
 /// Binds a pod to the node that the body names.
 pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let write = options::write("CreateOptions", &call.call.query)?;
+    let write = options::write("CreateOptions", &call.call)?;
     let binding = call.call.decode(known("", "v1", "Binding")?, FieldValidation::Ignore)?.object;
     let said = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (kind, node) = (said("/target/kind"), said("/target/name"));
@@ -50,8 +50,8 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
 pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let eviction = call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
     let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
-    let options = options::delete(&call.call.query, &body)?;
+    let (options, writing) = options::delete(&call.call, &body)?;
     let path = &call.path;
-    gateway.objects().delete(call.resource, &path.namespace, &path.name, &options).await?;
+    gateway.objects().delete(call.resource, &path.namespace, &path.name, &options, &writing).await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }

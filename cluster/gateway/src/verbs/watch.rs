@@ -8,13 +8,13 @@ use crate::answer::{self, Body};
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
 use crate::negotiate::View;
-use crate::shape::{self, Include};
-use crate::options;
+use crate::{options, shape};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
+use impresario_api::table::IncludeObject;
 use impresario_client::objects::{ObjectEvent, ObjectWatch};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ struct Lines {
     resource: &'static Resource,
     watch: ObjectWatch,
     view: View,
-    include: Include,
+    include: IncludeObject,
     bookmarks: bool,
     first: bool,
     revision: u64,

@@ -2,51 +2,27 @@
 
 use super::show;
 use crate::answer::{self, Body};
-use crate::call::{self, Call, ResourceCall, target_of};
+use crate::call::{Call, ResourceCall, target_of};
 use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
-use impresario_api::admission::Door;
+use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_api::wire::{self, FieldValidation};
-use impresario_client::objects::Patch;
+use impresario_api::wire;
+use impresario_client::objects::{Door, patch_refused};
 use serde_json::Value;
-
-const JSON_PATCH: &str = "application/json-patch+json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
-const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The namespace in the body must be the path's; where it is missing it becomes that.
-fn place(call: &ResourceCall, object: &mut Value) -> Result<(), Status> {
-    let namespace = &call.path.namespace;
-    let said = text(object, "/metadata/namespace");
-    if !call.resource.namespaced && said.is_empty() {
-        return Ok(());
-    }
-    if !said.is_empty() && said != namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    if !object["metadata"].is_object() {
-        object["metadata"] = serde_json::json!({});
-    }
-    object["metadata"]["namespace"] = namespace.as_str().into();
-    Ok(())
-}
-
 /// Creates an object.
 pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let query = &call.call.query;
-    let write = options::write("CreateOptions", query)?;
+    let write = options::write("CreateOptions", &call.call)?;
     let validation = options::field_validation("CreateOptions", query)?;
-    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
-    place(call, &mut decoded.object)?;
+    let decoded = call.call.decode(target_of(call.resource)?, validation)?;
     let mut warnings = decoded.warnings;
     let created = gateway.objects().create(call.resource, &call.path.namespace, decoded.object, &write).await?;
     warnings.extend((call.resource.rules.warnings)(&created));
@@ -62,18 +38,12 @@ fn door(call: &ResourceCall) -> Door {
 /// Replaces an object, or its status.
 pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let query = &call.call.query;
-    let write = options::write("UpdateOptions", query)?;
+    let write = options::write("UpdateOptions", &call.call)?;
     let validation = options::field_validation("UpdateOptions", query)?;
-    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
-    place(call, &mut decoded.object)?;
-    let (said, name) = (text(&decoded.object, "/metadata/name"), call.path.name.as_str());
-    if said.is_empty() {
-        return Err(Status::bad_request("the name of the object must be given"));
-    }
-    if said != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({said}) does not match the name on the URL ({name})"
-        )));
+    let decoded = call.call.decode(target_of(call.resource)?, validation)?;
+    let name = call.path.name.as_str();
+    if text(&decoded.object, "/metadata/name").is_empty() {
+        return Err(Status::bad_request("the name of the object must be given in its metadata"));
     }
     let mut warnings = decoded.warnings;
     let updated = gateway
@@ -86,70 +56,54 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     Ok(response)
 }
 
-/// Reads the body of a patch.
-pub(super) fn patch_of(call: &Call, strategic: bool) -> Result<Patch, Status> {
-    let kind = call.content_type().split(';').next().unwrap_or_default().trim();
-    let document = || wire::parse(wire::JSON, &call.body).map_err(|error| call::refused(&error));
-    match kind {
-        JSON_PATCH => Ok(Patch::Json(document()?)),
-        MERGE_PATCH => Ok(Patch::Merge(document()?)),
-        STRATEGIC_PATCH if strategic => Ok(Patch::Strategic(document()?)),
-        wire::APPLY_YAML => {
-            let mut status = Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH]);
+/// The form of a patch, from its content type.
+pub(super) fn patch_form(call: &Call, built_in: bool) -> Result<PatchType, Status> {
+    let form = PatchType::parse(call.content_type());
+    match form.filter(|form| built_in || *form != PatchType::Strategic) {
+        Some(form) => Ok(form),
+        None if call.content_type().starts_with(wire::APPLY_YAML) => {
+            let offered = PatchType::MEDIA_TYPES;
+            let mut status = Status::unsupported_media_type(&offered);
             status.message = format!(
-                "server-side apply ({}) is not served yet: use client-side apply, or one of {JSON_PATCH}, {MERGE_PATCH}, {STRATEGIC_PATCH}",
-                wire::APPLY_YAML
+                "server-side apply ({}) is not served yet: use client-side apply, or one of {}",
+                wire::APPLY_YAML,
+                offered.join(", ")
             );
             Err(status)
         }
-        _ if strategic => Err(Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH])),
-        _ => Err(Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH])),
+        None => {
+            let strategic = "application/strategic-merge-patch+json";
+            let offered: Vec<&str> =
+                PatchType::MEDIA_TYPES.into_iter().filter(|media| built_in || *media != strategic).collect();
+            Err(Status::unsupported_media_type(&offered))
+        }
     }
 }
 
 /// Resources that Kubernetes would define by a CustomResourceDefinition know no strategic merge.
-pub(super) fn is_built_in(resource: &Resource) -> bool {
+pub(super) fn built_in(resource: &Resource) -> bool {
     !resource.group.ends_with("impresario.dev")
 }
 
 /// Changes parts of an object, or of its status.
 pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let query = &call.call.query;
-    let write = options::write("PatchOptions", query)?;
-    let validation = options::field_validation("PatchOptions", query)?;
-    let patch = patch_of(&call.call, is_built_in(call.resource))?;
+    let write = options::write("PatchOptions", &call.call)?;
+    let validation = options::field_validation("PatchOptions", &call.call.query)?;
+    let form = patch_form(&call.call, built_in(call.resource))?;
     let target = target_of(call.resource)?;
     let mut warnings = Vec::new();
     let (resource, name) = (call.resource, call.path.name.as_str());
     let patched = gateway
         .objects()
         .modify(resource, door(call), &call.path.namespace, name, &write, |old| {
-            let mut new = patch.apply(resource, old)?;
-            warnings = checked(target.message, &mut new, validation)?;
-            for (field, said, is) in [
-                ("name", text(&new, "/metadata/name"), name),
-                ("namespace", text(&new, "/metadata/namespace"), text(old, "/metadata/namespace")),
-            ] {
-                if said != is {
-                    return Err(Status::bad_request(format!(
-                        "the {field} of the provided object does not match the {field} sent on the request"
-                    )));
-                }
-            }
-            Ok(new)
+            let outcome = patch::apply(target, old, form, &call.call.body, validation)
+                .map_err(|error| patch_refused(resource, name, &error))?;
+            warnings = outcome.warnings;
+            Ok(outcome.object)
         })
         .await?;
     warnings.extend((call.resource.rules.warnings)(&patched));
     let mut response = show(call, 200, patched)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
-}
-
-/// The outcome of a patch must be an object of the kind, like one that was sent whole.
-fn checked(
-    message: &'static impresario_api::schema::Message,
-    object: &mut Value,
-    validation: FieldValidation,
-) -> Result<Vec<String>, Status> {
-    wire::check(message, object, Vec::new(), validation).map_err(|wrong| Status::bad_request(wrong.to_string()))
 }

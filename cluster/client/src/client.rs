@@ -1,0 +1,273 @@
+//! The SDK's front door: connect with a credential, use typed objects, speak with any actor.
+//!
+//! A [`Client`] is an actor node of its own that joins as a guest: it serves nobody, asks whom its
+//! certificate's role may ask, and reads and writes objects through the control members with the same
+//! defaults and rules as the REST gateway. Losing a member is not seen, as long as one answers.
+
+use crate::objects::{
+    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery, WriteOptions,
+};
+use futures_util::stream::{BoxStream, StreamExt};
+use impresario_api::resource::{Resource, find_kind};
+use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
+use impresario_api::status::Status;
+use impresario_registry::{RegistryHandle, Revision};
+use impresario_runtime::{ActorNode, ActorPath, ActorRef, Credential, NodeConfig, NodeName, Role, StartError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why a client could not connect.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// No control member was named.
+    #[error("no control member was given: pass the name and QUIC address of at least one (see `imp status`)")]
+    NoMembers,
+    /// The client's own actor node does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Why a typed operation failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The cluster refused it, in the words of the API.
+    #[error(transparent)]
+    Refused(#[from] Status),
+    /// The Rust type is of a kind that the cluster does not serve.
+    #[error("the cluster serves no {kind} in {api_version}: use a type of a kind in `kubectl api-resources`")]
+    NotServed {
+        /// The kind.
+        kind: &'static str,
+        /// Its apiVersion.
+        api_version: &'static str,
+    },
+    /// A value does not fit the Rust type.
+    #[error("{kind} cannot be converted: {source}: the client and the cluster are of different versions")]
+    Convert {
+        /// The kind.
+        kind: &'static str,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+    /// A selector cannot be read.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+}
+
+/// A program's connection to a cluster.
+#[derive(Clone)]
+pub struct Client {
+    node: ActorNode,
+    objects: Objects,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client over an actor node and a registry that exist already, such as those of a control member.
+    pub fn over(node: ActorNode, registry: RegistryHandle) -> Self {
+        Self { node, objects: Objects::new(registry) }
+    }
+
+    /// Untyped objects.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The client's own actor node.
+    pub fn node(&self) -> &ActorNode {
+        &self.node
+    }
+
+    /// An actor, wherever it runs. Its node's address must be known: nodes found through
+    /// [`Client::learn_nodes`] are.
+    pub fn actor<R: Role>(&self, path: ActorPath) -> ActorRef<R> {
+        self.node.actor(path)
+    }
+
+    /// Typed objects of one namespace; of all of them where it is empty, and for cluster-scoped kinds.
+    pub fn api<K>(&self, namespace: &str) -> Result<Api<K>, ClientError>
+    where
+        K: k8s_openapi::Resource + Serialize + DeserializeOwned,
+    {
+        let resource = find_kind(K::GROUP, K::VERSION, K::KIND)
+            .ok_or(ClientError::NotServed { kind: K::KIND, api_version: K::API_VERSION })?;
+        Ok(Api { objects: self.objects.clone(), resource, namespace: namespace.into(), kind: PhantomData })
+    }
+
+    /// Reads the addresses of all nodes, so that their actors can be asked. Gives their names.
+    pub async fn learn_nodes(&self) -> Result<Vec<NodeName>, ClientError> {
+        let nodes = find_kind("", "v1", "Node").ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
+        let listed = self.objects.list(nodes, &ListQuery::default()).await?;
+        let mut names = Vec::new();
+        for node in &listed.items {
+            let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let annotations = node.pointer("/metadata/annotations");
+            let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)).and_then(Value::as_str);
+            if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
+                let name = NodeName::from(name);
+                self.node.addresses().set(name.clone(), address);
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Closes the connections.
+    pub async fn close(self, deadline: Duration) {
+        self.node.stop(deadline).await;
+    }
+}
+
+/// The annotation of a Node object that says where its actor node listens.
+pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
+
+/// What happened to a typed object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<K> {
+    /// It is there, or matches, since now.
+    Added(K),
+    /// It changed.
+    Modified(K),
+    /// It went, or ceased to match.
+    Deleted(K),
+    /// Nothing happened up to this revision that was not told.
+    Progress(Revision),
+}
+
+/// Which objects a list or a watch means, in the words of `kubectl -l` and `--field-selector`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Select<'a> {
+    /// Labels; empty for all.
+    pub labels: &'a str,
+    /// Fields; empty for all.
+    pub fields: &'a str,
+}
+
+/// Typed objects of one kind.
+#[derive(Debug, Clone)]
+pub struct Api<K> {
+    objects: Objects,
+    resource: &'static Resource,
+    namespace: String,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Api<K>
+where
+    K: k8s_openapi::Resource + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn typed(object: Value) -> Result<K, ClientError> {
+        serde_json::from_value(object).map_err(|source| ClientError::Convert { kind: K::KIND, source })
+    }
+
+    fn untyped(object: &K) -> Result<Value, ClientError> {
+        let mut value =
+            serde_json::to_value(object).map_err(|source| ClientError::Convert { kind: K::KIND, source })?;
+        value["kind"] = K::KIND.into();
+        value["apiVersion"] = K::API_VERSION.into();
+        Ok(value)
+    }
+
+    fn filter(&self, select: Select<'_>) -> Result<Filter, ClientError> {
+        let fields = FieldSelector::parse(select.fields)?;
+        fields.check(self.resource)?;
+        Ok(Filter { labels: Some(LabelSelector::parse(select.labels)?), fields: Some(fields), name: None })
+    }
+
+    fn scope(&self) -> Option<String> {
+        (!self.namespace.is_empty()).then(|| self.namespace.clone())
+    }
+
+    /// One object.
+    pub async fn get(&self, name: &str) -> Result<K, ClientError> {
+        Self::typed(self.objects.get(self.resource, &self.namespace, name).await?)
+    }
+
+    /// All objects that are meant, and the revision to watch from.
+    pub async fn list(&self, select: Select<'_>) -> Result<(Vec<K>, Revision), ClientError> {
+        let query =
+            ListQuery { namespace: self.scope(), filter: self.filter(select)?, ..ListQuery::default() };
+        let listed = self.objects.list(self.resource, &query).await?;
+        let items = listed.items.into_iter().map(Self::typed).collect::<Result<_, _>>()?;
+        Ok((items, listed.revision))
+    }
+
+    /// What happens after a revision; without one the objects that are there come first, as added.
+    pub async fn watch(
+        &self,
+        select: Select<'_>,
+        after: Option<Revision>,
+    ) -> Result<BoxStream<'static, Result<Event<K>, ClientError>>, ClientError> {
+        let query = WatchQuery {
+            namespace: self.scope(),
+            filter: self.filter(select)?,
+            version: after,
+            initial_events: None,
+        };
+        let watch = self.objects.watch(self.resource, query).await?;
+        let events = watch.map(|event| {
+            Ok(match event? {
+                ObjectEvent::Added(object) => Event::Added(Self::typed(object)?),
+                ObjectEvent::Modified(object) => Event::Modified(Self::typed(object)?),
+                ObjectEvent::Deleted(object) => Event::Deleted(Self::typed(object)?),
+                ObjectEvent::Bookmark { revision, .. } => Event::Progress(revision),
+            })
+        });
+        Ok(events.boxed())
+    }
+
+    /// Creates an object; gives it as it was stored.
+    pub async fn create(&self, object: &K) -> Result<K, ClientError> {
+        let mut value = Self::untyped(object)?;
+        if self.resource.namespaced {
+            value["metadata"]["namespace"] = self.namespace.as_str().into();
+        }
+        let options = WriteOptions::default();
+        Self::typed(self.objects.create(self.resource, &self.namespace, value, &options).await?)
+    }
+
+    /// Replaces an object; with a resourceVersion in it, only that very state.
+    pub async fn replace(&self, name: &str, object: &K) -> Result<K, ClientError> {
+        self.replace_at(Door::Main, name, object).await
+    }
+
+    /// Replaces the status of an object.
+    pub async fn replace_status(&self, name: &str, object: &K) -> Result<K, ClientError> {
+        self.replace_at(Door::Status, name, object).await
+    }
+
+    async fn replace_at(&self, door: Door, name: &str, object: &K) -> Result<K, ClientError> {
+        let value = Self::untyped(object)?;
+        let options = WriteOptions::default();
+        let replaced = self.objects.update(self.resource, door, &self.namespace, name, value, &options).await?;
+        Self::typed(replaced)
+    }
+
+    /// Changes fields of an object (RFC 7396: null removes a field).
+    pub async fn patch_merge(&self, name: &str, change: Value) -> Result<K, ClientError> {
+        let (patch, options) = (Patch::Merge(change), WriteOptions::default());
+        let patched =
+            self.objects.patch(self.resource, Door::Main, &self.namespace, name, &patch, &options).await?;
+        Self::typed(patched)
+    }
+
+    /// Deletes an object. `Some` is the object that lingers until its finalizers or its node let it go.
+    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Option<K>, ClientError> {
+        match self.objects.delete(self.resource, &self.namespace, name, options, &WriteOptions::default()).await? {
+            Deleted::Gone(_) => Ok(None),
+            Deleted::Lingers(object) => Self::typed(object).map(Some),
+        }
+    }
+}
