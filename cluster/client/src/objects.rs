@@ -65,6 +65,11 @@ impl Objects {
         Self { fence: Some(fence), ..self.clone() }
     }
 
+    /// What services draw from.
+    pub fn ranges(&self) -> &ServiceRanges {
+        &self.ranges
+    }
+
     /// The registry underneath.
     pub fn registry(&self) -> &RegistryHandle {
         &self.registry

@@ -6,17 +6,17 @@
 use crate::answer::{self, Body};
 use crate::call::Call;
 use crate::gateway::Gateway;
-use crate::negotiate::{Media, wants_aggregated};
+use crate::negotiate::Media;
 use bytes::Bytes;
 use hyper::Response;
 use impresario_api::status::Status;
-use impresario_api::{discovery, openapi};
+use impresario_api::discovery::{self, Aggregated};
+use impresario_api::openapi;
 use impresario_registry::{Consistency, Key};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const JSON: &str = "application/json";
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 /// As it is asked for, and as it must be answered: clients do not parse the `@`.
 const OPENAPI_V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -30,9 +30,10 @@ fn document(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
     Ok(answer::cacheable(&call.parts.headers, JSON, bytes.map_err(Status::internal)?, false))
 }
 
-fn aggregated(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
-    let bytes = serde_json::to_vec(value).map_err(Status::internal)?;
-    Ok(answer::cacheable(&call.parts.headers, AGGREGATED, bytes, false))
+/// Everything below `/api` or `/apis` in one answer.
+fn aggregated(call: &Call, form: Aggregated, core: bool) -> Result<Response<Body>, Status> {
+    let bytes = serde_json::to_vec(&discovery::aggregated(form, core)).map_err(Status::internal)?;
+    Ok(answer::cacheable(&call.parts.headers, form.content_type(), bytes, false))
 }
 
 /// The resources of one group version.
@@ -49,23 +50,41 @@ pub fn group(call: &Call, group: &str) -> Result<Response<Body>, Status> {
 
 /// Everything that is no resource.
 pub async fn path(gateway: &Gateway, call: &Call, path: &str) -> Result<Response<Body>, Status> {
-    let wants_aggregated = wants_aggregated(call.accept());
-    match path {
-        "/" => document(call, &paths()),
-        "/api" if wants_aggregated => aggregated(call, &discovery::aggregated_core()),
-        "/apis" if wants_aggregated => aggregated(call, &discovery::aggregated_groups()),
-        "/api" => document(call, &discovery::api_versions()),
-        "/apis" => document(call, &discovery::api_group_list()),
-        "/version" => Ok(answer::json(200, &version(), call.pretty())),
-        "/openapi/v2" => openapi_v2(call),
-        "/openapi/v3" => document(call, &openapi::v3_index()),
-        "/healthz" | "/livez" | "/healthz/ping" | "/livez/ping" => Ok(answer::text(200, "ok")),
-        "/readyz" | "/readyz/registry" => ready(gateway).await,
+    let form = aggregated_form(call.accept());
+    match (path, form) {
+        ("/", _) => document(call, &paths()),
+        ("/api", Some(form)) => aggregated(call, form, true),
+        ("/apis", Some(form)) => aggregated(call, form, false),
+        ("/api", None) => document(call, &discovery::api_versions(&gateway.address())),
+        ("/apis", None) => document(call, &discovery::api_group_list()),
+        ("/version", _) => Ok(answer::json(200, &version(), call.pretty())),
+        ("/openapi/v2", _) => openapi_v2(call),
+        ("/openapi/v3", _) => document(call, &openapi::v3_index()),
+        ("/healthz" | "/livez" | "/healthz/ping" | "/livez/ping", _) => Ok(answer::text(200, "ok")),
+        ("/readyz" | "/readyz/registry", _) => ready(gateway).await,
         _ => match path.strip_prefix("/openapi/v3/") {
             Some(group_version) => openapi_v3(call, group_version),
             None => Err(Status::no_such_path()),
         },
     }
+}
+
+/// The aggregated form that the client wants first, if it wants one before the plain form.
+fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
+    Media::list(accept.unwrap_or_default())
+        .iter()
+        .find_map(|media| match (media.kind, media.parameter("as")) {
+            (JSON, Some("APIGroupDiscoveryList")) if media.parameter("g") == Some("apidiscovery.k8s.io") => {
+                match media.parameter("v") {
+                    Some("v2") => Some(Some(Aggregated::V2)),
+                    Some("v2beta1") => Some(Some(Aggregated::V2Beta1)),
+                    _ => None,
+                }
+            }
+            (JSON | "*/*" | "application/*", None) => Some(None),
+            _ => None,
+        })
+        .flatten()
 }
 
 fn paths() -> Value {
@@ -114,17 +133,19 @@ fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
         _ => None,
     });
     if protobuf == Some(true) {
-        let bytes = Bytes::from(openapi::v2_protobuf());
+        let bytes = Bytes::from_static(&openapi::V2_PROTOBUF);
         return Ok(answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false));
     }
-    document(call, &openapi::v2_json())
+    document(call, &openapi::v2_document())
 }
 
 /// A document is asked for with the hash of its content, and kept for ever under it.
 fn openapi_v3(call: &Call, group_version: &str) -> Result<Response<Body>, Status> {
     let document = openapi::v3_document(group_version).ok_or_else(Status::no_such_path)?;
-    let forever = call.query.get("hash").is_some_and(|asked| asked == document.hash);
-    Ok(answer::cacheable(&call.parts.headers, JSON, document.body.clone(), forever))
+    let asked = call.query.get("hash");
+    let forever = asked.is_some() && asked == openapi::v3_hash(group_version);
+    let bytes = serde_json::to_vec(&document).map_err(Status::internal)?;
+    Ok(answer::cacheable(&call.parts.headers, JSON, bytes, forever))
 }
 
 /// Ready means that the registry answers.
@@ -135,5 +156,23 @@ async fn ready(gateway: &Gateway) -> Result<Response<Body>, Status> {
         Ok(Ok(_)) => Ok(answer::text(200, "ok")),
         Ok(Err(error)) => Ok(answer::text(500, format!("registry: {error}\n"))),
         Err(_) => Ok(answer::text(500, format!("registry: no answer within {READY_DEADLINE:?}\n"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_aggregated_form_that_comes_first_is_given() {
+        let new = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+                   application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let unknown = "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList,application/json";
+        assert!(matches!(aggregated_form(Some(new)), Some(Aggregated::V2)));
+        assert!(matches!(aggregated_form(Some(old)), Some(Aggregated::V2Beta1)));
+        for plain in [Some(unknown), Some("application/json"), None] {
+            assert!(aggregated_form(plain).is_none(), "{plain:?}");
+        }
     }
 }

@@ -70,6 +70,11 @@ impl Gateway {
         &self.objects
     }
 
+    /// The address by which discovery says that the API is found.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:443", self.objects.ranges().api_address())
+    }
+
     pub(crate) fn logs(&self) -> &Arc<dyn LogSource> {
         &self.logs
     }

@@ -96,21 +96,6 @@ pub fn form(accept: Option<&str>, list: bool) -> Option<Form> {
     })
 }
 
-/// Whether discovery is wanted in its aggregated form.
-pub fn wants_aggregated(accept: Option<&str>) -> bool {
-    Media::list(accept.unwrap_or_default())
-        .iter()
-        .find_map(|media| match (media.kind, media.parameter("as")) {
-            ("application/json", Some("APIGroupDiscoveryList")) => Some(
-                media.parameter("g") == Some("apidiscovery.k8s.io") && media.parameter("v") == Some("v2"),
-            )
-            .filter(|ours| *ours),
-            ("application/json" | "*/*", None) => Some(false),
-            _ => None,
-        })
-        .unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,16 +119,5 @@ mod tests {
         for (accept, list, view) in table {
             assert_eq!(form(accept, list).map(|form| form.view), view, "{accept:?}");
         }
-    }
-
-    #[test]
-    fn aggregated_discovery_is_given_to_who_asks_for_our_version_first() {
-        let new = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
-                   application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-        let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-        assert!(wants_aggregated(Some(new)));
-        assert!(!wants_aggregated(Some(old)));
-        assert!(!wants_aggregated(Some("application/json")));
-        assert!(!wants_aggregated(None));
     }
 }

@@ -48,6 +48,11 @@ impl LogSource for Echo {
     }
 }
 
+/// A source of logs for gateways that a test makes itself.
+pub fn logs() -> Arc<dyn LogSource> {
+    Arc::new(Echo)
+}
+
 pub struct Harness {
     pub objects: Objects,
     pub address: SocketAddr,

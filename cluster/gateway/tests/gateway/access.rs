@@ -1,0 +1,51 @@
+//! Who gets in, and what they may do there.
+
+use crate::harness::{Harness, Shows, TOKEN};
+use impresario_runtime::{ClusterAuthority, PeerRole};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_stranger_asks_whether_we_live_and_nothing_else() {
+    let server = Harness::start().await;
+    for open in ["/healthz", "/livez", "/readyz", "/version"] {
+        assert_eq!(server.send(Shows::Nothing, "GET", open, &[], "").await.code, 200, "{open}");
+    }
+    let answer = server.send(Shows::Nothing, "GET", "/api/v1/namespaces/default/pods", &[], "").await;
+    assert_eq!(answer.code, 403);
+    assert_eq!(
+        answer.json()["message"],
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    let answer = server.send(Shows::Nothing, "GET", "/apis", &[], "").await;
+    assert_eq!(answer.json()["message"], "forbidden: User \"system:anonymous\" cannot get path \"/apis\"");
+}
+
+#[tokio::test]
+async fn a_wrong_credential_is_a_401_even_where_a_stranger_would_get_in() {
+    let server = Harness::start().await;
+    let day = Duration::from_secs(86_400);
+    let foreign = ClusterAuthority::create("other").unwrap().issue("admin", PeerRole::Admin, &[], day).unwrap();
+    for wrong in [Shows::Token("guess"), Shows::Certificate(&foreign)] {
+        let answer = server.send(wrong, "GET", "/version", &[], "").await;
+        assert_eq!((answer.code, answer.json()["reason"].clone()), (401, json!("Unauthorized")));
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_reads_and_changes_nothing() {
+    let server = Harness::start().await;
+    let viewer = Shows::Token(TOKEN);
+    assert_eq!(server.send(viewer, "GET", "/api/v1/namespaces", &[], "").await.code, 200);
+    assert_eq!(server.send(viewer, "GET", "/apis", &[], "").await.code, 200);
+    let json = [("content-type", "application/json")];
+    for (method, path) in [
+        ("POST", "/api/v1/namespaces"),
+        ("DELETE", "/api/v1/namespaces/kube-public"),
+        ("GET", "/api/v1/secrets"),
+    ] {
+        let body = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"x"}}"#;
+        assert_eq!(server.send(viewer, method, path, &json, body).await.code, 403, "{method} {path}");
+    }
+    assert_eq!(server.ask("GET", "/api/v1/namespaces/x", &json!(null)).await.code, 404);
+}

@@ -1,0 +1,120 @@
+//! Following collections.
+
+use crate::harness::{Harness, Shows};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const PATH: &str = "/api/v1/namespaces/default/configmaps";
+
+/// The lines of a watch.
+struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    async fn open(server: &Harness, query: &str, accept: &str) -> Self {
+        let path = format!("{PATH}?watch=true&{query}");
+        let response = server.open(Shows::Admin, "GET", &path, &[("accept", accept)], "").await;
+        assert_eq!(response.status(), 200);
+        Self { body: response.into_body(), rest: Vec::new() }
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await;
+            let frame = frame.expect("a line in time")?.unwrap();
+            self.rest.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// The next event in short: what happened to whom.
+    async fn short(&mut self) -> String {
+        let event = self.next().await.expect("one more event");
+        let name = &event["object"]["metadata"]["name"];
+        format!("{} {}", event["type"].as_str().unwrap(), name.as_str().unwrap_or("-"))
+    }
+}
+
+async fn put(server: &Harness, name: &str, tier: &str) -> String {
+    let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "labels": {"tier": tier}}});
+    let mut answer = server.ask("POST", PATH, &body).await;
+    if answer.code == 409 {
+        answer = server.ask("PUT", &format!("{PATH}/{name}"), &body).await;
+    }
+    answer.json()["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_object_that_stops_matching_is_told_as_deleted() {
+    let server = Harness::start().await;
+    let from = put(&server, "a", "web").await;
+    let query = format!("resourceVersion={from}&labelSelector=tier%3Dweb");
+    let mut lines = Lines::open(&server, &query, "application/json").await;
+    put(&server, "b", "web").await;
+    put(&server, "c", "db").await;
+    put(&server, "b", "db").await;
+    put(&server, "c", "web").await;
+    server.ask("PATCH", &format!("{PATH}/c"), &json!({"data": {"k": "v"}})).await;
+    server.ask("DELETE", &format!("{PATH}/c"), &json!(null)).await;
+    for expected in ["ADDED b", "DELETED b", "ADDED c", "MODIFIED c", "DELETED c"] {
+        assert_eq!(lines.short().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_without_a_version_begins_with_what_is_there() {
+    let server = Harness::start().await;
+    put(&server, "a", "web").await;
+    let mut lines = Lines::open(&server, "fieldSelector=metadata.name%3Da", "application/json").await;
+    assert_eq!(lines.short().await, "ADDED a");
+
+    let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=tier";
+    let mut lines = Lines::open(&server, query, "application/json").await;
+    assert_eq!(lines.short().await, "ADDED a");
+    let end = lines.next().await.unwrap();
+    assert_eq!(end["type"], "BOOKMARK");
+    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    put(&server, "b", "web").await;
+    assert_eq!(lines.short().await, "ADDED b");
+}
+
+#[tokio::test]
+async fn only_the_first_table_of_a_watch_tells_its_columns() {
+    let server = Harness::start().await;
+    let from = put(&server, "a", "web").await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), table).await;
+    put(&server, "b", "x").await;
+    put(&server, "c", "x").await;
+    let (first, second) = (lines.next().await.unwrap(), lines.next().await.unwrap());
+    assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
+    assert!(second["object"]["columnDefinitions"].is_null());
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "c");
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_time_is_up_and_tells_how_far_it_came() {
+    let server = Harness::start().await;
+    let from = put(&server, "a", "web").await;
+    let query = format!("resourceVersion={from}&timeoutSeconds=1&allowWatchBookmarks=true");
+    let mut lines = Lines::open(&server, &query, "application/json").await;
+    let last = lines.next().await.unwrap();
+    assert_eq!((&last["type"], &last["object"]["metadata"]["resourceVersion"]), (&json!("BOOKMARK"), &json!(from)));
+    assert!(lines.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_meant_is_refused() {
+    let server = Harness::start().await;
+    for wrong in ["sendInitialEvents=true", "fieldSelector=no.such%3Dx", "resourceVersionMatch=Exact&resourceVersion=1"] {
+        let answer = server.ask("GET", &format!("{PATH}?watch=1&{wrong}"), &json!(null)).await;
+        assert!(matches!(answer.code, 400 | 422), "{wrong}: {}", answer.code);
+    }
+}
