@@ -11,13 +11,17 @@ use futures_util::stream::{BoxStream, StreamExt};
 use impresario_api::resource::{Resource, find_kind};
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry::{RegistryHandle, Revision};
-use impresario_runtime::{ActorNode, ActorPath, ActorRef, Credential, NodeConfig, NodeName, Role, StartError};
+use impresario_registry::{RegistryHandle, RemoteRegistry, Revision};
+use impresario_runtime::{
+    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, NodeConfig, NodeName, PeerIdentity, Refusal, Role,
+    StartError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::any::Any;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -61,6 +65,15 @@ pub enum ClientError {
     Selector(#[from] SelectorError),
 }
 
+/// A client asks and is asked nothing.
+struct ServesNobody;
+
+impl Gate for ServesNobody {
+    fn permit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str, _: &dyn Any) -> Result<(), Refusal> {
+        Err(Refusal::new("this is a client, which serves nobody"))
+    }
+}
+
 /// A program's connection to a cluster.
 #[derive(Clone)]
 pub struct Client {
@@ -75,6 +88,37 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
+    /// Connects with a credential of the cluster to these control members: their names and QUIC addresses.
+    ///
+    /// Must be called inside an actix system. Nothing is sent yet: the first use finds a member that
+    /// answers.
+    pub async fn connect(
+        credential: Credential,
+        members: &[(NodeName, SocketAddr)],
+    ) -> Result<Self, ConnectError> {
+        if members.is_empty() {
+            return Err(ConnectError::NoMembers);
+        }
+        let local = members.iter().all(|(_, address)| address.ip().is_loopback());
+        let v6 = members.iter().any(|(_, address)| address.is_ipv6());
+        let from: IpAddr = match (local, v6) {
+            (true, false) => Ipv4Addr::LOCALHOST.into(),
+            (true, true) => Ipv6Addr::LOCALHOST.into(),
+            (false, false) => Ipv4Addr::UNSPECIFIED.into(),
+            (false, true) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let mut config = NodeConfig::new(credential);
+        config.bind = SocketAddr::new(from, 0);
+        config.gate = Arc::new(ServesNobody);
+        let node = ActorNode::start(config).await?;
+        for (name, address) in members {
+            node.addresses().set(name.clone(), *address);
+        }
+        let names = members.iter().map(|(name, _)| name.clone()).collect();
+        let registry = Arc::new(RemoteRegistry::fixed(node.clone(), names));
+        Ok(Self::over(node, registry))
+    }
+
     /// A client over an actor node and a registry that exist already, such as those of a control member.
     pub fn over(node: ActorNode, registry: RegistryHandle) -> Self {
         Self { node, objects: Objects::new(registry) }

@@ -17,7 +17,7 @@ fn metadata_only(object: &Value, version: &str) -> Value {
 }
 
 /// A table of these objects.
-fn table_of(resource: &Resource, objects: &[Value], version: &str, include: IncludeObjectObject) -> Value {
+fn table_of(resource: &Resource, objects: &[Value], version: &str, include: IncludeObject) -> Value {
     let mut table = table::render(resource, objects, include, Timestamp::now());
     if version != "v1" {
         table["apiVersion"] = format!("meta.k8s.io/{version}").into();

@@ -56,8 +56,3 @@ pub(super) fn bytes_of(object: &Value) -> Result<Bytes, Status> {
 pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
-
-/// Whether a list inside an object is absent or empty.
-pub(super) fn is_empty_list(object: &Value, pointer: &str) -> bool {
-    object.pointer(pointer).and_then(Value::as_array).is_none_or(Vec::is_empty)
-}
