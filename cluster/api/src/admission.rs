@@ -102,7 +102,9 @@ impl Allocator for RandomAllocator {
             let inside = wanted.parse::<Ipv4Addr>().is_ok_and(|ip| self.contains(ip));
             return if !inside {
                 let (network, prefix) = (self.network, self.prefix);
-                Err(format!("failed to allocate IP {wanted}: the provided network does not match the current range {network}/{prefix}"))
+                Err(format!(
+                    "failed to allocate IP {wanted}: the provided network does not match the current range {network}/{prefix}"
+                ))
             } else if self.taken_ips.contains(wanted) {
                 Err(format!("failed to allocate IP {wanted}: provided IP is already allocated"))
             } else {
@@ -236,9 +238,13 @@ pub fn admit_create(
     }
     (resource.rules.default)(&mut object);
     let metadata = object_mut(&mut object, "metadata");
-    for field in
-        ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"]
-    {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "generation",
+    ] {
         remove(metadata, field);
     }
     set(metadata, "uid", context.allocator.uid());
@@ -443,7 +449,9 @@ pub fn admit_delete(
             return Err(Status::conflict(
                 resource,
                 name,
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"),
+                format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                ),
             ));
         }
     }
@@ -518,7 +526,8 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
     let selector = if selector.get("matchLabels").is_some_and(Value::is_object)
         || selector.get("matchExpressions").is_some_and(Value::is_array)
     {
-        crate::selector::LabelSelector::from_object(selector).map_or(String::new(), |s| s.to_string())
+        crate::selector::LabelSelector::from_object(selector)
+            .map_or(String::new(), |s| s.to_string())
     } else {
         crate::selector::LabelSelector::from_map(selector).to_string()
     };

@@ -56,8 +56,11 @@ impl Causes {
 
     fn valued(&mut self, path: &Path, reason: CauseReason, what: &str, value: &Value, why: &str) {
         let value = shown(value);
-        let message =
-            if why.is_empty() { format!("{what}: {value}") } else { format!("{what}: {value}: {why}") };
+        let message = if why.is_empty() {
+            format!("{what}: {value}")
+        } else {
+            format!("{what}: {value}: {why}")
+        };
         self.push(path, reason, message);
     }
 

@@ -85,7 +85,8 @@ pub fn qualified(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(dns_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
+                errors
+                    .extend(dns_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
             }
             *name
         }
@@ -165,7 +166,9 @@ pub fn port_name(value: &str) -> Vec<String> {
         errors.push("must be no more than 15 characters".to_owned());
     }
     if !value.bytes().all(|c| lower_or_digit(c) || c == b'-') {
-        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+        errors.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
     }
     if !value.bytes().any(|c| c.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_owned());

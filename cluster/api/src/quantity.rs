@@ -150,7 +150,11 @@ fn scale(suffix: &str) -> Option<(i128, i128, Format)> {
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs().min(37))?;
-            Some(if exponent < 0 { (1, power, Format::Exponent) } else { (power, 1, Format::Exponent) })
+            Some(if exponent < 0 {
+                (1, power, Format::Exponent)
+            } else {
+                (power, 1, Format::Exponent)
+            })
         }
     }
 }
@@ -193,16 +197,13 @@ impl FromStr for Quantity {
             let tens = 10_i128.pow(kept.len() as u32);
             // by and NANOS together stay below 2^60 * 2^30; the digits below 2^60: divide in steps.
             let scaled = number.checked_mul(NANOS);
-            match scaled.and_then(|n| n.checked_mul(by)) {
-                Some(product) => {
-                    let divisor = tens.saturating_mul(per);
-                    finer |= product % divisor != 0;
-                    add(Some(product / divisor), &mut nanos);
-                }
-                None => {
-                    let product = number.checked_mul(by).unwrap_or(LIMIT) / tens;
-                    add(product.checked_mul(NANOS), &mut nanos);
-                }
+            if let Some(product) = scaled.and_then(|n| n.checked_mul(by)) {
+                let divisor = tens.saturating_mul(per);
+                finer |= product % divisor != 0;
+                add(Some(product / divisor), &mut nanos);
+            } else {
+                let product = number.checked_mul(by).unwrap_or(LIMIT) / tens;
+                add(product.checked_mul(NANOS), &mut nanos);
             }
         }
         finer |= kept.len() < fraction.len();

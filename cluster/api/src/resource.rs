@@ -54,15 +54,8 @@ pub const ALL_VERBS: &[Verb] = &[
 ];
 
 /// All verbs but the deletion of a collection, as namespaces have them.
-pub const NO_COLLECTION_DELETE: &[Verb] = &[
-    Verb::Create,
-    Verb::Delete,
-    Verb::Get,
-    Verb::List,
-    Verb::Patch,
-    Verb::Update,
-    Verb::Watch,
-];
+pub const NO_COLLECTION_DELETE: &[Verb] =
+    &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
 /// A path below an object that has its own verbs.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +126,10 @@ impl Column {
 
     /// The column with the object's name.
     pub const fn name() -> Self {
-        Self { format: "name", ..Self::text("Name", "The name, unique within its namespace and kind.") }
+        Self {
+            format: "name",
+            ..Self::text("Name", "The name, unique within its namespace and kind.")
+        }
     }
 
     /// The column with the object's age.
@@ -169,6 +165,9 @@ impl FieldLabel {
     }
 }
 
+/// Draws values for an object (the new one, the old one if it is a change).
+pub type Allocate = fn(&mut Value, Option<&Value>, &Context<'_>) -> Result<(), Vec<Cause>>;
+
 /// The functions in which kinds differ. [`Rules::PLAIN`] is a kind without any.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -185,7 +184,7 @@ pub struct Rules {
     /// What is wrong with a change through the status door (new, old).
     pub validate_status: fn(&Value, &Value) -> Vec<Cause>,
     /// Draws values from the cluster's ranges for an object found valid (new, old if it is a change).
-    pub allocate: fn(&mut Value, Option<&Value>, &Context<'_>) -> Result<(), Vec<Cause>>,
+    pub allocate: Allocate,
     /// What the writer should know although nothing is wrong.
     pub warnings: fn(&Value) -> Vec<String>,
 }
@@ -370,9 +369,8 @@ pub fn find_spoken(word: &str) -> Option<&'static Resource> {
             || row.singular == name
             || row.kind.eq_ignore_ascii_case(name)
             || row.short_names.contains(&name);
-        let grouped = |group: &str| {
-            group == row.group || group == format!("{}.{}", row.version, row.group)
-        };
+        let grouped =
+            |group: &str| group == row.group || group == format!("{}.{}", row.version, row.group);
         named && group.is_none_or(grouped)
     })
 }
@@ -432,7 +430,9 @@ mod tests {
             let ours: Vec<Vec<String>> = row
                 .columns
                 .iter()
-                .map(|c| vec![c.name.into(), c.kind.into(), c.format.into(), c.priority.to_string()])
+                .map(|c| {
+                    vec![c.name.into(), c.kind.into(), c.format.into(), c.priority.to_string()]
+                })
                 .collect();
             let theirs: Vec<Vec<String>> = recorded
                 .iter()

@@ -320,9 +320,9 @@ impl Parser {
 
     fn bound(&mut self) -> Result<i64, SelectorError> {
         let value = self.value()?;
-        value.parse().map_err(|_| {
-            SelectorError::Syntax(format!("found {value:?}, expected: an integer"))
-        })
+        value
+            .parse()
+            .map_err(|_| SelectorError::Syntax(format!("found {value:?}, expected: an integer")))
     }
 
     fn set(&mut self) -> Result<Vec<String>, SelectorError> {
@@ -401,7 +401,11 @@ impl FieldSelector {
             if term.is_empty() {
                 continue;
             }
-            let bad = || SelectorError::Syntax(format!("invalid selector: {text:?}; can't understand {term:?}"));
+            let bad = || {
+                SelectorError::Syntax(format!(
+                    "invalid selector: {text:?}; can't understand {term:?}"
+                ))
+            };
             let (label, operator, value) = operator_of(&term).ok_or_else(bad)?;
             let value = unescape(value).ok_or_else(bad)?;
             terms.push(FieldTerm { label: label.to_owned(), value, equal: operator });
@@ -526,7 +530,9 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for text in ["a b", "=", ",", "a,", "a in", "a in b", "a in (b", "a=b c", "A B/c=d", "a=b!", "a>x"] {
+        for text in
+            ["a b", "=", ",", "a,", "a in", "a in b", "a in (b", "a=b c", "A B/c=d", "a=b!", "a>x"]
+        {
             assert!(LabelSelector::parse(text).is_err(), "{text:?}");
         }
     }

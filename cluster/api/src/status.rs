@@ -4,7 +4,10 @@
 //! Kubernetes clients expect it, and a cause for every wrong field. Clients branch on the reason
 //! and on causes, people read the message: [`Status::to_value`] is the body of the answer.
 
+use crate::field::{Causes, Path};
+use crate::patch::PatchError;
 use crate::resource::Resource;
+use crate::wire::DecodeError;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fmt;
@@ -176,15 +179,24 @@ pub struct Status {
     /// The object it is about, when it is about one.
     pub name: String,
     /// Its API group.
-    pub group: String,
+    pub group: &'static str,
     /// Its plural, or its kind when the object itself is at fault.
-    pub kind: String,
-    /// The uid, when the refusal is about one.
-    pub uid: String,
+    pub kind: &'static str,
     /// Every wrong field.
     pub causes: Vec<Cause>,
     /// After how many seconds asking again makes sense.
     pub retry_after: Option<u32>,
+}
+
+impl From<DecodeError> for Status {
+    fn from(error: DecodeError) -> Self {
+        let reason = match error.code() {
+            413 => Reason::RequestEntityTooLarge,
+            415 => Reason::UnsupportedMediaType,
+            _ => Reason::BadRequest,
+        };
+        Self::new(reason, error.to_string())
+    }
 }
 
 /// `pods`, or `jobs.batch` outside the core group.
@@ -199,9 +211,8 @@ impl Status {
             reason,
             message: message.into(),
             name: String::new(),
-            group: String::new(),
-            kind: String::new(),
-            uid: String::new(),
+            group: "",
+            kind: "",
             causes: Vec::new(),
             retry_after: None,
         }
@@ -210,8 +221,8 @@ impl Status {
     fn about(resource: &Resource, name: &str, reason: Reason, message: String) -> Self {
         Self {
             name: name.to_owned(),
-            group: resource.group.to_owned(),
-            kind: resource.plural.to_owned(),
+            group: resource.group,
+            kind: resource.plural,
             ..Self::new(reason, message)
         }
     }
@@ -309,7 +320,9 @@ impl Status {
         let offered = offered.join(", ");
         Self::new(
             Reason::UnsupportedMediaType,
-            format!("the body of the request was in an unknown format - accepted media types include: {offered}"),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {offered}"
+            ),
         )
     }
 
@@ -317,16 +330,24 @@ impl Status {
     pub fn invalid(resource: &Resource, name: &str, causes: Vec<Cause>) -> Self {
         let what = qualified(resource.kind, resource.group);
         let mut seen = HashSet::new();
-        let lines: Vec<String> =
-            causes.iter().map(ToString::to_string).filter(|line| seen.insert(line.clone())).collect();
+        let lines: Vec<String> = causes
+            .iter()
+            .map(ToString::to_string)
+            .filter(|line| seen.insert(line.clone()))
+            .collect();
         let all = match lines.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         Self {
-            kind: resource.kind.to_owned(),
+            kind: resource.kind,
             causes,
-            ..Self::about(resource, name, Reason::Invalid, format!("{what} {name:?} is invalid: {all}"))
+            ..Self::about(
+                resource,
+                name,
+                Reason::Invalid,
+                format!("{what} {name:?} is invalid: {all}"),
+            )
         }
     }
 
@@ -379,6 +400,23 @@ impl Status {
         self
     }
 
+    /// A patch of this object that cannot be applied.
+    pub fn patch(resource: &Resource, name: &str, error: &PatchError) -> Self {
+        match error {
+            PatchError::BadRequest(_) => Self::bad_request(error.to_string()),
+            PatchError::TooLarge(_) => Self::new(Reason::RequestEntityTooLarge, error.to_string()),
+            PatchError::DoesNotApply(_) => {
+                Self::about(resource, name, Reason::Invalid, error.to_string())
+            }
+            PatchError::Outcome { outcome, why } => {
+                let mut causes = Causes::default();
+                causes.invalid(&Path::new("patch"), outcome.as_str(), why);
+                Self::invalid(resource, name, causes.into_vec())
+            }
+            PatchError::Unmergeable(_) => Self::internal(error),
+        }
+    }
+
     /// The HTTP status code.
     pub fn code(&self) -> u16 {
         self.reason.code()
@@ -388,10 +426,10 @@ impl Status {
     pub fn to_value(&self) -> Value {
         let mut details = Map::new();
         for (key, value) in
-            [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
+            [("name", self.name.as_str()), ("group", self.group), ("kind", self.kind)]
         {
             if !value.is_empty() {
-                details.insert(key.to_owned(), Value::from(value.as_str()));
+                details.insert(key.to_owned(), value.into());
             }
         }
         if !self.causes.is_empty() {
@@ -443,7 +481,6 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::{Causes, Path};
     use crate::resource::find;
 
     #[test]

@@ -53,17 +53,11 @@ pub(crate) fn validate_immutable(new: &Value, old: &Value, fields: &[&str]) -> V
     let mut causes = Causes::default();
     if flag(old, "immutable") {
         if !flag(new, "immutable") {
-            causes.forbidden(
-                &Path::new("immutable"),
-                "field is immutable when `immutable` is set",
-            );
+            causes.forbidden(&Path::new("immutable"), "field is immutable when `immutable` is set");
         }
         for field in fields {
             if !crate::field::same(get(new, field), at(old, field)) {
-                causes.forbidden(
-                    &Path::new(field),
-                    "field is immutable when `immutable` is set",
-                );
+                causes.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
             }
         }
     }

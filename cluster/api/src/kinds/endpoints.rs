@@ -53,9 +53,10 @@ fn validate(object: &Value) -> Vec<Cause> {
             for (index, address) in list(subset, group).iter().enumerate() {
                 let path = path.child(group).index(index);
                 endpoint_ip(&path.child("ip"), text(address, "ip"), &mut causes);
-                for (field, check) in
-                    [("hostname", names::dns_label as names::Check), ("nodeName", names::dns_subdomain)]
-                {
+                for (field, check) in [
+                    ("hostname", names::dns_label as names::Check),
+                    ("nodeName", names::dns_subdomain),
+                ] {
                     let value = text(address, field);
                     if !value.is_empty() {
                         causes.invalid_all(&path.child(field), value, check(value));
@@ -98,9 +99,8 @@ fn addresses(object: &Value) -> Value {
         }
         for port in ports {
             let port = number(port, "port").unwrap_or(0);
-            all.extend(addresses().map(|ip| match ip.contains(':') {
-                true => format!("[{ip}]:{port}"),
-                false => format!("{ip}:{port}"),
+            all.extend(addresses().map(|ip| {
+                if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
             }));
         }
     }

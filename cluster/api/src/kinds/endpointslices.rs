@@ -57,7 +57,11 @@ pub const RESOURCE: Resource = Resource {
         validate_update: |new, old| {
             let mut causes = Causes::default();
             causes.append(validate(new));
-            causes.unchanged(&Path::new("addressType"), at(new, "addressType"), at(old, "addressType"));
+            causes.unchanged(
+                &Path::new("addressType"),
+                at(new, "addressType"),
+                at(old, "addressType"),
+            );
             causes.into_vec()
         },
         ..Rules::PLAIN

@@ -81,9 +81,8 @@ fn cells(job: &Value, now: Timestamp) -> Vec<Value> {
     let selector = at(job, "spec.selector");
     let shown = match LabelSelector::from_object(selector) {
         Ok(selector) => selector.to_string(),
-        Err(_) => map(selector, "matchLabels").map_or(String::new(), |labels| {
-            labels.keys().cloned().collect::<Vec<_>>().join(",")
-        }),
+        Err(_) => map(selector, "matchLabels")
+            .map_or(String::new(), |labels| labels.keys().cloned().collect::<Vec<_>>().join(",")),
     };
     vec![
         name(job),

@@ -37,7 +37,10 @@ fn validate(lease: &Value) -> Vec<Cause> {
         );
     }
     if has(lease, "spec.preferredHolder") && !has(lease, "spec.strategy") {
-        causes.forbidden(&spec.child("preferredHolder"), "may only be specified if `strategy` is defined");
+        causes.forbidden(
+            &spec.child("preferredHolder"),
+            "may only be specified if `strategy` is defined",
+        );
     }
     causes.into_vec()
 }

@@ -1,11 +1,11 @@
 //! Namespace: a space of names, which ends when everything in it has ended.
 
 use crate::admission::Context;
-use crate::field::{
-    Causes, Path, as_map, copy, default, get, list, object_mut, set, text,
-};
+use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, set, text};
 use crate::names;
-use crate::resource::{Column, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb};
+use crate::resource::{
+    Column, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
+};
 use crate::status::{Cause, Status};
 use crate::table::{age, name};
 use serde_json::{Value, json};

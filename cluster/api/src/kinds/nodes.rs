@@ -126,10 +126,15 @@ fn validate_taints(node: &Value, causes: &mut Causes) {
     let mut seen = HashSet::new();
     for (index, taint) in list(node, "spec.taints").iter().enumerate() {
         let path = path.index(index);
-        let (key, value, effect) = (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
+        let (key, value, effect) =
+            (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
         causes.invalid_all(&path.child("key"), key, names::qualified(key));
         causes.invalid_all(&path.child("value"), value, names::label_value(value));
-        causes.one_of(&path.child("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        causes.one_of(
+            &path.child("effect"),
+            effect,
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        );
         if !seen.insert((key, effect)) {
             causes.duplicate(&path, taint.clone());
         }
@@ -177,9 +182,14 @@ fn validate(node: &Value) -> Vec<Cause> {
 fn validate_changes(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let spec = Path::new("spec");
-    for (field, path) in [("spec.podCIDR", "podCIDR"), ("spec.podCIDRs", "podCIDRs"), ("spec.providerID", "providerID")] {
+    for (field, path) in [
+        ("spec.podCIDR", "podCIDR"),
+        ("spec.podCIDRs", "podCIDRs"),
+        ("spec.providerID", "providerID"),
+    ] {
         let before = at(old, field);
-        let was_empty = before.is_null() || before == "" || before.as_array().is_some_and(Vec::is_empty);
+        let was_empty =
+            before.is_null() || before == "" || before.as_array().is_some_and(Vec::is_empty);
         if !was_empty && !same(at(new, field), before) {
             let name = if path == "providerID" { "providerID" } else { "podCIDR" };
             causes.forbidden(

@@ -120,9 +120,13 @@ fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let status = get(new, "status");
     let path = Path::new("status");
-    for field in
-        ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"]
-    {
+    for field in [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+    ] {
         causes.not_negative(&path.child(field), number(status, field));
     }
     let count = |field: &str| number(status, field).unwrap_or(0);
@@ -133,7 +137,10 @@ fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {
         ("availableReplicas", "readyReplicas"),
     ] {
         if count(field) > count(of) {
-            let why = format!("cannot be greater than {}", if of == "replicas" { "status.replicas" } else { of });
+            let why = format!(
+                "cannot be greater than {}",
+                if of == "replicas" { "status.replicas" } else { of }
+            );
             causes.invalid(&path.child(field), count(field), &why);
         }
     }

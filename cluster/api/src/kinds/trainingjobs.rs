@@ -92,8 +92,9 @@ fn validate(job: &Value) -> Vec<Cause> {
             &path.child("parameterServer"),
             "trainers that reduce among themselves have no parameter server",
         ),
-        ("async", false) => causes
-            .required(&path.child("parameterServer"), "must be given when `mode` is 'async'"),
+        ("async", false) => {
+            causes.required(&path.child("parameterServer"), "must be given when `mode` is 'async'");
+        }
         _ => {}
     }
     for name in ROLES {
@@ -107,7 +108,11 @@ fn validate(job: &Value) -> Vec<Cause> {
         let path = path.child("checkpoint");
         at_least_one(checkpoint, "intervalSteps", &path, &mut causes);
         if has(checkpoint, "path") && !text(checkpoint, "path").starts_with('/') {
-            causes.invalid(&path.child("path"), text(checkpoint, "path"), "must be an absolute path");
+            causes.invalid(
+                &path.child("path"),
+                text(checkpoint, "path"),
+                "must be an absolute path",
+            );
         }
     }
     causes.into_vec()
@@ -181,7 +186,9 @@ fn cells(job: &Value, now: Timestamp) -> Vec<Value> {
     let status = get(job, "status");
     let count = |field: &str| Value::from(number(status, field).unwrap_or(0));
     let ratio = |field: &str| {
-        Value::from(get(status, field).as_f64().map_or(String::new(), |value| format!("{value:.4}")))
+        Value::from(
+            get(status, field).as_f64().map_or(String::new(), |value| format!("{value:.4}")),
+        )
     };
     vec![
         name(job),

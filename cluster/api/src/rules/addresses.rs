@@ -18,11 +18,9 @@ pub fn endpoint_ip(path: &Path, value: &str, causes: &mut Causes) {
         causes.invalid(path, value, "may not be unspecified (0.0.0.0 or ::)");
     }
     let (own_loopback, link_local, multicast) = match ip {
-        IpAddr::V4(v4) => (
-            v4.octets()[..3] == [127, 0, 0],
-            v4.is_link_local(),
-            v4.octets()[..3] == [224, 0, 0],
-        ),
+        IpAddr::V4(v4) => {
+            (v4.octets()[..3] == [127, 0, 0], v4.is_link_local(), v4.octets()[..3] == [224, 0, 0])
+        }
         IpAddr::V6(v6) => (
             v6.is_loopback(),
             v6.segments()[0] & 0xffc0 == 0xfe80,

@@ -31,8 +31,7 @@ pub fn default_job(job: &mut Value) {
     default_text(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
-    let replacement =
-        if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default_text(spec, "podReplacementPolicy", replacement);
     if let Some(policy) = existing_mut(spec, "podFailurePolicy") {
         for rule in crate::field::list_mut(policy, "rules") {
@@ -103,13 +102,14 @@ pub fn validate_create(job: &Value) -> Vec<Cause> {
 /// Pods of an indexed job carry their index in their host name.
 fn name_fits_pods(job: &Value, causes: &mut Causes) {
     let name = text(job, "metadata.name");
-    if text(job, "spec.completionMode") == "Indexed" {
-        if let Some(completions) = number(job, "spec.completions").filter(|count| *count > 0) {
-            let longest = format!("{name}-{}", completions - 1);
-            for why in names::dns_label(&longest) {
-                let why = format!("will not able to create pod with invalid DNS label: {longest}: {why}");
-                causes.invalid(&Path::new("metadata").child("name"), name, &why);
-            }
+    if text(job, "spec.completionMode") == "Indexed"
+        && let Some(completions) = number(job, "spec.completions").filter(|count| *count > 0)
+    {
+        let longest = format!("{name}-{}", completions - 1);
+        for why in names::dns_label(&longest) {
+            let why =
+                format!("will not able to create pod with invalid DNS label: {longest}: {why}");
+            causes.invalid(&Path::new("metadata").child("name"), name, &why);
         }
     }
 }
@@ -117,9 +117,8 @@ fn name_fits_pods(job: &Value, causes: &mut Causes) {
 fn generated_selector(job: &Value, causes: &mut Causes) {
     let uid = text(job, "metadata.uid");
     let labels = map(job, "spec.template.metadata.labels");
-    let label = |name: &str| {
-        labels.and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or_default()
-    };
+    let label =
+        |name: &str| labels.and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or_default();
     let labels_path =
         ["template", "metadata", "labels"].iter().fold(Path::new("spec"), |p, c| p.child(c));
     let name = text(job, "metadata.name");
@@ -164,14 +163,13 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     let completions = number(spec, "completions");
     if indexed {
         if completions.is_none() {
-            causes.required(
-                &path.child("completions"),
-                "when completion mode is Indexed",
-            );
+            causes.required(&path.child("completions"), "when completion mode is Indexed");
         }
         let parallelism = number(spec, "parallelism").unwrap_or(1);
         if parallelism > INDEXED_MAX {
-            let why = format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
+            let why = format!(
+                "must be less than or equal to {INDEXED_MAX} when completion mode is Indexed"
+            );
             causes.invalid(&path.child("parallelism"), parallelism, &why);
         }
     } else {
@@ -188,21 +186,20 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
             );
         }
     }
-    if let (Some(failed), None) = (number(spec, "maxFailedIndexes"), number(spec, "backoffLimitPerIndex")) {
+    if let (Some(failed), None) =
+        (number(spec, "maxFailedIndexes"), number(spec, "backoffLimitPerIndex"))
+    {
         let _ = failed;
-        causes.required(
-            &path.child("backoffLimitPerIndex"),
-            "when maxFailedIndexes is specified",
-        );
+        causes.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
-    if let (Some(failed), Some(completions)) = (number(spec, "maxFailedIndexes"), completions) {
-        if failed > completions {
-            causes.invalid(
-                &path.child("maxFailedIndexes"),
-                failed,
-                "must be less than or equal to completions",
-            );
-        }
+    if let (Some(failed), Some(completions)) = (number(spec, "maxFailedIndexes"), completions)
+        && failed > completions
+    {
+        causes.invalid(
+            &path.child("maxFailedIndexes"),
+            failed,
+            "must be less than or equal to completions",
+        );
     }
     let manager = text(spec, "managedBy");
     if !manager.is_empty() {
@@ -225,14 +222,15 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     let template_path = path.child("template");
     let pod_template = get(spec, "template");
     let labels = at(pod_template, "metadata.labels");
-    if let Ok(selector) = LabelSelector::from_object(selector) {
-        if !at(spec, "selector").is_null() && !selector.matches(labels.as_object()) {
-            causes.invalid(
-                &template_path.child("metadata").child("labels"),
-                labels.clone(),
-                "`selector` does not match template `labels`",
-            );
-        }
+    if let Ok(selector) = LabelSelector::from_object(selector)
+        && !at(spec, "selector").is_null()
+        && !selector.matches(labels.as_object())
+    {
+        causes.invalid(
+            &template_path.child("metadata").child("labels"),
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
     }
     template::validate_template(pod_template, &template_path, causes);
     let restart = text(pod_template, "spec.restartPolicy");
@@ -266,7 +264,11 @@ fn failure_policy(spec: &Value, path: &Path, causes: &mut Causes) {
         let action = text(rule, "action");
         causes.one_of(&path.child("action"), action, ACTIONS);
         if action == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
-            causes.invalid(&path.child("action"), action, "requires the backoffLimitPerIndex to be set");
+            causes.invalid(
+                &path.child("action"),
+                action,
+                "requires the backoffLimitPerIndex to be set",
+            );
         }
         let codes = get(rule, "onExitCodes");
         let conditions = list(rule, "onPodConditions");

@@ -46,11 +46,7 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
         }
     }
     if let Some(generation) = number(metadata, "generation").filter(|number| *number < 0) {
-        causes.invalid(
-            &path.child("generation"),
-            generation,
-            "must be greater than or equal to 0",
-        );
+        causes.invalid(&path.child("generation"), generation, "must be greater than or equal to 0");
     }
     common(metadata, &path, &mut causes);
     causes.into_vec()

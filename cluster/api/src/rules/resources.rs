@@ -172,8 +172,8 @@ pub fn quality_of_service(pod: &Value) -> &'static str {
     let mut guaranteed = true;
     let mut any = false;
     for container in containers.into_iter().flatten() {
-        let [requests, limits] =
-            ["resources.requests", "resources.limits"].map(|path| crate::field::at(container, path));
+        let [requests, limits] = ["resources.requests", "resources.limits"]
+            .map(|path| crate::field::at(container, path));
         for resource in ["cpu", "memory"] {
             let positive = |amounts: &Value| amount(amounts, resource).filter(|a| a.sign() > 0);
             let (request, limit) = (positive(requests), positive(limits));

@@ -51,8 +51,8 @@ pub fn default_service(service: &mut Value) {
         }
     }
     let kind = text(spec, "type").to_owned();
-    let external = needs_node_ports(&kind)
-        || kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
+    let external =
+        needs_node_ports(&kind) || kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
     if external {
         default_text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -113,7 +113,8 @@ pub fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(
 
 /// A port that the writer leaves to the server keeps the node port it has.
 fn keep_node_ports(spec: &mut Value, before: &Value) {
-    let taken: HashSet<i64> = list(spec, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
+    let taken: HashSet<i64> =
+        list(spec, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
     for port in list_mut(spec, "ports") {
         if number(port, "nodePort").unwrap_or(0) != 0 {
             continue;
@@ -131,7 +132,9 @@ fn keep_node_ports(spec: &mut Value, before: &Value) {
 
 fn drop_what_the_type_lacks(spec: &mut Value, before: &Value, kind: &str, old_kind: &str) {
     if kind == "ExternalName" && old_kind != "ExternalName" {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+        for field in
+            ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
+        {
             if same(get(spec, field), get(before, field)) {
                 remove(spec, field);
             }
@@ -330,7 +333,11 @@ fn validate_cluster_ips(spec: &Value, kind: &str, path: &Path, causes: &mut Caus
         let ip = ip.as_str().unwrap_or_default();
         if ip == "None" {
             if index > 0 {
-                causes.invalid(&ips_path.index(index), ip, "must be empty when the first is 'None'");
+                causes.invalid(
+                    &ips_path.index(index),
+                    ip,
+                    "must be empty when the first is 'None'",
+                );
             }
             continue;
         }
@@ -366,8 +373,8 @@ fn validate_balancer(spec: &Value, kind: &str, path: &Path, causes: &mut Causes)
 fn validate_traffic(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
     let external = text(spec, "externalTrafficPolicy");
     let external_path = path.child("externalTrafficPolicy");
-    let reachable = needs_node_ports(kind)
-        || kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
+    let reachable =
+        needs_node_ports(kind) || kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
     if !external.is_empty() && !reachable {
         causes.invalid(
             &external_path,
@@ -454,10 +461,11 @@ pub fn allocate(
             }
             Err(why) => causes.invalid(&path.child("clusterIPs"), json!([]), &why),
         }
-    } else if given != "None" && given != text(before, "clusterIP") {
-        if let Err(why) = context.allocator.cluster_ip(Some(&given)) {
-            causes.invalid(&path.child("clusterIPs"), json!([given]), &why);
-        }
+    } else if given != "None"
+        && given != text(before, "clusterIP")
+        && let Err(why) = context.allocator.cluster_ip(Some(&given))
+    {
+        causes.invalid(&path.child("clusterIPs"), json!([given]), &why);
     }
     if headless_without_selector && !has(spec, "ipFamilyPolicy") {
         set(spec, "ipFamilyPolicy", "RequireDualStack");
@@ -467,7 +475,8 @@ pub fn allocate(
     let family = if given.contains(':') { "IPv6" } else { "IPv4" };
     default(spec, "ipFamilies", json!([family]));
     let wants_ports = kind == "NodePort"
-        || kind == "LoadBalancer" && at(spec, "allocateLoadBalancerNodePorts") != &Value::Bool(false);
+        || kind == "LoadBalancer"
+            && at(spec, "allocateLoadBalancerNodePorts") != &Value::Bool(false);
     if wants_ports || needs_node_ports(&kind) {
         node_ports(spec, before, wants_ports, context, &mut causes);
     }
@@ -486,7 +495,8 @@ fn node_ports(
     context: &Context<'_>,
     causes: &mut Causes,
 ) {
-    let held: HashSet<i64> = list(before, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
+    let held: HashSet<i64> =
+        list(before, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
     let path = Path::new("spec").child("ports");
     let mut used: Vec<(i64, String, i64)> = list(spec, "ports")
         .iter()
@@ -500,10 +510,10 @@ fn node_ports(
         let path = path.index(index).child("nodePort");
         if given != 0 {
             let wanted = u16::try_from(given).unwrap_or(0);
-            if !held.contains(&given) {
-                if let Err(why) = context.allocator.node_port(Some(wanted)) {
-                    causes.invalid(&path, given, &why);
-                }
+            if !held.contains(&given)
+                && let Err(why) = context.allocator.node_port(Some(wanted))
+            {
+                causes.invalid(&path, given, &why);
             }
             continue;
         }

@@ -1,6 +1,5 @@
-//! What a Kubernetes server was seen to answer, for tests: every recorded row of a file.
+//! What a Kubernetes server was seen to answer, for tests: the cells of its tables.
 
-use serde_json::Value;
 use std::path::PathBuf;
 
 fn folder() -> PathBuf {
@@ -20,25 +19,4 @@ fn read(file: &str) -> String {
 pub(crate) fn table(file: &str) -> Vec<Vec<String>> {
     let rows = read(file);
     rows.lines().skip(1).map(|line| line.split('\t').map(str::to_owned).collect()).collect()
-}
-
-/// The objects of a `.jsonl` file, with repeated texts written out.
-pub(crate) fn rows(file: &str) -> Vec<Value> {
-    let lines = read(file);
-    lines.lines().map(|line| expand(serde_json::from_str(line).expect("a row of JSON"))).collect()
-}
-
-/// Writes out `{"$repeat": ["x", n]}`.
-fn expand(value: Value) -> Value {
-    match value {
-        Value::Object(map) => match map.get("$repeat").and_then(Value::as_array) {
-            Some(repeat) => {
-                let (text, count) = (repeat[0].as_str().expect("a text"), repeat[1].as_u64());
-                text.repeat(count.expect("a count") as usize).into()
-            }
-            None => map.into_iter().map(|(key, value)| (key, expand(value))).collect(),
-        },
-        Value::Array(list) => list.into_iter().map(expand).collect(),
-        other => other,
-    }
 }

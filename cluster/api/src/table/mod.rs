@@ -138,7 +138,8 @@ pub fn label_list(object: &Value, path: &str) -> Value {
 /// The names and images of a pod template's containers, as two cells.
 pub fn containers_and_images(object: &Value, path: &str) -> [Value; 2] {
     let column = |field: &str| {
-        let all: Vec<&str> = list(object, path).iter().map(|container| text(container, field)).collect();
+        let all: Vec<&str> =
+            list(object, path).iter().map(|container| text(container, field)).collect();
         Value::from(all.join(","))
     };
     [column("name"), column("image")]

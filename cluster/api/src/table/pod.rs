@@ -211,11 +211,19 @@ mod tests {
         let container = |state: Value| json!({"phase": "Running", "containerStatuses": [{"name": "a", "state": state}]});
         let init = |state: Value| json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": state}]});
         let rows = [
-            (container(json!({"waiting": {"reason": "CrashLoopBackOff"}})), false, "CrashLoopBackOff"),
+            (
+                container(json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+                false,
+                "CrashLoopBackOff",
+            ),
             (container(json!({"waiting": {"reason": "ContainerCreating"}})), true, "Terminating"),
             (container(json!({"terminated": {"exitCode": 3}})), false, "ExitCode:3"),
             (container(json!({"terminated": {"exitCode": 137, "signal": 9}})), false, "Signal:9"),
-            (init(json!({"waiting": {"reason": "ImagePullBackOff"}})), false, "Init:ImagePullBackOff"),
+            (
+                init(json!({"waiting": {"reason": "ImagePullBackOff"}})),
+                false,
+                "Init:ImagePullBackOff",
+            ),
             (init(json!({"terminated": {"exitCode": 2}})), false, "Init:ExitCode:2"),
             (init(json!({"terminated": {"exitCode": 2, "signal": 6}})), false, "Init:Signal:6"),
             (init(json!({"running": {}})), false, "Init:0/1"),

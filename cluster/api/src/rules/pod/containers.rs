@@ -32,11 +32,7 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
         }
         if has(container, "restartPolicy") {
             let policy = text(container, "restartPolicy");
-            causes.one_of(
-                &path.child("restartPolicy"),
-                policy,
-                &["Always", "Never", "OnFailure"],
-            );
+            causes.one_of(&path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
         }
         handled(container, grace, &path, causes);
     }
@@ -140,7 +136,11 @@ fn common(
     ports(container, path, host_network, causes);
     environment::validate(container, path, causes);
     mounts(container, path, volumes, causes);
-    causes.one_of(&path.child("imagePullPolicy"), text(container, "imagePullPolicy"), PULL_POLICIES);
+    causes.one_of(
+        &path.child("imagePullPolicy"),
+        text(container, "imagePullPolicy"),
+        PULL_POLICIES,
+    );
     validate_requirements(get(container, "resources"), &path.child("resources"), causes);
     let mut resized = HashSet::new();
     for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
@@ -150,11 +150,7 @@ fn common(
             causes.duplicate(&path, resource);
         }
         causes.one_of(&path, resource, &["cpu", "memory"]);
-        causes.one_of(
-            &path,
-            text(policy, "restartPolicy"),
-            &["NotRequired", "RestartContainer"],
-        );
+        causes.one_of(&path, text(policy, "restartPolicy"), &["NotRequired", "RestartContainer"]);
     }
     security::validate_container(
         get(container, "securityContext"),
@@ -301,7 +297,11 @@ fn mounts(container: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut Ca
         if place.is_empty() {
             causes.required(&path.child("devicePath"), "");
         } else if seen.contains(place) {
-            causes.invalid(&path.child("devicePath"), place, "must not already exist in volumeMounts");
+            causes.invalid(
+                &path.child("devicePath"),
+                place,
+                "must not already exist in volumeMounts",
+            );
         } else {
             no_backsteps(&path.child("devicePath"), place, causes);
         }

@@ -126,9 +126,12 @@ fn default_http_get(handler: &mut Value) {
 }
 
 fn default_probe(probe: &mut Value) {
-    for (field, value) in
-        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-    {
+    for (field, value) in [
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ] {
         if number(probe, field).unwrap_or(0) == 0 {
             set(probe, field, value);
         }
@@ -157,10 +160,10 @@ fn default_volume(volume: &mut Value) {
     if !sourced {
         set(volume, "emptyDir", json!({}));
     }
-    if let Some(dir) = existing_mut(volume, "emptyDir") {
-        if let Some(limit) = quantity::canonical(get(dir, "sizeLimit")) {
-            set(dir, "sizeLimit", limit);
-        }
+    if let Some(dir) = existing_mut(volume, "emptyDir")
+        && let Some(limit) = quantity::canonical(get(dir, "sizeLimit"))
+    {
+        set(dir, "sizeLimit", limit);
     }
     if let Some(path) = existing_mut(volume, "hostPath") {
         default(path, "type", "");
@@ -190,11 +193,11 @@ fn default_volume(volume: &mut Value) {
         let policy = pull_policy(text(image, "reference"));
         default_text(image, "pullPolicy", policy);
     }
-    if let Some(ephemeral) = existing_mut(volume, "ephemeral") {
-        if has(ephemeral, "volumeClaimTemplate") {
-            let claim = object_mut(ephemeral, "volumeClaimTemplate");
-            default_text(object_mut(claim, "spec"), "volumeMode", "Filesystem");
-        }
+    if let Some(ephemeral) = existing_mut(volume, "ephemeral")
+        && has(ephemeral, "volumeClaimTemplate")
+    {
+        let claim = object_mut(ephemeral, "volumeClaimTemplate");
+        default_text(object_mut(claim, "spec"), "volumeMode", "Filesystem");
     }
 }
 
@@ -222,9 +225,7 @@ pub fn mount_service_account(pod: &mut Value, suffix: &str) {
     if !mounted {
         return;
     }
-    let config_file = |name: &str, key: &str| {
-        json!({ "configMap": { "name": name, "items": [{ "key": key, "path": key }] } })
-    };
+    let config_file = |name: &str, key: &str| json!({ "configMap": { "name": name, "items": [{ "key": key, "path": key }] } });
     let field = json!({ "apiVersion": "v1", "fieldPath": "metadata.namespace" });
     let volume = json!({
         "name": volume,

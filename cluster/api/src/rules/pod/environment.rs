@@ -190,7 +190,7 @@ pub fn resource_reference(source: &Value, path: &Path, in_file: bool, causes: &m
         causes.not_supported(&path.child("resource"), resource, RESOURCE_FIELDS);
     }
     let Some(divisor) = quantity::parse(get(source, "divisor")) else { return };
-    let (allowed, of): (&[&str], &str) = if resource.ends_with(".cpu") {
+    let (allowed, of): (&[&str], &str) = if matches!(resource, "limits.cpu" | "requests.cpu") {
         (&["0", "1m", "1"], "cpu")
     } else {
         let bytes: &[&str] = &[
@@ -199,7 +199,10 @@ pub fn resource_reference(source: &Value, path: &Path, in_file: bool, causes: &m
         (bytes, resource.split_once('.').map_or("memory", |(_, name)| name))
     };
     if !allowed.contains(&divisor.to_string().as_str()) {
-        let why = format!("only divisor's values {} are supported with the {of} resource", allowed.join(", "));
+        let why = format!(
+            "only divisor's values {} are supported with the {of} resource",
+            allowed.join(", ")
+        );
         causes.invalid(&path.child("divisor"), divisor.to_string(), &why);
     }
 }

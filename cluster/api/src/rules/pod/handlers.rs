@@ -28,10 +28,8 @@ fn handler(object: &Value, path: &Path, kinds: &[&str], causes: &mut Causes) {
         }
         count += 1;
         match *kind {
-            "exec" => {
-                if list(handler, "command").is_empty() {
-                    causes.required(&path.child("command"), "");
-                }
+            "exec" if list(handler, "command").is_empty() => {
+                causes.required(&path.child("command"), "");
             }
             "httpGet" => {
                 if text(handler, "path").is_empty() {
@@ -44,8 +42,7 @@ fn handler(object: &Value, path: &Path, kinds: &[&str], causes: &mut Causes) {
                     causes.invalid_all(&path.child("httpHeaders"), name, names::http_header(name));
                 }
             }
-            "tcpSocket" => port(get(handler, "port"), &path.child("port"), causes),
-            "grpc" => port(get(handler, "port"), &path.child("port"), causes),
+            "tcpSocket" | "grpc" => port(get(handler, "port"), &path.child("port"), causes),
             _ => {}
         }
     }
@@ -71,9 +68,13 @@ pub fn probe(probe: &Value, purpose: Use, path: &Path, causes: &mut Causes) {
         return;
     }
     handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], causes);
-    for field in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
-    {
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         causes.not_negative(&path.child(field), number(probe, field));
     }
     let grace_path = path.child("terminationGracePeriodSeconds");
@@ -99,11 +100,13 @@ pub fn lifecycle(lifecycle: &Value, grace: i64, path: &Path, causes: &mut Causes
         }
         let path = path.child(hook);
         handler(given, &path, &["exec", "httpGet", "tcpSocket", "sleep"], causes);
-        if let Some(seconds) = number(given, "sleep.seconds") {
-            if seconds < 0 || seconds > grace {
-                let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
-                causes.invalid(&path.child("sleep").child("seconds"), seconds, &why);
-            }
+        if let Some(seconds) = number(given, "sleep.seconds")
+            && (seconds < 0 || seconds > grace)
+        {
+            let why = format!(
+                "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+            );
+            causes.invalid(&path.child("sleep").child("seconds"), seconds, &why);
         }
     }
 }

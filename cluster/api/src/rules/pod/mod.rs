@@ -88,15 +88,13 @@ fn settle_account(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> 
 
 fn settle_priority(pod: &mut Value) -> Result<(), Status> {
     let class = text(pod, "spec.priorityClassName").to_owned();
-    let priority = if class.is_empty() {
-        0
-    } else {
-        match PRIORITY_CLASSES.iter().find(|(name, _)| *name == class) {
-            Some((_, priority)) => *priority,
-            None => {
-                let why = format!("no PriorityClass with name {class} was found");
-                return Err(forbidden(pod, &why));
-            }
+    let known = PRIORITY_CLASSES.iter().find(|(name, _)| *name == class);
+    let priority = match known {
+        _ if class.is_empty() => 0,
+        Some((_, priority)) => *priority,
+        None => {
+            let why = format!("no PriorityClass with name {class} was found");
+            return Err(forbidden(pod, &why));
         }
     };
     if let Some(given) = number(pod, "spec.priority").filter(|given| *given != priority) {
@@ -116,7 +114,8 @@ fn tolerate_trouble(pod: &mut Value) {
     let spec = object_mut(pod, "spec");
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let covered = list(spec, "tolerations").iter().any(|toleration| {
-            matches!(text(toleration, "key"), "" ) && text(toleration, "operator") == "Exists"
+            matches!(text(toleration, "key"), "")
+                && text(toleration, "operator") == "Exists"
                 && matches!(text(toleration, "effect"), "" | "NoExecute")
                 || text(toleration, "key") == key
                     && matches!(text(toleration, "effect"), "" | "NoExecute")
@@ -175,8 +174,7 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
         causes.invalid_all(&path, condition, names::qualified(condition));
     }
     scheduling::validate(spec, path, causes);
-    type Named = (&'static str, names::Check);
-    let named: [Named; 6] = [
+    let named: [(&str, names::Check); 6] = [
         ("serviceAccountName", names::dns_subdomain),
         ("nodeName", names::dns_subdomain),
         ("hostname", names::dns_label),
@@ -190,11 +188,11 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
             causes.invalid_all(&path.child(field), value, check(value));
         }
     }
-    if let Some(deadline) = number(spec, "activeDeadlineSeconds") {
-        if !(1..=INT32_MAX).contains(&deadline) {
-            let why = format!("must be between 1 and {INT32_MAX}, inclusive");
-            causes.invalid(&path.child("activeDeadlineSeconds"), deadline, &why);
-        }
+    if let Some(deadline) = number(spec, "activeDeadlineSeconds")
+        && !(1..=INT32_MAX).contains(&deadline)
+    {
+        let why = format!("must be between 1 and {INT32_MAX}, inclusive");
+        causes.invalid(&path.child("activeDeadlineSeconds"), deadline, &why);
     }
     if let Some(grace) = number(spec, "terminationGracePeriodSeconds").filter(|grace| *grace < 0) {
         causes.invalid(
@@ -244,10 +242,7 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
     let config = get(spec, "dnsConfig");
     if policy == "None" {
         if config.is_null() {
-            causes.required(
-                &config_path,
-                "must provide `dnsConfig` when `dnsPolicy` is None",
-            );
+            causes.required(&config_path, "must provide `dnsConfig` when `dnsPolicy` is None");
         } else if list(config, "nameservers").is_empty() {
             causes.required(
                 &config_path.child("nameservers"),
@@ -265,7 +260,11 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
     }
     for (index, server) in servers.iter().enumerate() {
         let server = server.as_str().unwrap_or_default();
-        causes.invalid_all(&config_path.child("nameservers").index(index), server, names::ip(server));
+        causes.invalid_all(
+            &config_path.child("nameservers").index(index),
+            server,
+            names::ip(server),
+        );
     }
     let searches = list(config, "searches");
     if searches.len() > 32 {

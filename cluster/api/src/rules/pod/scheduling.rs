@@ -80,7 +80,8 @@ fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
         if skew <= 0 {
             causes.invalid(&path.child("maxSkew"), skew, "must be greater than zero");
         }
-        let (key, action) = (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
+        let (key, action) =
+            (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
         if key.is_empty() {
             causes.required(&path.child("topologyKey"), "can not be empty");
         } else {

@@ -39,10 +39,8 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let (new, old) = (get(new, "spec"), get(old, "spec"));
     for containers in ["containers", "initContainers"] {
         if list(new, containers).len() != list(old, containers).len() {
-            causes.forbidden(
-                &path.child(containers),
-                "pod updates may not add or remove containers",
-            );
+            causes
+                .forbidden(&path.child(containers), "pod updates may not add or remove containers");
             return causes.into_vec();
         }
     }
@@ -82,19 +80,20 @@ fn comparable(spec: &Value, new: &Value, old: &Value) -> Value {
 /// A pod that waits at a gate may still become more choosy about nodes.
 fn while_gated(spec: &mut Value, old: &Value) {
     let before = at(old, "nodeSelector").as_object();
-    let only_more = before.into_iter().flatten().all(|(key, value)| {
-        get(spec, "nodeSelector").get(key) == Some(value)
-    });
+    let only_more = before
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| get(spec, "nodeSelector").get(key) == Some(value));
     if only_more {
         copy(old, spec, "nodeSelector");
     }
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    if at(old, "affinity.nodeAffinity").get(required).is_none_or(Value::is_null) {
-        if let Some(affinity) = spec.get_mut("affinity").filter(|affinity| affinity.is_object()) {
-            copy(get(old, "affinity"), affinity, "nodeAffinity");
-            if as_map(affinity).is_empty() {
-                copy(old, spec, "affinity");
-            }
+    if at(old, "affinity.nodeAffinity").get(required).is_none_or(Value::is_null)
+        && let Some(affinity) = spec.get_mut("affinity").filter(|affinity| affinity.is_object())
+    {
+        copy(get(old, "affinity"), affinity, "nodeAffinity");
+        if as_map(affinity).is_empty() {
+            copy(old, spec, "affinity");
         }
     }
 }
@@ -131,7 +130,10 @@ fn tolerations(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
         new_all.iter().any(|new| same(&without_seconds(new), &old))
     });
     if !kept {
-        causes.forbidden(path, "existing toleration can not be modified except its tolerationSeconds");
+        causes.forbidden(
+            path,
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
     }
     for (index, toleration) in new_all.iter().enumerate() {
         let limited = has(toleration, "tolerationSeconds");
@@ -168,11 +170,7 @@ pub fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
     }
     let before = text(old, "status.qosClass");
     if !before.is_empty() && text(new, "status.qosClass") != before {
-        causes.invalid(
-            &path.child("qosClass"),
-            text(new, "status.qosClass"),
-            "field is immutable",
-        );
+        causes.invalid(&path.child("qosClass"), text(new, "status.qosClass"), "field is immutable");
     }
     for field in ["initContainerStatuses", "containerStatuses"] {
         for (index, status) in list(get(new, "status"), field).iter().enumerate() {

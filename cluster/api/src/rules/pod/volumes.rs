@@ -152,10 +152,8 @@ fn one_source(kind: &str, source: &Value, path: &Path, causes: &mut Causes) {
             );
         }
         "ephemeral" => ephemeral(source, path, causes),
-        "cephfs" => {
-            if list(source, "monitors").is_empty() {
-                causes.required(&path.child("monitors"), "");
-            }
+        "cephfs" if list(source, "monitors").is_empty() => {
+            causes.required(&path.child("monitors"), "");
         }
         "flexVolume" => required(source, &["driver"], path, causes),
         "glusterfs" => required(source, &["endpoints", "path"], path, causes),
@@ -229,10 +227,8 @@ fn downward_item(item: &Value, path: &Path, causes: &mut Causes) {
             );
         }
     } else if resource.is_null() {
-        causes.required(
-            &path.child("fieldRef"),
-            "one of fieldRef and resourceFieldRef is required",
-        );
+        causes
+            .required(&path.child("fieldRef"), "one of fieldRef and resourceFieldRef is required");
     } else {
         resource_reference(resource, &path.child("resourceFieldRef"), true, causes);
     }
