@@ -22,11 +22,16 @@ impl Arbiters {
         &self.handles[self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len()]
     }
 
-    /// Stops the threads and waits for them.
-    pub(crate) fn stop(&self) {
+    /// Tells the threads to stop.
+    pub(crate) fn release(&self) {
         for handle in &self.handles {
             handle.stop();
         }
+    }
+
+    /// Stops the threads and waits for them.
+    pub(crate) fn stop(&self) {
+        self.release();
         for arbiter in self.owned.lock().drain(..) {
             if arbiter.join().is_err() {
                 tracing::error!("an arbiter thread ended with a panic");

@@ -30,7 +30,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(500),
+            heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_secs(3),
             lost_after: Duration::from_secs(10),
             dial: Duration::from_secs(2),

@@ -52,11 +52,14 @@ impl From<Refusal> for Failure {
 pub(crate) type Permit<'a> =
     &'a (dyn Fn(&'static str, &dyn Any) -> Result<(), Refusal> + Send + Sync);
 
+/// Whether the handler of a stream takes the request.
+pub(crate) type Verdict = BoxFuture<'static, Result<(), Failure>>;
+
 pub(crate) type WireReply = BoxFuture<'static, Result<Bytes, Failure>>;
 
 /// What an opened stream gives: the handler's verdict, and the encoded items.
 pub(crate) struct WireStream {
-    pub(crate) verdict: BoxFuture<'static, Result<(), Failure>>,
+    pub(crate) verdict: Verdict,
     pub(crate) items: Items<Bytes>,
 }
 
@@ -112,19 +115,12 @@ pub(crate) struct StreamDoor<M: StreamMessage>(pub(crate) Arc<dyn Takes<Open<M>>
 
 impl<M: StreamMessage> StreamDoor<M> {
     /// Opens from inside the process: items stay what they are.
-    pub(crate) fn open_local(
-        &self,
-        message: M,
-    ) -> Result<(BoxFuture<'static, Result<(), Failure>>, Items<M::Item>), Failure> {
+    pub(crate) fn open_local(&self, message: M) -> Result<(Verdict, Items<M::Item>), Failure> {
         let (sink, items) = stream::channel();
         Ok((self.enter(message, sink)?, items))
     }
 
-    fn enter(
-        &self,
-        message: M,
-        sink: ItemSink<M::Item>,
-    ) -> Result<BoxFuture<'static, Result<(), Failure>>, Failure> {
+    fn enter(&self, message: M, sink: ItemSink<M::Item>) -> Result<Verdict, Failure> {
         let verdict = self.0.put_for_result(Open { message, sink })?;
         Ok(async move {
             match verdict.await {

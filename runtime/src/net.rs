@@ -11,5 +11,6 @@ pub(crate) mod join;
 mod lane;
 mod link;
 pub(crate) mod network;
+mod outbound;
 mod peer;
 mod wire;

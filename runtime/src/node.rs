@@ -52,6 +52,14 @@ struct Inner {
     local_addr: SocketAddr,
 }
 
+impl Drop for Inner {
+    /// A node that is let go without `stop` ends its tasks and threads as well; it waits for none of them.
+    fn drop(&mut self) {
+        self.network.abandon();
+        self.arbiters.release();
+    }
+}
+
 impl std::fmt::Debug for ActorNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ActorNode")
@@ -63,6 +71,7 @@ impl std::fmt::Debug for ActorNode {
 
 impl ActorNode {
     /// Starts the node. Must run inside an actix `System`.
+    #[allow(clippy::unused_async)] // Starting may come to wait; callers are ready for it.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         if System::try_current().is_none() {
             return Err(StartError::NoSystem);

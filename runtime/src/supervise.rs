@@ -54,7 +54,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             backoff: Backoff { first: Duration::from_millis(100), most: Duration::from_secs(10) },
-            intensity: Intensity { restarts: 10, within: Duration::from_secs(60) },
+            intensity: Intensity { restarts: 10, within: Duration::from_mins(1) },
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn lane_frame(
     match frame {
         Frame::Tell(envelope) => tell(network, link, &envelope),
         Frame::Ask { id, deadline_ms, envelope } => {
-            ask(network, peer, link, lane, id, deadline_ms, &envelope)
+            ask(network, peer, link, lane, id, deadline_ms, &envelope);
         }
         Frame::Answer { id, outcome } => peer.answer(id, outcome),
         Frame::Heartbeat => {}
@@ -78,11 +78,10 @@ pub(crate) fn enter<T>(
     drop(span);
     if let Err(failure) = &entered {
         let (peer, to, message) = (&link.identity.node, &envelope.to, door.name());
-        match failure {
-            Failure::Refused { reason } => {
-                tracing::warn!(%peer, %to, message, reason, "message refused")
-            }
-            _ => tracing::debug!(%peer, %to, message, ?failure, "message not delivered"),
+        if let Failure::Refused { reason } = failure {
+            tracing::warn!(%peer, %to, message, reason, "message refused");
+        } else {
+            tracing::debug!(%peer, %to, message, ?failure, "message not delivered");
         }
     }
     entered

@@ -27,11 +27,11 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 
 /// After how long without a connection or a wish for one a peer is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_mins(1);
 
 pub(crate) struct Driver {
     network: Arc<Network>,
@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     up: bool,
     generation: u64,
     attempts: u64,
+    /// When to look at the silence (and, on a link, to say something).
+    ticks: Interval,
 }
 
 /// What comes after a link.
@@ -63,6 +65,8 @@ impl Driver {
         let timing = &network.timing;
         let detector = Detector::new(timing.suspect_after, timing.lost_after, Instant::now());
         let stopping = network.stopping();
+        let mut ticks = interval(timing.heartbeat);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             network,
             peer,
@@ -73,6 +77,7 @@ impl Driver {
             up: false,
             generation: 0,
             attempts: 0,
+            ticks,
         }
     }
 
@@ -94,7 +99,7 @@ impl Driver {
 
     /// Whether a connection is worth dialling for.
     fn is_sought(&self) -> bool {
-        self.up || self.peer.is_wanted() || self.peer.has_watches()
+        self.up || self.peer.is_wanted() || self.peer.has_watches() || self.peer.has_frames()
     }
 
     // --- idle
@@ -138,22 +143,31 @@ impl Driver {
                 self.peer.give_up(&error.to_string());
                 self.peer.link.send_replace(LinkState::Failed(self.attempts, error.to_string()));
             }
-            if self.judge_silence() || !self.is_sought() {
+            if !self.is_sought() {
                 return Next::Seek;
             }
             let wait = self.network.timing.redial.wait(attempt, rand::random());
             attempt += 1;
             let mut addresses = self.network.addresses.changes();
             addresses.mark_unchanged();
-            tokio::select! {
-                () = stopped(&mut self.stopping) => return Next::Stop,
-                Some(arrival) = self.arrivals.recv() => {
-                    if let Some(link) = self.admit(arrival, None).await {
-                        return Next::Use(link);
+            let pause = sleep(wait);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = stopped(&mut self.stopping) => return Next::Stop,
+                    Some(arrival) = self.arrivals.recv() => {
+                        if let Some(link) = self.admit(arrival, None).await {
+                            return Next::Use(link);
+                        }
                     }
+                    _ = self.ticks.tick() => {
+                        if self.judge_silence() {
+                            return Next::Seek;
+                        }
+                    }
+                    Ok(()) = addresses.changed() => break,
+                    () = &mut pause => break,
                 }
-                Ok(()) = addresses.changed() => {}
-                () = sleep(wait) => {}
             }
         }
     }
@@ -170,6 +184,11 @@ impl Driver {
                 biased;
                 () = stopped(&mut self.stopping) => return Ok(Next::Stop),
                 dialled = &mut dial => break dialled.unwrap_or(Err(DialError::Timeout)),
+                _ = self.ticks.tick() => {
+                    if self.judge_silence() {
+                        return Ok(Next::Seek);
+                    }
+                }
                 Some(arrival) = self.arrivals.recv() => {
                     if network.name < peer.name {
                         if let Some(older) = held.replace(arrival) {
@@ -186,7 +205,7 @@ impl Driver {
                 if let Some(arrival) = held {
                     turn_away(&network, arrival, Greeting::Busy);
                 }
-                if self.incarnation.is_some_and(|known| link.incarnation < known) {
+                if self.up && self.incarnation.is_some_and(|known| link.incarnation < known) {
                     link.connection.close(code::REPLACED, b"superseded");
                     return Err(DialError::Superseded);
                 }
@@ -203,7 +222,8 @@ impl Driver {
     /// Judges a connection that arrived and answers it.
     async fn admit(&mut self, mut arrival: Arrival, current: Option<&Link>) -> Option<Arc<Link>> {
         let standing = Standing {
-            incarnation: self.incarnation,
+            // A life that is lost supersedes nobody: its successor's clock may be behind.
+            incarnation: self.incarnation.filter(|_| self.up),
             generation: self.generation,
             dialled_link: current.is_some_and(|link| link.dialled),
         };
@@ -284,8 +304,6 @@ impl Driver {
 
     /// Sends heartbeats and listens until the link is over.
     async fn keep(&mut self, link: &Arc<Link>) -> Next {
-        let mut ticks = interval(self.network.timing.heartbeat);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -308,7 +326,7 @@ impl Driver {
                         return Next::Use(newer);
                     }
                 }
-                _ = ticks.tick() => {
+                _ = self.ticks.tick() => {
                     // A control lane that is full is in no need of a heartbeat.
                     if let Err(error) = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat) {
                         tracing::debug!(peer = %self.peer.name, %error, "no heartbeat sent");
@@ -348,6 +366,8 @@ impl Driver {
     /// The life of the peer that we knew is over, as far as we can know.
     fn lose(&mut self, detail: &str) {
         let was_up = std::mem::replace(&mut self.up, false);
+        self.attempts += 1;
+        self.peer.link.send_replace(LinkState::Failed(self.attempts, detail.to_owned()));
         self.peer.give_up(detail);
         self.peer.all_lost();
         self.peer.forget_watchers();

@@ -36,6 +36,21 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    /// Behind all others, or before a last one that is to be overtaken.
+    fn add(&mut self, entry: Entry) {
+        self.bytes += entry.bytes.len();
+        let place = match self.entries.back_mut() {
+            Some(last) => {
+                let overtaken = std::mem::take(&mut last.overtakable);
+                self.entries.len() - usize::from(overtaken)
+            }
+            None => 0,
+        };
+        self.entries.insert(place, entry);
+    }
+}
+
 pub(crate) struct LaneQueue {
     queue: Mutex<Queue>,
     most_frames: usize,
@@ -55,8 +70,8 @@ impl LaneQueue {
         }
     }
 
-    /// Adds a frame (made by `lane_frame`) behind those that wait.
-    pub(crate) fn push(&self, bytes: &[u8], fate: Fate) -> Result<(), Rejected> {
+    /// Adds a frame (made by `lane_frame`) behind those that wait; takes the bytes if it does.
+    pub(crate) fn push(&self, bytes: &mut Vec<u8>, fate: Fate) -> Result<(), Rejected> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(Rejected::Closed);
@@ -68,32 +83,28 @@ impl LaneQueue {
         if fate.dropped {
             return Ok(());
         }
-        let mut bytes = bytes.to_vec();
+        let mut bytes = std::mem::take(bytes);
         seal(&mut bytes, queue.sequence);
         let wait = if fate.overtaken { fate.delay.max(OVERTAKE_WAIT) } else { fate.delay };
         let due = (!wait.is_zero()).then(|| Instant::now() + wait);
-        for _ in 0..=usize::from(fate.doubled) {
-            queue.bytes += bytes.len();
-            let entry = Entry { bytes: bytes.clone(), due, overtakable: fate.overtaken };
-            match queue.entries.back_mut() {
-                Some(last) if last.overtakable => {
-                    last.overtakable = false;
-                    let place = queue.entries.len() - 1;
-                    queue.entries.insert(place, entry);
-                }
-                _ => queue.entries.push_back(entry),
-            }
+        if fate.doubled {
+            queue.add(Entry { bytes: bytes.clone(), due, overtakable: fate.overtaken });
         }
+        queue.add(Entry { bytes, due, overtakable: fate.overtaken });
         drop(queue);
         self.filled.notify_one();
         Ok(())
     }
 
     /// Adds a frame, waiting for room.
-    pub(crate) async fn push_when_room(&self, bytes: &[u8], fate: Fate) -> Result<(), Rejected> {
+    pub(crate) async fn push_when_room(
+        &self,
+        mut bytes: Vec<u8>,
+        fate: Fate,
+    ) -> Result<(), Rejected> {
         loop {
             let room = self.room.notified();
-            match self.push(bytes, fate) {
+            match self.push(&mut bytes, fate) {
                 Err(Rejected::Full) => room.await,
                 done => return done,
             }
@@ -145,6 +156,10 @@ impl LaneQueue {
         self.room.notify_waiters();
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().entries.is_empty()
+    }
+
     /// Closes the queue if nothing waits in it.
     pub(crate) fn close_if_empty(&self) -> bool {
         let mut queue = self.queue.lock();
@@ -193,7 +208,7 @@ mod tests {
     async fn frames_leave_together_and_in_order() {
         let queue = LaneQueue::new(8, 1 << 20);
         for id in [5, 6, 7] {
-            queue.push(&frame(id), Fate::default()).unwrap();
+            queue.push(&mut frame(id), Fate::default()).unwrap();
         }
         assert_eq!(ids(&queue).await, [(1, 5), (2, 6), (3, 7)]);
     }
@@ -201,22 +216,22 @@ mod tests {
     #[tokio::test]
     async fn a_full_lane_refuses_and_has_room_again_when_it_is_read() {
         let queue = LaneQueue::new(2, 1 << 20);
-        queue.push(&frame(1), Fate::default()).unwrap();
-        queue.push(&frame(2), Fate::default()).unwrap();
-        assert_eq!(queue.push(&frame(3), Fate::default()), Err(Rejected::Full));
+        queue.push(&mut frame(1), Fate::default()).unwrap();
+        queue.push(&mut frame(2), Fate::default()).unwrap();
+        assert_eq!(queue.push(&mut frame(3), Fate::default()), Err(Rejected::Full));
         assert_eq!(ids(&queue).await.len(), 2);
-        queue.push(&frame(3), Fate::default()).unwrap();
-        assert_eq!(LaneQueue::new(2, 20).push(&frame(1), Fate::default()), Ok(()));
-        assert_eq!(LaneQueue::new(2, 10).push(&frame(1), Fate::default()), Err(Rejected::Full));
+        queue.push(&mut frame(3), Fate::default()).unwrap();
+        assert_eq!(LaneQueue::new(2, 20).push(&mut frame(1), Fate::default()), Ok(()));
+        assert_eq!(LaneQueue::new(2, 10).push(&mut frame(1), Fate::default()), Err(Rejected::Full));
     }
 
     #[tokio::test]
     async fn faults_drop_double_and_overtake_but_numbers_tell_the_receiver() {
         let queue = LaneQueue::new(8, 1 << 20);
-        queue.push(&frame(1), Fate { overtaken: true, ..Fate::default() }).unwrap();
-        queue.push(&frame(2), Fate { doubled: true, ..Fate::default() }).unwrap();
-        queue.push(&frame(3), Fate { dropped: true, ..Fate::default() }).unwrap();
-        queue.push(&frame(4), Fate::default()).unwrap();
+        queue.push(&mut frame(1), Fate { overtaken: true, ..Fate::default() }).unwrap();
+        queue.push(&mut frame(2), Fate { doubled: true, ..Fate::default() }).unwrap();
+        queue.push(&mut frame(3), Fate { dropped: true, ..Fate::default() }).unwrap();
+        queue.push(&mut frame(4), Fate::default()).unwrap();
         let mut seen = ids(&queue).await;
         while seen.len() < 4 {
             seen.extend(ids(&queue).await);
@@ -228,9 +243,9 @@ mod tests {
     async fn a_delay_keeps_the_order() {
         let queue = LaneQueue::new(8, 1 << 20);
         queue
-            .push(&frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() })
+            .push(&mut frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() })
             .unwrap();
-        queue.push(&frame(2), Fate::default()).unwrap();
+        queue.push(&mut frame(2), Fate::default()).unwrap();
         assert_eq!(ids(&queue).await, [(1, 1), (2, 2)]);
     }
 }

@@ -1,33 +1,25 @@
 //! The endpoint and the peers: what all connections of a node share.
 
 use super::{
-    bulk,
     driver::Driver,
     event::PeerEvent,
-    frame::{Envelope, Frame, Hello, LANE_FRAME_LIMIT_BYTES},
+    frame::Hello,
     handshake::{self, Arrival, DialError, code},
     join,
     link::Link,
-    peer::{Peer, SendError},
+    peer::Peer,
 };
 use crate::{
     address::AddressBook,
     cell::Cells,
     config::{Limits, NodeConfig, Timing},
-    door::Failure,
-    error::{StartError, TellError},
+    error::StartError,
     fault::{Direction, FaultTable},
     gate::Gate,
-    message::{Lane, tag_of},
-    name::{ActorPath, NodeName},
+    name::NodeName,
     net::join::JoinDoor,
     pki::{ALPN_JOIN, ALPN_NODE, Credential, PeerIdentity, PeerRole, PkiError, tls},
-    reference::Undelivered,
-    stream::Items,
-    trace::Trace,
-    watch::Reason,
 };
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
@@ -45,7 +37,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, broadcast, oneshot, watch},
+    sync::{Semaphore, broadcast, watch},
     time::timeout,
 };
 
@@ -157,6 +149,12 @@ impl Network {
         self.stopping.subscribe()
     }
 
+    /// Ends all tasks without waiting for them.
+    pub(crate) fn abandon(&self) {
+        self.stopping.send_replace(true);
+        self.endpoint.close(code::GOODBYE, b"stopping");
+    }
+
     /// Says goodbye to all peers and waits until that is sent.
     pub(crate) async fn stop(&self, deadline: Duration) {
         self.stopping.send_replace(true);
@@ -197,149 +195,7 @@ impl Network {
         idle
     }
 
-    /// Queues a frame; a peer that was let go in this moment is made anew.
-    fn send(self: &Arc<Self>, to: &NodeName, lane: Lane, frame: &Frame) -> Result<(), SendError> {
-        match self.peer(to).send(&self.faults, lane, frame) {
-            Err(SendError::Closed) => self.peer(to).send(&self.faults, lane, frame),
-            sent => sent,
-        }
-    }
-
-    // --- messages to other nodes
-
-    pub(crate) fn tell_peer(
-        self: &Arc<Self>,
-        path: &ActorPath,
-        message: &'static str,
-        lane: Lane,
-        body: Vec<u8>,
-    ) -> Result<(), TellError> {
-        let (actor, large) = (path.actor.clone(), body.len() > LANE_FRAME_LIMIT_BYTES);
-        let envelope = envelope(path, message, body);
-        if lane != Lane::Bulk {
-            if large {
-                let detail = format!(
-                    "over {LANE_FRAME_LIMIT_BYTES} bytes: make it an ask, or a message of the bulk lane"
-                );
-                return Err(TellError::Encode { message: message.to_owned(), detail });
-            }
-            return self.send(&path.node, lane, &Frame::Tell(envelope)).map_err(
-                |error| match error {
-                    SendError::Full => TellError::Overloaded { actor },
-                    SendError::Closed => TellError::Stopped { actor },
-                    SendError::Encode(error) => {
-                        TellError::Encode { message: message.to_owned(), detail: error.to_string() }
-                    }
-                },
-            );
-        }
-        let peer = self.peer(&path.node);
-        let permit = peer
-            .bulk_tells
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| TellError::Overloaded { actor })?;
-        let network = self.clone();
-        self.tasks.spawn(async move {
-            let told =
-                timeout(network.timing.lost_after, bulk::tell(&network, &peer, envelope)).await;
-            if !matches!(told, Ok(Ok(()))) {
-                tracing::debug!(peer = %peer.name, message, "a bulk message was not sent");
-            }
-            drop(permit);
-        });
-        Ok(())
-    }
-
-    pub(crate) async fn ask_peer(
-        self: &Arc<Self>,
-        path: &ActorPath,
-        message: &'static str,
-        lane: Lane,
-        body: Vec<u8>,
-        deadline: Duration,
-    ) -> Result<Bytes, Undelivered> {
-        let deadline_ms = millis(deadline);
-        let large = body.len() > LANE_FRAME_LIMIT_BYTES;
-        let envelope = envelope(path, message, body);
-        let peer = self.peer(&path.node);
-        if lane == Lane::Bulk || large {
-            return bulk::ask(self, &peer, envelope, deadline_ms).await;
-        }
-        let id = self.next_id();
-        let frame = Frame::Ask { id, deadline_ms, envelope };
-        let expected = peer.expect(id).ok_or(Failure::Overloaded)?;
-        let (sent, expected) = match peer.send(&self.faults, lane, &frame) {
-            Err(SendError::Closed) => {
-                let peer = self.peer(&path.node);
-                let expected = peer.expect(id).ok_or(Failure::Overloaded)?;
-                (peer.send(&self.faults, lane, &frame), expected)
-            }
-            sent => (sent, expected),
-        };
-        match sent {
-            Ok(()) => expected.answer().await,
-            Err(SendError::Full) => Err(Failure::Overloaded.into()),
-            Err(SendError::Closed) => {
-                Err(Undelivered::Unreachable("this node is stopping".to_owned()))
-            }
-            Err(SendError::Encode(error)) => {
-                Err(Failure::Decode { detail: error.to_string() }.into())
-            }
-        }
-    }
-
-    pub(crate) async fn open_at_peer(
-        self: &Arc<Self>,
-        path: &ActorPath,
-        message: &'static str,
-        body: Vec<u8>,
-        deadline: Duration,
-    ) -> Result<Items<Bytes>, Undelivered> {
-        let peer = self.peer(&path.node);
-        bulk::open(self, &peer, envelope(path, message, body), millis(deadline)).await
-    }
-
-    pub(crate) fn watch_at_peer(
-        self: &Arc<Self>,
-        path: &ActorPath,
-        mut tell: oneshot::Sender<Reason>,
-    ) {
-        let id = self.next_id();
-        let mut peer = self.peer(&path.node);
-        let watch = Frame::Watch { id, actor: path.actor.clone() };
-        let (answer, answered) = oneshot::channel();
-        peer.add_watch(id, path.actor.clone(), answer);
-        let mut sent = peer.send(&self.faults, Lane::Control, &watch);
-        if let Err(SendError::Closed) = sent {
-            let answer = peer.take_watch(id);
-            peer = self.peer(&path.node);
-            if let Some(answer) = answer {
-                peer.add_watch(id, path.actor.clone(), answer);
-            }
-            sent = peer.send(&self.faults, Lane::Control, &watch);
-        }
-        if let Err(error) = sent {
-            // The lane is full: the watch is said again with the next connection, or ends as `NodeLost`.
-            tracing::warn!(peer = %peer.name, %error, "a death watch waits for the next connection");
-        }
-        let network = self.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                reason = answered => drop(tell.send(reason.unwrap_or(Reason::NodeLost))),
-                () = tell.closed() => {
-                    if peer.remove_watch(id) {
-                        let unwatch = Frame::Unwatch { id };
-                        if let Err(error) = peer.send(&network.faults, Lane::Control, &unwatch) {
-                            tracing::debug!(peer = %peer.name, %error, "the end of a watch was not told");
-                        }
-                    }
-                }
-            }
-        });
-    }
-
-    fn next_id(&self) -> u64 {
+    pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -425,7 +281,7 @@ impl Network {
             Ok(Ok(arrival)) => {
                 let name = crate::node::shown_name(&arrival.identity, arrival.hello.incarnation);
                 // The socket that a node dials from is the one it listens on; a client is never dialled.
-                if !arrival.identity.role.is_shared() && self.addresses.get(&name).is_none() {
+                if !arrival.identity.role.is_shared() {
                     self.addresses.set(name.clone(), from);
                 }
                 if self.faults.is_cut(&name, arrival.identity.role.is_shared(), Direction::Receive)
@@ -478,19 +334,6 @@ impl Network {
         connection
             .set_receive_window(VarInt::from_u32(self.limits.connection_window_bytes / share));
     }
-}
-
-fn envelope(path: &ActorPath, message: &'static str, body: Vec<u8>) -> Envelope {
-    Envelope {
-        to: path.actor.clone(),
-        tag: tag_of(message),
-        trace: Trace::current(),
-        body: body.into(),
-    }
-}
-
-fn millis(deadline: Duration) -> u32 {
-    u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn protocol(connection: &Connection) -> Option<Vec<u8>> {

@@ -116,9 +116,9 @@ impl Peer {
         lane: Lane,
         frame: &Frame,
     ) -> Result<(), SendError> {
-        let bytes = lane_frame(frame)?;
+        let mut bytes = lane_frame(frame)?;
         let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
-        self.lane(lane).push(&bytes, fate)?;
+        self.lane(lane).push(&mut bytes, fate)?;
         self.want();
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Peer {
     ) -> Result<(), SendError> {
         let bytes = lane_frame(frame)?;
         let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
-        Ok(self.lane(lane).push_when_room(&bytes, fate).await?)
+        Ok(self.lane(lane).push_when_room(bytes, fate).await?)
     }
 
     pub(crate) fn is_healer(&self) -> bool {
@@ -307,6 +307,11 @@ impl Peer {
 
     pub(crate) fn has_watches(&self) -> bool {
         !self.watches.lock().is_empty()
+    }
+
+    /// Whether frames wait that came when a connection was just ending.
+    pub(crate) fn has_frames(&self) -> bool {
+        !self.control.is_empty() || !self.work.is_empty()
     }
 
     /// Closes the lanes for good if nothing at all is under way.

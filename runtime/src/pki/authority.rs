@@ -18,9 +18,9 @@ use std::{
 
 const CERTIFICATE_FILE: &str = "authority.pem";
 const KEY_FILE: &str = "authority-key.pem";
-const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const AUTHORITY_VALIDITY: Duration = Duration::from_hours(10 * 365 * 24);
 /// Certificates hold from a little earlier, for clocks that are behind ours.
-const CLOCK_SKEW: Duration = Duration::from_secs(300);
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// The key and certificate of a cluster's authority.
 pub struct ClusterAuthority {

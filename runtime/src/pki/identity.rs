@@ -96,7 +96,11 @@ fn first<'a>(
 
 /// SHA-256 in hexadecimal.
 pub(crate) fn fingerprint(der: &[u8]) -> String {
-    digest::digest(&digest::SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
+    hex(digest::digest(&digest::SHA256, der).as_ref())
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

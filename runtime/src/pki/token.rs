@@ -3,7 +3,7 @@
 //! The fingerprint lets the newcomer recognise the cluster before it says anything; the secret lets the cluster recognise
 //! the newcomer. Keep only [`JoinToken::secret_hash`]; expiry, use and role are the join door's business.
 
-use super::identity::fingerprint;
+use super::identity::{fingerprint, hex};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::{fmt, str::FromStr};
@@ -62,7 +62,7 @@ impl JoinToken {
 
     /// The fingerprint of the cluster's authority, in hexadecimal.
     pub fn authority_fingerprint(&self) -> String {
-        self.authority.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.authority)
     }
 }
 

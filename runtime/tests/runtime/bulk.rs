@@ -71,7 +71,7 @@ async fn a_reader_that_does_not_read_holds_the_sender_back_and_leaving_stops_it(
 async fn control_messages_pass_a_bulk_transfer() {
     let (_a, _b, far) = Cluster::new().pair().await;
     far.ask(Urgent, LIMIT).await.unwrap();
-    let transfer = actix::spawn(far.ask(Large(vec![0; 48 << 20]), Duration::from_secs(120)));
+    let transfer = actix::spawn(far.ask(Large(vec![0; 48 << 20]), Duration::from_mins(2)));
     let mut passed = 0;
     while !transfer.is_finished() {
         far.ask(Urgent, LIMIT).await.unwrap();

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 /// For a busy machine: a passing test never spends it.
 pub const LIMIT: Duration = Duration::from_secs(20);
-pub const DAY: Duration = Duration::from_secs(24 * 3600);
+pub const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Echo(pub String);
@@ -148,6 +148,7 @@ impl Handler<Ponder> for Player {
 impl Handler<Block> for Player {
     type Result = ();
     fn handle(&mut self, message: Block, _: &mut Self::Context) {
+        self.sent.send_replace(1);
         std::thread::sleep(Duration::from_millis(message.0));
     }
 }
@@ -225,7 +226,7 @@ pub fn fast() -> Timing {
         heartbeat: Duration::from_millis(50),
         suspect_after: Duration::from_millis(600),
         lost_after: Duration::from_millis(1500),
-        dial: Duration::from_millis(1000),
+        dial: Duration::from_secs(1),
         redial: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200) },
     }
 }
@@ -234,7 +235,7 @@ pub fn fast() -> Timing {
 pub fn quick(restarts: usize) -> RestartPolicy {
     RestartPolicy {
         backoff: Backoff { first: Duration::from_millis(1), most: Duration::from_millis(10) },
-        intensity: Intensity { restarts, within: Duration::from_secs(60) },
+        intensity: Intensity { restarts, within: Duration::from_mins(1) },
     }
 }
 
@@ -301,9 +302,8 @@ pub async fn notes(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if tokio::time::timeout(LIMIT, looking).await.is_err() {
-        panic!("{what}: not within {LIMIT:?}; last seen {last:?}");
-    }
+    let outcome = tokio::time::timeout(LIMIT, looking).await;
+    assert!(outcome.is_ok(), "{what}: not within {LIMIT:?}; last seen {last:?}");
     last
 }
 
@@ -311,7 +311,7 @@ pub async fn notes(
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what}: not within {LIMIT:?}"),
+        Err(elapsed) => panic!("{what}: {elapsed} ({LIMIT:?})"),
     }
 }
 

@@ -140,3 +140,26 @@ async fn a_watch_on_a_node_that_never_answers_ends_as_lost() {
     let watch = a.watch(impresario_runtime::ActorPath::new("nowhere", "player"));
     assert_eq!(soon("the watch", watch.terminated()).await.reason, Reason::NodeLost);
 }
+
+#[actix::test]
+async fn a_watch_on_a_node_that_swallows_all_packets_ends_as_lost_however_long_a_dial_takes() {
+    let a: ActorNode = Cluster::new().node("a").await;
+    let hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    a.addresses().set("hole".into(), hole.local_addr().unwrap());
+    let path = impresario_runtime::ActorPath::new("hole", "player");
+    let watch = a.watch(path.clone());
+    let ask = a.actor::<PlayerRole>(path).ask(Notes, LIMIT * 10);
+    let answer = soon("the ask", ask).await;
+    assert!(matches!(answer, Err(AskError::Unreachable { .. })), "{answer:?}");
+    assert_eq!(soon("the watch", watch.terminated()).await.reason, Reason::NodeLost);
+}
+
+#[actix::test]
+async fn a_watch_that_is_dropped_is_forgotten_at_the_other_end_and_others_are_answered() {
+    let (a, b, far) = Cluster::new().pair().await;
+    let kept = a.watch(path(&b, "player"));
+    drop(a.watch(path(&b, "player")));
+    far.ask(Urgent, LIMIT).await.unwrap();
+    far.tell(Quit).unwrap();
+    assert_eq!(soon("the kept watch", kept.terminated()).await.reason, Reason::Stopped);
+}

@@ -67,10 +67,18 @@ async fn an_ask_ends_by_its_deadline() {
 async fn a_full_mailbox_says_overloaded_here_and_from_afar() {
     let cluster = Cluster::new();
     let (a, b, _) = cluster.pair().await;
-    let near = play(&b, "small", SpawnOptions { mailbox: 2, ..SpawnOptions::default() });
+    let (begun, mut blocked) = tokio::sync::watch::channel(0);
+    let options = SpawnOptions { mailbox: 2, ..SpawnOptions::default() };
+    let near = b.spawn::<PlayerRole, _>("small", options, move |_| {
+        let mut player = Player::default();
+        player.sent = begun.clone();
+        player
+    });
+    let near = near.unwrap();
     let far = a.actor::<PlayerRole>(near.path().clone());
     far.ask(Echo("connected".into()), LIMIT).await.unwrap();
-    near.tell(Block(1500)).unwrap();
+    near.tell(Block(3000)).unwrap();
+    within("the actor is blocked", &mut blocked, |begun| *begun == 1).await;
     let mut refused = None;
     for number in 0..10 {
         refused = near.tell(Note(number)).err().or(refused);

@@ -143,7 +143,7 @@ async fn without_a_certificate_nothing_gets_through_with_or_without_a_join_door(
 #[actix::test]
 async fn an_expired_certificate_is_refused() {
     let cluster = Cluster::new();
-    let (b, _) = (cluster.node("b").await, ());
+    let b = cluster.node("b").await;
     let player = play(&b, "player", SpawnOptions::default());
     let expiring =
         cluster.authority.issue("a", PeerRole::Node, &[], Duration::from_secs(1)).unwrap();
