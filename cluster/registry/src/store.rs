@@ -14,7 +14,7 @@ mod state;
 #[cfg(test)]
 mod model_tests;
 
-pub(crate) use clients::MAX_IN_FLIGHT;
+pub(crate) use clients::ANSWERS;
 pub use members::{Admission, FOUNDER, Members};
 pub use ring::{Change, Changes, RingLimits};
 pub use state::{Image, Rest};

@@ -12,7 +12,7 @@ use crate::{
     query::{Consistency, ListRequest, Page, WatchRequest},
     raft::{Answer, Command},
     registry::{BoxFuture, Registry},
-    store::MAX_IN_FLIGHT,
+    store::ANSWERS,
     transaction::{Committed, RequestId, Transaction},
     watch::Watch,
 };
@@ -21,15 +21,10 @@ use openraft::{
     LinearizerOption,
     errors::{ClientWriteError, RaftError},
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
@@ -40,37 +35,68 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Numbers the requests of one client, and keeps fewer of them in flight than the state machine remembers.
+/// Numbers the requests of one client. No number is given that is so far ahead of an unanswered one that the state
+/// machine could forget in between whether it applied that one.
 #[derive(Debug)]
 pub(crate) struct Serials {
     client: u128,
-    next: AtomicU64,
-    places: Semaphore,
+    open: Mutex<Open>,
+    closed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    last: u64,
+    unanswered: BTreeSet<u64>,
 }
 
 impl Default for Serials {
     fn default() -> Self {
-        Self {
-            client: rand::random(),
-            next: AtomicU64::new(1),
-            places: Semaphore::new(MAX_IN_FLIGHT),
-        }
+        Self { client: rand::random(), open: Mutex::default(), closed: Notify::new() }
     }
 }
 
 impl Serials {
-    /// A place among the requests in flight, and a number for a transaction that has none.
-    pub(crate) async fn number(
-        &self,
-        transaction: &mut Transaction,
-    ) -> Option<SemaphorePermit<'_>> {
+    /// Numbers a transaction that has no number; the place is given back when its answer is known.
+    pub(crate) async fn number(&self, transaction: &mut Transaction) -> Option<Place<'_>> {
         if transaction.request.is_some() {
             return None;
         }
-        let place = self.places.acquire().await.ok();
-        let serial = self.next.fetch_add(1, Ordering::Relaxed);
-        transaction.request = Some(RequestId { client: self.client, serial });
-        place
+        loop {
+            let mut closed = pin!(self.closed.notified());
+            closed.as_mut().enable();
+            if let Some(serial) = self.open.lock().take() {
+                transaction.request = Some(RequestId { client: self.client, serial });
+                return Some(Place { serials: self, serial });
+            }
+            closed.await;
+        }
+    }
+}
+
+impl Open {
+    fn take(&mut self) -> Option<u64> {
+        let serial = self.last + 1;
+        let oldest = self.unanswered.first().copied().unwrap_or(serial);
+        if serial - oldest >= ANSWERS as u64 {
+            return None;
+        }
+        self.last = serial;
+        self.unanswered.insert(serial);
+        Some(serial)
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct Place<'s> {
+    serials: &'s Serials,
+    serial: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.serials.open.lock().unanswered.remove(&self.serial);
+        self.serials.closed.notify_waiters();
     }
 }
 

@@ -11,9 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Requests that a client of this crate keeps in flight: half of what is remembered, since they may overtake each other.
-pub(crate) const MAX_IN_FLIGHT: usize = ANSWERS / 2;
-/// Answers kept for each client.
+/// Answers kept for each client; a client numbers no request so far ahead of one that is not answered yet.
 pub(crate) const ANSWERS: usize = 256;
 /// Clients remembered.
 const CLIENTS: usize = 1024;

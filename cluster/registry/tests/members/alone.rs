@@ -1,0 +1,201 @@
+//! One member: the registry of a laptop.
+
+use crate::harness::*;
+use futures_util::StreamExt;
+use impresario_registry::{
+    Consistency, Key, ListRequest, Selection, TransactError, Transaction, WatchRequest,
+    disk::DiskError, member::StartError,
+};
+use impresario_runtime::NodeName;
+use std::{fs, path::Path};
+
+#[test]
+fn a_member_alone_remembers_what_it_acknowledged() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        for life in 0..3 {
+            let member = cluster.start(&node, found()).await.unwrap();
+            let registry = member.handle();
+            assert_eq!(pods(&registry).await, life * 300);
+            let writes = (0..300).map(|n| put(&registry, format!("{life}-{n}")));
+            futures_util::future::join_all(writes).await;
+            let status = member.status();
+            assert_eq!((status.id, status.leader.as_deref()), (1, Some("n1")));
+            member.stop().await;
+        }
+        let member = cluster.start(&node, found()).await.unwrap();
+        assert_eq!(pods(&member.handle()).await, 900);
+        let snapshots = cluster.directory("n1").join("snapshots/snapshot");
+        assert!(snapshots.exists(), "so many entries make a snapshot");
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_watch_goes_on_after_a_restart_where_it_was() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        for n in 0..50 {
+            put(&member.handle(), n).await;
+        }
+        member.stop().await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let request = WatchRequest { select: Selection::all("pods"), after: 20, bookmarks: false };
+        let _fresh = pods(&member.handle()).await;
+        let watch = member.handle().watch(request).await.unwrap();
+        let revisions: Vec<_> = watch.take(30).map(|batch| batch.unwrap().revision).collect().await;
+        assert_eq!(revisions, (21..=50).collect::<Vec<_>>());
+        member.stop().await;
+    });
+}
+
+#[test]
+fn shards_are_held_and_an_old_epoch_is_refused() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let mut shards = member.shards();
+        let held = shards.wait_for(|table| table.held_by("n1").count() == 64);
+        let (shard, epoch) =
+            tokio::time::timeout(LIMIT, held).await.unwrap().unwrap().held_by("n1").next().unwrap();
+        let fence = impresario_registry::Fence { shard, epoch };
+        let registry = member.handle();
+        registry.transact(Transaction::create(pod("a"), "{}").fenced(fence)).await.unwrap();
+        let stale =
+            impresario_registry::Fence { shard, epoch: impresario_registry::Epoch(epoch.0 - 1) };
+        let refused =
+            registry.transact(Transaction::create(pod("b"), "{}").fenced(stale)).await.unwrap_err();
+        assert!(matches!(refused, TransactError::Fenced { .. }), "{refused}");
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_list_of_the_past_pages_as_it_was() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let registry = member.handle();
+        for n in 0..4 {
+            put(&registry, n).await;
+        }
+        let first = ListRequest { limit: Some(2), ..ListRequest::of(Selection::all("pods")) };
+        let page = registry.list(first.clone()).await.unwrap();
+        registry.transact(Transaction::new().delete(pod(3)).put(pod(9), "{}")).await.unwrap();
+        let last = page.entries[1].key.clone();
+        let after = Some((last.namespace, last.name));
+        let rest =
+            registry.list(ListRequest { after, at: Some(page.revision), ..first }).await.unwrap();
+        let names: Vec<_> = rest.entries.into_iter().map(|entry| entry.key.name).collect();
+        assert_eq!(names, ["2", "3"]);
+        let (missing, _) = registry.get(pod(3), Consistency::Linearizable).await.unwrap();
+        assert_eq!(missing, None);
+        member.stop().await;
+    });
+}
+
+fn flip_in_the_middle(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_log_or_snapshot_is_refused_by_name() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let registry = member.handle();
+        futures_util::future::join_all((0..500).map(|n| put(&registry, n))).await;
+        let log = cluster.directory("n1").join(format!("log/{:020}.log", 1));
+        let snapshot = cluster.directory("n1").join("snapshots/snapshot");
+        until("a snapshot", async || (snapshot.exists(), ())).await;
+        member.stop().await;
+        for path in [log, snapshot] {
+            let sound = fs::read(&path).unwrap();
+            flip_in_the_middle(&path);
+            let error = cluster.start(&node, found()).await.unwrap_err();
+            assert!(matches!(error, StartError::Disk(DiskError::Corrupt { .. })), "{error:?}");
+            let text = error.to_string();
+            assert!(
+                text.contains(path.to_str().unwrap()) && text.contains("remove this member"),
+                "{text}"
+            );
+            fs::write(&path, sound).unwrap();
+        }
+        let member = cluster.start(&node, found()).await.unwrap();
+        assert_eq!(pods(&member.handle()).await, 500);
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_saved_snapshot_holds_what_was_acknowledged() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        put(&member.handle(), "a").await;
+        let path = cluster.directory("saved");
+        let revision = member.snapshot_save(path.clone()).await.unwrap();
+        let (_, image) = impresario_registry::raft::snapshot::load(&path).unwrap().unwrap();
+        assert_eq!((image.revision(), revision), (1, 1));
+        member.stop().await;
+    });
+}
+
+#[test]
+fn large_values_are_taken_and_cut_the_log_by_size() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let mut config = cluster.config(&node, found());
+        config.timing.snapshot_bytes = 4 << 20;
+        let member = impresario_registry::Member::start(config).await.unwrap();
+        let registry = member.handle();
+        let large = |n: usize| {
+            Transaction::new().put(Key::new("configmaps", "d", n.to_string()), vec![b'x'; 1 << 20])
+        };
+        for n in 0..24 {
+            registry.transact(large(n % 3)).await.unwrap();
+        }
+        let too_large = Transaction::new().put(pod("a"), vec![b'x'; 4 << 20]);
+        assert!(matches!(registry.transact(too_large).await, Err(TransactError::TooLarge { .. })));
+        let log = cluster.directory("n1").join("log");
+        until("a short log", async || {
+            let size: u64 = fs::read_dir(&log)
+                .unwrap()
+                .map(|entry| entry.unwrap().metadata().unwrap().len())
+                .sum();
+            (size < 20 << 20, size)
+        })
+        .await;
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_directory_in_use_or_of_another_node_is_refused() {
+    run(async {
+        let cluster = Cluster::new();
+        let (n1, n2) = (cluster.node("n1").await, cluster.node("n2").await);
+        let member = cluster.start(&n1, found()).await.unwrap();
+        let mut config = cluster.config(&n2, found());
+        config.directory = cluster.directory("n1");
+        let busy =
+            impresario_registry::Member::start(config.clone()).await.unwrap_err().to_string();
+        assert!(busy.contains("another process"), "{busy}");
+        member.stop().await;
+        let foreign = impresario_registry::Member::start(config).await.unwrap_err().to_string();
+        assert!(foreign.contains("\"n1\""), "{foreign}");
+        let nobody = NodeName::from("nobody");
+        assert!(!foreign.contains(nobody.as_str()));
+    });
+}

@@ -1,0 +1,370 @@
+//! Three members: leaders lost, members that lag, are wiped, removed, cut off.
+
+use crate::harness::*;
+use futures_util::StreamExt;
+use impresario_registry::{
+    Beginning, Compare, Consistency, Epoch, Fence, Heartbeat, Member, MembershipError, Registry, RegistryHandle,
+    RemoteRegistry, Selection, Transaction, TransactError, WatchRequest,
+    member::StartError,
+};
+use impresario_runtime::{ActorNode, Direction, FaultRule, NodeName, PeerRole};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+
+/// Three nodes and the members on them that run.
+struct Group {
+    cluster: Cluster,
+    nodes: Vec<ActorNode>,
+    members: BTreeMap<usize, Member>,
+}
+
+impl Group {
+    async fn new() -> Self {
+        let cluster = Cluster::new();
+        let mut nodes = Vec::new();
+        for name in ["n0", "n1", "n2"] {
+            nodes.push(cluster.node(name).await);
+        }
+        for node in &nodes {
+            for other in &nodes {
+                node.addresses().set(other.name().clone(), other.local_addr());
+            }
+        }
+        let mut group = Self { cluster, nodes, members: BTreeMap::new() };
+        for index in 0..3 {
+            group.start(index).await.unwrap();
+        }
+        group.whole().await;
+        group
+    }
+
+    fn beginning(&self, index: usize) -> Beginning {
+        if index == 0 { found() } else { join(&[&self.nodes[0], &self.nodes[(index + 1) % 3]]) }
+    }
+
+    async fn start(&mut self, index: usize) -> Result<(), StartError> {
+        let member = self.cluster.start(&self.nodes[index], self.beginning(index)).await?;
+        self.members.insert(index, member);
+        Ok(())
+    }
+
+    async fn stop(&mut self, index: usize) {
+        self.members.remove(&index).expect("a running member").stop().await;
+    }
+
+    /// Waits until all three vote and agree on a leader.
+    async fn whole(&self) {
+        until("three voters with one leader", async || {
+            let seen: Vec<_> = self.members.values().map(Member::status).collect();
+            let leader = seen[0].leader.clone();
+            let whole = seen.iter().all(|status| status.voters.len() == 3 && status.leader == leader);
+            (whole && leader.is_some(), seen)
+        })
+        .await;
+    }
+
+    /// The member that leads, by the word of its own.
+    async fn leader(&self) -> usize {
+        let found = until("a leader", async || {
+            let leads = |(_, member): &(&usize, &Member)| {
+                let status = member.status();
+                status.leader.as_deref() == Some(&status.node)
+            };
+            let leader = self.members.iter().find(leads).map(|(index, _)| *index);
+            (leader.is_some(), leader)
+        });
+        found.await.unwrap()
+    }
+
+    async fn follower(&self) -> usize {
+        let leader = self.leader().await;
+        *self.members.keys().find(|index| **index != leader).unwrap()
+    }
+
+    fn handle(&self, index: usize) -> RegistryHandle {
+        self.members[&index].handle()
+    }
+
+    async fn agree_on(&self, count: usize) {
+        for (index, member) in &self.members {
+            assert_eq!(pods(&member.handle()).await, count, "on member {index}");
+        }
+        let images = until("equal revisions", async || {
+            let seen: Vec<_> = self.members.values().map(|member| member.status().revision).collect();
+            (seen.windows(2).all(|pair| pair[0] == pair[1]), seen)
+        });
+        images.await;
+    }
+
+    async fn end(mut self) {
+        for index in 0..3 {
+            if self.members.contains_key(&index) {
+                self.stop(index).await;
+            }
+        }
+        for node in &self.nodes {
+            node.stop(Duration::from_secs(5)).await;
+        }
+    }
+}
+
+#[test]
+fn writes_outlive_the_leader_and_any_member_takes_them() {
+    run(async {
+        let mut group = Group::new().await;
+        for n in 0..30 {
+            put(&group.handle(n % 3), n).await;
+        }
+        let leader = group.leader().await;
+        group.stop(leader).await;
+        let other = *group.members.keys().next().unwrap();
+        for n in 30..60 {
+            put(&group.handle(other), n).await;
+        }
+        assert_eq!(pods(&group.handle(other)).await, 60);
+        group.start(leader).await.unwrap();
+        group.whole().await;
+        group.agree_on(60).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_member_that_lags_behind_the_log_catches_up_by_snapshot() {
+    run(async {
+        let mut group = Group::new().await;
+        let lagging = group.follower().await;
+        group.stop(lagging).await;
+        let leader = group.leader().await;
+        let registry = group.handle(leader);
+        for round in 0..5 {
+            let writes = (0..200).map(|n| put(&registry, format!("{round}-{n}")));
+            futures_util::future::join_all(writes).await;
+        }
+        group.start(lagging).await.unwrap();
+        group.agree_on(1000).await;
+        let snapshot = group.cluster.directory(group.nodes[lagging].name().as_str()).join("snapshots/snapshot");
+        assert!(snapshot.exists());
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_compare_lets_one_of_many_writers_through() {
+    run(async {
+        let group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let writers = (0..12).map(|n| {
+            let registry = group.handle(n % 3);
+            async move {
+                let compare = Compare::Revision { key: pod("x"), revision: 1 };
+                registry.transact(Transaction::new().when(compare).put(pod("x"), "{}")).await
+            }
+        });
+        let outcomes = futures_util::future::join_all(writers).await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        let refused = |error: &TransactError| matches!(error, TransactError::Conflict { found: 2, .. });
+        assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(refused), "{outcomes:?}");
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_fresh_read_sees_every_acknowledged_write_from_any_member() {
+    run(async {
+        let group = Group::new().await;
+        for n in 0..60 {
+            let revision = put(&group.handle(n % 3), "x").await;
+            let (entry, _) = group.handle((n + 1) % 3).get(pod("x"), Consistency::Linearizable).await.unwrap();
+            assert!(entry.unwrap().mod_revision >= revision);
+        }
+        group.end().await;
+    });
+}
+
+#[test]
+fn shards_leave_a_lost_member_and_its_epochs_write_nothing_more() {
+    run(async {
+        let mut group = Group::new().await;
+        let spread = until("shards on all three", async || {
+            let table = group.members[&0].shards().borrow().clone();
+            let counts: Vec<_> = ["n0", "n1", "n2"].map(|name| table.held_by(name).count()).to_vec();
+            (counts.iter().all(|count| *count >= 21), (counts, table))
+        });
+        let (_, table) = spread.await;
+        let lost = group.follower().await;
+        let name = group.nodes[lost].name().to_string();
+        let (shard, epoch) = table.held_by(&name).next().unwrap();
+        group.stop(lost).await;
+        let leader = group.leader().await;
+        until("the lost member's shards with the others", async || {
+            let held = group.members[&leader].shards().borrow().held_by(&name).count();
+            (held == 0, held)
+        })
+        .await;
+        let stale = Transaction::create(pod("stale"), "{}").fenced(Fence { shard, epoch });
+        let refused = group.handle(leader).transact(stale).await.unwrap_err();
+        assert!(matches!(refused, TransactError::Fenced { current, .. } if current > epoch), "{refused}");
+        assert!(epoch > Epoch(0));
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_leader_that_is_cut_off_neither_writes_nor_reads_fresh() {
+    run(async {
+        let group = Group::new().await;
+        let leader = group.leader().await;
+        put(&group.handle(leader), "x").await;
+        let cut = |direction| FaultRule { cut: true, ..FaultRule::new(None, direction) };
+        group.nodes[leader].faults().set(vec![cut(Direction::Send), cut(Direction::Receive)]);
+        let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+        let latest = until("a write without the old leader", async || {
+            let written = group.handle(others[0]).transact(Transaction::new().put(pod("x"), r#"{"new":1}"#)).await;
+            (written.is_ok(), written)
+        });
+        let latest = latest.await.unwrap().revision;
+        let stale = group.handle(leader).get(pod("x"), Consistency::Linearizable).await;
+        assert!(stale.is_err(), "{stale:?}");
+        let (local, _) = group.handle(leader).get(pod("x"), Consistency::Local).await.unwrap();
+        assert!(local.unwrap().mod_revision < latest);
+        let doubtful = group.handle(leader).transact(Transaction::create(pod("y"), "{}")).await;
+        assert!(matches!(doubtful, Err(TransactError::Unknown { .. } | TransactError::Unavailable { .. })));
+        group.nodes[leader].faults().clear();
+        let (healed, _) = until("a fresh read", async || {
+            let read = group.handle(leader).get(pod("x"), Consistency::Linearizable).await;
+            (read.is_ok(), read)
+        })
+        .await
+        .unwrap();
+        assert_eq!(healed.unwrap().mod_revision, latest);
+        group.end().await;
+    });
+}
+
+#[test]
+fn an_emptied_directory_is_refused_until_its_member_is_removed() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        group.stop(2).await;
+        fs::remove_dir_all(group.cluster.directory("n2")).unwrap();
+        let refused = group.start(2).await.unwrap_err();
+        let StartError::Refused(MembershipError::NameTaken { node, member: old }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(node, "n2");
+        until("the member removed", async || {
+            let removed = group.members[&1].remove_member("n2").await;
+            (removed.is_ok(), removed)
+        })
+        .await
+        .unwrap();
+        group.start(2).await.unwrap();
+        assert!(group.members[&2].id() > old, "numbers are not used again");
+        group.whole().await;
+        group.agree_on(1).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn an_emptied_founder_does_not_found_a_second_group() {
+    run(async {
+        let mut group = Group::new().await;
+        group.stop(0).await;
+        fs::remove_dir_all(group.cluster.directory("n0")).unwrap();
+        let again = Beginning::Found { peers: names(&[&group.nodes[1], &group.nodes[2]]) };
+        let refused = group.cluster.start(&group.nodes[0], again).await.unwrap_err();
+        assert!(matches!(refused, StartError::GroupExists { .. }), "{refused}");
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_removed_member_is_refused_for_good() {
+    run(async {
+        let mut group = Group::new().await;
+        let follower = group.follower().await;
+        let name = group.nodes[follower].name().to_string();
+        group.members[&group.leader().await].remove_member(&name).await.unwrap();
+        group.stop(follower).await;
+        let leader = group.leader().await;
+        let status = group.members[&leader].status();
+        assert_eq!(status.voters.len(), 2, "{status:?}");
+        put(&group.handle(leader), "x").await;
+        // It may start, alone with its log, but the group does not give it its vote back.
+        group.start(follower).await.unwrap();
+        put(&group.handle(leader), "y").await;
+        let status = group.members[&leader].status();
+        assert!(!status.voters.contains(&name), "{status:?}");
+        group.end().await;
+    });
+}
+
+async fn remote(group: &Group, role: PeerRole) -> (ActorNode, RemoteRegistry) {
+    let node = group.cluster.node_as("worker", role).await;
+    for other in &group.nodes {
+        node.addresses().set(other.name().clone(), other.local_addr());
+    }
+    let members: Vec<NodeName> = names(&group.nodes.iter().collect::<Vec<_>>());
+    (node.clone(), RemoteRegistry::fixed(node, members))
+}
+
+#[test]
+fn a_process_elsewhere_writes_and_watches_through_the_loss_of_members() {
+    run(async {
+        let mut group = Group::new().await;
+        let (node, remote) = remote(&group, PeerRole::Node).await;
+        let remote: RegistryHandle = Arc::new(remote);
+        let request = WatchRequest { select: Selection::all("pods"), after: 0, bookmarks: false };
+        let watch = remote.watch(request).await.unwrap();
+        let following = tokio::spawn(async move {
+            let revisions: Vec<_> = watch.take(90).map(|batch| batch.unwrap().revision).collect().await;
+            revisions
+        });
+        for n in 0..90 {
+            if n == 30 {
+                let leader = group.leader().await;
+                group.stop(leader).await;
+                put(&remote, n).await;
+                group.start(leader).await.unwrap();
+            } else if n == 60 {
+                let follower = group.follower().await;
+                group.stop(follower).await;
+                put(&remote, n).await;
+                group.start(follower).await.unwrap();
+            } else {
+                put(&remote, n).await;
+            }
+        }
+        let revisions = tokio::time::timeout(LIMIT, following).await.unwrap().unwrap();
+        assert_eq!(revisions, (1..=90).collect::<Vec<_>>(), "in order, without gap or repetition");
+        assert_eq!(pods(&remote).await, 90);
+        node.stop(Duration::from_secs(5)).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn heartbeats_of_nodes_reach_whoever_leads() {
+    run(async {
+        let mut group = Group::new().await;
+        let (node, remote) = remote(&group, PeerRole::Node).await;
+        for lost in [false, true] {
+            if lost {
+                let leader = group.leader().await;
+                group.stop(leader).await;
+            }
+            until("the heartbeat at the leader", async || {
+                let beat = Heartbeat { node: "worker".to_owned(), incarnation: 1, ready: true };
+                let told = remote.heartbeat(beat).await;
+                let heard = group.members.values().find_map(Member::heartbeats);
+                let known = heard.as_ref().is_some_and(|heard| heard.nodes.iter().any(|n| n.beat.node == "worker"));
+                (known, (told, heard))
+            })
+            .await;
+        }
+        node.stop(Duration::from_secs(5)).await;
+        group.end().await;
+    });
+}
