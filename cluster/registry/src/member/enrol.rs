@@ -115,7 +115,13 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
                 let enrol = Enrol { member: shared.id, node: shared.me.clone() };
                 match shared.registry_at(door).ask(enrol, CHANGE_LIMIT).await {
                     Ok(Ok(())) => break,
-                    Ok(Err(error)) => tracing::warn!(%error, "this member has no vote yet"),
+                    Ok(Err(error @ MembershipError::Unavailable { .. })) => {
+                        tracing::info!(%error, "this member has no vote yet");
+                    }
+                    Ok(Err(refused)) => {
+                        tracing::error!(%refused, "this member gets no vote");
+                        return;
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "nobody heard that this member wants its vote")
                     }
@@ -231,10 +237,12 @@ impl Shared {
         let retire = timeout(CALL_LIMIT, self.raft.client_write(Command::Retire { member })).await;
         settle(retire)?;
         let gone = BTreeSet::from([member]);
-        let change = ChangeMembers::Batch(vec![
-            ChangeMembers::RemoveVoters(gone.clone()),
-            ChangeMembers::RemoveNodes(gone),
-        ]);
+        // Not retained: a voter that loses its vote leaves the membership with the same change.
+        let change = if self.voter_names().contains(name) {
+            ChangeMembers::RemoveVoters(gone)
+        } else {
+            ChangeMembers::RemoveNodes(gone)
+        };
         settle(timeout(CHANGE_LIMIT, self.raft.change_membership(change, false)).await)
     }
 

@@ -3,8 +3,8 @@
 use crate::harness::*;
 use futures_util::StreamExt;
 use impresario_registry::{
-    Beginning, Compare, Consistency, Epoch, Fence, Heartbeat, Member, MembershipError, Registry, RegistryHandle,
-    RemoteRegistry, Selection, Transaction, TransactError, WatchRequest,
+    Beginning, Compare, Consistency, Epoch, Fence, Heartbeat, Member, MembershipError,
+    RegistryHandle, RemoteRegistry, Selection, TransactError, Transaction, WatchRequest,
     member::StartError,
 };
 use impresario_runtime::{ActorNode, Direction, FaultRule, NodeName, PeerRole};
@@ -56,7 +56,8 @@ impl Group {
         until("three voters with one leader", async || {
             let seen: Vec<_> = self.members.values().map(Member::status).collect();
             let leader = seen[0].leader.clone();
-            let whole = seen.iter().all(|status| status.voters.len() == 3 && status.leader == leader);
+            let whole =
+                seen.iter().all(|status| status.voters.len() == 3 && status.leader == leader);
             (whole && leader.is_some(), seen)
         })
         .await;
@@ -89,7 +90,8 @@ impl Group {
             assert_eq!(pods(&member.handle()).await, count, "on member {index}");
         }
         let images = until("equal revisions", async || {
-            let seen: Vec<_> = self.members.values().map(|member| member.status().revision).collect();
+            let seen: Vec<_> =
+                self.members.values().map(|member| member.status().revision).collect();
             (seen.windows(2).all(|pair| pair[0] == pair[1]), seen)
         });
         images.await;
@@ -142,7 +144,10 @@ fn a_member_that_lags_behind_the_log_catches_up_by_snapshot() {
         }
         group.start(lagging).await.unwrap();
         group.agree_on(1000).await;
-        let snapshot = group.cluster.directory(group.nodes[lagging].name().as_str()).join("snapshots/snapshot");
+        let snapshot = group
+            .cluster
+            .directory(group.nodes[lagging].name().as_str())
+            .join("snapshots/snapshot");
         assert!(snapshot.exists());
         group.end().await;
     });
@@ -162,8 +167,12 @@ fn a_compare_lets_one_of_many_writers_through() {
         });
         let outcomes = futures_util::future::join_all(writers).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
-        let refused = |error: &TransactError| matches!(error, TransactError::Conflict { found: 2, .. });
-        assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(refused), "{outcomes:?}");
+        let refused =
+            |error: &TransactError| matches!(error, TransactError::Conflict { found: 2, .. });
+        assert!(
+            outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(refused),
+            "{outcomes:?}"
+        );
         group.end().await;
     });
 }
@@ -174,7 +183,8 @@ fn a_fresh_read_sees_every_acknowledged_write_from_any_member() {
         let group = Group::new().await;
         for n in 0..60 {
             let revision = put(&group.handle(n % 3), "x").await;
-            let (entry, _) = group.handle((n + 1) % 3).get(pod("x"), Consistency::Linearizable).await.unwrap();
+            let (entry, _) =
+                group.handle((n + 1) % 3).get(pod("x"), Consistency::Linearizable).await.unwrap();
             assert!(entry.unwrap().mod_revision >= revision);
         }
         group.end().await;
@@ -187,7 +197,8 @@ fn shards_leave_a_lost_member_and_its_epochs_write_nothing_more() {
         let mut group = Group::new().await;
         let spread = until("shards on all three", async || {
             let table = group.members[&0].shards().borrow().clone();
-            let counts: Vec<_> = ["n0", "n1", "n2"].map(|name| table.held_by(name).count()).to_vec();
+            let counts: Vec<_> =
+                ["n0", "n1", "n2"].map(|name| table.held_by(name).count()).to_vec();
             (counts.iter().all(|count| *count >= 21), (counts, table))
         });
         let (_, table) = spread.await;
@@ -203,7 +214,10 @@ fn shards_leave_a_lost_member_and_its_epochs_write_nothing_more() {
         .await;
         let stale = Transaction::create(pod("stale"), "{}").fenced(Fence { shard, epoch });
         let refused = group.handle(leader).transact(stale).await.unwrap_err();
-        assert!(matches!(refused, TransactError::Fenced { current, .. } if current > epoch), "{refused}");
+        assert!(
+            matches!(refused, TransactError::Fenced { current, .. } if current > epoch),
+            "{refused}"
+        );
         assert!(epoch > Epoch(0));
         group.end().await;
     });
@@ -215,11 +229,17 @@ fn a_leader_that_is_cut_off_neither_writes_nor_reads_fresh() {
         let group = Group::new().await;
         let leader = group.leader().await;
         put(&group.handle(leader), "x").await;
-        let cut = |direction| FaultRule { cut: true, ..FaultRule::new(None, direction) };
-        group.nodes[leader].faults().set(vec![cut(Direction::Send), cut(Direction::Receive)]);
+        for direction in [Direction::Send, Direction::Receive] {
+            group.nodes[leader]
+                .faults()
+                .set(FaultRule { cut: true, ..FaultRule::new(None, direction) });
+        }
         let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
         let latest = until("a write without the old leader", async || {
-            let written = group.handle(others[0]).transact(Transaction::new().put(pod("x"), r#"{"new":1}"#)).await;
+            let written = group
+                .handle(others[0])
+                .transact(Transaction::new().put(pod("x"), r#"{"new":1}"#))
+                .await;
             (written.is_ok(), written)
         });
         let latest = latest.await.unwrap().revision;
@@ -228,7 +248,10 @@ fn a_leader_that_is_cut_off_neither_writes_nor_reads_fresh() {
         let (local, _) = group.handle(leader).get(pod("x"), Consistency::Local).await.unwrap();
         assert!(local.unwrap().mod_revision < latest);
         let doubtful = group.handle(leader).transact(Transaction::create(pod("y"), "{}")).await;
-        assert!(matches!(doubtful, Err(TransactError::Unknown { .. } | TransactError::Unavailable { .. })));
+        assert!(matches!(
+            doubtful,
+            Err(TransactError::Unknown { .. } | TransactError::Unavailable { .. })
+        ));
         group.nodes[leader].faults().clear();
         let (healed, _) = until("a fresh read", async || {
             let read = group.handle(leader).get(pod("x"), Consistency::Linearizable).await;
@@ -319,7 +342,8 @@ fn a_process_elsewhere_writes_and_watches_through_the_loss_of_members() {
         let request = WatchRequest { select: Selection::all("pods"), after: 0, bookmarks: false };
         let watch = remote.watch(request).await.unwrap();
         let following = tokio::spawn(async move {
-            let revisions: Vec<_> = watch.take(90).map(|batch| batch.unwrap().revision).collect().await;
+            let revisions: Vec<_> =
+                watch.take(90).map(|batch| batch.unwrap().revision).collect().await;
             revisions
         });
         for n in 0..90 {
@@ -355,11 +379,13 @@ fn heartbeats_of_nodes_reach_whoever_leads() {
                 let leader = group.leader().await;
                 group.stop(leader).await;
             }
-            until("the heartbeat at the leader", async || {
+            let _heard = until("the heartbeat at the leader", async || {
                 let beat = Heartbeat { node: "worker".to_owned(), incarnation: 1, ready: true };
                 let told = remote.heartbeat(beat).await;
                 let heard = group.members.values().find_map(Member::heartbeats);
-                let known = heard.as_ref().is_some_and(|heard| heard.nodes.iter().any(|n| n.beat.node == "worker"));
+                let known = heard
+                    .as_ref()
+                    .is_some_and(|heard| heard.nodes.iter().any(|n| n.beat.node == "worker"));
                 (known, (told, heard))
             })
             .await;

@@ -51,8 +51,7 @@ impl Cluster {
 
     pub fn config(&self, node: &ActorNode, beginning: Beginning) -> MemberConfig {
         let directory = self.directory(node.name().as_str());
-        let mut config =
-            MemberConfig::new(directory, node.clone(), node.local_addr(), beginning);
+        let mut config = MemberConfig::new(directory, node.clone(), node.local_addr(), beginning);
         config.timing =
             RaftTiming { snapshot_every: 200, keep_behind: 20, ..RaftTiming::default() };
         config
