@@ -62,7 +62,7 @@ pub struct Mount {
     pub volume: String,
     /// Where it is on this machine.
     pub source: PathBuf,
-    /// The part of it that is mounted: resolved beneath `source` without following any link.
+    /// The part of it that is mounted: resolved beneath `source`, following no link out of it.
     pub sub_path: Option<PathBuf>,
     /// Where the container sees it.
     pub target: PathBuf,

@@ -4,9 +4,14 @@
 //! an actor drives it, a test drives it, both see the same behaviour. Nothing is left behind
 //! outside the node's data directory once a pod is removed.
 
+pub mod address;
 pub mod container;
 mod descriptor;
+pub mod devices;
+pub mod dns;
+pub mod machine;
 pub mod process;
+pub mod proxy;
 pub mod shim;
 pub mod volumes;
 

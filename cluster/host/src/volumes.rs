@@ -1,28 +1,299 @@
-//! A pod's volumes.
+//! A pod's volumes, made below its folder (or found on the host) before its containers start.
+//!
+//! - `emptyDir`, `hostPath`, `configMap`, `secret`, `downwardAPI` and `projected`; any other kind is
+//!   refused by name. Objects are handed in by the caller: nothing here talks to a registry.
+//! - [`place`] may be repeated with newer objects: a projected volume then changes as a whole, by
+//!   one rename, and not at all when its content is the same.
+//! - A `subPath` is looked up beneath its volume without following links (CVE-2021-25741).
+//! - The folder that holds all volumes is closed to other users of the machine, whatever modes
+//!   the files in it have.
 
-use std::{fs, io, path::Path};
+mod content;
+mod downward;
+mod host;
+mod payload;
 
-/// Takes away every mount at or below `folder`, the deepest first.
-pub fn unmount_below(folder: &Path) -> io::Result<()> {
-    let Ok(folder) = fs::canonicalize(folder) else { return Ok(()) };
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let mut points: Vec<_> = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape)
-        .filter(|point| Path::new(point).starts_with(&folder))
-        .collect();
-    points.sort_by_key(|point| std::cmp::Reverse(point.len()));
-    for point in points {
-        nix::mount::umount2(point.as_str(), nix::mount::MntFlags::MNT_DETACH)?;
+pub use downward::{field, resource};
+pub use payload::Payload;
+
+use crate::container::{Mount, expand, is_path_component};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret, Volume};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
+};
+use thiserror::Error;
+
+/// What volumes are filled from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The pod as it is in the registry, for `downwardAPI`.
+    pub pod: serde_json::Value,
+    /// What the node can give, as in its status: stands in where a container names no limit.
+    pub allocatable: BTreeMap<String, String>,
+    /// The config maps of the pod's namespace that it names.
+    pub config_maps: BTreeMap<String, ConfigMap>,
+    /// The secrets of the pod's namespace that it names.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Tokens by the path at which a projection wants them.
+    pub tokens: BTreeMap<String, String>,
+    /// The group that volumes belong to, when the pod asks for one.
+    pub fs_group: Option<u32>,
+}
+
+/// A volume that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Where it is on this machine.
+    pub path: PathBuf,
+    /// Whether what a container sees can never be written, whatever its mount says.
+    pub read_only: bool,
+    /// What could not be given as asked, in words.
+    pub warnings: Vec<String>,
+}
+
+/// Why a volume is not there.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VolumeError {
+    /// An object that it is made from is missing, and not optional. Try again when it appears.
+    #[error("{kind} {name:?} not found")]
+    Missing {
+        /// `configmap` or `secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A key of it is missing.
+    #[error("references non-existent {kind} key: {key}")]
+    MissingKey {
+        /// `config` or `secret`.
+        kind: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// A path, a field or a mode is not one that can be given.
+    #[error("volume {volume}: {what}")]
+    Invalid {
+        /// Its name.
+        volume: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// `hostPath` finds something else than the pod wants.
+    #[error("hostPath type check failed: {} is not a {wanted}", path.display())]
+    HostPath {
+        /// The path on the host.
+        path: PathBuf,
+        /// What was to be there.
+        wanted: String,
+    },
+    /// This kind of volume does not exist here.
+    #[error("volume {volume}: this node has no volumes of kind {kind}")]
+    Unsupported {
+        /// Its name.
+        volume: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A container mounts a volume that the pod does not have.
+    #[error("container {container} mounts volume {volume}, which the pod does not have")]
+    NoVolume {
+        /// The container.
+        container: String,
+        /// The volume.
+        volume: String,
+    },
+    /// The machine failed.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl VolumeError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::Io { what, cause }
+    }
+
+    /// The reason of the event that Kubernetes would show.
+    pub fn reason(&self) -> &'static str {
+        "FailedMount"
+    }
+
+    /// Whether the same pod can succeed later without being changed.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::MissingKey { .. }
+                | Self::Io { .. }
+                | Self::HostPath { .. }
+        )
+    }
+}
+
+/// The names of the objects that a pod's volumes are filled from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Config maps.
+    pub config_maps: Vec<String>,
+    /// Secrets.
+    pub secrets: Vec<String>,
+}
+
+/// What must be fetched before [`place`] is called for these volumes.
+pub fn needs(volumes: &[Volume]) -> Needs {
+    let mut needs = Needs::default();
+    for volume in volumes {
+        needs.config_maps.extend(volume.config_map.iter().map(|source| source.name.clone()));
+        needs.secrets.extend(volume.secret.iter().filter_map(|s| s.secret_name.clone()));
+        let projected = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        for source in projected {
+            needs.config_maps.extend(source.config_map.iter().map(|s| s.name.clone()));
+            needs.secrets.extend(source.secret.iter().map(|s| s.name.clone()));
+        }
+    }
+    for names in [&mut needs.config_maps, &mut needs.secrets] {
+        names.sort();
+        names.dedup();
+    }
+    needs
+}
+
+/// Makes a volume below the pod's folder, or refreshes it. Blocks on the disk.
+pub fn place(
+    pod_folder: &Path,
+    volume: &Volume,
+    sources: &Sources,
+) -> Result<Placed, VolumeError> {
+    if !is_path_component(&volume.name) {
+        let what = "its name cannot name a folder".to_owned();
+        return Err(VolumeError::Invalid { volume: volume.name.clone(), what });
+    }
+    let above = pod_folder.join("volumes");
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&above)
+        .map_err(VolumeError::io(format!("making {}", above.display())))?;
+    let path = above.join(&volume.name);
+    if let Some(source) = &volume.host_path {
+        let path = host::host_path(source)?;
+        return Ok(Placed { path, read_only: false, warnings: vec![] });
+    }
+    if let Some(source) = &volume.empty_dir {
+        let warnings = host::empty_dir(&path, source, sources.fs_group)
+            .map_err(VolumeError::io(format!("making {}", path.display())))?;
+        return Ok(Placed { path, read_only: false, warnings });
+    }
+    let Some(payload) = content::of(volume, sources)? else {
+        let kind = kind_of(volume);
+        return Err(VolumeError::Unsupported { volume: volume.name.clone(), kind });
+    };
+    payload
+        .write(&path, sources.fs_group)
+        .map_err(VolumeError::io(format!("writing {}", path.display())))?;
+    Ok(Placed { path, read_only: true, warnings: vec![] })
+}
+
+fn kind_of(volume: &Volume) -> String {
+    let value = serde_json::to_value(volume).unwrap_or_default();
+    let fields = value.as_object().into_iter().flatten();
+    fields.map(|(key, _)| key).find(|key| *key != "name").cloned().unwrap_or_else(|| "none".into())
+}
+
+/// What a container sees of the volumes that were placed. `env` is for `subPathExpr`.
+pub fn mounts(
+    container: &Container,
+    placed: &BTreeMap<String, Placed>,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<Mount>, VolumeError> {
+    let wanted = container.volume_mounts.iter().flatten();
+    wanted
+        .map(|mount| {
+            let volume = placed.get(&mount.name).ok_or_else(|| VolumeError::NoVolume {
+                container: container.name.clone(),
+                volume: mount.name.clone(),
+            })?;
+            let expanded = mount.sub_path_expr.as_ref().map(|text| expand(text, env));
+            let part = expanded.or_else(|| mount.sub_path.clone()).filter(|part| !part.is_empty());
+            if let Some(part) = &part {
+                make_sub_path(&volume.path, Path::new(part)).map_err(|cause| {
+                    let what = format!("subPath {part}: {cause}");
+                    VolumeError::Invalid { volume: mount.name.clone(), what }
+                })?;
+            }
+            Ok(Mount {
+                volume: mount.name.clone(),
+                source: volume.path.clone(),
+                sub_path: part.map(PathBuf::from),
+                target: Path::new("/").join(&mount.mount_path),
+                read_only: volume.read_only || mount.read_only.unwrap_or(false),
+            })
+        })
+        .collect()
+}
+
+/// Makes the folders of a `subPath` that are missing, none of them outside its volume.
+fn make_sub_path(volume: &Path, part: &Path) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(volume, flags, Mode::empty())?;
+    let beneath = |path: &Path| {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        openat2(&root, path, flags, Mode::empty(), resolve)
+    };
+    let mut above = PathBuf::from(".");
+    for component in part.components() {
+        let Component::Normal(name) = component else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it must stay in its volume"));
+        };
+        let path = above.join(name);
+        match beneath(&path) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::NOENT) => {
+                match mkdirat(beneath(&above)?, name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => drop(beneath(&path)?),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        above = path;
     }
     Ok(())
 }
 
-/// The kernel writes spaces and the like in paths as three octal digits.
-fn unescape(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"]
-        .iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+/// Gives a file or folder to the pod's group, when there is one and we may.
+pub(crate) fn give_to_group(path: &Path, group: Option<u32>) -> io::Result<()> {
+    let Some(group) = group else { return Ok(()) };
+    if !nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, None, Some(group))?;
+    let kind = fs::symlink_metadata(path)?;
+    if kind.is_symlink() {
+        return Ok(());
+    }
+    let more = if kind.is_dir() { 0o2070 } else { 0o040 };
+    fs::set_permissions(path, fs::Permissions::from_mode(kind.permissions().mode() | more))
+}
+
+/// Takes away every mount at or below `folder`, the deepest first.
+pub fn unmount_below(folder: &Path) -> io::Result<()> {
+    let Ok(folder) = fs::canonicalize(folder) else { return Ok(()) };
+    let mut points = host::mount_points()?;
+    points.retain(|point| point.starts_with(&folder));
+    points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
+    for point in points {
+        nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
 }

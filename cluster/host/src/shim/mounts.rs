@@ -114,7 +114,8 @@ fn open_source(mount: &Mount) -> Result<OwnedFd, Failed> {
     let opened = source.and_then(|source| match &mount.sub_path {
         None => Ok(source),
         Some(part) => {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            // Links within the volume are fine (a projected one is made of them), those out of it not.
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
             openat2(&source, part, flags, Mode::empty(), resolve)
         }
     });

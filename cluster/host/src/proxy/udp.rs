@@ -1,0 +1,118 @@
+//! Datagrams: those of one client go to one endpoint until it is gone or the client is silent.
+
+use super::{ProxyLimits, balance::Backends, balance::Session};
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::UdpSocket,
+    task::{AbortHandle, JoinSet},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// The largest datagram that there can be.
+const DATAGRAM: usize = 65_535;
+
+pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+    };
+    use std::os::fd::AsRawFd;
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Datagram, flags, None)?;
+    setsockopt(&fd, sockopt::ReusePort, &true)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    UdpSocket::from_std(fd.into())
+}
+
+struct Client {
+    upstream: Arc<UdpSocket>,
+    session: Session,
+    last: Instant,
+    answers: AbortHandle,
+}
+
+/// Runs until it is aborted, and its sessions with it.
+pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, limits: ProxyLimits) {
+    let socket = Arc::new(socket);
+    let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    let mut sweep = interval(limits.udp_idle.max(Duration::from_millis(100)) / 2);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let (size, from) = tokio::select! {
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(received) => received,
+                Err(_) => continue, // the echo of a datagram that nobody took
+            },
+            _ = sweep.tick() => {
+                clients.retain(|_, client| {
+                    let keep = client.last.elapsed() < limits.udp_idle && !client.answers.is_finished();
+                    if !keep { client.answers.abort(); }
+                    keep
+                });
+                while tasks.try_join_next().is_some() {}
+                continue;
+            }
+        };
+        if let Some(client) = clients.get(&from)
+            && (!backends.has(client.session.endpoint) || client.answers.is_finished())
+        {
+            client.answers.abort();
+            clients.remove(&from);
+        }
+        if !clients.contains_key(&from) {
+            if clients.len() >= limits.sessions {
+                backends.failed.fetch_add(1, Ordering::Relaxed);
+                continue; // a datagram may be lost; a new client waits for an old one's silence
+            }
+            let opened = open(from, &backends, limits.connect, &socket, &mut tasks).await;
+            let Some(client) = opened else {
+                backends.failed.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            backends.carried.fetch_add(1, Ordering::Relaxed);
+            clients.insert(from, client);
+        }
+        if let Some(client) = clients.get_mut(&from) {
+            client.last = Instant::now();
+            if client.upstream.try_send(&buffer[..size]).is_err_and(|e| {
+                e.kind() != io::ErrorKind::WouldBlock
+            }) {
+                client.answers.abort(); // its endpoint is gone: the next datagram finds another
+            }
+        }
+    }
+}
+
+async fn open(
+    from: SocketAddr,
+    backends: &Backends,
+    limit: Duration,
+    socket: &Arc<UdpSocket>,
+    tasks: &mut JoinSet<()>,
+) -> Option<Client> {
+    let session = backends.pick(from.ip(), &[], Instant::now())?;
+    let any: SocketAddr = match session.endpoint {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let upstream = Arc::new(UdpSocket::bind(any).await.ok()?);
+    timeout(limit, upstream.connect(session.endpoint)).await.ok()?.ok()?;
+    let (answers_from, answers_by) = (Arc::clone(&upstream), Arc::clone(socket));
+    let answers = tasks.spawn(async move {
+        let mut buffer = vec![0; DATAGRAM];
+        while let Ok(size) = answers_from.recv(&mut buffer).await {
+            if answers_by.send_to(&buffer[..size], from).await.is_err() {
+                return;
+            }
+        }
+    });
+    Some(Client { upstream, session, last: Instant::now(), answers })
+}
