@@ -440,6 +440,11 @@ pub trait ContainerDriver: Send + Sync + 'static {
     /// Every container of this node that there is, whoever started it.
     fn list(&self) -> Answer<'_, Vec<Found>>;
 
+    /// The address that the driver gave the pod, when that is the driver's to give.
+    fn pod_address<'a>(&'a self, _uid: &'a str) -> Answer<'a, Option<IpAddr>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// What it uses.
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats>;
 }

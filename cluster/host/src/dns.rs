@@ -61,8 +61,8 @@ pub struct DnsServer {
 impl DnsServer {
     /// Serves a domain at an address, by UDP and TCP. Port zero takes a free one.
     pub async fn bind(address: SocketAddr, domain: &str) -> Result<Self, DnsError> {
-        let zone = Zone::new(domain)
-            .ok_or_else(|| DnsError::Domain { domain: domain.to_owned() })?;
+        let zone =
+            Zone::new(domain).ok_or_else(|| DnsError::Domain { domain: domain.to_owned() })?;
         let zone = Arc::new(RwLock::new(zone));
         let bind = |cause| DnsError::Bind { address, cause };
         let udp = UdpSocket::bind(address).await.map_err(bind)?;

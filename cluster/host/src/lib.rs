@@ -9,6 +9,7 @@ pub mod container;
 mod descriptor;
 pub mod devices;
 pub mod dns;
+pub mod docker;
 pub mod machine;
 pub mod process;
 pub mod proxy;

@@ -108,8 +108,10 @@ impl Limits {
             let (quota, period) = text.trim().split_once(' ')?;
             Some((quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?))
         });
-        let pair = pair.or_else(|| Some((number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)));
-        let cpu = pair.filter(|(_, period)| *period > 0).map(|(quota, period)| quota * 1000 / period);
+        let pair =
+            pair.or_else(|| Some((number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)));
+        let cpu =
+            pair.filter(|(_, period)| *period > 0).map(|(quota, period)| quota * 1000 / period);
         self.cpu_milli = least(self.cpu_milli, cpu);
         let memory = number("memory.max").or_else(|| number("memory.limit_in_bytes"));
         self.memory_bytes = least(self.memory_bytes, memory);

@@ -511,11 +511,7 @@ impl ContainerDriver for ProcessDriver {
             let uid = uid.to_owned();
             blocking(&self.inner, move |inner| {
                 let folder = inner.pods().join(uid);
-                volumes::unmount_below(&folder)
-                    .and_then(|()| match fs::remove_dir_all(&folder) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                        _ => Ok(()),
-                    })
+                volumes::remove(&folder)
                     .map_err(DriverError::io(format!("removing {}", folder.display())))
             })
             .await

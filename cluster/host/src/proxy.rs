@@ -60,11 +60,7 @@ pub struct ProxyLimits {
 
 impl Default for ProxyLimits {
     fn default() -> Self {
-        Self {
-            sessions: 4096,
-            connect: Duration::from_secs(2),
-            udp_idle: Duration::from_secs(30),
-        }
+        Self { sessions: 4096, connect: Duration::from_secs(2), udp_idle: Duration::from_secs(30) }
     }
 }
 

@@ -168,11 +168,7 @@ pub fn needs(volumes: &[Volume]) -> Needs {
 }
 
 /// Makes a volume below the pod's folder, or refreshes it. Blocks on the disk.
-pub fn place(
-    pod_folder: &Path,
-    volume: &Volume,
-    sources: &Sources,
-) -> Result<Placed, VolumeError> {
+pub fn place(pod_folder: &Path, volume: &Volume, sources: &Sources) -> Result<Placed, VolumeError> {
     if !is_path_component(&volume.name) {
         let what = "its name cannot name a folder".to_owned();
         return Err(VolumeError::Invalid { volume: volume.name.clone(), what });
@@ -284,6 +280,15 @@ pub(crate) fn give_to_group(path: &Path, group: Option<u32>) -> io::Result<()> {
     }
     let more = if kind.is_dir() { 0o2070 } else { 0o040 };
     fs::set_permissions(path, fs::Permissions::from_mode(kind.permissions().mode() | more))
+}
+
+/// Removes a pod's folder with all that is in it and mounted there; not what `hostPath` names.
+pub fn remove(pod_folder: &Path) -> io::Result<()> {
+    unmount_below(pod_folder)?;
+    match fs::remove_dir_all(pod_folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Takes away every mount at or below `folder`, the deepest first.

@@ -68,7 +68,8 @@ impl Writer {
             if end.is_some() || pending.len() == LINE_LIMIT {
                 encode(&mut out, stream, &pending, end.is_none(), now);
                 pending.clear();
-                if out.len() >= 256 << 10 {
+                // Small beside a file, so that the bound on files is one on bytes.
+                if out.len() as u64 >= (self.limit.file_bytes / 4).min(64 << 10) {
                     self.append(&out);
                     out.clear();
                 }

@@ -231,11 +231,8 @@ mod tests {
             address: [127, 20, 1, last].into(),
             hostname: hostname.map(str::to_owned),
         };
-        let port = |name: &str| NamedPort {
-            name: Some(name.into()),
-            protocol: "TCP".into(),
-            port: 80,
-        };
+        let port =
+            |name: &str| NamedPort { name: Some(name.into()), protocol: "TCP".into(), port: 80 };
         let service = |name: &str, addresses: Vec<IpAddr>, endpoints| ServiceName {
             name: name.into(),
             namespace: "default".into(),

@@ -69,10 +69,8 @@ impl Backends {
         let mut addresses = rule.endpoints.clone();
         addresses.sort();
         addresses.dedup();
-        let endpoint = |address| Endpoint {
-            address,
-            open: known.get(&address).cloned().unwrap_or_default(),
-        };
+        let endpoint =
+            |address| Endpoint { address, open: known.get(&address).cloned().unwrap_or_default() };
         state.endpoints = addresses.into_iter().map(endpoint).collect();
         state.policy = rule.policy;
         state.affinity = rule.affinity;
@@ -81,7 +79,12 @@ impl Backends {
     }
 
     /// The endpoint for a client's next session, none of those that were `tried`.
-    pub(super) fn pick(&self, client: IpAddr, tried: &[SocketAddr], now: Instant) -> Option<Session> {
+    pub(super) fn pick(
+        &self,
+        client: IpAddr,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Option<Session> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let count = state.endpoints.len();

@@ -82,9 +82,7 @@ pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, limits: Pr
         }
         if let Some(client) = clients.get_mut(&from) {
             client.last = Instant::now();
-            if client.upstream.try_send(&buffer[..size]).is_err_and(|e| {
-                e.kind() != io::ErrorKind::WouldBlock
-            }) {
+            if client.upstream.send(&buffer[..size]).await.is_err() {
                 client.answers.abort(); // its endpoint is gone: the next datagram finds another
             }
         }

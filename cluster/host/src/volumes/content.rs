@@ -113,7 +113,9 @@ impl Fill<'_> {
     ) -> Result<(), VolumeError> {
         // An empty list of items means all keys, as an absent one does.
         let Some(items) = items.filter(|items| !items.is_empty()) else {
-            return data.into_iter().try_for_each(|(key, value)| self.add(key, value.to_vec(), mode));
+            return data
+                .into_iter()
+                .try_for_each(|(key, value)| self.add(key, value.to_vec(), mode));
         };
         for item in items {
             match data.get(item.key.as_str()) {
@@ -138,8 +140,9 @@ impl Fill<'_> {
                 ),
                 (None, None) => None,
             };
-            let value = value
-                .ok_or_else(|| self.invalid(format!("{} refers to no field of the pod", item.path)))?;
+            let value = value.ok_or_else(|| {
+                self.invalid(format!("{} refers to no field of the pod", item.path))
+            })?;
             self.add(&item.path, value.into_bytes(), item.mode.unwrap_or(mode))?;
         }
         Ok(())

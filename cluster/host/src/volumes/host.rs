@@ -24,8 +24,7 @@ pub(super) fn empty_dir(
         let size = limit.map(|limit| format!(",size={}", limit.units())).unwrap_or_default();
         let options = format!("mode=0777{size}");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        if let Err(errno) =
-            mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))
+        if let Err(errno) = mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))
         {
             warnings.push(format!("the volume is on disk, not in memory: {errno}"));
         }

@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod conformance;
+mod docker;
+mod gpus;
+mod network;
 mod process;

@@ -1,0 +1,531 @@
+//! The `docker` driver: containers of Docker Engine, over its socket.
+//!
+//! - A pod is a *sandbox* container that holds the network and does nothing ([`pause`]); the pod's
+//!   containers join it, so that one may restart without the others losing their address.
+//! - All that this node started carries labels (`impresario.dev/cluster`, `node`, `pod-uid`,
+//!   `container`, `attempt`); by them it is found again, and nothing else is ever touched.
+//! - Every call has a deadline. While the engine is away, `wait` waits with growing pauses: its
+//!   containers may well go on.
+
+mod pause;
+mod translate;
+
+use crate::container::{
+    Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
+    DriverError, Exit, Found, LogOptions, LogStream, PodSandbox, PullPolicy, StartError, Started,
+};
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error,
+    models::{ContainerCreateBody, ContainerSummary, HostConfig},
+    query_parameters::{
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions,
+        KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
+        WaitContainerOptions,
+    },
+};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
+use jiff::Timestamp;
+use std::{collections::HashMap, net::IpAddr, path::PathBuf, time::Duration};
+use tokio::time::timeout;
+
+/// How long the engine may take for anything but waiting and pulling.
+const CALL_LIMIT: Duration = Duration::from_mins(1);
+/// How long an image may take to come.
+const PULL_LIMIT: Duration = Duration::from_mins(15);
+/// How long SIGKILL may take.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// The longest pause before the engine is asked again.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Which engine, and for whom.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    /// The engine's socket, such as `/var/run/docker.sock`.
+    pub socket: PathBuf,
+    /// The cluster, in the labels.
+    pub cluster: String,
+    /// The node, in the labels: several may share an engine.
+    pub node: String,
+    /// The engine's network that pods are attached to: `bridge`, `none`, or one by name.
+    pub network: String,
+}
+
+/// Runs containers through Docker Engine.
+#[derive(Debug, Clone)]
+pub struct DockerDriver {
+    docker: Docker,
+    config: DockerConfig,
+}
+
+/// Gives a call its deadline, and its error a name.
+async fn call<T>(
+    what: &str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Refused> {
+    match timeout(limit, answer).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Error::DockerResponseServerError { status_code, message })) => {
+            Err(Refused { what: what.to_owned(), code: status_code, message })
+        }
+        Ok(Err(error)) => {
+            Err(Refused { what: what.to_owned(), code: 0, message: error.to_string() })
+        }
+        Err(_) => {
+            let message = format!("no answer within {limit:?}");
+            Err(Refused { what: what.to_owned(), code: 0, message })
+        }
+    }
+}
+
+/// What the engine said; the code is zero when it said nothing.
+#[derive(Debug)]
+struct Refused {
+    what: String,
+    code: u16,
+    message: String,
+}
+
+impl Refused {
+    fn about(self, id: &ContainerId) -> DriverError {
+        match self.code {
+            404 => DriverError::NoContainer { id: id.clone() },
+            _ => self.into(),
+        }
+    }
+}
+
+impl From<Refused> for DriverError {
+    fn from(refused: Refused) -> Self {
+        Self::Engine { what: refused.what, cause: refused.message }
+    }
+}
+
+impl DockerDriver {
+    /// Connects to the engine and agrees on a version of its interface.
+    pub async fn connect(config: DockerConfig) -> Result<Self, DriverError> {
+        let socket = config.socket.display().to_string();
+        let seconds = PULL_LIMIT.as_secs(); // ours are tighter, call by call
+        let docker = Docker::connect_with_unix(&socket, seconds, API_DEFAULT_VERSION);
+        let docker = docker.map_err(|error| DriverError::Engine {
+            what: format!("open {socket}"),
+            cause: error.to_string(),
+        })?;
+        let agreed = call("agree on a version", CALL_LIMIT, docker.negotiate_version()).await;
+        Ok(Self { docker: agreed?, config })
+    }
+
+    fn labels(&self, uid: &str) -> HashMap<String, String> {
+        HashMap::from([
+            (translate::CLUSTER.to_owned(), self.config.cluster.clone()),
+            (translate::NODE.to_owned(), self.config.node.clone()),
+            (translate::POD_UID.to_owned(), uid.to_owned()),
+        ])
+    }
+
+    fn container_name(&self, uid: &str, rest: &str) -> String {
+        format!("impresario-{}-{uid}-{rest}", self.config.node)
+    }
+
+    /// The containers of this node, or of one pod on it, sandboxes included.
+    async fn ours(&self, uid: Option<&str>) -> Result<Vec<ContainerSummary>, Refused> {
+        let mut labels = vec![
+            format!("{}={}", translate::CLUSTER, self.config.cluster),
+            format!("{}={}", translate::NODE, self.config.node),
+        ];
+        labels.extend(uid.map(|uid| format!("{}={uid}", translate::POD_UID)));
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        call("list containers", CALL_LIMIT, self.docker.list_containers(Some(options))).await
+    }
+
+    async fn look(&self, id: &ContainerId) -> Result<ContainerState, DriverError> {
+        let inspect = self.docker.inspect_container(&id.0, None::<InspectContainerOptions>);
+        let found = call("inspect a container", CALL_LIMIT, inspect).await;
+        let found = found.map_err(|refused| refused.about(id))?;
+        Ok(found.state.as_ref().map_or(ContainerState::Created, translate::state))
+    }
+
+    /// Makes sure that something holds the pod's network, and returns the mode to join it.
+    async fn sandbox(&self, pod: &PodSandbox) -> Result<String, DriverError> {
+        if pod.host_network {
+            return Ok("host".into());
+        }
+        let name = self.container_name(&pod.uid, "sandbox");
+        let mode = format!("container:{name}");
+        self.import_pause().await?;
+        let body = ContainerCreateBody {
+            image: Some(pause::IMAGE.into()),
+            entrypoint: Some(vec![pause::PROGRAM.into()]),
+            hostname: Some(pod.hostname.chars().take(63).collect()),
+            labels: Some(self.labels(&pod.uid)),
+            host_config: Some(HostConfig {
+                network_mode: Some(self.config.network.clone()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let create = self.docker.create_container(Some(options), body);
+        match call("create a pod's sandbox", CALL_LIMIT, create).await {
+            Ok(_) | Err(Refused { code: 409, .. }) => {} // it is there
+            Err(refused) => return Err(refused.into()),
+        }
+        let start = self.docker.start_container(&name, None::<StartContainerOptions>);
+        call("start a pod's sandbox", CALL_LIMIT, start).await?; // no error if it runs
+        Ok(mode)
+    }
+
+    async fn import_pause(&self) -> Result<(), DriverError> {
+        let found = self.docker.inspect_image(pause::IMAGE);
+        if call("look for an image", CALL_LIMIT, found).await.is_ok() {
+            return Ok(());
+        }
+        let (repo, tag) = pause::IMAGE.split_once(':').unwrap_or((pause::IMAGE, "1"));
+        let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
+        let archive = bollard::body_full(Bytes::from(pause::archive()));
+        let import = self.docker.create_image(Some(options), Some(archive), None);
+        let imported = import.try_collect::<Vec<_>>();
+        call("import the pause image", CALL_LIMIT, imported).await?;
+        Ok(())
+    }
+
+    async fn image(&self, image: &str, policy: PullPolicy) -> Result<(), StartError> {
+        let found = self.docker.inspect_image(image);
+        let found = match call("look for an image", CALL_LIMIT, found).await {
+            Ok(_) => true,
+            Err(Refused { code: 404, .. }) => false,
+            Err(Refused { code: 400, message: cause, .. }) => {
+                return Err(StartError::ImageName { image: image.to_owned(), cause });
+            }
+            Err(refused) => return Err(DriverError::from(refused).into()),
+        };
+        match (policy, found) {
+            (PullPolicy::IfNotPresent | PullPolicy::Never, true) => return Ok(()),
+            (PullPolicy::Never, false) => {
+                return Err(StartError::ImageNeverPull { image: image.to_owned() });
+            }
+            _ => {}
+        }
+        // Without a tag the engine would fetch all there are.
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let tag = if last.contains([':', '@']) { "" } else { "latest" };
+        let options = CreateImageOptionsBuilder::new().from_image(image).tag(tag).build();
+        let pull = self.docker.create_image(Some(options), None, None).try_collect::<Vec<_>>();
+        let pulled = call("pull an image", PULL_LIMIT, pull).await;
+        pulled.map(drop).map_err(|refused| StartError::ImagePull {
+            image: image.to_owned(),
+            cause: refused.message,
+        })
+    }
+
+    async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
+        for mount in &mut spec.mounts {
+            resolve_sub_path(mount)?;
+        }
+        self.image(&spec.image, spec.pull).await?;
+        let network = self.sandbox(&spec.pod).await?;
+        let mut labels = self.labels(&spec.pod.uid);
+        labels.insert(translate::CONTAINER.into(), spec.name.clone());
+        labels.insert(translate::ATTEMPT.into(), spec.attempt.to_string());
+        let name = self.container_name(&spec.pod.uid, &format!("{}-{}", spec.name, spec.attempt));
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let body = translate::body(&spec, labels, network);
+        let create = self.docker.create_container(Some(options), body);
+        let created = match call("create a container", CALL_LIMIT, create).await {
+            Ok(created) => created,
+            Err(Refused { code: 409, .. }) => return Err(self.exists(&name).await),
+            Err(refused) => return Err(refusal(&spec, refused)),
+        };
+        let id = ContainerId(created.id);
+        let start = self.docker.start_container(&id.0, None::<StartContainerOptions>);
+        if let Err(refused) = call("start a container", CALL_LIMIT, start).await {
+            if let Err(error) = self.discard(&id.0).await {
+                tracing::warn!(%id, %error, "a container that did not start is left behind");
+            }
+            return Err(refusal(&spec, refused));
+        }
+        let started_at = match self.look(&id).await? {
+            ContainerState::Running { started_at, .. } => started_at,
+            ContainerState::Exited(exit) => exit.started_at.unwrap_or(exit.finished_at),
+            ContainerState::Created => Timestamp::now(),
+        };
+        Ok(Started { id, started_at, warnings: created.warnings })
+    }
+
+    async fn exists(&self, name: &str) -> StartError {
+        let inspect = self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        match call("inspect a container", CALL_LIMIT, inspect).await {
+            Ok(found) => StartError::Exists { id: ContainerId(found.id.unwrap_or_default()) },
+            Err(refused) => DriverError::from(refused).into(),
+        }
+    }
+
+    /// Removes a container, running or not; it may be gone already.
+    async fn discard(&self, id: &str) -> Result<(), DriverError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let remove = self.docker.remove_container(id, Some(options));
+        match call("remove a container", CALL_LIMIT, remove).await {
+            Ok(()) | Err(Refused { code: 404, .. }) => Ok(()),
+            // Another removal of it is under way.
+            Err(Refused { code: 409, message, .. }) if message.contains("already in progress") => {
+                Ok(())
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    async fn send(&self, id: &ContainerId, signal: &str) -> Result<(), DriverError> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        let kill = self.docker.kill_container(&id.0, Some(options));
+        match call("signal a container", CALL_LIMIT, kill).await {
+            Ok(()) | Err(Refused { code: 409, .. }) => Ok(()), // it is not running (any more)
+            Err(refused) => Err(refused.about(id)),
+        }
+    }
+
+    async fn until_exit(&self, id: &ContainerId) -> Result<Exit, DriverError> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.look(id).await {
+                Ok(ContainerState::Exited(exit)) => return Ok(exit),
+                Err(error @ DriverError::NoContainer { .. }) => return Err(error),
+                Ok(ContainerState::Created | ContainerState::Running { .. }) => {
+                    // Its end wakes us; so does the engine's, and then the next look tells.
+                    let mut ends = self.docker.wait_container(&id.0, None::<WaitContainerOptions>);
+                    let told = ends.next().await;
+                    let end =
+                        matches!(told, Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })));
+                    if end {
+                        pause = Duration::from_millis(100);
+                    }
+                }
+                Err(error) => tracing::debug!(%id, %error, "the engine is asked again later"),
+            }
+            if let Ok(ContainerState::Exited(exit)) = self.look(id).await {
+                return Ok(exit);
+            }
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 2).min(RETRY_LIMIT);
+        }
+    }
+
+    async fn end(&self, id: &ContainerId, grace: Duration) -> Result<Exit, DriverError> {
+        if !grace.is_zero() {
+            self.send(id, "SIGTERM").await?;
+            if let Ok(exit) = timeout(grace, self.until_exit(id)).await {
+                return exit;
+            }
+        }
+        self.send(id, "SIGKILL").await?;
+        let Ok(exit) = timeout(KILL_LIMIT, self.until_exit(id)).await else {
+            return Err(DriverError::Unkillable { id: id.clone(), waited: KILL_LIMIT });
+        };
+        exit
+    }
+
+    async fn read_logs(
+        &self,
+        id: &ContainerId,
+        options: LogOptions,
+    ) -> Result<LogStream, DriverError> {
+        self.look(id).await?; // an error here, not in the stream, when there is none
+        let seconds =
+            options.since.map_or(0, |since| since.as_second().clamp(0, i64::from(i32::MAX)));
+        let tail = options.tail.map_or("all".to_owned(), |count| count.to_string());
+        let asked = LogsOptionsBuilder::new()
+            .follow(options.follow)
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .since(seconds as i32)
+            .tail(&tail)
+            .build();
+        let lines = self.docker.logs(&id.0, Some(asked)).filter_map(move |output| {
+            future::ready(match output {
+                Ok(output) => translate::line(output)
+                    .filter(|line| options.since.is_none_or(|since| line.time >= since))
+                    .map(Ok),
+                Err(error) => Some(Err(DriverError::Engine {
+                    what: "read a log".into(),
+                    cause: error.to_string(),
+                })),
+            })
+        });
+        let Some(limit) = options.limit_bytes else { return Ok(lines.boxed()) };
+        let limited = lines.scan(limit, |left, line| {
+            if *left == 0 {
+                return future::ready(None);
+            }
+            future::ready(Some(line.map(|mut line| {
+                let size = line.bytes.len() as u64 + u64::from(!line.partial);
+                if size > *left {
+                    line.bytes.truncate(*left as usize);
+                    line.partial = true;
+                }
+                *left = left.saturating_sub(size);
+                line
+            })))
+        });
+        Ok(limited.boxed())
+    }
+
+    async fn all(&self) -> Result<Vec<Found>, DriverError> {
+        let found = stream::iter(self.ours(None).await?)
+            .map(|summary| self.found(summary))
+            .buffer_unordered(8)
+            .try_collect::<Vec<_>>()
+            .await?;
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_by(|a, b| {
+            (&a.pod_uid, &a.container, a.attempt).cmp(&(&b.pod_uid, &b.container, b.attempt))
+        });
+        Ok(found)
+    }
+
+    /// `None` for a sandbox, and for what was removed meanwhile.
+    async fn found(&self, summary: ContainerSummary) -> Result<Option<Found>, DriverError> {
+        let labels = summary.labels.unwrap_or_default();
+        let named = (labels.get(translate::POD_UID), labels.get(translate::CONTAINER));
+        let ((Some(pod_uid), Some(container)), Some(id)) = (named, summary.id) else {
+            return Ok(None);
+        };
+        let attempt = labels.get(translate::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let id = ContainerId(id);
+        match self.look(&id).await {
+            Ok(state) => {
+                let (pod_uid, container) = (pod_uid.clone(), container.clone());
+                Ok(Some(Found { id, pod_uid, container, attempt, state }))
+            }
+            Err(DriverError::NoContainer { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn address_of(&self, uid: &str) -> Result<Option<IpAddr>, DriverError> {
+        let name = self.container_name(uid, "sandbox");
+        let inspect = self.docker.inspect_container(&name, None::<InspectContainerOptions>);
+        let found = match call("inspect a pod's sandbox", CALL_LIMIT, inspect).await {
+            Ok(found) => found,
+            Err(Refused { code: 404, .. }) => return Ok(None),
+            Err(refused) => return Err(refused.into()),
+        };
+        let networks = found.network_settings.and_then(|settings| settings.networks);
+        let mut networks = networks.into_iter().flatten();
+        Ok(networks.find_map(|(_, network)| network.ip_address?.parse().ok()))
+    }
+}
+
+fn refusal(spec: &ContainerSpec, refused: Refused) -> StartError {
+    translate::start_error(spec, &refused.message)
+        .unwrap_or_else(|| DriverError::from(refused).into())
+}
+
+/// Replaces a volume by the part of it that is mounted. The engine takes paths only: who may
+/// write to the volume must not be able to race the start of a container that it does not own.
+fn resolve_sub_path(mount: &mut crate::container::Mount) -> Result<(), StartError> {
+    let Some(part) = mount.sub_path.take() else { return Ok(()) };
+    let resolved = mount.source.canonicalize().and_then(|root| {
+        let path = root.join(&part).canonicalize()?;
+        if path.starts_with(&root) {
+            return Ok(path);
+        }
+        Err(std::io::Error::other("it leads out of its volume"))
+    });
+    mount.source = resolved.map_err(|error| StartError::Mount {
+        volume: mount.volume.clone(),
+        target: mount.target.clone(),
+        cause: format!("subPath {}: {error}", part.display()),
+    })?;
+    Ok(())
+}
+
+impl ContainerDriver for DockerDriver {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn prepare_pod(&self, pod: PodSandbox) -> Answer<'_, ()> {
+        async move { self.sandbox(&pod).await.map(drop) }.boxed()
+    }
+
+    fn remove_pod<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            let (mut members, mut sandboxes) = (Vec::new(), Vec::new());
+            for found in self.ours(Some(uid)).await? {
+                let labels = found.labels.unwrap_or_default();
+                let list = match labels.contains_key(translate::CONTAINER) {
+                    true => &mut members,
+                    false => &mut sandboxes,
+                };
+                list.extend(found.id);
+            }
+            // The network goes last.
+            for id in members.iter().chain(&sandboxes) {
+                self.discard(id).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn start(&self, spec: ContainerSpec) -> Answer<'_, Started, StartError> {
+        self.begin(spec).boxed()
+    }
+
+    fn stop<'a>(&'a self, id: &'a ContainerId, grace: Duration) -> Answer<'a, Exit> {
+        self.end(id, grace).boxed()
+    }
+
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerState> {
+        self.look(id).boxed()
+    }
+
+    fn wait<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
+        self.until_exit(id).boxed()
+    }
+
+    fn logs<'a>(&'a self, id: &'a ContainerId, options: LogOptions) -> Answer<'a, LogStream> {
+        self.read_logs(id, options).boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {
+        async move {
+            let options = RemoveContainerOptionsBuilder::new().v(true).build();
+            let remove = self.docker.remove_container(&id.0, Some(options));
+            match call("remove a container", CALL_LIMIT, remove).await {
+                Ok(()) => Ok(()),
+                Err(Refused { code: 409, .. }) => Err(DriverError::Running { id: id.clone() }),
+                Err(refused) => Err(refused.about(id)),
+            }
+        }
+        .boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Found>> {
+        self.all().boxed()
+    }
+
+    fn pod_address<'a>(&'a self, uid: &'a str) -> Answer<'a, Option<IpAddr>> {
+        self.address_of(uid).boxed()
+    }
+
+    fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {
+        async move {
+            let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+            let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
+            let next = async {
+                stats.next().await.unwrap_or_else(|| {
+                    let message = "an empty answer".to_owned();
+                    Err(Error::DockerResponseServerError { status_code: 0, message })
+                })
+            };
+            let found = call("read a container's figures", CALL_LIMIT, next).await;
+            found.map(|found| translate::stats(&found)).map_err(|refused| refused.about(id))
+        }
+        .boxed()
+    }
+}

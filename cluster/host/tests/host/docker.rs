@@ -1,0 +1,197 @@
+//! The docker driver against an engine of its own: started here, in a folder that goes with it.
+
+use crate::conformance::{self, LIMIT, Subject, output, said, shell, start, wait};
+use impresario_host::{
+    ContainerDriver, ContainerState, StartError,
+    container::PullPolicy,
+    docker::{DockerConfig, DockerDriver},
+    volumes,
+};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// An engine with its own socket and folders; gone when it is dropped.
+struct Engine {
+    folder: tempfile::TempDir,
+    daemon: Child,
+}
+
+const IMAGE: &str = "impresario-test/busybox:1";
+
+impl Engine {
+    fn start() -> Self {
+        assert!(
+            nix::unistd::Uid::effective().is_root(),
+            "the docker driver is tested with an engine of its own, which needs root: \
+             run the tests as root"
+        );
+        // Its sockets have short paths only.
+        let folder = tempfile::Builder::new().prefix("imp-d").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let log = fs::File::create(path("log")).unwrap();
+        let daemon = Command::new("dockerd")
+            .arg(format!("--host=unix://{}", path("sock").display()))
+            .arg(format!("--data-root={}", path("data").display()))
+            .arg(format!("--exec-root={}", path("exec").display()))
+            .arg(format!("--pidfile={}", path("pid").display()))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("dockerd is not installed: apt-get install docker.io");
+        let mut engine = Self { folder, daemon };
+        let begin = Instant::now();
+        while !engine.docker(&["version"]).status.success() {
+            let ended = engine.daemon.try_wait().unwrap();
+            let log = fs::read_to_string(engine.path("log")).unwrap_or_default();
+            assert!(ended.is_none() && begin.elapsed() < LIMIT, "dockerd does not start:\n{log}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        engine.import();
+        engine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn docker(&self, args: &[&str]) -> std::process::Output {
+        let host = format!("unix://{}", self.path("sock").display());
+        Command::new("docker").args(["-H", &host]).args(args).output().expect("docker.io's client")
+    }
+
+    /// An image of nothing but busybox.
+    fn import(&self) {
+        let bin = self.path("rootfs/bin");
+        fs::create_dir_all(&bin).unwrap();
+        for folder in ["etc", "tmp", "proc", "usr/share"] {
+            fs::create_dir_all(self.path("rootfs").join(folder)).unwrap();
+        }
+        fs::copy("/usr/bin/busybox", bin.join("busybox"))
+            .or_else(|_| fs::copy("/bin/busybox", bin.join("busybox")))
+            .expect("busybox is not installed: apt-get install busybox-static");
+        for name in
+            ["sh", "env", "grep", "ls", "sleep", "setsid", "cat", "echo", "true", "hostname"]
+        {
+            symlink("busybox", bin.join(name)).unwrap();
+        }
+        let image = self.path("image.tar");
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(self.path("rootfs")).arg("-cf").arg(&image).arg(".");
+        assert!(tar.status().unwrap().success());
+        let imported = self.docker(&["import", image.to_str().unwrap(), IMAGE]);
+        assert!(imported.status.success(), "{imported:?}");
+    }
+
+    async fn driver(&self) -> Arc<dyn ContainerDriver> {
+        connect(&self.path("sock")).await
+    }
+}
+
+async fn connect(socket: &Path) -> Arc<dyn ContainerDriver> {
+    let config = DockerConfig {
+        socket: socket.to_owned(),
+        cluster: "test".into(),
+        node: "node-1".into(),
+        network: "none".into(),
+    };
+    Arc::new(DockerDriver::connect(config).await.unwrap())
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.daemon.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let begin = Instant::now();
+        while self.daemon.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if begin.elapsed() > Duration::from_secs(20) {
+                let _ = self.daemon.kill();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = volumes::unmount_below(self.folder.path());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_docker_driver_conforms_and_keeps_its_own_promises() {
+    let engine = Engine::start();
+    let driver = engine.driver().await;
+    let socket = engine.path("sock");
+    let subject = Subject {
+        driver,
+        successor: Box::new(move || {
+            let socket = socket.clone();
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(connect(&socket))
+            })
+        }),
+        image: IMAGE.into(),
+        volumes: engine.path("volumes"),
+    };
+    conformance::check(&subject).await;
+    images_are_fetched_as_the_policy_says(&subject).await;
+    containers_of_a_pod_share_its_network_and_outlive_each_other(&subject).await;
+    a_container_that_is_taken_away_behind_our_back_is_missed(&subject, &engine).await;
+    let left = engine.docker(&["ps", "-aq"]);
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "containers are left");
+}
+
+async fn images_are_fetched_as_the_policy_says(subject: &Subject) {
+    let mut spec = shell(subject, "images", "a", "true");
+    spec.image = "impresario-test/absent:1".into();
+    let error = subject.driver.start(spec.clone()).await.unwrap_err();
+    assert_eq!(error.reason(), "ErrImageNeverPull");
+    spec.pull = PullPolicy::IfNotPresent;
+    spec.image = "127.0.0.1:1/absent:1".into(); // a registry that refuses at once
+    let error = subject.driver.start(spec.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::ImagePull { .. }), "{error}");
+    assert_eq!(error.reason(), "ErrImagePull");
+    spec.image = IMAGE.into();
+    let started = start(subject, spec).await;
+    assert_eq!(wait(subject, &started.id).await.code, 0);
+    subject.driver.remove_pod("images").await.unwrap();
+}
+
+async fn containers_of_a_pod_share_its_network_and_outlive_each_other(subject: &Subject) {
+    let script = "ls -l /proc/self/ns/net; hostname; sleep 1000";
+    let first = start(subject, shell(subject, "net", "first", script)).await;
+    let second = start(subject, shell(subject, "net", "second", script)).await;
+    let network = async |id| {
+        said(&*subject.driver, id, "pod-net").await;
+        let lines = output(&*subject.driver, id).await;
+        lines[0].1.rsplit(' ').next().unwrap().to_owned()
+    };
+    let before = network(&first.id).await;
+    assert_eq!(network(&second.id).await, before);
+    subject.driver.kill(&first.id).await.unwrap();
+    let mut again = shell(subject, "net", "first", script);
+    again.attempt = 1;
+    let again = start(subject, again).await;
+    assert_eq!(network(&again.id).await, before);
+    let state = subject.driver.inspect(&second.id).await.unwrap();
+    assert!(matches!(state, ContainerState::Running { .. }), "{state:?}");
+    subject.driver.remove_pod("net").await.unwrap();
+}
+
+async fn a_container_that_is_taken_away_behind_our_back_is_missed(
+    subject: &Subject,
+    engine: &Engine,
+) {
+    let started = start(subject, shell(subject, "taken", "a", "sleep 1000")).await;
+    let waiting = subject.driver.wait(&started.id);
+    let taken = async { engine.docker(&["rm", "-f", &started.id.0]) };
+    let (outcome, removed) = tokio::join!(tokio::time::timeout(LIMIT, waiting), taken);
+    assert!(removed.status.success());
+    let outcome = outcome.expect("the wait ends");
+    assert!(outcome.is_err() || outcome.as_ref().is_ok_and(|exit| exit.code == 137), "{outcome:?}");
+    assert!(subject.driver.list().await.unwrap().is_empty());
+    subject.driver.remove_pod("taken").await.unwrap();
+}

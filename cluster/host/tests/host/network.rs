@@ -1,0 +1,221 @@
+//! The service proxy and the name server, over real sockets.
+
+use crate::conformance::LIMIT;
+use impresario_host::{
+    dns::{DnsServer, EndpointName, NamedPort, ServiceName},
+    proxy::{Policy, Protocol, ProxyLimits, ServiceProxy, ServiceRule},
+};
+use std::{net::SocketAddr, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// A server that says its name and then echoes.
+async fn endpoint(name: &'static str) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                stream.write_all(name.as_bytes()).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    (address, task)
+}
+
+/// A free port at a virtual address.
+async fn virtual_address() -> SocketAddr {
+    TcpListener::bind("127.96.7.1:0").await.unwrap().local_addr().unwrap()
+}
+
+fn rule(address: SocketAddr, endpoints: &[SocketAddr]) -> ServiceRule {
+    ServiceRule {
+        name: "default/web:http".into(),
+        address,
+        protocol: Protocol::Tcp,
+        policy: Policy::RoundRobin,
+        affinity: None,
+        endpoints: endpoints.to_vec(),
+    }
+}
+
+async fn who(address: SocketAddr) -> Option<(u8, TcpStream)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let mut name = [0];
+    let read = timeout(LIMIT, stream.read_exact(&mut name)).await.expect("an answer or an end");
+    read.ok().map(|_| (name[0], stream))
+}
+
+#[tokio::test]
+async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
+    let ((a, _a), (b, b_task)) = (endpoint("a").await, endpoint("b").await);
+    let address = virtual_address().await;
+    let proxy = ServiceProxy::new(ProxyLimits::default());
+    assert!(proxy.apply(vec![rule(address, &[a, b])]).is_empty());
+    let mut names = Vec::new();
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let (name, stream) = who(address).await.unwrap();
+        names.push(name);
+        kept.push(stream);
+    }
+    names.sort_unstable();
+    assert_eq!(names, b"aabb");
+    assert_eq!(proxy.stats(address, Protocol::Tcp).unwrap().open, 4);
+
+    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    for _ in 0..3 {
+        assert_eq!(who(address).await.unwrap().0, b'a');
+    }
+    // What was open before goes on, whoever it is with.
+    for stream in &mut kept {
+        stream.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut echo)).await.expect("an echo").unwrap();
+        assert_eq!(&echo, b"ping");
+    }
+    // One that is listed but dead is passed over.
+    b_task.abort();
+    let _ = b_task.await;
+    assert!(proxy.apply(vec![rule(address, &[a, b])]).is_empty());
+    for _ in 0..4 {
+        assert_eq!(who(address).await.unwrap().0, b'a');
+    }
+    // Without endpoints, and without a rule, the port is closed.
+    for rules in [vec![rule(address, &[])], vec![]] {
+        assert!(proxy.apply(rules).is_empty());
+        let refused = timeout(LIMIT, async {
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        refused.await.expect("connections are refused");
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_of_one_machine_serve_the_same_address() {
+    let (a, _a) = endpoint("a").await;
+    let address = virtual_address().await;
+    let [first, second] = [(); 2].map(|()| ServiceProxy::new(ProxyLimits::default()));
+    for proxy in [&first, &second] {
+        assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    }
+    drop(first);
+    // The listener of the first closes when its task is dropped, and what it queued is reset.
+    let served = timeout(LIMIT, async { while who(address).await.is_none() {} });
+    served.await.expect("the second serves it");
+    assert_eq!(second.stats(address, Protocol::Tcp).unwrap().carried, 1);
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_had_is_said_and_tried_again() {
+    let (a, _a) = endpoint("a").await;
+    let taken = TcpListener::bind("127.96.7.2:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let proxy = ServiceProxy::new(ProxyLimits::default());
+    let not_served = proxy.apply(vec![rule(address, &[a])]);
+    assert_eq!(not_served.len(), 1);
+    assert!(not_served[0].to_string().contains("default/web:http"));
+    drop(taken);
+    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    assert!(who(address).await.is_some());
+}
+
+#[tokio::test]
+async fn sessions_beyond_the_limit_wait_for_one_to_end() {
+    let (a, _a) = endpoint("a").await;
+    let address = virtual_address().await;
+    let proxy = ServiceProxy::new(ProxyLimits { sessions: 2, ..ProxyLimits::default() });
+    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    let (_, first) = who(address).await.unwrap();
+    let _second = who(address).await.unwrap();
+    let third = tokio::spawn(who(address));
+    assert_eq!(proxy.stats(address, Protocol::Tcp).unwrap().open, 2);
+    drop(first);
+    let (name, _) = timeout(LIMIT, third).await.expect("room for it").unwrap().unwrap();
+    assert_eq!(name, b'a');
+}
+
+#[tokio::test]
+async fn datagrams_find_an_endpoint_and_their_answers_the_client() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = upstream.local_addr().unwrap();
+    let _echo = tokio::spawn(async move {
+        let mut buffer = [0; 100];
+        loop {
+            let (size, from) = upstream.recv_from(&mut buffer).await.unwrap();
+            upstream.send_to(&buffer[..size], from).await.unwrap();
+        }
+    });
+    let address = UdpSocket::bind("127.96.7.3:0").await.unwrap().local_addr().unwrap();
+    let proxy = ServiceProxy::new(ProxyLimits::default());
+    let rule = ServiceRule { protocol: Protocol::Udp, ..rule(address, &[endpoint]) };
+    assert!(proxy.apply(vec![rule]).is_empty());
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    for word in ["one", "two"] {
+        client.send(word.as_bytes()).await.unwrap();
+        let mut buffer = [0; 100];
+        let size = timeout(LIMIT, client.recv(&mut buffer)).await.expect("an answer").unwrap();
+        assert_eq!(&buffer[..size], word.as_bytes());
+    }
+    assert_eq!(proxy.stats(address, Protocol::Udp).unwrap().carried, 1);
+}
+
+#[tokio::test]
+async fn names_are_answered_over_udp_and_tcp() {
+    use hickory_server::proto::{
+        op::{Message, Query, ResponseCode},
+        rr::{Name, RecordType},
+    };
+    let server = DnsServer::bind("127.0.0.1:0".parse().unwrap(), "cluster.local").await.unwrap();
+    server.apply(&[ServiceName {
+        name: "web".into(),
+        namespace: "default".into(),
+        addresses: vec![[127, 96, 0, 9].into()],
+        ports: vec![NamedPort { name: Some("http".into()), protocol: "TCP".into(), port: 80 }],
+        endpoints: vec![EndpointName { address: [127, 20, 1, 5].into(), hostname: None }],
+        external_name: None,
+    }]);
+    let ask = |name: &str, kind| {
+        let mut message = Message::query();
+        let name: Name = name.parse().unwrap();
+        message.add_query(Query::query(name, kind));
+        message.to_vec().unwrap()
+    };
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    udp.connect(server.address()).await.unwrap();
+    let mut buffer = [0; 1500];
+    let table = [
+        ("web.default.svc.cluster.local.", RecordType::A, ResponseCode::NoError, 1),
+        ("_http._tcp.web.default.svc.cluster.local.", RecordType::SRV, ResponseCode::NoError, 1),
+        ("nothing.default.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain, 0),
+        ("example.org.", RecordType::A, ResponseCode::Refused, 0),
+    ];
+    for (name, kind, code, answers) in table {
+        udp.send(&ask(name, kind)).await.unwrap();
+        let size = timeout(LIMIT, udp.recv(&mut buffer)).await.expect("an answer").unwrap();
+        let answer = Message::from_vec(&buffer[..size]).unwrap();
+        assert_eq!(
+            (answer.metadata.response_code, answer.answers.len()),
+            (code, answers),
+            "{name}"
+        );
+    }
+    let mut tcp = TcpStream::connect(server.address()).await.unwrap();
+    let question = ask("web.default.svc.cluster.local.", RecordType::A);
+    tcp.write_u16(question.len() as u16).await.unwrap();
+    tcp.write_all(&question).await.unwrap();
+    let size = timeout(LIMIT, tcp.read_u16()).await.expect("an answer").unwrap();
+    tcp.read_exact(&mut buffer[..size.into()]).await.unwrap();
+    let answer = Message::from_vec(&buffer[..size.into()]).unwrap();
+    assert_eq!(answer.answers[0].data.to_string(), "127.96.0.9");
+}
