@@ -457,10 +457,8 @@ impl ContainerDriver for DockerDriver {
             let (mut members, mut sandboxes) = (Vec::new(), Vec::new());
             for found in self.ours(Some(uid)).await? {
                 let labels = found.labels.unwrap_or_default();
-                let list = match labels.contains_key(translate::CONTAINER) {
-                    true => &mut members,
-                    false => &mut sandboxes,
-                };
+                let is_member = labels.contains_key(translate::CONTAINER);
+                let list = if is_member { &mut members } else { &mut sandboxes };
                 list.extend(found.id);
             }
             // The network goes last.

@@ -92,12 +92,14 @@ pub(super) fn state(state: &models::ContainerState) -> ContainerState {
         },
         Some(Status::EXITED | Status::DEAD | Status::REMOVING) => {
             let code = state.exit_code.unwrap_or(137) as i32;
+            let finished_at = time(state.finished_at.as_ref()).unwrap_or_else(Timestamp::now);
             let out_of_memory = state.oom_killed.unwrap_or(false) && code != 0;
             ContainerState::Exited(Exit {
                 code,
                 signal: (code > 128 && code <= 128 + 64).then_some(code - 128),
-                started_at,
-                finished_at: time(state.finished_at.as_ref()).unwrap_or_else(Timestamp::now),
+                // The engine notes the start after the fact: a quick end may come before it.
+                started_at: started_at.map(|started_at| started_at.min(finished_at)),
+                finished_at,
                 reason: Exit::reason_for(code, out_of_memory).to_owned(),
                 message: state.error.clone().unwrap_or_default(),
             })
