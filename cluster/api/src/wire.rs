@@ -9,6 +9,7 @@ mod check;
 mod document;
 mod protobuf;
 mod scalar;
+mod yaml;
 
 use crate::schema::{self, Message};
 use serde_json::Value;
@@ -208,6 +209,17 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Value, DecodeError> {
     document
         .map(|document| document.into_parts().0)
         .map_err(|why| DecodeError::Malformed { kind: "object".to_owned(), why })
+}
+
+/// Reads all documents of a YAML or JSON manifest, without a schema; empty ones are left out.
+pub fn parse_manifest(text: &str) -> Result<Vec<Value>, DecodeError> {
+    if text.len() > MAX_BODY_BYTES {
+        return Err(DecodeError::TooLarge);
+    }
+    let documents = yaml::documents(text, usize::MAX)
+        .map_err(|why| DecodeError::Malformed { kind: "object".to_owned(), why })?;
+    let values = documents.into_iter().map(|document| document.into_parts().0);
+    Ok(values.filter(|value| !value.is_null()).collect())
 }
 
 /// Writes an object as JSON, YAML or protobuf; `None` for a media type that we do not write.

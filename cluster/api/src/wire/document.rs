@@ -1,6 +1,6 @@
-//! JSON and YAML text into a value, with the paths of fields said twice.
+//! JSON text into a value, with the paths of fields said twice.
 //!
-//! Depth, nodes and aliases are bounded while reading, so that a small body cannot become a
+//! Depth and nodes are bounded while reading, so that a small body cannot become a
 //! large value. Of a doubled field the last value counts, as in Go.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -11,8 +11,8 @@ use std::fmt::{self, Write};
 pub const MAX_DEPTH: usize = 100;
 /// A document may hold this many values.
 pub(super) const MAX_NODES: usize = 500_000;
-const MAX_REPORTED: usize = 100;
-const MAX_ALIASES: usize = 1_000;
+/// So many doubled fields are told, and no more.
+pub(super) const MAX_REPORTED: usize = 100;
 
 /// A value and the fields that were said twice.
 pub(super) struct Document {
@@ -21,6 +21,10 @@ pub(super) struct Document {
 }
 
 impl Document {
+    pub(super) fn new(value: Value, duplicates: Vec<String>) -> Self {
+        Self { value, duplicates }
+    }
+
     pub(super) fn into_parts(self) -> (Value, Vec<String>) {
         (self.value, self.duplicates)
     }
@@ -30,29 +34,11 @@ pub(super) fn from_json(body: &[u8]) -> Result<Document, String> {
     serde_json::from_slice(body).map_err(|error| format!("json parse error: {error}"))
 }
 
+/// The first document of a YAML stream, as Kubernetes reads it.
 pub(super) fn from_yaml(body: &[u8]) -> Result<Document, String> {
     let text = std::str::from_utf8(body).map_err(|error| format!("yaml: {error}"))?;
-    let budget = serde_saphyr::Budget {
-        max_depth: MAX_DEPTH,
-        max_nodes: MAX_NODES,
-        max_aliases: MAX_ALIASES,
-        max_anchors: MAX_ALIASES,
-        max_documents: 1,
-        max_total_scalar_bytes: super::MAX_BODY_BYTES,
-        ..serde_saphyr::Budget::default()
-    };
-    let options = serde_saphyr::Options {
-        budget: Some(budget),
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
-        alias_limits: serde_saphyr::options::AliasLimits {
-            max_total_replayed_events: MAX_NODES,
-            max_replay_stack_depth: 16,
-            max_alias_expansions_per_anchor: MAX_ALIASES,
-        },
-        with_snippet: false,
-        ..serde_saphyr::Options::default()
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("yaml: {error}"))
+    let first = super::yaml::documents(text, 1)?.into_iter().next();
+    Ok(first.unwrap_or(Document { value: Value::Null, duplicates: Vec::new() }))
 }
 
 impl<'de> Deserialize<'de> for Document {
@@ -164,7 +150,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let depth = self.enter()?;
         let mut map = Map::new();
         let here = self.reader.path.len();
-        while let Some(Key(key)) = entries.next_key()? {
+        while let Some(key) = entries.next_key::<String>()? {
             if !self.reader.path.is_empty() {
                 self.reader.path.push('.');
             }
@@ -176,37 +162,6 @@ impl<'de> Visitor<'de> for Node<'_> {
             self.reader.path.truncate(here);
         }
         Ok(Value::Object(map))
-    }
-}
-
-/// A key of a map: text, or in YAML a number or a boolean, which become text.
-struct Key(String);
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = Key;
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("the name of a field")
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Key, E> {
-                Ok(Key(value.to_owned()))
-            }
-            fn visit_string<E>(self, value: String) -> Result<Key, E> {
-                Ok(Key(value))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Key, E> {
-                Ok(Key(value.to_string()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Key, E> {
-                Ok(Key(value.to_string()))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Key, E> {
-                Ok(Key(value.to_string()))
-            }
-        }
-        deserializer.deserialize_any(KeyVisitor)
     }
 }
 
