@@ -3,3 +3,6 @@
 pub mod auction;
 pub mod controllers;
 pub mod training;
+pub mod parameter_server;
+pub mod trainer;
+pub mod training_job;

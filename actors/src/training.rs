@@ -3,7 +3,9 @@
 //! [`model`] is what a program brings; [`optimizer`] turns gradients into new parameters.
 
 pub mod data_plan;
+pub mod link;
 pub mod model;
 pub mod optimizer;
 pub mod partition;
+pub mod shard_client;
 pub mod shards;

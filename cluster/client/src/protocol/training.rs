@@ -221,14 +221,8 @@ message!(JoinTraining => Result<Welcome, JoinRefused>, "training.Join");
 pub enum Holds {
     /// A parameter server: shards that it kept through a fail-over of the job's actor.
     Shards(Vec<HeldShard>),
-    /// A trainer: the model's blocks (name, length), samples in its training data, and the end of
-    /// the steps that it has seen.
-    Model {
-        /// The blocks of parameters, in order.
-        blocks: Vec<(String, u64)>,
-        /// Samples in one epoch.
-        samples: u64,
-    },
+    /// A trainer: its program and data, which must be those of all others.
+    Model(ModelFacts),
 }
 
 impl Holds {
@@ -236,9 +230,24 @@ impl Holds {
     pub fn member(&self) -> Member {
         match self {
             Self::Shards(_) => Member::ParameterServer,
-            Self::Model { .. } => Member::Trainer,
+            Self::Model(_) => Member::Trainer,
         }
     }
+}
+
+/// What a trainer's program knows about model, data and method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// The blocks of parameters, in order: name and length.
+    pub blocks: Vec<(String, u64)>,
+    /// Samples in one epoch.
+    pub samples: u64,
+    /// Samples in one batch.
+    pub batch: u64,
+    /// How gradients are applied.
+    pub optimizer: OptimizerKind,
+    /// Decides all chance.
+    pub seed: u64,
 }
 
 /// A shard that a parameter server serves.
@@ -255,23 +264,10 @@ pub struct HeldShard {
 }
 
 /// The member belongs to the job now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Names this activation of the job's actor.
     pub activation: u64,
-    /// The job's settings.
-    pub settings: Settings,
-}
-
-/// What all members of a job must agree on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Decides all chance.
-    pub seed: u64,
-    /// Samples in one batch.
-    pub batch: u64,
-    /// How gradients are applied.
-    pub optimizer: OptimizerKind,
 }
 
 /// A member is not wanted.
@@ -480,7 +476,7 @@ pub struct Handover {
     /// The epoch of the move.
     pub epoch: u64,
 }
-message!(Handover => Result<u64, HandoverError>, "training.Handover");
+message!(Handover => Result<(), HandoverError>, "training.Handover");
 
 /// Why a shard was not handed over.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]

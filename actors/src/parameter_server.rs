@@ -1,0 +1,167 @@
+//! Keeps shards of a job's parameters: applies gradients, and hands shards on while training goes
+//! on. Lives in a pod's own process.
+//!
+//! [`Shards`] decides what a shard may do; this actor carries states to other servers and tells the
+//! job that it lives. When the job's actor has moved it joins again with what it holds, so that
+//! nothing is lost by a fail-over of the control plane.
+
+use crate::training::link::Link;
+use crate::training::shards::Shards;
+use actix::prelude::*;
+use impresario_client::protocol::training::{
+    Accept, Handover, HandoverError, Holds, JoinTraining, Keep, ParameterServerRole, Place, Pull,
+    Pulled, Push, Pushed, ServerReport,
+};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often the job hears of us.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// How long the job is looked for before the next report takes over.
+const JOB_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another server may take to accept a shard.
+const TRANSFER: Duration = Duration::from_secs(15);
+
+// --- state
+/// The actor.
+pub struct ParameterServer {
+    pod_uid: String,
+    place: Place,
+    link: Link,
+    shards: Shards,
+    reporting: bool,
+    ended: watch::Sender<bool>,
+}
+
+impl ParameterServer {
+    /// A server without shards, reached at `place`; `ended` becomes true when the job needs it no
+    /// more.
+    pub fn new(pod_uid: &str, place: Place, link: Link, ended: watch::Sender<bool>) -> Self {
+        let pod_uid = pod_uid.to_owned();
+        Self { pod_uid, place, link, shards: Shards::default(), reporting: false, ended }
+    }
+
+    fn report(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.reporting, true) {
+            return;
+        }
+        let (link, place, pod_uid) = (self.link.clone(), self.place.clone(), self.pod_uid.clone());
+        let (versions, held) = (self.shards.versions(), self.shards.held());
+        let talk = async move {
+            let activation = link.activation();
+            if activation != 0 {
+                let report = || ServerReport {
+                    activation,
+                    pod_uid: pod_uid.clone(),
+                    versions: versions.clone(),
+                };
+                match link.ask(JOB_PATIENCE, report).await {
+                    Ok(Ok(wanted)) => return wanted,
+                    Ok(Err(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "the job does not answer");
+                        return true;
+                    }
+                }
+            }
+            let join = || JoinTraining {
+                pod_uid: pod_uid.clone(),
+                place: place.clone(),
+                holds: Holds::Shards(held.clone()),
+            };
+            match link.ask(JOB_PATIENCE, join).await {
+                Ok(Ok(welcome)) => {
+                    link.welcomed(welcome.activation);
+                    true
+                }
+                Ok(Err(refused)) => {
+                    tracing::info!(%refused, "leaving");
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot join the job yet");
+                    true
+                }
+            }
+        };
+        context.spawn(talk.into_actor(self).map(|wanted, this, _| {
+            this.reporting = false;
+            if !wanted {
+                this.ended.send_replace(true);
+            }
+        }));
+    }
+}
+
+impl Actor for ParameterServer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.report(context);
+        context.run_interval(REPORT_EVERY, |this, context| this.report(context));
+    }
+}
+
+// --- handlers
+impl Handler<Pull> for ParameterServer {
+    type Result = MessageResult<Pull>;
+
+    fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
+        let answers: Vec<Pulled> =
+            pull.shards.iter().map(|shard| self.shards.pull(*shard, pull.averaged)).collect();
+        MessageResult(answers)
+    }
+}
+
+impl Handler<Push> for ParameterServer {
+    type Result = MessageResult<Push>;
+
+    fn handle(&mut self, push: Push, _: &mut Self::Context) -> Self::Result {
+        let answers: Vec<(u32, Pushed)> = push
+            .gradients
+            .iter()
+            .map(|(shard, gradient)| (*shard, self.shards.push(push.step, *shard, gradient)))
+            .collect();
+        MessageResult(answers)
+    }
+}
+
+impl Handler<Handover> for ParameterServer {
+    type Result = ResponseActFuture<Self, Result<(), HandoverError>>;
+
+    fn handle(&mut self, order: Handover, _: &mut Self::Context) -> Self::Result {
+        let Handover { shard, to, epoch } = order;
+        let state = match self.shards.start_move(shard, &to, epoch) {
+            Ok(Some(state)) => state,
+            Ok(None) => return Box::pin(fut::ready(Ok(()))),
+            Err(error) => return Box::pin(fut::ready(Err(error))),
+        };
+        self.link.node().addresses().set(to.path.node.clone(), to.address);
+        let receiver = self.link.node().actor::<ParameterServerRole>(to.path);
+        let transfer = receiver.ask(Accept { epoch, state }, TRANSFER).into_actor(self);
+        Box::pin(transfer.map(move |outcome, this, _| match outcome {
+            Ok(Ok(())) => {
+                this.shards.moved(shard, epoch);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(HandoverError::Unconfirmed { shard, cause: error.to_string() }),
+            Err(error) => Err(HandoverError::Unconfirmed { shard, cause: error.to_string() }),
+        }))
+    }
+}
+
+impl Handler<Accept> for ParameterServer {
+    type Result = Result<(), HandoverError>;
+
+    fn handle(&mut self, accept: Accept, _: &mut Self::Context) -> Self::Result {
+        self.shards.accept(accept.epoch, accept.state)
+    }
+}
+
+impl Handler<Keep> for ParameterServer {
+    type Result = Result<(), HandoverError>;
+
+    fn handle(&mut self, keep: Keep, _: &mut Self::Context) -> Self::Result {
+        self.shards.keep(keep.shard, keep.epoch)
+    }
+}

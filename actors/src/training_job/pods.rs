@@ -1,0 +1,146 @@
+//! The pods of a job: how they are made, and what is read back of them.
+
+use super::spec::Spec;
+use impresario_client::protocol::training::Member;
+use serde_json::{Value, json};
+
+/// The label that names the job.
+pub const JOB_LABEL: &str = "training.impresario.dev/job";
+/// The label that says what a pod does for it.
+pub const ROLE_LABEL: &str = "training.impresario.dev/role";
+/// The annotation by which a pod's process may join as a guest of a job.
+pub const GUEST_ANNOTATION: &str = "impresario.dev/guest";
+
+/// A pod as the job sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its uid.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub member: Member,
+    /// Whether it has a node.
+    pub bound: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// How it ended, if it has: whether well.
+    pub ended: Option<bool>,
+}
+
+impl Seen {
+    /// Whether it works or may still come to.
+    pub fn lives(&self) -> bool {
+        !self.deleting && self.ended.is_none()
+    }
+
+    /// Reads a pod; `None` if it is none of this job's.
+    pub fn read(pod: &Value, job_uid: &str) -> Option<Self> {
+        let metadata = &pod["metadata"];
+        let owned = metadata["ownerReferences"]
+            .as_array()
+            .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == job_uid));
+        let member = match metadata["labels"][ROLE_LABEL].as_str()? {
+            "parameterServer" => Member::ParameterServer,
+            "trainer" => Member::Trainer,
+            _ => return None,
+        };
+        let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
+        owned.then_some(())?;
+        Some(Self {
+            uid: metadata["uid"].as_str()?.to_owned(),
+            name: metadata["name"].as_str()?.to_owned(),
+            member,
+            bound: pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()),
+            deleting: !metadata["deletionTimestamp"].is_null(),
+            ended: match phase {
+                "Succeeded" => Some(true),
+                "Failed" => Some(false),
+                _ => None,
+            },
+        })
+    }
+}
+
+/// A new pod for a job.
+pub fn build(job: &Value, spec: &Spec, member: Member) -> Value {
+    let role = spec.role(member);
+    let (name, uid) = (&job["metadata"]["name"], &job["metadata"]["uid"]);
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": role.template["metadata"].clone(),
+        "spec": role.template["spec"].clone(),
+    });
+    if !pod["metadata"].is_object() {
+        pod["metadata"] = json!({});
+    }
+    let short = match member {
+        Member::ParameterServer => "ps",
+        Member::Trainer => "trainer",
+    };
+    let metadata = &mut pod["metadata"];
+    for part in ["labels", "annotations"] {
+        if !metadata[part].is_object() {
+            metadata[part] = json!({});
+        }
+    }
+    metadata["generateName"] = json!(format!("{}-{short}-", name.as_str().unwrap_or("job")));
+    metadata["labels"][JOB_LABEL] = name.clone();
+    metadata["labels"][ROLE_LABEL] = json!(member.as_str());
+    metadata["annotations"][GUEST_ANNOTATION] = uid.clone();
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": "training.impresario.dev/v1",
+        "kind": "TrainingJob",
+        "name": name,
+        "uid": uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    }]);
+    // The job replaces what ends; the node must not start it again with what it has forgotten.
+    pod["spec"]["restartPolicy"] = json!("Never");
+    let containers = pod["spec"]["containers"].as_array_mut().into_iter().flatten();
+    for (index, container) in containers.enumerate() {
+        if !container["env"].is_array() {
+            container["env"] = json!([]);
+        }
+        if let Some(variables) = container["env"].as_array_mut() {
+            variables.push(json!({ "name": "IMPRESARIO_JOB", "value": uid }));
+            variables.push(json!({ "name": "IMPRESARIO_ROLE", "value": member.as_str() }));
+        }
+        if let (0, Some(requirements)) = (index, &role.requirements) {
+            container["resources"] = requirements.clone();
+        }
+    }
+    pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_made_is_recognised_again() {
+        let template = json!({ "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+        let job = json!({
+            "metadata": { "name": "speech", "uid": "u1" },
+            "spec": {
+                "parameterServer": { "template": template },
+                "trainer": { "template": template, "resources": { "requests": { "cpu": "1" } } },
+                "stop": { "epochs": 1 },
+            },
+        });
+        let spec = Spec::read(&job).unwrap();
+        let mut pod = build(&job, &spec, Member::Trainer);
+        assert_eq!(pod["metadata"]["generateName"], "speech-trainer-");
+        assert_eq!(pod["metadata"]["annotations"][GUEST_ANNOTATION], "u1");
+        assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
+        pod["metadata"]["uid"] = json!("p1");
+        pod["metadata"]["name"] = json!("speech-trainer-x");
+        pod["status"] = json!({ "phase": "Failed" });
+        let seen = Seen::read(&pod, "u1").unwrap();
+        assert_eq!((seen.member, seen.bound, seen.ended), (Member::Trainer, false, Some(false)));
+        assert!(!seen.lives());
+        assert_eq!(Seen::read(&pod, "another"), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! What a job has learned about itself: losses, speeds, evaluations, and what they predict.
+
+use super::spec::StopRule;
+use crate::auction::loss_curve::{self, LossCurve};
+use crate::auction::speed::{self, Measured};
+use impresario_client::protocol::training::{Evaluated, Progress, Size, SpeedModel};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Losses that are kept for the curve.
+const HISTORY: usize = 2_000;
+/// The mean of so many losses is what people see.
+const RECENT: usize = 50;
+/// A speed counts once it has been measured for so long without a change of size.
+const SETTLED: Duration = Duration::from_millis(1_500);
+/// And it is measured over this window.
+const WINDOW: Duration = Duration::from_secs(4);
+/// What a change of size is taken to cost before one has been seen.
+const FIRST_RESCALE_SECONDS: f64 = 0.5;
+/// A curve is fitted anew after so many steps.
+const REFIT: u64 = 25;
+
+/// The job's own measurements.
+#[derive(Debug, Default)]
+pub struct ProgressBook {
+    losses: VecDeque<(u64, f64)>,
+    curve: Option<LossCurve>,
+    fitted_at: u64,
+    steps: u64,
+    samples: u64,
+    finished: VecDeque<Instant>,
+    size: Size,
+    size_since: Option<Instant>,
+    measured: Measured,
+    batch_seconds: Option<f64>,
+    evaluated: Option<Evaluated>,
+    rescale_seconds: Option<f64>,
+    gradient_square: f64,
+}
+
+impl ProgressBook {
+    /// A batch is done.
+    pub fn step(&mut self, progress: &Progress, now: Instant) {
+        self.steps += 1;
+        self.samples += progress.samples;
+        let loss = f64::from(progress.loss);
+        if loss.is_finite() {
+            if self.losses.len() == HISTORY {
+                // Every second of the older half goes: the curve needs its beginning.
+                let kept = self.losses.iter().enumerate();
+                self.losses = kept
+                    .filter(|(index, _)| *index >= HISTORY / 2 || index % 2 == 0)
+                    .map(|(_, point)| *point)
+                    .collect();
+            }
+            let at = self.losses.partition_point(|(step, _)| *step < progress.step);
+            self.losses.insert(at, (progress.step, loss));
+        }
+        let seconds = f64::from(progress.seconds);
+        self.batch_seconds = Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
+        let square = f64::from(progress.gradient_square);
+        self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
+        self.finished.push_back(now);
+        while self.finished.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+            self.finished.pop_front();
+        }
+        let settled = self.size_since.is_some_and(|since| now.duration_since(since) > SETTLED);
+        if settled && self.size.trainers > 0 {
+            let speed = self.steps_per_second(now);
+            if speed > 0.0 {
+                self.measured.insert(self.size, speed);
+            }
+        }
+        if self.steps >= self.fitted_at + REFIT {
+            self.fitted_at = self.steps;
+            let history: Vec<(u64, f64)> = self.losses.iter().copied().collect();
+            self.curve = loss_curve::fit(&history);
+        }
+    }
+
+    /// The parameters were evaluated.
+    pub fn evaluated(&mut self, evaluated: Evaluated) {
+        self.evaluated = Some(evaluated);
+    }
+
+    /// The size is this now.
+    pub fn size_is(&mut self, size: Size, now: Instant) {
+        if self.size != size {
+            self.size = size;
+            self.size_since = Some(now);
+            self.finished.clear();
+        }
+    }
+
+    /// A change of size took so long.
+    pub fn rescaled(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.rescale_seconds = Some(self.rescale_seconds.map_or(took, |mean| f64::midpoint(mean, took)));
+    }
+
+    /// What a change of size costs, in seconds of work.
+    pub fn rescale_seconds(&self) -> f64 {
+        self.rescale_seconds.unwrap_or(FIRST_RESCALE_SECONDS)
+    }
+
+    /// Mean loss lately.
+    pub fn loss(&self) -> Option<f64> {
+        let count = self.losses.len().min(RECENT);
+        let recent = self.losses.iter().rev().take(count).map(|(_, loss)| loss);
+        (count > 0).then(|| recent.sum::<f64>() / count as f64)
+    }
+
+    /// The latest evaluation.
+    pub fn evaluation(&self) -> Option<Evaluated> {
+        self.evaluated
+    }
+
+    /// Samples seen since this activation began.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// How long one trainer takes for one batch.
+    pub fn seconds_per_batch(&self) -> f64 {
+        self.batch_seconds.unwrap_or(0.2).max(1e-4)
+    }
+
+    /// Steps a second in the last few seconds.
+    pub fn steps_per_second(&self, now: Instant) -> f64 {
+        let Some(first) = self.finished.front() else { return 0.0 };
+        let span = now.duration_since(*first).as_secs_f64().max(0.05);
+        (self.finished.len() as f64 - 1.0).max(0.0) / span
+    }
+
+    /// Speed as a function of size.
+    pub fn speed_model(&self) -> SpeedModel {
+        speed::fit_asynchronous(&self.measured)
+    }
+
+    /// Mean loss over the steps of one epoch that are remembered.
+    fn epoch_loss(&self, epoch: u64, batches: u64) -> Option<f64> {
+        let (first, end) = (epoch * batches, (epoch + 1) * batches);
+        let losses: Vec<f64> = self
+            .losses
+            .iter()
+            .filter(|(step, _)| (first..end).contains(step))
+            .map(|(_, loss)| *loss)
+            .collect();
+        (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64)
+    }
+
+    /// Whether a rule other than the number of epochs says that it is enough.
+    pub fn reached(&self, stop: &StopRule, batches: u64, epochs_done: u64) -> bool {
+        let last = epochs_done.checked_sub(1).and_then(|epoch| self.epoch_loss(epoch, batches));
+        let loss = stop.target_loss.zip(last).is_some_and(|(target, loss)| loss <= target);
+        let metric = stop
+            .target_metric
+            .zip(self.evaluated)
+            .is_some_and(|(target, evaluated)| f64::from(evaluated.accuracy) >= target);
+        let converged = stop.convergence.is_some_and(|(threshold, epochs)| {
+            let largest = self.losses.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
+            let falls = epochs_done.checked_sub(epochs).filter(|first| *first > 0);
+            falls.is_some_and(|first| {
+                (first..epochs_done).all(|epoch| {
+                    let fall = self
+                        .epoch_loss(epoch - 1, batches)
+                        .zip(self.epoch_loss(epoch, batches))
+                        .map(|(before, after)| before - after);
+                    fall.is_some_and(|fall| fall < threshold * largest)
+                })
+            })
+        });
+        loss || metric || converged
+    }
+
+    /// Steps that the loss curve predicts until a rule is met.
+    pub fn remaining_steps(&self, stop: &StopRule, batches: u64, done: u64) -> Option<f64> {
+        let curve = self.curve?;
+        let target = stop.target_loss.and_then(|target| curve.step_of(target));
+        let converged = stop.convergence.map(|(threshold, epochs)| {
+            curve.step_of_convergence(batches as f64, threshold) + (epochs * batches) as f64
+        });
+        let end = [target, converged].into_iter().flatten().reduce(f64::min)?;
+        Some((end - done as f64).max(0.0))
+    }
+
+    /// Square of the gradient's norm, lately.
+    pub fn gradient_square(&self) -> f64 {
+        self.gradient_square
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(step: u64, loss: f32) -> Progress {
+        Progress { step, samples: 8, loss, seconds: 0.01, compute_seconds: 0.005, gradient_square: 1.0 }
+    }
+
+    #[test]
+    fn a_speed_counts_only_after_the_size_has_settled() {
+        let start = Instant::now();
+        let mut book = ProgressBook::default();
+        let size = Size { parameter_servers: 1, trainers: 1 };
+        book.size_is(size, start);
+        for step in 0..400 {
+            book.step(&progress(step, 1.0), start + Duration::from_millis(10 * step));
+        }
+        let speed = book.measured[&size];
+        assert!((speed - 100.0).abs() < 2.0, "{speed}");
+        book.size_is(Size { trainers: 2, ..size }, start + Duration::from_secs(4));
+        book.step(&progress(400, 1.0), start + Duration::from_millis(4_010));
+        assert_eq!(book.measured.len(), 1);
+    }
+
+    #[test]
+    fn a_falling_loss_predicts_its_target_and_reaches_it() {
+        let start = Instant::now();
+        let mut book = ProgressBook::default();
+        let loss = |k: f64| 1.0 / (0.05 * k + 0.5) + 0.05;
+        for step in 0..100 {
+            book.step(&progress(step, loss(step as f64) as f32), start);
+        }
+        let stop = StopRule { target_loss: Some(0.1), ..StopRule::default() };
+        let left = book.remaining_steps(&stop, 10, 100).unwrap();
+        assert!((left - 290.0).abs() < 90.0, "{left}");
+        assert!(!book.reached(&stop, 10, 10));
+        let easy = StopRule { target_loss: Some(0.3), ..StopRule::default() };
+        assert!(book.reached(&easy, 10, 10));
+        let flat = StopRule { convergence: Some((0.01, 3)), ..StopRule::default() };
+        assert!(book.reached(&flat, 10, 10) && !book.reached(&flat, 10, 3));
+    }
+}
