@@ -3,6 +3,7 @@
 //! [`model`] is what a program brings; [`optimizer`] turns gradients into new parameters.
 
 pub mod data_plan;
+pub mod guest;
 pub mod link;
 pub mod model;
 pub mod optimizer;

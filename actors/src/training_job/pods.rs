@@ -101,13 +101,6 @@ pub fn build(job: &Value, spec: &Spec, member: Member) -> Value {
     pod["spec"]["restartPolicy"] = json!("Never");
     let containers = pod["spec"]["containers"].as_array_mut().into_iter().flatten();
     for (index, container) in containers.enumerate() {
-        if !container["env"].is_array() {
-            container["env"] = json!([]);
-        }
-        if let Some(variables) = container["env"].as_array_mut() {
-            variables.push(json!({ "name": "IMPRESARIO_JOB", "value": uid }));
-            variables.push(json!({ "name": "IMPRESARIO_ROLE", "value": member.as_str() }));
-        }
         if let (0, Some(requirements)) = (index, &role.requirements) {
             container["resources"] = requirements.clone();
         }

@@ -228,7 +228,7 @@ mod tests {
         assert!(!book.reached(&stop, 10, 10));
         let easy = StopRule { target_loss: Some(0.3), ..StopRule::default() };
         assert!(book.reached(&easy, 10, 10));
-        let flat = StopRule { convergence: Some((0.01, 3)), ..StopRule::default() };
+        let flat = StopRule { convergence: Some((0.02, 3)), ..StopRule::default() };
         assert!(book.reached(&flat, 10, 10) && !book.reached(&flat, 10, 3));
     }
 }

@@ -1,0 +1,71 @@
+//! A model small enough to reason about: a line through points that lie on one.
+
+use impresario_actors::training::model::{Block, Evaluation, Gradient, Model, ModelError};
+use std::time::Duration;
+
+pub const SAMPLES: u64 = 64;
+const INPUTS: usize = 12;
+
+/// Finds twelve coefficients and an intercept.
+pub struct Line {
+    /// How long a gradient takes, so that a test sees the middle of a job.
+    pub pace: Duration,
+}
+
+fn truth(index: usize) -> f32 {
+    (index as f32 * 0.7).sin()
+}
+
+fn point(sample: u64) -> ([f32; INPUTS], f32) {
+    let mut x = [0.0; INPUTS];
+    for (index, value) in x.iter_mut().enumerate() {
+        *value = ((sample * 31 + index as u64 * 17) % 23) as f32 / 11.5 - 1.0;
+    }
+    let y = x.iter().enumerate().map(|(index, x)| x * truth(index)).sum::<f32>() + 0.5;
+    (x, y)
+}
+
+impl Line {
+    fn error(parameters: &[f32], sample: u64) -> (f32, [f32; INPUTS]) {
+        let (x, y) = point(sample);
+        let guess = x.iter().zip(parameters).map(|(x, w)| x * w).sum::<f32>() + parameters[INPUTS];
+        (guess - y, x)
+    }
+}
+
+impl Model for Line {
+    fn blocks(&self) -> Vec<Block> {
+        vec![
+            Block { name: "coefficients".into(), length: INPUTS },
+            Block { name: "intercept".into(), length: 1 },
+        ]
+    }
+
+    fn initial(&self, _: u64) -> Vec<f32> {
+        vec![0.0; INPUTS + 1]
+    }
+
+    fn samples(&self) -> u64 {
+        SAMPLES
+    }
+
+    fn gradient(&mut self, parameters: &[f32], samples: &[u64], _: u64) -> Result<Gradient, ModelError> {
+        std::thread::sleep(self.pace);
+        let mut values = vec![0.0; parameters.len()];
+        let mut loss = 0.0;
+        for sample in samples {
+            let (error, x) = Self::error(parameters, *sample);
+            loss += error * error / samples.len() as f32;
+            for (value, x) in values.iter_mut().zip(x.iter().chain(&[1.0])) {
+                *value += 2.0 * error * x / samples.len() as f32;
+            }
+        }
+        Ok(Gradient { loss, values })
+    }
+
+    fn evaluate(&mut self, parameters: &[f32]) -> Result<Evaluation, ModelError> {
+        let errors = (0..SAMPLES).map(|sample| Self::error(parameters, sample).0.powi(2));
+        let loss = errors.sum::<f32>() / SAMPLES as f32;
+        Ok(Evaluation { loss, accuracy: 1.0 / (1.0 + loss) })
+    }
+}

@@ -1,0 +1,76 @@
+//! Training jobs over real connections: each member is an actor node of its own, with a certificate
+//! of its own, and pods are started and killed by a stand-in for the cluster.
+
+mod cluster;
+mod line;
+
+use cluster::Cluster;
+use impresario_client::protocol::training::Size;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn size(parameter_servers: u32, trainers: u32) -> Size {
+    Size { parameter_servers, trainers }
+}
+
+#[actix::test]
+async fn a_job_learns_and_counts_every_step_once_while_it_grows_and_shrinks() {
+    let cluster = Cluster::start(size(3, 3), 60).await;
+    cluster.until("one of each", LIMIT, |seen| seen.size == size(1, 1) && seen.step > 5).await;
+    cluster.scale(1, size(3, 3), "there is room").await;
+    let grown = cluster.until("three of each", LIMIT, |seen| seen.size == size(3, 3)).await;
+    cluster.until("progress", LIMIT, |seen| seen.step > grown.step + 20).await;
+    cluster.scale(2, size(1, 2), "another needs it").await;
+    cluster.until("fewer", LIMIT, |seen| seen.size == size(1, 2)).await;
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+
+    assert_eq!(Some(end.step), end.total_steps);
+    assert!(end.evaluated.unwrap().loss < 0.01, "{:?}", end.evaluated);
+    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+    let status = cluster.status("Succeeded", LIMIT).await;
+    let sizes: Vec<_> = status["scaleEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| (event["parameterServers"].as_u64().unwrap(), event["trainers"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(sizes, [(1, 1), (3, 3), (1, 2)]);
+    assert_eq!(status["scaleEvents"][2]["reason"], "another needs it");
+}
+
+#[actix::test]
+async fn a_trainer_that_dies_is_replaced_and_its_batches_are_done_by_others() {
+    let cluster = Cluster::start(size(1, 2), 60).await;
+    cluster.scale(1, size(1, 2), "there is room").await;
+    cluster.until("two trainers", LIMIT, |seen| seen.size == size(1, 2) && seen.step > 5).await;
+    cluster.kill("trainer").await;
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+    assert!(cluster.remarks().iter().any(|reason| reason == "TrainerLost"));
+}
+
+#[actix::test]
+async fn a_parameter_server_that_dies_is_replaced_from_a_trainers_copy() {
+    let cluster = Cluster::start(size(2, 1), 60).await;
+    cluster.scale(1, size(2, 1), "there is room").await;
+    cluster.until("two servers", LIMIT, |seen| seen.size == size(2, 1) && seen.step > 5).await;
+    cluster.kill("parameterServer").await;
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    assert_eq!(Some(end.step), end.total_steps);
+    assert!(end.evaluated.unwrap().loss < 0.05, "{:?}", end.evaluated);
+    let remarks = cluster.remarks();
+    assert!(remarks.iter().any(|reason| reason == "ParametersRestored"), "{remarks:?}");
+}
+
+#[actix::test]
+async fn another_activation_goes_on_where_the_first_was() {
+    let mut cluster = Cluster::start(size(2, 2), 80).await;
+    cluster.scale(1, size(2, 2), "there is room").await;
+    let before = cluster.until("two of each", LIMIT, |seen| seen.size == size(2, 2) && seen.step > 20).await;
+    cluster.fail_over().await;
+    let after = cluster.until("two of each again", LIMIT, |seen| seen.size == size(2, 2)).await;
+    assert!(after.step + 5 >= before.step, "{} after {}", after.step, before.step);
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+}
