@@ -1,7 +1,20 @@
-//! The cast of Impresario: one module for each kind of actor.
+//! The cast of Impresario: one module for each kind of actor, named as users name it.
+//!
+//! An actor holds no truth. It reads what it needs from the registry when it starts, then follows
+//! a watch; messages only hint. What is to be done is decided by plain functions beside the
+//! actors, which know neither registry nor clock.
 
 pub mod auction;
+pub mod change;
 pub mod controllers;
+pub mod events;
+pub mod follow;
+pub mod node;
+pub mod pod;
+pub mod requests;
+pub mod scheduler;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod training;
 pub mod parameter_server;
 pub mod trainer;

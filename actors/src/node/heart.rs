@@ -1,0 +1,81 @@
+//! Heartbeats: a message each second that says that the node lives.
+
+use super::{HEARTBEAT, NodeActor, object};
+use crate::{change, follow::Followed};
+use actix::prelude::*;
+use impresario_registry::{Heartbeat, Member, RemoteRegistry, WatchEvent};
+use k8s_openapi::api::core::v1;
+use std::{future::Future, pin::Pin};
+
+/// A beat under way: whether it was taken.
+pub type Pulse<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// Who is told that a node lives.
+pub trait Heart: Send + Sync + 'static {
+    /// Tells it once.
+    fn beat(&self, beat: Heartbeat) -> Pulse<'_>;
+}
+
+impl Heart for RemoteRegistry {
+    fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
+        Box::pin(async move { self.heartbeat(beat).await.is_ok() })
+    }
+}
+
+impl Heart for Member {
+    fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
+        Box::pin(async move { self.heartbeat(beat).await.is_ok() })
+    }
+}
+
+impl NodeActor {
+    /// Beats now, and again a second after the last beat was answered or given up.
+    pub(super) fn beat(&mut self, ctx: &mut Context<Self>) {
+        let beat = Heartbeat {
+            node: self.key.name.clone(),
+            incarnation: self.kit.node.incarnation(),
+            ready: !self.is_unschedulable,
+        };
+        let heart = self.heart.clone();
+        let work = async move { tokio::time::timeout(HEARTBEAT, heart.beat(beat)).await };
+        ctx.spawn(work.into_actor(self).map(|answer, node, ctx| {
+            if answer != Ok(true) {
+                tracing::debug!(node = %node.key.name, "heartbeat not taken");
+            }
+            ctx.run_later(HEARTBEAT, Self::beat);
+        }));
+    }
+
+    /// The node's own object changed: an operator cordons it, or someone thinks that it is dead.
+    pub(super) fn me_seen(&mut self, me: Followed, ctx: &mut Context<Self>) {
+        let newest = match me {
+            Followed::All(entries) => entries.into_iter().next_back(),
+            Followed::Changes(events) => events.into_iter().next_back().and_then(|event| match event {
+                WatchEvent::Put { entry, .. } => Some(entry),
+                WatchEvent::Delete { .. } => None,
+            }),
+        };
+        let Some(object) = newest.and_then(|entry| change::decode::<v1::Node>(&entry).ok()) else {
+            // Deleted: the operator does not want it. It comes back with its next process.
+            tracing::warn!(node = %self.key.name, "the node's object was deleted");
+            return;
+        };
+        let is_unschedulable = object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+        if is_unschedulable != self.is_unschedulable {
+            self.is_unschedulable = is_unschedulable;
+            self.told = None;
+            self.changed(ctx);
+        }
+        if !object::is_ready(&object) {
+            let (registry, key) = (self.kit.registry.clone(), self.key.clone());
+            let facts = self.facts.clone();
+            let work = async move { object::register(&registry, &key, &facts, jiff::Timestamp::now()).await };
+            ctx.spawn(work.into_actor(self).map(|written, node, _| {
+                if let Err(error) = written {
+                    tracing::warn!(node = %node.key.name, %error, "cannot say that it is ready");
+                }
+            }));
+        }
+    }
+}
+

@@ -1,0 +1,507 @@
+//! Runs the containers of one pod on this machine, from binding to the last trace.
+//!
+//! ```text
+//!  Node actor ──Desired (watch channel)──> Pod actor ──Progress──> Node actor
+//!                                            │  reconcile -> actions -> driver
+//!                                            └─ status, by compare-and-set ──> registry
+//! ```
+//!
+//! Guarantees: containers outlive this actor and its process, and the next activation takes them
+//! over; what is in the status happened; the object of a deleted pod goes only after the last
+//! trace of the pod is gone from the machine. [`reconcile`] decides, this file only carries out.
+
+pub mod backoff;
+pub mod environment;
+pub mod kit;
+pub mod life;
+pub mod probes;
+pub mod reconcile;
+pub mod recover;
+pub mod status;
+
+mod guest;
+mod launch;
+mod logs;
+mod messages;
+mod prepare;
+mod report;
+mod sources;
+
+use crate::change;
+use actix::prelude::*;
+use futures_util::stream;
+use impresario_host::{ContainerId, Exit, Found, container::DriverError};
+use impresario_registry::{Entry, Key};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use kit::{Desired, Kit, Progress};
+use life::{Ending, Life, Pod};
+use prepare::Prepared;
+use probes::{Purpose, Verdict};
+use reconcile::{Action, reconcile};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// How long a failed step waits before it is tried again; failed preparations double it.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
+/// The actor.
+pub struct PodActor {
+    kit: Arc<Kit>,
+    desired: watch::Receiver<Desired>,
+    progress: watch::Sender<Progress>,
+    /// The object as it was last seen or written.
+    entry: Entry,
+    object: v1::Pod,
+    uid: String,
+    life: Pod,
+    /// Whether what a predecessor left has been found.
+    is_recovered: bool,
+    prepared: Option<Prepared>,
+    failed_preparations: u32,
+    probes: BTreeMap<(String, Purpose), SpawnHandle>,
+    timer: Option<SpawnHandle>,
+    report: report::Report,
+    taken_on: Timestamp,
+    is_finishing: bool,
+    is_gone: bool,
+}
+
+impl PodActor {
+    /// The actor of the pod that `desired` speaks of.
+    pub fn new(kit: Arc<Kit>, desired: watch::Receiver<Desired>, progress: watch::Sender<Progress>) -> Self {
+        let entry = desired.borrow().entry.clone();
+        // The Node actor only hands on what it could read.
+        let object: v1::Pod = change::decode(&entry).unwrap_or_default();
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let now = (Instant::now(), Timestamp::now());
+        let life = recover::recover(&object, &[], kit.scale, now);
+        Self {
+            kit,
+            desired,
+            progress,
+            entry,
+            object,
+            uid,
+            life,
+            is_recovered: false,
+            prepared: None,
+            failed_preparations: 0,
+            probes: BTreeMap::new(),
+            timer: None,
+            report: report::Report::default(),
+            taken_on: now.1,
+            is_finishing: false,
+            is_gone: false,
+        }
+    }
+
+    fn key(&self) -> &Key {
+        &self.entry.key
+    }
+
+    fn name(&self) -> &str {
+        &self.entry.key.name
+    }
+
+    fn container_spec(&self, name: &str) -> Option<&v1::Container> {
+        let spec = self.object.spec.as_ref()?;
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+    }
+}
+
+impl Actor for PodActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.find_predecessor(ctx);
+    }
+}
+
+impl PodActor {
+    /// Looks for containers of an earlier activation; nothing is done before it is known.
+    fn find_predecessor(&mut self, ctx: &mut Context<Self>) {
+        let (driver, uid) = (self.kit.driver.clone(), self.uid.clone());
+        let list = async move {
+            let found = driver.list().await?;
+            let found: Vec<_> = found.into_iter().filter(|found| found.pod_uid == uid).collect();
+            for id in recover::outdated(&found) {
+                driver.remove(&id).await?;
+            }
+            Ok::<_, DriverError>(found)
+        };
+        ctx.wait(list.into_actor(self).map(|found, pod, ctx| match found {
+            Ok(found) => pod.recovered(&found, ctx),
+            Err(error) => {
+                tracing::warn!(pod = %pod.key(), %error, "containers cannot be listed, trying again");
+                ctx.run_later(AGAIN, |pod, ctx| pod.find_predecessor(ctx));
+            }
+        }));
+    }
+
+    fn recovered(&mut self, found: &[Found], ctx: &mut Context<Self>) {
+        let now = (Instant::now(), Timestamp::now());
+        self.life = recover::recover(&self.object, found, self.kit.scale, now);
+        self.is_recovered = true;
+        let running = self.life.containers.iter().filter_map(|container| match &container.life {
+            Life::Running { id, .. } => Some((container.name.clone(), id.clone())),
+            _ => None,
+        });
+        for (name, id) in running.collect::<Vec<_>>() {
+            tracing::info!(pod = %self.key(), container = %name, "taken over from an earlier process");
+            self.wait_for_end(name, id, ctx);
+        }
+        let desired = self.desired.clone();
+        ctx.add_stream(stream::unfold((desired, true), |(mut desired, first)| async move {
+            if !first && desired.changed().await.is_err() {
+                return None;
+            }
+            let now = desired.borrow_and_update().clone();
+            Some((now, (desired, false)))
+        }));
+    }
+
+    /// Carries out what `reconcile` says until it says nothing more.
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_recovered || self.is_finishing {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        for action in reconcile(&self.life, now) {
+            match action {
+                Action::Prepare => self.prepare(ctx),
+                Action::Start(name) => self.launch(&name, ctx),
+                Action::Stop(name, grace) => self.stop(name, grace, ctx),
+                Action::Overdue => {
+                    let message = "Pod was active on the node longer than the specified deadline";
+                    self.fail("DeadlineExceeded", message, None);
+                    ctx.notify(Again);
+                }
+                Action::Remove => self.remove(ctx),
+                Action::Finish => self.finish(ctx),
+                Action::WakeAt(when) => {
+                    let wait = when.saturating_duration_since(now);
+                    self.timer = Some(ctx.run_later(wait, |pod, ctx| {
+                        pod.timer = None;
+                        pod.step(ctx);
+                    }));
+                }
+            }
+        }
+        if self.life.outcome().is_some() && !self.life.is_active() {
+            self.progress.send_if_modified(|progress| {
+                let news = *progress < Progress::Over;
+                if news {
+                    *progress = Progress::Over;
+                }
+                news
+            });
+        }
+        self.write_status(ctx);
+    }
+
+    /// The pod fails as a whole.
+    fn fail(&mut self, reason: &str, message: &str, grace: Option<Duration>) {
+        let ending = Ending::Failed { reason: reason.to_owned(), message: message.to_owned() };
+        let grace = grace.unwrap_or(self.life.grace);
+        self.life.end(ending, grace);
+    }
+
+    fn stop(&mut self, name: String, grace: Duration, ctx: &mut Context<Self>) {
+        let Some(Life::Running { id, .. }) = self.life.container(&name).map(|c| c.life.clone()) else { return };
+        self.life.stopping(&name, grace);
+        let why = self.life.container(&name).and_then(|container| container.given_up.clone());
+        let message = match why {
+            Some(why) => format!("Container {name} {why}, will be restarted"),
+            None => format!("Stopping container {name}"),
+        };
+        self.tell(&name, "Normal", "Killing", &message);
+        let driver = self.kit.driver.clone();
+        let work = async move { driver.stop(&id, grace).await.map(|exit| (id, exit)) };
+        ctx.spawn(work.into_actor(self).map(move |stopped, pod, ctx| match stopped {
+            Ok((id, exit)) => pod.container_ended(&name, &id, exit, ctx),
+            Err(DriverError::NoContainer { id }) => pod.container_ended(&name, &id, vanished(), ctx),
+            Err(error) => {
+                tracing::warn!(pod = %pod.key(), container = %name, %error, "cannot be stopped, trying again");
+                ctx.run_later(AGAIN, move |pod, ctx| {
+                    pod.life.not_stopped(&name);
+                    pod.step(ctx);
+                });
+            }
+        }));
+    }
+
+    /// Waits for the end of a container that runs.
+    fn wait_for_end(&mut self, name: String, id: ContainerId, ctx: &mut Context<Self>) {
+        let driver = self.kit.driver.clone();
+        let waited = id.clone();
+        let work = async move {
+            loop {
+                match driver.wait(&waited).await {
+                    Ok(exit) => return exit,
+                    Err(DriverError::NoContainer { .. }) => return vanished(),
+                    Err(error) => {
+                        tracing::debug!(container = %waited, %error, "waiting again");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        };
+        self.watch_probes(&name, ctx);
+        ctx.spawn(work.into_actor(self).map(move |exit, pod, ctx| pod.container_ended(&name, &id, exit, ctx)));
+    }
+
+    fn container_ended(&mut self, name: &str, id: &ContainerId, exit: Exit, ctx: &mut Context<Self>) {
+        let is_current = self.life.container(name).is_some_and(|container| {
+            matches!(&container.life, Life::Running { id: running, .. } if running == id)
+        });
+        if !is_current {
+            return; // heard before, from the other of stop and wait
+        }
+        self.unwatch_probes(name, ctx);
+        let now = Instant::now();
+        let code = exit.code;
+        self.life.ended(name, Some(id.clone()), exit, now);
+        let Some(container) = self.life.container(name) else { return };
+        let is_looping = self.life.ending.is_none()
+            && self.life.restarts(container, code)
+            && container.backoff.blocked_until(now).is_some();
+        if is_looping {
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}_{}({})",
+                self.name(), self.key().namespace, self.uid
+            );
+            self.tell(name, "Warning", "BackOff", &message);
+        }
+        // The life before the last one is of no use to anyone any more.
+        let oldest = self.life.container(name).and_then(|c| c.last.as_ref()).and_then(|last| last.id.clone());
+        if let Some(oldest) = oldest
+            && self.life.ending.is_none()
+        {
+            self.report.outdated.insert(name.to_owned(), oldest);
+        }
+        self.step(ctx);
+    }
+
+    /// Removes every trace of the pod from the machine.
+    fn remove(&mut self, ctx: &mut Context<Self>) {
+        self.life.sandbox = life::Sandbox::Removing;
+        let (kit, uid) = (self.kit.clone(), self.uid.clone());
+        let work = async move {
+            kit.driver.remove_pod(&uid).await?;
+            if let Err(error) = kit.addresses.lock().take_back(&uid) {
+                tracing::warn!(%uid, %error, "the pod's address is not given back");
+            }
+            Ok::<_, DriverError>(())
+        };
+        ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
+            Ok(()) => {
+                pod.life.sandbox = life::Sandbox::Removed;
+                pod.step(ctx);
+            }
+            Err(error) => {
+                tracing::warn!(pod = %pod.key(), %error, "cannot be removed from the machine, trying again");
+                ctx.run_later(AGAIN, |pod, ctx| {
+                    pod.life.sandbox = life::Sandbox::Ready;
+                    pod.step(ctx);
+                });
+            }
+        }));
+    }
+
+    /// Lets the object go, and stops.
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.is_finishing = true;
+        if self.is_gone {
+            return self.finished(ctx);
+        }
+        let last = self.life.clone();
+        let facts = self.facts();
+        let (registry, key, uid) = (self.kit.registry.clone(), self.key().clone(), self.uid.clone());
+        let now = (Instant::now(), Timestamp::now());
+        let work = async move {
+            let is_free = |pod: &serde_json::Value| {
+                let finalizers = pod.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
+                finalizers.is_none_or(Vec::is_empty)
+            };
+            if change::remove(&registry, &key, &uid, is_free).await? {
+                return Ok(true);
+            }
+            // Held by a finalizer: whoever holds it must see how the pod ended.
+            change::change(&registry, &key, Some(&uid), None, |pod| {
+                facts.write(pod, &last, now);
+                if pod["metadata"]["deletionGracePeriodSeconds"] != 0 {
+                    pod["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+                }
+            })
+            .await?;
+            change::remove(&registry, &key, &uid, is_free).await
+        };
+        ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
+            Ok(true) => pod.finished(ctx),
+            // The next change of the object leads here again.
+            Ok(false) => pod.is_finishing = false,
+            Err(change::ChangeError::Gone { .. }) => pod.finished(ctx),
+            Err(error) => {
+                tracing::warn!(pod = %pod.key(), %error, "the object cannot be let go, trying again");
+                ctx.run_later(AGAIN, |pod, ctx| pod.finish(ctx));
+            }
+        }));
+    }
+
+    fn finished(&mut self, ctx: &mut Context<Self>) {
+        self.progress.send_replace(Progress::Finished);
+        ctx.stop();
+    }
+
+    fn tell(&self, container: &str, type_: &'static str, reason: &str, message: &str) {
+        let is_init = self.life.container(container).is_some_and(|c| c.part != life::Part::Main);
+        let list = if is_init { "initContainers" } else { "containers" };
+        let field = format!("spec.{list}{{{container}}}");
+        self.kit.events.record(self.key(), "Pod", &self.uid, Some(&field), type_, reason, message);
+    }
+
+    fn watch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
+        let Some(address) = self.address() else { return };
+        let Some(spec) = self.container_spec(name).cloned() else { return };
+        let of = [
+            (Purpose::Startup, &spec.startup_probe),
+            (Purpose::Readiness, &spec.readiness_probe),
+            (Purpose::Liveness, &spec.liveness_probe),
+        ];
+        let has_started = self.life.container(name).is_some_and(|container| container.started);
+        for (purpose, probe) in of {
+            // The startup probe runs until the container has started, the other two after that.
+            let Some(probe) = probe.as_ref().filter(|_| (purpose == Purpose::Startup) != has_started) else { continue };
+            let slot = (name.to_owned(), purpose);
+            if self.probes.contains_key(&slot) {
+                continue;
+            }
+            match probes::question(probe, &spec, address) {
+                Ok(question) => {
+                    use futures_util::StreamExt;
+                    let name = name.to_owned();
+                    let verdicts = probes::watch(probe, question).map(move |(verdict, detail)| Probed {
+                        container: name.clone(),
+                        purpose,
+                        verdict,
+                        detail,
+                    });
+                    self.probes.insert(slot, ctx.add_stream(verdicts));
+                }
+                Err(kind) => {
+                    let message = format!("{purpose:?} probe errored: {kind} probes cannot be run on this node");
+                    self.tell(name, "Warning", "ProbeError", &message);
+                }
+            }
+        }
+    }
+
+    fn unwatch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
+        let (over, rest) = std::mem::take(&mut self.probes).into_iter().partition(|((of, _), _)| of == name);
+        self.probes = rest;
+        let over: BTreeMap<_, _> = over;
+        for handle in over.into_values() {
+            ctx.cancel_future(handle);
+        }
+    }
+}
+
+/// Look again: something changed outside of a handler.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Again;
+
+impl Handler<Again> for PodActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Again, ctx: &mut Self::Context) {
+        self.step(ctx);
+    }
+}
+
+impl StreamHandler<Desired> for PodActor {
+    fn handle(&mut self, desired: Desired, ctx: &mut Self::Context) {
+        if desired.entry.mod_revision >= self.entry.mod_revision
+            && let Ok(object) = change::decode::<v1::Pod>(&desired.entry)
+        {
+            self.object = object;
+            self.entry = desired.entry;
+        }
+        self.is_gone |= desired.gone;
+        if let Some((reason, message)) = desired.refused
+            && self.life.ending.is_none()
+            && self.life.outcome().is_none()
+        {
+            self.kit.events.warning(self.key(), "Pod", &self.uid, &reason, &message);
+            self.fail(&reason, &message, None);
+        }
+        if self.is_gone {
+            self.life.end(Ending::Deleted, Duration::from_secs(1));
+        } else if self.object.metadata.deletion_timestamp.is_some() {
+            self.life.end(Ending::Deleted, recover::grace(&self.object));
+        }
+        self.step(ctx);
+    }
+
+    /// The Node actor is gone, and with it the reason to go on; the containers stay.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// A probe changed its mind.
+struct Probed {
+    container: String,
+    purpose: Purpose,
+    verdict: Verdict,
+    detail: String,
+}
+
+impl StreamHandler<Probed> for PodActor {
+    fn handle(&mut self, probed: Probed, ctx: &mut Self::Context) {
+        let Probed { container: name, purpose, verdict, detail } = probed;
+        if verdict == Verdict::Fails {
+            let message = format!("{purpose:?} probe failed: {detail}");
+            self.tell(&name, "Warning", "Unhealthy", &message);
+        }
+        let Some(container) = self.life.container_mut(&name) else { return };
+        match (purpose, verdict) {
+            (Purpose::Startup, Verdict::Passes) => container.started = true,
+            (Purpose::Readiness, Verdict::Passes) => container.passes = true,
+            (Purpose::Readiness, Verdict::Fails) => container.passes = false,
+            (Purpose::Liveness, Verdict::Passes) => {}
+            (Purpose::Startup, Verdict::Fails) => container.given_up = Some("failed startup probe".to_owned()),
+            (Purpose::Liveness, Verdict::Fails) => container.given_up = Some("failed liveness probe".to_owned()),
+        }
+        if purpose == Purpose::Startup && verdict == Verdict::Passes {
+            if let Some(handle) = self.probes.remove(&(name.clone(), Purpose::Startup)) {
+                ctx.cancel_future(handle);
+            }
+            self.watch_probes(&name, ctx);
+        }
+        self.step(ctx);
+    }
+
+    /// One probe's stream ends with its container, not the actor.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+fn vanished() -> Exit {
+    Exit {
+        code: 137,
+        signal: None,
+        started_at: None,
+        finished_at: Timestamp::now(),
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: "The container was removed by someone else".to_owned(),
+    }
+}

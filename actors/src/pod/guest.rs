@@ -1,0 +1,128 @@
+//! The credential of a guest: a pod whose own process joins the cluster as an actor node.
+//!
+//! A pod annotated with [`GUEST_ANNOTATION`] gets a folder that only its owner can read, with a
+//! certificate that lets it talk to its own job alone, and variables that say where things are.
+
+use super::kit::Kit;
+use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, GuestError, IssueGuest, Peer};
+use impresario_registry::{Consistency, ListRequest, Selection};
+use impresario_runtime::{ActorPath, AskError, Credential};
+use k8s_openapi::api::core::v1;
+use std::{net::IpAddr, path::Path, time::Duration};
+use thiserror::Error;
+
+/// Names the uid of the job that a pod works for as a guest.
+pub const GUEST_ANNOTATION: &str = "impresario.dev/guest";
+/// Tells which role of its job a guest plays.
+const ROLE_LABEL: &str = "training.impresario.dev/role";
+const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a guest has no credential.
+#[derive(Debug, Error)]
+pub enum GuestFailure {
+    /// The authority said no.
+    #[error(transparent)]
+    Refused(#[from] GuestError),
+    /// No control member answered.
+    #[error("no authority answered: {cause}")]
+    Unreachable {
+        /// What the last one that was asked said.
+        cause: String,
+    },
+    /// The credential could not be kept.
+    #[error("the credential cannot be kept: {cause}")]
+    Files {
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// Gets the pod's credential and keeps it below its folder; the variables that tell of it. Nothing
+/// for a pod that is no guest.
+pub(super) async fn credential(
+    kit: &Kit,
+    pod: &v1::Pod,
+    folder: &Path,
+    address: IpAddr,
+) -> Result<Vec<(String, String)>, GuestFailure> {
+    let meta = &pod.metadata;
+    let annotation = meta.annotations.as_ref().and_then(|annotations| annotations.get(GUEST_ANNOTATION));
+    let Some(job) = annotation else { return Ok(Vec::new()) };
+    let request = IssueGuest {
+        node: kit.node_name().to_owned(),
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        pod: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        job: job.clone(),
+        subjects: vec![address.to_string()],
+    };
+    let issued = ask(kit, &request).await?;
+    let files = |error: String| GuestFailure::Files { cause: error };
+    let credential = Credential::from_pem(&issued.certificate_pem, &issued.key_pem, &issued.authority_pem)
+        .map_err(|error| files(error.to_string()))?;
+    let folder = folder.join("guest");
+    let place = folder.clone();
+    tokio::task::spawn_blocking(move || credential.save(&place))
+        .await
+        .map_err(|error| files(error.to_string()))?
+        .map_err(|error| files(error.to_string()))?;
+    let role = meta.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL)).cloned().unwrap_or_default();
+    let variables = [
+        ("IMPRESARIO_CREDENTIAL", folder.display().to_string()),
+        ("IMPRESARIO_ADDRESSES", addresses(&issued.peers)),
+        ("IMPRESARIO_CONTROL", control(&issued.peers)),
+        ("IMPRESARIO_NODE", kit.node_name().to_owned()),
+        ("IMPRESARIO_POD_UID", request.uid),
+        ("IMPRESARIO_POD_NAME", request.pod),
+        ("IMPRESARIO_POD_NAMESPACE", request.namespace),
+        ("IMPRESARIO_POD_IP", address.to_string()),
+        ("IMPRESARIO_JOB", job.clone()),
+        ("IMPRESARIO_ROLE", role),
+    ];
+    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+/// `name=address,name=address`: whom the guest can dial.
+fn addresses(peers: &[Peer]) -> String {
+    let all: Vec<_> = peers.iter().map(|peer| format!("{}={}", peer.name, peer.address)).collect();
+    all.join(",")
+}
+
+/// The names of the control members among them.
+fn control(peers: &[Peer]) -> String {
+    let names: Vec<_> = peers.iter().filter(|peer| peer.control).map(|peer| peer.name.as_str()).collect();
+    names.join(",")
+}
+
+async fn ask(
+    kit: &Kit,
+    request: &IssueGuest,
+) -> Result<impresario_client::protocol::authority::GuestCredential, GuestFailure> {
+    let unreachable = |cause: String| GuestFailure::Unreachable { cause };
+    let list = ListRequest {
+        select: Selection::all("nodes"),
+        after: None,
+        limit: None,
+        at: None,
+        consistency: Consistency::Local,
+    };
+    let page = kit.registry.list(list).await.map_err(|error| unreachable(error.to_string()))?;
+    let nodes = page.entries.iter().filter_map(|entry| crate::change::decode::<v1::Node>(entry).ok());
+    let is_control = |node: &v1::Node| node.metadata.labels.iter().flatten().any(|(label, _)| label == CONTROL_LABEL);
+    let mut members: Vec<_> = nodes.filter(is_control).filter_map(|node| node.metadata.name).collect();
+    // Its own member answers without a network; otherwise any.
+    members.sort_by_key(|name| (name != kit.node_name(), rand::random::<u32>()));
+    let mut last = "the cluster has no control member".to_owned();
+    for member in members {
+        let authority = kit.node.actor::<AuthorityRole>(ActorPath::new(member.as_str(), AUTHORITY));
+        match authority.ask(request.clone(), DEADLINE).await {
+            Ok(Ok(credential)) => return Ok(credential),
+            Ok(Err(GuestError::Unavailable { cause })) => last = cause,
+            Ok(Err(refused)) => return Err(refused.into()),
+            Err(error @ AskError::Refused { .. }) => return Err(unreachable(error.to_string())),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(unreachable(last))
+}

@@ -1,0 +1,63 @@
+//! What every Pod actor of a node works with, handed to it by its Node actor.
+
+use super::backoff::BackoffScale;
+use crate::events::Recorder;
+use impresario_client::protocol::resources::Resources;
+use impresario_host::{ContainerDriver, address::AddressPool};
+use impresario_registry::{Entry, RegistryHandle};
+use impresario_runtime::ActorNode;
+use parking_lot::Mutex;
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+/// The tools of one node's pods.
+pub struct Kit {
+    /// This process's actor node; its name is the node's.
+    pub node: ActorNode,
+    /// What runs the containers.
+    pub driver: Arc<dyn ContainerDriver>,
+    /// Where the objects are.
+    pub registry: RegistryHandle,
+    /// Where what happens is told.
+    pub events: Recorder,
+    /// Where pods get their addresses.
+    pub addresses: Mutex<AddressPool>,
+    /// The folder with one folder per pod uid: volumes and credentials.
+    pub pods_folder: PathBuf,
+    /// The node's own address.
+    pub host: IpAddr,
+    /// What the node has to give.
+    pub allocatable: Resources,
+    /// How long containers wait before they are started again.
+    pub scale: BackoffScale,
+    /// The address of the cluster's DNS, for pods that ask for it.
+    pub dns: Option<IpAddr>,
+}
+
+impl Kit {
+    /// The node's name.
+    pub fn node_name(&self) -> &str {
+        self.node.name().as_str()
+    }
+}
+
+/// What a Pod actor should make true; the Node actor keeps it up to date from its watch.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// The object as it was last read.
+    pub entry: Entry,
+    /// Whether it is gone from the registry, or bound elsewhere.
+    pub gone: bool,
+    /// Why the node does not take the pod, if it does not.
+    pub refused: Option<(String, String)>,
+}
+
+/// How far a Pod actor is; it only ever rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// Containers run or are about to.
+    Active,
+    /// Nothing of it runs or will; its resources are free.
+    Over,
+    /// No trace of it is left on the machine, and the actor has stopped.
+    Finished,
+}

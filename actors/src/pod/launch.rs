@@ -1,0 +1,175 @@
+//! Starts one container: its environment, its mounts, its limits, then the driver.
+
+use super::{
+    PodActor,
+    environment::{self, ConfigError, Here},
+    kit::Kit,
+    prepare::Prepared,
+    sources,
+};
+use crate::{change::ChangeError, requests};
+use actix::prelude::*;
+use impresario_client::protocol::resources::{CPU, MEMORY};
+use impresario_host::{
+    ContainerSpec, Exit, StartError,
+    container::{LogLimit, PullPolicy, Resources, Started, User},
+    volumes::{self, VolumeError},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use std::{path::PathBuf, sync::Arc, time::Instant};
+use thiserror::Error;
+
+/// Why a container does not run.
+#[derive(Debug, Error)]
+enum LaunchError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Objects(#[from] ChangeError),
+    #[error("the task that makes the mounts was lost: {0}")]
+    Lost(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl LaunchError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Config(_) | Self::Volume(_) => "CreateContainerConfigError",
+            Self::Objects(_) | Self::Lost(_) => "CreateContainerError",
+            Self::Start(error) => error.reason(),
+        }
+    }
+}
+
+impl PodActor {
+    pub(super) fn launch(&mut self, name: &str, ctx: &mut Context<Self>) {
+        let (Some(prepared), Some(spec)) = (self.prepared.clone(), self.container_spec(name).cloned()) else {
+            return;
+        };
+        let attempt = self.life.starting(name);
+        let name = name.to_owned();
+        let image = spec.image.clone().unwrap_or_default();
+        let work = start(self.kit.clone(), self.object.clone(), prepared, spec, attempt);
+        ctx.spawn(work.into_actor(self).map(move |started, pod, ctx| {
+            match started {
+                Ok(started) => pod.launched(&name, &image, started, ctx),
+                Err(error) => pod.not_launched(&name, error),
+            }
+            pod.step(ctx);
+        }));
+    }
+
+    fn launched(&mut self, name: &str, image: &str, started: Started, ctx: &mut Context<Self>) {
+        if self.kit.driver.name() != "process" {
+            let message = format!("Container image \"{image}\" is present on the machine");
+            self.tell(name, "Normal", "Pulled", &message);
+        }
+        self.tell(name, "Normal", "Created", &format!("Container created: {name}"));
+        self.tell(name, "Normal", "Started", &format!("Container started: {name}"));
+        for warning in &started.warnings {
+            self.tell(name, "Warning", "NotAsAsked", warning);
+        }
+        self.life.started(name, started.id.clone(), started.started_at, Instant::now());
+        self.wait_for_end(name.to_owned(), started.id, ctx);
+    }
+
+    fn not_launched(&mut self, name: &str, error: LaunchError) {
+        let (reason, message, now) = (error.reason(), error.to_string(), Instant::now());
+        self.tell(name, "Warning", "Failed", &format!("Error: {message}"));
+        match error {
+            // It came as far as a container does that ends at once, and is treated as one.
+            LaunchError::Start(
+                error @ (StartError::NotFound { .. } | StartError::PermissionDenied { .. }),
+            ) => {
+                let exit = Exit {
+                    code: error.exit_code(),
+                    signal: None,
+                    started_at: None,
+                    finished_at: Timestamp::now(),
+                    reason: reason.to_owned(),
+                    message,
+                };
+                self.life.ended(name, None, exit, now);
+            }
+            LaunchError::Start(StartError::Exists { .. }) => {
+                self.life.attempt_taken(name);
+                self.life.start_failed(name, reason, &message, now);
+            }
+            _ => self.life.start_failed(name, reason, &message, now),
+        }
+    }
+}
+
+async fn start(
+    kit: Arc<Kit>,
+    object: v1::Pod,
+    prepared: Prepared,
+    container: v1::Container,
+    attempt: u32,
+) -> Result<Started, LaunchError> {
+    let mut sources = sources::fetch(&kit.registry, &object).await?;
+    sources.given.clone_from(&prepared.variables);
+    sources.given.insert(0, ("HOSTNAME".to_owned(), prepared.sandbox.hostname.clone()));
+    let here = Here {
+        pod_ip: Some(prepared.address.to_string()),
+        host_ip: Some(kit.host.to_string()),
+        allocatable: kit.allocatable.clone(),
+    };
+    let env = environment::environment(&container, &object, &sources, &here)?;
+    let known = env.iter().cloned().collect();
+    let (volumes, mounted) = (prepared.volumes, container.clone());
+    let mounts = tokio::task::spawn_blocking(move || volumes::mounts(&mounted, &volumes, &known));
+    let mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
+    let spec = ContainerSpec {
+        pod: prepared.sandbox,
+        name: container.name.clone(),
+        attempt,
+        image: container.image.clone().unwrap_or_default(),
+        pull: match container.image_pull_policy.as_deref() {
+            Some("Always") => PullPolicy::Always,
+            Some("Never") => PullPolicy::Never,
+            _ => PullPolicy::IfNotPresent,
+        },
+        command: environment::expanded(container.command.as_ref(), &env),
+        args: environment::expanded(container.args.as_ref(), &env),
+        working_dir: container.working_dir.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
+        env,
+        mounts,
+        resources: limits(&container),
+        user: user(&container, object.spec.as_ref()),
+        log: LogLimit::default(),
+    };
+    Ok(kit.driver.start(spec).await?)
+}
+
+fn limits(container: &v1::Container) -> Resources {
+    let resources = container.resources.as_ref();
+    let limits = resources.and_then(|resources| resources.limits.as_ref()).map(requests::amounts);
+    let requested = resources.and_then(|resources| resources.requests.as_ref()).map(requests::amounts);
+    let limit = |name: &str| limits.as_ref().map(|limits| limits.get(name)).filter(|amount| *amount > 0);
+    Resources {
+        cpu_request_milli: requested.map_or(0, |requested| requested.get(CPU)).max(
+            // A limit alone is the request too.
+            if resources.is_some_and(|r| r.requests.is_none()) { limit(CPU).unwrap_or(0) } else { 0 },
+        ),
+        cpu_limit_milli: limit(CPU),
+        memory_limit_bytes: limit(MEMORY),
+    }
+}
+
+fn user(container: &v1::Container, spec: Option<&v1::PodSpec>) -> User {
+    let own = container.security_context.as_ref();
+    let pods = spec.and_then(|spec| spec.security_context.as_ref());
+    let id = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
+    let groups = pods.and_then(|context| context.supplemental_groups.as_ref());
+    let fs_group = id(pods.and_then(|context| context.fs_group));
+    User {
+        uid: id(own.and_then(|c| c.run_as_user).or_else(|| pods.and_then(|c| c.run_as_user))),
+        gid: id(own.and_then(|c| c.run_as_group).or_else(|| pods.and_then(|c| c.run_as_group))),
+        groups: groups.into_iter().flatten().filter_map(|group| id(Some(*group))).chain(fs_group).collect(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Makes what a pod's containers share: its address, its volumes, its sandbox, and a guest's
+//! credential. Repeating it does no harm; a failure is tried again after a backoff.
+
+use super::{AGAIN, AGAIN_AT_MOST, PodActor, guest, kit::Kit, life::{Ending, Sandbox}, sources};
+use crate::{change::ChangeError, requests};
+use actix::prelude::*;
+use impresario_host::{
+    PodSandbox,
+    container::{DriverError, is_path_component},
+    volumes::{self, VolumeError},
+};
+use k8s_openapi::api::core::v1;
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
+use thiserror::Error;
+
+/// What the containers of a pod share.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) address: IpAddr,
+    pub(super) sandbox: PodSandbox,
+    pub(super) volumes: BTreeMap<String, volumes::Placed>,
+    /// Variables that the runtime adds: those of a guest.
+    pub(super) variables: Vec<(String, String)>,
+}
+
+/// Why a pod's containers cannot be started yet.
+#[derive(Debug, Error)]
+pub(super) enum PrepareError {
+    #[error("the pod's uid {0:?} cannot name a folder: create the pod anew")]
+    Uid(String),
+    #[error(transparent)]
+    Address(#[from] impresario_host::address::AddressError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
+    Objects(#[from] ChangeError),
+    #[error(transparent)]
+    Guest(#[from] guest::GuestFailure),
+    #[error("the task that makes the volumes was lost: {0}")]
+    Lost(String),
+}
+
+impl PrepareError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Volume(error) => error.reason(),
+            Self::Guest(_) => "FailedGuestCredential",
+            _ => "FailedCreatePodSandBox",
+        }
+    }
+
+    /// Whether the same pod can succeed later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Uid(_) => false,
+            Self::Volume(error) => error.may_pass(),
+            _ => true,
+        }
+    }
+}
+
+impl PodActor {
+    pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
+        self.life.sandbox = Sandbox::Preparing;
+        let work = prepared(self.kit.clone(), self.object.clone(), self.uid.clone());
+        ctx.spawn(work.into_actor(self).map(|prepared, pod, ctx| {
+            match prepared {
+                Ok((prepared, warnings)) => {
+                    for warning in warnings {
+                        pod.kit.events.warning(pod.key(), "Pod", &pod.uid, "VolumeWarning", &warning);
+                    }
+                    pod.failed_preparations = 0;
+                    pod.prepared = Some(prepared);
+                    pod.life.sandbox = Sandbox::Ready;
+                    let names: Vec<_> = pod.life.containers.iter().filter(|c| c.is_running()).map(|c| c.name.clone()).collect();
+                    for name in names {
+                        pod.watch_probes(&name, ctx); // of those that were taken over
+                    }
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    pod.kit.events.warning(pod.key(), "Pod", &pod.uid, error.reason(), &message);
+                    let wait = AGAIN.saturating_mul(1 << pod.failed_preparations.min(8)).min(AGAIN_AT_MOST);
+                    pod.failed_preparations += 1;
+                    pod.life.sandbox = Sandbox::Absent { retry: Some(Instant::now() + wait) };
+                    if !error.may_pass() {
+                        pod.life.end(Ending::Failed { reason: error.reason().to_owned(), message }, pod.life.grace);
+                    }
+                }
+            }
+            pod.step(ctx);
+        }));
+    }
+}
+
+async fn prepared(kit: Arc<Kit>, object: v1::Pod, uid: String) -> Result<(Prepared, Vec<String>), PrepareError> {
+    if !is_path_component(&uid) {
+        return Err(PrepareError::Uid(uid));
+    }
+    let meta = &object.metadata;
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let no_spec = v1::PodSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&no_spec);
+    let host_network = spec.host_network == Some(true);
+    let address = if host_network { kit.host } else { IpAddr::V4(kit.addresses.lock().give(&uid)?) };
+    let sandbox = PodSandbox {
+        uid: uid.clone(),
+        namespace,
+        hostname: spec.hostname.clone().unwrap_or_else(|| name.clone()),
+        name,
+        address: Some(address),
+        host_network,
+    };
+    kit.driver.prepare_pod(sandbox.clone()).await?;
+    let fetched = sources::fetch(&kit.registry, &object).await?;
+    let folder = kit.pods_folder.join(&uid);
+    let variables = guest::credential(&kit, &object, &folder, address).await?;
+    let mut shown = serde_json::to_value(&object).unwrap_or_default();
+    shown["status"]["podIP"] = address.to_string().into();
+    shown["status"]["podIPs"] = serde_json::json!([{ "ip": address.to_string() }]);
+    shown["status"]["hostIP"] = kit.host.to_string().into();
+    let wanted = spec.volumes.clone().unwrap_or_default();
+    let fs_group = spec.security_context.as_ref().and_then(|context| context.fs_group);
+    let from = volumes::Sources {
+        pod: shown,
+        allocatable: requests::list(&kit.allocatable).into_iter().map(|(name, amount)| (name, amount.0)).collect(),
+        config_maps: fetched.config_maps,
+        secrets: fetched.secrets,
+        tokens: BTreeMap::new(),
+        fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
+    };
+    let place = tokio::task::spawn_blocking(move || {
+        let mut placed = BTreeMap::new();
+        for volume in &wanted {
+            placed.insert(volume.name.clone(), volumes::place(&folder, volume, &from)?);
+        }
+        Ok::<_, VolumeError>(placed)
+    });
+    let volumes = place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
+    let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
+    Ok((Prepared { address, sandbox, volumes, variables }, warnings))
+}

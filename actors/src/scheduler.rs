@@ -1,0 +1,275 @@
+//! Finds a node for every pod that names this scheduler: plans, asks the nodes, binds.
+//!
+//! ```text
+//!  watch: pods, nodes ──> Queue, Picture ──plan──> per node: Reserve ──> Bind (one transaction)
+//!                             ▲                        │ refused: the picture is corrected,
+//!                             └────────────────────────┘ the pod looks again after a backoff
+//! ```
+//!
+//! Guarantees: a pod is bound at most once (compare-and-set on its revision, under this
+//! activation's fence); a node never gets more than it granted; a pod that fits nowhere says why
+//! in its condition and in an event, and is looked at again when something changed that may help.
+//! It holds no truth: a new activation reads pods and nodes and goes on.
+
+pub mod fit;
+pub mod picture;
+pub mod plan;
+pub mod policy;
+pub mod queue;
+
+mod binding;
+mod messages;
+mod placing;
+
+use crate::{
+    change,
+    events::Recorder,
+    follow::{Followed, follow},
+};
+use actix::prelude::*;
+use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
+use impresario_registry::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
+use impresario_runtime::ActorNode;
+use k8s_openapi::api::core::v1;
+use picture::{Pending, Picture};
+use policy::Policy;
+use queue::Queue;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+
+/// How a scheduler is set up.
+#[derive(Debug, Clone)]
+pub struct SchedulerSettings {
+    /// Its name, as in `spec.schedulerName`.
+    pub name: String,
+    /// The name of its policy, one of [`policy::POLICIES`].
+    pub policy: String,
+    /// What lots are drawn from.
+    pub seed: u64,
+    /// How long a node keeps room for a pod that is being bound.
+    pub reservation_ttl: Duration,
+    /// How long a node has to answer.
+    pub ask_deadline: Duration,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self {
+            name: DEFAULT_SCHEDULER.to_owned(),
+            policy: "least-allocated".to_owned(),
+            seed: 0,
+            reservation_ttl: Duration::from_secs(10),
+            ask_deadline: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The most pods that are placed on one node at a time: keeps a transaction within its limits.
+const BATCH: usize = 64;
+/// After this long the nodes are asked again to keep telling what they have.
+const FOLLOW_AGAIN: Duration = Duration::from_secs(15);
+
+/// The actor. One activation writes under one fence and stops when that is no longer valid.
+pub struct Scheduler {
+    settings: SchedulerSettings,
+    policy: Box<dyn Policy>,
+    node: ActorNode,
+    registry: RegistryHandle,
+    fence: Option<Fence>,
+    events: Recorder,
+    queue: Queue,
+    picture: Picture,
+    /// Nodes that are being asked; the next batch waits.
+    asking: HashSet<String>,
+    /// Nodes that did not answer, and until when they are left alone.
+    silent: BTreeMap<String, Instant>,
+    nodes_known: bool,
+    pods_known: bool,
+    pass_ordered: bool,
+    timer: Option<SpawnHandle>,
+    turn: usize,
+    bound: u64,
+    refused: u64,
+}
+
+impl Scheduler {
+    /// A scheduler that writes under `fence`. `None` for a policy that does not exist.
+    pub fn new(
+        settings: SchedulerSettings,
+        node: ActorNode,
+        registry: RegistryHandle,
+        fence: Option<Fence>,
+    ) -> Option<Self> {
+        let policy = policy::policy(&settings.policy, settings.seed)?;
+        let events = Recorder::new(registry.clone(), &settings.name, node.name().as_str());
+        Some(Self {
+            settings,
+            policy,
+            node,
+            registry,
+            fence,
+            events,
+            queue: Queue::default(),
+            picture: Picture::default(),
+            asking: HashSet::new(),
+            silent: BTreeMap::new(),
+            nodes_known: false,
+            pods_known: false,
+            pass_ordered: false,
+            timer: None,
+            turn: 0,
+            bound: 0,
+            refused: 0,
+        })
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        for (resource, wrap) in [("pods", Seen::Pods as fn(Followed) -> Seen), ("nodes", Seen::Nodes)] {
+            use futures_util::StreamExt;
+            ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
+        }
+        ctx.run_interval(FOLLOW_AGAIN, |scheduler, ctx| {
+            for name in scheduler.picture.node_names() {
+                scheduler.follow_node(name, ctx);
+            }
+        });
+    }
+}
+
+/// A batch of one of the two watches.
+enum Seen {
+    Pods(Followed),
+    Nodes(Followed),
+}
+
+impl StreamHandler<Seen> for Scheduler {
+    fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
+        match seen {
+            Seen::Pods(Followed::All(entries)) => {
+                let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
+                for entry in &entries {
+                    self.pod_seen(entry);
+                }
+                let known = self.queue.uids().into_iter().chain(self.picture.bound());
+                for uid in known.filter(|uid| !present.contains(uid)).collect::<Vec<_>>() {
+                    self.pod_gone(&uid);
+                }
+                self.pods_known = true;
+            }
+            Seen::Pods(Followed::Changes(events)) => {
+                for event in events {
+                    match event {
+                        WatchEvent::Put { entry, .. } => self.pod_seen(&entry),
+                        WatchEvent::Delete { previous, .. } => {
+                            if let Some(uid) = uid_of(&previous) {
+                                self.pod_gone(&uid);
+                            }
+                        }
+                    }
+                }
+            }
+            Seen::Nodes(Followed::All(entries)) => {
+                let present: BTreeSet<_> = entries.iter().map(|entry| entry.key.name.clone()).collect();
+                for entry in &entries {
+                    self.node_seen(entry, ctx);
+                }
+                for name in self.picture.node_names() {
+                    if !present.contains(&name) {
+                        self.picture.node_gone(&name);
+                    }
+                }
+                self.nodes_known = true;
+            }
+            Seen::Nodes(Followed::Changes(events)) => {
+                for event in events {
+                    match event {
+                        WatchEvent::Put { entry, .. } => self.node_seen(&entry, ctx),
+                        WatchEvent::Delete { previous, .. } => self.picture.node_gone(&previous.key.name),
+                    }
+                }
+            }
+        }
+        self.order_pass(ctx);
+    }
+}
+
+fn uid_of(entry: &Entry) -> Option<String> {
+    let object: v1::Pod = change::decode(entry).ok()?;
+    object.metadata.uid
+}
+
+impl Scheduler {
+    fn pod_seen(&mut self, entry: &Entry) {
+        let pod: v1::Pod = match change::decode(entry) {
+            Ok(pod) => pod,
+            Err(error) => return tracing::warn!(%error, "pod skipped"),
+        };
+        let (Some(spec), Some(uid)) = (&pod.spec, &pod.metadata.uid) else { return };
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let is_over = matches!(phase, Some("Succeeded" | "Failed"));
+        if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+            self.queue.remove(uid);
+            if self.picture.pod_bound(uid, node, spec, is_over) {
+                self.queue.hope(Instant::now());
+            }
+            return;
+        }
+        let name = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
+        let is_gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+        let is_ours = name == self.settings.name && pod.metadata.deletion_timestamp.is_none();
+        if !is_ours || is_gated || is_over {
+            self.queue.remove(uid);
+        } else if let Some(pending) = Pending::of(&pod) {
+            let (key, value) = (entry.key.clone(), entry.value.clone());
+            self.queue.seen(pending, key, value, entry.mod_revision, Instant::now());
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        if self.picture.pod_gone(uid) {
+            self.queue.hope(Instant::now());
+        }
+    }
+
+    fn node_seen(&mut self, entry: &Entry, ctx: &mut Context<Self>) {
+        let node: v1::Node = match change::decode(entry) {
+            Ok(node) => node,
+            Err(error) => return tracing::warn!(%error, "node skipped"),
+        };
+        let is_new = !self.picture.node_names().contains(&entry.key.name);
+        if self.picture.node_seen(&node) {
+            self.silent.remove(&entry.key.name);
+            self.queue.hope(Instant::now());
+            // A node that is new, or came back, does not know that it is followed.
+            self.follow_node(entry.key.name.clone(), ctx);
+        } else if is_new {
+            self.follow_node(entry.key.name.clone(), ctx);
+        }
+    }
+
+    /// Orders one pass over the queue; many orders become one.
+    fn order_pass(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.pass_ordered, true) {
+            ctx.notify(Pass);
+        }
+    }
+
+    fn key_of(&self, uid: &str) -> Option<Key> {
+        self.queue.get(uid).map(|waiting| waiting.key.clone())
+    }
+}
+
+/// Look at the queue now.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Pass;
+
+#[cfg(test)]
+mod tests;

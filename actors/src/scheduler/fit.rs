@@ -1,0 +1,187 @@
+//! Whether a pod may go to a node at all, and in which words not. No IO.
+
+use super::picture::{Node, Pending};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Taint, Toleration};
+use std::collections::BTreeMap;
+
+/// Why a pod may not go to a node, in the order in which it is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unfit {
+    /// The node takes no pods for now.
+    Unschedulable,
+    /// The node was not heard of lately.
+    NotReady,
+    /// A taint that the pod does not tolerate.
+    Tainted(String),
+    /// The node selector or the required node affinity says otherwise.
+    Selector,
+    /// Not enough of these resources.
+    Insufficient(Vec<String>),
+    /// A host port of the pod is taken.
+    HostPort,
+}
+
+/// Whether the pod may go to the node.
+pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
+    let as_taint = |key: &str| Taint {
+        key: key.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    if node.unschedulable && !tolerates(&pod.tolerations, &as_taint("node.kubernetes.io/unschedulable")) {
+        return Err(Unfit::Unschedulable);
+    }
+    if !node.ready {
+        return Err(Unfit::NotReady);
+    }
+    let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+    if let Some(taint) = node.taints.iter().filter(forbids).find(|taint| !tolerates(&pod.tolerations, taint)) {
+        let value = taint.value.as_deref().unwrap_or_default();
+        return Err(Unfit::Tainted(format!("{}: {value}", taint.key)));
+    }
+    let selected = pod.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
+    if !selected || !pod.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term_matches(term, node))) {
+        return Err(Unfit::Selector);
+    }
+    if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
+        return Err(Unfit::HostPort);
+    }
+    let short = node.free.short_of(&pod.requests);
+    if short.is_empty() {
+        return Ok(());
+    }
+    Err(Unfit::Insufficient(short.into_iter().map(str::to_owned).collect()))
+}
+
+/// Whether one of the tolerations covers the taint.
+pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let value = toleration.value.as_deref().unwrap_or_default();
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || (key.is_empty() && exists))
+            && (exists || value == taint.value.as_deref().unwrap_or_default())
+    })
+}
+
+/// A term matches where all of its requirements do; an empty one matches nothing.
+fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    if expressions.is_empty() && fields.is_empty() {
+        return false;
+    }
+    let name = BTreeMap::from([("metadata.name".to_owned(), node.name.clone())]);
+    let of = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement, labels: &BTreeMap<String, String>| {
+        let found = labels.get(&requirement.key);
+        let values = requirement.values.as_deref().unwrap_or_default();
+        let compare = |holds: fn(i64, i64) -> bool| {
+            let found = found.and_then(|value| value.parse::<i64>().ok());
+            let bound = values.first().and_then(|value| value.parse::<i64>().ok());
+            found.zip(bound).is_some_and(|(found, bound)| holds(found, bound))
+        };
+        match requirement.operator.as_str() {
+            "In" => found.is_some_and(|value| values.contains(value)),
+            "NotIn" => found.is_none_or(|value| !values.contains(value)),
+            "Exists" => found.is_some(),
+            "DoesNotExist" => found.is_none(),
+            "Gt" => compare(|found, bound| found > bound),
+            "Lt" => compare(|found, bound| found < bound),
+            _ => false,
+        }
+    };
+    expressions.iter().all(|requirement| of(requirement, &node.labels))
+        && fields.iter().all(|requirement| of(requirement, &name))
+}
+
+/// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
+pub fn in_words(unfit: &[Unfit]) -> String {
+    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+    for reason in unfit {
+        let words = match reason {
+            Unfit::Unschedulable => vec!["node(s) were unschedulable".to_owned()],
+            Unfit::NotReady => vec!["node(s) were not ready".to_owned()],
+            Unfit::Tainted(taint) => vec![format!("node(s) had untolerated taint {{{taint}}}")],
+            Unfit::Selector => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
+            Unfit::HostPort => {
+                vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
+            }
+            Unfit::Insufficient(names) => names
+                .iter()
+                .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
+                .collect(),
+        };
+        for word in words {
+            *counted.entry(word).or_default() += 1;
+        }
+    }
+    if unfit.is_empty() {
+        return "no nodes available to schedule pods".to_owned();
+    }
+    let mut words: Vec<_> = counted.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
+    words.sort();
+    format!("0/{} nodes are available: {}.", unfit.len(), words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::picture::tests::{node, pod};
+    use serde_json::json;
+
+    #[test]
+    fn tolerations_cover_taints_as_in_kubernetes() {
+        let table = [
+            (json!({"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}), true),
+            (json!({"key": "k", "value": "v"}), true),
+            (json!({"key": "k", "operator": "Exists"}), true),
+            (json!({"operator": "Exists"}), true),
+            (json!({"key": "k", "value": "other"}), false),
+            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
+            (json!({}), false),
+        ];
+        let taint: Taint =
+            serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"})).unwrap();
+        for (toleration, expected) in table {
+            let tolerations = [serde_json::from_value(toleration.clone()).unwrap()];
+            assert_eq!(tolerates(&tolerations, &taint), expected, "{toleration}");
+        }
+    }
+
+    #[test]
+    fn required_affinity_takes_any_term_and_every_requirement() {
+        let mut here = node("n1", 1000);
+        here.labels.insert("zone".into(), "a".into());
+        here.labels.insert("cores".into(), "8".into());
+        let table = [
+            (json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}]), true),
+            (json!([{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}]), false),
+            (json!([{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]), true),
+            (json!([{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["7"]}]}]), true),
+            (json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]), false),
+            (json!([{}]), false),
+            (json!([{}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]), true),
+        ];
+        for (terms, expected) in table {
+            let mut pod = pod("p", 1);
+            pod.affinity = Some(serde_json::from_value(terms.clone()).unwrap());
+            assert_eq!(fits(&pod, &here).is_ok(), expected, "{terms}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_counted_in_the_words_of_kubernetes() {
+        let short = || Unfit::Insufficient(vec!["cpu".into()]);
+        assert_eq!(
+            in_words(&[Unfit::Selector, short(), Unfit::Selector]),
+            "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector."
+        );
+        assert_eq!(
+            in_words(&[Unfit::Tainted("k: v".into())]),
+            "0/1 nodes are available: 1 node(s) had untolerated taint {k: v}."
+        );
+        assert_eq!(in_words(&[]), "no nodes available to schedule pods");
+    }
+}

@@ -1,0 +1,52 @@
+//! What others ask the scheduler and tell it.
+
+use super::Scheduler;
+use actix::prelude::*;
+use impresario_client::protocol::scheduler::{
+    Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged,
+};
+use impresario_registry::Key;
+use std::time::Instant;
+
+impl Handler<SummaryChanged> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, message: SummaryChanged, ctx: &mut Self::Context) {
+        if self.picture.told(message.summary) {
+            self.queue.hope(Instant::now());
+            self.order_pass(ctx);
+        }
+    }
+}
+
+impl Handler<Status> for Scheduler {
+    type Result = MessageResult<Status>;
+
+    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
+        MessageResult(SchedulerStatus {
+            name: self.settings.name.clone(),
+            policy: self.policy.name().to_owned(),
+            pending: self.queue.len() as u64,
+            unschedulable: self.queue.stuck() as u64,
+            nodes: self.picture.nodes().map(|node| (node.name.clone(), node.free.clone())).collect(),
+            bound: self.bound,
+            refused: self.refused,
+        })
+    }
+}
+
+impl Handler<Explain> for Scheduler {
+    type Result = Result<Explanation, NotWaiting>;
+
+    fn handle(&mut self, message: Explain, _: &mut Self::Context) -> Self::Result {
+        let key = Key::new("pods", &message.namespace, &message.pod);
+        let Some(waiting) = self.queue.named(&key) else {
+            return Err(NotWaiting { namespace: message.namespace, pod: message.pod });
+        };
+        Ok(Explanation {
+            requests: waiting.pod.requests.clone(),
+            attempts: waiting.attempts,
+            message: waiting.message.clone(),
+        })
+    }
+}

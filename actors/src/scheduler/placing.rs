@@ -1,0 +1,213 @@
+//! One pass: plan, then ask each chosen node. Each node is asked on its own, so that a silent one
+//! holds nobody else up.
+
+use super::{BATCH, Pass, Scheduler, binding::{self, Placed}, plan::plan};
+use actix::prelude::*;
+use impresario_client::protocol::{
+    node::{Follow, Grant, NODE, NodeRole, PodReservation, Release, Reserve},
+    scheduler::actor_name,
+};
+use impresario_runtime::{ActorPath, ActorRef};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// How long a node that did not answer is left alone.
+const SILENCE: Duration = Duration::from_secs(2);
+
+impl Handler<Pass> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Pass, ctx: &mut Self::Context) {
+        self.pass_ordered = false;
+        // Without the whole picture a node could be given what it has not.
+        if !(self.nodes_known && self.pods_known) {
+            return;
+        }
+        let now = Instant::now();
+        self.silent.retain(|_, until| *until > now);
+        let (silent, asking) = (&self.silent, &self.asking);
+        let ready = self.queue.ready(now).map(|waiting| &waiting.pod);
+        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn);
+        let mut held_up = false;
+        let mut batches = Vec::new();
+        for (node, mut uids) in plan.placements {
+            if silent.contains_key(&node) || asking.contains(&node) {
+                held_up = true; // looked at again when the node has answered, or its silence is over
+                continue;
+            }
+            uids.truncate(BATCH);
+            batches.push((node, uids));
+        }
+        for (node, uids) in batches {
+            self.turn = self.turn.wrapping_add(uids.len());
+            self.ask(node, uids, ctx);
+        }
+        for (uid, message) in plan.unschedulable {
+            self.stuck(&uid, message, now, ctx);
+        }
+        let silence = self.silent.values().min().copied().filter(|_| held_up);
+        let wake = self.queue.next_ready(now).into_iter().chain(silence).min();
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = wake.map(|when| {
+            ctx.run_later(when.saturating_duration_since(now), |scheduler, ctx| {
+                scheduler.timer = None;
+                scheduler.order_pass(ctx);
+            })
+        });
+    }
+}
+
+impl Scheduler {
+    /// Asks a node for room, and binds the pods that get it.
+    fn ask(&mut self, node: String, uids: Vec<String>, ctx: &mut Context<Self>) {
+        let mut pods = Vec::with_capacity(uids.len());
+        let mut bindings = Vec::with_capacity(uids.len());
+        for uid in &uids {
+            self.queue.placing(uid);
+            let Some(waiting) = self.queue.get(uid) else { continue };
+            pods.push(PodReservation { uid: uid.clone(), resources: waiting.pod.requests.clone() });
+            bindings.push(binding::Binding {
+                uid: uid.clone(),
+                key: waiting.key.clone(),
+                revision: waiting.revision,
+                value: waiting.value.clone(),
+            });
+            let pod = waiting.pod.clone();
+            self.picture.assume(&pod, &node);
+        }
+        self.asking.insert(node.clone());
+        let actor = self.node_actor(&node);
+        let (deadline, ttl) = (self.settings.ask_deadline, self.settings.reservation_ttl);
+        let (registry, fence) = (self.registry.clone(), self.fence);
+        let name = node.clone();
+        let work = async move {
+            let asked = Instant::now();
+            let grants = match actor.ask(Reserve { pods, ttl }, deadline).await {
+                Ok(grants) => grants,
+                Err(error) => {
+                    tracing::info!(node = %name, %error, "node cannot be asked for room");
+                    return Outcome { silent: true, ..Outcome::default() };
+                }
+            };
+            let mut outcome = Outcome::default();
+            let mut leases = Vec::new();
+            for grant in grants {
+                match grant {
+                    Grant::Reserved { uid, lease } => leases.push((uid, lease)),
+                    Grant::Refused { uid, free, reason } => {
+                        tracing::debug!(node = %name, %uid, %reason, "refused");
+                        outcome.refused.push(uid);
+                        outcome.free = Some(free);
+                    }
+                }
+            }
+            bindings.retain(|binding| leases.iter().any(|(uid, _)| *uid == binding.uid));
+            // A grant that is about to end binds nothing: the node may give the room away.
+            let left = ttl.saturating_sub(asked.elapsed());
+            outcome.placed = binding::bind(&registry, &name, bindings, fence, left / 2).await;
+            let lost = |uid: &String| !matches!(outcome.placed.get(uid), Some(Placed::Bound | Placed::Unknown));
+            let unused: Vec<_> = leases.into_iter().filter(|(uid, _)| lost(uid)).map(|(_, lease)| lease).collect();
+            if !unused.is_empty()
+                && let Err(error) = actor.tell(Release { leases: unused })
+            {
+                tracing::debug!(node = %name, %error, "reservations are left to expire");
+            }
+            outcome
+        };
+        ctx.spawn(work.into_actor(self).map(move |outcome, scheduler, ctx| {
+            scheduler.settle(&node, &uids, outcome, ctx);
+        }));
+    }
+
+    fn settle(&mut self, node: &str, uids: &[String], outcome: Outcome, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        self.asking.remove(node);
+        if outcome.silent {
+            self.silent.insert(node.to_owned(), now + SILENCE);
+        }
+        for uid in uids {
+            match outcome.placed.get(uid) {
+                Some(Placed::Bound) => {
+                    self.bound += 1;
+                    if let Some(waiting) = self.queue.remove(uid) {
+                        let message = format!("Successfully assigned {}/{} to {node}", waiting.key.namespace, waiting.key.name);
+                        self.events.normal(&waiting.key, "Pod", uid, "Scheduled", &message);
+                    }
+                }
+                // The watch will tell whether it was bound; it is not tried anew before.
+                Some(Placed::Unknown) => self.queue.failed(uid, now),
+                Some(Placed::Fenced) => {
+                    tracing::info!(scheduler = %self.settings.name, "another activation has taken over");
+                    ctx.stop();
+                    return;
+                }
+                Some(Placed::Lost) | None => {
+                    self.picture.unassume(uid);
+                    self.queue.failed(uid, now);
+                }
+            }
+        }
+        self.refused += outcome.refused.len() as u64;
+        if let Some(free) = outcome.free {
+            self.picture.corrected(node, free);
+        }
+        self.order_pass(ctx);
+    }
+
+    /// The pod fits nowhere: says so, once per reason.
+    fn stuck(&mut self, uid: &str, message: String, now: Instant, ctx: &mut Context<Self>) {
+        if !self.queue.stuck_with(uid, &message, now) {
+            return;
+        }
+        let Some(key) = self.key_of(uid) else { return };
+        self.events.warning(&key, "Pod", uid, "FailedScheduling", &message);
+        let (registry, fence, uid) = (self.registry.clone(), self.fence, uid.to_owned());
+        let write = async move {
+            let condition = json!({
+                "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message
+            });
+            crate::change::change(&registry, &key, Some(&uid), fence, |pod| {
+                let is_bound = pod.pointer("/spec/nodeName").and_then(|name| name.as_str()).is_some_and(|n| !n.is_empty());
+                if !is_bound {
+                    binding::set_condition(pod, condition.clone(), jiff::Timestamp::now());
+                }
+            })
+            .await
+        };
+        ctx.spawn(write.into_actor(self).map(|written, _, ctx| match written {
+            Err(error) if error.is_fenced() => ctx.stop(),
+            Err(error) => tracing::debug!(%error, "an unschedulable pod could not be marked"),
+            Ok(_) => {}
+        }));
+    }
+
+    /// Asks a node what it has, and to tell whenever that changes.
+    pub(super) fn follow_node(&self, name: String, ctx: &mut Context<Self>) {
+        let subscriber = ActorPath::new(self.node.name().clone(), actor_name(&self.settings.name));
+        let answer = self.node_actor(&name).ask(Follow { subscriber }, self.settings.ask_deadline);
+        ctx.spawn(answer.into_actor(self).map(move |answer, scheduler, ctx| match answer {
+            Ok(summary) => {
+                if scheduler.picture.told(summary) {
+                    scheduler.queue.hope(Instant::now());
+                    scheduler.order_pass(ctx);
+                }
+            }
+            Err(error) => tracing::debug!(node = %name, %error, "node does not tell what it has"),
+        }));
+    }
+
+    fn node_actor(&self, name: &str) -> ActorRef<NodeRole> {
+        self.node.actor(ActorPath::new(name, NODE))
+    }
+}
+
+/// What came of asking one node.
+#[derive(Default)]
+struct Outcome {
+    silent: bool,
+    placed: std::collections::BTreeMap<String, Placed>,
+    refused: Vec<String>,
+    free: Option<impresario_client::protocol::resources::Resources>,
+}

@@ -1,0 +1,193 @@
+//! How a node is chosen among those that fit: one trait, several answers. No IO.
+//!
+//! A policy that draws lots takes them from a seeded generator, so that a run can be repeated.
+
+use super::{
+    fit::{self, Unfit},
+    picture::{Node, Pending},
+};
+use impresario_client::protocol::resources::Resources;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// Chooses nodes for pods.
+pub trait Policy: Send {
+    /// The policy's name, as in the settings.
+    fn name(&self) -> &'static str;
+
+    /// Whether the pod may go to the node at all.
+    fn filter(&self, pod: &Pending, node: &Node) -> Result<(), Unfit> {
+        fit::fits(pod, node)
+    }
+
+    /// How well the pod would do there; more is better.
+    fn score(&self, pod: &Pending, node: &Node) -> i64;
+
+    /// The index of the chosen one; `candidates` is not empty and ordered by node name.
+    fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
+        let best = candidates.iter().enumerate().max_by_key(|(index, candidate)| {
+            (candidate.score, std::cmp::Reverse(*index))
+        });
+        best.map_or(0, |(index, _)| index)
+    }
+}
+
+/// A node that fits, and its score.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// What [`Policy::score`] said.
+    pub score: i64,
+}
+
+/// The names of all policies.
+pub const POLICIES: [&str; 4] = ["least-allocated", "most-allocated", "random", "round-robin"];
+
+/// The policy of this name; `seed` is for those that draw lots.
+pub fn policy(name: &str, seed: u64) -> Option<Box<dyn Policy>> {
+    match name {
+        "least-allocated" => Some(Box::new(LeastAllocated)),
+        "most-allocated" => Some(Box::new(MostAllocated)),
+        "random" => Some(Box::new(Random(StdRng::seed_from_u64(seed)))),
+        "round-robin" => Some(Box::new(RoundRobin { last: None })),
+        _ => None,
+    }
+}
+
+/// Any node that fits.
+#[derive(Debug)]
+pub struct Random(StdRng);
+
+impl Policy for Random {
+    fn name(&self) -> &'static str {
+        "random"
+    }
+
+    fn score(&self, _: &Pending, _: &Node) -> i64 {
+        0
+    }
+
+    fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
+        self.0.random_range(0..candidates.len().max(1))
+    }
+}
+
+/// The next node by name after the one that was chosen last.
+#[derive(Debug)]
+pub struct RoundRobin {
+    last: Option<String>,
+}
+
+impl Policy for RoundRobin {
+    fn name(&self) -> &'static str {
+        "round-robin"
+    }
+
+    fn score(&self, _: &Pending, _: &Node) -> i64 {
+        0
+    }
+
+    fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
+        let after = |candidate: &Candidate<'_>| self.last.as_ref().is_none_or(|last| candidate.node.name > *last);
+        let index = candidates.iter().position(after).unwrap_or(0);
+        self.last = candidates.get(index).map(|candidate| candidate.node.name.clone());
+        index
+    }
+}
+
+/// The node that has most left: load spreads. Pods that ask for GPUs are packed instead, so that
+/// whole nodes stay free for those that need many.
+#[derive(Debug)]
+pub struct LeastAllocated;
+
+impl Policy for LeastAllocated {
+    fn name(&self) -> &'static str {
+        "least-allocated"
+    }
+
+    fn score(&self, pod: &Pending, node: &Node) -> i64 {
+        if pod.requests.gpus() > 0 { allocated(pod, node) } else { -allocated(pod, node) }
+    }
+}
+
+/// The fullest node that still fits.
+#[derive(Debug)]
+pub struct MostAllocated;
+
+impl Policy for MostAllocated {
+    fn name(&self) -> &'static str {
+        "most-allocated"
+    }
+
+    fn score(&self, pod: &Pending, node: &Node) -> i64 {
+        allocated(pod, node)
+    }
+}
+
+/// How full the node is with the pod on it, in thousandths: the mean over CPU and memory, or, for
+/// a pod that asks for GPUs, over GPUs alone. Pods break a tie that neither of them would.
+fn allocated(pod: &Pending, node: &Node) -> i64 {
+    let share = |of: fn(&Resources) -> u64| {
+        let whole = of(&node.allocatable).max(1);
+        let used = whole.saturating_sub(of(&node.free)).saturating_add(of(&pod.requests));
+        i64::try_from(u128::from(used) * 1_000_000 / u128::from(whole)).unwrap_or(i64::MAX / 8)
+    };
+    let pods = share(|resources| resources.pods) / 1000;
+    if pod.requests.gpus() > 0 {
+        return share(Resources::gpus) + pods;
+    }
+    let cpu = share(|resources| resources.cpu_milli);
+    let memory = share(|resources| resources.memory_bytes);
+    i64::midpoint(cpu, memory) + pods
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::picture::tests::{node, pod};
+
+    fn choices(name: &str, rounds: usize) -> Vec<String> {
+        let mut policy = policy(name, 7).unwrap();
+        let (mut full, half, empty) = (node("a", 1000), node("b", 1000), node("c", 1000));
+        full.free.cpu_milli = 200;
+        let mut nodes = [full, half, empty];
+        nodes[1].free.cpu_milli = 500;
+        let pod = pod("p", 100);
+        let pick = |policy: &mut Box<dyn Policy>| {
+            let candidates: Vec<_> =
+                nodes.iter().map(|node| Candidate { node, score: policy.score(&pod, node) }).collect();
+            policy.pick(&candidates)
+        };
+        (0..rounds).map(|_| nodes[pick(&mut policy)].name.clone()).collect()
+    }
+
+    #[test]
+    fn each_policy_chooses_in_its_own_way() {
+        assert_eq!(choices("least-allocated", 2), ["c", "c"]);
+        assert_eq!(choices("most-allocated", 2), ["a", "a"]);
+        assert_eq!(choices("round-robin", 5), ["a", "b", "c", "a", "b"]);
+        let random = choices("random", 60);
+        assert!(["a", "b", "c"].iter().all(|name| random.iter().any(|chosen| chosen == name)));
+        assert_eq!(random, choices("random", 60));
+    }
+
+    #[test]
+    fn a_pod_with_gpus_is_packed_by_default() {
+        let policy = policy("least-allocated", 0).unwrap();
+        let (mut full, mut empty) = (node("a", 1000), node("b", 1000));
+        for node in [&mut full, &mut empty] {
+            node.allocatable.set("nvidia.com/gpu", 4);
+            node.free.set("nvidia.com/gpu", 4);
+        }
+        full.free.set("nvidia.com/gpu", 2);
+        let mut pod = pod("p", 100);
+        pod.requests.set("nvidia.com/gpu", 1);
+        assert!(policy.score(&pod, &full) > policy.score(&pod, &empty));
+    }
+
+    #[test]
+    fn every_named_policy_exists() {
+        assert!(POLICIES.iter().all(|name| policy(name, 0).is_some_and(|p| p.name() == *name)));
+        assert!(policy("cheapest", 0).is_none());
+    }
+}

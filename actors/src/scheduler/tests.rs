@@ -1,0 +1,89 @@
+//! The scheduler against a real Node actor over an in-memory machine.
+
+use super::{Scheduler, SchedulerSettings};
+use crate::{change, testing::{LIMIT, Machine}};
+use impresario_client::protocol::scheduler::{Explain, SchedulerRole, Status, actor_name};
+use impresario_runtime::{ActorRef, SpawnOptions};
+use serde_json::{Value, json};
+
+fn schedule(machine: &Machine) -> ActorRef<SchedulerRole> {
+    let (node, registry) = (machine.node.clone(), machine.registry.clone());
+    let settings = SchedulerSettings::default();
+    let name = actor_name(&settings.name);
+    machine
+        .node
+        .spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
+            Scheduler::new(settings.clone(), node.clone(), registry.clone(), None).unwrap()
+        })
+        .unwrap()
+}
+
+fn asks(cpu: &str) -> Value {
+    json!({"restartPolicy": "Never", "containers": [
+        {"name": "c", "image": "i", "command": ["serve"], "resources": {"requests": {"cpu": cpu}}}
+    ]})
+}
+
+fn scheduled(pod: &Value) -> Option<&Value> {
+    pod["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "PodScheduled")
+}
+
+#[actix::test]
+async fn pods_are_placed_and_run_and_none_is_over_what_the_node_has() {
+    let machine = Machine::start(1000).await;
+    let scheduler = schedule(&machine);
+    let mut keys = Vec::new();
+    for n in 0..4 {
+        keys.push(machine.create(&format!("p{n}"), asks("300m")).await);
+    }
+    machine.until_driver("three run", |driver| driver.running().len() == 3).await;
+    let mut waiting = None;
+    for key in &keys {
+        let pod = machine
+            .until(key, "placed or told why not", |pod| {
+                pod["status"]["phase"] == "Running" || scheduled(pod).is_some_and(|c| c["status"] == "False")
+            })
+            .await;
+        if pod["spec"]["nodeName"].is_null() {
+            let condition = scheduled(&pod).unwrap();
+            assert_eq!(condition["reason"], "Unschedulable");
+            assert_eq!(condition["message"], "0/1 nodes are available: 1 Insufficient cpu.");
+            assert!(waiting.replace(key.clone()).is_none(), "two wait");
+        }
+    }
+    let waiting = waiting.expect("one waits");
+    let explain = Explain { namespace: "ns".into(), pod: waiting.name.clone() };
+    let told = scheduler.ask(explain, LIMIT).await.unwrap().unwrap();
+    assert_eq!(told.message, "0/1 nodes are available: 1 Insufficient cpu.");
+    let status = scheduler.ask(Status, LIMIT).await.unwrap();
+    assert_eq!((status.bound, status.pending), (3, 1));
+
+    // Room becomes free: the one that waited is placed by itself.
+    let first = machine.driver.running()[0].clone();
+    machine.driver.end(&first, 0);
+    machine.until(&waiting, "placed at last", |pod| pod["status"]["phase"] == "Running").await;
+}
+
+#[actix::test]
+async fn a_cordoned_node_takes_no_pod_until_it_is_uncordoned() {
+    let machine = Machine::start(1000).await;
+    let key = impresario_registry::Key::new("nodes", "", "n1");
+    machine.until(&key, "registered", |node| !node.is_null()).await;
+    let cordon = async |is_cordoned: bool| {
+        change::change(&machine.registry, &key, None, None, |node| {
+            node["spec"]["unschedulable"] = is_cordoned.into();
+        })
+        .await
+        .unwrap();
+    };
+    cordon(true).await;
+    let _scheduler = schedule(&machine);
+    let pod = machine.create("p", asks("100m")).await;
+    let told = machine.until(&pod, "told why not", |pod| scheduled(pod).is_some()).await;
+    assert_eq!(
+        scheduled(&told).unwrap()["message"],
+        "0/1 nodes are available: 1 node(s) were unschedulable."
+    );
+    cordon(false).await;
+    machine.until(&pod, "running", |pod| pod["status"]["phase"] == "Running").await;
+}

@@ -1,0 +1,282 @@
+//! A machine without processes, for the tests of this crate: a driver in memory, a registry in
+//! memory, and the real actors on a real actor node.
+
+use crate::{
+    follow::{Followed, follow},
+    node::{Heart, NodeParts, NodeSeed, Pulse, object::tests::facts},
+    pod::backoff::BackoffScale,
+};
+use futures_util::{FutureExt, StreamExt, stream};
+use impresario_client::protocol::node::{NODE, NodeRole};
+use impresario_host::{
+    ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found, LogLine,
+    LogOptions, LogStream, PodSandbox, StartError, Stream,
+    address::AddressPool,
+    container::{Answer, DriverError, Started},
+};
+use impresario_registry::{Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent};
+use impresario_runtime::{ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, SpawnOptions};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// No passing test spends it.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Containers that only pretend. `exit N` as command ends at once with N; anything else runs until
+/// it is ended.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryDriver(Arc<Mutex<BTreeMap<ContainerId, Pretended>>>);
+
+struct Pretended {
+    spec: ContainerSpec,
+    state: watch::Sender<ContainerState>,
+}
+
+impl MemoryDriver {
+    /// Ends a container by itself.
+    pub(crate) fn end(&self, id: &str, code: i32) {
+        if let Some(container) = self.0.lock().get(&ContainerId(id.to_owned())) {
+            container.state.send_replace(ContainerState::Exited(exit(code)));
+        }
+    }
+
+    /// The ids of those that run.
+    pub(crate) fn running(&self) -> Vec<String> {
+        let all = self.0.lock();
+        let running = all.iter().filter(|(_, c)| matches!(*c.state.borrow(), ContainerState::Running { .. }));
+        running.map(|(id, _)| id.0.clone()).collect()
+    }
+
+    /// All that the driver knows.
+    pub(crate) fn known(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// The environment of a container.
+    pub(crate) fn env(&self, id: &str) -> BTreeMap<String, String> {
+        let all = self.0.lock();
+        all.get(&ContainerId(id.to_owned())).map(|c| c.spec.env.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn state(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>, DriverError> {
+        let all = self.0.lock();
+        all.get(id).map(|c| c.state.subscribe()).ok_or_else(|| DriverError::NoContainer { id: id.clone() })
+    }
+}
+
+fn exit(code: i32) -> Exit {
+    Exit {
+        code,
+        signal: None,
+        started_at: None,
+        finished_at: Timestamp::now(),
+        reason: Exit::reason_for(code, false).to_owned(),
+        message: String::new(),
+    }
+}
+
+impl ContainerDriver for MemoryDriver {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn prepare_pod(&self, _: PodSandbox) -> Answer<'_, ()> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn remove_pod<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
+        self.0.lock().retain(|_, container| container.spec.pod.uid != uid);
+        async { Ok(()) }.boxed()
+    }
+
+    fn start(&self, spec: ContainerSpec) -> Answer<'_, Started, StartError> {
+        let id = ContainerId(format!("{}/{}/{}", spec.pod.uid, spec.name, spec.attempt));
+        let started_at = Timestamp::now();
+        let words: Vec<_> = spec.command.iter().map(String::as_str).collect();
+        let state = match words.as_slice() {
+            ["missing"] => {
+                let error = StartError::NotFound { command: "missing".to_owned() };
+                return async { Err(error) }.boxed();
+            }
+            ["exit", code] => ContainerState::Exited(exit(code.parse().unwrap())),
+            _ => ContainerState::Running { started_at, pid: 1 },
+        };
+        self.0.lock().insert(id.clone(), Pretended { spec, state: watch::Sender::new(state) });
+        async move { Ok(Started { id, started_at, warnings: Vec::new() }) }.boxed()
+    }
+
+    fn stop<'a>(&'a self, id: &'a ContainerId, _: Duration) -> Answer<'a, Exit> {
+        async move {
+            self.state(id)?;
+            let is_running = self.running().contains(&id.0);
+            if is_running {
+                self.end(&id.0, 143);
+            }
+            self.wait(id).await
+        }
+        .boxed()
+    }
+
+    fn inspect<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerState> {
+        async move { Ok(self.state(id)?.borrow().clone()) }.boxed()
+    }
+
+    fn wait<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, Exit> {
+        async move {
+            let mut state = self.state(id)?;
+            let gone = || DriverError::NoContainer { id: id.clone() };
+            let ended = state.wait_for(|state| matches!(state, ContainerState::Exited(_))).await.map_err(|_| gone())?;
+            match &*ended {
+                ContainerState::Exited(exit) => Ok(exit.clone()),
+                _ => Err(gone()),
+            }
+        }
+        .boxed()
+    }
+
+    fn logs<'a>(&'a self, id: &'a ContainerId, options: LogOptions) -> Answer<'a, LogStream> {
+        async move {
+            self.state(id)?;
+            let line = |n: u32| LogLine {
+                time: Timestamp::UNIX_EPOCH,
+                stream: Stream::Stdout,
+                bytes: format!("line {n}").into(),
+                partial: false,
+            };
+            let lines: Vec<_> = (1..=3).map(line).collect();
+            let skip = lines.len() - options.tail.unwrap_or(lines.len()).min(lines.len());
+            Ok(stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed())
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {
+        self.0.lock().remove(id);
+        async { Ok(()) }.boxed()
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Found>> {
+        let all = self.0.lock();
+        let found = all.iter().map(|(id, container)| Found {
+            id: id.clone(),
+            pod_uid: container.spec.pod.uid.clone(),
+            container: container.spec.name.clone(),
+            attempt: container.spec.attempt,
+            state: container.state.borrow().clone(),
+        });
+        let found: Vec<_> = found.collect();
+        async { Ok(found) }.boxed()
+    }
+
+    fn stats<'a>(&'a self, _: &'a ContainerId) -> Answer<'a, ContainerStats> {
+        async { Ok(ContainerStats::default()) }.boxed()
+    }
+}
+
+struct Deaf;
+
+impl Heart for Deaf {
+    fn beat(&self, _: Heartbeat) -> Pulse<'_> {
+        async { true }.boxed()
+    }
+}
+
+/// A node with its actor.
+pub(crate) struct Machine {
+    pub(crate) registry: RegistryHandle,
+    pub(crate) driver: MemoryDriver,
+    pub(crate) node: ActorNode,
+    pub(crate) actor: ActorRef<NodeRole>,
+    _folder: tempfile::TempDir,
+}
+
+impl Machine {
+    /// A node `n1` with so much CPU.
+    pub(crate) async fn start(cpu_milli: u64) -> Self {
+        Self::over(Arc::new(MemoryRegistry::new()), MemoryDriver::default(), cpu_milli).await
+    }
+
+    /// A node over what an earlier one left.
+    pub(crate) async fn over(registry: RegistryHandle, driver: MemoryDriver, cpu_milli: u64) -> Self {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let credential = authority.issue("n1", PeerRole::Control, &[], Duration::from_secs(3600)).unwrap();
+        let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let seed = NodeSeed::new(NodeParts {
+            node: node.clone(),
+            driver: Arc::new(driver.clone()),
+            registry: registry.clone(),
+            heart: Arc::new(Deaf),
+            addresses: AddressPool::open(folder.path(), "127.1.0.0/24".parse().unwrap()).unwrap(),
+            pods_folder: folder.path().join("pods"),
+            facts: facts(cpu_milli),
+            scale: BackoffScale {
+                first: Duration::from_millis(20),
+                longest: Duration::from_millis(100),
+                forgiven_after: Duration::from_secs(600),
+            },
+            dns: None,
+        });
+        let actor = node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor()).unwrap();
+        Self { registry, driver, node, actor, _folder: folder }
+    }
+
+    /// Creates a pod; its uid is its name.
+    pub(crate) async fn create(&self, name: &str, spec: Value) -> Key {
+        let key = Key::new("pods", "ns", name);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "creationTimestamp": "2024-01-01T00:00:00Z"},
+            "spec": spec, "status": {"phase": "Pending"}
+        });
+        self.registry.transact(Transaction::create(key.clone(), pod.to_string())).await.unwrap();
+        key
+    }
+
+    /// Waits until the object with this key (null when it is gone) is as wanted.
+    pub(crate) async fn until(&self, key: &Key, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let select = Selection { namespace: Some(key.namespace.clone()), ..Selection::all(&key.resource) };
+        let mut seen = follow(self.registry.clone(), select.named(&key.name));
+        let mut last = Value::Null;
+        let value = |entry: &Entry| serde_json::from_slice::<Value>(&entry.value).unwrap();
+        let waited = tokio::time::timeout(LIMIT, async {
+            loop {
+                let versions: Vec<_> = match seen.next().await.expect("follow never ends") {
+                    Followed::All(entries) => vec![entries.first().map(value).unwrap_or_default()],
+                    Followed::Changes(events) => events
+                        .iter()
+                        .map(|event| match event {
+                            WatchEvent::Put { entry, .. } => value(entry),
+                            WatchEvent::Delete { .. } => Value::Null,
+                        })
+                        .collect(),
+                };
+                for version in versions {
+                    last = version;
+                    if holds(&last) {
+                        return;
+                    }
+                }
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not within {LIMIT:?}; last seen {last:#}");
+        last
+    }
+
+    /// Waits until the driver is as wanted.
+    pub(crate) async fn until_driver(&self, what: &str, holds: impl Fn(&MemoryDriver) -> bool) {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while !holds(&self.driver) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not within {LIMIT:?}; running {:?}", self.driver.running());
+    }
+}
