@@ -115,7 +115,7 @@ async fn it_is_told_what_is_wrong_with_a_manifest() {
         let file = kubectl.manifest("bad.yaml", "apiVersion: v1\nkind: Nothing\nmetadata: {name: x}\n");
         let said = kubectl.run(&["create", "-f", &file]).await;
         assert!(said.err.contains("no matches for kind \"Nothing\""), "{said:?}");
-        let dry = kubectl.manifest("rc.yaml", CONTROLLER);
+        let dry = kubectl.manifest("rc.yaml", &CONTROLLER.replace("name: web}", "name: dry}"));
         kubectl.good(&["create", "-f", &dry, "--dry-run=server"]).await;
     })
     .await;
