@@ -195,7 +195,7 @@ impl Writer {
 
     fn allowed(&mut self, uid: &str, now: Instant) -> bool {
         if self.allowances.len() >= REMEMBERED {
-            self.allowances.retain(|_, allowance| now.duration_since(allowance.at) < Duration::from_secs(600));
+            self.allowances.retain(|_, allowance| now.duration_since(allowance.at) < Duration::from_mins(10));
             if self.allowances.len() >= REMEMBERED {
                 self.allowances.clear();
             }

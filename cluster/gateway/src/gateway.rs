@@ -188,15 +188,14 @@ impl Gateway {
             return Err(Status::method_not_allowed(resource, action.as_str()));
         }
         match (call.path.subresource.as_str(), action) {
-            ("", Action::Get) => verbs::read::get(self, &call).await,
+            ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
             ("", Action::Watch) => verbs::watch::watch(self, &call).await,
             ("", Action::Create) => verbs::write::create(self, &call).await,
-            ("", Action::Update) | ("status", Action::Update) => verbs::write::update(self, &call).await,
-            ("", Action::Patch) | ("status", Action::Patch) => verbs::write::patch(self, &call).await,
+            ("" | "status", Action::Update) => verbs::write::update(self, &call).await,
+            ("" | "status", Action::Patch) => verbs::write::patch(self, &call).await,
             ("", Action::Delete) => verbs::delete::one(self, &call).await,
             ("", Action::DeleteCollection) => verbs::delete::collection(self, &call).await,
-            ("status", Action::Get) => verbs::read::get(self, &call).await,
             ("scale", _) => verbs::scale::scale(self, action, &call).await,
             ("log", Action::Get) => verbs::log::log(self, &call).await,
             ("binding", Action::Create) => verbs::pod::bind(self, &call).await,
@@ -236,6 +235,6 @@ fn forbidden(path: &ResourcePath, why: &str) -> Status {
     }
     let named = if path.name.is_empty() { String::new() } else { format!(" {:?}", path.name) };
     let mut status = Status::new(Reason::Forbidden, format!("{what}{named} is forbidden: {why}"));
-    (status.group, status.kind, status.name) = (path.group.clone(), path.plural.clone(), path.name.clone());
+    status.name.clone_from(&path.name);
     status
 }

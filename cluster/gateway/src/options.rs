@@ -14,13 +14,13 @@ use impresario_client::objects::{
 use serde_json::Value;
 use std::time::Duration;
 
-fn invalid_option(kind: &str, field: &str, reason: CauseReason, message: String) -> Status {
+fn invalid_option(kind: &'static str, field: &str, reason: CauseReason, message: String) -> Status {
     let mut status = Status::new(
         Reason::Invalid,
         format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {message}"),
     );
-    status.group = "meta.k8s.io".into();
-    status.kind = kind.into();
+    status.group = "meta.k8s.io";
+    status.kind = kind;
     status.causes = vec![Cause { field: field.into(), reason, message }];
     status
 }
@@ -150,7 +150,7 @@ pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<Watc
     })
 }
 
-fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+fn dry_run<'a>(kind: &'static str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
     let mut dry = false;
     for value in values.filter(|value| !value.is_empty()) {
         if value != "All" {
@@ -163,7 +163,7 @@ fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool
 }
 
 /// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
-pub fn write(kind: &str, call: &Call) -> Result<WriteOptions, Status> {
+pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
     let query = &call.query;
     let manager = query.get("fieldManager").unwrap_or_default();
     if manager.chars().count() > 128 {
@@ -175,7 +175,7 @@ pub fn write(kind: &str, call: &Call) -> Result<WriteOptions, Status> {
 }
 
 /// What to do about fields that are not known.
-pub fn field_validation(kind: &str, query: &Query) -> Result<FieldValidation, Status> {
+pub fn field_validation(kind: &'static str, query: &Query) -> Result<FieldValidation, Status> {
     match query.get("fieldValidation") {
         None | Some("Warn") => Ok(FieldValidation::Warn),
         Some("Strict") => Ok(FieldValidation::Strict),

@@ -39,7 +39,7 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         let all: Vec<String> = causes.iter().map(ToString::to_string).collect();
         let mut status =
             Status::new(Reason::Invalid, format!("Binding {name:?} is invalid: {}", all.join(", ")));
-        (status.kind, status.name, status.causes) = ("Binding".into(), name.into(), causes);
+        (status.kind, status.name, status.causes) = ("Binding", name.into(), causes);
         return Err(status);
     }
     gateway.objects().bind(&call.path.namespace, name, node, &write).await?;
