@@ -14,6 +14,8 @@ pub(crate) struct Cell {
     end: watch::Sender<Option<Reason>>,
     pub(crate) orders: Orders,
     alive: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether a runner heeds the orders.
+    supervised: bool,
 }
 
 /// What a cell's runner is told to do.
@@ -28,6 +30,7 @@ impl Cell {
     pub(crate) fn new(
         name: ActorName,
         doors: Doors,
+        supervised: bool,
         alive: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -36,6 +39,7 @@ impl Cell {
             end: watch::Sender::new(None),
             orders: Orders::default(),
             alive: Box::new(alive),
+            supervised,
         })
     }
 
@@ -88,6 +92,15 @@ impl Cells {
             end.get_or_insert(reason);
             first
         });
+    }
+
+    /// Stops the actor of a cell; one that was only registered loses its name.
+    pub(crate) fn stop(&self, cell: &Arc<Cell>) {
+        if cell.supervised {
+            cell.orders.stop.notify_one();
+        } else {
+            self.end(cell, Reason::Stopped);
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Cell>> {

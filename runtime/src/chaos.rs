@@ -36,3 +36,29 @@ impl Handler<SetFaults> for Chaos {
         self.0.replace(message.rules);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec, fault::Direction};
+    use std::time::Duration;
+
+    #[test]
+    fn fault_rules_travel_in_the_format_that_harnesses_speak() {
+        let rule = FaultRule {
+            drop: 0.5,
+            delay: Duration::from_millis(3),
+            cut: true,
+            ..FaultRule::new(Some("b".into()), Direction::Receive)
+        };
+        let message = SetFaults { rules: vec![rule, FaultRule::new(None, Direction::Send)] };
+        let bytes = codec::encode(&message).unwrap();
+        let golden = [
+            2, 1, 1, b'b', 1, 0, 0, 0, 63, 0, 252, 192, 198, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            1, // the first rule
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // the second
+        ];
+        assert_eq!(bytes, golden);
+        assert_eq!(codec::decode::<SetFaults>(&bytes).unwrap(), message);
+    }
+}

@@ -164,7 +164,7 @@ impl ActorNode {
         claim_tags(R::MESSAGES)?;
         let mailbox = Mailbox::<A>::empty();
         let watched = mailbox.clone();
-        let cell = Cell::new(name.into(), R::doors(&mailbox), move || watched.is_open());
+        let cell = Cell::new(name.into(), R::doors(&mailbox), true, move || watched.is_open());
         let (sender, first) = channel::channel(options.mailbox);
         mailbox.open(sender);
         let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
@@ -203,7 +203,7 @@ impl ActorNode {
         claim_tags(R::MESSAGES)?;
         let mailbox = Mailbox::registered(actor);
         let watched = mailbox.clone();
-        let cell = Cell::new(name.into(), R::doors(&mailbox), move || watched.is_open());
+        let cell = Cell::new(name.into(), R::doors(&mailbox), false, move || watched.is_open());
         if !self.0.cells.add(&cell) {
             return Err(SpawnError::NameTaken {
                 path: ActorPath::new(self.0.name.clone(), cell.name.clone()),
@@ -223,10 +223,12 @@ impl ActorNode {
         Ok(Registration { cells: self.0.cells.clone(), cell })
     }
 
-    /// Stops an actor that was spawned here: its context ends, watchers hear `Stopped`. `false` when there is none.
+    /// Stops an actor of this node: watchers hear `Stopped`. One that was only registered loses its name and runs on.
+    ///
+    /// `false` when there is none.
     pub fn stop_actor(&self, name: &ActorName) -> bool {
         self.cell(name).is_some_and(|cell| {
-            cell.orders.stop.notify_one();
+            self.0.cells.stop(&cell);
             true
         })
     }
@@ -268,7 +270,7 @@ impl ActorNode {
     pub async fn stop(&self, deadline: Duration) {
         let cells = self.0.cells.all();
         for cell in &cells {
-            cell.orders.stop.notify_one();
+            self.0.cells.stop(cell);
         }
         let all = async {
             for cell in &cells {
@@ -280,8 +282,15 @@ impl ActorNode {
         }
         self.0.network.stop(deadline).await;
         let node = self.clone();
-        if tokio::task::spawn_blocking(move || node.0.arbiters.stop()).await.is_err() {
-            tracing::error!(node = %self.0.name, "stopping the actor threads panicked");
+        let threads = tokio::task::spawn_blocking(move || node.0.arbiters.stop());
+        match tokio::time::timeout(deadline, threads).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(node = %self.0.name, %error, "stopping the actor threads failed")
+            }
+            Err(_) => {
+                tracing::warn!(node = %self.0.name, "an actor blocks its thread: it is left behind")
+            }
         }
     }
 

@@ -169,3 +169,32 @@ async fn exchange(
     endpoint.wait_idle().await;
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn newcomers_of_other_builds_are_understood() {
+        let ask = Ask { secret: "s".into(), csr_pem: "c".into(), name: Some("n".into()) };
+        assert_eq!(codec::encode(&ask).unwrap(), b"\x01s\x01c\x01\x01n");
+        let answer = JoinAnswer {
+            certificate_pem: "c".into(),
+            authority_pem: "a".into(),
+            name: "n".into(),
+            role: PeerRole::Guest { scope: "s".into() },
+            cluster: "w".into(),
+            peers: vec![("p".into(), SocketAddr::from(([127, 0, 0, 1], 300)), true)],
+        };
+        let answers: [Result<JoinAnswer, Refusal>; 2] = [Ok(answer), Err(Refusal::new("no"))];
+        let golden: [&[u8]; 2] = [
+            b"\x00\x01c\x01a\x01n\x02\x01s\x01w\x01\x01p\x00\x7f\x00\x00\x01\xfb\x2c\x01\x01",
+            b"\x01\x02no",
+        ];
+        for (answer, golden) in answers.iter().zip(golden) {
+            assert_eq!(codec::encode(answer).unwrap(), golden);
+            assert_eq!(&codec::decode::<Result<JoinAnswer, Refusal>>(golden).unwrap(), answer);
+        }
+    }
+}

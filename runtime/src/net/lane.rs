@@ -6,13 +6,15 @@
 use super::frame::seal;
 use crate::fault::Fate;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 
 /// How much a writer takes at a time: enough that packets are full, little enough that memory stays small.
 const COALESCE_BYTES: usize = 32 << 10;
 /// For how long a frame that is to be overtaken waits for another.
-const OVERTAKE_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
+const OVERTAKE_WAIT: Duration = Duration::from_millis(20);
+/// More frames than this many bits can count are not sent in a millisecond.
+const FRAMES_PER_MILLI_BITS: u32 = 20;
 
 /// Why a frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +62,15 @@ pub(crate) struct LaneQueue {
 }
 
 impl LaneQueue {
-    pub(crate) fn new(most_frames: usize, most_bytes: usize) -> Self {
+    /// A queue of a node that has run for `uptime`.
+    ///
+    /// Its numbers begin at the time, so that those of a peer that was forgotten and made anew go on above the old ones:
+    /// the receiver may remember those.
+    pub(crate) fn new(most_frames: usize, most_bytes: usize, uptime: Duration) -> Self {
+        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX >> FRAMES_PER_MILLI_BITS);
+        let queue = Queue { sequence: millis << FRAMES_PER_MILLI_BITS, ..Queue::default() };
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             most_frames,
             most_bytes,
             filled: Notify::new(),
@@ -183,7 +191,6 @@ mod tests {
         super::frame::{Frame, lane_frame, open_lane_frame},
         *,
     };
-    use std::time::Duration;
 
     fn frame(id: u64) -> Vec<u8> {
         lane_frame(&Frame::Unwatch { id }).unwrap()
@@ -206,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_leave_together_and_in_order() {
-        let queue = LaneQueue::new(8, 1 << 20);
+        let queue = LaneQueue::new(8, 1 << 20, Duration::ZERO);
         for id in [5, 6, 7] {
             queue.push(&mut frame(id), Fate::default()).unwrap();
         }
@@ -215,19 +222,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_lane_refuses_and_has_room_again_when_it_is_read() {
-        let queue = LaneQueue::new(2, 1 << 20);
+        let queue = LaneQueue::new(2, 1 << 20, Duration::ZERO);
         queue.push(&mut frame(1), Fate::default()).unwrap();
         queue.push(&mut frame(2), Fate::default()).unwrap();
         assert_eq!(queue.push(&mut frame(3), Fate::default()), Err(Rejected::Full));
         assert_eq!(ids(&queue).await.len(), 2);
         queue.push(&mut frame(3), Fate::default()).unwrap();
-        assert_eq!(LaneQueue::new(2, 20).push(&mut frame(1), Fate::default()), Ok(()));
-        assert_eq!(LaneQueue::new(2, 10).push(&mut frame(1), Fate::default()), Err(Rejected::Full));
+        assert_eq!(
+            LaneQueue::new(2, 20, Duration::ZERO).push(&mut frame(1), Fate::default()),
+            Ok(())
+        );
+        assert_eq!(
+            LaneQueue::new(2, 10, Duration::ZERO).push(&mut frame(1), Fate::default()),
+            Err(Rejected::Full)
+        );
     }
 
     #[tokio::test]
     async fn faults_drop_double_and_overtake_but_numbers_tell_the_receiver() {
-        let queue = LaneQueue::new(8, 1 << 20);
+        let queue = LaneQueue::new(8, 1 << 20, Duration::ZERO);
         queue.push(&mut frame(1), Fate { overtaken: true, ..Fate::default() }).unwrap();
         queue.push(&mut frame(2), Fate { doubled: true, ..Fate::default() }).unwrap();
         queue.push(&mut frame(3), Fate { dropped: true, ..Fate::default() }).unwrap();
@@ -240,8 +253,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_numbers_of_a_later_queue_are_above_those_of_an_earlier_one() {
+        let earlier = LaneQueue::new(8, 1 << 20, Duration::from_secs(1));
+        let later = LaneQueue::new(8, 1 << 20, Duration::from_secs(2));
+        for queue in [&earlier, &later] {
+            queue.push(&mut frame(1), Fate::default()).unwrap();
+        }
+        assert!(ids(&earlier).await[0].0 < ids(&later).await[0].0);
+    }
+
+    #[tokio::test]
     async fn a_delay_keeps_the_order() {
-        let queue = LaneQueue::new(8, 1 << 20);
+        let queue = LaneQueue::new(8, 1 << 20, Duration::ZERO);
         queue
             .push(&mut frame(1), Fate { delay: Duration::from_millis(30), ..Fate::default() })
             .unwrap();

@@ -33,7 +33,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
@@ -55,6 +55,7 @@ const LESSER_SHARE: u32 = 4;
 pub(crate) struct Network {
     pub(crate) name: NodeName,
     pub(crate) incarnation: u64,
+    pub(crate) started: Instant,
     pub(crate) timing: Timing,
     pub(crate) limits: Limits,
     pub(crate) cells: Arc<Cells>,
@@ -92,6 +93,7 @@ impl Network {
         let network = Arc::new(Self {
             name,
             incarnation,
+            started: Instant::now(),
             timing: config.timing,
             limits: config.limits,
             cells,

@@ -79,7 +79,8 @@ impl Peer {
     ) -> (Arc<Self>, mpsc::Receiver<super::handshake::Arrival>) {
         let (arrivals, inbox) = mpsc::channel(ARRIVALS);
         let limits = &network.limits;
-        let lane = || LaneQueue::new(limits.lane_frames, limits.lane_bytes);
+        let lane =
+            || LaneQueue::new(limits.lane_frames, limits.lane_bytes, network.started.elapsed());
         let peer = Self {
             name,
             healer: AtomicBool::new(false),

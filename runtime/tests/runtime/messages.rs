@@ -170,3 +170,17 @@ async fn a_name_is_taken_once() {
     let again = a.spawn::<PlayerRole, _>("player", SpawnOptions::default(), |_| Player::default());
     assert!(matches!(again, Err(impresario_runtime::SpawnError::NameTaken { .. })), "{again:?}");
 }
+
+#[actix::test]
+async fn stopping_a_node_does_not_wait_for_actors_that_others_started() {
+    let a = Cluster::new().node("a").await;
+    let registration =
+        a.register::<PlayerRole, _>("guest", actix::Actor::start(Player::default())).unwrap();
+    let watch = a.watch(path(&a, "guest"));
+    soon("the stop", a.stop(LIMIT * 10)).await;
+    assert_eq!(
+        soon("the watch", watch.terminated()).await.reason,
+        impresario_runtime::Reason::Stopped
+    );
+    drop(registration);
+}
