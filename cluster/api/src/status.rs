@@ -179,9 +179,9 @@ pub struct Status {
     /// The object it is about, when it is about one.
     pub name: String,
     /// Its API group.
-    pub group: &'static str,
+    pub group: String,
     /// Its plural, or its kind when the object itself is at fault.
-    pub kind: &'static str,
+    pub kind: String,
     /// Every wrong field.
     pub causes: Vec<Cause>,
     /// After how many seconds asking again makes sense.
@@ -211,8 +211,8 @@ impl Status {
             reason,
             message: message.into(),
             name: String::new(),
-            group: "",
-            kind: "",
+            group: String::new(),
+            kind: String::new(),
             causes: Vec::new(),
             retry_after: None,
         }
@@ -221,8 +221,8 @@ impl Status {
     fn about(resource: &Resource, name: &str, reason: Reason, message: String) -> Self {
         Self {
             name: name.to_owned(),
-            group: resource.group,
-            kind: resource.plural,
+            group: resource.group.to_owned(),
+            kind: resource.plural.to_owned(),
             ..Self::new(reason, message)
         }
     }
@@ -340,7 +340,7 @@ impl Status {
             many => format!("[{}]", many.join(", ")),
         };
         Self {
-            kind: resource.kind,
+            kind: resource.kind.to_owned(),
             causes,
             ..Self::about(
                 resource,
@@ -425,11 +425,9 @@ impl Status {
     /// The body of the answer.
     pub fn to_value(&self) -> Value {
         let mut details = Map::new();
-        for (key, value) in
-            [("name", self.name.as_str()), ("group", self.group), ("kind", self.kind)]
-        {
+        for (key, value) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind)] {
             if !value.is_empty() {
-                details.insert(key.to_owned(), value.into());
+                details.insert(key.to_owned(), value.as_str().into());
             }
         }
         if !self.causes.is_empty() {
