@@ -135,6 +135,8 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Who it runs as.
     pub user: User,
+    /// The UUIDs of the GPUs that it is given; it is to see no others.
+    pub gpus: Vec<String>,
     /// How much output is kept.
     pub log: LogLimit,
 }

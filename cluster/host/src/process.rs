@@ -48,6 +48,8 @@ use tokio::{
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// How long SIGKILL may take.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
+/// How long a keeper may take from its order to its first file, in seconds.
+const TAKEN_LIMIT_S: i64 = 10;
 /// How often it is looked where the kernel has no pidfd.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -58,7 +60,8 @@ pub struct ProcessConfig {
     pub data: PathBuf,
     /// The command that runs [`crate::shim::main`], such as `["/proc/self/exe", "__shim"]`.
     pub shim: Vec<OsString>,
-    /// Files and folders that no container may see, where the machine lets us hide them.
+    /// Files and folders that no container may see, where the machine lets us hide them; the
+    /// files of pods are among them anyway.
     pub hidden: Vec<PathBuf>,
 }
 
@@ -87,7 +90,9 @@ impl ProcessDriver {
         let mut hasher = DefaultHasher::new();
         data.hash(&mut hasher);
         let tag = format!("{:016x}", hasher.finish());
-        let config = ProcessConfig { data, ..config };
+        let mut config = ProcessConfig { data, ..config };
+        // The volumes of other pods are none of a container's business; its own are mounted.
+        config.hidden.push(config.data.join("pods"));
         let (starting, reapers) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, tag, starting, reapers }) })
     }
@@ -247,7 +252,8 @@ impl Inner {
                 // An order that no keeper took: whoever renames it first decides.
                 let order = folder.join("order.json");
                 let called_off = fs::rename(&order, folder.join("abandoned.json")).is_ok();
-                if !called_off && keeper.is_none() && folder.join("taken.json").exists() {
+                let taken = folder.join("taken.json");
+                if !called_off && keeper.is_none() && is_fresh(&taken) {
                     return Ok(ContainerState::Created); // taken this very moment
                 }
                 end_orphans(folder);
@@ -324,9 +330,10 @@ impl Inner {
         }
     }
 
-    fn list(&self) -> Result<Vec<Found>, DriverError> {
+    /// The containers of these pods.
+    fn list(&self, pods: Vec<String>) -> Result<Vec<Found>, DriverError> {
         let mut found = Vec::new();
-        for pod_uid in names(&self.pods()) {
+        for pod_uid in pods {
             let containers = self.pods().join(&pod_uid).join("containers");
             for container in names(&containers) {
                 for attempt in names(&containers.join(&container)) {
@@ -359,6 +366,13 @@ impl Inner {
             ContainerStats::default()
         })
     }
+}
+
+/// Whether a file got its name just now: its keeper may not have written its own yet.
+fn is_fresh(path: &Path) -> bool {
+    let Ok(found) = fs::metadata(path) else { return false };
+    let age = Timestamp::now().as_second() - std::os::unix::fs::MetadataExt::ctime(&found);
+    (0..TAKEN_LIMIT_S).contains(&age)
 }
 
 /// Marks a container as being started, as long as it lives.
@@ -496,8 +510,9 @@ impl ContainerDriver for ProcessDriver {
             if !is_path_component(uid) {
                 return Ok(());
             }
-            let found = blocking(&self.inner, Inner::list).await?;
-            let ended = stream::iter(found.into_iter().filter(|found| found.pod_uid == uid))
+            let this = vec![uid.to_owned()];
+            let found = blocking(&self.inner, move |inner| inner.list(this)).await?;
+            let ended = stream::iter(found)
                 .map(async |found| self.inner.stop(&found.id, Duration::ZERO).await)
                 .buffer_unordered(16)
                 .collect::<Vec<_>>()
@@ -562,7 +577,7 @@ impl ContainerDriver for ProcessDriver {
     }
 
     fn list(&self) -> Answer<'_, Vec<Found>> {
-        blocking(&self.inner, Inner::list).boxed()
+        blocking(&self.inner, |inner| inner.list(names(&inner.pods()))).boxed()
     }
 
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {

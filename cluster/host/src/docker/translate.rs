@@ -6,8 +6,8 @@ use crate::container::{
 use bollard::{
     container::LogOutput,
     models::{
-        self, ContainerCreateBody, ContainerStateStatusEnum, ContainerStatsResponse, HostConfig,
-        HostConfigLogConfig, MountBindOptions, MountType,
+        self, ContainerCreateBody, ContainerStateStatusEnum, ContainerStatsResponse, DeviceRequest,
+        HostConfig, HostConfigLogConfig, MountBindOptions, MountType,
     },
 };
 use jiff::Timestamp;
@@ -54,6 +54,14 @@ pub(super) fn body(
             nano_cpus: resources.cpu_limit_milli.map(|milli| (milli * 1_000_000) as i64),
             memory,
             memory_swap: memory, // none beyond it
+            device_requests: (!spec.gpus.is_empty()).then(|| {
+                vec![DeviceRequest {
+                    driver: Some("nvidia".into()),
+                    device_ids: Some(spec.gpus.clone()),
+                    capabilities: Some(vec![vec!["gpu".into()]]),
+                    ..DeviceRequest::default()
+                }]
+            }),
             group_add: (!groups.is_empty()).then_some(groups),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".into()),

@@ -95,11 +95,15 @@ fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, 
         what: format!("working directory {}: {errno}", folder.display()),
     })?;
 
+    let gpus = if spec.gpus.is_empty() { "void".to_owned() } else { spec.gpus.join(",") };
     let error = Command::new(program)
         .args(words)
         .env_clear()
         .env("PATH", PATH)
         .env("HOSTNAME", &spec.pod.hostname)
+        // What the GPU's own libraries heed; with none given they are to find none.
+        .env("CUDA_VISIBLE_DEVICES", spec.gpus.join(","))
+        .env("NVIDIA_VISIBLE_DEVICES", gpus)
         .envs(spec.mounts.iter().map(|mount| (variable(&mount.volume), seen.path(mount))))
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::inherit())

@@ -42,7 +42,8 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     close_inherited();
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
-    if fs::rename(folder.join("order.json"), folder.join("taken.json")).is_err() {
+    let taken = fs::rename(folder.join("order.json"), folder.join("taken.json"));
+    if taken.is_err() || folder.join("exit.json").exists() {
         return ExitCode::from(65); // a successor of the node has called it off
     }
     let report = match start(folder) {

@@ -45,6 +45,7 @@ pub fn shell(subject: &Subject, uid: &str, name: &str, script: &str) -> Containe
         mounts: vec![],
         resources: Resources::default(),
         user: User::default(),
+        gpus: vec![],
         log: LogLimit::default(),
     }
 }
