@@ -69,7 +69,7 @@ fn validate(event: &Value) -> Vec<Cause> {
     let involved = text(event, "involvedObject.namespace");
     let path = Path::new("involvedObject").child("namespace");
     if involved.is_empty() {
-        if !matches!(namespace, "" | "default" | "kube-system") {
+        if !matches!(namespace, "" | "default") {
             causes.invalid(&path, involved, "does not match event.namespace");
         }
     } else if CLUSTER_KINDS.contains(&text(event, "involvedObject.kind"))

@@ -1,0 +1,258 @@
+//! What each door of an object lets through, and what deleting it means.
+
+#![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
+
+use impresario_api::admission::{
+    Context, DeleteOptions, Deletion, Door, RandomAllocator, admit_create, admit_delete,
+    admit_update, apply_scale, is_finished, scale_of,
+};
+use impresario_api::resource::{Resource, find, find_object};
+use impresario_api::status::Status;
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+
+fn allocator() -> RandomAllocator {
+    RandomAllocator::new(Ipv4Addr::new(127, 96, 0, 0), 16)
+}
+
+fn context(allocator: &RandomAllocator) -> Context<'_> {
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    Context { namespace: "d", user: "tester", now, allocator }
+}
+
+fn create(object: &Value) -> (&'static Resource, Value) {
+    let resource = find_object(object).expect("a kind that is served");
+    let allocator = allocator();
+    let object = admit_create(resource, object.clone(), &context(&allocator));
+    (resource, object.expect("a valid object"))
+}
+
+fn update(resource: &Resource, door: Door, new: Value, old: &Value) -> Result<Value, Status> {
+    admit_update(resource, door, new, old, &context(&allocator()))
+}
+
+fn controller() -> (&'static Resource, Value) {
+    create(&json!({
+        "apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web"},
+        "spec": {"template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }},
+    }))
+}
+
+fn pod(extra: Value) -> (&'static Resource, Value) {
+    let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        spec[key] = value.clone();
+    }
+    create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}))
+}
+
+#[test]
+fn a_generated_name_has_five_letters_of_the_known_alphabet() {
+    let (_, pod) = create(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "web-"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }));
+    let name = pod["metadata"]["name"].as_str().expect("a name");
+    let suffix = name.strip_prefix("web-").expect("the prefix");
+    assert_eq!(suffix.len(), 5);
+    assert!(suffix.chars().all(|c| "bcdfghjklmnpqrstvwxz2456789".contains(c)), "{suffix}");
+}
+
+#[test]
+fn the_main_door_ignores_status_and_counts_changes_of_the_spec() {
+    let (resource, old) = controller();
+    let mut new = old.clone();
+    new["spec"]["replicas"] = 3.into();
+    new["status"]["replicas"] = 9.into();
+    let new = update(resource, Door::Main, new, &old).expect("a valid change");
+    assert_eq!(new["status"], old["status"]);
+    assert_eq!(new["metadata"]["generation"], 2);
+
+    let mut labelled = new.clone();
+    labelled["metadata"]["labels"]["x"] = "y".into();
+    let labelled = update(resource, Door::Main, labelled, &new).expect("a valid change");
+    assert_eq!(labelled["metadata"]["generation"], 2);
+}
+
+#[test]
+fn the_status_door_ignores_all_but_status() {
+    let (resource, old) = controller();
+    let mut new = old.clone();
+    new["spec"]["replicas"] = 3.into();
+    new["metadata"]["labels"] = json!({"x": "y"});
+    new["status"]["replicas"] = 2.into();
+    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    assert_eq!((&new["spec"], &new["metadata"]), (&old["spec"], &old["metadata"]));
+    assert_eq!(new["status"]["replicas"], 2);
+
+    let mut wrong = new.clone();
+    wrong["status"]["readyReplicas"] = 5.into();
+    let refused = update(resource, Door::Status, wrong, &new).expect_err("more ready than there");
+    assert_eq!(refused.causes[0].field, "status.readyReplicas");
+}
+
+#[test]
+fn the_scale_door_reads_and_writes_the_count() {
+    let (resource, old) = controller();
+    let mut scale = scale_of(resource, &old).expect("a scale");
+    assert_eq!(scale["spec"]["replicas"], 1);
+    assert_eq!(scale["status"]["selector"], "a=b");
+    scale["spec"]["replicas"] = 4.into();
+    let scaled = apply_scale(resource, &old, &scale).expect("a valid scale");
+    let scaled = update(resource, Door::Scale, scaled, &old).expect("a valid change");
+    assert_eq!(
+        (&scaled["spec"]["replicas"], &scaled["metadata"]["generation"]),
+        (&json!(4), &json!(2))
+    );
+    scale["spec"]["replicas"] = (-1).into();
+    assert_eq!(apply_scale(resource, &old, &scale).expect_err("negative").code(), 422);
+}
+
+#[test]
+fn what_the_server_set_cannot_be_changed_and_need_not_be_said() {
+    let (resource, old) = controller();
+    let mut silent = old.clone();
+    for field in ["uid", "creationTimestamp", "generation"] {
+        silent["metadata"].as_object_mut().expect("metadata").remove(field);
+    }
+    assert_eq!(update(resource, Door::Main, silent, &old).expect("a valid change"), old);
+    let mut other = old.clone();
+    other["metadata"]["uid"] = "1234".into();
+    let refused = update(resource, Door::Main, other, &old).expect_err("another uid");
+    let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
+    assert_eq!(fields, ["metadata.uid", "metadata.uid"]);
+}
+
+#[test]
+fn a_pod_may_not_change_where_it_was_not_meant_to() {
+    let (resource, old) = pod(json!({"activeDeadlineSeconds": 60}));
+    let change = |pointer: &str, value: Value| {
+        let mut new = old.clone();
+        *new.pointer_mut(pointer).expect("the field") = value;
+        update(resource, Door::Main, new, &old).map_err(|status| status.causes[0].field.clone())
+    };
+    assert!(change("/spec/containers/0/image", json!("j")).is_ok());
+    assert!(change("/spec/activeDeadlineSeconds", json!(30)).is_ok());
+    let later = change("/spec/activeDeadlineSeconds", json!(90));
+    assert_eq!(later, Err("spec.activeDeadlineSeconds".to_owned()));
+    assert_eq!(change("/spec/restartPolicy", json!("Never")), Err("spec".to_owned()));
+    assert_eq!(change("/spec/containers", json!([])), Err("spec.containers".to_owned()));
+    assert_eq!(change("/spec/tolerations", json!([])), Err("spec.tolerations".to_owned()));
+}
+
+#[test]
+fn a_running_pod_gets_time_to_end_and_a_second_deletion_may_only_hurry() {
+    let (resource, pod) = pod(json!({"nodeName": "n1"}));
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let delete = |pod: &Value, grace: Option<i64>| {
+        let options = DeleteOptions { grace_period_seconds: grace, ..DeleteOptions::default() };
+        admit_delete(resource, pod, "7", &options, now).expect("a valid deletion")
+    };
+    let Deletion::Marked(marked) = delete(&pod, None) else { panic!("it must linger") };
+    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
+    assert!(!is_finished(resource, &marked));
+    assert_eq!(delete(&marked, Some(60)), Deletion::Unchanged);
+    let Deletion::Marked(hurried) = delete(&marked, Some(5)) else { panic!("it must hurry") };
+    assert_eq!(hurried["metadata"]["deletionGracePeriodSeconds"], 5);
+    assert_eq!(delete(&hurried, Some(0)), Deletion::Gone);
+}
+
+#[test]
+fn finalizers_hold_an_object_and_preconditions_protect_it() {
+    let (resource, mut object) = create(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "m", "finalizers": ["example.org/f"]},
+    }));
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let wrong = DeleteOptions { uid: Some("other".to_owned()), ..DeleteOptions::default() };
+    assert_eq!(admit_delete(resource, &object, "7", &wrong, now).expect_err("uid").code(), 409);
+    let options = DeleteOptions::default();
+    let held = admit_delete(resource, &object, "7", &options, now).expect("a valid deletion");
+    let Deletion::Marked(marked) = held else { panic!("it must linger") };
+    let mut more = marked.clone();
+    more["metadata"]["finalizers"] = json!(["example.org/f", "example.org/g"]);
+    let refused = update(resource, Door::Main, more, &marked).expect_err("a new finalizer");
+    assert_eq!(refused.causes[0].field, "metadata.finalizers");
+    let mut freed = marked.clone();
+    freed["metadata"]["finalizers"] = json!([]);
+    let freed = update(resource, Door::Main, freed, &marked).expect("a valid change");
+    assert!(is_finished(resource, &freed));
+
+    object["metadata"]["finalizers"] = json!([]);
+    let gone = admit_delete(resource, &object, "7", &options, now).expect("a valid deletion");
+    assert_eq!(gone, Deletion::Gone);
+}
+
+#[test]
+fn a_namespace_lingers_until_its_own_door_lets_it_go() {
+    let (resource, namespace) =
+        create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}));
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let options = DeleteOptions::default();
+    let held = admit_delete(resource, &namespace, "7", &options, now).expect("a valid deletion");
+    let Deletion::Marked(marked) = held else { panic!("it must linger") };
+    assert_eq!(marked["status"]["phase"], "Terminating");
+    let mut freed = marked.clone();
+    freed["spec"]["finalizers"] = json!([]);
+    let main = update(resource, Door::Main, freed.clone(), &marked).expect("a valid change");
+    assert!(!is_finished(resource, &main));
+    let freed = update(resource, Door::Finalize, freed, &marked).expect("a valid change");
+    assert!(is_finished(resource, &freed));
+}
+
+#[test]
+fn addresses_and_ports_of_services_are_drawn_once_and_kept() {
+    let services = find("", "v1", "services").expect("services");
+    let (_, old) = create(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"type": "NodePort", "ports": [
+            {"name": "a", "port": 53, "protocol": "UDP"}, {"name": "b", "port": 53},
+        ]},
+    }));
+    let ports = |service: &Value| -> Vec<Value> {
+        let ports = service["spec"]["ports"].as_array().expect("ports");
+        ports.iter().map(|port| port["nodePort"].clone()).collect()
+    };
+    assert_eq!(ports(&old)[0], ports(&old)[1], "one number for both protocols");
+    let mut new = old.clone();
+    for port in new["spec"]["ports"].as_array_mut().expect("ports") {
+        port.as_object_mut().expect("a port").remove("nodePort");
+    }
+    for field in ["clusterIP", "clusterIPs"] {
+        new["spec"].as_object_mut().expect("a spec").remove(field);
+    }
+    let new = update(services, Door::Main, new, &old).expect("a valid change");
+    assert_eq!((ports(&new), &new["spec"]["clusterIP"]), (ports(&old), &old["spec"]["clusterIP"]));
+
+    let taken = allocator().with_services([&old]);
+    let mut second = old.clone();
+    second["metadata"] = json!({"name": "t"});
+    let refused = admit_create(services, second, &context(&taken)).expect_err("a taken address");
+    let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
+    assert_eq!(fields, ["spec.clusterIPs", "spec.ports[0].nodePort", "spec.ports[1].nodePort"]);
+}
+
+#[test]
+fn a_training_job_names_everything_that_is_wrong_with_it() {
+    let jobs = find("training.impresario.dev", "v1", "trainingjobs").expect("training jobs");
+    let role = json!({
+        "min": 3, "max": 2,
+        "template": {"spec": {"containers": [{"name": "c"}]}},
+    });
+    let job = json!({"metadata": {"name": "j"}, "spec": {"mode": "fast", "trainer": role}});
+    let refused = admit_create(jobs, job, &context(&allocator())).expect_err("an invalid job");
+    let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.mode",
+            "spec.trainer.max",
+            "spec.trainer.template.spec.containers[0].image",
+            "spec.stop"
+        ]
+    );
+}
