@@ -264,6 +264,7 @@ fn seconds(moment: Timestamp) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

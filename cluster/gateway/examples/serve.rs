@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = arguments.next().map_or(Ok(0), |text| text.parse())?;
     std::fs::create_dir_all(&folder)?;
     let authority = ClusterAuthority::create("memory")?;
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     let own = authority.issue("memory", PeerRole::Control, &["127.0.0.1".into(), "localhost".into()], day)?;
     let admin = authority.issue("admin", PeerRole::Admin, &[], day)?;
     let objects = Objects::new(Arc::new(MemoryRegistry::new()));

@@ -121,6 +121,7 @@ pub fn cacheable(asked: &HeaderMap, kind: &'static str, body: impl Into<Bytes>, 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

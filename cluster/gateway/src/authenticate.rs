@@ -257,6 +257,7 @@ impl TokenReview for RegistryTokens {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -117,6 +117,7 @@ pub fn refusal(user: &User, request: &Request, reason: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -160,6 +160,7 @@ async fn ready(gateway: &Gateway) -> Result<Response<Body>, Status> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

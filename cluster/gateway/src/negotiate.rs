@@ -97,6 +97,7 @@ pub fn form(accept: Option<&str>, list: bool) -> Option<Form> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

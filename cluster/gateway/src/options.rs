@@ -133,9 +133,8 @@ pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<Watc
     }
     let bookmarks = query.flag("allowWatchBookmarks");
     let timeout = match query.get("timeoutSeconds").map(str::parse::<u64>) {
-        None => None,
-        Some(Ok(seconds)) if seconds > 0 => Some(Duration::from_secs(seconds.min(86_400))),
-        Some(Ok(_)) => None,
+        None | Some(Ok(0)) => None,
+        Some(Ok(seconds)) => Some(Duration::from_secs(seconds.min(86_400))),
         Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds must be a number of seconds")),
     };
     Ok(WatchOptions {

@@ -72,6 +72,7 @@ pub fn decode(text: &str, plus: bool) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -57,8 +57,8 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(15),
             body: Duration::from_secs(30),
-            idle: Duration::from_secs(120),
-            answer: Duration::from_secs(60),
+            idle: Duration::from_mins(2),
+            answer: Duration::from_mins(1),
             body_bytes: 3 * 1024 * 1024,
         }
     }
@@ -160,7 +160,7 @@ async fn serve(
 ) {
     let limits = gateway.limits().clone();
     let _ = stream.set_nodelay(true);
-    let alive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let alive = TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(15));
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&alive);
     let stream = match tokio::time::timeout(limits.handshake, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => stream,

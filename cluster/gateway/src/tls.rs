@@ -43,7 +43,7 @@ impl TlsSettings {
 
     /// Settings of a node: its own certificate, and the cluster's authority for clients.
     pub fn of(credential: &Credential) -> Result<Self, TlsError> {
-        Self::from_pem(credential.certificate_pem(), &credential.key_pem(), credential.authority_pem())
+        Self::from_pem(credential.certificate_pem(), credential.key_pem(), credential.authority_pem())
     }
 }
 

@@ -77,7 +77,7 @@ fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Status
         None => {
             let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
             if !init.is_empty() {
-                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                text = format!("{text} or one of the init containers: [{}]", init.join(" "));
             }
             Err(Status::bad_request(text))
         }
@@ -85,6 +85,7 @@ fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Status
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
     use serde_json::json;

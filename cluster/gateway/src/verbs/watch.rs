@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// How often a quiet watch tells how far it has come.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// Lines that are sent together when they are ready together.
 const LINES_AT_ONCE: usize = 64;
 

@@ -24,7 +24,7 @@ async fn a_stranger_asks_whether_we_live_and_nothing_else() {
 #[tokio::test]
 async fn a_wrong_credential_is_a_401_even_where_a_stranger_would_get_in() {
     let server = Harness::start().await;
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     let foreign = ClusterAuthority::create("other").unwrap().issue("admin", PeerRole::Admin, &[], day).unwrap();
     for wrong in [Shows::Token("guess"), Shows::Certificate(&foreign)] {
         let answer = server.send(wrong, "GET", "/version", &[], "").await;

@@ -93,7 +93,7 @@ impl Harness {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         let authority = ClusterAuthority::create("test").unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let own = authority.issue("control", PeerRole::Control, &names, day).unwrap();
@@ -205,7 +205,7 @@ impl Harness {
             self.address,
             file("ca.crt", self.admin.authority_pem()),
             file("admin.crt", self.admin.certificate_pem()),
-            file("admin.key", &self.admin.key_pem()),
+            file("admin.key", self.admin.key_pem()),
         );
         std::fs::write(self.kubeconfig(), text).unwrap();
     }
@@ -260,7 +260,7 @@ impl Kubectl {
     }
 
     pub async fn run(&self, words: &[&str]) -> Said {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         let output = tokio::time::timeout(limit, self.command(words).output()).await;
         let output = output.unwrap_or_else(|_| panic!("kubectl {words:?} did not end")).unwrap();
         Said {

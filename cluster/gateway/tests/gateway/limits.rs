@@ -69,7 +69,7 @@ async fn several_servers_share_one_address_and_any_of_them_may_die() {
     use impresario_runtime::{ClusterAuthority, PeerRole};
     let server = Harness::start().await;
     let authority = ClusterAuthority::create("second").unwrap();
-    let own = authority.issue("b", PeerRole::Control, &["127.0.0.1".into()], Duration::from_secs(3_600)).unwrap();
+    let own = authority.issue("b", PeerRole::Control, &["127.0.0.1".into()], Duration::from_hours(1)).unwrap();
     let gateway = Gateway::new(server.objects.clone(), crate::harness::logs());
     let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
     let second = Server::start(server.address, tls, std::sync::Arc::new(gateway)).unwrap();

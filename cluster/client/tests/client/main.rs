@@ -1,0 +1,175 @@
+//! Objects, events and the SDK's front door, over registries in memory and over the wire.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use futures_util::StreamExt;
+use impresario_api::resource::{Resource, find};
+use impresario_client::events::{Recorder, Severity};
+use impresario_client::objects::{
+    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery, WriteOptions,
+};
+use impresario_client::{Client, Event, Select};
+use impresario_registry::{Beginning, Member, MemberConfig, MemoryRegistry};
+use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, PeerRole};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn resource(plural: &str) -> &'static Resource {
+    find("", "v1", plural).unwrap()
+}
+
+async fn objects() -> Objects {
+    let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    objects
+}
+
+async fn create(objects: &Objects, plural: &str, object: Value) -> Value {
+    objects.create(resource(plural), "default", object, &WriteOptions::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn laying_the_foundation_again_changes_nothing() {
+    let objects = objects().await;
+    let before = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap();
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    let after = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap();
+    assert_eq!((before.items, before.revision), (after.items, after.revision));
+}
+
+#[tokio::test]
+async fn writers_at_once_lose_no_change_and_share_no_address() {
+    let objects = objects().await;
+    create(&objects, "configmaps", json!({"metadata": {"name": "sum"}, "data": {"n": "0"}})).await;
+    let writers = (0..8).map(|writer| {
+        let objects = objects.clone();
+        tokio::spawn(async move {
+            let service = json!({"metadata": {"name": format!("s{writer}")}, "spec": {"ports": [{"port": 80}]}});
+            let service = create(&objects, "services", service).await;
+            for _ in 0..5 {
+                let options = WriteOptions::default();
+                // Ten tries are the engine's bound; under this much contention the caller may need more.
+                while objects
+                    .modify(resource("configmaps"), Door::Main, "default", "sum", &options, |old| {
+                        let mut new = old.clone();
+                        let n: u64 = old["data"]["n"].as_str().unwrap().parse().unwrap();
+                        new["data"]["n"] = (n + 1).to_string().into();
+                        Ok(new)
+                    })
+                    .await
+                    .is_err_and(|status| status.code() == 409)
+                {}
+            }
+            service["spec"]["clusterIP"].as_str().unwrap().to_owned()
+        })
+    });
+    let mut addresses = HashSet::new();
+    for writer in writers.collect::<Vec<_>>() {
+        assert!(addresses.insert(writer.await.unwrap()));
+    }
+    let sum = objects.get(resource("configmaps"), "default", "sum").await.unwrap();
+    assert_eq!(sum["data"]["n"], "40");
+}
+
+#[tokio::test]
+async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
+    let objects = objects().await;
+    let filter = Filter {
+        fields: Some(impresario_api::selector::FieldSelector::parse("spec.nodeName=n1").unwrap()),
+        ..Filter::default()
+    };
+    let query = WatchQuery { filter, ..WatchQuery::default() };
+    let mut watch = objects.watch(resource("pods"), query).await.unwrap();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    create(&objects, "pods", pod).await;
+    objects.bind("default", "p", "n1", &WriteOptions::default()).await.unwrap();
+    let again = objects.bind("default", "p", "n2", &WriteOptions::default()).await;
+    assert_eq!(again.unwrap_err().code(), 409);
+    let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+    let gone = objects.delete(resource("pods"), "default", "p", &now, &WriteOptions::default()).await.unwrap();
+    assert!(matches!(gone, Deleted::Gone(_)));
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        match tokio::time::timeout(LIMIT, watch.next()).await.unwrap().unwrap().unwrap() {
+            ObjectEvent::Added(pod) => seen.push(format!("added {}", pod["spec"]["nodeName"])),
+            ObjectEvent::Deleted(_) => seen.push("deleted".into()),
+            ObjectEvent::Bookmark { .. } => {}
+            other @ ObjectEvent::Modified(_) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, ["added \"n1\"", "deleted"]);
+}
+
+#[tokio::test]
+async fn the_same_thing_said_again_is_counted() {
+    let objects = objects().await;
+    let mut watch = objects.watch(resource("events"), WatchQuery::default()).await.unwrap();
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "default", "uid": "u"}});
+    let recorder = Recorder::start(objects, "tester", "");
+    for _ in 0..3 {
+        recorder.record(&pod, Severity::Warning, "FailedScheduling", "no node fits");
+    }
+    let counted = async {
+        loop {
+            match watch.next().await.unwrap().unwrap() {
+                ObjectEvent::Modified(event) if event["count"] == 3 => break event,
+                _ => {}
+            }
+        }
+    };
+    let event = tokio::time::timeout(LIMIT, counted).await.unwrap();
+    assert_eq!((&event["involvedObject"]["name"], &event["type"]), (&json!("p"), &json!("Warning")));
+}
+
+#[test]
+fn a_client_connects_with_a_credential_and_uses_typed_objects() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = ClusterAuthority::create("test").unwrap();
+        let issue = |name: &str, role| authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
+        let node = ActorNode::start(NodeConfig::new(issue("n1", PeerRole::Control))).await.unwrap();
+        let beginning = Beginning::Found { peers: Vec::new() };
+        let config = MemberConfig::new(folder.path().join("n1"), node.clone(), node.local_addr(), beginning);
+        let member = Member::start(config).await.unwrap();
+        Objects::new(member.handle()).lay_foundation("authority", 6443).await.unwrap();
+
+        let credential = issue("sdk", PeerRole::Admin);
+        assert!(Client::connect(credential.clone(), &[]).await.is_err());
+        let client = Client::connect(credential, &[(node.name().clone(), node.local_addr())]).await.unwrap();
+        let configs = client.api::<ConfigMap>("default").unwrap();
+        let (_, revision) = configs.list(Select::default()).await.unwrap();
+        let mut watch = configs.watch(Select { labels: "tier=web", fields: "" }, Some(revision)).await.unwrap();
+        let mut config = ConfigMap::default();
+        config.metadata.name = Some("c".into());
+        config.metadata.labels = Some(BTreeMap::from([("tier".to_owned(), "web".to_owned())]));
+        let created = configs.create(&config).await.unwrap();
+        assert!(created.metadata.uid.is_some());
+        let patched = configs.patch_merge("c", json!({"data": {"a": "b"}})).await.unwrap();
+        assert_eq!(patched.data.unwrap()["a"], "b");
+        assert!(configs.delete("c", &DeleteOptions::default()).await.unwrap().is_none());
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            match tokio::time::timeout(LIMIT, watch.next()).await.unwrap().unwrap().unwrap() {
+                Event::Added(_) => seen.push("added"),
+                Event::Modified(_) => seen.push("modified"),
+                Event::Deleted(_) => seen.push("deleted"),
+                Event::Progress(_) => {}
+            }
+        }
+        assert_eq!(seen, ["added", "modified", "deleted"]);
+        client.close(Duration::from_secs(2)).await;
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_patch_that_does_not_apply_is_refused() {
+    let patch = Patch::Json(json!([{"op": "test", "path": "/data/a", "value": "x"}]));
+    let refused = patch.apply(resource("configmaps"), &json!({"data": {"a": "b"}}));
+    assert_eq!(refused.unwrap_err().code(), 422);
+}
