@@ -5,7 +5,8 @@
 //! defaults and rules as the REST gateway. Losing a member is not seen, as long as one answers.
 
 use crate::objects::{
-    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery, WriteOptions,
+    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
+    WriteOptions,
 };
 use futures_util::stream::{BoxStream, StreamExt};
 use impresario_api::resource::{Resource, find_kind};
@@ -13,8 +14,8 @@ use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
 use impresario_registry::{RegistryHandle, RemoteRegistry, Revision};
 use impresario_runtime::{
-    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, NodeConfig, NodeName, PeerIdentity, Refusal, Role,
-    StartError,
+    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, NodeConfig, NodeName,
+    PeerIdentity, Refusal, Role, StartError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +31,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// No control member was named.
-    #[error("no control member was given: pass the name and QUIC address of at least one (see `imp status`)")]
+    #[error(
+        "no control member was given: pass the name and QUIC address of at least one (see `imp status`)"
+    )]
     NoMembers,
     /// The client's own actor node does not start.
     #[error(transparent)]
@@ -45,7 +48,9 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(#[from] Status),
     /// The Rust type is of a kind that the cluster does not serve.
-    #[error("the cluster serves no {kind} in {api_version}: use a type of a kind in `kubectl api-resources`")]
+    #[error(
+        "the cluster serves no {kind} in {api_version}: use a type of a kind in `kubectl api-resources`"
+    )]
     NotServed {
         /// The kind.
         kind: &'static str,
@@ -53,7 +58,9 @@ pub enum ClientError {
         api_version: &'static str,
     },
     /// A value does not fit the Rust type.
-    #[error("{kind} cannot be converted: {source}: the client and the cluster are of different versions")]
+    #[error(
+        "{kind} cannot be converted: {source}: the client and the cluster are of different versions"
+    )]
     Convert {
         /// The kind.
         kind: &'static str,
@@ -69,7 +76,13 @@ pub enum ClientError {
 struct ServesNobody;
 
 impl Gate for ServesNobody {
-    fn permit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str, _: &dyn Any) -> Result<(), Refusal> {
+    fn permit(
+        &self,
+        _: &PeerIdentity,
+        _: &ActorName,
+        _: &'static str,
+        _: &dyn Any,
+    ) -> Result<(), Refusal> {
         Err(Refusal::new("this is a client, which serves nobody"))
     }
 }
@@ -147,12 +160,18 @@ impl Client {
     {
         let resource = find_kind(K::GROUP, K::VERSION, K::KIND)
             .ok_or(ClientError::NotServed { kind: K::KIND, api_version: K::API_VERSION })?;
-        Ok(Api { objects: self.objects.clone(), resource, namespace: namespace.into(), kind: PhantomData })
+        Ok(Api {
+            objects: self.objects.clone(),
+            resource,
+            namespace: namespace.into(),
+            kind: PhantomData,
+        })
     }
 
     /// Reads the addresses of all nodes, so that their actors can be asked. Gives their names.
     pub async fn learn_nodes(&self) -> Result<Vec<NodeName>, ClientError> {
-        let nodes = find_kind("", "v1", "Node").ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
+        let nodes = find_kind("", "v1", "Node")
+            .ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
         let listed = self.objects.list(nodes, &ListQuery::default()).await?;
         let mut names = Vec::new();
         for node in &listed.items {
@@ -213,12 +232,13 @@ where
     K: k8s_openapi::Resource + Serialize + DeserializeOwned + Send + 'static,
 {
     fn typed(object: Value) -> Result<K, ClientError> {
-        serde_json::from_value(object).map_err(|source| ClientError::Convert { kind: K::KIND, source })
+        serde_json::from_value(object)
+            .map_err(|source| ClientError::Convert { kind: K::KIND, source })
     }
 
     fn untyped(object: &K) -> Result<Value, ClientError> {
-        let mut value =
-            serde_json::to_value(object).map_err(|source| ClientError::Convert { kind: K::KIND, source })?;
+        let mut value = serde_json::to_value(object)
+            .map_err(|source| ClientError::Convert { kind: K::KIND, source })?;
         value["kind"] = K::KIND.into();
         value["apiVersion"] = K::API_VERSION.into();
         Ok(value)
@@ -227,7 +247,11 @@ where
     fn filter(&self, select: Select<'_>) -> Result<Filter, ClientError> {
         let fields = FieldSelector::parse(select.fields)?;
         fields.check(self.resource)?;
-        Ok(Filter { labels: Some(LabelSelector::parse(select.labels)?), fields: Some(fields), name: None })
+        Ok(Filter {
+            labels: Some(LabelSelector::parse(select.labels)?),
+            fields: Some(fields),
+            name: None,
+        })
     }
 
     fn scope(&self) -> Option<String> {
@@ -241,8 +265,11 @@ where
 
     /// All objects that are meant, and the revision to watch from.
     pub async fn list(&self, select: Select<'_>) -> Result<(Vec<K>, Revision), ClientError> {
-        let query =
-            ListQuery { namespace: self.scope(), filter: self.filter(select)?, ..ListQuery::default() };
+        let query = ListQuery {
+            namespace: self.scope(),
+            filter: self.filter(select)?,
+            ..ListQuery::default()
+        };
         let listed = self.objects.list(self.resource, &query).await?;
         let items = listed.items.into_iter().map(Self::typed).collect::<Result<_, _>>()?;
         Ok((items, listed.revision))
@@ -295,21 +322,34 @@ where
     async fn replace_at(&self, door: Door, name: &str, object: &K) -> Result<K, ClientError> {
         let value = Self::untyped(object)?;
         let options = WriteOptions::default();
-        let replaced = self.objects.update(self.resource, door, &self.namespace, name, value, &options).await?;
+        let replaced = self
+            .objects
+            .update(self.resource, door, &self.namespace, name, value, &options)
+            .await?;
         Self::typed(replaced)
     }
 
     /// Changes fields of an object (RFC 7396: null removes a field).
     pub async fn patch_merge(&self, name: &str, change: Value) -> Result<K, ClientError> {
         let (patch, options) = (Patch::Merge(change), WriteOptions::default());
-        let patched =
-            self.objects.patch(self.resource, Door::Main, &self.namespace, name, &patch, &options).await?;
+        let patched = self
+            .objects
+            .patch(self.resource, Door::Main, &self.namespace, name, &patch, &options)
+            .await?;
         Self::typed(patched)
     }
 
     /// Deletes an object. `Some` is the object that lingers until its finalizers or its node let it go.
-    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Option<K>, ClientError> {
-        match self.objects.delete(self.resource, &self.namespace, name, options, &WriteOptions::default()).await? {
+    pub async fn delete(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Option<K>, ClientError> {
+        match self
+            .objects
+            .delete(self.resource, &self.namespace, name, options, &WriteOptions::default())
+            .await?
+        {
             Deleted::Gone(_) => Ok(None),
             Deleted::Lingers(object) => Self::typed(object).map(Some),
         }

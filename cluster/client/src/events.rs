@@ -84,7 +84,13 @@ impl Recorder {
     }
 
     /// Says something about an object.
-    pub fn record(&self, about: &Value, severity: Severity, reason: &str, message: impl Into<String>) {
+    pub fn record(
+        &self,
+        about: &Value,
+        severity: Severity,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.record_field(about, "", severity, reason, message);
     }
 
@@ -97,7 +103,9 @@ impl Recorder {
         reason: &str,
         message: impl Into<String>,
     ) {
-        let text = |pointer: &str| about.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            about.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let said = Said {
             severity,
             reason: reason.into(),
@@ -123,7 +131,8 @@ impl Recorder {
 
 /// At most the 1024 bytes that an event's message may have, and no control characters.
 fn clean(message: &str) -> String {
-    let mut text: String = message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let mut text: String =
+        message.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
     while text.len() > 1_024 {
         text.pop();
     }
@@ -195,7 +204,8 @@ impl Writer {
 
     fn allowed(&mut self, uid: &str, now: Instant) -> bool {
         if self.allowances.len() >= REMEMBERED {
-            self.allowances.retain(|_, allowance| now.duration_since(allowance.at) < Duration::from_mins(10));
+            self.allowances
+                .retain(|_, allowance| now.duration_since(allowance.at) < Duration::from_mins(10));
             if self.allowances.len() >= REMEMBERED {
                 self.allowances.clear();
             }
@@ -204,18 +214,24 @@ impl Writer {
         self.allowances.entry(uid.to_owned()).or_insert(fresh).take(now)
     }
 
-    async fn write(&mut self, events: &'static Resource, said: Said, at: Timestamp) -> Result<(), Status> {
+    async fn write(
+        &mut self,
+        events: &'static Resource,
+        said: Said,
+        at: Timestamp,
+    ) -> Result<(), Status> {
         let namespace = if said.namespace.is_empty() { "default" } else { said.namespace.as_str() };
         let options = WriteOptions { manager: self.component.clone(), ..WriteOptions::default() };
         if let Some((name, count)) = self.known.names.get_mut(&said) {
             *count += 1;
             let (count, moment) = (*count, seconds(at));
-            let counted = self.objects.modify(events, Door::Main, namespace, name, &options, |old| {
-                let mut event = old.clone();
-                event["count"] = count.into();
-                event["lastTimestamp"] = moment.as_str().into();
-                Ok(event)
-            });
+            let counted =
+                self.objects.modify(events, Door::Main, namespace, name, &options, |old| {
+                    let mut event = old.clone();
+                    event["count"] = count.into();
+                    event["lastTimestamp"] = moment.as_str().into();
+                    Ok(event)
+                });
             match counted.await {
                 Err(status) if status.reason == Reason::NotFound => {} // expired or deleted: say it anew
                 outcome => return outcome.map(|_| ()),

@@ -21,10 +21,10 @@ mod write;
 pub use address::ServiceRanges;
 pub use delete::Deleted;
 pub use foundation::NAMESPACES;
+pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
 pub use list::{Filter, ListQuery, Listed, VersionMatch, fresh_token};
 pub use stored::Stored;
 pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
-pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
 pub use write::{Patch, WriteOptions, patch_refused};
 
 use crate::objects::refuse::read_refused;
@@ -44,7 +44,10 @@ pub struct Objects {
 
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Objects").field("ranges", &self.ranges).field("fence", &self.fence).finish_non_exhaustive()
+        f.debug_struct("Objects")
+            .field("ranges", &self.ranges)
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +79,12 @@ impl Objects {
     }
 
     /// One object, as of every write that was acknowledged before.
-    pub async fn get(&self, resource: &'static Resource, namespace: &str, name: &str) -> Result<Value, Status> {
+    pub async fn get(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, Status> {
         self.get_with(resource, namespace, name, Consistency::Linearizable).await
     }
 
@@ -101,7 +109,8 @@ impl Objects {
         consistency: Consistency,
     ) -> Result<Option<Stored>, Status> {
         let key = key_of(resource, namespace, name);
-        let (entry, _) = self.registry.get(key, consistency).await.map_err(|error| read_refused(&error))?;
+        let (entry, _) =
+            self.registry.get(key, consistency).await.map_err(|error| read_refused(&error))?;
         entry.as_ref().map(Stored::read).transpose()
     }
 

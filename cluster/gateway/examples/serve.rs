@@ -53,7 +53,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&folder)?;
     let authority = ClusterAuthority::create("memory")?;
     let day = Duration::from_hours(24);
-    let own = authority.issue("memory", PeerRole::Control, &["127.0.0.1".into(), "localhost".into()], day)?;
+    let own = authority.issue(
+        "memory",
+        PeerRole::Control,
+        &["127.0.0.1".into(), "localhost".into()],
+        day,
+    )?;
     let admin = authority.issue("admin", PeerRole::Admin, &[], day)?;
     let objects = Objects::new(Arc::new(MemoryRegistry::new()));
     objects.lay_foundation(own.authority_pem(), port).await?;

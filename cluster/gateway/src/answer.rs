@@ -7,7 +7,9 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING,
+};
 use hyper::{HeaderMap, Response, StatusCode};
 use impresario_api::status::Status;
 use ring::digest::{SHA256, digest};
@@ -26,7 +28,8 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
 
 fn answer(code: u16, kind: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
@@ -97,14 +100,21 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
 }
 
 /// An answer that a client may keep: with an ETag, and 304 when it has it already.
-pub fn cacheable(asked: &HeaderMap, kind: &'static str, body: impl Into<Bytes>, forever: bool) -> Response<Body> {
+pub fn cacheable(
+    asked: &HeaderMap,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+    forever: bool,
+) -> Response<Body> {
     let body: Bytes = body.into();
-    let tag = digest(&SHA256, &body).as_ref()[..16].iter().fold(String::from("\""), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }) + "\"";
+    let tag =
+        digest(&SHA256, &body).as_ref()[..16].iter().fold(String::from("\""), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }) + "\"";
     let known = asked.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let fresh = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag || one.trim() == "*"));
+    let fresh = known
+        .is_some_and(|known| known.split(',').any(|one| one.trim() == tag || one.trim() == "*"));
     let mut response = if fresh {
         answer(304, HeaderValue::from_static(kind), whole(Bytes::new()))
     } else {

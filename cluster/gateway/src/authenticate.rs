@@ -77,7 +77,10 @@ pub enum AuthenticateError {
 /// Knows bearer tokens.
 pub trait TokenReview: Send + Sync + 'static {
     /// The user that a token stands for; `None` if it stands for nobody here.
-    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>>;
+    fn review<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>>;
 }
 
 /// Decides who asks: the token when there is one, else the certificate, else nobody.
@@ -110,7 +113,8 @@ pub async fn identify(
 /// Reads the user out of a certificate whose signature was already checked.
 pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
     let wrong = |why: &str| AuthenticateError::Wrong(format!("client certificate: {why}"));
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| wrong("it cannot be read"))?;
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| wrong("it cannot be read"))?;
     let subject = certificate.subject();
     let name = subject
         .iter_common_name()
@@ -158,7 +162,9 @@ pub enum TokenFileError {
         source: std::io::Error,
     },
     /// A line is not as it should be.
-    #[error("token file {path}, line {line}: expected `SHA256-HEX USER [GROUP,…]`: correct or remove the line")]
+    #[error(
+        "token file {path}, line {line}: expected `SHA256-HEX USER [GROUP,…]`: correct or remove the line"
+    )]
     Line {
         /// The file.
         path: String,
@@ -201,7 +207,10 @@ impl HashedTokens {
 }
 
 impl TokenReview for HashedTokens {
-    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
+    fn review<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
         let user = self.users.get(&hash_token(token)).cloned();
         Box::pin(std::future::ready(Ok(user)))
     }
@@ -237,9 +246,13 @@ impl RegistryTokens {
 }
 
 impl TokenReview for RegistryTokens {
-    fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
+    fn review<'a>(
+        &'a self,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
         Box::pin(async move {
-            let key = Key { resource: TOKENS.into(), namespace: String::new(), name: hash_token(token) };
+            let key =
+                Key { resource: TOKENS.into(), namespace: String::new(), name: hash_token(token) };
             let (entry, _) = self
                 .registry
                 .get(key, Consistency::Linearizable)
@@ -261,7 +274,10 @@ impl TokenReview for RegistryTokens {
 mod tests {
     use super::*;
 
-    async fn asks(certificate: &Certificate, header: Option<&str>) -> Result<User, AuthenticateError> {
+    async fn asks(
+        certificate: &Certificate,
+        header: Option<&str>,
+    ) -> Result<User, AuthenticateError> {
         let mut tokens = HashedTokens::default();
         tokens.insert("s3cret", User::new("robot", ["impresario:viewers"]));
         identify(certificate, header, &[Box::new(tokens)]).await

@@ -72,7 +72,9 @@ pub fn decide(user: &User, request: &Request) -> Decision {
         _ if user.is_in(MASTERS) => true,
         Request::Path { method, path } => {
             let reads = matches!(method.as_str(), "get" | "head");
-            reads && (is_public(path) || (user.is_in(crate::authenticate::AUTHENTICATED) && is_discovery(path)))
+            reads
+                && (is_public(path)
+                    || (user.is_in(crate::authenticate::AUTHENTICATED) && is_discovery(path)))
         }
         Request::Resource { action, resource, group, .. } => {
             let reads = matches!(action, Action::Get | Action::List | Action::Watch);
@@ -101,7 +103,11 @@ pub fn refusal(user: &User, request: &Request, reason: &str) -> String {
             format!("User \"{}\" cannot {method} path \"{path}\"{end}", user.name)
         }
         Request::Resource { action, group, resource, subresource, namespace, .. } => {
-            let what = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
+            let what = if subresource.is_empty() {
+                resource.clone()
+            } else {
+                format!("{resource}/{subresource}")
+            };
             let place = if namespace.is_empty() {
                 "at the cluster scope".to_owned()
             } else {

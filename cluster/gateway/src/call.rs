@@ -82,12 +82,19 @@ impl Call {
     /// What a table carries of each object.
     pub fn include(&self) -> Result<IncludeObject, Status> {
         let word = self.query.get("includeObject").unwrap_or_default();
-        IncludeObject::parse(word).ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {word:?}")))
+        IncludeObject::parse(word).ok_or_else(|| {
+            Status::bad_request(format!("unrecognized includeObject value: {word:?}"))
+        })
     }
 
     /// The body as an object of a kind.
-    pub fn decode(&self, target: Target<'_>, validation: FieldValidation) -> Result<Decoded, Status> {
-        wire::decode(target, self.content_type(), &self.body, validation).map_err(|error| refused(&error))
+    pub fn decode(
+        &self,
+        target: Target<'_>,
+        validation: FieldValidation,
+    ) -> Result<Decoded, Status> {
+        wire::decode(target, self.content_type(), &self.body, validation)
+            .map_err(|error| refused(&error))
     }
 
     /// The body as an object of a kind, or null where there is none.
@@ -102,15 +109,22 @@ impl Call {
 /// What a body that cannot be read is answered.
 pub fn refused(error: &DecodeError) -> Status {
     match error {
-        DecodeError::MediaType => Status::unsupported_media_type(&[wire::JSON, wire::YAML, wire::PROTOBUF]),
+        DecodeError::MediaType => {
+            Status::unsupported_media_type(&[wire::JSON, wire::YAML, wire::PROTOBUF])
+        }
         DecodeError::TooLarge => Status::too_large(wire::MAX_BODY_BYTES),
         other => Status::bad_request(other.to_string()),
     }
 }
 
 /// A kind of the shared machinery, such as `DeleteOptions`.
-pub fn known(group: &'static str, version: &'static str, kind: &'static str) -> Result<Target<'static>, Status> {
-    Target::of(group, version, kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
+pub fn known(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+) -> Result<Target<'static>, Status> {
+    Target::of(group, version, kind)
+        .ok_or_else(|| Status::internal(format!("no schema for {kind}")))
 }
 
 /// The kind that a resource's objects are.
@@ -119,15 +133,27 @@ pub fn target_of(resource: &'static Resource) -> Result<Target<'static>, Status>
 }
 
 /// Reads a body of at most `limit` bytes before `deadline` has passed.
-pub async fn read(parts: &Parts, body: Incoming, limit: usize, deadline: Duration) -> Result<Bytes, Status> {
+pub async fn read(
+    parts: &Parts,
+    body: Incoming,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Bytes, Status> {
     let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if claimed.and_then(|text| text.parse::<u64>().ok()).is_some_and(|claimed| claimed > limit as u64) {
+    if claimed
+        .and_then(|text| text.parse::<u64>().ok())
+        .is_some_and(|claimed| claimed > limit as u64)
+    {
         return Err(Status::too_large(limit)); // refused unread
     }
     match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(limit)),
-        Ok(Err(error)) => Err(Status::bad_request(format!("the body of the request could not be read: {error}"))),
-        Err(_) => Err(Status::timeout(format!("the body of the request did not arrive within {deadline:?}"))),
+        Ok(Err(error)) => {
+            Err(Status::bad_request(format!("the body of the request could not be read: {error}")))
+        }
+        Err(_) => Err(Status::timeout(format!(
+            "the body of the request did not arrive within {deadline:?}"
+        ))),
     }
 }

@@ -9,9 +9,9 @@ use crate::gateway::Gateway;
 use crate::negotiate::Media;
 use bytes::Bytes;
 use hyper::Response;
-use impresario_api::status::Status;
 use impresario_api::discovery::{self, Aggregated};
 use impresario_api::openapi;
+use impresario_api::status::Status;
 use impresario_registry::{Consistency, Key};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -26,7 +26,8 @@ pub const GIT_VERSION: &str = concat!("v1.36.0+impresario.", env!("CARGO_PKG_VER
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 
 fn document(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
-    let bytes = if call.pretty() { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let bytes =
+        if call.pretty() { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
     Ok(answer::cacheable(&call.parts.headers, JSON, bytes.map_err(Status::internal)?, false))
 }
 
@@ -74,7 +75,9 @@ fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
     Media::list(accept.unwrap_or_default())
         .iter()
         .find_map(|media| match (media.kind, media.parameter("as")) {
-            (JSON, Some("APIGroupDiscoveryList")) if media.parameter("g") == Some("apidiscovery.k8s.io") => {
+            (JSON, Some("APIGroupDiscoveryList"))
+                if media.parameter("g") == Some("apidiscovery.k8s.io") =>
+            {
                 match media.parameter("v") {
                     Some("v2") => Some(Some(Aggregated::V2)),
                     Some("v2beta1") => Some(Some(Aggregated::V2Beta1)),
@@ -90,7 +93,8 @@ fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
 fn paths() -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
     for row in impresario_api::resource::resources() {
-        for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)] {
+        for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)]
+        {
             if !row.group.is_empty() && !paths.contains(&path) {
                 paths.push(path);
             }
@@ -169,7 +173,8 @@ mod tests {
         let new = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
                    application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
         let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
-        let unknown = "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList,application/json";
+        let unknown =
+            "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList,application/json";
         assert!(matches!(aggregated_form(Some(new)), Some(Aggregated::V2)));
         assert!(matches!(aggregated_form(Some(old)), Some(Aggregated::V2Beta1)));
         for plain in [Some(unknown), Some("application/json"), None] {

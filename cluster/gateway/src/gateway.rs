@@ -33,14 +33,23 @@ pub struct Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("objects", &self.objects).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("objects", &self.objects)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
 impl Gateway {
     /// A gateway to these objects that decides access by group and knows no bearer tokens.
     pub fn new(objects: Objects, logs: Arc<dyn LogSource>) -> Self {
-        Self { objects, tokens: Vec::new(), authorize: Box::new(GroupPolicy), logs, limits: Limits::default() }
+        Self {
+            objects,
+            tokens: Vec::new(),
+            authorize: Box::new(GroupPolicy),
+            logs,
+            limits: Limits::default(),
+        }
     }
 
     /// Also knows the bearer tokens of this source.
@@ -80,7 +89,11 @@ impl Gateway {
     }
 
     /// Answers one request from a connection with this certificate.
-    pub async fn answer(&self, certificate: &Certificate, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(
+        &self,
+        certificate: &Certificate,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let pretty = query.flag("pretty");
@@ -99,20 +112,27 @@ impl Gateway {
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
         // Two lengths are how a second request is smuggled past a proxy.
-        if parts.headers.contains_key(CONTENT_LENGTH) && parts.headers.contains_key(TRANSFER_ENCODING) {
-            return Err(Status::bad_request("a request has one length: content-length or transfer-encoding"));
+        if parts.headers.contains_key(CONTENT_LENGTH)
+            && parts.headers.contains_key(TRANSFER_ENCODING)
+        {
+            return Err(Status::bad_request(
+                "a request has one length: content-length or transfer-encoding",
+            ));
         }
         let authorization = match parts.headers.get(AUTHORIZATION) {
             Some(value) => Some(value.to_str().map_err(|_| Status::unauthorized())?),
             None => None,
         };
-        let user = identify(certificate, authorization, &self.tokens).await.map_err(|error| match error {
-            AuthenticateError::Wrong(why) => {
-                tracing::info!(why, "a credential was refused");
-                Status::unauthorized()
-            }
-            AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
-        })?;
+        let user =
+            identify(certificate, authorization, &self.tokens).await.map_err(
+                |error| match error {
+                    AuthenticateError::Wrong(why) => {
+                        tracing::info!(why, "a credential was refused");
+                        Status::unauthorized()
+                    }
+                    AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
+                },
+            )?;
         let target = Target::parse(parts.uri.path());
         let method = parts.method.as_str().to_owned();
         self.permit(&user, &method, parts.uri.path(), &target, &query).await?;
@@ -120,7 +140,10 @@ impl Gateway {
         let call = Call { parts, query, body: bytes, user };
         let answering = self.dispatch(call, &method, target);
         tokio::time::timeout(self.limits.answer, answering).await.unwrap_or_else(|_| {
-            Err(Status::timeout(format!("the request was not answered within {:?}", self.limits.answer)))
+            Err(Status::timeout(format!(
+                "the request was not answered within {:?}",
+                self.limits.answer
+            )))
         })
     }
 
@@ -141,9 +164,14 @@ impl Gateway {
                 namespace: path.namespace.clone(),
                 name: path.name.clone(),
             },
-            _ => authorize::Request::Path { method: method.to_ascii_lowercase(), path: raw_path.to_owned() },
+            _ => authorize::Request::Path {
+                method: method.to_ascii_lowercase(),
+                path: raw_path.to_owned(),
+            },
         };
-        let Decision::Deny(reason) = self.authorize.authorize(user, &request).await else { return Ok(()) };
+        let Decision::Deny(reason) = self.authorize.authorize(user, &request).await else {
+            return Ok(());
+        };
         let why = authorize::refusal(user, &request, &reason);
         tracing::info!(why, "access was refused");
         Err(match target {
@@ -152,7 +180,12 @@ impl Gateway {
         })
     }
 
-    async fn dispatch(&self, call: Call, method: &str, target: Target) -> Result<Response<Body>, Status> {
+    async fn dispatch(
+        &self,
+        call: Call,
+        method: &str,
+        target: Target,
+    ) -> Result<Response<Body>, Status> {
         match target {
             Target::Resource(path) => {
                 let action = path.action(method, &call.query).ok_or_else(no_such_method)?;
@@ -170,7 +203,9 @@ impl Gateway {
                 self.resource(action, ResourceCall { call, resource, path }).await
             }
             _ if method != "GET" && method != "HEAD" => Err(no_such_method()),
-            Target::GroupVersion { group, version } => discovery::group_version(&call, &group, &version),
+            Target::GroupVersion { group, version } => {
+                discovery::group_version(&call, &group, &version)
+            }
             Target::Group(group) => discovery::group(&call, &group),
             Target::Path(path) => discovery::path(self, &call, &path).await,
         }
@@ -220,7 +255,10 @@ fn verb(action: Action) -> Verb {
 }
 
 fn no_such_method() -> Status {
-    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+    Status::new(
+        Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
 }
 
 /// Refusals name the resource even where it does not exist, so that they tell nothing about that.

@@ -44,7 +44,8 @@ impl RuntimeLogs {
 impl LogSource for RuntimeLogs {
     fn open<'a>(&'a self, pod: &'a Value, ask: Logs) -> BoxFuture<'a, Result<LogBytes, Status>> {
         Box::pin(async move {
-            let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let text =
+                |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let path = ActorPath::new(text("/spec/nodeName"), actor_name(text("/metadata/uid")));
             let actor = self.node.actor::<PodRole>(path);
             let container = ask.container.clone().unwrap_or_default();
@@ -64,7 +65,9 @@ impl LogSource for RuntimeLogs {
     }
 }
 
-fn bytes(items: ItemStream<LogChunk>) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
+fn bytes(
+    items: ItemStream<LogChunk>,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + 'static {
     items.map(|item| item.map(|chunk| Bytes::from(chunk.bytes)).map_err(io::Error::other))
 }
 
@@ -74,14 +77,21 @@ fn refused(pod: &Value, container: &str, error: &AskError) -> Status {
     let name = text("/metadata/name");
     match error {
         AskError::Refused { reason } => Status::bad_request(reason.clone()),
-        AskError::NoSuchActor { .. } if matches!(text("/status/phase"), "" | "Pending") => Status::bad_request(
-            format!("container \"{container}\" in pod \"{name}\" is waiting to start: ContainerCreating"),
-        ),
+        AskError::NoSuchActor { .. } if matches!(text("/status/phase"), "" | "Pending") => {
+            Status::bad_request(format!(
+                "container \"{container}\" in pod \"{name}\" is waiting to start: ContainerCreating"
+            ))
+        }
         AskError::NoSuchActor { .. } | AskError::Stopped { .. } => {
             let node = text("/spec/nodeName");
-            Status::internal(format!("node {node} does not know pod {name}: it is ending, or its node restarts"))
+            Status::internal(format!(
+                "node {node} does not know pod {name}: it is ending, or its node restarts"
+            ))
         }
         AskError::Overloaded { .. } => Status::too_many_requests(error.to_string(), 1),
-        other => Status::unavailable(format!("logs of pod {name} on node {}: {other}", text("/spec/nodeName")), 1),
+        other => Status::unavailable(
+            format!("logs of pod {name} on node {}: {other}", text("/spec/nodeName")),
+            1,
+        ),
     }
 }

@@ -105,15 +105,33 @@ mod tests {
     fn the_first_form_that_we_have_wins() {
         let table = [
             (None, false, Some(View::Whole)),
-            (Some("application/vnd.kubernetes.protobuf,application/json"), false, Some(View::Whole)),
             (
-                Some("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+                Some("application/vnd.kubernetes.protobuf,application/json"),
+                false,
+                Some(View::Whole),
+            ),
+            (
+                Some(
+                    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                ),
                 true,
                 Some(View::Table("v1")),
             ),
-            (Some("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), true, Some(View::Whole)),
-            (Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"), false, Some(View::Metadata("v1"))),
-            (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, */*"), true, Some(View::Metadata("v1"))),
+            (
+                Some("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"),
+                true,
+                Some(View::Whole),
+            ),
+            (
+                Some("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+                false,
+                Some(View::Metadata("v1")),
+            ),
+            (
+                Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, */*"),
+                true,
+                Some(View::Metadata("v1")),
+            ),
             (Some("text/html, */*;q=0.1"), false, Some(View::Whole)),
             (Some("application/vnd.kubernetes.protobuf"), false, None),
         ];

@@ -28,10 +28,15 @@ fn invalid_option(kind: &'static str, field: &str, reason: CauseReason, message:
 /// Which objects, by label and field.
 pub fn filter(resource: &Resource, query: &Query) -> Result<Filter, Status> {
     let bad = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
-    let labels = query.get("labelSelector").map(LabelSelector::parse).transpose().map_err(|error| {
-        Status::bad_request(format!("unable to parse requirement: {error}"))
-    })?;
-    let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose().map_err(|error| bad(&error))?;
+    let labels =
+        query.get("labelSelector").map(LabelSelector::parse).transpose().map_err(|error| {
+            Status::bad_request(format!("unable to parse requirement: {error}"))
+        })?;
+    let fields = query
+        .get("fieldSelector")
+        .map(FieldSelector::parse)
+        .transpose()
+        .map_err(|error| bad(&error))?;
     if let Some(fields) = &fields {
         fields.check(resource).map_err(|error| bad(&error))?;
     }
@@ -41,7 +46,8 @@ pub fn filter(resource: &Resource, query: &Query) -> Result<Filter, Status> {
 fn version(query: &Query) -> Result<Option<u64>, Status> {
     let Some(text) = query.get("resourceVersion") else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
-        let message = format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+        let message =
+            format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
         invalid_option("ListOptions", "resourceVersion", CauseReason::Invalid, message)
     })
 }
@@ -55,7 +61,9 @@ fn version_match(query: &Query) -> Result<Option<VersionMatch>, Status> {
         Some("Exact") => VersionMatch::Exact,
         Some("NotOlderThan") => VersionMatch::NotOlderThan,
         Some(other) => {
-            let message = format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"");
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            );
             return refuse(CauseReason::NotSupported, &message);
         }
     };
@@ -83,7 +91,8 @@ pub fn list(resource: &Resource, namespace: &str, query: &Query) -> Result<ListQ
             Ok(number) if number > 0 => usize::try_from(number).ok(),
             Ok(0) => None,
             _ => {
-                let message = format!("Invalid value: {text:?}: must be a number that is not negative");
+                let message =
+                    format!("Invalid value: {text:?}: must be a number that is not negative");
                 return Err(invalid_option("ListOptions", "limit", CauseReason::Invalid, message));
             }
         },
@@ -112,7 +121,12 @@ pub struct WatchOptions {
 /// A watch.
 pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<WatchOptions, Status> {
     let forbidden = |field: &str, message: &str| {
-        Err(invalid_option("ListOptions", field, CauseReason::Forbidden, format!("Forbidden: {message}")))
+        Err(invalid_option(
+            "ListOptions",
+            field,
+            CauseReason::Forbidden,
+            format!("Forbidden: {message}"),
+        ))
     };
     let version_match = version_match(query)?;
     let initial_events = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
@@ -135,7 +149,9 @@ pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<Watc
     let timeout = match query.get("timeoutSeconds").map(str::parse::<u64>) {
         None | Some(Ok(0)) => None,
         Some(Ok(seconds)) => Some(Duration::from_secs(seconds.min(86_400))),
-        Some(Err(_)) => return Err(Status::bad_request("timeoutSeconds must be a number of seconds")),
+        Some(Err(_)) => {
+            return Err(Status::bad_request("timeoutSeconds must be a number of seconds"));
+        }
     };
     Ok(WatchOptions {
         query: WatchQuery {
@@ -180,8 +196,9 @@ pub fn field_validation(kind: &'static str, query: &Query) -> Result<FieldValida
         Some("Strict") => Ok(FieldValidation::Strict),
         Some("Ignore") => Ok(FieldValidation::Ignore),
         Some(other) => {
-            let message =
-                format!("Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            );
             Err(invalid_option(kind, "fieldValidation", CauseReason::NotSupported, message))
         }
     }
@@ -191,22 +208,33 @@ pub fn field_validation(kind: &'static str, query: &Query) -> Result<FieldValida
 pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions), Status> {
     let query = &call.query;
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let grace = match (body.get("gracePeriodSeconds").and_then(Value::as_i64), query.get("gracePeriodSeconds")) {
+    let grace = match (
+        body.get("gracePeriodSeconds").and_then(Value::as_i64),
+        query.get("gracePeriodSeconds"),
+    ) {
         (Some(grace), _) => Some(grace),
         (None, Some(word)) => {
             let read = word.parse::<i64>();
-            Some(read.map_err(|_| Status::bad_request("gracePeriodSeconds must be a number of seconds"))?)
+            Some(read.map_err(|_| {
+                Status::bad_request("gracePeriodSeconds must be a number of seconds")
+            })?)
         }
         (None, None) => None,
     };
     let orphan = body.get("orphanDependents").and_then(Value::as_bool);
-    let orphan = orphan.or_else(|| query.has("orphanDependents").then(|| query.flag("orphanDependents")));
+    let orphan =
+        orphan.or_else(|| query.has("orphanDependents").then(|| query.flag("orphanDependents")));
     let refused = |reason, message: String| {
         Err(invalid_option("DeleteOptions", "propagationPolicy", reason, message))
     };
-    let propagation = match (text("propagationPolicy").or_else(|| query.get("propagationPolicy")), orphan) {
+    let propagation = match (
+        text("propagationPolicy").or_else(|| query.get("propagationPolicy")),
+        orphan,
+    ) {
         (Some(_), Some(_)) => {
-            let message = "Invalid value: orphanDependents and deletionPropagation cannot be both set".to_owned();
+            let message =
+                "Invalid value: orphanDependents and deletionPropagation cannot be both set"
+                    .to_owned();
             return refused(CauseReason::Invalid, message);
         }
         (Some("Background"), None) | (None, Some(false) | None) => Propagation::Background,
@@ -219,7 +247,12 @@ pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions)
             return refused(CauseReason::NotSupported, message);
         }
     };
-    let listed = body.get("dryRun").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let listed = body
+        .get("dryRun")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let condition = |name: &str| {
         let value = body.pointer(&format!("/preconditions/{name}")).and_then(Value::as_str);
         value.map(ToOwned::to_owned)

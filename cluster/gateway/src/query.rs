@@ -25,7 +25,11 @@ impl Query {
 
     /// The first value of a parameter, if it is there and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+        self.pairs
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+            .filter(|v| !v.is_empty())
     }
 
     /// All values of a parameter.
@@ -78,7 +82,8 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_and_found_by_name() {
-        let query = Query::parse("labelSelector=app%3Dweb%2Ctier+in+(a)&watch=1&dryRun=All&empty=&bad=%zz");
+        let query =
+            Query::parse("labelSelector=app%3Dweb%2Ctier+in+(a)&watch=1&dryRun=All&empty=&bad=%zz");
 
         assert_eq!(query.get("labelSelector"), Some("app=web,tier in (a)"));
         assert!(query.flag("watch"));

@@ -81,11 +81,16 @@ impl Action {
 impl Target {
     /// Reads a path. Empty segments are dropped, escapes decoded after splitting.
     pub fn parse(path: &str) -> Self {
-        let parts: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect();
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| decode(part, false))
+            .collect();
         let words: Vec<&str> = parts.iter().map(String::as_str).collect();
         match words.as_slice() {
-            ["api", version] => Self::GroupVersion { group: String::new(), version: (*version).into() },
+            ["api", version] => {
+                Self::GroupVersion { group: String::new(), version: (*version).into() }
+            }
             ["apis", group] => Self::Group((*group).into()),
             ["apis", group, version] => {
                 Self::GroupVersion { group: (*group).into(), version: (*version).into() }

@@ -86,9 +86,14 @@ pub struct Server {
 
 impl Server {
     /// Listens on an address, which others may share, and serves the gateway there.
-    pub fn start(address: SocketAddr, tls: Tls, gateway: Arc<Gateway>) -> Result<Self, ListenError> {
+    pub fn start(
+        address: SocketAddr,
+        tls: Tls,
+        gateway: Arc<Gateway>,
+    ) -> Result<Self, ListenError> {
         let listener = listen(address).map_err(|source| ListenError::Bind { address, source })?;
-        let address = listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
+        let address =
+            listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(accept(listener, tls, gateway, stopping));
         Ok(Self { address, stop, task })
@@ -119,7 +124,12 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn accept(listener: TcpListener, tls: Tls, gateway: Arc<Gateway>, mut stopping: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    tls: Tls,
+    gateway: Arc<Gateway>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(gateway.limits().connections));
     let mut connections = JoinSet::new();
     loop {
@@ -134,7 +144,8 @@ async fn accept(listener: TcpListener, tls: Tls, gateway: Arc<Gateway>, mut stop
                     tracing::warn!(%from, "all connections are in use: one more was closed");
                     continue;
                 };
-                let (tls, gateway, stopping) = (tls.clone(), Arc::clone(&gateway), stopping.clone());
+                let (tls, gateway, stopping) =
+                    (tls.clone(), Arc::clone(&gateway), stopping.clone());
                 connections.spawn(async move {
                     serve(stream, from, &tls, gateway, stopping).await;
                     drop(place);
@@ -160,7 +171,9 @@ async fn serve(
 ) {
     let limits = gateway.limits().clone();
     let _ = stream.set_nodelay(true);
-    let alive = TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(15));
+    let alive = TcpKeepalive::new()
+        .with_time(Duration::from_mins(1))
+        .with_interval(Duration::from_secs(15));
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&alive);
     let stream = match tokio::time::timeout(limits.handshake, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -173,7 +186,11 @@ async fn serve(
         idle_since: Mutex::new(Instant::now()),
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(64 * 1024);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(64 * 1024);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -230,7 +247,11 @@ impl Connection {
     fn until_idle(&self, limit: Duration) -> Duration {
         let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         let left = limit.saturating_sub(since.elapsed());
-        if self.busy.load(Ordering::Acquire) > 0 { limit } else { left.max(Duration::from_millis(10)) }
+        if self.busy.load(Ordering::Acquire) > 0 {
+            limit
+        } else {
+            left.max(Duration::from_millis(10))
+        }
     }
 
     fn is_idle(&self, limit: Duration) -> bool {

@@ -17,12 +17,19 @@ fn metadata_only(object: &Value, version: &str) -> Value {
 }
 
 /// A table of these objects.
-fn table_of(resource: &Resource, objects: &[Value], version: &str, include: IncludeObject) -> Value {
+fn table_of(
+    resource: &Resource,
+    objects: &[Value],
+    version: &str,
+    include: IncludeObject,
+) -> Value {
     let mut table = table::render(resource, objects, include, Timestamp::now());
     if version != "v1" {
         table["apiVersion"] = format!("meta.k8s.io/{version}").into();
         let rows = table.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
-        for row in rows.filter(|row| row.pointer("/object/kind").is_some_and(|kind| kind == "PartialObjectMetadata")) {
+        for row in rows.filter(|row| {
+            row.pointer("/object/kind").is_some_and(|kind| kind == "PartialObjectMetadata")
+        }) {
             row["object"]["apiVersion"] = format!("meta.k8s.io/{version}").into();
         }
     }
@@ -47,7 +54,13 @@ pub fn one(resource: &Resource, object: Value, view: View, include: IncludeObjec
 }
 
 /// A list in this view; `metadata` is the list's own.
-pub fn list(resource: &Resource, items: Vec<Value>, metadata: Map<String, Value>, view: View, include: IncludeObject) -> Value {
+pub fn list(
+    resource: &Resource,
+    items: Vec<Value>,
+    metadata: Map<String, Value>,
+    view: View,
+    include: IncludeObject,
+) -> Value {
     match view {
         View::Whole => {
             let items: Vec<Value> = items.into_iter().map(without_type).collect();
@@ -82,7 +95,13 @@ fn without_type(mut item: Value) -> Value {
 }
 
 /// A watch's object in this view. Only the first table of a watch tells its columns.
-pub fn event(resource: &Resource, object: Value, view: View, include: IncludeObject, first: bool) -> Value {
+pub fn event(
+    resource: &Resource,
+    object: Value,
+    view: View,
+    include: IncludeObject,
+    first: bool,
+) -> Value {
     let mut shown = one(resource, object, view, include);
     if matches!(view, View::Table(_)) && !first {
         shown["columnDefinitions"] = Value::Null;
@@ -92,7 +111,8 @@ pub fn event(resource: &Resource, object: Value, view: View, include: IncludeObj
 
 /// The object of a bookmark.
 pub fn bookmark(resource: &Resource, revision: u64, initial_end: bool, view: View) -> Value {
-    let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+    let mut metadata =
+        json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
     if initial_end {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }

@@ -11,7 +11,9 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::fmt;
@@ -32,7 +34,9 @@ pub struct TlsSettings {
 impl TlsSettings {
     /// Settings from PEM texts.
     pub fn from_pem(chain: &str, key: &str, authorities: &str) -> Result<Self, TlsError> {
-        let all = |text: &str| CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let all = |text: &str| {
+            CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>()
+        };
         let unreadable = |error: pem::Error| TlsError::Unreadable(error.to_string());
         Ok(Self {
             chain: all(chain).map_err(unreadable)?,
@@ -43,7 +47,11 @@ impl TlsSettings {
 
     /// Settings of a node: its own certificate, and the cluster's authority for clients.
     pub fn of(credential: &Credential) -> Result<Self, TlsError> {
-        Self::from_pem(credential.certificate_pem(), credential.key_pem(), credential.authority_pem())
+        Self::from_pem(
+            credential.certificate_pem(),
+            credential.key_pem(),
+            credential.authority_pem(),
+        )
     }
 }
 
@@ -57,13 +65,17 @@ impl fmt::Debug for TlsSettings {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The certificate and its key do not fit or cannot be read.
-    #[error("the gateway's certificate or key cannot be used: {0}: issue them again from the cluster's authority")]
+    #[error(
+        "the gateway's certificate or key cannot be used: {0}: issue them again from the cluster's authority"
+    )]
     Own(#[source] rustls::Error),
     /// A PEM text cannot be read.
     #[error("a certificate or key is no PEM: {0}: give the file as it was issued")]
     Unreadable(String),
     /// An authority cannot be read.
-    #[error("an authority for client certificates cannot be used: {0}: give the cluster's authority certificate")]
+    #[error(
+        "an authority for client certificates cannot be used: {0}: give the cluster's authority certificate"
+    )]
     Authority(String),
 }
 
@@ -101,7 +113,9 @@ impl Tls {
 
     /// Who a connection's certificates say is there.
     pub(crate) fn examine(&self, shown: Option<&[CertificateDer<'_>]>) -> Certificate {
-        let Some((first, rest)) = shown.and_then(<[_]>::split_first) else { return Certificate::Absent };
+        let Some((first, rest)) = shown.and_then(<[_]>::split_first) else {
+            return Certificate::Absent;
+        };
         match self.now().verifier.verify_client_cert(first, rest, UnixTime::now()) {
             Err(error) => Certificate::Wrong(format!("client certificate: {error}")),
             Ok(_) => match user_of(first) {
@@ -119,10 +133,14 @@ impl Current {
         for authority in settings.authorities {
             roots.add(authority).map_err(|error| TlsError::Authority(error.to_string()))?;
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| TlsError::Authority(error.to_string()))?;
-        let late = Arc::new(VerifiedLater { hints: verifier.root_hint_subjects().to_vec(), provider: Arc::clone(&provider) });
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TlsError::Authority(error.to_string()))?;
+        let late = Arc::new(VerifiedLater {
+            hints: verifier.root_hint_subjects().to_vec(),
+            provider: Arc::clone(&provider),
+        });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Own)?
@@ -165,7 +183,12 @@ impl ClientCertVerifier for VerifiedLater {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -174,7 +197,12 @@ impl ClientCertVerifier for VerifiedLater {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

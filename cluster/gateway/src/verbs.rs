@@ -21,7 +21,11 @@ use impresario_api::wire;
 use serde_json::Value;
 
 /// An object in the form that the client wants.
-pub(crate) fn show(call: &ResourceCall, code: u16, object: Value) -> Result<Response<Body>, Status> {
+pub(crate) fn show(
+    call: &ResourceCall,
+    code: u16,
+    object: Value,
+) -> Result<Response<Body>, Status> {
     let form = call.call.form(false)?;
     let shown = shape::one(call.resource, object, form.view, call.call.include()?);
     write(call, code, &shown, form.encoding)
@@ -36,7 +40,8 @@ pub(crate) fn write(
     match encoding {
         Encoding::Json => Ok(answer::json(code, shown, call.call.pretty())),
         Encoding::Yaml => {
-            let bytes = wire::encode(wire::YAML, shown).ok_or_else(|| Status::internal("the answer is no YAML"))?;
+            let bytes = wire::encode(wire::YAML, shown)
+                .ok_or_else(|| Status::internal("the answer is no YAML"))?;
             Ok(answer::bytes(code, "application/yaml", bytes))
         }
     }

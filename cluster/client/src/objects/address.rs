@@ -9,7 +9,9 @@ use super::stored::{bytes_of, text};
 use impresario_api::admission::Allocator;
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Cause, CauseReason, Status};
-use impresario_registry::{Compare, Consistency, Key, ListRequest, Operation, Selection, Transaction};
+use impresario_registry::{
+    Compare, Consistency, Key, ListRequest, Operation, Selection, Transaction,
+};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
@@ -32,7 +34,12 @@ pub struct ServiceRanges {
 
 impl Default for ServiceRanges {
     fn default() -> Self {
-        Self { network: Ipv4Addr::new(127, 96, 0, 0), prefix: 16, first_port: 30_000, last_port: 32_767 }
+        Self {
+            network: Ipv4Addr::new(127, 96, 0, 0),
+            prefix: 16,
+            first_port: 30_000,
+            last_port: 32_767,
+        }
     }
 }
 
@@ -84,8 +91,13 @@ pub(super) fn held(resource: &Resource, object: &Value) -> BTreeMap<Key, (String
     }
     let ports = object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
     for (index, port) in ports.enumerate() {
-        if let Some(number) = port.get("nodePort").and_then(Value::as_u64).filter(|number| *number > 0) {
-            keys.insert(key(PORTS, number), (format!("spec.ports[{index}].nodePort"), number.to_string()));
+        if let Some(number) =
+            port.get("nodePort").and_then(Value::as_u64).filter(|number| *number > 0)
+        {
+            keys.insert(
+                key(PORTS, number),
+                (format!("spec.ports[{index}].nodePort"), number.to_string()),
+            );
         }
     }
     let health = object.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64).unwrap_or(0);
@@ -111,7 +123,9 @@ pub(super) fn exchange(
             "uid": text(object, "/metadata/uid"),
         });
         transaction.compares.push(Compare::Absent { key: taken.clone() });
-        transaction.operations.push(Operation::Put { key: taken.clone(), value: bytes_of(&holder)? });
+        transaction
+            .operations
+            .push(Operation::Put { key: taken.clone(), value: bytes_of(&holder)? });
     }
     for given in old.keys().filter(|key| !new.contains_key(*key)) {
         transaction.operations.push(Operation::Delete { key: given.clone() });
@@ -125,10 +139,17 @@ pub(super) fn is_drawn(key: &Key) -> bool {
 }
 
 /// The refusal when an address or port that its author chose is another's.
-pub(super) fn already_held(resource: &Resource, name: &str, object: &Value, conflict: &Key) -> Status {
+pub(super) fn already_held(
+    resource: &Resource,
+    name: &str,
+    object: &Value,
+    conflict: &Key,
+) -> Status {
     let (field, value) = held(resource, object).remove(conflict).unwrap_or_default();
     let message = if conflict.resource == ADDRESSES {
-        format!("Invalid value: [\"{value}\"]: failed to allocate IP {value}: provided IP is already allocated")
+        format!(
+            "Invalid value: [\"{value}\"]: failed to allocate IP {value}: provided IP is already allocated"
+        )
     } else {
         format!("Invalid value: {value}: provided port is already allocated")
     };
@@ -154,7 +175,9 @@ impl Allocator for Draws {
 
     fn name_suffix(&self) -> String {
         let mut random = rand::rng();
-        (0..5).filter_map(|_| SUFFIX_LETTERS.choose(&mut random).map(|letter| char::from(*letter))).collect()
+        (0..5)
+            .filter_map(|_| SUFFIX_LETTERS.choose(&mut random).map(|letter| char::from(*letter)))
+            .collect()
     }
 
     fn cluster_ip(&self, wanted: Option<&str>) -> Result<String, String> {
@@ -176,7 +199,9 @@ impl Allocator for Draws {
         let start = rand::rng().random_range(reserved..size - 1);
         (0..size)
             .map(|step| Ipv4Addr::from(base + (start + step) % size))
-            .find(|address| self.ranges.contains(*address) && !self.addresses.contains(&address.to_string()))
+            .find(|address| {
+                self.ranges.contains(*address) && !self.addresses.contains(&address.to_string())
+            })
             .map(|address| address.to_string())
             .ok_or_else(|| "failed to allocate a serviceIP: range is full".to_owned())
     }
@@ -200,7 +225,8 @@ impl Allocator for Draws {
     }
 
     fn service_account_exists(&self, namespace: &str, name: &str) -> bool {
-        let known = self.account.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+        let known =
+            self.account.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
         name == "default" || known == Some((namespace, name))
     }
 }
@@ -217,7 +243,10 @@ impl Objects {
         let look = is_service(resource) && attempt >= BLIND_DRAWS;
         let (addresses, ports) = if look {
             let ports = self.taken(PORTS).await?;
-            (self.taken(ADDRESSES).await?, ports.iter().filter_map(|port| port.parse().ok()).collect())
+            (
+                self.taken(ADDRESSES).await?,
+                ports.iter().filter_map(|port| port.parse().ok()).collect(),
+            )
         } else {
             (HashSet::new(), HashSet::new())
         };
@@ -237,7 +266,11 @@ impl Objects {
 
     async fn taken(&self, resource: &str) -> Result<HashSet<String>, Status> {
         let request = ListRequest::of(Selection::all(resource));
-        let page = self.registry().list(request).await.map_err(|error| super::refuse::read_refused(&error))?;
+        let page = self
+            .registry()
+            .list(request)
+            .await
+            .map_err(|error| super::refuse::read_refused(&error))?;
         Ok(page.entries.into_iter().map(|entry| entry.key.name).collect())
     }
 }
@@ -268,7 +301,11 @@ mod tests {
 
     #[test]
     fn the_last_free_address_is_found_and_a_full_range_says_so() {
-        let ranges = ServiceRanges { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 29, ..ServiceRanges::default() };
+        let ranges = ServiceRanges {
+            network: Ipv4Addr::new(10, 0, 0, 0),
+            prefix: 29,
+            ..ServiceRanges::default()
+        };
         let mut draws = draws(ranges);
         for _ in 0..6 {
             let drawn = draws.cluster_ip(None).unwrap();
@@ -286,7 +323,9 @@ mod tests {
         assert_eq!(held(json!({"type": "ClusterIP", "clusterIP": "None"})), 0);
         assert_eq!(held(json!({"type": "ExternalName", "clusterIP": "127.96.0.9"})), 0);
         assert_eq!(
-            held(json!({"type": "NodePort", "clusterIP": "127.96.0.9", "ports": [{"nodePort": 30001}, {"port": 1}]})),
+            held(
+                json!({"type": "NodePort", "clusterIP": "127.96.0.9", "ports": [{"nodePort": 30001}, {"port": 1}]})
+            ),
             2
         );
     }

@@ -70,7 +70,8 @@ impl Objects {
             // What was listed is deleted, not another of the same name that came since.
             let uid = Some(text(&object, "/metadata/uid").to_owned());
             let options = DeleteOptions { uid, ..options.clone() };
-            let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+            let (namespace, name) =
+                (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
             match self.delete(resource, namespace, name, &options, write).await {
                 Ok(Deleted::Gone(object) | Deleted::Lingers(object)) => deleted.push(object),
                 Err(status) if status.code() == 404 || status.code() == 409 => {}

@@ -16,9 +16,13 @@ impl Objects {
     /// is served.
     pub async fn lay_foundation(&self, authority: &str, port: u16) -> Result<(), Status> {
         for namespace in NAMESPACES {
-            self.ensure("namespaces", "", json!({
-                "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": namespace },
-            }))
+            self.ensure(
+                "namespaces",
+                "",
+                json!({
+                    "kind": "Namespace", "apiVersion": "v1", "metadata": { "name": namespace },
+                }),
+            )
             .await?;
             self.furnish(namespace, authority).await?;
         }
@@ -44,23 +48,32 @@ impl Objects {
     /// Creates what every namespace has: an account for its pods and the authority's certificate.
     pub async fn furnish(&self, namespace: &str, authority: &str) -> Result<(), Status> {
         if find("", "v1", "serviceaccounts").is_some() {
-            self.ensure("serviceaccounts", namespace, json!({
-                "kind": "ServiceAccount", "apiVersion": "v1",
-                "metadata": { "name": "default", "namespace": namespace },
-            }))
+            self.ensure(
+                "serviceaccounts",
+                namespace,
+                json!({
+                    "kind": "ServiceAccount", "apiVersion": "v1",
+                    "metadata": { "name": "default", "namespace": namespace },
+                }),
+            )
             .await?;
         }
-        self.ensure("configmaps", namespace, json!({
-            "kind": "ConfigMap",
-            "apiVersion": "v1",
-            "metadata": { "name": "kube-root-ca.crt", "namespace": namespace },
-            "data": { "ca.crt": authority },
-        }))
+        self.ensure(
+            "configmaps",
+            namespace,
+            json!({
+                "kind": "ConfigMap",
+                "apiVersion": "v1",
+                "metadata": { "name": "kube-root-ca.crt", "namespace": namespace },
+                "data": { "ca.crt": authority },
+            }),
+        )
         .await
     }
 
     async fn ensure(&self, plural: &str, namespace: &str, object: Value) -> Result<(), Status> {
-        let resource = find("", "v1", plural).ok_or_else(|| Status::internal(format!("no {plural} are served")))?;
+        let resource = find("", "v1", plural)
+            .ok_or_else(|| Status::internal(format!("no {plural} are served")))?;
         match self.create(resource, namespace, object, &WriteOptions::default()).await {
             Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
             outcome => outcome.map(|_| ()),

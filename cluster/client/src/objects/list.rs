@@ -4,9 +4,9 @@
 //! that state is no longer kept the answer is `Expired`, and [`fresh_token`] gives a token that goes
 //! on at the newest state from the same place.
 
+use super::Objects;
 use super::refuse::read_refused;
 use super::stored::{object_at, text};
-use super::Objects;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use impresario_api::resource::{Resource, resource_key};
@@ -46,15 +46,20 @@ impl Filter {
     pub(super) fn selection(&self, resource: &Resource, namespace: Option<&str>) -> Selection {
         let terms = self.fields.as_ref().map(FieldSelector::terms).unwrap_or_default();
         let wanted = |label: &str| {
-            let term = terms.iter().find(|term| term.equal && term.label == label && !term.value.is_empty());
+            let term = terms
+                .iter()
+                .find(|term| term.equal && term.label == label && !term.value.is_empty());
             term.map(|term| term.value.clone())
         };
         let namespace = namespace.filter(|namespace| !namespace.is_empty()).map(ToOwned::to_owned);
         Selection {
             resource: resource_key(resource),
-            namespace: namespace.or_else(|| wanted("metadata.namespace").filter(|_| resource.namespaced)),
+            namespace: namespace
+                .or_else(|| wanted("metadata.namespace").filter(|_| resource.namespaced)),
             name: self.name.clone().or_else(|| wanted("metadata.name")),
-            field: wanted("spec.nodeName").filter(|_| resource.plural == "pods").map(|node| ("/spec/nodeName".to_owned(), node)),
+            field: wanted("spec.nodeName")
+                .filter(|_| resource.plural == "pods")
+                .map(|node| ("/spec/nodeName".to_owned(), node)),
         }
     }
 }
@@ -134,10 +139,16 @@ const FILTER_PAGE: usize = 500;
 
 impl Objects {
     /// Lists objects.
-    pub async fn list(&self, resource: &'static Resource, query: &ListQuery) -> Result<Listed, Status> {
+    pub async fn list(
+        &self,
+        resource: &'static Resource,
+        query: &ListQuery,
+    ) -> Result<Listed, Status> {
         let token = query.token.as_deref().map(Token::decode).transpose()?;
         if token.is_some() && query.version.is_some_and(|version| version != 0) {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let exact = match (query.version, query.version_match) {
             (Some(version), Some(VersionMatch::Exact)) => Some(version),
@@ -158,11 +169,18 @@ impl Objects {
         }
         let mut items = Vec::new();
         loop {
-            let page = self.registry().list(request.clone()).await.map_err(|error| read_refused(&error))?;
+            let page = self
+                .registry()
+                .list(request.clone())
+                .await
+                .map_err(|error| read_refused(&error))?;
             if let Some(wanted) = query.version.filter(|wanted| *wanted > page.revision) {
                 return Err(Status::revision_too_large(wanted, page.revision));
             }
-            let last = page.entries.last().map(|entry| (entry.key.namespace.clone(), entry.key.name.clone()));
+            let last = page
+                .entries
+                .last()
+                .map(|entry| (entry.key.namespace.clone(), entry.key.name.clone()));
             let count = page.entries.len();
             for (index, entry) in page.entries.iter().enumerate() {
                 let object = object_at(entry, entry.mod_revision)?;

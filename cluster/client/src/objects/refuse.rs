@@ -9,14 +9,18 @@ pub(super) fn read_refused(error: &ReadError) -> Status {
         ReadError::Gone { requested, oldest } => Status::expired(format!(
             "The resourceVersion for the provided list is too old: {requested} (oldest kept: {oldest})"
         )),
-        ReadError::Future { requested, current } => Status::revision_too_large(*requested, *current),
+        ReadError::Future { requested, current } => {
+            Status::revision_too_large(*requested, *current)
+        }
         other => Status::unavailable(other.to_string(), 1),
     }
 }
 
 pub(super) fn watch_refused(error: &WatchError) -> Status {
     match error {
-        WatchError::Gone { oldest } => Status::expired(format!("too old resource version (oldest kept: {oldest})")),
+        WatchError::Gone { oldest } => {
+            Status::expired(format!("too old resource version (oldest kept: {oldest})"))
+        }
         other => Status::unavailable(other.to_string(), 1),
     }
 }

@@ -41,7 +41,8 @@ pub(super) fn set_revision(object: &mut Value, revision: Revision) {
 
 /// The object without its resourceVersion, and what that was.
 pub(super) fn take_revision(object: &mut Value) -> Option<String> {
-    let taken = object.get_mut("metadata").and_then(Value::as_object_mut)?.remove("resourceVersion")?;
+    let taken =
+        object.get_mut("metadata").and_then(Value::as_object_mut)?.remove("resourceVersion")?;
     taken.as_str().filter(|version| !version.is_empty()).map(ToOwned::to_owned)
 }
 

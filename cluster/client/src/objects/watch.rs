@@ -9,7 +9,9 @@ use super::{Filter, ListQuery, Objects};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_registry::{Consistency, Entry, Revision, Watch, WatchBatch, WatchEvent, WatchRequest};
+use impresario_registry::{
+    Consistency, Entry, Revision, Watch, WatchBatch, WatchEvent, WatchRequest,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 
@@ -56,7 +58,11 @@ struct Following {
 
 impl Objects {
     /// Follows objects.
-    pub async fn watch(&self, resource: &'static Resource, query: WatchQuery) -> Result<ObjectWatch, Status> {
+    pub async fn watch(
+        &self,
+        resource: &'static Resource,
+        query: WatchQuery,
+    ) -> Result<ObjectWatch, Status> {
         let select = query.filter.selection(resource, query.namespace.as_deref());
         let mut ready = VecDeque::new();
         let from = query.version.filter(|version| *version > 0);
@@ -73,7 +79,10 @@ impl Objects {
                 let listed = self.list(resource, &list).await?;
                 ready.extend(listed.items.into_iter().map(|object| Ok(ObjectEvent::Added(object))));
                 if initial == Some(true) {
-                    ready.push_back(Ok(ObjectEvent::Bookmark { revision: listed.revision, initial_end: true }));
+                    ready.push_back(Ok(ObjectEvent::Bookmark {
+                        revision: listed.revision,
+                        initial_end: true,
+                    }));
                 }
                 listed.revision
             }
@@ -114,7 +123,10 @@ impl Following {
 
     fn take(&mut self, batch: WatchBatch) {
         if batch.events.is_empty() {
-            self.ready.push_back(Ok(ObjectEvent::Bookmark { revision: batch.revision, initial_end: false }));
+            self.ready.push_back(Ok(ObjectEvent::Bookmark {
+                revision: batch.revision,
+                initial_end: false,
+            }));
         }
         for event in batch.events {
             match self.see(event, batch.revision) {

@@ -76,7 +76,9 @@ impl Patch {
 /// What a patch that cannot be made is answered.
 pub fn patch_refused(resource: &Resource, name: &str, error: &PatchError) -> Status {
     match error {
-        PatchError::TooLarge(message) => Status::new(Reason::RequestEntityTooLarge, message.clone()),
+        PatchError::TooLarge(message) => {
+            Status::new(Reason::RequestEntityTooLarge, message.clone())
+        }
         PatchError::Unmergeable(message) => Status::new(Reason::InternalError, message.clone()),
         PatchError::DoesNotApply(_) => Status::new(Reason::Invalid, error.to_string()),
         PatchError::Outcome { outcome, why } => {
@@ -111,8 +113,12 @@ impl Objects {
         let generated = text(&object, "/metadata/name").is_empty();
         for attempt in 0..CREATE_ATTEMPTS {
             let draws = self.draws(resource, namespace, &object, attempt).await?;
-            let context =
-                Context { namespace, user: &options.user, now: Timestamp::now(), allocator: &draws };
+            let context = Context {
+                namespace,
+                user: &options.user,
+                now: Timestamp::now(),
+                allocator: &draws,
+            };
             let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let key = key_of(resource, namespace, &name);
@@ -120,7 +126,9 @@ impl Objects {
             if let Some(compare) = self.open_namespace(resource, namespace, &name, attempt).await? {
                 transaction.compares.push(compare);
             }
-            transaction.operations.push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
+            transaction
+                .operations
+                .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
             exchange(resource, None, Some(&admitted), &mut transaction)?;
             let outcome = if options.dry_run {
                 self.would_apply(&transaction).await?
@@ -174,7 +182,8 @@ impl Objects {
         patch: &Patch,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.modify(resource, door, namespace, name, options, |old| patch.apply(resource, old)).await
+        self.modify(resource, door, namespace, name, options, |old| patch.apply(resource, old))
+            .await
     }
 
     /// Changes an object by a function of what it is, which runs again when somebody else was quicker.
@@ -201,8 +210,12 @@ impl Objects {
                     return Err(Status::modified(resource, name));
                 }
                 check_identity(resource, name, &old, &new)?;
-                let context =
-                    Context { namespace, user: &options.user, now: Timestamp::now(), allocator: draws };
+                let context = Context {
+                    namespace,
+                    user: &options.user,
+                    now: Timestamp::now(),
+                    allocator: draws,
+                };
                 let admitted = admission::admit_update(resource, door, new, &old, &context)?;
                 Ok(if admission::is_finished(resource, &admitted) {
                     Change::Remove(admitted)
@@ -238,7 +251,9 @@ impl Objects {
                 Change::Keep => return Ok((change, stored.object)),
                 Change::Put(object) => {
                     exchange(resource, Some(&stored.object), Some(object), &mut transaction)?;
-                    transaction.operations.push(Operation::Put { key: key.clone(), value: bytes_of(object)? });
+                    transaction
+                        .operations
+                        .push(Operation::Put { key: key.clone(), value: bytes_of(object)? });
                     object.clone()
                 }
                 Change::Remove(object) => {
@@ -270,7 +285,10 @@ impl Objects {
     }
 
     /// What a transaction would come to, as far as its compares tell.
-    async fn would_apply(&self, transaction: &Transaction) -> Result<Result<Revision, TransactError>, Status> {
+    async fn would_apply(
+        &self,
+        transaction: &Transaction,
+    ) -> Result<Result<Revision, TransactError>, Status> {
         for compare in &transaction.compares {
             let key = compare.key();
             let read = self.registry().get(key.clone(), Consistency::Linearizable).await;
@@ -299,7 +317,8 @@ impl Objects {
         if !resource.namespaced {
             return Ok(None);
         }
-        let namespaces = find("", "v1", "namespaces").ok_or_else(|| Status::internal("no namespaces are served"))?;
+        let namespaces = find("", "v1", "namespaces")
+            .ok_or_else(|| Status::internal("no namespaces are served"))?;
         // The first look may be at an older state: the compare finds out. Absence must be certain.
         let mut found = None;
         if attempt == 0 {
@@ -320,14 +339,18 @@ impl Objects {
                 message: format!("namespace {namespace} is being terminated"),
             }));
         }
-        Ok(Some(Compare::Revision { key: key_of(namespaces, "", namespace), revision: stored.revision }))
+        Ok(Some(Compare::Revision {
+            key: key_of(namespaces, "", namespace),
+            revision: stored.revision,
+        }))
     }
 }
 
 fn check_identity(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
     let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
     if !is.is_empty() && was != is {
-        let why = format!("Precondition failed: UID in precondition: {is}, UID in object meta: {was}");
+        let why =
+            format!("Precondition failed: UID in precondition: {is}, UID in object meta: {was}");
         return Err(Status::conflict(resource, name, why));
     }
     Ok(())

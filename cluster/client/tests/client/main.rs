@@ -5,7 +5,8 @@ use futures_util::StreamExt;
 use impresario_api::resource::{Resource, find};
 use impresario_client::events::{Recorder, Severity};
 use impresario_client::objects::{
-    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery, WriteOptions,
+    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
+    WriteOptions,
 };
 use impresario_client::{Client, Event, Select};
 use impresario_registry::{Beginning, Member, MemberConfig, MemoryRegistry};
@@ -84,13 +85,17 @@ async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
     };
     let query = WatchQuery { filter, ..WatchQuery::default() };
     let mut watch = objects.watch(resource("pods"), query).await.unwrap();
-    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     create(&objects, "pods", pod).await;
     objects.bind("default", "p", "n1", &WriteOptions::default()).await.unwrap();
     let again = objects.bind("default", "p", "n2", &WriteOptions::default()).await;
     assert_eq!(again.unwrap_err().code(), 409);
     let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
-    let gone = objects.delete(resource("pods"), "default", "p", &now, &WriteOptions::default()).await.unwrap();
+    let gone = objects
+        .delete(resource("pods"), "default", "p", &now, &WriteOptions::default())
+        .await
+        .unwrap();
     assert!(matches!(gone, Deleted::Gone(_)));
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -122,28 +127,37 @@ async fn the_same_thing_said_again_is_counted() {
         }
     };
     let event = tokio::time::timeout(LIMIT, counted).await.unwrap();
-    assert_eq!((&event["involvedObject"]["name"], &event["type"]), (&json!("p"), &json!("Warning")));
+    assert_eq!(
+        (&event["involvedObject"]["name"], &event["type"]),
+        (&json!("p"), &json!("Warning"))
+    );
 }
 
 #[test]
 fn a_client_connects_with_a_credential_and_uses_typed_objects() {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    };
     actix::System::with_tokio_rt(runtime).block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let authority = ClusterAuthority::create("test").unwrap();
-        let issue = |name: &str, role| authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
+        let issue =
+            |name: &str, role| authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
         let node = ActorNode::start(NodeConfig::new(issue("n1", PeerRole::Control))).await.unwrap();
         let beginning = Beginning::Found { peers: Vec::new() };
-        let config = MemberConfig::new(folder.path().join("n1"), node.clone(), node.local_addr(), beginning);
+        let config =
+            MemberConfig::new(folder.path().join("n1"), node.clone(), node.local_addr(), beginning);
         let member = Member::start(config).await.unwrap();
         Objects::new(member.handle()).lay_foundation("authority", 6443).await.unwrap();
 
         let credential = issue("sdk", PeerRole::Admin);
         assert!(Client::connect(credential.clone(), &[]).await.is_err());
-        let client = Client::connect(credential, &[(node.name().clone(), node.local_addr())]).await.unwrap();
+        let client =
+            Client::connect(credential, &[(node.name().clone(), node.local_addr())]).await.unwrap();
         let configs = client.api::<ConfigMap>("default").unwrap();
         let (_, revision) = configs.list(Select::default()).await.unwrap();
-        let mut watch = configs.watch(Select { labels: "tier=web", fields: "" }, Some(revision)).await.unwrap();
+        let mut watch =
+            configs.watch(Select { labels: "tier=web", fields: "" }, Some(revision)).await.unwrap();
         let mut config = ConfigMap::default();
         config.metadata.name = Some("c".into());
         config.metadata.labels = Some(BTreeMap::from([("tier".to_owned(), "web".to_owned())]));

@@ -19,11 +19,19 @@ fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), 
 pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let (options, writing) = delete_options(call)?;
     let path = &call.path;
-    match gateway.objects().delete(call.resource, &path.namespace, &path.name, &options, &writing).await? {
+    match gateway
+        .objects()
+        .delete(call.resource, &path.namespace, &path.name, &options, &writing)
+        .await?
+    {
         Deleted::Lingers(object) => show(call, 200, object),
         Deleted::Gone(object) => {
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
-            Ok(answer::json(200, &Status::deleted(call.resource, &path.name, uid), call.call.pretty()))
+            Ok(answer::json(
+                200,
+                &Status::deleted(call.resource, &path.name, uid),
+                call.call.pretty(),
+            ))
         }
     }
 }
@@ -33,7 +41,8 @@ pub async fn collection(gateway: &Gateway, call: &ResourceCall) -> Result<Respon
     let (options, writing) = delete_options(call)?;
     let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
     let form = call.call.form(true)?;
-    let deleted = gateway.objects().delete_collection(call.resource, &query, &options, &writing).await?;
+    let deleted =
+        gateway.objects().delete_collection(call.resource, &query, &options, &writing).await?;
     let shown = shape::list(call.resource, deleted, Map::new(), form.view, call.call.include()?);
     write(call, 200, &shown, form.encoding)
 }

@@ -21,7 +21,10 @@ pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     let pod = gateway.objects().get(call.resource, &path.namespace, &path.name).await?;
     let container = choose(&pod, &path.name, ask.container.as_deref())?;
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", path.name)));
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            path.name
+        )));
     }
     ask.container = Some(container);
     let bytes = gateway.logs().open(&pod, ask).await?;
@@ -32,11 +35,15 @@ fn read(query: &Query) -> Result<Logs, Status> {
     let number = |name: &str| -> Result<Option<u64>, Status> {
         let Some(text) = query.get(name) else { return Ok(None) };
         let read = text.parse().map(Some);
-        read.map_err(|_| Status::bad_request(format!("{name}: {text:?} is not a number that is zero or more")))
+        read.map_err(|_| {
+            Status::bad_request(format!("{name}: {text:?} is not a number that is zero or more"))
+        })
     };
     let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
         (Some(_), Some(_)) => {
-            return Err(Status::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+            return Err(Status::bad_request(
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
         }
         (Some(seconds), None) => {
             let back = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
@@ -67,15 +74,22 @@ fn nanos(moment: Timestamp) -> i64 {
 fn choose(pod: &Value, name: &str, asked: Option<&str>) -> Result<String, Status> {
     let names = |pointer: &str| -> Vec<String> {
         let containers = pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-        containers.filter_map(|container| container["name"].as_str().map(ToOwned::to_owned)).collect()
+        containers
+            .filter_map(|container| container["name"].as_str().map(ToOwned::to_owned))
+            .collect()
     };
     let (main, init) = (names("/spec/containers"), names("/spec/initContainers"));
     match asked {
         Some(asked) if main.iter().chain(&init).any(|known| known == asked) => Ok(asked.to_owned()),
-        Some(asked) => Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
+        Some(asked) => {
+            Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
+        }
         None if main.len() == 1 => Ok(main[0].clone()),
         None => {
-            let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
+            let mut text = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                main.join(" ")
+            );
             if !init.is_empty() {
                 text = format!("{text} or one of the init containers: [{}]", init.join(" "));
             }
@@ -94,7 +108,8 @@ mod tests {
     fn the_container_is_the_one_named_or_the_only_one() {
         let one = json!({"spec": {"containers": [{"name": "a"}]}});
         let two = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}});
-        let message = |outcome: Result<String, Status>| outcome.unwrap_or_else(|status| status.message);
+        let message =
+            |outcome: Result<String, Status>| outcome.unwrap_or_else(|status| status.message);
 
         assert_eq!(message(choose(&one, "p", None)), "a");
         assert_eq!(message(choose(&two, "p", Some("i"))), "i");
@@ -107,7 +122,9 @@ mod tests {
 
     #[test]
     fn two_beginnings_or_a_number_that_is_none_are_refused() {
-        for wrong in ["sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "tailLines=-1", "sinceTime=yesterday"] {
+        for wrong in
+            ["sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "tailLines=-1", "sinceTime=yesterday"]
+        {
             assert_eq!(read(&Query::parse(wrong)).unwrap_err().code(), 400, "{wrong}");
         }
         let ask = read(&Query::parse("follow=true&tailLines=5&timestamps=1")).unwrap();

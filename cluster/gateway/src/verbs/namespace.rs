@@ -15,6 +15,7 @@ pub async fn finalize(gateway: &Gateway, call: &ResourceCall) -> Result<Response
     let write = options::write("UpdateOptions", &call.call)?;
     let body = call.call.decode(target_of(call.resource)?, FieldValidation::Ignore)?.object;
     let name = call.path.name.as_str();
-    let object = gateway.objects().update(call.resource, Door::Finalize, "", name, body, &write).await?;
+    let object =
+        gateway.objects().update(call.resource, Door::Finalize, "", name, body, &write).await?;
     show(call, 200, object)
 }

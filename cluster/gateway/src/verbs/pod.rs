@@ -24,7 +24,9 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         causes.push(Cause {
             field: "target.kind".into(),
             reason: CauseReason::NotSupported,
-            message: format!("Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\""),
+            message: format!(
+                "Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\""
+            ),
         });
     }
     if node.is_empty() {
@@ -37,8 +39,10 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     let name = call.path.name.as_str();
     if !causes.is_empty() {
         let all: Vec<String> = causes.iter().map(ToString::to_string).collect();
-        let mut status =
-            Status::new(Reason::Invalid, format!("Binding {name:?} is invalid: {}", all.join(", ")));
+        let mut status = Status::new(
+            Reason::Invalid,
+            format!("Binding {name:?} is invalid: {}", all.join(", ")),
+        );
         (status.kind, status.name, status.causes) = ("Binding", name.into(), causes);
         return Err(status);
     }
@@ -48,10 +52,14 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
 
 /// Evicts a pod: deletes it in the way that the body asks for.
 pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let eviction = call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
+    let eviction =
+        call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
     let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
     let (options, writing) = options::delete(&call.call, &body)?;
     let path = &call.path;
-    gateway.objects().delete(call.resource, &path.namespace, &path.name, &options, &writing).await?;
+    gateway
+        .objects()
+        .delete(call.resource, &path.namespace, &path.name, &options, &writing)
+        .await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }

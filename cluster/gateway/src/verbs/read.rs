@@ -16,7 +16,8 @@ pub async fn get(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     let any = call.call.query.get("resourceVersion") == Some("0");
     let consistency = if any { Consistency::Local } else { Consistency::Linearizable };
     let path = &call.path;
-    let object = gateway.objects().get_with(call.resource, &path.namespace, &path.name, consistency).await?;
+    let object =
+        gateway.objects().get_with(call.resource, &path.namespace, &path.name, consistency).await?;
     show(call, 200, object)
 }
 

@@ -15,7 +15,11 @@ use impresario_client::objects::{Door, patch_refused};
 use serde_json::Value;
 
 /// Reads or changes the scale of an object.
-pub async fn scale(gateway: &Gateway, action: Action, call: &ResourceCall) -> Result<Response<Body>, Status> {
+pub async fn scale(
+    gateway: &Gateway,
+    action: Action,
+    call: &ResourceCall,
+) -> Result<Response<Body>, Status> {
     let resource = call.resource;
     let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
     let target = known("autoscaling", "v1", "Scale")?;

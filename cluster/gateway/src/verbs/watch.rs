@@ -57,7 +57,9 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         }
         Err(status) => return Err(status),
     };
-    let timeout = options.timeout.unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(1_800..3_600)));
+    let timeout = options
+        .timeout
+        .unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(1_800..3_600)));
     let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lines = Lines {
@@ -81,7 +83,8 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
 }
 
 fn line(kind: &str, object: &Value) -> Vec<u8> {
-    let mut line = serde_json::to_vec(&json!({ "type": kind, "object": object })).unwrap_or_default();
+    let mut line =
+        serde_json::to_vec(&json!({ "type": kind, "object": object })).unwrap_or_default();
     line.push(b'\n');
     line
 }
@@ -110,8 +113,12 @@ impl Lines {
                     return Some(line("ERROR", &status.to_value()));
                 }
                 Some(Ok(ObjectEvent::Added(object))) => return Some(self.event("ADDED", object)),
-                Some(Ok(ObjectEvent::Modified(object))) => return Some(self.event("MODIFIED", object)),
-                Some(Ok(ObjectEvent::Deleted(object))) => return Some(self.event("DELETED", object)),
+                Some(Ok(ObjectEvent::Modified(object))) => {
+                    return Some(self.event("MODIFIED", object));
+                }
+                Some(Ok(ObjectEvent::Deleted(object))) => {
+                    return Some(self.event("DELETED", object));
+                }
                 Some(Ok(ObjectEvent::Bookmark { revision, initial_end })) => {
                     self.revision = self.revision.max(revision);
                     if initial_end && self.bookmarks {

@@ -24,7 +24,10 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let validation = options::field_validation("CreateOptions", query)?;
     let decoded = call.call.decode(target_of(call.resource)?, validation)?;
     let mut warnings = decoded.warnings;
-    let created = gateway.objects().create(call.resource, &call.path.namespace, decoded.object, &write).await?;
+    let created = gateway
+        .objects()
+        .create(call.resource, &call.path.namespace, decoded.object, &write)
+        .await?;
     warnings.extend((call.resource.rules.warnings)(&created));
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
@@ -73,8 +76,10 @@ pub(super) fn patch_form(call: &Call, built_in: bool) -> Result<PatchType, Statu
         }
         None => {
             let strategic = "application/strategic-merge-patch+json";
-            let offered: Vec<&str> =
-                PatchType::MEDIA_TYPES.into_iter().filter(|media| built_in || *media != strategic).collect();
+            let offered: Vec<&str> = PatchType::MEDIA_TYPES
+                .into_iter()
+                .filter(|media| built_in || *media != strategic)
+                .collect();
             Err(Status::unsupported_media_type(&offered))
         }
     }

@@ -11,21 +11,28 @@ async fn a_stranger_asks_whether_we_live_and_nothing_else() {
     for open in ["/healthz", "/livez", "/readyz", "/version"] {
         assert_eq!(server.send(Shows::Nothing, "GET", open, &[], "").await.code, 200, "{open}");
     }
-    let answer = server.send(Shows::Nothing, "GET", "/api/v1/namespaces/default/pods", &[], "").await;
+    let answer =
+        server.send(Shows::Nothing, "GET", "/api/v1/namespaces/default/pods", &[], "").await;
     assert_eq!(answer.code, 403);
     assert_eq!(
         answer.json()["message"],
         "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
     );
     let answer = server.send(Shows::Nothing, "GET", "/apis", &[], "").await;
-    assert_eq!(answer.json()["message"], "forbidden: User \"system:anonymous\" cannot get path \"/apis\"");
+    assert_eq!(
+        answer.json()["message"],
+        "forbidden: User \"system:anonymous\" cannot get path \"/apis\""
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_credential_is_a_401_even_where_a_stranger_would_get_in() {
     let server = Harness::start().await;
     let day = Duration::from_hours(24);
-    let foreign = ClusterAuthority::create("other").unwrap().issue("admin", PeerRole::Admin, &[], day).unwrap();
+    let foreign = ClusterAuthority::create("other")
+        .unwrap()
+        .issue("admin", PeerRole::Admin, &[], day)
+        .unwrap();
     for wrong in [Shows::Token("guess"), Shows::Certificate(&foreign)] {
         let answer = server.send(wrong, "GET", "/version", &[], "").await;
         assert_eq!((answer.code, answer.json()["reason"].clone()), (401, json!("Unauthorized")));
@@ -45,7 +52,11 @@ async fn a_viewer_reads_and_changes_nothing() {
         ("GET", "/api/v1/secrets"),
     ] {
         let body = r#"{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"x"}}"#;
-        assert_eq!(server.send(viewer, method, path, &json, body).await.code, 403, "{method} {path}");
+        assert_eq!(
+            server.send(viewer, method, path, &json, body).await.code,
+            403,
+            "{method} {path}"
+        );
     }
     assert_eq!(server.ask("GET", "/api/v1/namespaces/x", &json!(null)).await.code, 404);
 }

@@ -41,7 +41,8 @@ impl LogSource for Echo {
     ) -> BoxFuture<'a, Result<BoxStream<'static, std::io::Result<Bytes>>, Status>> {
         Box::pin(async move {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let line = format!("{name}/{} tail={:?}\n", ask.container.unwrap_or_default(), ask.tail_lines);
+            let line =
+                format!("{name}/{} tail={:?}\n", ask.container.unwrap_or_default(), ask.tail_lines);
             let lines = [Ok(Bytes::from(line)), Ok(Bytes::from("second line\n"))];
             Ok(stream::iter(lines).boxed())
         })
@@ -102,9 +103,12 @@ impl Harness {
         objects.lay_foundation(own.authority_pem(), 6443).await.unwrap();
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));
-        let gateway = Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
+        let gateway =
+            Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
-        let server = Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, Arc::new(gateway)).unwrap();
+        let server =
+            Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, Arc::new(gateway))
+                .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let harness = Self { objects, address: server.address(), folder, admin, _server: server };
         harness.write_kubeconfig();
@@ -113,15 +117,18 @@ impl Harness {
 
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.admin.authority_pem().as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(self.admin.authority_pem().as_bytes()).unwrap())
+            .unwrap();
         roots
     }
 
     pub async fn connect(&self, shows: Shows<'_>) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots());
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(self.roots());
         let with = |credential: &Credential| {
             let chain = CertificateDer::pem_slice_iter(credential.certificate_pem().as_bytes())
                 .collect::<Result<Vec<_>, _>>()
@@ -154,7 +161,8 @@ impl Harness {
         body: impl Into<Bytes>,
     ) -> Response<Incoming> {
         let stream = self.connect(shows).await;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         if let Shows::Token(token) = shows {
@@ -183,7 +191,8 @@ impl Harness {
 
     /// As an administrator, in JSON.
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
-        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let kind =
+            if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         self.send(Shows::Admin, method, path, &[("content-type", kind)], bytes).await
     }

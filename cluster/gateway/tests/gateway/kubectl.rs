@@ -32,7 +32,8 @@ async fn each(test: impl AsyncFn(&Harness, &Kubectl)) {
 #[tokio::test]
 async fn it_finds_out_what_is_served() {
     each(async |_, kubectl| {
-        let version: Value = serde_json::from_str(&kubectl.good(&["version", "-o", "json"]).await).unwrap();
+        let version: Value =
+            serde_json::from_str(&kubectl.good(&["version", "-o", "json"]).await).unwrap();
         assert_eq!(version["serverVersion"]["gitVersion"], impresario_gateway::GIT_VERSION);
         let resources = kubectl.good(&["api-resources"]).await;
         for word in ["pods", "replicationcontrollers", "batch/v1", "trainingjobs", "configmaps"] {
@@ -58,18 +59,41 @@ async fn it_creates_changes_and_deletes_objects() {
         assert!(kubectl.good(&["get", "svc", "p", "-n", "work"]).await.contains("127.96."));
         let pods = kubectl.good(&["get", "pods", "-A", "-o", "wide"]).await;
         assert!(pods.contains("Pending") && pods.contains("NODE"), "{pods}");
-        assert_eq!(kubectl.good(&["get", "cm", "c", "-n", "work", "-o", "jsonpath={.data.a}"]).await, "b");
+        assert_eq!(
+            kubectl.good(&["get", "cm", "c", "-n", "work", "-o", "jsonpath={.data.a}"]).await,
+            "b"
+        );
         kubectl.good(&["label", "cm", "c", "tier=web", "-n", "work"]).await;
         kubectl.good(&["annotate", "cm", "c", "note=x", "-n", "work"]).await;
-        assert!(kubectl.good(&["get", "cm", "-l", "tier=web", "-A", "-o", "name"]).await.contains("configmap/c"));
-        kubectl.good(&["wait", "--for=jsonpath={.data.a}=b", "cm/c", "-n", "work", "--timeout=20s"]).await;
+        assert!(
+            kubectl
+                .good(&["get", "cm", "-l", "tier=web", "-A", "-o", "name"])
+                .await
+                .contains("configmap/c")
+        );
+        kubectl
+            .good(&["wait", "--for=jsonpath={.data.a}=b", "cm/c", "-n", "work", "--timeout=20s"])
+            .await;
         let described = kubectl.good(&["describe", "pod", "p", "-n", "work"]).await;
         assert!(described.contains("Image:") && described.contains("busybox"), "{described}");
         kubectl.good(&["describe", "job", "j", "-n", "work"]).await;
         kubectl.good(&["describe", "svc", "p", "-n", "work"]).await;
         kubectl.good(&["patch", "cm", "c", "-n", "work", "-p", r#"{"data":{"z":"1"}}"#]).await;
-        kubectl.good(&["patch", "cm", "c", "-n", "work", "--type=json", "-p", r#"[{"op":"remove","path":"/data/z"}]"#]).await;
-        kubectl.good(&["delete", "pod/p", "svc/p", "cm/c", "job/j", "-n", "work", "--timeout=20s"]).await;
+        kubectl
+            .good(&[
+                "patch",
+                "cm",
+                "c",
+                "-n",
+                "work",
+                "--type=json",
+                "-p",
+                r#"[{"op":"remove","path":"/data/z"}]"#,
+            ])
+            .await;
+        kubectl
+            .good(&["delete", "pod/p", "svc/p", "cm/c", "job/j", "-n", "work", "--timeout=20s"])
+            .await;
         let missing = kubectl.run(&["get", "cm", "c", "-n", "work"]).await;
         assert_eq!(missing.err.trim(), "Error from server (NotFound): configmaps \"c\" not found");
     })
@@ -82,7 +106,7 @@ async fn it_applies_edits_of_lists_and_scales() {
         let file = kubectl.manifest("rc.yaml", CONTROLLER);
         assert!(kubectl.good(&["apply", "-f", &file]).await.contains("created"));
         assert!(kubectl.good(&["apply", "-f", &file]).await.contains("unchanged"));
-        let shorter: String = CONTROLLER.lines().filter(|line| !line.contains("side")).map(|l| format!("{l}\n")).collect();
+        let shorter = CONTROLLER.lines().filter(|line| !line.contains("side")).collect::<Vec<_>>().join("\n");
         let file = kubectl.manifest("rc.yaml", &shorter.replace("'1'", "'9'"));
         assert!(kubectl.good(&["apply", "-f", &file]).await.contains("configured"));
         let names = "jsonpath={.spec.template.spec.containers[*].name} {.spec.template.spec.containers[0].command}";
@@ -108,11 +132,23 @@ async fn it_is_told_what_is_wrong_with_a_manifest() {
             assert!(!said.ok && said.err.contains("unknown field \"spec.replicsa\""), "{said:?}");
         }
         let warned = kubectl.run(&["create", "-f", &file, "--validate=warn"]).await;
-        assert!(warned.ok && warned.err.contains("Warning: unknown field \"spec.replicsa\""), "{warned:?}");
-        let file = kubectl.manifest("bad.yaml", &CONTROLLER.replace("selector: {app: web}", "selector: {app: x}").replace("name: web}", "name: w2}"));
+        assert!(
+            warned.ok && warned.err.contains("Warning: unknown field \"spec.replicsa\""),
+            "{warned:?}"
+        );
+        let file = kubectl.manifest(
+            "bad.yaml",
+            &CONTROLLER
+                .replace("selector: {app: web}", "selector: {app: x}")
+                .replace("name: web}", "name: w2}"),
+        );
         let said = kubectl.run(&["create", "-f", &file]).await;
-        assert!(said.err.contains("is invalid") && said.err.contains("spec.template.metadata.labels"), "{said:?}");
-        let file = kubectl.manifest("bad.yaml", "apiVersion: v1\nkind: Nothing\nmetadata: {name: x}\n");
+        assert!(
+            said.err.contains("is invalid") && said.err.contains("spec.template.metadata.labels"),
+            "{said:?}"
+        );
+        let file =
+            kubectl.manifest("bad.yaml", "apiVersion: v1\nkind: Nothing\nmetadata: {name: x}\n");
         let said = kubectl.run(&["create", "-f", &file]).await;
         assert!(said.err.contains("no matches for kind \"Nothing\""), "{said:?}");
         let dry = kubectl.manifest("rc.yaml", &CONTROLLER.replace("name: web}", "name: dry}"));
@@ -145,7 +181,10 @@ async fn it_follows_changes_as_they_happen() {
 async fn it_waits_until_a_pod_is_deleted_or_a_condition_holds() {
     each(async |server, kubectl| {
         kubectl.good(&["run", "p", "--image=busybox"]).await;
-        let waiting = kubectl.command(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"]).spawn().unwrap();
+        let waiting = kubectl
+            .command(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"])
+            .spawn()
+            .unwrap();
         let path = "/api/v1/namespaces/default/pods/p";
         let status = json!({"status": {"phase": "Running", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});

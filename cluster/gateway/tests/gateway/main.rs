@@ -5,6 +5,7 @@ mod access;
 mod harness;
 mod kubectl;
 mod limits;
+mod logs;
 mod reading;
 mod watching;
 mod writing;

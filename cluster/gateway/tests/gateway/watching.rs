@@ -72,7 +72,8 @@ async fn an_object_that_stops_matching_is_told_as_deleted() {
 async fn a_watch_without_a_version_begins_with_what_is_there() {
     let server = Harness::start().await;
     put(&server, "a", "web").await;
-    let mut lines = Lines::open(&server, "fieldSelector=metadata.name%3Da", "application/json").await;
+    let mut lines =
+        Lines::open(&server, "fieldSelector=metadata.name%3Da", "application/json").await;
     assert_eq!(lines.short().await, "ADDED a");
 
     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=tier";
@@ -106,14 +107,21 @@ async fn a_watch_ends_when_its_time_is_up_and_tells_how_far_it_came() {
     let query = format!("resourceVersion={from}&timeoutSeconds=1&allowWatchBookmarks=true");
     let mut lines = Lines::open(&server, &query, "application/json").await;
     let last = lines.next().await.unwrap();
-    assert_eq!((&last["type"], &last["object"]["metadata"]["resourceVersion"]), (&json!("BOOKMARK"), &json!(from)));
+    assert_eq!(
+        (&last["type"], &last["object"]["metadata"]["resourceVersion"]),
+        (&json!("BOOKMARK"), &json!(from))
+    );
     assert!(lines.next().await.is_none());
 }
 
 #[tokio::test]
 async fn a_watch_that_cannot_be_meant_is_refused() {
     let server = Harness::start().await;
-    for wrong in ["sendInitialEvents=true", "fieldSelector=no.such%3Dx", "resourceVersionMatch=Exact&resourceVersion=1"] {
+    for wrong in [
+        "sendInitialEvents=true",
+        "fieldSelector=no.such%3Dx",
+        "resourceVersionMatch=Exact&resourceVersion=1",
+    ] {
         let answer = server.ask("GET", &format!("{PATH}?watch=1&{wrong}"), &json!(null)).await;
         assert!(matches!(answer.code, 400 | 422), "{wrong}: {}", answer.code);
     }

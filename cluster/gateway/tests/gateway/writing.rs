@@ -41,23 +41,43 @@ async fn an_object_has_its_identity_and_is_replaced_only_as_it_was_seen() {
     let blind = server.ask("PUT", &path, &config("a", json!({"k": "3"}))).await;
     assert_eq!(blind.json()["data"]["k"], "3");
     assert_eq!(server.ask("PUT", &path, &config("b", json!({}))).await.code, 400);
-    assert_eq!(server.ask("PUT", &format!("{CONFIGS}/none"), &config("none", json!({}))).await.code, 404);
-    let name = server.ask("POST", CONFIGS, &json!({"metadata": {"generateName": "gen-"}})).await.json();
+    assert_eq!(
+        server.ask("PUT", &format!("{CONFIGS}/none"), &config("none", json!({}))).await.code,
+        404
+    );
+    let name =
+        server.ask("POST", CONFIGS, &json!({"metadata": {"generateName": "gen-"}})).await.json();
     assert_eq!(name["metadata"]["name"].as_str().unwrap().len(), 9);
 }
 
 #[tokio::test]
 async fn a_dry_run_answers_and_changes_nothing() {
     let server = Harness::start().await;
-    assert_eq!(server.ask("POST", &format!("{CONFIGS}?dryRun=All"), &config("a", json!({}))).await.code, 201);
+    assert_eq!(
+        server.ask("POST", &format!("{CONFIGS}?dryRun=All"), &config("a", json!({}))).await.code,
+        201
+    );
     assert_eq!(server.ask("GET", &format!("{CONFIGS}/a"), &json!(null)).await.code, 404);
     server.ask("POST", CONFIGS, &config("a", json!({"k": "1"}))).await;
-    assert_eq!(server.ask("POST", &format!("{CONFIGS}?dryRun=All"), &config("a", json!({}))).await.code, 409);
-    let patched = server.ask("PATCH", &format!("{CONFIGS}/a?dryRun=All"), &json!({"data": {"k": "2"}})).await;
+    assert_eq!(
+        server.ask("POST", &format!("{CONFIGS}?dryRun=All"), &config("a", json!({}))).await.code,
+        409
+    );
+    let patched =
+        server.ask("PATCH", &format!("{CONFIGS}/a?dryRun=All"), &json!({"data": {"k": "2"}})).await;
     assert_eq!(patched.json()["data"]["k"], "2");
-    assert_eq!(server.ask("DELETE", &format!("{CONFIGS}/a?dryRun=All"), &json!(null)).await.code, 200);
-    assert_eq!(server.ask("GET", &format!("{CONFIGS}/a"), &json!(null)).await.json()["data"]["k"], "1");
-    assert_eq!(server.ask("POST", &format!("{CONFIGS}?dryRun=Some"), &config("b", json!({}))).await.code, 422);
+    assert_eq!(
+        server.ask("DELETE", &format!("{CONFIGS}/a?dryRun=All"), &json!(null)).await.code,
+        200
+    );
+    assert_eq!(
+        server.ask("GET", &format!("{CONFIGS}/a"), &json!(null)).await.json()["data"]["k"],
+        "1"
+    );
+    assert_eq!(
+        server.ask("POST", &format!("{CONFIGS}?dryRun=Some"), &config("b", json!({}))).await.code,
+        422
+    );
 }
 
 #[tokio::test]
@@ -67,9 +87,17 @@ async fn unknown_fields_are_refused_warned_of_or_ignored_as_asked() {
     object["dta"] = json!({"x": "y"});
     let strict = server.ask("POST", &format!("{CONFIGS}?fieldValidation=Strict"), &object).await;
     assert_eq!(strict.code, 400);
-    assert!(strict.json()["message"].as_str().unwrap().contains("strict decoding error: unknown field \"dta\""));
+    assert!(
+        strict.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("strict decoding error: unknown field \"dta\"")
+    );
     let warned = server.ask("POST", CONFIGS, &object).await;
-    assert_eq!((warned.code, warned.header("warning")), (201, "299 - \"unknown field \\\"dta\\\"\""));
+    assert_eq!(
+        (warned.code, warned.header("warning")),
+        (201, "299 - \"unknown field \\\"dta\\\"\"")
+    );
     let ignored = server.ask("PUT", &format!("{CONFIGS}/a?fieldValidation=Ignore"), &object).await;
     assert_eq!((ignored.code, ignored.header("warning")), (200, ""));
 }
@@ -93,16 +121,31 @@ async fn bad_input_is_answered_with_every_cause_and_changes_nothing() {
         assert!(fields.contains(field), "{field} in {fields:?}");
     }
     let json = [("content-type", "application/json")];
-    for (body, code) in [("{", 400), (r#"{"kind":"Nothing","apiVersion":"v1"}"#, 400), (r#"{"data":{"a":1}}"#, 400)] {
+    for (body, code) in
+        [("{", 400), (r#"{"kind":"Nothing","apiVersion":"v1"}"#, 400), (r#"{"data":{"a":1}}"#, 400)]
+    {
         let answer = server.send(Shows::Admin, "POST", CONFIGS, &json, body).await;
         assert_eq!((answer.code, &answer.json()["kind"]), (code, &json!("Status")), "{body}");
     }
-    let text = server.send(Shows::Admin, "POST", CONFIGS, &[("content-type", "text/plain")], "a").await;
+    let text =
+        server.send(Shows::Admin, "POST", CONFIGS, &[("content-type", "text/plain")], "a").await;
     assert_eq!(text.code, 415);
     let apply = [("content-type", "application/apply-patch+yaml")];
-    assert_eq!(server.send(Shows::Admin, "PATCH", &format!("{CONFIGS}/a?fieldManager=x"), &apply, "a: b").await.code, 415);
+    assert_eq!(
+        server
+            .send(Shows::Admin, "PATCH", &format!("{CONFIGS}/a?fieldManager=x"), &apply, "a: b")
+            .await
+            .code,
+        415
+    );
     assert_eq!(server.ask("POST", "/api/v1/configmaps", &config("a", json!({}))).await.code, 405);
-    assert_eq!(server.ask("POST", "/api/v1/namespaces/none/configmaps", &config("a", json!({}))).await.code, 404);
+    assert_eq!(
+        server
+            .ask("POST", "/api/v1/namespaces/none/configmaps", &config("a", json!({})))
+            .await
+            .code,
+        404
+    );
     assert_eq!(server.ask("TRACE", CONFIGS, &json!(null)).await.code, 405);
     let elsewhere = json!({"metadata": {"name": "a", "namespace": "kube-system"}});
     assert_eq!(server.ask("POST", CONFIGS, &elsewhere).await.code, 400);
@@ -118,7 +161,9 @@ async fn patches_of_three_forms_change_what_they_name() {
         let (server, path) = (&server, &path);
         async move {
             let kind = format!("application/{kind}+json");
-            server.send(Shows::Admin, "PATCH", path, &[("content-type", &kind)], body.to_string()).await
+            server
+                .send(Shows::Admin, "PATCH", path, &[("content-type", &kind)], body.to_string())
+                .await
         }
     };
     let merged = patch("merge-patch", json!({"metadata": {"labels": {"a": "b"}}})).await.json();
@@ -128,18 +173,31 @@ async fn patches_of_three_forms_change_what_they_name() {
     let both = patch("strategic-merge-patch", strategic).await.json();
     assert_eq!(both["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
     assert_eq!(both["metadata"]["generation"], 2);
-    let tested = patch("json-patch", json!([{"op": "replace", "path": "/spec/replicas", "value": 4}])).await.json();
+    let tested =
+        patch("json-patch", json!([{"op": "replace", "path": "/spec/replicas", "value": 4}]))
+            .await
+            .json();
     assert_eq!(tested["spec"]["replicas"], 4);
     assert_eq!(patch("json-patch", json!([{"op": "remove", "path": "/none"}])).await.code, 422);
     assert_eq!(patch("merge-patch", json!({"metadata": {"resourceVersion": "1"}})).await.code, 409);
 
-    let scale = server.ask("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": 7}})).await.json();
-    assert_eq!((&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!("Scale"), &json!(7), &json!("app=web")));
-    let negative = server.ask("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": -7}})).await;
+    let scale = server
+        .ask("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": 7}}))
+        .await
+        .json();
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!("Scale"), &json!(7), &json!("app=web"))
+    );
+    let negative =
+        server.ask("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": -7}})).await;
     assert_eq!(negative.code, 422);
     let status = json!({"spec": {"replicas": 1}, "status": {"replicas": 3}});
     let reported = server.ask("PATCH", &format!("{path}/status"), &status).await.json();
-    assert_eq!((&reported["spec"]["replicas"], &reported["status"]["replicas"]), (&json!(7), &json!(3)));
+    assert_eq!(
+        (&reported["spec"]["replicas"], &reported["status"]["replicas"]),
+        (&json!(7), &json!(3))
+    );
 }
 
 #[tokio::test]
@@ -154,14 +212,19 @@ async fn no_two_services_get_one_address_and_it_comes_back_when_one_goes() {
     };
     let mut seen = HashSet::from(["127.96.0.1".to_owned()]);
     for number in 0..20 {
-        let created = server.ask("POST", SERVICES, &service(&format!("s{number}"), None)).await.json();
-        let address = created["spec"]["clusterIP"].as_str().unwrap_or_else(|| panic!("{created}")).to_owned();
+        let created =
+            server.ask("POST", SERVICES, &service(&format!("s{number}"), None)).await.json();
+        let address =
+            created["spec"]["clusterIP"].as_str().unwrap_or_else(|| panic!("{created}")).to_owned();
         assert!(address.starts_with("127.96."), "{address}");
         assert!(seen.insert(address), "twice in {seen:?}");
     }
     assert_eq!(server.ask("POST", SERVICES, &service("a", Some("127.96.9.9"))).await.code, 201);
     let taken = server.ask("POST", SERVICES, &service("b", Some("127.96.9.9"))).await;
-    assert_eq!((taken.code, &taken.json()["details"]["causes"][0]["field"]), (422, &json!("spec.clusterIPs")));
+    assert_eq!(
+        (taken.code, &taken.json()["details"]["causes"][0]["field"]),
+        (422, &json!("spec.clusterIPs"))
+    );
     assert_eq!(server.ask("POST", SERVICES, &service("c", Some("10.0.0.1"))).await.code, 422);
     assert_eq!(server.ask("DELETE", &format!("{SERVICES}/a"), &json!(null)).await.code, 200);
     assert_eq!(server.ask("POST", SERVICES, &service("b", Some("127.96.9.9"))).await.code, 201);
@@ -178,7 +241,8 @@ async fn what_is_deleted_lingers_while_something_holds_it() {
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     let held = server.ask("POST", CONFIGS, &held).await.json();
     let path = format!("{CONFIGS}/held");
-    let foreign = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "other"}});
+    let foreign =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "other"}});
     assert_eq!(server.ask("DELETE", &path, &foreign).await.code, 409);
     let deleted = server.ask("DELETE", &path, &json!(null)).await.json();
     assert!(deleted["metadata"]["deletionTimestamp"].is_string());
@@ -189,19 +253,32 @@ async fn what_is_deleted_lingers_while_something_holds_it() {
 
     let gone = server.ask("POST", CONFIGS, &config("gone", json!({}))).await.json();
     let status = server.ask("DELETE", &format!("{CONFIGS}/gone"), &json!(null)).await.json();
-    assert_eq!((&status["status"], &status["details"]["uid"]), (&json!("Success"), &gone["metadata"]["uid"]));
+    assert_eq!(
+        (&status["status"], &status["details"]["uid"]),
+        (&json!("Success"), &gone["metadata"]["uid"])
+    );
 
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": {
         "nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
     assert_eq!(server.ask("POST", pods, &pod).await.code, 201);
-    let ending = server.ask("DELETE", &format!("{pods}/p"), &json!({"gracePeriodSeconds": 5})).await.json();
+    let ending =
+        server.ask("DELETE", &format!("{pods}/p"), &json!({"gracePeriodSeconds": 5})).await.json();
     assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 5);
-    assert_eq!(server.ask("DELETE", &format!("{pods}/p?gracePeriodSeconds=0"), &json!(null)).await.json()["status"], "Success");
+    assert_eq!(
+        server.ask("DELETE", &format!("{pods}/p?gracePeriodSeconds=0"), &json!(null)).await.json()
+            ["status"],
+        "Success"
+    );
     for name in ["x", "y"] {
-        server.ask("POST", CONFIGS, &json!({"metadata": {"name": name, "labels": {"sweep": "yes"}}})).await;
+        server
+            .ask("POST", CONFIGS, &json!({"metadata": {"name": name, "labels": {"sweep": "yes"}}}))
+            .await;
     }
-    let swept = server.ask("DELETE", &format!("{CONFIGS}?labelSelector=sweep%3Dyes"), &json!(null)).await.json();
+    let swept = server
+        .ask("DELETE", &format!("{CONFIGS}?labelSelector=sweep%3Dyes"), &json!(null))
+        .await
+        .json();
     assert_eq!(swept["items"].as_array().unwrap().len(), 2);
 }
 
