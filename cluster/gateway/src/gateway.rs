@@ -273,6 +273,7 @@ fn forbidden(path: &ResourcePath, why: &str) -> Status {
     }
     let named = if path.name.is_empty() { String::new() } else { format!(" {:?}", path.name) };
     let mut status = Status::new(Reason::Forbidden, format!("{what}{named} is forbidden: {why}"));
-    status.name.clone_from(&path.name);
+    (status.group, status.kind, status.name) =
+        (path.group.clone(), path.plural.clone(), path.name.clone());
     status
 }

@@ -19,8 +19,8 @@ fn invalid_option(kind: &'static str, field: &str, reason: CauseReason, message:
         Reason::Invalid,
         format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {message}"),
     );
-    status.group = "meta.k8s.io";
-    status.kind = kind;
+    status.group = "meta.k8s.io".into();
+    status.kind = kind.into();
     status.causes = vec![Cause { field: field.into(), reason, message }];
     status
 }

@@ -43,7 +43,7 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
             Reason::Invalid,
             format!("Binding {name:?} is invalid: {}", all.join(", ")),
         );
-        (status.kind, status.name, status.causes) = ("Binding", name.into(), causes);
+        (status.kind, status.name, status.causes) = ("Binding".into(), name.into(), causes);
         return Err(status);
     }
     gateway.objects().bind(&call.path.namespace, name, node, &write).await?;
