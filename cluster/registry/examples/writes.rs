@@ -4,8 +4,7 @@
 //! speak QUIC with each other over loopback: `cargo run --release --example writes -- DIRECTORY`.
 
 use impresario_registry::{
-    Beginning, Consistency, Key, Member, MemberConfig, Registry, RegistryHandle, RemoteRegistry,
-    Transaction,
+    Beginning, Consistency, Key, Member, MemberConfig, RegistryHandle, RemoteRegistry, Transaction,
 };
 use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, PeerRole};
 use std::{
@@ -34,7 +33,7 @@ fn main() -> Outcome<()> {
 async fn measure(directory: &Path) -> Outcome<()> {
     let authority = ClusterAuthority::create("bench")?;
     let start = async |name: &str, role| -> Outcome<ActorNode> {
-        let credential = authority.issue(name, role, &[], Duration::from_secs(3600))?;
+        let credential = authority.issue(name, role, &[], Duration::from_hours(1))?;
         Ok(ActorNode::start(NodeConfig::new(credential)).await?)
     };
     let mut nodes = Vec::new();

@@ -36,7 +36,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(9);
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// A watch that cannot be taken up again for this long ends with `Closed`.
-const RESUME_LIMIT: Duration = Duration::from_secs(60);
+const RESUME_LIMIT: Duration = Duration::from_mins(1);
 /// A member tells a watch something at least every five seconds; after this silence it is taken for lost.
 const SILENCE: Duration = Duration::from_secs(20);
 

@@ -52,18 +52,14 @@ impl Claimed {
             }
         }
         let path = directory.join("identity");
-        let identity = match sealed::read(&path, KIND)? {
-            Some(bytes) => decode(&path, &bytes)?,
-            None => {
-                let fresh = Identity {
-                    cluster: cluster.to_owned(),
-                    node: node.to_owned(),
-                    disk: rand::random(),
-                    member: None,
-                };
-                save(&path, &fresh)?;
-                fresh
-            }
+        let known = sealed::read(&path, KIND)?.map(|bytes| decode(&path, &bytes)).transpose()?;
+        let identity = if let Some(known) = known {
+            known
+        } else {
+            let (cluster, node) = (cluster.to_owned(), node.to_owned());
+            let fresh = Identity { cluster, node, disk: rand::random(), member: None };
+            save(&path, &fresh)?;
+            fresh
         };
         for (what, ours, theirs) in
             [("cluster", cluster, &identity.cluster), ("node", node, &identity.node)]

@@ -27,7 +27,7 @@ use std::{
 use tokio::time::{Instant, timeout};
 
 /// How long an empty directory tries to be let in.
-const JOIN_LIMIT: Duration = Duration::from_secs(60);
+const JOIN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a founder listens for a group that exists already.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// How long the leader waits for a learner to catch up, and for each change.
@@ -123,7 +123,7 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
                         return;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "nobody heard that this member wants its vote")
+                        tracing::debug!(%error, "nobody heard that this member wants its vote");
                     }
                 }
             }

@@ -57,7 +57,7 @@ impl Shared {
         match timeout(MOVE_LIMIT, self.raft.client_write(Command::MoveShards(moves))).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, "shards were not moved; the next tick looks again")
+                tracing::debug!(%error, "shards were not moved; the next tick looks again");
             }
             Err(_) => tracing::debug!("moving shards takes long; the next tick looks again"),
         }

@@ -15,7 +15,7 @@ use std::{
 /// A control member that is silent for this long loses its shards.
 pub const LEASE: Duration = Duration::from_secs(3);
 /// A node that is silent for this long is forgotten; whoever judges nodes has judged long before.
-const FORGET: Duration = Duration::from_secs(3600);
+const FORGET: Duration = Duration::from_hours(1);
 
 /// What the leader of a term has heard.
 #[derive(Debug)]

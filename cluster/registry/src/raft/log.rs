@@ -346,10 +346,8 @@ impl Writer {
                 tracing::error!(%error, "the registry's log cannot be written: this member stops");
             }
             for done in waiting {
-                let outcome = outcome
-                    .as_ref()
-                    .map(|()| ())
-                    .map_err(|error| io::Error::other(error.to_string()));
+                let outcome =
+                    outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string()));
                 match done {
                     Done::Flushed(callback) => callback.io_completed(outcome),
                     // The asker may have gone.
@@ -375,7 +373,9 @@ impl Writer {
             };
             let encoded = checkpoint.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
             let file = self.journal.roll(&encoded)?;
-            checkpoint.iter().for_each(|record| self.files.saw(file, record));
+            for record in &checkpoint {
+                self.files.saw(file, record);
+            }
         }
         let (records, encoded): (Vec<_>, Vec<_>) = records.into_iter().unzip();
         self.journal.append(&encoded)?;

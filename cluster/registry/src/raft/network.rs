@@ -33,7 +33,7 @@ const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// How long one piece may take; the last one includes the installation.
 const CHUNK_LIMIT: Duration = Duration::from_secs(10);
-const INSTALL_LIMIT: Duration = Duration::from_secs(60);
+const INSTALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// Makes links to other members.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl RaftNetworkFactory<Types> for Network {
         match node.address.parse() {
             Ok(address) => self.node.addresses().set(name.clone(), address),
             Err(error) => {
-                tracing::error!(member = target, address = node.address, %error, "not a member's address")
+                tracing::error!(member = target, address = node.address, %error, "not a member's address");
             }
         }
         Link {

@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// How much of the recent past a snapshot carries, so that watches outlive a restart.
 const PAST_BYTES: usize = 4 * 1024 * 1024;
 
+/// Objects in key order.
+type Objects = Vec<(Key, Record)>;
+/// Changes, oldest first.
+type Past = Vec<(Revision, Vec<Change>)>;
+
 /// What a snapshot holds beside the objects and the past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
@@ -26,8 +31,8 @@ pub struct Rest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     rest: Rest,
-    objects: Vec<(Key, Record)>,
-    past: Vec<(Revision, Vec<Change>)>,
+    objects: Objects,
+    past: Past,
 }
 
 impl Image {
@@ -44,16 +49,12 @@ impl Image {
     }
 
     /// Its three parts, for writing them one after the other.
-    pub(crate) fn split(self) -> (Rest, Vec<(Key, Record)>, Vec<(Revision, Vec<Change>)>) {
+    pub(crate) fn split(self) -> (Rest, Objects, Past) {
         (self.rest, self.objects, self.past)
     }
 
     /// An image of its three parts.
-    pub(crate) fn join(
-        rest: Rest,
-        objects: Vec<(Key, Record)>,
-        past: Vec<(Revision, Vec<Change>)>,
-    ) -> Self {
+    pub(crate) fn join(rest: Rest, objects: Objects, past: Past) -> Self {
         Self { rest, objects, past }
     }
 }

@@ -10,7 +10,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
 /// For a busy machine; a passing test never spends it.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs a test as the program runs: an actix system on a multi-threaded runtime.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
@@ -34,7 +34,7 @@ impl Cluster {
     }
 
     pub fn credential(&self, name: &str, role: PeerRole) -> Credential {
-        self.authority.issue(name, role, &[], Duration::from_secs(3600)).expect("a credential")
+        self.authority.issue(name, role, &[], Duration::from_hours(1)).expect("a credential")
     }
 
     pub async fn node(&self, name: &str) -> ActorNode {

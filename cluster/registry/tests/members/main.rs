@@ -1,5 +1,7 @@
 //! Control members in one process, over the runtime's own transport: alone, in threes, stopped, wiped and damaged.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod alone;
 mod group;
 mod harness;
