@@ -267,11 +267,13 @@ impl Member {
 
     /// The heartbeats of all nodes, if this member leads.
     pub fn heartbeats(&self) -> Option<Heartbeats> {
-        let leases = self.shared.leases.lock();
-        leases
-            .as_ref()
-            .filter(|_| self.shared.raft.is_leader())
-            .map(|leases| leases.heartbeats(Instant::now()))
+        // A leader that is cut off from the others hears nothing either: what it has not heard says nothing.
+        let alone = self.shared.voter_names().len() == 1;
+        let acknowledged = self.shared.raft.as_leader().ok()?.last_quorum_acked();
+        if !alone && acknowledged.is_none_or(|at| at.elapsed() >= leases::LEASE) {
+            return None;
+        }
+        self.shared.lead(|leases| leases.heartbeats(Instant::now())).ok()
     }
 
     /// Takes a heartbeat to the leader, be it this member or another.
@@ -341,7 +343,12 @@ impl Member {
             let _ = task.await;
         }
         for actor in [RAFT_ACTOR, REGISTRY_ACTOR] {
+            let end =
+                self.shared.node.watch(ActorPath::new(self.shared.node.name().clone(), actor));
             self.shared.node.stop_actor(&actor.into());
+            if tokio::time::timeout(STOP_LIMIT, end.terminated()).await.is_err() {
+                tracing::warn!(actor, "the actor did not stop in time");
+            }
         }
         if let Err(error) = self.shared.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");

@@ -3,8 +3,9 @@
 use crate::harness::*;
 use futures_util::StreamExt;
 use impresario_registry::{
-    Consistency, Key, ListRequest, Selection, TransactError, Transaction, WatchRequest,
-    disk::DiskError, member::StartError,
+    Consistency, Heartbeat, Key, ListRequest, Selection, TransactError, Transaction, WatchRequest,
+    disk::DiskError,
+    member::{StartError, leases::LEASE},
 };
 use impresario_runtime::NodeName;
 use std::{fs, path::Path};
@@ -197,5 +198,28 @@ fn a_directory_in_use_or_of_another_node_is_refused() {
         assert!(foreign.contains("\"n1\""), "{foreign}");
         let nobody = NodeName::from("nobody");
         assert!(!foreign.contains(nobody.as_str()));
+    });
+}
+
+#[test]
+fn a_node_that_falls_silent_grows_old_at_the_leader() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let beat = Heartbeat { node: "worker".to_owned(), incarnation: 1, ready: true };
+        until("a leader that hears", async || {
+            let heard = member.heartbeat(beat.clone()).await;
+            (heard.is_ok(), heard)
+        })
+        .await
+        .unwrap();
+        let silent = until("a silence longer than a lease", async || {
+            let age = member.heartbeats().map(|heard| heard.nodes[0].age);
+            (age.is_none_or(|age| age > LEASE + LEASE / 10), age)
+        })
+        .await;
+        assert!(silent.is_some(), "a leader without others goes on judging");
+        member.stop().await;
     });
 }
