@@ -22,7 +22,7 @@ use crate::{
         MemberId, MemberNode, Raft,
         actor::RaftActor,
         log::{Log, LogSize},
-        machine::Machine,
+        machine::{Machine, Work},
         messages::{RAFT_ACTOR, RaftRole},
         network::Network,
         snapshot,
@@ -35,7 +35,7 @@ use crate::{
 pub(crate) use handle::{Pauses, Serials};
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::{
@@ -186,6 +186,7 @@ pub struct Member {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
     log_end: oneshot::Receiver<()>,
+    work: Work,
     /// Locks the directory until the log has let go of it.
     claim: Claimed,
 }
@@ -203,7 +204,7 @@ impl Member {
 
         let disk = claim.identity().disk;
         let me = MemberNode { name: node.name().to_string(), address: address.to_string(), disk };
-        let (log_size, replica) = (log.size(), machine.replica());
+        let (log_size, replica, work) = (log.size(), machine.replica(), machine.work());
         let raft_config = raft_config(node.cluster(), timing)?;
         let network = Network::new(node.clone(), id);
         let raft = Raft::new(id, raft_config, network, log, machine).await;
@@ -237,7 +238,7 @@ impl Member {
             tokio::spawn(keeper::keep(shared.clone())),
             tokio::spawn(enrol::stay_enrolled(shared.clone(), beginning)),
         ];
-        Ok(Self { shared, tasks, log_end, claim })
+        Ok(Self { shared, tasks, log_end, work, claim })
     }
 
     /// The registry through this member: writes and fresh reads go to the leader, everything else stays here.
@@ -355,6 +356,10 @@ impl Member {
         }
         if tokio::time::timeout(STOP_LIMIT, self.log_end).await.is_err() {
             tracing::warn!("the registry's log is still being written");
+        }
+        // Nothing of this life writes into the directory of the next.
+        if tokio::time::timeout(STOP_LIMIT, self.work.finish()).await.is_err() {
+            tracing::warn!("a snapshot is still being written");
         }
         drop(self.claim);
     }

@@ -56,7 +56,7 @@ impl Record {
 }
 
 /// The whole registry at one revision, and the recent past of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Store {
     revision: Revision,
     objects: BTreeMap<Key, Record>,
@@ -64,6 +64,16 @@ pub struct Store {
     clients: Clients,
     members: Members,
     ring: Ring,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let objects = self.objects.len();
+        f.debug_struct("Store")
+            .field("revision", &self.revision)
+            .field("objects", &objects)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {

@@ -72,11 +72,21 @@ impl Marks {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     marks: Marks,
     entries: BTreeMap<u64, (Entry, usize)>,
     bytes: usize,
+}
+
+impl Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let entries = self.entries.len();
+        f.debug_struct("State")
+            .field("marks", &self.marks)
+            .field("entries", &entries)
+            .finish_non_exhaustive()
+    }
 }
 
 impl State {

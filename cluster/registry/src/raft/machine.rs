@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 /// The state machine that openraft drives.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub struct Machine {
     applied: Option<LogId>,
     membership: StoredMembership,
     directory: Arc<PathBuf>,
+    work: Work,
 }
 
 impl Machine {
@@ -42,12 +44,18 @@ impl Machine {
             applied: None,
             membership: StoredMembership::default(),
             directory: Arc::new(directory.to_owned()),
+            work: Work::default(),
         };
         if let Some((meta, image)) = saved {
             machine.replica = Replica::new(Store::restore(image, limits));
             machine.stand_at(meta);
         }
         Ok(machine)
+    }
+
+    /// What is being done on the disk, for whoever must wait for its end.
+    pub fn work(&self) -> Work {
+        self.work.clone()
     }
 
     /// The state, for readers and watchers.
@@ -102,11 +110,28 @@ pub fn aside(directory: &Path) -> PathBuf {
     directory.join(format!("{:032x}.tmp", rand::random::<u128>()))
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
-) -> Result<T, io::Error> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
-    done.map_err(io::Error::from)
+/// Work on the disk that runs on threads of its own and goes on when its asker is gone.
+#[derive(Debug, Clone, Default)]
+pub struct Work(Arc<RwLock<()>>);
+
+impl Work {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+    ) -> Result<T, io::Error> {
+        let running = self.0.clone().read_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(running);
+            done
+        });
+        done.await.map_err(io::Error::other)?.map_err(io::Error::from)
+    }
+
+    /// Waits for what runs; nothing begins as long as the guard is held.
+    pub async fn finish(&self) -> OwnedRwLockWriteGuard<()> {
+        self.0.clone().write_owned().await
+    }
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -141,7 +166,12 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         // The image is taken here, between two entries: what is applied later is not in it.
         let (meta, image) = self.capture();
-        Builder { meta, image: Some(image), directory: self.directory.clone() }
+        Builder {
+            meta,
+            image: Some(image),
+            directory: self.directory.clone(),
+            work: self.work.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -150,7 +180,7 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let (path, current) = (snapshot.path().to_owned(), self.directory.join(CURRENT));
-        let (saved, image) = blocking(move || {
+        let install = self.work.run(move || {
             let loaded = snapshot::load(&path)?;
             let missing = || DiskError::io("open", &path)(io::ErrorKind::NotFound.into());
             let loaded = loaded.ok_or_else(missing)?;
@@ -158,8 +188,8 @@ impl RaftStateMachine<Types> for Machine {
                 snapshot::put_in_place(&path, &current)?;
             }
             Ok(loaded)
-        })
-        .await?;
+        });
+        let (saved, image) = install.await?;
         if saved != *meta {
             let text = format!("a snapshot of {meta} was announced and one of {saved} came");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -173,7 +203,7 @@ impl RaftStateMachine<Types> for Machine {
         &mut self,
     ) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
         let path = self.directory.join(CURRENT);
-        let current = blocking(move || {
+        let current = self.work.run(move || {
             if !path.exists() {
                 return Ok(None);
             }
@@ -190,6 +220,7 @@ pub struct Builder {
     meta: SnapshotMeta,
     image: Option<Image>,
     directory: Arc<PathBuf>,
+    work: Work,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
@@ -199,7 +230,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let image =
             self.image.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
         let (meta, directory) = (self.meta.clone(), self.directory.clone());
-        let built = blocking(move || {
+        let built = self.work.run(move || {
             let (aside, current) = (aside(&directory), directory.join(CURRENT));
             snapshot::save(&aside, &meta, image)?;
             let snapshot = SnapshotFile::open(&aside)?;
