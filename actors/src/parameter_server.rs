@@ -9,7 +9,7 @@ use crate::training::link::Link;
 use crate::training::shards::Shards;
 use actix::prelude::*;
 use impresario_client::protocol::training::{
-    Accept, Handover, HandoverError, Holds, JoinTraining, Keep, ParameterServerRole, Place, Pull,
+    Accept, Handover, HandoverError, Holds, JoinRefused, JoinTraining, Keep, ParameterServerRole, Place, Pull,
     Pulled, Push, Pushed, ServerReport,
 };
 use std::time::Duration;
@@ -74,6 +74,7 @@ impl ParameterServer {
                     link.welcomed(welcome.activation);
                     true
                 }
+                Ok(Err(JoinRefused::NotYet)) => true,
                 Ok(Err(refused)) => {
                     tracing::info!(%refused, "leaving");
                     false

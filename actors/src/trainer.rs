@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 /// How long the job is looked for before the trainer gives up: its pod is then replaced.
 const JOB_PATIENCE: Duration = Duration::from_secs(120);
+/// How long until a job whose actor has just started is asked again.
+const NOT_YET: Duration = Duration::from_millis(100);
 /// How long a parameter server may take to accept a shard.
 const TRANSFER: Duration = Duration::from_secs(15);
 /// Batches in a row that may fail before the trainer gives up.
@@ -132,7 +134,13 @@ impl Bench {
             place: self.place.clone(),
             holds: Holds::Model(self.facts.clone()),
         };
-        let welcome = self.link.ask(JOB_PATIENCE, message).await??;
+        let welcome = loop {
+            match self.link.ask(JOB_PATIENCE, message).await? {
+                Ok(welcome) => break welcome,
+                Err(JoinRefused::NotYet) => tokio::time::sleep(NOT_YET).await,
+                Err(refused) => return Err(refused.into()),
+            }
+        };
         self.shards.forget();
         self.link.welcomed(welcome.activation);
         Ok(())

@@ -9,6 +9,7 @@
 //! holds the job's shard. Another activation learns what was done from the parameter servers, which
 //! join it again with what they hold; training goes on meanwhile where it can.
 
+pub mod cluster_desk;
 pub mod desk;
 pub mod pods;
 pub mod progress;
@@ -17,18 +18,17 @@ pub mod state;
 mod status;
 
 use actix::prelude::*;
-use desk::{Desk, DeskError};
+use desk::{Desk, DeskError, Sight};
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
-    NextWork, ParameterServerRole, Provide, RequestBid, Scale, ScaleError, ServerReport, ShardMap,
-    TrainerRole, Unknown, Welcome, Work,
+    Member, NextWork, ParameterServerRole, Provide, RequestBid, Scale, ScaleError, ServerReport, ShardMap,
+    Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
 };
-use impresario_client::protocol::training::Size;
-use impresario_runtime::{ActorNode, Backoff};
+use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
 use rand::Rng as _;
 use serde_json::Value;
-use spec::{Spec, SpecError};
+use spec::Spec;
 use state::{Action, State};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -43,13 +43,25 @@ const ORDER: Duration = Duration::from_secs(20);
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), most: Duration::from_secs(15) };
 
+/// Starts the actor of the job with this uid on a node, and gives its name.
+pub fn start(node: &ActorNode, desk: Arc<dyn Desk>, uid: &str) -> Result<ActorName, SpawnError> {
+    let name = ActorName::from(job_actor(uid));
+    let (uid, its_node) = (uid.to_owned(), node.clone());
+    node.spawn::<TrainingJobRole, _>(name.clone(), SpawnOptions::default(), move |_| {
+        TrainingJob::new(its_node.clone(), desk.clone(), &uid)
+    })?;
+    Ok(name)
+}
+
 // --- state
-/// The actor.
+/// The actor. It is dormant until it has seen the job's object and its pods.
 pub struct TrainingJob {
     node: ActorNode,
     desk: Arc<dyn Desk>,
+    uid: String,
     job: Value,
     state: State,
+    awake: bool,
     /// Events of earlier activations, as they stand in the object.
     earlier_events: Vec<Value>,
     watched: HashSet<String>,
@@ -61,28 +73,48 @@ pub struct TrainingJob {
 }
 
 impl TrainingJob {
-    /// An activation for this object, which must be a TrainingJob as the registry has it.
-    pub fn new(node: ActorNode, desk: Arc<dyn Desk>, job: Value) -> Result<Self, SpecError> {
-        let now = Instant::now();
-        let spec = Spec::read(&job)?;
-        let uid = job["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        let earlier = status::Earlier::read(&job);
-        let activation = rand::rng().random_range(1..=u64::MAX);
-        let mut state = State::new(&uid, spec, activation, earlier.size, now);
-        state.resume(&earlier);
-        Ok(Self {
+    /// An activation of the job with this uid.
+    pub fn new(node: ActorNode, desk: Arc<dyn Desk>, uid: &str) -> Self {
+        Self {
             node,
             desk,
-            job,
-            state,
-            earlier_events: earlier.events,
+            uid: uid.to_owned(),
+            job: Value::Null,
+            state: State::new(uid, Spec::default(), 0, None, Instant::now()),
+            awake: false,
+            earlier_events: Vec::new(),
             watched: HashSet::new(),
             deleting: HashSet::new(),
             writing: false,
             written: None,
             failures: 0,
             not_before: None,
-        })
+        }
+    }
+
+    /// The object as it is now; the first one wakes the actor.
+    fn job_is(&mut self, job: Value) {
+        if job["metadata"]["uid"] != self.uid.as_str() {
+            return;
+        }
+        let spec = match Spec::read(&job) {
+            Ok(spec) => spec,
+            Err(error) => {
+                self.desk.record(&job, true, "NotUnderstood", &error.to_string());
+                return;
+            }
+        };
+        if self.awake {
+            self.state.respecified(spec);
+        } else {
+            let earlier = status::Earlier::read(&job);
+            let activation = rand::rng().random_range(1..=u64::MAX);
+            self.state = State::new(&self.uid, spec, activation, earlier.size, Instant::now());
+            self.state.resume(&earlier);
+            self.earlier_events = earlier.events;
+            self.awake = true;
+        }
+        self.job = job;
     }
 
     fn text(&self, field: &str) -> &str {
@@ -91,6 +123,9 @@ impl TrainingJob {
 
     /// Compares what is with what should be, and sets about it.
     fn drive(&mut self, context: &mut Context<Self>) {
+        if !self.awake {
+            return;
+        }
         let now = Instant::now();
         let actions = self.state.reconcile(now);
         let mut moves = Vec::new();
@@ -122,15 +157,15 @@ impl TrainingJob {
         self.write_status(context);
     }
 
-    fn create_pod(&mut self, member: impresario_client::protocol::training::Member, context: &mut Context<Self>) {
-        let Ok(spec) = Spec::read(&self.job) else { return };
+    fn create_pod(&mut self, member: Member, context: &mut Context<Self>) {
         self.state.creation(true);
-        let creation = self.desk.create_pod(pods::build(&self.job, &spec, member));
-        context.spawn(creation.into_actor(self).map(|outcome, this, context| match outcome {
+        let pod = pods::build(&self.job, self.state.spec(), member);
+        let creation = self.desk.create_pod(pod);
+        context.spawn(creation.into_actor(self).map(|outcome, this, _| match outcome {
             Ok(()) => this.failures = 0,
             Err(error) => {
                 this.state.creation(false);
-                this.back_off(&error, context);
+                this.back_off(&error);
             }
         }));
     }
@@ -140,20 +175,15 @@ impl TrainingJob {
             return;
         }
         let deletion = self.desk.delete_pod(name, uid.clone());
-        context.spawn(deletion.into_actor(self).map(move |outcome, this, context| {
+        context.spawn(deletion.into_actor(self).map(move |outcome, this, _| {
             if let Err(error) = outcome {
                 this.deleting.remove(&uid);
-                this.back_off(&error, context);
+                this.back_off(&error);
             }
         }));
     }
 
-    fn back_off(&mut self, error: &DeskError, context: &mut Context<Self>) {
-        if let DeskError::Fenced = error {
-            tracing::info!(job = self.text("name"), "another member runs this job now");
-            context.stop();
-            return;
-        }
+    fn back_off(&mut self, error: &DeskError) {
         tracing::warn!(job = self.text("name"), %error, "will be tried again");
         let wait = BACKOFF.wait(self.failures, rand::rng().random_range(0.0..1.0));
         self.failures = self.failures.saturating_add(1);
@@ -223,14 +253,14 @@ impl TrainingJob {
         }
         self.writing = true;
         let write = self.desk.write_status(status.clone());
-        context.spawn(write.into_actor(self).map(move |outcome, this, context| {
+        context.spawn(write.into_actor(self).map(move |outcome, this, _| {
             this.writing = false;
             match outcome {
                 Ok(()) => {
                     this.failures = 0;
                     this.written = Some((status, now));
                 }
-                Err(error) => this.back_off(&error, context),
+                Err(error) => this.back_off(&error),
             }
         }));
     }
@@ -263,59 +293,40 @@ impl Actor for TrainingJob {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.drive(context);
+        context.add_stream(self.desk.follow());
         context.run_interval(TICK, |this, context| this.drive(context));
     }
 }
 
-// --- messages
-/// These are the pods that there are for the job. From whoever follows them on this member.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct PodsAre(pub Vec<Value>);
-
-/// The object has changed. From whoever follows it on this member.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct JobIs(pub Value);
-
-// --- handlers
-impl Handler<PodsAre> for TrainingJob {
-    type Result = ();
-
-    fn handle(&mut self, pods: PodsAre, context: &mut Self::Context) {
-        let uid = self.text("uid").to_owned();
-        let seen: Vec<_> = pods.0.iter().filter_map(|pod| pods::Seen::read(pod, &uid)).collect();
-        self.deleting.retain(|uid| seen.iter().any(|pod| pod.uid == *uid && !pod.deleting));
-        self.state.pods_are(seen, Instant::now());
+impl StreamHandler<Sight> for TrainingJob {
+    fn handle(&mut self, sight: Sight, context: &mut Self::Context) {
+        match sight {
+            Sight::Job(job) => self.job_is(job),
+            Sight::Pods(pods) => {
+                let seen: Vec<_> =
+                    pods.iter().filter_map(|pod| pods::Seen::read(pod, &self.uid)).collect();
+                self.deleting.retain(|uid| seen.iter().any(|pod| pod.uid == *uid && !pod.deleting));
+                self.state.pods_are(seen, Instant::now());
+            }
+        }
         self.drive(context);
     }
-}
 
-impl Handler<JobIs> for TrainingJob {
-    type Result = ();
-
-    fn handle(&mut self, job: JobIs, context: &mut Self::Context) {
-        if job.0["metadata"]["uid"] != self.job["metadata"]["uid"] {
-            return;
-        }
-        match Spec::read(&job.0) {
-            Ok(spec) => {
-                self.state.respecified(spec);
-                self.job = job.0;
-                self.drive(context);
-            }
-            Err(error) => {
-                self.desk.record(&job.0, true, "NotUnderstood", &error.to_string());
-            }
-        }
+    fn finished(&mut self, context: &mut Self::Context) {
+        // Without its eyes it must not go on; its supervisor starts it anew.
+        tracing::warn!(job = self.uid, "the job's objects can no longer be followed");
+        context.stop();
     }
 }
 
+// --- handlers
 impl Handler<JoinTraining> for TrainingJob {
     type Result = Result<Welcome, JoinRefused>;
 
     fn handle(&mut self, join: JoinTraining, context: &mut Self::Context) -> Self::Result {
+        if !self.awake {
+            return Err(JoinRefused::NotYet);
+        }
         self.node.addresses().set(join.place.path.node.clone(), join.place.address);
         let welcome = self.state.join(join, Instant::now());
         self.drive(context);
@@ -356,6 +367,9 @@ impl Handler<RequestBid> for TrainingJob {
     type Result = MessageResult<RequestBid>;
 
     fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
+        if !self.awake {
+            return MessageResult(None);
+        }
         let created = status::created_unix_seconds(&self.job);
         let bid: Option<Bid> = self.state.bid(self.text("namespace"), self.text("name"), created);
         MessageResult(bid)

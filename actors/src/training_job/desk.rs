@@ -1,8 +1,9 @@
-//! What a job's actor writes to: the one door to pods, status and events.
+//! What a job's actor reads and writes: the one door to its object, pods, status and events.
 //!
 //! A narrow trait, so that a test can stand in for a cluster.
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -10,9 +11,6 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DeskError {
-    /// Another member holds the job's shard.
-    #[error("another member holds this job's shard: stop")]
-    Fenced,
     /// It may work later.
     #[error("{cause}: it is tried again")]
     Later {
@@ -21,8 +19,20 @@ pub enum DeskError {
     },
 }
 
+/// What can be seen from a desk. Each is a whole picture, never a difference.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sight {
+    /// The job's object.
+    Job(Value),
+    /// All pods that carry the job's label.
+    Pods(Vec<Value>),
+}
+
 /// Pods, status and events of one job.
 pub trait Desk: Send + Sync + 'static {
+    /// The job and its pods now, and again whenever they change.
+    fn follow(&self) -> BoxStream<'static, Sight>;
+
     /// Makes a pod.
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>>;
 

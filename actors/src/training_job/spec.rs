@@ -7,12 +7,11 @@ use serde_json::Value;
 use thiserror::Error;
 
 /// How gradients come together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Each trainer's gradient is applied as it comes.
+    #[default]
     Asynchronous,
-    /// All trainers' gradients of one round are applied together.
-    Synchronous,
 }
 
 /// When a job is done. The first that is met counts.
@@ -29,7 +28,7 @@ pub struct StopRule {
 }
 
 /// One role of a job.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Role {
     /// The fewest.
     pub min: u32,
@@ -44,7 +43,7 @@ pub struct Role {
 }
 
 /// A job as it is asked for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Spec {
     /// How gradients come together.
     pub mode: Mode,

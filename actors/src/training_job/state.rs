@@ -232,6 +232,11 @@ impl State {
 
     // --- what others read
 
+    /// What is asked for.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
     /// How far the job is.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -3,10 +3,11 @@
 use crate::line::Line;
 use actix::Addr;
 use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use impresario_actors::training::guest::{self, GuestConfig, Method};
 use impresario_actors::training::model::{Model, ModelError};
-use impresario_actors::training_job::desk::{Desk, DeskError};
-use impresario_actors::training_job::{PodsAre, TrainingJob};
+use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
+use impresario_actors::training_job::TrainingJob;
 use impresario_client::protocol::training::{
     Describe, Description, Member, OptimizerKind, Scale, Size, TrainingJobRole, job_actor,
 };
@@ -80,24 +81,10 @@ impl Cluster {
     fn activate(&mut self) {
         let mut job = self.job.clone();
         job["status"] = self.pods.status.borrow().clone();
-        let desk: Arc<dyn Desk> = Arc::new(Door(self.pods.clone()));
-        let actor = TrainingJob::new(self.node.clone(), desk, job).unwrap();
+        let desk: Arc<dyn Desk> = Arc::new(Door(self.pods.clone(), job));
+        let actor = TrainingJob::new(self.node.clone(), desk, JOB);
         let address = actix::Actor::start(actor);
         let name = self.node.register::<TrainingJobRole, _>(job_actor(JOB), address.clone()).unwrap();
-        let (pods, watcher) = (self.pods.clone(), address.downgrade());
-        let mut changes = self.pods.changed.subscribe();
-        actix::spawn(async move {
-            loop {
-                let objects = pods.pods.lock().values().map(|pod| pod.object.clone()).collect();
-                match watcher.upgrade() {
-                    Some(actor) => actor.do_send(PodsAre(objects)),
-                    None => return,
-                }
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
         self.running = Some((address, name));
     }
 
@@ -163,9 +150,23 @@ impl Drop for Cluster {
     }
 }
 
-struct Door(Arc<Pods>);
+struct Door(Arc<Pods>, Value);
 
 impl Desk for Door {
+    fn follow(&self) -> BoxStream<'static, Sight> {
+        let (pods, changes) = (self.0.clone(), self.0.changed.subscribe());
+        let job = stream::iter([Sight::Job(self.1.clone())]);
+        let sights = stream::unfold((pods, changes, true), |(pods, mut changes, first)| async move {
+            if !first {
+                changes.changed().await.ok()?;
+            }
+            changes.borrow_and_update();
+            let objects = pods.pods.lock().values().map(|pod| pod.object.clone()).collect();
+            Some((Sight::Pods(objects), (pods, changes, false)))
+        });
+        job.chain(sights).boxed()
+    }
+
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
         let pods = self.0.clone();
         async move {
@@ -209,7 +210,7 @@ impl Pods {
         pod["metadata"]["uid"] = json!(format!("uid-{name}"));
         pod["spec"]["nodeName"] = json!("somewhere");
         pod["status"] = json!({ "phase": "Running" });
-        let guest = PeerRole::Guest { scope: format!("{JOB}/{name}") };
+        let guest = PeerRole::Guest { scope: JOB.to_owned() };
         let sans = ["127.0.0.1".to_owned()];
         let config = GuestConfig {
             credential: self.authority.issue(&name, guest, &sans, DAY).unwrap(),

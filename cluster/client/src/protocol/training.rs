@@ -282,6 +282,9 @@ pub enum JoinRefused {
     /// The job has ended.
     #[error("the job has ended: stop")]
     Ended,
+    /// The job's actor has just been started and does not know its job yet.
+    #[error("the job's actor is not ready: try again in a moment")]
+    NotYet,
     /// The trainer has another model or other data than those before it.
     #[error("this trainer's model or data differs from the job's: give all trainers one image")]
     OtherModel,
