@@ -21,6 +21,9 @@ pub const BATCH: usize = 32;
 pub const OPTIMIZER: OptimizerKind =
     OptimizerKind::Adam { rate: 0.004, decay: 0.003, beta1: 0.9, beta2: 0.99 };
 
+/// A smaller data set is gone through several times, each time varied anew, to make one epoch.
+const LEAST_SAMPLES: usize = 2_000;
+
 const DIGITS: usize = 10;
 const KEEP: f32 = 0.75;
 
@@ -58,6 +61,10 @@ impl Digits {
             augment: Augment::default(),
             device: Device::Cpu,
         }
+    }
+
+    fn copies(&self) -> usize {
+        LEAST_SAMPLES.div_ceil(self.training.len().max(1))
     }
 
     fn shapes() -> Vec<(String, usize, usize)> {
@@ -143,7 +150,7 @@ impl Model for Digits {
     }
 
     fn samples(&self) -> u64 {
-        self.training.len() as u64
+        (self.training.len() * self.copies()) as u64
     }
 
     fn gradient(
@@ -158,7 +165,8 @@ impl Model for Digits {
         for index in samples {
             let sample = usize::try_from(*index)
                 .ok()
-                .and_then(|index| self.training.get(index))
+                .filter(|index| *index < self.training.len() * self.copies())
+                .and_then(|index| self.training.get(index % self.training.len()))
                 .ok_or(ModelError::NoSuchSample { index: *index, samples: self.samples() })?;
             self.augment.vary(&sample.picture, &mut random, &mut pictures);
             digits.push(sample.digit);
