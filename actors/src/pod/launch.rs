@@ -125,6 +125,7 @@ async fn start(
     let mounts = tokio::task::spawn_blocking(move || volumes::mounts(&mounted, &volumes, &known));
     let mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
     let spec = ContainerSpec {
+        gpus: Vec::new(),
         pod: prepared.sandbox,
         name: container.name.clone(),
         attempt,
