@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::Semaphore;
 
 /// The state machine that openraft drives.
 #[derive(Debug)]
@@ -110,27 +110,39 @@ pub fn aside(directory: &Path) -> PathBuf {
     directory.join(format!("{:032x}.tmp", rand::random::<u128>()))
 }
 
+/// How much work on the disk may run at a time; more of it waits.
+const PLACES: u32 = 8;
+
 /// Work on the disk that runs on threads of its own and goes on when its asker is gone.
-#[derive(Debug, Clone, Default)]
-pub struct Work(Arc<RwLock<()>>);
+#[derive(Debug, Clone)]
+pub struct Work(Arc<Semaphore>);
+
+impl Default for Work {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(PLACES as usize)))
+    }
+}
 
 impl Work {
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, io::Error> {
-        let running = self.0.clone().read_owned().await;
+        let stopped = |_| io::Error::other("this member has stopped");
+        let place = self.0.clone().acquire_owned().await.map_err(stopped)?;
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(running);
+            drop(place);
             done
         });
         done.await.map_err(io::Error::other)?.map_err(io::Error::from)
     }
 
-    /// Waits for what runs; nothing begins as long as the guard is held.
-    pub async fn finish(&self) -> OwnedRwLockWriteGuard<()> {
-        self.0.clone().write_owned().await
+    /// Waits for what runs; nothing begins any more afterwards.
+    pub async fn finish(&self) {
+        // Fails only when it is finished already.
+        let _all = self.0.acquire_many(PLACES).await;
+        self.0.close();
     }
 }
 
