@@ -5,6 +5,7 @@
 //! actors, which know neither registry nor clock.
 
 pub mod auction;
+pub mod authority;
 pub mod change;
 pub mod controllers;
 pub mod events;

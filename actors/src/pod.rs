@@ -27,9 +27,12 @@ mod prepare;
 mod report;
 mod sources;
 
+pub use guest::GUEST_ANNOTATION;
+
 use crate::change;
 use actix::prelude::*;
 use futures_util::stream;
+use impresario_client::events::Severity;
 use impresario_host::{ContainerId, Exit, Found, container::DriverError};
 use impresario_registry::{Entry, Key};
 use jiff::Timestamp;
@@ -223,7 +226,7 @@ impl PodActor {
             Some(why) => format!("Container {name} {why}, will be restarted"),
             None => format!("Stopping container {name}"),
         };
-        self.tell(&name, "Normal", "Killing", &message);
+        self.tell(&name, Severity::Normal, "Killing", &message);
         let driver = self.kit.driver.clone();
         let work = async move { driver.stop(&id, grace).await.map(|exit| (id, exit)) };
         ctx.spawn(work.into_actor(self).map(move |stopped, pod, ctx| match stopped {
@@ -279,7 +282,7 @@ impl PodActor {
                 "Back-off restarting failed container {name} in pod {}_{}({})",
                 self.name(), self.key().namespace, self.uid
             );
-            self.tell(name, "Warning", "BackOff", &message);
+            self.tell(name, Severity::Warning, "BackOff", &message);
         }
         // The life before the last one is of no use to anyone any more.
         let oldest = self.life.container(name).and_then(|c| c.last.as_ref()).and_then(|last| last.id.clone());
@@ -362,11 +365,11 @@ impl PodActor {
         ctx.stop();
     }
 
-    fn tell(&self, container: &str, type_: &'static str, reason: &str, message: &str) {
+    fn tell(&self, container: &str, severity: Severity, reason: &str, message: &str) {
         let is_init = self.life.container(container).is_some_and(|c| c.part != life::Part::Main);
         let list = if is_init { "initContainers" } else { "containers" };
         let field = format!("spec.{list}{{{container}}}");
-        self.kit.events.record(self.key(), "Pod", &self.uid, Some(&field), type_, reason, message);
+        self.kit.events.record(self.key(), &self.uid, &field, severity, reason, message);
     }
 
     fn watch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
@@ -399,7 +402,7 @@ impl PodActor {
                 }
                 Err(kind) => {
                     let message = format!("{purpose:?} probe errored: {kind} probes cannot be run on this node");
-                    self.tell(name, "Warning", "ProbeError", &message);
+                    self.tell(name, Severity::Warning, "ProbeError", &message);
                 }
             }
         }
@@ -441,7 +444,7 @@ impl StreamHandler<Desired> for PodActor {
             && self.life.ending.is_none()
             && self.life.outcome().is_none()
         {
-            self.kit.events.warning(self.key(), "Pod", &self.uid, &reason, &message);
+            self.kit.events.warning(self.key(), &self.uid, &reason, &message);
             self.fail(&reason, &message, None);
         }
         if self.is_gone {
@@ -471,7 +474,7 @@ impl StreamHandler<Probed> for PodActor {
         let Probed { container: name, purpose, verdict, detail } = probed;
         if verdict == Verdict::Fails {
             let message = format!("{purpose:?} probe failed: {detail}");
-            self.tell(&name, "Warning", "Unhealthy", &message);
+            self.tell(&name, Severity::Warning, "Unhealthy", &message);
         }
         let Some(container) = self.life.container_mut(&name) else { return };
         match (purpose, verdict) {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
+use impresario_client::events::Severity;
 use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
@@ -66,12 +67,12 @@ impl PodActor {
     fn launched(&mut self, name: &str, image: &str, started: Started, ctx: &mut Context<Self>) {
         if self.kit.driver.name() != "process" {
             let message = format!("Container image \"{image}\" is present on the machine");
-            self.tell(name, "Normal", "Pulled", &message);
+            self.tell(name, Severity::Normal, "Pulled", &message);
         }
-        self.tell(name, "Normal", "Created", &format!("Container created: {name}"));
-        self.tell(name, "Normal", "Started", &format!("Container started: {name}"));
+        self.tell(name, Severity::Normal, "Created", &format!("Container created: {name}"));
+        self.tell(name, Severity::Normal, "Started", &format!("Container started: {name}"));
         for warning in &started.warnings {
-            self.tell(name, "Warning", "NotAsAsked", warning);
+            self.tell(name, Severity::Warning, "NotAsAsked", warning);
         }
         self.life.started(name, started.id.clone(), started.started_at, Instant::now());
         self.wait_for_end(name.to_owned(), started.id, ctx);
@@ -79,7 +80,7 @@ impl PodActor {
 
     fn not_launched(&mut self, name: &str, error: LaunchError) {
         let (reason, message, now) = (error.reason(), error.to_string(), Instant::now());
-        self.tell(name, "Warning", "Failed", &format!("Error: {message}"));
+        self.tell(name, Severity::Warning, "Failed", &format!("Error: {message}"));
         match error {
             // It came as far as a container does that ends at once, and is treated as one.
             LaunchError::Start(

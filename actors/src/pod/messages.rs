@@ -47,7 +47,7 @@ impl Handler<Stop> for PodActor {
 
     fn handle(&mut self, stop: Stop, ctx: &mut Self::Context) {
         if self.life.ending.is_none() && self.life.outcome().is_none() {
-            self.kit.events.warning(self.key(), "Pod", &self.uid, &stop.reason, &stop.message);
+            self.kit.events.warning(self.key(), &self.uid, &stop.reason, &stop.message);
             self.fail(&stop.reason, &stop.message, stop.grace);
             self.step(ctx);
         }

@@ -74,7 +74,7 @@ impl PodActor {
             match prepared {
                 Ok((prepared, warnings)) => {
                     for warning in warnings {
-                        pod.kit.events.warning(pod.key(), "Pod", &pod.uid, "VolumeWarning", &warning);
+                        pod.kit.events.warning(pod.key(), &pod.uid, "VolumeWarning", &warning);
                     }
                     pod.failed_preparations = 0;
                     pod.prepared = Some(prepared);
@@ -86,7 +86,7 @@ impl PodActor {
                 }
                 Err(error) => {
                     let message = error.to_string();
-                    pod.kit.events.warning(pod.key(), "Pod", &pod.uid, error.reason(), &message);
+                    pod.kit.events.warning(pod.key(), &pod.uid, error.reason(), &message);
                     let wait = AGAIN.saturating_mul(1 << pod.failed_preparations.min(8)).min(AGAIN_AT_MOST);
                     pod.failed_preparations += 1;
                     pod.life.sandbox = Sandbox::Absent { retry: Some(Instant::now() + wait) };

@@ -133,7 +133,7 @@ impl Scheduler {
                     self.bound += 1;
                     if let Some(waiting) = self.queue.remove(uid) {
                         let message = format!("Successfully assigned {}/{} to {node}", waiting.key.namespace, waiting.key.name);
-                        self.events.normal(&waiting.key, "Pod", uid, "Scheduled", &message);
+                        self.events.normal(&waiting.key, uid, "Scheduled", &message);
                     }
                 }
                 // The watch will tell whether it was bound; it is not tried anew before.
@@ -162,7 +162,7 @@ impl Scheduler {
             return;
         }
         let Some(key) = self.key_of(uid) else { return };
-        self.events.warning(&key, "Pod", uid, "FailedScheduling", &message);
+        self.events.warning(&key, uid, "FailedScheduling", &message);
         let (registry, fence, uid) = (self.registry.clone(), self.fence, uid.to_owned());
         let write = async move {
             let condition = json!({

@@ -1,0 +1,195 @@
+//! Signs certificates: for machines that join with a token, for nodes whose certificate nears its
+//! end, and for training pods that join as guests.
+//!
+//! Guarantees: a token makes one machine, once, within its time (consumed by compare-and-set
+//! before the certificate is given); only its hash is kept; no certificate is signed for a name
+//! that a node has already; a guest's certificate names its job and nothing else. Who asks for
+//! whom is the gate's business, what may be signed is decided here, from the registry.
+
+mod guest;
+mod join;
+pub mod tokens;
+
+use crate::change;
+use actix::prelude::*;
+use impresario_client::protocol::authority::{
+    CreateToken, IssueGuest, Join, JoinRole, Peer, Renew, RenewError, Renewed, RevokeToken, TokenCreated,
+    TokenError,
+};
+use impresario_registry::{Consistency, Key, ListRequest, ReadError, RegistryHandle, Selection, Transaction};
+use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use std::{sync::Arc, time::Duration};
+use tokens::Token;
+
+/// How long a machine's certificate holds; it asks for the next one after two thirds of that.
+const MACHINE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
+const GUEST_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What an Authority actor is made of; outlives its restarts.
+#[derive(Clone)]
+pub struct AuthorityParts {
+    /// The cluster's key.
+    pub authority: Arc<ClusterAuthority>,
+    /// This process's actor node.
+    pub node: ActorNode,
+    /// Where tokens, nodes and pods are.
+    pub registry: RegistryHandle,
+}
+
+/// The actor. Each control member has one; the registry keeps them from contradicting each other.
+pub struct Authority {
+    parts: AuthorityParts,
+}
+
+impl Authority {
+    /// One life of the actor.
+    pub fn new(parts: AuthorityParts) -> Self {
+        Self { parts }
+    }
+}
+
+impl Actor for Authority {
+    type Context = Context<Self>;
+}
+
+impl AuthorityParts {
+    /// A certificate for the key of a signing request.
+    fn sign(&self, csr: &str, name: &str, role: JoinRole, subjects: &[String]) -> Result<String, PkiError> {
+        self.authority.sign_csr(csr, name, &peer_role(role), subjects, MACHINE_VALIDITY)
+    }
+
+    /// All nodes that say where they are reached.
+    async fn peers(&self) -> Result<Vec<Peer>, ReadError> {
+        let list = ListRequest {
+            select: Selection::all("nodes"),
+            after: None,
+            limit: None,
+            at: None,
+            consistency: Consistency::Linearizable,
+        };
+        let entries = self.registry.list(list).await?.entries;
+        let peers = entries.iter().filter_map(|entry| {
+            let node: v1::Node = change::decode(entry).ok()?;
+            let address = node.metadata.annotations?.remove(crate::node::object::QUIC_ADDRESS)?;
+            let control = node.metadata.labels?.contains_key(crate::node::object::CONTROL_LABEL);
+            Some(Peer { name: node.metadata.name?, address, control })
+        });
+        Ok(peers.collect())
+    }
+
+    async fn create_token(self, asked: CreateToken) -> Result<TokenCreated, TokenError> {
+        if asked.ttl.is_zero() || asked.ttl > tokens::LONGEST {
+            return Err(TokenError::TimeToLive { asked: asked.ttl, limit: tokens::LONGEST });
+        }
+        self.forget_old().await;
+        let unavailable = |cause: String| TokenError::Unavailable { cause };
+        let made = JoinToken::create(&self.authority.fingerprint()).map_err(|error| unavailable(error.to_string()))?;
+        let expires_at = Timestamp::now() + asked.ttl;
+        let hash = made.secret_hash();
+        let token = Token { role: asked.role, expires_at, used: None };
+        let value = serde_json::to_vec(&token).map_err(|error| unavailable(error.to_string()))?;
+        let key = Key::new(tokens::RESOURCE, "", &hash);
+        self.registry
+            .transact(Transaction::create(key, value))
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
+        Ok(TokenCreated {
+            token: made.to_string(),
+            id: tokens::id(&hash),
+            expires_unix_seconds: expires_at.as_second(),
+        })
+    }
+
+    async fn revoke_token(self, revoke: RevokeToken) -> Result<(), TokenError> {
+        let unavailable = |cause: String| TokenError::Unavailable { cause };
+        let unknown = || TokenError::Unknown { id: revoke.id.clone() };
+        let tokens = self.tokens().await.map_err(|error| unavailable(error.to_string()))?;
+        let mut found = tokens.into_iter().filter(|(key, token, _)| {
+            tokens::id(&key.name) == revoke.id && token.used.is_none()
+        });
+        let (key, _, revision) = found.next().ok_or_else(unknown)?;
+        match self.registry.transact(Transaction::remove(key, revision)).await {
+            Ok(_) => Ok(()),
+            // Used in this very moment.
+            Err(error) if error.remedy() == impresario_registry::Remedy::ReadAgain => Err(unknown()),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
+    }
+
+    async fn tokens(&self) -> Result<Vec<(Key, Token, u64)>, ReadError> {
+        let list = ListRequest {
+            select: Selection::all(tokens::RESOURCE),
+            after: None,
+            limit: None,
+            at: None,
+            consistency: Consistency::Linearizable,
+        };
+        let entries = self.registry.list(list).await?.entries;
+        let read = entries.into_iter().filter_map(|entry| {
+            let token = serde_json::from_slice(&entry.value).ok()?;
+            Some((entry.key, token, entry.mod_revision))
+        });
+        Ok(read.collect())
+    }
+
+    /// Tokens that have long expired need no answer of their own any more.
+    async fn forget_old(&self) {
+        let Ok(all) = self.tokens().await else { return };
+        let now = Timestamp::now();
+        for (key, _, revision) in all.into_iter().filter(|(_, token, _)| token.is_forgotten(now)).take(64) {
+            if let Err(error) = self.registry.transact(Transaction::remove(key, revision)).await {
+                tracing::debug!(%error, "an old token stays for now");
+            }
+        }
+    }
+
+    async fn renew(self, renew: Renew) -> Result<Renewed, RenewError> {
+        if renew.role != JoinRole::Client {
+            let key = Key::new("nodes", "", &renew.name);
+            let found = self.registry.get(key, Consistency::Linearizable).await;
+            match found {
+                Ok((Some(_), _)) => {}
+                Ok((None, _)) => return Err(RenewError::Deleted { name: renew.name }),
+                Err(error) => return Err(RenewError::Unavailable { cause: error.to_string() }),
+            }
+        }
+        let certificate_pem = self
+            .sign(&renew.csr_pem, &renew.name, renew.role, &renew.subjects)
+            .map_err(|error| RenewError::BadRequest { cause: error.to_string() })?;
+        tracing::info!(name = %renew.name, role = %renew.role, "certificate renewed");
+        Ok(Renewed { certificate_pem, authority_pem: self.authority.certificate_pem().to_owned() })
+    }
+}
+
+fn peer_role(role: JoinRole) -> PeerRole {
+    match role {
+        JoinRole::Node => PeerRole::Node,
+        JoinRole::Control => PeerRole::Control,
+        JoinRole::Client => PeerRole::Client,
+    }
+}
+
+/// Every request is served by a task of its own: one that waits for the registry holds up nobody.
+macro_rules! served {
+    ($message:ty, $serve:ident) => {
+        impl Handler<$message> for Authority {
+            type Result = ResponseFuture<<$message as actix::Message>::Result>;
+
+            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
+                Box::pin(self.parts.clone().$serve(message))
+            }
+        }
+    };
+}
+
+served!(CreateToken, create_token);
+served!(RevokeToken, revoke_token);
+served!(Join, join);
+served!(Renew, renew);
+served!(IssueGuest, issue_guest);
+
+#[cfg(test)]
+mod tests;

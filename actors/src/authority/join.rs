@@ -1,0 +1,109 @@
+//! A machine joins with a token.
+
+use super::{
+    AuthorityParts,
+    tokens::{self, Token, Use},
+};
+use impresario_client::protocol::authority::{Join, JoinError, JoinRole, Joined};
+use impresario_registry::{Compare, Consistency, Key, Remedy, Transaction};
+use impresario_runtime::JoinToken;
+use jiff::Timestamp;
+use std::{net::SocketAddr, time::Duration};
+
+/// How often a join is tried that loses a race against another.
+const TRIES: usize = 5;
+/// Names that were given to machines, so that two do not get the same one before either shows itself.
+const NAMES: &str = "impresario.dev/joinednames";
+/// How long a name is kept for a machine whose Node object does not come.
+const NAME_KEPT: Duration = Duration::from_secs(600);
+
+impl AuthorityParts {
+    pub(super) async fn join(self, join: Join) -> Result<Joined, JoinError> {
+        let hash = JoinToken::hash_of(&join.secret);
+        let key = Key::new(tokens::RESOURCE, "", &hash);
+        let request = JoinToken::hash_of(&join.csr_pem);
+        let unknown = || JoinError::UnknownToken { cluster: self.authority.cluster().to_owned() };
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let read = self.registry.get(key.clone(), Consistency::Linearizable).await;
+            let (entry, _) = read.map_err(unavailable)?;
+            let entry = entry.ok_or_else(unknown)?;
+            let token: Token = serde_json::from_slice(&entry.value).map_err(|_| unknown())?;
+            let now = Timestamp::now();
+            if let Some(name) = token.judge(&request, now)? {
+                return self.joined(&join, name, token.role).await;
+            }
+            let name = match &join.name {
+                Some(name) if tokens::is_node_name(name) => name.clone(),
+                Some(name) => return Err(JoinError::BadName { name: name.clone() }),
+                None => made_up(),
+            };
+            // A request that cannot be signed must not cost the token.
+            self.sign(&join.csr_pem, &name, token.role, &[])
+                .map_err(|error| JoinError::BadRequest { cause: error.to_string() })?;
+            let used = Use { by: name.clone(), at: now, request: request.clone() };
+            let role = token.role;
+            let consumed = Token { used: Some(used), ..token };
+            let value = serde_json::to_vec(&consumed).map_err(unavailable)?;
+            let mut transaction = Transaction::update(key.clone(), entry.mod_revision, value);
+            if role != JoinRole::Client {
+                transaction = self.claim(transaction, &name, now).await?;
+            }
+            match self.registry.transact(transaction).await {
+                Ok(_) => return self.joined(&join, &name, role).await,
+                Err(error) if error.remedy() == Remedy::ReadAgain => last = error.to_string(),
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Err(unavailable(last))
+    }
+
+    /// Adds what keeps two machines from getting one name.
+    async fn claim(&self, transaction: Transaction, name: &str, now: Timestamp) -> Result<Transaction, JoinError> {
+        let taken = || JoinError::NameTaken { name: name.to_owned() };
+        let (node, claim) = (Key::new("nodes", "", name), Key::new(NAMES, "", name));
+        let (found, _) = self.registry.get(node.clone(), Consistency::Linearizable).await.map_err(unavailable)?;
+        if found.is_some() {
+            return Err(taken());
+        }
+        let (claimed, _) = self.registry.get(claim.clone(), Consistency::Linearizable).await.map_err(unavailable)?;
+        let compare = match claimed {
+            Some(entry) => {
+                let since: Option<Timestamp> = serde_json::from_slice(&entry.value).ok();
+                if since.is_some_and(|since| now < since + NAME_KEPT) {
+                    return Err(taken());
+                }
+                Compare::Revision { key: claim.clone(), revision: entry.mod_revision }
+            }
+            None => Compare::Absent { key: claim.clone() },
+        };
+        let value = serde_json::to_vec(&now).map_err(unavailable)?;
+        Ok(transaction.when(Compare::Absent { key: node }).when(compare).put(claim, value))
+    }
+
+    async fn joined(&self, join: &Join, name: &str, role: JoinRole) -> Result<Joined, JoinError> {
+        let subjects: Vec<_> = join.from.parse::<SocketAddr>().map(|from| from.ip().to_string()).into_iter().collect();
+        let certificate_pem = self
+            .sign(&join.csr_pem, name, role, &subjects)
+            .map_err(|error| JoinError::BadRequest { cause: error.to_string() })?;
+        let peers = self.peers().await.map_err(unavailable)?;
+        tracing::info!(%name, %role, from = %join.from, "a machine joined");
+        Ok(Joined {
+            certificate_pem,
+            authority_pem: self.authority.certificate_pem().to_owned(),
+            name: name.to_owned(),
+            role,
+            cluster: self.authority.cluster().to_owned(),
+            peers,
+        })
+    }
+}
+
+fn unavailable(cause: impl ToString) -> JoinError {
+    JoinError::Unavailable { cause: cause.to_string() }
+}
+
+fn made_up() -> String {
+    let letters: String = (0..6).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    format!("node-{letters}")
+}

@@ -1,0 +1,114 @@
+//! Tokens and joining against an in-memory registry.
+
+use super::{Authority, AuthorityParts};
+use crate::testing::{LIMIT, Machine};
+use impresario_client::protocol::authority::{
+    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, Renew, RenewError, RevokeToken, TokenError,
+};
+use impresario_registry::Key;
+use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
+use std::{sync::Arc, time::Duration};
+
+fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
+    let parts = AuthorityParts {
+        authority: Arc::new(ClusterAuthority::create("west").unwrap()),
+        node: machine.node.clone(),
+        registry: machine.registry.clone(),
+    };
+    let options = SpawnOptions::default();
+    machine.node.spawn::<AuthorityRole, _>(AUTHORITY, options, move |_| Authority::new(parts.clone())).unwrap()
+}
+
+async fn token(authority: &ActorRef<AuthorityRole>) -> (String, String) {
+    let create = CreateToken { role: JoinRole::Node, ttl: Duration::from_secs(600) };
+    let created = authority.ask(create, LIMIT).await.unwrap().unwrap();
+    let token: JoinToken = created.token.parse().unwrap();
+    (token.secret(), created.id)
+}
+
+fn request(secret: &str, name: Option<&str>) -> (KeyRequest, Join) {
+    let key = KeyRequest::generate().unwrap();
+    let csr_pem = key.csr_pem().unwrap();
+    let join = Join { secret: secret.into(), csr_pem, name: name.map(str::to_owned), from: "127.0.0.9:70".into() };
+    (key, join)
+}
+
+#[actix::test]
+async fn a_token_makes_one_machine_and_tells_the_next_one_what_to_do() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let (secret, _) = token(&authority).await;
+    let (key, join) = request(&secret, Some("n7"));
+    let joined = authority.ask(join.clone(), LIMIT).await.unwrap().unwrap();
+    assert_eq!((joined.name.as_str(), joined.cluster.as_str(), joined.role), ("n7", "west", JoinRole::Node));
+    let credential = key.into_credential(&joined.certificate_pem, &joined.authority_pem).unwrap();
+    assert_eq!(credential.identity().node.as_str(), "n7");
+
+    // The answer was lost: the same machine may ask again, another may not.
+    assert_eq!(authority.ask(join, LIMIT).await.unwrap().unwrap().name, "n7");
+    let (_, other) = request(&secret, Some("n8"));
+    let refused = authority.ask(other, LIMIT).await.unwrap().unwrap_err();
+    assert!(matches!(&refused, JoinError::Used { by, .. } if by == "n7"), "{refused}");
+    assert!(refused.to_string().contains("imp token create"));
+}
+
+#[actix::test]
+async fn of_two_machines_that_use_one_token_at_once_one_joins() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let (secret, _) = token(&authority).await;
+    let (a, b) = (request(&secret, Some("a")).1, request(&secret, Some("b")).1);
+    let (a, b) = tokio::join!(authority.ask(a, LIMIT), authority.ask(b, LIMIT));
+    assert_ne!(a.unwrap().is_ok(), b.unwrap().is_ok());
+}
+
+#[actix::test]
+async fn a_name_is_given_once_whatever_the_token() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    machine.until(&Key::new("nodes", "", "n1"), "registered", |node| !node.is_null()).await;
+    for (name, expected) in [("n1", "NameTaken"), ("Bad Name", "BadName")] {
+        let (secret, _) = token(&authority).await;
+        let refused = authority.ask(request(&secret, Some(name)).1, LIMIT).await.unwrap().unwrap_err();
+        assert!(format!("{refused:?}").starts_with(expected), "{refused:?}");
+        // The refusal cost nothing.
+        assert!(authority.ask(request(&secret, None).1, LIMIT).await.unwrap().is_ok());
+    }
+    let (first, second) = (token(&authority).await.0, token(&authority).await.0);
+    assert!(authority.ask(request(&first, Some("new")).1, LIMIT).await.unwrap().is_ok());
+    let refused = authority.ask(request(&second, Some("new")).1, LIMIT).await.unwrap().unwrap_err();
+    assert_eq!(refused, JoinError::NameTaken { name: "new".into() });
+}
+
+#[actix::test]
+async fn unknown_revoked_and_overlong_tokens_are_refused() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let (secret, id) = token(&authority).await;
+    authority.ask(RevokeToken { id: id.clone() }, LIMIT).await.unwrap().unwrap();
+    for secret in [secret.as_str(), "made up"] {
+        let refused = authority.ask(request(secret, None).1, LIMIT).await.unwrap().unwrap_err();
+        assert_eq!(refused, JoinError::UnknownToken { cluster: "west".into() });
+    }
+    let again = authority.ask(RevokeToken { id: id.clone() }, LIMIT).await.unwrap();
+    assert_eq!(again, Err(TokenError::Unknown { id }));
+    let ttl = Duration::from_secs(25 * 3600);
+    let refused = authority.ask(CreateToken { role: JoinRole::Node, ttl }, LIMIT).await.unwrap();
+    assert!(matches!(refused, Err(TokenError::TimeToLive { .. })));
+}
+
+#[actix::test]
+async fn a_node_s_certificate_is_renewed_as_long_as_its_object_is_there() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    machine.until(&Key::new("nodes", "", "n1"), "registered", |node| !node.is_null()).await;
+    let renew = |name: &str| Renew {
+        name: name.into(),
+        role: JoinRole::Node,
+        subjects: vec!["127.0.0.1".into()],
+        csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
+    };
+    assert!(authority.ask(renew("n1"), LIMIT).await.unwrap().is_ok());
+    let refused = authority.ask(renew("gone"), LIMIT).await.unwrap();
+    assert_eq!(refused.map(drop), Err(RenewError::Deleted { name: "gone".into() }));
+}
