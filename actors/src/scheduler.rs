@@ -20,6 +20,7 @@ pub mod queue;
 mod binding;
 mod messages;
 mod placing;
+mod training;
 
 use crate::{
     change,
@@ -90,6 +91,7 @@ pub struct Scheduler {
     pass_ordered: bool,
     timer: Option<SpawnHandle>,
     turn: usize,
+    hall: training::Hall,
     bound: u64,
     refused: u64,
 }
@@ -120,6 +122,7 @@ impl Scheduler {
             pass_ordered: false,
             timer: None,
             turn: 0,
+            hall: training::Hall::default(),
             bound: 0,
             refused: 0,
         })
@@ -130,10 +133,15 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for (resource, wrap) in [("pods", Seen::Pods as fn(Followed) -> Seen), ("nodes", Seen::Nodes)] {
+        for (resource, wrap) in [
+            ("pods", Seen::Pods as fn(Followed) -> Seen),
+            ("nodes", Seen::Nodes),
+            (training::JOBS, Seen::TrainingJobs),
+        ] {
             use futures_util::StreamExt;
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
+        ctx.run_interval(training::ROUND, |scheduler, ctx| scheduler.order_round(ctx));
         ctx.run_interval(FOLLOW_AGAIN, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
                 scheduler.follow_node(name, ctx);
@@ -142,15 +150,22 @@ impl Actor for Scheduler {
     }
 }
 
-/// A batch of one of the two watches.
+/// A batch of one of the watches.
 enum Seen {
     Pods(Followed),
     Nodes(Followed),
+    TrainingJobs(Followed),
 }
 
 impl StreamHandler<Seen> for Scheduler {
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         match seen {
+            Seen::TrainingJobs(followed) => {
+                if self.hall.seen(followed) {
+                    self.order_round(ctx);
+                }
+                return;
+            }
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {
@@ -185,12 +200,16 @@ impl StreamHandler<Seen> for Scheduler {
                     }
                 }
                 self.nodes_known = true;
+                self.order_round(ctx);
             }
             Seen::Nodes(Followed::Changes(events)) => {
                 for event in events {
                     match event {
                         WatchEvent::Put { entry, .. } => self.node_seen(&entry, ctx),
-                        WatchEvent::Delete { previous, .. } => self.picture.node_gone(&previous.key.name),
+                        WatchEvent::Delete { previous, .. } => {
+                            self.picture.node_gone(&previous.key.name);
+                            self.order_round(ctx);
+                        }
                     }
                 }
             }
@@ -245,6 +264,7 @@ impl Scheduler {
         };
         let is_new = !self.picture.node_names().contains(&entry.key.name);
         if self.picture.node_seen(&node) {
+            self.order_round(ctx);
             self.silent.remove(&entry.key.name);
             self.queue.hope(Instant::now());
             // A node that is new, or came back, does not know that it is followed.

@@ -28,7 +28,7 @@ pub struct Outcome {
 }
 
 /// Divides what there is. `free` is what nobody holds on each node that takes pods. Only jobs whose
-/// size changes are in the answer.
+/// size is, or is to be, another are in the answer.
 pub fn round(number: u64, bids: &[Bid], free: &[Resources]) -> Vec<Outcome> {
     let mut bids: Vec<&Bid> = bids.iter().collect();
     bids.sort_by_key(|bid| (bid.created_unix_seconds, bid.job.as_str()));
@@ -38,7 +38,9 @@ pub fn round(number: u64, bids: &[Bid], free: &[Resources]) -> Vec<Outcome> {
     hall.spare_needless_changes(&mut sizes);
     let decided = bids.iter().zip(&sizes);
     decided
-        .filter(|(bid, size)| **size != bid.current)
+        .filter(|(bid, size)| **size != bid.current || **size != bid.wanted)
+        // A job that waits for its minimum hears nothing.
+        .filter(|(bid, size)| within(**size, bid.min, bid.max))
         .map(|(bid, size)| Outcome {
             job: bid.job.clone(),
             scale: Scale { round: number, size: *size, reason: hall.reason(bid, *size, &sizes) },
@@ -266,6 +268,7 @@ mod tests {
             done_steps: 500,
             speed: SpeedModel::Asynchronous { a: [0.1, 0.02, 0.001, 0.001] },
             current: Size { parameter_servers: current.0, trainers: current.1 },
+            wanted: Size { parameter_servers: current.0, trainers: current.1 },
             min: Size { parameter_servers: 1, trainers: 1 },
             max: Size { parameter_servers: 3, trainers: 6 },
             parameter_server: cpu(200),

@@ -324,6 +324,7 @@ impl State {
             done_steps: self.steps(),
             speed: self.book.speed_model(),
             current,
+            wanted: self.wanted,
             min: self.spec.min(),
             max: self.spec.max(),
             parameter_server: self.spec.parameter_server.resources.clone(),

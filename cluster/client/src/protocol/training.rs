@@ -596,6 +596,8 @@ pub struct Bid {
     pub speed: SpeedModel,
     /// What it has now: parameter servers and trainers.
     pub current: Size,
+    /// What it is on its way to.
+    pub wanted: Size,
     /// The least that it can work with.
     pub min: Size,
     /// The most that it wants.

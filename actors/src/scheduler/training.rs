@@ -1,0 +1,154 @@
+//! The auction among training jobs: each round asks for bids, clears them against what is free, and
+//! tells each job its size.
+//!
+//! A round is held on a timer, and when a job arrives or ends or a node changes. The decision is
+//! [`auction::round`]; rooms are granted by the nodes, when the pods that follow are reserved for.
+
+use super::Scheduler;
+use crate::auction::{self, Outcome};
+use crate::follow::Followed;
+use crate::training::link::Link;
+use actix::prelude::*;
+use futures_util::future::join_all;
+use impresario_client::protocol::resources::Resources;
+use impresario_client::protocol::training::{Bid, RequestBid};
+use impresario_registry::{Entry, WatchEvent};
+use impresario_runtime::{ActorNode, NodeName};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The jobs, as the registry calls them.
+pub(super) const JOBS: &str = "training.impresario.dev/trainingjobs";
+/// A round is held at least this often while there are jobs.
+pub(super) const ROUND: Duration = Duration::from_secs(2);
+/// Changes within this time share a round.
+const GATHER: Duration = Duration::from_millis(150);
+/// How long a job is looked for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The label of control members, on which the jobs' actors live.
+const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+/// What the scheduler knows about training jobs.
+#[derive(Debug, Default)]
+pub(super) struct Hall {
+    /// Jobs that have not ended, by uid, with the round that they heard of last.
+    jobs: BTreeMap<String, u64>,
+    round: u64,
+    holding: bool,
+    ordered: bool,
+}
+
+impl Hall {
+    /// Takes notice of jobs; whether one has come or gone.
+    pub(super) fn seen(&mut self, followed: Followed) -> bool {
+        let before: Vec<String> = self.jobs.keys().cloned().collect();
+        match followed {
+            Followed::All(entries) => {
+                self.jobs.clear();
+                entries.iter().for_each(|entry| self.job_seen(entry));
+            }
+            Followed::Changes(events) => {
+                for event in events {
+                    match event {
+                        WatchEvent::Put { entry, .. } => self.job_seen(&entry),
+                        WatchEvent::Delete { previous, .. } => {
+                            if let Some((uid, ..)) = read(&previous) {
+                                self.jobs.remove(&uid);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        !self.jobs.keys().eq(before.iter())
+    }
+
+    fn job_seen(&mut self, entry: &Entry) {
+        let Some((uid, round, ended)) = read(entry) else { return };
+        self.round = self.round.max(round);
+        if ended {
+            self.jobs.remove(&uid);
+        } else {
+            self.jobs.insert(uid, round);
+        }
+    }
+}
+
+/// The job's uid, the round that it heard of last, and whether it has ended.
+fn read(entry: &Entry) -> Option<(String, u64, bool)> {
+    let job: Value = serde_json::from_slice(&entry.value).ok()?;
+    let uid = job["metadata"]["uid"].as_str()?.to_owned();
+    let round = job["status"]["round"].as_u64().unwrap_or(0);
+    let over = matches!(job["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    Some((uid, round, over || !job["metadata"]["deletionTimestamp"].is_null()))
+}
+
+impl Scheduler {
+    /// Orders a round soon; many orders become one.
+    pub(super) fn order_round(&mut self, ctx: &mut Context<Self>) {
+        if !self.hall.jobs.is_empty() && !std::mem::replace(&mut self.hall.ordered, true) {
+            ctx.run_later(GATHER, Self::hold_round);
+        }
+    }
+
+    fn hold_round(&mut self, ctx: &mut Context<Self>) {
+        self.hall.ordered = false;
+        if self.hall.holding || !self.nodes_known || !self.pods_known {
+            return;
+        }
+        let control: Vec<NodeName> = self
+            .picture
+            .nodes()
+            .filter(|node| node.ready && node.labels.contains_key(CONTROL_LABEL))
+            .map(|node| NodeName::from(node.name.as_str()))
+            .collect();
+        if control.is_empty() || self.hall.jobs.is_empty() {
+            return;
+        }
+        self.hall.holding = true;
+        self.hall.round += 1;
+        let round = self.hall.round;
+        let links: Vec<Link> = self
+            .hall
+            .jobs
+            .keys()
+            .map(|uid| Link::new(self.node.clone(), uid, control.clone()))
+            .collect();
+        let bids = async move {
+            let asks = links.iter().map(|link| link.ask(PATIENCE, || RequestBid { round }));
+            let bids: Vec<Bid> = join_all(asks).await.into_iter().flatten().flatten().collect();
+            bids
+        };
+        ctx.spawn(bids.into_actor(self).map(move |bids, this, ctx| this.clear(round, &bids, control, ctx)));
+    }
+
+    /// Clears the auction. What is free is looked up only now, when all bids are there.
+    fn clear(&mut self, round: u64, bids: &[Bid], control: Vec<NodeName>, ctx: &mut Context<Self>) {
+        let free: Vec<Resources> = self
+            .picture
+            .nodes()
+            .filter(|node| node.ready && !node.unschedulable)
+            .map(|node| node.free.clone())
+            .collect();
+        let outcomes = auction::round(round, bids, &free);
+        let tell = tell(self.node.clone(), control, outcomes);
+        ctx.spawn(tell.into_actor(self).map(|(), this, _| this.hall.holding = false));
+    }
+}
+
+async fn tell(node: ActorNode, control: Vec<NodeName>, outcomes: Vec<Outcome>) {
+    let tell = outcomes.into_iter().map(|Outcome { job, scale }| {
+        let link = Link::new(node.clone(), &job, control.clone());
+        async move {
+            let heard = match link.ask(PATIENCE, || scale.clone()).await {
+                Ok(Ok(())) => return,
+                Ok(Err(refused)) => refused.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // The next round is based on what the job says then.
+            tracing::debug!(job, heard, "a job did not take its size");
+        }
+    });
+    join_all(tell).await;
+}
