@@ -13,10 +13,12 @@ pub mod tokens;
 use crate::change;
 use actix::prelude::*;
 use impresario_client::protocol::authority::{
-    CreateToken, IssueGuest, Join, JoinRole, Peer, Renew, RenewError, Renewed, RevokeToken, TokenCreated,
-    TokenError,
+    CreateToken, IssueGuest, Join, JoinRole, Peer, Renew, RenewError, Renewed, RevokeToken,
+    TokenCreated, TokenError,
 };
-use impresario_registry::{Consistency, Key, ListRequest, ReadError, RegistryHandle, Selection, Transaction};
+use impresario_registry::{
+    Consistency, Key, ListRequest, ReadError, RegistryHandle, Selection, Transaction,
+};
 use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
@@ -24,9 +26,9 @@ use std::{sync::Arc, time::Duration};
 use tokens::Token;
 
 /// How long a machine's certificate holds; it asks for the next one after two thirds of that.
-const MACHINE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+const MACHINE_VALIDITY: Duration = Duration::from_hours(720);
 /// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
-const GUEST_VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
+const GUEST_VALIDITY: Duration = Duration::from_hours(720);
 
 /// What an Authority actor is made of; outlives its restarts.
 #[derive(Clone)]
@@ -57,7 +59,13 @@ impl Actor for Authority {
 
 impl AuthorityParts {
     /// A certificate for the key of a signing request.
-    fn sign(&self, csr: &str, name: &str, role: JoinRole, subjects: &[String]) -> Result<String, PkiError> {
+    fn sign(
+        &self,
+        csr: &str,
+        name: &str,
+        role: JoinRole,
+        subjects: &[String],
+    ) -> Result<String, PkiError> {
         self.authority.sign_csr(csr, name, &peer_role(role), subjects, MACHINE_VALIDITY)
     }
 
@@ -86,7 +94,8 @@ impl AuthorityParts {
         }
         self.forget_old().await;
         let unavailable = |cause: String| TokenError::Unavailable { cause };
-        let made = JoinToken::create(&self.authority.fingerprint()).map_err(|error| unavailable(error.to_string()))?;
+        let made = JoinToken::create(&self.authority.fingerprint())
+            .map_err(|error| unavailable(error.to_string()))?;
         let expires_at = Timestamp::now() + asked.ttl;
         let hash = made.secret_hash();
         let token = Token { role: asked.role, expires_at, used: None };
@@ -107,14 +116,16 @@ impl AuthorityParts {
         let unavailable = |cause: String| TokenError::Unavailable { cause };
         let unknown = || TokenError::Unknown { id: revoke.id.clone() };
         let tokens = self.tokens().await.map_err(|error| unavailable(error.to_string()))?;
-        let mut found = tokens.into_iter().filter(|(key, token, _)| {
-            tokens::id(&key.name) == revoke.id && token.used.is_none()
-        });
+        let mut found = tokens
+            .into_iter()
+            .filter(|(key, token, _)| tokens::id(&key.name) == revoke.id && token.used.is_none());
         let (key, _, revision) = found.next().ok_or_else(unknown)?;
         match self.registry.transact(Transaction::remove(key, revision)).await {
             Ok(_) => Ok(()),
             // Used in this very moment.
-            Err(error) if error.remedy() == impresario_registry::Remedy::ReadAgain => Err(unknown()),
+            Err(error) if error.remedy() == impresario_registry::Remedy::ReadAgain => {
+                Err(unknown())
+            }
             Err(error) => Err(unavailable(error.to_string())),
         }
     }
@@ -139,7 +150,9 @@ impl AuthorityParts {
     async fn forget_old(&self) {
         let Ok(all) = self.tokens().await else { return };
         let now = Timestamp::now();
-        for (key, _, revision) in all.into_iter().filter(|(_, token, _)| token.is_forgotten(now)).take(64) {
+        for (key, _, revision) in
+            all.into_iter().filter(|(_, token, _)| token.is_forgotten(now)).take(64)
+        {
             if let Err(error) = self.registry.transact(Transaction::remove(key, revision)).await {
                 tracing::debug!(%error, "an old token stays for now");
             }
@@ -156,9 +169,9 @@ impl AuthorityParts {
                 Err(error) => return Err(RenewError::Unavailable { cause: error.to_string() }),
             }
         }
-        let certificate_pem = self
-            .sign(&renew.csr_pem, &renew.name, renew.role, &renew.subjects)
-            .map_err(|error| RenewError::BadRequest { cause: error.to_string() })?;
+        let certificate_pem =
+            self.sign(&renew.csr_pem, &renew.name, renew.role, &renew.subjects)
+                .map_err(|error| RenewError::BadRequest { cause: error.to_string() })?;
         tracing::info!(name = %renew.name, role = %renew.role, "certificate renewed");
         Ok(Renewed { certificate_pem, authority_pem: self.authority.certificate_pem().to_owned() })
     }

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use impresario_registry::{
-    Consistency, Entry, Fence, Key, ReadError, RegistryHandle, Remedy, Revision, TransactError, Transaction,
+    Consistency, Entry, Fence, Key, ReadError, RegistryHandle, Remedy, Revision, TransactError,
+    Transaction,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,12 +54,17 @@ impl ChangeError {
 
 /// Reads an entry as a typed object.
 pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, ChangeError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|error| ChangeError::Unreadable { key: entry.key.clone(), cause: error.to_string() })
+    serde_json::from_slice(&entry.value).map_err(|error| ChangeError::Unreadable {
+        key: entry.key.clone(),
+        cause: error.to_string(),
+    })
 }
 
 /// The object with this key, if there is one.
-pub async fn get<T: DeserializeOwned>(registry: &RegistryHandle, key: Key) -> Result<Option<T>, ChangeError> {
+pub async fn get<T: DeserializeOwned>(
+    registry: &RegistryHandle,
+    key: Key,
+) -> Result<Option<T>, ChangeError> {
     let (entry, _) = registry.get(key, Consistency::Linearizable).await?;
     entry.as_ref().map(decode).transpose()
 }
@@ -99,7 +105,8 @@ pub async fn change_known(
                     return Ok(entry);
                 }
                 let bytes = Bytes::from(value.to_string());
-                let mut transaction = Transaction::update(key.clone(), entry.mod_revision, bytes.clone());
+                let mut transaction =
+                    Transaction::update(key.clone(), entry.mod_revision, bytes.clone());
                 transaction.fence = fence;
                 let committed = registry.transact(transaction).await;
                 committed.map_err(ChangeError::from).map(|committed| Entry {
@@ -144,7 +151,11 @@ pub async fn remove(
     }
 }
 
-async fn read(registry: &RegistryHandle, key: &Key, uid: Option<&str>) -> Result<(Entry, Value), ChangeError> {
+async fn read(
+    registry: &RegistryHandle,
+    key: &Key,
+    uid: Option<&str>,
+) -> Result<(Entry, Value), ChangeError> {
     let gone = || ChangeError::Gone { key: key.clone() };
     let (entry, _) = registry.get(key.clone(), Consistency::Linearizable).await?;
     let entry = entry.ok_or_else(gone)?;
@@ -207,7 +218,8 @@ mod tests {
     async fn another_object_of_the_same_name_is_left_alone() {
         let key = Key::new("pods", "ns", "a");
         let registry = registry(&key).await;
-        let error = change(&registry, &key, Some("other"), None, |value| value["n"] = json!(9)).await;
+        let error =
+            change(&registry, &key, Some("other"), None, |value| value["n"] = json!(9)).await;
         assert_eq!(error, Err(ChangeError::Gone { key: key.clone() }));
         assert_eq!(remove(&registry, &key, "other", |_| true).await, Ok(true));
         assert_eq!(get::<Value>(&registry, key).await.unwrap().unwrap()["n"], 0);

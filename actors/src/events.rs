@@ -29,7 +29,15 @@ impl Recorder {
     }
 
     /// Something about a part of a pod, such as `spec.containers{web}`.
-    pub fn record(&self, pod: &Key, uid: &str, field: &str, severity: Severity, reason: &str, message: &str) {
+    pub fn record(
+        &self,
+        pod: &Key,
+        uid: &str,
+        field: &str,
+        severity: Severity,
+        reason: &str,
+        message: &str,
+    ) {
         let about = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": uid}

@@ -7,8 +7,8 @@
 
 use futures_util::{Stream, StreamExt, stream};
 use impresario_registry::{
-    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, Watch, WatchError, WatchEvent,
-    WatchRequest,
+    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, Watch, WatchError,
+    WatchEvent, WatchRequest,
 };
 use std::time::Duration;
 
@@ -45,7 +45,11 @@ pub fn follow(registry: RegistryHandle, select: Selection) -> impl Stream<Item =
     .boxed()
 }
 
-async fn step(registry: &RegistryHandle, select: &Selection, state: State) -> (Option<Followed>, State) {
+async fn step(
+    registry: &RegistryHandle,
+    select: &Selection,
+    state: State,
+) -> (Option<Followed>, State) {
     match state {
         State::Listing { failures } => {
             pause(failures).await;

@@ -4,6 +4,8 @@
 //! a watch; messages only hint. What is to be done is decided by plain functions beside the
 //! actors, which know neither registry nor clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod auction;
 pub mod authority;
 pub mod change;

@@ -28,7 +28,10 @@ use crate::{
 };
 use actix::prelude::*;
 use futures_util::StreamExt;
-use impresario_client::protocol::{resources::Resources, scheduler::{NodeSummary, SchedulerRole, SummaryChanged}};
+use impresario_client::protocol::{
+    resources::Resources,
+    scheduler::{NodeSummary, SchedulerRole, SummaryChanged},
+};
 use impresario_host::{ContainerDriver, Found, address::AddressPool};
 use impresario_registry::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath};
@@ -161,7 +164,8 @@ impl NodeActor {
     fn register(&mut self, ctx: &mut Context<Self>) {
         let (registry, key) = (self.kit.registry.clone(), self.key.clone());
         let facts = self.facts.clone();
-        let work = async move { object::register(&registry, &key, &facts, jiff::Timestamp::now()).await };
+        let work =
+            async move { object::register(&registry, &key, &facts, jiff::Timestamp::now()).await };
         ctx.spawn(work.into_actor(self).map(|registered, node, ctx| match registered {
             Ok(()) => {
                 let me = Selection::all("nodes").named(&node.key.name);

@@ -51,7 +51,7 @@ use tokio::sync::watch;
 
 /// How long a failed step waits before it is tried again; failed preparations double it.
 const AGAIN: Duration = Duration::from_secs(1);
-const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+const AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// The actor.
 pub struct PodActor {
@@ -77,7 +77,11 @@ pub struct PodActor {
 
 impl PodActor {
     /// The actor of the pod that `desired` speaks of.
-    pub fn new(kit: Arc<Kit>, desired: watch::Receiver<Desired>, progress: watch::Sender<Progress>) -> Self {
+    pub fn new(
+        kit: Arc<Kit>,
+        desired: watch::Receiver<Desired>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
         let entry = desired.borrow().entry.clone();
         // The Node actor only hands on what it could read.
         let object: v1::Pod = change::decode(&entry).unwrap_or_default();
@@ -114,7 +118,10 @@ impl PodActor {
 
     fn container_spec(&self, name: &str) -> Option<&v1::Container> {
         let spec = self.object.spec.as_ref()?;
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name)
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .find(|container| container.name == name)
     }
 }
 
@@ -142,7 +149,7 @@ impl PodActor {
             Ok(found) => pod.recovered(&found, ctx),
             Err(error) => {
                 tracing::warn!(pod = %pod.key(), %error, "containers cannot be listed, trying again");
-                ctx.run_later(AGAIN, |pod, ctx| pod.find_predecessor(ctx));
+                ctx.run_later(AGAIN, PodActor::find_predecessor);
             }
         }));
     }
@@ -219,7 +226,10 @@ impl PodActor {
     }
 
     fn stop(&mut self, name: String, grace: Duration, ctx: &mut Context<Self>) {
-        let Some(Life::Running { id, .. }) = self.life.container(&name).map(|c| c.life.clone()) else { return };
+        let Some(Life::Running { id, .. }) = self.life.container(&name).map(|c| c.life.clone())
+        else {
+            return;
+        };
         self.life.stopping(&name, grace);
         let why = self.life.container(&name).and_then(|container| container.given_up.clone());
         let message = match why {
@@ -259,10 +269,19 @@ impl PodActor {
             }
         };
         self.watch_probes(&name, ctx);
-        ctx.spawn(work.into_actor(self).map(move |exit, pod, ctx| pod.container_ended(&name, &id, exit, ctx)));
+        ctx.spawn(
+            work.into_actor(self)
+                .map(move |exit, pod, ctx| pod.container_ended(&name, &id, exit, ctx)),
+        );
     }
 
-    fn container_ended(&mut self, name: &str, id: &ContainerId, exit: Exit, ctx: &mut Context<Self>) {
+    fn container_ended(
+        &mut self,
+        name: &str,
+        id: &ContainerId,
+        exit: Exit,
+        ctx: &mut Context<Self>,
+    ) {
         let is_current = self.life.container(name).is_some_and(|container| {
             matches!(&container.life, Life::Running { id: running, .. } if running == id)
         });
@@ -280,12 +299,18 @@ impl PodActor {
         if is_looping {
             let message = format!(
                 "Back-off restarting failed container {name} in pod {}_{}({})",
-                self.name(), self.key().namespace, self.uid
+                self.name(),
+                self.key().namespace,
+                self.uid
             );
             self.tell(name, Severity::Warning, "BackOff", &message);
         }
         // The life before the last one is of no use to anyone any more.
-        let oldest = self.life.container(name).and_then(|c| c.last.as_ref()).and_then(|last| last.id.clone());
+        let oldest = self
+            .life
+            .container(name)
+            .and_then(|c| c.last.as_ref())
+            .and_then(|last| last.id.clone());
         if let Some(oldest) = oldest
             && self.life.ending.is_none()
         {
@@ -328,11 +353,13 @@ impl PodActor {
         }
         let last = self.life.clone();
         let facts = self.facts();
-        let (registry, key, uid) = (self.kit.registry.clone(), self.key().clone(), self.uid.clone());
+        let (registry, key, uid) =
+            (self.kit.registry.clone(), self.key().clone(), self.uid.clone());
         let now = (Instant::now(), Timestamp::now());
         let work = async move {
             let is_free = |pod: &serde_json::Value| {
-                let finalizers = pod.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
+                let finalizers =
+                    pod.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
                 finalizers.is_none_or(Vec::is_empty)
             };
             if change::remove(&registry, &key, &uid, is_free).await? {
@@ -349,13 +376,12 @@ impl PodActor {
             change::remove(&registry, &key, &uid, is_free).await
         };
         ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
-            Ok(true) => pod.finished(ctx),
             // The next change of the object leads here again.
             Ok(false) => pod.is_finishing = false,
-            Err(change::ChangeError::Gone { .. }) => pod.finished(ctx),
+            Ok(true) | Err(change::ChangeError::Gone { .. }) => pod.finished(ctx),
             Err(error) => {
                 tracing::warn!(pod = %pod.key(), %error, "the object cannot be let go, trying again");
-                ctx.run_later(AGAIN, |pod, ctx| pod.finish(ctx));
+                ctx.run_later(AGAIN, PodActor::finish);
             }
         }));
     }
@@ -383,7 +409,11 @@ impl PodActor {
         let has_started = self.life.container(name).is_some_and(|container| container.started);
         for (purpose, probe) in of {
             // The startup probe runs until the container has started, the other two after that.
-            let Some(probe) = probe.as_ref().filter(|_| (purpose == Purpose::Startup) != has_started) else { continue };
+            let Some(probe) =
+                probe.as_ref().filter(|_| (purpose == Purpose::Startup) != has_started)
+            else {
+                continue;
+            };
             let slot = (name.to_owned(), purpose);
             if self.probes.contains_key(&slot) {
                 continue;
@@ -392,16 +422,15 @@ impl PodActor {
                 Ok(question) => {
                     use futures_util::StreamExt;
                     let name = name.to_owned();
-                    let verdicts = probes::watch(probe, question).map(move |(verdict, detail)| Probed {
-                        container: name.clone(),
-                        purpose,
-                        verdict,
-                        detail,
+                    let verdicts = probes::watch(probe, question).map(move |(verdict, detail)| {
+                        Probed { container: name.clone(), purpose, verdict, detail }
                     });
                     self.probes.insert(slot, ctx.add_stream(verdicts));
                 }
                 Err(kind) => {
-                    let message = format!("{purpose:?} probe errored: {kind} probes cannot be run on this node");
+                    let message = format!(
+                        "{purpose:?} probe errored: {kind} probes cannot be run on this node"
+                    );
                     self.tell(name, Severity::Warning, "ProbeError", &message);
                 }
             }
@@ -409,7 +438,8 @@ impl PodActor {
     }
 
     fn unwatch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
-        let (over, rest) = std::mem::take(&mut self.probes).into_iter().partition(|((of, _), _)| of == name);
+        let (over, rest) =
+            std::mem::take(&mut self.probes).into_iter().partition(|((of, _), _)| of == name);
         self.probes = rest;
         let over: BTreeMap<_, _> = over;
         for handle in over.into_values() {
@@ -482,8 +512,12 @@ impl StreamHandler<Probed> for PodActor {
             (Purpose::Readiness, Verdict::Passes) => container.passes = true,
             (Purpose::Readiness, Verdict::Fails) => container.passes = false,
             (Purpose::Liveness, Verdict::Passes) => {}
-            (Purpose::Startup, Verdict::Fails) => container.given_up = Some("failed startup probe".to_owned()),
-            (Purpose::Liveness, Verdict::Fails) => container.given_up = Some("failed liveness probe".to_owned()),
+            (Purpose::Startup, Verdict::Fails) => {
+                container.given_up = Some("failed startup probe".to_owned())
+            }
+            (Purpose::Liveness, Verdict::Fails) => {
+                container.given_up = Some("failed liveness probe".to_owned())
+            }
         }
         if purpose == Purpose::Startup && verdict == Verdict::Passes {
             if let Some(handle) = self.probes.remove(&(name.clone(), Purpose::Startup)) {

@@ -141,7 +141,7 @@ impl Actor for Scheduler {
             use futures_util::StreamExt;
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
-        ctx.run_interval(training::ROUND, |scheduler, ctx| scheduler.order_round(ctx));
+        ctx.run_interval(training::ROUND, Scheduler::order_round);
         ctx.run_interval(FOLLOW_AGAIN, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
                 scheduler.follow_node(name, ctx);
@@ -190,7 +190,8 @@ impl StreamHandler<Seen> for Scheduler {
                 }
             }
             Seen::Nodes(Followed::All(entries)) => {
-                let present: BTreeSet<_> = entries.iter().map(|entry| entry.key.name.clone()).collect();
+                let present: BTreeSet<_> =
+                    entries.iter().map(|entry| entry.key.name.clone()).collect();
                 for entry in &entries {
                     self.node_seen(entry, ctx);
                 }

@@ -9,21 +9,21 @@ use crate::{
 use futures_util::{FutureExt, StreamExt, stream};
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_host::{
-    ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found, LogLine,
-    LogOptions, LogStream, PodSandbox, StartError, Stream,
+    ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
+    LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
     address::AddressPool,
     container::{Answer, DriverError, Started},
 };
-use impresario_registry::{Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent};
-use impresario_runtime::{ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, SpawnOptions};
+use impresario_registry::{
+    Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent,
+};
+use impresario_runtime::{
+    ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, SpawnOptions,
+};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// No passing test spends it.
@@ -50,7 +50,8 @@ impl MemoryDriver {
     /// The ids of those that run.
     pub(crate) fn running(&self) -> Vec<String> {
         let all = self.0.lock();
-        let running = all.iter().filter(|(_, c)| matches!(*c.state.borrow(), ContainerState::Running { .. }));
+        let running =
+            all.iter().filter(|(_, c)| matches!(*c.state.borrow(), ContainerState::Running { .. }));
         running.map(|(id, _)| id.0.clone()).collect()
     }
 
@@ -62,12 +63,16 @@ impl MemoryDriver {
     /// The environment of a container.
     pub(crate) fn env(&self, id: &str) -> BTreeMap<String, String> {
         let all = self.0.lock();
-        all.get(&ContainerId(id.to_owned())).map(|c| c.spec.env.iter().cloned().collect()).unwrap_or_default()
+        all.get(&ContainerId(id.to_owned()))
+            .map(|c| c.spec.env.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     fn state(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>, DriverError> {
         let all = self.0.lock();
-        all.get(id).map(|c| c.state.subscribe()).ok_or_else(|| DriverError::NoContainer { id: id.clone() })
+        all.get(id)
+            .map(|c| c.state.subscribe())
+            .ok_or_else(|| DriverError::NoContainer { id: id.clone() })
     }
 }
 
@@ -132,7 +137,10 @@ impl ContainerDriver for MemoryDriver {
         async move {
             let mut state = self.state(id)?;
             let gone = || DriverError::NoContainer { id: id.clone() };
-            let ended = state.wait_for(|state| matches!(state, ContainerState::Exited(_))).await.map_err(|_| gone())?;
+            let ended = state
+                .wait_for(|state| matches!(state, ContainerState::Exited(_)))
+                .await
+                .map_err(|_| gone())?;
             match &*ended {
                 ContainerState::Exited(exit) => Ok(exit.clone()),
                 _ => Err(gone()),
@@ -204,9 +212,14 @@ impl Machine {
     }
 
     /// A node over what an earlier one left.
-    pub(crate) async fn over(registry: RegistryHandle, driver: MemoryDriver, cpu_milli: u64) -> Self {
+    pub(crate) async fn over(
+        registry: RegistryHandle,
+        driver: MemoryDriver,
+        cpu_milli: u64,
+    ) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
-        let credential = authority.issue("n1", PeerRole::Control, &[], Duration::from_secs(3600)).unwrap();
+        let credential =
+            authority.issue("n1", PeerRole::Control, &[], Duration::from_hours(1)).unwrap();
         let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let seed = NodeSeed::new(NodeParts {
@@ -220,11 +233,13 @@ impl Machine {
             scale: BackoffScale {
                 first: Duration::from_millis(20),
                 longest: Duration::from_millis(100),
-                forgiven_after: Duration::from_secs(600),
+                forgiven_after: Duration::from_mins(10),
             },
             dns: None,
         });
-        let actor = node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor()).unwrap();
+        let actor = node
+            .spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor())
+            .unwrap();
         Self { registry, driver, node, actor, _folder: folder }
     }
 
@@ -241,8 +256,14 @@ impl Machine {
     }
 
     /// Waits until the object with this key (null when it is gone) is as wanted.
-    pub(crate) async fn until(&self, key: &Key, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let select = Selection { namespace: Some(key.namespace.clone()), ..Selection::all(&key.resource) };
+    pub(crate) async fn until(
+        &self,
+        key: &Key,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let select =
+            Selection { namespace: Some(key.namespace.clone()), ..Selection::all(&key.resource) };
         let mut seen = follow(self.registry.clone(), select.named(&key.name));
         let mut last = Value::Null;
         let value = |entry: &Entry| serde_json::from_slice::<Value>(&entry.value).unwrap();
@@ -277,6 +298,10 @@ impl Machine {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         });
-        assert!(waited.await.is_ok(), "{what}: not within {LIMIT:?}; running {:?}", self.driver.running());
+        assert!(
+            waited.await.is_ok(),
+            "{what}: not within {LIMIT:?}; running {:?}",
+            self.driver.running()
+        );
     }
 }

@@ -10,11 +10,15 @@ use k8s_openapi::api::core::v1;
 const JOB_KIND: &str = "TrainingJob";
 
 impl AuthorityParts {
-    pub(super) async fn issue_guest(self, asked: IssueGuest) -> Result<GuestCredential, GuestError> {
+    pub(super) async fn issue_guest(
+        self,
+        asked: IssueGuest,
+    ) -> Result<GuestCredential, GuestError> {
         let key = Key::new("pods", &asked.namespace, &asked.pod);
         let unavailable = |cause: String| GuestError::Unavailable { cause };
-        let pod: Option<v1::Pod> =
-            change::get(&self.registry, key).await.map_err(|error| unavailable(error.to_string()))?;
+        let pod: Option<v1::Pod> = change::get(&self.registry, key)
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
         may(&asked, pod.as_ref())?;
         let name = format!("guest-{}", asked.uid);
         // The scope is the job: that is whom a guest may talk to.
@@ -30,7 +34,10 @@ impl AuthorityParts {
             key_pem: credential.key_pem().to_owned(),
             authority_pem: credential.authority_pem().to_owned(),
             name,
-            peers: peers.into_iter().filter(|peer| peer.control || peer.name == asked.node).collect(),
+            peers: peers
+                .into_iter()
+                .filter(|peer| peer.control || peer.name == asked.node)
+                .collect(),
         })
     }
 }
@@ -51,7 +58,9 @@ fn may(asked: &IssueGuest, pod: Option<&v1::Pod>) -> Result<(), GuestError> {
     }
     let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(GUEST_ANNOTATION));
     let mut owners = pod.metadata.owner_references.iter().flatten();
-    let is_jobs = owners.any(|owner| owner.controller == Some(true) && owner.kind == JOB_KIND && owner.uid == asked.job);
+    let is_jobs = owners.any(|owner| {
+        owner.controller == Some(true) && owner.kind == JOB_KIND && owner.uid == asked.job
+    });
     if annotation != Some(&asked.job) || !is_jobs {
         return Err(GuestError::NoGuest {
             namespace: asked.namespace.clone(),

@@ -15,7 +15,7 @@ const TRIES: usize = 5;
 /// Names that were given to machines, so that two do not get the same one before either shows itself.
 const NAMES: &str = "impresario.dev/joinednames";
 /// How long a name is kept for a machine whose Node object does not come.
-const NAME_KEPT: Duration = Duration::from_secs(600);
+const NAME_KEPT: Duration = Duration::from_mins(10);
 
 impl AuthorityParts {
     pub(super) async fn join(self, join: Join) -> Result<Joined, JoinError> {
@@ -59,14 +59,27 @@ impl AuthorityParts {
     }
 
     /// Adds what keeps two machines from getting one name.
-    async fn claim(&self, transaction: Transaction, name: &str, now: Timestamp) -> Result<Transaction, JoinError> {
+    async fn claim(
+        &self,
+        transaction: Transaction,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Transaction, JoinError> {
         let taken = || JoinError::NameTaken { name: name.to_owned() };
         let (node, claim) = (Key::new("nodes", "", name), Key::new(NAMES, "", name));
-        let (found, _) = self.registry.get(node.clone(), Consistency::Linearizable).await.map_err(unavailable)?;
+        let (found, _) = self
+            .registry
+            .get(node.clone(), Consistency::Linearizable)
+            .await
+            .map_err(unavailable)?;
         if found.is_some() {
             return Err(taken());
         }
-        let (claimed, _) = self.registry.get(claim.clone(), Consistency::Linearizable).await.map_err(unavailable)?;
+        let (claimed, _) = self
+            .registry
+            .get(claim.clone(), Consistency::Linearizable)
+            .await
+            .map_err(unavailable)?;
         let compare = match claimed {
             Some(entry) => {
                 let since: Option<Timestamp> = serde_json::from_slice(&entry.value).ok();
@@ -82,7 +95,8 @@ impl AuthorityParts {
     }
 
     async fn joined(&self, join: &Join, name: &str, role: JoinRole) -> Result<Joined, JoinError> {
-        let subjects: Vec<_> = join.from.parse::<SocketAddr>().map(|from| from.ip().to_string()).into_iter().collect();
+        let subjects: Vec<_> =
+            join.from.parse::<SocketAddr>().map(|from| from.ip().to_string()).into_iter().collect();
         let certificate_pem = self
             .sign(&join.csr_pem, name, role, &subjects)
             .map_err(|error| JoinError::BadRequest { cause: error.to_string() })?;

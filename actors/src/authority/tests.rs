@@ -3,7 +3,8 @@
 use super::{Authority, AuthorityParts};
 use crate::testing::{LIMIT, Machine};
 use impresario_client::protocol::authority::{
-    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, Renew, RenewError, RevokeToken, TokenError,
+    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, Renew, RenewError,
+    RevokeToken, TokenError,
 };
 use impresario_registry::Key;
 use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
@@ -16,11 +17,14 @@ fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
         registry: machine.registry.clone(),
     };
     let options = SpawnOptions::default();
-    machine.node.spawn::<AuthorityRole, _>(AUTHORITY, options, move |_| Authority::new(parts.clone())).unwrap()
+    machine
+        .node
+        .spawn::<AuthorityRole, _>(AUTHORITY, options, move |_| Authority::new(parts.clone()))
+        .unwrap()
 }
 
 async fn token(authority: &ActorRef<AuthorityRole>) -> (String, String) {
-    let create = CreateToken { role: JoinRole::Node, ttl: Duration::from_secs(600) };
+    let create = CreateToken { role: JoinRole::Node, ttl: Duration::from_mins(10) };
     let created = authority.ask(create, LIMIT).await.unwrap().unwrap();
     let token: JoinToken = created.token.parse().unwrap();
     (token.secret(), created.id)
@@ -29,7 +33,12 @@ async fn token(authority: &ActorRef<AuthorityRole>) -> (String, String) {
 fn request(secret: &str, name: Option<&str>) -> (KeyRequest, Join) {
     let key = KeyRequest::generate().unwrap();
     let csr_pem = key.csr_pem().unwrap();
-    let join = Join { secret: secret.into(), csr_pem, name: name.map(str::to_owned), from: "127.0.0.9:70".into() };
+    let join = Join {
+        secret: secret.into(),
+        csr_pem,
+        name: name.map(str::to_owned),
+        from: "127.0.0.9:70".into(),
+    };
     (key, join)
 }
 
@@ -40,7 +49,10 @@ async fn a_token_makes_one_machine_and_tells_the_next_one_what_to_do() {
     let (secret, _) = token(&authority).await;
     let (key, join) = request(&secret, Some("n7"));
     let joined = authority.ask(join.clone(), LIMIT).await.unwrap().unwrap();
-    assert_eq!((joined.name.as_str(), joined.cluster.as_str(), joined.role), ("n7", "west", JoinRole::Node));
+    assert_eq!(
+        (joined.name.as_str(), joined.cluster.as_str(), joined.role),
+        ("n7", "west", JoinRole::Node)
+    );
     let credential = key.into_credential(&joined.certificate_pem, &joined.authority_pem).unwrap();
     assert_eq!(credential.identity().node.as_str(), "n7");
 
@@ -69,7 +81,8 @@ async fn a_name_is_given_once_whatever_the_token() {
     machine.until(&Key::new("nodes", "", "n1"), "registered", |node| !node.is_null()).await;
     for (name, expected) in [("n1", "NameTaken"), ("Bad Name", "BadName")] {
         let (secret, _) = token(&authority).await;
-        let refused = authority.ask(request(&secret, Some(name)).1, LIMIT).await.unwrap().unwrap_err();
+        let refused =
+            authority.ask(request(&secret, Some(name)).1, LIMIT).await.unwrap().unwrap_err();
         assert!(format!("{refused:?}").starts_with(expected), "{refused:?}");
         // The refusal cost nothing.
         assert!(authority.ask(request(&secret, None).1, LIMIT).await.unwrap().is_ok());
@@ -92,7 +105,7 @@ async fn unknown_revoked_and_overlong_tokens_are_refused() {
     }
     let again = authority.ask(RevokeToken { id: id.clone() }, LIMIT).await.unwrap();
     assert_eq!(again, Err(TokenError::Unknown { id }));
-    let ttl = Duration::from_secs(25 * 3600);
+    let ttl = Duration::from_hours(25);
     let refused = authority.ask(CreateToken { role: JoinRole::Node, ttl }, LIMIT).await.unwrap();
     assert!(matches!(refused, Err(TokenError::TimeToLive { .. })));
 }

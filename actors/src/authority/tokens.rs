@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The longest life of a token.
-pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub const LONGEST: Duration = Duration::from_hours(24);
 /// Under which tokens are kept in the registry; no part of the API.
 pub const RESOURCE: &str = "impresario.dev/jointokens";
 /// How long a machine that did not hear the answer may ask again with the same key.
-const ANSWER_AGAIN: Duration = Duration::from_secs(600);
+const ANSWER_AGAIN: Duration = Duration::from_mins(10);
 /// How much of the hash names a token to people.
 const ID_LENGTH: usize = 10;
 
@@ -43,9 +43,13 @@ impl Token {
     /// machine was given before, if it was.
     pub fn judge(&self, request: &str, now: Timestamp) -> Result<Option<&str>, JoinError> {
         match &self.used {
-            Some(used) if used.request == request && now <= used.at + ANSWER_AGAIN => Ok(Some(&used.by)),
+            Some(used) if used.request == request && now <= used.at + ANSWER_AGAIN => {
+                Ok(Some(&used.by))
+            }
             Some(used) => Err(JoinError::Used { by: used.by.clone(), at: used.at.to_string() }),
-            None if now >= self.expires_at => Err(JoinError::Expired { at: self.expires_at.to_string() }),
+            None if now >= self.expires_at => {
+                Err(JoinError::Expired { at: self.expires_at.to_string() })
+            }
             None => Ok(None),
         }
     }
@@ -65,7 +69,10 @@ pub fn id(hash: &str) -> String {
 pub fn is_node_name(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -77,14 +84,19 @@ mod tests {
     #[test]
     fn a_token_is_good_once_until_it_expires_and_says_what_to_do_after() {
         let made = Timestamp::UNIX_EPOCH;
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let mut token = Token { role: JoinRole::Node, expires_at: made + hour, used: None };
         assert_eq!(token.judge("r", made), Ok(None));
         let late = token.judge("r", made + hour).unwrap_err().to_string();
-        assert_eq!(late, "the token expired at 1970-01-01T01:00:00Z: make a new one with `imp token create`");
+        assert_eq!(
+            late,
+            "the token expired at 1970-01-01T01:00:00Z: make a new one with `imp token create`"
+        );
         token.used = Some(Use { by: "n7".into(), at: made, request: "r".into() });
         assert_eq!(token.judge("r", made), Ok(Some("n7")));
-        assert!(matches!(token.judge("other", made), Err(JoinError::Used { by, .. }) if by == "n7"));
+        assert!(
+            matches!(token.judge("other", made), Err(JoinError::Used { by, .. }) if by == "n7")
+        );
         assert!(matches!(token.judge("r", made + hour), Err(JoinError::Used { .. })));
         assert!(!token.is_forgotten(made + hour));
         assert!(token.is_forgotten(made + hour + LONGEST));

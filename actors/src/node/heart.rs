@@ -50,17 +50,20 @@ impl NodeActor {
     pub(super) fn me_seen(&mut self, me: Followed, ctx: &mut Context<Self>) {
         let newest = match me {
             Followed::All(entries) => entries.into_iter().next_back(),
-            Followed::Changes(events) => events.into_iter().next_back().and_then(|event| match event {
-                WatchEvent::Put { entry, .. } => Some(entry),
-                WatchEvent::Delete { .. } => None,
-            }),
+            Followed::Changes(events) => {
+                events.into_iter().next_back().and_then(|event| match event {
+                    WatchEvent::Put { entry, .. } => Some(entry),
+                    WatchEvent::Delete { .. } => None,
+                })
+            }
         };
         let Some(object) = newest.and_then(|entry| change::decode::<v1::Node>(&entry).ok()) else {
             // Deleted: the operator does not want it. It comes back with its next process.
             tracing::warn!(node = %self.key.name, "the node's object was deleted");
             return;
         };
-        let is_unschedulable = object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+        let is_unschedulable =
+            object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
         if is_unschedulable != self.is_unschedulable {
             self.is_unschedulable = is_unschedulable;
             self.told = None;
@@ -69,7 +72,9 @@ impl NodeActor {
         if !object::is_ready(&object) {
             let (registry, key) = (self.kit.registry.clone(), self.key.clone());
             let facts = self.facts.clone();
-            let work = async move { object::register(&registry, &key, &facts, jiff::Timestamp::now()).await };
+            let work = async move {
+                object::register(&registry, &key, &facts, jiff::Timestamp::now()).await
+            };
             ctx.spawn(work.into_actor(self).map(|written, node, _| {
                 if let Err(error) = written {
                     tracing::warn!(node = %node.key.name, %error, "cannot say that it is ready");
@@ -78,4 +83,3 @@ impl NodeActor {
         }
     }
 }
-

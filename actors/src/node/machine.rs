@@ -2,7 +2,10 @@
 
 use super::object::System;
 use impresario_client::protocol::resources::{GPU, Resources};
-use impresario_host::{devices::{GpuHealth, Gpus}, machine};
+use impresario_host::{
+    devices::{GpuHealth, Gpus},
+    machine,
+};
 use std::{fs, io};
 
 /// How many pods a node takes unless it is told otherwise.

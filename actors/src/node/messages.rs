@@ -10,7 +10,7 @@ use impresario_client::protocol::{
 use std::time::{Duration, Instant};
 
 /// The longest time for which room is kept, whatever is asked.
-const TTL_AT_MOST: Duration = Duration::from_secs(60);
+const TTL_AT_MOST: Duration = Duration::from_mins(1);
 
 impl Handler<Reserve> for NodeActor {
     type Result = MessageResult<Reserve>;
@@ -81,7 +81,9 @@ impl Handler<Drain> for NodeActor {
             change::change(&registry, &key, None, None, |node| {
                 if drain.draining {
                     node["spec"]["unschedulable"] = true.into();
-                } else if let Some(spec) = node.get_mut("spec").and_then(|spec| spec.as_object_mut()) {
+                } else if let Some(spec) =
+                    node.get_mut("spec").and_then(|spec| spec.as_object_mut())
+                {
                     spec.remove("unschedulable");
                 }
             })

@@ -8,7 +8,7 @@ use crate::{
     requests,
 };
 use impresario_client::protocol::resources::Resources;
-use impresario_registry::{Key, Remedy, RegistryHandle, Transaction};
+use impresario_registry::{Key, RegistryHandle, Remedy, Transaction};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use serde_json::{Value, json};
@@ -68,12 +68,18 @@ pub struct System {
 
 /// Whether a node's object says that it is ready.
 pub fn is_ready(node: &v1::Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions =
+        node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Creates the object or brings it up to date: the node is ready.
-pub async fn register(registry: &RegistryHandle, key: &Key, facts: &NodeFacts, now: Timestamp) -> Result<(), ChangeError> {
+pub async fn register(
+    registry: &RegistryHandle,
+    key: &Key,
+    facts: &NodeFacts,
+    now: Timestamp,
+) -> Result<(), ChangeError> {
     match change::change(registry, key, None, None, |node| describe(node, facts, now)).await {
         Ok(_) => return Ok(()),
         Err(ChangeError::Gone { .. }) => {}
@@ -95,7 +101,9 @@ pub async fn register(registry: &RegistryHandle, key: &Key, facts: &NodeFacts, n
         Ok(_) => Ok(()),
         // Written by our own earlier attempt.
         Err(error) if error.remedy() == Remedy::ReadAgain => {
-            change::change(registry, key, None, None, |node| describe(node, facts, now)).await.map(drop)
+            change::change(registry, key, None, None, |node| describe(node, facts, now))
+                .await
+                .map(drop)
         }
         Err(error) => Err(error.into()),
     }
@@ -142,7 +150,8 @@ pub fn describe(node: &mut Value, facts: &NodeFacts, now: Timestamp) {
         {"type": "InternalIP", "address": facts.address.to_string()},
         {"type": "Hostname", "address": facts.hostname}
     ]);
-    let amounts = |resources: &Resources| serde_json::to_value(requests::list(resources)).unwrap_or_default();
+    let amounts =
+        |resources: &Resources| serde_json::to_value(requests::list(resources)).unwrap_or_default();
     status["capacity"] = amounts(&facts.capacity);
     status["allocatable"] = amounts(&facts.allocatable);
     status["conditions"] = conditions(&before, now);
@@ -167,7 +176,12 @@ fn architecture() -> &'static str {
 /// The node's conditions; their transition times change only with their status.
 fn conditions(before: &[Value], now: Timestamp) -> Value {
     let ours = [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
         ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
@@ -178,14 +192,16 @@ fn conditions(before: &[Value], now: Timestamp) -> Value {
         .map(|(type_, status, reason, message)| {
             let earlier = before.iter().find(|earlier| earlier["type"] == type_);
             let since = earlier.filter(|earlier| earlier["status"] == status);
-            let since = since.and_then(|earlier| earlier["lastTransitionTime"].as_str()).unwrap_or(&now);
+            let since =
+                since.and_then(|earlier| earlier["lastTransitionTime"].as_str()).unwrap_or(&now);
             json!({
                 "type": type_, "status": status, "reason": reason, "message": message,
                 "lastTransitionTime": since, "lastHeartbeatTime": now
             })
         })
         .collect();
-    let others = before.iter().filter(|other| !ours.iter().any(|(type_, ..)| other["type"] == *type_));
+    let others =
+        before.iter().filter(|other| !ours.iter().any(|(type_, ..)| other["type"] == *type_));
     all.extend(others.cloned());
     all.into()
 }
@@ -229,7 +245,7 @@ pub(crate) mod tests {
         })
         .await
         .unwrap();
-        let later = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(60);
+        let later = Timestamp::UNIX_EPOCH + std::time::Duration::from_mins(1);
         register(&registry, &key, &facts(3000), later).await.unwrap();
 
         let node: v1::Node = change::get(&registry, key).await.unwrap().unwrap();

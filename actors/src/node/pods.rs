@@ -83,8 +83,12 @@ impl NodeActor {
     }
 
     fn runs(&self, pod: &v1::Pod) -> bool {
-        let found = self.left.as_ref().zip(pod.metadata.uid.as_ref()).and_then(|(left, uid)| left.get(uid));
-        found.into_iter().flatten().any(|found| matches!(found.state, ContainerState::Running { .. }))
+        let found =
+            self.left.as_ref().zip(pod.metadata.uid.as_ref()).and_then(|(left, uid)| left.get(uid));
+        found
+            .into_iter()
+            .flatten()
+            .any(|found| matches!(found.state, ContainerState::Running { .. }))
     }
 
     fn pod_seen(&mut self, entry: Entry, pod: &v1::Pod, ctx: &mut Context<Self>) {
@@ -129,9 +133,10 @@ impl NodeActor {
         let (progress, seen) = watch::channel(Progress::Active);
         let (kit, desired) = (self.kit.clone(), desired.subscribe());
         let options = SpawnOptions { mailbox: POD_MAILBOX, ..SpawnOptions::default() };
-        let spawned = self.kit.node.spawn::<PodRole, _>(protocol::actor_name(uid), options, move |_| {
-            PodActor::new(kit.clone(), desired.clone(), progress.clone())
-        });
+        let spawned =
+            self.kit.node.spawn::<PodRole, _>(protocol::actor_name(uid), options, move |_| {
+                PodActor::new(kit.clone(), desired.clone(), progress.clone())
+            });
         if let Err(error) = spawned {
             // An actor of this node's earlier life still runs, and stops as its channel has closed.
             tracing::warn!(%uid, %error, "the pod's actor does not start, trying again");

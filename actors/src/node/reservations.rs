@@ -112,10 +112,9 @@ impl Reservations {
 
     /// Gives reservations back. Whether any was still held.
     pub fn release(&mut self, leases: &[Lease]) -> bool {
-        self.give_back(|hold| matches!(hold, Hold::Reserved { lease, .. } if leases.contains(lease)))
-            .into_iter()
-            .count()
-            > 0
+        let named =
+            |hold: &Hold| matches!(hold, Hold::Reserved { lease, .. } if leases.contains(lease));
+        !self.give_back(named).is_empty()
     }
 
     /// Gives back the reservations whose time is up; their pods' uids.
@@ -225,7 +224,8 @@ mod tests {
     #[test]
     fn a_refusal_says_what_is_short_and_what_is_left() {
         let mut reservations = node(1000);
-        let Grant::Refused { free, reason, .. } = reservations.reserve(&ask("a", 2000), Instant::now())
+        let Grant::Refused { free, reason, .. } =
+            reservations.reserve(&ask("a", 2000), Instant::now())
         else {
             panic!("granted more than there is")
         };

@@ -1,6 +1,9 @@
 //! The node, its pods and an in-memory machine, together.
 
-use crate::{change, testing::{LIMIT, Machine}};
+use crate::{
+    change,
+    testing::{LIMIT, Machine},
+};
 use futures_util::StreamExt;
 use impresario_client::protocol::{
     node::{Describe, Grant, PodReservation, Reserve},
@@ -63,7 +66,8 @@ async fn a_job_s_pod_ends_as_its_exit_codes_say() {
         ("odd", &["missing", "exit 0"], "Never", "Failed"),
     ] {
         let key = machine.create(name, runs(commands, policy)).await;
-        let pod = machine.until(&key, name, |pod| matches!(phase(pod), "Succeeded" | "Failed")).await;
+        let pod =
+            machine.until(&key, name, |pod| matches!(phase(pod), "Succeeded" | "Failed")).await;
         assert_eq!(phase(&pod), expected, "{name}");
     }
 }
@@ -72,11 +76,13 @@ async fn a_job_s_pod_ends_as_its_exit_codes_say() {
 async fn a_container_that_crashes_is_started_again_and_counted() {
     let machine = Machine::start(4000).await;
     let key = machine.create("crash", runs(&["exit 7"], "Always")).await;
-    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0);
+    let restarts =
+        |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0);
     let pod = machine
         .until(&key, "three restarts, waiting", |pod| {
             restarts(pod) >= 3
-                && pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+                && pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"]
+                    == "CrashLoopBackOff"
         })
         .await;
     let container = &pod["status"]["containerStatuses"][0];
@@ -151,7 +157,10 @@ async fn room_is_kept_for_a_reservation_and_returns_when_nobody_comes() {
         });
         until.await.unwrap()
     };
-    assert!(matches!(reserve(ask("a", Duration::from_millis(50))).await[0], Grant::Reserved { .. }));
+    assert!(matches!(
+        reserve(ask("a", Duration::from_millis(50))).await[0],
+        Grant::Reserved { .. }
+    ));
     assert!(matches!(reserve(ask("b", LIMIT)).await[0], Grant::Refused { .. }));
     let free = tokio::time::timeout(LIMIT, async {
         while machine.actor.ask(Describe, LIMIT).await.unwrap().free.cpu_milli != 1000 {
@@ -172,7 +181,12 @@ async fn logs_are_streamed_and_an_ambiguous_question_is_refused() {
         refused.to_string(),
         "refused: a container name must be specified for pod two, choose one of: [c0 c1]"
     );
-    let logs = Logs { container: Some("c1".into()), tail_lines: Some(2), timestamps: true, ..Logs::default() };
+    let logs = Logs {
+        container: Some("c1".into()),
+        tail_lines: Some(2),
+        timestamps: true,
+        ..Logs::default()
+    };
     let chunks: Vec<_> = actor.open(logs, LIMIT).await.unwrap().collect().await;
     let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap().bytes).collect();
     assert_eq!(
@@ -189,6 +203,9 @@ async fn an_evicted_pod_fails_and_its_object_stays() {
     let stop = Stop { grace: None, reason: "Evicted".into(), message: "the node drains".into() };
     machine.node.local::<PodRole>(pod::actor_name("p")).ask(stop, LIMIT).await.unwrap();
     let pod = machine.until(&key, "failed", |pod| phase(pod) == "Failed").await;
-    assert_eq!((pod["status"]["reason"].as_str(), pod["status"]["message"].as_str()), (Some("Evicted"), Some("the node drains")));
+    assert_eq!(
+        (pod["status"]["reason"].as_str(), pod["status"]["message"].as_str()),
+        (Some("Evicted"), Some("the node drains"))
+    );
     assert!(machine.driver.running().is_empty());
 }

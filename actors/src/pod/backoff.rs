@@ -21,8 +21,8 @@ impl Default for BackoffScale {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(10),
-            longest: Duration::from_secs(300),
-            forgiven_after: Duration::from_secs(600),
+            longest: Duration::from_mins(5),
+            forgiven_after: Duration::from_mins(10),
         }
     }
 }
@@ -86,8 +86,8 @@ mod tests {
     fn a_container_that_ran_for_ten_minutes_starts_at_once_again() {
         let (scale, now) = (BackoffScale::default(), Instant::now());
         let mut backoff = Backoff::recovered(&scale, 7, now);
-        assert_eq!(backoff.current(&scale), Duration::from_secs(300));
-        backoff.ended(&scale, Duration::from_secs(600), now);
+        assert_eq!(backoff.current(&scale), Duration::from_mins(5));
+        backoff.ended(&scale, Duration::from_mins(10), now);
         assert_eq!(backoff.blocked_until(now), None);
     }
 }

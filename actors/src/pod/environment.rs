@@ -103,7 +103,10 @@ pub fn environment(
             match sources.secrets.get(&wanted.name) {
                 Some(secret) => {
                     for (key, ByteString(value)) in secret.data.iter().flatten() {
-                        env.set(format!("{prefix}{key}"), String::from_utf8_lossy(value).into_owned());
+                        env.set(
+                            format!("{prefix}{key}"),
+                            String::from_utf8_lossy(value).into_owned(),
+                        );
                     }
                 }
                 None if wanted.optional == Some(true) => {}
@@ -158,11 +161,12 @@ fn value_of(
         let value = variable.value.as_deref().unwrap_or_default();
         return Ok(Some(expand(value, &env.known)));
     };
-    let unsupported = |path: &str| ConfigError::Field { variable: variable.name.clone(), path: path.to_owned() };
+    let unsupported =
+        |path: &str| ConfigError::Field { variable: variable.name.clone(), path: path.to_owned() };
     match source {
-        EnvVarSource { field_ref: Some(field), .. } => {
-            field_of(&field.field_path, pod, here).map(Some).ok_or_else(|| unsupported(&field.field_path))
-        }
+        EnvVarSource { field_ref: Some(field), .. } => field_of(&field.field_path, pod, here)
+            .map(Some)
+            .ok_or_else(|| unsupported(&field.field_path)),
         EnvVarSource { resource_field_ref: Some(field), .. } => {
             let specs = pod.spec.iter().flat_map(|spec| {
                 spec.containers.iter().chain(spec.init_containers.iter().flatten())
@@ -200,7 +204,12 @@ fn value_of(
 }
 
 fn no_key(kind: &'static str, namespace: &str, name: &str, key: &str) -> ConfigError {
-    ConfigError::NoKey { kind, namespace: namespace.to_owned(), name: name.to_owned(), key: key.to_owned() }
+    ConfigError::NoKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        key: key.to_owned(),
+    }
 }
 
 /// A field of the pod, as the downward API names it.
@@ -236,7 +245,8 @@ fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)>
     let mut variables = Vec::new();
     for service in services {
         let (Some(name), Some(spec)) = (&service.metadata.name, &service.spec) else { continue };
-        let is_api = name == "kubernetes" && service.metadata.namespace.as_deref() == Some("default");
+        let is_api =
+            name == "kubernetes" && service.metadata.namespace.as_deref() == Some("default");
         let address = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
         let (Some(address), Some(ports)) = (address, &spec.ports) else { continue };
         if !(links || is_api) {
@@ -286,7 +296,10 @@ mod tests {
         (pod.spec.as_ref().unwrap().containers[0].clone(), pod)
     }
 
-    fn variables(container: serde_json::Value, sources: &Sources) -> Result<Vec<(String, String)>, ConfigError> {
+    fn variables(
+        container: serde_json::Value,
+        sources: &Sources,
+    ) -> Result<Vec<(String, String)>, ConfigError> {
         let (container, pod) = pod(container);
         let here = Here { pod_ip: Some("127.1.0.2".into()), ..Here::default() };
         environment(&container, &pod, sources, &here)
@@ -320,9 +333,17 @@ mod tests {
         ]});
         let found: BTreeMap<_, _> = variables(container, &sources()).unwrap().into_iter().collect();
         let table = [
-            ("A", "1"), ("B", "1-$(LATER)-$(A)"), ("NAME", "p"), ("LABEL", "web"), ("IP", "127.1.0.2"),
-            ("K", "v"), ("S", "hidden"), ("M_k", "v"), ("MY_DB_SERVICE_HOST", "127.96.0.9"),
-            ("MY_DB_SERVICE_PORT_SQL", "5432"), ("MY_DB_PORT_5432_TCP", "tcp://127.96.0.9:5432"),
+            ("A", "1"),
+            ("B", "1-$(LATER)-$(A)"),
+            ("NAME", "p"),
+            ("LABEL", "web"),
+            ("IP", "127.1.0.2"),
+            ("K", "v"),
+            ("S", "hidden"),
+            ("M_k", "v"),
+            ("MY_DB_SERVICE_HOST", "127.96.0.9"),
+            ("MY_DB_SERVICE_PORT_SQL", "5432"),
+            ("MY_DB_PORT_5432_TCP", "tcp://127.96.0.9:5432"),
         ];
         for (name, value) in table {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
@@ -334,7 +355,10 @@ mod tests {
     fn what_is_missing_is_named() {
         let table = [
             (json!({"configMapKeyRef": {"name": "x", "key": "k"}}), "configmap \"x\" not found"),
-            (json!({"secretKeyRef": {"name": "s", "key": "x"}}), "couldn't find key x in Secret ns/s"),
+            (
+                json!({"secretKeyRef": {"name": "s", "key": "x"}}),
+                "couldn't find key x in Secret ns/s",
+            ),
             (json!({"fieldRef": {"fieldPath": "spec.x"}}), "env V: field spec.x is not supported"),
         ];
         for (source, expected) in table {

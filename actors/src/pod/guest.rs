@@ -4,7 +4,9 @@
 //! certificate that lets it talk to its own job alone, and variables that say where things are.
 
 use super::kit::Kit;
-use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, GuestError, IssueGuest, Peer};
+use impresario_client::protocol::authority::{
+    AUTHORITY, AuthorityRole, GuestError, IssueGuest, Peer,
+};
 use impresario_registry::{Consistency, ListRequest, Selection};
 use impresario_runtime::{ActorPath, AskError, Credential};
 use k8s_openapi::api::core::v1;
@@ -47,7 +49,8 @@ pub(super) async fn credential(
     address: IpAddr,
 ) -> Result<Vec<(String, String)>, GuestFailure> {
     let meta = &pod.metadata;
-    let annotation = meta.annotations.as_ref().and_then(|annotations| annotations.get(GUEST_ANNOTATION));
+    let annotation =
+        meta.annotations.as_ref().and_then(|annotations| annotations.get(GUEST_ANNOTATION));
     let Some(job) = annotation else { return Ok(Vec::new()) };
     let request = IssueGuest {
         node: kit.node_name().to_owned(),
@@ -59,15 +62,17 @@ pub(super) async fn credential(
     };
     let issued = ask(kit, &request).await?;
     let files = |error: String| GuestFailure::Files { cause: error };
-    let credential = Credential::from_pem(&issued.certificate_pem, &issued.key_pem, &issued.authority_pem)
-        .map_err(|error| files(error.to_string()))?;
+    let credential =
+        Credential::from_pem(&issued.certificate_pem, &issued.key_pem, &issued.authority_pem)
+            .map_err(|error| files(error.to_string()))?;
     let folder = folder.join("guest");
     let place = folder.clone();
     tokio::task::spawn_blocking(move || credential.save(&place))
         .await
         .map_err(|error| files(error.to_string()))?
         .map_err(|error| files(error.to_string()))?;
-    let role = meta.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL)).cloned().unwrap_or_default();
+    let role =
+        meta.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL)).cloned().unwrap_or_default();
     let variables = [
         ("IMPRESARIO_CREDENTIAL", folder.display().to_string()),
         ("IMPRESARIO_ADDRESSES", addresses(&issued.peers)),
@@ -91,7 +96,8 @@ fn addresses(peers: &[Peer]) -> String {
 
 /// The names of the control members among them.
 fn control(peers: &[Peer]) -> String {
-    let names: Vec<_> = peers.iter().filter(|peer| peer.control).map(|peer| peer.name.as_str()).collect();
+    let names: Vec<_> =
+        peers.iter().filter(|peer| peer.control).map(|peer| peer.name.as_str()).collect();
     names.join(",")
 }
 
@@ -108,9 +114,13 @@ async fn ask(
         consistency: Consistency::Local,
     };
     let page = kit.registry.list(list).await.map_err(|error| unreachable(error.to_string()))?;
-    let nodes = page.entries.iter().filter_map(|entry| crate::change::decode::<v1::Node>(entry).ok());
-    let is_control = |node: &v1::Node| node.metadata.labels.iter().flatten().any(|(label, _)| label == CONTROL_LABEL);
-    let mut members: Vec<_> = nodes.filter(is_control).filter_map(|node| node.metadata.name).collect();
+    let nodes =
+        page.entries.iter().filter_map(|entry| crate::change::decode::<v1::Node>(entry).ok());
+    let is_control = |node: &v1::Node| {
+        node.metadata.labels.iter().flatten().any(|(label, _)| label == CONTROL_LABEL)
+    };
+    let mut members: Vec<_> =
+        nodes.filter(is_control).filter_map(|node| node.metadata.name).collect();
     // Its own member answers without a network; otherwise any.
     members.sort_by_key(|name| (name != kit.node_name(), rand::random::<u32>()));
     let mut last = "the cluster has no control member".to_owned();

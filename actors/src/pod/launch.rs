@@ -48,7 +48,9 @@ impl LaunchError {
 
 impl PodActor {
     pub(super) fn launch(&mut self, name: &str, ctx: &mut Context<Self>) {
-        let (Some(prepared), Some(spec)) = (self.prepared.clone(), self.container_spec(name).cloned()) else {
+        let (Some(prepared), Some(spec)) =
+            (self.prepared.clone(), self.container_spec(name).cloned())
+        else {
             return;
         };
         let attempt = self.life.starting(name);
@@ -138,7 +140,11 @@ async fn start(
         },
         command: environment::expanded(container.command.as_ref(), &env),
         args: environment::expanded(container.args.as_ref(), &env),
-        working_dir: container.working_dir.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
+        working_dir: container
+            .working_dir
+            .as_ref()
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         env,
         mounts,
         resources: limits(&container),
@@ -151,12 +157,18 @@ async fn start(
 fn limits(container: &v1::Container) -> Resources {
     let resources = container.resources.as_ref();
     let limits = resources.and_then(|resources| resources.limits.as_ref()).map(requests::amounts);
-    let requested = resources.and_then(|resources| resources.requests.as_ref()).map(requests::amounts);
-    let limit = |name: &str| limits.as_ref().map(|limits| limits.get(name)).filter(|amount| *amount > 0);
+    let requested =
+        resources.and_then(|resources| resources.requests.as_ref()).map(requests::amounts);
+    let limit =
+        |name: &str| limits.as_ref().map(|limits| limits.get(name)).filter(|amount| *amount > 0);
     Resources {
         cpu_request_milli: requested.map_or(0, |requested| requested.get(CPU)).max(
             // A limit alone is the request too.
-            if resources.is_some_and(|r| r.requests.is_none()) { limit(CPU).unwrap_or(0) } else { 0 },
+            if resources.is_some_and(|r| r.requests.is_none()) {
+                limit(CPU).unwrap_or(0)
+            } else {
+                0
+            },
         ),
         cpu_limit_milli: limit(CPU),
         memory_limit_bytes: limit(MEMORY),
@@ -172,6 +184,11 @@ fn user(container: &v1::Container, spec: Option<&v1::PodSpec>) -> User {
     User {
         uid: id(own.and_then(|c| c.run_as_user).or_else(|| pods.and_then(|c| c.run_as_user))),
         gid: id(own.and_then(|c| c.run_as_group).or_else(|| pods.and_then(|c| c.run_as_group))),
-        groups: groups.into_iter().flatten().filter_map(|group| id(Some(*group))).chain(fs_group).collect(),
+        groups: groups
+            .into_iter()
+            .flatten()
+            .filter_map(|group| id(Some(*group)))
+            .chain(fs_group)
+            .collect(),
     }
 }

@@ -275,7 +275,9 @@ impl Pod {
             (Part::Init, Life::Ended(ended)) => ended.exit.code == 0,
             (Part::Init, _) => false,
             // Once up, a sidecar that is being started again holds nobody up.
-            (Part::Sidecar, _) => container.ever_started() && (container.started || container.restarts > 0),
+            (Part::Sidecar, _) => {
+                container.ever_started() && (container.started || container.restarts > 0)
+            }
         })
     }
 
@@ -284,8 +286,13 @@ impl Pod {
         if self.over.is_some() {
             return self.over;
         }
-        let still = |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
-        if self.containers.iter().any(|container| container.part != Part::Sidecar && still(container)) {
+        let still =
+            |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
+        if self
+            .containers
+            .iter()
+            .any(|container| container.part != Part::Sidecar && still(container))
+        {
             return None;
         }
         if let Some(ending) = &self.ending {
@@ -297,7 +304,9 @@ impl Pod {
             }
         }
         let over = |container: &Container| match &container.life {
-            Life::Ended(ended) if self.ending.is_some() || !self.restarts(container, ended.exit.code) => {
+            Life::Ended(ended)
+                if self.ending.is_some() || !self.restarts(container, ended.exit.code) =>
+            {
                 Some(ended.exit.code)
             }
             _ => None,
@@ -319,7 +328,8 @@ impl Pod {
 
     /// Whether anything of the pod runs or is about to.
     pub fn is_active(&self) -> bool {
-        let active = |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
+        let active =
+            |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
         self.containers.iter().any(active)
     }
 
@@ -380,14 +390,16 @@ impl Pod {
 
     /// A stop with this grace period was ordered.
     pub fn stopping(&mut self, name: &str, grace: Duration) {
-        if let Some(Life::Running { stopping, .. }) = self.container_mut(name).map(|c| &mut c.life) {
+        if let Some(Life::Running { stopping, .. }) = self.container_mut(name).map(|c| &mut c.life)
+        {
             *stopping = Some(grace);
         }
     }
 
     /// A stop came to nothing and is to be ordered again.
     pub fn not_stopped(&mut self, name: &str) {
-        if let Some(Life::Running { stopping, .. }) = self.container_mut(name).map(|c| &mut c.life) {
+        if let Some(Life::Running { stopping, .. }) = self.container_mut(name).map(|c| &mut c.life)
+        {
             *stopping = None;
         }
     }

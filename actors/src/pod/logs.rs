@@ -14,23 +14,23 @@ const CHUNK: usize = 16 * 1024;
 impl PodActor {
     fn log_of(&self, logs: &Logs) -> Result<ContainerId, LogsError> {
         let pod = self.name().to_owned();
-        let container = match &logs.container {
-            Some(name) => self.life.container(name).ok_or_else(|| LogsError::NoSuchContainer {
+        let container = if let Some(name) = &logs.container {
+            self.life.container(name).ok_or_else(|| LogsError::NoSuchContainer {
                 pod: pod.clone(),
                 container: name.clone(),
-            })?,
-            None => {
-                let default = self.object.metadata.annotations.as_ref();
-                let default = default.and_then(|all| all.get("kubectl.kubernetes.io/default-container"));
-                let main: Vec<_> =
-                    self.life.containers.iter().filter(|c| c.part == super::life::Part::Main).collect();
-                match (default.and_then(|name| self.life.container(name)), main.as_slice()) {
-                    (Some(default), _) => default,
-                    (None, [only]) => *only,
-                    (None, several) => {
-                        let names: Vec<_> = several.iter().map(|c| c.name.as_str()).collect();
-                        return Err(LogsError::Ambiguous { pod, containers: names.join(" ") });
-                    }
+            })?
+        } else {
+            let default = self.object.metadata.annotations.as_ref();
+            let default =
+                default.and_then(|all| all.get("kubectl.kubernetes.io/default-container"));
+            let main: Vec<_> =
+                self.life.containers.iter().filter(|c| c.part == super::life::Part::Main).collect();
+            match (default.and_then(|name| self.life.container(name)), main.as_slice()) {
+                (Some(default), _) => default,
+                (None, [only]) => *only,
+                (None, several) => {
+                    let names: Vec<_> = several.iter().map(|c| c.name.as_str()).collect();
+                    return Err(LogsError::Ambiguous { pod, containers: names.join(" ") });
                 }
             }
         };
@@ -47,9 +47,11 @@ impl PodActor {
                 reason: ended.exit.message.clone(),
             }),
             // Until the next life begins, the last one is the current one.
-            Life::Waiting { reason, .. } => {
-                last.ok_or_else(|| LogsError::Waiting { pod, container: name, reason: reason.clone() })
-            }
+            Life::Waiting { reason, .. } => last.ok_or_else(|| LogsError::Waiting {
+                pod,
+                container: name,
+                reason: reason.clone(),
+            }),
             Life::Starting => last.ok_or_else(|| LogsError::Waiting {
                 pod,
                 container: name,
@@ -71,11 +73,14 @@ impl Handler<Open<Logs>> for PodActor {
             let options = LogOptions {
                 follow: logs.follow,
                 tail: logs.tail_lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX)),
-                since: logs.since_unix_nanos.and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()),
+                since: logs
+                    .since_unix_nanos
+                    .and_then(|nanos| Timestamp::from_nanosecond(nanos.into()).ok()),
                 // With timestamps the bytes that count are not those of the driver.
                 limit_bytes: logs.limit_bytes.filter(|_| !logs.timestamps),
             };
-            let lines = driver.logs(&id, options).await.map_err(|error| Refusal::new(error.to_string()))?;
+            let lines =
+                driver.logs(&id, options).await.map_err(|error| Refusal::new(error.to_string()))?;
             // Ends with the log, or when nobody reads any more.
             tokio::spawn(async move {
                 tokio::pin!(lines);
@@ -90,12 +95,14 @@ impl Handler<Open<Logs>> for PodActor {
 }
 
 async fn give(
-    lines: impl futures_util::Stream<Item = Result<LogLine, impresario_host::container::DriverError>> + Unpin,
+    lines: impl futures_util::Stream<Item = Result<LogLine, impresario_host::container::DriverError>>
+    + Unpin,
     logs: &Logs,
     sink: &ItemSink<LogChunk>,
 ) -> Result<(), Refusal> {
     let mut lines = lines.ready_chunks(256);
-    let mut left = logs.limit_bytes.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut left =
+        logs.limit_bytes.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut starts_a_line = true;
     loop {
         let batch = tokio::select! {

@@ -1,7 +1,12 @@
 //! Makes what a pod's containers share: its address, its volumes, its sandbox, and a guest's
 //! credential. Repeating it does no harm; a failure is tried again after a backoff.
 
-use super::{AGAIN, AGAIN_AT_MOST, PodActor, guest, kit::Kit, life::{Ending, Sandbox}, sources};
+use super::{
+    AGAIN, AGAIN_AT_MOST, PodActor, guest,
+    kit::Kit,
+    life::{Ending, Sandbox},
+    sources,
+};
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
 use impresario_host::{
@@ -10,12 +15,7 @@ use impresario_host::{
     volumes::{self, VolumeError},
 };
 use k8s_openapi::api::core::v1;
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 use thiserror::Error;
 
 /// What the containers of a pod share.
@@ -79,7 +79,13 @@ impl PodActor {
                     pod.failed_preparations = 0;
                     pod.prepared = Some(prepared);
                     pod.life.sandbox = Sandbox::Ready;
-                    let names: Vec<_> = pod.life.containers.iter().filter(|c| c.is_running()).map(|c| c.name.clone()).collect();
+                    let names: Vec<_> = pod
+                        .life
+                        .containers
+                        .iter()
+                        .filter(|c| c.is_running())
+                        .map(|c| c.name.clone())
+                        .collect();
                     for name in names {
                         pod.watch_probes(&name, ctx); // of those that were taken over
                     }
@@ -87,11 +93,16 @@ impl PodActor {
                 Err(error) => {
                     let message = error.to_string();
                     pod.kit.events.warning(pod.key(), &pod.uid, error.reason(), &message);
-                    let wait = AGAIN.saturating_mul(1 << pod.failed_preparations.min(8)).min(AGAIN_AT_MOST);
+                    let wait = AGAIN
+                        .saturating_mul(1 << pod.failed_preparations.min(8))
+                        .min(AGAIN_AT_MOST);
                     pod.failed_preparations += 1;
                     pod.life.sandbox = Sandbox::Absent { retry: Some(Instant::now() + wait) };
                     if !error.may_pass() {
-                        pod.life.end(Ending::Failed { reason: error.reason().to_owned(), message }, pod.life.grace);
+                        pod.life.end(
+                            Ending::Failed { reason: error.reason().to_owned(), message },
+                            pod.life.grace,
+                        );
                     }
                 }
             }
@@ -100,16 +111,22 @@ impl PodActor {
     }
 }
 
-async fn prepared(kit: Arc<Kit>, object: v1::Pod, uid: String) -> Result<(Prepared, Vec<String>), PrepareError> {
+async fn prepared(
+    kit: Arc<Kit>,
+    object: v1::Pod,
+    uid: String,
+) -> Result<(Prepared, Vec<String>), PrepareError> {
     if !is_path_component(&uid) {
         return Err(PrepareError::Uid(uid));
     }
     let meta = &object.metadata;
-    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let (namespace, name) =
+        (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     let no_spec = v1::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let host_network = spec.host_network == Some(true);
-    let address = if host_network { kit.host } else { IpAddr::V4(kit.addresses.lock().give(&uid)?) };
+    let address =
+        if host_network { kit.host } else { IpAddr::V4(kit.addresses.lock().give(&uid)?) };
     let sandbox = PodSandbox {
         uid: uid.clone(),
         namespace,
@@ -130,7 +147,10 @@ async fn prepared(kit: Arc<Kit>, object: v1::Pod, uid: String) -> Result<(Prepar
     let fs_group = spec.security_context.as_ref().and_then(|context| context.fs_group);
     let from = volumes::Sources {
         pod: shown,
-        allocatable: requests::list(&kit.allocatable).into_iter().map(|(name, amount)| (name, amount.0)).collect(),
+        allocatable: requests::list(&kit.allocatable)
+            .into_iter()
+            .map(|(name, amount)| (name, amount.0))
+            .collect(),
         config_maps: fetched.config_maps,
         secrets: fetched.secrets,
         tokens: BTreeMap::new(),

@@ -45,7 +45,9 @@ pub struct Tally {
 impl Tally {
     /// A probe that was never asked.
     pub fn new(probe: &v1::Probe) -> Self {
-        let count = |number: Option<i32>, default| number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default);
+        let count = |number: Option<i32>, default| {
+            number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
+        };
         Self {
             good: 0,
             bad: 0,
@@ -57,7 +59,8 @@ impl Tally {
 
     /// An answer came; the verdict, where it is another than before.
     pub fn answered(&mut self, is_good: bool) -> Option<Verdict> {
-        let (same, other) = if is_good { (&mut self.good, &mut self.bad) } else { (&mut self.bad, &mut self.good) };
+        let (same, other) =
+            if is_good { (&mut self.good, &mut self.bad) } else { (&mut self.bad, &mut self.good) };
         (*same, *other) = (same.saturating_add(1), 0);
         let verdict = match is_good {
             true if self.good >= self.good_needed => Verdict::Passes,
@@ -72,29 +75,56 @@ impl Tally {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// A GET that must be answered with a status from 200 to 399.
-    Http { address: IpAddr, port: u16, host: String, path: String, headers: Vec<(String, String)> },
+    Http {
+        /// Where.
+        address: IpAddr,
+        /// At which port.
+        port: u16,
+        /// What the `Host` header says.
+        host: String,
+        /// What is asked for.
+        path: String,
+        /// Further headers.
+        headers: Vec<(String, String)>,
+    },
     /// A connection that must be taken.
-    Tcp { address: IpAddr, port: u16 },
+    Tcp {
+        /// Where.
+        address: IpAddr,
+        /// At which port.
+        port: u16,
+    },
 }
 
 /// How the probe asks; the kind of probe where it cannot.
-pub fn question(probe: &v1::Probe, container: &v1::Container, pod: IpAddr) -> Result<Question, &'static str> {
+pub fn question(
+    probe: &v1::Probe,
+    container: &v1::Container,
+    pod: IpAddr,
+) -> Result<Question, &'static str> {
     let address = |host: Option<&String>| host.and_then(|host| host.parse().ok()).unwrap_or(pod);
     if let Some(http) = &probe.http_get {
         if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
             return Err("httpGet with scheme HTTPS");
         }
-        let port = port(&http.port, container).ok_or("httpGet without a port that the container names")?;
+        let port =
+            port(&http.port, container).ok_or("httpGet without a port that the container names")?;
         let headers = http.http_headers.iter().flatten();
-        let headers: Vec<_> = headers.map(|header| (header.name.clone(), header.value.clone())).collect();
+        let headers: Vec<_> =
+            headers.map(|header| (header.name.clone(), header.value.clone())).collect();
         let address = address(http.host.as_ref());
         let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = named.map_or_else(|| format!("{address}:{port}"), |(_, value)| value.clone());
-        let path = http.path.clone().filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+        let path = http
+            .path
+            .clone()
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or_else(|| "/".to_owned());
         return Ok(Question::Http { address, port, host, path, headers });
     }
     if let Some(tcp) = &probe.tcp_socket {
-        let port = port(&tcp.port, container).ok_or("tcpSocket without a port that the container names")?;
+        let port = port(&tcp.port, container)
+            .ok_or("tcpSocket without a port that the container names")?;
         return Ok(Question::Tcp { address: address(tcp.host.as_ref()), port });
     }
     Err(if probe.exec.is_some() { "exec" } else { "grpc" })
@@ -105,7 +135,9 @@ fn port(port: &IntOrString, container: &v1::Container) -> Option<u16> {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
             let mut named = container.ports.iter().flatten();
-            let named = named.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port);
+            let named = named
+                .find(|port| port.name.as_deref() == Some(name))
+                .map(|port| port.container_port);
             named.or_else(|| name.parse().ok())?
         }
     };
@@ -114,7 +146,10 @@ fn port(port: &IntOrString, container: &v1::Container) -> Option<u16> {
 
 /// Asks for as long as the stream is polled, and tells every verdict that is news, with the
 /// reason of the last bad answer.
-pub fn watch(probe: &v1::Probe, question: Question) -> impl Stream<Item = (Verdict, String)> + use<> {
+pub fn watch(
+    probe: &v1::Probe,
+    question: Question,
+) -> impl Stream<Item = (Verdict, String)> + use<> {
     let seconds = |number: Option<i32>, default: u64| {
         Duration::from_secs(number.and_then(|n| u64::try_from(n).ok()).unwrap_or(default))
     };
@@ -130,7 +165,10 @@ pub fn watch(probe: &v1::Probe, question: Question) -> impl Stream<Item = (Verdi
                 Err(_) => Err(format!("no answer within {limit:?}")),
             };
             if let Some(verdict) = tally.answered(answer.is_ok()) {
-                return Some(((verdict, answer.err().unwrap_or_default()), (tally, question, None)));
+                return Some((
+                    (verdict, answer.err().unwrap_or_default()),
+                    (tally, question, None),
+                ));
             }
         }
     })
@@ -146,8 +184,12 @@ async fn ask(question: &Question) -> Result<(), String> {
         Question::Http { address, port, host, path, headers } => {
             let words = |error: std::io::Error| format!("Get \"http://{host}{path}\": {error}");
             let mut stream = TcpStream::connect((*address, *port)).await.map_err(words)?;
-            let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: impresario-probe\r\nAccept: */*\r\nConnection: close\r\n");
-            for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+            let mut request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: impresario-probe\r\nAccept: */*\r\nConnection: close\r\n"
+            );
+            for (name, value) in
+                headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host"))
+            {
                 let is_plain = |text: &str| !text.contains(['\r', '\n']);
                 if is_plain(name) && is_plain(value) {
                     request.extend([name, ": ", value, "\r\n"]);
@@ -181,7 +223,11 @@ mod tests {
 
     #[test]
     fn a_verdict_takes_as_many_answers_in_a_row_as_it_says() {
-        let probe = v1::Probe { failure_threshold: Some(2), success_threshold: Some(2), ..v1::Probe::default() };
+        let probe = v1::Probe {
+            failure_threshold: Some(2),
+            success_threshold: Some(2),
+            ..v1::Probe::default()
+        };
         let mut tally = Tally::new(&probe);
         let told: Vec<_> = [true, false, true, true, true, false, true, false, false, false]
             .into_iter()
@@ -209,7 +255,8 @@ mod tests {
         )
         .unwrap();
         let probe: v1::Probe =
-            serde_json::from_value(json!({"httpGet": {"path": "/healthz", "port": "web"}})).unwrap();
+            serde_json::from_value(json!({"httpGet": {"path": "/healthz", "port": "web"}}))
+                .unwrap();
         let http = question(&probe, &container, address.ip()).unwrap();
         assert_eq!(ask(&http).await, Ok(()));
         assert_eq!(ask(&http).await, Err("HTTP probe failed with statuscode: 503".to_owned()));
@@ -226,7 +273,10 @@ mod tests {
         let container = v1::Container::default();
         let probe = |value| serde_json::from_value::<v1::Probe>(value).unwrap();
         let here = IpAddr::from([127, 0, 0, 1]);
-        assert_eq!(question(&probe(json!({"exec": {"command": ["true"]}})), &container, here), Err("exec"));
+        assert_eq!(
+            question(&probe(json!({"exec": {"command": ["true"]}})), &container, here),
+            Err("exec")
+        );
         assert!(question(&probe(json!({"httpGet": {"port": "none"}})), &container, here).is_err());
     }
 }

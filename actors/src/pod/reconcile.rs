@@ -42,7 +42,9 @@ pub fn reconcile(pod: &Pod, now: Instant) -> Vec<Action> {
         None => {}
     }
     match pod.sandbox {
-        Sandbox::Absent { retry: Some(retry) } if retry > now => actions.push(Action::WakeAt(retry)),
+        Sandbox::Absent { retry: Some(retry) } if retry > now => {
+            actions.push(Action::WakeAt(retry))
+        }
         Sandbox::Absent { .. } => actions.push(Action::Prepare),
         Sandbox::Ready => run(pod, now, &mut actions),
         Sandbox::Preparing | Sandbox::Removing | Sandbox::Removed => {}
@@ -102,15 +104,23 @@ fn startable(pod: &Pod, container: &Container, now: Instant) -> Startable {
 
 fn end(pod: &Pod) -> Vec<Action> {
     let serves = |container: &&Container| container.part == Part::Sidecar;
-    let active = |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
+    let active =
+        |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
     if pod.containers.iter().filter(|container| !serves(container)).any(active) {
-        return pod.containers.iter().filter(|c| !serves(c)).filter_map(|c| stop(c, pod.grace)).collect();
+        return pod
+            .containers
+            .iter()
+            .filter(|c| !serves(c))
+            .filter_map(|c| stop(c, pod.grace))
+            .collect();
     }
     if pod.containers.iter().any(active) {
         return stop_sidecars(pod, pod.grace);
     }
     match (&pod.ending, pod.sandbox) {
-        (Some(Ending::Failed { .. }) | None, _) | (_, Sandbox::Preparing | Sandbox::Removing) => Vec::new(),
+        (Some(Ending::Failed { .. }) | None, _) | (_, Sandbox::Preparing | Sandbox::Removing) => {
+            Vec::new()
+        }
         (Some(Ending::Deleted), Sandbox::Removed) => vec![Action::Finish],
         (Some(Ending::Deleted), Sandbox::Absent { .. } | Sandbox::Ready) => vec![Action::Remove],
     }
@@ -215,9 +225,10 @@ mod tests {
 
     #[test]
     fn containers_start_in_order_and_end_as_the_restart_policy_says() {
+        type Row<'a> = (RestartPolicy, &'a [&'a str], &'a str, &'a str, Option<Outcome>);
         use Outcome::{Failed, Succeeded};
         use RestartPolicy::{Always, Never, OnFailure};
-        let table: &[(RestartPolicy, &[&str], &str, &str, Option<Outcome>)] = &[
+        let table: &[Row<'_>] = &[
             (Always, &["a", "b"], "", "start a", None),
             (Always, &["a", "b"], "+a", "start b", None),
             (Always, &["a", "b"], "+a +b", "", None),
@@ -248,7 +259,11 @@ mod tests {
         ];
         for (policy, names, story, expected, outcome) in table {
             let told = told(*policy, names, story);
-            assert_eq!((told.0.as_str(), told.1), (*expected, *outcome), "{policy:?} {names:?}: {story}");
+            assert_eq!(
+                (told.0.as_str(), told.1),
+                (*expected, *outcome),
+                "{policy:?} {names:?}: {story}"
+            );
         }
     }
 
@@ -262,7 +277,7 @@ mod tests {
         assert!(reconcile(&pod, now).is_empty());
         pod.end(Ending::Deleted, Duration::from_secs(1));
         assert_eq!(in_words(&reconcile(&pod, now)), "stop a in 1s");
-        pod.end(Ending::Deleted, Duration::from_secs(60));
+        pod.end(Ending::Deleted, Duration::from_mins(1));
         pod.stopping("a", Duration::from_secs(1));
         assert!(reconcile(&pod, now).is_empty());
     }

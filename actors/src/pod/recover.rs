@@ -4,18 +4,23 @@
 //! that the status knows and the machine does not is lost: its exit code is unknown (137), and the
 //! restart policy decides, so that a pod that must not run twice does not.
 
+use super::backoff::BackoffScale;
 use super::{
     backoff::Backoff,
     life::{Container, Ended, Life, Outcome, Part, Pod, Probed, RestartPolicy},
 };
-use super::backoff::BackoffScale;
 use impresario_host::{ContainerId, ContainerState, Exit, Found};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use std::time::{Duration, Instant};
 
 /// The pod of this object, given what was found of it on the machine.
-pub fn recover(object: &v1::Pod, found: &[Found], scale: BackoffScale, now: (Instant, Timestamp)) -> Pod {
+pub fn recover(
+    object: &v1::Pod,
+    found: &[Found],
+    scale: BackoffScale,
+    now: (Instant, Timestamp),
+) -> Pod {
     let no_spec = v1::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let status = object.status.clone().unwrap_or_default();
@@ -24,7 +29,11 @@ pub fn recover(object: &v1::Pod, found: &[Found], scale: BackoffScale, now: (Ins
         (container, if is_sidecar { Part::Sidecar } else { Part::Init })
     });
     let main = spec.containers.iter().map(|container| (container, Part::Main));
-    let told = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let told = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
     let told: Vec<_> = told.collect();
     let containers = init.chain(main).map(|(container, part)| {
         let probed = Probed {
@@ -83,20 +92,25 @@ fn of_container(
         lost(container, told, scale, now);
         return;
     };
-    let is_told = told.and_then(|told| told.container_id.as_deref()).is_some_and(|id| id.ends_with(&newest.id.0));
+    let is_told = told
+        .and_then(|told| told.container_id.as_deref())
+        .is_some_and(|id| id.ends_with(&newest.id.0));
     if !is_told {
         container.restarts = newest.attempt.max(container.restarts);
     }
     container.attempt = newest.attempt + 1;
     container.backoff = Backoff::recovered(scale, container.restarts, now.0);
     container.last = here.pop().and_then(|earlier| match &earlier.state {
-        ContainerState::Exited(exit) => Some(Ended { id: Some(earlier.id.clone()), exit: exit.clone() }),
+        ContainerState::Exited(exit) => {
+            Some(Ended { id: Some(earlier.id.clone()), exit: exit.clone() })
+        }
         ContainerState::Created | ContainerState::Running { .. } => None,
     });
     container.life = match &newest.state {
         ContainerState::Running { started_at, .. } => {
             let ran = Duration::try_from(now.1.duration_since(*started_at)).unwrap_or_default();
-            container.started = told.is_some_and(|told| told.started == Some(true)) || !container.probes().startup;
+            container.started =
+                told.is_some_and(|told| told.started == Some(true)) || !container.probes().startup;
             container.passes = told.is_some_and(|told| told.ready) || !container.probes().readiness;
             Life::Running {
                 id: newest.id.clone(),
@@ -110,14 +124,25 @@ fn of_container(
             Life::Ended(Ended { id: Some(newest.id.clone()), exit: exit.clone() })
         }
         // It was made and never ran.
-        ContainerState::Created => Life::Waiting { reason: "ContainerCreating".into(), message: String::new() },
+        ContainerState::Created => {
+            Life::Waiting { reason: "ContainerCreating".into(), message: String::new() }
+        }
     };
 }
 
-fn lost(container: &mut Container, told: Option<&v1::ContainerStatus>, scale: &BackoffScale, now: (Instant, Timestamp)) {
+fn lost(
+    container: &mut Container,
+    told: Option<&v1::ContainerStatus>,
+    scale: &BackoffScale,
+    now: (Instant, Timestamp),
+) {
     let Some(told) = told else { return };
     let state = told.state.as_ref();
-    let id = told.container_id.as_deref().and_then(|id| id.split_once("://")).map(|(_, id)| ContainerId(id.to_owned()));
+    let id = told
+        .container_id
+        .as_deref()
+        .and_then(|id| id.split_once("://"))
+        .map(|(_, id)| ContainerId(id.to_owned()));
     container.last = told.last_state.as_ref().and_then(|state| ended(state, None));
     let before = state.and_then(|state| ended(state, id.clone()));
     let was_running = state.is_some_and(|state| state.running.is_some());
@@ -162,7 +187,10 @@ fn ended(state: &v1::ContainerState, id: Option<ContainerId>) -> Option<Ended> {
 /// What is to be removed of a pod that lives on: all but the newest two lives of each container.
 pub fn outdated(found: &[Found]) -> Vec<ContainerId> {
     let newer = |one: &Found| {
-        found.iter().filter(|other| other.container == one.container && other.attempt > one.attempt).count()
+        found
+            .iter()
+            .filter(|other| other.container == one.container && other.attempt > one.attempt)
+            .count()
     };
     let is_ended = |one: &&Found| matches!(one.state, ContainerState::Exited(_));
     found.iter().filter(is_ended).filter(|one| newer(one) >= 2).map(|one| one.id.clone()).collect()
@@ -189,7 +217,11 @@ mod tests {
     }
 
     fn exited(code: i32) -> ContainerState {
-        ContainerState::Exited(Exit { code, reason: "Error".into(), ..unknown(Timestamp::UNIX_EPOCH) })
+        ContainerState::Exited(Exit {
+            code,
+            reason: "Error".into(),
+            ..unknown(Timestamp::UNIX_EPOCH)
+        })
     }
 
     fn running() -> ContainerState {
@@ -208,7 +240,8 @@ mod tests {
     fn a_container_that_still_runs_is_taken_over_with_its_count() {
         let status = json!({"phase": "Running", "containerStatuses": [{"name": "a", "restartCount": 2,
             "containerID": "process://u/a/2", "image": "", "imageID": "", "ready": true, "state": {"running": {}}}]});
-        let (pod, actions) = actions(&object("Always", status), &[found(2, running()), found(1, exited(1))]);
+        let (pod, actions) =
+            actions(&object("Always", status), &[found(2, running()), found(1, exited(1))]);
         assert!(actions.is_empty());
         let a = pod.container("a").unwrap();
         assert_eq!((a.restarts, a.attempt, a.is_ready()), (2, 3, true));
@@ -219,7 +252,8 @@ mod tests {
     fn a_start_that_never_made_it_into_the_status_counts() {
         let status = json!({"phase": "Running", "containerStatuses": [{"name": "a", "restartCount": 0,
             "containerID": "process://u/a/0", "image": "", "imageID": "", "ready": true, "state": {"running": {}}}]});
-        let (pod, _) = actions(&object("Always", status), &[found(0, exited(1)), found(1, running())]);
+        let (pod, _) =
+            actions(&object("Always", status), &[found(0, exited(1)), found(1, running())]);
         assert_eq!(pod.container("a").map(|a| a.restarts), Some(1));
     }
 
@@ -243,7 +277,8 @@ mod tests {
 
     #[test]
     fn only_the_newest_two_lives_are_kept() {
-        let all = [found(0, exited(1)), found(1, exited(1)), found(2, exited(1)), found(3, running())];
+        let all =
+            [found(0, exited(1)), found(1, exited(1)), found(2, exited(1)), found(3, running())];
         let ids: Vec<_> = outdated(&all).into_iter().map(|id| id.0).collect();
         assert_eq!(ids, ["u/a/0", "u/a/1"]);
     }

@@ -87,7 +87,9 @@ impl PodActor {
 
     /// The pod's address, once it has one.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        let told = || self.object.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
+        let told = || {
+            self.object.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok())
+        };
         self.prepared.as_ref().map(|prepared| prepared.address).or_else(told)
     }
 
@@ -118,7 +120,8 @@ impl PodActor {
         self.report.is_due = false;
         self.report.has_written = true;
         let (life, facts) = (self.life.clone(), self.facts());
-        let (registry, entry, uid) = (self.kit.registry.clone(), self.entry.clone(), self.uid.clone());
+        let (registry, entry, uid) =
+            (self.kit.registry.clone(), self.entry.clone(), self.uid.clone());
         let now = (Instant::now(), Timestamp::now());
         let work = async move {
             let key = entry.key.clone();
@@ -143,7 +146,7 @@ impl PodActor {
                 Err(ChangeError::Gone { .. }) => return,
                 Err(error) => {
                     tracing::warn!(pod = %pod.key(), %error, "status not written, trying again");
-                    ctx.run_later(AGAIN, |pod, ctx| pod.write_status(ctx));
+                    ctx.run_later(AGAIN, super::PodActor::write_status);
                     return;
                 }
             }

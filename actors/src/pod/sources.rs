@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 
 /// The config maps and secrets that the pod names anywhere, and the services that it may be told
 /// of. What does not exist is left out: whether that matters is decided where it is used.
-pub(super) async fn fetch(registry: &RegistryHandle, pod: &v1::Pod) -> Result<environment::Sources, ChangeError> {
+pub(super) async fn fetch(
+    registry: &RegistryHandle,
+    pod: &v1::Pod,
+) -> Result<environment::Sources, ChangeError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let Some(spec) = &pod.spec else { return Ok(Sources::default()) };
     let mut needs = volumes::needs(spec.volumes.as_deref().unwrap_or_default());
@@ -18,8 +21,12 @@ pub(super) async fn fetch(registry: &RegistryHandle, pod: &v1::Pod) -> Result<en
             needs.config_maps.extend(from.config_map_ref.iter().map(|wanted| wanted.name.clone()));
             needs.secrets.extend(from.secret_ref.iter().map(|wanted| wanted.name.clone()));
         }
-        for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            needs.config_maps.extend(source.config_map_key_ref.iter().map(|wanted| wanted.name.clone()));
+        for source in
+            container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref())
+        {
+            needs
+                .config_maps
+                .extend(source.config_map_key_ref.iter().map(|wanted| wanted.name.clone()));
             needs.secrets.extend(source.secret_key_ref.iter().map(|wanted| wanted.name.clone()));
         }
     }

@@ -38,7 +38,12 @@ pub struct Facts<'a> {
 }
 
 /// The status to be written, given the one that is there.
-pub fn status(pod: &Pod, facts: &Facts<'_>, before: &PodStatus, now: (Instant, Timestamp)) -> PodStatus {
+pub fn status(
+    pod: &Pod,
+    facts: &Facts<'_>,
+    before: &PodStatus,
+    now: (Instant, Timestamp),
+) -> PodStatus {
     let outcome = pod.outcome();
     let (reason, message) = match &pod.ending {
         Some(Ending::Failed { reason, message }) => (Some(reason.clone()), Some(message.clone())),
@@ -58,7 +63,9 @@ pub fn status(pod: &Pod, facts: &Facts<'_>, before: &PodStatus, now: (Instant, T
         host_ips: Some(vec![HostIP { ip: facts.host.to_string() }]),
         pod_ip: facts.address.map(|address| address.to_string()),
         pod_ips: facts.address.map(|address| vec![PodIP { ip: address.to_string() }]),
-        qos_class: Some(before.qos_class.clone().unwrap_or_else(|| qos_class(facts.spec).to_owned())),
+        qos_class: Some(
+            before.qos_class.clone().unwrap_or_else(|| qos_class(facts.spec).to_owned()),
+        ),
         start_time: Some(before.start_time.clone().unwrap_or(Time(facts.start_time))),
         observed_generation: facts.generation,
         reason,
@@ -79,15 +86,23 @@ pub fn phase(pod: &Pod, outcome: Option<Outcome>) -> &'static str {
     if pod.is_initialized() && main.all(Container::ever_started) { "Running" } else { "Pending" }
 }
 
-fn container_status(pod: &Pod, container: &Container, facts: &Facts<'_>, now: Instant) -> ContainerStatus {
+fn container_status(
+    pod: &Pod,
+    container: &Container,
+    facts: &Facts<'_>,
+    now: Instant,
+) -> ContainerStatus {
     let (state, last) = states(pod, container, facts, now);
     let id = match &container.life {
         Life::Running { id, .. } => Some(id),
         Life::Ended(ended) => ended.id.as_ref(),
-        Life::Waiting { .. } | Life::Starting => container.last.as_ref().and_then(|last| last.id.as_ref()),
+        Life::Waiting { .. } | Life::Starting => {
+            container.last.as_ref().and_then(|last| last.id.as_ref())
+        }
     };
     let specs = facts.spec.containers.iter().chain(facts.spec.init_containers.iter().flatten());
-    let image = specs.filter(|spec| spec.name == container.name).find_map(|spec| spec.image.clone());
+    let image =
+        specs.filter(|spec| spec.name == container.name).find_map(|spec| spec.image.clone());
     let is_running = container.is_running();
     ContainerStatus {
         name: container.name.clone(),
@@ -186,8 +201,12 @@ fn conditions(
         Part::Sidecar => !c.ever_started(),
         Part::Main => false,
     });
-    let unready: Vec<_> =
-        pod.containers.iter().filter(|c| c.part != Part::Init && !c.is_ready()).map(|c| &*c.name).collect();
+    let unready: Vec<_> = pod
+        .containers
+        .iter()
+        .filter(|c| c.part != Part::Init && !c.is_ready())
+        .map(|c| &*c.name)
+        .collect();
     let old = before.conditions.as_deref().unwrap_or_default();
     let gates = facts.spec.readiness_gates.iter().flatten();
     let closed: Vec<_> = gates
@@ -216,7 +235,8 @@ fn conditions(
         }
     };
     let ready = if containers_ready.0 && !closed.is_empty() {
-        let message = format!("the status of pod readiness gate is not \"True\": {}", closed.join(", "));
+        let message =
+            format!("the status of pod readiness gate is not \"True\": {}", closed.join(", "));
         (false, Some("ReadinessGatesNotReady"), Some(message))
     } else {
         containers_ready.clone()
@@ -232,7 +252,8 @@ fn conditions(
         .map(|(type_, (holds, reason, message))| {
             let status = if holds { "True" } else { "False" };
             let earlier = old.iter().find(|condition| condition.type_ == type_);
-            let since = earlier.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+            let since =
+                earlier.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
             PodCondition {
                 type_: type_.to_owned(),
                 status: status.to_owned(),
@@ -259,7 +280,7 @@ fn conditions(
     for condition in &mut all {
         // A pod that a scheduler could not place, and that was bound by hand.
         if condition.type_ == "PodScheduled" && condition.status != "True" {
-            condition.status = "True".to_owned();
+            "True".clone_into(&mut condition.status);
             (condition.reason, condition.message) = (None, None);
             condition.last_transition_time = Some(Time(now));
         }
@@ -277,18 +298,21 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     let amounts = |limits: bool, name: &'static str| {
         all().map(move |container| {
             let resources = container.resources.as_ref();
-            let map = resources.and_then(|r| if limits { r.limits.as_ref() } else { r.requests.as_ref() });
-            map.and_then(|map| map.get(name)).map(|quantity| quantity.0.as_str()).filter(|q| *q != "0")
+            let map = resources
+                .and_then(|r| if limits { r.limits.as_ref() } else { r.requests.as_ref() });
+            map.and_then(|map| map.get(name))
+                .map(|quantity| quantity.0.as_str())
+                .filter(|q| *q != "0")
         })
     };
     let kinds = ["cpu", "memory"];
-    let asks_nothing = kinds.iter().all(|kind| {
-        amounts(true, kind).chain(amounts(false, kind)).all(|amount| amount.is_none())
-    });
+    let asks_nothing = kinds
+        .iter()
+        .all(|kind| amounts(true, kind).chain(amounts(false, kind)).all(|amount| amount.is_none()));
     let asks_exactly = kinds.iter().all(|kind| {
-        amounts(true, kind).zip(amounts(false, kind)).all(|(limit, request)| {
-            limit.is_some() && (request.is_none() || request == limit)
-        })
+        amounts(true, kind)
+            .zip(amounts(false, kind))
+            .all(|(limit, request)| limit.is_some() && (request.is_none() || request == limit))
     });
     match (asks_nothing, asks_exactly) {
         (true, _) => "BestEffort",
@@ -358,7 +382,10 @@ mod tests {
         let mut pod = pod(RestartPolicy::Never);
         let (first, value) = written(&pod, &PodStatus::default(), now);
         assert_eq!(value["phase"], "Pending");
-        assert_eq!(value["containerStatuses"][0]["state"]["waiting"]["reason"], "ContainerCreating");
+        assert_eq!(
+            value["containerStatuses"][0]["state"]["waiting"]["reason"],
+            "ContainerCreating"
+        );
         assert_eq!(condition(&first, "Ready").reason.as_deref(), Some("ContainersNotReady"));
 
         pod.starting("a");
@@ -404,7 +431,7 @@ mod tests {
         let now = (Instant::now(), Timestamp::UNIX_EPOCH);
         let pod = pod(RestartPolicy::Always);
         let (first, _) = written(&pod, &PodStatus::default(), now);
-        let later = (now.0, Timestamp::UNIX_EPOCH + Duration::from_secs(60));
+        let later = (now.0, Timestamp::UNIX_EPOCH + Duration::from_mins(1));
         assert_eq!(written(&pod, &first, later).0, first);
     }
 

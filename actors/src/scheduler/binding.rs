@@ -80,7 +80,10 @@ async fn bind_all(
         return placed;
     }
     for pod in ready {
-        let one = outcome(registry.transact(transaction(std::slice::from_ref(&pod))).await.map(drop), node);
+        let one = outcome(
+            registry.transact(transaction(std::slice::from_ref(&pod))).await.map(drop),
+            node,
+        );
         placed.insert(pod.0.uid, one);
     }
     placed
@@ -118,7 +121,8 @@ pub fn set_condition(pod: &mut Value, mut condition: Value, now: Timestamp) {
     let Some(conditions) = status["conditions"].as_array_mut() else { return };
     let earlier = conditions.iter_mut().find(|earlier| earlier["type"] == condition["type"]);
     let since = earlier.as_ref().filter(|earlier| earlier["status"] == condition["status"]);
-    let since = since.and_then(|earlier| earlier.get("lastTransitionTime")).filter(|time| !time.is_null());
+    let since =
+        since.and_then(|earlier| earlier.get("lastTransitionTime")).filter(|time| !time.is_null());
     let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
     condition["lastTransitionTime"] = since.cloned().unwrap_or_else(|| seconds.into());
     condition["lastProbeTime"] = Value::Null;
@@ -141,12 +145,14 @@ mod tests {
         let key = Key::new("pods", "ns", name);
         let value = json!({"metadata": {"name": name, "uid": name}, "spec": {}, "status": {"phase": "Pending"}});
         let value = bytes::Bytes::from(value.to_string());
-        let committed = registry.transact(Transaction::create(key.clone(), value.clone())).await.unwrap();
+        let committed =
+            registry.transact(Transaction::create(key.clone(), value.clone())).await.unwrap();
         Binding { uid: name.to_owned(), key, revision: committed.revision, value }
     }
 
     async fn node_of(registry: &RegistryHandle, name: &str) -> Value {
-        let (entry, _) = registry.get(Key::new("pods", "ns", name), Consistency::Local).await.unwrap();
+        let (entry, _) =
+            registry.get(Key::new("pods", "ns", name), Consistency::Local).await.unwrap();
         serde_json::from_slice::<Value>(&entry.unwrap().value).unwrap()["spec"]["nodeName"].clone()
     }
 
@@ -158,8 +164,14 @@ mod tests {
         registry.transact(changed).await.unwrap();
 
         let placed = bind(&registry, "n1", vec![a, b], None, Duration::from_secs(10)).await;
-        assert_eq!(placed, [("a".to_owned(), Placed::Lost), ("b".to_owned(), Placed::Bound)].into());
-        assert_eq!((node_of(&registry, "a").await, node_of(&registry, "b").await), (Value::Null, json!("n1")));
+        assert_eq!(
+            placed,
+            [("a".to_owned(), Placed::Lost), ("b".to_owned(), Placed::Bound)].into()
+        );
+        assert_eq!(
+            (node_of(&registry, "a").await, node_of(&registry, "b").await),
+            (Value::Null, json!("n1"))
+        );
     }
 
     #[tokio::test]
@@ -175,9 +187,10 @@ mod tests {
     #[test]
     fn a_condition_keeps_its_time_as_long_as_its_status() {
         let early = Timestamp::UNIX_EPOCH;
-        let late = early + Duration::from_secs(60);
+        let late = early + Duration::from_mins(1);
         let mut pod = json!({"metadata": {"generation": 3}});
-        let told = |message: &str| json!({"type": "PodScheduled", "status": "False", "message": message});
+        let told =
+            |message: &str| json!({"type": "PodScheduled", "status": "False", "message": message});
         set_condition(&mut pod, told("one"), early);
         set_condition(&mut pod, told("two"), late);
         let condition = &pod["status"]["conditions"][0];

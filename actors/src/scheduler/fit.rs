@@ -28,19 +28,28 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
         effect: "NoSchedule".to_owned(),
         ..Taint::default()
     };
-    if node.unschedulable && !tolerates(&pod.tolerations, &as_taint("node.kubernetes.io/unschedulable")) {
+    if node.unschedulable
+        && !tolerates(&pod.tolerations, &as_taint("node.kubernetes.io/unschedulable"))
+    {
         return Err(Unfit::Unschedulable);
     }
     if !node.ready {
         return Err(Unfit::NotReady);
     }
     let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-    if let Some(taint) = node.taints.iter().filter(forbids).find(|taint| !tolerates(&pod.tolerations, taint)) {
+    if let Some(taint) =
+        node.taints.iter().filter(forbids).find(|taint| !tolerates(&pod.tolerations, taint))
+    {
         let value = taint.value.as_deref().unwrap_or_default();
         return Err(Unfit::Tainted(format!("{}: {value}", taint.key)));
     }
     let selected = pod.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-    if !selected || !pod.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term_matches(term, node))) {
+    if !selected
+        || !pod
+            .affinity
+            .as_ref()
+            .is_none_or(|terms| terms.iter().any(|term| term_matches(term, node)))
+    {
         return Err(Unfit::Selector);
     }
     if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
@@ -74,7 +83,8 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
         return false;
     }
     let name = BTreeMap::from([("metadata.name".to_owned(), node.name.clone())]);
-    let of = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement, labels: &BTreeMap<String, String>| {
+    let of = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement,
+              labels: &BTreeMap<String, String>| {
         let found = labels.get(&requirement.key);
         let values = requirement.values.as_deref().unwrap_or_default();
         let compare = |holds: fn(i64, i64) -> bool| {
@@ -110,7 +120,13 @@ pub fn in_words(unfit: &[Unfit]) -> String {
             }
             Unfit::Insufficient(names) => names
                 .iter()
-                .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
+                .map(|name| {
+                    if name == "pods" {
+                        "Too many pods".to_owned()
+                    } else {
+                        format!("Insufficient {name}")
+                    }
+                })
                 .collect(),
         };
         for word in words {
@@ -120,7 +136,8 @@ pub fn in_words(unfit: &[Unfit]) -> String {
     if unfit.is_empty() {
         return "no nodes available to schedule pods".to_owned();
     }
-    let mut words: Vec<_> = counted.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
+    let mut words: Vec<_> =
+        counted.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
     words.sort();
     format!("0/{} nodes are available: {}.", unfit.len(), words.join(", "))
 }
@@ -143,7 +160,8 @@ mod tests {
             (json!({}), false),
         ];
         let taint: Taint =
-            serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"})).unwrap();
+            serde_json::from_value(json!({"key": "k", "value": "v", "effect": "NoSchedule"}))
+                .unwrap();
         for (toleration, expected) in table {
             let tolerations = [serde_json::from_value(toleration.clone()).unwrap()];
             assert_eq!(tolerates(&tolerations, &taint), expected, "{toleration}");
@@ -156,13 +174,28 @@ mod tests {
         here.labels.insert("zone".into(), "a".into());
         here.labels.insert("cores".into(), "8".into());
         let table = [
-            (json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}]), true),
-            (json!([{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}]), false),
+            (
+                json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}]),
+                true,
+            ),
+            (
+                json!([{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}]),
+                false,
+            ),
             (json!([{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]), true),
-            (json!([{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["7"]}]}]), true),
-            (json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]), false),
+            (
+                json!([{"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["7"]}]}]),
+                true,
+            ),
+            (
+                json!([{"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["8"]}]}]),
+                false,
+            ),
             (json!([{}]), false),
-            (json!([{}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]), true),
+            (
+                json!([{}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]),
+                true,
+            ),
         ];
         for (terms, expected) in table {
             let mut pod = pod("p", 1);

@@ -28,7 +28,11 @@ impl Handler<Status> for Scheduler {
             policy: self.policy.name().to_owned(),
             pending: self.queue.len() as u64,
             unschedulable: self.queue.stuck() as u64,
-            nodes: self.picture.nodes().map(|node| (node.name.clone(), node.free.clone())).collect(),
+            nodes: self
+                .picture
+                .nodes()
+                .map(|node| (node.name.clone(), node.free.clone()))
+                .collect(),
             bound: self.bound,
             refused: self.refused,
         })

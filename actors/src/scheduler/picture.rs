@@ -61,8 +61,8 @@ impl Pending {
     pub fn of(pod: &v1::Pod) -> Option<Self> {
         let spec = pod.spec.as_ref()?;
         let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-        let required =
-            affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+        let required = affinity
+            .and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
         let created = pod.metadata.creation_timestamp.as_ref();
         Some(Self {
             uid: pod.metadata.uid.clone()?,
@@ -122,7 +122,10 @@ impl Picture {
             taints: spec.and_then(|spec| spec.taints.clone()).unwrap_or_default(),
             cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
             ready: ready && object.metadata.deletion_timestamp.is_none(),
-            allocatable: status.and_then(|s| s.allocatable.as_ref()).map(requests::amounts).unwrap_or_default(),
+            allocatable: status
+                .and_then(|s| s.allocatable.as_ref())
+                .map(requests::amounts)
+                .unwrap_or_default(),
             ..Node { name: name.clone(), ..Node::default() }
         };
         let before = self.nodes.get(&name);
@@ -158,7 +161,8 @@ impl Picture {
         if before.is_some_and(|before| order(before) >= order(&summary)) {
             return false;
         }
-        let more = before.is_none_or(|before| !before.free.covers(&summary.free) || before.draining);
+        let more =
+            before.is_none_or(|before| !before.free.covers(&summary.free) || before.draining);
         let name = summary.node.clone();
         self.told.insert(name.clone(), summary);
         self.derive(&name);
@@ -228,7 +232,14 @@ impl Picture {
         self.claims.iter().filter(|(_, claim)| claim.bound).map(|(uid, _)| uid.clone()).collect()
     }
 
-    fn claim(&mut self, uid: &str, node: &str, resources: Resources, host_ports: Vec<HostPort>, bound: bool) {
+    fn claim(
+        &mut self,
+        uid: &str,
+        node: &str,
+        resources: Resources,
+        host_ports: Vec<HostPort>,
+        bound: bool,
+    ) {
         self.pod_gone(uid);
         self.held.entry(node.to_owned()).or_default().add(&resources);
         if let Some(known) = self.nodes.get_mut(node) {
@@ -260,8 +271,15 @@ pub(crate) mod tests {
 
     /// A ready node with nothing on it.
     pub(crate) fn node(name: &str, cpu_milli: u64) -> Node {
-        let all = Resources { cpu_milli, memory_bytes: 1 << 40, pods: 1000, ..Resources::default() };
-        Node { name: name.to_owned(), ready: true, allocatable: all.clone(), free: all, ..Node::default() }
+        let all =
+            Resources { cpu_milli, memory_bytes: 1 << 40, pods: 1000, ..Resources::default() };
+        Node {
+            name: name.to_owned(),
+            ready: true,
+            allocatable: all.clone(),
+            free: all,
+            ..Node::default()
+        }
     }
 
     /// A pod whose uid is its name.
@@ -316,7 +334,8 @@ pub(crate) mod tests {
         assert_eq!(free(&picture), 500);
         picture.unassume("b");
         assert_eq!(free(&picture), 600);
-        let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "400m"}}}]});
+        let spec =
+            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "400m"}}}]});
         let spec = serde_json::from_value(spec).unwrap();
         assert!(!picture.pod_bound("a", "n", &spec, false));
         assert_eq!(free(&picture), 600);

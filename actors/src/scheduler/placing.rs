@@ -1,7 +1,11 @@
 //! One pass: plan, then ask each chosen node. Each node is asked on its own, so that a silent one
 //! holds nobody else up.
 
-use super::{BATCH, Pass, Scheduler, binding::{self, Placed}, plan::plan};
+use super::{
+    BATCH, Pass, Scheduler,
+    binding::{self, Placed},
+    plan::plan,
+};
 use actix::prelude::*;
 use impresario_client::protocol::{
     node::{Follow, Grant, NODE, NodeRole, PodReservation, Release, Reserve},
@@ -107,8 +111,11 @@ impl Scheduler {
             // A grant that is about to end binds nothing: the node may give the room away.
             let left = ttl.saturating_sub(asked.elapsed());
             outcome.placed = binding::bind(&registry, &name, bindings, fence, left / 2).await;
-            let lost = |uid: &String| !matches!(outcome.placed.get(uid), Some(Placed::Bound | Placed::Unknown));
-            let unused: Vec<_> = leases.into_iter().filter(|(uid, _)| lost(uid)).map(|(_, lease)| lease).collect();
+            let lost = |uid: &String| {
+                !matches!(outcome.placed.get(uid), Some(Placed::Bound | Placed::Unknown))
+            };
+            let unused: Vec<_> =
+                leases.into_iter().filter(|(uid, _)| lost(uid)).map(|(_, lease)| lease).collect();
             if !unused.is_empty()
                 && let Err(error) = actor.tell(Release { leases: unused })
             {
@@ -132,7 +139,10 @@ impl Scheduler {
                 Some(Placed::Bound) => {
                     self.bound += 1;
                     if let Some(waiting) = self.queue.remove(uid) {
-                        let message = format!("Successfully assigned {}/{} to {node}", waiting.key.namespace, waiting.key.name);
+                        let message = format!(
+                            "Successfully assigned {}/{} to {node}",
+                            waiting.key.namespace, waiting.key.name
+                        );
                         self.events.normal(&waiting.key, uid, "Scheduled", &message);
                     }
                 }
@@ -169,7 +179,10 @@ impl Scheduler {
                 "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message
             });
             crate::change::change(&registry, &key, Some(&uid), fence, |pod| {
-                let is_bound = pod.pointer("/spec/nodeName").and_then(|name| name.as_str()).is_some_and(|n| !n.is_empty());
+                let is_bound = pod
+                    .pointer("/spec/nodeName")
+                    .and_then(|name| name.as_str())
+                    .is_some_and(|n| !n.is_empty());
                 if !is_bound {
                     binding::set_condition(pod, condition.clone(), jiff::Timestamp::now());
                 }

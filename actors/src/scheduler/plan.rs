@@ -56,7 +56,10 @@ pub fn plan<'a>(
         fitting.sort_unstable();
         let candidates: Vec<_> = fitting
             .iter()
-            .map(|index| Candidate { node: &nodes[*index], score: policy.score(pod, &nodes[*index]) })
+            .map(|index| Candidate {
+                node: &nodes[*index],
+                score: policy.score(pod, &nodes[*index]),
+            })
             .collect();
         let chosen = fitting[policy.pick(&candidates).min(fitting.len() - 1)];
         let node = &mut nodes[chosen];
@@ -78,11 +81,17 @@ mod tests {
 
     #[test]
     fn the_more_important_and_the_older_pod_goes_first() {
-        let (mut late, mut early, mut urgent) = (pod("late", 600), pod("early", 600), pod("urgent", 600));
+        let (mut late, mut early, mut urgent) =
+            (pod("late", 600), pod("early", 600), pod("urgent", 600));
         (late.since, early.since, urgent.since) = (2, 1, 3);
         urgent.priority = 10;
         let picture = picture([node("n", 1200)]);
-        let plan = plan([&late, &early, &urgent], &picture, &mut *policy("least-allocated", 0).unwrap(), 0);
+        let plan = plan(
+            [&late, &early, &urgent],
+            &picture,
+            &mut *policy("least-allocated", 0).unwrap(),
+            0,
+        );
         assert_eq!(plan.placements["n"], ["urgent", "early"]);
         let told = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
         assert_eq!(plan.unschedulable, [("late".to_owned(), told)]);

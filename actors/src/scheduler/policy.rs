@@ -24,9 +24,10 @@ pub trait Policy: Send {
 
     /// The index of the chosen one; `candidates` is not empty and ordered by node name.
     fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
-        let best = candidates.iter().enumerate().max_by_key(|(index, candidate)| {
-            (candidate.score, std::cmp::Reverse(*index))
-        });
+        let best = candidates
+            .iter()
+            .enumerate()
+            .max_by_key(|(index, candidate)| (candidate.score, std::cmp::Reverse(*index)));
         best.map_or(0, |(index, _)| index)
     }
 }
@@ -88,7 +89,9 @@ impl Policy for RoundRobin {
     }
 
     fn pick(&mut self, candidates: &[Candidate<'_>]) -> usize {
-        let after = |candidate: &Candidate<'_>| self.last.as_ref().is_none_or(|last| candidate.node.name > *last);
+        let after = |candidate: &Candidate<'_>| {
+            self.last.as_ref().is_none_or(|last| candidate.node.name > *last)
+        };
         let index = candidates.iter().position(after).unwrap_or(0);
         self.last = candidates.get(index).map(|candidate| candidate.node.name.clone());
         index
@@ -154,8 +157,10 @@ mod tests {
         nodes[1].free.cpu_milli = 500;
         let pod = pod("p", 100);
         let pick = |policy: &mut Box<dyn Policy>| {
-            let candidates: Vec<_> =
-                nodes.iter().map(|node| Candidate { node, score: policy.score(&pod, node) }).collect();
+            let candidates: Vec<_> = nodes
+                .iter()
+                .map(|node| Candidate { node, score: policy.score(&pod, node) })
+                .collect();
             policy.pick(&candidates)
         };
         (0..rounds).map(|_| nodes[pick(&mut policy)].name.clone()).collect()

@@ -18,7 +18,7 @@ use std::{
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 /// After this long a stuck pod is looked at although nothing is known to have changed.
-const ANYWAY: Duration = Duration::from_secs(60);
+const ANYWAY: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -83,23 +83,27 @@ impl Queue {
     }
 
     /// An unbound pod was read. A change of what placement depends on makes a stuck one ready.
-    pub fn seen(&mut self, pod: Pending, key: Key, value: bytes::Bytes, revision: u64, now: Instant) {
-        match self.waiting.get_mut(&pod.uid) {
-            Some(waiting) => {
-                if waiting.pod != pod && matches!(waiting.stage, Stage::Stuck { .. }) {
-                    waiting.stage = Stage::Ready { not_before: now };
-                }
-                waiting.pod = pod;
-                if revision > waiting.revision {
-                    (waiting.value, waiting.revision) = (value, revision);
-                }
+    pub fn seen(
+        &mut self,
+        pod: Pending,
+        key: Key,
+        value: bytes::Bytes,
+        revision: u64,
+        now: Instant,
+    ) {
+        if let Some(waiting) = self.waiting.get_mut(&pod.uid) {
+            if waiting.pod != pod && matches!(waiting.stage, Stage::Stuck { .. }) {
+                waiting.stage = Stage::Ready { not_before: now };
             }
-            None => {
-                let stage = Stage::Ready { not_before: now };
-                let waiting =
-                    Waiting { key, value, revision, attempts: 0, message: String::new(), stage, pod };
-                self.waiting.insert(waiting.pod.uid.clone(), waiting);
+            waiting.pod = pod;
+            if revision > waiting.revision {
+                (waiting.value, waiting.revision) = (value, revision);
             }
+        } else {
+            let stage = Stage::Ready { not_before: now };
+            let waiting =
+                Waiting { key, value, revision, attempts: 0, message: String::new(), stage, pod };
+            self.waiting.insert(waiting.pod.uid.clone(), waiting);
         }
     }
 

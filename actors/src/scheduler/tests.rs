@@ -1,7 +1,10 @@
 //! The scheduler against a real Node actor over an in-memory machine.
 
 use super::{Scheduler, SchedulerSettings};
-use crate::{change, testing::{LIMIT, Machine}};
+use crate::{
+    change,
+    testing::{LIMIT, Machine},
+};
 use impresario_client::protocol::scheduler::{Explain, SchedulerRole, Status, actor_name};
 use impresario_runtime::{ActorRef, SpawnOptions};
 use serde_json::{Value, json};
@@ -25,7 +28,10 @@ fn asks(cpu: &str) -> Value {
 }
 
 fn scheduled(pod: &Value) -> Option<&Value> {
-    pod["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "PodScheduled")
+    pod["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == "PodScheduled")
 }
 
 #[actix::test]
@@ -41,7 +47,8 @@ async fn pods_are_placed_and_run_and_none_is_over_what_the_node_has() {
     for key in &keys {
         let pod = machine
             .until(key, "placed or told why not", |pod| {
-                pod["status"]["phase"] == "Running" || scheduled(pod).is_some_and(|c| c["status"] == "False")
+                pod["status"]["phase"] == "Running"
+                    || scheduled(pod).is_some_and(|c| c["status"] == "False")
             })
             .await;
         if pod["spec"]["nodeName"].is_null() {

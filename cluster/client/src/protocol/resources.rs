@@ -132,11 +132,7 @@ impl Resources {
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cpu {}m, memory {}, pods {}",
-            self.cpu_milli, self.memory_bytes, self.pods
-        )?;
+        write!(f, "cpu {}m, memory {}, pods {}", self.cpu_milli, self.memory_bytes, self.pods)?;
         self.extended.iter().try_for_each(|(name, amount)| write!(f, ", {name} {amount}"))
     }
 }
