@@ -1,12 +1,109 @@
 //! The control actors: one per object that asks for something, on the member that holds its shard.
 //!
-//! Each controller is a plain `reconcile` of what was seen and the time.
+//! ```text
+//! activation   which actors live here          mirror     what is, in memory
+//! control      the actor: looks when told      view       what all looks share
+//! replication_controller, job, service, namespace, garbage_collector, node_lifecycle
+//!              one look each: `plan` decides without IO, the look does what it says
+//! ```
+
+pub mod activation;
+pub mod control;
+pub mod garbage_collector;
+pub mod job;
+pub mod mirror;
+pub mod namespace;
+pub mod node_lifecycle;
+pub mod owned;
+pub mod pod_view;
+pub mod replication_controller;
+pub mod service;
+pub mod view;
+mod wrote;
 
 #[cfg(test)]
 mod table;
 
-pub mod endpoints;
-pub mod indexes;
-pub mod job;
-pub mod pod_view;
-pub mod replication_controller;
+use activation::{Activation, Kind, Start};
+use control::{Control, Look};
+use impresario_client::protocol::control::ControlRole;
+use impresario_runtime::SpawnOptions;
+use std::sync::Arc;
+
+/// The singleton that deletes what nobody owns.
+pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
+/// The singleton that notices lost nodes.
+pub const NODE_LIFECYCLE: &str = "node-lifecycle";
+
+/// The kinds of control actors that every cluster has.
+#[must_use]
+pub fn kinds(
+    view: &view::View,
+    graph: &garbage_collector::Graph,
+    silence: Arc<dyn node_lifecycle::Silence>,
+    authority_pem: &str,
+) -> Vec<Kind> {
+    use garbage_collector::GarbageCollectorLook;
+    use job::JobLook;
+    use namespace::NamespaceLook;
+    use node_lifecycle::NodeLifecycleLook;
+    use replication_controller::ReplicationControllerLook;
+    use service::ServiceLook;
+
+    let authority_pem: Arc<str> = authority_pem.into();
+    let each = |resource, prefix, start| Kind::Each { resource, prefix, start };
+    let one = |name, start| Kind::One { name, start };
+    vec![
+        each("replicationcontrollers", "replicationcontroller", {
+            let view = view.clone();
+            looking(move |a| {
+                ReplicationControllerLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid)
+                    .shared()
+            })
+        }),
+        each("batch/jobs", "job", {
+            let view = view.clone();
+            looking(move |a| {
+                JobLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
+            })
+        }),
+        each("services", "service", {
+            let view = view.clone();
+            looking(move |a| {
+                ServiceLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
+            })
+        }),
+        each("namespaces", "namespace", {
+            let view = view.clone();
+            looking(move |a| {
+                let authority = authority_pem.clone();
+                NamespaceLook::new(view.clone(), a.fence, &a.name, &a.uid, authority).shared()
+            })
+        }),
+        one(GARBAGE_COLLECTOR, {
+            let (objects, graph) = (view.objects.clone(), graph.clone());
+            looking(move |a| {
+                GarbageCollectorLook::new(objects.clone(), graph.clone(), a.fence).shared()
+            })
+        }),
+        one(NODE_LIFECYCLE, {
+            let view = view.clone();
+            looking(move |a| NodeLifecycleLook::new(view.clone(), a.fence, silence.clone()).shared())
+        }),
+    ]
+}
+
+/// Starts a [`Control`] actor around the look that `make` makes of an activation.
+pub fn looking(
+    make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static,
+) -> Start {
+    Arc::new(move |node, activation| {
+        let look = make(activation);
+        let subject = format!("{} {}/{}", activation.actor, activation.namespace, activation.name);
+        let fence = activation.fence;
+        node.spawn::<ControlRole, _>(activation.actor.clone(), SpawnOptions::default(), move |_| {
+            Control::new(subject.clone(), fence, look.clone())
+        })?;
+        Ok(())
+    })
+}

@@ -13,12 +13,14 @@ pub mod controllers;
 pub mod events;
 pub mod follow;
 pub mod node;
+pub mod parameter_server;
 pub mod pod;
 pub mod requests;
 pub mod scheduler;
+pub mod service_network;
+pub mod trainer;
+pub mod training;
+pub mod training_job;
+
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod training;
-pub mod parameter_server;
-pub mod trainer;
-pub mod training_job;

@@ -1,229 +1,201 @@
 //! Keeps as many pods alive as a `ReplicationController` object asks for.
 //!
-//! [`reconcile`] decides without IO: it adopts orphans that the selector selects, releases owned
-//! pods that it no longer selects, then creates or deletes the difference, and reports. Once its
-//! actions are applied, it has no more to say. (API reference, ReplicationController v1.)
+//! Holds no truth: [`plan`] decides from the mirrors, this module does what it says. Each action is
+//! fenced and compares what was seen; what another was quicker at is seen by the next look.
 
-use super::pod_view::{PodView, selects};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController, ReplicationControllerStatus};
+pub mod plan;
+
+use super::control::{Look, LookError, Next};
+use super::owned::{self, Owner};
+use super::view::{View, replace};
+use super::wrote::Wrote;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use impresario_registry::{Fence, Transaction};
 use k8s_openapi::jiff::Timestamp;
-use std::cmp::Reverse;
+use plan::Action;
+use serde_json::Value;
 use std::sync::Arc;
 
-/// The most pods that one look creates: a larger controller fills up in steps, so that one
-/// mistake in a template is seen before it is repeated a thousand times.
-pub const BURST: usize = 500;
-
-/// What the controller wants done. Names are of pods in the controller's namespace.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Make this pod ours: it matches and nobody owns it.
-    Adopt {
-        /// The pod's name.
-        pod: String,
-        /// The uid that was seen; another pod of that name is not meant.
-        uid: String,
-    },
-    /// Take our owner reference off a pod whose labels no longer match.
-    Release {
-        /// The pod's name.
-        pod: String,
-        /// The uid that was seen.
-        uid: String,
-    },
-    /// Create this many pods from the template.
-    Create(usize),
-    /// Delete a surplus pod.
-    Delete {
-        /// The pod's name.
-        pod: String,
-        /// The uid that was seen.
-        uid: String,
-    },
-    /// Write this status.
-    Report(ReplicationControllerStatus),
+/// The controller of one object.
+pub struct ReplicationControllerLook {
+    view: View,
+    fence: Fence,
+    namespace: String,
+    name: String,
+    uid: String,
+    wrote_pods: Wrote,
+    wrote_self: Wrote,
 }
 
-/// What must happen so that exactly `spec.replicas` pods live. `pods` are those of the
-/// controller's namespace. Surplus goes unbound first, then unready, then the youngest.
-#[must_use]
-pub fn reconcile(
-    controller: &ReplicationController,
-    pods: &[Arc<Pod>],
-    now: Timestamp,
-) -> Vec<Action> {
-    let uid = controller.metadata.uid.as_deref().unwrap_or_default();
-    let Some(spec) = &controller.spec else { return Vec::new() };
-    let deleting = controller.metadata.deletion_timestamp.is_some();
-    let empty = std::collections::BTreeMap::new();
-    let selector = spec.selector.as_ref().unwrap_or(&empty);
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-
-    let mut actions = Vec::new();
-    let mut alive: Vec<&Pod> = Vec::new();
-    for pod in pods {
-        let ours = pod.controller().is_some_and(|owner| owner.uid == uid);
-        let selected = selects(selector, pod.labels());
-        let counts = !pod.terminating() && !pod.finished();
-        if ours && !selected && !pod.terminating() {
-            actions.push(Action::Release { pod: pod.name().into(), uid: pod.uid().into() });
-        } else if ours && selected && counts {
-            alive.push(pod);
-        } else if selected && counts && pod.controller().is_none() && !deleting {
-            actions.push(Action::Adopt { pod: pod.name().into(), uid: pod.uid().into() });
-            alive.push(pod);
+impl ReplicationControllerLook {
+    /// A look at the object of this name and uid.
+    #[must_use]
+    pub fn new(view: View, fence: Fence, namespace: &str, name: &str, uid: &str) -> Self {
+        Self {
+            view,
+            fence,
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: uid.into(),
+            wrote_pods: Wrote::default(),
+            wrote_self: Wrote::default(),
         }
     }
-    if deleting {
-        return actions; // what it owns is the garbage collector's now
+
+    async fn look_once(&self) -> Result<Next, LookError> {
+        let view = &self.view;
+        self.wrote_self.seen_by(&view.replication_controllers).await?;
+        self.wrote_pods.seen_by(&view.pods).await?;
+        let Some(seen) = view.replication_controllers.get(&self.namespace, &self.name) else {
+            return Ok(Next::WhenTold);
+        };
+        if seen.object.metadata.uid.as_deref() != Some(&self.uid) {
+            return Ok(Next::WhenTold);
+        }
+        let stored: Value = serde_json::from_slice(&seen.entry.value).map_err(|error| {
+            LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
+        })?;
+        let owner = Owner { object: &stored, api_version: "v1", kind: "ReplicationController" };
+        let pods = view.pods.within(&self.namespace);
+        let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
+        let pod = |name: &str, uid: &str| {
+            let found = pods.iter().find(|pod| pod.entry.key.name == name);
+            found.filter(|pod| pod.object.metadata.uid.as_deref() == Some(uid))
+        };
+
+        let mut operations = Transaction { fence: Some(self.fence), ..Transaction::default() };
+        let mut creations = 0;
+        let mut deletions = Vec::new();
+        let mut status = None;
+        for action in plan::reconcile(&seen.object, &objects, Timestamp::now()) {
+            let (compare, operation) = match action {
+                Action::Adopt { pod: name, uid } => match pod(&name, &uid) {
+                    Some(pod) => owned::adopt(pod, &owner)?,
+                    None => continue,
+                },
+                Action::Release { pod: name, uid } => match pod(&name, &uid) {
+                    Some(pod) => owned::release(pod, &self.uid)?,
+                    None => continue,
+                },
+                Action::Create(count) => {
+                    creations = count;
+                    continue;
+                }
+                Action::Delete { pod, uid } => {
+                    deletions.push((pod, uid));
+                    continue;
+                }
+                Action::Report(new) => {
+                    status = Some(new);
+                    continue;
+                }
+            };
+            operations.compares.push(compare);
+            operations.operations.push(operation);
+        }
+        if !operations.operations.is_empty() {
+            self.wrote_pods.at(view.registry().transact(operations).await?.revision);
+        }
+
+        let objects = view.objects.fenced(self.fence);
+        let template = &stored["spec"]["template"];
+        let pods = (0..creations).map(|_| owned::pod_from(template, &owner, &self.name)).collect();
+        let created = owned::create_all(&objects, &self.namespace, pods, |outcome| match outcome {
+            Ok(pod) => {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
+            }
+            Err(error) => {
+                view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
+            }
+        })
+        .await;
+        let deleted = owned::delete_all(&objects, &self.namespace, deletions, |pod| {
+            view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
+        })
+        .await;
+        for (revision, failed) in [created, deleted] {
+            self.wrote_pods.at(revision);
+            failed?;
+        }
+        if let Some(status) = status {
+            let (compare, operation) = replace(&seen, &["status"], &status)?;
+            let transaction = Transaction {
+                compares: vec![compare],
+                operations: vec![operation],
+                fence: Some(self.fence),
+                ..Transaction::default()
+            };
+            self.wrote_self.at(view.registry().transact(transaction).await?.revision);
+        }
+        Ok(self.availability(&seen.object))
     }
 
-    alive.sort_by_key(|pod| (pod.bound(), pod.ready(), Reverse(pod.created())));
-    let surplus = alive.len().saturating_sub(wanted);
-    let missing = wanted.saturating_sub(alive.len()).min(BURST);
-    if missing > 0 {
-        actions.push(Action::Create(missing));
+    /// A pod becomes available by time alone when `minReadySeconds` is set.
+    fn availability(&self, controller: &k8s_openapi::api::core::v1::ReplicationController) -> Next {
+        let patience = controller.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
+        let status = controller.status.as_ref();
+        let waiting = status.is_some_and(|s| s.ready_replicas != s.available_replicas);
+        if patience > 0 && waiting {
+            Next::At(Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(1))
+        } else {
+            Next::WhenTold
+        }
     }
-    for pod in &alive[..surplus] {
-        actions.push(Action::Delete { pod: pod.name().into(), uid: pod.uid().into() });
-    }
-    let status = status(controller, &alive, now);
-    if controller.status.as_ref() != Some(&status) {
-        actions.push(Action::Report(status));
-    }
-    actions
 }
 
-/// The status of what was seen. `replicas` is what lives now, before the actions of this look.
-fn status(
-    controller: &ReplicationController,
-    alive: &[&Pod],
-    now: Timestamp,
-) -> ReplicationControllerStatus {
-    let spec = controller.spec.as_ref();
-    let template_labels = spec
-        .and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone())
-        .unwrap_or_default();
-    let patience = i64::from(spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0));
-    let count = |holds: &dyn Fn(&Pod) -> bool| {
-        i32::try_from(alive.iter().filter(|pod| holds(pod)).count()).unwrap_or(i32::MAX)
-    };
-    let some = |n: i32| (n > 0).then_some(n);
-    ReplicationControllerStatus {
-        replicas: count(&|_| true),
-        fully_labeled_replicas: some(count(&|pod| {
-            template_labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-        })),
-        ready_replicas: some(count(&|pod| pod.ready())),
-        available_replicas: some(count(&|pod| pod.ready() && ready_for(pod, now) >= patience)),
-        observed_generation: controller.metadata.generation,
-        conditions: controller.status.as_ref().and_then(|status| status.conditions.clone()),
+impl Look for ReplicationControllerLook {
+    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+        self.look_once().boxed()
     }
 }
 
-/// Seconds since the pod became ready; 0 where nobody wrote down when.
-fn ready_for(pod: &Pod, now: Timestamp) -> i64 {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == "Ready")
-        .and_then(|condition| condition.last_transition_time.as_ref())
-        .map_or(0, |since| now.as_second() - since.0.as_second())
+impl ReplicationControllerLook {
+    /// The look, ready for a control actor.
+    #[must_use]
+    pub fn shared(self) -> Arc<dyn Look> {
+        Arc::new(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{cells, pod};
     use super::*;
-    use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationControllerSpec};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use super::super::view::served;
+    use impresario_client::objects::{Objects, WriteOptions};
+    use impresario_registry::MemoryRegistry;
+    use serde_json::json;
 
-    fn controller(replicas: i32, ready: i32, seen: i32) -> ReplicationController {
-        let labels: std::collections::BTreeMap<_, _> = [("app".into(), "web".into())].into();
-        let some = |n: i32| (n > 0).then_some(n);
-        ReplicationController {
-            metadata: ObjectMeta {
-                name: Some("web".into()),
-                uid: Some("rc".into()),
-                generation: Some(1),
-                ..ObjectMeta::default()
-            },
-            spec: Some(ReplicationControllerSpec {
-                replicas: Some(replicas),
-                selector: Some(labels.clone()),
-                template: Some(PodTemplateSpec {
-                    metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                    spec: None,
-                }),
-                ..ReplicationControllerSpec::default()
-            }),
-            status: Some(ReplicationControllerStatus {
-                replicas: seen,
-                fully_labeled_replicas: some(seen),
-                ready_replicas: some(ready),
-                available_replicas: some(ready),
-                observed_generation: Some(1),
-                conditions: None,
-            }),
-        }
+    async fn controller(objects: &Objects, replicas: i32) -> String {
+        let labels = json!({ "app": "web" });
+        let object = json!({
+            "apiVersion": "v1", "kind": "ReplicationController", "metadata": { "name": "web" },
+            "spec": { "replicas": replicas, "selector": labels, "template": {
+                "metadata": { "labels": labels },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
+        });
+        let resource = served("", "replicationcontrollers");
+        let made = objects.create(resource, "default", object, &WriteOptions::default()).await;
+        made.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
-    fn in_words(actions: &[Action]) -> String {
-        let word = |action: &Action| match action {
-            Action::Adopt { pod, .. } => format!("adopt {pod}"),
-            Action::Release { pod, .. } => format!("release {pod}"),
-            Action::Create(n) => format!("create {n}"),
-            Action::Delete { pod, .. } => format!("delete {pod}"),
-            Action::Report(status) => {
-                format!("report {}/{}", status.ready_replicas.unwrap_or(0), status.replicas)
-            }
+    #[tokio::test]
+    async fn looking_again_and_again_creates_no_more_pods_than_are_asked_for() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::default()));
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        let uid = controller(&objects, 3).await;
+        let view = View::start(objects, "test");
+        let fence = Fence {
+            shard: impresario_registry::shard_of(&uid),
+            epoch: impresario_registry::Epoch(0),
         };
-        actions.iter().map(word).collect::<Vec<_>>().join(", ")
-    }
-
-    #[test]
-    fn the_surplus_pod_that_loses_least_work_is_deleted_first() {
-        let table = "
-            replicas | ready/seen | pods, oldest first          | actions
-            2        | 2/2        | a:ready b:ready             |
-            3        | 2/2        | a:ready b:ready             | create 1
-            900      | 0/0        |                             | create 500
-            1        | 1/2        | a:ready b:unbound           | delete b
-            1        | 1/2        | a:bound b:ready             | delete a
-            1        | 2/2        | a:ready b:ready             | delete b
-            1        | 1/1        | a:ready b:ready,terminating |
-            1        | 1/1        | a:ready b:failed            |
-            0        | 0/1        | a:bound                     | delete a
-            1        | 0/0        | a:ready,orphan              | adopt a, report 1/1
-            1        | 0/0        | a:ready,orphan,other        | create 1
-            1        | 1/1        | a:ready,other b:ready       | release a
-            1        | 1/1        | a:ready b:ready,foreign     |
-            0        | 3/3        |                             | report 0/0";
-        for row in table.lines().skip(2) {
-            let [replicas, seen, pods, expected] = cells(row);
-            let (ready, seen) = seen.split_once('/').unwrap();
-            let controller = controller(
-                replicas.parse().unwrap(),
-                ready.parse().unwrap(),
-                seen.parse().unwrap(),
-            );
-            let pods: Vec<_> = pods
-                .split_whitespace()
-                .enumerate()
-                .map(|(age, words)| Arc::new(pod(words, age, "rc", "web")))
-                .collect();
-            let actions = reconcile(&controller, &pods, Timestamp::UNIX_EPOCH);
-            assert_eq!(in_words(&actions), expected, "in row {row}");
+        let look = ReplicationControllerLook::new(view.clone(), fence, "default", "web", &uid);
+        for _ in 0..5 {
+            look.look_once().await.unwrap();
         }
-    }
-
-    #[test]
-    fn a_controller_that_is_being_deleted_creates_and_adopts_nothing() {
-        let mut controller = controller(3, 0, 0);
-        controller.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
-        let orphan = Arc::new(pod("a:ready,orphan", 0, "rc", "web"));
-        assert!(reconcile(&controller, &[orphan], Timestamp::UNIX_EPOCH).is_empty());
+        assert_eq!(view.pods.within("default").len(), 3);
+        let seen = view.replication_controllers.get("default", "web").unwrap();
+        assert_eq!(seen.object.status.as_ref().unwrap().replicas, 3);
     }
 }

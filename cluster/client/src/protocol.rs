@@ -5,6 +5,7 @@
 //! skipped, flattened or guessed, and a change to a type here is a change to the wire.
 
 pub mod authority;
+pub mod control;
 pub mod node;
 pub mod pod;
 pub mod resources;

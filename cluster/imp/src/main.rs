@@ -1,2 +1,112 @@
-//! The `imp` binary.
-fn main() {}
+//! `imp`: a node of the cluster, and the command line of its users.
+//!
+//! Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 a
+//! promise was broken (`imp chaos run`).
+
+mod admin;
+mod chaos;
+mod cli;
+mod down;
+mod kubeconfig;
+mod layout;
+mod node;
+mod objects;
+mod rest;
+mod status;
+mod token;
+mod up;
+
+use clap::{CommandFactory as _, Parser as _};
+use cli::{Cli, Command};
+use std::error::Error;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// The exit code of a broken promise.
+const BROKEN: u8 = 3;
+/// Threads for everything that is no actor. Two keep an idle node small.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // These two are other programs in the same file: no runtime, no threads.
+    match cli.command {
+        Command::Shim { args } => return impresario_host::shim::main(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "imp", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    log_to_stderr(matches!(cli.command, Command::Node(_)));
+    let system = actix::System::with_tokio_rt(|| {
+        let built = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .enable_all()
+            .build();
+        match built {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: cannot start threads: {error}");
+                std::process::exit(1);
+            }
+        }
+    });
+    match system.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(is_node: bool) {
+    let usual = if is_node { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("IMPRESARIO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Up(args) => bring_up(&args).await?,
+        Command::Down(args) => down::down(&args).await?,
+        Command::Status(args) => status::status(&args).await?,
+        Command::Node(args) => node::run(&args).await?,
+        Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {
+            token::create(&layout::ClusterDir::new(dir.path()), ttl, role, output).await?;
+        }
+        Command::Chaos { command: cli::Chaos::Run { seed, duration, output, keep } } => {
+            if !chaos::run(seed, duration, output, keep).await? {
+                return Ok(ExitCode::from(BROKEN));
+            }
+        }
+        Command::Apply(args) => objects::apply(&args).await?,
+        Command::Get(args) => objects::get(&args).await?,
+        Command::Describe(args) => objects::describe(&args).await?,
+        Command::Delete(args) => objects::delete(&args).await?,
+        Command::Logs(args) => objects::logs(&args).await?,
+        Command::Scale(args) => objects::scale(&args).await?,
+        Command::Shim { .. } | Command::Completions { .. } => {} // done in `main`
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
+    let running = up::up(args, false).await?;
+    println!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
+    println!("  export KUBECONFIG={}", running.dir.kubeconfig().display());
+    println!("  kubectl get nodes");
+    if args.detach {
+        println!("  imp down --data-dir {}", running.dir.path().display());
+        return Ok(());
+    }
+    println!("Ctrl-C stops the cluster.");
+    tokio::signal::ctrl_c().await?;
+    down::down(&cli::Down { dir: args.dir.clone(), purge: false }).await?;
+    Ok(())
+}

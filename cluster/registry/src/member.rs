@@ -268,6 +268,7 @@ impl Member {
 
     /// The heartbeats of all nodes, if this member leads.
     pub fn heartbeats(&self) -> Option<Heartbeats> {
+<<<<<<< HEAD
         // A leader that is cut off from the others hears nothing either: what it has not heard says nothing.
         let alone = self.shared.voter_names().len() == 1;
         let acknowledged = self.shared.raft.as_leader().ok()?.last_quorum_acked();
@@ -275,6 +276,9 @@ impl Member {
             return None;
         }
         self.shared.lead(|leases| leases.heartbeats(Instant::now())).ok()
+=======
+        self.shared.heartbeats()
+>>>>>>> d548739 (imp: a cluster of node processes that comes up, runs pods and goes down)
     }
 
     /// Takes a heartbeat to the leader, be it this member or another.

@@ -106,10 +106,16 @@ pub struct LeadAlive {
 }
 message!(LeadAlive => Result<(), NotLeader>, "registry.LeadAlive", Lane::Control);
 
+/// To the leader alone: when each node was last heard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeadHeartbeats;
+message!(LeadHeartbeats => Result<Heartbeats, NotLeader>, "registry.LeadHeartbeats", Lane::Control);
+
 role! {
     /// The registry of a control member.
     pub RegistryRole = "registry" {
-        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex, LeadAlive],
+        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex,
+            LeadAlive, LeadHeartbeats],
         streams: [Follow]
     }
 }
@@ -204,7 +210,7 @@ pub struct MemberStatus {
 }
 
 /// A node as the leader last heard it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeBeat {
     /// The last heartbeat.
     pub beat: Heartbeat,
@@ -213,7 +219,7 @@ pub struct NodeBeat {
 }
 
 /// The heartbeats of all nodes. Only the leader has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeats {
     /// How long this member has been leading: a node that is not heard of has been silent for this long at most.
     pub leading_for: Duration,

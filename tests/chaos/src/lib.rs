@@ -1,1 +1,24 @@
-//! The chaos crate of Impresario.
+//! The chaos harness: drives a real cluster, breaks it by a seeded schedule, heals it, and checks
+//! what was promised.
+//!
+//! ```text
+//!   schedule(seed) ──> run ──> Cluster: kill -9, SIGSTOP, fault rules by message
+//!                       │
+//!        workload ──> history ──┐
+//!        observer ──> seen ─────┼──> checks ──> Report
+//!        after healing ─────────┘
+//! ```
+
+pub mod checks;
+pub mod cluster;
+pub mod history;
+pub mod linear;
+pub mod observer;
+pub mod run;
+mod sabotage;
+pub mod schedule;
+pub mod workload;
+
+pub use checks::{Check, Promise};
+pub use cluster::{Cluster, HarnessError, Session};
+pub use run::{Happened, Plan, Report, run};

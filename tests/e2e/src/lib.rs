@@ -1,1 +1,1 @@
-//! The e2e crate of Impresario.
+//! Suites that use a real cluster as its users do: through kubectl, the command line and signals.

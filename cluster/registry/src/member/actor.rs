@@ -2,8 +2,8 @@
 
 use super::Shared;
 use crate::protocol::{
-    Enrol, Follow, Get, Heartbeat, Join, LeadAlive, LeadReadIndex, LeadTransact, List,
-    MemberStatus, NotLeader, Remove, Status, Transact,
+    Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
+    LeadTransact, List, MemberStatus, NotLeader, Remove, Status, Transact,
 };
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures_util::StreamExt;
@@ -71,6 +71,14 @@ impl Handler<LeadAlive> for RegistryActor {
 
     fn handle(&mut self, LeadAlive { node }: LeadAlive, _: &mut Self::Context) -> Self::Result {
         self.shared.member_alive(node)
+    }
+}
+
+impl Handler<LeadHeartbeats> for RegistryActor {
+    type Result = Result<Heartbeats, NotLeader>;
+
+    fn handle(&mut self, _: LeadHeartbeats, _: &mut Self::Context) -> Self::Result {
+        self.shared.heartbeats().ok_or_else(|| NotLeader { leader: self.shared.status().leader })
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a member does all the time: say that it lives, and, when it leads, deal out shards and keep the log short.
 
 use super::Shared;
-use crate::{protocol::LeadAlive, raft::Command};
+use crate::{
+    protocol::{Heartbeats, LeadAlive},
+    raft::Command,
+};
 use openraft::async_runtime::WatchReceiver;
 use std::{
     sync::Arc,
@@ -27,6 +30,13 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// The heartbeats of all nodes, if this member leads.
+    pub(super) fn heartbeats(&self) -> Option<Heartbeats> {
+        let leases = self.leases.lock();
+        let leases = leases.as_ref().filter(|_| self.raft.is_leader());
+        leases.map(|leases| leases.heartbeats(Instant::now()))
+    }
+
     pub(super) fn member_alive(&self, node: String) -> Result<(), crate::protocol::NotLeader> {
         self.lead(|leases| leases.member_alive(node, Instant::now()))
     }

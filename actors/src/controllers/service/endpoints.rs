@@ -3,7 +3,7 @@
 //! A pod that is ready and not terminating gets traffic, another that has an address is listed as
 //! not ready, and a finished pod is not listed at all (API reference, Endpoints v1).
 
-use super::pod_view::{PodView, selects};
+use super::super::pod_view::{PodView, selects};
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, ObjectReference, Pod, Service, ServicePort,
 };
@@ -102,7 +102,7 @@ fn same_protocol(port: &ServicePort, other: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::pod;
+    use super::super::super::table::pod;
     use super::*;
     use k8s_openapi::api::core::v1::{Container, ContainerPort, ServiceSpec};
 

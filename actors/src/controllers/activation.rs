@@ -1,0 +1,369 @@
+//! Which control actors live here: those of the objects whose shards this member holds.
+//!
+//! ```text
+//!   shard table ──┐                       ┌─ spawn KIND/UID with (shard, epoch)
+//!   mirrors ──────┼──> Keeper, one task ──┼─ stop those whose shard went or whose epoch rose
+//!   dead actors ──┘                       └─ tell Changed to those that a change concerns
+//! ```
+//!
+//! A change reaches the actors that it concerns through an index: its own uid, the uid of its
+//! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
+//! same object for a moment; the registry takes writes of the newest epoch only.
+
+use super::garbage_collector::{Graph, Partial};
+use super::mirror::{Change, Mirror, Mirrored, Seen};
+use super::pod_view::{PodView, selects};
+use super::view::View;
+use impresario_client::protocol::control::{Changed, ControlRole};
+use impresario_registry::{Fence, RegistryHandle, ShardTable, shard_of};
+use impresario_runtime::{ActorName, ActorNode, SpawnError};
+use k8s_openapi::Metadata as _;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Hints that wait for the keeper; when it is behind, the mirrors make their readers look anew.
+const HINTS: usize = 4096;
+/// How long an actor that gave up stays down.
+const RESPAWN: Duration = Duration::from_secs(10);
+/// How long until a name that its last holder has not left yet is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// An object, or a singleton of the cluster, that gets an actor here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// The name of its actor.
+    pub actor: ActorName,
+    /// The object's namespace; empty for one without and for singletons.
+    pub namespace: String,
+    /// The object's name, or the singleton's.
+    pub name: String,
+    /// The object's uid, or the singleton's name.
+    pub uid: String,
+    /// The right by which it writes.
+    pub fence: Fence,
+}
+
+/// Starts the actor of an activation on this node.
+pub type Start = Arc<dyn Fn(&ActorNode, &Activation) -> Result<(), SpawnError> + Send + Sync>;
+
+/// A kind of control actor.
+#[derive(Clone)]
+pub enum Kind {
+    /// One actor for each object of a resource.
+    Each {
+        /// The resource as the registry calls it, such as `batch/jobs`.
+        resource: &'static str,
+        /// What its actors' names begin with, such as `job`.
+        prefix: &'static str,
+        /// Starts one.
+        start: Start,
+    },
+    /// One actor in the cluster.
+    One {
+        /// The actor's name, which also decides its shard.
+        name: &'static str,
+        /// Starts it.
+        start: Start,
+    },
+}
+
+/// Something that may concern an actor.
+enum Hint {
+    /// An object of the kind of this number was put or deleted.
+    Object(usize, Seen<Partial>, bool),
+    /// A pod was put or deleted: what it was, what it is.
+    Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
+    /// Look at everything.
+    Everything,
+    /// The graph of owners changed.
+    Garbage,
+}
+
+/// The task that keeps the control actors of this member. Ends when dropped.
+pub struct Keeper {
+    _task: JoinSet<()>,
+}
+
+impl Keeper {
+    /// Starts to keep actors of these kinds on `node`, for the shards that `shards` gives it.
+    #[must_use]
+    pub fn start(
+        node: ActorNode,
+        registry: &RegistryHandle,
+        view: View,
+        graph: Graph,
+        shards: watch::Receiver<ShardTable>,
+        kinds: Vec<Kind>,
+    ) -> Self {
+        let mut task = JoinSet::new();
+        let (hints, inbox) = mpsc::channel(HINTS);
+        let mut mirrors = Vec::new();
+        for (number, kind) in kinds.iter().enumerate() {
+            let Kind::Each { resource, .. } = kind else { continue };
+            let mirror: Mirror<Partial> = Mirror::start(registry.clone(), resource);
+            mirrors.push((number, mirror.clone()));
+            task.spawn(forward(mirror, hints.clone(), move |change| match change {
+                Change::Put { now, .. } => Hint::Object(number, now, true),
+                Change::Deleted { before } => Hint::Object(number, before, false),
+                Change::Everything => Hint::Everything,
+            }));
+        }
+        task.spawn(forward(view.pods.clone(), hints.clone(), |change| match change {
+            Change::Put { now, before } => {
+                Hint::Pod(before.map(|seen| seen.object), Some(now.object))
+            }
+            Change::Deleted { before } => Hint::Pod(Some(before.object), None),
+            Change::Everything => Hint::Everything,
+        }));
+        task.spawn(async move {
+            loop {
+                graph.changed().await;
+                if hints.send(Hint::Garbage).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (dead, deaths) = mpsc::channel(HINTS);
+        let running = HashMap::new();
+        let state = State { node, view, kinds, mirrors, shards, running, dead, serial: 0 };
+        task.spawn(state.run(inbox, deaths));
+        Self { _task: task }
+    }
+}
+
+async fn forward<K: Mirrored>(
+    mirror: Mirror<K>,
+    hints: mpsc::Sender<Hint>,
+    hint: impl Fn(Change<K>) -> Hint,
+) {
+    let mut changes = mirror.changes();
+    loop {
+        let next = match changes.recv().await {
+            Ok(change) => hint(change),
+            Err(RecvError::Lagged(_)) => Hint::Everything,
+            Err(RecvError::Closed) => return,
+        };
+        if hints.send(next).await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Running {
+    actor: ActorName,
+    fence: Fence,
+    serial: u64,
+}
+
+/// The actor of this uid, in the life of this serial number, has ended.
+struct Dead {
+    uid: String,
+    serial: u64,
+}
+
+struct State {
+    node: ActorNode,
+    view: View,
+    kinds: Vec<Kind>,
+    mirrors: Vec<(usize, Mirror<Partial>)>,
+    shards: watch::Receiver<ShardTable>,
+    /// By uid of the object, or name of the singleton.
+    running: HashMap<String, Running>,
+    dead: mpsc::Sender<Dead>,
+    serial: u64,
+}
+
+impl State {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Hint>, mut deaths: mpsc::Receiver<Dead>) {
+        self.sync();
+        loop {
+            tokio::select! {
+                changed = self.shards.changed() => match changed {
+                    Ok(()) => self.sync(),
+                    Err(_) => break,
+                },
+                hint = inbox.recv() => match hint {
+                    Some(hint) => self.follow(hint),
+                    None => break,
+                },
+                Some(dead) = deaths.recv() => {
+                    let current = self.running.get(&dead.uid).map(|running| running.serial);
+                    if current == Some(dead.serial) {
+                        self.running.remove(&dead.uid);
+                        self.sync();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts and stops actors until those run that should, and tells all to look.
+    fn sync(&mut self) {
+        let mut wanted: BTreeMap<String, (usize, Activation)> = BTreeMap::new();
+        for (number, kind) in self.kinds.iter().enumerate() {
+            if let Kind::One { name, .. } = kind
+                && let Some(fence) = self.held(name)
+            {
+                let activation = Activation {
+                    actor: (*name).into(),
+                    namespace: String::new(),
+                    name: (*name).into(),
+                    uid: (*name).into(),
+                    fence,
+                };
+                wanted.insert((*name).into(), (number, activation));
+            }
+        }
+        for (number, mirror) in &self.mirrors {
+            for seen in mirror.all() {
+                if let Some(activation) = self.activation(*number, &seen) {
+                    wanted.insert(activation.uid.clone(), (*number, activation));
+                }
+            }
+        }
+        let gone: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(uid, running)| {
+                wanted.get(*uid).is_none_or(|(_, activation)| activation.fence != running.fence)
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.stop(&uid);
+        }
+        for (uid, (number, activation)) in wanted {
+            if self.running.contains_key(&uid) {
+                self.tell(&uid);
+            } else {
+                self.begin(number, activation);
+            }
+        }
+    }
+
+    fn follow(&mut self, hint: Hint) {
+        match hint {
+            Hint::Everything => self.sync(),
+            Hint::Garbage => self.tell(super::GARBAGE_COLLECTOR),
+            Hint::Object(number, seen, present) => {
+                let uid = seen.object.metadata().uid.clone().unwrap_or_default();
+                if !present {
+                    self.stop(&uid);
+                } else if self.running.contains_key(&uid) {
+                    self.tell(&uid);
+                } else if let Some(activation) = self.activation(number, &seen) {
+                    self.begin(number, activation);
+                }
+            }
+            Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),
+        }
+    }
+
+    fn follow_pod(&self, before: Option<&Pod>, now: Option<&Pod>) {
+        for pod in [before, now].into_iter().flatten() {
+            if let Some(owner) = pod.controller() {
+                self.tell(&owner.uid);
+            }
+        }
+        let Some(pod) = now.or(before) else { return };
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = [before, now].map(|pod| pod.map(PodView::labels));
+        let concerned = |selector: Option<&BTreeMap<String, String>>| {
+            let selector = selector.filter(|selector| !selector.is_empty());
+            selector.is_some_and(|s| labels.iter().flatten().any(|labels| selects(s, labels)))
+        };
+        for service in self.view.services.within(namespace) {
+            if concerned(service.object.spec.as_ref().and_then(|spec| spec.selector.as_ref())) {
+                self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
+            }
+        }
+        if pod.controller().is_none() {
+            for rc in self.view.replication_controllers.within(namespace) {
+                if concerned(rc.object.spec.as_ref().and_then(|spec| spec.selector.as_ref())) {
+                    self.tell(rc.object.metadata.uid.as_deref().unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// The right to write for `uid`, if this member holds its shard.
+    fn held(&self, uid: &str) -> Option<Fence> {
+        let shard = shard_of(uid);
+        let table = self.shards.borrow();
+        let lease = table.lease(shard)?;
+        (lease.owner.as_deref() == Some(self.node.name().as_str()))
+            .then_some(Fence { shard, epoch: lease.epoch })
+    }
+
+    fn activation(&self, number: usize, seen: &Seen<Partial>) -> Option<Activation> {
+        let Kind::Each { prefix, .. } = &self.kinds[number] else { return None };
+        let metadata = seen.object.metadata();
+        let uid = metadata.uid.as_deref().filter(|uid| !uid.is_empty())?;
+        Some(Activation {
+            actor: format!("{prefix}/{uid}").into(),
+            namespace: seen.entry.key.namespace.clone(),
+            name: seen.entry.key.name.clone(),
+            uid: uid.into(),
+            fence: self.held(uid)?,
+        })
+    }
+
+    fn begin(&mut self, number: usize, activation: Activation) {
+        let start = match &self.kinds[number] {
+            Kind::Each { start, .. } | Kind::One { start, .. } => start.clone(),
+        };
+        self.serial += 1;
+        let serial = self.serial;
+        let Activation { actor, uid, fence, .. } = activation.clone();
+        let started = start(&self.node, &activation);
+        let path = self.node.local::<ControlRole>(actor.clone()).path().clone();
+        self.running.insert(uid.clone(), Running { actor: actor.clone(), fence, serial });
+        let dead = self.dead.clone();
+        let ended = match started {
+            Ok(()) => Some(self.node.watch(path)),
+            Err(error) => {
+                // Its predecessor, of an older epoch, is about to leave the name.
+                tracing::debug!(%actor, %error, "cannot start a control actor yet");
+                None
+            }
+        };
+        // Ends with the actor, or when the keeper is gone.
+        tokio::spawn(async move {
+            let wait = async {
+                match ended {
+                    Some(watch) => {
+                        let ended = watch.terminated().await;
+                        tracing::debug!(actor = %ended.path, reason = ?ended.reason, "control actor ended");
+                        tokio::time::sleep(RESPAWN).await;
+                    }
+                    None => tokio::time::sleep(RETRY).await,
+                }
+            };
+            tokio::select! {
+                () = wait => {
+                    // No keeper, nobody to tell.
+                    let _ = dead.send(Dead { uid, serial }).await;
+                }
+                () = dead.closed() => {}
+            }
+        });
+    }
+
+    fn stop(&mut self, uid: &str) {
+        if let Some(running) = self.running.remove(uid) {
+            self.node.stop_actor(&running.actor);
+        }
+    }
+
+    fn tell(&self, uid: &str) {
+        if let Some(running) = self.running.get(uid) {
+            // A full mailbox holds hints enough.
+            let _ = self.node.local::<ControlRole>(running.actor.clone()).tell(Changed);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The one actor behind every controller: it looks when it starts, when told [`Changed`] and when
+//! its last look asked for it, one look at a time.
+//!
+//! ```text
+//!            Changed             ┌─ Ok(WhenTold) ──> idle
+//!   idle ───────────> looking ───┼─ Ok(At(t)) ─────> idle, Changed at t
+//!             ^                  ├─ Err ───────────> idle, Changed after a backoff with jitter
+//!             └── hinted again? ─┴─ Err(fenced) ───> stopped: another member holds the shard
+//! ```
+//!
+//! What is looked at, and what is done about it, is a [`Look`].
+
+use actix::prelude::*;
+use futures_util::future::BoxFuture;
+use impresario_api::status::Status;
+use impresario_client::protocol::control::{Changed, Describe, Description};
+use impresario_registry::{Fence, ReadError, Remedy, TransactError};
+use impresario_runtime::Backoff;
+use k8s_openapi::jiff::Timestamp;
+use rand::Rng as _;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+use super::mirror::Behind;
+
+/// Pauses after looks that failed.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), most: Duration::from_secs(10) };
+/// The longest that one look may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// When to look again although nobody says that anything changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Not before somebody does.
+    WhenTold,
+    /// At this time.
+    At(Timestamp),
+}
+
+/// One controller: reads what is, decides, and does it. Must come to the same end however often
+/// and in whatever order it is called.
+pub trait Look: Send + Sync + 'static {
+    /// Looks once.
+    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>>;
+}
+
+/// Why a look did not come to its end. What it did until then stands; the next look goes on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// A transaction was not applied, or it is not known.
+    #[error(transparent)]
+    Transact(#[from] TransactError),
+    /// Something could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The objects' rules said no.
+    #[error("{0}")]
+    Refused(#[from] Status),
+    /// A mirror has not seen the last write.
+    #[error(transparent)]
+    Behind(#[from] Behind),
+    /// An object is not what its kind promises.
+    #[error("{key} is not what its kind promises ({cause}): repair or delete it")]
+    Damaged {
+        /// Which.
+        key: String,
+        /// What the decoder said.
+        cause: String,
+    },
+    /// The look took too long.
+    #[error("the look was given up after {0:?}: it is tried again")]
+    TooLong(Duration),
+}
+
+impl LookError {
+    /// Another member holds the shard: nothing that this activation does can have an effect.
+    fn is_fenced(&self) -> bool {
+        match self {
+            Self::Transact(error) => error.remedy() == Remedy::Stop,
+            _ => false,
+        }
+    }
+}
+
+/// The actor.
+pub struct Control {
+    subject: String,
+    fence: Fence,
+    look: Arc<dyn Look>,
+    looking: bool,
+    hinted: bool,
+    failures: u32,
+    looks: u64,
+    last_error: Option<String>,
+    timer: Option<SpawnHandle>,
+}
+
+impl Control {
+    /// An actor that looks by `look` on behalf of `subject`, by right of `fence`.
+    #[must_use]
+    pub fn new(subject: String, fence: Fence, look: Arc<dyn Look>) -> Self {
+        Self {
+            subject,
+            fence,
+            look,
+            looking: false,
+            hinted: false,
+            failures: 0,
+            looks: 0,
+            last_error: None,
+            timer: None,
+        }
+    }
+
+    fn start_looking(&mut self, context: &mut Context<Self>) {
+        if self.looking {
+            self.hinted = true;
+            return;
+        }
+        self.looking = true;
+        self.hinted = false;
+        self.looks += 1;
+        if let Some(timer) = self.timer.take() {
+            context.cancel_future(timer);
+        }
+        let look = self.look.clone();
+        let outcome = async move {
+            let limited = tokio::time::timeout(LOOK_LIMIT, look.look()).await;
+            limited.unwrap_or(Err(LookError::TooLong(LOOK_LIMIT)))
+        };
+        context.spawn(outcome.into_actor(self).map(Self::settle));
+    }
+
+    fn settle(outcome: Result<Next, LookError>, this: &mut Self, context: &mut Context<Self>) {
+        this.looking = false;
+        let wait = match outcome {
+            Ok(next) => {
+                this.failures = 0;
+                this.last_error = None;
+                match next {
+                    Next::WhenTold => None,
+                    Next::At(due) => {
+                        let wait = due.duration_since(Timestamp::now());
+                        Some(Duration::try_from(wait).unwrap_or(Duration::ZERO))
+                    }
+                }
+            }
+            Err(error) if error.is_fenced() => {
+                tracing::info!(actor = this.subject, shard = %this.fence.shard, epoch = %this.fence.epoch,
+                    "another member holds the shard: stopping");
+                context.stop();
+                return;
+            }
+            Err(error) => {
+                let wait = BACKOFF.wait(this.failures, rand::rng().random_range(0.0..1.0));
+                this.failures = this.failures.saturating_add(1);
+                if this.failures > 3 {
+                    tracing::warn!(actor = this.subject, %error, failures = this.failures, "look failed");
+                }
+                this.last_error = Some(error.to_string());
+                Some(wait)
+            }
+        };
+        if this.hinted && this.failures == 0 {
+            this.start_looking(context);
+        } else if let Some(wait) = wait {
+            this.timer = Some(context.run_later(wait, |this, context| {
+                this.timer = None;
+                this.start_looking(context);
+            }));
+        }
+    }
+}
+
+impl Actor for Control {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.start_looking(context);
+    }
+}
+
+impl Handler<Changed> for Control {
+    type Result = ();
+
+    fn handle(&mut self, _: Changed, context: &mut Self::Context) {
+        // While it backs off, the timer decides: a stream of hints must not defeat the backoff.
+        if self.failures == 0 || self.timer.is_none() {
+            self.start_looking(context);
+        }
+    }
+}
+
+impl Handler<Describe> for Control {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Description {
+            subject: self.subject.clone(),
+            shard: self.fence.shard.0,
+            epoch: self.fence.epoch.0,
+            looks: self.looks,
+            last_error: self.last_error.clone(),
+        })
+    }
+}

@@ -1,0 +1,382 @@
+//! One resource of the registry, kept in memory by a list and a watch, shared by all controllers
+//! of a process.
+//!
+//! A mirror may lag behind, never run ahead, and never shows half a transaction. Who has just
+//! written waits with [`Mirror::reached`] until the mirror has seen it, so that no controller acts
+//! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
+//! everything again: a change is a hint, the mirror is the state.
+
+use futures_util::StreamExt as _;
+use impresario_registry::{
+    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
+};
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::RwLock;
+use rand::Rng as _;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+/// Changes that a reader may be behind before it must look at everything.
+const CHANGES: usize = 4096;
+/// The shortest and the longest pause between attempts to list.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// What a mirror can hold: an object with metadata.
+pub trait Mirrored: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static {}
+
+impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Mirrored for K {}
+
+/// An object and the entry that it was read from.
+#[derive(Debug)]
+pub struct Seen<K> {
+    /// The typed view.
+    pub object: Arc<K>,
+    /// The stored form, with the fields that the view does not know.
+    pub entry: Entry,
+}
+
+impl<K> Clone for Seen<K> {
+    fn clone(&self) -> Self {
+        Self { object: self.object.clone(), entry: self.entry.clone() }
+    }
+}
+
+/// Something changed.
+#[derive(Debug)]
+pub enum Change<K> {
+    /// The object was created or changed.
+    Put {
+        /// What it is now.
+        now: Seen<K>,
+        /// What it was.
+        before: Option<Seen<K>>,
+    },
+    /// The object is gone.
+    Deleted {
+        /// What it was.
+        before: Seen<K>,
+    },
+    /// Look at everything: the mirror was filled anew.
+    Everything,
+}
+
+impl<K> Clone for Change<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Put { now, before } => Self::Put { now: now.clone(), before: before.clone() },
+            Self::Deleted { before } => Self::Deleted { before: before.clone() },
+            Self::Everything => Self::Everything,
+        }
+    }
+}
+
+/// The mirror has not seen a revision in time.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the mirror of {resource} is at revision {at}, not {wanted}, after {waited:?}: look again later")]
+pub struct Behind {
+    /// The resource.
+    pub resource: String,
+    /// What the mirror has seen.
+    pub at: Revision,
+    /// What was waited for.
+    pub wanted: Revision,
+    /// For how long.
+    pub waited: Duration,
+}
+
+type Place = (String, String);
+
+struct State<K> {
+    objects: BTreeMap<Place, Seen<K>>,
+    by_owner: HashMap<String, BTreeSet<Place>>,
+}
+
+impl<K: Mirrored> State<K> {
+    fn put(&mut self, entry: &Entry) -> Result<(Seen<K>, Option<Seen<K>>), serde_json::Error> {
+        let object: K = serde_json::from_slice(&entry.value)?;
+        let now = Seen { object: Arc::new(object), entry: entry.clone() };
+        let place = (entry.key.namespace.clone(), entry.key.name.clone());
+        let before = self.objects.insert(place.clone(), now.clone());
+        if let Some(before) = &before {
+            self.forget_owners(before, &place);
+        }
+        for owner in now.object.metadata().owner_references.iter().flatten() {
+            self.by_owner.entry(owner.uid.clone()).or_default().insert(place.clone());
+        }
+        Ok((now, before))
+    }
+
+    fn delete(&mut self, place: &Place) -> Option<Seen<K>> {
+        let before = self.objects.remove(place)?;
+        self.forget_owners(&before, place);
+        Some(before)
+    }
+
+    fn forget_owners(&mut self, seen: &Seen<K>, place: &Place) {
+        for owner in seen.object.metadata().owner_references.iter().flatten() {
+            if let Some(owned) = self.by_owner.get_mut(&owner.uid) {
+                owned.remove(place);
+                if owned.is_empty() {
+                    self.by_owner.remove(&owner.uid);
+                }
+            }
+        }
+    }
+}
+
+struct Shared<K> {
+    resource: String,
+    state: RwLock<State<K>>,
+    revision: watch::Sender<Revision>,
+    changes: broadcast::Sender<Change<K>>,
+}
+
+/// The task that follows; it ends with the last handle of the mirror.
+struct Follower(JoinHandle<()>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A handle of a mirror. The mirror follows as long as one lives.
+pub struct Mirror<K> {
+    shared: Arc<Shared<K>>,
+    _follower: Arc<Follower>,
+}
+
+impl<K> Clone for Mirror<K> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), _follower: self._follower.clone() }
+    }
+}
+
+impl<K: Mirrored> Mirror<K> {
+    /// Starts to follow `resource` on the current tokio runtime.
+    #[must_use]
+    pub fn start(registry: RegistryHandle, resource: &str) -> Self {
+        let shared = Arc::new(Shared {
+            resource: resource.to_owned(),
+            state: RwLock::new(State { objects: BTreeMap::new(), by_owner: HashMap::new() }),
+            revision: watch::Sender::new(0),
+            changes: broadcast::Sender::new(CHANGES),
+        });
+        let follower = tokio::spawn(follow(registry, shared.clone()));
+        Self { shared, _follower: Arc::new(Follower(follower)) }
+    }
+
+    /// All objects, in order of namespace and name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Seen<K>> {
+        self.shared.state.read().objects.values().cloned().collect()
+    }
+
+    /// The objects of a namespace.
+    #[must_use]
+    pub fn within(&self, namespace: &str) -> Vec<Seen<K>> {
+        let from = (namespace.to_owned(), String::new());
+        let state = self.shared.state.read();
+        state
+            .objects
+            .range(from..)
+            .take_while(|((ns, _), _)| ns == namespace)
+            .map(|(_, seen)| seen.clone())
+            .collect()
+    }
+
+    /// One object.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Seen<K>> {
+        let place = (namespace.to_owned(), name.to_owned());
+        self.shared.state.read().objects.get(&place).cloned()
+    }
+
+    /// The objects that have an owner of this uid.
+    #[must_use]
+    pub fn owned_by(&self, uid: &str) -> Vec<Seen<K>> {
+        let state = self.shared.state.read();
+        let places = state.by_owner.get(uid).into_iter().flatten();
+        places.filter_map(|place| state.objects.get(place).cloned()).collect()
+    }
+
+    /// What changes from now on. A reader that gets `Lagged` must look at everything.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change<K>> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The revision up to which the mirror has seen everything; 0 before the first list.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        *self.shared.revision.borrow()
+    }
+
+    /// Waits until everything up to `revision`, at which this resource changed, is seen. Revision 1
+    /// waits for the first list.
+    pub async fn reached(&self, revision: Revision, limit: Duration) -> Result<(), Behind> {
+        let mut seen = self.shared.revision.subscribe();
+        let outcome = tokio::time::timeout(limit, seen.wait_for(|at| *at >= revision)).await;
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Behind {
+                resource: self.shared.resource.clone(),
+                at: self.revision(),
+                wanted: revision,
+                waited: limit,
+            }),
+        }
+    }
+}
+
+/// Lists, follows, and lists again when the watch ends. Ends when it is aborted.
+async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Shared<K>>) {
+    let mut pause = PAUSE.0;
+    loop {
+        match fill(&registry, &shared).await {
+            Ok(revision) => {
+                pause = PAUSE.0;
+                tail(&registry, &shared, revision).await;
+            }
+            Err(error) => {
+                tracing::debug!(resource = shared.resource, %error, "cannot list yet");
+            }
+        }
+        let jitter: f64 = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(pause.mul_f64(jitter)).await;
+        pause = (pause * 2).min(PAUSE.1);
+    }
+}
+
+async fn fill<K: Mirrored>(
+    registry: &RegistryHandle,
+    shared: &Shared<K>,
+) -> Result<Revision, impresario_registry::ReadError> {
+    let mut request = ListRequest::of(Selection::all(&shared.resource));
+    request.consistency = Consistency::Linearizable;
+    let page = registry.list(request).await?;
+    {
+        let mut state = shared.state.write();
+        *state = State { objects: BTreeMap::new(), by_owner: HashMap::new() };
+        for entry in &page.entries {
+            if let Err(error) = state.put(entry) {
+                tracing::error!(key = %entry.key, %error, "object is not what its kind promises; left out");
+            }
+        }
+    }
+    // No receiver is no error: nobody may follow the changes of this mirror.
+    let _ = shared.changes.send(Change::Everything);
+    shared.revision.send_replace(page.revision.max(1));
+    Ok(page.revision)
+}
+
+async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after: Revision) {
+    let select = Selection::all(&shared.resource);
+    let request = WatchRequest { select, after, bookmarks: true };
+    let mut watch = match registry.watch(request).await {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::debug!(resource = shared.resource, %error, "cannot watch yet");
+            return;
+        }
+    };
+    while let Some(Ok(batch)) = watch.next().await {
+        let changes = apply(shared, &batch.events);
+        for change in changes {
+            let _ = shared.changes.send(change);
+        }
+        shared.revision.send_replace(batch.revision);
+    }
+}
+
+fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Vec<Change<K>> {
+    let mut state = shared.state.write();
+    let mut changes = Vec::with_capacity(events.len());
+    for event in events {
+        match event {
+            WatchEvent::Put { entry, .. } => match state.put(entry) {
+                Ok((now, before)) => changes.push(Change::Put { now, before }),
+                Err(error) => {
+                    tracing::error!(key = %entry.key, %error, "object is not what its kind promises; left out");
+                }
+            },
+            WatchEvent::Delete { previous, .. } => {
+                let place = (previous.key.namespace.clone(), previous.key.name.clone());
+                changes.extend(state.delete(&place).map(|before| Change::Deleted { before }));
+            }
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::{Key, MemoryRegistry, Operation, Registry as _, Transaction};
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn write(registry: &MemoryRegistry, operation: Operation) -> Revision {
+        let transaction = Transaction { operations: vec![operation], ..Transaction::default() };
+        registry.transact(transaction).await.unwrap().revision
+    }
+
+    fn put(name: &str, owner: &str) -> Operation {
+        let pod = json!({"metadata": {"name": name, "namespace": "a",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner}]}});
+        let key = Key::new("pods", "a", name);
+        Operation::Put { key, value: pod.to_string().into_bytes().into() }
+    }
+
+    #[tokio::test]
+    async fn a_mirror_shows_what_was_there_and_what_comes_and_goes() {
+        let registry = MemoryRegistry::default();
+        write(&registry, put("before", "one")).await;
+        let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+        let mut changes = mirror.changes();
+        mirror.reached(1, LIMIT).await.unwrap();
+        assert_eq!(mirror.owned_by("one").len(), 1);
+
+        let revision = write(&registry, put("after", "one")).await;
+        mirror.reached(revision, LIMIT).await.unwrap();
+        assert_eq!(mirror.owned_by("one").len(), 2);
+        assert_eq!(mirror.within("a").len(), 2);
+        assert_eq!(mirror.within("b").len(), 0);
+
+        let revision = write(&registry, put("after", "two")).await;
+        mirror.reached(revision, LIMIT).await.unwrap();
+        assert_eq!(mirror.owned_by("one").len(), 1, "an owner that was taken off is forgotten");
+
+        let key = Key::new("pods", "a", "before");
+        let revision = write(&registry, Operation::Delete { key }).await;
+        mirror.reached(revision, LIMIT).await.unwrap();
+        assert!(mirror.get("a", "before").is_none());
+        assert!(mirror.owned_by("one").is_empty());
+
+        let mut seen = Vec::new();
+        while let Ok(change) = changes.try_recv() {
+            seen.push(match change {
+                Change::Put { now, .. } => format!("put {}", now.entry.key.name),
+                Change::Deleted { before } => format!("deleted {}", before.entry.key.name),
+                Change::Everything => "everything".into(),
+            });
+        }
+        assert_eq!(seen, ["everything", "put after", "put after", "deleted before"]);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_revision_that_never_comes_ends_with_what_was_seen() {
+        let registry = MemoryRegistry::default();
+        let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+        let behind = mirror.reached(1_000, Duration::from_millis(20)).await.unwrap_err();
+        assert_eq!(behind.wanted, 1_000);
+    }
+}

@@ -1,0 +1,215 @@
+//! Which nodes are lost, and which of their pods must be replaced.
+//!
+//! Figures: a node is not ready after 10 s of silence; its pods are evicted when their toleration of
+//! `node.kubernetes.io/unreachable` is used up (300 s by default); when more than 55 % of the nodes
+//! are silent, it is more likely that this side is cut off, and nobody is evicted (as the node
+//! lifecycle controller of Kubernetes does).
+
+use super::super::pod_view::PodView;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Silence after which a node is not ready.
+pub const LOST_AFTER: Duration = Duration::from_secs(10);
+/// How long a pod of a node that has no object stays, so that a node that joins anew can claim it.
+pub const ORPHANED_AFTER: SignedDuration = SignedDuration::from_secs(40);
+/// The share of silent nodes above which nobody is evicted.
+pub const TOO_MANY: f64 = 0.55;
+/// The taint of a node that is lost.
+pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+/// What must be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Say that a node is lost: conditions unknown, tainted, its pods not ready.
+    Lose {
+        /// The node.
+        node: String,
+    },
+    /// Take the taint off a node that is back.
+    Welcome {
+        /// The node.
+        node: String,
+    },
+    /// Ask for the end of a pod whose node has been lost for longer than it tolerates.
+    Evict {
+        /// Namespace, name and uid.
+        pod: (String, String, String),
+    },
+    /// Remove a pod whose node has no object any more: nobody else can.
+    Remove {
+        /// Namespace, name and uid.
+        pod: (String, String, String),
+    },
+}
+
+/// What must happen now, and when to look again at the latest. `silence` is how long ago each node was
+/// last heard; a node that is missing there was never heard by this leader and is not judged yet.
+#[must_use]
+pub fn reconcile(
+    nodes: &[Arc<Node>],
+    pods: &[Arc<Pod>],
+    silence: &HashMap<String, Duration>,
+    now: Timestamp,
+) -> (Vec<Action>, Option<Timestamp>) {
+    let mut actions = Vec::new();
+    let mut next: Option<Timestamp> = None;
+    let mut lost: HashMap<&str, Option<Timestamp>> = HashMap::new();
+    let mut present: HashMap<&str, bool> = HashMap::new();
+    for node in nodes {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let is_silent = silence.get(name).is_some_and(|age| *age >= LOST_AFTER);
+        present.insert(name, is_silent);
+        let tainted = taint(node);
+        match (is_silent, tainted) {
+            (true, None) => actions.push(Action::Lose { node: name.into() }),
+            (false, Some(_)) if silence.contains_key(name) => {
+                actions.push(Action::Welcome { node: name.into() });
+            }
+            _ => {}
+        }
+        if is_silent && let Some(taint) = tainted {
+            lost.insert(name, taint.time_added.as_ref().map(|time| time.0));
+        }
+    }
+    let cut_off = lost.len() as f64 > TOO_MANY * nodes.len() as f64 && nodes.len() > 1;
+
+    for pod in pods.iter().filter(|pod| pod.bound()) {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let id = || {
+            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            (namespace, pod.name().to_owned(), pod.uid().to_owned())
+        };
+        if !present.contains_key(node) {
+            let due = pod.created() + ORPHANED_AFTER;
+            if due <= now {
+                actions.push(Action::Remove { pod: id() });
+            } else {
+                next = Some(next.map_or(due, |other| other.min(due)));
+            }
+        } else if let Some(Some(since)) = lost.get(node)
+            && !cut_off
+            && !pod.terminating()
+            && let Some(tolerated) = tolerance(pod)
+        {
+            let due = *since + tolerated;
+            if due <= now {
+                actions.push(Action::Evict { pod: id() });
+            } else {
+                next = Some(next.map_or(due, |other| other.min(due)));
+            }
+        }
+    }
+    (actions, next)
+}
+
+fn taint(node: &Node) -> Option<&Taint> {
+    let taints = node.spec.as_ref()?.taints.as_ref()?;
+    taints.iter().find(|taint| taint.key == UNREACHABLE && taint.effect == "NoExecute")
+}
+
+/// How long the pod stays on a node that is lost; `None` is for ever.
+fn tolerance(pod: &Pod) -> Option<SignedDuration> {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref());
+    let matching = tolerations.unwrap_or_default().iter().filter(|toleration| {
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let effect = toleration.effect.as_deref().unwrap_or("NoExecute");
+        let any = key.is_empty() && toleration.operator.as_deref() == Some("Exists");
+        (key == UNREACHABLE || any) && (effect.is_empty() || effect == "NoExecute")
+    });
+    let mut longest = Some(SignedDuration::ZERO);
+    for toleration in matching {
+        let seconds = toleration.toleration_seconds?;
+        let span = SignedDuration::from_secs(seconds.max(0));
+        longest = longest.map(|other| other.max(span));
+    }
+    longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::table::pod;
+    use super::*;
+    use k8s_openapi::api::core::v1::{NodeSpec, Toleration};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+    const NOW: i64 = 10_000;
+
+    fn node(name: &str, lost_for: Option<i64>) -> Arc<Node> {
+        let taint = |ago: i64| Taint {
+            key: UNREACHABLE.into(),
+            effect: "NoExecute".into(),
+            time_added: Some(Time(Timestamp::from_second(NOW - ago).unwrap())),
+            value: None,
+        };
+        Arc::new(Node {
+            metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+            spec: Some(NodeSpec {
+                taints: lost_for.map(|ago| vec![taint(ago)]),
+                ..NodeSpec::default()
+            }),
+            status: None,
+        })
+    }
+
+    fn heard(ages: &[(&str, u64)]) -> HashMap<String, Duration> {
+        ages.iter().map(|(name, age)| ((*name).into(), Duration::from_secs(*age))).collect()
+    }
+
+    fn tolerating(seconds: Option<i64>) -> Arc<Pod> {
+        let mut pod = pod("a:ready", 0, "rc", "web");
+        pod.spec.as_mut().unwrap().tolerations = Some(vec![Toleration {
+            key: Some(UNREACHABLE.into()),
+            operator: Some("Exists".into()),
+            effect: Some("NoExecute".into()),
+            toleration_seconds: seconds,
+            value: None,
+        }]);
+        Arc::new(pod)
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    #[test]
+    fn a_silent_node_is_lost_and_a_heard_one_is_welcome_again() {
+        let nodes = [node("node-1", None), node("node-2", Some(20)), node("node-3", None)];
+        let silence = heard(&[("node-1", 11), ("node-2", 1)]);
+        let (actions, _) = reconcile(&nodes, &[], &silence, now());
+        assert_eq!(
+            actions,
+            [Action::Lose { node: "node-1".into() }, Action::Welcome { node: "node-2".into() }]
+        );
+    }
+
+    #[test]
+    fn a_pod_is_evicted_when_its_toleration_is_used_up() {
+        let nodes = [node("node-1", Some(100)), node("node-2", None)];
+        let silence = heard(&[("node-1", 100), ("node-2", 0)]);
+        let evicted = |pod: Arc<Pod>| reconcile(&nodes, &[pod], &silence, now());
+        let (actions, _) = evicted(tolerating(Some(99)));
+        assert!(matches!(&actions[..], [Action::Evict { .. }]));
+        let (actions, next) = evicted(tolerating(Some(130)));
+        assert_eq!(actions, []);
+        assert_eq!(next, Some(now() + SignedDuration::from_secs(30)));
+        assert_eq!(evicted(tolerating(None)).0, []);
+    }
+
+    #[test]
+    fn nobody_is_evicted_when_most_nodes_are_silent() {
+        let nodes = [node("node-1", Some(900)), node("node-2", Some(900)), node("node-3", None)];
+        let silence = heard(&[("node-1", 900), ("node-2", 900), ("node-3", 0)]);
+        assert_eq!(reconcile(&nodes, &[tolerating(Some(300))], &silence, now()).0, []);
+    }
+
+    #[test]
+    fn a_pod_whose_node_was_deleted_is_removed() {
+        let pods = [Arc::new(pod("a:ready", 0, "rc", "web"))];
+        let (actions, _) = reconcile(&[], &pods, &HashMap::new(), now());
+        assert!(matches!(&actions[..], [Action::Remove { .. }]));
+    }
+}

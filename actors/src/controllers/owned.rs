@@ -1,0 +1,205 @@
+//! Pods that a controller owns: made from a template, adopted, released, deleted.
+//!
+//! (API reference, ObjectMeta v1, `ownerReferences`: at most one owner has `controller: true`.)
+
+use super::control::LookError;
+use super::mirror::Seen;
+use super::view::{put, served};
+use futures_util::StreamExt as _;
+use impresario_api::status::Status;
+use impresario_client::objects::{DeleteOptions, Objects, WriteOptions};
+use impresario_registry::{Compare, Operation, Revision};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+/// Writes that are under way at once for one controller; the registry commits them in groups.
+const CONCURRENT: usize = 64;
+
+/// Who owns.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The object.
+    pub object: &'a Value,
+    /// Its apiVersion.
+    pub api_version: &'a str,
+    /// Its kind.
+    pub kind: &'a str,
+}
+
+impl Owner<'_> {
+    /// The reference to the owner that its pods carry.
+    #[must_use]
+    pub fn reference(&self) -> Value {
+        let metadata = &self.object["metadata"];
+        json!({
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "controller": true,
+            "blockOwnerDeletion": true,
+        })
+    }
+}
+
+/// A pod from a template, with a name that begins with `base`.
+#[must_use]
+pub fn pod_from(template: &Value, owner: &Owner<'_>, base: &str) -> Value {
+    let mut metadata = match &template["metadata"] {
+        Value::Object(metadata) => Value::Object(metadata.clone()),
+        _ => json!({}),
+    };
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.retain(|field, _| matches!(field.as_str(), "labels" | "annotations" | "finalizers"));
+    }
+    // Names are cut at 63 characters where a suffix of five must fit.
+    metadata["generateName"] = format!("{}-", base.get(..57).unwrap_or(base)).into();
+    metadata["ownerReferences"] = json!([owner.reference()]);
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+}
+
+/// Makes an orphan ours.
+pub fn adopt(pod: &Seen<Pod>, owner: &Owner<'_>) -> Result<(Compare, Operation), LookError> {
+    change(pod, |object| {
+        let references = &mut object["metadata"]["ownerReferences"];
+        match references.as_array_mut() {
+            Some(list) => list.push(owner.reference()),
+            None => *references = json!([owner.reference()]),
+        }
+    })
+}
+
+/// Takes the reference to the owner of this uid off a pod.
+pub fn release(pod: &Seen<Pod>, owner: &str) -> Result<(Compare, Operation), LookError> {
+    change(pod, |object| {
+        if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
+            list.retain(|reference| reference["uid"] != owner);
+            if list.is_empty()
+                && let Some(metadata) = object["metadata"].as_object_mut()
+            {
+                metadata.remove("ownerReferences");
+            }
+        }
+    })
+}
+
+/// The write that changes a stored object, if nobody else did.
+pub fn change<K>(
+    seen: &Seen<K>,
+    change: impl FnOnce(&mut Value),
+) -> Result<(Compare, Operation), LookError> {
+    let damaged = |error: serde_json::Error| LookError::Damaged {
+        key: seen.entry.key.to_string(),
+        cause: error.to_string(),
+    };
+    let mut object: Value = serde_json::from_slice(&seen.entry.value).map_err(damaged)?;
+    change(&mut object);
+    put(&seen.entry, &object)
+}
+
+/// Takes a finalizer off an object, which goes with it when its deletion waited for nothing else.
+pub fn without_finalizer<K>(
+    seen: &Seen<K>,
+    finalizer: &str,
+) -> Result<(Compare, Operation), LookError> {
+    let mut held = true;
+    let (compare, operation) = change(seen, |object| {
+        let metadata = &mut object["metadata"];
+        if let Some(list) = metadata["finalizers"].as_array_mut() {
+            list.retain(|held| held != finalizer);
+            if list.is_empty()
+                && let Some(metadata) = metadata.as_object_mut()
+            {
+                metadata.remove("finalizers");
+            }
+        }
+        let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+        held = metadata["deletionTimestamp"].is_null()
+            || metadata.get("finalizers").is_some()
+            || grace > 0;
+    })?;
+    if held {
+        return Ok((compare, operation));
+    }
+    Ok((compare, Operation::Delete { key: seen.entry.key.clone() }))
+}
+
+/// Creates pods and tells of each. Gives the newest revision that was written, whatever failed, and
+/// the first failure, after all were tried.
+pub async fn create_all(
+    objects: &Objects,
+    namespace: &str,
+    pods: Vec<Value>,
+    mut told: impl FnMut(&Result<Value, Status>),
+) -> (Revision, Result<(), LookError>) {
+    let options = WriteOptions::default();
+    let creations = pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
+    let mut outcomes = futures_util::stream::iter(creations).buffer_unordered(CONCURRENT);
+    let mut last = 1;
+    let mut failed = None;
+    while let Some(outcome) = outcomes.next().await {
+        told(&outcome);
+        match outcome {
+            Ok(pod) => last = last.max(revision_of(&pod)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    (last, failed.map_or(Ok(()), |error| Err(error.into())))
+}
+
+/// Deletes pods by name and uid; one that is gone already is fine. Gives what [`create_all`] gives.
+pub async fn delete_all(
+    objects: &Objects,
+    namespace: &str,
+    pods: Vec<(String, String)>,
+    mut told: impl FnMut(&str),
+) -> (Revision, Result<(), LookError>) {
+    use impresario_client::objects::Deleted;
+    let deletions = pods.into_iter().map(|(name, uid)| async move {
+        let options = DeleteOptions {
+            uid: Some(uid),
+            ..DeleteOptions::default()
+        };
+        let outcome = objects.delete(served("", "pods"), namespace, &name, &options, &WriteOptions::default()).await;
+        (name, outcome)
+    });
+    let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(CONCURRENT);
+    let mut last = 1;
+    let mut failed = None;
+    while let Some((name, outcome)) = outcomes.next().await {
+        match outcome {
+            Ok(Deleted::Lingers(pod) | Deleted::Gone(pod)) => {
+                last = last.max(revision_of(&pod));
+                told(&name);
+            }
+            Err(error) if matches!(error.code(), 404 | 409) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    (last, failed.map_or(Ok(()), |error| Err(error.into())))
+}
+
+/// The revision that an object's `resourceVersion` names; 1 where there is none.
+#[must_use]
+pub fn revision_of(object: &Value) -> Revision {
+    let version = object["metadata"]["resourceVersion"].as_str();
+    version.and_then(|version| version.parse().ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_from_a_template_carries_labels_and_owner_and_a_name_that_fits() {
+        let owner = json!({"metadata": {"name": "web", "uid": "u1"}});
+        let owner = Owner { object: &owner, api_version: "v1", kind: "ReplicationController" };
+        let template = json!({"metadata": {"name": "ignored", "labels": {"a": "b"}}, "spec": {"x": 1}});
+        let pod = pod_from(&template, &owner, &"n".repeat(80));
+        assert_eq!(pod["metadata"]["generateName"].as_str().unwrap().len(), 58);
+        assert_eq!(pod["metadata"]["labels"]["a"], "b");
+        assert_eq!(pod["metadata"].get("name"), None);
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "u1");
+        assert_eq!(pod["spec"]["x"], 1);
+    }
+}

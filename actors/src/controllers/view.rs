@@ -1,0 +1,149 @@
+//! What the controllers of a process share: the mirrors of what they look at, and the objects that
+//! they write.
+
+use super::control::LookError;
+use super::mirror::{Mirror, Mirrored, Seen};
+use crate::events::Recorder;
+use impresario_api::resource::{self, Resource};
+use impresario_client::objects::Objects;
+use impresario_registry::{Compare, Entry, Operation, RegistryHandle};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
+use serde::Serialize;
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long a look waits for its mirrors to see what it wrote before.
+pub const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Mirrors and objects. Cheap to clone; the mirrors follow as long as one clone lives.
+#[derive(Clone)]
+pub struct View {
+    /// Reads and writes by the rules of the API.
+    pub objects: Objects,
+    /// Writes events.
+    pub events: Recorder,
+    /// All pods.
+    pub pods: Mirror<Pod>,
+    /// All nodes.
+    pub nodes: Mirror<Node>,
+    /// All namespaces.
+    pub namespaces: Mirror<Namespace>,
+    /// All replication controllers.
+    pub replication_controllers: Mirror<ReplicationController>,
+    /// All jobs.
+    pub jobs: Mirror<Job>,
+    /// All services.
+    pub services: Mirror<Service>,
+    /// All endpoints.
+    pub endpoints: Mirror<Endpoints>,
+}
+
+impl View {
+    /// Starts to follow.
+    #[must_use]
+    pub fn start(objects: Objects, component: &str) -> Self {
+        let registry = objects.registry().clone();
+        let events = Recorder::new(registry.clone(), component, "");
+        Self {
+            events,
+            pods: Mirror::start(registry.clone(), "pods"),
+            nodes: Mirror::start(registry.clone(), "nodes"),
+            namespaces: Mirror::start(registry.clone(), "namespaces"),
+            replication_controllers: Mirror::start(registry.clone(), "replicationcontrollers"),
+            jobs: Mirror::start(registry.clone(), "batch/jobs"),
+            services: Mirror::start(registry.clone(), "services"),
+            endpoints: Mirror::start(registry, "endpoints"),
+            objects,
+        }
+    }
+
+    /// Writes an event about an object that is as it should be.
+    pub fn normal<K: Mirrored>(&self, about: &Seen<K>, reason: &str, message: &str) {
+        let uid = about.object.metadata().uid.as_deref().unwrap_or_default();
+        self.events.normal(&about.entry.key, K::KIND, uid, reason, message);
+    }
+
+    /// Writes an event about an object that somebody should look at.
+    pub fn warning<K: Mirrored>(&self, about: &Seen<K>, reason: &str, message: &str) {
+        let uid = about.object.metadata().uid.as_deref().unwrap_or_default();
+        self.events.warning(&about.entry.key, K::KIND, uid, reason, message);
+    }
+
+    /// The registry underneath.
+    #[must_use]
+    pub fn registry(&self) -> &RegistryHandle {
+        self.objects.registry()
+    }
+}
+
+/// A resource that is served for certain.
+///
+/// # Panics
+/// If it is not in the table of resources, which a test of this module excludes.
+#[must_use]
+pub(super) fn served(group: &str, plural: &str) -> &'static Resource {
+    #[allow(clippy::expect_used)] // a constant of the program; see `everything_that_controllers_write_is_served`
+    resource::find(group, "v1", plural).expect("a resource of the controllers is in the table")
+}
+
+/// Replaces `path` of an object as it was seen, if nobody changed it in between. Everything else,
+/// also what the typed view does not know, stays.
+pub(super) fn replace<K, T: Serialize>(
+    seen: &Seen<K>,
+    path: &[&str],
+    value: &T,
+) -> Result<(Compare, Operation), LookError> {
+    let entry = &seen.entry;
+    let damaged = |error: serde_json::Error| LookError::Damaged {
+        key: entry.key.to_string(),
+        cause: error.to_string(),
+    };
+    let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
+    let value = serde_json::to_value(value).map_err(damaged)?;
+    let mut place = &mut object;
+    for step in path {
+        place = &mut place[*step];
+    }
+    *place = value;
+    remove_nulls(&mut object);
+    put(entry, &object)
+}
+
+/// Writes `object` where `entry` is, if nobody changed it in between.
+pub(super) fn put(entry: &Entry, object: &Value) -> Result<(Compare, Operation), LookError> {
+    let value = serde_json::to_vec(object)
+        .map_err(|error| LookError::Damaged { key: entry.key.to_string(), cause: error.to_string() })?;
+    Ok((
+        Compare::Revision { key: entry.key.clone(), revision: entry.mod_revision },
+        Operation::Put { key: entry.key.clone(), value: value.into() },
+    ))
+}
+
+/// Takes out what is null at the top of metadata: an emptied list of finalizers or owners.
+fn remove_nulls(object: &mut Value) {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_controllers_write_is_served() {
+        for (group, plural) in [
+            ("", "pods"),
+            ("", "nodes"),
+            ("", "namespaces"),
+            ("", "replicationcontrollers"),
+            ("batch", "jobs"),
+            ("", "services"),
+            ("", "endpoints"),
+            ("", "configmaps"),
+        ] {
+            assert_eq!(served(group, plural).plural, plural);
+        }
+    }
+}

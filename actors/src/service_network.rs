@@ -1,0 +1,203 @@
+//! Makes services reachable from this machine: virtual addresses and names, as the registry says.
+//!
+//! A task of each node follows services and endpoints and applies the whole picture whenever
+//! something changed; [`picture`] is a plain function of what is there. A pod that stopped being
+//! ready gets no new connection from the moment in which its node's proxy hears of it.
+
+use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
+use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
+use impresario_host::proxy::{Policy, Protocol, ServiceProxy, ServiceRule};
+use impresario_registry::RegistryHandle;
+use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Service, ServicePort};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+
+/// Changes within this long are applied at once.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// What a node serves of the cluster's services.
+#[derive(Debug, Default, PartialEq)]
+pub struct Picture {
+    /// Virtual addresses and who is behind them.
+    pub rules: Vec<ServiceRule>,
+    /// Names and what they stand for.
+    pub names: Vec<ServiceName>,
+}
+
+/// What `services` and their `endpoints` of the same name mean.
+#[must_use]
+pub fn picture(services: &[Seen<Service>], endpoints: &[Seen<Endpoints>]) -> Picture {
+    let behind: BTreeMap<(&str, &str), &[EndpointSubset]> = endpoints
+        .iter()
+        .map(|seen| {
+            let key = &seen.entry.key;
+            let subsets = seen.object.subsets.as_deref().unwrap_or_default();
+            ((key.namespace.as_str(), key.name.as_str()), subsets)
+        })
+        .collect();
+    let mut picture = Picture::default();
+    for seen in services {
+        let Some(spec) = &seen.object.spec else { continue };
+        let (namespace, name) = (&seen.entry.key.namespace, &seen.entry.key.name);
+        let subsets = behind.get(&(namespace.as_str(), name.as_str())).copied().unwrap_or_default();
+        let ports = spec.ports.as_deref().unwrap_or_default();
+        let address = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
+        let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+            let config = spec.session_affinity_config.as_ref();
+            let seconds = config.and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+            Duration::from_secs(u64::try_from(seconds.unwrap_or(10_800)).unwrap_or(10_800))
+        });
+        if let Some(address) = address {
+            for port in ports {
+                let Ok(number) = u16::try_from(port.port) else { continue };
+                let protocol = match port.protocol.as_deref() {
+                    Some("UDP") => Protocol::Udp,
+                    None | Some("TCP") => Protocol::Tcp,
+                    Some(_) => continue,
+                };
+                picture.rules.push(ServiceRule {
+                    name: format!("{namespace}/{name}:{number}"),
+                    address: SocketAddr::new(address, number),
+                    protocol,
+                    policy: Policy::RoundRobin,
+                    affinity,
+                    endpoints: ready(subsets, port),
+                });
+            }
+        }
+        picture.names.push(ServiceName {
+            name: name.clone(),
+            namespace: namespace.clone(),
+            addresses: address.into_iter().collect(),
+            ports: ports
+                .iter()
+                .filter_map(|port| {
+                    Some(NamedPort {
+                        name: port.name.clone(),
+                        protocol: port.protocol.as_deref().unwrap_or("TCP").to_lowercase(),
+                        port: u16::try_from(port.port).ok()?,
+                    })
+                })
+                .collect(),
+            endpoints: names_behind(subsets),
+            external_name: spec.external_name.clone(),
+        });
+    }
+    picture
+}
+
+/// The ready addresses behind one port, in order and each once.
+fn ready(subsets: &[EndpointSubset], port: &ServicePort) -> Vec<SocketAddr> {
+    let mut found = BTreeSet::new();
+    for subset in subsets {
+        let same = |other: &&k8s_openapi::api::core::v1::EndpointPort| other.name == port.name;
+        let Some(target) = subset.ports.iter().flatten().find(same) else { continue };
+        let Ok(number) = u16::try_from(target.port) else { continue };
+        for address in subset.addresses.iter().flatten() {
+            if let Ok(ip) = address.ip.parse() {
+                found.insert(SocketAddr::new(ip, number));
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn names_behind(subsets: &[EndpointSubset]) -> Vec<EndpointName> {
+    let addresses = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten());
+    addresses
+        .filter_map(|address| {
+            Some(EndpointName { hostname: address.hostname.clone(), address: address.ip.parse().ok()? })
+        })
+        .collect()
+}
+
+/// The task. Ends when dropped.
+pub struct ServiceNetwork {
+    task: JoinHandle<()>,
+}
+
+impl Drop for ServiceNetwork {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl ServiceNetwork {
+    /// Follows the registry, and keeps `proxy` and `dns` as it says.
+    #[must_use]
+    pub fn start(registry: &RegistryHandle, proxy: ServiceProxy, dns: Option<DnsServer>) -> Self {
+        let services: Mirror<Service> = Mirror::start(registry.clone(), "services");
+        let endpoints: Mirror<Endpoints> = Mirror::start(registry.clone(), "endpoints");
+        let task = tokio::spawn(async move {
+            let (mut some, mut other) = (services.changes(), endpoints.changes());
+            loop {
+                let Picture { rules, names } = picture(&services.all(), &endpoints.all());
+                for failed in proxy.apply(rules) {
+                    tracing::warn!(service = failed.name, %failed, "service is not reachable here");
+                }
+                if let Some(dns) = &dns {
+                    dns.apply(&names);
+                }
+                tokio::select! {
+                    is_open = changed(&mut some) => if !is_open { return },
+                    is_open = changed(&mut other) => if !is_open { return },
+                }
+                tokio::time::sleep(GATHER).await;
+                while some.try_recv().is_ok() || other.try_recv().is_ok() {}
+            }
+        });
+        Self { task }
+    }
+}
+
+/// Waits for a change. False when there will be none any more.
+async fn changed<K: Mirrored>(changes: &mut Receiver<Change<K>>) -> bool {
+    !matches!(changes.recv().await, Err(RecvError::Closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::{Entry, Key};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn seen<K: Mirrored>(resource: &str, object: Value) -> Seen<K> {
+        let key = Key::new(resource, "default", object["metadata"]["name"].as_str().unwrap());
+        let value = object.to_string().into_bytes().into();
+        let entry = Entry { key, value, create_revision: 1, mod_revision: 1 };
+        Seen { object: Arc::new(serde_json::from_value(object).unwrap()), entry }
+    }
+
+    #[test]
+    fn a_port_leads_to_the_ready_addresses_of_its_name() {
+        let service = seen("services", json!({"metadata": {"name": "web"}, "spec": {
+            "clusterIP": "127.96.0.9",
+            "ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}}));
+        let endpoints = seen("endpoints", json!({"metadata": {"name": "web"}, "subsets": [{
+            "addresses": [{"ip": "127.1.0.2"}, {"ip": "127.1.0.1"}],
+            "notReadyAddresses": [{"ip": "127.1.0.3"}],
+            "ports": [{"name": "http", "port": 8080}]}]}));
+        let picture = picture(&[service], &[endpoints]);
+        let targets: Vec<_> = picture.rules.iter().map(|rule| rule.endpoints.clone()).collect();
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(targets, [vec![address("127.1.0.1:8080"), address("127.1.0.2:8080")], vec![]]);
+        assert_eq!(picture.rules[0].address, address("127.96.0.9:80"));
+    }
+
+    #[test]
+    fn a_headless_service_has_the_addresses_of_its_pods_as_its_name() {
+        let service = seen("services", json!({"metadata": {"name": "db"}, "spec": {
+            "clusterIP": "None", "ports": [{"port": 5432}]}}));
+        let endpoints = seen("endpoints", json!({"metadata": {"name": "db"}, "subsets": [{
+            "addresses": [{"ip": "127.1.0.1", "hostname": "db-0"}], "ports": [{"port": 5432}]}]}));
+        let picture = picture(&[service], &[endpoints]);
+        assert!(picture.rules.is_empty());
+        assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));
+        assert!(picture.names[0].addresses.is_empty());
+    }
+}

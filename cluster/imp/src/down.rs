@@ -1,0 +1,120 @@
+//! `imp down`: ends the nodes, then the pods that they kept, so that nothing is left on the machine.
+
+use crate::cli::Down;
+use crate::layout::{ClusterDir, LayoutError, NodeDir};
+use crate::node::drivers::{self, DriverSetupError};
+use impresario_host::container::DriverError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::Instant;
+
+/// How long a node has to stop by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a container has to stop by itself.
+const CONTAINER_GRACE: Duration = Duration::from_secs(5);
+
+/// Why something may be left.
+#[derive(Debug, Error)]
+pub enum DownError {
+    /// A file of the cluster is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A process does not end.
+    #[error("node {name} (pid {pid}) does not end: end it by hand, then try again")]
+    Stuck {
+        /// The node.
+        name: String,
+        /// Its process.
+        pid: i32,
+    },
+    /// The containers of a node cannot be reached.
+    #[error(transparent)]
+    Driver(#[from] DriverSetupError),
+    /// A container could not be ended.
+    #[error("a container of {node} is left: {source}; try `imp down` again")]
+    Container {
+        /// The node.
+        node: String,
+        /// What the driver said.
+        source: DriverError,
+    },
+    /// The folder could not be removed.
+    #[error("cannot remove {path}: {source}")]
+    Remove {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Ends the cluster.
+pub async fn down(args: &Down) -> Result<(), DownError> {
+    let dir = ClusterDir::new(args.dir.path());
+    let nodes = dir.nodes()?;
+    for node in &nodes {
+        signal(node, Signal::SIGTERM);
+    }
+    let deadline = Instant::now() + STOP_LIMIT;
+    for node in &nodes {
+        if !ended(node, deadline).await {
+            signal(node, Signal::SIGKILL);
+            if !ended(node, Instant::now() + STOP_LIMIT).await {
+                let name = node.path().display().to_string();
+                return Err(DownError::Stuck { name, pid: node.pid().unwrap_or(0) });
+            }
+        }
+    }
+    for node in &nodes {
+        end_containers(node).await?;
+    }
+    if args.purge && dir.path().exists() {
+        let path = dir.path().to_owned();
+        std::fs::remove_dir_all(&path).map_err(|source| DownError::Remove { path, source })?;
+    }
+    Ok(())
+}
+
+fn signal(node: &NodeDir, signal: Signal) {
+    // Only while the lock is held is the pid surely that of the node.
+    if node.is_running()
+        && let Some(pid) = node.pid()
+    {
+        // A process that ended in between needs no signal.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+async fn ended(node: &NodeDir, deadline: Instant) -> bool {
+    while node.is_running() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+/// Ends and removes every container that the node has left.
+async fn end_containers(node: &NodeDir) -> Result<(), DownError> {
+    let file = node.load()?;
+    let driver = drivers::open(node, &file).await?;
+    let left = |source| DownError::Container { node: file.name.clone(), source };
+    let found = driver.list().await.map_err(left)?;
+    let stops = found.iter().map(|found| driver.stop(&found.id, CONTAINER_GRACE));
+    for outcome in futures_util::future::join_all(stops).await {
+        outcome.map_err(left)?;
+    }
+    let pods: BTreeSet<&str> = found.iter().map(|found| found.pod_uid.as_str()).collect();
+    for pod in pods {
+        driver.remove_pod(pod).await.map_err(left)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! Where a cluster of this machine keeps its files, and what is written in them.
+//!
+//! ```text
+//! DIR/cluster.json             what `imp up` was asked for the first time
+//! DIR/kubeconfig               for kubectl
+//! DIR/pki/                     the cluster's authority (0600)
+//! DIR/admin/                   the credential of this user's commands
+//! DIR/nodes/NAME/node.json     who the node is and whom it knows
+//! DIR/nodes/NAME/credential/   certificate and key
+//! DIR/nodes/NAME/{pid,log,lock}
+//! DIR/nodes/NAME/{registry,pods}/
+//! ```
+//!
+//! Whether a node runs is known by the lock on `DIR/nodes/NAME/lock`, which its process holds as
+//! long as it lives: a pid in a file may be somebody else's by now.
+
+use crate::cli::Driver;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a file of the cluster could not be used.
+#[derive(Debug, Error)]
+pub enum LayoutError {
+    /// The file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not what we write.
+    #[error("{path} is damaged ({reason}): restore it from a backup, or start anew with `imp down --purge`")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No cluster was made there.
+    #[error("no cluster in {path}: start one with `imp up --data-dir {path}`")]
+    NoCluster {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The process that holds the lock is alive.
+    #[error("{path} is in use by a running node: stop it first with `imp down`")]
+    Running {
+        /// The node's folder.
+        path: PathBuf,
+    },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> LayoutError + '_ {
+    move |source| LayoutError::Io { path: path.to_owned(), source }
+}
+
+/// What `imp up` was asked for when the cluster was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterFile {
+    /// The cluster's name, unique among the clusters of a machine.
+    pub name: String,
+    /// Where the API is served.
+    pub api: SocketAddr,
+    /// How containers run on nodes that `imp up` makes.
+    pub driver: Driver,
+    /// The address of this machine.
+    pub address: IpAddr,
+    /// Whether faults may be injected.
+    #[serde(default)]
+    pub chaos: bool,
+}
+
+/// Another node, as a node knows it when it starts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its QUIC address.
+    pub address: SocketAddr,
+    /// Whether it is a control member.
+    pub control: bool,
+}
+
+/// Who a node is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// Its name.
+    pub name: String,
+    /// The name of its cluster.
+    pub cluster: String,
+    /// Where it listens (UDP).
+    pub bind: SocketAddr,
+    /// Where others reach it.
+    pub advertise: SocketAddr,
+    /// What a control member serves besides.
+    pub control: Option<ControlFile>,
+    /// The nodes that it knows when it starts; the registry knows better later.
+    pub peers: Vec<Peer>,
+    /// How containers run.
+    pub driver: Driver,
+    /// The range of its pods' addresses, such as `127.128.1.0/24`.
+    pub pod_range: String,
+    /// The address of the member through which it joined.
+    #[serde(default)]
+    pub joined_through: Option<IpAddr>,
+    /// Whether faults may be injected.
+    #[serde(default)]
+    pub chaos: bool,
+}
+
+/// What a control member needs besides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ControlFile {
+    /// Where it serves the REST API (shared with the other members of the machine).
+    pub api: SocketAddr,
+    /// The folder of the cluster's authority.
+    pub pki: PathBuf,
+    /// The member that starts the registry when nobody has one; the others wait to be added.
+    pub founder: bool,
+}
+
+/// The folder of a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterDir(PathBuf);
+
+impl ClusterDir {
+    /// The folder, which need not exist.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The folder of the authority.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.0.join("pki")
+    }
+
+    /// The folder of the credential of this user's commands.
+    #[must_use]
+    pub fn admin(&self) -> PathBuf {
+        self.0.join("admin")
+    }
+
+    /// The file for kubectl.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
+    /// What `imp up` was asked for.
+    pub fn cluster(&self) -> Result<ClusterFile, LayoutError> {
+        let path = self.0.join("cluster.json");
+        if !path.exists() {
+            return Err(LayoutError::NoCluster { path: self.0.clone() });
+        }
+        read_json(&path)
+    }
+
+    /// Writes what `imp up` was asked for.
+    pub fn save_cluster(&self, cluster: &ClusterFile) -> Result<(), LayoutError> {
+        write_json(&self.0.join("cluster.json"), cluster)
+    }
+
+    /// A node's folder.
+    #[must_use]
+    pub fn node(&self, name: &str) -> NodeDir {
+        NodeDir(self.0.join("nodes").join(name))
+    }
+
+    /// The folders of all nodes that were set up here, by name.
+    pub fn nodes(&self) -> Result<Vec<NodeDir>, LayoutError> {
+        let folder = self.0.join("nodes");
+        let mut nodes = Vec::new();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nodes),
+            Err(error) => return Err(at(&folder)(error)),
+        };
+        for entry in entries {
+            let node = NodeDir(entry.map_err(at(&folder))?.path());
+            if node.0.join("node.json").exists() {
+                nodes.push(node);
+            }
+        }
+        nodes.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(nodes)
+    }
+}
+
+/// The folder of one node.
+#[derive(Debug, Clone)]
+pub struct NodeDir(PathBuf);
+
+impl NodeDir {
+    /// The folder, which need not exist.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Certificate and key.
+    #[must_use]
+    pub fn credential(&self) -> PathBuf {
+        self.0.join("credential")
+    }
+
+    /// What the registry of a control member keeps.
+    #[must_use]
+    pub fn registry(&self) -> PathBuf {
+        self.0.join("registry")
+    }
+
+    /// The log of the process.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// Whether this folder was set up.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.0.join("node.json").exists()
+    }
+
+    /// Who the node is.
+    pub fn load(&self) -> Result<NodeFile, LayoutError> {
+        read_json(&self.0.join("node.json"))
+    }
+
+    /// Writes who the node is.
+    pub fn save(&self, node: &NodeFile) -> Result<(), LayoutError> {
+        write_json(&self.0.join("node.json"), node)
+    }
+
+    /// The pid that was written last; it may be of a process that is gone.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        fs::read_to_string(self.0.join("pid")).ok()?.trim().parse().ok()
+    }
+
+    /// Whether a process runs this node.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(self.0.join("lock")) else {
+            return false;
+        };
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()
+    }
+
+    /// Takes the node for this process, and writes its pid. Held until dropped.
+    pub fn claim(&self) -> Result<Flock<File>, LayoutError> {
+        make_private_dir(&self.0)?;
+        let path = self.0.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(at(&path))?;
+        let lock = self.lock(file)?;
+        replace(&self.0.join("pid"), format!("{}\n", std::process::id()).as_bytes())?;
+        Ok(lock)
+    }
+
+    /// Tries for a moment: `is_running` of another process holds the lock while it looks.
+    fn lock(&self, mut file: File) -> Result<Flock<File>, LayoutError> {
+        for _ in 0..20 {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((back, _)) => file = back,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Err(LayoutError::Running { path: self.0.clone() })
+    }
+}
+
+/// Makes a folder that only its owner can look into.
+pub fn make_private_dir(path: &Path) -> Result<(), LayoutError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+}
+
+/// Puts `bytes` in the place of the file, whole or not at all, readable by its owner only.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    // Two processes may write one file at a time (a pid, by its parent and by itself).
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(at(path))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LayoutError> {
+    let bytes = fs::read(path).map_err(at(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| LayoutError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), LayoutError> {
+    if let Some(parent) = path.parent() {
+        make_private_dir(parent)?;
+    }
+    let bytes = serde_json::to_vec_pretty(value).map_err(|error| LayoutError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    replace(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_running_while_somebody_holds_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = NodeDir::new(folder.path().join("node-1"));
+        assert!(!node.is_running());
+        let lock = node.claim().unwrap();
+        assert!(node.is_running());
+        assert_eq!(node.pid(), i32::try_from(std::process::id()).ok());
+        assert!(matches!(node.claim(), Err(LayoutError::Running { .. })));
+        drop(lock);
+        assert!(!node.is_running());
+    }
+
+    #[test]
+    fn a_folder_without_a_cluster_says_how_to_start_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = ClusterDir::new(folder.path().to_owned()).cluster().unwrap_err();
+        assert!(error.to_string().contains("imp up"), "{error}");
+    }
+}

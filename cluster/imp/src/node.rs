@@ -1,0 +1,254 @@
+//! `imp node`: one actor node. Wires runtime, registry, host, actors and gateway together.
+//!
+//! ```text
+//!   every node:       ActorNode, Node actor (pods), services, address book
+//!   control member:   registry member, shard keeper (control actors), scheduler, authority, gateway
+//! ```
+//!
+//! SIGTERM ends the process and leaves the containers running: the next process takes them over.
+
+pub mod addresses;
+pub mod control;
+pub mod drivers;
+pub mod gate;
+pub mod join;
+
+use crate::cli;
+use crate::layout::{LayoutError, NodeDir, NodeFile};
+use addresses::AddressKeeper;
+use control::{Control, ControlError};
+use drivers::DriverSetupError;
+use gate::ClusterGate;
+use impresario_actors::node::{Heart, NodeParts, NodeSeed, machine, object::NodeFacts};
+use impresario_actors::pod::backoff::BackoffScale;
+use impresario_actors::service_network::ServiceNetwork;
+use impresario_client::protocol::node::{NODE, NodeRole};
+use impresario_client::protocol::resources::Resources;
+use impresario_host::address::{AddressError, AddressPool, Cidr};
+use impresario_host::devices::Gpus;
+use impresario_host::dns::DnsServer;
+use impresario_host::proxy::{ProxyLimits, ServiceProxy};
+use impresario_registry::{RegistryHandle, RemoteRegistry};
+use impresario_runtime::pki::PkiError;
+use impresario_runtime::{
+    ActorNode, Credential, NodeConfig, NodeName, SpawnError, SpawnOptions, StartError,
+};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long the parts of a node have to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// A file of the node is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Its certificate is unusable.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The folder was not set up and no token was given.
+    #[error("{0} holds no node yet: join a cluster with --join ADDRESS --token TOKEN")]
+    NotSetUp(std::path::PathBuf),
+    /// The cluster did not take it.
+    #[error(transparent)]
+    Join(#[from] join::JoinError),
+    /// The network end did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An actor did not start.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// Containers cannot be run.
+    #[error(transparent)]
+    Driver(#[from] DriverSetupError),
+    /// Pods would have no addresses.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+    /// What a control member serves did not start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The machine's capacity cannot be read.
+    #[error("cannot read what this machine has: {0}")]
+    Capacity(std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signal(std::io::Error),
+    /// The registry of this member has failed.
+    #[error("the registry of this member has stopped: {0}")]
+    Registry(String),
+}
+
+/// Runs a node until it is told to stop.
+pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
+    let dir = NodeDir::new(args.data_dir.clone());
+    let _claim = dir.claim()?;
+    if let (Some(address), Some(token)) = (&args.join, &args.token)
+        && !dir.exists()
+    {
+        join::join(&dir, args, address, token).await?;
+    }
+    if !dir.exists() {
+        return Err(NodeError::NotSetUp(dir.path().to_owned()));
+    }
+    let file = dir.load()?;
+    let credential = Credential::load(&dir.credential())?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Signal)?;
+    // A node outlives the terminal that it was started from.
+    let mut hangup = signal(SignalKind::hangup()).map_err(NodeError::Signal)?;
+
+    let mut running = Running::start(&dir, &file, credential).await?;
+    tracing::info!(node = file.name, address = %file.advertise, "node is up");
+    let outcome = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = hangup.recv() => {}
+            reason = running.failed() => break Err(NodeError::Registry(reason)),
+        }
+    };
+    running.stop().await;
+    tracing::info!(node = file.name, "node has stopped");
+    outcome
+}
+
+/// Everything that a node runs.
+struct Running {
+    node: ActorNode,
+    control: Option<Control>,
+    _services: ServiceNetwork,
+    _addresses: AddressKeeper,
+}
+
+impl Running {
+    async fn start(
+        dir: &NodeDir,
+        file: &NodeFile,
+        credential: Credential,
+    ) -> Result<Self, NodeError> {
+        let driver = drivers::open(dir, file).await?;
+        let door = Arc::new(control::Door::default());
+        let node = ActorNode::start(NodeConfig {
+            bind: file.bind,
+            gate: Arc::new(ClusterGate),
+            chaos: file.chaos,
+            join: file.control.is_some().then(|| door.clone() as _),
+            ..NodeConfig::new(credential.clone())
+        })
+        .await?;
+        for peer in &file.peers {
+            node.addresses().set(NodeName::from(peer.name.as_str()), peer.address);
+        }
+        let known = file.peers.iter().filter(|peer| peer.control);
+        let known = known.map(|peer| NodeName::from(peer.name.as_str())).collect();
+        let (members, member_names) = watch::channel(known);
+
+        let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
+            Some(settings) => {
+                let control =
+                    Control::start(dir, file, settings, &node, &credential, &door).await?;
+                let (registry, heart) = (control.registry(), control.heart());
+                (Some(control), registry, heart)
+            }
+            None => {
+                let remote = RemoteRegistry::new(node.clone(), member_names);
+                (None, Arc::new(remote.clone()), Arc::new(remote))
+            }
+        };
+        let machine = file.machine();
+        let addresses = AddressKeeper::start(node.clone(), registry.clone(), machine, members);
+
+        let dns_address = SocketAddr::new(file.dns(), 0);
+        let dns = DnsServer::bind(dns_address, "cluster.local").await;
+        let dns = dns.inspect_err(|error| tracing::warn!(%error, "no names for services")).ok();
+        let dns_ip = dns.as_ref().map(|dns| dns.address().ip());
+        let proxy = ServiceProxy::new(ProxyLimits::default());
+        let services = ServiceNetwork::start(&registry, proxy, dns);
+
+        let range: Cidr = file.pod_range.parse()?;
+        let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());
+        let (capacity, allocatable) = machine::capacity(&gpus, &Resources::default())
+            .map_err(NodeError::Capacity)?;
+        let pods_folder = dir.path().join("pods");
+        let seed = NodeSeed::new(NodeParts {
+            node: node.clone(),
+            driver: driver.clone(),
+            registry,
+            heart,
+            addresses: AddressPool::open(dir.path(), range)?,
+            pods_folder,
+            facts: NodeFacts {
+                address: file.advertise.ip(),
+                hostname: file.name.clone(),
+                is_control: file.control.is_some(),
+                quic_address: file.advertise,
+                fingerprint: credential.identity().fingerprint.clone(),
+                incarnation: node.incarnation(),
+                capacity,
+                allocatable,
+                pod_range: file.pod_range.clone(),
+                runtime: format!("{}://{}", driver.name(), env!("CARGO_PKG_VERSION")),
+                labels: Vec::new(),
+                taints: Vec::new(),
+                system: machine::system(),
+            },
+            scale: BackoffScale::default(),
+            dns: dns_ip,
+        });
+        node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor())?;
+        Ok(Self { node, control, _services: services, _addresses: addresses })
+    }
+
+    /// Resolves when the node cannot go on.
+    async fn failed(&mut self) -> String {
+        match &mut self.control {
+            Some(control) => control.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(control) = self.control {
+            control.stop(STOP_LIMIT).await;
+        }
+        self.node.stop(STOP_LIMIT).await;
+    }
+}
+
+/// Which part of 127/8 a cluster uses on a machine, so that two clusters there do not meet.
+fn slot(cluster: &str) -> u8 {
+    cluster.bytes().fold(7_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte)) % 32
+}
+
+/// The range of the pods of the node of this number.
+#[must_use]
+pub fn pod_range(cluster: &str, number: u8) -> String {
+    format!("127.{}.{number}.0/24", 128 + slot(cluster))
+}
+
+/// The range of the cluster's services, of which the first address is the API's.
+#[must_use]
+pub fn service_network(cluster: &str) -> Ipv4Addr {
+    Ipv4Addr::new(127, 96 + slot(cluster), 0, 0)
+}
+
+impl NodeFile {
+    /// The machine through which the node joined, if it is another one.
+    fn machine(&self) -> Option<IpAddr> {
+        self.joined_through.filter(|address| !address.is_loopback())
+    }
+
+    /// Where this node answers for names.
+    fn dns(&self) -> IpAddr {
+        let pods: Option<Ipv4Addr> =
+            self.pod_range.split('/').next().and_then(|address| address.parse().ok());
+        let [a, b, c, _] = pods.unwrap_or(Ipv4Addr::LOCALHOST).octets();
+        IpAddr::V4(Ipv4Addr::new(a, b, c, 254))
+    }
+}

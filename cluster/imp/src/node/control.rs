@@ -1,0 +1,298 @@
+//! What a control member runs besides a node: its share of the registry, the control actors of its
+//! shards, the authority's door, and the REST API.
+
+use super::service_network;
+use crate::layout::{ControlFile, NodeDir, NodeFile};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use impresario_actors::authority::{Authority, AuthorityParts};
+use impresario_actors::controllers::activation::{Keeper, Kind};
+use impresario_actors::controllers::control::LookError;
+use impresario_actors::controllers::garbage_collector::Graph;
+use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
+use impresario_actors::controllers::view::View;
+use impresario_actors::controllers::{self};
+use impresario_actors::node::{Heart, Pulse};
+use impresario_actors::scheduler::{Scheduler, SchedulerSettings};
+use impresario_client::objects::{Objects, ServiceRanges};
+use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
+use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
+use impresario_gateway::authenticate::RegistryTokens;
+use impresario_gateway::logs::RuntimeLogs;
+use impresario_gateway::{Gateway, ListenError, Server, Tls, TlsError, TlsSettings};
+use impresario_registry::protocol::LeadHeartbeats;
+use impresario_registry::{
+    Beginning, Heartbeat, Member, MemberConfig, ReadError, REGISTRY_ACTOR, RegistryHandle,
+    RegistryRole,
+};
+use impresario_runtime::pki::PkiError;
+use impresario_runtime::{
+    ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor,
+    JoinRequest, NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
+};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+/// How long the API's certificate is good for; a new one is made at every start.
+const API_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long the authority has to answer a join.
+const JOIN_LIMIT: Duration = Duration::from_secs(15);
+/// How long the leader has to tell its heartbeats.
+const HEARTBEATS_LIMIT: Duration = Duration::from_secs(2);
+/// Pauses until the registry takes the first objects.
+const FOUNDATION: Backoff =
+    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+
+/// Why a control member does not run.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// Its registry did not start.
+    #[error(transparent)]
+    Registry(#[from] impresario_registry::member::StartError),
+    /// A certificate is unusable.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The API's certificate is.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The API's address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An actor did not start.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
+/// The parts of a running control member.
+pub struct Control {
+    member: Arc<Member>,
+    failed: BoxFuture<'static, String>,
+    server: Server,
+    _keeper: Keeper,
+    foundation: JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts everything. Objects can be written once the registry has a leader.
+    pub async fn start(
+        dir: &NodeDir,
+        file: &NodeFile,
+        settings: &ControlFile,
+        node: &ActorNode,
+        credential: &Credential,
+        door: &Door,
+    ) -> Result<Self, ControlError> {
+        let others = file.peers.iter().filter(|peer| peer.control);
+        let others = others.map(|peer| NodeName::from(peer.name.as_str())).collect();
+        let beginning = if settings.founder {
+            Beginning::Found { peers: others }
+        } else {
+            Beginning::Join { members: others }
+        };
+        let config = MemberConfig::new(dir.registry(), node.clone(), file.advertise, beginning);
+        let member = Arc::new(Member::start(config).await?);
+        let registry = member.handle();
+        let ranges =
+            ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
+        let objects = Objects::new(registry.clone()).with_ranges(ranges);
+
+        let authority = ClusterAuthority::load(&settings.pki)?;
+        let sans = api_names(file, &objects);
+        let api = authority.issue(&format!("{}-api", file.name), PeerRole::Control, &sans, API_VALIDITY)?;
+        let tls = Tls::new(TlsSettings::of(&api)?)?;
+        let authority = Arc::new(authority);
+        let parts = AuthorityParts { authority, node: node.clone(), registry: registry.clone() };
+        node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
+            Authority::new(parts.clone())
+        })?;
+        door.open(node.clone());
+
+        let view = View::start(objects.clone(), "controller-manager");
+        let graph = Graph::start(&registry);
+        let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
+        let mut kinds =
+            controllers::kinds(&view, &graph, silence, credential.authority_pem());
+        kinds.push(scheduler(&registry));
+        let keeper =
+            Keeper::start(node.clone(), &registry, view, graph, member.shards(), kinds);
+
+        let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
+            .with_tokens(RegistryTokens::new(registry));
+        let server = Server::start(settings.api, tls, Arc::new(gateway))?;
+        let foundation = tokio::spawn(lay_foundation(
+            objects,
+            credential.authority_pem().to_owned(),
+            settings.api.port(),
+        ));
+        let failed = member.failed().boxed();
+        Ok(Self { member, failed, server, _keeper: keeper, foundation })
+    }
+
+    /// The registry, through this member.
+    pub fn registry(&self) -> RegistryHandle {
+        self.member.handle()
+    }
+
+    /// Where this node's heartbeats go.
+    pub fn heart(&self) -> Arc<dyn Heart> {
+        Arc::new(MemberHeart(self.member.clone()))
+    }
+
+    /// Resolves when the registry of this member has failed.
+    pub async fn failed(&mut self) -> String {
+        (&mut self.failed).await
+    }
+
+    /// Stops everything; the disk is left as it is.
+    pub async fn stop(self, limit: Duration) {
+        let Self { member, server, _keeper: keeper, foundation, failed } = self;
+        foundation.abort();
+        drop(keeper);
+        drop(failed);
+        server.stop(limit).await;
+        // The node's heart may hold the member until the node stops; then its end ends the member.
+        if let Ok(member) = Arc::try_unwrap(member) {
+            member.stop().await;
+        }
+    }
+}
+
+struct MemberHeart(Arc<Member>);
+
+impl Heart for MemberHeart {
+    fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
+        self.0.beat(beat)
+    }
+}
+
+/// The names and addresses under which clients reach the API.
+fn api_names(file: &NodeFile, objects: &Objects) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(String::from)
+    .into();
+    names.push(file.name.clone());
+    names.push(objects.ranges().api_address().to_string());
+    let own = file.advertise.ip().to_string();
+    if !names.contains(&own) {
+        names.push(own);
+    }
+    names
+}
+
+fn scheduler(registry: &RegistryHandle) -> Kind {
+    let registry = registry.clone();
+    let settings = SchedulerSettings::default();
+    Kind::One {
+        name: DEFAULT_SCHEDULER_ACTOR,
+        start: Arc::new(move |node, activation| {
+            let (settings, registry, actor_node) =
+                (settings.clone(), registry.clone(), node.clone());
+            let fence = activation.fence;
+            let name = actor_name(&settings.name);
+            node.spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
+                Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence)).expect("the default policy")
+            })?;
+            Ok(())
+        }),
+    }
+}
+
+/// The actor of the default scheduler.
+const DEFAULT_SCHEDULER_ACTOR: &str = "scheduler/default-scheduler";
+
+async fn lay_foundation(objects: Objects, authority_pem: String, port: u16) {
+    let mut attempt = 0;
+    while let Err(status) = objects.lay_foundation(&authority_pem, port).await {
+        tracing::debug!(%status, "the first objects cannot be written yet");
+        tokio::time::sleep(FOUNDATION.wait(attempt, rand::random())).await;
+        attempt += 1;
+    }
+}
+
+/// Asks the leader when it last heard each node.
+struct LeaderSilence {
+    member: Arc<Member>,
+    node: ActorNode,
+}
+
+impl Silence for LeaderSilence {
+    fn heard(&self) -> BoxFuture<'_, Result<Heard, LookError>> {
+        async {
+            let unavailable = |reason: String| ReadError::Unavailable { reason };
+            let leader = self.member.status().leader;
+            let leader = leader.ok_or_else(|| unavailable("no leader is known".into()))?;
+            let path = ActorPath::new(NodeName::from(leader.as_str()), REGISTRY_ACTOR);
+            let answer =
+                self.node.actor::<RegistryRole>(path).ask(LeadHeartbeats, HEARTBEATS_LIMIT).await;
+            let beats = answer
+                .map_err(|error| unavailable(error.to_string()))?
+                .map_err(|error| unavailable(error.to_string()))?;
+            Ok(Heard {
+                leading_for: beats.leading_for,
+                ages: beats.nodes.into_iter().map(|node| (node.beat.node, node.age)).collect(),
+            })
+        }
+        .boxed()
+    }
+}
+
+/// The door for machines that join; it opens when the authority's actor is there.
+#[derive(Default)]
+pub struct Door(OnceLock<ActorNode>);
+
+impl Door {
+    fn open(&self, node: ActorNode) {
+        // A second opening would be of the same node.
+        let _ = self.0.set(node);
+    }
+}
+
+impl JoinDoor for Door {
+    fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinAnswer, Refusal>> {
+        async move {
+            let node = self.0.get().ok_or_else(|| {
+                Refusal::new("this member is still starting: try again in a moment")
+            })?;
+            let join = Join {
+                secret: request.secret,
+                csr_pem: request.csr_pem,
+                name: request.name,
+                from: request.from.ip().to_string(),
+            };
+            let authority = node.local::<AuthorityRole>(AUTHORITY);
+            let joined = authority
+                .ask(join, JOIN_LIMIT)
+                .await
+                .map_err(|error| Refusal::new(format!("{error}; try again with the same token")))?
+                .map_err(|error| Refusal::new(error.to_string()))?;
+            let role = match joined.role {
+                JoinRole::Node => PeerRole::Node,
+                JoinRole::Control => PeerRole::Control,
+                JoinRole::Client => PeerRole::Client,
+            };
+            let peers = joined.peers.iter().filter_map(|peer| {
+                let address = peer.address.parse().ok()?;
+                Some((NodeName::from(peer.name.as_str()), address, peer.control))
+            });
+            Ok(JoinAnswer {
+                certificate_pem: joined.certificate_pem,
+                authority_pem: joined.authority_pem,
+                name: NodeName::from(joined.name.as_str()),
+                role,
+                cluster: joined.cluster,
+                peers: peers.collect(),
+            })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,189 @@
+//! Who may send what to whom, by the certificate of the sender.
+//!
+//! | sender | may |
+//! |---|---|
+//! | control member | everything |
+//! | node | read; write its own Node, its pods' status and events; renew itself; ask for its pods' guests |
+//! | guest | message its own job, and the other guests of that job |
+//! | client | read, and ask actors to describe themselves |
+//! | admin | everything but the lane of raft |
+//!
+//! A refusal is typed, counted by the runtime, and leaves everything as it was.
+
+use impresario_client::protocol::authority::{IssueGuest, Renew};
+use impresario_client::protocol::{control, node, pod, scheduler};
+use impresario_registry::protocol as registry;
+use impresario_registry::{Key, Operation, Transaction};
+use impresario_runtime::{
+    ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal, StreamMessage,
+};
+use serde_json::Value;
+use std::any::Any;
+
+/// The gate of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterGate;
+
+impl Gate for ClusterGate {
+    fn permit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+        body: &dyn Any,
+    ) -> Result<(), Refusal> {
+        let permitted = match &peer.role {
+            PeerRole::Control => true,
+            PeerRole::Admin => !message.starts_with("raft."),
+            PeerRole::Node => may_node(peer.node.as_str(), message, body),
+            PeerRole::Guest { scope } => may_guest(scope, to, message),
+            PeerRole::Client => may_client(message),
+        };
+        if permitted {
+            return Ok(());
+        }
+        tracing::warn!(peer = %peer.node, role = ?peer.role, %to, message, "refused by role");
+        Err(Refusal::new(format!(
+            "{} ({}) may not send {message} to {to}: use a credential of a role that may",
+            peer.node,
+            role_name(&peer.role)
+        )))
+    }
+}
+
+/// A role in a word.
+#[must_use]
+pub fn role_name(role: &PeerRole) -> &'static str {
+    match role {
+        PeerRole::Control => "control member",
+        PeerRole::Node => "node",
+        PeerRole::Guest { .. } => "guest",
+        PeerRole::Client => "client",
+        PeerRole::Admin => "admin",
+    }
+}
+
+/// What reads and changes nothing.
+const READING: &[&str] = &[
+    registry::Get::NAME,
+    registry::List::NAME,
+    registry::Follow::NAME,
+    registry::Status::NAME,
+];
+
+fn may_client(message: &str) -> bool {
+    const DESCRIBING: &[&str] = &[
+        node::Describe::NAME,
+        pod::Describe::NAME,
+        pod::Logs::NAME,
+        scheduler::Status::NAME,
+        scheduler::Explain::NAME,
+        control::Describe::NAME,
+    ];
+    READING.contains(&message) || DESCRIBING.contains(&message)
+}
+
+/// A guest is of one job: it reaches that job's actor and its fellow guests, nobody else.
+fn may_guest(scope: &str, to: &ActorName, message: &str) -> bool {
+    let is_training = message.starts_with("training.");
+    let to = to.as_str();
+    is_training && (to.ends_with(&format!("/{scope}")) || !to.starts_with("trainingjob/"))
+}
+
+fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
+    const WORKING: &[&str] = &[
+        registry::Heartbeat::NAME,
+        scheduler::SummaryChanged::NAME,
+        pod::Logs::NAME,
+        node::Describe::NAME,
+        pod::Describe::NAME,
+    ];
+    if READING.contains(&message) || WORKING.contains(&message) {
+        return match body.downcast_ref::<registry::Heartbeat>() {
+            Some(beat) => beat.node == name,
+            None => true,
+        };
+    }
+    if let Some(registry::Transact(transaction)) = body.downcast_ref() {
+        return may_write(name, transaction);
+    }
+    if let Some(renew) = body.downcast_ref::<Renew>() {
+        return renew.name == name;
+    }
+    if let Some(guest) = body.downcast_ref::<IssueGuest>() {
+        return guest.node == name;
+    }
+    false
+}
+
+/// A node writes its own Node object, pods that say that they are on it, and events. It never
+/// writes by right of a shard.
+fn may_write(name: &str, transaction: &Transaction) -> bool {
+    transaction.fence.is_none()
+        && transaction.operations.iter().all(|operation| match operation {
+            Operation::Put { key, value } => match key.resource.as_str() {
+                "nodes" => key.name == name,
+                "events" => true,
+                "pods" => {
+                    let pod: Value = serde_json::from_slice(value).unwrap_or_default();
+                    pod["spec"]["nodeName"] == name
+                }
+                _ => is_lease(key, name),
+            },
+            Operation::Delete { key } => key.resource == "pods",
+        })
+}
+
+fn is_lease(key: &Key, name: &str) -> bool {
+    key.resource == "coordination.k8s.io/leases"
+        && key.namespace == "kube-node-lease"
+        && key.name == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use impresario_registry::Fence;
+    use impresario_registry::{Epoch, Shard};
+    use serde_json::json;
+
+    fn put(resource: &str, name: &str, value: &Value) -> Transaction {
+        let key = Key::new(resource, "", name);
+        let value = Bytes::from(value.to_string());
+        let operations = vec![Operation::Put { key, value }];
+        Transaction { operations, ..Transaction::default() }
+    }
+
+    #[test]
+    fn a_node_writes_itself_and_its_pods_and_nothing_else() {
+        let mine = json!({"spec": {"nodeName": "n1"}});
+        let foreign = json!({"spec": {"nodeName": "n2"}});
+        assert!(may_write("n1", &put("nodes", "n1", &json!({}))));
+        assert!(!may_write("n1", &put("nodes", "n2", &json!({}))));
+        assert!(may_write("n1", &put("pods", "a", &mine)));
+        assert!(!may_write("n1", &put("pods", "a", &foreign)));
+        assert!(!may_write("n1", &put("configmaps", "a", &mine)));
+        let mut fenced = put("pods", "a", &mine);
+        fenced.fence = Some(Fence { shard: Shard(1), epoch: Epoch(1) });
+        assert!(!may_write("n1", &fenced));
+    }
+
+    #[test]
+    fn a_client_reads_and_a_guest_speaks_to_its_own_job_only() {
+        assert!(may_client(registry::Get::NAME));
+        assert!(!may_client(registry::Transact::NAME));
+        assert!(!may_client(node::Reserve::NAME));
+        let job = |uid: &str| ActorName::from(format!("trainingjob/{uid}").as_str());
+        assert!(may_guest("j1", &job("j1"), "training.Report"));
+        assert!(!may_guest("j1", &job("j2"), "training.Report"));
+        assert!(!may_guest("j1", &ActorName::from("registry"), "registry.Get"));
+    }
+
+    #[test]
+    fn a_node_beats_and_renews_for_itself_only() {
+        let beat = |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
+        assert!(may_node("n1", registry::Heartbeat::NAME, &beat("n1")));
+        assert!(!may_node("n1", registry::Heartbeat::NAME, &beat("n2")));
+    }
+}

@@ -1,0 +1,325 @@
+//! `imp apply|get|describe|delete|logs|scale`: for people without kubectl.
+
+use crate::cli::{Apply, Delete, Get, Logs, Named, Output, Scale, Target};
+use crate::layout::ClusterDir;
+use crate::rest::{Rest, RestError};
+use impresario_api::resource::{self, Resource};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a command about objects failed.
+#[derive(Debug, Error)]
+pub enum ObjectsError {
+    /// The API said no, or did not answer.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// There is no such resource.
+    #[error("no resource is called \"{0}\": `kubectl api-resources` or the API reference lists them")]
+    UnknownResource(String),
+    /// A manifest could not be read.
+    #[error("{path}: {reason}")]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The terminal or pipe went away.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// The resource that a user calls `word`: plural, singular, kind or a short name.
+fn find(word: &str) -> Result<&'static Resource, ObjectsError> {
+    let word = word.to_lowercase();
+    let word = word.split('.').next().unwrap_or_default();
+    resource::resources()
+        .iter()
+        .find(|r| {
+            r.plural == word
+                || r.singular == word
+                || r.kind.to_lowercase() == word
+                || r.short_names.contains(&word)
+        })
+        .ok_or_else(|| ObjectsError::UnknownResource(word.to_owned()))
+}
+
+/// The URL path of a collection; `None` means all namespaces.
+fn collection(resource: &Resource, namespace: Option<&str>) -> String {
+    let mut path = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
+    if let (true, Some(namespace)) = (resource.namespaced, namespace) {
+        // Writing to a String cannot fail.
+        let _ = write!(path, "/namespaces/{}", escape(namespace));
+    }
+    path + "/" + resource.plural
+}
+
+/// A part of a path or query as RFC 3986 wants it.
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+fn rest(target: &Target) -> Result<Rest, ObjectsError> {
+    let dir = ClusterDir::new(target.dir.path());
+    Ok(Rest::from_kubeconfig(&dir.kubeconfig())?)
+}
+
+/// `imp get`.
+pub async fn get(args: &Get) -> Result<(), ObjectsError> {
+    let resource = find(&args.resource)?;
+    let rest = rest(&args.target)?;
+    let namespace = (!args.all_namespaces).then_some(args.target.namespace.as_str());
+    let mut path = collection(resource, namespace);
+    if let Some(name) = &args.name {
+        path = path + "/" + &escape(name);
+    }
+    if let Some(selector) = &args.selector {
+        path = path + "?labelSelector=" + &escape(selector);
+    }
+    let text = match args.output {
+        Some(Output::Json) => pretty(&rest.get(&path).await?),
+        Some(Output::Yaml) => yaml(&rest.get(&path).await?),
+        Some(Output::Name) => names(resource, &rest.get(&path).await?),
+        wide => {
+            let namespaces = args.all_namespaces && resource.namespaced;
+            table(&rest.table(&path).await?, wide.is_some(), namespaces)
+        }
+    };
+    print(&text)
+}
+
+/// `imp describe`: the object, then its events.
+pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
+    let resource = find(&args.resource)?;
+    let rest = rest(&args.target)?;
+    let path = collection(resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
+    let mut object = rest.get(&path).await?;
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let events = "/api/v1/events?fieldSelector=involvedObject.uid%3D".to_owned() + &escape(&uid);
+    let events = table(&rest.table(&events).await?, false, false);
+    print(&format!("{}\nEvents:\n{events}", yaml(&object)))
+}
+
+/// `imp apply`: creates what is not there, changes what is by a merge patch.
+pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
+    let rest = rest(&args.target)?;
+    for object in manifests(&args.filename)? {
+        let (resource, path, name) = locate(&object, &args.target.namespace)?;
+        let item = path.clone() + "/" + &escape(&name);
+        let done = match rest.get(&item).await {
+            Ok(_) => {
+                rest.patch(&item, "application/merge-patch+json", &object).await?;
+                "configured"
+            }
+            Err(RestError::Status { code: 404, .. }) => {
+                rest.create(&path, &object).await?;
+                "created"
+            }
+            Err(error) => return Err(error.into()),
+        };
+        print(&format!("{}/{name} {done}\n", resource.singular))?;
+    }
+    Ok(())
+}
+
+/// `imp delete`.
+pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
+    let rest = rest(&args.target)?;
+    let mut items = Vec::new();
+    if let Some(resource) = &args.resource {
+        let resource = find(resource)?;
+        let path = collection(resource, Some(&args.target.namespace));
+        for name in &args.names {
+            items.push((resource, path.clone() + "/" + &escape(name), name.clone()));
+        }
+    }
+    for object in manifests(&args.filename)? {
+        let (resource, path, name) = locate(&object, &args.target.namespace)?;
+        items.push((resource, path + "/" + &escape(&name), name));
+    }
+    for (resource, path, name) in items {
+        rest.delete(&path).await?;
+        print(&format!("{} \"{name}\" deleted\n", resource.singular))?;
+    }
+    Ok(())
+}
+
+/// `imp logs`.
+pub async fn logs(args: &Logs) -> Result<(), ObjectsError> {
+    let pods = find("pods")?;
+    let mut path = collection(pods, Some(&args.target.namespace)) + "/" + &escape(&args.pod);
+    // Writing to a String cannot fail.
+    let _ = write!(path, "/log?follow={}", args.follow);
+    if let Some(container) = &args.container {
+        let _ = write!(path, "&container={}", escape(container));
+    }
+    if let Some(tail) = args.tail {
+        let _ = write!(path, "&tailLines={tail}");
+    }
+    let rest = rest(&args.target)?;
+    let mut out = io::stdout().lock();
+    let mut written = Ok(());
+    rest.stream(&path, |part| {
+        if written.is_ok() {
+            written = out.write_all(part).and_then(|()| out.flush());
+        }
+    })
+    .await?;
+    Ok(written?)
+}
+
+/// `imp scale`.
+pub async fn scale(args: &Scale) -> Result<(), ObjectsError> {
+    let resource = find(&args.resource)?;
+    let rest = rest(&args.target)?;
+    let path = collection(resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
+    let patch = json!({ "spec": { "replicas": args.replicas } });
+    rest.patch(&(path + "/scale"), "application/merge-patch+json", &patch).await?;
+    print(&format!("{}/{} scaled\n", resource.singular, args.name))
+}
+
+/// The objects of these files, in order.
+fn manifests(files: &[PathBuf]) -> Result<Vec<Value>, ObjectsError> {
+    let mut objects = Vec::new();
+    for path in files {
+        let wrong = |reason: String| ObjectsError::Manifest { path: path.clone(), reason };
+        let text = if path == Path::new("-") {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let text = text.map_err(|error| wrong(error.to_string()))?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).map_err(|error| wrong(error.to_string()))?;
+        for document in documents {
+            match document["items"].as_array() {
+                Some(items) => objects.extend(items.iter().cloned()),
+                None if document.is_null() => {}
+                None => objects.push(document),
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// Where the API keeps this object: resource, path of the collection, name.
+fn locate(object: &Value, namespace: &str) -> Result<(&'static Resource, String, String), ObjectsError> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = resource::find_kind(group, version, kind)
+        .ok_or_else(|| ObjectsError::UnknownResource(format!("{kind} of {api_version}")))?;
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Ok((resource, collection(resource, Some(namespace)), name))
+}
+
+fn print(text: &str) -> Result<(), ObjectsError> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn yaml(value: &Value) -> String {
+    serde_saphyr::to_string(value).unwrap_or_else(|_| pretty(value))
+}
+
+fn names(resource: &Resource, value: &Value) -> String {
+    let one = [value.clone()];
+    let items = value["items"].as_array().map_or(&one[..], Vec::as_slice);
+    items
+        .iter()
+        .filter_map(|item| item["metadata"]["name"].as_str())
+        .map(|name| format!("{}/{name}\n", resource.singular))
+        .collect()
+}
+
+/// A server-side table as text, columns as wide as what is in them.
+fn table(table: &Value, wide: bool, namespaces: bool) -> String {
+    let none = Vec::new();
+    let columns = table["columnDefinitions"].as_array().unwrap_or(&none);
+    let rows = table["rows"].as_array().unwrap_or(&none);
+    if rows.is_empty() {
+        return "No resources found\n".into();
+    }
+    let shown: Vec<usize> = (0..columns.len())
+        .filter(|&at| wide || columns[at]["priority"].as_i64().unwrap_or(0) == 0)
+        .collect();
+    let title = |at: &usize| columns[*at]["name"].as_str().unwrap_or_default().to_uppercase();
+    let mut lines = vec![shown.iter().map(title).collect::<Vec<_>>()];
+    for row in rows {
+        let cell = |at: &usize| match &row["cells"][*at] {
+            Value::String(text) => text.clone(),
+            Value::Null => "<none>".into(),
+            other => other.to_string(),
+        };
+        lines.push(shown.iter().map(cell).collect());
+    }
+    if namespaces {
+        lines[0].insert(0, "NAMESPACE".into());
+        for (line, row) in lines.iter_mut().skip(1).zip(rows) {
+            let namespace = row["object"]["metadata"]["namespace"].as_str();
+            line.insert(0, namespace.unwrap_or_default().into());
+        }
+    }
+    let widths: Vec<usize> = (0..lines[0].len())
+        .map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for line in &lines {
+        let padded: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(padded.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_found_by_every_name_that_users_give_it() {
+        for word in ["po", "pod", "Pods", "pods"] {
+            assert_eq!(find(word).unwrap().kind, "Pod");
+        }
+        assert_eq!(find("rc").unwrap().kind, "ReplicationController");
+        assert!(find("unicorns").is_err());
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_cells() {
+        let answer = json!({
+            "columnDefinitions": [
+                {"name": "Name", "priority": 0},
+                {"name": "IP", "priority": 1},
+                {"name": "Age", "priority": 0}],
+            "rows": [
+                {"cells": ["a", "127.0.0.1", "5s"]},
+                {"cells": ["longer", null, "1d"]}],
+        });
+        assert_eq!(table(&answer, false, false), "NAME     AGE\na        5s\nlonger   1d\n");
+        assert!(table(&answer, true, false).contains("longer   <none>      1d"));
+    }
+}

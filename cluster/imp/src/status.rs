@@ -1,0 +1,122 @@
+//! `imp status`: nodes, control members, the leader, the revision.
+
+use crate::admin::{Admin, AdminError};
+use crate::cli::{Status, Structured};
+use crate::layout::ClusterDir;
+use impresario_registry::{Consistency, ListRequest, ReadError, Selection};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use thiserror::Error;
+
+/// Why the status is not known.
+#[derive(Debug, Error)]
+pub enum StatusError {
+    /// There is no way in.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The nodes cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Prints the status.
+pub async fn status(args: &Status) -> Result<(), StatusError> {
+    let dir = ClusterDir::new(args.dir.path());
+    let admin = Admin::connect(&dir).await?;
+    let members = admin.members().await;
+    let mut request = ListRequest::of(Selection::all("nodes"));
+    request.consistency = Consistency::Local;
+    let listed = admin.client.objects().registry().list(request).await;
+    let objects: Vec<Value> = match &listed {
+        Ok(page) => {
+            let parse = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or_default();
+            page.entries.iter().map(|entry| parse(&entry.value)).collect()
+        }
+        Err(_) => Vec::new(),
+    };
+    let answered = || members.iter().filter_map(|(_, status)| status.as_ref());
+    let leader = answered().max_by_key(|s| s.term).and_then(|s| s.leader.clone());
+    let revision = answered().map(|status| status.revision).max();
+    let nodes: Vec<Value> = admin
+        .nodes
+        .iter()
+        .map(|node| {
+            let object = objects.iter().find(|object| object["metadata"]["name"] == *node.name);
+            json!({
+                "name": node.name,
+                "address": node.advertise.to_string(),
+                "control": node.control.is_some(),
+                "running": dir.node(&node.name).is_running(),
+                "pid": dir.node(&node.name).pid(),
+                "ready": object.is_some_and(is_ready),
+            })
+        })
+        .chain(objects.iter().filter_map(|object| {
+            let name = object["metadata"]["name"].as_str()?;
+            let joined = admin.nodes.iter().all(|node| node.name != name);
+            joined.then(|| {
+                let address = &object["metadata"]["annotations"]["impresario.dev/quic-address"];
+                json!({ "name": name, "address": address, "control": false, "ready": is_ready(object) })
+            })
+        }))
+        .collect();
+    let control: Vec<Value> = members
+        .iter()
+        .map(|(name, status)| match status {
+            Some(status) => json!({
+                "name": name, "answers": true, "term": status.term, "revision": status.revision,
+                "voters": status.voters, "learners": status.learners, "failure": status.failure,
+            }),
+            None => json!({ "name": name, "answers": false }),
+        })
+        .collect();
+    let value = json!({
+        "leader": leader, "revision": revision, "nodes": nodes, "members": control,
+        "kubeconfig": dir.kubeconfig(),
+    });
+    match args.output {
+        Some(Structured::Json) => println!("{value:#}"),
+        None => print!("{}", text(&value)),
+    }
+    listed?;
+    Ok(())
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn text(value: &Value) -> String {
+    let mut text = String::new();
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "leader    {}", word(&value["leader"]));
+    let _ = writeln!(text, "revision  {}", word(&value["revision"]));
+    for node in value["nodes"].as_array().into_iter().flatten() {
+        let flag = |key: &str, yes: &'static str, no: &'static str| {
+            if node[key] == true { yes } else { no }
+        };
+        let _ = writeln!(
+            text,
+            "{:<12} {:<9} {:<8} {}",
+            word(&node["name"]),
+            flag("ready", "Ready", "NotReady"),
+            flag("control", "control", ""),
+            word(&node["address"]),
+        );
+    }
+    for member in value["members"].as_array().into_iter().flatten() {
+        if member["answers"] == false {
+            let _ = writeln!(text, "control member {} does not answer", word(&member["name"]));
+        } else if !member["failure"].is_null() {
+            let _ = writeln!(
+                text,
+                "control member {} has failed: {}",
+                word(&member["name"]),
+                word(&member["failure"])
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,379 @@
+//! `imp up`: a local cluster, one process a node.
+//!
+//! The first time it decides who is who and writes it down (`layout`); every time it starts the
+//! processes that are not running and leaves the others alone. It is done when every node answers
+//! and its object says Ready.
+
+use crate::cli::Up;
+use crate::kubeconfig::Kubeconfig;
+use crate::layout::{
+    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer, make_private_dir,
+    replace,
+};
+use crate::node::pod_range;
+use crate::rest::{Rest, RestError};
+use impresario_runtime::pki::PkiError;
+use impresario_runtime::{ClusterAuthority, PeerRole};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::Instant;
+
+/// How long the nodes have to become Ready.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+/// How often it is looked whether they are.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long certificates of users and nodes are good for when nobody renews them.
+const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Why the cluster is not up.
+#[derive(Debug, Error)]
+pub enum UpError {
+    /// A file of the cluster is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A user's certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A control member more, or fewer, than the cluster was made with.
+    #[error(
+        "{path} holds a cluster with {found} control members, not {asked}: use `imp member`, or \
+         start anew after `imp down --purge`"
+    )]
+    Control {
+        /// The folder.
+        path: PathBuf,
+        /// What it has.
+        found: usize,
+        /// What was asked for.
+        asked: usize,
+    },
+    /// No port is free.
+    #[error("cannot find a free port: {0}")]
+    Port(io::Error),
+    /// The API port is taken by somebody else.
+    #[error("{0} is in use by another program: choose another with --api-port, or 0 for any")]
+    ApiPort(SocketAddr),
+    /// A process could not be started.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// This program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended at once.
+    #[error("node {name} ended while starting; its log ({log}) ends with:\n{tail}")]
+    Ended {
+        /// The node.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of it.
+        tail: String,
+    },
+    /// Not all nodes became Ready.
+    #[error("not Ready after {limit:?}: {missing}; look into DIR/nodes/NAME/log")]
+    NotReady {
+        /// How long it was waited.
+        limit: Duration,
+        /// Which nodes.
+        missing: String,
+    },
+}
+
+/// What runs after `up`.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// The folder.
+    pub dir: ClusterDir,
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+    /// Where the API is served.
+    pub api: SocketAddr,
+}
+
+/// Brings the cluster up and returns when all its nodes are Ready.
+pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
+    let dir = ClusterDir::new(args.dir.path());
+    let cluster = found_or_make(&dir, args)?;
+    let mut started = Vec::new();
+    for node in dir.nodes()? {
+        if !node.is_running() {
+            start(&node)?;
+            started.push(node);
+        }
+    }
+    let nodes = dir.nodes()?;
+    let names: Vec<String> = nodes.iter().map(name_of).collect();
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(names.len() as u64) };
+    bar.set_style(style());
+    bar.set_message("starting nodes");
+    await_ready(&dir, &nodes, &bar).await?;
+    bar.finish_and_clear();
+    Ok(Running { dir, nodes: names, api: cluster.api })
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {msg} {pos}/{len} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn name_of(node: &NodeDir) -> String {
+    node.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The cluster of the folder; one as asked for, if there is none.
+fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
+    let asked = args.control.as_deref().and_then(|n| n.parse().ok());
+    let cluster = match dir.cluster() {
+        Ok(cluster) => cluster,
+        Err(LayoutError::NoCluster { .. }) => make(dir, args)?,
+        Err(error) => return Err(error.into()),
+    };
+    let present = dir.nodes()?;
+    let mut members = Vec::new();
+    for node in &present {
+        members.push(node.load()?);
+    }
+    let control = members.iter().filter(|node| node.control.is_some()).count();
+    if let Some(asked) = asked
+        && !members.is_empty()
+        && asked != control
+    {
+        return Err(UpError::Control { path: dir.path().to_owned(), found: control, asked });
+    }
+    add_nodes(dir, &cluster, args, asked, &members)?;
+    Ok(cluster)
+}
+
+fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
+    make_private_dir(dir.path())?;
+    let api = api_address(args.api_port)?;
+    let name = format!("imp-{:08x}", rand::random::<u32>());
+    let authority = ClusterAuthority::create(&name)?;
+    authority.save(&dir.pki())?;
+    let admin = authority.issue("imp-admin", PeerRole::Admin, &[], VALIDITY)?;
+    admin.save(&dir.admin())?;
+    let (certificate, key) =
+        user_certificate(&authority, "kubernetes-admin", "system:masters")?;
+    let kubeconfig = Kubeconfig {
+        server: SocketAddr::new(args.address, api.port()),
+        authority: authority.certificate_pem().to_owned(),
+        certificate,
+        key,
+    };
+    replace(&dir.kubeconfig(), kubeconfig.text(&name).as_bytes())?;
+    let cluster = ClusterFile {
+        name,
+        api: SocketAddr::new(args.address, api.port()),
+        driver: args.driver,
+        address: args.address,
+        chaos: args.chaos,
+    };
+    // Written last: with it the cluster exists.
+    dir.save_cluster(&cluster)?;
+    Ok(cluster)
+}
+
+/// Adds the nodes that are asked for and not there yet.
+fn add_nodes(
+    dir: &ClusterDir,
+    cluster: &ClusterFile,
+    args: &Up,
+    asked: Option<usize>,
+    members: &[NodeFile],
+) -> Result<(), UpError> {
+    let wanted = usize::from(args.nodes).max(members.len());
+    let control = if members.is_empty() {
+        asked.unwrap_or(if wanted >= 3 { 3 } else { 1 })
+    } else {
+        0 // those that were made with the cluster
+    };
+    if members.is_empty() && control > wanted {
+        let path = dir.path().to_owned();
+        return Err(UpError::Control { path, found: wanted, asked: control });
+    }
+    let taken: BTreeSet<&str> = members.iter().map(|node| node.name.as_str()).collect();
+    let names = (1..=u8::MAX)
+        .map(|number| (number, format!("node-{number}")))
+        .filter(|(_, name)| !taken.contains(name.as_str()));
+    let mut new = Vec::new();
+    for (place, (number, name)) in names.take(wanted - members.len()).enumerate() {
+        let port = free_udp_port().map_err(UpError::Port)?;
+        let address = SocketAddr::new(cluster.address, port);
+        new.push((name, number, address, place < control, place == 0));
+    }
+    let peers: Vec<Peer> = members
+        .iter()
+        .map(|node| Peer {
+            name: node.name.clone(),
+            address: node.advertise,
+            control: node.control.is_some(),
+        })
+        .chain(new.iter().map(|(name, _, address, control, _)| Peer {
+            name: name.clone(),
+            address: *address,
+            control: *control,
+        }))
+        .collect();
+    let authority = ClusterAuthority::load(&dir.pki())?;
+    for (name, number, advertise, control, first) in new {
+        let node = dir.node(&name);
+        let role = if control { PeerRole::Control } else { PeerRole::Node };
+        let sans = [name.clone(), advertise.ip().to_string()];
+        authority.issue(&name, role, &sans, VALIDITY)?.save(&node.credential())?;
+        let unspecified = match cluster.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        };
+        node.save(&NodeFile {
+            name: name.clone(),
+            cluster: cluster.name.clone(),
+            bind: SocketAddr::new(unspecified, advertise.port()),
+            advertise,
+            control: control.then(|| ControlFile {
+                api: SocketAddr::new(unspecified, cluster.api.port()),
+                pki: dir.pki(),
+                founder: first && members.is_empty(),
+            }),
+            peers: peers.iter().filter(|peer| peer.name != name).cloned().collect(),
+            driver: cluster.driver,
+            pod_range: pod_range(&cluster.name, number),
+            joined_through: None,
+            chaos: cluster.chaos,
+        })?;
+    }
+    Ok(())
+}
+
+/// A client certificate for the REST API: the user is the common name, the group the organization.
+fn user_certificate(
+    authority: &ClusterAuthority,
+    user: &str,
+    group: &str,
+) -> Result<(String, String), rcgen::Error> {
+    use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
+    let issuer = Issuer::from_ca_cert_pem(
+        authority.certificate_pem(),
+        KeyPair::from_pem(&authority.key_pem())?,
+    )?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params.distinguished_name.push(DnType::OrganizationName, group);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let now = std::time::SystemTime::now();
+    params.not_before = (now - Duration::from_secs(300)).into();
+    params.not_after = (now + VALIDITY).into();
+    let certificate = params.signed_by(&key, &issuer)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+fn free_udp_port() -> io::Result<u16> {
+    Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
+fn api_address(port: u16) -> Result<SocketAddr, UpError> {
+    let wanted = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let socket = std::net::TcpListener::bind(wanted).map_err(|_| UpError::ApiPort(wanted))?;
+    socket.local_addr().map_err(UpError::Port)
+}
+
+/// Starts the process of a node, in a process group of its own and with nothing inherited but its
+/// log.
+pub fn start(node: &NodeDir) -> Result<(), UpError> {
+    let program = std::env::current_exe()
+        .map_err(|source| UpError::Start { program: "imp".into(), source })?;
+    let failed = |source| UpError::Start { program: program.clone(), source };
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(node.log())
+        .map_err(failed)?;
+    let child = Command::new(&program)
+        .arg("node")
+        .arg("--data-dir")
+        .arg(node.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(failed)?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    replace(&node.path().join("pid"), format!("{}\n", child.id()).as_bytes())?;
+    // It is init's child when we are gone, and is not waited for: while we live, we look at its lock.
+    drop(child);
+    Ok(())
+}
+
+async fn await_ready(
+    dir: &ClusterDir,
+    nodes: &[NodeDir],
+    bar: &ProgressBar,
+) -> Result<(), UpError> {
+    let deadline = Instant::now() + READY_LIMIT;
+    let grace = Instant::now() + Duration::from_secs(5);
+    let mut missing: Vec<String> = nodes.iter().map(name_of).collect();
+    while Instant::now() < deadline {
+        if let Ok(ready) = ready_nodes(dir).await {
+            missing = nodes
+                .iter()
+                .filter(|node| !(node.is_running() && ready.contains(&name_of(node))))
+                .map(name_of)
+                .collect();
+            bar.set_position((nodes.len() - missing.len()) as u64);
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
+        if Instant::now() > grace
+            && let Some(node) = nodes.iter().find(|node| !node.is_running())
+        {
+            let log = node.log();
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(10)..].join("\n");
+            return Err(UpError::Ended { name: name_of(node), log, tail });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(UpError::NotReady { limit: READY_LIMIT, missing: missing.join(", ") })
+}
+
+/// The nodes that run in the life that their object tells of, and are Ready.
+async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
+    let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
+    let list = rest.get("/api/v1/nodes").await?;
+    let mut ready = BTreeSet::new();
+    for node in list["items"].as_array().into_iter().flatten() {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        let pid = node["metadata"]["annotations"][PID].as_str().and_then(|pid| pid.parse().ok());
+        if is_ready(node) && (pid.is_none() || pid == dir.node(name).pid()) {
+            ready.insert(name.to_owned());
+        }
+    }
+    Ok(ready)
+}
+
+/// The annotation with which a node says which process it is.
+pub const PID: &str = "impresario.dev/pid";
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}

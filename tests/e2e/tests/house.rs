@@ -1,0 +1,98 @@
+//! The rules of the house that a program can check: which way dependencies point, where the codec
+//! is named, and how long a file may be.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each crate of ours may depend on, of ours. What is not in the row is a change to the
+/// architecture: see docs/architecture.md.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("impresario-runtime", &[]),
+    ("impresario-api", &[]),
+    ("impresario-registry", &["runtime"]),
+    ("impresario-host", &["api"]),
+    ("impresario-client", &["runtime", "api", "registry"]),
+    ("impresario-gateway", &["runtime", "api", "registry", "client"]),
+    ("impresario-actors", &["runtime", "api", "registry", "client", "host"]),
+    ("impresario-speech", &["runtime", "api", "registry", "client", "actors"]),
+    ("impresario-chaos", &["runtime", "api", "registry", "client"]),
+    (
+        "imp",
+        &["runtime", "api", "registry", "host", "client", "gateway", "actors", "speech", "chaos"],
+    ),
+    ("impresario-sdk-example", &["runtime", "api", "registry", "client"]),
+    ("impresario-e2e", &[]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let Some(allowed) = allowed.get(name) else {
+            wrong.push(format!("{name} has no row in ARROWS"));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let other = dependency["name"].as_str().unwrap();
+            let ours = other.strip_prefix("impresario-").or((other == "imp").then_some("imp"));
+            if let Some(short) = ours
+                && dependency["kind"] != "dev"
+                && !allowed.contains(&short)
+            {
+                wrong.push(format!("{name} depends on {other}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_codec_is_named_in_one_file() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let named: Vec<_> = files
+        .into_iter()
+        .filter(|path| !path.ends_with("tests/e2e/tests/house.rs"))
+        .filter(|path| std::fs::read_to_string(path).unwrap().contains("bincode::"))
+        .collect();
+    assert_eq!(named, [root().join("runtime/src/codec.rs")]);
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let nothing = ["util", "utils", "helper", "helpers", "common", "misc", "mod"];
+    let named: Vec<_> = files
+        .iter()
+        .filter(|path| nothing.contains(&&*path.file_stem().unwrap().to_string_lossy()))
+        .collect();
+    assert!(named.is_empty(), "{named:?}");
+}
