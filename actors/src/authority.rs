@@ -6,6 +6,7 @@
 //! that a node has already; a guest's certificate names its job and nothing else. Who asks for
 //! whom is the gate's business, what may be signed is decided here, from the registry.
 
+mod account;
 mod guest;
 mod join;
 pub mod tokens;
@@ -13,8 +14,8 @@ pub mod tokens;
 use crate::change;
 use actix::prelude::*;
 use impresario_client::protocol::authority::{
-    CreateToken, IssueGuest, Join, JoinRole, Peer, Renew, RenewError, Renewed, RevokeToken,
-    TokenCreated, TokenError,
+    CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew, RenewError, Renewed,
+    RevokeToken, TokenCreated, TokenError,
 };
 use impresario_registry::{
     Consistency, Key, ListRequest, ReadError, RegistryHandle, Selection, Transaction,
@@ -203,6 +204,7 @@ served!(RevokeToken, revoke_token);
 served!(Join, join);
 served!(Renew, renew);
 served!(IssueGuest, issue_guest);
+served!(KeepAccountToken, keep_account_token);
 
 #[cfg(test)]
 mod tests;

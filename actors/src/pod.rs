@@ -19,6 +19,8 @@ pub mod reconcile;
 pub mod recover;
 pub mod status;
 
+mod account;
+mod ask_authority;
 mod guest;
 mod launch;
 mod logs;

@@ -3,14 +3,14 @@
 
 use super::control::LookError;
 use super::mirror::{Mirror, Mirrored, Seen};
-use crate::events::Recorder;
 use impresario_api::resource::{self, Resource};
+use impresario_client::events::{Recorder, Severity};
 use impresario_client::objects::Objects;
 use impresario_registry::{Compare, Entry, Operation, RegistryHandle};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long a look waits for its mirrors to see what it wrote before.
@@ -44,7 +44,7 @@ impl View {
     #[must_use]
     pub fn start(objects: Objects, component: &str) -> Self {
         let registry = objects.registry().clone();
-        let events = Recorder::new(registry.clone(), component, "");
+        let events = Recorder::start(objects.clone(), component, "");
         Self {
             events,
             pods: Mirror::start(registry.clone(), "pods"),
@@ -60,14 +60,12 @@ impl View {
 
     /// Writes an event about an object that is as it should be.
     pub fn normal<K: Mirrored>(&self, about: &Seen<K>, reason: &str, message: &str) {
-        let uid = about.object.metadata().uid.as_deref().unwrap_or_default();
-        self.events.normal(&about.entry.key, K::KIND, uid, reason, message);
+        self.events.record(&reference(about), Severity::Normal, reason, message);
     }
 
     /// Writes an event about an object that somebody should look at.
     pub fn warning<K: Mirrored>(&self, about: &Seen<K>, reason: &str, message: &str) {
-        let uid = about.object.metadata().uid.as_deref().unwrap_or_default();
-        self.events.warning(&about.entry.key, K::KIND, uid, reason, message);
+        self.events.record(&reference(about), Severity::Warning, reason, message);
     }
 
     /// The registry underneath.
@@ -75,6 +73,20 @@ impl View {
     pub fn registry(&self) -> &RegistryHandle {
         self.objects.registry()
     }
+}
+
+/// What an event says it is about.
+fn reference<K: Mirrored>(about: &Seen<K>) -> Value {
+    let key = &about.entry.key;
+    json!({
+        "apiVersion": K::API_VERSION,
+        "kind": K::KIND,
+        "metadata": {
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": about.object.metadata().uid,
+        },
+    })
 }
 
 /// A resource that is served for certain.

@@ -3,22 +3,18 @@
 //! A pod annotated with [`GUEST_ANNOTATION`] gets a folder that only its owner can read, with a
 //! certificate that lets it talk to its own job alone, and variables that say where things are.
 
+use super::ask_authority::{NoAuthority, ask_authority};
 use super::kit::Kit;
-use impresario_client::protocol::authority::{
-    AUTHORITY, AuthorityRole, GuestError, IssueGuest, Peer,
-};
-use impresario_registry::{Consistency, ListRequest, Selection};
-use impresario_runtime::{ActorPath, AskError, Credential};
+use impresario_client::protocol::authority::{GuestError, IssueGuest, Peer};
+use impresario_runtime::Credential;
 use k8s_openapi::api::core::v1;
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path};
 use thiserror::Error;
 
 /// Names the uid of the job that a pod works for as a guest.
 pub const GUEST_ANNOTATION: &str = "impresario.dev/guest";
 /// Tells which role of its job a guest plays.
 const ROLE_LABEL: &str = "training.impresario.dev/role";
-const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a guest has no credential.
 #[derive(Debug, Error)]
@@ -27,11 +23,8 @@ pub enum GuestFailure {
     #[error(transparent)]
     Refused(#[from] GuestError),
     /// No control member answered.
-    #[error("no authority answered: {cause}")]
-    Unreachable {
-        /// What the last one that was asked said.
-        cause: String,
-    },
+    #[error(transparent)]
+    Unreachable(#[from] NoAuthority),
     /// The credential could not be kept.
     #[error("the credential cannot be kept: {cause}")]
     Files {
@@ -60,7 +53,7 @@ pub(super) async fn credential(
         job: job.clone(),
         subjects: vec![address.to_string()],
     };
-    let issued = ask(kit, &request).await?;
+    let issued = ask_authority(kit, &request).await??;
     let files = |error: String| GuestFailure::Files { cause: error };
     let credential =
         Credential::from_pem(&issued.certificate_pem, &issued.key_pem, &issued.authority_pem)
@@ -101,38 +94,3 @@ fn control(peers: &[Peer]) -> String {
     names.join(",")
 }
 
-async fn ask(
-    kit: &Kit,
-    request: &IssueGuest,
-) -> Result<impresario_client::protocol::authority::GuestCredential, GuestFailure> {
-    let unreachable = |cause: String| GuestFailure::Unreachable { cause };
-    let list = ListRequest {
-        select: Selection::all("nodes"),
-        after: None,
-        limit: None,
-        at: None,
-        consistency: Consistency::Local,
-    };
-    let page = kit.registry.list(list).await.map_err(|error| unreachable(error.to_string()))?;
-    let nodes =
-        page.entries.iter().filter_map(|entry| crate::change::decode::<v1::Node>(entry).ok());
-    let is_control = |node: &v1::Node| {
-        node.metadata.labels.iter().flatten().any(|(label, _)| label == CONTROL_LABEL)
-    };
-    let mut members: Vec<_> =
-        nodes.filter(is_control).filter_map(|node| node.metadata.name).collect();
-    // Its own member answers without a network; otherwise any.
-    members.sort_by_key(|name| (name != kit.node_name(), rand::random::<u32>()));
-    let mut last = "the cluster has no control member".to_owned();
-    for member in members {
-        let authority = kit.node.actor::<AuthorityRole>(ActorPath::new(member.as_str(), AUTHORITY));
-        match authority.ask(request.clone(), DEADLINE).await {
-            Ok(Ok(credential)) => return Ok(credential),
-            Ok(Err(GuestError::Unavailable { cause })) => last = cause,
-            Ok(Err(refused)) => return Err(refused.into()),
-            Err(error @ AskError::Refused { .. }) => return Err(unreachable(error.to_string())),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(unreachable(last))
-}

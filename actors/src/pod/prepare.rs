@@ -2,7 +2,7 @@
 //! credential. Repeating it does no harm; a failure is tried again after a backoff.
 
 use super::{
-    AGAIN, AGAIN_AT_MOST, PodActor, guest,
+    AGAIN, AGAIN_AT_MOST, PodActor, account, guest,
     kit::Kit,
     life::{Ending, Sandbox},
     sources,
@@ -43,6 +43,8 @@ pub(super) enum PrepareError {
     Objects(#[from] ChangeError),
     #[error(transparent)]
     Guest(#[from] guest::GuestFailure),
+    #[error(transparent)]
+    Account(#[from] account::AccountFailure),
     #[error("the task that makes the volumes was lost: {0}")]
     Lost(String),
 }
@@ -52,6 +54,7 @@ impl PrepareError {
         match self {
             Self::Volume(error) => error.reason(),
             Self::Guest(_) => "FailedGuestCredential",
+            Self::Account(_) => "FailedMount",
             _ => "FailedCreatePodSandBox",
         }
     }
@@ -153,7 +156,7 @@ async fn prepared(
             .collect(),
         config_maps: fetched.config_maps,
         secrets: fetched.secrets,
-        tokens: BTreeMap::new(),
+        tokens: account::tokens(&kit, &object).await?,
         fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
     };
     let place = tokio::task::spawn_blocking(move || {

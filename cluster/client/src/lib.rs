@@ -10,5 +10,6 @@ mod client;
 pub mod events;
 pub mod objects;
 pub mod protocol;
+pub mod tokens;
 
 pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select};

@@ -5,11 +5,9 @@
 //! Tokens are kept and compared as SHA-256 digests only: a stolen file or registry gives none away.
 
 use futures_util::future::BoxFuture;
-use impresario_registry::{Consistency, Key, RegistryHandle};
-use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
+use impresario_client::tokens::{self, StoredToken, hash_token};
+use impresario_registry::{Consistency, Entry, Key, RegistryHandle};
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -133,14 +131,6 @@ pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
     Ok(User { name: name.into(), groups })
 }
 
-/// The form in which tokens are kept: lower-case hexadecimal SHA-256.
-pub fn hash_token(token: &str) -> String {
-    digest(&SHA256, token.as_bytes()).as_ref().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// Tokens of a file, read once.
 ///
 /// One token a line: `SHA256-HEX USER [GROUP,GROUP…]`; empty lines and lines that open with `#` are
@@ -216,22 +206,6 @@ impl TokenReview for HashedTokens {
     }
 }
 
-/// The resource under which the registry keeps bearer tokens, each under its digest.
-pub const TOKENS: &str = "impresario.dev/tokens";
-
-/// What the registry keeps about a bearer token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StoredToken {
-    /// The user it stands for.
-    pub user: String,
-    /// That user's groups.
-    #[serde(default)]
-    pub groups: Vec<String>,
-    /// Seconds since 1970 after which it is worth nothing; never when absent.
-    #[serde(default)]
-    pub expires: Option<i64>,
-}
-
 /// Tokens that are kept in the registry.
 #[derive(Clone)]
 pub struct RegistryTokens {
@@ -243,6 +217,11 @@ impl RegistryTokens {
     pub fn new(registry: RegistryHandle) -> Self {
         Self { registry }
     }
+
+    async fn get(&self, key: Key) -> Result<Option<Entry>, AuthenticateError> {
+        let answer = self.registry.get(key, Consistency::Linearizable).await;
+        Ok(answer.map_err(|error| AuthenticateError::Unavailable(error.to_string()))?.0)
+    }
 }
 
 impl TokenReview for RegistryTokens {
@@ -251,18 +230,22 @@ impl TokenReview for RegistryTokens {
         token: &'a str,
     ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
         Box::pin(async move {
-            let key =
-                Key { resource: TOKENS.into(), namespace: String::new(), name: hash_token(token) };
-            let (entry, _) = self
-                .registry
-                .get(key, Consistency::Linearizable)
-                .await
-                .map_err(|error| AuthenticateError::Unavailable(error.to_string()))?;
-            let Some(entry) = entry else { return Ok(None) };
+            let Some(entry) = self.get(tokens::key(&hash_token(token))).await? else {
+                return Ok(None);
+            };
             let stored: StoredToken = serde_json::from_slice(&entry.value)
                 .map_err(|_| AuthenticateError::Wrong("the stored token cannot be read".into()))?;
             if stored.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second()) {
                 return Err(AuthenticateError::Wrong("the bearer token has expired".into()));
+            }
+            if let Some(pod) = &stored.pod {
+                let found = self.get(Key::new("pods", &pod.namespace, &pod.name)).await?;
+                let object: serde_json::Value = found
+                    .and_then(|entry| serde_json::from_slice(&entry.value).ok())
+                    .unwrap_or_default();
+                if object["metadata"]["uid"] != pod.uid {
+                    return Err(AuthenticateError::Wrong("the token's pod is gone".into()));
+                }
             }
             Ok(Some(User { name: stored.user, groups: stored.groups }))
         })

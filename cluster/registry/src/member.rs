@@ -35,7 +35,7 @@ use crate::{
 pub(crate) use handle::{Pauses, Serials};
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
-use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::{
@@ -268,17 +268,7 @@ impl Member {
 
     /// The heartbeats of all nodes, if this member leads.
     pub fn heartbeats(&self) -> Option<Heartbeats> {
-<<<<<<< HEAD
-        // A leader that is cut off from the others hears nothing either: what it has not heard says nothing.
-        let alone = self.shared.voter_names().len() == 1;
-        let acknowledged = self.shared.raft.as_leader().ok()?.last_quorum_acked();
-        if !alone && acknowledged.is_none_or(|at| at.elapsed() >= leases::LEASE) {
-            return None;
-        }
-        self.shared.lead(|leases| leases.heartbeats(Instant::now())).ok()
-=======
         self.shared.heartbeats()
->>>>>>> d548739 (imp: a cluster of node processes that comes up, runs pods and goes down)
     }
 
     /// Takes a heartbeat to the leader, be it this member or another.

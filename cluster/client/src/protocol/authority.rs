@@ -14,7 +14,7 @@ pub const AUTHORITY: &str = "authority";
 role! {
     /// The actor that signs certificates.
     pub AuthorityRole = "authority" {
-        asks: [CreateToken, RevokeToken, Join, Renew, IssueGuest],
+        asks: [CreateToken, RevokeToken, Join, Renew, IssueGuest, KeepAccountToken],
         streams: []
     }
 }
@@ -328,6 +328,46 @@ pub enum GuestError {
     Signing {
         /// What failed.
         cause: String,
+    },
+    /// The registry did not answer.
+    #[error("the registry is not available ({cause}): try again in a moment")]
+    Unavailable {
+        /// What it said.
+        cause: String,
+    },
+}
+
+/// A node asks that the token which it made for a pod stands for the pod's service account. The
+/// token itself never leaves the node's machine; it is worth nothing once the pod is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepAccountToken {
+    /// The node that asks.
+    pub node: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// The digest of the token, as `tokens::hash_token` makes it.
+    pub hash: String,
+}
+message!(KeepAccountToken => Result<(), AccountTokenError>, "authority.KeepAccountToken");
+
+/// Why a pod gets no token of its account.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum AccountTokenError {
+    /// The pod is not there, has another uid, or is bound elsewhere.
+    #[error("pod {namespace}/{pod} ({uid}) is not bound to node {node}: nothing to do")]
+    NotYours {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+        /// The uid that was named.
+        uid: String,
+        /// The node that asked.
+        node: String,
     },
     /// The registry did not answer.
     #[error("the registry is not available ({cause}): try again in a moment")]

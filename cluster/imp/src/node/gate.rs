@@ -10,9 +10,10 @@
 //!
 //! A refusal is typed, counted by the runtime, and leaves everything as it was.
 
-use impresario_client::protocol::authority::{IssueGuest, Renew};
+use impresario_client::protocol::authority::{IssueGuest, KeepAccountToken, Renew};
 use impresario_client::protocol::{control, node, pod, scheduler};
 use impresario_registry::protocol as registry;
+use impresario_registry::raft::messages::RAFT_ACTOR;
 use impresario_registry::{Key, Operation, Transaction};
 use impresario_runtime::{
     ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal, StreamMessage,
@@ -34,7 +35,7 @@ impl Gate for ClusterGate {
     ) -> Result<(), Refusal> {
         let permitted = match &peer.role {
             PeerRole::Control => true,
-            PeerRole::Admin => !message.starts_with("raft."),
+            PeerRole::Admin => !is_of_members(to, message),
             PeerRole::Node => may_node(peer.node.as_str(), message, body),
             PeerRole::Guest { scope } => may_guest(scope, to, message),
             PeerRole::Client => may_client(message),
@@ -61,6 +62,13 @@ pub fn role_name(role: &PeerRole) -> &'static str {
         PeerRole::Client => "client",
         PeerRole::Admin => "admin",
     }
+}
+
+/// What control members say to each other alone.
+fn is_of_members(to: &ActorName, message: &str) -> bool {
+    to.as_str() == RAFT_ACTOR
+        || message.starts_with("registry.Lead")
+        || [registry::Join::NAME, registry::Enrol::NAME].contains(&message)
 }
 
 /// What reads and changes nothing.
@@ -112,6 +120,9 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     }
     if let Some(guest) = body.downcast_ref::<IssueGuest>() {
         return guest.node == name;
+    }
+    if let Some(token) = body.downcast_ref::<KeepAccountToken>() {
+        return token.node == name;
     }
     false
 }

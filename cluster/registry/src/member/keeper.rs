@@ -5,7 +5,7 @@ use crate::{
     protocol::{Heartbeats, LeadAlive},
     raft::Command,
 };
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -32,9 +32,13 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 impl Shared {
     /// The heartbeats of all nodes, if this member leads.
     pub(super) fn heartbeats(&self) -> Option<Heartbeats> {
-        let leases = self.leases.lock();
-        let leases = leases.as_ref().filter(|_| self.raft.is_leader());
-        leases.map(|leases| leases.heartbeats(Instant::now()))
+        // A leader that is cut off from the others hears nothing either: what it has not heard says nothing.
+        let alone = self.voter_names().len() == 1;
+        let acknowledged = self.raft.as_leader().ok()?.last_quorum_acked();
+        if !alone && acknowledged.is_none_or(|at| at.elapsed() >= super::leases::LEASE) {
+            return None;
+        }
+        self.lead(|leases| leases.heartbeats(Instant::now())).ok()
     }
 
     pub(super) fn member_alive(&self, node: String) -> Result<(), crate::protocol::NotLeader> {
