@@ -24,7 +24,7 @@ mod wrote;
 #[cfg(test)]
 mod table;
 
-use activation::{Activation, Kind, Start};
+use activation::{Activation, Kind, Start, Subjects};
 use control::{Control, Look};
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
@@ -51,29 +51,29 @@ pub fn kinds(
     use service::ServiceLook;
 
     let authority_pem: Arc<str> = authority_pem.into();
-    let each = |resource, prefix, start| Kind::Each { resource, prefix, start };
+    let each = |objects, prefix, start| Kind::Each { objects, prefix, start };
     let one = |name, start| Kind::One { name, start };
     vec![
-        each("replicationcontrollers", "replicationcontroller", {
+        each(Subjects::of(&view.replication_controllers), "replicationcontroller", {
             let view = view.clone();
             looking(move |a| {
                 ReplicationControllerLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid)
                     .shared()
             })
         }),
-        each("batch/jobs", "job", {
+        each(Subjects::of(&view.jobs), "job", {
             let view = view.clone();
             looking(move |a| {
                 JobLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
             })
         }),
-        each("services", "service", {
+        each(Subjects::of(&view.services), "service", {
             let view = view.clone();
             looking(move |a| {
                 ServiceLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
             })
         }),
-        each("namespaces", "namespace", {
+        each(Subjects::of(&view.namespaces), "namespace", {
             let view = view.clone();
             looking(move |a| {
                 let authority = authority_pem.clone();

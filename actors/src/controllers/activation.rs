@@ -10,14 +10,15 @@
 //! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
-use super::garbage_collector::{Graph, Partial};
+use super::garbage_collector::Graph;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::pod_view::{PodView, selects};
 use super::view::View;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use impresario_client::protocol::control::{Changed, ControlRole};
-use impresario_registry::{Fence, RegistryHandle, ShardTable, shard_of};
+use impresario_registry::{Fence, ShardTable, shard_of};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
-use k8s_openapi::Metadata as _;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -56,8 +57,8 @@ pub type Start = Arc<dyn Fn(&ActorNode, &Activation) -> Result<(), SpawnError> +
 pub enum Kind {
     /// One actor for each object of a resource.
     Each {
-        /// The resource as the registry calls it, such as `batch/jobs`.
-        resource: &'static str,
+        /// The objects. A look that reads the same mirror never looks before what it is told of.
+        objects: Subjects,
         /// What its actors' names begin with, such as `job`.
         prefix: &'static str,
         /// Starts one.
@@ -72,10 +73,56 @@ pub enum Kind {
     },
 }
 
+/// An object that an actor is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Subject {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Subject {
+    fn of<K: Mirrored>(seen: &Seen<K>) -> Self {
+        Self {
+            namespace: seen.entry.key.namespace.clone(),
+            name: seen.entry.key.name.clone(),
+            uid: seen.object.metadata().uid.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The objects of one kind, in a mirror of any type.
+#[derive(Clone)]
+pub struct Subjects {
+    all: Arc<dyn Fn() -> Vec<Subject> + Send + Sync>,
+    forward: Arc<dyn Fn(usize, mpsc::Sender<Hint>) -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Subjects {
+    /// The objects of a mirror.
+    #[must_use]
+    pub fn of<K: Mirrored>(mirror: &Mirror<K>) -> Self {
+        let (all, source) = (mirror.clone(), mirror.clone());
+        Self {
+            all: Arc::new(move || all.all().iter().map(Subject::of).collect()),
+            forward: Arc::new(move |number, hints| {
+                forward(source.clone(), hints, move |change| match change {
+                    Change::Put { now, .. } => Hint::Object(number, Subject::of(&now), true),
+                    Change::Deleted { before } => {
+                        Hint::Object(number, Subject::of(&before), false)
+                    }
+                    Change::Everything => Hint::Everything,
+                })
+                .boxed()
+            }),
+        }
+    }
+}
+
 /// Something that may concern an actor.
 enum Hint {
     /// An object of the kind of this number was put or deleted.
-    Object(usize, Seen<Partial>, bool),
+    Object(usize, Subject, bool),
     /// A pod was put or deleted: what it was, what it is.
     Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
     /// Look at everything.
@@ -94,7 +141,6 @@ impl Keeper {
     #[must_use]
     pub fn start(
         node: ActorNode,
-        registry: &RegistryHandle,
         view: View,
         graph: Graph,
         shards: watch::Receiver<ShardTable>,
@@ -102,16 +148,10 @@ impl Keeper {
     ) -> Self {
         let mut task = JoinSet::new();
         let (hints, inbox) = mpsc::channel(HINTS);
-        let mut mirrors = Vec::new();
         for (number, kind) in kinds.iter().enumerate() {
-            let Kind::Each { resource, .. } = kind else { continue };
-            let mirror: Mirror<Partial> = Mirror::start(registry.clone(), resource);
-            mirrors.push((number, mirror.clone()));
-            task.spawn(forward(mirror, hints.clone(), move |change| match change {
-                Change::Put { now, .. } => Hint::Object(number, now, true),
-                Change::Deleted { before } => Hint::Object(number, before, false),
-                Change::Everything => Hint::Everything,
-            }));
+            if let Kind::Each { objects, .. } = kind {
+                task.spawn((objects.forward)(number, hints.clone()));
+            }
         }
         task.spawn(forward(view.pods.clone(), hints.clone(), |change| match change {
             Change::Put { now, before } => {
@@ -130,7 +170,7 @@ impl Keeper {
         });
         let (dead, deaths) = mpsc::channel(HINTS);
         let running = HashMap::new();
-        let state = State { node, view, kinds, mirrors, shards, running, dead, serial: 0 };
+        let state = State { node, view, kinds, shards, running, dead, serial: 0 };
         task.spawn(state.run(inbox, deaths));
         Self { _task: task }
     }
@@ -170,7 +210,6 @@ struct State {
     node: ActorNode,
     view: View,
     kinds: Vec<Kind>,
-    mirrors: Vec<(usize, Mirror<Partial>)>,
     shards: watch::Receiver<ShardTable>,
     /// By uid of the object, or name of the singleton.
     running: HashMap<String, Running>,
@@ -206,23 +245,17 @@ impl State {
     fn sync(&mut self) {
         let mut wanted: BTreeMap<String, (usize, Activation)> = BTreeMap::new();
         for (number, kind) in self.kinds.iter().enumerate() {
-            if let Kind::One { name, .. } = kind
-                && let Some(fence) = self.held(name)
-            {
-                let activation = Activation {
-                    actor: (*name).into(),
+            let subjects = match kind {
+                Kind::One { name, .. } => vec![Subject {
                     namespace: String::new(),
                     name: (*name).into(),
                     uid: (*name).into(),
-                    fence,
-                };
-                wanted.insert((*name).into(), (number, activation));
-            }
-        }
-        for (number, mirror) in &self.mirrors {
-            for seen in mirror.all() {
-                if let Some(activation) = self.activation(*number, &seen) {
-                    wanted.insert(activation.uid.clone(), (*number, activation));
+                }],
+                Kind::Each { objects, .. } => (objects.all)(),
+            };
+            for subject in subjects {
+                if let Some(activation) = self.activation(number, subject) {
+                    wanted.insert(activation.uid.clone(), (number, activation));
                 }
             }
         }
@@ -250,13 +283,12 @@ impl State {
         match hint {
             Hint::Everything => self.sync(),
             Hint::Garbage => self.tell(super::GARBAGE_COLLECTOR),
-            Hint::Object(number, seen, present) => {
-                let uid = seen.object.metadata().uid.clone().unwrap_or_default();
+            Hint::Object(number, subject, present) => {
                 if !present {
-                    self.stop(&uid);
-                } else if self.running.contains_key(&uid) {
-                    self.tell(&uid);
-                } else if let Some(activation) = self.activation(number, &seen) {
+                    self.stop(&subject.uid);
+                } else if self.running.contains_key(&subject.uid) {
+                    self.tell(&subject.uid);
+                } else if let Some(activation) = self.activation(number, subject) {
                     self.begin(number, activation);
                 }
             }
@@ -300,17 +332,14 @@ impl State {
             .then_some(Fence { shard, epoch: lease.epoch })
     }
 
-    fn activation(&self, number: usize, seen: &Seen<Partial>) -> Option<Activation> {
-        let Kind::Each { prefix, .. } = &self.kinds[number] else { return None };
-        let metadata = seen.object.metadata();
-        let uid = metadata.uid.as_deref().filter(|uid| !uid.is_empty())?;
-        Some(Activation {
-            actor: format!("{prefix}/{uid}").into(),
-            namespace: seen.entry.key.namespace.clone(),
-            name: seen.entry.key.name.clone(),
-            uid: uid.into(),
-            fence: self.held(uid)?,
-        })
+    fn activation(&self, number: usize, subject: Subject) -> Option<Activation> {
+        let Subject { namespace, name, uid } = subject;
+        let actor = match &self.kinds[number] {
+            Kind::Each { prefix, .. } => format!("{prefix}/{uid}").into(),
+            Kind::One { name, .. } => (*name).into(),
+        };
+        let fence = self.held(&uid).filter(|_| !uid.is_empty())?;
+        Some(Activation { actor, namespace, name, uid, fence })
     }
 
     fn begin(&mut self, number: usize, activation: Activation) {

@@ -116,7 +116,7 @@ impl Control {
             controllers::kinds(&view, &graph, silence, credential.authority_pem());
         kinds.push(scheduler(&registry));
         let keeper =
-            Keeper::start(node.clone(), &registry, view, graph, member.shards(), kinds);
+            Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry));
