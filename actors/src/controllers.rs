@@ -88,22 +88,24 @@ pub fn kinds(
         }),
         one(NODE_LIFECYCLE, {
             let view = view.clone();
-            looking(move |a| NodeLifecycleLook::new(view.clone(), a.fence, silence.clone()).shared())
+            looking(move |a| {
+                NodeLifecycleLook::new(view.clone(), a.fence, silence.clone()).shared()
+            })
         }),
     ]
 }
 
 /// Starts a [`Control`] actor around the look that `make` makes of an activation.
-pub fn looking(
-    make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static,
-) -> Start {
+pub fn looking(make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static) -> Start {
     Arc::new(move |node, activation| {
         let look = make(activation);
         let subject = format!("{} {}/{}", activation.actor, activation.namespace, activation.name);
         let fence = activation.fence;
-        node.spawn::<ControlRole, _>(activation.actor.clone(), SpawnOptions::default(), move |_| {
-            Control::new(subject.clone(), fence, look.clone())
-        })?;
+        node.spawn::<ControlRole, _>(
+            activation.actor.clone(),
+            SpawnOptions::default(),
+            move |_| Control::new(subject.clone(), fence, look.clone()),
+        )?;
         Ok(())
     })
 }

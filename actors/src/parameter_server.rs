@@ -9,8 +9,8 @@ use crate::training::link::Link;
 use crate::training::shards::Shards;
 use actix::prelude::*;
 use impresario_client::protocol::training::{
-    Accept, Handover, HandoverError, Holds, JoinRefused, JoinTraining, Keep, ParameterServerRole, Place, Pull,
-    Pulled, Push, Pushed, ServerReport,
+    Accept, Handover, HandoverError, Holds, JoinRefused, JoinTraining, Keep, ParameterServerRole,
+    Place, Pull, Pulled, Push, Pushed, ServerReport,
 };
 use std::time::Duration;
 use tokio::sync::watch;

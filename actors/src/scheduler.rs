@@ -45,8 +45,8 @@ use std::{
 pub struct SchedulerSettings {
     /// Its name, as in `spec.schedulerName`.
     pub name: String,
-    /// The name of its policy, one of [`policy::POLICIES`].
-    pub policy: String,
+    /// How it chooses among nodes that fit.
+    pub policy: policy::Which,
     /// What lots are drawn from.
     pub seed: u64,
     /// How long a node keeps room for a pod that is being bound.
@@ -59,7 +59,7 @@ impl Default for SchedulerSettings {
     fn default() -> Self {
         Self {
             name: DEFAULT_SCHEDULER.to_owned(),
-            policy: "least-allocated".to_owned(),
+            policy: policy::Which::default(),
             seed: 0,
             reservation_ttl: Duration::from_secs(10),
             ask_deadline: Duration::from_secs(3),
@@ -97,16 +97,16 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler that writes under `fence`. `None` for a policy that does not exist.
+    /// A scheduler that writes under `fence`.
     pub fn new(
         settings: SchedulerSettings,
         node: ActorNode,
         registry: RegistryHandle,
         fence: Option<Fence>,
-    ) -> Option<Self> {
-        let policy = policy::policy(&settings.policy, settings.seed)?;
+    ) -> Self {
+        let policy = policy::policy(settings.policy, settings.seed);
         let events = Recorder::new(registry.clone(), &settings.name, node.name().as_str());
-        Some(Self {
+        Self {
             settings,
             policy,
             node,
@@ -125,7 +125,7 @@ impl Scheduler {
             hall: training::Hall::default(),
             bound: 0,
             refused: 0,
-        })
+        }
     }
 }
 

@@ -110,7 +110,10 @@ fn names_behind(subsets: &[EndpointSubset]) -> Vec<EndpointName> {
     let addresses = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten());
     addresses
         .filter_map(|address| {
-            Some(EndpointName { hostname: address.hostname.clone(), address: address.ip.parse().ok()? })
+            Some(EndpointName {
+                hostname: address.hostname.clone(),
+                address: address.ip.parse().ok()?,
+            })
         })
         .collect()
 }
@@ -175,13 +178,19 @@ mod tests {
 
     #[test]
     fn a_port_leads_to_the_ready_addresses_of_its_name() {
-        let service = seen("services", json!({"metadata": {"name": "web"}, "spec": {
+        let service = seen(
+            "services",
+            json!({"metadata": {"name": "web"}, "spec": {
             "clusterIP": "127.96.0.9",
-            "ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}}));
-        let endpoints = seen("endpoints", json!({"metadata": {"name": "web"}, "subsets": [{
+            "ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}}),
+        );
+        let endpoints = seen(
+            "endpoints",
+            json!({"metadata": {"name": "web"}, "subsets": [{
             "addresses": [{"ip": "127.1.0.2"}, {"ip": "127.1.0.1"}],
             "notReadyAddresses": [{"ip": "127.1.0.3"}],
-            "ports": [{"name": "http", "port": 8080}]}]}));
+            "ports": [{"name": "http", "port": 8080}]}]}),
+        );
         let picture = picture(&[service], &[endpoints]);
         let targets: Vec<_> = picture.rules.iter().map(|rule| rule.endpoints.clone()).collect();
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
@@ -191,10 +200,16 @@ mod tests {
 
     #[test]
     fn a_headless_service_has_the_addresses_of_its_pods_as_its_name() {
-        let service = seen("services", json!({"metadata": {"name": "db"}, "spec": {
-            "clusterIP": "None", "ports": [{"port": 5432}]}}));
-        let endpoints = seen("endpoints", json!({"metadata": {"name": "db"}, "subsets": [{
-            "addresses": [{"ip": "127.1.0.1", "hostname": "db-0"}], "ports": [{"port": 5432}]}]}));
+        let service = seen(
+            "services",
+            json!({"metadata": {"name": "db"}, "spec": {
+            "clusterIP": "None", "ports": [{"port": 5432}]}}),
+        );
+        let endpoints = seen(
+            "endpoints",
+            json!({"metadata": {"name": "db"}, "subsets": [{
+            "addresses": [{"ip": "127.1.0.1", "hostname": "db-0"}], "ports": [{"port": 5432}]}]}),
+        );
         let picture = picture(&[service], &[endpoints]);
         assert!(picture.rules.is_empty());
         assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));

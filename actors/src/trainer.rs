@@ -5,11 +5,11 @@
 //! it does so after the batch in hand. Its latest copy of the parameters is what a parameter
 //! server that dies is replaced from.
 
+use crate::training::data_plan;
 use crate::training::link::Link;
 use crate::training::model::{Model, ModelError};
 use crate::training::optimizer;
 use crate::training::shard_client::{ShardClient, ShardError, Snapshot};
-use crate::training::data_plan;
 use actix::prelude::*;
 use impresario_client::protocol::training::{
     Accept, Applied, Batch, Evaluated, Holds, JoinRefused, JoinTraining, Leave, ModelFacts,
@@ -174,12 +174,15 @@ impl Bench {
                 },
                 Order::Train(batches) => {
                     for batch in batches {
-                        if self.leaving.load(Ordering::Acquire) || failures > 0 && !report.returned.is_empty() {
+                        if self.leaving.load(Ordering::Acquire)
+                            || failures > 0 && !report.returned.is_empty()
+                        {
                             report.returned.push(batch.step);
                             continue;
                         }
                         if order_of.0 != batch.epoch {
-                            let order = data_plan::order(self.facts.seed, batch.epoch, self.facts.samples);
+                            let order =
+                                data_plan::order(self.facts.seed, batch.epoch, self.facts.samples);
                             order_of = (batch.epoch, Arc::new(order));
                         }
                         match self.train(batch, order_of.1.clone()).await {
@@ -240,9 +243,10 @@ impl Bench {
     async fn evaluate(&self) -> Result<Evaluated, TrainerError> {
         let snapshot = self.shards.pull(true).await?;
         let (version, model) = (snapshot.version(), self.model.clone());
-        let evaluation = tokio::task::spawn_blocking(move || model.lock().evaluate(&snapshot.values))
-            .await
-            .map_err(|_| TrainerError::CutShort)??;
+        let evaluation =
+            tokio::task::spawn_blocking(move || model.lock().evaluate(&snapshot.values))
+                .await
+                .map_err(|_| TrainerError::CutShort)??;
         Ok(Evaluated { version, loss: evaluation.loss, accuracy: evaluation.accuracy })
     }
 
@@ -254,9 +258,10 @@ impl Bench {
             Some(copy) => copy,
             None => {
                 let (model, seed) = (self.model.clone(), self.facts.seed);
-                let values = tokio::task::spawn_blocking(move || model.lock().initial(seed))
-                    .await
-                    .map_err(|error| ProvideError::NotTaken { shard: first, cause: error.to_string() })?;
+                let values =
+                    tokio::task::spawn_blocking(move || model.lock().initial(seed)).await.map_err(
+                        |error| ProvideError::NotTaken { shard: first, cause: error.to_string() },
+                    )?;
                 Snapshot { values, ..Snapshot::default() }
             }
         };
@@ -270,7 +275,8 @@ impl Bench {
                 .get(range.start as usize..(range.start + range.length) as usize)
                 .ok_or(ProvideError::NoSuchShard { shard })?
                 .to_vec();
-            let (version, applied) = copy.shards.get(&shard).cloned().unwrap_or((0, Applied::default()));
+            let (version, applied) =
+                copy.shards.get(&shard).cloned().unwrap_or((0, Applied::default()));
             let state = optimizer::fresh(range, values, version, applied, self.facts.optimizer);
             let taken = server.ask(Accept { epoch: order.epoch, state }, TRANSFER).await;
             let cause = match taken {
@@ -286,4 +292,3 @@ impl Bench {
         Ok(provided)
     }
 }
-

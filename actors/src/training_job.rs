@@ -22,8 +22,8 @@ use desk::{Desk, DeskError, Sight};
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
-    Member, NextWork, ParameterServerRole, Provide, RequestBid, Scale, ScaleError, ServerReport, ShardMap,
-    Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
+    Member, NextWork, ParameterServerRole, Provide, RequestBid, Scale, ScaleError, ServerReport,
+    ShardMap, Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
 };
 use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
 use rand::Rng as _;

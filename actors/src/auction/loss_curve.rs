@@ -96,7 +96,8 @@ fn smooth(history: &[(u64, f64)]) -> Vec<(u64, f64)> {
         .map(|index| {
             let (step, loss) = finite[index];
             // Two on each side: with one, a wild point would pull its neighbours along.
-            let around = [index.checked_sub(2), index.checked_sub(1), Some(index + 1), Some(index + 2)];
+            let around =
+                [index.checked_sub(2), index.checked_sub(1), Some(index + 1), Some(index + 2)];
             let near: Vec<f64> =
                 around.into_iter().flatten().filter_map(|i| finite.get(i)).map(|p| p.1).collect();
             let low = near.iter().copied().fold(f64::INFINITY, f64::min);

@@ -12,12 +12,16 @@ pub fn place(
     free: &[Resources],
 ) -> Option<Vec<(usize, Size)>> {
     let mut nodes: Vec<usize> = (0..free.len()).collect();
-    let room = |index: &usize| (free[*index].gpus(), free[*index].cpu_milli, free[*index].memory_bytes);
+    let room =
+        |index: &usize| (free[*index].gpus(), free[*index].cpu_milli, free[*index].memory_bytes);
     nodes.sort_by_key(|index| (std::cmp::Reverse(room(index)), *index));
     (1..=nodes.len()).find_map(|count| {
         let chosen = &nodes[..count];
-        let shares: Vec<(usize, Size)> =
-            chosen.iter().enumerate().map(|(turn, node)| (*node, share(size, turn, count))).collect();
+        let shares: Vec<(usize, Size)> = chosen
+            .iter()
+            .enumerate()
+            .map(|(turn, node)| (*node, share(size, turn, count)))
+            .collect();
         let fits = shares.iter().all(|(node, share)| {
             let mut needed = Resources::default();
             (0..share.parameter_servers).for_each(|_| needed.add(parameter_server));
@@ -31,9 +35,8 @@ pub fn place(
 /// What the node with this turn gets: what is left over goes from the first on for parameter
 /// servers, and from the last back for trainers, so that no node gets both.
 fn share(size: Size, turn: usize, count: usize) -> Size {
-    let part = |whole: u32, turn: usize| {
-        whole / count as u32 + u32::from(turn < whole as usize % count)
-    };
+    let part =
+        |whole: u32, turn: usize| whole / count as u32 + u32::from(turn < whole as usize % count);
     Size {
         parameter_servers: part(size.parameter_servers, turn),
         trainers: part(size.trainers, count - 1 - turn),

@@ -99,11 +99,8 @@ impl<'a> Hall<'a> {
 
     fn minimums(&self) -> Vec<Size> {
         let runs = |bid: &Bid| bid.current.trainers > 0;
-        let mut sizes: Vec<Size> = self
-            .bids
-            .iter()
-            .map(|bid| if runs(bid) { bid.min } else { Size::default() })
-            .collect();
+        let mut sizes: Vec<Size> =
+            self.bids.iter().map(|bid| if runs(bid) { bid.min } else { Size::default() }).collect();
         for index in 0..sizes.len() {
             if !runs(self.bids[index]) {
                 sizes[index] = self.bids[index].min;
@@ -147,8 +144,10 @@ impl<'a> Hall<'a> {
     }
 
     fn dominant_share(&self, pod: &Resources) -> f64 {
-        let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-        let extended = pod.extended.iter().map(|(name, part)| share(*part, self.capacity.get(name)));
+        let share =
+            |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        let extended =
+            pod.extended.iter().map(|(name, part)| share(*part, self.capacity.get(name)));
         [
             share(pod.cpu_milli, self.capacity.cpu_milli),
             share(pod.memory_bytes, self.capacity.memory_bytes),
@@ -180,7 +179,9 @@ impl<'a> Hall<'a> {
         }
         // Taking one change back may have taken away what another was to use.
         while !self.fits(sizes) {
-            let over = (0..sizes.len()).rev().find(|index| grows(self.bids[*index].current, sizes[*index]));
+            let over = (0..sizes.len())
+                .rev()
+                .find(|index| grows(self.bids[*index].current, sizes[*index]));
             match over {
                 Some(index) => sizes[index] = self.bids[index].current,
                 None => return,
@@ -230,7 +231,9 @@ fn additions(bid: &Bid, size: Size) -> impl Iterator<Item = (Size, &Resources)> 
 
 fn taken(bid: &Bid, size: Size) -> Resources {
     let mut all = Resources::default();
-    for (pod, count) in [(&bid.parameter_server, size.parameter_servers), (&bid.trainer, size.trainers)] {
+    for (pod, count) in
+        [(&bid.parameter_server, size.parameter_servers), (&bid.trainer, size.trainers)]
+    {
         for _ in 0..count {
             all.add(pod);
         }
@@ -241,7 +244,11 @@ fn taken(bid: &Bid, size: Size) -> Resources {
 /// Predicted seconds to the end with this size.
 fn seconds(bid: &Bid, size: Size) -> f64 {
     let speed = steps_per_second(&bid.speed, size);
-    if speed > 0.0 { (bid.remaining_steps.max(0.0) / speed).min(LONGEST_SECONDS) } else { LONGEST_SECONDS }
+    if speed > 0.0 {
+        (bid.remaining_steps.max(0.0) / speed).min(LONGEST_SECONDS)
+    } else {
+        LONGEST_SECONDS
+    }
 }
 
 #[cfg(test)]
@@ -284,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_job_alone_grows_to_what_the_cluster_has() {
-        let outcomes = round(1, &[bid("a", 5_000.0, (1, 1))], &[node(1_000), node(1_000), node(300)]);
+        let outcomes =
+            round(1, &[bid("a", 5_000.0, (1, 1))], &[node(1_000), node(1_000), node(300)]);
         let (servers, trainers) = size_of(&outcomes, "a", (1, 1));
         assert!(trainers >= 4 && servers >= 2, "{servers},{trainers}");
         assert!(outcomes[0].scale.reason.contains("instead of"));

@@ -108,9 +108,7 @@ impl Subjects {
             forward: Arc::new(move |number, hints| {
                 forward(source.clone(), hints, move |change| match change {
                     Change::Put { now, .. } => Hint::Object(number, Subject::of(&now), true),
-                    Change::Deleted { before } => {
-                        Hint::Object(number, Subject::of(&before), false)
-                    }
+                    Change::Deleted { before } => Hint::Object(number, Subject::of(&before), false),
                     Change::Everything => Hint::Everything,
                 })
                 .boxed()

@@ -58,8 +58,7 @@ impl Graph {
     #[must_use]
     pub fn start(registry: &RegistryHandle) -> Self {
         let kept = |r: &&Resource| r.plural != "events" && r.verbs.contains(&Verb::Delete);
-        let mirror =
-            |r: &'static Resource| (r, Mirror::start(registry.clone(), &resource_key(r)));
+        let mirror = |r: &'static Resource| (r, Mirror::start(registry.clone(), &resource_key(r)));
         Self(Arc::new(resources().iter().filter(kept).map(mirror).collect()))
     }
 
@@ -162,16 +161,16 @@ impl GarbageCollectorLook {
             }
         }
         let options = DeleteOptions {
-            propagation: if foreground {
-                Propagation::Foreground
-            } else {
-                Propagation::Background
-            },
+            propagation: if foreground { Propagation::Foreground } else { Propagation::Background },
             uid: metadata.uid.clone(),
             ..DeleteOptions::default()
         };
         let name = metadata.name.as_deref().unwrap_or_default();
-        match self.objects.delete(resource, namespace, name, &options, &WriteOptions::default()).await {
+        match self
+            .objects
+            .delete(resource, namespace, name, &options, &WriteOptions::default())
+            .await
+        {
             Ok(_) => Ok(()),
             Err(status) if matches!(status.code(), 404 | 409) => Ok(()),
             Err(status) => Err(status.into()),

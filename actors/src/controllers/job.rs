@@ -93,16 +93,17 @@ impl JobLook {
             self.tell(&seen, &status);
         }
         let objects = view.objects.fenced(self.fence);
-        let created = owned::create_all(&objects, &self.namespace, creations, |outcome| match outcome {
-            Ok(pod) => {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
-            }
-            Err(error) => {
-                view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
-            }
-        })
-        .await;
+        let created =
+            owned::create_all(&objects, &self.namespace, creations, |outcome| match outcome {
+                Ok(pod) => {
+                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                    view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
+                }
+                Err(error) => {
+                    view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
+                }
+            })
+            .await;
         let deleted = owned::delete_all(&objects, &self.namespace, deletions, |pod| {
             view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
         })
@@ -112,11 +113,16 @@ impl JobLook {
             failed?;
         }
         if delete_job {
-            let options = DeleteOptions {
-                uid: Some(self.uid.clone()),
-                ..DeleteOptions::default()
-            };
-            objects.delete(served("batch", "jobs"), &self.namespace, &self.name, &options, &WriteOptions::default()).await?;
+            let options = DeleteOptions { uid: Some(self.uid.clone()), ..DeleteOptions::default() };
+            objects
+                .delete(
+                    served("batch", "jobs"),
+                    &self.namespace,
+                    &self.name,
+                    &options,
+                    &WriteOptions::default(),
+                )
+                .await?;
         }
         Ok(plan.look_again.map_or(Next::WhenTold, Next::At))
     }
@@ -156,7 +162,8 @@ impl JobLook {
 
     fn pod(&self, job: &Value, index: Option<u32>) -> Value {
         let owner = Owner { object: job, api_version: "batch/v1", kind: "Job" };
-        let base = index.map_or_else(|| self.name.clone(), |index| format!("{}-{index}", self.name));
+        let base =
+            index.map_or_else(|| self.name.clone(), |index| format!("{}-{index}", self.name));
         let mut pod = owned::pod_from(&job["spec"]["template"], &owner, &base);
         let metadata = &mut pod["metadata"];
         match metadata["finalizers"].as_array_mut() {

@@ -78,7 +78,9 @@ impl<K> Clone for Change<K> {
 
 /// The mirror has not seen a revision in time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the mirror of {resource} is at revision {at}, not {wanted}, after {waited:?}: look again later")]
+#[error(
+    "the mirror of {resource} is at revision {at}, not {wanted}, after {waited:?}: look again later"
+)]
 pub struct Behind {
     /// The resource.
     pub resource: String,

@@ -73,13 +73,21 @@ impl NamespaceLook {
     async fn empty(&self) -> Result<bool, LookError> {
         let objects = self.view.objects.fenced(self.fence);
         let mut is_empty = true;
-        let deletable = |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
+        let deletable =
+            |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
         for resource in resources().iter().filter(|r| r.namespaced && deletable(r.verbs)) {
             let query = ListQuery { namespace: Some(self.name.clone()), ..ListQuery::default() };
             if objects.list(resource, &query).await?.items.is_empty() {
                 continue;
             }
-            objects.delete_collection(resource, &query, &DeleteOptions::default(), &WriteOptions::default()).await?;
+            objects
+                .delete_collection(
+                    resource,
+                    &query,
+                    &DeleteOptions::default(),
+                    &WriteOptions::default(),
+                )
+                .await?;
             is_empty &= objects.list(resource, &query).await?.items.is_empty();
         }
         Ok(is_empty)

@@ -121,7 +121,10 @@ impl NodeLifecycleLook {
             ..DeleteOptions::default()
         };
         let objects = self.view.objects.fenced(self.fence);
-        match objects.delete(served("", "pods"), &namespace, &name, &options, &WriteOptions::default()).await {
+        match objects
+            .delete(served("", "pods"), &namespace, &name, &options, &WriteOptions::default())
+            .await
+        {
             Ok(_) => Ok(()),
             Err(status) if matches!(status.code(), 404 | 409) => Ok(()),
             Err(status) => Err(status.into()),

@@ -133,7 +133,8 @@ pub async fn create_all(
     mut told: impl FnMut(&Result<Value, Status>),
 ) -> (Revision, Result<(), LookError>) {
     let options = WriteOptions::default();
-    let creations = pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
+    let creations =
+        pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
     let mut outcomes = futures_util::stream::iter(creations).buffer_unordered(CONCURRENT);
     let mut last = 1;
     let mut failed = None;
@@ -156,11 +157,10 @@ pub async fn delete_all(
 ) -> (Revision, Result<(), LookError>) {
     use impresario_client::objects::Deleted;
     let deletions = pods.into_iter().map(|(name, uid)| async move {
-        let options = DeleteOptions {
-            uid: Some(uid),
-            ..DeleteOptions::default()
-        };
-        let outcome = objects.delete(served("", "pods"), namespace, &name, &options, &WriteOptions::default()).await;
+        let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
+        let outcome = objects
+            .delete(served("", "pods"), namespace, &name, &options, &WriteOptions::default())
+            .await;
         (name, outcome)
     });
     let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(CONCURRENT);
@@ -194,7 +194,8 @@ mod tests {
     fn a_pod_from_a_template_carries_labels_and_owner_and_a_name_that_fits() {
         let owner = json!({"metadata": {"name": "web", "uid": "u1"}});
         let owner = Owner { object: &owner, api_version: "v1", kind: "ReplicationController" };
-        let template = json!({"metadata": {"name": "ignored", "labels": {"a": "b"}}, "spec": {"x": 1}});
+        let template =
+            json!({"metadata": {"name": "ignored", "labels": {"a": "b"}}, "spec": {"x": 1}});
         let pod = pod_from(&template, &owner, &"n".repeat(80));
         assert_eq!(pod["metadata"]["generateName"].as_str().unwrap().len(), 58);
         assert_eq!(pod["metadata"]["labels"]["a"], "b");

@@ -161,8 +161,8 @@ impl ReplicationControllerLook {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::view::served;
+    use super::*;
     use impresario_client::objects::{Objects, WriteOptions};
     use impresario_registry::MemoryRegistry;
     use serde_json::json;

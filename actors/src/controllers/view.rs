@@ -95,7 +95,8 @@ fn reference<K: Mirrored>(about: &Seen<K>) -> Value {
 /// If it is not in the table of resources, which a test of this module excludes.
 #[must_use]
 pub(super) fn served(group: &str, plural: &str) -> &'static Resource {
-    #[allow(clippy::expect_used)] // a constant of the program; see `everything_that_controllers_write_is_served`
+    #[allow(clippy::expect_used)]
+    // a constant of the program; see `everything_that_controllers_write_is_served`
     resource::find(group, "v1", plural).expect("a resource of the controllers is in the table")
 }
 
@@ -124,8 +125,10 @@ pub(super) fn replace<K, T: Serialize>(
 
 /// Writes `object` where `entry` is, if nobody changed it in between.
 pub(super) fn put(entry: &Entry, object: &Value) -> Result<(Compare, Operation), LookError> {
-    let value = serde_json::to_vec(object)
-        .map_err(|error| LookError::Damaged { key: entry.key.to_string(), cause: error.to_string() })?;
+    let value = serde_json::to_vec(object).map_err(|error| LookError::Damaged {
+        key: entry.key.to_string(),
+        cause: error.to_string(),
+    })?;
     Ok((
         Compare::Revision { key: entry.key.clone(), revision: entry.mod_revision },
         Operation::Put { key: entry.key.clone(), value: value.into() },

@@ -93,4 +93,3 @@ fn control(peers: &[Peer]) -> String {
         peers.iter().filter(|peer| peer.control).map(|peer| peer.name.as_str()).collect();
     names.join(",")
 }
-

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::scheduler::{
         picture::tests::{node, picture, pod},
-        policy::{POLICIES, policy},
+        policy::{Which, policy},
     };
     use proptest::prelude::*;
 
@@ -86,12 +86,8 @@ mod tests {
         (late.since, early.since, urgent.since) = (2, 1, 3);
         urgent.priority = 10;
         let picture = picture([node("n", 1200)]);
-        let plan = plan(
-            [&late, &early, &urgent],
-            &picture,
-            &mut *policy("least-allocated", 0).unwrap(),
-            0,
-        );
+        let plan =
+            plan([&late, &early, &urgent], &picture, &mut *policy(Which::LeastAllocated, 0), 0);
         assert_eq!(plan.placements["n"], ["urgent", "early"]);
         let told = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
         assert_eq!(plan.unschedulable, [("late".to_owned(), told)]);
@@ -104,7 +100,7 @@ mod tests {
         nodes[250].allocatable.cpu_milli = 1000;
         let picture = picture(nodes);
         for start in [0, 100, 251, 299, 1000] {
-            let plan = plan([&pod("p", 500)], &picture, &mut *policy("random", 1).unwrap(), start);
+            let plan = plan([&pod("p", 500)], &picture, &mut *policy(Which::Random, 1), start);
             assert_eq!(plan.placements["n250"], ["p"]);
         }
     }
@@ -118,7 +114,7 @@ mod tests {
         ) {
             let picture = picture(free.iter().enumerate().map(|(n, cpu)| node(&format!("n{n}"), *cpu)));
             let pods: Vec<_> = asks.iter().enumerate().map(|(n, cpu)| pod(&format!("p{n}"), *cpu)).collect();
-            let plan = plan(&pods, &picture, &mut *policy(POLICIES[which], 3).unwrap(), 0);
+            let plan = plan(&pods, &picture, &mut *policy(Which::ALL[which], 3), 0);
             let asked = |uid: &String| pods.iter().find(|pod| pod.uid == *uid).unwrap().requests.cpu_milli;
             for (name, uids) in &plan.placements {
                 let free = free[name[1..].parse::<usize>().unwrap()];

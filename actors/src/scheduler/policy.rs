@@ -8,6 +8,8 @@ use super::{
 };
 use impresario_client::protocol::resources::Resources;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::str::FromStr;
+use thiserror::Error;
 
 /// Chooses nodes for pods.
 pub trait Policy: Send {
@@ -41,17 +43,51 @@ pub struct Candidate<'a> {
     pub score: i64,
 }
 
-/// The names of all policies.
-pub const POLICIES: [&str; 4] = ["least-allocated", "most-allocated", "random", "round-robin"];
+/// Which policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Which {
+    /// The node that has the most left.
+    #[default]
+    LeastAllocated,
+    /// The node that has the least left.
+    MostAllocated,
+    /// Any node that fits.
+    Random,
+    /// Each node in turn.
+    RoundRobin,
+}
 
-/// The policy of this name; `seed` is for those that draw lots.
-pub fn policy(name: &str, seed: u64) -> Option<Box<dyn Policy>> {
-    match name {
-        "least-allocated" => Some(Box::new(LeastAllocated)),
-        "most-allocated" => Some(Box::new(MostAllocated)),
-        "random" => Some(Box::new(Random(StdRng::seed_from_u64(seed)))),
-        "round-robin" => Some(Box::new(RoundRobin { last: None })),
-        _ => None,
+/// There is no policy of this name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "no policy is called {0:?}: use one of least-allocated, most-allocated, random, round-robin"
+)]
+pub struct NoSuchPolicy(String);
+
+impl Which {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::LeastAllocated, Self::MostAllocated, Self::Random, Self::RoundRobin];
+}
+
+impl FromStr for Which {
+    type Err = NoSuchPolicy;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchPolicy> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|which| policy(*which, 0).name() == name)
+            .ok_or_else(|| NoSuchPolicy(name.to_owned()))
+    }
+}
+
+/// The policy; `seed` is for those that draw lots.
+#[must_use]
+pub fn policy(which: Which, seed: u64) -> Box<dyn Policy> {
+    match which {
+        Which::LeastAllocated => Box::new(LeastAllocated),
+        Which::MostAllocated => Box::new(MostAllocated),
+        Which::Random => Box::new(Random(StdRng::seed_from_u64(seed))),
+        Which::RoundRobin => Box::new(RoundRobin { last: None }),
     }
 }
 
@@ -150,7 +186,7 @@ mod tests {
     use crate::scheduler::picture::tests::{node, pod};
 
     fn choices(name: &str, rounds: usize) -> Vec<String> {
-        let mut policy = policy(name, 7).unwrap();
+        let mut policy = policy(name.parse().unwrap(), 7);
         let (mut full, half, empty) = (node("a", 1000), node("b", 1000), node("c", 1000));
         full.free.cpu_milli = 200;
         let mut nodes = [full, half, empty];
@@ -178,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_pod_with_gpus_is_packed_by_default() {
-        let policy = policy("least-allocated", 0).unwrap();
+        let policy = policy(Which::LeastAllocated, 0);
         let (mut full, mut empty) = (node("a", 1000), node("b", 1000));
         for node in [&mut full, &mut empty] {
             node.allocatable.set("nvidia.com/gpu", 4);
@@ -192,7 +228,9 @@ mod tests {
 
     #[test]
     fn every_named_policy_exists() {
-        assert!(POLICIES.iter().all(|name| policy(name, 0).is_some_and(|p| p.name() == *name)));
-        assert!(policy("cheapest", 0).is_none());
+        for which in Which::ALL {
+            assert_eq!(policy(which, 0).name().parse(), Ok(which));
+        }
+        assert!("cheapest".parse::<Which>().is_err());
     }
 }

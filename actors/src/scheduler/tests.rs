@@ -16,7 +16,7 @@ fn schedule(machine: &Machine) -> ActorRef<SchedulerRole> {
     machine
         .node
         .spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
-            Scheduler::new(settings.clone(), node.clone(), registry.clone(), None).unwrap()
+            Scheduler::new(settings.clone(), node.clone(), registry.clone(), None)
         })
         .unwrap()
 }

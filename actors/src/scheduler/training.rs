@@ -120,7 +120,10 @@ impl Scheduler {
             let bids: Vec<Bid> = join_all(asks).await.into_iter().flatten().flatten().collect();
             bids
         };
-        ctx.spawn(bids.into_actor(self).map(move |bids, this, ctx| this.clear(round, &bids, control, ctx)));
+        ctx.spawn(
+            bids.into_actor(self)
+                .map(move |bids, this, ctx| this.clear(round, &bids, control, ctx)),
+        );
     }
 
     /// Clears the auction. What is free is looked up only now, when all bids are there.

@@ -12,11 +12,11 @@ use impresario_client::protocol::training::{
     Member, ModelFacts, OptimizerKind, ParameterServerRole, Place, TrainerRole,
     parameter_server_actor, trainer_actor,
 };
-use impresario_runtime::{
-    ActorName, ActorNode, ActorPath, Credential, Gate, NodeConfig, NodeName, PeerIdentity, PeerRole,
-    Refusal, RestartPolicy, SpawnError, SpawnOptions, StartError,
-};
 use impresario_runtime::pki::PkiError;
+use impresario_runtime::{
+    ActorName, ActorNode, ActorPath, Credential, Gate, NodeConfig, NodeName, PeerIdentity,
+    PeerRole, Refusal, RestartPolicy, SpawnError, SpawnOptions, StartError,
+};
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -63,7 +63,9 @@ pub struct Method {
 #[non_exhaustive]
 pub enum GuestError {
     /// The environment is not that of a guest.
-    #[error("{variable} is missing or not understood: this command runs in pods of training jobs only")]
+    #[error(
+        "{variable} is missing or not understood: this command runs in pods of training jobs only"
+    )]
     Environment {
         /// Which variable.
         variable: &'static str,
@@ -93,18 +95,21 @@ impl GuestConfig {
 
     fn from_variables(read: impl Fn(&'static str) -> Option<String>) -> Result<Self, GuestError> {
         let need = |variable: &'static str| {
-            read(variable).filter(|value| !value.is_empty()).ok_or(GuestError::Environment { variable })
+            read(variable)
+                .filter(|value| !value.is_empty())
+                .ok_or(GuestError::Environment { variable })
         };
         let addresses = parse_addresses(&need("IMPRESARIO_ADDRESSES")?)
             .ok_or(GuestError::Environment { variable: "IMPRESARIO_ADDRESSES" })?;
-        let control: Vec<NodeName> = match read("IMPRESARIO_CONTROL").filter(|names| !names.is_empty()) {
-            Some(names) => names.split(',').map(NodeName::from).collect(),
-            None => addresses.iter().map(|(name, _)| name.clone()).collect(),
-        };
+        let control: Vec<NodeName> =
+            match read("IMPRESARIO_CONTROL").filter(|names| !names.is_empty()) {
+                Some(names) => names.split(',').map(NodeName::from).collect(),
+                None => addresses.iter().map(|(name, _)| name.clone()).collect(),
+            };
         let address = match read("IMPRESARIO_POD_IP") {
-            Some(text) => {
-                text.parse().map_err(|_| GuestError::Environment { variable: "IMPRESARIO_POD_IP" })?
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| GuestError::Environment { variable: "IMPRESARIO_POD_IP" })?,
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let member = match need("IMPRESARIO_ROLE")?.as_str() {

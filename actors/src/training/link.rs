@@ -4,7 +4,9 @@
 //! A [`Link`] asks the member that answered last, and goes round the others when it no longer does.
 
 use impresario_client::protocol::training::{TrainingJobRole, job_actor};
-use impresario_runtime::{Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy};
+use impresario_runtime::{
+    Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy,
+};
 use rand::Rng as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,8 +14,7 @@ use std::time::Duration;
 
 /// How long one control member may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
 
 /// The way to a job. Cheap to clone; clones share what they learn.
 #[derive(Clone)]
@@ -54,7 +55,11 @@ impl Link {
 
     /// Asks the job's actor, trying the members in turn for at most `patience`. `message` is made
     /// anew for each attempt: it must be harmless to repeat.
-    pub async fn ask<M>(&self, patience: Duration, message: impl Fn() -> M) -> Result<M::Reply, AskError>
+    pub async fn ask<M>(
+        &self,
+        patience: Duration,
+        message: impl Fn() -> M,
+    ) -> Result<M::Reply, AskError>
     where
         M: Message,
         TrainingJobRole: Accepts<M>,
@@ -68,7 +73,8 @@ impl Link {
                 return Err(AskError::NoSuchActor { actor });
             };
             let path = ActorPath::new(member.clone(), job_actor(&self.job));
-            let error = match self.node.actor::<TrainingJobRole>(path).ask(message(), ANSWER).await {
+            let error = match self.node.actor::<TrainingJobRole>(path).ask(message(), ANSWER).await
+            {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -76,7 +82,12 @@ impl Link {
                 return Err(error);
             }
             if error.remedy() != Remedy::Retry {
-                let next = self.turn.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);
+                let next = self.turn.compare_exchange(
+                    turn,
+                    turn + 1,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
                 tracing::debug!(%error, moved_on = next.is_ok(), "the job's actor is elsewhere");
             }
             // Each member is tried at once; only a whole round in vain waits.

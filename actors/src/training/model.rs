@@ -37,7 +37,9 @@ pub struct Evaluation {
 #[non_exhaustive]
 pub enum ModelError {
     /// The parameters are of another model.
-    #[error("{found} parameters for a model of {expected}: start the job with one version of the program")]
+    #[error(
+        "{found} parameters for a model of {expected}: start the job with one version of the program"
+    )]
     Shape {
         /// Parameters of the model.
         expected: usize,

@@ -19,7 +19,17 @@ pub fn fresh(
         OptimizerKind::Adam { .. } => vec![0.0; values.len()],
     };
     let (average, first) = (values.clone(), vec![0.0; values.len()]);
-    ShardState { range, average, version, applied, optimizer, memory_steps: 0, first, second, values }
+    ShardState {
+        range,
+        average,
+        version,
+        applied,
+        optimizer,
+        memory_steps: 0,
+        first,
+        second,
+        values,
+    }
 }
 
 /// Applies one gradient, which has the shard's length. A value that is no number counts as zero,
@@ -32,7 +42,9 @@ pub fn apply(state: &mut ShardState, gradient: &[f32]) {
     match state.optimizer {
         OptimizerKind::Momentum { rate, decay, momentum } => {
             let rate = rate / (1.0 + decay * done);
-            for ((value, step), slope) in state.values.iter_mut().zip(&mut state.first).zip(gradient) {
+            for ((value, step), slope) in
+                state.values.iter_mut().zip(&mut state.first).zip(gradient)
+            {
                 *step = *step * momentum - rate * clean(*slope);
                 *value += *step;
             }

@@ -139,7 +139,12 @@ impl ShardClient {
     }
 
     /// Waits before the shards that are left are tried again.
-    async fn pause(&self, attempt: &mut u32, since: tokio::time::Instant, left: usize) -> Result<(), ShardError> {
+    async fn pause(
+        &self,
+        attempt: &mut u32,
+        since: tokio::time::Instant,
+        left: usize,
+    ) -> Result<(), ShardError> {
         let waited = since.elapsed();
         if waited > PATIENCE {
             return Err(ShardError::Lost { shards: left, waited });
@@ -170,7 +175,8 @@ impl ShardClient {
                 match pulled {
                     Pulled::Values { shard, version, applied, values } => {
                         let Some(range) = ranges.get(shard as usize) else { continue };
-                        let (start, end) = (range.start as usize, (range.start + range.length) as usize);
+                        let (start, end) =
+                            (range.start as usize, (range.start + range.length) as usize);
                         if values.len() != end - start {
                             return Err(ShardError::Misfit { shard });
                         }
@@ -204,7 +210,8 @@ impl ShardClient {
             let asks = self.by_place(&left).into_iter().map(|(place, shards)| {
                 let part = |shard: u32| {
                     let range = ranges.get(shard as usize)?;
-                    let part = gradient.get(range.start as usize..(range.start + range.length) as usize)?;
+                    let part = gradient
+                        .get(range.start as usize..(range.start + range.length) as usize)?;
                     Some((shard, part.to_vec()))
                 };
                 let gradients = shards.into_iter().filter_map(part).collect();

@@ -30,7 +30,9 @@ enum Slot {
 impl Slot {
     fn epoch(&self) -> u64 {
         match self {
-            Self::Serving { epoch, .. } | Self::Leaving { epoch, .. } | Self::Moved { epoch, .. } => *epoch,
+            Self::Serving { epoch, .. }
+            | Self::Leaving { epoch, .. }
+            | Self::Moved { epoch, .. } => *epoch,
         }
     }
 }
@@ -132,8 +134,12 @@ impl Shards {
         let slot = self.0.remove(&shard).ok_or(HandoverError::NotHere { shard })?;
         let current = slot.epoch();
         let (slot, outcome) = match slot {
-            Slot::Leaving { state, .. } if epoch > current => (Slot::Serving { epoch, state }, Ok(())),
-            Slot::Serving { state, .. } if epoch >= current => (Slot::Serving { epoch, state }, Ok(())),
+            Slot::Leaving { state, .. } if epoch > current => {
+                (Slot::Serving { epoch, state }, Ok(()))
+            }
+            Slot::Serving { state, .. } if epoch >= current => {
+                (Slot::Serving { epoch, state }, Ok(()))
+            }
             moved @ Slot::Moved { .. } => (moved, Err(HandoverError::NotHere { shard })),
             other => (other, Err(HandoverError::Stale { shard, current })),
         };
@@ -155,12 +161,14 @@ impl Shards {
 impl Slot {
     fn held(&self) -> Option<HeldShard> {
         match self {
-            Self::Serving { epoch, state } | Self::Leaving { epoch, state, .. } => Some(HeldShard {
-                range: state.range,
-                epoch: *epoch,
-                version: state.version,
-                applied: state.applied.clone(),
-            }),
+            Self::Serving { epoch, state } | Self::Leaving { epoch, state, .. } => {
+                Some(HeldShard {
+                    range: state.range,
+                    epoch: *epoch,
+                    version: state.version,
+                    applied: state.applied.clone(),
+                })
+            }
             Self::Moved { .. } => None,
         }
     }
@@ -174,7 +182,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn place(name: &str) -> Place {
-        Place { path: ActorPath::new(name, "parameterserver/x"), address: ([127, 0, 0, 1], 1).into() }
+        Place {
+            path: ActorPath::new(name, "parameterserver/x"),
+            address: ([127, 0, 0, 1], 1).into(),
+        }
     }
 
     fn zero() -> ShardState {

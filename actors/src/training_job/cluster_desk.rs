@@ -112,7 +112,8 @@ impl Desk for ClusterDesk {
                 Ok(job)
             };
             let (namespace, name, options) = (&desk.namespace, &desk.name, desk.write());
-            let written = desk.objects.modify(jobs, Door::Status, namespace, name, &options, change);
+            let written =
+                desk.objects.modify(jobs, Door::Status, namespace, name, &options, change);
             match written.await {
                 Ok(_) => Ok(()),
                 Err(gone) if gone.code() == 404 => Ok(()),
@@ -162,8 +163,11 @@ impl Following {
     async fn follow(&self, sender: &mpsc::Sender<Sight>) -> Result<(), DeskError> {
         let resource = resource(self.group, self.plural)?;
         let namespace = Some(self.desk.namespace.clone());
-        let query =
-            ListQuery { namespace: namespace.clone(), filter: self.filter.clone(), ..ListQuery::default() };
+        let query = ListQuery {
+            namespace: namespace.clone(),
+            filter: self.filter.clone(),
+            ..ListQuery::default()
+        };
         let listed = self.desk.objects.list(resource, &query).await.map_err(later)?;
         let mut seen: BTreeMap<String, Value> =
             listed.items.into_iter().map(|object| (name_of(&object), object)).collect();

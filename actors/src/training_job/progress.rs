@@ -57,7 +57,8 @@ impl ProgressBook {
             self.losses.insert(at, (progress.step, loss));
         }
         let seconds = f64::from(progress.seconds);
-        self.batch_seconds = Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
+        self.batch_seconds =
+            Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
         let square = f64::from(progress.gradient_square);
         self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
         self.finished.push_back(now);
@@ -95,7 +96,8 @@ impl ProgressBook {
     /// A change of size took so long.
     pub fn rescaled(&mut self, took: Duration) {
         let took = took.as_secs_f64();
-        self.rescale_seconds = Some(self.rescale_seconds.map_or(took, |mean| f64::midpoint(mean, took)));
+        self.rescale_seconds =
+            Some(self.rescale_seconds.map_or(took, |mean| f64::midpoint(mean, took)));
     }
 
     /// What a change of size costs, in seconds of work.
@@ -195,7 +197,14 @@ mod tests {
     use super::*;
 
     fn progress(step: u64, loss: f32) -> Progress {
-        Progress { step, samples: 8, loss, seconds: 0.01, compute_seconds: 0.005, gradient_square: 1.0 }
+        Progress {
+            step,
+            samples: 8,
+            loss,
+            seconds: 0.01,
+            compute_seconds: 0.005,
+            gradient_square: 1.0,
+        }
     }
 
     #[test]

@@ -149,7 +149,13 @@ impl Role {
             }
         };
         let resources = Resources { pods: 1, ..resources };
-        Ok(Self { min, max: count("max").unwrap_or(min).max(min), resources, requirements, template })
+        Ok(Self {
+            min,
+            max: count("max").unwrap_or(min).max(min),
+            resources,
+            requirements,
+            template,
+        })
     }
 }
 

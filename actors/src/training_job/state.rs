@@ -156,7 +156,11 @@ enum Holder {
     Nobody,
     At(String),
     /// On its way from one pod to another.
-    Moving { from: String, to: String, epoch: u64 },
+    Moving {
+        from: String,
+        to: String,
+        epoch: u64,
+    },
 }
 
 /// The state of one activation.
@@ -320,7 +324,9 @@ impl State {
             name: name.to_owned(),
             created_unix_seconds,
             // Without any prediction the job is taken to have as much before it as behind it.
-            remaining_steps: self.remaining_steps().unwrap_or_else(|| self.steps().max(1_000) as f64),
+            remaining_steps: self
+                .remaining_steps()
+                .unwrap_or_else(|| self.steps().max(1_000) as f64),
             done_steps: self.steps(),
             speed: self.book.speed_model(),
             current,
@@ -335,7 +341,8 @@ impl State {
 
     /// The shard map as it is.
     pub fn map(&self) -> ShardMap {
-        let places: Option<Vec<Place>> = self.holders.iter().map(|holder| self.place_of(holder)).collect();
+        let places: Option<Vec<Place>> =
+            self.holders.iter().map(|holder| self.place_of(holder)).collect();
         match places {
             Some(places) if !places.is_empty() => {
                 ShardMap { epoch: self.epoch, shards: self.ranges.clone(), places }
@@ -400,7 +407,9 @@ impl State {
         let failed: Vec<String> = self
             .pods
             .values()
-            .filter(|pod| pod.ended == Some(false) && before.get(&pod.uid).is_none_or(|b| b.ended.is_none()))
+            .filter(|pod| {
+                pod.ended == Some(false) && before.get(&pod.uid).is_none_or(|b| b.ended.is_none())
+            })
             .map(|pod| pod.name.clone())
             .collect();
         for name in failed {
@@ -411,7 +420,8 @@ impl State {
             self.remark(true, "MemberFailed", format!("pod {name} failed; it is replaced"));
             if self.failures >= FAILURES {
                 self.phase = Phase::Failed;
-                let message = format!("{FAILURES} pods failed in a row without progress: see their logs");
+                let message =
+                    format!("{FAILURES} pods failed in a row without progress: see their logs");
                 self.remark(true, "TrainingFailed", message);
             }
         }
@@ -530,7 +540,9 @@ impl State {
             // A move whose confirmation was lost with its sender.
             let arrived = match holder {
                 Holder::Nobody => true,
-                Holder::Moving { from, to, .. } => *to == report.pod_uid && !self.joined.contains_key(from),
+                Holder::Moving { from, to, .. } => {
+                    *to == report.pod_uid && !self.joined.contains_key(from)
+                }
                 Holder::At(_) => false,
             };
             if arrived && !self.moving {
@@ -631,11 +643,13 @@ impl State {
         if self.final_evaluation {
             return Order::Wait { milliseconds: 50 };
         }
-        let limit = (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
+        let limit =
+            (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
         let trainers = self.size().trainers.max(1) as usize;
         let Some(plan) = &mut self.plan else { return Order::Wait { milliseconds: 50 } };
         // Towards the end the rest is shared out, so that nobody waits long for the last batch.
-        let rest = plan.total().map_or(usize::MAX, |total| (total.saturating_sub(plan.done())) as usize);
+        let rest =
+            plan.total().map_or(usize::MAX, |total| (total.saturating_sub(plan.done())) as usize);
         let batches = plan.take(uid, (limit as usize).min(rest.div_ceil(2 * trainers)).max(1));
         if batches.is_empty() {
             return Order::Wait { milliseconds: 20 };
@@ -759,7 +773,9 @@ impl State {
         match action {
             Action::Handover { to, shard, epoch, .. } => self.arrived(*shard, to, *epoch),
             Action::Keep { shard, epoch, .. } => {
-                if let Some(Holder::Moving { from, .. }) = self.holders.get(*shard as usize).cloned() {
+                if let Some(Holder::Moving { from, .. }) =
+                    self.holders.get(*shard as usize).cloned()
+                {
                     self.arrived(*shard, &from, *epoch);
                 }
             }
@@ -776,7 +792,8 @@ impl State {
                     self.arrived(range.shard, to, *epoch);
                 }
                 if self.steps() > 0 {
-                    let message = format!("{} shards were replaced; that cost {lost} steps", shards.len());
+                    let message =
+                        format!("{} shards were replaced; that cost {lost} steps", shards.len());
                     self.remark(true, "ParametersRestored", message);
                 }
             }
@@ -786,8 +803,14 @@ impl State {
 
     fn arrived(&mut self, shard: u32, pod: &str, epoch: u64) {
         let index = shard as usize;
-        if let (Some(holder), Some(since)) = (self.holders.get_mut(index), self.held_since.get_mut(index)) {
-            *holder = if self.joined.contains_key(pod) { Holder::At(pod.to_owned()) } else { Holder::Nobody };
+        if let (Some(holder), Some(since)) =
+            (self.holders.get_mut(index), self.held_since.get_mut(index))
+        {
+            *holder = if self.joined.contains_key(pod) {
+                Holder::At(pod.to_owned())
+            } else {
+                Holder::Nobody
+            };
             *since = epoch;
             self.epoch = self.epoch.max(epoch);
         }
@@ -900,7 +923,11 @@ impl State {
                 }),
                 None => {
                     epoch = epoch.max(*started) + 1;
-                    actions.push(Action::Keep { from: source.place.clone(), shard: shard as u32, epoch });
+                    actions.push(Action::Keep {
+                        from: source.place.clone(),
+                        shard: shard as u32,
+                        epoch,
+                    });
                 }
             }
         }

@@ -29,7 +29,8 @@ impl Earlier {
     /// Reads the object.
     pub fn read(job: &Value) -> Self {
         let status = &job["status"];
-        let count = |field: &str| status[field].as_u64().and_then(|count| u32::try_from(count).ok());
+        let count =
+            |field: &str| status[field].as_u64().and_then(|count| u32::try_from(count).ok());
         let size = count("parameterServers").zip(count("trainers"));
         Self {
             ended: match status["phase"].as_str() {

@@ -6,8 +6,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use impresario_actors::training::guest::{self, GuestConfig, Method};
 use impresario_actors::training::model::{Model, ModelError};
-use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_actors::training_job::TrainingJob;
+use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_client::protocol::training::{
     Describe, Description, Member, OptimizerKind, Scale, Size, TrainingJobRole, job_actor,
 };
@@ -84,7 +84,8 @@ impl Cluster {
         let desk: Arc<dyn Desk> = Arc::new(Door(self.pods.clone(), job));
         let actor = TrainingJob::new(self.node.clone(), desk, JOB);
         let address = actix::Actor::start(actor);
-        let name = self.node.register::<TrainingJobRole, _>(job_actor(JOB), address.clone()).unwrap();
+        let name =
+            self.node.register::<TrainingJobRole, _>(job_actor(JOB), address.clone()).unwrap();
         self.running = Some((address, name));
     }
 
@@ -131,7 +132,8 @@ impl Cluster {
 
     /// One running pod of a role is gone without a word.
     pub async fn kill(&self, role: &str) {
-        let label = |pod: &Pod| pod.object["metadata"]["labels"]["training.impresario.dev/role"] == role;
+        let label =
+            |pod: &Pod| pod.object["metadata"]["labels"]["training.impresario.dev/role"] == role;
         let pods = self.pods.pods.lock();
         let pod = pods.values().find(|pod| label(pod)).expect("a pod to kill");
         pod.stop.send_replace(true);
@@ -156,14 +158,15 @@ impl Desk for Door {
     fn follow(&self) -> BoxStream<'static, Sight> {
         let (pods, changes) = (self.0.clone(), self.0.changed.subscribe());
         let job = stream::iter([Sight::Job(self.1.clone())]);
-        let sights = stream::unfold((pods, changes, true), |(pods, mut changes, first)| async move {
-            if !first {
-                changes.changed().await.ok()?;
-            }
-            changes.borrow_and_update();
-            let objects = pods.pods.lock().values().map(|pod| pod.object.clone()).collect();
-            Some((Sight::Pods(objects), (pods, changes, false)))
-        });
+        let sights =
+            stream::unfold((pods, changes, true), |(pods, mut changes, first)| async move {
+                if !first {
+                    changes.changed().await.ok()?;
+                }
+                changes.borrow_and_update();
+                let objects = pods.pods.lock().values().map(|pod| pod.object.clone()).collect();
+                Some((Sight::Pods(objects), (pods, changes, false)))
+            });
         job.chain(sights).boxed()
     }
 
@@ -202,10 +205,11 @@ impl Pods {
     fn run(self: &Arc<Self>, mut pod: Value) {
         let serial = *self.changed.borrow();
         let name = format!("{}{serial}", pod["metadata"]["generateName"].as_str().unwrap());
-        let member = match pod["metadata"]["labels"]["training.impresario.dev/role"].as_str().unwrap() {
-            "trainer" => Member::Trainer,
-            _ => Member::ParameterServer,
-        };
+        let member =
+            match pod["metadata"]["labels"]["training.impresario.dev/role"].as_str().unwrap() {
+                "trainer" => Member::Trainer,
+                _ => Member::ParameterServer,
+            };
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["uid"] = json!(format!("uid-{name}"));
         pod["spec"]["nodeName"] = json!("somewhere");

@@ -49,7 +49,12 @@ impl Model for Line {
         SAMPLES
     }
 
-    fn gradient(&mut self, parameters: &[f32], samples: &[u64], _: u64) -> Result<Gradient, ModelError> {
+    fn gradient(
+        &mut self,
+        parameters: &[f32],
+        samples: &[u64],
+        _: u64,
+    ) -> Result<Gradient, ModelError> {
         std::thread::sleep(self.pace);
         let mut values = vec![0.0; parameters.len()];
         let mut loss = 0.0;

@@ -33,7 +33,9 @@ async fn a_job_learns_and_counts_every_step_once_while_it_grows_and_shrinks() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|event| (event["parameterServers"].as_u64().unwrap(), event["trainers"].as_u64().unwrap()))
+        .map(|event| {
+            (event["parameterServers"].as_u64().unwrap(), event["trainers"].as_u64().unwrap())
+        })
         .collect();
     assert_eq!(sizes, [(1, 1), (3, 3), (1, 2)]);
     assert_eq!(status["scaleEvents"][2]["reason"], "another needs it");
@@ -67,7 +69,8 @@ async fn a_parameter_server_that_dies_is_replaced_from_a_trainers_copy() {
 async fn another_activation_goes_on_where_the_first_was() {
     let mut cluster = Cluster::start(size(2, 2), 80).await;
     cluster.scale(1, size(2, 2), "there is room").await;
-    let before = cluster.until("two of each", LIMIT, |seen| seen.size == size(2, 2) && seen.step > 20).await;
+    let before =
+        cluster.until("two of each", LIMIT, |seen| seen.size == size(2, 2) && seen.step > 20).await;
     cluster.fail_over().await;
     let after = cluster.until("two of each again", LIMIT, |seen| seen.size == size(2, 2)).await;
     assert!(after.step + 5 >= before.step, "{} after {}", after.step, before.step);

@@ -95,7 +95,10 @@ async fn drive(
     let plan = Plan { seed, duration, sabotage };
     let report = impresario_chaos::run(cluster, &plan, |fault| {
         if !quiet {
-            println!("{:6.1} s  {:?} {} for {:.1} s", fault.at_s, fault.kind, fault.target, fault.length_s);
+            println!(
+                "{:6.1} s  {:?} {} for {:.1} s",
+                fault.at_s, fault.kind, fault.target, fault.length_s
+            );
         }
     })
     .await?;

@@ -91,8 +91,7 @@ impl Kubeconfig {
     pub fn load(path: &Path) -> Result<Self, KubeconfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| KubeconfigError::Io { path: path.to_owned(), source })?;
-        let foreign =
-            |reason: String| KubeconfigError::Foreign { path: path.to_owned(), reason };
+        let foreign = |reason: String| KubeconfigError::Foreign { path: path.to_owned(), reason };
         let file: File =
             serde_saphyr::from_str(&text).map_err(|error| foreign(error.to_string()))?;
         let cluster =

@@ -36,7 +36,9 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// The file is not what we write.
-    #[error("{path} is damaged ({reason}): restore it from a backup, or start anew with `imp down --purge`")]
+    #[error(
+        "{path} is damaged ({reason}): restore it from a backup, or start anew with `imp down --purge`"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -323,10 +325,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LayoutError> {
     let bytes = fs::read(path).map_err(at(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| LayoutError::Damaged {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| LayoutError::Damaged { path: path.to_owned(), reason: error.to_string() })
 }
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), LayoutError> {

@@ -63,7 +63,8 @@ fn main() -> ExitCode {
 
 fn log_to_stderr(is_node: bool) {
     let usual = if is_node { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("IMPRESARIO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let filter =
+        EnvFilter::try_from_env("IMPRESARIO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

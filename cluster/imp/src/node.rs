@@ -173,8 +173,8 @@ impl Running {
 
         let range: Cidr = file.pod_range.parse()?;
         let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());
-        let (capacity, allocatable) = machine::capacity(&gpus, &Resources::default())
-            .map_err(NodeError::Capacity)?;
+        let (capacity, allocatable) =
+            machine::capacity(&gpus, &Resources::default()).map_err(NodeError::Capacity)?;
         let pods_folder = dir.path().join("pods");
         let seed = NodeSeed::new(NodeParts {
             node: node.clone(),

@@ -17,7 +17,9 @@ pub enum ObjectsError {
     #[error(transparent)]
     Rest(#[from] RestError),
     /// There is no such resource.
-    #[error("no resource is called \"{0}\": `kubectl api-resources` or the API reference lists them")]
+    #[error(
+        "no resource is called \"{0}\": `kubectl api-resources` or the API reference lists them"
+    )]
     UnknownResource(String),
     /// A manifest could not be read.
     #[error("{path}: {reason}")]
@@ -221,7 +223,10 @@ fn manifests(files: &[PathBuf]) -> Result<Vec<Value>, ObjectsError> {
 }
 
 /// Where the API keeps this object: resource, path of the collection, name.
-fn locate(object: &Value, namespace: &str) -> Result<(&'static Resource, String, String), ObjectsError> {
+fn locate(
+    object: &Value,
+    namespace: &str,
+) -> Result<(&'static Resource, String, String), ObjectsError> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));

@@ -34,7 +34,9 @@ pub enum RestError {
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
     /// The certificates in it are.
-    #[error("the certificates in the kubeconfig cannot be used ({0}): start the cluster anew with `imp up`")]
+    #[error(
+        "the certificates in the kubeconfig cannot be used ({0}): start the cluster anew with `imp up`"
+    )]
     Certificate(String),
     /// Nobody answered.
     #[error("the API at {server} does not answer ({reason}): `imp status` shows what runs")]
@@ -111,7 +113,12 @@ impl Rest {
     }
 
     /// PATCH with a patch of this type, such as `application/merge-patch+json`.
-    pub async fn patch(&self, path: &str, type_: &'static str, patch: &Value) -> Result<Value, RestError> {
+    pub async fn patch(
+        &self,
+        path: &str,
+        type_: &'static str,
+        patch: &Value,
+    ) -> Result<Value, RestError> {
         self.json(Method::PATCH, path, "application/json", Some((type_, patch.to_string()))).await
     }
 
@@ -188,8 +195,7 @@ impl Rest {
 
 async fn read_json(path: &str, response: Response<Incoming>) -> Result<Value, RestError> {
     let code = response.status();
-    let wrong =
-        |reason: String| RestError::Answer { path: path.to_owned(), reason };
+    let wrong = |reason: String| RestError::Answer { path: path.to_owned(), reason };
     let body = Limited::new(response.into_body(), ANSWER_LIMIT)
         .collect()
         .await

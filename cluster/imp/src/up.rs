@@ -167,8 +167,7 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     authority.save(&dir.pki())?;
     let admin = authority.issue("imp-admin", PeerRole::Admin, &[], VALIDITY)?;
     admin.save(&dir.admin())?;
-    let (certificate, key) =
-        user_certificate(&authority, "kubernetes-admin", "system:masters")?;
+    let (certificate, key) = user_certificate(&authority, "kubernetes-admin", "system:masters")?;
     let kubeconfig = Kubeconfig {
         server: SocketAddr::new(args.address, api.port()),
         authority: authority.certificate_pem().to_owned(),

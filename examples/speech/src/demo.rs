@@ -112,7 +112,9 @@ pub enum DemoError {
     #[error("no node is ready: look at `imp status` and the nodes' logs")]
     NoNode,
     /// A job failed.
-    #[error("training job {job} failed: look at `imp describe trainingjob {job}` and its pods' logs")]
+    #[error(
+        "training job {job} failed: look at `imp describe trainingjob {job}` and its pods' logs"
+    )]
     JobFailed {
         /// Which.
         job: String,
@@ -220,7 +222,8 @@ impl Stage {
                 self.hurry().await?;
             }
             if self.context.since.elapsed() > LIMIT {
-                let last = self.watched.iter().map(|job| format!("{} is {}", job.name, job.phase()));
+                let last =
+                    self.watched.iter().map(|job| format!("{} is {}", job.name, job.phase()));
                 let last = last.collect::<Vec<_>>().join(", ");
                 return Err(DemoError::TooSlow { waited: LIMIT, last });
             }
@@ -232,7 +235,10 @@ impl Stage {
         let listed = self.context.client.objects().list(nodes, &ListQuery::default()).await?;
         let cpu = |node: &Value| quantity::parse(&node["status"]["allocatable"]["cpu"]);
         let smallest = listed.items.iter().filter_map(cpu).map(quantity::Quantity::millis).min();
-        smallest.and_then(|cpu| u64::try_from(cpu).ok()).filter(|cpu| *cpu > 0).ok_or(DemoError::NoNode)
+        smallest
+            .and_then(|cpu| u64::try_from(cpu).ok())
+            .filter(|cpu| *cpu > 0)
+            .ok_or(DemoError::NoNode)
     }
 
     async fn submit(&mut self, name: &'static str, job: Value) -> Result<(), DemoError> {
@@ -245,12 +251,13 @@ impl Stage {
 
     async fn look(&mut self) -> Result<(), DemoError> {
         for job in &mut self.watched {
-            let object = match self.context.client.objects().get(self.jobs, NAMESPACE, job.name).await {
-                Ok(object) => object,
-                // A control member may be changing hands; the limit on the whole stands.
-                Err(status) if status.code() >= 500 => continue,
-                Err(status) => return Err(status.into()),
-            };
+            let object =
+                match self.context.client.objects().get(self.jobs, NAMESPACE, job.name).await {
+                    Ok(object) => object,
+                    // A control member may be changing hands; the limit on the whole stands.
+                    Err(status) if status.code() >= 500 => continue,
+                    Err(status) => return Err(status.into()),
+                };
             job.status = object["status"].clone();
             let events = job.status["scaleEvents"].as_array().cloned().unwrap_or_default();
             for event in events.iter().skip(job.told) {
@@ -336,7 +343,8 @@ impl Stage {
 
 /// An event as a sentence.
 pub fn in_words(event: &ScaleEvent) -> String {
-    let many = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let many =
+        |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
         "{} has {} and {}: {}",
         event.job,

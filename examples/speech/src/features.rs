@@ -50,7 +50,8 @@ fn mel_bands() -> Vec<Vec<(usize, f32)>> {
             (0..=WINDOW / 2)
                 .filter_map(|bin| {
                     let at = bin as f32 * bin_width;
-                    let weight = ((at - left) / (centre - left)).min((right - at) / (right - centre));
+                    let weight =
+                        ((at - left) / (centre - left)).min((right - at) / (right - centre));
                     (weight > 0.0).then_some((bin, weight))
                 })
                 .collect()
@@ -66,7 +67,8 @@ impl Spectrograph {
         let mut buffer = vec![Complex::new(0.0, 0.0); WINDOW];
         let mut picture = Vec::with_capacity(FRAMES * BANDS);
         for frame in 0..FRAMES {
-            let start = (span * frame as f32 / (FRAMES - 1) as f32) as isize - (WINDOW / 4) as isize;
+            let start =
+                (span * frame as f32 / (FRAMES - 1) as f32) as isize - (WINDOW / 4) as isize;
             for (offset, (slot, weight)) in buffer.iter_mut().zip(&self.window).enumerate() {
                 let sample = usize::try_from(start + offset as isize)
                     .ok()
@@ -126,13 +128,15 @@ impl Default for Augment {
 impl Augment {
     /// Appends a varied copy of `picture` to `out`.
     pub fn vary(&self, picture: &[f32], random: &mut impl Rng, out: &mut Vec<f32>) {
-        let mut spread = |limit: f32| if limit > 0.0 { random.random_range(-limit..limit) } else { 0.0 };
+        let mut spread =
+            |limit: f32| if limit > 0.0 { random.random_range(-limit..limit) } else { 0.0 };
         let (from, to) = (spread(self.time), 1.0 + spread(self.time));
         let (stretch, shift) = (1.0 + spread(self.bands) / BANDS as f32, spread(self.bands));
         let (tilt, gain) = (spread(self.tilt), 1.0 + spread(0.15));
         let start = out.len();
         for frame in 0..FRAMES {
-            let at = (from + (to - from) * frame as f32 / (FRAMES - 1) as f32) * (FRAMES - 1) as f32;
+            let at =
+                (from + (to - from) * frame as f32 / (FRAMES - 1) as f32) * (FRAMES - 1) as f32;
             for band in 0..BANDS {
                 let level = between(picture, at, band as f32 * stretch + shift);
                 let slope = tilt * (band as f32 / (BANDS - 1) as f32 - 0.5);

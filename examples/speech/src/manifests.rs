@@ -36,12 +36,24 @@ struct Wish {
 impl Circumstances {
     /// The job that starts with one of each and may grow to the whole cluster.
     pub fn first(&self) -> Value {
-        self.job(&Wish { name: FIRST, seed: 1, epochs: 60, parameter_servers: (1, 2), trainers: (1, 3) })
+        self.job(&Wish {
+            name: FIRST,
+            seed: 1,
+            epochs: 60,
+            parameter_servers: (1, 2),
+            trainers: (1, 3),
+        })
     }
 
     /// A shorter job that needs two trainers at once.
     pub fn second(&self) -> Value {
-        self.job(&Wish { name: SECOND, seed: 2, epochs: 6, parameter_servers: (1, 1), trainers: (2, 2) })
+        self.job(&Wish {
+            name: SECOND,
+            seed: 2,
+            epochs: 6,
+            parameter_servers: (1, 1),
+            trainers: (2, 2),
+        })
     }
 
     fn job(&self, wish: &Wish) -> Value {

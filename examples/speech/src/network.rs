@@ -144,7 +144,8 @@ impl Model for Digits {
         for (_, rows, columns) in Self::shapes() {
             // Biases have one row and start at zero; weights as He et al. propose for rectifiers.
             let limit = if rows == 1 { 0.0 } else { (6.0 / rows as f32).sqrt() };
-            values.extend((0..rows * columns).map(|_| (random.random::<f32>() * 2.0 - 1.0) * limit));
+            values
+                .extend((0..rows * columns).map(|_| (random.random::<f32>() * 2.0 - 1.0) * limit));
         }
         values
     }
@@ -200,10 +201,13 @@ impl Model for Digits {
             let pictures = part.iter().flat_map(|sample| sample.picture.iter().copied()).collect();
             let digits: Vec<u32> = part.iter().map(|sample| sample.digit).collect();
             let scores = self.scores(&variables, pictures, None).map_err(compute)?;
-            let guesses = scores.argmax(D::Minus1).and_then(|g| g.to_vec1::<u32>()).map_err(compute)?;
+            let guesses =
+                scores.argmax(D::Minus1).and_then(|g| g.to_vec1::<u32>()).map_err(compute)?;
             right += guesses.iter().zip(&digits).filter(|(guess, digit)| guess == digit).count();
             let mean = Tensor::from_slice(&digits, digits.len(), &self.device)
-                .and_then(|digits| candle_nn::loss::cross_entropy(&scores, &digits)?.to_scalar::<f32>())
+                .and_then(|digits| {
+                    candle_nn::loss::cross_entropy(&scores, &digits)?.to_scalar::<f32>()
+                })
                 .map_err(compute)?;
             loss += mean * part.len() as f32;
         }

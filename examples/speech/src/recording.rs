@@ -215,7 +215,8 @@ pub fn trim(samples: &[f32]) -> &[f32] {
         .collect();
     let floor = loudness.iter().copied().fold(0.0, f32::max) * 0.03;
     let loud = |level: &f32| *level > floor;
-    let (Some(first), Some(last)) = (loudness.iter().position(loud), loudness.iter().rposition(loud))
+    let (Some(first), Some(last)) =
+        (loudness.iter().position(loud), loudness.iter().rposition(loud))
     else {
         return samples;
     };
@@ -243,7 +244,8 @@ mod tests {
                 .map(|i| (i as f64 / 22_050.0 * hertz * std::f64::consts::TAU).sin() as f32)
                 .collect()
         };
-        let energy = |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32;
+        let energy =
+            |samples: &[f32]| samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32;
         let kept = resample(&tone(1_000.0), 22_050);
         assert_eq!(kept.len(), 8_000);
         let crossings = kept.windows(2).filter(|w| w[0] < 0.0 && w[1] >= 0.0).count();

@@ -145,14 +145,20 @@ fn linearizable(history: &[Operation]) -> Result<String, String> {
 }
 
 fn replicas(healed: &Healed) -> Result<String, String> {
-    let said = format!("{} of {REPLICAS} ready, {:.1} s after healing", healed.ready, healed.took.as_secs_f64());
+    let said = format!(
+        "{} of {REPLICAS} ready, {:.1} s after healing",
+        healed.ready,
+        healed.took.as_secs_f64()
+    );
     if healed.ready == REPLICAS { Ok(said) } else { Err(said) }
 }
 
 fn job(seen: &Seen, healed: &Healed) -> Result<String, String> {
     let (counted, complete) = healed.job;
     let ran = i64::try_from(seen.succeeded.len()).unwrap_or(i64::MAX);
-    let said = format!("{counted} of {COMPLETIONS} counted, {ran} pods seen to succeed, complete: {complete}");
+    let said = format!(
+        "{counted} of {COMPLETIONS} counted, {ran} pods seen to succeed, complete: {complete}"
+    );
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
     if counted == COMPLETIONS && complete && ran <= COMPLETIONS { Ok(said) } else { Err(said) }
 }

@@ -17,7 +17,9 @@ pub const BUDGET: usize = 5_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotLinearizable {
     /// No order explains the answers.
-    #[error("register {register}: no order of its {operations} operations explains the answers; the longest that does ends before {stuck:?}")]
+    #[error(
+        "register {register}: no order of its {operations} operations explains the answers; the longest that does ends before {stuck:?}"
+    )]
     Impossible {
         /// Which register.
         register: u32,
@@ -27,7 +29,9 @@ pub enum NotLinearizable {
         stuck: Box<Operation>,
     },
     /// The search was given up.
-    #[error("register {register}: not decided within {BUDGET} configurations; run again with fewer clients")]
+    #[error(
+        "register {register}: not decided within {BUDGET} configurations; run again with fewer clients"
+    )]
     Undecided {
         /// Which register.
         register: u32,

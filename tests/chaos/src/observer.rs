@@ -56,9 +56,8 @@ impl Observer {
     #[must_use]
     pub fn start(session: &Session) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let tasks = ["pods", "nodes"].map(|resource| {
-            tokio::spawn(follow(session.registry.clone(), resource, seen.clone()))
-        });
+        let tasks = ["pods", "nodes"]
+            .map(|resource| tokio::spawn(follow(session.registry.clone(), resource, seen.clone())));
         Self { seen, tasks }
     }
 

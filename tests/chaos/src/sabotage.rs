@@ -19,7 +19,10 @@ use tokio::time::{Instant, sleep};
 const SEEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What must be broken while the cluster heals.
-pub(crate) async fn before_healing(session: &Session, promise: Promise) -> Result<(), HarnessError> {
+pub(crate) async fn before_healing(
+    session: &Session,
+    promise: Promise,
+) -> Result<(), HarnessError> {
     match promise {
         // One replica fewer is asked for than is promised.
         Promise::ReplicasRestored => {
@@ -77,7 +80,8 @@ pub(crate) async fn after_healing(
             let name = pod.key.name.clone();
             edit(session, "pods", &name, |pod| pod["spec"]["nodeName"] = "node-elsewhere".into())
                 .await?;
-            await_seen(seen, observer, |seen| seen.bound.values().any(|nodes| nodes.len() > 1)).await
+            await_seen(seen, observer, |seen| seen.bound.values().any(|nodes| nodes.len() > 1))
+                .await
         }
         Promise::NotOvercommitted => {
             let pod = some_pod(session).await?;
@@ -136,8 +140,7 @@ async fn edit(
         .await
         .map_err(|error| failed(error.to_string()))?;
     let entry = entry.ok_or_else(|| failed(format!("{key} is gone")))?;
-    let mut object: Value =
-        serde_json::from_slice(&entry.value).unwrap_or_else(|_| json!({}));
+    let mut object: Value = serde_json::from_slice(&entry.value).unwrap_or_else(|_| json!({}));
     change(&mut object);
     let operation = Write::Put { key, value: object.to_string().into_bytes().into() };
     let transaction = Transaction { operations: vec![operation], ..Transaction::default() };

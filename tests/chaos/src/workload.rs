@@ -5,7 +5,7 @@ use crate::cluster::{HarnessError, Session};
 use crate::history::{Action, Operation, Outcome};
 use impresario_client::objects::{Objects, WriteOptions};
 use impresario_registry::{
-    Compare, Consistency, Key, Operation as Write, Remedy, Transaction, TransactError,
+    Compare, Consistency, Key, Operation as Write, Remedy, TransactError, Transaction,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -148,9 +148,7 @@ async fn perform(session: &Session, register: u32, wish: Action) -> (Action, Out
             Some(seen) => (Action::Read { seen }, Outcome::Ok),
             None => (wish, Outcome::Unknown),
         },
-        Action::Write { value } => {
-            (wish, write(session, register, value, Vec::new()).await)
-        }
+        Action::Write { value } => (wish, write(session, register, value, Vec::new()).await),
         Action::Swap { expected, value: new } => {
             // The compare is on the revision of the value that is expected, as every controller does.
             let key = key(register);

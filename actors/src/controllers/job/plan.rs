@@ -5,8 +5,8 @@
 //! that it counts), so that no crash between the two can count a pod twice or never.
 //! [`reconcile`] is a plain function of what was seen and the time.
 
-use super::indexes;
 use super::super::pod_view::PodView;
+use super::indexes;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

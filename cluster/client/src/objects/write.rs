@@ -87,7 +87,8 @@ pub fn patch_refused(resource: &Resource, name: &str, error: &PatchError) -> Sta
             let mut status = Status::invalid(resource, name, vec![cause]);
             // Kubernetes does not name the object here: its name is in what could not be read.
             status.message = error.to_string();
-            (status.name, status.kind, status.group) = (String::new(), String::new(), String::new());
+            (status.name, status.kind, status.group) =
+                (String::new(), String::new(), String::new());
             status
         }
         other => Status::bad_request(other.to_string()),

@@ -22,13 +22,13 @@ use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{Gateway, ListenError, Server, Tls, TlsError, TlsSettings};
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
-    Beginning, Heartbeat, Member, MemberConfig, ReadError, REGISTRY_ACTOR, RegistryHandle,
+    Beginning, Heartbeat, Member, MemberConfig, REGISTRY_ACTOR, ReadError, RegistryHandle,
     RegistryRole,
 };
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
-    ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor,
-    JoinRequest, NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
+    ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
+    NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -100,7 +100,12 @@ impl Control {
 
         let authority = ClusterAuthority::load(&settings.pki)?;
         let sans = api_names(file, &objects);
-        let api = authority.issue(&format!("{}-api", file.name), PeerRole::Control, &sans, API_VALIDITY)?;
+        let api = authority.issue(
+            &format!("{}-api", file.name),
+            PeerRole::Control,
+            &sans,
+            API_VALIDITY,
+        )?;
         let tls = Tls::new(TlsSettings::of(&api)?)?;
         let authority = Arc::new(authority);
         let parts = AuthorityParts { authority, node: node.clone(), registry: registry.clone() };
@@ -112,11 +117,9 @@ impl Control {
         let view = View::start(objects.clone(), "controller-manager");
         let graph = Graph::start(&registry);
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
-        let mut kinds =
-            controllers::kinds(&view, &graph, silence, credential.authority_pem());
+        let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
         kinds.push(scheduler(&registry));
-        let keeper =
-            Keeper::start(node.clone(), view, graph, member.shards(), kinds);
+        let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry));
@@ -200,7 +203,7 @@ fn scheduler(registry: &RegistryHandle) -> Kind {
             let fence = activation.fence;
             let name = actor_name(&settings.name);
             node.spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
-                Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence)).expect("the default policy")
+                Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence))
             })?;
             Ok(())
         }),

@@ -2,10 +2,10 @@
 
 use crate::cli::Driver;
 use crate::layout::{NodeDir, NodeFile};
+use impresario_host::ContainerDriver;
 use impresario_host::container::DriverError;
 use impresario_host::docker::{DockerConfig, DockerDriver};
 use impresario_host::process::{ProcessConfig, ProcessDriver};
-use impresario_host::ContainerDriver;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;

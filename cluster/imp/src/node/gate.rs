@@ -72,12 +72,8 @@ fn is_of_members(to: &ActorName, message: &str) -> bool {
 }
 
 /// What reads and changes nothing.
-const READING: &[&str] = &[
-    registry::Get::NAME,
-    registry::List::NAME,
-    registry::Follow::NAME,
-    registry::Status::NAME,
-];
+const READING: &[&str] =
+    &[registry::Get::NAME, registry::List::NAME, registry::Follow::NAME, registry::Status::NAME];
 
 fn may_client(message: &str) -> bool {
     const DESCRIBING: &[&str] = &[
@@ -193,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_node_beats_and_renews_for_itself_only() {
-        let beat = |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
+        let beat =
+            |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
         assert!(may_node("n1", registry::Heartbeat::NAME, &beat("n1")));
         assert!(!may_node("n1", registry::Heartbeat::NAME, &beat("n2")));
     }

@@ -64,17 +64,18 @@ pub async fn join(
     drop(socket);
 
     let name = args.name.clone().or_else(host_name);
-    let (credential, answer) =
-        impresario_runtime::join(target, &token, name, JOIN_LIMIT).await?;
+    let (credential, answer) = impresario_runtime::join(target, &token, name, JOIN_LIMIT).await?;
     if answer.role != PeerRole::Node {
         return Err(JoinError::Role(role_name(&answer.role)));
     }
     make_private_dir(dir.path())?;
     credential.save(&dir.credential())?;
     let through = target.ip();
-    let number = answer.name.as_str().bytes().fold(0_u8, |hash, byte| {
-        hash.wrapping_mul(31).wrapping_add(byte)
-    });
+    let number = answer
+        .name
+        .as_str()
+        .bytes()
+        .fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
     dir.save(&NodeFile {
         name: answer.name.to_string(),
         cluster: answer.cluster.clone(),
