@@ -151,12 +151,13 @@ impl Drop for Follower {
 /// A handle of a mirror. The mirror follows as long as one lives.
 pub struct Mirror<K> {
     shared: Arc<Shared<K>>,
-    _follower: Arc<Follower>,
+    /// Held, not used: the last handle ends the task.
+    follower: Arc<Follower>,
 }
 
 impl<K> Clone for Mirror<K> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), _follower: self._follower.clone() }
+        Self { shared: self.shared.clone(), follower: self.follower.clone() }
     }
 }
 
@@ -171,7 +172,7 @@ impl<K: Mirrored> Mirror<K> {
             changes: broadcast::Sender::new(CHANGES),
         });
         let follower = tokio::spawn(follow(registry, shared.clone()));
-        Self { shared, _follower: Arc::new(Follower(follower)) }
+        Self { shared, follower: Arc::new(Follower(follower)) }
     }
 
     /// All objects, in order of namespace and name.

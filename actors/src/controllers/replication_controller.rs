@@ -43,6 +43,12 @@ impl ReplicationControllerLook {
         }
     }
 
+    /// The look, ready for a control actor.
+    #[must_use]
+    pub fn shared(self) -> Arc<dyn Look> {
+        Arc::new(self)
+    }
+
     async fn look_once(&self) -> Result<Next, LookError> {
         let view = &self.view;
         self.wrote_self.seen_by(&view.replication_controllers).await?;
@@ -129,33 +135,25 @@ impl ReplicationControllerLook {
             };
             self.wrote_self.at(view.registry().transact(transaction).await?.revision);
         }
-        Ok(self.availability(&seen.object))
+        Ok(availability(&seen.object))
     }
+}
 
-    /// A pod becomes available by time alone when `minReadySeconds` is set.
-    fn availability(&self, controller: &k8s_openapi::api::core::v1::ReplicationController) -> Next {
-        let patience = controller.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
-        let status = controller.status.as_ref();
-        let waiting = status.is_some_and(|s| s.ready_replicas != s.available_replicas);
-        if patience > 0 && waiting {
-            Next::At(Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(1))
-        } else {
-            Next::WhenTold
-        }
+/// A pod becomes available by time alone when `minReadySeconds` is set.
+fn availability(controller: &k8s_openapi::api::core::v1::ReplicationController) -> Next {
+    let patience = controller.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
+    let status = controller.status.as_ref();
+    let waiting = status.is_some_and(|s| s.ready_replicas != s.available_replicas);
+    if patience > 0 && waiting {
+        Next::At(Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(1))
+    } else {
+        Next::WhenTold
     }
 }
 
 impl Look for ReplicationControllerLook {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
-    }
-}
-
-impl ReplicationControllerLook {
-    /// The look, ready for a control actor.
-    #[must_use]
-    pub fn shared(self) -> Arc<dyn Look> {
-        Arc::new(self)
     }
 }
 

@@ -36,7 +36,7 @@ pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
             name: Some(name.into()),
             uid: Some(format!("uid-{name}")),
             creation_timestamp: Some(Time(created)),
-            deletion_timestamp: is("terminating").then(|| Time(created)),
+            deletion_timestamp: is("terminating").then_some(Time(created)),
             labels: Some([("app".into(), app.into())].into()),
             annotations: index
                 .map(|i| [("batch.kubernetes.io/job-completion-index".into(), i.into())].into()),

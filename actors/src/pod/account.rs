@@ -30,8 +30,7 @@ pub(super) async fn tokens(
         return Ok(BTreeMap::new());
     }
     // 32 bytes of the thread's cryptographically secure generator.
-    let token =
-        rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     let meta = &pod.metadata;
     let request = KeepAccountToken {
         node: kit.node_name().to_owned(),

@@ -65,14 +65,17 @@ fn collection(resource: &Resource, namespace: Option<&str>) -> String {
 
 /// A part of a path or query as RFC 3986 wants it.
 fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
+                escaped.push(char::from(byte));
             }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
+            // Writing to a String cannot fail.
+            other => drop(write!(escaped, "%{other:02X}")),
+        }
+    }
+    escaped
 }
 
 fn rest(target: &Target) -> Result<Rest, ObjectsError> {

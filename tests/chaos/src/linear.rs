@@ -51,8 +51,11 @@ pub fn check(history: &[Operation]) -> Result<(), NotLinearizable> {
     Ok(())
 }
 
+/// What a register holds: a value, or nothing.
+type State = Option<u64>;
+
 /// The state after `action` was done on `state`, if its answer is right there.
-fn step(state: Option<u64>, action: Action, outcome: Outcome) -> Option<Option<u64>> {
+fn step(state: State, action: Action, outcome: Outcome) -> Option<State> {
     match (action, outcome) {
         (Action::Read { seen }, _) => (seen == state).then_some(state),
         (Action::Write { value }, _) => Some(Some(value)),

@@ -1,6 +1,8 @@
 //! The rules of the house that a program can check: which way dependencies point, where the codec
 //! is named, and how long a file may be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

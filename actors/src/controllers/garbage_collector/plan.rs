@@ -48,7 +48,7 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
     let uid = |object: &Held<'a>| object.metadata.uid.as_deref().unwrap_or_default();
     let present: HashSet<&str> = objects.iter().map(uid).collect();
     let waiting = |finalizer: &str| -> HashSet<&str> {
-        objects.iter().filter(|object| waits(object, finalizer)).map(uid).collect()
+        objects.iter().filter(|object| waits(**object, finalizer)).map(uid).collect()
     };
     let (foreground, orphaning) = (waiting(FOREGROUND), waiting(ORPHAN));
 
@@ -85,7 +85,7 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
     }
     for (at, object) in objects.iter().enumerate() {
         for finalizer in [FOREGROUND, ORPHAN] {
-            if waits(object, finalizer) && !blocked.contains_key(uid(object)) {
+            if waits(*object, finalizer) && !blocked.contains_key(uid(object)) {
                 actions.push(Action::LetGo { at, finalizer });
             }
         }
@@ -93,14 +93,14 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
         let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
         let controller = owners.iter().find(|owner| owner.controller == Some(true));
         let counted = controller.is_some_and(|owner| present.contains(owner.uid.as_str()));
-        if waits(object, TRACKING) && !counted {
+        if waits(*object, TRACKING) && !counted {
             actions.push(Action::LetGo { at, finalizer: TRACKING });
         }
     }
     actions
 }
 
-fn waits(object: &Held<'_>, finalizer: &str) -> bool {
+fn waits(object: Held<'_>, finalizer: &str) -> bool {
     object.metadata.deletion_timestamp.is_some()
         && object.metadata.finalizers.iter().flatten().any(|held| held == finalizer)
 }

@@ -377,6 +377,7 @@ mod tests {
     use super::super::super::table::{cells, pod};
     use super::*;
     use k8s_openapi::api::batch::v1::JobSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
     fn job(words: &str) -> Job {
         let mut spec = JobSpec { backoff_limit: Some(6), ..JobSpec::default() };
@@ -397,7 +398,7 @@ mod tests {
                 other => panic!("unknown word {other}"),
             }
         }
-        Job { metadata: Default::default(), spec: Some(spec), status: Some(status) }
+        Job { metadata: ObjectMeta::default(), spec: Some(spec), status: Some(status) }
     }
 
     fn in_words(plan: &Plan) -> String {

@@ -45,7 +45,9 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     let mut subsets: Vec<EndpointSubset> = groups.into_values().collect();
     for subset in &mut subsets {
         for list in [&mut subset.addresses, &mut subset.not_ready_addresses] {
-            list.iter_mut().for_each(|list| list.sort_by(|a, b| a.ip.cmp(&b.ip)));
+            for list in list.iter_mut() {
+                list.sort_by(|a, b| a.ip.cmp(&b.ip));
+            }
         }
     }
     Some(subsets)
@@ -76,8 +78,7 @@ fn address(pod: &Pod) -> Option<EndpointAddress> {
 /// The port of `pod` that `port` leads to; a name that no container has leads nowhere.
 fn resolve(port: &ServicePort, pod: &Pod) -> Option<EndpointPort> {
     let number = match &port.target_port {
-        None => port.port,
-        Some(IntOrString::Int(0)) => port.port,
+        None | Some(IntOrString::Int(0)) => port.port,
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) => {
             let containers = &pod.spec.as_ref()?.containers;
