@@ -195,7 +195,7 @@ impl<'a> Hall<'a> {
         }
         if grows(bid.current, size) {
             let (now, then) = (seconds(bid, bid.current), seconds(bid, size));
-            return format!("predicted to finish in {then:.0} s instead of {now:.0} s");
+            return format!("predicted to finish in {then:.1} s instead of {now:.1} s");
         }
         let winners: Vec<String> = self
             .bids

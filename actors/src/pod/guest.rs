@@ -6,6 +6,7 @@
 use super::ask_authority::{NoAuthority, ask_authority};
 use super::kit::Kit;
 use impresario_client::protocol::authority::{GuestError, IssueGuest, Peer};
+use impresario_host::container::Mount;
 use impresario_runtime::Credential;
 use k8s_openapi::api::core::v1;
 use std::{net::IpAddr, path::Path};
@@ -15,6 +16,10 @@ use thiserror::Error;
 pub const GUEST_ANNOTATION: &str = "impresario.dev/guest";
 /// Tells which role of its job a guest plays.
 const ROLE_LABEL: &str = "training.impresario.dev/role";
+/// Where a guest's containers see their credential, where mounts can be made.
+const SEEN_AT: &str = "/var/run/impresario/guest";
+/// And its name as a volume, for where they cannot: `IMPRESARIO_VOLUME_IMPRESARIO_GUEST`.
+const VOLUME: &str = "impresario-guest";
 
 /// Why a guest has no credential.
 #[derive(Debug, Error)]
@@ -33,18 +38,26 @@ pub enum GuestFailure {
     },
 }
 
-/// Gets the pod's credential and keeps it below its folder; the variables that tell of it. Nothing
-/// for a pod that is no guest.
+/// What a guest's containers are given.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Given {
+    /// Variables that say where things are.
+    pub(super) variables: Vec<(String, String)>,
+    /// The folder of the credential, which is hidden from containers otherwise.
+    pub(super) mounts: Vec<Mount>,
+}
+
+/// Gets the pod's credential and keeps it below its folder. Nothing for a pod that is no guest.
 pub(super) async fn credential(
     kit: &Kit,
     pod: &v1::Pod,
     folder: &Path,
     address: IpAddr,
-) -> Result<Vec<(String, String)>, GuestFailure> {
+) -> Result<Given, GuestFailure> {
     let meta = &pod.metadata;
     let annotation =
         meta.annotations.as_ref().and_then(|annotations| annotations.get(GUEST_ANNOTATION));
-    let Some(job) = annotation else { return Ok(Vec::new()) };
+    let Some(job) = annotation else { return Ok(Given::default()) };
     let request = IssueGuest {
         node: kit.node_name().to_owned(),
         namespace: meta.namespace.clone().unwrap_or_default(),
@@ -67,7 +80,7 @@ pub(super) async fn credential(
     let role =
         meta.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL)).cloned().unwrap_or_default();
     let variables = [
-        ("IMPRESARIO_CREDENTIAL", folder.display().to_string()),
+        ("IMPRESARIO_CREDENTIAL", SEEN_AT.to_owned()),
         ("IMPRESARIO_ADDRESSES", addresses(&issued.peers)),
         ("IMPRESARIO_CONTROL", control(&issued.peers)),
         ("IMPRESARIO_NODE", kit.node_name().to_owned()),
@@ -78,7 +91,15 @@ pub(super) async fn credential(
         ("IMPRESARIO_JOB", job.clone()),
         ("IMPRESARIO_ROLE", role),
     ];
-    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    let mount = Mount {
+        volume: VOLUME.to_owned(),
+        source: folder,
+        sub_path: None,
+        target: SEEN_AT.into(),
+        read_only: true,
+    };
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Ok(Given { variables, mounts: vec![mount] })
 }
 
 /// `name=address,name=address`: whom the guest can dial.

@@ -115,7 +115,7 @@ async fn start(
     attempt: u32,
 ) -> Result<Started, LaunchError> {
     let mut sources = sources::fetch(&kit.registry, &object).await?;
-    sources.given.clone_from(&prepared.variables);
+    sources.given.clone_from(&prepared.guest.variables);
     sources.given.insert(0, ("HOSTNAME".to_owned(), prepared.sandbox.hostname.clone()));
     let here = Here {
         pod_ip: Some(prepared.address.to_string()),
@@ -126,7 +126,8 @@ async fn start(
     let known = env.iter().cloned().collect();
     let (volumes, mounted) = (prepared.volumes, container.clone());
     let mounts = tokio::task::spawn_blocking(move || volumes::mounts(&mounted, &volumes, &known));
-    let mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
+    let mut mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
+    mounts.extend(prepared.guest.mounts);
     let spec = ContainerSpec {
         gpus: Vec::new(),
         pod: prepared.sandbox,

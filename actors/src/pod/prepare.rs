@@ -24,8 +24,8 @@ pub(super) struct Prepared {
     pub(super) address: IpAddr,
     pub(super) sandbox: PodSandbox,
     pub(super) volumes: BTreeMap<String, volumes::Placed>,
-    /// Variables that the runtime adds: those of a guest.
-    pub(super) variables: Vec<(String, String)>,
+    /// What the runtime adds for a guest.
+    pub(super) guest: guest::Given,
 }
 
 /// Why a pod's containers cannot be started yet.
@@ -141,7 +141,7 @@ async fn prepared(
     kit.driver.prepare_pod(sandbox.clone()).await?;
     let fetched = sources::fetch(&kit.registry, &object).await?;
     let folder = kit.pods_folder.join(&uid);
-    let variables = guest::credential(&kit, &object, &folder, address).await?;
+    let guest = guest::credential(&kit, &object, &folder, address).await?;
     let mut shown = serde_json::to_value(&object).unwrap_or_default();
     shown["status"]["podIP"] = address.to_string().into();
     shown["status"]["podIPs"] = serde_json::json!([{ "ip": address.to_string() }]);
@@ -168,5 +168,5 @@ async fn prepared(
     });
     let volumes = place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
     let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
-    Ok((Prepared { address, sandbox, volumes, variables }, warnings))
+    Ok((Prepared { address, sandbox, volumes, guest }, warnings))
 }

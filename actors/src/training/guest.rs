@@ -118,7 +118,12 @@ impl GuestConfig {
             _ => return Err(GuestError::Environment { variable: "IMPRESARIO_ROLE" }),
         };
         let (pod_uid, job) = (need("IMPRESARIO_POD_UID")?, need("IMPRESARIO_JOB")?);
-        let credential = Credential::load(Path::new(&need("IMPRESARIO_CREDENTIAL")?))?;
+        // Where mounts cannot be made, the volume's own variable says where it is.
+        let folder = match read("IMPRESARIO_VOLUME_IMPRESARIO_GUEST").filter(|path| !path.is_empty()) {
+            Some(folder) => folder,
+            None => need("IMPRESARIO_CREDENTIAL")?,
+        };
+        let credential = Credential::load(Path::new(&folder))?;
         Ok(Self { credential, addresses, control, address, pod_uid, job, member })
     }
 }

@@ -99,6 +99,10 @@ pub fn build(job: &Value, spec: &Spec, member: Member) -> Value {
     }]);
     // The job replaces what ends; the node must not start it again with what it has forgotten.
     pod["spec"]["restartPolicy"] = json!("Never");
+    // A guest has a credential of its own, for its job alone.
+    if pod["spec"]["automountServiceAccountToken"].is_null() {
+        pod["spec"]["automountServiceAccountToken"] = json!(false);
+    }
     let containers = pod["spec"]["containers"].as_array_mut().into_iter().flatten();
     for (index, container) in containers.enumerate() {
         if let (0, Some(requirements)) = (index, &role.requirements) {

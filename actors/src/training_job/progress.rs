@@ -134,6 +134,11 @@ impl ProgressBook {
         (self.finished.len() as f64 - 1.0).max(0.0) / span
     }
 
+    /// Whether the speed of any size is known.
+    pub fn is_measured(&self) -> bool {
+        !self.measured.is_empty()
+    }
+
     /// Speed as a function of size.
     pub fn speed_model(&self) -> SpeedModel {
         speed::fit_asynchronous(&self.measured)

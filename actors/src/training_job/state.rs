@@ -180,6 +180,8 @@ pub struct State {
     facts: Option<ModelFacts>,
     plan: Option<DataPlan>,
     recalled: Option<u64>,
+    /// The size of the latest scale event of earlier activations.
+    last_size: Option<Size>,
     held_done: Option<Applied>,
     ranges: Vec<ShardRange>,
     holders: Vec<Holder>,
@@ -216,6 +218,7 @@ impl State {
             facts: None,
             plan: None,
             recalled: None,
+            last_size: None,
             held_done: None,
             ranges: Vec::new(),
             holders: Vec::new(),
@@ -332,7 +335,8 @@ impl State {
             current,
             wanted: self.wanted,
             min: self.spec.min(),
-            max: self.spec.max(),
+            // It grows once it knows how fast it is.
+            max: if self.book.is_measured() { self.spec.max() } else { self.wanted },
             parameter_server: self.spec.parameter_server.resources.clone(),
             trainer: self.spec.trainer.resources.clone(),
             rescale_seconds: self.book.rescale_seconds(),
@@ -381,6 +385,7 @@ impl State {
     /// bring with them is newer.
     pub fn resume(&mut self, earlier: &Earlier) {
         self.round = earlier.round;
+        self.last_size = earlier.last_event;
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
             self.reason = "another control member took the job over".to_owned();
@@ -733,7 +738,7 @@ impl State {
     fn settle_size(&mut self, now: Instant) {
         let size = self.size();
         self.book.size_is(size, now);
-        let last = self.scale_events.last().map(|event| event.size);
+        let last = self.scale_events.last().map(|event| event.size).or(self.last_size);
         if size == self.wanted && last != Some(size) {
             let reason = self.reason.clone();
             self.scale_events.push(ScaleEvent { at: now, size, reason });

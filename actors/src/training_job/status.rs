@@ -23,27 +23,31 @@ pub struct Earlier {
     pub steps: u64,
     /// Its scale events.
     pub events: Vec<Value>,
+    /// The size in the latest of them.
+    pub last_event: Option<Size>,
 }
 
 impl Earlier {
     /// Reads the object.
     pub fn read(job: &Value) -> Self {
         let status = &job["status"];
-        let count =
-            |field: &str| status[field].as_u64().and_then(|count| u32::try_from(count).ok());
-        let size = count("parameterServers").zip(count("trainers"));
+        let size_in = |object: &Value| -> Option<Size> {
+            let count = |field: &str| object[field].as_u64().and_then(|n| u32::try_from(n).ok());
+            let (parameter_servers, trainers) = (count("parameterServers")?, count("trainers")?);
+            Some(Size { parameter_servers, trainers })
+        };
+        let events = status["scaleEvents"].as_array().cloned().unwrap_or_default();
         Self {
             ended: match status["phase"].as_str() {
                 Some("Succeeded") => Some(true),
                 Some("Failed") => Some(false),
                 _ => None,
             },
-            size: size
-                .map(|(parameter_servers, trainers)| Size { parameter_servers, trainers })
-                .filter(|size| *size != Size::default()),
+            size: size_in(status).filter(|size| *size != Size::default()),
             round: status["round"].as_u64().unwrap_or(0),
             steps: status["step"].as_u64().unwrap_or(0),
-            events: status["scaleEvents"].as_array().cloned().unwrap_or_default(),
+            last_event: events.last().and_then(size_in),
+            events,
         }
     }
 }

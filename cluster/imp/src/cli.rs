@@ -53,6 +53,19 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Show what the cluster does: elastic training on real speech.
+    Demo {
+        /// What to show.
+        #[command(subcommand)]
+        command: Demo,
+    },
+    /// Runs a parameter server or trainer inside a pod (internal).
+    #[command(name = "__guest", hide = true, disable_help_flag = true)]
+    Guest {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// Keeps one container (internal).
     #[command(name = "__shim", hide = true, disable_help_flag = true)]
     Shim {
@@ -202,6 +215,20 @@ pub enum TokenRole {
     Node,
     /// A program that uses the SDK.
     Client,
+}
+
+/// `imp demo`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Demo {
+    /// Two jobs learn spoken digits on a cluster that is started for them and removed afterwards.
+    Speech {
+        /// A folder of recordings named {digit}_{speaker}_{take}.wav, instead of those that ship.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum)]
+        output: Option<Structured>,
+    },
 }
 
 /// `imp chaos`.

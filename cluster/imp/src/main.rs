@@ -6,6 +6,7 @@
 mod admin;
 mod chaos;
 mod cli;
+mod demo;
 mod down;
 mod kubeconfig;
 mod layout;
@@ -86,6 +87,10 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 return Ok(ExitCode::from(BROKEN));
             }
         }
+        Command::Demo { command: cli::Demo::Speech { data, output } } => {
+            demo::speech(data, output).await?;
+        }
+        Command::Guest { args } => impresario_speech::guest::run(args).await?,
         Command::Apply(args) => objects::apply(&args).await?,
         Command::Get(args) => objects::get(&args).await?,
         Command::Describe(args) => objects::describe(&args).await?,

@@ -6,14 +6,16 @@ use crate::layout::{ControlFile, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
-use impresario_actors::controllers::activation::{Keeper, Kind};
+use impresario_actors::controllers::activation::{Keeper, Kind, Subjects};
 use impresario_actors::controllers::control::LookError;
-use impresario_actors::controllers::garbage_collector::Graph;
+use impresario_actors::controllers::garbage_collector::{Graph, Partial};
+use impresario_actors::controllers::mirror::Mirror;
 use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
 use impresario_actors::controllers::view::View;
 use impresario_actors::controllers::{self};
 use impresario_actors::node::{Heart, Pulse};
 use impresario_actors::scheduler::{Scheduler, SchedulerSettings};
+use impresario_actors::training_job::{self, cluster_desk::ClusterDesk};
 use impresario_client::objects::{Objects, ServiceRanges};
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
@@ -119,6 +121,7 @@ impl Control {
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
         kinds.push(scheduler(&registry));
+        kinds.push(training_jobs(&view));
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
@@ -206,6 +209,22 @@ fn scheduler(registry: &RegistryHandle) -> Kind {
                 Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence))
             })?;
             Ok(())
+        }),
+    }
+}
+
+fn training_jobs(view: &View) -> Kind {
+    let view = view.clone();
+    let jobs: Mirror<Partial> =
+        Mirror::start(view.registry().clone(), "training.impresario.dev/trainingjobs");
+    Kind::Each {
+        objects: Subjects::of(&jobs),
+        prefix: "trainingjob",
+        start: Arc::new(move |node, activation| {
+            let objects = view.objects.fenced(activation.fence);
+            let events = view.events.clone();
+            let desk = ClusterDesk::new(objects, events, &activation.namespace, &activation.name);
+            training_job::start(node, Arc::new(desk), &activation.uid).map(|_| ())
         }),
     }
 }
