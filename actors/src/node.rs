@@ -32,7 +32,7 @@ use impresario_client::protocol::{
     resources::Resources,
     scheduler::{NodeSummary, SchedulerRole, SummaryChanged},
 };
-use impresario_host::{ContainerDriver, Found, address::AddressPool};
+use impresario_host::{ContainerDriver, Found, address::AddressPool, container::DriverError};
 use impresario_registry::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath};
 use object::NodeFacts;
@@ -181,10 +181,11 @@ impl NodeActor {
     /// Lists what runs here already, then follows the pods that are bound here.
     fn find_left_behind(&mut self, ctx: &mut Context<Self>) {
         let driver = self.kit.driver.clone();
-        let work = async move { driver.list().await };
+        let work = async move { Ok::<_, DriverError>((driver.pods().await?, driver.list().await?)) };
         ctx.spawn(work.into_actor(self).map(|found, node, ctx| match found {
-            Ok(found) => {
-                let mut left: HashMap<String, Vec<Found>> = HashMap::new();
+            Ok((pods, found)) => {
+                let nothing = |uid| (uid, Vec::new());
+                let mut left: HashMap<String, Vec<Found>> = pods.into_iter().map(nothing).collect();
                 for one in found {
                     left.entry(one.pod_uid.clone()).or_default().push(one);
                 }

@@ -326,7 +326,7 @@ impl PodActor {
         self.life.sandbox = life::Sandbox::Removing;
         let (kit, uid) = (self.kit.clone(), self.uid.clone());
         let work = async move {
-            kit.driver.remove_pod(&uid).await?;
+            kit.remove_pod(&uid).await?;
             if let Err(error) = kit.addresses.lock().take_back(&uid) {
                 tracing::warn!(%uid, %error, "the pod's address is not given back");
             }

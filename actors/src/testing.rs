@@ -23,7 +23,7 @@ use impresario_runtime::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// No passing test spends it.
@@ -181,6 +181,11 @@ impl ContainerDriver for MemoryDriver {
         });
         let found: Vec<_> = found.collect();
         async { Ok(found) }.boxed()
+    }
+
+    fn pods(&self) -> Answer<'_, BTreeSet<String>> {
+        let uids = self.0.lock().values().map(|c| c.spec.pod.uid.clone()).collect();
+        async { Ok(uids) }.boxed()
     }
 
     fn stats<'a>(&'a self, _: &'a ContainerId) -> Answer<'a, ContainerStats> {

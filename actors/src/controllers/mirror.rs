@@ -23,7 +23,8 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 /// Changes that a reader may be behind before it must look at everything.
-const CHANGES: usize = 4096;
+/// Their places are taken up at once, for each of the mirrors.
+const CHANGES: usize = 512;
 /// The shortest and the longest pause between attempts to list.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 

@@ -165,7 +165,7 @@ impl NodeActor {
                     kit.driver.stop(&one.id, ORPHAN_GRACE).await?;
                 }
             }
-            kit.driver.remove_pod(&orphan).await?;
+            kit.remove_pod(&orphan).await?;
             if let Err(error) = kit.addresses.lock().take_back(&orphan) {
                 tracing::warn!(uid = %orphan, %error, "the pod's address is not given back");
             }

@@ -3,7 +3,12 @@
 use super::backoff::BackoffScale;
 use crate::events::Recorder;
 use impresario_client::protocol::resources::Resources;
-use impresario_host::{ContainerDriver, address::AddressPool};
+use impresario_host::{
+    ContainerDriver,
+    address::AddressPool,
+    container::{DriverError, is_path_component},
+    volumes,
+};
 use impresario_registry::{Entry, RegistryHandle};
 use impresario_runtime::ActorNode;
 use parking_lot::Mutex;
@@ -34,6 +39,18 @@ pub struct Kit {
 }
 
 impl Kit {
+    /// Ends what still runs of a pod, and removes every trace of it, its volumes last.
+    pub async fn remove_pod(&self, uid: &str) -> Result<(), DriverError> {
+        self.driver.remove_pod(uid).await?;
+        if !is_path_component(uid) {
+            return Ok(()); // it never had a folder
+        }
+        let folder = self.pods_folder.join(uid);
+        let what = format!("removing {}", folder.display());
+        let removed = tokio::task::spawn_blocking(move || volumes::remove(&folder)).await;
+        removed.unwrap_or_else(|lost| Err(lost.into())).map_err(DriverError::io(what))
+    }
+
     /// The node's name.
     pub fn node_name(&self) -> &str {
         self.node.name().as_str()

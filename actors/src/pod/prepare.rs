@@ -139,6 +139,14 @@ async fn prepared(
         host_network,
     };
     kit.driver.prepare_pod(sandbox.clone()).await?;
+    let (address, sandbox) = match kit.driver.pod_address(&uid).await? {
+        Some(own) if !host_network => {
+            // Its driver has addresses of its own, and ours are few.
+            kit.addresses.lock().take_back(&uid)?;
+            (own, PodSandbox { address: Some(own), ..sandbox })
+        }
+        _ => (address, sandbox),
+    };
     let fetched = sources::fetch(&kit.registry, &object).await?;
     let folder = kit.pods_folder.join(&uid);
     let guest = guest::credential(&kit, &object, &folder, address).await?;

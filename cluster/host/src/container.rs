@@ -12,7 +12,9 @@ pub mod cri_log;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, net::IpAddr, path::PathBuf, time::Duration};
 use thiserror::Error;
 
 /// What one driver calls a container. Unique within the driver, stable over its restarts.
@@ -441,6 +443,9 @@ pub trait ContainerDriver: Send + Sync + 'static {
 
     /// Every container of this node that there is, whoever started it.
     fn list(&self) -> Answer<'_, Vec<Found>>;
+
+    /// The uids of all pods of which anything is left, be it without a container.
+    fn pods(&self) -> Answer<'_, BTreeSet<String>>;
 
     /// The address that the driver gave the pod, when that is the driver's to give.
     fn pod_address<'a>(&'a self, _uid: &'a str) -> Answer<'a, Option<IpAddr>> {

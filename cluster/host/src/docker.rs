@@ -28,7 +28,7 @@ use bollard::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
-use std::{collections::HashMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::{BTreeSet, HashMap}, net::IpAddr, path::PathBuf, time::Duration};
 use tokio::time::timeout;
 
 /// How long the engine may take for anything but waiting and pulling.
@@ -505,6 +505,14 @@ impl ContainerDriver for DockerDriver {
 
     fn list(&self) -> Answer<'_, Vec<Found>> {
         self.all().boxed()
+    }
+
+    fn pods(&self) -> Answer<'_, BTreeSet<String>> {
+        async move {
+            let uid = |found: ContainerSummary| found.labels?.remove(translate::POD_UID);
+            Ok(self.ours(None).await?.into_iter().filter_map(uid).collect())
+        }
+        .boxed()
     }
 
     fn pod_address<'a>(&'a self, uid: &'a str) -> Answer<'a, Option<IpAddr>> {

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use record::{Born, Failed, Order, Report};
 use rustix::process::Signal;
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
@@ -578,6 +578,11 @@ impl ContainerDriver for ProcessDriver {
 
     fn list(&self) -> Answer<'_, Vec<Found>> {
         blocking(&self.inner, |inner| inner.list(names(&inner.pods()))).boxed()
+    }
+
+    fn pods(&self) -> Answer<'_, BTreeSet<String>> {
+        let uids = |inner: &Inner| Ok(names(&inner.pods()).into_iter().collect());
+        blocking(&self.inner, uids).boxed()
     }
 
     fn stats<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ContainerStats> {

@@ -4,9 +4,9 @@ use crate::cli::Down;
 use crate::layout::{ClusterDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
 use impresario_host::container::DriverError;
+use impresario_host::volumes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +44,14 @@ pub enum DownError {
         node: String,
         /// What the driver said.
         source: DriverError,
+    },
+    /// A volume is still mounted.
+    #[error("cannot unmount what is below {path}: {source}; try `imp down` again")]
+    Unmount {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The folder could not be removed.
     #[error("cannot remove {path}: {source}")]
@@ -112,9 +120,10 @@ async fn end_containers(node: &NodeDir) -> Result<(), DownError> {
     for outcome in futures_util::future::join_all(stops).await {
         outcome.map_err(left)?;
     }
-    let pods: BTreeSet<&str> = found.iter().map(|found| found.pod_uid.as_str()).collect();
-    for pod in pods {
-        driver.remove_pod(pod).await.map_err(left)?;
+    for pod in driver.pods().await.map_err(left)? {
+        driver.remove_pod(&pod).await.map_err(left)?;
     }
-    Ok(())
+    // The folders of volumes stay, inside of ours. What is mounted on them does not.
+    let path = node.pods();
+    volumes::unmount_below(&path).map_err(|source| DownError::Unmount { path, source })
 }

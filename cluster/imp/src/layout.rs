@@ -107,6 +107,9 @@ pub struct NodeFile {
     pub peers: Vec<Peer>,
     /// How containers run.
     pub driver: Driver,
+    /// Where Docker Engine listens, such as `unix:///run/docker.sock`, if it was said.
+    #[serde(default)]
+    pub docker_host: Option<String>,
     /// The range of its pods' addresses, such as `127.128.1.0/24`.
     pub pod_range: String,
     /// The address of the member through which it joined.
@@ -236,6 +239,12 @@ impl NodeDir {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
+    }
+
+    /// One folder for each pod: volumes, credentials, and what its driver keeps.
+    #[must_use]
+    pub fn pods(&self) -> PathBuf {
+        self.0.join("pods")
     }
 
     /// Whether this folder was set up.

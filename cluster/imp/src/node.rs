@@ -175,7 +175,7 @@ impl Running {
         let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());
         let (capacity, allocatable) =
             machine::capacity(&gpus, &Resources::default()).map_err(NodeError::Capacity)?;
-        let pods_folder = dir.path().join("pods");
+        let pods_folder = dir.pods();
         let seed = NodeSeed::new(NodeParts {
             node: node.clone(),
             driver: driver.clone(),

@@ -10,13 +10,13 @@ use crate::layout::{
     ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer, make_private_dir,
     replace,
 };
-use crate::node::pod_range;
+use crate::node::{drivers, pod_range};
 use crate::rest::{Rest, RestError};
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -30,6 +30,8 @@ use tokio::time::Instant;
 
 /// How long the nodes have to become Ready.
 const READY_LIMIT: Duration = Duration::from_secs(90);
+/// How long a process may take to claim its folder; one that has not has ended.
+const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long certificates of users and nodes are good for when nobody renews them.
@@ -109,13 +111,6 @@ pub struct Running {
 pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
     let dir = ClusterDir::new(args.dir.path());
     let cluster = found_or_make(&dir, args)?;
-    let mut started = Vec::new();
-    for node in dir.nodes()? {
-        if !node.is_running() {
-            start(&node)?;
-            started.push(node);
-        }
-    }
     let nodes = dir.nodes()?;
     let names: Vec<String> = nodes.iter().map(name_of).collect();
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(names.len() as u64) };
@@ -250,6 +245,7 @@ fn add_nodes(
             }),
             peers: peers.iter().filter(|peer| peer.name != name).cloned().collect(),
             driver: cluster.driver,
+            docker_host: drivers::docker_host(cluster.driver),
             pod_range: pod_range(&cluster.name, number),
             joined_through: None,
             chaos: cluster.chaos,
@@ -320,15 +316,34 @@ pub fn start(node: &NodeDir) -> Result<(), UpError> {
     Ok(())
 }
 
+/// Starts the nodes that do not run, and returns when all are Ready.
 async fn await_ready(
     dir: &ClusterDir,
     nodes: &[NodeDir],
     bar: &ProgressBar,
 ) -> Result<(), UpError> {
     let deadline = Instant::now() + READY_LIMIT;
-    let grace = Instant::now() + Duration::from_secs(5);
+    let mut started = BTreeMap::new();
     let mut missing: Vec<String> = nodes.iter().map(name_of).collect();
     while Instant::now() < deadline {
+        // One that was killed a moment ago may have held its lock when we first looked.
+        for node in nodes.iter().filter(|node| !node.is_running()) {
+            let name = name_of(node);
+            match started.get(&name) {
+                None => {
+                    start(node)?;
+                    started.insert(name, Instant::now());
+                }
+                Some(since) if since.elapsed() > CLAIM_LIMIT => {
+                    let log = node.log();
+                    let text = std::fs::read_to_string(&log).unwrap_or_default();
+                    let lines: Vec<&str> = text.lines().collect();
+                    let tail = lines[lines.len().saturating_sub(10)..].join("\n");
+                    return Err(UpError::Ended { name, log, tail });
+                }
+                Some(_) => {}
+            }
+        }
         if let Ok(ready) = ready_nodes(dir).await {
             missing = nodes
                 .iter()
@@ -339,15 +354,6 @@ async fn await_ready(
             if missing.is_empty() {
                 return Ok(());
             }
-        }
-        if Instant::now() > grace
-            && let Some(node) = nodes.iter().find(|node| !node.is_running())
-        {
-            let log = node.log();
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let tail = lines[lines.len().saturating_sub(10)..].join("\n");
-            return Err(UpError::Ended { name: name_of(node), log, tail });
         }
         tokio::time::sleep(LOOK).await;
     }

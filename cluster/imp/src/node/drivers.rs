@@ -13,12 +13,21 @@ use thiserror::Error;
 /// Where Docker Engine listens unless `DOCKER_HOST` says otherwise.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
+/// Where users say so.
+const DOCKER_HOST: &str = "DOCKER_HOST";
+
 /// Why containers cannot be run.
 #[derive(Debug, Error)]
 pub enum DriverSetupError {
     /// The program cannot find itself.
     #[error("cannot find the program's own file: {0}")]
     Program(std::io::Error),
+    /// The engine is on another machine, where pods' folders cannot be mounted.
+    #[error(
+        "DOCKER_HOST was {0:?} when this node was made: only unix:///PATH can be used, since pods \
+         mount folders of this machine"
+    )]
+    DockerHost(String),
     /// The driver cannot work here.
     #[error("the {driver} driver cannot be used: {source}")]
     Driver {
@@ -27,6 +36,21 @@ pub enum DriverSetupError {
         /// What it said.
         source: DriverError,
     },
+}
+
+/// Where the engine of a new node listens: it is written down, so that all later commands and
+/// processes mean the same engine.
+#[must_use]
+pub fn docker_host(driver: Driver) -> Option<String> {
+    let asked = std::env::var(DOCKER_HOST).ok().filter(|host| !host.is_empty());
+    asked.filter(|_| driver == Driver::Docker)
+}
+
+fn socket(host: Option<&str>) -> Result<PathBuf, DriverSetupError> {
+    let Some(host) = host else { return Ok(PathBuf::from(DOCKER_SOCKET)) };
+    let path = host.strip_prefix("unix://").filter(|path| path.starts_with('/'));
+    let path = path.ok_or_else(|| DriverSetupError::DockerHost(host.to_owned()))?;
+    Ok(PathBuf::from(path))
 }
 
 /// Opens the driver of this node, over what an earlier process may have left.
@@ -47,10 +71,8 @@ pub async fn open(
             Ok(Arc::new(driver))
         }
         Driver::Docker => {
-            let host = std::env::var("DOCKER_HOST").ok();
-            let socket = host.as_deref().and_then(|host| host.strip_prefix("unix://"));
             let config = DockerConfig {
-                socket: PathBuf::from(socket.unwrap_or(DOCKER_SOCKET)),
+                socket: socket(node.docker_host.as_deref())?,
                 cluster: node.cluster.clone(),
                 node: node.name.clone(),
                 network: "bridge".into(),

@@ -4,6 +4,7 @@ use super::pod_range;
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
 use crate::node::addresses::reachable;
+use crate::node::drivers;
 use crate::node::gate::role_name;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{JoinToken, PeerRole};
@@ -92,6 +93,7 @@ pub async fn join(
             })
             .collect(),
         driver: args.driver,
+        docker_host: drivers::docker_host(args.driver),
         pod_range: pod_range(&answer.cluster, number),
         joined_through: Some(through),
         chaos: false,
