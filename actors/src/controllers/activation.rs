@@ -123,6 +123,8 @@ enum Hint {
     Object(usize, Subject, bool),
     /// A pod was put or deleted: what it was, what it is.
     Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
+    /// The endpoints of the service of this namespace and name were put or deleted.
+    Endpoints(String, String),
     /// Look at everything.
     Everything,
     /// The graph of owners changed.
@@ -156,6 +158,12 @@ impl Keeper {
                 Hint::Pod(before.map(|seen| seen.object), Some(now.object))
             }
             Change::Deleted { before } => Hint::Pod(Some(before.object), None),
+            Change::Everything => Hint::Everything,
+        }));
+        task.spawn(forward(view.endpoints.clone(), hints.clone(), |change| match change {
+            Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
+                Hint::Endpoints(seen.entry.key.namespace, seen.entry.key.name)
+            }
             Change::Everything => Hint::Everything,
         }));
         task.spawn(async move {
@@ -291,6 +299,11 @@ impl State {
                 }
             }
             Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),
+            Hint::Endpoints(namespace, name) => {
+                if let Some(service) = self.view.services.get(&namespace, &name) {
+                    self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
+                }
+            }
         }
     }
 

@@ -119,8 +119,12 @@ impl GarbageCollectorLook {
                 }
                 Action::Disown { at, owner } => {
                     let (compare, operation) = owned::change(&seen[at].1, |object| {
-                        if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
-                            list.retain(|reference| reference["uid"] != owner);
+                        let Some(metadata) = object["metadata"].as_object_mut() else { return };
+                        let Some(list) = metadata.get_mut("ownerReferences") else { return };
+                        let Some(list) = list.as_array_mut() else { return };
+                        list.retain(|reference| reference["uid"] != owner);
+                        if list.is_empty() {
+                            metadata.remove("ownerReferences");
                         }
                     })?;
                     self.write(compare, operation).await?;

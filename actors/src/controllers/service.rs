@@ -1,16 +1,22 @@
-//! Keeps the Endpoints of a `Service` the addresses of the pods that its selector selects.
+//! Keeps the Endpoints of a `Service` the addresses of the pods that its selector selects, and its
+//! EndpointSlices the same as its Endpoints, also where a user keeps those.
 
 pub mod endpoints;
+pub mod slices;
 
 use super::control::{Look, LookError, Next};
-use super::owned::{Owner, revision_of};
+use super::mirror::Seen;
+use super::owned::{Owner, change, revision_of};
 use super::view::{CATCH_UP, View, replace, served};
 use super::wrote::Wrote;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_client::objects::WriteOptions;
-use impresario_registry::{Fence, Transaction};
+use impresario_registry::{Compare, Fence, Operation, Revision, Transaction};
+use k8s_openapi::api::core::v1::{EndpointSubset, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The controller of one service.
@@ -21,6 +27,7 @@ pub struct ServiceLook {
     name: String,
     uid: String,
     wrote: Wrote,
+    wrote_slices: Wrote,
 }
 
 impl ServiceLook {
@@ -34,6 +41,7 @@ impl ServiceLook {
             name: name.into(),
             uid: uid.into(),
             wrote: Wrote::default(),
+            wrote_slices: Wrote::default(),
         }
     }
 
@@ -57,56 +65,156 @@ impl ServiceLook {
         }
         let pods: Vec<_> =
             view.pods.within(&self.namespace).into_iter().map(|pod| pod.object).collect();
-        let Some(subsets) = endpoints::subsets(&service.object, &pods) else {
-            return Ok(Next::WhenTold);
-        };
-        let revision = match view.endpoints.get(&self.namespace, &self.name) {
-            Some(seen) => {
-                if seen.object.subsets.as_deref().unwrap_or_default() == subsets {
-                    return Ok(Next::WhenTold);
+        let seen = view.endpoints.get(&self.namespace, &self.name);
+        let is = seen.as_ref().and_then(|seen| seen.object.subsets.as_deref()).unwrap_or_default();
+        let subsets = match endpoints::subsets(&service.object, &pods) {
+            Some(subsets) => {
+                if seen.is_none() || is != subsets {
+                    let revision = self.write(&service, seen.as_ref(), &subsets).await?;
+                    self.wrote.at(revision);
                 }
-                let (compare, operation) = replace(&seen, &["subsets"], &subsets)?;
-                let transaction = Transaction {
-                    compares: vec![compare],
-                    operations: vec![operation],
-                    fence: Some(self.fence),
-                    ..Transaction::default()
-                };
-                view.registry().transact(transaction).await?.revision
+                subsets
             }
-            None => {
-                let stored: Value =
-                    serde_json::from_slice(&service.entry.value).map_err(|error| {
-                        let key = service.entry.key.to_string();
-                        LookError::Damaged { key, cause: error.to_string() }
-                    })?;
-                let owner = Owner { object: &stored, api_version: "v1", kind: "Service" };
-                let mut labels = stored["metadata"]["labels"].clone();
-                if !labels.is_object() {
-                    labels = json!({});
-                }
-                labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller".into();
-                let object = json!({
-                    "apiVersion": "v1",
-                    "kind": "Endpoints",
-                    "metadata": {
-                        "name": self.name,
-                        "labels": labels,
-                        "ownerReferences": [owner.reference()],
-                    },
-                    "subsets": subsets,
-                });
-                let objects = view.objects.fenced(self.fence);
-                let options = WriteOptions::default();
-                let made = objects
-                    .create(served("", "endpoints"), &self.namespace, object, &options)
-                    .await?;
-                revision_of(&made)
-            }
+            // Its endpoints are its user's business.
+            None => is.to_vec(),
         };
-        self.wrote.at(revision);
+        self.keep_slices(&service, &subsets).await?;
         Ok(Next::WhenTold)
     }
+
+    /// Writes the Endpoints, which are `seen` now.
+    async fn write(
+        &self,
+        service: &Seen<Service>,
+        seen: Option<&Seen<k8s_openapi::api::core::v1::Endpoints>>,
+        subsets: &[EndpointSubset],
+    ) -> Result<Revision, LookError> {
+        if let Some(seen) = seen {
+            let written = replace(seen, &["subsets"], &subsets)?;
+            return self.transact(written).await;
+        }
+        let stored = stored(service)?;
+        let mut labels = labels(&stored);
+        labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller".into();
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {
+                "name": self.name,
+                "labels": labels,
+                "ownerReferences": [owner(&stored).reference()],
+            },
+            "subsets": subsets,
+        });
+        self.create("", "endpoints", object).await
+    }
+
+    /// Makes the EndpointSlices say the same.
+    async fn keep_slices(
+        &self,
+        service: &Seen<Service>,
+        subsets: &[EndpointSubset],
+    ) -> Result<(), LookError> {
+        let mirror = &self.view.endpoint_slices;
+        self.wrote_slices.seen_by(mirror).await?;
+        let mut present: BTreeMap<String, Seen<EndpointSlice>> = mirror
+            .within(&self.namespace)
+            .into_iter()
+            .filter(|seen| is_slice_of(&seen.object, &self.name))
+            .map(|seen| (seen.entry.key.name.clone(), seen))
+            .collect();
+        for (name, slice) in slices::slices(&self.name, subsets) {
+            let revision = match present.remove(&name) {
+                Some(seen)
+                    if seen.object.endpoints.as_ref() == Some(&slice.endpoints)
+                        && seen.object.ports.as_ref() == Some(&slice.ports) =>
+                {
+                    continue;
+                }
+                Some(seen) => {
+                    let written = change(&seen, |object| {
+                        object["endpoints"] = json!(slice.endpoints);
+                        object["ports"] = json!(slice.ports);
+                    })?;
+                    self.transact(written).await?
+                }
+                None => {
+                    let stored = stored(service)?;
+                    let mut labels = labels(&stored);
+                    labels[slices::SERVICE_LABEL] = self.name.clone().into();
+                    labels[slices::KEEPER_LABEL] = slices::KEEPER.into();
+                    let object = json!({
+                        "apiVersion": "discovery.k8s.io/v1",
+                        "kind": "EndpointSlice",
+                        "metadata": {
+                            "name": name,
+                            "labels": labels,
+                            "ownerReferences": [owner(&stored).reference()],
+                        },
+                        "addressType": slice.address_type,
+                        "endpoints": slice.endpoints,
+                        "ports": slice.ports,
+                    });
+                    self.create("discovery.k8s.io", "endpointslices", object).await?
+                }
+            };
+            self.wrote_slices.at(revision);
+        }
+        for seen in present.into_values() {
+            let key = seen.entry.key;
+            let unchanged =
+                Compare::Revision { key: key.clone(), revision: seen.entry.mod_revision };
+            let revision = self.transact((unchanged, Operation::Delete { key })).await?;
+            self.wrote_slices.at(revision);
+        }
+        Ok(())
+    }
+
+    async fn transact(&self, written: (Compare, Operation)) -> Result<Revision, LookError> {
+        let transaction = Transaction {
+            compares: vec![written.0],
+            operations: vec![written.1],
+            fence: Some(self.fence),
+            ..Transaction::default()
+        };
+        Ok(self.view.registry().transact(transaction).await?.revision)
+    }
+
+    async fn create(
+        &self,
+        group: &'static str,
+        plural: &'static str,
+        object: Value,
+    ) -> Result<Revision, LookError> {
+        let objects = self.view.objects.fenced(self.fence);
+        let options = WriteOptions::default();
+        let resource = served(group, plural);
+        let made = objects.create(resource, &self.namespace, object, &options).await?;
+        Ok(revision_of(&made))
+    }
+}
+
+fn is_slice_of(slice: &EndpointSlice, service: &str) -> bool {
+    let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
+    label(slices::SERVICE_LABEL) == Some(service)
+        && label(slices::KEEPER_LABEL) == Some(slices::KEEPER)
+}
+
+fn stored(service: &Seen<Service>) -> Result<Value, LookError> {
+    serde_json::from_slice(&service.entry.value).map_err(|error| LookError::Damaged {
+        key: service.entry.key.to_string(),
+        cause: error.to_string(),
+    })
+}
+
+fn owner(service: &Value) -> Owner<'_> {
+    Owner { object: service, api_version: "v1", kind: "Service" }
+}
+
+/// The labels of a service, for what is made on its behalf.
+fn labels(service: &Value) -> Value {
+    let labels = &service["metadata"]["labels"];
+    if labels.is_object() { labels.clone() } else { json!({}) }
 }
 
 impl Look for ServiceLook {

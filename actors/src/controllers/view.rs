@@ -9,6 +9,7 @@ use impresario_client::objects::Objects;
 use impresario_registry::{Compare, Entry, Operation, RegistryHandle};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct View {
     pub services: Mirror<Service>,
     /// All endpoints.
     pub endpoints: Mirror<Endpoints>,
+    /// All endpoint slices.
+    pub endpoint_slices: Mirror<EndpointSlice>,
 }
 
 impl View {
@@ -53,7 +56,8 @@ impl View {
             replication_controllers: Mirror::start(registry.clone(), "replicationcontrollers"),
             jobs: Mirror::start(registry.clone(), "batch/jobs"),
             services: Mirror::start(registry.clone(), "services"),
-            endpoints: Mirror::start(registry, "endpoints"),
+            endpoints: Mirror::start(registry.clone(), "endpoints"),
+            endpoint_slices: Mirror::start(registry, "discovery.k8s.io/endpointslices"),
             objects,
         }
     }
@@ -156,6 +160,7 @@ mod tests {
             ("batch", "jobs"),
             ("", "services"),
             ("", "endpoints"),
+            ("discovery.k8s.io", "endpointslices"),
             ("", "configmaps"),
         ] {
             assert_eq!(served(group, plural).plural, plural);

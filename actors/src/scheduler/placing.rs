@@ -11,6 +11,7 @@ use impresario_client::protocol::{
     node::{Follow, Grant, NODE, NodeRole, PodReservation, Release, Reserve},
     scheduler::actor_name,
 };
+use impresario_registry::Key;
 use impresario_runtime::{ActorPath, ActorRef};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -68,10 +69,12 @@ impl Scheduler {
     fn ask(&mut self, node: String, uids: Vec<String>, ctx: &mut Context<Self>) {
         let mut pods = Vec::with_capacity(uids.len());
         let mut bindings = Vec::with_capacity(uids.len());
+        let mut asked_for = Vec::with_capacity(uids.len());
         for uid in &uids {
             self.queue.placing(uid);
             let Some(waiting) = self.queue.get(uid) else { continue };
             pods.push(PodReservation { uid: uid.clone(), resources: waiting.pod.requests.clone() });
+            asked_for.push((uid.clone(), waiting.key.clone()));
             bindings.push(binding::Binding {
                 uid: uid.clone(),
                 key: waiting.key.clone(),
@@ -124,27 +127,31 @@ impl Scheduler {
             outcome
         };
         ctx.spawn(work.into_actor(self).map(move |outcome, scheduler, ctx| {
-            scheduler.settle(&node, &uids, outcome, ctx);
+            scheduler.settle(&node, &asked_for, outcome, ctx);
         }));
     }
 
-    fn settle(&mut self, node: &str, uids: &[String], outcome: Outcome, ctx: &mut Context<Self>) {
+    fn settle(
+        &mut self,
+        node: &str,
+        asked_for: &[(String, Key)],
+        outcome: Outcome,
+        ctx: &mut Context<Self>,
+    ) {
         let now = Instant::now();
         self.asking.remove(node);
         if outcome.silent {
             self.silent.insert(node.to_owned(), now + SILENCE);
         }
-        for uid in uids {
+        for (uid, key) in asked_for {
             match outcome.placed.get(uid) {
                 Some(Placed::Bound) => {
                     self.bound += 1;
-                    if let Some(waiting) = self.queue.remove(uid) {
-                        let message = format!(
-                            "Successfully assigned {}/{} to {node}",
-                            waiting.key.namespace, waiting.key.name
-                        );
-                        self.events.normal(&waiting.key, uid, "Scheduled", &message);
-                    }
+                    // The watch may have told it already.
+                    self.queue.remove(uid);
+                    let message =
+                        format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+                    self.events.normal(key, uid, "Scheduled", &message);
                 }
                 // The watch will tell whether it was bound; it is not tried anew before.
                 Some(Placed::Unknown) => self.queue.failed(uid, now),

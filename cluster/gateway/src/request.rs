@@ -129,8 +129,8 @@ impl ResourcePath {
             "GET" | "HEAD" if one => Action::Get,
             "GET" | "HEAD" => Action::List,
             "POST" => Action::Create,
-            "PUT" => Action::Update,
-            "PATCH" => Action::Patch,
+            "PUT" if one => Action::Update,
+            "PATCH" if one => Action::Patch,
             "DELETE" if one => Action::Delete,
             "DELETE" => Action::DeleteCollection,
             _ => return None,
@@ -189,5 +189,8 @@ mod tests {
         assert_eq!(one.action("GET", &Query::parse("watch=true")), Some(Action::Watch));
         assert_eq!(all.action("DELETE", &none), Some(Action::DeleteCollection));
         assert_eq!(one.action("TRACE", &none), None);
+        for method in ["PUT", "PATCH"] {
+            assert_eq!(all.action(method, &none), None, "{method} means one object");
+        }
     }
 }

@@ -247,6 +247,12 @@ impl NodeDir {
         self.0.join("pods")
     }
 
+    /// Where the node answers for the names of services, as `ADDRESS:PORT`.
+    #[must_use]
+    pub fn dns(&self) -> PathBuf {
+        self.0.join("dns")
+    }
+
     /// Whether this folder was set up.
     #[must_use]
     pub fn exists(&self) -> bool {

@@ -14,7 +14,7 @@ pub mod gate;
 pub mod join;
 
 use crate::cli;
-use crate::layout::{LayoutError, NodeDir, NodeFile};
+use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
 use addresses::AddressKeeper;
 use control::{Control, ControlError};
 use drivers::DriverSetupError;
@@ -42,6 +42,9 @@ use tokio::sync::watch;
 
 /// How long the parts of a node have to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where resolvers ask for names.
+const DNS_PORT: u16 = 53;
 
 /// Why a node does not run.
 #[derive(Debug, Error)]
@@ -164,9 +167,10 @@ impl Running {
         let machine = file.machine();
         let addresses = AddressKeeper::start(node.clone(), registry.clone(), machine, members);
 
-        let dns_address = SocketAddr::new(file.dns(), 0);
-        let dns = DnsServer::bind(dns_address, "cluster.local").await;
-        let dns = dns.inspect_err(|error| tracing::warn!(%error, "no names for services")).ok();
+        let dns = serve_names(file.dns()).await;
+        let where_names_are =
+            dns.as_ref().map(|dns| format!("{}\n", dns.address())).unwrap_or_default();
+        replace(&dir.dns(), where_names_are.as_bytes())?;
         let dns_ip = dns.as_ref().map(|dns| dns.address().ip());
         let proxy = ServiceProxy::new(ProxyLimits::default());
         let services = ServiceNetwork::start(&registry, proxy, dns);
@@ -219,6 +223,17 @@ impl Running {
         }
         self.node.stop(STOP_LIMIT).await;
     }
+}
+
+/// Answers for names at this address: at port 53, where resolvers look, or where that may not be
+/// had, at any.
+async fn serve_names(ip: IpAddr) -> Option<DnsServer> {
+    let mut served = DnsServer::bind(SocketAddr::new(ip, DNS_PORT), "cluster.local").await;
+    if let Err(error) = &served {
+        tracing::info!(%error, "names are served at another port: see the file `dns`");
+        served = DnsServer::bind(SocketAddr::new(ip, 0), "cluster.local").await;
+    }
+    served.inspect_err(|error| tracing::warn!(%error, "no names for services")).ok()
 }
 
 /// Which part of 127/8 a cluster uses on a machine, so that two clusters there do not meet.

@@ -122,7 +122,8 @@ pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
     print(&format!("{}\nEvents:\n{events}", yaml(&object)))
 }
 
-/// `imp apply`: creates what is not there, changes what is by a merge patch.
+/// `imp apply`: creates what is not there, and changes what is to what the manifest says. What the
+/// manifest does not name stays as it is.
 pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
     let rest = rest(&args.target)?;
     for object in manifests(&args.filename)? {
@@ -130,7 +131,7 @@ pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
         let item = path.clone() + "/" + &escape(&name);
         let done = match rest.get(&item).await {
             Ok(_) => {
-                rest.patch(&item, "application/merge-patch+json", &object).await?;
+                rest.patch(&item, patch_type(resource), &object).await?;
                 "configured"
             }
             Err(RestError::Status { code: 404, .. }) => {
@@ -142,6 +143,15 @@ pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
         print(&format!("{}/{name} {done}\n", resource.singular))?;
     }
     Ok(())
+}
+
+/// How a manifest changes an object that is there: by the keys of its lists, where its kind has any.
+fn patch_type(resource: &Resource) -> &'static str {
+    if resource.group.ends_with(".impresario.dev") {
+        "application/merge-patch+json"
+    } else {
+        "application/strategic-merge-patch+json"
+    }
 }
 
 /// `imp delete`.

@@ -1,0 +1,15 @@
+//! What users do with a cluster of three nodes, and what they see. All tests share one cluster and
+//! have a namespace each, so that they can run at the same time.
+//!
+//! `commands` is the table of kubectl's commands, with each version of it; the rest is about what
+//! pods, controllers and services do, and needs one.
+
+#![allow(clippy::unwrap_used)] // what is shared by tests fails as tests do
+
+mod bad_input;
+mod commands;
+mod controllers;
+mod manifests;
+mod pods;
+mod services;
+mod verbs;

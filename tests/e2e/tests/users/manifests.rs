@@ -1,0 +1,88 @@
+//! The manifests that several tests use.
+
+/// A pod that writes one line and waits.
+pub fn waiting_pod(name: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}, kind: waiting}}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {{name: main, image: busybox, command: [sh, -c, "echo I am {name}; exec sleep 600"]}}
+"#
+    )
+}
+
+/// A pod of one command that is not started again.
+pub fn one_shot(name: &str, restart: &str, script: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  restartPolicy: {restart}
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c]
+    args:
+    - |
+      {script}
+"#,
+        script = script.trim().replace('\n', "\n      ")
+    )
+}
+
+/// A replication controller whose pods wait.
+pub fn replicas(name: &str, count: u32) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: ReplicationController
+metadata: {{name: {name}}}
+spec:
+  replicas: {count}
+  selector: {{app: {name}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {{name: main, image: busybox, command: [sleep, "600"]}}
+"#
+    )
+}
+
+/// A replication controller whose pods serve their names by HTTP at port 8080, ready once they do.
+/// Asked to stop, they finish what is under way: the news that they leave takes a moment.
+pub fn web(name: &str, count: u32) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: ReplicationController
+metadata: {{name: {name}}}
+spec:
+  replicas: {count}
+  selector: {{app: {name}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      volumes: [{{name: pages, emptyDir: {{}}}}]
+      containers:
+      - name: http
+        image: busybox
+        command: [sh, -c, "echo $HOSTNAME > $PAGES/index.html; trap 'sleep 1; exit 0' TERM; busybox httpd -f -p $POD_IP:8080 -h $PAGES & wait"]
+        env:
+        - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
+        - {{name: PAGES, value: /pages}}
+        ports: [{{containerPort: 8080}}]
+        readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
+        volumeMounts: [{{name: pages, mountPath: /pages}}]
+"#
+    )
+}

@@ -1,0 +1,149 @@
+//! Services: a virtual address that answers from ready pods alone, and a name.
+
+use crate::manifests::web;
+use impresario_e2e::{Answer, Site, eventually, fetch, resolve, with_a_kubectl};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+with_a_kubectl!(
+    a_service_answers_from_all_its_ready_pods,
+    a_service_goes_on_while_its_pods_are_replaced,
+    a_pod_that_is_not_ready_gets_no_traffic,
+    a_service_has_a_name_on_every_node,
+    a_pod_finds_services_by_name_and_in_its_environment,
+);
+
+fn get(server: SocketAddr) -> Result<Answer, String> {
+    fetch(server, "GET", "/", "text/plain", b"").map_err(|error| error.to_string())
+}
+
+/// Makes `count` pods and a service at port 80; returns its address.
+fn served(site: &Site, name: &str, count: u32) -> SocketAddr {
+    let kubectl = &site.kubectl;
+    kubectl.feed("create -f -", &web(name, count)).ok();
+    kubectl.run(&format!("expose rc {name} --port=80 --target-port=8080")).ok();
+    kubectl.until(&format!("get rc {name}"), "{.status.readyReplicas}", &count.to_string());
+    let ip = kubectl.field(&format!("get svc {name}"), "{.spec.clusterIP}");
+    let server = SocketAddr::new(ip.parse().unwrap(), 80);
+    eventually("the service answers", || get(server));
+    server
+}
+
+/// The names that answer, as long as each answers within `rounds` requests.
+fn who_answers(server: SocketAddr, rounds: usize) -> Result<BTreeSet<String>, String> {
+    (0..rounds).map(|_| get(server).map(|answer| answer.body.trim().to_owned())).collect()
+}
+
+fn pods(site: &Site, selector: &str) -> BTreeSet<String> {
+    let names = site.kubectl.field(&format!("get pods -l {selector}"), "{.items[*].metadata.name}");
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
+fn a_service_answers_from_all_its_ready_pods(site: &Site) {
+    let server = served(site, "web", 3);
+    let pods = pods(site, "app=web");
+    eventually("all three pods answer", || {
+        let who = who_answers(server, 9)?;
+        if who == pods { Ok(()) } else { Err(format!("{who:?} instead of {pods:?}")) }
+    });
+    let behind = site.kubectl.json("get endpoints web");
+    assert_eq!(behind["subsets"][0]["addresses"].as_array().map(Vec::len), Some(3), "{behind}");
+    assert_eq!(behind["subsets"][0]["addresses"][0]["targetRef"]["kind"], "Pod");
+}
+
+fn a_service_goes_on_while_its_pods_are_replaced(site: &Site) {
+    let kubectl = &site.kubectl;
+    let server = served(site, "web", 2);
+    for _ in 0..3 {
+        let victim = pods(site, "app=web").pop_first().unwrap();
+        kubectl.run(&format!("delete pod {victim} --wait=false")).ok();
+        // Not one request fails: new connections go elsewhere, and the one that leaves has its grace.
+        eventually("two are ready again, and the deleted one is gone", || {
+            who_answers(server, 5).unwrap_or_else(|error| panic!("a request failed: {error}"));
+            let now = kubectl.field("get rc web", "{.status.replicas} {.status.readyReplicas}");
+            let is_gone = !pods(site, "app=web").contains(&victim);
+            if now == "2 2" && is_gone { Ok(()) } else { Err(now) }
+        });
+    }
+}
+
+fn a_pod_that_is_not_ready_gets_no_traffic(site: &Site) {
+    let kubectl = &site.kubectl;
+    let server = served(site, "web", 2);
+    let all = pods(site, "app=web");
+    let sick = all.first().unwrap().clone();
+    // Its page is gone: the readiness probe gets 404.
+    let uid = kubectl.field(&format!("get pod {sick}"), "{.metadata.uid}");
+    let node = kubectl.field(&format!("get pod {sick}"), "{.spec.nodeName}");
+    let page = find(&site.cluster.node(&node).join("pods").join(uid), "index.html").unwrap();
+    let away = page.with_extension("away");
+    std::fs::rename(&page, &away).unwrap();
+    kubectl.run(&format!("wait --for=condition=Ready=false pod/{sick} --timeout=30s")).ok();
+    kubectl.until("get endpoints web", "{.subsets[0].notReadyAddresses[*].targetRef.name}", &sick);
+    eventually("only the other answers", || {
+        let who = who_answers(server, 6)?;
+        if who.len() == 1 && !who.contains(&sick) && !who.contains("") {
+            Ok(())
+        } else {
+            Err(format!("{who:?}"))
+        }
+    });
+    std::fs::rename(&away, &page).unwrap();
+    kubectl.run(&format!("wait --for=condition=Ready pod/{sick} --timeout=30s")).ok();
+    eventually("both answer again", || {
+        let who = who_answers(server, 6)?;
+        if who == all { Ok(()) } else { Err(format!("{who:?}")) }
+    });
+}
+
+/// The first file of this name below a folder.
+fn find(folder: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries.filter_map(Result::ok).find_map(|entry| {
+        let path = entry.path();
+        if entry.file_name() == name {
+            Some(path)
+        } else if path.is_dir() {
+            find(&path, name)
+        } else {
+            None
+        }
+    })
+}
+
+fn a_service_has_a_name_on_every_node(site: &Site) {
+    let server = served(site, "web", 1);
+    let name = format!("web.{}.svc.cluster.local", site.kubectl.namespace);
+    for node in ["node-1", "node-2", "node-3"] {
+        let dns = std::fs::read_to_string(site.cluster.node(node).join("dns")).unwrap();
+        let dns: SocketAddr = dns.trim().parse().unwrap();
+        eventually(&format!("{node} knows {name}"), || {
+            let found = resolve(dns, &name).map_err(|error| error.to_string())?;
+            let found: Vec<_> = found.into_iter().map(std::net::IpAddr::V4).collect();
+            if found == [server.ip()] { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+        assert!(resolve(dns, "nosuch.default.svc.cluster.local").unwrap().is_empty());
+    }
+    site.kubectl.run("delete service web").ok();
+    let dns = std::fs::read_to_string(site.cluster.node("node-1").join("dns")).unwrap();
+    eventually("the name is gone", || {
+        let found =
+            resolve(dns.trim().parse().unwrap(), &name).map_err(|error| error.to_string())?;
+        if found.is_empty() { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    assert!(get(server).is_err(), "and nobody answers at its address");
+}
+
+fn a_pod_finds_services_by_name_and_in_its_environment(site: &Site) {
+    let kubectl = &site.kubectl;
+    let server = served(site, "web", 1);
+    let pod = kubectl.run_with(
+        "run asks --image=busybox --restart=Never --command --",
+        &["sh", "-c", "echo $WEB_SERVICE_HOST:$WEB_SERVICE_PORT; busybox wget -q -O - http://$WEB_SERVICE_HOST/ && echo done"],
+    );
+    pod.ok();
+    kubectl.until("get pod asks", "{.status.phase}", "Succeeded");
+    let said = kubectl.run("logs asks").ok();
+    let name = pods(site, "app=web").pop_first().unwrap();
+    assert_eq!(said, format!("{server}\n{name}\ndone\n"));
+}

@@ -1,0 +1,104 @@
+//! `imp apply|get|describe|delete|logs|scale|status`, for people without kubectl.
+
+use crate::manifests::{replicas, waiting_pod};
+use impresario_e2e::{Site, eventually, with_a_kubectl};
+use serde_json::Value;
+use std::process::Output;
+
+with_a_kubectl!(
+    imp_applies_gets_scales_and_deletes,
+    imp_prints_logs,
+    imp_tells_the_state_of_the_cluster,
+    imp_says_what_is_wrong,
+);
+
+fn imp(site: &Site, line: &str) -> Output {
+    let mut command = site.cluster.imp(line.split_whitespace());
+    command.args(["--namespace", &site.kubectl.namespace]).output().unwrap()
+}
+
+fn ok(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn file(site: &Site, text: &str) -> String {
+    let name = format!("{}-{}.yaml", site.kubectl.namespace, text.len());
+    let path = site.cluster.scratch().join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn imp_applies_gets_scales_and_deletes(site: &Site) {
+    let manifest = file(site, &format!("{}---\n{}", replicas("app", 1), waiting_pod("alone")));
+    let applied = ok(&imp(site, &format!("apply -f {manifest}")));
+    assert_eq!(applied, "replicationcontroller/app created\npod/alone created\n");
+    let again = ok(&imp(site, &format!("apply -f {manifest}")));
+    assert!(again.starts_with("replicationcontroller/app "), "{again}");
+    ok(&imp(site, "scale rc app --replicas 2"));
+    eventually("two are ready", || {
+        let object: Value = serde_json::from_str(&ok(&imp(site, "get rc app -o json"))).unwrap();
+        if object["status"]["readyReplicas"] == 2 {
+            Ok(())
+        } else {
+            Err(object["status"].to_string())
+        }
+    });
+    let table = ok(&imp(site, "get pods -l app=app"));
+    assert!(table.starts_with("NAME") && table.lines().count() == 3, "{table}");
+    assert!(ok(&imp(site, "get pods -o wide")).contains("node-"));
+    assert_eq!(ok(&imp(site, "get pod alone -o name")), "pod/alone\n");
+    assert!(ok(&imp(site, "get pod alone -o yaml")).contains("kind: Pod"));
+    assert!(ok(&imp(site, "get ns -A")).contains("default"));
+    eventually("events are described", || {
+        let text = ok(&imp(site, "describe pod alone"));
+        if text.contains("Started") && text.contains("phase: Running") { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(ok(&imp(site, "delete pod alone")), "pod \"alone\" deleted\n");
+    ok(&imp(site, "delete rc app"));
+    site.kubectl.until("get pods", "{.items[*].metadata.name}", "");
+}
+
+fn imp_prints_logs(site: &Site) {
+    ok(&imp(site, &format!("apply -f {}", file(site, &waiting_pod("talks")))));
+    eventually("its line is there", || {
+        let output = imp(site, "logs talks");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text == "I am talks\n" { Ok(()) } else { Err(format!("{output:?}")) }
+    });
+    assert_eq!(ok(&imp(site, "logs talks -c main --tail 1")), "I am talks\n");
+}
+
+fn imp_tells_the_state_of_the_cluster(site: &Site) {
+    let status = site.cluster.status();
+    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3), "{status}");
+    for node in status["nodes"].as_array().unwrap() {
+        assert_eq!(
+            (&node["ready"], &node["running"]),
+            (&Value::Bool(true), &Value::Bool(true)),
+            "{status}"
+        );
+    }
+    let leader = status["leader"].as_str().unwrap();
+    assert!(leader.starts_with("node-"), "{status}");
+    assert!(status["revision"].as_u64().is_some_and(|revision| revision > 0), "{status}");
+    let text = String::from_utf8(site.cluster.imp(["status"]).output().unwrap().stdout).unwrap();
+    assert!(text.contains(leader) && text.contains("Ready"), "{text}");
+}
+
+fn imp_says_what_is_wrong(site: &Site) {
+    let missing = imp(site, "get pod nosuch");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("pods \"nosuch\" not found"));
+    let unknown = imp(site, "get nonsense");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nonsense"));
+    assert_eq!(unknown.status.code(), Some(1));
+    let usage = imp(site, "scale rc app --replicas few");
+    assert_eq!(usage.status.code(), Some(2));
+    let invalid = imp(site, &format!("apply -f {}", file(site, &replicas("Bad_Name", 1))));
+    assert_eq!(invalid.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&invalid.stderr).contains("metadata.name"), "{invalid:?}");
+    let nowhere = site.cluster.imp(["status", "--data-dir", "/nonexistent"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("imp up"), "{nowhere:?}");
+}
