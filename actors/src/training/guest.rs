@@ -119,10 +119,11 @@ impl GuestConfig {
         };
         let (pod_uid, job) = (need("IMPRESARIO_POD_UID")?, need("IMPRESARIO_JOB")?);
         // Where mounts cannot be made, the volume's own variable says where it is.
-        let folder = match read("IMPRESARIO_VOLUME_IMPRESARIO_GUEST").filter(|path| !path.is_empty()) {
-            Some(folder) => folder,
-            None => need("IMPRESARIO_CREDENTIAL")?,
-        };
+        let folder =
+            match read("IMPRESARIO_VOLUME_IMPRESARIO_GUEST").filter(|path| !path.is_empty()) {
+                Some(folder) => folder,
+                None => need("IMPRESARIO_CREDENTIAL")?,
+            };
         let credential = Credential::load(Path::new(&folder))?;
         Ok(Self { credential, addresses, control, address, pod_uid, job, member })
     }

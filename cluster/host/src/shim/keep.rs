@@ -278,9 +278,12 @@ impl Started {
         }
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGTERM) => self.pass_on(rustix::process::Signal::TERM),
+                // The first process alone is asked to stop: it knows what its children must finish.
+                Ok(Signal::SIGTERM) => {
+                    let _ = rustix::process::kill_process(self.main, rustix::process::Signal::TERM);
+                }
                 Ok(Signal::SIGUSR1) => {
-                    self.pass_on(rustix::process::Signal::KILL);
+                    self.kill_group();
                     if let Some(cgroup) = &self.born.cgroup {
                         cgroup.kill();
                     }
@@ -290,10 +293,11 @@ impl Started {
         }
     }
 
-    /// To the container's group. Its first process is not reaped yet, so the number is its own.
-    fn pass_on(&self, signal: rustix::process::Signal) {
-        if rustix::process::kill_process_group(self.main, signal).is_err() {
-            let _ = rustix::process::kill_process(self.main, signal);
+    /// Ends the container's group. Its first process is not reaped yet, so the number is its own.
+    fn kill_group(&self) {
+        let kill = rustix::process::Signal::KILL;
+        if rustix::process::kill_process_group(self.main, kill).is_err() {
+            let _ = rustix::process::kill_process(self.main, kill);
         }
     }
 
