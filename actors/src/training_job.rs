@@ -62,6 +62,8 @@ pub struct TrainingJob {
     job: Value,
     state: State,
     awake: bool,
+    /// The pods as they were seen last: they may be seen before the object is.
+    pods: Option<Vec<pods::Seen>>,
     /// Events of earlier activations, as they stand in the object.
     earlier_events: Vec<Value>,
     watched: HashSet<String>,
@@ -82,6 +84,7 @@ impl TrainingJob {
             job: Value::Null,
             state: State::new(uid, Spec::default(), 0, None, Instant::now()),
             awake: false,
+            pods: None,
             earlier_events: Vec::new(),
             watched: HashSet::new(),
             deleting: HashSet::new(),
@@ -113,6 +116,9 @@ impl TrainingJob {
             self.state.resume(&earlier);
             self.earlier_events = earlier.events;
             self.awake = true;
+            if let Some(pods) = self.pods.clone() {
+                self.state.pods_are(pods, Instant::now());
+            }
         }
         self.job = job;
     }
@@ -306,7 +312,8 @@ impl StreamHandler<Sight> for TrainingJob {
                 let seen: Vec<_> =
                     pods.iter().filter_map(|pod| pods::Seen::read(pod, &self.uid)).collect();
                 self.deleting.retain(|uid| seen.iter().any(|pod| pod.uid == *uid && !pod.deleting));
-                self.state.pods_are(seen, Instant::now());
+                self.state.pods_are(seen.clone(), Instant::now());
+                self.pods = Some(seen);
             }
         }
         self.drive(context);

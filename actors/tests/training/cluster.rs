@@ -74,14 +74,15 @@ impl Cluster {
             },
         });
         let mut cluster = Self { node, pods, job, running: None };
-        cluster.activate();
+        cluster.activate(false);
+        cluster.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
         cluster
     }
 
-    fn activate(&mut self) {
+    fn activate(&mut self, pods_first: bool) {
         let mut job = self.job.clone();
         job["status"] = self.pods.status.borrow().clone();
-        let desk: Arc<dyn Desk> = Arc::new(Door(self.pods.clone(), job));
+        let desk: Arc<dyn Desk> = Arc::new(Door { pods: self.pods.clone(), job, pods_first });
         let actor = TrainingJob::new(self.node.clone(), desk, JOB);
         let address = actix::Actor::start(actor);
         let name =
@@ -92,7 +93,8 @@ impl Cluster {
     /// The job's actor is gone, and another takes its place.
     pub async fn fail_over(&mut self) {
         self.running = None;
-        self.activate();
+        self.activate(true);
+        self.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
     }
 
     pub async fn describe(&self) -> Description {
@@ -152,26 +154,28 @@ impl Drop for Cluster {
     }
 }
 
-struct Door(Arc<Pods>, Value);
+struct Door {
+    pods: Arc<Pods>,
+    job: Value,
+    /// In which order the two are seen first is chance in a real cluster.
+    pods_first: bool,
+}
 
 impl Desk for Door {
     fn follow(&self) -> BoxStream<'static, Sight> {
-        let (pods, changes) = (self.0.clone(), self.0.changed.subscribe());
-        let job = stream::iter([Sight::Job(self.1.clone())]);
-        let sights =
-            stream::unfold((pods, changes, true), |(pods, mut changes, first)| async move {
-                if !first {
-                    changes.changed().await.ok()?;
-                }
-                changes.borrow_and_update();
-                let objects = pods.pods.lock().values().map(|pod| pod.object.clone()).collect();
-                Some((Sight::Pods(objects), (pods, changes, false)))
-            });
-        job.chain(sights).boxed()
+        let (pods, changes) = (self.pods.clone(), self.pods.changed.subscribe());
+        let (seen, job) = (Sight::Pods(self.pods.objects()), Sight::Job(self.job.clone()));
+        let first = stream::iter(if self.pods_first { [seen, job] } else { [job, seen] });
+        let sights = stream::unfold((pods, changes), |(pods, mut changes)| async move {
+            changes.changed().await.ok()?;
+            changes.borrow_and_update();
+            Some((Sight::Pods(pods.objects()), (pods, changes)))
+        });
+        first.chain(sights).boxed()
     }
 
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
-        let pods = self.0.clone();
+        let pods = self.pods.clone();
         async move {
             pods.run(pod);
             Ok(())
@@ -180,7 +184,7 @@ impl Desk for Door {
     }
 
     fn delete_pod(&self, name: String, _: String) -> BoxFuture<'static, Result<(), DeskError>> {
-        let pods = self.0.clone();
+        let pods = self.pods.clone();
         async move {
             if let Some(pod) = pods.pods.lock().remove(&name) {
                 pod.stop.send_replace(true);
@@ -192,16 +196,20 @@ impl Desk for Door {
     }
 
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>> {
-        self.0.status.send_replace(status);
+        self.pods.status.send_replace(status);
         async { Ok(()) }.boxed()
     }
 
     fn record(&self, _: &Value, _: bool, reason: &str, _: &str) {
-        self.0.remarks.lock().push(reason.to_owned());
+        self.pods.remarks.lock().push(reason.to_owned());
     }
 }
 
 impl Pods {
+    fn objects(&self) -> Vec<Value> {
+        self.pods.lock().values().map(|pod| pod.object.clone()).collect()
+    }
+
     fn run(self: &Arc<Self>, mut pod: Value) {
         let serial = *self.changed.borrow();
         let name = format!("{}{serial}", pod["metadata"]["generateName"].as_str().unwrap());
