@@ -32,7 +32,9 @@ use impresario_client::protocol::{
     resources::Resources,
     scheduler::{NodeSummary, SchedulerRole, SummaryChanged},
 };
-use impresario_host::{ContainerDriver, Found, address::AddressPool, container::DriverError};
+use impresario_host::{
+    ContainerDriver, Found, address::AddressPool, container::DriverError, devices::GpuPool,
+};
 use impresario_registry::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath};
 use object::NodeFacts;
@@ -64,6 +66,8 @@ pub struct NodeParts {
     pub heart: Arc<dyn Heart>,
     /// The addresses of its pods.
     pub addresses: AddressPool,
+    /// The GPUs of its pods.
+    pub gpus: GpuPool,
     /// The folder with one folder per pod uid.
     pub pods_folder: PathBuf,
     /// What its object says of it.
@@ -112,6 +116,7 @@ impl NodeSeed {
             registry: parts.registry,
             events,
             addresses: Mutex::new(parts.addresses),
+            gpus: Mutex::new(parts.gpus),
             pods_folder: parts.pods_folder,
             host: parts.facts.address,
             allocatable: parts.facts.allocatable.clone(),

@@ -209,6 +209,7 @@ impl PodActor {
             }
         }
         if self.life.outcome().is_some() && !self.life.is_active() {
+            self.kit.take_back_gpus(&self.uid);
             self.progress.send_if_modified(|progress| {
                 let news = *progress < Progress::Over;
                 if news {
@@ -330,6 +331,7 @@ impl PodActor {
             if let Err(error) = kit.addresses.lock().take_back(&uid) {
                 tracing::warn!(%uid, %error, "the pod's address is not given back");
             }
+            kit.take_back_gpus(&uid);
             Ok::<_, DriverError>(())
         };
         ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {

@@ -44,7 +44,8 @@ pub fn list(resources: &Resources) -> BTreeMap<String, Written> {
     list
 }
 
-fn of_container(container: &Container) -> Resources {
+/// What one container asks.
+pub fn of_container(container: &Container) -> Resources {
     let Some(resources) = &container.resources else { return Resources::default() };
     let mut asked = resources.limits.as_ref().map(amounts).unwrap_or_default();
     for (name, written) in resources.requests.iter().flatten() {

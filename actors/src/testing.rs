@@ -7,12 +7,16 @@ use crate::{
     pod::backoff::BackoffScale,
 };
 use futures_util::{FutureExt, StreamExt, stream};
-use impresario_client::protocol::node::{NODE, NodeRole};
+use impresario_client::protocol::{
+    node::{NODE, NodeRole},
+    resources::GPU,
+};
 use impresario_host::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
     address::AddressPool,
     container::{Answer, DriverError, Started},
+    devices::{Gpu, GpuHealth, GpuPool},
 };
 use impresario_registry::{
     Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent,
@@ -66,6 +70,12 @@ impl MemoryDriver {
         all.get(&ContainerId(id.to_owned()))
             .map(|c| c.spec.env.iter().cloned().collect())
             .unwrap_or_default()
+    }
+
+    /// The GPUs of a container.
+    pub(crate) fn gpus(&self, id: &str) -> Vec<String> {
+        let all = self.0.lock();
+        all.get(&ContainerId(id.to_owned())).map(|c| c.spec.gpus.clone()).unwrap_or_default()
     }
 
     fn state(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>, DriverError> {
@@ -193,6 +203,18 @@ impl ContainerDriver for MemoryDriver {
     }
 }
 
+fn gpu(index: u32) -> Gpu {
+    Gpu {
+        index,
+        uuid: format!("GPU-{index}"),
+        name: "Imaginary".to_owned(),
+        memory_bytes: 1 << 34,
+        memory_used_bytes: 0,
+        utilization_percent: 0,
+        health: GpuHealth::Healthy,
+    }
+}
+
 struct Deaf;
 
 impl Heart for Deaf {
@@ -207,7 +229,7 @@ pub(crate) struct Machine {
     pub(crate) driver: MemoryDriver,
     pub(crate) node: ActorNode,
     pub(crate) actor: ActorRef<NodeRole>,
-    _folder: tempfile::TempDir,
+    _folder: Arc<tempfile::TempDir>,
 }
 
 impl Machine {
@@ -222,19 +244,35 @@ impl Machine {
         driver: MemoryDriver,
         cpu_milli: u64,
     ) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::with_gpus(registry, driver, cpu_milli, 0, folder).await
+    }
+
+    /// A node with this many GPUs, over what an earlier one left in the folder too.
+    pub(crate) async fn with_gpus(
+        registry: RegistryHandle,
+        driver: MemoryDriver,
+        cpu_milli: u64,
+        gpus: u32,
+        folder: Arc<tempfile::TempDir>,
+    ) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
         let credential =
             authority.issue("n1", PeerRole::Control, &[], Duration::from_hours(1)).unwrap();
         let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
+        let mut facts = facts(cpu_milli);
+        facts.capacity.set(GPU, gpus.into());
+        facts.allocatable.set(GPU, gpus.into());
+        let gpus: Vec<_> = (0..gpus).map(gpu).collect();
         let seed = NodeSeed::new(NodeParts {
             node: node.clone(),
             driver: Arc::new(driver.clone()),
             registry: registry.clone(),
             heart: Arc::new(Deaf),
             addresses: AddressPool::open(folder.path(), "127.1.0.0/24".parse().unwrap()).unwrap(),
+            gpus: GpuPool::open(folder.path(), &gpus).unwrap(),
             pods_folder: folder.path().join("pods"),
-            facts: facts(cpu_milli),
+            facts,
             scale: BackoffScale {
                 first: Duration::from_millis(20),
                 longest: Duration::from_millis(100),

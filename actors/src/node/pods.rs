@@ -54,7 +54,14 @@ impl NodeActor {
                         hosted.desired.send_modify(|desired| desired.gone = true);
                     }
                 }
-                for (uid, found) in self.left.take().into_iter().flatten() {
+                let left = self.left.take().unwrap_or_default();
+                let is_there = |uid: &str| {
+                    present.contains(uid) || self.hosted.contains_key(uid) || left.contains_key(uid)
+                };
+                if let Err(error) = self.kit.gpus.lock().retain(is_there) {
+                    tracing::warn!(%error, "the GPUs of pods that are gone are not given back");
+                }
+                for (uid, found) in left {
                     if !present.contains(&uid) {
                         self.end_orphan(uid, found, ctx);
                     }
@@ -169,6 +176,7 @@ impl NodeActor {
             if let Err(error) = kit.addresses.lock().take_back(&orphan) {
                 tracing::warn!(uid = %orphan, %error, "the pod's address is not given back");
             }
+            kit.take_back_gpus(&orphan);
             Ok::<_, impresario_host::container::DriverError>(())
         };
         ctx.spawn(work.into_actor(self).map(move |ended, _, ctx| {

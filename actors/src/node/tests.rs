@@ -2,7 +2,7 @@
 
 use crate::{
     change,
-    testing::{LIMIT, Machine},
+    testing::{LIMIT, Machine, MemoryDriver},
 };
 use futures_util::StreamExt;
 use impresario_client::protocol::{
@@ -10,9 +10,9 @@ use impresario_client::protocol::{
     pod::{self, Logs, PodRole, Stop},
     resources::Resources,
 };
-use impresario_registry::Key;
+use impresario_registry::{Key, MemoryRegistry};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 fn phase(pod: &Value) -> &str {
     pod["status"]["phase"].as_str().unwrap_or_default()
@@ -208,4 +208,41 @@ async fn an_evicted_pod_fails_and_its_object_stays() {
         (Some("Evicted"), Some("the node drains"))
     );
     assert!(machine.driver.running().is_empty());
+}
+
+#[actix::test]
+async fn no_gpu_has_two_pods_and_a_restarted_node_takes_none_away() {
+    let on_gpus = |count: &str, command: &str| {
+        json!({"nodeName": "n1", "restartPolicy": "Never", "containers": [{"name": "c", "image": "i",
+            "command": command.split(' ').collect::<Vec<_>>(),
+            "resources": {"limits": {"nvidia.com/gpu": count}}}]})
+    };
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let (registry, driver) = (Arc::new(MemoryRegistry::new()), MemoryDriver::default());
+    let start = async || Machine::with_gpus(registry.clone(), driver.clone(), 4000, 2, folder.clone()).await;
+    let machine = start().await;
+    let running = |pod: &Value| phase(pod) == "Running";
+    let short = machine.create("short", on_gpus("1", "exit 0")).await;
+    machine.until(&short, "over", |pod| phase(pod) == "Succeeded").await;
+    assert_eq!(driver.gpus("short/c/0"), ["GPU-0"]);
+    let a = machine.create("a", on_gpus("1", "serve")).await;
+    machine.until(&a, "running", running).await;
+    let none = machine.create("none", runs(&["serve"], "Always")).await;
+    machine.until(&none, "running", running).await;
+    assert_eq!(driver.gpus("a/c/0"), ["GPU-0"], "the one that was given back");
+    assert!(driver.gpus("none/c0/0").is_empty());
+
+    machine.node.stop(LIMIT).await;
+    let machine = start().await;
+    let b = machine.create("b", on_gpus("1", "serve")).await;
+    machine.until(&b, "running", running).await;
+    assert_eq!(driver.gpus("b/c/0"), ["GPU-1"]);
+    let more = machine.create("more", on_gpus("1", "serve")).await;
+    let refused = machine.until(&more, "refused", |pod| phase(pod) == "Failed").await;
+    assert_eq!(refused["status"]["reason"], "OutOfnvidia.com/gpu");
+    delete(&machine, &a).await;
+    machine.until(&a, "gone", Value::is_null).await;
+    let c = machine.create("c", on_gpus("1", "serve")).await;
+    machine.until(&c, "running", running).await;
+    assert_eq!(driver.gpus("c/c/0"), ["GPU-0"]);
 }

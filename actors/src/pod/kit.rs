@@ -7,6 +7,7 @@ use impresario_host::{
     ContainerDriver,
     address::AddressPool,
     container::{DriverError, is_path_component},
+    devices::GpuPool,
     volumes,
 };
 use impresario_registry::{Entry, RegistryHandle};
@@ -26,6 +27,8 @@ pub struct Kit {
     pub events: Recorder,
     /// Where pods get their addresses.
     pub addresses: Mutex<AddressPool>,
+    /// Where pods get their GPUs.
+    pub gpus: Mutex<GpuPool>,
     /// The folder with one folder per pod uid: volumes and credentials.
     pub pods_folder: PathBuf,
     /// The node's own address.
@@ -54,6 +57,14 @@ impl Kit {
     /// The node's name.
     pub fn node_name(&self) -> &str {
         self.node.name().as_str()
+    }
+
+    /// A pod needs its GPUs no more: before its resources are free, so that whoever gets these
+    /// finds those.
+    pub fn take_back_gpus(&self, uid: &str) {
+        if let Err(error) = self.gpus.lock().take_back(uid) {
+            tracing::warn!(%uid, %error, "the pod's GPUs are not given back");
+        }
     }
 }
 

@@ -14,11 +14,12 @@ use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
     container::{LogLimit, PullPolicy, Resources, Started, User},
+    devices::GpuPoolError,
     volumes::{self, VolumeError},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};
 use thiserror::Error;
 
 /// Why a container does not run.
@@ -30,6 +31,8 @@ enum LaunchError {
     Volume(#[from] VolumeError),
     #[error(transparent)]
     Objects(#[from] ChangeError),
+    #[error(transparent)]
+    Gpus(#[from] GpuPoolError),
     #[error("the task that makes the mounts was lost: {0}")]
     Lost(String),
     #[error(transparent)]
@@ -40,7 +43,7 @@ impl LaunchError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) | Self::Volume(_) => "CreateContainerConfigError",
-            Self::Objects(_) | Self::Lost(_) => "CreateContainerError",
+            Self::Objects(_) | Self::Gpus(_) | Self::Lost(_) => "CreateContainerError",
             Self::Start(error) => error.reason(),
         }
     }
@@ -128,8 +131,17 @@ async fn start(
     let mounts = tokio::task::spawn_blocking(move || volumes::mounts(&mounted, &volumes, &known));
     let mut mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
     mounts.extend(prepared.guest.mounts);
+    let gpus = object.spec.as_ref().map_or(0..0, |pod| gpus(pod, &container.name));
+    let gpus = if gpus.is_empty() {
+        Vec::new()
+    } else {
+        let all = object.spec.as_ref().map_or(0, |pod| requests::of_pod(pod).gpus());
+        let uid = &prepared.sandbox.uid;
+        let own = kit.gpus.lock().give(uid, usize::try_from(all).unwrap_or(usize::MAX))?;
+        own.get(gpus).map(<[String]>::to_vec).unwrap_or_default()
+    };
     let spec = ContainerSpec {
-        gpus: Vec::new(),
+        gpus,
         pod: prepared.sandbox,
         name: container.name.clone(),
         attempt,
@@ -153,6 +165,32 @@ async fn start(
         log: LogLimit::default(),
     };
     Ok(kit.driver.start(spec).await?)
+}
+
+/// Which of its pod's GPUs a container is given. Containers that run together share none; an init
+/// container has those that the main ones get after it.
+fn gpus(pod: &v1::PodSpec, name: &str) -> Range<usize> {
+    let count = |container: &v1::Container| {
+        usize::try_from(requests::of_container(container).gpus()).unwrap_or(usize::MAX)
+    };
+    let mut next = 0_usize;
+    for container in pod.init_containers.iter().flatten() {
+        let range = next..next.saturating_add(count(container));
+        if container.name == name {
+            return range;
+        }
+        if container.restart_policy.as_deref() == Some("Always") {
+            next = range.end;
+        }
+    }
+    for container in &pod.containers {
+        let range = next..next.saturating_add(count(container));
+        if container.name == name {
+            return range;
+        }
+        next = range.end;
+    }
+    0..0
 }
 
 fn limits(container: &v1::Container) -> Resources {
@@ -191,5 +229,33 @@ fn user(container: &v1::Container, spec: Option<&v1::PodSpec>) -> User {
             .filter_map(|group| id(Some(*group)))
             .chain(fs_group)
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gpus;
+    use serde_json::json;
+
+    #[test]
+    fn containers_that_run_together_share_no_gpu_and_none_is_asked_for_twice() {
+        let container = |name: &str, count: u32, policy: Option<&str>| {
+            let mut one = json!({"name": name, "resources": {"limits": {"nvidia.com/gpu": count.to_string()}}});
+            if let Some(policy) = policy {
+                one["restartPolicy"] = policy.into();
+            }
+            one
+        };
+        let pod = serde_json::from_value(json!({
+            "initContainers": [
+                container("load", 2, None), container("side", 1, Some("Always")), container("warm", 1, None)
+            ],
+            "containers": [container("a", 1, None), container("none", 0, None), container("b", 2, None)]
+        }))
+        .unwrap();
+        let of = |name: &str| gpus(&pod, name);
+        assert_eq!((of("load"), of("side"), of("warm")), (0..2, 0..1, 1..2));
+        assert_eq!((of("a"), of("none"), of("b")), (1..2, 2..2, 2..4));
+        assert_eq!(crate::requests::of_pod(&pod).gpus(), 4);
     }
 }

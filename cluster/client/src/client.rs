@@ -8,14 +8,15 @@ use crate::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
     WriteOptions,
 };
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use impresario_api::resource::{Resource, find_kind};
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
 use impresario_registry::{RegistryHandle, RemoteRegistry, Revision};
+use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
-    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, NodeConfig, NodeName,
-    PeerIdentity, Refusal, Role, StartError,
+    Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
+    Message, NodeConfig, NodeName, PeerIdentity, PeerRole, Refusal, Role, StartError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,9 +24,11 @@ use serde_json::Value;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::watch;
 
 /// Why a client could not connect.
 #[derive(Debug, Error)]
@@ -38,6 +41,34 @@ pub enum ConnectError {
     /// The client's own actor node does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The address is none.
+    #[error("{0} is not an address such as 10.0.0.1:7000: copy it from `imp token create`")]
+    Address(String),
+    /// The token is none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The cluster refused, or did not answer.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The token makes something else of its holder.
+    #[error("the token makes no client ({role:?}): make one with `imp token create --role client`")]
+    Role {
+        /// What it makes.
+        role: PeerRole,
+    },
+    /// The credential cannot be kept or read.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A file of the client is unusable.
+    #[error("{}: {cause}; remove the folder {} and join again with a new token", path.display(), folder.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The client's folder.
+        folder: PathBuf,
+        /// What is wrong.
+        cause: std::io::Error,
+    },
 }
 
 /// Why a typed operation failed.
@@ -92,6 +123,9 @@ impl Gate for ServesNobody {
 pub struct Client {
     node: ActorNode,
     objects: Objects,
+    members: watch::Sender<Vec<NodeName>>,
+    /// The machine through which the client joined, if it is another one.
+    machine: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Client {
@@ -127,14 +161,21 @@ impl Client {
         for (name, address) in members {
             node.addresses().set(name.clone(), *address);
         }
-        let names = members.iter().map(|(name, _)| name.clone()).collect();
-        let registry = Arc::new(RemoteRegistry::fixed(node.clone(), names));
-        Ok(Self::over(node, registry))
+        let (known, names) =
+            watch::channel(members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let registry = Arc::new(RemoteRegistry::new(node.clone(), names));
+        Ok(Self { node, objects: Objects::new(registry), members: known, machine: None })
+    }
+
+    /// Nodes that advertise a loopback address are reached at this machine's, from now on.
+    pub(crate) fn through(self, machine: Option<IpAddr>) -> Self {
+        Self { machine, ..self }
     }
 
     /// A client over an actor node and a registry that exist already, such as those of a control member.
     pub fn over(node: ActorNode, registry: RegistryHandle) -> Self {
-        Self { node, objects: Objects::new(registry) }
+        let members = watch::Sender::new(vec![node.name().clone()]);
+        Self { node, objects: Objects::new(registry), members, machine: None }
     }
 
     /// Untyped objects.
@@ -168,21 +209,68 @@ impl Client {
         })
     }
 
-    /// Reads the addresses of all nodes, so that their actors can be asked. Gives their names.
+    /// Asks an actor that runs on one control member at a time, such as a scheduler or what drives
+    /// an object: all members are asked at once, and the one that has it answers. Gives the actor
+    /// too. For messages that ask; one that changes something may find the actor twice while its
+    /// shard moves.
+    pub async fn ask_member<R, M>(
+        &self,
+        actor: &str,
+        message: M,
+        deadline: Duration,
+    ) -> Result<(ActorRef<R>, M::Reply), AskError>
+    where
+        R: Role + Accepts<M>,
+        M: Message + Clone,
+    {
+        let members = self.members.borrow().clone();
+        let mut asked: FuturesUnordered<_> = members
+            .into_iter()
+            .map(|member| {
+                let found = self.node.actor::<R>(ActorPath::new(member, actor));
+                let answer = found.ask(message.clone(), deadline);
+                async move { answer.await.map(|reply| (found, reply)) }
+            })
+            .collect();
+        // What says most: that a member refused, then that one could not be asked.
+        let mut worst = AskError::NoSuchActor { actor: ActorName::from(actor) };
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(found) => return Ok(found),
+                Err(error @ AskError::Refused { .. }) => return Err(error),
+                Err(AskError::NoSuchActor { .. }) => {}
+                Err(error) => worst = error,
+            }
+        }
+        Err(worst)
+    }
+
+    /// Reads the addresses of all nodes, so that their actors can be asked, and which of them are
+    /// control members. Gives their names.
+    ///
+    /// A node that advertises a loopback address is one of the machine through which the client
+    /// joined: from another machine it is reached at that machine's address.
     pub async fn learn_nodes(&self) -> Result<Vec<NodeName>, ClientError> {
         let nodes = find_kind("", "v1", "Node")
             .ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
         let listed = self.objects.list(nodes, &ListQuery::default()).await?;
-        let mut names = Vec::new();
+        let (mut names, mut control) = (Vec::new(), Vec::new());
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             let annotations = node.pointer("/metadata/annotations");
             let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)).and_then(Value::as_str);
             if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
                 let name = NodeName::from(name);
-                self.node.addresses().set(name.clone(), address);
+                self.node.addresses().set(name.clone(), reachable(address, self.machine));
+                let labels = node.pointer("/metadata/labels");
+                if labels.is_some_and(|labels| labels.get(CONTROL_LABEL).is_some()) {
+                    control.push(name.clone());
+                }
                 names.push(name);
             }
+        }
+        if !control.is_empty() {
+            self.members.send_replace(control);
         }
         Ok(names)
     }
@@ -195,6 +283,19 @@ impl Client {
 
 /// The annotation of a Node object that says where its actor node listens.
 pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
+
+/// The label of a Node object that says that it is a control member.
+pub const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+/// Where a node that advertises `address` is reached from here; `machine` is the address of the
+/// machine through which one joined, if it is another one than this.
+#[must_use]
+pub fn reachable(address: SocketAddr, machine: Option<IpAddr>) -> SocketAddr {
+    match machine {
+        Some(machine) if address.ip().is_loopback() => SocketAddr::new(machine, address.port()),
+        _ => address,
+    }
+}
 
 /// What happened to a typed object.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,10 +6,13 @@
 //! messages that actors of the cast understand.
 
 mod client;
+mod join;
 
 pub mod events;
 pub mod objects;
 pub mod protocol;
 pub mod tokens;
 
-pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select};
+pub use client::{
+    Api, CONTROL_LABEL, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select, reachable,
+};

@@ -4,6 +4,10 @@
 //! One that stops answering later is unhealthy, not gone: its pods must be told.
 //! Calls go to the driver and may block for a while: use a thread that may.
 
+mod pool;
+
+pub use pool::{GpuPool, GpuPoolError};
+
 use nvml_wrapper::{
     Device, Nvml,
     enum_wrappers::device::{EccCounter, MemoryError},

@@ -85,6 +85,13 @@ pub enum TransactError {
         /// How long the answer was waited for.
         waited: Duration,
     },
+
+    /// The caller's role does not include it; nothing of it was applied.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what to do, in the words of the member.
+        reason: String,
+    },
 }
 
 fn conflict(key: &Key, expected: Revision, found: Revision) -> String {
@@ -117,9 +124,10 @@ impl TransactError {
             Self::Conflict { .. } | Self::Unknown { .. } => Remedy::ReadAgain,
             Self::Unavailable { .. } => Remedy::Retry,
             Self::Fenced { .. } => Remedy::Stop,
-            Self::TooLarge { .. } | Self::TooMany { .. } | Self::WrittenTwice { .. } => {
-                Remedy::GiveUp
-            }
+            Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::WrittenTwice { .. }
+            | Self::Refused { .. } => Remedy::GiveUp,
         }
     }
 }
@@ -156,6 +164,13 @@ pub enum ReadError {
         /// What stood in the way.
         reason: String,
     },
+
+    /// The caller's role does not include it.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what to do, in the words of the member.
+        reason: String,
+    },
 }
 
 impl ReadError {
@@ -165,6 +180,7 @@ impl ReadError {
         match self {
             Self::Gone { .. } => Remedy::ReadAgain,
             Self::Future { .. } | Self::Unavailable { .. } => Remedy::Retry,
+            Self::Refused { .. } => Remedy::GiveUp,
         }
     }
 }

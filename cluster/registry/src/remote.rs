@@ -61,6 +61,8 @@ enum Failed {
     NotTaken(String),
     /// It may have been.
     InDoubt(String),
+    /// Every member would refuse it.
+    Refused(String),
 }
 
 impl RemoteRegistry {
@@ -114,6 +116,9 @@ impl Inner {
             .member()
             .ok_or_else(|| Failed::NotTaken("no control member is known".to_owned()))?;
         member.ask(message, limit).await.map_err(|error| {
+            if let AskError::Refused { reason } = error {
+                return Failed::Refused(reason);
+            }
             self.fail_over();
             match (error.remedy(), &error) {
                 (Remedy::LookFirst, _) | (_, AskError::Stopped { .. }) => {
@@ -139,6 +144,7 @@ impl Inner {
                     last = reason;
                 }
                 Ok(answer) => return answer,
+                Err(Failed::Refused(reason)) => return Err(ReadError::Refused { reason }),
                 Err(Failed::NotTaken(reason) | Failed::InDoubt(reason)) => last = reason,
             }
             pauses.pause().await;
@@ -160,6 +166,7 @@ impl Inner {
                 }
                 Ok(Err(TransactError::Unknown { .. })) | Err(Failed::InDoubt(_)) => in_doubt = true,
                 Ok(answer) => return answer,
+                Err(Failed::Refused(reason)) => return Err(TransactError::Refused { reason }),
                 Err(Failed::NotTaken(reason)) => last = reason,
             }
             pauses.pause().await;

@@ -1,7 +1,7 @@
 //! What the registry's errors mean to who asked for an object.
 
 use impresario_api::resource::Resource;
-use impresario_api::status::Status;
+use impresario_api::status::{Reason, Status};
 use impresario_registry::{ReadError, TransactError, WatchError};
 
 pub(super) fn read_refused(error: &ReadError) -> Status {
@@ -12,6 +12,7 @@ pub(super) fn read_refused(error: &ReadError) -> Status {
         ReadError::Future { requested, current } => {
             Status::revision_too_large(*requested, *current)
         }
+        ReadError::Refused { reason } => Status::new(Reason::Forbidden, reason.clone()),
         other => Status::unavailable(other.to_string(), 1),
     }
 }
@@ -32,6 +33,7 @@ pub(super) fn write_refused(resource: &Resource, name: &str, error: &TransactErr
         TransactError::Fenced { .. } => Status::conflict(resource, name, error),
         TransactError::TooLarge { limit, .. } => Status::too_large(*limit),
         TransactError::Unknown { .. } => Status::timeout(error.to_string()),
+        TransactError::Refused { reason } => Status::forbidden(resource, name, reason),
         TransactError::Unavailable { .. } => Status::unavailable(error.to_string(), 1),
         other => Status::bad_request(other.to_string()),
     }

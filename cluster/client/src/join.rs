@@ -1,0 +1,86 @@
+//! Joining a cluster as a client: a token becomes a credential in a folder, once; from then on the
+//! folder is enough.
+//!
+//! ```text
+//! DIR/credential/    certificate and key (0600)
+//! DIR/client.json    the control members, and the machine through which it joined
+//! ```
+
+use crate::client::{Client, ConnectError, reachable};
+use impresario_runtime::{Credential, JoinToken, NodeName, PeerRole};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the cluster has to answer.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
+const FILE: &str = "client.json";
+
+/// What is needed to connect again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// The machine through which the client joined, if it is another one.
+    machine: Option<IpAddr>,
+    members: Vec<(String, SocketAddr)>,
+}
+
+impl Client {
+    /// Joins the cluster that answers at `address` (as printed by `imp token create --role client`)
+    /// and keeps the credential in `folder`. A folder that holds one already is opened instead, and
+    /// the token is not used: a program may call this at every start.
+    ///
+    /// Must be called inside an actix system.
+    pub async fn join(
+        address: &str,
+        token: &str,
+        name: Option<String>,
+        folder: &Path,
+    ) -> Result<Self, ConnectError> {
+        if folder.join(FILE).exists() {
+            return Self::open(folder).await;
+        }
+        let bad = || ConnectError::Address(address.to_owned());
+        let target = tokio::net::lookup_host(address).await.map_err(|_| bad())?.next();
+        let target = target.ok_or_else(bad)?;
+        let token: JoinToken = token.trim().parse()?;
+        let (credential, answer) =
+            impresario_runtime::join(target, &token, name, JOIN_LIMIT).await?;
+        if answer.role != PeerRole::Client {
+            return Err(ConnectError::Role { role: answer.role });
+        }
+        let machine = Some(target.ip()).filter(|ip| !ip.is_loopback());
+        let members = answer.peers.into_iter().filter(|(_, _, control)| *control);
+        let members = members
+            .map(|(name, address, _)| (name.as_str().to_owned(), reachable(address, machine)))
+            .collect();
+        let kept = Kept { machine, members };
+        credential.save(&folder.join("credential"))?;
+        // Written last: with it the folder is whole.
+        let text = serde_json::to_vec_pretty(&kept).map_err(io::Error::from);
+        text.and_then(|text| std::fs::write(folder.join(FILE), text)).map_err(broken(folder))?;
+        connected(credential, kept).await
+    }
+
+    /// Connects with the credential that [`Client::join`] has kept in `folder`.
+    ///
+    /// Must be called inside an actix system.
+    pub async fn open(folder: &Path) -> Result<Self, ConnectError> {
+        let text = std::fs::read(folder.join(FILE)).map_err(broken(folder))?;
+        let kept = serde_json::from_slice(&text).map_err(io::Error::from);
+        let kept = kept.map_err(broken(folder))?;
+        connected(Credential::load(&folder.join("credential"))?, kept).await
+    }
+}
+
+fn broken(folder: &Path) -> impl Fn(io::Error) -> ConnectError {
+    let folder = folder.to_owned();
+    move |cause| ConnectError::File { path: folder.join(FILE), folder: folder.clone(), cause }
+}
+
+async fn connected(credential: Credential, kept: Kept) -> Result<Client, ConnectError> {
+    let members: Vec<_> =
+        kept.members.iter().map(|(name, at)| (NodeName::from(name.as_str()), *at)).collect();
+    Ok(Client::connect(credential, &members).await?.through(kept.machine))
+}
