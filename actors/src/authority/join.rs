@@ -34,9 +34,10 @@ impl AuthorityParts {
                 return self.joined(&join, name, token.role).await;
             }
             let name = match &join.name {
-                Some(name) if tokens::is_node_name(name) => name.clone(),
-                Some(name) => return Err(JoinError::BadName { name: name.clone() }),
-                None => made_up(),
+                Some(name) if !tokens::is_node_name(name) => {
+                    return Err(JoinError::BadName { name: name.clone() });
+                }
+                name => tokens::given_name(name.as_deref(), token.role, &letters()),
             };
             // A request that cannot be signed must not cost the token.
             self.sign(&join.csr_pem, &name, token.role, &[])
@@ -117,7 +118,6 @@ fn unavailable(cause: impl ToString) -> JoinError {
     JoinError::Unavailable { cause: cause.to_string() }
 }
 
-fn made_up() -> String {
-    let letters: String = (0..6).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
-    format!("node-{letters}")
+fn letters() -> String {
+    (0..6).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect()
 }

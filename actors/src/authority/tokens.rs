@@ -65,7 +65,19 @@ pub fn id(hash: &str) -> String {
     hash.chars().take(ID_LENGTH).collect()
 }
 
-/// Whether a node can have this name: a DNS subdomain, as Kubernetes wants it.
+/// The end of the name of every client, and of no node: a client cannot be taken for a node.
+const OF_CLIENT: &str = ".client";
+
+/// The name of who wants to be called `wanted`; `letters` make it unique where that is needed.
+pub fn given_name(wanted: Option<&str>, role: JoinRole, letters: &str) -> String {
+    match (role, wanted) {
+        (JoinRole::Client, wanted) => format!("{}-{letters}{OF_CLIENT}", wanted.unwrap_or("program")),
+        (_, Some(wanted)) => wanted.to_owned(),
+        (_, None) => format!("node-{letters}"),
+    }
+}
+
+/// Whether a node can have this name: a DNS subdomain, as Kubernetes wants it, that is no client's.
 pub fn is_node_name(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -74,7 +86,7 @@ pub fn is_node_name(name: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.len() <= 253 && name.split('.').all(label)
+    name.len() <= 230 && !name.ends_with(OF_CLIENT) && name.split('.').all(label)
 }
 
 #[cfg(test)]
@@ -103,11 +115,20 @@ mod tests {
     }
 
     #[test]
+    fn no_client_has_the_name_that_a_node_can_have() {
+        let name = given_name(Some("n1"), JoinRole::Client, "abcdef");
+        assert_eq!(name, "n1-abcdef.client");
+        assert!(!is_node_name(&name));
+        assert_eq!(given_name(Some("n1"), JoinRole::Node, "abcdef"), "n1");
+        assert_eq!(given_name(None, JoinRole::Node, "abcdef"), "node-abcdef");
+    }
+
+    #[test]
     fn node_names_are_dns_subdomains() {
         for good in ["n1", "host.example", "a-b"] {
             assert!(is_node_name(good), "{good}");
         }
-        for bad in ["", "N1", "-a", "a-", "a..b", "a_b", "a/b", "a b", &"a".repeat(254)] {
+        for bad in ["", "N1", "-a", "a-", "a..b", "a_b", "a/b", "a b", "a.client", &"a".repeat(254)] {
             assert!(!is_node_name(bad), "{bad}");
         }
     }

@@ -456,3 +456,18 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_of_another_machine_is_reached_through_that_machine() {
+        let local: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let far: SocketAddr = "10.0.0.9:7000".parse().unwrap();
+        let machine = "10.0.0.1".parse().unwrap();
+        assert_eq!(reachable(local, None), local);
+        assert_eq!(reachable(local, Some(machine)).to_string(), "10.0.0.1:7000");
+        assert_eq!(reachable(far, Some(machine)), far);
+    }
+}

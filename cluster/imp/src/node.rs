@@ -25,7 +25,7 @@ use impresario_actors::service_network::ServiceNetwork;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
-use impresario_host::devices::Gpus;
+use impresario_host::devices::{GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
 use impresario_host::proxy::{ProxyLimits, ServiceProxy};
 use impresario_registry::{RegistryHandle, RemoteRegistry};
@@ -73,6 +73,9 @@ pub enum NodeError {
     /// Pods would have no addresses.
     #[error(transparent)]
     Addresses(#[from] AddressError),
+    /// Who has which GPU is not known.
+    #[error(transparent)]
+    Gpus(#[from] GpuPoolError),
     /// What a control member serves did not start.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -186,6 +189,7 @@ impl Running {
             registry,
             heart,
             addresses: AddressPool::open(dir.path(), range)?,
+            gpus: GpuPool::open(dir.path(), &gpus.list())?,
             pods_folder,
             facts: NodeFacts {
                 address: file.advertise.ip(),

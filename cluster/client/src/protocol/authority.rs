@@ -189,7 +189,10 @@ pub enum JoinError {
         name: String,
     },
     /// The name is none that a node can have.
-    #[error("{name:?} is no name for a node: use small letters, digits, `-` and `.` only")]
+    #[error(
+        "{name:?} is no name for a machine: use small letters, digits, `-` and `.` only, and no \
+         `.client` at its end"
+    )]
     BadName {
         /// The name.
         name: String,

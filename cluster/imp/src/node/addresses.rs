@@ -4,11 +4,11 @@
 //! joined: from another machine it is reached at that machine's address.
 
 use impresario_actors::controllers::mirror::{Mirror, Seen};
-use impresario_actors::node::object::{CONTROL_LABEL, QUIC_ADDRESS};
+use impresario_client::{CONTROL_LABEL, QUIC_ADDRESS, reachable};
 use impresario_registry::RegistryHandle;
 use impresario_runtime::{ActorNode, NodeName};
 use k8s_openapi::api::core::v1::Node;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -76,29 +76,5 @@ fn keep(
             }
             differs
         });
-    }
-}
-
-/// Where a node that advertises `address` is reached from here.
-#[must_use]
-pub fn reachable(address: SocketAddr, machine: Option<IpAddr>) -> SocketAddr {
-    match machine {
-        Some(machine) if address.ip().is_loopback() => SocketAddr::new(machine, address.port()),
-        _ => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loopback_address_of_another_machine_is_reached_through_that_machine() {
-        let local: SocketAddr = "127.0.0.1:7000".parse().unwrap();
-        let far: SocketAddr = "10.0.0.9:7000".parse().unwrap();
-        let machine = "10.0.0.1".parse().unwrap();
-        assert_eq!(reachable(local, None), local);
-        assert_eq!(reachable(local, Some(machine)).to_string(), "10.0.0.1:7000");
-        assert_eq!(reachable(far, Some(machine)), far);
     }
 }

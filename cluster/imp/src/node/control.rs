@@ -289,7 +289,7 @@ impl JoinDoor for Door {
                 secret: request.secret,
                 csr_pem: request.csr_pem,
                 name: request.name,
-                from: request.from.ip().to_string(),
+                from: request.from.to_string(),
             };
             let authority = node.local::<AuthorityRole>(AUTHORITY);
             let joined = authority

@@ -3,9 +3,9 @@
 use super::pod_range;
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
-use crate::node::addresses::reachable;
 use crate::node::drivers;
 use crate::node::gate::role_name;
+use impresario_client::reachable;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{JoinToken, PeerRole};
 use std::io;

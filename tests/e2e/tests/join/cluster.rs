@@ -1,0 +1,192 @@
+//! A cluster of real processes for one test, gone with all it started when dropped.
+
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// No passing test spends it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn binary(name: &str) -> PathBuf {
+    // target/debug/deps/join-… -> target/debug/NAME
+    let test = std::env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// The program.
+pub fn imp() -> PathBuf {
+    binary("imp")
+}
+
+/// The SDK's example.
+pub fn example() -> PathBuf {
+    binary("impresario-sdk-example")
+}
+
+/// Looks until there is an answer.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A process of a test; killed when dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it.
+    pub fn spawn(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Fails when it has ended.
+    pub fn must_run(&mut self) {
+        let ended = self.0.try_wait().unwrap();
+        assert!(ended.is_none(), "it ended: {ended:?}");
+    }
+
+    /// What it prints, when that was asked for.
+    pub fn stdout(&mut self) -> ChildStdout {
+        self.0.stdout.take().unwrap()
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What `imp token create` says.
+pub struct Token {
+    /// The token.
+    pub token: String,
+    /// Where to join.
+    pub address: String,
+    /// When it ends.
+    pub expires: u64,
+}
+
+/// The cluster of one test.
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    nodes: u16,
+    environment: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Brings it up.
+    pub fn up(nodes: u16, environment: &[(&str, &Path)]) -> Self {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.display().to_string()))
+            .collect();
+        let cluster = Self { folder: tempfile::tempdir().unwrap(), nodes, environment };
+        cluster.start();
+        cluster
+    }
+
+    /// Starts what does not run of it.
+    pub fn start(&self) {
+        let nodes = self.nodes.to_string();
+        let output = Command::new(imp())
+            .args(["up", "--detach", "--api-port", "0", "--nodes", &nodes, "--data-dir"])
+            .arg(self.dir())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "imp up: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    /// Kills the process of a node of it, as a power cut would.
+    pub fn kill(&self, node: &str) {
+        let pid = std::fs::read_to_string(self.dir().join("nodes").join(node).join("pid")).unwrap();
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    /// A new token.
+    pub fn token(&self, role: &str, ttl: &str) -> Token {
+        let output = Command::new(imp())
+            .args(["token", "create", "--role", role, "--ttl", ttl, "-o", "json", "--data-dir"])
+            .arg(self.dir())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+        Token {
+            token: made["token"].as_str().unwrap().to_owned(),
+            address: made["address"].as_str().unwrap().to_owned(),
+            expires: made["expiresUnixSeconds"].as_u64().unwrap(),
+        }
+    }
+
+    fn kubectl_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.dir().join("kubeconfig"))
+            .args(arguments)
+            .env("HOME", self.folder.path()) // its cache
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl: tests/run installs it");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// What kubectl prints; it must succeed.
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl_with(arguments, "");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifest: &str) {
+        let output = self.kubectl_with(&["apply", "-f", "-"], manifest);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl apply: {error}\n{manifest}");
+    }
+
+    /// Waits until the pod runs; what is known of it when it does not.
+    pub fn running(&self, pod: &str) {
+        let wait = ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "45s"];
+        let output = self.kubectl_with(&wait, "");
+        if !output.status.success() {
+            panic!("{pod} does not run:\n{}", self.kubectl(&["describe", "pod", pod]));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let down = Command::new(imp()).args(["down", "--purge", "--data-dir"]).arg(self.dir()).output();
+        if let Ok(output) = down
+            && !output.status.success()
+        {
+            eprintln!("imp down: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
