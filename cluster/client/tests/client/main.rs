@@ -8,11 +8,17 @@ use impresario_client::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
     WriteOptions,
 };
-use impresario_client::{Client, Event, Select};
-use impresario_registry::{Beginning, Member, MemberConfig, MemoryRegistry};
-use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, PeerRole};
+use impresario_client::{Client, ClientError, Event, Select};
+use impresario_registry::{
+    Beginning, Member, MemberConfig, MemoryRegistry, RegistryRole, protocol as registry,
+};
+use impresario_runtime::{
+    ActorName, ActorNode, AskError, ClusterAuthority, Gate, Message, NodeConfig, PeerIdentity,
+    PeerRole, Refusal,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
+use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +139,24 @@ async fn the_same_thing_said_again_is_counted() {
     );
 }
 
+/// Clients may not write.
+struct ClientsRead;
+
+impl Gate for ClientsRead {
+    fn permit(
+        &self,
+        peer: &PeerIdentity,
+        _: &ActorName,
+        message: &'static str,
+        _: &dyn Any,
+    ) -> Result<(), Refusal> {
+        if peer.role == PeerRole::Client && message == registry::Transact::NAME {
+            return Err(Refusal::new("clients read"));
+        }
+        Ok(())
+    }
+}
+
 #[test]
 fn a_client_connects_with_a_credential_and_uses_typed_objects() {
     let runtime = || {
@@ -143,7 +167,9 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
         let authority = ClusterAuthority::create("test").unwrap();
         let issue =
             |name: &str, role| authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
-        let node = ActorNode::start(NodeConfig::new(issue("n1", PeerRole::Control))).await.unwrap();
+        let mut config = NodeConfig::new(issue("n1", PeerRole::Control));
+        config.gate = Arc::new(ClientsRead);
+        let node = ActorNode::start(config).await.unwrap();
         let beginning = Beginning::Found { peers: Vec::new() };
         let config =
             MemberConfig::new(folder.path().join("n1"), node.clone(), node.local_addr(), beginning);
@@ -176,6 +202,27 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
             }
         }
         assert_eq!(seen, ["added", "modified", "deleted"]);
+
+        // Whoever has the actor answers; a member that has none, or is gone, is passed over.
+        let status = registry::Status;
+        let (found, told) =
+            client.ask_member::<RegistryRole, _>("registry", status, LIMIT).await.unwrap();
+        assert_eq!((found.path().node.as_str(), told.leader.as_deref()), ("n1", Some("n1")));
+        let nobody = client.ask_member::<RegistryRole, _>("nobody", status, LIMIT).await;
+        assert!(matches!(nobody, Err(AskError::NoSuchActor { .. })), "{:?}", nobody.err());
+
+        // A role that may not write is told so, and does not wait for another member to say yes.
+        let reader = issue("reader", PeerRole::Client);
+        let members = [(node.name().clone(), node.local_addr())];
+        let reader = Client::connect(reader, &members).await.unwrap();
+        let configs = reader.api::<ConfigMap>("default").unwrap();
+        assert!(configs.list(Select::default()).await.is_ok());
+        let refused = configs.create(&config).await.unwrap_err();
+        assert!(
+            matches!(&refused, ClientError::Refused(status) if status.code() == 403),
+            "{refused}"
+        );
+        reader.close(Duration::from_secs(2)).await;
         client.close(Duration::from_secs(2)).await;
         member.stop().await;
     });

@@ -172,7 +172,8 @@ impl Cluster {
 
     /// Waits until the pod runs; what is known of it when it does not.
     pub fn running(&self, pod: &str) {
-        let wait = ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "45s"];
+        let wait =
+            ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "45s"];
         let output = self.kubectl_with(&wait, "");
         if !output.status.success() {
             panic!("{pod} does not run:\n{}", self.kubectl(&["describe", "pod", pod]));
@@ -182,7 +183,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let down = Command::new(imp()).args(["down", "--purge", "--data-dir"]).arg(self.dir()).output();
+        let down =
+            Command::new(imp()).args(["down", "--purge", "--data-dir"]).arg(self.dir()).output();
         if let Ok(output) = down
             && !output.status.success()
         {

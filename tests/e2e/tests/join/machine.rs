@@ -60,7 +60,7 @@ impl Drop for Machine {
             for pid in String::from_utf8_lossy(&output.stdout).split_whitespace() {
                 if let Ok(pid) = pid.parse() {
                     let pid = nix::unistd::Pid::from_raw(pid);
-                    drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL));
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
                 }
             }
         }
