@@ -66,7 +66,12 @@ pub enum DownError {
 /// Ends the cluster.
 pub async fn down(args: &Down) -> Result<(), DownError> {
     let dir = ClusterDir::new(args.dir.path());
-    let nodes = dir.nodes()?;
+    let mut nodes = dir.nodes()?;
+    // The folder of a node that joined by hand is one by itself.
+    let joined = NodeDir::new(dir.path().to_owned());
+    if joined.exists() {
+        nodes.push(joined);
+    }
     for node in &nodes {
         signal(node, Signal::SIGTERM);
     }

@@ -199,6 +199,13 @@ pub enum WatchError {
     /// The registry stops, or could not be reached for long.
     #[error("the watch is closed: watch again after the last revision seen")]
     Closed,
+
+    /// The caller's role does not include it.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what to do, in the words of the member.
+        reason: String,
+    },
 }
 
 impl WatchError {
@@ -208,6 +215,7 @@ impl WatchError {
         match self {
             Self::Gone { .. } => Remedy::ReadAgain,
             Self::Closed => Remedy::Retry,
+            Self::Refused { .. } => Remedy::GiveUp,
         }
     }
 }

@@ -185,6 +185,9 @@ impl Inner {
             if let Some(member) = self.member() {
                 match member.open(Follow(request.clone()), left.min(OPEN_LIMIT)).await {
                     Ok(batches) => return Ok(batches),
+                    Err(AskError::Refused { reason }) => {
+                        return Err(WatchError::Refused { reason });
+                    }
                     Err(error) => tracing::debug!(%error, "a watch is not taken up by this member"),
                 }
             }

@@ -22,6 +22,7 @@ pub(super) fn watch_refused(error: &WatchError) -> Status {
         WatchError::Gone { oldest } => {
             Status::expired(format!("too old resource version (oldest kept: {oldest})"))
         }
+        WatchError::Refused { reason } => Status::new(Reason::Forbidden, reason.clone()),
         other => Status::unavailable(other.to_string(), 1),
     }
 }

@@ -5,7 +5,7 @@
 //! | control member | everything |
 //! | node | read; write its own Node, its pods' status and events; renew itself; ask for its pods' guests |
 //! | guest | message its own job, and the other guests of that job |
-//! | client | read, and ask actors to describe themselves |
+//! | client | read all but secrets and what is kept of tokens, and ask actors to describe themselves |
 //! | admin | everything but the lane of raft |
 //!
 //! A refusal is typed, counted by the runtime, and leaves everything as it was.
@@ -38,7 +38,7 @@ impl Gate for ClusterGate {
             PeerRole::Admin => !is_of_members(to, message),
             PeerRole::Node => may_node(peer.node.as_str(), message, body),
             PeerRole::Guest { scope } => may_guest(scope, to, message),
-            PeerRole::Client => may_client(message),
+            PeerRole::Client => may_client(message, body),
         };
         if permitted {
             return Ok(());
@@ -75,7 +75,7 @@ fn is_of_members(to: &ActorName, message: &str) -> bool {
 const READING: &[&str] =
     &[registry::Get::NAME, registry::List::NAME, registry::Follow::NAME, registry::Status::NAME];
 
-fn may_client(message: &str) -> bool {
+fn may_client(message: &str, body: &dyn Any) -> bool {
     const DESCRIBING: &[&str] = &[
         node::Describe::NAME,
         pod::Describe::NAME,
@@ -84,7 +84,18 @@ fn may_client(message: &str) -> bool {
         scheduler::Explain::NAME,
         control::Describe::NAME,
     ];
-    READING.contains(&message) || DESCRIBING.contains(&message)
+    if DESCRIBING.contains(&message) || message == registry::Status::NAME {
+        return true;
+    }
+    let get = body.downcast_ref().map(|registry::Get { key, .. }| &key.resource);
+    let list = body.downcast_ref().map(|registry::List(list)| &list.select.resource);
+    let watch = body.downcast_ref().map(|registry::Follow(watch)| &watch.select.resource);
+    get.or(list).or(watch).is_some_and(|resource| !is_secret(resource))
+}
+
+/// What says who may do what: secrets, and the runtime's own records (tokens among them).
+fn is_secret(resource: &str) -> bool {
+    resource == "secrets" || resource.starts_with("impresario.dev/")
 }
 
 /// A guest is of one job: it reaches that job's actor and its fellow guests, nobody else.
@@ -151,8 +162,7 @@ fn is_lease(key: &Key, name: &str) -> bool {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use impresario_registry::Fence;
-    use impresario_registry::{Epoch, Shard};
+    use impresario_registry::{Consistency, Epoch, Fence, Selection, Shard, WatchRequest};
     use serde_json::json;
 
     fn put(resource: &str, name: &str, value: &Value) -> Transaction {
@@ -178,9 +188,22 @@ mod tests {
 
     #[test]
     fn a_client_reads_and_a_guest_speaks_to_its_own_job_only() {
-        assert!(may_client(registry::Get::NAME));
-        assert!(!may_client(registry::Transact::NAME));
-        assert!(!may_client(node::Reserve::NAME));
+        let get = |resource: &str| registry::Get {
+            key: Key::new(resource, "default", "a"),
+            consistency: Consistency::Local,
+        };
+        assert!(may_client(registry::Get::NAME, &get("pods")));
+        assert!(!may_client(registry::Get::NAME, &get("secrets")));
+        assert!(!may_client(registry::Get::NAME, &get("impresario.dev/jointokens")));
+        let watch = registry::Follow(WatchRequest {
+            select: Selection::all("secrets"),
+            after: 0,
+            bookmarks: false,
+        });
+        assert!(!may_client(registry::Follow::NAME, &watch));
+        assert!(!may_client(registry::Transact::NAME, &registry::Transact(Transaction::default())));
+        assert!(may_client(node::Describe::NAME, &node::Describe));
+        assert!(!may_client(node::Drain::NAME, &node::Drain { draining: true }));
         let job = |uid: &str| ActorName::from(format!("trainingjob/{uid}").as_str());
         assert!(may_guest("j1", &job("j1"), "training.Report"));
         assert!(!may_guest("j1", &job("j2"), "training.Report"));

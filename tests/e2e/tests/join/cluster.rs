@@ -39,36 +39,49 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A process of a test; killed when dropped.
-pub struct Process(Child);
+/// A process of a test; killed when dropped, and what a node has left with it.
+pub struct Process {
+    child: Child,
+    node: Option<PathBuf>,
+}
 
 impl Process {
     /// Starts it.
     pub fn spawn(mut command: Command) -> Self {
-        Self(command.stdin(Stdio::null()).spawn().unwrap())
+        Self { child: command.stdin(Stdio::null()).spawn().unwrap(), node: None }
+    }
+
+    /// Starts the node of this folder.
+    pub fn node(command: Command, folder: &Path) -> Self {
+        let mut process = Self::spawn(command);
+        process.node = Some(folder.to_owned());
+        process
     }
 
     /// Fails when it has ended.
     pub fn must_run(&mut self) {
-        let ended = self.0.try_wait().unwrap();
+        let ended = self.child.try_wait().unwrap();
         assert!(ended.is_none(), "it ended: {ended:?}");
     }
 
     /// What it prints, when that was asked for.
     pub fn stdout(&mut self) -> ChildStdout {
-        self.0.stdout.take().unwrap()
+        self.child.stdout.take().unwrap()
     }
 
     /// Ends it at once.
     pub fn kill(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if let Some(folder) = &self.node {
+            down(folder, &[]);
+        }
     }
 }
 
@@ -183,12 +196,24 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let down =
-            Command::new(imp()).args(["down", "--purge", "--data-dir"]).arg(self.dir()).output();
-        if let Ok(output) = down
-            && !output.status.success()
-        {
-            eprintln!("imp down: {}", String::from_utf8_lossy(&output.stderr));
-        }
+        down(&self.dir(), &["--purge"]);
+    }
+}
+
+/// The command lines of the processes that work in a folder, but for those that are being reaped.
+pub fn processes_of(folder: &Path) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(&folder.display().to_string())).collect()
+}
+
+/// `imp down`.
+pub fn down(folder: &Path, flags: &[&str]) {
+    let output = Command::new(imp()).arg("down").args(flags).arg("--data-dir").arg(folder).output();
+    if let Ok(output) = output
+        && !output.status.success()
+    {
+        eprintln!("imp down: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -68,16 +68,17 @@ fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
     let join = machine.address_of_host(&made.address);
 
     let since = Instant::now();
-    let mut command = node(&join, &made.token, "far", &folder.path().join("far"));
-    let mut far = Process::spawn(machine.inside(&mut command));
+    let home = folder.path().join("far");
+    let mut command = node(&join, &made.token, "far", &home);
+    let mut far = Process::node(machine.inside(&mut command), &home);
     ready(&cluster, "far", since, &mut far);
     carries_a_pod(&cluster, "far", "wanderer");
 
     // It is itself again after its process was killed, without a token.
     far.kill();
     let mut again = Command::new(imp());
-    again.args(["node", "--data-dir"]).arg(folder.path().join("far"));
-    let mut far = Process::spawn(machine.inside(&mut again));
+    again.args(["node", "--data-dir"]).arg(&home);
+    let mut far = Process::node(machine.inside(&mut again), &home);
     carries_a_pod(&cluster, "far", "returner");
     far.must_run();
 
@@ -132,10 +133,17 @@ fn a_fourth_node_joins_on_the_same_machine() {
     let folder = tempfile::tempdir().unwrap();
     let made = cluster.token("node", "10m");
     let since = Instant::now();
-    let mut fourth =
-        Process::spawn(node(&made.address, &made.token, "fourth", &folder.path().join("fourth")));
+    let home = folder.path().join("fourth");
+    let mut fourth = Process::node(node(&made.address, &made.token, "fourth", &home), &home);
     ready(&cluster, "fourth", since, &mut fourth);
     carries_a_pod(&cluster, "fourth", "guest");
+
+    // It is taken down by its folder, with all that runs there, and leaves nothing.
+    cluster.apply(&pinned("left", "fourth"));
+    cluster.running("left");
+    cluster::down(&home, &["--purge"]);
+    assert!(!home.exists());
+    assert_eq!(cluster::processes_of(&home), Vec::<String>::new());
 }
 
 #[test]
@@ -166,8 +174,8 @@ fn a_token_that_is_expired_used_foreign_or_for_something_else_joins_nobody() {
 
     let used = cluster.token("node", "10m");
     let since = Instant::now();
-    let mut first =
-        Process::spawn(node(&used.address, &used.token, "first", &folder.path().join("first")));
+    let home = folder.path().join("first");
+    let mut first = Process::node(node(&used.address, &used.token, "first", &home), &home);
     ready(&cluster, "first", since, &mut first);
     refused("second", &used.token, &["has been used by first", "imp token create"]);
 
@@ -182,7 +190,7 @@ fn a_token_that_is_expired_used_foreign_or_for_something_else_joins_nobody() {
     let made = cluster.token("node", "10m");
     refused("node-1", &made.token, &["there is a node node-1 already", "--name"]);
     let since = Instant::now();
-    let mut last =
-        Process::spawn(node(&made.address, &made.token, "last", &folder.path().join("last")));
+    let home = folder.path().join("last");
+    let mut last = Process::node(node(&made.address, &made.token, "last", &home), &home);
     ready(&cluster, "last", since, &mut last);
 }
