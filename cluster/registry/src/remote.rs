@@ -223,7 +223,9 @@ impl Following {
                         return Ok(batch);
                     }
                 }
-                Ok(Some(Ok(Err(gone @ WatchError::Gone { .. })))) => return Err(gone),
+                Ok(Some(Ok(Err(
+                    last @ (WatchError::Gone { .. } | WatchError::Refused { .. }),
+                )))) => return Err(last),
                 // A watch from a future revision is silent by promise; it is opened anew and loses nothing.
                 Ok(Some(Ok(Err(WatchError::Closed)) | Err(_)) | None) | Err(_) => {
                     self.inner.fail_over();
