@@ -186,7 +186,8 @@ impl NodeActor {
     /// Lists what runs here already, then follows the pods that are bound here.
     fn find_left_behind(&mut self, ctx: &mut Context<Self>) {
         let driver = self.kit.driver.clone();
-        let work = async move { Ok::<_, DriverError>((driver.pods().await?, driver.list().await?)) };
+        let work =
+            async move { Ok::<_, DriverError>((driver.pods().await?, driver.list().await?)) };
         ctx.spawn(work.into_actor(self).map(|found, node, ctx| match found {
             Ok((pods, found)) => {
                 let nothing = |uid| (uid, Vec::new());

@@ -27,7 +27,11 @@ use impresario_runtime::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// No passing test spends it.

@@ -14,7 +14,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, net::IpAddr, path::PathBuf, time::Duration};
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 use thiserror::Error;
 
 /// What one driver calls a container. Unique within the driver, stable over its restarts.

@@ -28,7 +28,12 @@ use bollard::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
-use std::{collections::{BTreeSet, HashMap}, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// How long the engine may take for anything but waiting and pulling.
