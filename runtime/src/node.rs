@@ -286,10 +286,10 @@ impl ActorNode {
         match tokio::time::timeout(deadline, threads).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(node = %self.0.name, %error, "stopping the actor threads failed")
+                tracing::error!(node = %self.0.name, %error, "stopping the actor threads failed");
             }
             Err(_) => {
-                tracing::warn!(node = %self.0.name, "an actor blocks its thread: it is left behind")
+                tracing::warn!(node = %self.0.name, "an actor blocks its thread: it is left behind");
             }
         }
     }
