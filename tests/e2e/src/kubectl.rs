@@ -159,7 +159,7 @@ impl Kubectl {
         let mut command = self.command(line);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("kubectl starts");
         let out = BufReader::new(child.stdout.take().expect("its output is a pipe"));
-        let (sender, lines) = channel();
+        let (sender, coming) = channel();
         std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
@@ -167,7 +167,7 @@ impl Kubectl {
                 }
             }
         });
-        Lines { child, lines, seen: Vec::new() }
+        Lines { child, coming, seen: Vec::new() }
     }
 
     fn finish(&self, line: &str, mut command: Command, input: Option<&str>) -> Output {
@@ -194,7 +194,7 @@ impl Kubectl {
 #[derive(Debug)]
 pub struct Lines {
     child: Child,
-    lines: Receiver<String>,
+    coming: Receiver<String>,
     seen: Vec<String>,
 }
 
@@ -207,7 +207,7 @@ impl Lines {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         loop {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.lines.recv_timeout(left) {
+            match self.coming.recv_timeout(left) {
                 Ok(line) => {
                     self.seen.push(line.clone());
                     if line.contains(text) {
