@@ -5,6 +5,8 @@
 //! notice; a replication controller has its copies within twenty; a job counts exactly; and after
 //! `imp down` nothing of the cluster is left on the machine outside of its folder.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a suite fails by panicking
+
 use impresario_e2e::{Cluster, Kubectl, Proxy, Settings, eventually, eventually_within};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,8 @@
 //! a network namespace of its own. A pod of two containers with a shared volume runs, logs,
 //! restarts, outlives its node's process, stops when it is asked, and leaves nothing behind.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a suite fails by panicking
+
 use impresario_e2e::{Cluster, Kubectl, Settings, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
