@@ -99,7 +99,7 @@ impl Actor for ParameterServer {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.report(context);
-        context.run_interval(REPORT_EVERY, |this, context| this.report(context));
+        context.run_interval(REPORT_EVERY, Self::report);
     }
 }
 

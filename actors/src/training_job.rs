@@ -300,7 +300,7 @@ impl Actor for TrainingJob {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.add_stream(self.desk.follow());
-        context.run_interval(TICK, |this, context| this.drive(context));
+        context.run_interval(TICK, Self::drive);
     }
 }
 

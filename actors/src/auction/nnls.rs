@@ -40,11 +40,12 @@ fn unconstrained<const N: usize>(rows: &[([f64; N], f64)], set: u32) -> Option<[
     let mut matrix: Vec<Vec<f64>> = chosen
         .iter()
         .map(|i| {
-            let product = |column: &dyn Fn(&([f64; N], f64)) -> f64| -> f64 {
-                rows.iter().map(|row| row.0[*i] * column(row)).sum()
+            let sum = |other: &[f64]| -> f64 {
+                rows.iter().zip(other).map(|((row, _), other)| row[*i] * other).sum()
             };
-            let mut line: Vec<f64> = chosen.iter().map(|j| product(&|row| row.0[*j])).collect();
-            line.push(product(&|row| row.1));
+            let column = |j: &usize| rows.iter().map(|(row, _)| row[*j]).collect::<Vec<f64>>();
+            let mut line: Vec<f64> = chosen.iter().map(|j| sum(&column(j))).collect();
+            line.push(sum(&rows.iter().map(|(_, target)| *target).collect::<Vec<f64>>()));
             line
         })
         .collect();
@@ -73,6 +74,8 @@ fn unconstrained<const N: usize>(rows: &[([f64; N], f64)], set: u32) -> Option<[
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "these are exact")]
+
     use super::*;
     use proptest::prelude::*;
 

@@ -65,6 +65,8 @@ pub fn steps_per_second(model: &SpeedModel, size: Size) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "these are exact")]
+
     use super::*;
 
     fn size(parameter_servers: u32, trainers: u32) -> Size {

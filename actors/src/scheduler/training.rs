@@ -46,7 +46,9 @@ impl Hall {
         match followed {
             Followed::All(entries) => {
                 self.jobs.clear();
-                entries.iter().for_each(|entry| self.job_seen(entry));
+                for entry in &entries {
+                    self.job_seen(entry);
+                }
             }
             Followed::Changes(events) => {
                 for event in events {

@@ -191,10 +191,11 @@ impl ShardClient {
                     Pulled::Elsewhere { to: None, .. } => {}
                 }
             }
-            if !left.is_empty() && !(learned && attempt == 0) {
-                self.pause(&mut attempt, since, left.len()).await?;
-            } else {
+            // What has just been learned is tried at once, but only once.
+            if left.is_empty() || (learned && attempt == 0) {
                 attempt += 1;
+            } else {
+                self.pause(&mut attempt, since, left.len()).await?;
             }
         }
         Ok(snapshot)
@@ -232,10 +233,11 @@ impl ShardClient {
                     Pushed::Misfit { .. } => return Err(ShardError::Misfit { shard }),
                 }
             }
-            if !left.is_empty() && !(learned && attempt == 0) {
-                self.pause(&mut attempt, since, left.len()).await?;
-            } else {
+            // What has just been learned is tried at once, but only once.
+            if left.is_empty() || (learned && attempt == 0) {
                 attempt += 1;
+            } else {
+                self.pause(&mut attempt, since, left.len()).await?;
             }
         }
         Ok(())

@@ -38,10 +38,10 @@ impl ClusterDesk {
     pub fn new(objects: Objects, events: Recorder, namespace: &str, name: &str) -> Self {
         Self { objects, events, namespace: namespace.to_owned(), name: name.to_owned() }
     }
+}
 
-    fn write(&self) -> WriteOptions {
-        WriteOptions { manager: "trainingjob".to_owned(), ..WriteOptions::default() }
-    }
+fn write() -> WriteOptions {
+    WriteOptions { manager: "trainingjob".to_owned(), ..WriteOptions::default() }
 }
 
 fn resource(group: &str, plural: &str) -> Result<&'static Resource, DeskError> {
@@ -81,7 +81,7 @@ impl Desk for ClusterDesk {
         let desk = self.clone();
         async move {
             let pods = resource("", "pods")?;
-            desk.objects.create(pods, &desk.namespace, pod, &desk.write()).await.map_err(later)?;
+            desk.objects.create(pods, &desk.namespace, pod, &write()).await.map_err(later)?;
             Ok(())
         }
         .boxed()
@@ -92,7 +92,7 @@ impl Desk for ClusterDesk {
         async move {
             let pods = resource("", "pods")?;
             let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
-            match desk.objects.delete(pods, &desk.namespace, &name, &options, &desk.write()).await {
+            match desk.objects.delete(pods, &desk.namespace, &name, &options, &write()).await {
                 Ok(_) => Ok(()),
                 // Gone, or another of the same name by now.
                 Err(status) if matches!(status.code(), 404 | 409) => Ok(()),
@@ -111,7 +111,7 @@ impl Desk for ClusterDesk {
                 job["status"] = status.clone();
                 Ok(job)
             };
-            let (namespace, name, options) = (&desk.namespace, &desk.name, desk.write());
+            let (namespace, name, options) = (&desk.namespace, &desk.name, write());
             let written =
                 desk.objects.modify(jobs, Door::Status, namespace, name, &options, change);
             match written.await {

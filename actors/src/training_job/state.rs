@@ -388,7 +388,7 @@ impl State {
         self.last_size = earlier.last_event;
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
-            self.reason = "another control member took the job over".to_owned();
+            "another control member took the job over".clone_into(&mut self.reason);
         }
         match earlier.ended {
             Some(true) => self.phase = Phase::Succeeded,
@@ -674,7 +674,7 @@ impl State {
             Member::Trainer => {
                 let batches = self.plan.as_mut().map_or(0, |plan| plan.abandon(uid));
                 if !in_order {
-                    self.reason = "a trainer was lost".to_owned();
+                    "a trainer was lost".clone_into(&mut self.reason);
                     let message =
                         format!("a trainer is gone; its {batches} unfinished batches go to others");
                     self.remark(true, "TrainerLost", message);
@@ -697,7 +697,7 @@ impl State {
                     }
                 }
                 if !in_order && shards > 0 {
-                    self.reason = "a parameter server was lost".to_owned();
+                    "a parameter server was lost".clone_into(&mut self.reason);
                     let message = format!(
                         "a parameter server is gone with {shards} shards: they are replaced from a trainer's copy"
                     );

@@ -37,7 +37,7 @@ pub struct Cluster {
 struct Pods {
     authority: ClusterAuthority,
     control: SocketAddr,
-    pods: Mutex<BTreeMap<String, Pod>>,
+    by_name: Mutex<BTreeMap<String, Pod>>,
     status: watch::Sender<Value>,
     remarks: Mutex<Vec<String>>,
     changed: watch::Sender<u64>,
@@ -57,7 +57,7 @@ impl Cluster {
         let pods = Arc::new(Pods {
             authority,
             control: node.local_addr(),
-            pods: Mutex::default(),
+            by_name: Mutex::default(),
             status: watch::Sender::new(json!({})),
             remarks: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -133,10 +133,10 @@ impl Cluster {
     }
 
     /// One running pod of a role is gone without a word.
-    pub async fn kill(&self, role: &str) {
+    pub fn kill(&self, role: &str) {
         let label =
             |pod: &Pod| pod.object["metadata"]["labels"]["training.impresario.dev/role"] == role;
-        let pods = self.pods.pods.lock();
+        let pods = self.pods.by_name.lock();
         let pod = pods.values().find(|pod| label(pod)).expect("a pod to kill");
         pod.stop.send_replace(true);
     }
@@ -148,7 +148,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for pod in self.pods.pods.lock().values() {
+        for pod in self.pods.by_name.lock().values() {
             pod.stop.send_replace(true);
         }
     }
@@ -186,7 +186,7 @@ impl Desk for Door {
     fn delete_pod(&self, name: String, _: String) -> BoxFuture<'static, Result<(), DeskError>> {
         let pods = self.pods.clone();
         async move {
-            if let Some(pod) = pods.pods.lock().remove(&name) {
+            if let Some(pod) = pods.by_name.lock().remove(&name) {
                 pod.stop.send_replace(true);
             }
             pods.changed.send_modify(|serial| *serial += 1);
@@ -207,7 +207,7 @@ impl Desk for Door {
 
 impl Pods {
     fn objects(&self) -> Vec<Value> {
-        self.pods.lock().values().map(|pod| pod.object.clone()).collect()
+        self.by_name.lock().values().map(|pod| pod.object.clone()).collect()
     }
 
     fn run(self: &Arc<Self>, mut pod: Value) {
@@ -234,7 +234,7 @@ impl Pods {
             member,
         };
         let (stop, mut stopped) = watch::channel(false);
-        self.pods.lock().insert(name.clone(), Pod { object: pod, stop });
+        self.by_name.lock().insert(name.clone(), Pod { object: pod, stop });
         self.changed.send_modify(|serial| *serial += 1);
         let pods = self.clone();
         std::thread::spawn(move || {
@@ -252,7 +252,7 @@ impl Pods {
                     _ = stopped.wait_for(|stop| *stop) => "Failed",
                 }
             });
-            if let Some(pod) = pods.pods.lock().get_mut(&name) {
+            if let Some(pod) = pods.by_name.lock().get_mut(&name) {
                 pod.object["status"]["phase"] = json!(phase);
             }
             pods.changed.send_modify(|serial| *serial += 1);

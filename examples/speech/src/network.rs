@@ -100,7 +100,7 @@ impl Digits {
         &self,
         variables: &[Var],
         pictures: Vec<f32>,
-        mut random: Option<&mut StdRng>,
+        random: Option<&mut StdRng>,
     ) -> candle_core::Result<Tensor> {
         let count = pictures.len() / (FRAMES * BANDS);
         let mut layer = Tensor::from_vec(pictures, (count, FRAMES, BANDS), &self.device)?;
@@ -116,7 +116,7 @@ impl Digits {
             layer = active.reshape((count, frames / 2, 2, outputs))?.max(2)?;
         }
         let mut pooled = Tensor::cat(&[layer.mean(1)?, layer.max(1)?], 1)?;
-        if let Some(random) = random.as_deref_mut() {
+        if let Some(random) = random {
             let mask: Vec<f32> = (0..count * PENULTIMATE)
                 .map(|_| if random.random::<f32>() < KEEP { 1.0 / KEEP } else { 0.0 })
                 .collect();

@@ -241,7 +241,7 @@ mod tests {
     fn a_tone_keeps_its_pitch_and_what_cannot_be_kept_is_removed() {
         let tone = |hertz: f64| -> Vec<f32> {
             (0..22_050)
-                .map(|i| (i as f64 / 22_050.0 * hertz * std::f64::consts::TAU).sin() as f32)
+                .map(|i| (f64::from(i) / 22_050.0 * hertz * std::f64::consts::TAU).sin() as f32)
                 .collect()
         };
         let energy =
