@@ -71,7 +71,9 @@ const OF_CLIENT: &str = ".client";
 /// The name of who wants to be called `wanted`; `letters` make it unique where that is needed.
 pub fn given_name(wanted: Option<&str>, role: JoinRole, letters: &str) -> String {
     match (role, wanted) {
-        (JoinRole::Client, wanted) => format!("{}-{letters}{OF_CLIENT}", wanted.unwrap_or("program")),
+        (JoinRole::Client, wanted) => {
+            format!("{}-{letters}{OF_CLIENT}", wanted.unwrap_or("program"))
+        }
         (_, Some(wanted)) => wanted.to_owned(),
         (_, None) => format!("node-{letters}"),
     }
@@ -128,7 +130,8 @@ mod tests {
         for good in ["n1", "host.example", "a-b"] {
             assert!(is_node_name(good), "{good}");
         }
-        for bad in ["", "N1", "-a", "a-", "a..b", "a_b", "a/b", "a b", "a.client", &"a".repeat(254)] {
+        for bad in ["", "N1", "-a", "a-", "a..b", "a_b", "a/b", "a b", "a.client", &"a".repeat(254)]
+        {
             assert!(!is_node_name(bad), "{bad}");
         }
     }

@@ -219,7 +219,9 @@ async fn no_gpu_has_two_pods_and_a_restarted_node_takes_none_away() {
     };
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let (registry, driver) = (Arc::new(MemoryRegistry::new()), MemoryDriver::default());
-    let start = async || Machine::with_gpus(registry.clone(), driver.clone(), 4000, 2, folder.clone()).await;
+    let start = async || {
+        Machine::with_gpus(registry.clone(), driver.clone(), 4000, 2, folder.clone()).await
+    };
     let machine = start().await;
     let running = |pod: &Value| phase(pod) == "Running";
     let short = machine.create("short", on_gpus("1", "exit 0")).await;

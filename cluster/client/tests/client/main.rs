@@ -204,8 +204,10 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
         assert_eq!(seen, ["added", "modified", "deleted"]);
 
         // Whoever has the actor answers; a member that has none, or is gone, is passed over.
-        let (found, told) =
-            client.ask_member::<RegistryRole, _>("registry", registry::Status, LIMIT).await.unwrap();
+        let (found, told) = client
+            .ask_member::<RegistryRole, _>("registry", registry::Status, LIMIT)
+            .await
+            .unwrap();
         assert_eq!((found.path().node.as_str(), told.leader.as_deref()), ("n1", Some("n1")));
         let nobody = client.ask_member::<RegistryRole, _>("nobody", registry::Status, LIMIT).await;
         assert!(matches!(nobody, Err(AskError::NoSuchActor { .. })), "{:?}", nobody.err());
