@@ -88,7 +88,7 @@ impl Drop for Process {
 /// What `imp token create` says.
 pub struct Token {
     /// The token.
-    pub token: String,
+    pub secret: String,
     /// Where to join.
     pub address: String,
     /// When it ends.
@@ -147,7 +147,7 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let made: Value = serde_json::from_slice(&output.stdout).unwrap();
         Token {
-            token: made["token"].as_str().unwrap().to_owned(),
+            secret: made["token"].as_str().unwrap().to_owned(),
             address: made["address"].as_str().unwrap().to_owned(),
             expires: made["expiresUnixSeconds"].as_u64().unwrap(),
         }
@@ -188,9 +188,11 @@ impl Cluster {
         let wait =
             ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "45s"];
         let output = self.kubectl_with(&wait, "");
-        if !output.status.success() {
-            panic!("{pod} does not run:\n{}", self.kubectl(&["describe", "pod", pod]));
-        }
+        assert!(
+            output.status.success(),
+            "{pod} does not run:\n{}",
+            self.kubectl(&["describe", "pod", pod])
+        );
     }
 }
 

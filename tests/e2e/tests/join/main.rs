@@ -69,7 +69,7 @@ fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
 
     let since = Instant::now();
     let home = folder.path().join("far");
-    let mut command = node(&join, &made.token, "far", &home);
+    let mut command = node(&join, &made.secret, "far", &home);
     let mut far = Process::node(machine.inside(&mut command), &home);
     ready(&cluster, "far", since, &mut far);
     carries_a_pod(&cluster, "far", "wanderer");
@@ -90,7 +90,7 @@ fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
         command.args(["--join", &join, "--token", token, "--watch", watch, "--dir"]).arg(&keep);
         machine.inside(&mut command)
     };
-    let mut program = sdk("60", &made.token);
+    let mut program = sdk("60", &made.secret);
     program.stdout(Stdio::piped());
     let mut program = Process::spawn(program);
     let mut lines = BufReader::new(program.stdout()).lines().map(Result::unwrap);
@@ -134,7 +134,7 @@ fn a_fourth_node_joins_on_the_same_machine() {
     let made = cluster.token("node", "10m");
     let since = Instant::now();
     let home = folder.path().join("fourth");
-    let mut fourth = Process::node(node(&made.address, &made.token, "fourth", &home), &home);
+    let mut fourth = Process::node(node(&made.address, &made.secret, "fourth", &home), &home);
     ready(&cluster, "fourth", since, &mut fourth);
     carries_a_pod(&cluster, "fourth", "guest");
 
@@ -170,27 +170,27 @@ fn a_token_that_is_expired_used_foreign_or_for_something_else_joins_nobody() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         (now > Duration::from_secs(expired.expires + 1)).then_some(())
     });
-    refused("late", &expired.token, &["the token expired at", "imp token create"]);
+    refused("late", &expired.secret, &["the token expired at", "imp token create"]);
 
     let used = cluster.token("node", "10m");
     let since = Instant::now();
     let home = folder.path().join("first");
-    let mut first = Process::node(node(&used.address, &used.token, "first", &home), &home);
+    let mut first = Process::node(node(&used.address, &used.secret, "first", &home), &home);
     ready(&cluster, "first", since, &mut first);
-    refused("second", &used.token, &["has been used by first", "imp token create"]);
+    refused("second", &used.secret, &["has been used by first", "imp token create"]);
 
     let foreign = other.token("node", "10m");
-    refused("stray", &foreign.token, &["check the address", "the token is of this cluster"]);
+    refused("stray", &foreign.secret, &["check the address", "the token is of this cluster"]);
 
     let made = cluster.token("client", "10m");
-    refused("program", &made.token, &["the token makes a client", "imp token create --role node"]);
-    refused("cut", &used.token[..20], &["no join token", "imp token create"]);
+    refused("program", &made.secret, &["the token makes a client", "imp token create --role node"]);
+    refused("cut", &used.secret[..20], &["no join token", "imp token create"]);
 
     // A name that is taken costs no token.
     let made = cluster.token("node", "10m");
-    refused("node-1", &made.token, &["there is a node node-1 already", "--name"]);
+    refused("node-1", &made.secret, &["there is a node node-1 already", "--name"]);
     let since = Instant::now();
     let home = folder.path().join("last");
-    let mut last = Process::node(node(&made.address, &made.token, "last", &home), &home);
+    let mut last = Process::node(node(&made.address, &made.secret, "last", &home), &home);
     ready(&cluster, "last", since, &mut last);
 }
