@@ -198,7 +198,10 @@ impl Shared {
                 Attempt::InDoubt => in_doubt = true,
                 Attempt::NotTaken(why) => reason = why,
             }
-            self.alive().map_err(|reason| TransactError::Unavailable { reason })?;
+            if let Err(why) = self.alive() {
+                reason = why;
+                break; // what is in doubt stays so
+            }
             pauses.pause().await;
         }
         if in_doubt {
