@@ -58,18 +58,23 @@ impl Admin {
 
     /// How each control member stands; nothing for one that does not answer.
     pub async fn members(&self) -> Vec<(String, Option<MemberStatus>)> {
+        self.members_within(STATUS_LIMIT).await
+    }
+
+    /// The same, for those who answer in time.
+    async fn members_within(&self, limit: Duration) -> Vec<(String, Option<MemberStatus>)> {
         let control = self.nodes.iter().filter(|node| node.control.is_some());
         let asks = control.map(async |node| {
             let path = ActorPath::new(NodeName::from(node.name.as_str()), REGISTRY_ACTOR);
             let member = self.client.actor::<RegistryRole>(path);
-            (node.name.clone(), member.ask(Status, STATUS_LIMIT).await.ok())
+            (node.name.clone(), member.ask(Status, limit).await.ok())
         });
         futures_util::future::join_all(asks).await
     }
 
-    /// The leader that most members agree on.
-    pub async fn leader(&self) -> Option<String> {
-        let members = self.members().await;
+    /// The leader that the member with the newest term knows, of those who answer in time.
+    pub async fn leader_within(&self, limit: Duration) -> Option<String> {
+        let members = self.members_within(limit).await;
         let newest = members.into_iter().filter_map(|(_, status)| status).max_by_key(|s| s.term)?;
         newest.leader
     }

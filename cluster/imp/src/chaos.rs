@@ -9,16 +9,25 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_chaos::{Cluster, HarnessError, Plan, Promise, Report, Session};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::time::Instant;
 
 /// Nodes of the cluster; all are control members.
 const NODES: u16 = 3;
 /// The environment variable with which the harness's own test breaks a promise on purpose.
 const SABOTAGE: &str = "IMPRESARIO_CHAOS_SABOTAGE";
+
+/// How long a process has to go, or to come.
+const PROCESS_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a member has to say who leads; the schedule waits for it.
+const LEADER_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why there is no verdict.
 #[derive(Debug, Error)]
@@ -41,6 +50,19 @@ pub enum ChaosError {
     /// A promise that is to be broken does not exist.
     #[error("{SABOTAGE} names no promise: use one of {0}")]
     Sabotage(String),
+    /// The user has had enough.
+    #[error("interrupted: there is no verdict")]
+    Interrupted,
+    /// There is no verdict, and something to look at.
+    #[error("{source}; seed {seed}, logs and data: {folder}")]
+    Kept {
+        /// What happened.
+        source: Box<ChaosError>,
+        /// The seed.
+        seed: u64,
+        /// Where it happened.
+        folder: PathBuf,
+    },
 }
 
 /// Runs the harness; the report says whether every promise was kept.
@@ -64,13 +86,35 @@ pub async fn run(
         detach: true,
         chaos: true,
     };
-    let quiet = output.is_some();
-    let outcome = drive(&args, seed, duration, sabotage, quiet).await;
+    let plan = Plan { seed, duration, sabotage };
+    let outcome = tokio::select! {
+        outcome = drive(&args, &plan, output.is_some()) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(ChaosError::Interrupted),
+    };
+    resume_all(&folder);
     let passed = matches!(&outcome, Ok(report) if report.passed);
-    down::down(&crate::cli::Down { dir, purge: passed && !keep }).await?;
-    let report = outcome?;
+    let purge = (passed || matches!(outcome, Err(ChaosError::Interrupted))) && !keep;
+    let ended = down::down(&crate::cli::Down { dir, purge }).await;
+    let report = match outcome {
+        Ok(report) => report,
+        Err(ChaosError::Interrupted) => return Err(ChaosError::Interrupted),
+        Err(error) => {
+            return Err(ChaosError::Kept { source: Box::new(error), seed, folder });
+        }
+    };
+    ended?;
     print(&report, output, &folder);
     Ok(passed)
+}
+
+/// A process that is stopped cannot be asked to end.
+fn resume_all(folder: &Path) {
+    for node in ClusterDir::new(folder.to_owned()).nodes().into_iter().flatten() {
+        if let Some(pid) = node.pid().filter(|_| node.is_running()) {
+            // It may have ended since; `down` says if it cannot be ended.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+    }
 }
 
 fn sabotage() -> Result<Option<Promise>, ChaosError> {
@@ -82,21 +126,15 @@ fn sabotage() -> Result<Option<Promise>, ChaosError> {
     }
 }
 
-async fn drive(
-    args: &Up,
-    seed: u64,
-    duration: Duration,
-    sabotage: Option<Promise>,
-    quiet: bool,
-) -> Result<Report, ChaosError> {
+async fn drive(args: &Up, plan: &Plan, quiet: bool) -> Result<Report, ChaosError> {
     let running = up::up(args, true).await?;
     let admin = Admin::connect(&running.dir).await?;
     let cluster = Arc::new(Processes { dir: running.dir, nodes: running.nodes, admin });
-    let plan = Plan { seed, duration, sabotage };
-    let report = impresario_chaos::run(cluster, &plan, |fault| {
+    let report = impresario_chaos::run(cluster, plan, |fault| {
         if !quiet {
+            let leader = if fault.as_leader { " (leader)" } else { "" };
             println!(
-                "{:6.1} s  {:?} {} for {:.1} s",
+                "{:6.1} s  {:?} {}{leader} for {:.1} s",
                 fault.at_s, fault.kind, fault.target, fault.length_s
             );
         }
@@ -105,10 +143,25 @@ async fn drive(
     Ok(report)
 }
 
-fn print(report: &Report, output: Option<Structured>, folder: &std::path::Path) {
+fn print(report: &Report, output: Option<Structured>, folder: &Path) {
+    let history = folder.join("history.json");
+    let written = (!report.passed).then(|| {
+        serde_json::to_vec(&report.history)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| std::fs::write(&history, bytes))
+    });
+    if let Some(Err(error)) = &written {
+        eprintln!("the history could not be written to {}: {error}", history.display());
+    }
     if output == Some(Structured::Json) {
-        match serde_json::to_string_pretty(report) {
-            Ok(text) => println!("{text}"),
+        match serde_json::to_value(report) {
+            Ok(mut value) => {
+                if let Some(Ok(())) = written {
+                    value["history"] = history.display().to_string().into();
+                    value["folder"] = folder.display().to_string().into();
+                }
+                println!("{value:#}");
+            }
             Err(error) => eprintln!("the report cannot be printed: {error}"),
         }
         return;
@@ -118,16 +171,23 @@ fn print(report: &Report, output: Option<Structured>, folder: &std::path::Path) 
         println!("{word} {:<18} {}", check.name, check.detail);
     }
     if report.passed {
-        println!("seed {}: all promises kept, {} faults", report.seed, report.faults.len());
+        println!(
+            "seed {}: all promises kept, {} faults, {} operations ({} of unknown outcome), {} pods, \
+             healed after {:.1} s",
+            report.seed,
+            report.faults.len(),
+            report.figures.operations,
+            report.figures.unknown,
+            report.figures.pods,
+            report.figures.healed_s,
+        );
         return;
     }
     println!("seed {}: run it again with --seed {}", report.seed, report.seed);
-    println!("logs and data: {}", folder.display());
-    let history = folder.join("history.json");
-    match serde_json::to_vec(&report.history).map(|bytes| std::fs::write(&history, bytes)) {
-        Ok(Ok(())) => println!("history: {}", history.display()),
-        Ok(Err(error)) => println!("history could not be written: {error}"),
-        Err(error) => println!("history could not be written: {error}"),
+    println!("history: {}", history.display());
+    println!("data: {}", folder.display());
+    for log in &report.logs {
+        println!("log: {}", log.display());
     }
 }
 
@@ -147,6 +207,25 @@ impl Processes {
             reason: error.to_string(),
         })
     }
+
+    /// Waits until the node's process runs, or until it is gone.
+    async fn settled(&self, node: &str, runs: bool) -> Result<(), HarnessError> {
+        let dir = self.dir.node(node);
+        let deadline = Instant::now() + PROCESS_LIMIT;
+        while dir.is_running() != runs {
+            if Instant::now() > deadline {
+                return Err(HarnessError::Cluster {
+                    what: if runs { "starting" } else { "killing" }.to_owned() + " " + node,
+                    reason: format!(
+                        "not done after {PROCESS_LIMIT:?}; its log is {}",
+                        dir.log().display()
+                    ),
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
 }
 
 impl Cluster for Processes {
@@ -158,22 +237,37 @@ impl Cluster for Processes {
         Session {
             node: self.admin.client.node().clone(),
             registry: self.admin.client.objects().registry().clone(),
+            members: self.nodes.clone(),
         }
     }
 
-    fn kill(&self, node: &str) -> Result<(), HarnessError> {
-        self.signal(node, Signal::SIGKILL)
+    fn kill<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
+        async move {
+            let pid = self.dir.node(node).pid();
+            self.signal(node, Signal::SIGKILL)?;
+            self.settled(node, false).await?;
+            if let Some(pid) = pid {
+                // Our child: without this it stays a zombie until we end.
+                let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
-    fn start(&self, node: &str) -> Result<(), HarnessError> {
-        let dir = self.dir.node(node);
-        if dir.is_running() {
-            return Ok(());
+    fn start<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
+        async move {
+            let dir = self.dir.node(node);
+            if dir.is_running() {
+                return Ok(());
+            }
+            up::start(&dir).map_err(|error| HarnessError::Cluster {
+                what: format!("starting {node}"),
+                reason: error.to_string(),
+            })?;
+            self.settled(node, true).await
         }
-        up::start(&dir).map_err(|error| HarnessError::Cluster {
-            what: format!("starting {node}"),
-            reason: error.to_string(),
-        })
+        .boxed()
     }
 
     fn pause(&self, node: &str) -> Result<(), HarnessError> {
@@ -185,7 +279,7 @@ impl Cluster for Processes {
     }
 
     fn leader(&self) -> BoxFuture<'_, Option<String>> {
-        self.admin.leader().boxed()
+        self.admin.leader_within(LEADER_LIMIT).boxed()
     }
 
     fn logs(&self) -> Vec<PathBuf> {

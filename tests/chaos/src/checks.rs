@@ -1,11 +1,11 @@
 //! What was promised, checked against what was seen. Each check is a plain function.
 
-use crate::history::{Action, Operation, Outcome};
+use crate::healed::{Healed, Replicas};
+use crate::history::{History, LedgerEntry, Operation, Outcome};
 use crate::linear;
 use crate::observer::Seen;
-use crate::workload::{COMPLETIONS, REPLICAS};
 use serde::Serialize;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 /// A promise that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -61,28 +61,17 @@ pub struct Check {
     pub detail: String,
 }
 
-/// How the cluster stood when it had been given time to heal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Healed {
-    /// Ready pods of the replication controller.
-    pub ready: i64,
-    /// What the job says of itself: succeeded, and whether it is complete.
-    pub job: (i64, bool),
-    /// How long healing took.
-    pub took: Duration,
-}
-
 /// Everything that was seen, judged.
 #[must_use]
-pub fn judge(history: &[Operation], seen: &Seen, healed: &Healed) -> Vec<Check> {
+pub fn judge(history: &History, seen: &Seen, healed: &Healed, completions: i64) -> Vec<Check> {
     Promise::ALL
         .into_iter()
         .map(|promise| {
             let verdict = match promise {
                 Promise::NoLostWrite => lost_write(history),
-                Promise::Linearizable => linearizable(history),
+                Promise::Linearizable => linearizable(&history.registers),
                 Promise::ReplicasRestored => replicas(healed),
-                Promise::JobExact => job(seen, healed),
+                Promise::JobExact => job(seen, healed, completions),
                 Promise::BoundOnce => bound_once(seen),
                 Promise::NotOvercommitted => overcommitted(seen),
             };
@@ -95,72 +84,74 @@ pub fn judge(history: &[Operation], seen: &Seen, healed: &Healed) -> Vec<Check> 
         .collect()
 }
 
-/// The last read of a register must show its last acknowledged write, or one that may have come
-/// later: that was not answered before that write was asked for.
-fn lost_write(history: &[Operation]) -> Result<String, String> {
-    let mut registers: Vec<u32> = history.iter().map(|op| op.register).collect();
-    registers.sort_unstable();
-    registers.dedup();
-    let mut acknowledged = 0;
-    for register in registers {
-        let of_register = || history.iter().filter(move |op| op.register == register);
-        let written = |op: &&Operation| match op.action {
-            Action::Read { .. } => None,
-            Action::Write { value } | Action::Swap { value, .. } => Some(value),
-        };
-        let Some(last_read) = of_register()
-            .filter(|op| matches!(op.action, Action::Read { .. }) && op.outcome == Outcome::Ok)
-            .max_by_key(|op| op.called)
-        else {
-            return Err(format!("register {register} was never read"));
-        };
-        let Action::Read { seen } = last_read.action else { continue };
-        let acked: Vec<&Operation> = of_register()
-            .filter(|op| op.outcome == Outcome::Ok && written(op).is_some())
-            .filter(|op| op.returned < last_read.called)
-            .collect();
-        acknowledged += acked.len();
-        let Some(latest_start) = acked.iter().map(|op| op.called).max() else { continue };
-        let explains = of_register().filter(|op| op.outcome != Outcome::Refused).any(|op| {
-            let ended = if op.outcome == Outcome::Unknown { Duration::MAX } else { op.returned };
-            written(&op) == seen && seen.is_some() && ended >= latest_start
-        });
-        if !explains {
-            return Err(format!(
-                "register {register} reads {seen:?} in the end, but a later write was acknowledged"
-            ));
+/// Every entry of the ledger whose write was acknowledged is there, none whose write was said to
+/// have failed, and no write was told that somebody else had written its entry.
+fn lost_write(history: &History) -> Result<String, String> {
+    let kept: BTreeMap<u64, u64> = history.ledger_in_the_end.iter().copied().collect();
+    let (mut acknowledged, mut unknown) = (0, 0);
+    for LedgerEntry { number, outcome } in &history.ledger {
+        match (outcome, kept.get(number)) {
+            (Outcome::Ok, Some(value)) if value == number => acknowledged += 1,
+            (Outcome::Ok, found) => {
+                return Err(format!(
+                    "the write of ledger entry {number} was acknowledged, but in the end it holds {found:?}"
+                ));
+            }
+            (Outcome::Failed, Some(_)) => {
+                return Err(format!(
+                    "the write of ledger entry {number} was said not to be done, but it is there"
+                ));
+            }
+            (Outcome::Refused, _) => {
+                return Err(format!(
+                    "ledger entry {number} was there before it was written: one write was done twice"
+                ));
+            }
+            (Outcome::Failed, None) => {}
+            (Outcome::Unknown, _) => unknown += 1,
         }
     }
-    Ok(format!("{acknowledged} acknowledged writes"))
+    if acknowledged == 0 {
+        return Err("no write was ever acknowledged".into());
+    }
+    Ok(format!("{acknowledged} acknowledged writes, {unknown} of unknown outcome"))
 }
 
 fn linearizable(history: &[Operation]) -> Result<String, String> {
+    if !history.iter().any(|op| op.outcome == Outcome::Ok) {
+        return Err("no operation was ever answered".into());
+    }
     match linear::check(history) {
         Ok(()) => {
             let unknown = history.iter().filter(|op| op.outcome == Outcome::Unknown).count();
-            Ok(format!("{} operations, {unknown} with an unknown outcome", history.len()))
+            Ok(format!("{} operations, {unknown} of unknown outcome", history.len()))
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn replicas(healed: &Healed) -> Result<String, String> {
-    let said = format!(
-        "{} of {REPLICAS} ready, {:.1} s after healing",
-        healed.ready,
-        healed.took.as_secs_f64()
-    );
-    if healed.ready == REPLICAS { Ok(said) } else { Err(said) }
+    let told: Vec<String> = healed
+        .controllers
+        .iter()
+        .map(|replicas| {
+            let Replicas { name, wanted, present, ready, said } = replicas;
+            format!("{name}: {ready} of {wanted} run, {present} are there, {said} said to be ready")
+        })
+        .collect();
+    let said = format!("{}; {:.1} s after healing", told.join("; "), healed.took.as_secs_f64());
+    let restored = healed.controllers.iter().all(Replicas::is_restored);
+    if restored && !healed.controllers.is_empty() { Ok(said) } else { Err(said) }
 }
 
-fn job(seen: &Seen, healed: &Healed) -> Result<String, String> {
-    let (counted, complete) = healed.job;
+fn job(seen: &Seen, healed: &Healed, completions: i64) -> Result<String, String> {
+    let Healed { succeeded, complete, .. } = healed;
     let ran = i64::try_from(seen.succeeded.len()).unwrap_or(i64::MAX);
     let said = format!(
-        "{counted} of {COMPLETIONS} counted, {ran} pods seen to succeed, complete: {complete}"
+        "{succeeded} of {completions} counted, {ran} pods seen to succeed, complete: {complete}"
     );
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
-    if counted == COMPLETIONS && complete && ran <= COMPLETIONS { Ok(said) } else { Err(said) }
+    if *succeeded == completions && *complete && ran <= completions { Ok(said) } else { Err(said) }
 }
 
 fn bound_once(seen: &Seen) -> Result<String, String> {
@@ -190,30 +181,61 @@ fn overcommitted(seen: &Seen) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn op(action: Action, outcome: Outcome, called: u64, returned: u64) -> Operation {
-        Operation {
-            client: 0,
-            register: 0,
-            action,
-            outcome,
-            called: Duration::from_secs(called),
-            returned: Duration::from_secs(returned),
+    fn ledger(outcome: Outcome, kept: &[(u64, u64)]) -> History {
+        History {
+            ledger: vec![
+                LedgerEntry { number: 1, outcome: Outcome::Ok },
+                LedgerEntry { number: 2, outcome },
+            ],
+            ledger_in_the_end: kept.to_vec(),
+            ..History::default()
         }
     }
 
     #[test]
-    fn an_acknowledged_write_must_be_read_in_the_end_unless_a_later_one_explains_it() {
-        let write = |value, outcome, from, to| op(Action::Write { value }, outcome, from, to);
-        let read = |seen| op(Action::Read { seen }, Outcome::Ok, 50, 51);
-        let kept = [write(1, Outcome::Ok, 0, 1), read(Some(1))];
-        assert!(lost_write(&kept).is_ok());
-        let lost = [write(1, Outcome::Ok, 0, 1), write(2, Outcome::Ok, 2, 3), read(Some(1))];
-        assert!(lost_write(&lost).is_err());
-        let gone = [write(1, Outcome::Ok, 0, 1), read(None)];
-        assert!(lost_write(&gone).is_err());
-        let concurrent = [write(1, Outcome::Ok, 0, 5), write(2, Outcome::Ok, 2, 3), read(Some(1))];
-        assert!(lost_write(&concurrent).is_ok());
-        let late = [write(1, Outcome::Unknown, 0, 1), write(2, Outcome::Ok, 2, 3), read(Some(1))];
-        assert!(lost_write(&late).is_ok());
+    fn the_ledger_holds_what_was_acknowledged_and_nothing_that_was_said_to_have_failed() {
+        let (with, without): (&[_], &[_]) = (&[(1, 1), (2, 2)], &[(1, 1)]);
+        let table = [
+            (Outcome::Ok, with, true),
+            (Outcome::Ok, without, false),
+            (Outcome::Ok, &[(1, 1), (2, 7)], false),
+            (Outcome::Failed, with, false),
+            (Outcome::Failed, without, true),
+            (Outcome::Unknown, with, true),
+            (Outcome::Unknown, without, true),
+            (Outcome::Refused, with, false),
+        ];
+        for (outcome, kept, fine) in table {
+            let judged = lost_write(&ledger(outcome, kept));
+            assert_eq!(judged.is_ok(), fine, "{outcome:?} {kept:?}: {judged:?}");
+        }
+        assert!(lost_write(&History::default()).is_err());
+    }
+
+    #[test]
+    fn a_controller_with_too_many_pods_is_not_restored_either() {
+        let replicas = |present, ready| Replicas {
+            name: "rc".into(),
+            wanted: 3,
+            present,
+            ready,
+            said: ready,
+        };
+        let healed = |one| Healed { controllers: vec![one], ..Healed::default() };
+        assert!(super::replicas(&healed(replicas(3, 3))).is_ok());
+        assert!(super::replicas(&healed(replicas(4, 3))).is_err());
+        assert!(super::replicas(&healed(replicas(3, 2))).is_err());
+        assert!(super::replicas(&Healed::default()).is_err());
+    }
+
+    #[test]
+    fn a_job_counts_neither_more_nor_less_than_it_promised() {
+        let healed = |succeeded, complete| Healed { succeeded, complete, ..Healed::default() };
+        let mut seen = Seen::default();
+        assert!(job(&seen, &healed(2, true), 2).is_ok());
+        assert!(job(&seen, &healed(3, true), 2).is_err());
+        assert!(job(&seen, &healed(2, false), 2).is_err());
+        seen.succeeded = ["a", "b", "c"].map(str::to_owned).into();
+        assert!(job(&seen, &healed(2, true), 2).is_err());
     }
 }

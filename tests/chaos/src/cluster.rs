@@ -2,9 +2,10 @@
 //! program does, through the SDK.
 
 use futures_util::future::BoxFuture;
-use impresario_registry::RegistryHandle;
-use impresario_runtime::ActorNode;
+use impresario_registry::{RegistryHandle, RemoteRegistry};
+use impresario_runtime::{ActorNode, NodeName};
 use std::path::PathBuf;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The harness could not do its work: no verdict on the cluster.
@@ -32,8 +33,23 @@ pub enum HarnessError {
 pub struct Session {
     /// Asks actors.
     pub node: ActorNode,
-    /// Reads and writes.
+    /// Reads and writes, wherever it is answered.
     pub registry: RegistryHandle,
+    /// The control members.
+    pub members: Vec<String>,
+}
+
+impl Session {
+    /// The registry through whichever member answers, remembered apart from all others.
+    pub(crate) fn roaming(&self) -> RegistryHandle {
+        let members = self.members.iter().map(|name| NodeName::from(name.as_str())).collect();
+        Arc::new(RemoteRegistry::fixed(self.node.clone(), members))
+    }
+
+    /// The registry through one member and no other.
+    pub(crate) fn through(&self, member: &str) -> RegistryHandle {
+        Arc::new(RemoteRegistry::fixed(self.node.clone(), vec![NodeName::from(member)]))
+    }
 }
 
 /// A cluster of real processes.
@@ -42,10 +58,10 @@ pub trait Cluster: Send + Sync + 'static {
     fn nodes(&self) -> Vec<String>;
     /// A way in.
     fn session(&self) -> Session;
-    /// kill -9.
-    fn kill(&self, node: &str) -> Result<(), HarnessError>;
-    /// Starts the process of a node that is not running.
-    fn start(&self, node: &str) -> Result<(), HarnessError>;
+    /// kill -9; done when the process is gone.
+    fn kill<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), HarnessError>>;
+    /// Starts the process of a node that is not running; done when it runs, ready or not.
+    fn start<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<(), HarnessError>>;
     /// SIGSTOP.
     fn pause(&self, node: &str) -> Result<(), HarnessError>;
     /// SIGCONT.

@@ -35,8 +35,10 @@ pub enum Action {
 pub enum Outcome {
     /// It was done.
     Ok,
-    /// It was not done, and will not be: for a swap, the register held something else.
+    /// A swap was not done, and will not be: the register held something else.
     Refused,
+    /// It was not done, and will not be; that says nothing of the register.
+    Failed,
     /// It may have been done, or may yet be.
     Unknown,
 }
@@ -58,6 +60,35 @@ pub struct Operation {
     /// When it was answered; meaningless for an unknown outcome.
     #[serde(serialize_with = "seconds")]
     pub returned: Duration,
+}
+
+/// What a writer of the ledger was told of an entry that it wrote once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LedgerEntry {
+    /// The number of the entry: its name and its value.
+    pub number: u64,
+    /// What was told. `Refused` says that the entry was there already, though nobody else writes it.
+    pub outcome: Outcome,
+}
+
+/// Everything that clients did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct History {
+    /// On the registers, in the order of the answers.
+    pub registers: Vec<Operation>,
+    /// In the ledger.
+    pub ledger: Vec<LedgerEntry>,
+    /// What the ledger held in the end: number and value.
+    pub ledger_in_the_end: Vec<(u64, u64)>,
+}
+
+impl History {
+    /// How many operations had which outcome.
+    #[must_use]
+    pub fn count(&self, outcome: Outcome) -> usize {
+        let registers = self.registers.iter().filter(|op| op.outcome == outcome).count();
+        registers + self.ledger.iter().filter(|entry| entry.outcome == outcome).count()
+    }
 }
 
 fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

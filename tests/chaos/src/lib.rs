@@ -4,13 +4,15 @@
 //! ```text
 //!   schedule(seed) ──> run ──> Cluster: kill -9, SIGSTOP, fault rules by message
 //!                       │
-//!        workload ──> history ──┐
+//!   clients, workload ─> history ┐
 //!        observer ──> seen ─────┼──> checks ──> Report
 //!        after healing ─────────┘
 //! ```
 
 pub mod checks;
+pub mod clients;
 pub mod cluster;
+pub mod healed;
 pub mod history;
 pub mod linear;
 pub mod observer;
@@ -22,3 +24,4 @@ pub mod workload;
 pub use checks::{Check, Promise};
 pub use cluster::{Cluster, HarnessError, Session};
 pub use run::{Happened, Plan, Report, run};
+pub use schedule::{Fault, schedule};

@@ -60,6 +60,7 @@ fn step(state: State, action: Action, outcome: Outcome) -> Option<State> {
         (Action::Read { seen }, _) => (seen == state).then_some(state),
         (Action::Write { value }, _) => Some(Some(value)),
         (Action::Swap { expected, .. }, Outcome::Refused) => (expected != state).then_some(state),
+        (Action::Swap { .. }, Outcome::Failed) => Some(state),
         (Action::Swap { expected, value }, Outcome::Ok) => {
             (expected == state).then_some(Some(value))
         }
@@ -70,8 +71,9 @@ fn step(state: State, action: Action, outcome: Outcome) -> Option<State> {
 }
 
 fn check_register(register: u32, mut operations: Vec<Operation>) -> Result<(), NotLinearizable> {
-    // Unknown reads say nothing, refused writes did nothing.
+    // Reads without an answer say nothing, refused writes did nothing.
     operations.retain(|operation| match (operation.action, operation.outcome) {
+        (_, Outcome::Failed) => false,
         (Action::Read { .. }, outcome) => outcome == Outcome::Ok,
         (Action::Write { .. }, outcome) => outcome != Outcome::Refused,
         (Action::Swap { .. }, _) => true,
@@ -82,7 +84,7 @@ fn check_register(register: u32, mut operations: Vec<Operation>) -> Result<(), N
             .iter()
             .map(|operation| match operation.outcome {
                 Outcome::Unknown => u128::MAX,
-                Outcome::Ok | Outcome::Refused => operation.returned.as_nanos(),
+                Outcome::Ok | Outcome::Refused | Outcome::Failed => operation.returned.as_nanos(),
             })
             .collect(),
         seen: HashSet::new(),

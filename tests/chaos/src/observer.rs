@@ -2,6 +2,7 @@
 //! where, and how much each node carried.
 
 use crate::cluster::Session;
+use crate::workload::{JOB, millicores};
 use futures_util::StreamExt as _;
 use impresario_registry::{
     Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
@@ -124,7 +125,7 @@ impl Seen {
         let uid = text("/metadata/uid");
         self.bound.entry(uid.clone()).or_default().insert(node.clone());
         let phase = text("/status/phase");
-        let of_job = object["metadata"]["labels"]["app"] == "chaos-job";
+        let of_job = object["metadata"]["labels"]["app"] == JOB;
         if phase == "Succeeded" && of_job {
             self.succeeded.insert(uid);
         }
@@ -152,12 +153,4 @@ impl Seen {
             }
         }
     }
-}
-
-/// The millicores of a quantity; 0 of one that is none.
-fn millicores(text: &str) -> u64 {
-    text.parse::<impresario_api::quantity::Quantity>()
-        .ok()
-        .and_then(|quantity| u64::try_from(quantity.millis()).ok())
-        .unwrap_or(0)
 }

@@ -1,30 +1,30 @@
 //! One run: drive, break by the schedule, heal, check.
 
-use crate::checks::{Check, Healed, Promise, judge};
+use crate::checks::{Check, Promise, judge};
+use crate::clients::Clients;
 use crate::cluster::{Cluster, HarnessError, Session};
-use crate::history::Operation;
+use crate::healed::await_healed;
+use crate::history::{History, Outcome};
 use crate::observer::Observer;
 use crate::sabotage;
 use crate::schedule::{Fault, Kind, Target, schedule};
-use crate::workload::{self, COMPLETIONS, Clients, NAME, NAMESPACE, REPLICAS};
-use impresario_registry::{Consistency, Key};
+use crate::workload::{self, Churn};
 use impresario_runtime::{
     ActorPath, CHAOS_ACTOR, ChaosRole, Direction, FaultRule, NodeName, SetFaults,
 };
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// How long the cluster has to heal after the last fault.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long it has when it was broken on purpose, and will not.
+const SABOTAGE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 
@@ -42,14 +42,33 @@ pub struct Plan {
 /// A fault that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Happened {
-    /// When, in seconds since the start.
+    /// When it was due, in seconds since the start.
     pub at_s: f64,
     /// What.
     pub kind: Kind,
     /// To which node.
     pub target: String,
+    /// Whether that node was hit because it led the registry.
+    pub as_leader: bool,
     /// For how long, in seconds.
     pub length_s: f64,
+}
+
+/// What a run was made of, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figures {
+    /// Operations of clients of the registry.
+    pub operations: usize,
+    /// Of these, done and acknowledged.
+    pub acknowledged: usize,
+    /// Of these, not done.
+    pub failed: usize,
+    /// Of these, of an outcome that nobody knows.
+    pub unknown: usize,
+    /// Pods that were bound to a node.
+    pub pods: usize,
+    /// How long healing took after the last fault, in seconds.
+    pub healed_s: f64,
 }
 
 /// The outcome of a run.
@@ -59,89 +78,127 @@ pub struct Report {
     pub seed: u64,
     /// Whether every promise was kept.
     pub passed: bool,
-    /// What was done to the cluster.
+    /// What the seed says is to happen; the same for the same seed.
+    pub schedule: Vec<Fault>,
+    /// What was done to the cluster. A fault of a node that is broken already is left out.
     pub faults: Vec<Happened>,
     /// What was checked.
     pub checks: Vec<Check>,
+    /// In numbers.
+    pub figures: Figures,
     /// Where the logs are.
     pub logs: Vec<PathBuf>,
-    /// What clients did and were told; in the report of a failed run only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Operation>,
+    /// What clients did and were told.
+    #[serde(skip)]
+    pub history: History,
 }
 
 /// Runs on a cluster that is up and Ready. `told` hears of each fault as it happens.
 pub async fn run(
     cluster: Arc<dyn Cluster>,
     plan: &Plan,
-    mut told: impl FnMut(&Happened) + Send,
+    told: impl FnMut(&Happened) + Send,
 ) -> Result<Report, HarnessError> {
     let session = cluster.session();
-    workload::set_up(&session).await?;
+    let promised = workload::completions(plan.duration);
+    workload::set_up(&session, sabotage::completions(plan.sabotage, promised)).await?;
     let observer = Observer::start(&session);
-    let clients = Clients::start(&session, plan.seed);
+    let mut clients = Clients::start(&session, plan.seed);
+    let churn = Churn::start(&session, plan.seed);
 
     let nodes = cluster.nodes();
+    let schedule = schedule(plan.seed, plan.duration, nodes.len());
+    let faults = break_it(&cluster, &session, &nodes, &schedule, plan.duration, told).await?;
+    heal(&*cluster, &session, &nodes).await?;
+    churn.finish().await?;
+    if let Some(promise) = plan.sabotage {
+        sabotage::before_healing(&session, promise).await?;
+    }
+    let limit = plan.sabotage.map_or(HEAL_LIMIT, |_| SABOTAGE_LIMIT);
+    let healed = await_healed(&session, limit).await;
+    clients.stop().await;
+    if let Some(promise) = plan.sabotage {
+        let acknowledged = clients.acknowledged().await?;
+        sabotage::after_healing(&session, promise, acknowledged, &observer).await?;
+    }
+    let history = clients.read_all(&session).await?;
+    let seen = observer.seen().await;
+    let checks = judge(&history, &seen, &healed, promised);
+    Ok(Report {
+        seed: plan.seed,
+        passed: checks.iter().all(|check| check.passed),
+        schedule,
+        faults,
+        checks,
+        figures: Figures {
+            operations: history.registers.len() + history.ledger.len(),
+            acknowledged: history.count(Outcome::Ok),
+            failed: history.count(Outcome::Failed),
+            unknown: history.count(Outcome::Unknown),
+            pods: seen.bound.len(),
+            healed_s: healed.took.as_secs_f64(),
+        },
+        logs: cluster.logs(),
+        history,
+    })
+}
+
+/// Does what the schedule says, and undoes it. Returns when every fault is over.
+async fn break_it(
+    cluster: &Arc<dyn Cluster>,
+    session: &Session,
+    nodes: &[String],
+    schedule: &[Fault],
+    duration: Duration,
+    mut told: impl FnMut(&Happened) + Send,
+) -> Result<Vec<Happened>, HarnessError> {
     let began = Instant::now();
     let broken = Broken::default();
     let mut repairs = JoinSet::new();
     let mut faults = Vec::new();
-    for fault in schedule(plan.seed, plan.duration, nodes.len()) {
+    for fault in schedule.iter().copied() {
         sleep_until(began + fault.at).await;
-        let Some(node) = target(&*cluster, &nodes, fault.target).await else { continue };
-        let happened = Happened {
-            at_s: began.elapsed().as_secs_f64(),
-            kind: fault.kind,
-            target: node.clone(),
-            length_s: fault.length.as_secs_f64(),
-        };
-        if !begin(&*cluster, &session, &nodes, &broken, &node, fault).await? {
+        let node = target(&**cluster, nodes, fault).await;
+        if !begin(&**cluster, session, nodes, &broken, &node, fault).await? {
             continue;
         }
+        let happened = Happened {
+            at_s: fault.at.as_secs_f64(),
+            kind: fault.kind,
+            target: node.clone(),
+            as_leader: fault.target == Target::Leader,
+            length_s: fault.length.as_secs_f64(),
+        };
         told(&happened);
         faults.push(happened);
-        let (cluster, session, nodes, broken) =
-            (cluster.clone(), session.clone(), nodes.clone(), broken.clone());
+        let (cluster, session, broken) = (cluster.clone(), session.clone(), broken.clone());
         repairs.spawn(async move {
-            sleep(fault.length).await;
-            end(&*cluster, &session, &nodes, &broken, &node, fault).await
+            sleep_until(began + fault.at + fault.length).await;
+            end(&*cluster, &session, &broken, &node, fault).await
         });
     }
-    sleep_until(began + plan.duration).await;
+    sleep_until(began + duration).await;
     while let Some(repaired) = repairs.join_next().await {
-        match repaired {
-            Ok(outcome) => outcome?,
-            Err(error) => {
-                return Err(HarnessError::Cluster {
-                    what: "repairing".into(),
-                    reason: error.to_string(),
-                });
-            }
-        }
+        let stopped = |error: tokio::task::JoinError| HarnessError::Cluster {
+            what: "repairing".into(),
+            reason: error.to_string(),
+        };
+        repaired.map_err(stopped)??;
     }
-    heal(&*cluster, &session, &nodes).await?;
-    if let Some(promise) = plan.sabotage {
-        sabotage::before_healing(&session, promise).await?;
-    }
-    let healed = await_healed(&session).await;
-    let mut history = clients.finish(&session).await?;
-    let mut seen = observer.seen().await;
-    if let Some(promise) = plan.sabotage {
-        sabotage::after_healing(&session, promise, &mut history, &mut seen, &observer).await?;
-    }
-    let checks = judge(&history, &seen, &healed);
-    let passed = checks.iter().all(|check| check.passed);
-    if passed {
-        history.clear();
-    }
-    Ok(Report { seed: plan.seed, passed, faults, checks, logs: cluster.logs(), history })
+    Ok(faults)
 }
 
-async fn target(cluster: &dyn Cluster, nodes: &[String], target: Target) -> Option<String> {
-    match target {
-        Target::Leader => cluster.leader().await,
-        Target::Node(number) => nodes.get(number).cloned(),
-    }
+/// The node that a fault hits. While there is no leader, a fault of the leader hits a node that the
+/// time of the fault decides.
+async fn target(cluster: &dyn Cluster, nodes: &[String], fault: Fault) -> String {
+    let number = match fault.target {
+        Target::Node(number) => number,
+        Target::Leader => match cluster.leader().await {
+            Some(leader) => return leader,
+            None => usize::try_from(fault.at.as_millis()).unwrap_or(0),
+        },
+    };
+    nodes.get(number.checked_rem(nodes.len()).unwrap_or(0)).cloned().unwrap_or_default()
 }
 
 /// What is broken now: faults of one node do not pile up, and links have the rules of all faults.
@@ -163,7 +220,7 @@ async fn begin(
     }
     state.insert(node.to_owned(), fault.kind);
     match fault.kind {
-        Kind::Kill => cluster.kill(node)?,
+        Kind::Kill => cluster.kill(node).await?,
         Kind::Pause => cluster.pause(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
             set_rules(session, node, rules(nodes, node, fault.kind)).await;
@@ -175,13 +232,12 @@ async fn begin(
 async fn end(
     cluster: &dyn Cluster,
     session: &Session,
-    _nodes: &[String],
     broken: &Broken,
     node: &str,
     fault: Fault,
 ) -> Result<(), HarnessError> {
     match fault.kind {
-        Kind::Kill => cluster.start(node)?,
+        Kind::Kill => cluster.start(node).await?,
         Kind::Pause => cluster.resume(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
             set_rules(session, node, Vec::new()).await;
@@ -200,10 +256,14 @@ fn rules(nodes: &[String], node: &str, kind: Kind) -> Vec<FaultRule> {
                 let mut rule = FaultRule::new(Some(NodeName::from(other.as_str())), direction);
                 match (kind, direction) {
                     (Kind::Isolate, _) | (Kind::Deafen, Direction::Receive) => rule.cut = true,
-                    (Kind::Lose, _) => rule.drop = 0.3,
+                    (Kind::Lose, _) => {
+                        rule.drop = 0.3;
+                        rule.duplicate = 0.1;
+                    }
                     (Kind::Delay, Direction::Send) => {
                         rule.delay = Duration::from_millis(150);
                         rule.reorder = 0.2;
+                        rule.duplicate = 0.1;
                     }
                     _ => return None,
                 }
@@ -230,42 +290,10 @@ async fn heal(
 ) -> Result<(), HarnessError> {
     for node in nodes {
         cluster.resume(node)?;
-        cluster.start(node)?;
+        cluster.start(node).await?;
     }
     for node in nodes {
         set_rules(session, node, Vec::new()).await;
     }
     Ok(())
-}
-
-async fn await_healed(session: &Session) -> Healed {
-    let began = Instant::now();
-    let mut healed = Healed::default();
-    while began.elapsed() < HEAL_LIMIT {
-        if let Some((ready, job)) = look(session).await {
-            healed = Healed { ready, job, took: began.elapsed() };
-            if ready == REPLICAS && job == (COMPLETIONS, true) {
-                break;
-            }
-        }
-        sleep(LOOK).await;
-    }
-    healed
-}
-
-async fn look(session: &Session) -> Option<(i64, (i64, bool))> {
-    let get = async |resource: &str| {
-        let key = Key::new(resource, NAMESPACE, NAME);
-        let (entry, _) = session.registry.get(key, Consistency::Linearizable).await.ok()?;
-        serde_json::from_slice::<Value>(&entry?.value).ok()
-    };
-    let controller = get("replicationcontrollers").await?;
-    let job = get("batch/jobs").await?;
-    let complete = job["status"]["conditions"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|c| c["type"] == "Complete" && c["status"] == "True"));
-    Some((
-        controller["status"]["readyReplicas"].as_i64().unwrap_or(0),
-        (job["status"]["succeeded"].as_i64().unwrap_or(0), complete),
-    ))
 }

@@ -1,10 +1,12 @@
 //! Which faults happen when: a function of the seed and the duration, and of nothing else.
 //!
-//! About one fault begins every five seconds, and faults overlap. The leader is named as such: who
-//! it is when the time comes is found out then. No fault outlasts the duration, and a node that was
-//! killed is started again.
+//! About one fault begins every five seconds, and faults overlap. The first three kill the leader,
+//! pause a node and cut one off, in an order of the seed, so that even a short run breaks
+//! something that matters. The leader is named as such: who it is when the time comes is found out
+//! then. No fault outlasts the duration, and a node that was killed is started again.
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 use std::time::Duration;
@@ -31,18 +33,20 @@ pub enum Kind {
     Isolate,
     /// The node hears nobody, but is heard.
     Deafen,
-    /// The node loses a third of what it sends and gets.
+    /// The node loses a third of what it sends and gets, and says some of it twice.
     Lose,
-    /// Everything that the node sends is late by up to 150 ms.
+    /// Everything that the node sends is late by 150 ms, some of it overtaken or sent twice.
     Delay,
 }
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Fault {
-    /// When it begins.
+    /// When it begins, since the start.
+    #[serde(rename = "at_s", serialize_with = "seconds")]
     pub at: Duration,
     /// How long it lasts.
+    #[serde(rename = "length_s", serialize_with = "seconds")]
     pub length: Duration,
     /// What happens.
     pub kind: Kind,
@@ -50,10 +54,19 @@ pub struct Fault {
     pub target: Target,
 }
 
+fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
+}
+
 /// The mean time between the beginnings of two faults.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The first fault comes when there is something to break.
 const QUIET: Duration = Duration::from_secs(2);
+/// How long most faults last, in milliseconds.
+const SHORT: std::ops::Range<u64> = 500..8_000;
+/// One in this many lasts longer, so that the node is taken for lost and its pods are replaced.
+const LONG_ONE_IN: f64 = 6.0;
+const LONG: std::ops::Range<u64> = 13_000..20_000;
 
 /// The faults of a run on `nodes` nodes, in the order in which they begin.
 #[must_use]
@@ -61,10 +74,12 @@ pub fn schedule(seed: u64, duration: Duration, nodes: usize) -> Vec<Fault> {
     // StdRng's algorithm may change with the crate; the lock file pins it, so a seed means the same
     // for one version of the program.
     let mut random = StdRng::seed_from_u64(seed);
+    let mut first = [Kind::Kill, Kind::Pause, Kind::Isolate];
+    first.shuffle(&mut random);
     let mut faults = Vec::new();
     let mut at = QUIET;
-    while at + Duration::from_secs(2) < duration {
-        let kind = match random.random_range(0..10) {
+    while at + Duration::from_secs(1) < duration {
+        let any = match random.random_range(0..10) {
             0..=3 => Kind::Kill,
             4..=5 => Kind::Pause,
             6 => Kind::Isolate,
@@ -72,15 +87,22 @@ pub fn schedule(seed: u64, duration: Duration, nodes: usize) -> Vec<Fault> {
             8 => Kind::Lose,
             _ => Kind::Delay,
         };
-        let target = if random.random_bool(0.4) {
+        let given = first.get(faults.len()).copied();
+        let kind = given.unwrap_or(any);
+        let of_leader = random.random_bool(0.4);
+        let number = random.random_range(0..nodes);
+        let target = if of_leader || given == Some(Kind::Kill) {
             Target::Leader
         } else {
-            Target::Node(random.random_range(0..nodes))
+            Target::Node(number)
         };
-        let longest = if kind == Kind::Kill { 4_000 } else { 8_000 };
-        let length = Duration::from_millis(random.random_range(500..longest));
-        faults.push(Fault { at, length: length.min(duration.saturating_sub(at)), kind, target });
-        at += INTERVAL.mul_f64(random.random_range(0.5..1.5));
+        let is_long = given.is_none() && random.random_bool(1.0 / LONG_ONE_IN);
+        let length = random.random_range(if is_long { LONG } else { SHORT });
+        let length = Duration::from_millis(length).min(duration.saturating_sub(at));
+        faults.push(Fault { at, length, kind, target });
+        at += Duration::from_millis(
+            u64::try_from(INTERVAL.as_millis()).unwrap_or(5_000) * random.random_range(50..150) / 100,
+        );
     }
     faults
 }
@@ -89,31 +111,39 @@ pub fn schedule(seed: u64, duration: Duration, nodes: usize) -> Vec<Fault> {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn the_same_seed_gives_the_same_schedule_and_another_gives_another() {
-        let minute = Duration::from_secs(60);
-        assert_eq!(schedule(7, minute, 3), schedule(7, minute, 3));
-        assert_ne!(schedule(7, minute, 3), schedule(8, minute, 3));
+        assert_eq!(schedule(7, MINUTE, 3), schedule(7, MINUTE, 3));
+        assert_ne!(schedule(7, MINUTE, 3), schedule(8, MINUTE, 3));
     }
 
     #[test]
     fn faults_come_in_order_and_are_over_when_the_run_is() {
-        let minute = Duration::from_secs(60);
         for seed in 0..50 {
-            let faults = schedule(seed, minute, 3);
+            let faults = schedule(seed, MINUTE, 3);
             assert!(faults.len() >= 8, "{} faults", faults.len());
             assert!(faults.is_sorted_by_key(|fault| fault.at));
-            assert!(faults.iter().all(|fault| fault.at + fault.length <= minute));
+            assert!(faults.iter().all(|fault| fault.at + fault.length <= MINUTE));
         }
     }
 
     #[test]
-    fn ten_seeds_kill_the_leader_and_cut_links() {
-        let minute = Duration::from_secs(60);
-        let all: Vec<_> = (0..10).flat_map(|seed| schedule(seed, minute, 3)).collect();
-        let has = |kind, target| all.iter().any(|f| f.kind == kind && f.target == target);
-        assert!(has(Kind::Kill, Target::Leader));
-        assert!(has(Kind::Pause, Target::Leader));
-        assert!(all.iter().any(|f| f.kind == Kind::Isolate));
+    fn every_run_kills_the_leader_pauses_a_node_and_cuts_one_off() {
+        for seed in 0..50 {
+            let faults = schedule(seed, MINUTE, 3);
+            let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+            assert!(has(Kind::Pause) && has(Kind::Isolate), "seed {seed}");
+            let kill = faults.iter().find(|fault| fault.kind == Kind::Kill);
+            assert!(kill.is_some_and(|fault| fault.target == Target::Leader), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn ten_seeds_keep_a_node_away_for_so_long_that_it_is_taken_for_lost() {
+        let all = (1..=10).flat_map(|seed| schedule(seed, MINUTE, 3));
+        let long = all.filter(|fault| fault.length > Duration::from_secs(13)).count();
+        assert!(long >= 5, "{long} long faults");
     }
 }

@@ -1,0 +1,125 @@
+//! Waits until the cluster has healed, and tells how it stands then.
+//!
+//! A pod counts when its status says Ready and its own actor, asked on the node where it is bound,
+//! says so too: a status that outlived its pod does not count.
+
+use crate::cluster::Session;
+use crate::workload::{CONTROLLERS, JOB, NAMESPACE};
+use impresario_client::protocol::pod::{Describe, PodRole, actor_name};
+use impresario_registry::{Consistency, Key, ListRequest, Selection};
+use impresario_runtime::{ActorPath, NodeName};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a pod's actor has to answer.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a replication controller stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// Its name.
+    pub name: String,
+    /// How many pods it promises.
+    pub wanted: i64,
+    /// How many pods of it there are that nobody has asked to end.
+    pub present: i64,
+    /// How many of these run and are ready.
+    pub ready: i64,
+    /// What its own status says is ready.
+    pub said: i64,
+}
+
+impl Replicas {
+    /// Neither fewer nor more than promised.
+    #[must_use]
+    pub fn is_restored(&self) -> bool {
+        [self.present, self.ready, self.said].iter().all(|count| *count == self.wanted)
+    }
+}
+
+/// How the cluster stood when it had been given time to heal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Healed {
+    /// The replication controllers.
+    pub controllers: Vec<Replicas>,
+    /// How many successes the job counts.
+    pub succeeded: i64,
+    /// Whether the job says that it is complete.
+    pub complete: bool,
+    /// How long healing took.
+    pub took: Duration,
+}
+
+/// Looks until everything is as promised, or the time is up.
+pub(crate) async fn await_healed(session: &Session, limit: Duration) -> Healed {
+    let began = Instant::now();
+    let mut healed = Healed::default();
+    while began.elapsed() < limit {
+        if let Some(seen) = look(session).await {
+            healed = Healed { took: began.elapsed(), ..seen };
+            if healed.complete && healed.controllers.iter().all(Replicas::is_restored) {
+                break;
+            }
+        }
+        sleep(LOOK).await;
+    }
+    healed
+}
+
+async fn look(session: &Session) -> Option<Healed> {
+    let get = async |resource: &str, name: &str| {
+        let key = Key::new(resource, NAMESPACE, name);
+        let (entry, _) = session.registry.get(key, Consistency::Linearizable).await.ok()?;
+        serde_json::from_slice::<Value>(&entry?.value).ok()
+    };
+    let job = get("batch/jobs", JOB).await?;
+    let complete = has_condition(&job, "Complete");
+    let list = ListRequest::of(Selection::all("pods").within(NAMESPACE));
+    let page = session.registry.list(list).await.ok()?;
+    let pods: Vec<Value> = page
+        .entries
+        .iter()
+        .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok())
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .collect();
+    let mut controllers = Vec::new();
+    for (name, wanted) in CONTROLLERS {
+        let controller = get("replicationcontrollers", name).await?;
+        let of_it: Vec<&Value> =
+            pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == name).collect();
+        let mut ready = 0;
+        for pod in &of_it {
+            if has_condition(pod, "Ready") && runs(session, pod).await {
+                ready += 1;
+            }
+        }
+        controllers.push(Replicas {
+            name: name.to_owned(),
+            wanted,
+            present: i64::try_from(of_it.len()).unwrap_or(i64::MAX),
+            ready,
+            said: controller["status"]["readyReplicas"].as_i64().unwrap_or(0),
+        });
+    }
+    let succeeded = job["status"]["succeeded"].as_i64().unwrap_or(0);
+    Some(Healed { controllers, succeeded, complete, took: Duration::ZERO })
+}
+
+fn has_condition(object: &Value, name: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|c| c["type"] == name && c["status"] == "True")
+}
+
+/// Whether the pod's actor, on the node where the pod is bound, says that it is ready.
+async fn runs(session: &Session, pod: &Value) -> bool {
+    let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let path = ActorPath::new(
+        NodeName::from(text("/spec/nodeName")),
+        actor_name(text("/metadata/uid")).as_str(),
+    );
+    let answer = session.node.actor::<PodRole>(path).ask(Describe, ASK_LIMIT).await;
+    answer.is_ok_and(|pod| pod.ready)
+}
