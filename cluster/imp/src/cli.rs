@@ -30,6 +30,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Token,
     },
+    /// Change who keeps the registry.
+    Member {
+        /// What to do with control members.
+        #[command(subcommand)]
+        command: Member,
+    },
     /// Break a cluster on purpose and check what it promised.
     Chaos {
         /// What to do.
@@ -186,6 +192,20 @@ pub struct Node {
     /// How containers run.
     #[arg(long, value_enum, default_value_t = Driver::Process)]
     pub driver: Driver,
+}
+
+/// `imp member`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Member {
+    /// Take a control member out for good, for example one whose disk is damaged. A majority of the
+    /// members must be well.
+    Remove {
+        /// The folder.
+        #[command(flatten)]
+        dir: DataDir,
+        /// The member's node.
+        name: String,
+    },
 }
 
 /// `imp token`.

@@ -127,7 +127,7 @@ pub struct ControlFile {
     pub api: SocketAddr,
     /// The folder of the cluster's authority.
     pub pki: PathBuf,
-    /// The member that starts the registry when nobody has one; the others wait to be added.
+    /// The member that starts the registry; it takes this back once it has. The others wait to be added.
     pub founder: bool,
 }
 

@@ -10,6 +10,7 @@ mod demo;
 mod down;
 mod kubeconfig;
 mod layout;
+mod member;
 mod node;
 mod objects;
 mod rest;
@@ -81,6 +82,9 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Node(args) => node::run(&args).await?,
         Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {
             token::create(&layout::ClusterDir::new(dir.path()), ttl, role, output).await?;
+        }
+        Command::Member { command: cli::Member::Remove { dir, name } } => {
+            member::remove(&layout::ClusterDir::new(dir.path()), &name).await?;
         }
         Command::Chaos { command: cli::Chaos::Run { seed, duration, output, keep } } => {
             if !chaos::run(seed, duration, output, keep).await? {

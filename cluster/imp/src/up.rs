@@ -51,8 +51,8 @@ pub enum UpError {
     Certificate(#[from] rcgen::Error),
     /// A control member more, or fewer, than the cluster was made with.
     #[error(
-        "{path} holds a cluster with {found} control members, not {asked}: use `imp member`, or \
-         start anew after `imp down --purge`"
+        "{path} holds a cluster with {found} control members, not {asked}: leave --control out, or start \
+         anew after `imp down --purge`"
     )]
     Control {
         /// The folder.

@@ -33,8 +33,9 @@ pub enum DiskError {
     /// Bytes that were once safely on the disk are not what they were.
     #[error(
         "{} is damaged at byte {offset} ({what}): this member does not start, for it might forget writes that it \
-         acknowledged. Keep the file for a look at the disk. If other members are well, remove this member from \
-         the cluster and let it join again with an empty directory; if there is none, restore a saved snapshot",
+         acknowledged. Keep the file for a look at the disk. If other members are well, remove this member \
+         (`imp member remove NODE`) and let it join again with an empty directory; if there is none, restore a \
+         saved snapshot",
         path.display()
     )]
     Corrupt {

@@ -141,7 +141,7 @@ fn hint(leader: Option<&str>) -> String {
 pub enum MembershipError {
     /// A member of this name has another disk.
     #[error(
-        "node {node} is member {member} with another disk: if its old directory is lost, remove the member first, \
+        "node {node} is member {member} with another disk: if its old directory is lost, remove it first (`imp member remove {node}`), \
          then start it again"
     )]
     NameTaken {

@@ -214,13 +214,8 @@ mod tests {
 
     #[test]
     fn a_controller_with_too_many_pods_is_not_restored_either() {
-        let replicas = |present, ready| Replicas {
-            name: "rc".into(),
-            wanted: 3,
-            present,
-            ready,
-            said: ready,
-        };
+        let replicas =
+            |present, ready| Replicas { name: "rc".into(), wanted: 3, present, ready, said: ready };
         let healed = |one| Healed { controllers: vec![one], ..Healed::default() };
         assert!(super::replicas(&healed(replicas(3, 3))).is_ok());
         assert!(super::replicas(&healed(replicas(4, 3))).is_err());

@@ -9,7 +9,7 @@ use crate::cluster::{HarnessError, Session};
 use crate::history::{Action, History, LedgerEntry, Operation, Outcome};
 use impresario_registry::{
     Compare, Consistency, Key, ListRequest, Operation as Write, RegistryHandle, Remedy, Selection,
-    Transaction, TransactError,
+    TransactError, Transaction,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -232,12 +232,7 @@ async fn perform(registry: &RegistryHandle, register: u32, wish: Action) -> (Act
     }
 }
 
-async fn write(
-    registry: &RegistryHandle,
-    key: Key,
-    value: u64,
-    compares: Vec<Compare>,
-) -> Outcome {
+async fn write(registry: &RegistryHandle, key: Key, value: u64, compares: Vec<Compare>) -> Outcome {
     let operations = vec![Write::Put { key, value: stored(value) }];
     let transaction = Transaction { compares, operations, ..Transaction::default() };
     match registry.transact(transaction).await {

@@ -7,7 +7,7 @@ use crate::healed::await_healed;
 use crate::history::{History, Outcome};
 use crate::observer::Observer;
 use crate::sabotage;
-use crate::schedule::{Fault, Kind, Target, schedule};
+use crate::schedule::{Fault, Kind, Target, in_seconds, schedule};
 use crate::workload::{self, Churn};
 use impresario_runtime::{
     ActorPath, CHAOS_ACTOR, ChaosRole, Direction, FaultRule, NodeName, SetFaults,
@@ -163,11 +163,11 @@ async fn break_it(
             continue;
         }
         let happened = Happened {
-            at_s: fault.at.as_secs_f64(),
+            at_s: in_seconds(fault.at),
             kind: fault.kind,
             target: node.clone(),
             as_leader: fault.target == Target::Leader,
-            length_s: fault.length.as_secs_f64(),
+            length_s: in_seconds(fault.length),
         };
         told(&happened);
         faults.push(happened);

@@ -30,7 +30,10 @@ pub(crate) fn completions(promise: Option<Promise>, promised: i64) -> i64 {
 }
 
 /// What must be broken while the cluster heals: fewer replicas are asked for than are promised.
-pub(crate) async fn before_healing(session: &Session, promise: Promise) -> Result<(), HarnessError> {
+pub(crate) async fn before_healing(
+    session: &Session,
+    promise: Promise,
+) -> Result<(), HarnessError> {
     if promise != Promise::ReplicasRestored {
         return Ok(());
     }

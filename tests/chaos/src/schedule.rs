@@ -55,7 +55,12 @@ pub struct Fault {
 }
 
 fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64())
+    serializer.serialize_f64(in_seconds(*span))
+}
+
+/// Whole milliseconds, as seconds.
+pub(crate) fn in_seconds(span: Duration) -> f64 {
+    f64::from(u32::try_from(span.as_millis()).unwrap_or(u32::MAX)) / 1_000.0
 }
 
 /// The mean time between the beginnings of two faults.
@@ -101,7 +106,8 @@ pub fn schedule(seed: u64, duration: Duration, nodes: usize) -> Vec<Fault> {
         let length = Duration::from_millis(length).min(duration.saturating_sub(at));
         faults.push(Fault { at, length, kind, target });
         at += Duration::from_millis(
-            u64::try_from(INTERVAL.as_millis()).unwrap_or(5_000) * random.random_range(50..150) / 100,
+            u64::try_from(INTERVAL.as_millis()).unwrap_or(5_000) * random.random_range(50..150)
+                / 100,
         );
     }
     faults

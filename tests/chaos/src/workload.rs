@@ -5,8 +5,8 @@
 //! eleven are wanted: whoever counts wrongly over-commits a node.
 
 use crate::cluster::{HarnessError, Session};
-use impresario_api::resource::Resource;
 use impresario_api::admission::{DeleteOptions, Door};
+use impresario_api::resource::Resource;
 use impresario_client::objects::{Objects, WriteOptions};
 use impresario_registry::{ListRequest, Selection};
 use rand::rngs::StdRng;
@@ -113,8 +113,7 @@ pub async fn set_up(session: &Session, completions: i64) -> Result<(), HarnessEr
     });
     all.push((served("batch", "jobs")?, job));
     for (resource, object) in all {
-        let created =
-            objects.create(resource, NAMESPACE, object, &WriteOptions::default()).await;
+        let created = objects.create(resource, NAMESPACE, object, &WriteOptions::default()).await;
         created.map_err(|status| HarnessError::Workload { reason: status.to_string() })?;
     }
     Ok(())
@@ -199,8 +198,7 @@ async fn disturb(session: &Session, random: &mut StdRng) -> Result<(), String> {
 }
 
 async fn scale(session: &Session, replicas: i64) -> Result<(), String> {
-    let controllers =
-        served("", "replicationcontrollers").map_err(|error| error.to_string())?;
+    let controllers = served("", "replicationcontrollers").map_err(|error| error.to_string())?;
     let objects = Objects::new(session.registry.clone());
     let (name, options) = (CONTROLLERS[1].0, WriteOptions::default());
     let scaled = objects

@@ -2,7 +2,7 @@
 //! shards, the authority's door, and the REST API.
 
 use super::service_network;
-use crate::layout::{ControlFile, NodeDir, NodeFile};
+use crate::layout::{ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
@@ -53,6 +53,9 @@ pub enum ControlError {
     /// Its registry did not start.
     #[error(transparent)]
     Registry(#[from] impresario_registry::member::StartError),
+    /// A file of the node is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// A certificate is unusable.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -95,6 +98,11 @@ impl Control {
         };
         let config = MemberConfig::new(dir.registry(), node.clone(), file.advertise, beginning);
         let member = Arc::new(Member::start(config).await?);
+        if settings.founder {
+            // Once and never again: a founder whose disk is emptied must not found another group.
+            let control = Some(ControlFile { founder: false, ..settings.clone() });
+            dir.save(&NodeFile { control, ..file.clone() })?;
+        }
         let registry = member.handle();
         let ranges =
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
