@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Seen {
     /// The nodes that each pod uid was ever bound to.
     pub bound: BTreeMap<String, BTreeSet<String>>,
-    /// The pods of the job that were ever seen succeeded, by uid.
+    /// The pods of the job that were ever seen to have succeeded before anybody deleted them, by uid.
     pub succeeded: BTreeSet<String>,
     /// For each node the most that its pods ever asked for at once: millicores, at which revision.
     pub carried: BTreeMap<String, (u64, Revision)>,
@@ -126,7 +126,9 @@ impl Seen {
         self.bound.entry(uid.clone()).or_default().insert(node.clone());
         let phase = text("/status/phase");
         let of_job = object["metadata"]["labels"]["app"] == JOB;
-        if phase == "Succeeded" && of_job {
+        // A pod that somebody deletes counts as failed when it was marked, whatever its end.
+        let is_marked = !object["metadata"]["deletionTimestamp"].is_null();
+        if phase == "Succeeded" && of_job && !is_marked {
             self.succeeded.insert(uid);
         }
         let containers = object["spec"]["containers"].as_array();
