@@ -20,6 +20,8 @@ pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
 pub const FINGERPRINT: &str = "impresario.dev/certificate-fingerprint";
 /// Marks control members.
 pub const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// The annotation with which a node says which process it is.
+pub const PROCESS: &str = "impresario.dev/pid";
 const SYSTEM_UUID: &str = "impresario.dev/incarnation";
 
 /// What a node's object says.
@@ -37,6 +39,8 @@ pub struct NodeFacts {
     pub fingerprint: String,
     /// Which life of its process it is.
     pub incarnation: u64,
+    /// The number of its process on its machine.
+    pub process: u32,
     /// What there is.
     pub capacity: Resources,
     /// What pods may use of it.
@@ -140,6 +144,7 @@ pub fn describe(node: &mut Value, facts: &NodeFacts, now: Timestamp) {
         (QUIC_ADDRESS, facts.quic_address.to_string()),
         (FINGERPRINT, facts.fingerprint.clone()),
         (SYSTEM_UUID, format!("{:x}", facts.incarnation)),
+        (PROCESS, facts.process.to_string()),
     ];
     for (annotation, value) in annotations {
         node["metadata"]["annotations"][annotation] = value.into();
@@ -221,6 +226,7 @@ pub(crate) mod tests {
             quic_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
             fingerprint: "ab".into(),
             incarnation: 7,
+            process: 70,
             capacity: all.clone(),
             allocatable: all,
             pod_range: "127.1.0.0/24".into(),

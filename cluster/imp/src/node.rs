@@ -198,6 +198,7 @@ impl Running {
                 quic_address: file.advertise,
                 fingerprint: credential.identity().fingerprint.clone(),
                 incarnation: node.incarnation(),
+                process: std::process::id(),
                 capacity,
                 allocatable,
                 pod_range: file.pod_range.clone(),

@@ -12,6 +12,7 @@ use crate::layout::{
 };
 use crate::node::{drivers, pod_range};
 use crate::rest::{Rest, RestError};
+use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -367,16 +368,15 @@ async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     let mut ready = BTreeSet::new();
     for node in list["items"].as_array().into_iter().flatten() {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
-        let pid = node["metadata"]["annotations"][PID].as_str().and_then(|pid| pid.parse().ok());
-        if is_ready(node) && (pid.is_none() || pid == dir.node(name).pid()) {
+        let pid = node["metadata"]["annotations"][PROCESS].as_str();
+        let pid: Option<i32> = pid.and_then(|pid| pid.parse().ok());
+        // An object that is Ready may tell of the process that was here before.
+        if is_ready(node) && pid.is_some() && pid == dir.node(name).pid() {
             ready.insert(name.to_owned());
         }
     }
     Ok(ready)
 }
-
-/// The annotation with which a node says which process it is.
-pub const PID: &str = "impresario.dev/pid";
 
 fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
