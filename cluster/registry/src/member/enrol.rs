@@ -68,8 +68,11 @@ async fn ask_in(
     disk: u128,
     members: &[NodeName],
 ) -> Result<MemberId, StartError> {
-    let mut pauses = Pauses::until(Instant::now() + JOIN_LIMIT);
     let mut reason = "nobody was named".to_owned();
+    if members.is_empty() {
+        return Err(StartError::NobodyAnswers { asked: Vec::new(), waited: Duration::ZERO, reason });
+    }
+    let mut pauses = Pauses::until(Instant::now() + JOIN_LIMIT);
     while let Some(left) = pauses.left() {
         for member in members {
             let registry =
