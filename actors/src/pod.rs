@@ -27,6 +27,7 @@ mod logs;
 mod messages;
 mod prepare;
 mod report;
+mod resolver;
 mod sources;
 
 pub use guest::GUEST_ANNOTATION;

@@ -140,6 +140,8 @@ async fn start(
         let own = kit.gpus.lock().give(uid, usize::try_from(all).unwrap_or(usize::MAX))?;
         own.get(gpus).map(<[String]>::to_vec).unwrap_or_default()
     };
+    // A volume that is mounted there is what the pod wants to see.
+    mounts.extend(prepared.resolver.filter(|file| mounts.iter().all(|m| m.target != file.target)));
     let spec = ContainerSpec {
         gpus,
         pod: prepared.sandbox,

@@ -5,18 +5,24 @@ use super::{
     AGAIN, AGAIN_AT_MOST, PodActor, account, guest,
     kit::Kit,
     life::{Ending, Sandbox},
-    sources,
+    resolver, sources,
 };
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
 use impresario_host::{
     PodSandbox,
-    container::{DriverError, is_path_component},
+    container::{DriverError, Mount, is_path_component},
     volumes::{self, VolumeError},
 };
 use k8s_openapi::api::core::v1;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path,
+    sync::Arc, time::Instant,
+};
 use thiserror::Error;
+
+/// Where resolvers look for their servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// What the containers of a pod share.
 #[derive(Debug, Clone)]
@@ -26,6 +32,8 @@ pub(super) struct Prepared {
     pub(super) volumes: BTreeMap<String, volumes::Placed>,
     /// What the runtime adds for a guest.
     pub(super) guest: guest::Given,
+    /// The file with which its containers find services by name.
+    pub(super) resolver: Option<Mount>,
 }
 
 /// Why a pod's containers cannot be started yet.
@@ -45,6 +53,8 @@ pub(super) enum PrepareError {
     Guest(#[from] guest::GuestFailure),
     #[error(transparent)]
     Account(#[from] account::AccountFailure),
+    #[error("the pod's resolv.conf cannot be made: {0}")]
+    Resolver(io::Error),
     #[error("the task that makes the volumes was lost: {0}")]
     Lost(String),
 }
@@ -167,14 +177,46 @@ async fn prepared(
         tokens: account::tokens(&kit, &object).await?,
         fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
     };
+    let (pod_spec, server, namespace) = (spec.clone(), kit.dns, sandbox.namespace.clone());
     let place = tokio::task::spawn_blocking(move || {
+        let resolver = match server {
+            Some(server) => name_servers(&folder, &pod_spec, &namespace, server)
+                .map_err(PrepareError::Resolver)?,
+            None => None,
+        };
         let mut placed = BTreeMap::new();
         for volume in &wanted {
             placed.insert(volume.name.clone(), volumes::place(&folder, volume, &from)?);
         }
-        Ok::<_, VolumeError>(placed)
+        Ok::<_, PrepareError>((placed, resolver))
     });
-    let volumes = place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
+    let (volumes, resolver) =
+        place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
     let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
-    Ok((Prepared { address, sandbox, volumes, guest }, warnings))
+    Ok((Prepared { address, sandbox, volumes, guest, resolver }, warnings))
+}
+
+/// Writes the pod's resolv.conf below its folder, where it has one of its own.
+fn name_servers(
+    folder: &Path,
+    spec: &v1::PodSpec,
+    namespace: &str,
+    server: IpAddr,
+) -> io::Result<Option<Mount>> {
+    let machine = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let Some(text) = resolver::resolv_conf(spec, namespace, server, &machine) else {
+        return Ok(None);
+    };
+    fs::create_dir_all(folder)?;
+    let source = folder.join("resolv.conf");
+    fs::write(&source, text)?;
+    // Whoever a container runs as reads it.
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o644))?;
+    Ok(Some(Mount {
+        volume: "resolv.conf".to_owned(),
+        source,
+        sub_path: None,
+        target: RESOLV_CONF.into(),
+        read_only: true,
+    }))
 }

@@ -174,7 +174,11 @@ impl Running {
         let where_names_are =
             dns.as_ref().map(|dns| format!("{}\n", dns.address())).unwrap_or_default();
         replace(&dir.dns(), where_names_are.as_bytes())?;
-        let dns_ip = dns.as_ref().map(|dns| dns.address().ip());
+        // Resolvers know no other port, and containers of Docker do not reach this machine's 127/8.
+        let for_pods = dns.as_ref().map(DnsServer::address);
+        let for_pods = for_pods
+            .filter(|dns| dns.port() == DNS_PORT && driver.name() == "process")
+            .map(|dns| dns.ip());
         let proxy = ServiceProxy::new(ProxyLimits::default());
         let services = ServiceNetwork::start(&registry, proxy, dns);
 
@@ -208,7 +212,7 @@ impl Running {
                 system: machine::system(),
             },
             scale: BackoffScale::default(),
-            dns: dns_ip,
+            dns: for_pods,
         });
         node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor())?;
         Ok(Self { node, control, _services: services, _addresses: addresses })

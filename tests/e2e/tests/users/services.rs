@@ -139,11 +139,15 @@ fn a_pod_finds_services_by_name_and_in_its_environment(site: &Site) {
     let server = served(site, "web", 1);
     let pod = kubectl.run_with(
         "run asks --image=busybox --restart=Never --command --",
-        &["sh", "-c", "echo $WEB_SERVICE_HOST:$WEB_SERVICE_PORT; busybox wget -q -O - http://$WEB_SERVICE_HOST/ && echo done"],
+        &["sh", "-c", "echo $WEB_SERVICE_HOST:$WEB_SERVICE_PORT; getent ahostsv4 web | head -n 1; busybox wget -q -O - http://$WEB_SERVICE_HOST/ && echo done"],
     );
     pod.ok();
     kubectl.until("get pod asks", "{.status.phase}", "Succeeded");
     let said = kubectl.run("logs asks").ok();
     let name = pods(site, "app=web").pop_first().unwrap();
-    assert_eq!(said, format!("{server}\n{name}\ndone\n"));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    assert_eq!((lines[0], lines[2], lines[3]), (&*server.to_string(), &*name, "done"));
+    let full = format!("web.{}.svc.cluster.local", kubectl.namespace);
+    assert!(lines[1].starts_with(&server.ip().to_string()) && lines[1].contains(&full), "{said}");
 }

@@ -1,0 +1,141 @@
+//! Nodes that come, go, are closed and are lost: on clusters of their own, since what happens to a
+//! node happens to everybody's pods.
+
+#![allow(clippy::unwrap_used)] // what is shared by tests fails as tests do
+
+use impresario_e2e::{Cluster, Kubectl, Settings, eventually, eventually_within};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const VERSION: &str = "1.33";
+
+fn replicas(count: u32) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: ReplicationController
+metadata: {{name: app}}
+spec:
+  replicas: {count}
+  selector: {{app: app}}
+  template:
+    metadata: {{labels: {{app: app}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations:
+      - {{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 2}}
+      - {{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 2}}
+      containers:
+      - {{name: main, image: busybox, command: [sleep, "600"]}}
+"#
+    )
+}
+
+/// The nodes of the pods that are to stay. One of a lost node is Terminating until its node is back.
+fn nodes_of(kubectl: &Kubectl) -> BTreeSet<String> {
+    let pods = kubectl.json("get pods");
+    let stay = pods["items"].as_array().unwrap().iter();
+    let stay = stay.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    stay.filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned)).collect()
+}
+
+/// Whether a process runs; one that only waits for its parent to take notice does not.
+fn runs(pid: nix::unistd::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+#[test]
+fn kubectl_goes_on_when_a_control_member_is_killed_and_its_pods_move() {
+    let cluster = Cluster::start(Settings::default());
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.feed("create -f -", &replicas(3)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "3");
+    let leader = cluster.status()["leader"].as_str().unwrap().to_owned();
+    let mut watch = kubectl.lines("get pods --watch");
+    watch.expect("Running");
+    cluster.kill(&leader);
+    // The next leader is there within a moment; each command is answered by a member that lives.
+    eventually_within(Duration::from_secs(5), "writes go on", || {
+        let output = kubectl.run("create configmap after --from-literal=a=b");
+        let done = output.code == 0 || output.err.contains("AlreadyExists");
+        if done { Ok(()) } else { Err(output.err) }
+    });
+    for number in 0..10 {
+        kubectl.run(&format!("create configmap after-{number} --from-literal=a=b")).ok();
+    }
+    kubectl.until(
+        &format!("get node {leader}"),
+        "{.status.conditions[?(@.type=='Ready')].status}",
+        "Unknown",
+    );
+    eventually_within(Duration::from_secs(40), "three are ready on the others", || {
+        let ready = kubectl.field("get rc app", "{.status.readyReplicas}");
+        let nodes = nodes_of(&kubectl);
+        if ready == "3" && !nodes.contains(&leader) {
+            Ok(())
+        } else {
+            Err(format!("{ready} {nodes:?}"))
+        }
+    });
+    // Started again, it is one of them again.
+    cluster.up();
+    kubectl.run(&format!("wait --for=condition=Ready node/{leader} --timeout=20s")).ok();
+    eventually("it follows the leader", || {
+        let status = cluster.status();
+        let members = status["members"].as_array().unwrap();
+        let all = members.len() == 3 && members.iter().all(|m| m["answers"] == true);
+        if all { Ok(()) } else { Err(status["members"].to_string()) }
+    });
+    cluster.down().unwrap();
+}
+
+#[test]
+fn a_cordoned_node_gets_no_pods_and_a_drained_one_has_none() {
+    let cluster = Cluster::start(Settings { control: Some(1), ..Settings::default() });
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    assert!(kubectl.run("cordon node-2").ok().contains("node/node-2 cordoned"));
+    assert!(kubectl.run("get node node-2").ok().contains("Ready,SchedulingDisabled"));
+    kubectl.feed("create -f -", &replicas(4)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "4");
+    assert_eq!(nodes_of(&kubectl), ["node-1", "node-3"].map(str::to_owned).into());
+    assert!(kubectl.run("uncordon node-2").ok().contains("uncordoned"));
+    kubectl
+        .run("drain node-3 --force --ignore-daemonsets --delete-emptydir-data --timeout=30s")
+        .ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "4");
+    eventually("the drained node is empty", || {
+        let nodes = nodes_of(&kubectl);
+        if nodes.contains("node-3") { Err(format!("{nodes:?}")) } else { Ok(()) }
+    });
+    kubectl.run("taint node node-1 keep=out:NoSchedule").ok();
+    kubectl.run("scale rc app --replicas=8").ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "8");
+    let on_one = kubectl.run("get pods --field-selector spec.nodeName=node-1 -o name").ok();
+    assert!(on_one.lines().count() <= 4, "no new pod on a tainted node: {on_one}");
+    cluster.down().unwrap();
+}
+
+#[test]
+fn a_cluster_goes_down_and_comes_up_again_with_all_its_objects() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.feed("create -f -", &replicas(2)).ok();
+    kubectl.run("create configmap kept --from-literal=a=b").ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "2");
+    let uid = kubectl.field("get configmap kept", "{.metadata.uid}");
+    let pid = cluster.pid("node-1");
+    let down = cluster.imp(["down"]).output().unwrap();
+    assert!(down.status.success(), "{down:?}");
+    assert!(!runs(pid), "the process has ended");
+    let refused = kubectl.run("get pods").refused();
+    assert!(refused.contains("refused"), "{refused}");
+    cluster.up();
+    assert_eq!(kubectl.field("get configmap kept", "{.metadata.uid}"), uid);
+    kubectl.until("get rc app", "{.status.readyReplicas}", "2");
+    let pods = kubectl.json("get pods");
+    for pod in pods["items"].as_array().unwrap() {
+        assert!(pod["metadata"]["deletionTimestamp"].is_null(), "{pod}");
+    }
+    cluster.down().unwrap();
+}
