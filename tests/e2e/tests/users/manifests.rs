@@ -18,7 +18,7 @@ spec:
 /// A pod of one command that is not started again.
 pub fn one_shot(name: &str, restart: &str, script: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, labels: {{app: {name}}}}}
@@ -32,7 +32,7 @@ spec:
     args:
     - |
       {script}
-"#,
+",
         script = script.trim().replace('\n', "\n      ")
     )
 }
