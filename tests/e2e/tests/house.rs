@@ -98,3 +98,81 @@ fn no_file_is_named_after_nothing() {
         .collect();
     assert!(named.is_empty(), "{named:?}");
 }
+
+/// Whether an SPDX expression (SPDX specification 2.3, annex D; `/` is an old way to write `OR`) can be
+/// satisfied with the licences of `allowed`.
+fn satisfied(expression: &str, allowed: &[String]) -> bool {
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let mut words = spaced.split_whitespace().peekable();
+    any(&mut words, allowed)
+}
+
+type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
+
+fn any(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    let mut holds = all(words, allowed);
+    while words.next_if_eq(&"OR").is_some() {
+        holds |= all(words, allowed);
+    }
+    holds
+}
+
+fn all(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    let mut holds = one(words, allowed);
+    while words.next_if_eq(&"AND").is_some() {
+        holds &= one(words, allowed);
+    }
+    holds
+}
+
+fn one(words: &mut Words<'_>, allowed: &[String]) -> bool {
+    let word = words.next().unwrap();
+    if word == "(" {
+        let holds = any(words, allowed);
+        assert_eq!(words.next(), Some(")"));
+        return holds;
+    }
+    let mut licence = word.to_owned();
+    if words.next_if_eq(&"WITH").is_some() {
+        licence = format!("{word} WITH {}", words.next().unwrap());
+    }
+    allowed.contains(&licence)
+}
+
+#[test]
+fn every_dependency_has_a_licence_that_deny_toml_allows() {
+    let deny = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let list = deny.split_once("allow = [").unwrap().1.split_once(']').unwrap().0;
+    let allowed: Vec<String> =
+        list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100, "{} packages", packages.len());
+    let wrong: Vec<_> = packages
+        .iter()
+        .filter(|package| !satisfied(package["license"].as_str().unwrap_or("none"), &allowed))
+        .map(|package| format!("{} {}", package["name"], package["license"]))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn licence_expressions_are_read_as_spdx_says() {
+    let allowed = ["MIT".to_owned(), "ISC".to_owned(), "A WITH e".to_owned()];
+    for (expression, holds) in [
+        ("MIT", true),
+        ("MIT/GPL", true),
+        ("GPL OR MIT", true),
+        ("GPL AND MIT", false),
+        ("(GPL OR MIT) AND ISC", true),
+        ("A WITH e OR GPL", true),
+        ("A", false),
+    ] {
+        assert_eq!(satisfied(expression, &allowed), holds, "{expression}");
+    }
+}
