@@ -518,10 +518,10 @@ impl StreamHandler<Probed> for PodActor {
             (Purpose::Readiness, Verdict::Fails) => container.passes = false,
             (Purpose::Liveness, Verdict::Passes) => {}
             (Purpose::Startup, Verdict::Fails) => {
-                container.given_up = Some("failed startup probe".to_owned())
+                container.given_up = Some("failed startup probe".to_owned());
             }
             (Purpose::Liveness, Verdict::Fails) => {
-                container.given_up = Some("failed liveness probe".to_owned())
+                container.given_up = Some("failed liveness probe".to_owned());
             }
         }
         if purpose == Purpose::Startup && verdict == Verdict::Passes {

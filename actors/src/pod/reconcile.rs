@@ -43,7 +43,7 @@ pub fn reconcile(pod: &Pod, now: Instant) -> Vec<Action> {
     }
     match pod.sandbox {
         Sandbox::Absent { retry: Some(retry) } if retry > now => {
-            actions.push(Action::WakeAt(retry))
+            actions.push(Action::WakeAt(retry));
         }
         Sandbox::Absent { .. } => actions.push(Action::Prepare),
         Sandbox::Ready => run(pod, now, &mut actions),

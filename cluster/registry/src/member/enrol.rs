@@ -70,7 +70,11 @@ async fn ask_in(
 ) -> Result<MemberId, StartError> {
     let mut reason = "nobody was named".to_owned();
     if members.is_empty() {
-        return Err(StartError::NobodyAnswers { asked: Vec::new(), waited: Duration::ZERO, reason });
+        return Err(StartError::NobodyAnswers {
+            asked: Vec::new(),
+            waited: Duration::ZERO,
+            reason,
+        });
     }
     let mut pauses = Pauses::until(Instant::now() + JOIN_LIMIT);
     while let Some(left) = pauses.left() {
