@@ -265,11 +265,11 @@ fn yaml(value: &Value) -> String {
 fn names(resource: &Resource, value: &Value) -> String {
     let one = [value.clone()];
     let items = value["items"].as_array().map_or(&one[..], Vec::as_slice);
-    items
-        .iter()
-        .filter_map(|item| item["metadata"]["name"].as_str())
-        .map(|name| format!("{}/{name}\n", resource.singular))
-        .collect()
+    let mut text = String::new();
+    for name in items.iter().filter_map(|item| item["metadata"]["name"].as_str()) {
+        text.extend([resource.singular, "/", name, "\n"]);
+    }
+    text
 }
 
 /// A server-side table as text, columns as wide as what is in them.

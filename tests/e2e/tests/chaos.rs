@@ -1,6 +1,8 @@
 //! `imp chaos run` itself: a short run keeps every promise; and each check fails, alone, when the
 //! promise that it is about is broken on purpose.
 
+#![expect(clippy::expect_used, reason = "what a test needs and does not get ends it")]
+
 use impresario_e2e::imp;
 use serde_json::Value;
 use std::path::Path;
@@ -51,7 +53,7 @@ impl Run {
     }
 }
 
-fn names<'r>(report: &'r Value, passed: bool) -> Vec<&'r str> {
+fn names(report: &Value, passed: bool) -> Vec<&str> {
     let checks = report["checks"].as_array().expect("checks");
     let which = checks.iter().filter(|check| check["passed"] == passed);
     which.map(|check| check["name"].as_str().expect("a name")).collect()

@@ -1,6 +1,8 @@
 //! A disk that does not hold what was written to it: the member does not start, says which file is
 //! damaged and what to do, and what it says to do works.
 
+#![expect(clippy::expect_used, reason = "what a test needs and does not get ends it")]
+
 use impresario_e2e::{Cluster, Settings, eventually};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
