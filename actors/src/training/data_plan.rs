@@ -65,6 +65,15 @@ impl DataPlan {
         self.done = done;
     }
 
+    /// The plan ends after so many epochs from now on. What is beyond is not done any more, what has
+    /// been done beyond stays.
+    pub fn limit(&mut self, epochs: Option<u64>) {
+        self.total = epochs.map(|epochs| epochs.saturating_mul(self.batches()));
+        if let Some(total) = self.total {
+            self.returned.retain(|step| *step < total);
+        }
+    }
+
     /// Batches in one epoch.
     pub fn batches(&self) -> u64 {
         self.samples.div_ceil(self.batch)
@@ -106,7 +115,9 @@ impl DataPlan {
     pub fn give_back(&mut self, trainer: &str, step: u64) {
         if self.working.get(&step).is_some_and(|holder| holder == trainer) {
             self.working.remove(&step);
-            self.returned.insert(step);
+            if self.total.is_none_or(|total| step < total) {
+                self.returned.insert(step);
+            }
         }
     }
 
@@ -121,7 +132,11 @@ impl DataPlan {
             }
             keep
         });
-        before - self.working.len()
+        let batches = before - self.working.len();
+        if let Some(total) = self.total {
+            self.returned.retain(|step| *step < total);
+        }
+        batches
     }
 
     /// Steps that are done.
@@ -189,6 +204,19 @@ mod tests {
                 prop_assert_eq!(samples_seen, (0..samples).collect::<Vec<_>>(), "epoch {}", epoch);
             }
         }
+    }
+
+    #[test]
+    fn a_plan_that_is_cut_short_is_complete_once_its_first_part_is() {
+        let mut plan = DataPlan::new(40, 10, Some(100));
+        let work = plan.take("a", 7);
+        plan.finish(work[6].step);
+        plan.limit(Some(1));
+        assert!(!plan.is_complete() && plan.take("b", 9).is_empty());
+        plan.abandon("a");
+        assert_eq!(plan.take("b", 9).iter().map(|one| one.step).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        (0..4).for_each(|step| assert!(plan.finish(step)));
+        assert!(plan.is_complete());
     }
 
     #[test]
