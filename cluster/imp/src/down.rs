@@ -4,7 +4,7 @@ use crate::cli::Down;
 use crate::layout::{ClusterDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
 use impresario_host::container::DriverError;
-use impresario_host::volumes;
+use impresario_host::{ContainerState, Found, volumes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
@@ -121,9 +121,14 @@ async fn end_containers(node: &NodeDir) -> Result<(), DownError> {
     let driver = drivers::open(node, &file).await?;
     let left = |source| DownError::Container { node: file.name.clone(), source };
     let found = driver.list().await.map_err(left)?;
-    let stops = found.iter().map(|found| driver.stop(&found.id, CONTAINER_GRACE));
+    // What never ran cannot end: a node may have stopped between making and starting a container.
+    let runs = |found: &&Found| matches!(found.state, ContainerState::Running { .. });
+    let stops = found.iter().filter(runs).map(|found| driver.stop(&found.id, CONTAINER_GRACE));
     for outcome in futures_util::future::join_all(stops).await {
-        outcome.map_err(left)?;
+        match outcome {
+            Ok(_) | Err(DriverError::NoContainer { .. }) => {}
+            Err(error) => return Err(left(error)),
+        }
     }
     for pod in driver.pods().await.map_err(left)? {
         driver.remove_pod(&pod).await.map_err(left)?;

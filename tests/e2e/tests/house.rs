@@ -143,8 +143,7 @@ fn one(words: &mut Words<'_>, allowed: &[String]) -> bool {
 fn every_dependency_has_a_licence_that_deny_toml_allows() {
     let deny = std::fs::read_to_string(root().join("deny.toml")).unwrap();
     let list = deny.split_once("allow = [").unwrap().1.split_once(']').unwrap().0;
-    let allowed: Vec<String> =
-        list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    let allowed: Vec<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1"])
         .current_dir(root())
