@@ -284,9 +284,8 @@ mod tests {
             4 => Just(Outcome::Ok), 1 => Just(Outcome::Refused), 1 => Just(Outcome::Unknown)];
         (action, outcome, 0_u64..12, 1_u64..6).prop_map(|(action, outcome, called, length)| {
             let outcome = match (action, outcome) {
-                (Action::Swap { .. }, outcome) => outcome,
                 (Action::Write { .. }, Outcome::Refused) | (Action::Read { .. }, _) => Outcome::Ok,
-                (_, outcome) => outcome,
+                (Action::Write { .. } | Action::Swap { .. }, outcome) => outcome,
             };
             Operation {
                 client: 0,

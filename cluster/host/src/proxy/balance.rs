@@ -190,7 +190,7 @@ mod tests {
         let backends = backends(Policy::RoundRobin, Some(limit), &[1, 2, 3]);
         let begin = Instant::now();
         let port = |after| backends.pick(CLIENT, &[], begin + after).unwrap().endpoint.port();
-        assert_eq!([port(limit * 0), port(limit / 2), port(limit)], [1, 1, 1]);
+        assert_eq!([port(Duration::ZERO), port(limit / 2), port(limit)], [1, 1, 1]);
         assert_eq!(port(limit * 3), 2);
         backends.set(&rule(Policy::RoundRobin, Some(limit), &[1, 3]));
         assert_ne!(port(limit * 3), 2);

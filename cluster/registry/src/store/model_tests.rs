@@ -172,7 +172,7 @@ fn run(steps: &[Step], limits: RingLimits) -> Result<(Store, Model), TestCaseErr
     for step in steps {
         match step {
             Step::Transact(transaction) => {
-                prop_assert_eq!(store.transact(transaction), model.apply(transaction))
+                prop_assert_eq!(store.transact(transaction), model.apply(transaction));
             }
             Step::MoveShard(shard) => {
                 let seen = store.epoch(Shard(*shard));
