@@ -36,11 +36,16 @@ impl<T> Histogram<T> {
 
     /// Counts a value.
     pub fn record(&mut self, value: u64) {
+        self.record_n(value, 1);
+    }
+
+    /// Counts a value so many times.
+    pub fn record_n(&mut self, value: u64, count: u64) {
         let bucket = bucket(value);
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
         }
-        self.counts[bucket] = self.counts[bucket].saturating_add(1);
+        self.counts[bucket] = self.counts[bucket].saturating_add(count);
     }
 
     /// How many values there are.
