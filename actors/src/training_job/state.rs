@@ -378,7 +378,8 @@ impl State {
     /// The object asks for something else now.
     pub fn respecified(&mut self, spec: Spec) {
         self.wanted = spec.allowed(self.wanted);
-        if let Some(plan) = self.plan.as_mut().filter(|_| spec.stop.epochs != self.spec.stop.epochs) {
+        if let Some(plan) = self.plan.as_mut().filter(|_| spec.stop.epochs != self.spec.stop.epochs)
+        {
             plan.limit(spec.stop.epochs);
         }
         self.spec = spec;

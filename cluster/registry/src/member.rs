@@ -389,6 +389,10 @@ fn raft_config(cluster: &str, timing: RaftTiming) -> Result<Arc<Config>, StartEr
         max_in_snapshot_log_to_keep: timing.keep_behind,
         install_snapshot_timeout: 60_000,
         enable_pre_vote: Some(true),
+        // A leader sends entries before its own disk has them. If it were to lead on in the same term
+        // after a crash, it could give another entry the log id of one that a follower has: two
+        // members would differ for good and nobody would see it. So it is elected anew, in a new term.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| StartError::Raft(error.to_string()))
