@@ -8,7 +8,7 @@
 //!
 //! Guarantees: containers outlive this actor and its process, and the next activation takes them
 //! over; what is in the status happened; the object of a deleted pod goes only after the last
-//! trace of the pod is gone from the machine. [`reconcile`] decides, this file only carries out.
+//! trace of the pod is gone from the machine. [`reconcile`](mod@reconcile) decides, this file only carries out.
 
 pub mod backoff;
 pub mod environment;

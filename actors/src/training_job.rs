@@ -5,7 +5,7 @@
 //!   members ──────┼──> State ── reconcile ── actions ─┼─ shards provided and handed over
 //!   auction ──────┘   (no IO)                         └─ status, events
 //! ```
-//! [`State`](state::State) decides, this actor asks and writes. It lives on the control member that
+//! [`State`] decides, this actor asks and writes. It lives on the control member that
 //! holds the job's shard. Another activation learns what was done from the parameter servers, which
 //! join it again with what they hold; training goes on meanwhile where it can.
 

@@ -398,9 +398,8 @@ mod tests {
             numbers.dedup();
             assert_eq!(numbers.len(), message.fields.len(), "numbers of {}", message.name);
             for field in message.json_fields() {
-                assert_eq!(
-                    field.patch.merge && field.cardinality == Cardinality::Single,
-                    false,
+                assert!(
+                    !(field.patch.merge && field.cardinality == Cardinality::Single),
                     "{}.{}",
                     message.name,
                     field.name

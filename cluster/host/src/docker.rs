@@ -1,6 +1,6 @@
 //! The `docker` driver: containers of Docker Engine, over its socket.
 //!
-//! - A pod is a *sandbox* container that holds the network and does nothing ([`pause`]); the pod's
+//! - A pod is a *sandbox* container that holds the network and does nothing (`pause`); the pod's
 //!   containers join it, so that one may restart without the others losing their address.
 //! - All that this node started carries labels (`impresario.dev/cluster`, `node`, `pod-uid`,
 //!   `container`, `attempt`); by them it is found again, and nothing else is ever touched.

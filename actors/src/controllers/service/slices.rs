@@ -1,7 +1,7 @@
 //! The EndpointSlices of a service: the same addresses as in its Endpoints, as newer clients read
 //! them (`kubectl describe service` since 1.31 among them).
 //!
-//! A slice has one set of ports and at most [`MOST`] endpoints; its name follows from the service,
+//! A slice has one set of ports and at most 100 endpoints; its name follows from the service,
 //! the ports and its place, so that what should be and what is can be compared by name.
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};

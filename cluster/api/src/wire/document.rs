@@ -193,10 +193,8 @@ mod tests {
         for (name, of) in
             [('b', 'a'), ('c', 'b'), ('d', 'c'), ('e', 'd'), ('f', 'e'), ('g', 'f'), ('h', 'g')]
         {
-            bomb.push_str(&format!(
-                "{name}: &{name} [{}]\n",
-                vec![format!("*{of}"); 10].join(", ")
-            ));
+            let all = vec![format!("*{of}"); 10].join(", ");
+            bomb = format!("{bomb}{name}: &{name} [{all}]\n");
         }
         assert!(from_yaml(bomb.as_bytes()).is_err());
         for wrong in ["{", "{\"a\":1}x", "", "\u{0}"] {
