@@ -166,7 +166,9 @@ async fn it_follows_changes_as_they_happen() {
             let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
             line.expect("a line in time").unwrap().expect("one more line")
         };
+        // What every namespace has.
         assert_eq!(next().await, "configmap/kube-root-ca.crt");
+        assert_eq!(next().await, "configmap/openshift-service-ca.crt");
         let path = "/api/v1/namespaces/default/configmaps";
         server.ask("POST", path, &json!({"metadata": {"name": "late"}})).await;
         assert_eq!(next().await, "configmap/late");
