@@ -29,6 +29,7 @@ use control::{Control, Look};
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
 use std::sync::Arc;
+use view::Assignment;
 
 /// The singleton that deletes what nobody owns.
 pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
@@ -56,28 +57,21 @@ pub fn kinds(
     vec![
         each(Subjects::of(&view.replication_controllers), "replicationcontroller", {
             let view = view.clone();
-            looking(move |a| {
-                ReplicationControllerLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid)
-                    .shared()
-            })
+            looking(move |a| ReplicationControllerLook::new(Assignment::of(&view, a)).shared())
         }),
         each(Subjects::of(&view.jobs), "job", {
             let view = view.clone();
-            looking(move |a| {
-                JobLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
-            })
+            looking(move |a| JobLook::new(Assignment::of(&view, a)).shared())
         }),
         each(Subjects::of(&view.services), "service", {
             let view = view.clone();
-            looking(move |a| {
-                ServiceLook::new(view.clone(), a.fence, &a.namespace, &a.name, &a.uid).shared()
-            })
+            looking(move |a| ServiceLook::new(Assignment::of(&view, a)).shared())
         }),
         each(Subjects::of(&view.namespaces), "namespace", {
             let view = view.clone();
             looking(move |a| {
                 let authority = authority_pem.clone();
-                NamespaceLook::new(view.clone(), a.fence, &a.name, &a.uid, authority).shared()
+                NamespaceLook::new(Assignment::of(&view, a), authority).shared()
             })
         }),
         one(GARBAGE_COLLECTOR, {

@@ -9,12 +9,11 @@ pub mod plan;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned::{self, Owner};
-use super::view::{View, replace, served};
+use super::view::{Assignment, replace, served};
 use super::wrote::Wrote;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_client::objects::{DeleteOptions, WriteOptions};
-use impresario_registry::{Fence, Transaction};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -27,28 +26,16 @@ const COUNTED_AT_ONCE: usize = 250;
 
 /// The controller of one job.
 pub struct JobLook {
-    view: View,
-    fence: Fence,
-    namespace: String,
-    name: String,
-    uid: String,
+    about: Assignment,
     wrote_pods: Wrote,
     wrote_self: Wrote,
 }
 
 impl JobLook {
-    /// A look at the job of this name and uid.
+    /// A look at this job.
     #[must_use]
-    pub fn new(view: View, fence: Fence, namespace: &str, name: &str, uid: &str) -> Self {
-        Self {
-            view,
-            fence,
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: uid.into(),
-            wrote_pods: Wrote::default(),
-            wrote_self: Wrote::default(),
-        }
+    pub fn new(about: Assignment) -> Self {
+        Self { about, wrote_pods: Wrote::default(), wrote_self: Wrote::default() }
     }
 
     /// The look, ready for a control actor.
@@ -58,16 +45,16 @@ impl JobLook {
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
-        let view = &self.view;
+        let view = &self.about.view;
         self.wrote_self.seen_by(&view.jobs).await?;
         self.wrote_pods.seen_by(&view.pods).await?;
-        let Some(seen) = view.jobs.get(&self.namespace, &self.name) else {
+        let Some(seen) = view.jobs.get(&self.about.namespace, &self.about.name) else {
             return Ok(Next::WhenTold);
         };
-        if seen.object.metadata.uid.as_deref() != Some(&self.uid) {
+        if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
             return Ok(Next::WhenTold);
         }
-        let mut pods = view.pods.owned_by(&self.uid);
+        let mut pods = view.pods.owned_by(&self.about.uid);
         limit_counted(&mut pods);
         let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
         let plan = plan::reconcile(&seen.object, &objects, Timestamp::now());
@@ -92,19 +79,24 @@ impl JobLook {
             self.report(&seen, &pods, &status, &counted).await?;
             self.tell(&seen, &status);
         }
-        let objects = view.objects.fenced(self.fence);
+        let objects = self.about.objects();
         let created =
-            owned::create_all(&objects, &self.namespace, creations, |outcome| match outcome {
-                Ok(pod) => {
-                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                    view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
-                }
-                Err(error) => {
-                    view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
-                }
-            })
+            owned::create_all(
+                &objects,
+                &self.about.namespace,
+                creations,
+                |outcome| match outcome {
+                    Ok(pod) => {
+                        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                        view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
+                    }
+                    Err(error) => {
+                        view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
+                    }
+                },
+            )
             .await;
-        let deleted = owned::delete_all(&objects, &self.namespace, deletions, |pod| {
+        let deleted = owned::delete_all(&objects, &self.about.namespace, deletions, |pod| {
             view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
         })
         .await;
@@ -113,12 +105,13 @@ impl JobLook {
             failed?;
         }
         if delete_job {
-            let options = DeleteOptions { uid: Some(self.uid.clone()), ..DeleteOptions::default() };
+            let options =
+                DeleteOptions { uid: Some(self.about.uid.clone()), ..DeleteOptions::default() };
             objects
                 .delete(
                     served("batch", "jobs"),
-                    &self.namespace,
-                    &self.name,
+                    &self.about.namespace,
+                    &self.about.name,
                     &options,
                     &WriteOptions::default(),
                 )
@@ -135,24 +128,16 @@ impl JobLook {
         status: &JobStatus,
         counted: &[PodId],
     ) -> Result<(), LookError> {
-        let (compare, operation) = replace(job, &["status"], status)?;
-        let mut transaction = Transaction {
-            compares: vec![compare],
-            operations: vec![operation],
-            fence: Some(self.fence),
-            ..Transaction::default()
-        };
+        let mut writes = vec![replace(job, &["status"], status)?];
         for pod in pods {
             let is_counted = counted.iter().any(|id| {
                 id.name == pod.entry.key.name && pod.object.metadata.uid.as_deref() == Some(&id.uid)
             });
             if is_counted {
-                let (compare, operation) = untrack(pod)?;
-                transaction.compares.push(compare);
-                transaction.operations.push(operation);
+                writes.push(owned::without_finalizer(pod, TRACKING)?);
             }
         }
-        let revision = self.view.registry().transact(transaction).await?.revision;
+        let revision = self.about.transact(writes).await?;
         self.wrote_self.at(revision);
         if !counted.is_empty() {
             self.wrote_pods.at(revision);
@@ -162,8 +147,10 @@ impl JobLook {
 
     fn pod(&self, job: &Value, index: Option<u32>) -> Value {
         let owner = Owner { object: job, api_version: "batch/v1", kind: "Job" };
-        let base =
-            index.map_or_else(|| self.name.clone(), |index| format!("{}-{index}", self.name));
+        let base = index.map_or_else(
+            || self.about.name.clone(),
+            |index| format!("{}-{index}", self.about.name),
+        );
         let mut pod = owned::pod_from(&job["spec"]["template"], &owner, &base);
         let metadata = &mut pod["metadata"];
         match metadata["finalizers"].as_array_mut() {
@@ -195,12 +182,12 @@ impl JobLook {
         }
         let failed = status.conditions.iter().flatten().find(|c| c.type_ == "Failed");
         match failed {
-            Some(condition) => self.view.warning(
+            Some(condition) => self.about.view.warning(
                 job,
                 condition.reason.as_deref().unwrap_or("Failed"),
                 condition.message.as_deref().unwrap_or_default(),
             ),
-            None => self.view.normal(job, "Completed", "Job completed"),
+            None => self.about.view.normal(job, "Completed", "Job completed"),
         }
     }
 }
@@ -217,13 +204,6 @@ fn limit_counted(pods: &mut Vec<Seen<Pod>>) {
         uncounted <= COUNTED_AT_ONCE
             || !(tracked && (pod.object.finished() || pod.object.terminating()))
     });
-}
-
-/// Takes the finalizer off.
-fn untrack(
-    pod: &Seen<Pod>,
-) -> Result<(impresario_registry::Compare, impresario_registry::Operation), LookError> {
-    owned::without_finalizer(pod, TRACKING)
 }
 
 impl Look for JobLook {

@@ -5,12 +5,11 @@
 //! is gone (API reference, Namespace v1).
 
 use super::control::{Look, LookError, Next};
-use super::view::{CATCH_UP, View, served};
+use super::view::{Assignment, CATCH_UP, served};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::resource::{Verb, resources};
 use impresario_client::objects::{DeleteOptions, Door, ListQuery, WriteOptions};
-use impresario_registry::Fence;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
@@ -20,18 +19,15 @@ const EMPTYING: SignedDuration = SignedDuration::from_millis(500);
 
 /// The controller of one namespace.
 pub struct NamespaceLook {
-    view: View,
-    fence: Fence,
-    name: String,
-    uid: String,
+    about: Assignment,
     authority_pem: Arc<str>,
 }
 
 impl NamespaceLook {
-    /// A look at the namespace of this name and uid, in the cluster of this authority.
+    /// A look at this namespace, in the cluster of this authority.
     #[must_use]
-    pub fn new(view: View, fence: Fence, name: &str, uid: &str, authority_pem: Arc<str>) -> Self {
-        Self { view, fence, name: name.into(), uid: uid.into(), authority_pem }
+    pub fn new(about: Assignment, authority_pem: Arc<str>) -> Self {
+        Self { about, authority_pem }
     }
 
     /// The look, ready for a control actor.
@@ -41,24 +37,24 @@ impl NamespaceLook {
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
-        self.view.namespaces.reached(1, CATCH_UP).await?;
-        let Some(seen) = self.view.namespaces.get("", &self.name) else {
+        self.about.view.namespaces.reached(1, CATCH_UP).await?;
+        let Some(seen) = self.about.view.namespaces.get("", &self.about.name) else {
             return Ok(Next::WhenTold);
         };
-        if seen.object.metadata.uid.as_deref() != Some(&self.uid) {
+        if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
             return Ok(Next::WhenTold);
         }
         if seen.object.metadata.deletion_timestamp.is_none() {
-            let objects = self.view.objects.fenced(self.fence);
-            objects.furnish(&self.name, &self.authority_pem).await?;
+            let objects = self.about.objects();
+            objects.furnish(&self.about.name, &self.authority_pem).await?;
             return Ok(Next::WhenTold);
         }
         if self.empty().await? {
-            let objects = self.view.objects.fenced(self.fence);
+            let objects = self.about.objects();
             let options = WriteOptions::default();
             let namespaces = served("", "namespaces");
             objects
-                .modify(namespaces, Door::Finalize, "", &self.name, &options, |namespace| {
+                .modify(namespaces, Door::Finalize, "", &self.about.name, &options, |namespace| {
                     let mut namespace = namespace.clone();
                     namespace["spec"]["finalizers"] = json!([]);
                     Ok(namespace)
@@ -71,12 +67,13 @@ impl NamespaceLook {
 
     /// Deletes what is in the namespace. True if nothing is left.
     async fn empty(&self) -> Result<bool, LookError> {
-        let objects = self.view.objects.fenced(self.fence);
+        let objects = self.about.objects();
         let mut is_empty = true;
         let deletable =
             |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
         for resource in resources().iter().filter(|r| r.namespaced && deletable(r.verbs)) {
-            let query = ListQuery { namespace: Some(self.name.clone()), ..ListQuery::default() };
+            let query =
+                ListQuery { namespace: Some(self.about.name.clone()), ..ListQuery::default() };
             if objects.list(resource, &query).await?.items.is_empty() {
                 continue;
             }

@@ -7,11 +7,10 @@ pub mod plan;
 
 use super::control::{Look, LookError, Next};
 use super::owned::{self, Owner};
-use super::view::{View, replace};
+use super::view::{Assignment, replace};
 use super::wrote::Wrote;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_registry::{Fence, Transaction};
 use k8s_openapi::jiff::Timestamp;
 use plan::Action;
 use serde_json::Value;
@@ -19,28 +18,16 @@ use std::sync::Arc;
 
 /// The controller of one object.
 pub struct ReplicationControllerLook {
-    view: View,
-    fence: Fence,
-    namespace: String,
-    name: String,
-    uid: String,
+    about: Assignment,
     wrote_pods: Wrote,
     wrote_self: Wrote,
 }
 
 impl ReplicationControllerLook {
-    /// A look at the object of this name and uid.
+    /// A look at this replication controller.
     #[must_use]
-    pub fn new(view: View, fence: Fence, namespace: &str, name: &str, uid: &str) -> Self {
-        Self {
-            view,
-            fence,
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: uid.into(),
-            wrote_pods: Wrote::default(),
-            wrote_self: Wrote::default(),
-        }
+    pub fn new(about: Assignment) -> Self {
+        Self { about, wrote_pods: Wrote::default(), wrote_self: Wrote::default() }
     }
 
     /// The look, ready for a control actor.
@@ -50,38 +37,39 @@ impl ReplicationControllerLook {
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
-        let view = &self.view;
+        let view = &self.about.view;
         self.wrote_self.seen_by(&view.replication_controllers).await?;
         self.wrote_pods.seen_by(&view.pods).await?;
-        let Some(seen) = view.replication_controllers.get(&self.namespace, &self.name) else {
+        let Some(seen) = view.replication_controllers.get(&self.about.namespace, &self.about.name)
+        else {
             return Ok(Next::WhenTold);
         };
-        if seen.object.metadata.uid.as_deref() != Some(&self.uid) {
+        if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
             return Ok(Next::WhenTold);
         }
         let stored: Value = serde_json::from_slice(&seen.entry.value).map_err(|error| {
             LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
         })?;
         let owner = Owner { object: &stored, api_version: "v1", kind: "ReplicationController" };
-        let pods = view.pods.within(&self.namespace);
+        let pods = view.pods.within(&self.about.namespace);
         let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
         let pod = |name: &str, uid: &str| {
             let found = pods.iter().find(|pod| pod.entry.key.name == name);
             found.filter(|pod| pod.object.metadata.uid.as_deref() == Some(uid))
         };
 
-        let mut operations = Transaction { fence: Some(self.fence), ..Transaction::default() };
+        let mut writes = Vec::new();
         let mut creations = 0;
         let mut deletions = Vec::new();
         let mut status = None;
         for action in plan::reconcile(&seen.object, &objects, Timestamp::now()) {
-            let (compare, operation) = match action {
+            writes.push(match action {
                 Action::Adopt { pod: name, uid } => match pod(&name, &uid) {
                     Some(pod) => owned::adopt(pod, &owner)?,
                     None => continue,
                 },
                 Action::Release { pod: name, uid } => match pod(&name, &uid) {
-                    Some(pod) => owned::release(pod, &self.uid)?,
+                    Some(pod) => owned::release(pod, &self.about.uid)?,
                     None => continue,
                 },
                 Action::Create(count) => {
@@ -96,28 +84,28 @@ impl ReplicationControllerLook {
                     status = Some(new);
                     continue;
                 }
-            };
-            operations.compares.push(compare);
-            operations.operations.push(operation);
+            });
         }
-        if !operations.operations.is_empty() {
-            self.wrote_pods.at(view.registry().transact(operations).await?.revision);
+        if !writes.is_empty() {
+            self.wrote_pods.at(self.about.transact(writes).await?);
         }
 
-        let objects = view.objects.fenced(self.fence);
+        let objects = self.about.objects();
         let template = &stored["spec"]["template"];
-        let pods = (0..creations).map(|_| owned::pod_from(template, &owner, &self.name)).collect();
-        let created = owned::create_all(&objects, &self.namespace, pods, |outcome| match outcome {
-            Ok(pod) => {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
-            }
-            Err(error) => {
-                view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
-            }
-        })
-        .await;
-        let deleted = owned::delete_all(&objects, &self.namespace, deletions, |pod| {
+        let pods =
+            (0..creations).map(|_| owned::pod_from(template, &owner, &self.about.name)).collect();
+        let created =
+            owned::create_all(&objects, &self.about.namespace, pods, |outcome| match outcome {
+                Ok(pod) => {
+                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                    view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
+                }
+                Err(error) => {
+                    view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
+                }
+            })
+            .await;
+        let deleted = owned::delete_all(&objects, &self.about.namespace, deletions, |pod| {
             view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
         })
         .await;
@@ -126,14 +114,8 @@ impl ReplicationControllerLook {
             failed?;
         }
         if let Some(status) = status {
-            let (compare, operation) = replace(&seen, &["status"], &status)?;
-            let transaction = Transaction {
-                compares: vec![compare],
-                operations: vec![operation],
-                fence: Some(self.fence),
-                ..Transaction::default()
-            };
-            self.wrote_self.at(view.registry().transact(transaction).await?.revision);
+            let write = replace(&seen, &["status"], &status)?;
+            self.wrote_self.at(self.about.transact([write]).await?);
         }
         Ok(availability(&seen.object))
     }
@@ -159,7 +141,7 @@ impl Look for ReplicationControllerLook {
 
 #[cfg(test)]
 mod tests {
-    use super::super::view::served;
+    use super::super::view::{View, served};
     use super::*;
     use impresario_client::objects::{Objects, WriteOptions};
     use impresario_registry::MemoryRegistry;
@@ -184,11 +166,17 @@ mod tests {
         objects.lay_foundation("pem", 6443).await.unwrap();
         let uid = controller(&objects, 3).await;
         let view = View::start(objects, "test");
-        let fence = Fence {
+        let fence = impresario_registry::Fence {
             shard: impresario_registry::shard_of(&uid),
             epoch: impresario_registry::Epoch(0),
         };
-        let look = ReplicationControllerLook::new(view.clone(), fence, "default", "web", &uid);
+        let look = ReplicationControllerLook::new(Assignment {
+            view: view.clone(),
+            fence,
+            namespace: "default".into(),
+            name: "web".into(),
+            uid,
+        });
         for _ in 0..5 {
             look.look_once().await.unwrap();
         }

@@ -7,12 +7,12 @@ pub mod slices;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned::{Owner, change, revision_of};
-use super::view::{CATCH_UP, View, replace, served};
+use super::view::{Assignment, CATCH_UP, replace, served};
 use super::wrote::Wrote;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_client::objects::WriteOptions;
-use impresario_registry::{Compare, Fence, Operation, Revision, Transaction};
+use impresario_registry::{Compare, Operation, Revision};
 use k8s_openapi::api::core::v1::{EndpointSubset, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
@@ -21,28 +21,16 @@ use std::sync::Arc;
 
 /// The controller of one service.
 pub struct ServiceLook {
-    view: View,
-    fence: Fence,
-    namespace: String,
-    name: String,
-    uid: String,
+    about: Assignment,
     wrote: Wrote,
     wrote_slices: Wrote,
 }
 
 impl ServiceLook {
-    /// A look at the service of this name and uid.
+    /// A look at this service.
     #[must_use]
-    pub fn new(view: View, fence: Fence, namespace: &str, name: &str, uid: &str) -> Self {
-        Self {
-            view,
-            fence,
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: uid.into(),
-            wrote: Wrote::default(),
-            wrote_slices: Wrote::default(),
-        }
+    pub fn new(about: Assignment) -> Self {
+        Self { about, wrote: Wrote::default(), wrote_slices: Wrote::default() }
     }
 
     /// The look, ready for a control actor.
@@ -52,20 +40,21 @@ impl ServiceLook {
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
-        let view = &self.view;
+        let view = &self.about.view;
         view.services.reached(1, CATCH_UP).await?;
         view.pods.reached(1, CATCH_UP).await?;
         self.wrote.seen_by(&view.endpoints).await?;
-        let Some(service) = view.services.get(&self.namespace, &self.name) else {
+        let Some(service) = view.services.get(&self.about.namespace, &self.about.name) else {
             return Ok(Next::WhenTold);
         };
         let metadata = &service.object.metadata;
-        if metadata.uid.as_deref() != Some(&self.uid) || metadata.deletion_timestamp.is_some() {
+        if metadata.uid.as_deref() != Some(&self.about.uid) || metadata.deletion_timestamp.is_some()
+        {
             return Ok(Next::WhenTold);
         }
         let pods: Vec<_> =
-            view.pods.within(&self.namespace).into_iter().map(|pod| pod.object).collect();
-        let seen = view.endpoints.get(&self.namespace, &self.name);
+            view.pods.within(&self.about.namespace).into_iter().map(|pod| pod.object).collect();
+        let seen = view.endpoints.get(&self.about.namespace, &self.about.name);
         let is = seen.as_ref().and_then(|seen| seen.object.subsets.as_deref()).unwrap_or_default();
         let subsets = match endpoints::subsets(&service.object, &pods) {
             Some(subsets) => {
@@ -91,7 +80,7 @@ impl ServiceLook {
     ) -> Result<Revision, LookError> {
         if let Some(seen) = seen {
             let written = replace(seen, &["subsets"], &subsets)?;
-            return self.transact(written).await;
+            return Ok(self.about.transact([written]).await?);
         }
         let stored = stored(service)?;
         let mut labels = labels(&stored);
@@ -100,7 +89,7 @@ impl ServiceLook {
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {
-                "name": self.name,
+                "name": self.about.name,
                 "labels": labels,
                 "ownerReferences": [owner(&stored).reference()],
             },
@@ -115,15 +104,15 @@ impl ServiceLook {
         service: &Seen<Service>,
         subsets: &[EndpointSubset],
     ) -> Result<(), LookError> {
-        let mirror = &self.view.endpoint_slices;
+        let mirror = &self.about.view.endpoint_slices;
         self.wrote_slices.seen_by(mirror).await?;
         let mut present: BTreeMap<String, Seen<EndpointSlice>> = mirror
-            .within(&self.namespace)
+            .within(&self.about.namespace)
             .into_iter()
-            .filter(|seen| is_slice_of(&seen.object, &self.name))
+            .filter(|seen| is_slice_of(&seen.object, &self.about.name))
             .map(|seen| (seen.entry.key.name.clone(), seen))
             .collect();
-        for (name, slice) in slices::slices(&self.name, subsets) {
+        for (name, slice) in slices::slices(&self.about.name, subsets) {
             let revision = match present.remove(&name) {
                 Some(seen)
                     if seen.object.endpoints.as_ref() == Some(&slice.endpoints)
@@ -136,12 +125,12 @@ impl ServiceLook {
                         object["endpoints"] = json!(slice.endpoints);
                         object["ports"] = json!(slice.ports);
                     })?;
-                    self.transact(written).await?
+                    self.about.transact([written]).await?
                 }
                 None => {
                     let stored = stored(service)?;
                     let mut labels = labels(&stored);
-                    labels[slices::SERVICE_LABEL] = self.name.clone().into();
+                    labels[slices::SERVICE_LABEL] = self.about.name.clone().into();
                     labels[slices::KEEPER_LABEL] = slices::KEEPER.into();
                     let object = json!({
                         "apiVersion": "discovery.k8s.io/v1",
@@ -164,20 +153,10 @@ impl ServiceLook {
             let key = seen.entry.key;
             let unchanged =
                 Compare::Revision { key: key.clone(), revision: seen.entry.mod_revision };
-            let revision = self.transact((unchanged, Operation::Delete { key })).await?;
+            let revision = self.about.transact([(unchanged, Operation::Delete { key })]).await?;
             self.wrote_slices.at(revision);
         }
         Ok(())
-    }
-
-    async fn transact(&self, written: (Compare, Operation)) -> Result<Revision, LookError> {
-        let transaction = Transaction {
-            compares: vec![written.0],
-            operations: vec![written.1],
-            fence: Some(self.fence),
-            ..Transaction::default()
-        };
-        Ok(self.view.registry().transact(transaction).await?.revision)
     }
 
     async fn create(
@@ -186,10 +165,10 @@ impl ServiceLook {
         plural: &'static str,
         object: Value,
     ) -> Result<Revision, LookError> {
-        let objects = self.view.objects.fenced(self.fence);
+        let objects = self.about.objects();
         let options = WriteOptions::default();
         let resource = served(group, plural);
-        let made = objects.create(resource, &self.namespace, object, &options).await?;
+        let made = objects.create(resource, &self.about.namespace, object, &options).await?;
         Ok(revision_of(&made))
     }
 }

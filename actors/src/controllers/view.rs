@@ -1,12 +1,15 @@
 //! What the controllers of a process share: the mirrors of what they look at, and the objects that
 //! they write.
 
+use super::activation::Activation;
 use super::control::LookError;
 use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::resource::{self, Resource};
 use impresario_client::events::{Recorder, Severity};
 use impresario_client::objects::Objects;
-use impresario_registry::{Compare, Entry, Operation, RegistryHandle};
+use impresario_registry::{
+    Compare, Entry, Fence, Operation, RegistryHandle, Revision, TransactError, Transaction,
+};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -76,6 +79,54 @@ impl View {
     #[must_use]
     pub fn registry(&self) -> &RegistryHandle {
         self.objects.registry()
+    }
+}
+
+/// What one look is about: an object by name and uid, the right to write for it, and the view.
+#[derive(Clone)]
+pub struct Assignment {
+    /// Mirrors and objects.
+    pub view: View,
+    /// The right by which it writes.
+    pub fence: Fence,
+    /// The object's namespace; empty for one without.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid: another object of that name is not meant.
+    pub uid: String,
+}
+
+impl Assignment {
+    /// What an activation is about.
+    #[must_use]
+    pub fn of(view: &View, activation: &Activation) -> Self {
+        Self {
+            view: view.clone(),
+            fence: activation.fence,
+            namespace: activation.namespace.clone(),
+            name: activation.name.clone(),
+            uid: activation.uid.clone(),
+        }
+    }
+
+    /// Writes as the holder of the shard, by the rules of the API.
+    #[must_use]
+    pub fn objects(&self) -> Objects {
+        self.view.objects.fenced(self.fence)
+    }
+
+    /// Applies these writes as the holder of the shard, if nothing changed in between.
+    pub async fn transact(
+        &self,
+        writes: impl IntoIterator<Item = (Compare, Operation)>,
+    ) -> Result<Revision, TransactError> {
+        let mut transaction = Transaction { fence: Some(self.fence), ..Transaction::default() };
+        for (compare, operation) in writes {
+            transaction.compares.push(compare);
+            transaction.operations.push(operation);
+        }
+        Ok(self.view.registry().transact(transaction).await?.revision)
     }
 }
 
