@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long the cluster has to heal after the last fault.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
-/// How long it has when it was broken on purpose, and will not.
-const SABOTAGE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a cluster is watched that cannot heal, because what it is asked for was changed on purpose.
+const SABOTAGE_LIMIT: Duration = Duration::from_secs(25);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 
@@ -114,7 +114,10 @@ pub async fn run(
     if let Some(promise) = plan.sabotage {
         sabotage::before_healing(&session, promise).await?;
     }
-    let limit = plan.sabotage.map_or(HEAL_LIMIT, |_| SABOTAGE_LIMIT);
+    let limit = match plan.sabotage {
+        Some(Promise::ReplicasRestored | Promise::JobExact) => SABOTAGE_LIMIT,
+        _ => HEAL_LIMIT,
+    };
     let healed = await_healed(&session, limit).await;
     clients.stop().await;
     if let Some(promise) = plan.sabotage {
