@@ -31,7 +31,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own. HTTP/1.0, so that the answer is not in chunks.
+/// One request on a connection of its own.
 pub fn fetch(
     server: SocketAddr,
     method: &str,
@@ -39,14 +39,27 @@ pub fn fetch(
     content_type: &str,
     body: &[u8],
 ) -> io::Result<Answer> {
+    exchange(server, method, path, &[("Content-Type", content_type)], body)
+}
+
+/// HTTP/1.0, so that the answer is not in chunks.
+fn exchange(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Type: {content_type}\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let length = body.len();
+    let mut head =
+        format!("{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n");
+    for (name, value) in headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.push_str("\r\n");
     stream.write_all(head.as_bytes())?;
     // A server may answer before it has read a body that it will not take.
     let _ = stream.write_all(body);
@@ -88,6 +101,17 @@ impl Proxy {
     pub fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Answer {
         eventually(&format!("{method} {path} is answered"), || {
             fetch(self.address, method, path, content_type, body).map_err(|e| e.to_string())
+        })
+    }
+
+    /// One request whose answer is to be a table.
+    pub fn table(&self, method: &str, path: &str, object: Option<&Value>) -> Answer {
+        let accept = ("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+        let headers = [("Content-Type", "application/json"), accept];
+        let body = object.map(Value::to_string).unwrap_or_default();
+        eventually(&format!("{method} {path} is answered"), || {
+            exchange(self.address, method, path, &headers, body.as_bytes())
+                .map_err(|e| e.to_string())
         })
     }
 

@@ -5,13 +5,15 @@
 //! test says all rows that differ at once, so that a rule can be seen behind them.
 #![expect(clippy::expect_used, reason = "a row that cannot be read fails the test")]
 
+mod rows;
+
 use impresario_api::admission::{Allocator, Context, Door, admit_create, admit_update, warnings};
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::{Resource, find_object};
 use impresario_api::status::Status;
 use impresario_api::wire::{self, FieldValidation, Target};
-use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use rows::{alike, differences, patched, recorded_causes, report, rows};
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 const NAMESPACE: &str = "gold";
@@ -46,31 +48,6 @@ fn context() -> Context<'static> {
     }
 }
 
-fn rows(file: &str) -> Vec<Value> {
-    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let root = std::env::var("IMPRESARIO_SHARED").unwrap_or_else(|_| here.to_owned());
-    let path = PathBuf::from(root).join("data/kubernetes").join(file);
-    let lines = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; set IMPRESARIO_SHARED to the folder that holds data/", path.display())
-    });
-    lines.lines().map(|line| expand(serde_json::from_str(line).expect("a row of JSON"))).collect()
-}
-
-/// Writes out `{"$repeat": ["x", n]}`.
-fn expand(value: Value) -> Value {
-    match value {
-        Value::Object(map) => match map.get("$repeat").and_then(Value::as_array) {
-            Some(repeat) => {
-                let text = repeat[0].as_str().expect("a text");
-                text.repeat(repeat[1].as_u64().expect("a count") as usize).into()
-            }
-            None => map.into_iter().map(|(key, value)| (key, expand(value))).collect(),
-        },
-        Value::Array(list) => list.into_iter().map(expand).collect(),
-        other => other,
-    }
-}
-
 fn decode(resource: &Resource, object: &Value) -> Result<Value, Status> {
     let target = Target::of(resource.group, resource.version, resource.kind).expect("a schema");
     let body = serde_json::to_vec(object).expect("JSON");
@@ -79,59 +56,6 @@ fn decode(resource: &Resource, object: &Value) -> Result<Value, Status> {
 
 fn create(resource: &Resource, object: &Value) -> Result<Value, Status> {
     admit_create(resource, decode(resource, object)?, &context())
-}
-
-/// What a server draws itself is made alike: uids, times, names of token volumes, addresses.
-fn alike(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut out = Map::new();
-            for (key, value) in map {
-                let drawn = matches!(
-                    key.as_str(),
-                    "uid" | "creationTimestamp" | "resourceVersion" | "managedFields" | "nodePort"
-                );
-                let value = match (key.as_str(), value) {
-                    ("clusterIP", Value::String(ip)) if ip != "None" => "10.96.0.0".into(),
-                    ("clusterIPs", Value::Array(ips)) if ips[0] != "None" => json!(["10.96.0.0"]),
-                    (key, _) if key.ends_with("controller-uid") => "UID".into(),
-                    (_, value) => alike(value),
-                };
-                if !drawn {
-                    out.insert(key, value);
-                }
-            }
-            Value::Object(out)
-        }
-        Value::Array(list) => list.into_iter().map(alike).collect(),
-        Value::String(text) if text.starts_with("kube-api-access-") => "kube-api-access-x".into(),
-        other => other,
-    }
-}
-
-fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
-    match (ours, theirs) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let missing = Value::String("<absent>".into());
-                let (a, b) = (a.get(key).unwrap_or(&missing), b.get(key).unwrap_or(&missing));
-                differences(&format!("{path}/{key}"), a, b, found);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                differences(&format!("{path}/{index}"), a, b, found);
-            }
-        }
-        (a, b) if a == b => {}
-        (a, b) => found.push(format!("{path}: ours {a}, theirs {b}")),
-    }
-}
-
-fn report(wrong: &[String], seen: usize) {
-    assert!(seen > 0, "no row was of a kind that is served");
-    assert!(wrong.is_empty(), "{} of {seen} rows differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -168,19 +92,6 @@ fn causes(status: &Status) -> Vec<(String, String)> {
     causes
 }
 
-fn recorded_causes(row: &Value) -> Vec<(String, String)> {
-    let text = |cause: &Value, field: &str| cause[field].as_str().unwrap_or_default().to_owned();
-    let mut causes: Vec<_> = row["causes"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
-        .map(|cause| (text(cause, "field"), text(cause, "reason")))
-        .collect();
-    causes.sort();
-    causes
-}
-
 /// How an answer differs from the recorded refusal.
 fn refusal(row: &Value, answer: Result<Value, Status>) -> Option<String> {
     let name = row["name"].as_str().expect("a name");
@@ -202,47 +113,6 @@ fn invalid_objects_are_refused_for_every_recorded_cause_and_no_other() {
         wrong.extend(refusal(&row, create(resource, &row["in"])));
     }
     report(&wrong, seen);
-}
-
-/// What the recording of patches leaves out: what the server drew, the namespace and the status.
-fn patched(object: Value) -> Value {
-    let mut object = alike(object);
-    for field in ["apiVersion", "status"] {
-        object.as_object_mut().expect("an object").remove(field);
-    }
-    for field in ["namespace", "generation"] {
-        object["metadata"].as_object_mut().expect("metadata").remove(field);
-    }
-    strip(&mut object);
-    object
-}
-
-/// Without token volumes, drawn labels and addresses, and without what is left empty by that.
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, _| {
-                !["controller-uid", "job-name"].iter().any(|drawn| key.ends_with(drawn))
-                    && !key.starts_with("clusterIP")
-            });
-            for value in map.values_mut() {
-                strip(value);
-            }
-            map.retain(|key, value| {
-                !(matches!(
-                    key.as_str(),
-                    "volumeMounts" | "volumes" | "matchLabels" | "selector" | "labels"
-                ) && (value == &json!([]) || value == &json!({})))
-            });
-        }
-        Value::Array(list) => {
-            list.retain(|entry| entry["name"] != "kube-api-access-x");
-            for value in list {
-                strip(value);
-            }
-        }
-        _ => {}
-    }
 }
 
 #[test]
