@@ -32,12 +32,36 @@ fn a_replication_controller_replaces_what_is_lost(site: &Site) {
         let is_new = now.len() == 3 && now.intersection(&before).count() == 2;
         if ready == "3 3" && is_new { Ok(()) } else { Err(format!("{ready}: {now:?}")) }
     });
-    // A container that is killed is started again in its pod.
-    let pod = names(&kubectl.field("get pods", "{.items[*].metadata.name}")).pop_first().unwrap();
+    // A container that is killed is started again in its pod: nothing is replaced.
+    let pods = names(&kubectl.field("get pods", "{.items[*].metadata.name}"));
+    let pod = pods.first().unwrap();
     assert_eq!(
         kubectl.field(&format!("get pod {pod}"), "{.metadata.ownerReferences[0].kind}"),
         "ReplicationController"
     );
+    kill_containers(pod);
+    let again = "{.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}";
+    kubectl.until(&format!("get pod {pod}"), again, "1 137 true");
+    kubectl.until("get rc app", "{.status.replicas} {.status.readyReplicas}", "3 3");
+    assert_eq!(names(&kubectl.field("get pods", "{.items[*].metadata.name}")), pods);
+}
+
+/// Ends the processes of a pod's containers, as the kernel does when memory runs out.
+fn kill_containers(pod: &str) {
+    let variable = format!("HOSTNAME={pod}");
+    let mut killed = 0;
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended meanwhile has no environment.
+        let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            killed += 1;
+        }
+    }
+    assert!(killed > 0, "no process of {pod} runs");
 }
 
 fn a_replication_controller_adopts_and_releases_by_labels(site: &Site) {

@@ -37,11 +37,20 @@ fn exit_codes_decide_the_phase(site: &Site) {
     let kubectl = &site.kubectl;
     kubectl.feed("create -f -", &one_shot("good", "Never", "exit 0")).ok();
     kubectl.feed("create -f -", &one_shot("bad", "Never", "exit 3")).ok();
+    // In a command `$$` is a dollar sign.
+    kubectl.feed("create -f -", &one_shot("killed", "Never", "kill -9 $$$$")).ok();
+    kubectl.feed("create -f -", &one_shot("asked", "Never", "kill -15 $$$$")).ok();
     kubectl.until("get pod good", "{.status.phase}", "Succeeded");
     kubectl.until("get pod bad", "{.status.phase}", "Failed");
     let ended = "{.status.containerStatuses[0].state.terminated.exitCode} {.status.containerStatuses[0].state.terminated.reason}";
     assert_eq!(kubectl.field("get pod good", ended), "0 Completed");
     assert_eq!(kubectl.field("get pod bad", ended), "3 Error");
+    // A signal that ended it is told as a shell tells it: 128 and its number.
+    for (pod, is) in [("killed", "137 Error"), ("asked", "143 Error")] {
+        kubectl.until(&format!("get pod {pod}"), "{.status.phase}", "Failed");
+        assert_eq!(kubectl.field(&format!("get pod {pod}"), ended), is);
+        assert_eq!(status(site, pod), "Error");
+    }
     assert_eq!(status(site, "good"), "Completed");
     assert_eq!(status(site, "bad"), "Error");
     assert_eq!(kubectl.field("get pod bad", "{.status.containerStatuses[0].restartCount}"), "0");
@@ -115,12 +124,25 @@ spec:
     assert_eq!(fs::read_to_string(folder.join("end")).unwrap(), "goodbye\n");
 }
 
+/// A container that goes on when it is asked to stop.
+const DEAF: &str = "trap 'echo no' TERM; echo on; while :; do sleep 0.1; done";
+
 fn a_container_that_does_not_listen_is_ended_after_its_grace(site: &Site) {
     let kubectl = &site.kubectl;
-    let script = "trap 'echo no' TERM; echo on; while :; do sleep 0.1; done";
-    kubectl.feed("create -f -", &one_shot("deaf", "Never", script)).ok();
+    // Held, so that what became of its container can be read before it is gone.
+    let held = one_shot("deaf", "Never", DEAF)
+        .replace("name: deaf,", "name: deaf, finalizers: [example.org/hold],");
+    kubectl.feed("create -f -", &held).ok();
     kubectl.run("wait --for=condition=Ready pod/deaf --timeout=30s").ok();
+    let mut said = kubectl.lines("logs -f deaf");
+    said.expect("on");
     kubectl.run("delete pod deaf --wait=false").ok();
+    said.expect("no");
+    let code = "{.status.containerStatuses[0].state.terminated.exitCode}";
+    kubectl.until("get pod deaf", code, "137");
+    kubectl.until("get pod deaf", "{.status.phase}", "Failed");
+    let free = r#"{"metadata":{"finalizers":null}}"#;
+    kubectl.run_with("patch pod deaf --type=merge -p", &[free]).ok();
     kubectl.run("wait --for=delete pod/deaf --timeout=20s").ok();
 }
 
@@ -274,10 +296,12 @@ fn a_deleted_pod_leaves_no_file(site: &Site) {
 
 fn a_deadline_ends_a_pod(site: &Site) {
     let kubectl = &site.kubectl;
-    let pod = waiting_pod("late")
-        .replace("spec:\n", "spec:\n  activeDeadlineSeconds: 1\n  restartPolicy: Never\n");
+    let pod =
+        one_shot("late", "Never", DEAF).replace("spec:\n", "spec:\n  activeDeadlineSeconds: 1\n");
     kubectl.feed("create -f -", &pod).ok();
     kubectl.until("get pod late", "{.status.phase} {.status.reason}", "Failed DeadlineExceeded");
+    let code = "{.status.containerStatuses[0].state.terminated.exitCode}";
+    kubectl.until("get pod late", code, "137");
 }
 
 fn a_command_that_does_not_exist_is_told(site: &Site) {
