@@ -51,16 +51,26 @@ pub struct Healed {
     pub complete: bool,
     /// How long healing took.
     pub took: Duration,
+    /// How long it took until every replication controller was restored; none if that was not seen.
+    pub restored: Option<Duration>,
+    /// How many successes the job still lacked when healing began: it takes as long as its work does.
+    pub job_left: i64,
 }
 
 /// Looks until everything is as promised, or the time is up.
 pub(crate) async fn await_healed(session: &Session, limit: Duration) -> Healed {
     let began = Instant::now();
     let mut healed = Healed::default();
+    let mut left = None;
+    let mut restored = None;
     while began.elapsed() < limit {
         if let Some(seen) = look(session).await {
-            healed = Healed { took: began.elapsed(), ..seen };
-            if healed.complete && healed.controllers.iter().all(Replicas::is_restored) {
+            let took = began.elapsed();
+            let is_restored = seen.controllers.iter().all(Replicas::is_restored);
+            restored = is_restored.then_some(restored.unwrap_or(took));
+            let job_left = *left.get_or_insert(seen.job_left);
+            healed = Healed { took, restored, job_left, ..seen };
+            if healed.complete && is_restored {
                 break;
             }
         }
@@ -105,7 +115,8 @@ async fn look(session: &Session) -> Option<Healed> {
         });
     }
     let succeeded = job["status"]["succeeded"].as_i64().unwrap_or(0);
-    Some(Healed { controllers, succeeded, complete, took: Duration::ZERO })
+    let job_left = job["spec"]["completions"].as_i64().unwrap_or(0) - succeeded;
+    Some(Healed { controllers, succeeded, complete, job_left, ..Healed::default() })
 }
 
 fn has_condition(object: &Value, name: &str) -> bool {

@@ -67,8 +67,12 @@ pub struct Figures {
     pub unknown: usize,
     /// Pods that were bound to a node.
     pub pods: usize,
-    /// How long healing took after the last fault, in seconds.
+    /// How long healing took after the last fault, in seconds, the rest of the job included.
     pub healed_s: f64,
+    /// How long it took until every replication controller was restored, in seconds.
+    pub restored_s: Option<f64>,
+    /// How many successes the job still lacked when healing began.
+    pub job_left: i64,
 }
 
 /// The outcome of a run.
@@ -140,6 +144,8 @@ pub async fn run(
             unknown: history.count(Outcome::Unknown),
             pods: seen.bound.len(),
             healed_s: healed.took.as_secs_f64(),
+            restored_s: healed.restored.map(|restored| restored.as_secs_f64()),
+            job_left: healed.job_left,
         },
         logs: cluster.logs(),
         history,

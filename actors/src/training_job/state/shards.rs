@@ -1,0 +1,275 @@
+//! Where the shards of the parameters are, and their moves between members.
+
+use super::{Action, Holder, State};
+use crate::training::data_plan::DataPlan;
+use crate::training::partition;
+use impresario_client::protocol::training::{
+    Applied, HeldShard, JoinRefused, Member, ModelFacts, Place, ShardMap, ShardRange, Unknown,
+};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Shards per parameter server at the most servers: enough to divide evenly.
+const SHARDS_PER_SERVER: usize = 4;
+/// After a fail-over, how long members are waited for before they are taken for lost.
+const REUNION: Duration = Duration::from_secs(8);
+
+impl State {
+    /// The shard map as it is.
+    pub fn map(&self) -> ShardMap {
+        let places: Option<Vec<Place>> =
+            self.holders.iter().map(|holder| self.place_of(holder)).collect();
+        match places {
+            Some(places) if !places.is_empty() => {
+                ShardMap { epoch: self.epoch, shards: self.ranges.clone(), places }
+            }
+            _ => ShardMap { epoch: self.epoch, ..ShardMap::default() },
+        }
+    }
+
+    pub(super) fn place_of(&self, holder: &Holder) -> Option<Place> {
+        let pod = match holder {
+            Holder::Nobody => return None,
+            // The one that it leaves knows where it went.
+            Holder::At(pod) | Holder::Moving { from: pod, .. } => pod,
+        };
+        self.joined.get(pod).map(|joined| joined.place.clone())
+    }
+
+    /// The map, for a member of this activation.
+    pub fn map_for(&self, activation: u64) -> Result<ShardMap, Unknown> {
+        if activation == self.activation { Ok(self.map()) } else { Err(Unknown) }
+    }
+
+    pub(super) fn learn_facts(&mut self, facts: &ModelFacts) -> Result<(), JoinRefused> {
+        match &self.facts {
+            Some(known) if known == facts => Ok(()),
+            Some(_) => Err(JoinRefused::OtherModel),
+            None => {
+                let lengths: Vec<u64> = facts.blocks.iter().map(|(_, length)| *length).collect();
+                let count = SHARDS_PER_SERVER * self.spec.parameter_server.max as usize;
+                if self.ranges.is_empty() {
+                    self.set_ranges(partition::cut(&lengths, count));
+                }
+                self.facts = Some(facts.clone());
+                let mut plan = DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs);
+                let recalled = self.recalled.map(Applied::all_below);
+                if let Some(done) = self.held_done.take().or(recalled) {
+                    plan.resume(done);
+                }
+                self.plan = Some(plan);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn set_ranges(&mut self, ranges: Vec<ShardRange>) {
+        self.holders = vec![Holder::Nobody; ranges.len()];
+        self.held_since = vec![0; ranges.len()];
+        self.versions = vec![0; ranges.len()];
+        self.ranges = ranges;
+    }
+
+    /// What a server has kept tells this activation what was done before it.
+    pub(super) fn learn_held(&mut self, pod: &str, held: &[HeldShard]) {
+        if held.is_empty() {
+            return;
+        }
+        for shard in held {
+            let index = shard.range.shard as usize;
+            if index >= self.ranges.len() {
+                let mut ranges = self.ranges.clone();
+                ranges.resize(index + 1, ShardRange { shard: 0, start: 0, length: 0 });
+                let (holders, since, versions) =
+                    (self.holders.clone(), self.held_since.clone(), self.versions.clone());
+                self.set_ranges(ranges);
+                self.holders[..holders.len()].clone_from_slice(&holders);
+                self.held_since[..since.len()].copy_from_slice(&since);
+                self.versions[..versions.len()].copy_from_slice(&versions);
+            }
+            self.ranges[index] = shard.range;
+            if shard.epoch >= self.held_since[index] {
+                self.holders[index] = Holder::At(pod.to_owned());
+                self.held_since[index] = shard.epoch;
+                self.versions[index] = self.versions[index].max(shard.version);
+            }
+            self.epoch = self.epoch.max(shard.epoch);
+            if self.plan.is_none() {
+                let known = self.held_done.take();
+                self.held_done = Some(match known {
+                    Some(known) => known.both(&shard.applied),
+                    None => shard.applied.clone(),
+                });
+            }
+        }
+    }
+
+    /// A move begins: none other until it has ended.
+    pub fn move_starts(&mut self, action: &Action) {
+        if let Action::Handover { to, shard, epoch, .. } = action
+            && let Some(holder) = self.holders.get_mut(*shard as usize)
+        {
+            let from = match holder {
+                Holder::At(pod) | Holder::Moving { from: pod, .. } => pod.clone(),
+                Holder::Nobody => return,
+            };
+            *holder = Holder::Moving { from, to: to.clone(), epoch: *epoch };
+        }
+    }
+
+    /// Whether a move is under way.
+    pub fn is_moving(&self) -> bool {
+        self.moving
+    }
+
+    /// Marks a batch of moves as begun or ended; `took` is how long it was.
+    pub fn set_moving(&mut self, moving: bool, took: Option<Duration>) {
+        self.moving = moving;
+        if let Some(took) = took {
+            self.book.rescaled(took);
+        }
+    }
+
+    /// A move has been confirmed, with the versions that were provided.
+    pub fn moved(&mut self, action: &Action, provided: &[(u32, u64)]) {
+        match action {
+            Action::Handover { to, shard, epoch, .. } => self.arrived(*shard, to, *epoch),
+            Action::Keep { shard, epoch, .. } => {
+                if let Some(Holder::Moving { from, .. }) =
+                    self.holders.get(*shard as usize).cloned()
+                {
+                    self.arrived(*shard, &from, *epoch);
+                }
+            }
+            Action::Provide { to, shards, epoch, .. } => {
+                let mut lost = 0;
+                for range in shards {
+                    let index = range.shard as usize;
+                    let version = provided.iter().find(|(shard, _)| *shard == range.shard);
+                    let version = version.map_or(0, |(_, version)| *version);
+                    if let Some(known) = self.versions.get_mut(index) {
+                        lost = lost.max(known.saturating_sub(version));
+                        *known = version;
+                    }
+                    self.arrived(range.shard, to, *epoch);
+                }
+                if self.steps() > 0 {
+                    let message =
+                        format!("{} shards were replaced; that cost {lost} steps", shards.len());
+                    self.remark(true, "ParametersRestored", message);
+                }
+            }
+            Action::CreatePod(_) | Action::DeletePod { .. } | Action::Leave(_) => {}
+        }
+    }
+
+    pub(super) fn arrived(&mut self, shard: u32, pod: &str, epoch: u64) {
+        let index = shard as usize;
+        if let (Some(holder), Some(since)) =
+            (self.holders.get_mut(index), self.held_since.get_mut(index))
+        {
+            *holder = if self.joined.contains_key(pod) {
+                Holder::At(pod.to_owned())
+            } else {
+                Holder::Nobody
+            };
+            *since = epoch;
+            self.epoch = self.epoch.max(epoch);
+        }
+    }
+
+    pub(super) fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
+        // Without a trainer's facts the whole map is not known.
+        if self.facts.is_none() || self.ranges.is_empty() || self.ended() {
+            return Vec::new();
+        }
+        let servers: Vec<&String> = self
+            .joined
+            .iter()
+            .filter(|(_, one)| one.member == Member::ParameterServer && !one.leaving)
+            .map(|(uid, _)| uid)
+            .collect();
+        if servers.is_empty() || !self.reunited(now) {
+            return Vec::new();
+        }
+        // Shards that are on their way somewhere first.
+        let mut actions = Vec::new();
+        let mut epoch = self.epoch;
+        for (shard, holder) in self.holders.iter().enumerate() {
+            let Holder::Moving { from, to, epoch: started } = holder else { continue };
+            let Some(source) = self.joined.get(from) else { continue };
+            match self.joined.get(to) {
+                Some(target) => actions.push(Action::Handover {
+                    from: source.place.clone(),
+                    to: to.clone(),
+                    place: target.place.clone(),
+                    shard: shard as u32,
+                    epoch: *started,
+                }),
+                None => {
+                    epoch = epoch.max(*started) + 1;
+                    actions.push(Action::Keep {
+                        from: source.place.clone(),
+                        shard: shard as u32,
+                        epoch,
+                    });
+                }
+            }
+        }
+        if !actions.is_empty() {
+            return actions;
+        }
+        let before: Vec<Option<usize>> = self
+            .holders
+            .iter()
+            .map(|holder| match holder {
+                Holder::At(pod) => servers.iter().position(|server| *server == pod),
+                _ => None,
+            })
+            .collect();
+        let planned = partition::assign(&self.ranges, &before, servers.len());
+        epoch += 1;
+        let trainer = self.joined.values().find(|one| one.member == Member::Trainer);
+        for (number, uid) in servers.iter().enumerate() {
+            let place = &self.joined[*uid].place;
+            let mine = |shard: &usize| planned[*shard] == number;
+            let shards: Vec<ShardRange> = (0..self.ranges.len())
+                .filter(|shard| mine(shard) && self.holders[*shard] == Holder::Nobody)
+                .map(|shard| self.ranges[shard])
+                .collect();
+            if let Some(trainer) = trainer.filter(|_| !shards.is_empty()) {
+                let (from, to, place) = (trainer.place.clone(), (*uid).clone(), place.clone());
+                actions.push(Action::Provide { from, to, place, shards, epoch });
+            }
+            for shard in (0..self.ranges.len()).filter(mine) {
+                let Holder::At(pod) = &self.holders[shard] else { continue };
+                if pod != *uid
+                    && let Some(source) = self.joined.get(pod)
+                {
+                    actions.push(Action::Handover {
+                        from: source.place.clone(),
+                        to: (*uid).clone(),
+                        place: place.clone(),
+                        shard: shard as u32,
+                        epoch,
+                    });
+                }
+            }
+        }
+        actions
+    }
+
+    /// Whether every server that runs has joined, or has had the time to.
+    pub(super) fn reunited(&self, now: Instant) -> bool {
+        let strangers: BTreeSet<&String> = self
+            .pods
+            .values()
+            .filter(|pod| pod.member == Member::ParameterServer && pod.lives() && pod.bound)
+            .map(|pod| &pod.uid)
+            .filter(|uid| !self.joined.contains_key(*uid))
+            .collect();
+        let nobody = self.holders.contains(&Holder::Nobody);
+        let resumed = self.steps() > 0 || self.recalled.is_some();
+        !nobody || !resumed || strangers.is_empty() || now.duration_since(self.started) > REUNION
+    }
+}

@@ -1,0 +1,140 @@
+//! How many members the job has: its bids, the auction's orders, and the pods that follow from them.
+
+use super::{Action, ScaleEvent, State};
+use crate::training::data_plan::DataPlan;
+use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size};
+use std::time::Instant;
+
+impl State {
+    /// Steps that are left, as far as it can be told.
+    pub fn remaining_steps(&self) -> Option<f64> {
+        let batches = self.plan.as_ref().map_or(1, DataPlan::batches);
+        let rest = self.total_steps().map(|total| total.saturating_sub(self.steps()) as f64);
+        let predicted = self.book.remaining_steps(&self.spec.stop, batches, self.steps());
+        match (rest, predicted) {
+            (Some(rest), Some(predicted)) => Some(rest.min(predicted)),
+            (rest, predicted) => rest.or(predicted),
+        }
+    }
+
+    /// The bid for a round; none from a job that has ended.
+    pub fn bid(&self, namespace: &str, name: &str, created_unix_seconds: i64) -> Option<Bid> {
+        if self.ended() {
+            return None;
+        }
+        let bound = |member| {
+            let bound = self.pods.values().filter(|pod| pod.member == member && pod.bound);
+            bound.filter(|pod| pod.ended.is_none()).count() as u32
+        };
+        let current = Size {
+            parameter_servers: bound(Member::ParameterServer),
+            trainers: bound(Member::Trainer),
+        };
+        Some(Bid {
+            job: self.job.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            created_unix_seconds,
+            // Without any prediction the job is taken to have as much before it as behind it.
+            remaining_steps: self
+                .remaining_steps()
+                .unwrap_or_else(|| self.steps().max(1_000) as f64),
+            done_steps: self.steps(),
+            speed: self.book.speed_model(),
+            current,
+            wanted: self.wanted,
+            min: self.spec.min(),
+            // It grows once it knows how fast it is.
+            max: if self.book.is_measured() { self.spec.max() } else { self.wanted },
+            parameter_server: self.spec.parameter_server.resources.clone(),
+            trainer: self.spec.trainer.resources.clone(),
+            rescale_seconds: self.book.rescale_seconds(),
+        })
+    }
+
+    /// The auction has decided.
+    pub fn scale(&mut self, scale: &Scale, now: Instant) -> Result<(), ScaleError> {
+        if self.ended() {
+            return Err(ScaleError::Ended);
+        }
+        if scale.round < self.round {
+            return Err(ScaleError::Stale { current: self.round });
+        }
+        if self.spec.allowed(scale.size) != scale.size {
+            return Err(ScaleError::OutOfRange);
+        }
+        self.round = scale.round;
+        if self.wanted != scale.size {
+            self.wanted = scale.size;
+            self.reason.clone_from(&scale.reason);
+            let Size { parameter_servers, trainers } = scale.size;
+            let message = format!(
+                "to {parameter_servers} parameter servers and {trainers} trainers: {}",
+                scale.reason
+            );
+            self.remark(false, "Scaling", message);
+        }
+        self.settle_size(now);
+        Ok(())
+    }
+
+    /// Notes a size that has been reached.
+    pub(super) fn settle_size(&mut self, now: Instant) {
+        let size = self.size();
+        self.book.size_is(size, now);
+        let last = self.scale_events.last().map(|event| event.size).or(self.last_size);
+        if size == self.wanted && last != Some(size) {
+            let reason = self.reason.clone();
+            self.scale_events.push(ScaleEvent { at: now, size, reason });
+        }
+    }
+
+    pub(super) fn reconcile_pods(&mut self, now: Instant) -> Vec<Action> {
+        let mut actions: Vec<Action> = Vec::new();
+        // What ended well was not needed any more; what failed is kept for its logs until the end.
+        for pod in self.pods.values().filter(|pod| pod.ended == Some(true) && !pod.deleting) {
+            if !self.ended() {
+                actions.push(Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
+            }
+        }
+        if self.ended() {
+            return actions;
+        }
+        let mut pending = self.created;
+        for member in [Member::ParameterServer, Member::Trainer] {
+            let wanted = match member {
+                Member::ParameterServer => self.wanted.parameter_servers,
+                Member::Trainer => self.wanted.trainers,
+            } as usize;
+            let mut living: Vec<(bool, bool, String, String)> = self
+                .pods
+                .values()
+                .filter(|pod| pod.member == member && pod.lives())
+                .filter(|pod| !self.joined.get(&pod.uid).is_some_and(|one| one.leaving))
+                .map(|pod| {
+                    let joined = self.joined.contains_key(&pod.uid);
+                    (joined, pod.bound, pod.name.clone(), pod.uid.clone())
+                })
+                .collect();
+            living.sort();
+            let surplus = living.len().saturating_sub(wanted);
+            for (joined, _, name, uid) in living.drain(..surplus) {
+                match self.joined.get_mut(&uid) {
+                    Some(one) if joined => {
+                        one.leaving = true;
+                        if member == Member::Trainer {
+                            actions.push(Action::Leave(one.place.clone()));
+                        }
+                    }
+                    _ => actions.push(Action::DeletePod { name, uid }),
+                }
+            }
+            let missing = wanted.saturating_sub(living.len());
+            let expected = missing.min(pending as usize);
+            pending -= expected as u32;
+            actions.extend((expected..missing).map(|_| Action::CreatePod(member)));
+        }
+        self.settle_size(now);
+        actions
+    }
+}

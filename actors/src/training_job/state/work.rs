@@ -1,0 +1,159 @@
+//! What trainers do next: batches, evaluations, and the end of the job.
+
+use super::{Holder, Phase, State};
+use impresario_client::protocol::training::{
+    NextWork, Order, ServerReport, ShardMap, Unknown, Work,
+};
+use std::time::{Duration, Instant};
+
+/// A trainer gets batches for about this long at a time.
+const GRANT_SECONDS: f64 = 0.4;
+/// The most batches at a time.
+const LARGEST_GRANT: usize = 64;
+/// How often the parameters are evaluated while training goes on.
+const EVALUATE_EVERY: Duration = Duration::from_secs(2);
+/// An evaluation that has not come by then is given to another trainer.
+const EVALUATION: Duration = Duration::from_secs(15);
+
+impl State {
+    /// A parameter server reports. False: it is needed no more.
+    pub fn report(&mut self, report: &ServerReport, now: Instant) -> Result<bool, Unknown> {
+        if report.activation != self.activation {
+            return Err(Unknown);
+        }
+        let joined = self.joined.get_mut(&report.pod_uid).ok_or(Unknown)?;
+        joined.heard = now;
+        let leaving = joined.leaving;
+        for (shard, version) in &report.versions {
+            let index = *shard as usize;
+            let Some(holder) = self.holders.get_mut(index) else { continue };
+            // A move whose confirmation was lost with its sender.
+            let arrived = match holder {
+                Holder::Nobody => true,
+                Holder::Moving { from, to, .. } => {
+                    *to == report.pod_uid && !self.joined.contains_key(from)
+                }
+                Holder::At(_) => false,
+            };
+            if arrived && !self.moving {
+                *holder = Holder::At(report.pod_uid.clone());
+            }
+            self.versions[index] = self.versions[index].max(*version);
+        }
+        let holds = self.holders.iter().any(|holder| match holder {
+            Holder::Nobody => false,
+            Holder::At(pod) => *pod == report.pod_uid,
+            Holder::Moving { from, to, .. } => [from, to].contains(&&report.pod_uid),
+        });
+        if self.ended() || (leaving && !holds) {
+            if let Some(joined) = self.joined.get_mut(&report.pod_uid) {
+                joined.stopped = true;
+            }
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// A trainer reports and asks for work.
+    pub fn work(&mut self, asked: &NextWork, now: Instant) -> Result<Work, Unknown> {
+        if asked.activation != self.activation {
+            return Err(Unknown);
+        }
+        let uid = &asked.pod_uid;
+        let joined = self.joined.get_mut(uid).ok_or(Unknown)?;
+        joined.heard = now;
+        joined.map_epoch = asked.map_epoch;
+        let leaving = joined.leaving;
+        if let Some(plan) = &mut self.plan {
+            for progress in &asked.done {
+                if plan.finish(progress.step) {
+                    self.failures = 0;
+                    self.book.step(progress, now);
+                }
+            }
+            for step in &asked.returned {
+                plan.give_back(uid, *step);
+            }
+        }
+        if let Some(evaluated) = asked.evaluated {
+            if self.evaluating.as_ref().is_some_and(|(trainer, _)| trainer == uid) {
+                self.evaluating = None;
+            }
+            self.evaluated_at = Some(now);
+            self.book.evaluated(evaluated);
+        }
+        self.check_end(asked.evaluated.is_some());
+        let map = self.map();
+        let order = self.order_for(uid, leaving, &map, now);
+        if order == Order::Stop
+            && let Some(joined) = self.joined.get_mut(uid)
+        {
+            joined.stopped = true;
+        }
+        let newer = map.epoch > asked.map_epoch && !map.shards.is_empty();
+        Ok(Work { map: newer.then_some(map), order })
+    }
+
+    pub(super) fn check_end(&mut self, just_evaluated: bool) {
+        let Some(plan) = &self.plan else { return };
+        if self.ended() {
+            return;
+        }
+        let stop = self.spec.stop;
+        let converged = self.book.reached(&stop, plan.batches(), plan.epochs_done());
+        if self.final_evaluation && just_evaluated {
+            self.phase = Phase::Succeeded;
+            let accuracy = self.book.evaluation().map_or(0.0, |evaluated| evaluated.accuracy);
+            let message =
+                format!("{} steps, accuracy {:.1} %", self.steps(), f64::from(accuracy) * 100.0);
+            self.remark(false, "Completed", message);
+        } else if plan.is_complete() || converged {
+            self.final_evaluation = true;
+        }
+    }
+
+    pub(super) fn order_for(
+        &mut self,
+        uid: &str,
+        leaving: bool,
+        map: &ShardMap,
+        now: Instant,
+    ) -> Order {
+        if leaving || self.ended() {
+            return Order::Stop;
+        }
+        if map.shards.is_empty() {
+            return Order::Wait { milliseconds: 20 };
+        }
+        let overdue = self.evaluating.as_ref().is_some_and(|(trainer, since)| {
+            now.duration_since(*since) > EVALUATION || !self.joined.contains_key(trainer)
+        });
+        if overdue {
+            self.evaluating = None;
+        }
+        let due = self.evaluated_at.is_none_or(|at| now.duration_since(at) > EVALUATE_EVERY);
+        if self.evaluating.is_none() && (self.final_evaluation || (due && self.steps() > 0)) {
+            self.evaluating = Some((uid.to_owned(), now));
+            return Order::Evaluate;
+        }
+        if self.final_evaluation {
+            return Order::Wait { milliseconds: 50 };
+        }
+        let limit =
+            (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
+        let trainers = self.size().trainers.max(1) as usize;
+        let Some(plan) = &mut self.plan else { return Order::Wait { milliseconds: 50 } };
+        // Towards the end the rest is shared out, so that nobody waits long for the last batch.
+        let rest =
+            plan.total().map_or(usize::MAX, |total| (total.saturating_sub(plan.done())) as usize);
+        let batches = plan.take(uid, (limit as usize).min(rest.div_ceil(2 * trainers)).max(1));
+        if batches.is_empty() {
+            return Order::Wait { milliseconds: 20 };
+        }
+        if self.phase == Phase::Pending {
+            self.phase = Phase::Running;
+            self.remark(false, "Started", "the first trainer has begun".to_owned());
+        }
+        Order::Train(batches)
+    }
+}
