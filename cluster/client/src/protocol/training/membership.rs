@@ -1,0 +1,126 @@
+//! How a pod becomes a member of its job.
+
+use super::{Applied, OptimizerKind, ShardRange};
+use impresario_runtime::{ActorPath, message};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use thiserror::Error;
+
+/// What a pod does for its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Member {
+    /// Keeps parameters.
+    ParameterServer,
+    /// Computes gradients.
+    Trainer,
+}
+
+impl Member {
+    /// As in labels and in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ParameterServer => "parameterServer",
+            Self::Trainer => "trainer",
+        }
+    }
+}
+
+/// Where an actor of the job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its node and name.
+    pub path: ActorPath,
+    /// Its node's QUIC address.
+    pub address: SocketAddr,
+}
+
+/// A pod's process is ready to work. Sent again when the job's actor says [`Unknown`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinTraining {
+    /// The pod's uid.
+    pub pod_uid: String,
+    /// Where its actor is.
+    pub place: Place,
+    /// What it does, and what it has.
+    pub holds: Holds,
+}
+message!(JoinTraining => Result<Welcome, JoinRefused>, "training.Join");
+
+/// What a member brings when it joins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Holds {
+    /// A parameter server: shards that it kept through a fail-over of the job's actor.
+    Shards(Vec<HeldShard>),
+    /// A trainer: its program and data, which must be those of all others.
+    Model(ModelFacts),
+}
+
+impl Holds {
+    /// What such a member does.
+    pub fn member(&self) -> Member {
+        match self {
+            Self::Shards(_) => Member::ParameterServer,
+            Self::Model(_) => Member::Trainer,
+        }
+    }
+}
+
+/// What a trainer's program knows about model, data and method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// The blocks of parameters, in order: name and length.
+    pub blocks: Vec<(String, u64)>,
+    /// Samples in one epoch.
+    pub samples: u64,
+    /// Samples in one batch.
+    pub batch: u64,
+    /// How gradients are applied.
+    pub optimizer: OptimizerKind,
+    /// Decides all chance.
+    pub seed: u64,
+}
+
+/// A shard that a parameter server serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldShard {
+    /// Which one.
+    pub range: ShardRange,
+    /// The epoch in which it came here.
+    pub epoch: u64,
+    /// Gradients applied to it.
+    pub version: u64,
+    /// Which ones.
+    pub applied: Applied,
+}
+
+/// The member belongs to the job now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Names this activation of the job's actor.
+    pub activation: u64,
+}
+
+/// A member is not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum JoinRefused {
+    /// The pod is none of the job's, or is being stopped.
+    #[error("pod {pod_uid} is not part of this job: stop")]
+    NotYours {
+        /// The pod's uid.
+        pod_uid: String,
+    },
+    /// The job has ended.
+    #[error("the job has ended: stop")]
+    Ended,
+    /// The job's actor has just been started and does not know its job yet.
+    #[error("the job's actor is not ready: try again in a moment")]
+    NotYet,
+    /// The trainer has another model or other data than those before it.
+    #[error("this trainer's model or data differs from the job's: give all trainers one image")]
+    OtherModel,
+}
+
+/// This activation of the job's actor does not know the sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error("this activation of the job does not know you: join again")]
+pub struct Unknown;

@@ -1,0 +1,159 @@
+//! Shards of the parameters, and which steps they have applied.
+
+use super::Place;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// A run of the flat vector of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRange {
+    /// The shard's number, from 0 without gaps.
+    pub shard: u32,
+    /// Its first parameter.
+    pub start: u64,
+    /// How many parameters it has.
+    pub length: u64,
+}
+
+/// Which parameter server holds which shard.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardMap {
+    /// Rises with every change.
+    pub epoch: u64,
+    /// All shards, by number.
+    pub shards: Vec<ShardRange>,
+    /// For each shard where it is.
+    pub places: Vec<Place>,
+}
+
+/// Steps that have been applied: all below a limit, and some above it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl Applied {
+    /// Everything below this step, nothing else.
+    pub fn all_below(below: u64) -> Self {
+        Self { below, above: BTreeSet::new() }
+    }
+
+    /// Whether this step is among them.
+    pub fn contains(&self, step: u64) -> bool {
+        step < self.below || self.above.contains(&step)
+    }
+
+    /// Adds a step; false when it was there.
+    pub fn insert(&mut self, step: u64) -> bool {
+        if step < self.below || !self.above.insert(step) {
+            return false;
+        }
+        while self.above.remove(&self.below) {
+            self.below += 1;
+        }
+        true
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.below + self.above.len() as u64
+    }
+
+    /// The first step that is not among them.
+    pub fn first_missing(&self) -> u64 {
+        self.below
+    }
+
+    /// One more than the largest step among them.
+    pub fn end(&self) -> u64 {
+        self.above.last().map_or(self.below, |last| last + 1)
+    }
+
+    /// The steps that both have.
+    pub fn both(&self, other: &Self) -> Self {
+        let mut both = Self::all_below(self.below.min(other.below));
+        let (low, high) = (both.below, self.end().min(other.end()));
+        for step in (low..high).filter(|step| self.contains(*step) && other.contains(*step)) {
+            both.insert(step);
+        }
+        both
+    }
+}
+
+/// How a gradient changes parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum.
+    Momentum {
+        /// Step length at the start; at step k it is `rate / (1 + decay·k)`.
+        rate: f32,
+        /// How fast it falls.
+        decay: f32,
+        /// Part of the previous step that goes on.
+        momentum: f32,
+    },
+    /// Adam (Kingma and Ba, 2015).
+    Adam {
+        /// Step length at the start; at step k it is `rate / (1 + decay·k)`.
+        rate: f32,
+        /// How fast it falls.
+        decay: f32,
+        /// Memory of the mean.
+        beta1: f32,
+        /// Memory of the mean square.
+        beta2: f32,
+    },
+}
+
+/// A shard with all that belongs to it; this is what moves between parameter servers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardState {
+    /// Which parameters.
+    pub range: ShardRange,
+    /// Their values.
+    pub values: Vec<f32>,
+    /// A running mean of the values over the latest steps, which is what is evaluated.
+    pub average: Vec<f32>,
+    /// Gradients applied since the job began.
+    pub version: u64,
+    /// Which ones.
+    pub applied: Applied,
+    /// The rule.
+    pub optimizer: OptimizerKind,
+    /// Steps since the rule's memory was empty.
+    pub memory_steps: u64,
+    /// Its memory: momentum, or the mean of gradients.
+    pub first: Vec<f32>,
+    /// Its memory: the mean of squares; empty for momentum.
+    pub second: Vec<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_counts_once_in_whatever_order_steps_arrive() {
+        let mut applied = Applied::default();
+        for step in [2, 0, 2, 1, 5, 0] {
+            applied.insert(step);
+        }
+        assert_eq!(applied.count(), 4);
+        assert_eq!((applied.first_missing(), applied.end()), (3, 6));
+        assert!(!applied.insert(5) && !applied.insert(1) && applied.insert(3));
+    }
+
+    #[test]
+    fn what_both_have_is_what_each_has() {
+        let of = |steps: &[u64]| {
+            let mut applied = Applied::default();
+            for step in steps {
+                applied.insert(*step);
+            }
+            applied
+        };
+        let both = of(&[0, 1, 2, 5, 7]).both(&of(&[0, 2, 5, 6]));
+        assert_eq!(both, of(&[0, 2, 5]));
+    }
+}

@@ -1,0 +1,135 @@
+//! How large a job is, what it bids, and what the auction decides.
+
+use super::Evaluated;
+use crate::protocol::resources::Resources;
+use impresario_runtime::{Lane, message};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The scheduler asks what a job would give for more, and what it loses with less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestBid {
+    /// The round of the auction.
+    pub round: u64,
+}
+message!(RequestBid => Option<Bid>, "training.RequestBid", Lane::Control);
+
+/// What a job knows about itself. The auction derives gains and losses from it, so that one answer
+/// serves a whole round however many resources change hands in it. A job that has ended, or waits
+/// for nothing, bids nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bid {
+    /// The job's uid.
+    pub job: String,
+    /// Who it is for people.
+    pub namespace: String,
+    /// Who it is for people.
+    pub name: String,
+    /// When it was created, in seconds since 1970: the tie-breaker.
+    pub created_unix_seconds: i64,
+    /// Predicted steps to the end.
+    pub remaining_steps: f64,
+    /// Steps done: a prediction from few of them counts less.
+    pub done_steps: u64,
+    /// Steps a second as a function of size.
+    pub speed: SpeedModel,
+    /// What it has now: parameter servers and trainers.
+    pub current: Size,
+    /// What it is on its way to.
+    pub wanted: Size,
+    /// The least that it can work with.
+    pub min: Size,
+    /// The most that it wants.
+    pub max: Size,
+    /// What one parameter server takes.
+    pub parameter_server: Resources,
+    /// What one trainer takes.
+    pub trainer: Resources,
+    /// What a change of size has cost so far, in seconds of its work.
+    pub rescale_seconds: f64,
+}
+
+/// How many of each.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Size {
+    /// Parameter servers.
+    pub parameter_servers: u32,
+    /// Trainers.
+    pub trainers: u32,
+}
+
+/// Steps a second for p parameter servers and w trainers (Optimus, EuroSys 2018).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum SpeedModel {
+    /// `w / (a0 + a1·w/p + a2·w + a3·p)`
+    Asynchronous {
+        /// The coefficients, none negative.
+        a: [f64; 4],
+    },
+    /// `1 / (a0·batch/w + a1 + a2·w/p + a3·w + a4·p)`
+    Synchronous {
+        /// Samples in one step of all trainers.
+        batch: f64,
+        /// The coefficients, none negative.
+        a: [f64; 5],
+    },
+}
+
+/// The auction's decision for one job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// The round.
+    pub round: u64,
+    /// What it gets.
+    pub size: Size,
+    /// Why, in words for people.
+    pub reason: String,
+}
+message!(Scale => Result<(), ScaleError>, "training.Scale", Lane::Control);
+
+/// Why a decision was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum ScaleError {
+    /// A later round has been heard already.
+    #[error("round {current} has been heard already: this one is late")]
+    Stale {
+        /// The latest round.
+        current: u64,
+    },
+    /// The size is outside of what the job asked for.
+    #[error("the size is not between the job's minimum and maximum: ask for a bid again")]
+    OutOfRange,
+    /// The job has ended.
+    #[error("the job has ended: give its resources to others")]
+    Ended,
+}
+
+/// Asks how the job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Describe;
+message!(Describe => Description, "training.Describe");
+
+/// How a job is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// What works for it now.
+    pub size: Size,
+    /// What it is to become.
+    pub wanted: Size,
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the whole plan, if it has an end.
+    pub total_steps: Option<u64>,
+    /// Mean loss over the latest steps.
+    pub loss: Option<f32>,
+    /// The latest evaluation.
+    pub evaluated: Option<Evaluated>,
+    /// Steps a second, lately.
+    pub steps_per_second: f64,
+    /// Seconds to the end, predicted.
+    pub remaining_seconds: Option<f64>,
+    /// Whether it has ended.
+    pub ended: bool,
+}
