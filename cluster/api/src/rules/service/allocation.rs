@@ -1,0 +1,126 @@
+//! The addresses and ports that a service is given.
+
+use super::needs_node_ports;
+use crate::admission::Context;
+use crate::field::{
+    Causes, Path, at, default, default_text, existing_mut, get, has, list, list_mut, map, number,
+    object_mut, set, text,
+};
+use crate::status::Cause;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+/// Gives a service the addresses and ports that it needs and does not have.
+pub fn allocate(
+    service: &mut Value,
+    old: Option<&Value>,
+    context: &Context<'_>,
+) -> Result<(), Vec<Cause>> {
+    let mut causes = Causes::default();
+    let path = Path::new("spec");
+    let before = old.map_or(&Value::Null, |old| get(old, "spec"));
+    let headless_without_selector = text(service, "spec.clusterIP") == "None"
+        && map(service, "spec.selector").is_none_or(serde_json::Map::is_empty);
+    let spec = object_mut(service, "spec");
+    let kind = text(spec, "type").to_owned();
+    if kind == "ExternalName" {
+        return Ok(());
+    }
+    let given = text(spec, "clusterIP").to_owned();
+    if given.is_empty() {
+        match context.allocator.cluster_ip(None) {
+            Ok(ip) => {
+                set(spec, "clusterIPs", json!([ip]));
+                set(spec, "clusterIP", ip);
+            }
+            Err(why) => causes.invalid(&path.child("clusterIPs"), json!([]), &why),
+        }
+    } else if given != "None"
+        && given != text(before, "clusterIP")
+        && let Err(why) = context.allocator.cluster_ip(Some(&given))
+    {
+        causes.invalid(&path.child("clusterIPs"), json!([given]), &why);
+    }
+    if headless_without_selector && !has(spec, "ipFamilyPolicy") {
+        set(spec, "ipFamilyPolicy", "RequireDualStack");
+        default(spec, "ipFamilies", json!(["IPv4", "IPv6"]));
+    }
+    default_text(spec, "ipFamilyPolicy", "SingleStack");
+    let family = if given.contains(':') { "IPv6" } else { "IPv4" };
+    default(spec, "ipFamilies", json!([family]));
+    let wants_ports = kind == "NodePort"
+        || kind == "LoadBalancer"
+            && at(spec, "allocateLoadBalancerNodePorts") != &Value::Bool(false);
+    if wants_ports || needs_node_ports(&kind) {
+        node_ports(spec, before, wants_ports, context, &mut causes);
+    }
+    if let Some(status) = existing_mut(service, "status") {
+        default(status, "loadBalancer", json!({}));
+    }
+    let causes = causes.into_vec();
+    if causes.is_empty() { Ok(()) } else { Err(causes) }
+}
+
+/// Ports of one number for TCP and UDP share a node port, as clients of DNS expect.
+fn node_ports(
+    spec: &mut Value,
+    before: &Value,
+    draw: bool,
+    context: &Context<'_>,
+    causes: &mut Causes,
+) {
+    let held: HashSet<i64> =
+        list(before, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
+    let path = Path::new("spec").child("ports");
+    let mut used: Vec<(i64, String, i64)> = list(spec, "ports")
+        .iter()
+        .filter_map(|port| {
+            let node_port = number(port, "nodePort").filter(|node_port| *node_port != 0)?;
+            Some((number(port, "port")?, text(port, "protocol").to_owned(), node_port))
+        })
+        .collect();
+    for (index, port) in list_mut(spec, "ports").iter_mut().enumerate() {
+        let given = number(port, "nodePort").unwrap_or(0);
+        let path = path.index(index).child("nodePort");
+        if given != 0 {
+            let wanted = u16::try_from(given).unwrap_or(0);
+            if !held.contains(&given)
+                && let Err(why) = context.allocator.node_port(Some(wanted))
+            {
+                causes.invalid(&path, given, &why);
+            }
+            continue;
+        }
+        if !draw {
+            continue;
+        }
+        let own = number(port, "port").unwrap_or(0);
+        let protocol = text(port, "protocol").to_owned();
+        let sibling = used
+            .iter()
+            .find(|(number, other, _)| *number == own && *other != protocol)
+            .map(|(_, _, node_port)| *node_port);
+        let drawn = match sibling {
+            Some(node_port) => Ok(node_port),
+            None => draw_unused(context, &used),
+        };
+        match drawn {
+            Ok(node_port) => {
+                used.push((own, protocol, node_port));
+                set(port, "nodePort", node_port);
+            }
+            Err(why) => causes.invalid(&path, 0, &why),
+        }
+    }
+}
+
+/// Draws again when the allocator, which sees stored services only, draws a port of this one.
+fn draw_unused(context: &Context<'_>, used: &[(i64, String, i64)]) -> Result<i64, String> {
+    for _ in 0..64 {
+        let drawn = i64::from(context.allocator.node_port(None)?);
+        if !used.iter().any(|(_, _, taken)| *taken == drawn) {
+            return Ok(drawn);
+        }
+    }
+    Err("range is full".to_owned())
+}

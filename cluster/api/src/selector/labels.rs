@@ -1,0 +1,257 @@
+//! Selection by labels.
+
+use super::SelectorError;
+use super::grammar::Parser;
+use crate::field::{entries, list, text};
+use crate::names;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What one requirement asks of the label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Demand {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    Absent,
+    GreaterThan(i64),
+    LessThan(i64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Requirement {
+    key: String,
+    demand: Demand,
+}
+
+impl Requirement {
+    pub(super) fn new(key: &str, demand: Demand) -> Result<Self, SelectorError> {
+        if let Some(why) = names::qualified(key).into_iter().next() {
+            return Err(SelectorError::Key { key: key.to_owned(), why });
+        }
+        if let Demand::In(values) | Demand::NotIn(values) = &demand {
+            for (index, value) in values.iter().enumerate() {
+                if let Some(why) = names::label_value(value).into_iter().next() {
+                    let (key, value) = (key.to_owned(), value.clone());
+                    return Err(SelectorError::Value { key, index, value, why });
+                }
+            }
+        }
+        Ok(Self { key: key.to_owned(), demand })
+    }
+
+    fn matches(&self, value: Option<&str>) -> bool {
+        match &self.demand {
+            Demand::In(values) => value.is_some_and(|value| values.iter().any(|v| v == value)),
+            Demand::NotIn(values) => !value.is_some_and(|value| values.iter().any(|v| v == value)),
+            Demand::Exists => value.is_some(),
+            Demand::Absent => value.is_none(),
+            Demand::GreaterThan(bound) => {
+                value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *bound)
+            }
+            Demand::LessThan(bound) => {
+                value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *bound)
+            }
+        }
+    }
+}
+
+/// A conjunction of requirements on labels; without any it matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    requirements: Vec<Requirement>,
+    nothing: bool,
+}
+
+impl LabelSelector {
+    /// Matches every object.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Matches no object.
+    pub fn nothing() -> Self {
+        Self { requirements: Vec::new(), nothing: true }
+    }
+
+    /// Reads the query form.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let mut parser = Parser::new(text)?;
+        let requirements = parser.requirements()?;
+        Ok(Self { requirements, nothing: false })
+    }
+
+    /// Reads a `LabelSelector` object. Null matches nothing, an empty object everything.
+    pub fn from_object(object: &Value) -> Result<Self, SelectorError> {
+        if object.is_null() {
+            return Ok(Self::nothing());
+        }
+        let mut requirements = Vec::new();
+        for (key, value) in entries(object, "matchLabels") {
+            let value = value.as_str().unwrap_or_default().to_owned();
+            requirements.push(Requirement::new(key, Demand::In(vec![value]))?);
+        }
+        for expression in list(object, "matchExpressions") {
+            let values: Vec<String> = list(expression, "values")
+                .iter()
+                .filter_map(|value| value.as_str().map(str::to_owned))
+                .collect();
+            let demand = match text(expression, "operator") {
+                "In" => Demand::In(values),
+                "NotIn" => Demand::NotIn(values),
+                "Exists" => Demand::Exists,
+                "DoesNotExist" => Demand::Absent,
+                other => return Err(SelectorError::Operator(other.to_owned())),
+            };
+            requirements.push(Requirement::new(text(expression, "key"), demand)?);
+        }
+        Ok(Self { requirements, nothing: false })
+    }
+
+    /// Reads a plain map of labels; empty or absent it matches nothing, as controllers mean it.
+    pub fn from_map(map: &Value) -> Self {
+        let requirements: Vec<Requirement> = map
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| Requirement {
+                key: key.clone(),
+                demand: Demand::In(vec![value.as_str().unwrap_or_default().to_owned()]),
+            })
+            .collect();
+        Self { nothing: requirements.is_empty(), requirements }
+    }
+
+    /// Whether every object matches.
+    pub fn is_everything(&self) -> bool {
+        !self.nothing && self.requirements.is_empty()
+    }
+
+    /// Whether an object with these labels matches.
+    pub fn matches(&self, labels: Option<&Map<String, Value>>) -> bool {
+        !self.nothing
+            && self.requirements.iter().all(|requirement| {
+                let value = labels.and_then(|labels| labels.get(&requirement.key));
+                requirement.matches(value.and_then(Value::as_str))
+            })
+    }
+
+    /// Whether a whole object matches, by its `metadata.labels`.
+    pub fn matches_object(&self, object: &Value) -> bool {
+        self.matches(crate::field::map(object, "metadata.labels"))
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted: Vec<&Requirement> = self.requirements.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        for (index, Requirement { key, demand }) in sorted.into_iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match demand {
+                Demand::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0])?,
+                Demand::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", values[0])?,
+                Demand::In(values) => write!(f, "{key} in ({})", values.join(","))?,
+                Demand::NotIn(values) => write!(f, "{key} notin ({})", values.join(","))?,
+                Demand::Exists => f.write_str(key)?,
+                Demand::Absent => write!(f, "!{key}")?,
+                Demand::GreaterThan(bound) => write!(f, "{key}>{bound}")?,
+                Demand::LessThan(bound) => write!(f, "{key}<{bound}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn matches(selector: &str, labels: Value) -> bool {
+        LabelSelector::parse(selector).unwrap().matches(labels.as_object())
+    }
+
+    #[test]
+    fn every_operator_selects_what_it_says() {
+        let rows = [
+            ("", json!({}), true),
+            ("a=b", json!({"a": "b"}), true),
+            ("a==b", json!({"a": "c"}), false),
+            ("a!=b", json!({}), true),
+            ("a!=b", json!({"a": "b"}), false),
+            ("a in (b, c)", json!({"a": "c"}), true),
+            ("a in (b,c)", json!({}), false),
+            ("a notin (b)", json!({}), true),
+            ("a notin (b)", json!({"a": "b"}), false),
+            ("a", json!({"a": ""}), true),
+            ("!a", json!({"a": ""}), false),
+            ("!a , b=c", json!({"b": "c"}), true),
+            ("a=", json!({"a": ""}), true),
+            ("a>1", json!({"a": "2"}), true),
+            ("a<1", json!({"a": "2"}), false),
+            ("example.org/a=b,c", json!({"example.org/a": "b", "c": "d"}), true),
+        ];
+        for (selector, labels, expected) in rows {
+            assert_eq!(matches(selector, labels.clone()), expected, "{selector} on {labels}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_selector_is_refused() {
+        for text in
+            ["a b", "=", ",", "a,", "a in", "a in b", "a in (b", "a=b c", "A B/c=d", "a=b!", "a>x"]
+        {
+            assert!(LabelSelector::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_object_is_the_conjunction_of_all_it_says() {
+        let selector = LabelSelector::from_object(&json!({
+            "matchLabels": {"a": "b"},
+            "matchExpressions": [
+                {"key": "c", "operator": "In", "values": ["d", "e"]},
+                {"key": "f", "operator": "DoesNotExist"},
+            ],
+        }))
+        .unwrap();
+        let object = |labels: Value| json!({"metadata": {"labels": labels}});
+        assert!(selector.matches_object(&object(json!({"a": "b", "c": "e"}))));
+        assert!(!selector.matches_object(&object(json!({"a": "b", "c": "e", "f": ""}))));
+        assert!(!selector.matches_object(&object(json!({"a": "b"}))));
+        assert!(!LabelSelector::from_object(&Value::Null).unwrap().matches(None));
+        assert!(LabelSelector::from_object(&json!({})).unwrap().matches(None));
+        assert!(!LabelSelector::from_map(&json!({})).matches(None));
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_selector_reads_back_as_itself(
+            key in "[a-z][a-z0-9]{0,8}",
+            values in prop::collection::btree_set("[a-z0-9]{1,5}", 1..4),
+            operator in 0..6,
+        ) {
+            let values: Vec<String> = values.into_iter().collect();
+            let set = values.join(",");
+            let text = match operator {
+                0 => format!("{key}={}", values[0]),
+                1 => format!("{key}!={}", values[0]),
+                2 => format!("{key} in ({set})"),
+                3 => format!("{key} notin ({set})"),
+                4 => key,
+                _ => format!("!{key}"),
+            };
+            let selector = LabelSelector::parse(&text).unwrap();
+            prop_assert_eq!(LabelSelector::parse(&selector.to_string()).unwrap(), selector);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
+            let _ = LabelSelector::parse(&text);
+        }
+    }
+}
