@@ -247,6 +247,8 @@ pub struct Resource {
     pub name: names::Check,
     /// Whether `metadata.generation` counts changes of its spec.
     pub generation: bool,
+    /// Whether replacing an object that is not there makes it.
+    pub put_creates: bool,
     /// The functions in which it differs.
     pub rules: Rules,
     /// What it can be selected by, besides name and namespace.
@@ -285,6 +287,7 @@ impl Resource {
             cells: |object, now| vec![crate::table::name(object), crate::table::age(object, now)],
             name: names::dns_subdomain,
             generation: false,
+            put_creates: false,
             rules: Rules::PLAIN,
             fields: &[],
             scale: None,

@@ -147,6 +147,13 @@ impl Gateway {
         })
     }
 
+    /// Whether who replaces an object may also make it.
+    pub(crate) async fn permit_create(&self, call: &ResourceCall) -> Result<(), Status> {
+        let collection = ResourcePath { name: String::new(), ..call.path.clone() };
+        let (path, target) = (call.call.parts.uri.path(), Target::Resource(collection));
+        self.permit(&call.call.user, "POST", path, &target, &call.call.query).await
+    }
+
     async fn permit(
         &self,
         user: &User,

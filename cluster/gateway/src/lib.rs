@@ -10,6 +10,7 @@ mod answer;
 mod call;
 mod discovery;
 mod gateway;
+mod invalid;
 mod negotiate;
 mod options;
 mod query;

@@ -3,10 +3,11 @@
 //! What cannot be meant is refused here, before anything is read or written.
 
 use crate::call::Call;
+use crate::invalid::{bad_value, invalid, no_number};
 use crate::query::Query;
 use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector};
-use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::FieldValidation;
 use impresario_client::objects::{
     DeleteOptions, Filter, ListQuery, Propagation, VersionMatch, WatchQuery, WriteOptions,
@@ -15,14 +16,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 fn invalid_option(kind: &'static str, field: &str, reason: CauseReason, message: String) -> Status {
-    let mut status = Status::new(
-        Reason::Invalid,
-        format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {message}"),
-    );
-    status.group = "meta.k8s.io".into();
-    status.kind = kind.into();
-    status.causes = vec![Cause { field: field.into(), reason, message }];
-    status
+    invalid("meta.k8s.io", kind, "", vec![Cause { field: field.into(), reason, message }])
 }
 
 /// Which objects, by label and field.
@@ -46,9 +40,9 @@ pub fn filter(resource: &Resource, query: &Query) -> Result<Filter, Status> {
 fn version(query: &Query) -> Result<Option<u64>, Status> {
     let Some(text) = query.get("resourceVersion") else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
-        let message =
-            format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
-        invalid_option("ListOptions", "resourceVersion", CauseReason::Invalid, message)
+        let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        let cause = bad_value("resourceVersion", format_args!("{text:?}"), &why);
+        invalid("meta.k8s.io", "ListOptions", "", vec![cause])
     })
 }
 
@@ -85,22 +79,12 @@ fn version_match(query: &Query) -> Result<Option<VersionMatch>, Status> {
 
 /// A list. A name in the path narrows it to that object.
 pub fn list(resource: &Resource, namespace: &str, query: &Query) -> Result<ListQuery, Status> {
-    let limit = match query.get("limit") {
-        None => None,
-        Some(text) => match text.parse::<i64>() {
-            Ok(number) if number > 0 => usize::try_from(number).ok(),
-            Ok(0) => None,
-            _ => {
-                let message =
-                    format!("Invalid value: {text:?}: must be a number that is not negative");
-                return Err(invalid_option("ListOptions", "limit", CauseReason::Invalid, message));
-            }
-        },
-    };
+    let limit = query.get("limit").map(|text| text.parse::<i64>().map_err(|_| no_number(text)));
     Ok(ListQuery {
         namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
         filter: filter(resource, query)?,
-        limit,
+        // What is no amount is no limit.
+        limit: limit.transpose()?.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
         token: query.get("continue").map(ToOwned::to_owned),
         version: version(query)?,
         version_match: version_match(query)?,
@@ -150,7 +134,7 @@ pub fn watch(resource: &Resource, namespace: &str, query: &Query) -> Result<Watc
         None | Some(Ok(0)) => None,
         Some(Ok(seconds)) => Some(Duration::from_secs(seconds.min(86_400))),
         Some(Err(_)) => {
-            return Err(Status::bad_request("timeoutSeconds must be a number of seconds"));
+            return Err(no_number(query.get("timeoutSeconds").unwrap_or_default()));
         }
     };
     Ok(WatchOptions {
@@ -213,12 +197,7 @@ pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions)
         query.get("gracePeriodSeconds"),
     ) {
         (Some(grace), _) => Some(grace),
-        (None, Some(word)) => {
-            let read = word.parse::<i64>();
-            Some(read.map_err(|_| {
-                Status::bad_request("gracePeriodSeconds must be a number of seconds")
-            })?)
-        }
+        (None, Some(word)) => Some(word.parse::<i64>().map_err(|_| no_number(word))?),
         (None, None) => None,
     };
     let orphan = body.get("orphanDependents").and_then(Value::as_bool);

@@ -42,11 +42,12 @@ impl Query {
         self.pairs.iter().any(|(n, _)| n == name)
     }
 
-    /// A switch: present without a value, `1` and `true` in any case are on.
+    /// A switch: whatever stands there turns it on, except `0` and `false`.
     pub fn flag(&self, name: &str) -> bool {
-        self.pairs.iter().find(|(n, _)| n == name).is_some_and(|(_, value)| {
-            value.is_empty() || value == "1" || value.eq_ignore_ascii_case("true") || value == "t"
-        })
+        self.pairs
+            .iter()
+            .find(|(n, _)| n == name)
+            .is_some_and(|(_, value)| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 }
 
@@ -91,6 +92,10 @@ mod tests {
         assert!(query.has("empty"));
         assert_eq!(query.get("bad"), Some("%zz"));
         assert_eq!(query.all("dryRun").collect::<Vec<_>>(), ["All"]);
-        assert!(!Query::parse("watch=false").flag("watch"));
+        for (text, on) in
+            [("watch", true), ("watch=yes", true), ("watch=False", false), ("watch=0", false)]
+        {
+            assert_eq!(Query::parse(text).flag("watch"), on, "{text}");
+        }
     }
 }

@@ -128,7 +128,8 @@ impl ResourcePath {
             "GET" | "HEAD" if query.flag("watch") && self.subresource.is_empty() => Action::Watch,
             "GET" | "HEAD" if one => Action::Get,
             "GET" | "HEAD" => Action::List,
-            "POST" => Action::Create,
+            // An object is created in its collection, what is under an object at the object.
+            "POST" if !one || !self.subresource.is_empty() => Action::Create,
             "PUT" if one => Action::Update,
             "PATCH" if one => Action::Patch,
             "DELETE" if one => Action::Delete,

@@ -14,6 +14,7 @@ pub const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 /// The row.
 pub const RESOURCE: Resource = Resource {
     short_names: &["ep"],
+    put_creates: true,
     columns: &[
         Column::name(),
         Column::text("Endpoints", "The addresses and ports."),

@@ -11,6 +11,7 @@ use serde_json::Value;
 /// The row.
 pub const RESOURCE: Resource = Resource {
     short_names: &["ev"],
+    put_creates: true,
     columns: &[
         Column::text("Last Seen", "How long ago it happened last."),
         Column::text("Type", "Normal or Warning."),

@@ -12,6 +12,7 @@ pub const RESOURCE: Resource = Resource {
     cells: |lease, now| {
         vec![name(lease), text(lease, "spec.holderIdentity").into(), age(lease, now)]
     },
+    put_creates: true,
     rules: Rules { validate, validate_update: |new, _| validate(new), ..Rules::PLAIN },
     ..Resource::named(
         "coordination.k8s.io",

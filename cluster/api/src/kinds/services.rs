@@ -34,6 +34,7 @@ pub const RESOURCE: Resource = Resource {
     ],
     cells,
     name: names::dns_1035_label,
+    put_creates: true,
     rules: Rules {
         default: service::default_service,
         prepare_create: service::prepare_create,

@@ -145,7 +145,7 @@ impl Objects {
                 }
                 Err(TransactError::Conflict { key: at, .. }) if at == key => {
                     if !generated {
-                        return Err(Status::already_exists(resource, &name));
+                        return Err(self.name_taken(resource, namespace, &name).await?);
                     }
                 }
                 Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
@@ -158,6 +158,22 @@ impl Objects {
             }
         }
         Err(Status::unavailable("somebody else was quicker each time: try again", 1))
+    }
+
+    /// Why nothing can be created under a name that has been given: who waits for it to be free is
+    /// told when it is about to be.
+    async fn name_taken(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Status, Status> {
+        let mut status = Status::already_exists(resource, name);
+        let found = self.find(resource, namespace, name, Consistency::Local).await?;
+        if found.is_some_and(|it| it.object.pointer("/metadata/deletionTimestamp").is_some()) {
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        Ok(status)
     }
 
     /// Replaces an object. With a resourceVersion in it only that very state is replaced.

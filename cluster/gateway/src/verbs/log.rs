@@ -7,9 +7,10 @@
 use crate::answer::{self, Body};
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
+use crate::invalid::{bad_value, invalid, no_number};
 use crate::query::Query;
 use hyper::Response;
-use impresario_api::status::Status;
+use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::protocol::pod::Logs;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -17,7 +18,7 @@ use serde_json::Value;
 /// Sends a container's log.
 pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let path = &call.path;
-    let mut ask = read(&call.call.query)?;
+    let mut ask = read(&path.name, &call.call.query)?;
     let pod = gateway.objects().get(call.resource, &path.namespace, &path.name).await?;
     let container = choose(&pod, &path.name, ask.container.as_deref())?;
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {
@@ -31,37 +32,51 @@ pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     Ok(answer::stream("text/plain; charset=utf-8", bytes))
 }
 
-fn read(query: &Query) -> Result<Logs, Status> {
-    let number = |name: &str| -> Result<Option<u64>, Status> {
-        let Some(text) = query.get(name) else { return Ok(None) };
-        let read = text.parse().map(Some);
-        read.map_err(|_| {
-            Status::bad_request(format!("{name}: {text:?} is not a number that is zero or more"))
-        })
+fn read(pod: &str, query: &Query) -> Result<Logs, Status> {
+    let number = |name: &str| {
+        let read = query.get(name).map(|text| text.parse::<i64>().map_err(|_| no_number(text)));
+        read.transpose()
     };
-    let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
-        (Some(_), Some(_)) => {
-            return Err(Status::bad_request(
-                "at most one of `sinceTime` or `sinceSeconds` may be specified",
-            ));
+    let (tail, limit, back) =
+        (number("tailLines")?, number("limitBytes")?, number("sinceSeconds")?);
+    let moment = query.get("sinceTime").map(|text| {
+        text.parse::<Timestamp>()
+            .map_err(|error| Status::bad_request(format!("sinceTime: {text:?}: {error}")))
+    });
+    let moment = moment.transpose()?;
+    let mut causes = Vec::new();
+    if let Some(lines) = tail.filter(|lines| *lines < 0) {
+        causes.push(bad_value("tailLines", lines, "must be greater than or equal to 0"));
+    }
+    if let Some(bytes) = limit.filter(|bytes| *bytes < 1) {
+        causes.push(bad_value("limitBytes", bytes, "must be greater than 0"));
+    }
+    match (back, moment) {
+        (Some(_), Some(_)) => causes.push(Cause {
+            field: String::new(),
+            reason: CauseReason::Forbidden,
+            message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+                .into(),
+        }),
+        (Some(seconds), None) if seconds < 1 => {
+            causes.push(bad_value("sinceSeconds", seconds, "must be greater than 0"));
         }
-        (Some(seconds), None) => {
-            let back = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-            Some(nanos(Timestamp::now()).saturating_sub(back))
-        }
-        (None, Some(moment)) => {
-            let moment = moment.parse::<Timestamp>();
-            Some(nanos(moment.map_err(|error| Status::bad_request(format!("sinceTime: {error}")))?))
-        }
-        (None, None) => None,
+        _ => {}
+    }
+    if !causes.is_empty() {
+        return Err(invalid("", "PodLogOptions", pod, causes));
+    }
+    let ago = |seconds: i64| {
+        nanos(Timestamp::now()).saturating_sub(seconds.saturating_mul(1_000_000_000))
     };
+    let count = |number: i64| u64::try_from(number).ok();
     Ok(Logs {
         container: query.get("container").map(ToOwned::to_owned),
         follow: query.flag("follow"),
-        tail_lines: number("tailLines")?,
-        since_unix_nanos: since,
+        tail_lines: tail.and_then(count),
+        since_unix_nanos: back.map(ago).or(moment.map(nanos)),
         timestamps: query.flag("timestamps"),
-        limit_bytes: number("limitBytes")?.filter(|limit| *limit > 0),
+        limit_bytes: limit.and_then(count),
         previous: query.flag("previous"),
     })
 }
@@ -122,12 +137,25 @@ mod tests {
 
     #[test]
     fn two_beginnings_or_a_number_that_is_none_are_refused() {
-        for wrong in
-            ["sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", "tailLines=-1", "sinceTime=yesterday"]
-        {
-            assert_eq!(read(&Query::parse(wrong)).unwrap_err().code(), 400, "{wrong}");
+        for (wrong, code, why) in [
+            ("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", 422, "at most one of"),
+            ("sinceSeconds=0", 422, "sinceSeconds: Invalid value: 0: must be greater than 0"),
+            ("tailLines=-1", 422, "-1: must be greater than or equal to 0"),
+            ("limitBytes=0", 422, "limitBytes: Invalid value: 0: must be greater than 0"),
+            ("tailLines=few", 400, "strconv.ParseInt: parsing \"few\": invalid syntax"),
+            ("sinceTime=yesterday", 400, "sinceTime"),
+        ] {
+            let status = read("p", &Query::parse(wrong)).unwrap_err();
+            assert_eq!(status.code(), code, "{wrong}");
+            assert!(status.message.contains(why), "{wrong}: {status}");
         }
-        let ask = read(&Query::parse("follow=true&tailLines=5&timestamps=1")).unwrap();
+        let both = read("p", &Query::parse("tailLines=-1&limitBytes=-1")).unwrap_err();
+        assert_eq!(
+            both.message,
+            "PodLogOptions \"p\" is invalid: [tailLines: Invalid value: -1: must be greater than or \
+             equal to 0, limitBytes: Invalid value: -1: must be greater than 0]"
+        );
+        let ask = read("p", &Query::parse("follow=true&tailLines=5&timestamps=1")).unwrap();
         assert!(ask.follow && ask.timestamps);
         assert_eq!(ask.tail_lines, Some(5));
     }

@@ -3,9 +3,10 @@
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
+use crate::invalid::invalid;
 use crate::options;
 use hyper::Response;
-use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::FieldValidation;
 use serde_json::{Value, json};
 
@@ -38,13 +39,7 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     }
     let name = call.path.name.as_str();
     if !causes.is_empty() {
-        let all: Vec<String> = causes.iter().map(ToString::to_string).collect();
-        let mut status = Status::new(
-            Reason::Invalid,
-            format!("Binding {name:?} is invalid: {}", all.join(", ")),
-        );
-        (status.kind, status.name, status.causes) = ("Binding".into(), name.into(), causes);
-        return Err(status);
+        return Err(invalid("", "Binding", name, causes));
     }
     gateway.objects().bind(&call.path.namespace, name, node, &write).await?;
     Ok(answer::json(201, &success(), call.call.pretty()))

@@ -1,9 +1,10 @@
 //! The scale door: how many copies there are, and how many there should be, for any kind that has it.
 
-use super::write::{built_in, patch_form};
+use super::write::{built_in, other_name, patch_form};
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
+use crate::invalid::{bad_value, invalid};
 use crate::options;
 use crate::request::Action;
 use hyper::Response;
@@ -55,11 +56,14 @@ pub async fn scale(
 /// is meant of the object.
 fn scaled(resource: &Resource, name: &str, old: &Value, wanted: &Value) -> Result<Value, Status> {
     let said = |pointer: &str| wanted.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    if !said("/metadata/name").is_empty() && said("/metadata/name") != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            said("/metadata/name")
-        )));
+    let named = said("/metadata/name");
+    if !named.is_empty() && named != name {
+        return Err(other_name(named, name));
+    }
+    let copies = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if copies < 0 {
+        let cause = bad_value("spec.replicas", copies, "must be greater than or equal to 0");
+        return Err(invalid("autoscaling", "Scale", name, vec![cause]));
     }
     let mut new = apply_scale(resource, old, wanted)?;
     for field in ["resourceVersion", "uid"] {

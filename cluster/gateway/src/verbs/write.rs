@@ -8,7 +8,7 @@ use crate::options;
 use hyper::Response;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::Resource;
-use impresario_api::status::Status;
+use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
 use impresario_client::objects::{Door, patch_refused};
 use serde_json::Value;
@@ -38,23 +38,48 @@ fn door(call: &ResourceCall) -> Door {
     if call.path.subresource == "status" { Door::Status } else { Door::Main }
 }
 
-/// Replaces an object, or its status.
+/// The body is about another object than the address.
+pub(super) fn other_name(said: &str, name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({said}) does not match the name on the URL ({name})"
+    ))
+}
+
+/// Replaces an object, or its status. Some kinds are made by that where there is none.
 pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let query = &call.call.query;
     let write = options::write("UpdateOptions", &call.call)?;
     let validation = options::field_validation("UpdateOptions", query)?;
     let decoded = call.call.decode(target_of(call.resource)?, validation)?;
     let name = call.path.name.as_str();
-    if text(&decoded.object, "/metadata/name").is_empty() {
-        return Err(Status::bad_request("the name of the object must be given in its metadata"));
+    match text(&decoded.object, "/metadata/name") {
+        "" => {
+            let why = "the name of the object must be given in its metadata";
+            return Err(Status::bad_request(why));
+        }
+        said if said != name => return Err(other_name(said, name)),
+        _ => {}
     }
     let mut warnings = decoded.warnings;
-    let updated = gateway
-        .objects()
-        .update(call.resource, door(call), &call.path.namespace, name, decoded.object, &write)
-        .await?;
-    warnings.extend((call.resource.rules.warnings)(&updated));
-    let mut response = show(call, 200, updated)?;
+    let objects = gateway.objects();
+    let (resource, namespace) = (call.resource, call.path.namespace.as_str());
+    let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
+        .iter()
+        .any(|identity| !text(&decoded.object, identity).is_empty());
+    // Who has seen the object does not mean another one.
+    let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
+        .then(|| decoded.object.clone());
+    let outcome =
+        objects.update(resource, door(call), namespace, name, decoded.object, &write).await;
+    let (code, updated) = match (outcome, spare) {
+        (Err(status), Some(object)) if status.reason == Reason::NotFound => {
+            gateway.permit_create(call).await?;
+            (201, objects.create(resource, namespace, object, &write).await?)
+        }
+        (outcome, _) => (200, outcome?),
+    };
+    warnings.extend((resource.rules.warnings)(&updated));
+    let mut response = show(call, code, updated)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
 }

@@ -1,6 +1,6 @@
 //! Creating, changing and deleting, and what is refused.
 
-use crate::harness::{Harness, Shows};
+use crate::harness::{Harness, Shows, TOKEN};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -48,6 +48,38 @@ async fn an_object_has_its_identity_and_is_replaced_only_as_it_was_seen() {
     let name =
         server.ask("POST", CONFIGS, &json!({"metadata": {"generateName": "gen-"}})).await.json();
     assert_eq!(name["metadata"]["name"].as_str().unwrap().len(), 9);
+}
+
+#[tokio::test]
+async fn replacing_makes_services_and_endpoints_but_nothing_that_was_seen_before() {
+    let server = Harness::start().await;
+    let service = json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    let path = format!("{SERVICES}/web");
+    assert_eq!(server.ask("PUT", &format!("{path}?dryRun=All"), &service).await.code, 201);
+    assert_eq!(server.ask("GET", &path, &json!(null)).await.code, 404);
+    let made = server.ask("PUT", &path, &service).await;
+    assert_eq!((made.code, &made.json()["spec"]["type"]), (201, &json!("ClusterIP")));
+    assert_eq!(server.ask("PUT", &path, &service).await.code, 200);
+    assert_eq!(server.ask("DELETE", &path, &json!(null)).await.code, 200);
+    assert_eq!(server.ask("PUT", &path, &made.json()).await.code, 404);
+    let endpoints = json!({"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "web"}});
+    let path = "/api/v1/namespaces/default/endpoints/web";
+    assert_eq!(server.ask("PUT", path, &endpoints).await.code, 201);
+    let other = json!({"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "other"}});
+    assert_eq!(
+        server.ask("PUT", "/api/v1/namespaces/default/endpoints/none", &other).await.code,
+        400
+    );
+    let viewer = server
+        .send(
+            Shows::Token(TOKEN),
+            "PUT",
+            path,
+            &[("content-type", "application/json")],
+            endpoints.to_string(),
+        )
+        .await;
+    assert_eq!(viewer.code, 403);
 }
 
 #[tokio::test]
@@ -147,6 +179,11 @@ async fn bad_input_is_answered_with_every_cause_and_changes_nothing() {
         404
     );
     assert_eq!(server.ask("TRACE", CONFIGS, &json!(null)).await.code, 405);
+    // Objects are made in their collection, not under a name.
+    assert_eq!(
+        server.ask("POST", &format!("{CONFIGS}/a"), &config("a", json!({}))).await.code,
+        405
+    );
     let elsewhere = json!({"metadata": {"name": "a", "namespace": "kube-system"}});
     assert_eq!(server.ask("POST", CONFIGS, &elsewhere).await.code, 400);
 }
@@ -191,7 +228,15 @@ async fn patches_of_three_forms_change_what_they_name() {
     );
     let negative =
         server.ask("PATCH", &format!("{path}/scale"), &json!({"spec": {"replicas": -7}})).await;
-    assert_eq!(negative.code, 422);
+    assert_eq!(
+        (negative.code, &negative.json()["message"]),
+        (
+            422,
+            &json!(
+                "Scale.autoscaling \"web\" is invalid: spec.replicas: Invalid value: -7: must be greater than or equal to 0"
+            )
+        )
+    );
     let status = json!({"spec": {"replicas": 1}, "status": {"replicas": 3}});
     let reported = server.ask("PATCH", &format!("{path}/status"), &status).await.json();
     assert_eq!(
@@ -247,6 +292,12 @@ async fn what_is_deleted_lingers_while_something_holds_it() {
     let deleted = server.ask("DELETE", &path, &json!(null)).await.json();
     assert!(deleted["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(deleted["metadata"]["uid"], held["metadata"]["uid"]);
+    let again = server.ask("POST", CONFIGS, &config("held", json!({}))).await;
+    assert_eq!(again.code, 409);
+    assert_eq!(
+        again.json()["message"],
+        "object is being deleted: configmaps \"held\" already exists"
+    );
     let freed = server.ask("PATCH", &path, &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(freed.code, 200);
     assert_eq!(server.ask("GET", &path, &json!(null)).await.code, 404);
