@@ -26,8 +26,6 @@ use k8s_openapi::api::core::v1;
 use std::{sync::Arc, time::Duration};
 use tokens::Token;
 
-/// How long a machine's certificate holds; it asks for the next one after two thirds of that.
-const MACHINE_VALIDITY: Duration = Duration::from_hours(720);
 /// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
 const GUEST_VALIDITY: Duration = Duration::from_hours(720);
 
@@ -40,6 +38,8 @@ pub struct AuthorityParts {
     pub node: ActorNode,
     /// Where tokens, nodes and pods are.
     pub registry: RegistryHandle,
+    /// How long a machine's certificate holds; it asks for the next one after two thirds of that.
+    pub machine_lifetime: Duration,
 }
 
 /// The actor. Each control member has one; the registry keeps them from contradicting each other.
@@ -67,7 +67,7 @@ impl AuthorityParts {
         role: JoinRole,
         subjects: &[String],
     ) -> Result<String, PkiError> {
-        self.authority.sign_csr(csr, name, &peer_role(role), subjects, MACHINE_VALIDITY)
+        self.authority.sign_csr(csr, name, &peer_role(role), subjects, self.machine_lifetime)
     }
 
     /// All nodes that say where they are reached.

@@ -15,6 +15,7 @@ fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
         authority: Arc::new(ClusterAuthority::create("west").unwrap()),
         node: machine.node.clone(),
         registry: machine.registry.clone(),
+        machine_lifetime: Duration::from_hours(24),
     };
     let options = SpawnOptions::default();
     machine

@@ -2,8 +2,9 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::{DataDir, Driver, Structured, Up};
-use crate::down::{self, DownError};
+use crate::down::{self, DownFailed};
 use crate::layout::{ClusterDir, NodeDir};
+use crate::output::say;
 use crate::up::{self, UpError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -43,7 +44,7 @@ pub enum ChaosError {
     Harness(#[from] HarnessError),
     /// The cluster did not stop.
     #[error(transparent)]
-    Down(#[from] DownError),
+    Down(#[from] DownFailed),
     /// The folder could not be made.
     #[error("cannot make a folder for the cluster: {0}")]
     Folder(std::io::Error),
@@ -83,6 +84,7 @@ pub async fn run(
         driver: Driver::Process,
         api_port: 0,
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        certificate_lifetime: None,
         detach: true,
         chaos: true,
     };
@@ -133,9 +135,12 @@ async fn drive(args: &Up, plan: &Plan, quiet: bool) -> Result<Report, ChaosError
     let report = impresario_chaos::run(cluster, plan, |fault| {
         if !quiet {
             let leader = if fault.as_leader { " (leader)" } else { "" };
-            println!(
+            say!(
                 "{:6.1} s  {:?} {}{leader} for {:.1} s",
-                fault.at_s, fault.kind, fault.target, fault.length_s
+                fault.at_s,
+                fault.kind,
+                fault.target,
+                fault.length_s
             );
         }
     })
@@ -160,7 +165,7 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path) {
                     value["history"] = history.display().to_string().into();
                     value["folder"] = folder.display().to_string().into();
                 }
-                println!("{value:#}");
+                say!("{value:#}");
             }
             Err(error) => eprintln!("the report cannot be printed: {error}"),
         }
@@ -168,10 +173,10 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path) {
     }
     for check in &report.checks {
         let word = if check.passed { "kept  " } else { "BROKEN" };
-        println!("{word} {:<18} {}", check.name, check.detail);
+        say!("{word} {:<18} {}", check.name, check.detail);
     }
     if report.passed {
-        println!(
+        say!(
             "seed {}: all promises kept, {} faults, {} operations ({} of unknown outcome), {} pods, \
              healed after {:.1} s",
             report.seed,
@@ -183,11 +188,11 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path) {
         );
         return;
     }
-    println!("seed {}: run it again with --seed {}", report.seed, report.seed);
-    println!("history: {}", history.display());
-    println!("data: {}", folder.display());
+    say!("seed {}: run it again with --seed {}", report.seed, report.seed);
+    say!("history: {}", history.display());
+    say!("data: {}", folder.display());
     for log in &report.logs {
-        println!("log: {}", log.display());
+        say!("log: {}", log.display());
     }
 }
 

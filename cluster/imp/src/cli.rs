@@ -131,6 +131,10 @@ pub struct Up {
     /// The address at which nodes and clients on other machines reach this one.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub address: IpAddr,
+    /// How long certificates of nodes are good for [default: 30 days]. They are renewed when two thirds
+    /// of that are over.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub certificate_lifetime: Option<std::time::Duration>,
     /// Return when all nodes are Ready, leave the cluster running.
     #[arg(long)]
     pub detach: bool,

@@ -3,8 +3,9 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::{DataDir, Down, Driver, Structured, Up};
-use crate::down::{DownError, down};
+use crate::down::{DownFailed, down};
 use crate::layout::ClusterDir;
+use crate::output::say;
 use crate::up::{UpError, up};
 use impresario_speech::demo::{self, DemoContext, DemoError, DemoSummary};
 use std::io::{self, IsTerminal as _};
@@ -46,7 +47,7 @@ pub enum DemoCommandError {
     Demo(#[from] DemoError),
     /// The cluster was not removed.
     #[error(transparent)]
-    Down(#[from] DownError),
+    Down(#[from] DownFailed),
     /// The summary cannot be printed.
     #[error("the summary cannot be written: {0}")]
     Print(#[from] serde_json::Error),
@@ -78,8 +79,8 @@ pub async fn speech(
     let summary = outcome?;
     removed?;
     match output {
-        Some(Structured::Json) => println!("{}", serde_json::to_string_pretty(&summary)?),
-        None => println!("{}", demo::story(&summary)),
+        Some(Structured::Json) => say!("{}", serde_json::to_string_pretty(&summary)?),
+        None => say!("{}", demo::story(&summary)),
     }
     Ok(())
 }
@@ -99,6 +100,7 @@ async fn show(
         driver: Driver::Process,
         api_port: 0,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        certificate_lifetime: None,
         detach: true,
         chaos: false,
     };

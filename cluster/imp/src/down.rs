@@ -20,6 +20,16 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a container has to stop by itself.
 const CONTAINER_GRACE: Duration = Duration::from_secs(5);
 
+/// What may be left, and why: everything that could be ended has been.
+#[derive(Debug, Error)]
+#[error("{}", lines(.0))]
+pub struct DownFailed(Vec<DownError>);
+
+fn lines(errors: &[DownError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n  ")
+}
+
 /// Why something may be left.
 #[derive(Debug, Error)]
 pub enum DownError {
@@ -63,10 +73,10 @@ pub enum DownError {
     },
 }
 
-/// Ends the cluster.
-pub async fn down(args: &Down) -> Result<(), DownError> {
+/// Ends the cluster: as much of it as can be ended, whatever else fails.
+pub async fn down(args: &Down) -> Result<(), DownFailed> {
     let dir = ClusterDir::new(args.dir.path());
-    let mut nodes = dir.nodes()?;
+    let mut nodes = dir.nodes().map_err(|error| DownFailed(vec![error.into()]))?;
     // The folder of a node that joined by hand is one by itself.
     let joined = NodeDir::new(dir.path().to_owned());
     if joined.exists() {
@@ -76,23 +86,36 @@ pub async fn down(args: &Down) -> Result<(), DownError> {
         signal(node, Signal::SIGTERM);
     }
     let deadline = Instant::now() + STOP_LIMIT;
+    let mut failures = Vec::new();
     for node in &nodes {
-        if !ended(node, deadline).await {
-            signal(node, Signal::SIGKILL);
-            if !ended(node, Instant::now() + STOP_LIMIT).await {
-                let name = node.path().display().to_string();
-                return Err(DownError::Stuck { name, pid: node.pid().unwrap_or(0) });
-            }
+        if let Err(error) = end_process(node, deadline).await {
+            // Its containers are still its own.
+            failures.push(error);
+            continue;
         }
+        end_containers(node, &mut failures).await;
     }
-    for node in &nodes {
-        end_containers(node).await?;
+    if !failures.is_empty() {
+        return Err(DownFailed(failures));
     }
     if args.purge && dir.path().exists() {
         let path = dir.path().to_owned();
-        std::fs::remove_dir_all(&path).map_err(|source| DownError::Remove { path, source })?;
+        std::fs::remove_dir_all(&path)
+            .map_err(|source| DownFailed(vec![DownError::Remove { path, source }]))?;
     }
     Ok(())
+}
+
+async fn end_process(node: &NodeDir, deadline: Instant) -> Result<(), DownError> {
+    if ended(node, deadline).await {
+        return Ok(());
+    }
+    signal(node, Signal::SIGKILL);
+    if ended(node, Instant::now() + STOP_LIMIT).await {
+        return Ok(());
+    }
+    let name = node.path().display().to_string();
+    Err(DownError::Stuck { name, pid: node.pid().unwrap_or(0) })
 }
 
 fn signal(node: &NodeDir, signal: Signal) {
@@ -116,7 +139,21 @@ async fn ended(node: &NodeDir, deadline: Instant) -> bool {
 }
 
 /// Ends and removes every container that the node has left.
-async fn end_containers(node: &NodeDir) -> Result<(), DownError> {
+async fn end_containers(node: &NodeDir, failures: &mut Vec<DownError>) {
+    if let Err(error) = try_end_containers(node, failures).await {
+        failures.push(error);
+    }
+    // The folders of volumes stay, inside of ours. What is mounted on them does not.
+    let path = node.pods();
+    if let Err(source) = volumes::unmount_below(&path) {
+        failures.push(DownError::Unmount { path, source });
+    }
+}
+
+async fn try_end_containers(
+    node: &NodeDir,
+    failures: &mut Vec<DownError>,
+) -> Result<(), DownError> {
     let file = node.load()?;
     let driver = drivers::open(node, &file).await?;
     let left = |source| DownError::Container { node: file.name.clone(), source };
@@ -127,13 +164,13 @@ async fn end_containers(node: &NodeDir) -> Result<(), DownError> {
     for outcome in futures_util::future::join_all(stops).await {
         match outcome {
             Ok(_) | Err(DriverError::NoContainer { .. }) => {}
-            Err(error) => return Err(left(error)),
+            Err(error) => failures.push(left(error)),
         }
     }
     for pod in driver.pods().await.map_err(left)? {
-        driver.remove_pod(&pod).await.map_err(left)?;
+        if let Err(error) = driver.remove_pod(&pod).await {
+            failures.push(left(error));
+        }
     }
-    // The folders of volumes stay, inside of ours. What is mounted on them does not.
-    let path = node.pods();
-    volumes::unmount_below(&path).map_err(|source| DownError::Unmount { path, source })
+    Ok(())
 }

@@ -22,6 +22,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why a file of the cluster could not be used.
@@ -77,6 +78,15 @@ pub struct ClusterFile {
     /// Whether faults may be injected.
     #[serde(default)]
     pub chaos: bool,
+    /// How long certificates of nodes are good for.
+    #[serde(default = "certificate_lifetime")]
+    pub certificate_lifetime: Duration,
+}
+
+/// How long certificates of nodes are good for, unless it was said otherwise: 30 days.
+#[must_use]
+pub fn certificate_lifetime() -> Duration {
+    Duration::from_hours(30 * 24)
 }
 
 /// Another node, as a node knows it when it starts.
@@ -129,6 +139,9 @@ pub struct ControlFile {
     pub pki: PathBuf,
     /// The member that starts the registry; it takes this back once it has. The others wait to be added.
     pub founder: bool,
+    /// How long the certificates are good for that its authority gives to nodes.
+    #[serde(default = "certificate_lifetime")]
+    pub certificate_lifetime: Duration,
 }
 
 /// The folder of a cluster.

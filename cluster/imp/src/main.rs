@@ -13,6 +13,7 @@ mod layout;
 mod member;
 mod node;
 mod objects;
+mod output;
 mod rest;
 mod status;
 mod token;
@@ -20,6 +21,7 @@ mod up;
 
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
+use output::say;
 use std::error::Error;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -35,8 +37,10 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Shim { args } => return impresario_host::shim::main(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "imp", &mut std::io::stdout());
-            return ExitCode::SUCCESS;
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "imp", &mut script);
+            let written = output::part(&mut std::io::stdout(), &script);
+            return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         _ => {}
     }
@@ -108,14 +112,14 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 
 async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     let running = up::up(args, false).await?;
-    println!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
-    println!("  export KUBECONFIG={}", running.dir.kubeconfig().display());
-    println!("  kubectl get nodes");
+    say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
+    say!("  export KUBECONFIG={}", running.dir.kubeconfig().display());
+    say!("  kubectl get nodes");
     if args.detach {
-        println!("  imp down --data-dir {}", running.dir.path().display());
+        say!("  imp down --data-dir {}", running.dir.path().display());
         return Ok(());
     }
-    println!("Ctrl-C stops the cluster.");
+    say!("Ctrl-C stops the cluster.");
     tokio::signal::ctrl_c().await?;
     down::down(&cli::Down { dir: args.dir.clone(), purge: false }).await?;
     Ok(())

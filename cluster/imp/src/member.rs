@@ -3,6 +3,7 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::layout::ClusterDir;
+use crate::output::say;
 use impresario_registry::protocol::{MembershipError, Remove};
 use impresario_registry::{REGISTRY_ACTOR, RegistryRole};
 use impresario_runtime::{ActorPath, AskError, NodeName};
@@ -39,12 +40,12 @@ pub async fn remove(dir: &ClusterDir, name: &str) -> Result<(), MemberError> {
         let member = admin.client.actor::<RegistryRole>(path);
         match member.ask(Remove { node: name.to_owned() }, LIMIT).await {
             Ok(Ok(())) => {
-                println!("{name} is no control member any more");
+                say!("{name} is no control member any more");
                 let folder = dir.node(name).registry();
                 if folder.exists() {
-                    println!("to let it join again, with an empty registry:");
-                    println!("  mv {0} {0}.removed", folder.display());
-                    println!("  imp up --data-dir {}", dir.path().display());
+                    say!("to let it join again, with an empty registry:");
+                    say!("  mv {0} {0}.removed", folder.display());
+                    say!("  imp up --data-dir {}", dir.path().display());
                 }
                 return Ok(());
             }

@@ -12,6 +12,7 @@ pub mod control;
 pub mod drivers;
 pub mod gate;
 pub mod join;
+mod renewal;
 
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
@@ -33,6 +34,7 @@ use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
     ActorNode, Credential, NodeConfig, NodeName, SpawnError, SpawnOptions, StartError,
 };
+use renewal::{OwnCertificate, Renewal};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +132,7 @@ struct Running {
     control: Option<Control>,
     _services: ServiceNetwork,
     _addresses: AddressKeeper,
+    _renewal: Renewal,
 }
 
 impl Running {
@@ -154,6 +157,7 @@ impl Running {
         let known = file.peers.iter().filter(|peer| peer.control);
         let known = known.map(|peer| NodeName::from(peer.name.as_str())).collect();
         let (members, member_names) = watch::channel(known);
+        let members_for_renewal = member_names.clone();
 
         let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
             Some(settings) => {
@@ -167,6 +171,13 @@ impl Running {
                 (None, Arc::new(remote.clone()), Arc::new(remote))
             }
         };
+        let renewal = Renewal::of_node(OwnCertificate {
+            node: node.clone(),
+            credential: credential.clone(),
+            folder: dir.credential(),
+            subjects: vec![file.name.clone(), file.advertise.ip().to_string()],
+            members: members_for_renewal,
+        });
         let machine = file.machine();
         let addresses = AddressKeeper::start(node.clone(), registry.clone(), machine, members);
 
@@ -215,7 +226,7 @@ impl Running {
             dns: for_pods,
         });
         node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor())?;
-        Ok(Self { node, control, _services: services, _addresses: addresses })
+        Ok(Self { node, control, _services: services, _addresses: addresses, _renewal: renewal })
     }
 
     /// Resolves when the node cannot go on.

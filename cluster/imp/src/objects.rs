@@ -2,11 +2,12 @@
 
 use crate::cli::{Apply, Delete, Get, Logs, Named, Output, Scale, Target};
 use crate::layout::ClusterDir;
+use crate::output;
 use crate::rest::{Rest, RestError};
 use impresario_api::resource::{self, Resource};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -190,14 +191,13 @@ pub async fn logs(args: &Logs) -> Result<(), ObjectsError> {
     }
     let rest = rest(&args.target)?;
     let mut out = io::stdout().lock();
-    let mut written = Ok(());
+    let mut written = Ok(true);
     rest.stream(&path, |part| {
-        if written.is_ok() {
-            written = out.write_all(part).and_then(|()| out.flush());
-        }
+        written = output::part(&mut out, part);
+        matches!(written, Ok(true))
     })
     .await?;
-    Ok(written?)
+    Ok(written.map(drop)?)
 }
 
 /// `imp scale`.
@@ -251,7 +251,7 @@ fn locate(
 }
 
 fn print(text: &str) -> Result<(), ObjectsError> {
-    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+    Ok(output::text(text)?)
 }
 
 fn pretty(value: &Value) -> String {

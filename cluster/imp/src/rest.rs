@@ -141,16 +141,22 @@ impl Rest {
         timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(self.lost("no answer in time")))
     }
 
-    /// GET of a stream of bytes: each part as it comes goes to `part`.
-    pub async fn stream(&self, path: &str, mut part: impl FnMut(&[u8])) -> Result<(), RestError> {
+    /// GET of a stream of bytes: each part as it comes goes to `part`, which says whether to go on.
+    pub async fn stream(
+        &self,
+        path: &str,
+        mut part: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), RestError> {
         let sent = timeout(DEADLINE, self.send(Method::GET, path, "*/*", None)).await;
         let mut response = sent.unwrap_or_else(|_| Err(self.lost("no answer in time")))?;
         if !response.status().is_success() {
             return read_json(path, response).await.map(drop);
         }
         while let Some(frame) = response.body_mut().frame().await {
-            if let Some(data) = frame.map_err(|e| self.lost(&e))?.data_ref() {
-                part(data);
+            if let Some(data) = frame.map_err(|e| self.lost(&e))?.data_ref()
+                && !part(data)
+            {
+                break;
             }
         }
         Ok(())

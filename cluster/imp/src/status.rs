@@ -3,6 +3,7 @@
 use crate::admin::{Admin, AdminError};
 use crate::cli::{Status, Structured};
 use crate::layout::ClusterDir;
+use crate::output::say;
 use impresario_registry::{Consistency, ListRequest, ReadError, Selection};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -75,8 +76,8 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         "kubeconfig": dir.kubeconfig(),
     });
     match args.output {
-        Some(Structured::Json) => println!("{value:#}"),
-        None => print!("{}", text(&value)),
+        Some(Structured::Json) => say!("{value:#}"),
+        None => say!("{}", text(&value).trim_end()),
     }
     listed?;
     Ok(())

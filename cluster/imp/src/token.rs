@@ -3,6 +3,7 @@
 use crate::admin::{Admin, AdminError};
 use crate::cli::{Structured, TokenRole};
 use crate::layout::ClusterDir;
+use crate::output::say;
 use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, JoinRole, TokenError,
 };
@@ -52,7 +53,7 @@ pub async fn create(
                 let created = created?;
                 let address = node.advertise;
                 match output {
-                    Some(Structured::Json) => println!(
+                    Some(Structured::Json) => say!(
                         "{:#}",
                         json!({
                             "token": created.token,
@@ -62,7 +63,7 @@ pub async fn create(
                         })
                     ),
                     None => {
-                        println!("{}", created.token);
+                        say!("{}", created.token);
                         eprintln!(
                             "\nGood for one machine. There, run:\n  imp node --join {address} --token TOKEN --data-dir DIR\n\
                              with an address of this machine in place of {} where it is another one.",

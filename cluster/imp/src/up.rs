@@ -7,14 +7,14 @@
 use crate::cli::Up;
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::{
-    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer, make_private_dir,
-    replace,
+    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
+    certificate_lifetime, make_private_dir, replace,
 };
 use crate::node::{drivers, pod_range};
 use crate::rest::{Rest, RestError};
 use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
-use impresario_runtime::{ClusterAuthority, PeerRole};
+use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,8 @@ const READY_LIMIT: Duration = Duration::from_secs(90);
 const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long certificates of users and nodes are good for when nobody renews them.
-const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long certificates of users are good for; `imp up` makes new ones in time.
+const USER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why the cluster is not up.
 #[derive(Debug, Error)]
@@ -151,6 +151,7 @@ fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     {
         return Err(UpError::Control { path: dir.path().to_owned(), found: control, asked });
     }
+    renew_certificates(dir, &cluster)?;
     add_nodes(dir, &cluster, args, asked, &members)?;
     Ok(cluster)
 }
@@ -161,26 +162,69 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     let name = format!("imp-{:08x}", rand::random::<u32>());
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;
-    let admin = authority.issue("imp-admin", PeerRole::Admin, &[], VALIDITY)?;
-    admin.save(&dir.admin())?;
-    let (certificate, key) = user_certificate(&authority, "kubernetes-admin", "system:masters")?;
-    let kubeconfig = Kubeconfig {
-        server: SocketAddr::new(args.address, api.port()),
-        authority: authority.certificate_pem().to_owned(),
-        certificate,
-        key,
-    };
-    replace(&dir.kubeconfig(), kubeconfig.text(&name).as_bytes())?;
     let cluster = ClusterFile {
         name,
         api: SocketAddr::new(args.address, api.port()),
         driver: args.driver,
         address: args.address,
         chaos: args.chaos,
+        certificate_lifetime: args.certificate_lifetime.unwrap_or_else(certificate_lifetime),
     };
+    equip_users(dir, &cluster, &authority)?;
     // Written last: with it the cluster exists.
     dir.save_cluster(&cluster)?;
     Ok(cluster)
+}
+
+/// What this user's commands and kubectl show to the cluster.
+fn equip_users(
+    dir: &ClusterDir,
+    cluster: &ClusterFile,
+    authority: &ClusterAuthority,
+) -> Result<(), UpError> {
+    let (certificate, key) = user_certificate(authority, "kubernetes-admin", "system:masters")?;
+    let kubeconfig = Kubeconfig {
+        server: cluster.api,
+        authority: authority.certificate_pem().to_owned(),
+        certificate,
+        key,
+    };
+    replace(&dir.kubeconfig(), kubeconfig.text(&cluster.name).as_bytes())?;
+    // Saved last: its age tells that of both.
+    authority.issue("imp-admin", PeerRole::Admin, &[], USER_VALIDITY)?.save(&dir.admin())?;
+    Ok(())
+}
+
+/// New certificates for users, and for nodes that do not run, where the old ones near their end: a
+/// cluster that was down for long comes up again. Nodes that run renew their own.
+fn renew_certificates(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> {
+    let now = std::time::SystemTime::now();
+    let authority = ClusterAuthority::load(&dir.pki())?;
+    if Credential::load(&dir.admin())?.wants_renewal(now) {
+        equip_users(dir, cluster, &authority)?;
+    }
+    for node in dir.nodes()? {
+        let old = Credential::load(&node.credential())?;
+        if node.is_running() || !old.wants_renewal(now) {
+            continue;
+        }
+        let file = node.load()?;
+        let role = old.identity().role.clone();
+        issue_for(&authority, &file.name, role, file.advertise.ip(), cluster)?
+            .save(&node.credential())?;
+    }
+    Ok(())
+}
+
+/// A certificate for a node of this machine.
+fn issue_for(
+    authority: &ClusterAuthority,
+    name: &str,
+    role: PeerRole,
+    ip: IpAddr,
+    cluster: &ClusterFile,
+) -> Result<Credential, PkiError> {
+    authority.issue(name, role, &[name.to_owned(), ip.to_string()], cluster.certificate_lifetime)
 }
 
 /// Adds the nodes that are asked for and not there yet.
@@ -228,8 +272,7 @@ fn add_nodes(
     for (name, number, advertise, control, first) in new {
         let node = dir.node(&name);
         let role = if control { PeerRole::Control } else { PeerRole::Node };
-        let sans = [name.clone(), advertise.ip().to_string()];
-        authority.issue(&name, role, &sans, VALIDITY)?.save(&node.credential())?;
+        issue_for(&authority, &name, role, advertise.ip(), cluster)?.save(&node.credential())?;
         let unspecified = match cluster.address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
@@ -243,6 +286,7 @@ fn add_nodes(
                 api: SocketAddr::new(unspecified, cluster.api.port()),
                 pki: dir.pki(),
                 founder: first && members.is_empty(),
+                certificate_lifetime: cluster.certificate_lifetime,
             }),
             peers: peers.iter().filter(|peer| peer.name != name).cloned().collect(),
             driver: cluster.driver,
@@ -274,7 +318,7 @@ fn user_certificate(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let now = std::time::SystemTime::now();
     params.not_before = (now - Duration::from_secs(300)).into();
-    params.not_after = (now + VALIDITY).into();
+    params.not_after = (now + USER_VALIDITY).into();
     let certificate = params.signed_by(&key, &issuer)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }

@@ -179,6 +179,13 @@ impl KeyRequest {
         Ok(Self { key })
     }
 
+    /// The key that a credential has already: only its certificate is to be replaced.
+    pub fn of(credential: &Credential) -> Result<Self, PkiError> {
+        let key = KeyPair::from_pem(credential.key_pem())
+            .map_err(|error| PkiError::unusable("the private key", error))?;
+        Ok(Self { key })
+    }
+
     /// The signing request for it, as PEM.
     pub fn csr_pem(&self) -> Result<String, PkiError> {
         let unusable = |error| PkiError::unusable("the signing request", error);

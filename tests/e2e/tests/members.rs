@@ -139,3 +139,36 @@ fn a_cluster_goes_down_and_comes_up_again_with_all_its_objects() {
     }
     cluster.down().unwrap();
 }
+
+#[test]
+fn certificates_that_near_their_end_are_renewed_and_nobody_is_cut_off() {
+    let lifetime = ["--certificate-lifetime", "12s"].map(str::to_owned);
+    let settings = Settings { arguments: lifetime.into(), ..Settings::default() };
+    let cluster = Cluster::start(settings);
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.feed("create -f -", &replicas(3)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "3");
+    let mut watch = kubectl.lines("get configmaps --watch");
+    let nodes = ["node-1", "node-2", "node-3"];
+    let certificate =
+        |name: &str| std::fs::read(cluster.node(name).join("credential/certificate.pem")).unwrap();
+    for round in 0..3 {
+        // Each round outlasts the certificates that it begins with.
+        let before = nodes.map(certificate);
+        eventually_within(Duration::from_secs(40), "every node has a new certificate", || {
+            // Every command is a new handshake with whichever member takes the connection.
+            kubectl.run("get nodes").ok();
+            let old = nodes.iter().zip(&before).filter(|(name, old)| certificate(name) == **old);
+            let old: Vec<_> = old.map(|(name, _)| name).collect();
+            if old.is_empty() { Ok(()) } else { Err(format!("{old:?}")) }
+        });
+        kubectl.run(&format!("create configmap round-{round} --from-literal=a=b")).ok();
+        watch.expect(&format!("round-{round}"));
+    }
+    // One that starts anew shakes hands with all others.
+    cluster.kill("node-2");
+    cluster.up();
+    kubectl.until("get node node-2", "{.status.conditions[?(@.type=='Ready')].status}", "True");
+    kubectl.run("scale rc app --replicas=6").ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "6");
+}

@@ -1,6 +1,7 @@
 //! What a control member runs besides a node: its share of the registry, the control actors of its
 //! shards, the authority's door, and the REST API.
 
+use super::renewal::{ApiCertificate, Renewal};
 use super::service_network;
 use crate::layout::{ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
@@ -37,8 +38,6 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
-/// How long the API's certificate is good for; a new one is made at every start.
-const API_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long the authority has to answer a join.
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long the leader has to tell its heartbeats.
@@ -77,6 +76,7 @@ pub struct Control {
     server: Server,
     _keeper: Keeper,
     foundation: JoinHandle<()>,
+    _renewal: Renewal,
 }
 
 impl Control {
@@ -108,17 +108,22 @@ impl Control {
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
         let objects = Objects::new(registry.clone()).with_ranges(ranges);
 
-        let authority = ClusterAuthority::load(&settings.pki)?;
-        let sans = api_names(file, &objects);
-        let api = authority.issue(
-            &format!("{}-api", file.name),
-            PeerRole::Control,
-            &sans,
-            API_VALIDITY,
-        )?;
-        let tls = Tls::new(TlsSettings::of(&api)?)?;
-        let authority = Arc::new(authority);
-        let parts = AuthorityParts { authority, node: node.clone(), registry: registry.clone() };
+        let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
+        let api = ApiCertificate {
+            authority: authority.clone(),
+            name: file.name.clone(),
+            subjects: api_names(file, &objects),
+            lifetime: settings.certificate_lifetime,
+        };
+        let first = api.issue()?;
+        let tls = Tls::new(TlsSettings::of(&first)?)?;
+        let renewal = Renewal::of_api(api, tls.clone(), &first);
+        let parts = AuthorityParts {
+            authority,
+            node: node.clone(),
+            registry: registry.clone(),
+            machine_lifetime: settings.certificate_lifetime,
+        };
         node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
             Authority::new(parts.clone())
         })?;
@@ -141,7 +146,7 @@ impl Control {
             settings.api.port(),
         ));
         let failed = member.failed().boxed();
-        Ok(Self { member, failed, server, _keeper: keeper, foundation })
+        Ok(Self { member, failed, server, _keeper: keeper, foundation, _renewal: renewal })
     }
 
     /// The registry, through this member.
@@ -161,7 +166,7 @@ impl Control {
 
     /// Stops everything; the disk is left as it is.
     pub async fn stop(self, limit: Duration) {
-        let Self { member, server, _keeper: keeper, foundation, failed } = self;
+        let Self { member, server, _keeper: keeper, foundation, failed, _renewal: _ } = self;
         foundation.abort();
         drop(keeper);
         drop(failed);

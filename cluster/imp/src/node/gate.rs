@@ -10,7 +10,7 @@
 //!
 //! A refusal is typed, counted by the runtime, and leaves everything as it was.
 
-use impresario_client::protocol::authority::{IssueGuest, KeepAccountToken, Renew};
+use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
 use impresario_client::protocol::{control, node, pod, scheduler};
 use impresario_registry::protocol as registry;
 use impresario_registry::raft::messages::RAFT_ACTOR;
@@ -123,7 +123,8 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
         return may_write(name, transaction);
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
-        return renew.name == name;
+        // A node stays a node: its certificate must not become a control member's.
+        return renew.name == name && renew.role == JoinRole::Node;
     }
     if let Some(guest) = body.downcast_ref::<IssueGuest>() {
         return guest.node == name;
