@@ -15,6 +15,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Who manages a job that does not say otherwise, as in `spec.managedBy`.
+pub const CONTROLLER: &str = "kubernetes.io/job-controller";
 /// The finalizer of a pod whose end is not counted yet.
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// Label and annotation of a pod of an indexed job: its index.
@@ -72,6 +74,13 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
     let Some(spec) = &job.spec else { return Plan::default() };
     let old = job.status.clone().unwrap_or_default();
     let mut plan = Plan::default();
+    if spec.managed_by.as_deref().is_some_and(|manager| manager != CONTROLLER) {
+        // Somebody else makes its pods and writes its status; it is tidied away all the same.
+        if is_finished(&old) {
+            plan.expire(job, &old, now);
+        }
+        return plan;
+    }
     let mut count = Count::of(job, pods, &old);
     let active: Vec<&Arc<Pod>> =
         pods.iter().filter(|pod| !pod.terminating() && !pod.finished()).collect();
@@ -81,14 +90,7 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
         let status = JobStatus { ready: Some(0), ..count.status(&old, 0, terminating) };
         plan.report(&old, status, count.counted);
         plan.actions.extend(active.iter().map(|pod| Action::Delete(id(pod))));
-        if let (Some(ttl), Some(ended)) = (spec.ttl_seconds_after_finished, finished_at(&old)) {
-            let due = ended + SignedDuration::from_secs(i64::from(ttl));
-            if due <= now && job.metadata.deletion_timestamp.is_none() {
-                plan.actions.push(Action::DeleteJob);
-            } else {
-                plan.look_again = Some(due);
-            }
-        }
+        plan.expire(job, &old, now);
         return plan;
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -263,6 +265,18 @@ fn backoff(pods: &[Arc<Pod>], now: Timestamp) -> Option<Timestamp> {
 }
 
 impl Plan {
+    /// A finished job is deleted when its time is over.
+    fn expire(&mut self, job: &Job, old: &JobStatus, now: Timestamp) {
+        let ttl = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished);
+        let (Some(ttl), Some(ended)) = (ttl, finished_at(old)) else { return };
+        let due = ended + SignedDuration::from_secs(i64::from(ttl));
+        if due <= now && job.metadata.deletion_timestamp.is_none() {
+            self.actions.push(Action::DeleteJob);
+        } else {
+            self.look_again = Some(due);
+        }
+    }
+
     fn create(&mut self, job: &Job, count: &Count, active: &[&Arc<Pod>], missing: usize) {
         if !count.indexed {
             let missing = missing.min(BURST);
@@ -391,6 +405,7 @@ mod tests {
                 "limit" => spec.backoff_limit = number,
                 "indexed" => spec.completion_mode = Some("Indexed".into()),
                 "suspend" => spec.suspend = Some(true),
+                "by" => spec.managed_by = Some(value.into()),
                 "succeeded" => status.succeeded = number,
                 "failed" => status.failed = number,
                 "done" => status.completed_indexes = Some(value.into()),
@@ -451,6 +466,8 @@ mod tests {
             p=2 c=2 limit=0      | a:failed b:ready                  | delete b, 0+1 [a] FailureTarget
             p=2 c=2 limit=0      | a:failed                          | 0+1 [a] FailureTarget Failed
             p=2 c=2 suspend      | a:ready                           | delete a, 0+0 [] Suspended
+            p=2 c=3 by=example.org/other | a:succeeded               |
+            p=2 c=3 by=kubernetes.io/job-controller |                | create 2, 0+0 []
             p=2                  | a:succeeded b:ready               | 1+0 [a]
             p=2 succeeded=1      | b:succeeded                       | 2+0 [b] SuccessCriteriaMet Complete
             p=2 c=3 indexed      | a:ready,index=1                   | create #0, 0+0 []

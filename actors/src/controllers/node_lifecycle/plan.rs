@@ -1,6 +1,6 @@
 //! Which nodes are lost, and which of their pods must be replaced.
 //!
-//! Figures: a node is not ready after 10 s of silence; its pods are evicted when their toleration of
+//! Figures: a node is not ready after 10 s of silence, one that has yet to start after 60 s; its pods are evicted when their toleration of
 //! `node.kubernetes.io/unreachable` is used up (300 s by default); when more than 55 % of the nodes
 //! are silent, it is more likely that this side is cut off, and nobody is evicted (as the node
 //! lifecycle controller of Kubernetes does).
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Silence after which a node is not ready.
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
+/// How long a node may take to be heard for the first time: its object can be there before it is.
+pub const STARTING_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// How long a pod of a node that has no object stays, so that a node that joins anew can claim it.
 pub const ORPHANED_AFTER: SignedDuration = SignedDuration::from_secs(40);
 /// The share of silent nodes above which nobody is evicted.
@@ -61,7 +63,8 @@ pub fn reconcile(
     let mut present: HashMap<&str, bool> = HashMap::new();
     for node in nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let is_silent = silence.get(name).is_some_and(|age| *age >= LOST_AFTER);
+        let is_silent =
+            silence.get(name).is_some_and(|age| *age >= LOST_AFTER) && !is_starting(node, now);
         present.insert(name, is_silent);
         let tainted = taint(node);
         match (is_silent, tainted) {
@@ -106,6 +109,14 @@ pub fn reconcile(
     (actions, next)
 }
 
+/// Whether a node that has never said what it is still has time to.
+fn is_starting(node: &Node, now: Timestamp) -> bool {
+    let told = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let created = node.metadata.creation_timestamp.as_ref().map(|created| created.0);
+    told.is_none_or(|info| info.kubelet_version.is_empty())
+        && created.is_some_and(|created| created + STARTING_FOR > now)
+}
+
 fn taint(node: &Node) -> Option<&Taint> {
     let taints = node.spec.as_ref()?.taints.as_ref()?;
     taints.iter().find(|taint| taint.key == UNREACHABLE && taint.effect == "NoExecute")
@@ -133,7 +144,7 @@ fn tolerance(pod: &Pod) -> Option<SignedDuration> {
 mod tests {
     use super::super::super::table::pod;
     use super::*;
-    use k8s_openapi::api::core::v1::{NodeSpec, Toleration};
+    use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus, NodeSystemInfo, Toleration};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     const NOW: i64 = 10_000;
@@ -184,6 +195,21 @@ mod tests {
             actions,
             [Action::Lose { node: "node-1".into() }, Action::Welcome { node: "node-2".into() }]
         );
+    }
+
+    #[test]
+    fn a_node_that_is_still_to_start_has_longer_than_one_that_has_run() {
+        let aged = |age: i64, version: &str| {
+            let mut node = node("node-1", None).as_ref().clone();
+            let created = Timestamp::from_second(NOW - age).unwrap();
+            node.metadata.creation_timestamp = Some(Time(created));
+            let info = NodeSystemInfo { kubelet_version: version.into(), ..Default::default() };
+            node.status = Some(NodeStatus { node_info: Some(info), ..NodeStatus::default() });
+            let (actions, _) = reconcile(&[Arc::new(node)], &[], &heard(&[("node-1", 900)]), now());
+            actions.len()
+        };
+        assert_eq!((aged(59, ""), aged(61, "")), (0, 1));
+        assert_eq!(aged(59, "v1.36.0"), 1, "it has run, so it is lost");
     }
 
     #[test]
