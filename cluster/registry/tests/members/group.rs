@@ -11,14 +11,14 @@ use impresario_runtime::{ActorNode, Direction, FaultRule, NodeName, PeerRole};
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 /// Three nodes and the members on them that run.
-struct Group {
-    cluster: Cluster,
-    nodes: Vec<ActorNode>,
-    members: BTreeMap<usize, Member>,
+pub struct Group {
+    pub cluster: Cluster,
+    pub nodes: Vec<ActorNode>,
+    pub members: BTreeMap<usize, Member>,
 }
 
 impl Group {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let cluster = Cluster::new();
         let mut nodes = Vec::new();
         for name in ["n0", "n1", "n2"] {
@@ -41,18 +41,18 @@ impl Group {
         if index == 0 { found() } else { join(&[&self.nodes[0], &self.nodes[(index + 1) % 3]]) }
     }
 
-    async fn start(&mut self, index: usize) -> Result<(), StartError> {
+    pub async fn start(&mut self, index: usize) -> Result<(), StartError> {
         let member = self.cluster.start(&self.nodes[index], self.beginning(index)).await?;
         self.members.insert(index, member);
         Ok(())
     }
 
-    async fn stop(&mut self, index: usize) {
+    pub async fn stop(&mut self, index: usize) {
         self.members.remove(&index).expect("a running member").stop().await;
     }
 
     /// Waits until all three vote and agree on a leader.
-    async fn whole(&self) {
+    pub async fn whole(&self) {
         until("three voters with one leader", async || {
             let seen: Vec<_> = self.members.values().map(Member::status).collect();
             let leader = seen[0].leader.clone();
@@ -64,7 +64,7 @@ impl Group {
     }
 
     /// The member that leads, by the word of its own.
-    async fn leader(&self) -> usize {
+    pub async fn leader(&self) -> usize {
         let found = until("a leader", async || {
             let leads = |(_, member): &(&usize, &Member)| {
                 let status = member.status();
@@ -81,11 +81,11 @@ impl Group {
         *self.members.keys().find(|index| **index != leader).unwrap()
     }
 
-    fn handle(&self, index: usize) -> RegistryHandle {
+    pub fn handle(&self, index: usize) -> RegistryHandle {
         self.members[&index].handle()
     }
 
-    async fn agree_on(&self, count: usize) {
+    pub async fn agree_on(&self, count: usize) {
         for (index, member) in &self.members {
             assert_eq!(pods(&member.handle()).await, count, "on member {index}");
         }
@@ -97,7 +97,7 @@ impl Group {
         images.await;
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         for index in 0..3 {
             if self.members.contains_key(&index) {
                 self.stop(index).await;

@@ -5,3 +5,4 @@
 mod alone;
 mod group;
 mod harness;
+mod unsynced;
