@@ -213,11 +213,17 @@ impl NodeActor {
             incarnation: self.kit.node.incarnation(),
             serial: self.serial,
             allocatable: self.reservations.allocatable().clone(),
-            free: self.reservations.free(),
+            free: self.available(),
             pods: self.reservations.admitted() as u64,
             reserved: self.reservations.reserved() as u64,
             draining: self.is_unschedulable,
         }
+    }
+
+    /// What is there to be reserved: nothing before it is known what runs here, so that followers
+    /// are told when that becomes known.
+    fn available(&self) -> Resources {
+        if self.pods_known { self.reservations.free() } else { Resources::default() }
     }
 
     /// What is free may have changed: followers are told soon, and the next expiry is awaited.
@@ -244,7 +250,7 @@ impl NodeActor {
     }
 
     fn tell_followers(&mut self) {
-        let free = self.reservations.free();
+        let free = self.available();
         if self.told.as_ref() == Some(&free) {
             return;
         }

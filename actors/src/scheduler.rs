@@ -72,6 +72,10 @@ const BATCH: usize = 64;
 /// After this long the nodes are asked again to keep telling what they have.
 const FOLLOW_AGAIN: Duration = Duration::from_secs(15);
 
+/// While a pod fits nowhere, nodes are asked this often that say they have less than the registry
+/// shows: what they told last may have been lost, or overtaken by an older refusal.
+const DOUBT: Duration = Duration::from_secs(1);
+
 /// The actor. One activation writes under one fence and stops when that is no longer valid.
 pub struct Scheduler {
     settings: SchedulerSettings,
@@ -145,6 +149,13 @@ impl Actor for Scheduler {
         ctx.run_interval(FOLLOW_AGAIN, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
                 scheduler.follow_node(name, ctx);
+            }
+        });
+        ctx.run_interval(DOUBT, |scheduler, ctx| {
+            if scheduler.queue.stuck() > 0 {
+                for name in scheduler.picture.doubtful() {
+                    scheduler.follow_node(name, ctx);
+                }
             }
         });
     }

@@ -189,6 +189,18 @@ impl Picture {
         self.derive(name);
     }
 
+    /// The ready nodes that are said to have less than the registry shows: either something is there
+    /// that the registry does not know, or the node's latest word was lost.
+    pub fn doubtful(&self) -> Vec<String> {
+        let is_doubtful = |node: &&Node| {
+            let held = self.held.get(&node.name);
+            let free =
+                held.map_or_else(|| node.allocatable.clone(), |h| node.allocatable.without(h));
+            node.ready && !node.free.covers(&free)
+        };
+        self.nodes.values().filter(is_doubtful).map(|node| node.name.clone()).collect()
+    }
+
     /// A pod is being placed: it counts although it is not bound yet.
     pub fn assume(&mut self, pod: &Pending, node: &str) {
         self.claim(&pod.uid, node, pod.requests.clone(), pod.host_ports.clone(), false);
@@ -357,6 +369,20 @@ pub(crate) mod tests {
         assert_eq!(free(&picture), 900);
         picture.corrected("n", Resources::default());
         assert_eq!(free(&picture), 0);
+    }
+
+    #[test]
+    fn a_node_is_doubted_while_its_word_is_lower_than_what_the_registry_shows() {
+        let mut picture = Picture::default();
+        seen(&mut picture, "1");
+        assert!(picture.doubtful().is_empty());
+        picture.told(summary(1, 1000));
+        picture.assume(&pod("a", 400), "n");
+        assert!(picture.doubtful().is_empty(), "what is held in the registry is no reason");
+        picture.corrected("n", Resources::default());
+        assert_eq!(picture.doubtful(), ["n"]);
+        picture.told(summary(2, 600));
+        assert!(picture.doubtful().is_empty());
     }
 
     #[test]

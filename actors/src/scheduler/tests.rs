@@ -1,11 +1,15 @@
 //! The scheduler against a real Node actor over an in-memory machine.
 
-use super::{Scheduler, SchedulerSettings};
+use super::{FOLLOW_AGAIN, Scheduler, SchedulerSettings};
 use crate::{
     change,
     testing::{LIMIT, Machine},
 };
-use impresario_client::protocol::scheduler::{Explain, SchedulerRole, Status, actor_name};
+use impresario_client::protocol::node::Describe;
+use impresario_client::protocol::resources::Resources;
+use impresario_client::protocol::scheduler::{
+    Explain, NodeSummary, SchedulerRole, Status, SummaryChanged, actor_name,
+};
 use impresario_runtime::{ActorRef, SpawnOptions};
 use serde_json::{Value, json};
 
@@ -93,4 +97,24 @@ async fn a_cordoned_node_takes_no_pod_until_it_is_uncordoned() {
     );
     cordon(false).await;
     machine.until(&pod, "running", |pod| pod["status"]["phase"] == "Running").await;
+}
+
+#[actix::test]
+async fn a_pod_does_not_wait_long_for_room_of_which_the_scheduler_was_not_told() {
+    let machine = Machine::start(1000).await;
+    let scheduler = schedule(&machine);
+    let first = machine.create("first", asks("100m")).await;
+    machine.until(&first, "running", |pod| pod["status"]["phase"] == "Running").await;
+    // The node's last word that arrived says that it has nothing, and what it said after it was lost.
+    let now = machine.actor.ask(Describe, LIMIT).await.unwrap();
+    let nothing = NodeSummary { free: Resources::default(), serial: now.serial + 2, ..now };
+    scheduler.tell(SummaryChanged { summary: nothing }).unwrap();
+    let second = machine.create("second", asks("100m")).await;
+    machine
+        .until(&second, "told why not", |pod| {
+            scheduled(pod).is_some_and(|condition| condition["status"] == "False")
+        })
+        .await;
+    let placed = machine.until(&second, "running", |pod| pod["status"]["phase"] == "Running");
+    tokio::time::timeout(FOLLOW_AGAIN, placed).await.expect("before all nodes are asked again");
 }
