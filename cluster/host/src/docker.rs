@@ -7,26 +7,28 @@
 //! - Every call has a deadline. While the engine is away, `wait` waits with growing pauses: its
 //!   containers may well go on.
 
+mod call;
+mod image;
+mod output;
 mod pause;
 mod translate;
 
 use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
-    DriverError, Exit, Found, LogOptions, LogStream, PodSandbox, PullPolicy, StartError, Started,
+    DriverError, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
     models::{ContainerCreateBody, ContainerSummary, HostConfig},
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, InspectContainerOptions,
-        KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
-        WaitContainerOptions,
+        CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+        StatsOptionsBuilder, WaitContainerOptions,
     },
 };
-use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future, stream};
+use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -36,10 +38,6 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long the engine may take for anything but waiting and pulling.
-const CALL_LIMIT: Duration = Duration::from_mins(1);
-/// How long an image may take to come.
-const PULL_LIMIT: Duration = Duration::from_mins(15);
 /// How long SIGKILL may take.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// The longest pause before the engine is asked again.
@@ -63,50 +61,6 @@ pub struct DockerConfig {
 pub struct DockerDriver {
     docker: Docker,
     config: DockerConfig,
-}
-
-/// Gives a call its deadline, and its error a name.
-async fn call<T>(
-    what: &str,
-    limit: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Refused> {
-    match timeout(limit, answer).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(Error::DockerResponseServerError { status_code, message })) => {
-            Err(Refused { what: what.to_owned(), code: status_code, message })
-        }
-        Ok(Err(error)) => {
-            Err(Refused { what: what.to_owned(), code: 0, message: error.to_string() })
-        }
-        Err(_) => {
-            let message = format!("no answer within {limit:?}");
-            Err(Refused { what: what.to_owned(), code: 0, message })
-        }
-    }
-}
-
-/// What the engine said; the code is zero when it said nothing.
-#[derive(Debug)]
-struct Refused {
-    what: String,
-    code: u16,
-    message: String,
-}
-
-impl Refused {
-    fn about(self, id: &ContainerId) -> DriverError {
-        match self.code {
-            404 => DriverError::NoContainer { id: id.clone() },
-            _ => self.into(),
-        }
-    }
-}
-
-impl From<Refused> for DriverError {
-    fn from(refused: Refused) -> Self {
-        Self::Engine { what: refused.what, cause: refused.message }
-    }
 }
 
 impl DockerDriver {
@@ -182,49 +136,6 @@ impl DockerDriver {
         let start = self.docker.start_container(&name, None::<StartContainerOptions>);
         call("start a pod's sandbox", CALL_LIMIT, start).await?; // no error if it runs
         Ok(mode)
-    }
-
-    async fn import_pause(&self) -> Result<(), DriverError> {
-        let found = self.docker.inspect_image(pause::IMAGE);
-        if call("look for an image", CALL_LIMIT, found).await.is_ok() {
-            return Ok(());
-        }
-        let (repo, tag) = pause::IMAGE.split_once(':').unwrap_or((pause::IMAGE, "1"));
-        let options = CreateImageOptionsBuilder::new().from_src("-").repo(repo).tag(tag).build();
-        let archive = bollard::body_full(Bytes::from(pause::archive()));
-        let import = self.docker.create_image(Some(options), Some(archive), None);
-        let imported = import.try_collect::<Vec<_>>();
-        call("import the pause image", CALL_LIMIT, imported).await?;
-        Ok(())
-    }
-
-    async fn image(&self, image: &str, policy: PullPolicy) -> Result<(), StartError> {
-        let found = self.docker.inspect_image(image);
-        let found = match call("look for an image", CALL_LIMIT, found).await {
-            Ok(_) => true,
-            Err(Refused { code: 404, .. }) => false,
-            Err(Refused { code: 400, message: cause, .. }) => {
-                return Err(StartError::ImageName { image: image.to_owned(), cause });
-            }
-            Err(refused) => return Err(DriverError::from(refused).into()),
-        };
-        match (policy, found) {
-            (PullPolicy::IfNotPresent | PullPolicy::Never, true) => return Ok(()),
-            (PullPolicy::Never, false) => {
-                return Err(StartError::ImageNeverPull { image: image.to_owned() });
-            }
-            _ => {}
-        }
-        // Without a tag the engine would fetch all there are.
-        let last = image.rsplit('/').next().unwrap_or(image);
-        let tag = if last.contains([':', '@']) { "" } else { "latest" };
-        let options = CreateImageOptionsBuilder::new().from_image(image).tag(tag).build();
-        let pull = self.docker.create_image(Some(options), None, None).try_collect::<Vec<_>>();
-        let pulled = call("pull an image", PULL_LIMIT, pull).await;
-        pulled.map(drop).map_err(|refused| StartError::ImagePull {
-            image: image.to_owned(),
-            cause: refused.message,
-        })
     }
 
     async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
@@ -330,52 +241,6 @@ impl DockerDriver {
             return Err(DriverError::Unkillable { id: id.clone(), waited: KILL_LIMIT });
         };
         exit
-    }
-
-    async fn read_logs(
-        &self,
-        id: &ContainerId,
-        options: LogOptions,
-    ) -> Result<LogStream, DriverError> {
-        self.look(id).await?; // an error here, not in the stream, when there is none
-        let seconds =
-            options.since.map_or(0, |since| since.as_second().clamp(0, i64::from(i32::MAX)));
-        let tail = options.tail.map_or("all".to_owned(), |count| count.to_string());
-        let asked = LogsOptionsBuilder::new()
-            .follow(options.follow)
-            .stdout(true)
-            .stderr(true)
-            .timestamps(true)
-            .since(seconds as i32)
-            .tail(&tail)
-            .build();
-        let lines = self.docker.logs(&id.0, Some(asked)).filter_map(move |output| {
-            future::ready(match output {
-                Ok(output) => translate::line(output)
-                    .filter(|line| options.since.is_none_or(|since| line.time >= since))
-                    .map(Ok),
-                Err(error) => Some(Err(DriverError::Engine {
-                    what: "read a log".into(),
-                    cause: error.to_string(),
-                })),
-            })
-        });
-        let Some(limit) = options.limit_bytes else { return Ok(lines.boxed()) };
-        let limited = lines.scan(limit, |left, line| {
-            if *left == 0 {
-                return future::ready(None);
-            }
-            future::ready(Some(line.map(|mut line| {
-                let size = line.bytes.len() as u64 + u64::from(!line.partial);
-                if size > *left {
-                    line.bytes.truncate(*left as usize);
-                    line.partial = true;
-                }
-                *left = left.saturating_sub(size);
-                line
-            })))
-        });
-        Ok(limited.boxed())
     }
 
     async fn all(&self) -> Result<Vec<Found>, DriverError> {

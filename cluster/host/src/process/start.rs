@@ -1,0 +1,164 @@
+//! From a container's specification to its command: a folder, an order in it, a keeper.
+//!
+//! A folder is made once, so that no container is started twice; one that did not start leaves
+//! none.
+
+use super::cgroup::Cgroup;
+use super::end::end_orphans;
+use super::record::{self, Failed, Order, Report};
+use super::{Inner, make_folder};
+use crate::container::{
+    ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
+};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use std::{fs, io};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long a container may take from its order to its command.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(90);
+
+impl Inner {
+    pub(super) async fn start(&self, spec: ContainerSpec) -> Result<Started, StartError> {
+        for part in [&spec.pod.uid, &spec.name] {
+            if !is_path_component(part) {
+                return Err(StartError::Config { what: format!("{part:?} cannot name a folder") });
+            }
+        }
+        if spec.command.is_empty() && spec.args.is_empty() {
+            return Err(StartError::NoCommand);
+        }
+        let id = ContainerId(format!("{}/{}/{}", spec.pod.uid, spec.name, spec.attempt));
+        let above = self.pods().join(&spec.pod.uid).join("containers").join(&spec.name);
+        let folder = above.join(spec.attempt.to_string());
+        make_folder(&above, 0o700)
+            .map_err(DriverError::io(format!("making {}", above.display())))?;
+        let _starting = Starting::begin(self, &id)?;
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StartError::Exists { id: id.clone() });
+            }
+            Err(error) => {
+                return Err(DriverError::io(format!("making {}", folder.display()))(error).into());
+            }
+        }
+        let started = self.order(&id, &folder, spec).await;
+        if started.is_err() {
+            let _ = fs::remove_dir_all(&folder);
+        }
+        started
+    }
+
+    async fn order(
+        &self,
+        id: &ContainerId,
+        folder: &Path,
+        spec: ContainerSpec,
+    ) -> Result<Started, StartError> {
+        let leaf = format!("{}-{}", spec.name, spec.attempt);
+        let cgroup = Path::new(&self.tag).join(&spec.pod.uid).join(leaf);
+        let root = nix::unistd::Uid::effective().is_root();
+        let order = Order {
+            spec,
+            folder: folder.to_owned(),
+            shim: self.config.shim.clone(),
+            cgroup: root.then(|| Cgroup::plan(&cgroup)).flatten(),
+            hidden: self.config.hidden.clone(),
+        };
+        let write = record::write(folder, "order.json", &order);
+        write.map_err(DriverError::io(format!("writing {}/order.json", folder.display())))?;
+        let mut child = self.spawn_keeper(folder)?;
+        let mut bytes = Vec::new();
+        let heard = match child.stdout.take() {
+            Some(mut out) => timeout(START_LIMIT, out.read_to_end(&mut bytes)).await,
+            None => Ok(Ok(0)),
+        };
+        let report = match heard {
+            Ok(Ok(_)) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Ok(Err(error)) => Err(error),
+            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+        };
+        if report.is_err() {
+            let _ = child.start_kill();
+        }
+        self.reap(child);
+        match report {
+            Ok(Report::Born(born)) => {
+                Ok(Started { id: id.clone(), started_at: born.started_at, warnings: born.warnings })
+            }
+            Ok(Report::Failed(failed)) => Err(failed.into()),
+            Err(error) => {
+                let said = cri_log::last_line(&folder.join("keeper.err"), 4096).unwrap_or_default();
+                end_orphans(folder);
+                Err(DriverError::io(format!("the keeper of {id} gave no answer ({said})"))(error)
+                    .into())
+            }
+        }
+    }
+
+    fn spawn_keeper(&self, folder: &Path) -> Result<Child, DriverError> {
+        let [program, args @ ..] = self.config.shim.as_slice() else {
+            let cause = io::ErrorKind::InvalidInput.into();
+            return Err(DriverError::Io { what: "no shim command is configured".into(), cause });
+        };
+        let errors = fs::File::create(folder.join("keeper.err"))
+            .map_err(DriverError::io("making keeper.err"))?;
+        Command::new(program)
+            .args(args)
+            .arg("keep")
+            .arg(folder)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(DriverError::io(format!("starting the keeper {}", program.display())))
+    }
+
+    /// A keeper that is our child must be waited for when it ends, or it stays as a zombie.
+    fn reap(&self, mut child: Child) {
+        let mut reapers = self.reapers.lock();
+        while reapers.try_join_next().is_some() {}
+        reapers.spawn(async move {
+            let _ = child.wait().await;
+        });
+    }
+}
+
+/// Marks a container as being started, as long as it lives.
+struct Starting<'a>(&'a Inner, &'a ContainerId);
+
+impl<'a> Starting<'a> {
+    fn begin(inner: &'a Inner, id: &'a ContainerId) -> Result<Self, StartError> {
+        if inner.starting.lock().insert(id.clone()) {
+            Ok(Self(inner, id))
+        } else {
+            Err(StartError::Exists { id: id.clone() })
+        }
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.starting.lock().remove(self.1);
+    }
+}
+
+impl From<Failed> for StartError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotFound { command } => Self::NotFound { command },
+            Failed::PermissionDenied { command } => Self::PermissionDenied { command },
+            Failed::Mount { volume, target, cause } => Self::Mount { volume, target, cause },
+            Failed::Config { what } => Self::Config { what },
+            Failed::System { what, cause } => {
+                Self::Driver(DriverError::Io { what, cause: io::Error::other(cause) })
+            }
+        }
+    }
+}
