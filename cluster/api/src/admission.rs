@@ -184,8 +184,6 @@ pub fn admit_update(
         copy(at(old, "metadata"), object_mut(&mut new, "metadata"), "generation");
     }
     let mut causes = metadata::validate_update(&new, old);
-    // Both the common path and the kind's own look at what may not change in metadata.
-    causes.extend(metadata::validate_update(&new, old));
     causes.extend(match door {
         Door::Main | Door::Scale => (resource.rules.validate_update)(&new, old),
         Door::Status => (resource.rules.validate_status)(&new, old),

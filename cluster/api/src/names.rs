@@ -11,6 +11,7 @@ pub const SUBDOMAIN_MAX: usize = 253;
 
 const LABEL_FORM: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN_FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const UNDERSCORE_FORM: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*')";
 const LABEL_1035_FORM: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED_FORM: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE_FORM: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -61,6 +62,23 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
     at_most(value, SUBDOMAIN_MAX, &mut errors);
     if !value.split('.').all(is_label) {
         errors.push(SUBDOMAIN_FORM.to_owned());
+    }
+    errors
+}
+
+/// A DNS subdomain whose labels may have underscores, as domains to search may.
+pub fn dns_subdomain_or_underscore(value: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    at_most(value, SUBDOMAIN_MAX, &mut errors);
+    let is_label = |label: &str| {
+        let edge = |c: Option<&u8>| c.is_some_and(|c| lower_or_digit(*c) || *c == b'_');
+        let bytes = label.as_bytes();
+        edge(bytes.first())
+            && edge(bytes.last())
+            && bytes.iter().all(|c| lower_or_digit(*c) || matches!(c, b'-' | b'_'))
+    };
+    if !value.split('.').all(is_label) {
+        errors.push(UNDERSCORE_FORM.to_owned());
     }
     errors
 }

@@ -3,6 +3,7 @@
 use crate::field::{Causes, Path, at, entries, flag, get, map};
 use crate::names;
 use crate::resource::{Column, Resource, Rules};
+use crate::rules::metadata;
 use crate::status::Cause;
 use crate::table::{age, entry_count, name};
 use serde_json::Value;
@@ -67,6 +68,7 @@ pub(crate) fn validate_immutable(new: &Value, old: &Value, fields: &[&str]) -> V
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(validate_immutable(new, old, &["data", "binaryData"]));
+    causes.append(metadata::validate_again(new));
     causes.append(validate(new));
     causes.into_vec()
 }

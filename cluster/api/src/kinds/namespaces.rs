@@ -6,6 +6,7 @@ use crate::names;
 use crate::resource::{
     Column, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
 };
+use crate::rules::metadata;
 use crate::status::{Cause, Status};
 use crate::table::{age, name};
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ pub const RESOURCE: Resource = Resource {
         prepare_create,
         prepare_update,
         validate,
-        validate_update: |new, _| validate(new),
+        validate_update: |new, _| [metadata::validate_again(new), validate(new)].concat(),
         ..Rules::PLAIN
     },
     fields: &[FieldLabel::new("status.phase", "/status/phase")],
@@ -73,7 +74,7 @@ fn validate(namespace: &Value) -> Vec<Cause> {
     for finalizer in list(namespace, "spec.finalizers") {
         let finalizer = finalizer.as_str().unwrap_or_default();
         causes.invalid_all(&path, finalizer, names::qualified(finalizer));
-        if !finalizer.contains('/') && finalizer != "kubernetes" {
+        if !finalizer.contains('/') && !metadata::STANDARD_FINALIZERS.contains(&finalizer) {
             causes.invalid(
                 &path,
                 finalizer,

@@ -8,6 +8,7 @@ use crate::field::{
 use crate::names;
 use crate::quantity;
 use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::rules::metadata;
 use crate::rules::resources::quantity_value;
 use crate::status::{Cause, Status};
 use crate::table::{NONE, UNKNOWN, age, name};
@@ -203,8 +204,10 @@ fn validate_changes(new: &Value, old: &Value) -> Vec<Cause> {
 
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
+    // It is looked at as a new one, and then as a change.
+    causes.append(metadata::validate_again(new));
+    causes.append(validate(new));
     validate_taints(new, &mut causes);
-    causes.append(validate_status(new));
     causes.append(validate_changes(new, old));
     causes.into_vec()
 }

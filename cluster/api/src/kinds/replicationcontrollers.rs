@@ -5,7 +5,7 @@ use crate::field::{
     Causes, Path, at, default, existing_mut, get, has, map, number, object_mut, set, text,
 };
 use crate::resource::{Column, FieldLabel, Resource, Rules, ScalePaths, Subresource};
-use crate::rules::template;
+use crate::rules::{metadata, template};
 use crate::selector::LabelSelector;
 use crate::status::{Cause, Status};
 use crate::table::{age, containers_and_images, label_list, name};
@@ -33,7 +33,7 @@ pub const RESOURCE: Resource = Resource {
         default: default_controller,
         prepare_create,
         validate,
-        validate_update: |new, _| validate(new),
+        validate_update,
         validate_status,
         ..Rules::PLAIN
     },
@@ -114,6 +114,14 @@ fn validate(controller: &Value) -> Vec<Cause> {
         );
     }
     causes.into_vec()
+}
+
+/// It is looked at as a new one, and then as a change.
+fn validate_update(new: &Value, _: &Value) -> Vec<Cause> {
+    let mut causes = metadata::validate_again(new);
+    causes.extend(validate(new));
+    causes.extend(validate(new));
+    causes
 }
 
 fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {

@@ -6,6 +6,7 @@ use crate::field::{
     number, object_mut, same, set, text,
 };
 use crate::names;
+use crate::rules::metadata;
 use crate::rules::pod;
 use crate::rules::template;
 use crate::selector::LabelSelector;
@@ -339,6 +340,9 @@ fn exit_codes(codes: &Value, spec: &Value, path: &Path, causes: &mut Causes) {
 /// A change of a job (new, old): its counts and its pause may change, what it is may not.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
+    // It is looked at as a new one, and then as a change.
+    causes.append(metadata::validate_again(new));
+    causes.append(validate_create(new));
     let (new_spec, old_spec) = (get(new, "spec"), get(old, "spec"));
     let path = Path::new("spec");
     validate_spec(new_spec, &path, &mut causes);

@@ -49,6 +49,8 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
         causes.invalid(&path.child("generation"), generation, "must be greater than or equal to 0");
     }
     common(metadata, &path, &mut causes);
+    finalizers(metadata, &path.child("finalizers"), &mut causes);
+    known_finalizers(metadata, &path.child("finalizers"), &mut causes);
     causes.into_vec()
 }
 
@@ -68,7 +70,16 @@ fn common(metadata: &Value, path: &Path, causes: &mut Causes) {
     labels(metadata, "labels", &path.child("labels"), causes);
     annotations(metadata, &path.child("annotations"), causes);
     owners(metadata, &path.child("ownerReferences"), causes);
-    finalizers(metadata, &path.child("finalizers"), causes);
+}
+
+/// The rules of new metadata, for the kinds that look at a changed object as at a new one.
+pub fn validate_again(object: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let (metadata, path) = (get(object, "metadata"), Path::new("metadata"));
+    common(metadata, &path, &mut causes);
+    finalizers(metadata, &path.child("finalizers"), &mut causes);
+    known_finalizers(metadata, &path.child("finalizers"), &mut causes);
+    causes.into_vec()
 }
 
 /// The labels at a field: keys are qualified names, values label values.
@@ -121,19 +132,13 @@ fn owners(metadata: &Value, path: &Path, causes: &mut Causes) {
     }
 }
 
-const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+/// Finalizers that the server itself works on.
+pub const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
 
 fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     let all = list(metadata, "finalizers");
     for finalizer in all.iter().filter_map(Value::as_str) {
         causes.invalid_all(path, finalizer, names::qualified(finalizer));
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
-            causes.invalid(
-                path,
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
-        }
     }
     let has = |name: &str| all.iter().any(|finalizer| finalizer == name);
     if has("orphan") && has("foregroundDeletion") {
@@ -142,6 +147,20 @@ fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
             get(metadata, "finalizers").clone(),
             "finalizers orphan and foregroundDeletion cannot be both set",
         );
+    }
+}
+
+/// A finalizer is one that the server itself works on, or has the domain of who does.
+fn known_finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
+    let all = list(metadata, "finalizers").iter().filter_map(Value::as_str);
+    for (index, finalizer) in all.enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            causes.invalid(
+                &path.index(index),
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
     }
 }
 
@@ -168,6 +187,16 @@ pub fn carry_over(new: &mut Value, old: &Value) {
 
 /// The metadata of a changed object.
 pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    // Both the common path and the kind's own look at this.
+    causes.append(compare(new, old));
+    causes.append(compare(new, old));
+    let path = Path::new("metadata").child("finalizers");
+    known_finalizers(get(new, "metadata"), &path, &mut causes);
+    causes.into_vec()
+}
+
+fn compare(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let path = Path::new("metadata");
     let (new, old) = (get(new, "metadata"), get(old, "metadata"));

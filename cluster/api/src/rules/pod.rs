@@ -8,6 +8,7 @@ mod containers;
 pub mod defaults;
 mod environment;
 mod handlers;
+mod mounts;
 mod scheduling;
 mod security;
 mod update;
@@ -137,7 +138,7 @@ pub fn validate_create(pod: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let path = Path::new("spec");
     let spec = get(pod, "spec");
-    validate_spec(spec, &path, &mut causes);
+    validate_own(pod, &mut causes);
     if !list(spec, "ephemeralContainers").is_empty() {
         causes.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
     }
@@ -148,6 +149,38 @@ pub fn validate_create(pod: &Value) -> Vec<Cause> {
         );
     }
     causes.into_vec()
+}
+
+/// What holds of a pod, new or changed.
+fn validate_own(pod: &Value, causes: &mut Causes) {
+    let path = Path::new("spec");
+    let spec = get(pod, "spec");
+    annotations(pod, &Path::new("metadata").child("annotations"), causes);
+    validate_spec(spec, &path, causes);
+    containers::trimmed_images(spec, &path, causes);
+}
+
+/// Annotations that mean something.
+fn annotations(pod: &Value, path: &Path, causes: &mut Causes) {
+    let given = |name: &str| get(get(get(pod, "metadata"), "annotations"), name).as_str();
+    if let Some(value) = given(MIRROR).filter(|_| text(pod, "spec.nodeName").is_empty()) {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        causes.invalid(&path.key(MIRROR), value, why);
+    }
+    if let Some(cost) = given(DELETION_COST).filter(|cost| !is_cost(cost)) {
+        causes.invalid(&path.key(DELETION_COST), cost, "must be a 32bit integer");
+    }
+}
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// A number of 32 bits in its one spelling.
+fn is_cost(text: &str) -> bool {
+    let plain = text.strip_prefix('-').unwrap_or(text);
+    !text.starts_with('+')
+        && (plain.len() == 1 || !plain.starts_with('0'))
+        && text.parse::<i32>().is_ok()
 }
 
 /// The spec of a pod or of a template.
@@ -162,11 +195,6 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     validate_dns(spec, path, causes);
     metadata::labels(spec, "nodeSelector", &path.child("nodeSelector"), causes);
     security::validate_pod(spec, path, causes);
-    for (index, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
-        if text(secret, "name").is_empty() {
-            causes.required(&path.child("imagePullSecrets").index(index).child("name"), "");
-        }
-    }
     affinity::validate(get(spec, "affinity"), &path.child("affinity"), causes);
     for (index, gate) in list(spec, "readinessGates").iter().enumerate() {
         let condition = text(gate, "conditionType");
@@ -212,15 +240,22 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
         let path = path.child("hostAliases").index(index);
         let ip = text(alias, "ip");
         causes.invalid_all(&path.child("ip"), ip, names::ip(ip));
-        for hostname in list(alias, "hostnames").iter().filter_map(Value::as_str) {
-            causes.invalid_all(&path.child("hostnames"), hostname, names::dns_subdomain(hostname));
+        let hostnames = list(alias, "hostnames").iter().filter_map(Value::as_str);
+        for (index, hostname) in hostnames.enumerate() {
+            let path = path.child("hostnames").index(index);
+            causes.invalid_all(&path, hostname, names::dns_subdomain(hostname));
         }
     }
     if has(spec, "os") {
-        let os = text(spec, "os.name");
-        causes.one_of(&path.child("os").child("name"), os, &["linux", "windows"]);
+        let path = path.child("os");
+        match text(spec, "os.name") {
+            "" => causes.required(&path.child("name"), "cannot be empty"),
+            "linux" | "windows" => {}
+            // Said of the field as a whole.
+            other => causes.not_supported(&path, other, &["linux", "windows"]),
+        }
     }
-    let overhead = path.child("overhead");
+    let overhead = path.child("overhead").child("limits");
     for (resource, amount) in crate::field::entries(spec, "overhead") {
         crate::rules::resources::quantity_value(&overhead.key(resource), resource, amount, causes);
     }
@@ -243,11 +278,14 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
     if policy == "None" {
         if config.is_null() {
             causes.required(&config_path, "must provide `dnsConfig` when `dnsPolicy` is None");
-        } else if list(config, "nameservers").is_empty() {
+            return;
+        }
+        if list(config, "nameservers").is_empty() {
             causes.required(
                 &config_path.child("nameservers"),
                 "must provide at least one DNS nameserver when `dnsPolicy` is None",
             );
+            return;
         }
     }
     let servers = list(config, "nameservers");
@@ -274,12 +312,22 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
             "must not have more than 32 search paths",
         );
     }
+    let length: usize =
+        searches.iter().filter_map(Value::as_str).map(|search| search.len() + 1).sum();
+    // A space between each two.
+    if length > 2048 + 1 {
+        causes.invalid(
+            &config_path.child("searches"),
+            get(config, "searches").clone(),
+            "must not have more than 2048 characters (including spaces) in the search list",
+        );
+    }
     for (index, search) in searches.iter().enumerate() {
         let search = search.as_str().unwrap_or_default();
         let domain = search.strip_suffix('.').unwrap_or(search);
         let path = config_path.child("searches").index(index);
         if search != "." {
-            causes.invalid_all(&path, search, names::dns_subdomain(domain));
+            causes.invalid_all(&path, domain, names::dns_subdomain_or_underscore(domain));
         }
     }
     for (index, option) in list(config, "options").iter().enumerate() {

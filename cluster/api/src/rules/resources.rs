@@ -64,12 +64,10 @@ pub fn quantity_value(path: &Path, resource: &str, value: &Value, causes: &mut C
 
 fn container_resource(path: &Path, name: &str, causes: &mut Causes) {
     let wrong = names::qualified(name);
-    if !wrong.is_empty() {
-        causes.invalid_all(path, name, wrong);
-        return;
-    }
+    let is_name = wrong.is_empty();
+    causes.invalid_all(path, name, wrong);
     if !name.contains('/') {
-        if !STANDARD.contains(&name) && !is_hugepages(name) {
+        if is_name && !STANDARD.contains(&name) && !is_hugepages(name) {
             causes.invalid(path, name, "must be a standard resource type or fully qualified");
         }
         if !CONTAINER.contains(&name) && !is_hugepages(name) {

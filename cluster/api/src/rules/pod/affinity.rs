@@ -42,17 +42,18 @@ fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
             causes.required(&path, "must have at least one node selector term");
         }
         for (index, term) in terms.iter().enumerate() {
-            node_term(term, &path.index(index), causes);
+            node_term(term, false, &path.index(index), causes);
         }
     }
     for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
         let path = path.child(PREFERRED).index(index);
         weight(preference, &path, causes);
-        node_term(get(preference, "preference"), &path.child("preference"), causes);
+        node_term(get(preference, "preference"), true, &path.child("preference"), causes);
     }
 }
 
-fn node_term(term: &Value, path: &Path, causes: &mut Causes) {
+/// A wish that cannot be met may name values that no node can have; a condition may not.
+fn node_term(term: &Value, is_wish: bool, path: &Path, causes: &mut Causes) {
     for (index, expression) in list(term, "matchExpressions").iter().enumerate() {
         let path = path.child("matchExpressions").index(index);
         let (operator, values) = (text(expression, "operator"), list(expression, "values"));
@@ -74,7 +75,8 @@ fn node_term(term: &Value, path: &Path, causes: &mut Causes) {
         }
         let key = text(expression, "key");
         causes.invalid_all(&path.child("key"), key, names::qualified(key));
-        for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+        let checked = if is_wish { &[] } else { values };
+        for (index, value) in checked.iter().filter_map(Value::as_str).enumerate() {
             let path = path.child("values").index(index);
             causes.invalid_all(&path, value, names::label_value(value));
         }
@@ -107,6 +109,7 @@ fn node_term(term: &Value, path: &Path, causes: &mut Causes) {
 fn pod_term(term: &Value, path: &Path, causes: &mut Causes) {
     label_selector(get(term, "labelSelector"), &path.child("labelSelector"), causes);
     label_selector(get(term, "namespaceSelector"), &path.child("namespaceSelector"), causes);
+    label_keys(term, path, causes);
     for namespace in list(term, "namespaces").iter().filter_map(Value::as_str) {
         causes.invalid_all(&path.child("namespace"), namespace, names::dns_label(namespace));
     }
@@ -116,6 +119,29 @@ fn pod_term(term: &Value, path: &Path, causes: &mut Causes) {
         causes.required(&path, "can not be empty");
     }
     causes.invalid_all(&path, key, names::qualified(key));
+}
+
+/// Labels of the pod itself that others must share, or must not.
+fn label_keys(term: &Value, path: &Path, causes: &mut Causes) {
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let (keys, path) = (list(term, field), path.child(field));
+        if !keys.is_empty() && get(term, "labelSelector").is_null() {
+            causes.forbidden(&path, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for (index, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+            causes.invalid_all(&path.index(index), key, names::qualified(key));
+        }
+    }
+    for (index, key) in list(term, "matchLabelKeys").iter().enumerate() {
+        if list(term, "mismatchLabelKeys").contains(key) {
+            causes.invalid(
+                &path.child("matchLabelKeys").index(index),
+                key.clone(),
+                "exists in both matchLabelKeys and mismatchLabelKeys",
+            );
+        }
+    }
 }
 
 /// A `LabelSelector` object; null is none.

@@ -2,9 +2,10 @@
 
 use super::environment;
 use super::handlers::{self, Use};
+use super::mounts;
 use super::security;
 use super::volumes::Volumes;
-use crate::field::{Causes, Path, flag, get, has, list, number, text};
+use crate::field::{Causes, Path, flag, get, has, list, number, same, text};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
 use crate::rules::resources::validate_requirements;
@@ -17,7 +18,7 @@ const MESSAGE_POLICIES: &[&str] = &["File", "FallbackToLogsOnError"];
 /// All containers of a spec.
 pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut Causes) {
     let grace = number(spec, "terminationGracePeriodSeconds").unwrap_or(30);
-    let host_network = flag(spec, "hostNetwork");
+    let of = Of { pod: spec, volumes };
     let containers = list(spec, "containers");
     let own_path = path.child("containers");
     let mut names_seen = HashSet::new();
@@ -26,8 +27,8 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
     }
     for (index, container) in containers.iter().enumerate() {
         let path = own_path.index(index);
-        common(container, &path, host_network, volumes, causes);
-        if !names_seen.insert(text(container, "name")) && !text(container, "name").is_empty() {
+        common(container, &path, of, causes);
+        if !names_seen.insert(text(container, "name")) {
             causes.duplicate(&path.child("name"), text(container, "name"));
         }
         if has(container, "restartPolicy") {
@@ -40,11 +41,16 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
     let init_path = path.child("initContainers");
     for (index, container) in list(spec, "initContainers").iter().enumerate() {
         let path = init_path.index(index);
-        common(container, &path, host_network, volumes, causes);
+        common(container, &path, of, causes);
         let name = text(container, "name");
-        if !name.is_empty() && !names_seen.insert(name) {
+        let is_taken = names_seen.contains(name);
+        if is_taken {
             causes.duplicate(&path.child("name"), name);
+        } else if !name.is_empty() {
+            names_seen.insert(name);
         }
+        // They run one after the other; each is looked at as if it were the first.
+        host_port_conflicts(std::slice::from_ref(container), &init_path, causes);
         let policy = text(container, "restartPolicy");
         if has(container, "restartPolicy") {
             causes.one_of(&path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
@@ -62,7 +68,51 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
             }
         }
     }
-    ephemeral(spec, path, host_network, volumes, &mut names_seen, causes);
+    ephemeral(of, path, &mut names_seen, causes);
+    host_network_ports(spec, &own_path, causes);
+}
+
+/// The pod that a container is of.
+#[derive(Debug, Clone, Copy)]
+struct Of<'a> {
+    pod: &'a Value,
+    volumes: &'a Volumes<'a>,
+}
+
+/// Images as a pod must have them; a template may still have blanks around.
+pub fn trimmed_images(spec: &Value, path: &Path, causes: &mut Causes) {
+    for containers in ["containers", "initContainers", "ephemeralContainers"] {
+        for (index, container) in list(spec, containers).iter().enumerate() {
+            let image = text(container, "image");
+            if image.trim() != image {
+                causes.invalid(
+                    &path.child(containers).index(index).child("image"),
+                    image,
+                    "must not have leading or trailing whitespace",
+                );
+            }
+        }
+    }
+}
+
+/// In the network of the host a container has no ports but those of the host.
+fn host_network_ports(spec: &Value, path: &Path, causes: &mut Causes) {
+    if !flag(spec, "hostNetwork") {
+        return;
+    }
+    for (index, container) in list(spec, "containers").iter().enumerate() {
+        let path = path.index(index).child("ports");
+        for (index, port) in list(container, "ports").iter().enumerate() {
+            let host = number(port, "hostPort").unwrap_or(0);
+            if host != 0 && host != number(port, "containerPort").unwrap_or(0) {
+                causes.invalid(
+                    &path.index(index).child("hostPort"),
+                    host,
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
+            }
+        }
+    }
 }
 
 /// Hooks and probes.
@@ -78,20 +128,14 @@ fn handled(container: &Value, grace: i64, path: &Path, causes: &mut Causes) {
 }
 
 /// Containers added to a running pod for a look inside: no ports, probes, hooks or amounts.
-fn ephemeral<'a>(
-    spec: &'a Value,
-    path: &Path,
-    host_network: bool,
-    volumes: &Volumes<'_>,
-    names_seen: &mut HashSet<&'a str>,
-    causes: &mut Causes,
-) {
+fn ephemeral<'a>(of: Of<'a>, path: &Path, names_seen: &mut HashSet<&'a str>, causes: &mut Causes) {
+    let spec = of.pod;
     let path = path.child("ephemeralContainers");
     for (index, container) in list(spec, "ephemeralContainers").iter().enumerate() {
         let path = path.index(index);
-        common(container, &path, host_network, volumes, causes);
+        common(container, &path, of, causes);
         let name = text(container, "name");
-        if !name.is_empty() && !names_seen.insert(name) {
+        if !names_seen.insert(name) {
             causes.duplicate(&path.child("name"), name);
         }
         let target = text(container, "targetContainerName");
@@ -99,67 +143,81 @@ fn ephemeral<'a>(
         if !target.is_empty() && !known("containers") && !known("initContainers") {
             causes.not_found(&path.child("targetContainerName"), target);
         }
-        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "ports"] {
-            if has(container, field) {
+        for field in [
+            "ports",
+            "resources",
+            "resizePolicy",
+            "restartPolicy",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+        ] {
+            if !same(get(container, field), &Value::Null) {
                 causes.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+            }
+        }
+        for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+            for field in ["subPath", "subPathExpr"] {
+                if !text(mount, field).is_empty() {
+                    let path = path.child("volumeMounts").index(index).child(field);
+                    causes.forbidden(&path, "cannot be set for an Ephemeral Container");
+                }
             }
         }
     }
 }
 
 /// What holds of every container.
-fn common(
-    container: &Value,
-    path: &Path,
-    host_network: bool,
-    volumes: &Volumes<'_>,
-    causes: &mut Causes,
-) {
+fn common(container: &Value, path: &Path, of: Of<'_>, causes: &mut Causes) {
     match text(container, "name") {
         "" => causes.required(&path.child("name"), ""),
         name => causes.invalid_all(&path.child("name"), name, names::dns_label(name)),
     }
-    match text(container, "image") {
-        "" => causes.required(&path.child("image"), ""),
-        image if image.trim() != image => causes.invalid(
-            &path.child("image"),
-            image,
-            "must not have leading or trailing whitespace",
-        ),
-        _ => {}
+    if text(container, "image").is_empty() {
+        causes.required(&path.child("image"), "");
     }
     causes.one_of(
         &path.child("terminationMessagePolicy"),
         text(container, "terminationMessagePolicy"),
         MESSAGE_POLICIES,
     );
-    ports(container, path, host_network, causes);
+    ports(container, path, causes);
     environment::validate(container, path, causes);
-    mounts(container, path, volumes, causes);
+    mounts::validate(container, path, of.volumes, causes);
     causes.one_of(
         &path.child("imagePullPolicy"),
         text(container, "imagePullPolicy"),
         PULL_POLICIES,
     );
     validate_requirements(get(container, "resources"), &path.child("resources"), causes);
-    let mut resized = HashSet::new();
-    for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
-        let path = path.child("resizePolicy").index(index);
-        let resource = text(policy, "resourceName");
-        if !resized.insert(resource) {
-            causes.duplicate(&path, resource);
-        }
-        causes.one_of(&path, resource, &["cpu", "memory"]);
-        causes.one_of(&path, text(policy, "restartPolicy"), &["NotRequired", "RestartContainer"]);
-    }
+    resize_policies(container, of.pod, &path.child("resizePolicy"), causes);
     security::validate_container(
         get(container, "securityContext"),
+        of.pod,
         &path.child("securityContext"),
         causes,
     );
 }
 
-fn ports(container: &Value, path: &Path, host_network: bool, causes: &mut Causes) {
+/// What happens to a container whose amounts change. All but a repetition is said of the list.
+fn resize_policies(container: &Value, pod: &Value, path: &Path, causes: &mut Causes) {
+    let mut resized = HashSet::new();
+    for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+        let resource = text(policy, "resourceName");
+        if !resized.insert(resource) {
+            causes.duplicate(&path.index(index), resource);
+        }
+        causes.one_of(path, resource, &["cpu", "memory"]);
+        let restart = text(policy, "restartPolicy");
+        causes.one_of(path, restart, &["NotRequired", "RestartContainer"]);
+        if text(pod, "restartPolicy") == "Never" && restart != "NotRequired" {
+            causes.invalid(path, restart, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
+    }
+}
+
+fn ports(container: &Value, path: &Path, causes: &mut Causes) {
     let mut seen = HashSet::new();
     for (index, port) in list(container, "ports").iter().enumerate() {
         let path = path.child("ports").index(index);
@@ -179,20 +237,10 @@ fn ports(container: &Value, path: &Path, host_network: bool, causes: &mut Causes
             causes.invalid(&path.child("containerPort"), own, why);
         }
         let host = number(port, "hostPort").unwrap_or(0);
-        if host != 0 {
-            if let Some(why) = names::port_number(host) {
-                causes.invalid(&path.child("hostPort"), host, why);
-            } else if host_network && host != own {
-                causes.invalid(
-                    &path.child("hostPort"),
-                    host,
-                    "must match `containerPort` when `hostNetwork` is true",
-                );
-            }
-        }
-        let host_ip = text(port, "hostIP");
-        if !host_ip.is_empty() {
-            causes.invalid_all(&path.child("hostIP"), host_ip, names::ip(host_ip));
+        if host != 0
+            && let Some(why) = names::port_number(host)
+        {
+            causes.invalid(&path.child("hostPort"), host, why);
         }
         causes.one_of(&path.child("protocol"), text(port, "protocol"), PROTOCOLS);
     }
@@ -205,105 +253,10 @@ fn host_port_conflicts(containers: &[Value], path: &Path, causes: &mut Causes) {
         for (port_index, port) in list(container, "ports").iter().enumerate() {
             let host = number(port, "hostPort").unwrap_or(0);
             let (ip, protocol) = (text(port, "hostIP"), text(port, "protocol"));
-            if host > 0 && !taken.insert((protocol, ip, host)) {
+            if host != 0 && !taken.insert((protocol, ip, host)) {
                 let path = path.index(index).child("ports").index(port_index).child("hostPort");
-                causes.duplicate(&path, format!("{ip}/{host}/{protocol}"));
+                causes.duplicate(&path, format!("{protocol}/{ip}/{host}"));
             }
-        }
-    }
-}
-
-/// A path within a volume must stay within it.
-pub fn inside(path: &Path, value: &str, causes: &mut Causes) {
-    if value.starts_with('/') {
-        causes.invalid(path, value, "must be a relative path");
-    }
-    no_backsteps(path, value, causes);
-}
-
-/// No part of a path may be `..`.
-pub fn no_backsteps(path: &Path, value: &str, causes: &mut Causes) {
-    if value.split('/').any(|part| part == "..") {
-        causes.invalid(path, value, "must not contain '..'");
-    }
-}
-
-fn mounts(container: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut Causes) {
-    let all_path = path.child("volumeMounts");
-    let mut seen = HashSet::new();
-    for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
-        let path = all_path.index(index);
-        match text(mount, "name") {
-            "" => causes.required(&path.child("name"), ""),
-            name if !volumes.contains_key(name) => causes.not_found(&path.child("name"), name),
-            _ => {}
-        }
-        let place = text(mount, "mountPath");
-        if place.is_empty() {
-            causes.required(&path.child("mountPath"), "");
-        }
-        if !seen.insert(place) {
-            causes.invalid(&path.child("mountPath"), place, "must be unique");
-        }
-        let (sub, expression) = (text(mount, "subPath"), text(mount, "subPathExpr"));
-        if !sub.is_empty() {
-            inside(&all_path.child("subPath"), sub, causes);
-        }
-        if !expression.is_empty() {
-            if !sub.is_empty() {
-                causes.invalid(
-                    &path.child("subPathExpr"),
-                    expression,
-                    "subPathExpr and subPath are mutually exclusive",
-                );
-            }
-            inside(&all_path.child("subPathExpr"), expression, causes);
-        }
-        if has(mount, "mountPropagation") {
-            let propagation = text(mount, "mountPropagation");
-            let path = path.child("mountPropagation");
-            causes.one_of(&path, propagation, &["Bidirectional", "HostToContainer", "None"]);
-            if propagation == "Bidirectional" && !flag(container, "securityContext.privileged") {
-                causes.forbidden(
-                    &path,
-                    "Bidirectional mount propagation is available only to privileged containers",
-                );
-            }
-        }
-        if has(mount, "recursiveReadOnly") {
-            let recursive = text(mount, "recursiveReadOnly");
-            let path = path.child("recursiveReadOnly");
-            causes.one_of(&path, recursive, &["Disabled", "Enabled", "IfPossible"]);
-            if recursive != "Disabled" && !flag(mount, "readOnly") {
-                causes.forbidden(&path, "may only be specified when readOnly is true");
-            }
-        }
-    }
-    let mut device_names = HashSet::new();
-    for (index, device) in list(container, "volumeDevices").iter().enumerate() {
-        let path = path.child("volumeDevices").index(index);
-        let (name, place) = (text(device, "name"), text(device, "devicePath"));
-        match name {
-            "" => causes.required(&path.child("name"), ""),
-            name if !volumes.contains_key(name) => causes.not_found(&path.child("name"), name),
-            name if !volumes[name].block_capable() => {
-                causes.not_found(&path.child("name"), "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
-            }
-            _ => {}
-        }
-        if !name.is_empty() && !device_names.insert(name) {
-            causes.invalid(&path.child("name"), name, "must be unique");
-        }
-        if place.is_empty() {
-            causes.required(&path.child("devicePath"), "");
-        } else if seen.contains(place) {
-            causes.invalid(
-                &path.child("devicePath"),
-                place,
-                "must not already exist in volumeMounts",
-            );
-        } else {
-            no_backsteps(&path.child("devicePath"), place, causes);
         }
     }
 }

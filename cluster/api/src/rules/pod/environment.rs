@@ -36,13 +36,11 @@ const KNOWN_FIELDS: &[&str] = &[
     "spec.restartPolicy",
     "spec.schedulerName",
     "spec.serviceAccountName",
-    "spec.hostNetwork",
     "status.phase",
     "status.hostIP",
     "status.hostIPs",
     "status.podIP",
     "status.podIPs",
-    "status.nominatedNodeName",
 ];
 const RESOURCE_FIELDS: &[&str] = &[
     "limits.cpu",
@@ -67,8 +65,9 @@ pub fn validate(container: &Value, path: &Path, causes: &mut Causes) {
         }
         validate_source(variable, &path.child("valueFrom"), causes);
     }
+    let all_path = path.child("envFrom");
     for (index, from) in list(container, "envFrom").iter().enumerate() {
-        let path = path.child("envFrom").index(index);
+        let path = all_path.index(index);
         let prefix = text(from, "prefix");
         if !prefix.is_empty() {
             causes.invalid_all(&path.child("prefix"), prefix, names::env_name(prefix));
@@ -76,14 +75,23 @@ pub fn validate(container: &Value, path: &Path, causes: &mut Causes) {
         let given = ["configMapRef", "secretRef"].into_iter().filter(|source| has(from, source));
         let given: Vec<&str> = given.collect();
         for source in &given {
-            if text(get(from, source), "name").is_empty() {
-                causes.required(&path.child(source).child("name"), "");
+            let path = path.child(source).child("name");
+            match text(get(from, source), "name") {
+                "" => causes.required(&path, ""),
+                name => causes.invalid_all(&path, name, names::dns_subdomain(name)),
             }
         }
+        // How many there are is said of the list.
         match given.len() {
-            0 => causes.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => {
+                causes.invalid(&all_path, "", "must specify one of: `configMapRef` or `secretRef`");
+            }
             1 => {}
-            _ => causes.invalid(&path, "", "may not have more than one field specified at a time"),
+            _ => causes.invalid(
+                &all_path,
+                "",
+                "may not have more than one field specified at a time",
+            ),
         }
     }
 }
@@ -110,16 +118,14 @@ fn validate_source(variable: &Value, path: &Path, causes: &mut Causes) {
             _ => key_reference(source, &path, causes),
         }
     }
-    if !text(variable, "value").is_empty() {
-        if count > 0 {
-            causes.invalid(path, "", "may not be specified when `value` is not empty");
-        }
-    } else if count == 0 {
+    if count == 0 {
         causes.invalid(
             path,
             "",
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         );
+    } else if !text(variable, "value").is_empty() {
+        causes.invalid(path, "", "may not be specified when `value` is not empty");
     } else if count > 1 {
         causes.invalid(path, "", "may not have more than one field specified at a time");
     }
@@ -127,9 +133,8 @@ fn validate_source(variable: &Value, path: &Path, causes: &mut Causes) {
 
 /// A key of a config map or secret.
 fn key_reference(source: &Value, path: &Path, causes: &mut Causes) {
-    if text(source, "name").is_empty() {
-        causes.required(&path.child("name"), "");
-    }
+    let name = text(source, "name");
+    causes.invalid_all(&path.child("name"), name, names::dns_subdomain(name));
     match text(source, "key") {
         "" => causes.required(&path.child("key"), ""),
         key => causes.invalid_all(&path.child("key"), key, names::config_key(key)),
@@ -163,10 +168,16 @@ pub fn field_reference(source: &Value, path: &Path, allowed: &[&str], causes: &m
     if let Some((base, key)) = subscript(field) {
         match base {
             "metadata.annotations" => {
-                causes.invalid_all(&field_path, key, names::qualified(&key.to_lowercase()));
+                let key = key.to_lowercase();
+                causes.invalid_all(path, &key, names::qualified(&key));
             }
-            "metadata.labels" => causes.invalid_all(&field_path, key, names::qualified(key)),
-            _ => causes.invalid(&field_path, field, "does not support subscript"),
+            "metadata.labels" => causes.invalid_all(path, key, names::qualified(key)),
+            _ => {
+                let why = format!(
+                    "error converting fieldPath: field label does not support subscript: {field}"
+                );
+                causes.invalid(&field_path, field, &why);
+            }
         }
     } else if !KNOWN_FIELDS.contains(&field) {
         let why = format!("error converting fieldPath: field label not supported: {field}");
@@ -189,20 +200,32 @@ pub fn resource_reference(source: &Value, path: &Path, in_file: bool, causes: &m
     {
         causes.not_supported(&path.child("resource"), resource, RESOURCE_FIELDS);
     }
-    let Some(divisor) = quantity::parse(get(source, "divisor")) else { return };
-    let (allowed, of): (&[&str], &str) = if matches!(resource, "limits.cpu" | "requests.cpu") {
-        (&["0", "1m", "1"], "cpu")
-    } else {
-        let bytes: &[&str] = &[
-            "0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
-        ];
-        (bytes, resource.split_once('.').map_or("memory", |(_, name)| name))
+    divisor(resource, get(source, "divisor"), path, causes);
+}
+
+/// An amount may be told in pieces of a size that goes with it; nothing, or zero, is one piece.
+fn divisor(resource: &str, divisor: &Value, path: &Path, causes: &mut Causes) {
+    let Some(divisor) = quantity::parse(divisor).filter(|divisor| divisor.sign() != 0) else {
+        return;
+    };
+    let (allowed, why): (&[&str], _) = match resource.split_once('.').map(|(_, name)| name) {
+        Some("cpu") => (
+            &["1m", "1"],
+            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned(),
+        ),
+        Some("memory") => (BYTES, byte_divisors("memory")),
+        Some("ephemeral-storage") => (BYTES, byte_divisors("local ephemeral storage")),
+        Some(name) if name.starts_with("hugepages-") => (BYTES, byte_divisors("hugepages")),
+        _ => return,
     };
     if !allowed.contains(&divisor.to_string().as_str()) {
-        let why = format!(
-            "only divisor's values {} are supported with the {of} resource",
-            allowed.join(", ")
-        );
-        causes.invalid(&path.child("divisor"), divisor.to_string(), &why);
+        causes.invalid(&path.child("divisor"), resource, &why);
     }
+}
+
+const BYTES: &[&str] =
+    &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+
+fn byte_divisors(of: &str) -> String {
+    format!("only divisor's values {} are supported with the {of} resource", BYTES.join(", "))
 }

@@ -79,10 +79,11 @@ pub fn probe(probe: &Value, purpose: Use, path: &Path, causes: &mut Causes) {
     }
     let grace_path = path.child("terminationGracePeriodSeconds");
     if let Some(grace) = number(probe, "terminationGracePeriodSeconds") {
+        if grace <= 0 {
+            causes.invalid(&grace_path, grace, "must be greater than 0");
+        }
         if purpose == Use::Readiness {
             causes.invalid(&grace_path, grace, "must not be set for readinessProbes");
-        } else if grace <= 0 {
-            causes.invalid(&grace_path, grace, "must be greater than 0");
         }
     }
     let successes = number(probe, "successThreshold").unwrap_or(1);
@@ -106,7 +107,7 @@ pub fn lifecycle(lifecycle: &Value, grace: i64, path: &Path, causes: &mut Causes
             let why = format!(
                 "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
             );
-            causes.invalid(&path.child("sleep").child("seconds"), seconds, &why);
+            causes.invalid(&path.child("sleep"), seconds, &why);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 /// What a taint does.
 pub const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
 const POLICIES: &[&str] = &["Honor", "Ignore"];
 
 /// These parts of a spec.
@@ -26,7 +27,7 @@ pub fn validate(spec: &Value, path: &Path, causes: &mut Causes) {
 }
 
 /// The tolerations of a spec.
-fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
+pub fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
     for (index, toleration) in all.iter().enumerate() {
         let path = path.index(index);
         let [key, operator, value, effect] =
@@ -59,7 +60,7 @@ fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
                 if !value.is_empty() {
                     causes.invalid(
                         &path.child("operator"),
-                        toleration.clone(),
+                        value,
                         "value must be empty when `operator` is 'Exists'",
                     );
                 }
@@ -73,28 +74,24 @@ fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
 }
 
 fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
-    let mut seen = HashSet::new();
-    for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
+    let all = list(spec, "topologySpreadConstraints");
+    let kind = |constraint: &Value| {
+        ["topologyKey", "whenUnsatisfiable"].map(|field| text(constraint, field).to_owned())
+    };
+    for (index, constraint) in all.iter().enumerate() {
         let path = path.index(index);
         let skew = number(constraint, "maxSkew").unwrap_or(0);
         if skew <= 0 {
             causes.invalid(&path.child("maxSkew"), skew, "must be greater than zero");
         }
-        let (key, action) =
-            (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
+        let [key, action] = kind(constraint);
         if key.is_empty() {
             causes.required(&path.child("topologyKey"), "can not be empty");
-        } else {
-            causes.invalid_all(&path.child("topologyKey"), key, names::qualified(key));
         }
-        if !["DoNotSchedule", "ScheduleAnyway"].contains(&action) {
-            causes.not_supported(
-                &path.child("whenUnsatisfiable"),
-                action,
-                &["DoNotSchedule", "ScheduleAnyway"],
-            );
+        if !ACTIONS.contains(&action.as_str()) {
+            causes.not_supported(&path.child("whenUnsatisfiable"), action.as_str(), ACTIONS);
         }
-        if !seen.insert((key, action)) {
+        if all[index + 1..].iter().any(|later| kind(later) == kind(constraint)) {
             causes.duplicate(
                 &path.child("{topologyKey, whenUnsatisfiable}"),
                 format!("{{{key}, {action}}}"),
@@ -105,12 +102,11 @@ fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
             if domains <= 0 {
                 causes.invalid(&path, domains, "must be greater than zero");
             }
-            if action == "ScheduleAnyway" {
-                causes.invalid(
-                    &path,
-                    domains,
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway",
+            if action != "DoNotSchedule" {
+                let why = format!(
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"
                 );
+                causes.invalid(&path, domains, &why);
             }
         }
         for policy in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
@@ -118,11 +114,25 @@ fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
                 causes.not_supported(&path.child(policy), text(constraint, policy), POLICIES);
             }
         }
-        for (index, key) in list(constraint, "matchLabelKeys").iter().enumerate() {
-            let key = key.as_str().unwrap_or_default();
-            let path = path.child("matchLabelKeys").index(index);
-            causes.invalid_all(&path, key, names::qualified(key));
-        }
+        label_keys(constraint, &path.child("matchLabelKeys"), causes);
         label_selector(get(constraint, "labelSelector"), &path.child("labelSelector"), causes);
+    }
+}
+
+/// Labels of the pod itself that are added to the selector, which may not name them already.
+fn label_keys(constraint: &Value, path: &Path, causes: &mut Causes) {
+    let keys = list(constraint, "matchLabelKeys");
+    let selector = get(constraint, "labelSelector");
+    if !keys.is_empty() && selector.is_null() {
+        causes.forbidden(path, "must not be specified when labelSelector is not set");
+    }
+    for (index, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        let path = path.index(index);
+        causes.invalid_all(&path, key, names::qualified(key));
+        let in_selector = get(selector, "matchLabels").get(key).is_some()
+            || list(selector, "matchExpressions").iter().any(|e| text(e, "key") == key);
+        if in_selector {
+            causes.invalid(&path, key, "exists in both matchLabelKeys and labelSelector");
+        }
     }
 }

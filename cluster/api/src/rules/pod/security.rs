@@ -5,6 +5,8 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 const IDS: std::ops::RangeInclusive<i64> = 0..=(i32::MAX as i64);
+/// As long as a path may be.
+const LOCAL_PROFILE_MAX: usize = 4095;
 const PROFILES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
 
 fn id(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
@@ -18,26 +20,64 @@ fn check_id(path: &Path, value: Option<i64>, causes: &mut Causes) {
     }
 }
 
-fn profile(profile: &Value, kind: &str, path: &Path, causes: &mut Causes) {
+/// The profiles of a pod or a container; null is none.
+fn profiles(context: &Value, path: &Path, causes: &mut Causes) {
+    seccomp(get(context, "seccompProfile"), &path.child("seccompProfile"), causes);
+    app_armor(get(context, "appArmorProfile"), &path.child("appArmorProfile"), causes);
+}
+
+fn profile_type(profile: &Value, field: &str, path: &Path, causes: &mut Causes) {
+    match text(profile, "type") {
+        "" => causes.required(path, &format!("type is required when {field} is set")),
+        known if PROFILES.contains(&known) => {}
+        other => causes.not_supported(path, other, PROFILES),
+    }
+}
+
+fn seccomp(profile: &Value, path: &Path, causes: &mut Causes) {
     if profile.is_null() {
         return;
     }
-    let given = text(profile, "type");
+    profile_type(profile, "seccompProfile", &path.child("type"), causes);
     let local = path.child("localhostProfile");
-    if given == "Localhost" {
-        if text(profile, "localhostProfile").is_empty() {
-            causes.required(&local, &format!("must be set when {kind} type is Localhost"));
-        } else {
-            super::containers::inside(&local, text(profile, "localhostProfile"), causes);
+    match (text(profile, "type"), has(profile, "localhostProfile")) {
+        ("Localhost", false) => {
+            causes.required(&local, "must be set when seccomp type is Localhost");
         }
-    } else if has(profile, "localhostProfile") {
-        let why = format!("can only be set when {kind} type is Localhost");
-        causes.invalid(&local, text(profile, "localhostProfile"), &why);
+        ("Localhost", true) => {
+            super::mounts::inside(&local, text(profile, "localhostProfile"), causes);
+        }
+        (_, true) => causes.invalid(
+            &local,
+            profile.clone(),
+            "can only be set when seccomp type is Localhost",
+        ),
+        (_, false) => {}
     }
-    if given.is_empty() {
-        causes.required(&path.child("type"), "type is required when seccompProfile is set");
-    } else if !PROFILES.contains(&given) {
-        causes.not_supported(&path.child("type"), given, PROFILES);
+}
+
+fn app_armor(profile: &Value, path: &Path, causes: &mut Causes) {
+    if profile.is_null() {
+        return;
+    }
+    profile_type(profile, "appArmorProfile", &path.child("type"), causes);
+    let local = path.child("localhostProfile");
+    let name = text(profile, "localhostProfile");
+    match text(profile, "type") {
+        "Localhost" => {
+            if name.trim() != name {
+                causes.invalid(&local, name, "must not be padded with whitespace");
+            } else if name.is_empty() {
+                causes.required(&local, "must be set when AppArmor type is Localhost");
+            }
+            if name.len() > LOCAL_PROFILE_MAX {
+                causes.too_long(&local, LOCAL_PROFILE_MAX);
+            }
+        }
+        "RuntimeDefault" | "Unconfined" if has(profile, "localhostProfile") => {
+            causes.invalid(&local, name, "can only be set when AppArmor type is Localhost");
+        }
+        _ => {}
     }
 }
 
@@ -77,25 +117,53 @@ pub fn validate_pod(spec: &Value, path: &Path, causes: &mut Causes) {
             causes.required(&path, "");
         } else if !is_sysctl(name) {
             causes.invalid(&path, name, "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$");
-        } else if !seen.insert(name) {
+        } else if seen.contains(name) {
             causes.duplicate(&path, name);
+        }
+        seen.insert(name);
+        // Where the host's own namespace is shared, the pod may not set what holds for all of it.
+        let plain = name.replace('/', ".");
+        if flag(spec, "hostNetwork") && plain.starts_with("net.") {
+            causes.invalid(&path, name, "may not be specified when 'hostNetwork' is true");
+        } else if flag(spec, "hostIPC") && is_of_ipc(&plain) {
+            causes.invalid(&path, name, "may not be specified when 'hostIPC' is true");
         }
     }
     for (field, values) in [
         ("fsGroupChangePolicy", &["Always", "OnRootMismatch"]),
         ("supplementalGroupsPolicy", &["Merge", "Strict"]),
+        ("seLinuxChangePolicy", &["MountOption", "Recursive"]),
     ] {
         if has(context, field) && !values.contains(&text(context, field)) {
             causes.not_supported(&context_path.child(field), text(context, field), values);
         }
     }
-    for (field, kind) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
-        profile(get(context, field), kind, &context_path.child(field), causes);
+    profiles(context, &context_path, causes);
+    host_users(spec, path, causes);
+}
+
+/// Whether a kernel parameter is one of the namespace of shared memory and message queues.
+fn is_of_ipc(name: &str) -> bool {
+    name == "kernel.sem"
+        || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|start| name.starts_with(start))
+}
+
+/// A pod with users of its own shares no other namespace with the host.
+fn host_users(spec: &Value, path: &Path, causes: &mut Causes) {
+    if at(spec, "hostUsers") != &Value::Bool(false) {
+        return;
+    }
+    for (field, named) in
+        [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+    {
+        if flag(spec, field) {
+            causes.forbidden(&path.child(named), "when `pod.Spec.HostUsers` is false");
+        }
     }
 }
 
-/// The security of one container; null is none.
-pub fn validate_container(context: &Value, path: &Path, causes: &mut Causes) {
+/// The security of one container of a pod; null is none.
+pub fn validate_container(context: &Value, pod: &Value, path: &Path, causes: &mut Causes) {
     for field in ["runAsUser", "runAsGroup"] {
         id(context, field, path, causes);
     }
@@ -105,6 +173,14 @@ pub fn validate_container(context: &Value, path: &Path, causes: &mut Causes) {
             text(context, "procMount"),
             &["Default", "Unmasked"],
         );
+        let own_users = at(pod, "hostUsers") == &Value::Bool(false);
+        if text(context, "procMount") == "Unmasked" && !own_users {
+            causes.invalid(
+                &path.child("procMount"),
+                "Unmasked",
+                "`hostUsers` must be false to use `Unmasked`",
+            );
+        }
     }
     if at(context, "allowPrivilegeEscalation") == &Value::Bool(false) {
         if flag(context, "privileged") {
@@ -122,7 +198,5 @@ pub fn validate_container(context: &Value, path: &Path, causes: &mut Causes) {
             );
         }
     }
-    for (field, kind) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
-        profile(get(context, field), kind, &path.child(field), causes);
-    }
+    profiles(context, path, causes);
 }

@@ -2,10 +2,12 @@
 
 use crate::admission::Context;
 use crate::field::{
-    Causes, Path, as_map, at, copy, get, has, list, list_mut, number, object_mut, same, set, text,
+    Causes, Path, at, copy, entries, get, has, list, list_mut, number, object_mut, same, set, text,
 };
+use crate::rules::metadata;
 use crate::status::{Cause, Status};
 use serde_json::Value;
+use std::ops::ControlFlow;
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
@@ -36,6 +38,8 @@ fn images(new: &Value, lists: &str, path: &Path, causes: &mut Causes) {
 pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let path = Path::new("spec");
+    causes.append(metadata::validate_again(new));
+    super::validate_own(new, &mut causes);
     let (new, old) = (get(new, "spec"), get(old, "spec"));
     for containers in ["containers", "initContainers"] {
         if list(new, containers).len() != list(old, containers).len() {
@@ -43,12 +47,16 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
                 .forbidden(&path.child(containers), "pod updates may not add or remove containers");
             return causes.into_vec();
         }
+        images(new, containers, &path, &mut causes);
     }
-    images(new, "containers", &path, &mut causes);
-    images(new, "initContainers", &path, &mut causes);
-    deadline(new, old, &path.child("activeDeadlineSeconds"), &mut causes);
+    if deadline(new, old, &path.child("activeDeadlineSeconds"), &mut causes).is_break() {
+        return causes.into_vec();
+    }
     tolerations(new, old, &path.child("tolerations"), &mut causes);
     gates(new, old, &path.child("schedulingGates"), &mut causes);
+    if !list(old, "schedulingGates").is_empty() {
+        choices(new, old, &path, &mut causes);
+    }
     if !same(&comparable(new, new, old), old) {
         causes.forbidden(&path, ONLY);
     }
@@ -79,34 +87,79 @@ fn comparable(spec: &Value, new: &Value, old: &Value) -> Value {
 
 /// A pod that waits at a gate may still become more choosy about nodes.
 fn while_gated(spec: &mut Value, old: &Value) {
-    let before = at(old, "nodeSelector").as_object();
-    let only_more = before
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| get(spec, "nodeSelector").get(key) == Some(value));
-    if only_more {
-        copy(old, spec, "nodeSelector");
-    }
-    let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    if at(old, "affinity.nodeAffinity").get(required).is_none_or(Value::is_null)
-        && let Some(affinity) = spec.get_mut("affinity").filter(|affinity| affinity.is_object())
-    {
+    copy(old, spec, "nodeSelector");
+    if has(spec, "affinity") || has(old, "affinity.nodeAffinity") {
+        let affinity = object_mut(spec, "affinity");
         copy(get(old, "affinity"), affinity, "nodeAffinity");
-        if as_map(affinity).is_empty() {
-            copy(old, spec, "affinity");
+    }
+}
+
+/// What a pod that waits at a gate says about nodes may become more, and not other.
+fn choices(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
+    let kept = entries(old, "nodeSelector")
+        .all(|(key, value)| get(new, "nodeSelector").get(key) == Some(value));
+    if !kept {
+        causes.invalid(
+            &path.child("nodeSelector"),
+            get(new, "nodeSelector").clone(),
+            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        );
+    }
+    let terms = |spec| list(at(spec, "affinity.nodeAffinity"), NODE_TERMS);
+    let (now, before) = (terms(new), terms(old));
+    let path = NODE_TERMS
+        .split('.')
+        .fold(path.child("affinity").child("nodeAffinity"), |path, field| path.child(field));
+    if before.is_empty() {
+        return;
+    }
+    if now.len() != before.len() {
+        causes.invalid(
+            &path,
+            Value::from(now),
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        );
+        return;
+    }
+    for (index, (now, before)) in now.iter().zip(before).enumerate() {
+        if !is_narrower(now, before) {
+            causes.invalid(
+                &path.index(index),
+                now.clone(),
+                "only additions are allowed (no mutations or deletions)",
+            );
         }
     }
 }
 
-fn deadline(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
+const NODE_TERMS: &str = "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+
+/// Whether a term has all conditions of another, and perhaps more after them. One without
+/// conditions chooses nothing, so that more conditions would choose more.
+fn is_narrower(now: &Value, before: &Value) -> bool {
+    let fields = ["matchExpressions", "matchFields"];
+    let is_empty = |term: &Value| fields.iter().all(|field| list(term, field).is_empty());
+    if is_empty(before) {
+        return is_empty(now);
+    }
+    fields.iter().all(|field| {
+        let (now, before) = (list(now, field), list(before, field));
+        now.len() >= before.len() && now.iter().zip(before).all(|(a, b)| same(a, b))
+    })
+}
+
+/// What follows is not looked at when the deadline is wrong in itself.
+fn deadline(new: &Value, old: &Value, path: &Path, causes: &mut Causes) -> ControlFlow<()> {
     let (new, old) = (number(new, "activeDeadlineSeconds"), number(old, "activeDeadlineSeconds"));
     match (new, old) {
-        (Some(new), _) if !(1..=i64::from(i32::MAX)).contains(&new) => {
-            let why = format!("must be between 1 and {}, inclusive", i32::MAX);
+        (Some(new), _) if !(0..=i64::from(i32::MAX)).contains(&new) => {
+            let why = format!("must be between 0 and {}, inclusive", i32::MAX);
             causes.invalid(path, new, &why);
+            return ControlFlow::Break(());
         }
         (Some(new), Some(old)) if new > old => {
             causes.invalid(path, new, "must be less than or equal to previous value");
+            return ControlFlow::Break(());
         }
         (None, Some(_)) => causes.invalid(
             path,
@@ -115,6 +168,7 @@ fn deadline(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
         ),
         _ => {}
     }
+    ControlFlow::Continue(())
 }
 
 /// Tolerations may be added and their seconds changed, none may go.
@@ -134,27 +188,20 @@ fn tolerations(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
             path,
             "existing toleration can not be modified except its tolerationSeconds",
         );
+        return;
     }
-    for (index, toleration) in new_all.iter().enumerate() {
-        let limited = has(toleration, "tolerationSeconds");
-        if limited && text(toleration, "effect") != "NoExecute" {
-            causes.invalid(
-                &path.index(index).child("effect"),
-                text(toleration, "effect"),
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            );
-        }
-    }
+    super::scheduling::tolerations(new_all, path, causes);
 }
 
 fn gates(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
     let before = list(old, "schedulingGates");
     for (index, gate) in list(new, "schedulingGates").iter().enumerate() {
         if !before.iter().any(|old| text(old, "name") == text(gate, "name")) {
-            causes.forbidden(
-                &path.index(index).child("name"),
-                "only deletion is allowed, but found new scheduling gate",
+            let why = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                text(gate, "name")
             );
+            causes.forbidden(&path.index(index).child("name"), &why);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Volumes: each has a name of its own and exactly one source.
 
-use super::containers::{inside, no_backsteps};
 use super::environment::{FILE_FIELDS, field_reference, resource_reference};
+use super::mounts::{inside, no_backsteps};
 use crate::field::{Causes, Path, get, has, list, number, text};
 use crate::names;
 use crate::quantity;
@@ -32,6 +32,40 @@ const HOST_PATH_TYPES: &[&str] = &[
     "CharDevice",
     "BlockDevice",
 ];
+/// The kinds of sources in the order in which they are looked at: of two, the first is the one that
+/// is meant. Two are misspelt where they are refused.
+const SOURCES: &[(&str, &str)] = &[
+    ("emptyDir", "emptyDir"),
+    ("hostPath", "hostPath"),
+    ("gitRepo", "gitRepo"),
+    ("gcePersistentDisk", "gcePersistentDisk"),
+    ("awsElasticBlockStore", "awsElasticBlockStore"),
+    ("secret", "secret"),
+    ("nfs", "nfs"),
+    ("iscsi", "iscsi"),
+    ("glusterfs", "glusterfs"),
+    ("flocker", "flocker"),
+    ("persistentVolumeClaim", "persistentVolumeClaim"),
+    ("rbd", "rbd"),
+    ("cinder", "cinder"),
+    ("cephfs", "cephFS"),
+    ("quobyte", "quobyte"),
+    ("downwardAPI", "downwarAPI"),
+    ("fc", "fc"),
+    ("flexVolume", "flexVolume"),
+    ("configMap", "configMap"),
+    ("azureFile", "azureFile"),
+    ("vsphereVolume", "vsphereVolume"),
+    ("photonPersistentDisk", "photonPersistentDisk"),
+    ("portworxVolume", "portworxVolume"),
+    ("azureDisk", "azureDisk"),
+    ("storageos", "storageos"),
+    ("projected", "projected"),
+    ("scaleIO", "scaleIO"),
+    ("csi", "csi"),
+    ("ephemeral", "ephemeral"),
+    ("image", "image"),
+];
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
 /// All volumes of a spec. What is wrong with one makes it unknown to mounts.
@@ -60,21 +94,14 @@ pub fn validate<'a>(spec: &'a Value, path: &Path, causes: &mut Causes) -> Volume
 }
 
 fn source(volume: &Value, path: &Path, causes: &mut Causes) {
-    let mut count = 0;
-    for (kind, source) in volume.as_object().into_iter().flatten() {
-        if kind == "name" || source.is_null() {
-            continue;
-        }
-        let path = path.child(kind);
-        count += 1;
-        if count > 1 {
-            causes.forbidden(&path, "may not specify more than 1 volume type");
-            continue;
-        }
-        one_source(kind, source, &path, causes);
-    }
-    if count == 0 {
+    let mut given = SOURCES.iter().filter(|(kind, _)| has(volume, kind));
+    let Some((kind, _)) = given.next() else {
         causes.required(path, "must specify a volume type");
+        return;
+    };
+    one_source(kind, get(volume, kind), &path.child(kind), causes);
+    for (_, refused_as) in given {
+        causes.forbidden(&path.child(refused_as), "may not specify more than 1 volume type");
     }
 }
 
@@ -101,9 +128,9 @@ fn one_source(kind: &str, source: &Value, path: &Path, causes: &mut Causes) {
             let place = text(source, "path");
             if place.is_empty() {
                 causes.required(&path.child("path"), "");
-            } else {
-                no_backsteps(&path.child("path"), place, causes);
+                return;
             }
+            no_backsteps(&path.child("path"), place, causes);
             let kind = text(source, "type");
             if !HOST_PATH_TYPES.contains(&kind) {
                 causes.not_supported(&path.child("type"), kind, HOST_PATH_TYPES);
@@ -196,7 +223,7 @@ fn mode(source: &Value, field: &str, path: &Path, causes: &mut Causes) {
 /// A file's place within its volume; names that begin with `..` are the writer's own.
 fn local_path(path: &Path, value: &str, causes: &mut Causes) {
     inside(path, value, causes);
-    if value.starts_with("..") && !value.starts_with("../") && value != ".." {
+    if value.starts_with("..") && !value.starts_with("../") {
         causes.invalid(path, value, "must not start with '..'");
     }
 }
@@ -227,8 +254,7 @@ fn downward_item(item: &Value, path: &Path, causes: &mut Causes) {
             );
         }
     } else if resource.is_null() {
-        causes
-            .required(&path.child("fieldRef"), "one of fieldRef and resourceFieldRef is required");
+        causes.required(path, "one of fieldRef and resourceFieldRef is required");
     } else {
         resource_reference(resource, &path.child("resourceFieldRef"), true, causes);
     }
@@ -240,68 +266,59 @@ const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 fn projected(source: &Value, path: &Path, causes: &mut Causes) {
     mode(source, "defaultMode", path, causes);
     let mut places = HashSet::new();
+    let mut note = |place: &str, shown: &str, causes: &mut Causes| {
+        if !place.is_empty() && !places.insert(place.to_owned()) {
+            causes.invalid(path, shown, "conflicting duplicate paths");
+        }
+    };
     for (index, entry) in list(source, "sources").iter().enumerate() {
         let entry_path = path.child("sources").index(index);
-        let mut count = 0;
-        for (kind, source) in entry.as_object().into_iter().flatten() {
-            if source.is_null() {
-                continue;
-            }
-            let path = entry_path.child(kind);
-            count += 1;
-            if count > 1 {
-                causes.forbidden(&path, "may not specify more than 1 volume type per source");
-                continue;
-            }
-            let mut note = |place: &str, causes: &mut Causes| {
-                if !place.is_empty() && !places.insert(place.to_owned()) {
-                    causes.invalid(&path, place, "conflicting duplicate paths");
-                }
-            };
-            match kind.as_str() {
-                "secret" | "configMap" => {
-                    required(source, &["name"], &path, causes);
-                    key_items(source, &path, causes);
-                    for item in list(source, "items") {
-                        note(text(item, "path"), causes);
-                    }
-                }
-                "downwardAPI" => {
-                    for item in list(source, "items") {
-                        downward_item(item, &path, causes);
-                        note(text(item, "path"), causes);
-                    }
-                }
-                "serviceAccountToken" => {
-                    let seconds = number(source, "expirationSeconds").unwrap_or(3600);
-                    if seconds < *TOKEN_SECONDS.start() {
-                        causes.invalid(
-                            &path.child("expirationSeconds"),
-                            seconds,
-                            "may not specify a duration less than 10 minutes",
-                        );
-                    } else if seconds > *TOKEN_SECONDS.end() {
-                        causes.invalid(
-                            &path.child("expirationSeconds"),
-                            seconds,
-                            "may not specify a duration larger than 2^32 seconds",
-                        );
-                    }
-                    let place = text(source, "path");
-                    if place.is_empty() {
-                        causes.required(&path.child("path"), "");
-                    }
-                    local_path(&path.child("path"), place, causes);
-                    note(place, causes);
-                }
-                _ => {}
-            }
-        }
-        if count == 0 {
+        let given: Vec<&String> = entry
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, _)| k)
+            .collect();
+        if given.is_empty() {
             causes.required(
                 &entry_path,
                 "must specify one of: secret, downwardAPI, configMap, serviceAccountToken, clusterTrustBundle or podCertificate",
             );
         }
+        for kind in ["secret", "configMap"].into_iter().filter(|kind| has(entry, kind)) {
+            let (source, path) = (get(entry, kind), entry_path.child(kind));
+            required(source, &["name"], &path, causes);
+            key_items(source, &path, causes);
+            for item in list(source, "items") {
+                note(text(item, "path"), text(source, "name"), causes);
+            }
+        }
+        for item in list(entry, "downwardAPI.items") {
+            downward_item(item, &entry_path.child("downwardAPI"), causes);
+            note(text(item, "path"), text(item, "path"), causes);
+        }
+        if has(entry, "serviceAccountToken") {
+            token(get(entry, "serviceAccountToken"), &entry_path, path, causes);
+        }
+        if given.len() > 1 {
+            causes.forbidden(&entry_path, "may not specify more than 1 volume type per source");
+        }
+    }
+}
+
+/// A token of the pod's account. What is wrong with its path is said of the volume's.
+fn token(source: &Value, entry: &Path, volume: &Path, causes: &mut Causes) {
+    let path = entry.child("serviceAccountToken").child("expirationSeconds");
+    let seconds = number(source, "expirationSeconds").unwrap_or(3600);
+    if seconds < *TOKEN_SECONDS.start() {
+        causes.invalid(&path, seconds, "may not specify a duration less than 10 minutes");
+    } else if seconds > *TOKEN_SECONDS.end() {
+        causes.invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds");
+    }
+    let path = volume.child("path");
+    match text(source, "path") {
+        "" => causes.required(&path, ""),
+        place => local_path(&path, place, causes),
     }
 }

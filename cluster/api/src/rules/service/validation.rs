@@ -287,6 +287,7 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     {
         causes.invalid(&path.child(class), get(spec, class).clone(), "may not change once set");
     }
+    causes.append(metadata::validate_again(new));
     causes.append(validate(new));
     causes.into_vec()
 }
