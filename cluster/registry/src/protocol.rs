@@ -19,7 +19,7 @@ use thiserror::Error;
 pub const REGISTRY_ACTOR: &str = "registry";
 
 /// Asks for one object.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Get {
     /// Which.
     pub key: Key,
@@ -29,17 +29,17 @@ pub struct Get {
 message!(Get => Result<(Option<Entry>, Revision), ReadError>, "registry.Get");
 
 /// Asks for a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List(pub ListRequest);
 message!(List => Result<Page, ReadError>, "registry.List");
 
 /// Asks for a change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transact(pub Transaction);
 message!(Transact => Result<Committed, TransactError>, "registry.Transact");
 
 /// Asks to be told of changes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Follow(pub WatchRequest);
 stream_message!(Follow => Result<WatchBatch, WatchError>, "registry.Watch");
 
@@ -56,12 +56,12 @@ pub struct Heartbeat {
 message!(Heartbeat => Result<(), NotLeader>, "registry.Heartbeat", Lane::Control);
 
 /// Asks a member how it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status;
 message!(Status => MemberStatus, "registry.Status", Lane::Control);
 
 /// A disk asks for a member number.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// The id of the disk.
     pub disk: u128,
@@ -71,7 +71,7 @@ pub struct Join {
 message!(Join => Result<MemberId, MembershipError>, "registry.Join");
 
 /// A member that runs asks to be let in, or to have its address changed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrol {
     /// Its number.
     pub member: MemberId,
@@ -81,7 +81,7 @@ pub struct Enrol {
 message!(Enrol => Result<(), MembershipError>, "registry.Enrol");
 
 /// Takes a member out of the group for good.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remove {
     /// The name of its node.
     pub node: String,
@@ -89,17 +89,17 @@ pub struct Remove {
 message!(Remove => Result<(), MembershipError>, "registry.Remove");
 
 /// To the leader alone: a change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadTransact(pub Transaction);
 message!(LeadTransact => Result<Result<Committed, TransactError>, NotLeader>, "registry.LeadTransact");
 
 /// To the leader alone: up to which log index a linearizable read must see.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadReadIndex;
 message!(LeadReadIndex => Result<u64, NotLeader>, "registry.LeadReadIndex", Lane::Control);
 
 /// To the leader alone: a control member that keeps shards lives.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadAlive {
     /// Its name.
     pub node: String,
@@ -107,7 +107,7 @@ pub struct LeadAlive {
 message!(LeadAlive => Result<(), NotLeader>, "registry.LeadAlive", Lane::Control);
 
 /// To the leader alone: when each node was last heard.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadHeartbeats;
 message!(LeadHeartbeats => Result<Heartbeats, NotLeader>, "registry.LeadHeartbeats", Lane::Control);
 

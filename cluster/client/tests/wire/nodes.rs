@@ -1,0 +1,127 @@
+//! Nodes, pods, schedulers, control actors, and the faults of a node under test.
+
+use crate::record::{Record, every};
+use impresario_client::protocol::resources::Resources;
+use impresario_client::protocol::scheduler::{
+    Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
+};
+use impresario_client::protocol::{control, node, pod};
+use impresario_runtime::{ActorPath, Direction, FaultRule, SetFaults};
+use std::time::Duration;
+
+fn resources() -> Resources {
+    let mut resources =
+        Resources { cpu_milli: 1500, memory_bytes: 1 << 33, pods: 1, ..Resources::default() };
+    resources.set("nvidia.com/gpu", 2);
+    resources
+}
+
+fn summary() -> NodeSummary {
+    NodeSummary {
+        node: "n1".into(),
+        incarnation: 7,
+        serial: 9,
+        allocatable: resources(),
+        free: Resources::default(),
+        pods: 3,
+        reserved: 1,
+        draining: true,
+    }
+}
+
+pub fn record() -> Record {
+    let record = schedulers(pods(nodes(Record::of("nodes"))));
+    let description = control::Description {
+        subject: "jobs ns/j".into(),
+        shard: 63,
+        epoch: 300,
+        looks: 4,
+        last_error: Some("no leader".into()),
+    };
+    let rules = every([Direction::Send, Direction::Receive]).map(|direction| FaultRule {
+        drop: 0.5,
+        delay: Duration::from_millis(3),
+        cut: true,
+        ..FaultRule::new(Some("n2".into()), direction)
+    });
+    record
+        .ask([control::Changed], [()])
+        .ask([control::Describe], [description, control::Description::default()])
+        .ask([SetFaults { rules: rules.into() }], [()])
+}
+
+fn nodes(record: Record) -> Record {
+    let reserve = node::Reserve {
+        pods: vec![node::PodReservation { uid: "ab".into(), resources: resources() }],
+        ttl: Duration::from_millis(2500),
+    };
+    let grants = every([
+        node::Grant::Reserved { uid: "u".into(), lease: node::Lease(3) },
+        node::Grant::Refused { uid: "v".into(), free: resources(), reason: "no cpu".into() },
+    ]);
+    record
+        .ask([reserve], [grants.into()])
+        .ask([node::Release { leases: vec![node::Lease(3)] }], [()])
+        .ask([node::Describe], [summary()])
+        .ask(
+            [node::Follow { subscriber: ActorPath::new("n1", "scheduler/default-scheduler") }],
+            [summary()],
+        )
+        .ask([true, false].map(|draining| node::Drain { draining }), [summary()])
+}
+
+fn pods(record: Record) -> Record {
+    let container = pod::ContainerSummary {
+        name: "main".into(),
+        state: "running".into(),
+        restarts: 2,
+        ready: true,
+    };
+    let described = pod::PodSummary {
+        namespace: "ns".into(),
+        name: "p".into(),
+        uid: "u".into(),
+        phase: "Running".into(),
+        ready: true,
+        address: Some("127.1.0.2".into()),
+        containers: vec![container],
+    };
+    let logs = pod::Logs {
+        container: Some("main".into()),
+        follow: true,
+        tail_lines: Some(300),
+        since_unix_nanos: Some(-1),
+        timestamps: false,
+        limit_bytes: Some(70_000),
+        previous: true,
+    };
+    record
+        .ask([pod::Describe], [described])
+        .ask(
+            [Some(Duration::from_secs(30)), None].map(|grace| pod::Stop {
+                grace,
+                reason: "Evicted".into(),
+                message: "low memory".into(),
+            }),
+            [()],
+        )
+        .stream([pod::Logs::default(), logs], [pod::LogChunk { bytes: vec![0, 255] }])
+}
+
+fn schedulers(record: Record) -> Record {
+    let status = SchedulerStatus {
+        name: "s".into(),
+        policy: "random".into(),
+        pending: 1,
+        unschedulable: 2,
+        nodes: [("n1".to_owned(), resources())].into(),
+        bound: 300,
+        refused: 0,
+    };
+    let explanation =
+        Explanation { requests: resources(), attempts: 2, message: "0/1 nodes".into() };
+    record.ask([SummaryChanged { summary: summary() }], [()]).ask([Status], [status]).ask(
+        [Explain { namespace: "ns".into(), pod: "p".into() }],
+        [Ok(explanation), Err(NotWaiting { namespace: "ns".into(), pod: "p".into() })],
+    )
+}

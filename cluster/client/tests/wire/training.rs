@@ -1,0 +1,209 @@
+//! What the actors of a training job say.
+
+use crate::record::{Record, every};
+use impresario_client::protocol::resources::Resources;
+use impresario_client::protocol::training::{
+    Accept, Applied, Batch, Bid, CurrentMap, Describe, Description, Evaluated, Handover,
+    HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave, ModelFacts, NextWork,
+    OptimizerKind, Order, Place, Progress, Provide, ProvideError, Pull, Pulled, Push, Pushed,
+    RequestBid, Scale, ScaleError, ServerReport, ShardMap, ShardRange, ShardState, Size,
+    SpeedModel, Unknown, Welcome, Work,
+};
+use impresario_runtime::ActorPath;
+
+fn place() -> Place {
+    Place {
+        path: ActorPath::new("n1", "parameterserver/u1"),
+        address: "10.0.0.1:7443".parse().unwrap(),
+    }
+}
+
+fn distant() -> Place {
+    Place { path: ActorPath::new("n2", "trainer/u2"), address: "[fd00::2]:1".parse().unwrap() }
+}
+
+fn range() -> ShardRange {
+    ShardRange { shard: 2, start: 70_000, length: 300 }
+}
+
+fn applied() -> Applied {
+    let mut applied = Applied::all_below(300);
+    applied.insert(302);
+    applied
+}
+
+fn map() -> ShardMap {
+    ShardMap { epoch: 4, shards: vec![range()], places: vec![place()] }
+}
+
+fn optimizers() -> [OptimizerKind; 2] {
+    every([
+        OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum: 0.9 },
+        OptimizerKind::Adam { rate: 0.001, decay: 0.5, beta1: 0.9, beta2: 0.999 },
+    ])
+}
+
+fn evaluated() -> Evaluated {
+    Evaluated { version: 300, loss: 0.25, accuracy: 0.875 }
+}
+
+pub fn record() -> Record {
+    parameters(sizing(work(membership(Record::of("training")))))
+}
+
+fn membership(record: Record) -> Record {
+    let [_, adam] = optimizers();
+    let holds = every([
+        Holds::Shards(vec![HeldShard {
+            range: range(),
+            epoch: 4,
+            version: 301,
+            applied: applied(),
+        }]),
+        Holds::Model(ModelFacts {
+            blocks: vec![("w".into(), 300)],
+            samples: 70_000,
+            batch: 32,
+            optimizer: adam,
+            seed: u64::MAX,
+        }),
+    ]);
+    let refusals = every([
+        JoinRefused::NotYours { pod_uid: "u1".into() },
+        JoinRefused::Ended,
+        JoinRefused::NotYet,
+        JoinRefused::OtherModel,
+    ]);
+    record.ask(
+        holds.map(|holds| JoinTraining { pod_uid: "u1".into(), place: place(), holds }),
+        [Ok(Welcome { activation: 9 })].into_iter().chain(refusals.map(Err)),
+    )
+}
+
+fn work(record: Record) -> Record {
+    let progress = Progress {
+        step: 300,
+        samples: 32,
+        loss: 0.5,
+        seconds: 1.5,
+        compute_seconds: 1.25,
+        gradient_square: 4.0,
+    };
+    let asked = NextWork {
+        activation: 9,
+        pod_uid: "u2".into(),
+        done: vec![progress],
+        returned: vec![301],
+        evaluated: Some(evaluated()),
+        map_epoch: 4,
+    };
+    let orders = every([
+        Order::Train(vec![Batch { step: 303, epoch: 1, start: 64, length: 32 }]),
+        Order::Evaluate,
+        Order::Wait { milliseconds: 250 },
+        Order::Stop,
+    ]);
+    let answers = orders.map(|order| Ok(Work { map: Some(map()), order }));
+    record
+        .ask([asked], answers.into_iter().chain([Err(Unknown)]))
+        .ask(
+            [ServerReport { activation: 9, pod_uid: "u1".into(), versions: vec![(2, 301)] }],
+            [Ok(true), Ok(false), Err(Unknown)],
+        )
+        .ask([CurrentMap { activation: 9 }], [Ok(map()), Err(Unknown)])
+}
+
+fn sizing(record: Record) -> Record {
+    let size = Size { parameter_servers: 1, trainers: 4 };
+    let speeds = every([
+        SpeedModel::Asynchronous { a: [0.5, 0.25, 0.0, 1.0] },
+        SpeedModel::Synchronous { batch: 32.0, a: [0.5, 0.25, 0.0, 1.0, 2.0] },
+    ]);
+    let bids = speeds.map(|speed| {
+        Some(Bid {
+            job: "u".into(),
+            namespace: "ns".into(),
+            name: "j".into(),
+            created_unix_seconds: 1 << 31,
+            remaining_steps: 1000.5,
+            done_steps: 300,
+            speed,
+            current: size,
+            wanted: Size { trainers: 5, ..size },
+            min: Size { trainers: 1, ..size },
+            max: Size { trainers: 8, ..size },
+            parameter_server: Resources { cpu_milli: 500, pods: 1, ..Resources::default() },
+            trainer: Resources { cpu_milli: 1000, pods: 1, ..Resources::default() },
+            rescale_seconds: 2.5,
+        })
+    });
+    let refusals =
+        every([ScaleError::Stale { current: 8 }, ScaleError::OutOfRange, ScaleError::Ended]);
+    let description = Description {
+        size,
+        wanted: size,
+        step: 300,
+        total_steps: Some(1000),
+        loss: Some(0.5),
+        evaluated: Some(evaluated()),
+        steps_per_second: 2.0,
+        remaining_seconds: Some(350.0),
+        ended: false,
+    };
+    record
+        .ask([RequestBid { round: 7 }], bids.into_iter().chain([None]))
+        .ask(
+            [Scale { round: 7, size, reason: "highest gain".into() }],
+            [Ok(())].into_iter().chain(refusals.map(Err)),
+        )
+        .ask([Describe], [description])
+}
+
+fn parameters(record: Record) -> Record {
+    let pulled = every([
+        Pulled::Values { shard: 2, version: 301, applied: applied(), values: vec![0.5, -1.0] },
+        Pulled::Elsewhere { shard: 3, to: Some((5, distant())) },
+    ]);
+    let pushed = every([
+        Pushed::Applied { version: 302 },
+        Pushed::Already { version: 301 },
+        Pushed::Moving,
+        Pushed::Moved { to: None },
+        Pushed::Misfit { expected: 300 },
+    ]);
+    let pushed: Vec<_> = (0..).zip(pushed).collect();
+    let handover_errors = || {
+        every([
+            HandoverError::NotHere { shard: 2 },
+            HandoverError::Stale { shard: 2, current: 6 },
+            HandoverError::Unconfirmed { shard: 2, cause: "no answer".into() },
+        ])
+    };
+    let moved = || [Ok(())].into_iter().chain(handover_errors().map(Err));
+    let states = optimizers().map(|optimizer| ShardState {
+        range: range(),
+        values: vec![0.5],
+        average: vec![0.25],
+        version: 301,
+        applied: applied(),
+        optimizer,
+        memory_steps: 12,
+        first: vec![0.125],
+        second: vec![2.0],
+    });
+    let provide_errors = every([
+        ProvideError::NoSuchShard { shard: 9 },
+        ProvideError::NotTaken { shard: 2, cause: "no answer".into() },
+    ]);
+    record
+        .ask([true, false].map(|averaged| Pull { shards: vec![2, 300], averaged }), [pulled.into()])
+        .ask([Push { step: 303, gradients: vec![(2, vec![0.5, -1.0])] }], [pushed])
+        .ask([Handover { shard: 2, to: distant(), epoch: 5 }], moved())
+        .ask(states.map(|state| Accept { epoch: 5, state }), moved())
+        .ask([Keep { shard: 2, epoch: 6 }], moved())
+        .ask(
+            [Provide { shards: vec![range()], to: place(), epoch: 5 }],
+            [Ok(vec![(2, 301)])].into_iter().chain(provide_errors.map(Err)),
+        )
+        .ask([Leave], [()])
+}
