@@ -79,35 +79,12 @@ impl JobLook {
             self.report(&seen, &pods, &status, &counted).await?;
             self.tell(&seen, &status);
         }
-        let objects = self.about.objects();
-        let created =
-            owned::create_all(
-                &objects,
-                &self.about.namespace,
-                creations,
-                |outcome| match outcome {
-                    Ok(pod) => {
-                        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                        view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
-                    }
-                    Err(error) => {
-                        view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
-                    }
-                },
-            )
-            .await;
-        let deleted = owned::delete_all(&objects, &self.about.namespace, deletions, |pod| {
-            view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
-        })
-        .await;
-        for (revision, failed) in [created, deleted] {
-            self.wrote_pods.at(revision);
-            failed?;
-        }
+        owned::change_pods(&self.about, &seen, creations, deletions, &self.wrote_pods).await?;
         if delete_job {
             let options =
                 DeleteOptions { uid: Some(self.about.uid.clone()), ..DeleteOptions::default() };
-            objects
+            self.about
+                .objects()
                 .delete(
                     served("batch", "jobs"),
                     &self.about.namespace,

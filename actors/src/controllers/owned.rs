@@ -3,8 +3,9 @@
 //! (API reference, ObjectMeta v1, `ownerReferences`: at most one owner has `controller: true`.)
 
 use super::control::LookError;
-use super::mirror::Seen;
-use super::view::{put, served};
+use super::mirror::{Mirrored, Seen};
+use super::view::{Assignment, put, served};
+use super::wrote::Wrote;
 use futures_util::StreamExt as _;
 use impresario_api::status::Status;
 use impresario_client::objects::{DeleteOptions, Objects, WriteOptions};
@@ -124,9 +125,38 @@ pub fn without_finalizer<K>(
     Ok((compare, Operation::Delete { key: seen.entry.key.clone() }))
 }
 
+/// Creates and deletes pods of an object, with an event about it for each. All are tried; then the
+/// first failure counts.
+pub(super) async fn change_pods<K: Mirrored>(
+    about: &Assignment,
+    owner: &Seen<K>,
+    creations: Vec<Value>,
+    deletions: Vec<(String, String)>,
+    wrote: &Wrote,
+) -> Result<(), LookError> {
+    let (objects, view) = (about.objects(), &about.view);
+    let created = create_all(&objects, &about.namespace, creations, |outcome| match outcome {
+        Ok(pod) => {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            view.normal(owner, "SuccessfulCreate", &format!("Created pod: {name}"));
+        }
+        Err(error) => view.warning(owner, "FailedCreate", &format!("Error creating: {error}")),
+    })
+    .await;
+    let deleted = delete_all(&objects, &about.namespace, deletions, |pod| {
+        view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
+    })
+    .await;
+    // Both revisions before either failure: the next look waits for whatever was written.
+    for (revision, _) in [&created, &deleted] {
+        wrote.at(*revision);
+    }
+    created.1.and(deleted.1)
+}
+
 /// Creates pods and tells of each. Gives the newest revision that was written, whatever failed, and
 /// the first failure, after all were tried.
-pub async fn create_all(
+async fn create_all(
     objects: &Objects,
     namespace: &str,
     pods: Vec<Value>,
@@ -149,7 +179,7 @@ pub async fn create_all(
 }
 
 /// Deletes pods by name and uid; one that is gone already is fine. Gives what [`create_all`] gives.
-pub async fn delete_all(
+async fn delete_all(
     objects: &Objects,
     namespace: &str,
     pods: Vec<(String, String)>,

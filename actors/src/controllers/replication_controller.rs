@@ -90,29 +90,10 @@ impl ReplicationControllerLook {
             self.wrote_pods.at(self.about.transact(writes).await?);
         }
 
-        let objects = self.about.objects();
         let template = &stored["spec"]["template"];
         let pods =
             (0..creations).map(|_| owned::pod_from(template, &owner, &self.about.name)).collect();
-        let created =
-            owned::create_all(&objects, &self.about.namespace, pods, |outcome| match outcome {
-                Ok(pod) => {
-                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                    view.normal(&seen, "SuccessfulCreate", &format!("Created pod: {name}"));
-                }
-                Err(error) => {
-                    view.warning(&seen, "FailedCreate", &format!("Error creating: {error}"));
-                }
-            })
-            .await;
-        let deleted = owned::delete_all(&objects, &self.about.namespace, deletions, |pod| {
-            view.normal(&seen, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
-        })
-        .await;
-        for (revision, failed) in [created, deleted] {
-            self.wrote_pods.at(revision);
-            failed?;
-        }
+        owned::change_pods(&self.about, &seen, pods, deletions, &self.wrote_pods).await?;
         if let Some(status) = status {
             let write = replace(&seen, &["status"], &status)?;
             self.wrote_self.at(self.about.transact([write]).await?);

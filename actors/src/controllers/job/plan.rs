@@ -5,15 +5,21 @@
 //! that it counts), so that no crash between the two can count a pod twice or never.
 //! [`reconcile`] is a plain function of what was seen and the time.
 
+mod count;
+mod verdict;
+
+pub use verdict::is_finished;
+
 use super::super::pod_view::PodView;
-use super::indexes;
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
+use count::Count;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use verdict::{Verdict, conditions, finished_at, verdict};
 
 /// Who manages a job that does not say otherwise, as in `spec.managedBy`.
 pub const CONTROLLER: &str = "kubernetes.io/job-controller";
@@ -138,100 +144,6 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
     plan
 }
 
-/// The ends of pods: those that the status has, and those that it gets now.
-struct Count {
-    succeeded: i32,
-    failed: i32,
-    completed: BTreeSet<u32>,
-    indexed: bool,
-    counted: Vec<PodId>,
-}
-
-impl Count {
-    fn of(job: &Job, pods: &[Arc<Pod>], old: &JobStatus) -> Self {
-        let indexed =
-            job.spec.as_ref().and_then(|s| s.completion_mode.as_deref()) == Some("Indexed");
-        let mut count = Self {
-            succeeded: old.succeeded.unwrap_or(0),
-            failed: old.failed.unwrap_or(0),
-            completed: indexes::parse(old.completed_indexes.as_deref().unwrap_or_default()),
-            indexed,
-            counted: Vec::new(),
-        };
-        for pod in pods.iter().filter(|pod| is_tracked(pod)) {
-            if pod.succeeded() {
-                match (indexed, index(pod)) {
-                    (true, Some(index)) => {
-                        count.completed.insert(index);
-                    }
-                    (true, None) => {}
-                    (false, _) => count.succeeded += 1,
-                }
-            } else if pod.finished() || pod.terminating() {
-                count.failed += 1;
-            } else {
-                continue;
-            }
-            count.counted.push(id(pod));
-        }
-        if indexed {
-            count.succeeded = to_i32(count.completed.len());
-        }
-        count
-    }
-
-    /// The old status with these counts.
-    fn status(&self, old: &JobStatus, active: usize, terminating: usize) -> JobStatus {
-        let some = |n: i32| (n > 0).then_some(n);
-        JobStatus {
-            active: some(to_i32(active)),
-            succeeded: some(self.succeeded),
-            failed: some(self.failed),
-            terminating: Some(to_i32(terminating)),
-            completed_indexes: self
-                .indexed
-                .then(|| indexes::format(&self.completed))
-                .filter(|text| !text.is_empty()),
-            uncounted_terminated_pods: Some(UncountedTerminatedPods::default()),
-            ..old.clone()
-        }
-    }
-}
-
-/// How a job ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    Complete,
-    Failed { reason: &'static str, message: String },
-}
-
-fn verdict(
-    job: &Job,
-    count: &Count,
-    active: &[&Arc<Pod>],
-    started: Option<&Time>,
-    now: Timestamp,
-) -> Option<Verdict> {
-    let spec = job.spec.as_ref()?;
-    let limit = spec.backoff_limit.unwrap_or(6);
-    let restarts: i32 = active.iter().map(|pod| restarts(pod)).sum();
-    if count.failed > limit || (restarts > 0 && restarts > limit) {
-        let message = "Job has reached the specified backoff limit".to_owned();
-        return Some(Verdict::Failed { reason: "BackoffLimitExceeded", message });
-    }
-    if let (Some(limit), Some(started)) = (spec.active_deadline_seconds, started)
-        && now.as_second() - started.0.as_second() >= limit
-    {
-        let message = "Job was active longer than specified deadline".to_owned();
-        return Some(Verdict::Failed { reason: "DeadlineExceeded", message });
-    }
-    let complete = match spec.completions {
-        Some(completions) => count.succeeded >= completions,
-        None => count.succeeded > 0 && active.is_empty(),
-    };
-    complete.then_some(Verdict::Complete)
-}
-
 /// How many pods should be active now. Without `completions` the pods share a queue of work: once
 /// one succeeded, no new ones start.
 fn wanted(job: &Job, count: &Count, active: usize) -> usize {
@@ -298,84 +210,8 @@ impl Plan {
     }
 }
 
-/// The conditions of an unfinished job. A verdict is announced at once (`SuccessCriteriaMet`,
-/// `FailureTarget`) and final (`Complete`, `Failed`) when its last pod is gone.
-fn conditions(
-    old: &JobStatus,
-    suspended: bool,
-    verdict: Option<&Verdict>,
-    all_gone: bool,
-    now: Timestamp,
-) -> Option<Vec<JobCondition>> {
-    let mut conditions = old.conditions.clone().unwrap_or_default();
-    let mut set = |type_: &str, status: &str, reason: &str, message: &str| {
-        let at = conditions.iter().position(|condition| condition.type_ == type_);
-        if at.is_some_and(|at| conditions[at].status == status) {
-            return;
-        }
-        let condition = JobCondition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: Some(reason.into()),
-            message: Some(message.into()),
-            last_probe_time: Some(Time(now)),
-            last_transition_time: Some(Time(now)),
-        };
-        match at {
-            Some(at) => conditions[at] = condition,
-            None => conditions.push(condition),
-        }
-    };
-    let was_suspended =
-        old.conditions.iter().flatten().any(|c| c.type_ == "Suspended" && c.status == "True");
-    if suspended {
-        set("Suspended", "True", "JobSuspended", "Job suspended");
-    } else if was_suspended {
-        set("Suspended", "False", "JobResumed", "Job resumed");
-    }
-    match verdict {
-        Some(Verdict::Complete) => {
-            let message = "Reached expected number of succeeded pods";
-            set("SuccessCriteriaMet", "True", "CompletionsReached", message);
-            if all_gone {
-                set("Complete", "True", "CompletionsReached", message);
-            }
-        }
-        Some(Verdict::Failed { reason, message }) => {
-            set("FailureTarget", "True", reason, message);
-            if all_gone {
-                set("Failed", "True", reason, message);
-            }
-        }
-        None => {}
-    }
-    (!conditions.is_empty()).then_some(conditions)
-}
-
-/// The job is complete or failed for good.
-#[must_use]
-pub fn is_finished(status: &JobStatus) -> bool {
-    finished_at(status).is_some()
-}
-
-fn finished_at(status: &JobStatus) -> Option<Timestamp> {
-    let ended =
-        |c: &&JobCondition| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True";
-    let condition = status.conditions.iter().flatten().find(ended)?;
-    Some(condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
-}
-
-fn is_tracked(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == TRACKING)
-}
-
 fn index(pod: &Pod) -> Option<u32> {
     pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|status| status.restart_count).sum()
 }
 
 fn id(pod: &Arc<Pod>) -> PodId {
