@@ -241,5 +241,6 @@ fn tidy(object: &mut Value) {
 
 /// What the writer of an object should know although nothing is wrong.
 pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
-    (resource.rules.warnings)(object)
+    let deprecated = (!resource.deprecated.is_empty()).then(|| resource.deprecated.to_owned());
+    deprecated.into_iter().chain((resource.rules.warnings)(object)).collect()
 }

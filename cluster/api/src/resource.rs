@@ -247,6 +247,8 @@ pub struct Resource {
     pub name: names::Check,
     /// Whether `metadata.generation` counts changes of its spec.
     pub generation: bool,
+    /// What everybody is told who reads or writes it; empty unless there is something better.
+    pub deprecated: &'static str,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
     /// The functions in which it differs.
@@ -287,6 +289,7 @@ impl Resource {
             cells: |object, now| vec![crate::table::name(object), crate::table::age(object, now)],
             name: names::dns_subdomain,
             generation: false,
+            deprecated: "",
             put_creates: false,
             rules: Rules::PLAIN,
             fields: &[],

@@ -207,7 +207,15 @@ impl Gateway {
                         return Err(Status::method_not_allowed(resource, action.as_str()));
                     }
                 }
-                self.resource(action, ResourceCall { call, resource, path }).await
+                let pretty = call.pretty();
+                let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
+                if resource.deprecated.is_empty() {
+                    return outcome;
+                }
+                let refused = |status| answer::status(&status, pretty);
+                let mut response = outcome.unwrap_or_else(refused);
+                answer::warn(&mut response, &[resource.deprecated.to_owned()]);
+                Ok(response)
             }
             _ if method != "GET" && method != "HEAD" => Err(no_such_method()),
             Target::GroupVersion { group, version } => {

@@ -14,6 +14,7 @@ pub const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 /// The row.
 pub const RESOURCE: Resource = Resource {
     short_names: &["ep"],
+    deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     put_creates: true,
     columns: &[
         Column::name(),
@@ -31,12 +32,6 @@ pub const RESOURCE: Resource = Resource {
         },
         validate,
         validate_update: |new, _| validate(new),
-        warnings: |_| {
-            vec![
-                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-                    .to_owned(),
-            ]
-        },
         ..Rules::PLAIN
     },
     ..Resource::named("", "v1", "Endpoints", "endpoints", "endpoints", "api.core.v1.Endpoints")

@@ -65,6 +65,18 @@ async fn replacing_makes_services_and_endpoints_but_nothing_that_was_seen_before
     let endpoints = json!({"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "web"}});
     let path = "/api/v1/namespaces/default/endpoints/web";
     assert_eq!(server.ask("PUT", path, &endpoints).await.code, 201);
+    let told =
+        "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    for (method, path, body) in [
+        ("GET", path, &json!(null)),
+        ("GET", "/api/v1/endpoints", &json!(null)),
+        ("PUT", path, &endpoints),
+        ("GET", "/api/v1/namespaces/default/endpoints/none", &json!(null)),
+    ] {
+        let answer = server.ask(method, path, body).await;
+        let all: Vec<_> = answer.headers.get_all("warning").iter().collect();
+        assert_eq!(all, [told], "{method} {path}");
+    }
     let other = json!({"kind": "Endpoints", "apiVersion": "v1", "metadata": {"name": "other"}});
     assert_eq!(
         server.ask("PUT", "/api/v1/namespaces/default/endpoints/none", &other).await.code,
