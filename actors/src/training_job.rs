@@ -244,6 +244,9 @@ impl TrainingJob {
 
     fn write_status(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
+        if !self.state.has_caught_up(now) {
+            return;
+        }
         let status = status::write(&self.state, &self.job, &self.earlier_events, now);
         let due = match &self.written {
             None => true,

@@ -181,6 +181,8 @@ pub struct State {
     final_evaluation: bool,
     book: ProgressBook,
     failures: u32,
+    /// When the next pod may be made, after failures in a row.
+    replace_after: Option<Instant>,
     created: u32,
     scale_events: Vec<ScaleEvent>,
     remarks: Vec<Remark>,
@@ -218,6 +220,7 @@ impl State {
             final_evaluation: false,
             book: ProgressBook::default(),
             failures: 0,
+            replace_after: None,
             created: 0,
             scale_events: Vec::new(),
             remarks: Vec::new(),
@@ -295,6 +298,7 @@ impl State {
         self.last_size = earlier.last_event;
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
+            self.phase = Phase::Running;
             "another control member took the job over".clone_into(&mut self.reason);
         }
         match earlier.ended {
@@ -330,3 +334,6 @@ impl State {
         actions
     }
 }
+
+#[cfg(test)]
+mod tests;

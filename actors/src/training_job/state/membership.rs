@@ -5,10 +5,13 @@ use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
 };
-use std::time::Instant;
+use impresario_runtime::Backoff;
+use std::time::{Duration, Instant};
 
 /// Pods that may fail in a row without a step in between.
 const FAILURES: u32 = 10;
+/// Pauses before pods that failed in a row are replaced; the first one is replaced at once.
+const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(1) };
 
 impl State {
     /// Who works at the moment.
@@ -26,24 +29,27 @@ impl State {
 
     /// These are the job's pods.
     pub fn pods_are(&mut self, pods: Vec<Seen>, now: Instant) {
-        self.pods_known = true;
+        let first_sight = !std::mem::replace(&mut self.pods_known, true);
         let before = std::mem::take(&mut self.pods);
         self.pods = pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
         let fresh = self.pods.keys().filter(|uid| !before.contains_key(*uid)).count() as u32;
         self.created = self.created.saturating_sub(fresh);
-        let failed: Vec<String> = self
+        let failed: Vec<(String, f64)> = self
             .pods
             .values()
-            .filter(|pod| {
-                pod.ended == Some(false) && before.get(&pod.uid).is_none_or(|b| b.ended.is_none())
-            })
-            .map(|pod| pod.name.clone())
+            // What had failed before this activation looked has been told, and has been replaced.
+            .filter(|pod| !first_sight && pod.ended == Some(false))
+            .filter(|pod| before.get(&pod.uid).is_none_or(|before| before.ended.is_none()))
+            .map(|pod| (pod.name.clone(), pause_share(&pod.uid)))
             .collect();
-        for name in failed {
+        for (name, jitter) in failed {
             if self.ended() {
                 break;
             }
             self.failures += 1;
+            if let Some(again) = self.failures.checked_sub(2) {
+                self.replace_after = Some(now + PAUSES.wait(again, jitter));
+            }
             self.remark(true, "MemberFailed", format!("pod {name} failed; it is replaced"));
             if self.failures >= FAILURES {
                 self.phase = Phase::Failed;
@@ -61,6 +67,11 @@ impl State {
         for uid in gone {
             self.lost(&uid, now);
         }
+    }
+
+    /// Whether pods may be made at the moment.
+    pub(super) fn may_create(&self, now: Instant) -> bool {
+        self.replace_after.is_none_or(|at| now >= at)
     }
 
     /// A pod has been asked for, or that failed. Until it is seen it counts.
@@ -131,4 +142,11 @@ impl State {
         }
         self.settle_size(now);
     }
+}
+
+/// A number within 0..1 that differs from pod to pod, so that jobs that fail together do not come
+/// back together.
+fn pause_share(uid: &str) -> f64 {
+    let hash = uid.bytes().fold(7_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
+    f64::from(hash) / 256.0
 }

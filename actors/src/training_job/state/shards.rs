@@ -259,6 +259,14 @@ impl State {
         actions
     }
 
+    /// Whether this activation knows as much of the job as the object tells: what an earlier one
+    /// wrote must not be taken back for as long as members are still on their way to this one.
+    pub fn has_caught_up(&self, now: Instant) -> bool {
+        self.ended()
+            || self.recalled.is_none_or(|steps| self.steps() >= steps)
+            || now.duration_since(self.started) > REUNION
+    }
+
     /// Whether every server that runs has joined, or has had the time to.
     pub(super) fn reunited(&self, now: Instant) -> bool {
         let strangers: BTreeSet<&String> = self

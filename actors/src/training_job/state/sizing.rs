@@ -132,7 +132,9 @@ impl State {
             let missing = wanted.saturating_sub(living.len());
             let expected = missing.min(pending as usize);
             pending -= expected as u32;
-            actions.extend((expected..missing).map(|_| Action::CreatePod(member)));
+            if self.may_create(now) {
+                actions.extend((expected..missing).map(|_| Action::CreatePod(member)));
+            }
         }
         self.settle_size(now);
         actions

@@ -68,6 +68,7 @@ impl State {
             for progress in &asked.done {
                 if plan.finish(progress.step) {
                     self.failures = 0;
+                    self.replace_after = None;
                     self.book.step(progress, now);
                 }
             }

@@ -1,0 +1,78 @@
+//! What a state decides about pods that fail and about the activation before it.
+
+use super::*;
+use crate::training_job::status::Earlier;
+use serde_json::json;
+
+fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
+    Seen {
+        uid: format!("uid-{number}"),
+        name: format!("pod-{number}"),
+        member,
+        bound: true,
+        deleting: false,
+        ended,
+    }
+}
+
+fn state(now: Instant) -> State {
+    let template = json!({ "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+    let spec = json!({ "spec": {
+        "mode": "async",
+        "parameterServer": { "min": 1, "max": 1, "template": template },
+        "trainer": { "min": 1, "max": 2, "template": template },
+        "stop": { "epochs": 1 },
+    }});
+    State::new("job", Spec::read(&spec).unwrap(), 1, None, now)
+}
+
+fn creations(state: &mut State, now: Instant) -> usize {
+    let actions = state.reconcile(now);
+    actions.iter().filter(|action| matches!(action, Action::CreatePod(_))).count()
+}
+
+#[test]
+fn pods_that_fail_in_a_row_are_replaced_ever_later_and_end_the_job_at_last() {
+    let began = Instant::now();
+    let (mut state, mut now) = (state(began), began);
+    state.pods_are(Vec::new(), now);
+    let mut pods = Vec::new();
+    let mut waits = Vec::new();
+    for number in 0..9 {
+        pods.push(pod(number, Member::Trainer, Some(false)));
+        state.pods_are(pods.clone(), now);
+        let failed = now;
+        while creations(&mut state, now) == 0 {
+            now += Duration::from_millis(100);
+            assert!(now - failed < Duration::from_mins(2), "it is replaced");
+        }
+        waits.push(now - failed);
+    }
+    assert!(waits[0].is_zero(), "the first one is replaced at once: {waits:?}");
+    assert!(waits[4] >= Duration::from_secs(4) && waits[8] >= Duration::from_secs(30), "{waits:?}");
+    assert!(!state.ended());
+    pods.push(pod(9, Member::Trainer, Some(false)));
+    state.pods_are(pods, now);
+    assert_eq!(state.phase(), Phase::Failed);
+}
+
+#[test]
+fn what_failed_before_this_activation_looked_is_not_held_against_the_job() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.pods_are((0..30).map(|n| pod(n, Member::Trainer, Some(false))).collect(), now);
+    assert!(!state.ended());
+    assert!(state.take_remarks().is_empty());
+    assert!(creations(&mut state, now) > 0);
+}
+
+#[test]
+fn a_new_activation_takes_nothing_back_until_members_had_the_time_to_come() {
+    let now = Instant::now();
+    let mut state = state(now);
+    assert!(state.has_caught_up(now), "nobody was there before");
+    state.resume(&Earlier { steps: 100, ..Earlier::default() });
+    assert_eq!(state.phase(), Phase::Running);
+    assert!(!state.has_caught_up(now + Duration::from_secs(1)));
+    assert!(state.has_caught_up(now + Duration::from_secs(60)));
+}
