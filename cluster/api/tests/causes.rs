@@ -400,3 +400,69 @@ fn a_pod_at_a_gate_may_only_become_more_choosy() {
         &[(place, Invalid)],
     );
 }
+
+#[test]
+fn a_service_is_told_each_field_that_is_wrong() {
+    let service = |spec: &Value| {
+        let mut service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+            "spec": {"ports": [{"port": 80}]},
+        });
+        merge(&mut service["spec"], spec);
+        service
+    };
+    let rows: &[(&str, Value, Told<'_>)] = &[
+        (
+            "nobody balances",
+            json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+            &[("spec.LoadBalancerSourceRanges", Forbidden)],
+        ),
+        (
+            "a family twice",
+            json!({"ipFamilies": ["IPv4", "IPv4"]}),
+            &[("spec.ipFamilies[1]", Duplicate)],
+        ),
+        (
+            "an address of another family",
+            json!({"clusterIP": "127.96.0.9", "ipFamilies": ["IPv6"]}),
+            &[("spec.clusterIPs[0]", Invalid)],
+        ),
+        (
+            "addresses without a first one",
+            json!({"clusterIPs": ["127.96.0.9"]}),
+            &[("spec.clusterIPs", Invalid)],
+        ),
+        (
+            "none and one",
+            json!({"clusterIP": "None", "clusterIPs": ["None", "127.96.0.9"]}),
+            &[("spec.clusterIPs", Invalid)],
+        ),
+        (
+            "a port of nodes for the cluster alone",
+            json!({"ports": [{"port": 80, "nodePort": 30080}]}),
+            &[("spec.ports[0].nodePort", Forbidden)],
+        ),
+        (
+            "a port to ask at that nobody asks at",
+            json!({"type": "LoadBalancer", "healthCheckNodePort": 30081}),
+            &[("spec.healthCheckNodePort", Invalid)],
+        ),
+    ];
+    for (what, spec, expected) in rows {
+        told(what, create(&service(spec)), expected);
+    }
+    let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
+    let local = create(&service(&local)).expect("a balanced service");
+    let asked = local["spec"]["healthCheckNodePort"].clone();
+    assert!(asked.as_i64().is_some_and(|port| (30_000..32_768).contains(&port)), "{asked}");
+    assert_ne!(asked, local["spec"]["ports"][0]["nodePort"]);
+    let kept = update(&local, &json!({"spec": {"healthCheckNodePort": 0}})).expect("no change");
+    assert_eq!(kept["spec"]["healthCheckNodePort"], asked);
+    let plain = update(&local, &json!({"spec": {"externalTrafficPolicy": "Cluster"}}));
+    assert!(plain.expect("a change")["spec"].get("healthCheckNodePort").is_none());
+    told(
+        "another port to ask at",
+        update(&local, &json!({"spec": {"healthCheckNodePort": 1}})),
+        &[("spec.healthCheckNodePort", Forbidden)],
+    );
+}

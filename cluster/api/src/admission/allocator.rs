@@ -57,6 +57,7 @@ impl RandomAllocator {
             let ips = list(service, "spec.clusterIPs").iter().filter_map(Value::as_str);
             self.taken_ips.extend(ips.map(str::to_owned));
             let ports = list(service, "spec.ports").iter().filter_map(|p| number(p, "nodePort"));
+            let ports = ports.chain(number(service, "spec.healthCheckNodePort"));
             self.taken_ports.extend(ports.filter_map(|port| u16::try_from(port).ok()));
         }
         self

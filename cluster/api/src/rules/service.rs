@@ -21,6 +21,11 @@ fn needs_node_ports(kind: &str) -> bool {
     matches!(kind, "NodePort" | "LoadBalancer")
 }
 
+/// Whether a balancer asks each node if it has a pod of the service.
+fn needs_health_check(spec: &Value) -> bool {
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
+}
+
 /// Defaults of a service.
 pub fn default_service(service: &mut Value) {
     let spec = object_mut(service, "spec");
@@ -101,6 +106,14 @@ pub fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(
     if needs_node_ports(&kind) && needs_node_ports(old_kind) {
         keep_node_ports(spec, before);
     }
+    let check = "healthCheckNodePort";
+    if needs_health_check(spec) && needs_health_check(before) {
+        if number(spec, check).unwrap_or(0) == 0 {
+            crate::field::copy(before, spec, check);
+        }
+    } else if needs_health_check(before) && number(spec, check) == number(before, check) {
+        remove(spec, check);
+    }
     drop_what_the_type_lacks(spec, before, &kind, old_kind);
     Ok(())
 }
@@ -149,7 +162,7 @@ fn drop_what_the_type_lacks(spec: &mut Value, before: &Value, kind: &str, old_ki
         }
     }
     if kind != "LoadBalancer" && old_kind == "LoadBalancer" {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
             if same(get(spec, field), get(before, field)) {
                 remove(spec, field);
             }

@@ -1,6 +1,6 @@
 //! The addresses and ports that a service is given.
 
-use super::needs_node_ports;
+use super::{needs_health_check, needs_node_ports};
 use crate::admission::Context;
 use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, list, list_mut, map, number,
@@ -54,11 +54,36 @@ pub fn allocate(
     if wants_ports || needs_node_ports(&kind) {
         node_ports(spec, before, wants_ports, context, &mut causes);
     }
+    health_check_port(spec, before, context, &mut causes);
     if let Some(status) = existing_mut(service, "status") {
         default(status, "loadBalancer", json!({}));
     }
     let causes = causes.into_vec();
     if causes.is_empty() { Ok(()) } else { Err(causes) }
+}
+
+/// The port at which a balancer asks a node whether it has a pod of the service.
+fn health_check_port(spec: &mut Value, before: &Value, context: &Context<'_>, causes: &mut Causes) {
+    const FIELD: &str = "healthCheckNodePort";
+    if !needs_health_check(spec) {
+        return;
+    }
+    let path = Path::new("spec").child(FIELD);
+    let given = number(spec, FIELD).unwrap_or(0);
+    if given == 0 {
+        let used: Vec<_> = list(spec, "ports")
+            .iter()
+            .filter_map(|port| Some((0, String::new(), number(port, "nodePort")?)))
+            .collect();
+        match draw_unused(context, &used) {
+            Ok(port) => set(spec, FIELD, port),
+            Err(why) => causes.invalid(&path, 0, &why),
+        }
+    } else if number(before, FIELD) != Some(given)
+        && let Err(why) = context.allocator.node_port(Some(u16::try_from(given).unwrap_or(0)))
+    {
+        causes.invalid(&path, given, &why);
+    }
 }
 
 /// Ports of one number for TCP and UDP share a node port, as clients of DNS expect.

@@ -1,6 +1,6 @@
 //! What a service must be.
 
-use super::needs_node_ports;
+use super::{needs_health_check, needs_node_ports};
 use crate::field::{Causes, Path, get, has, list, number, same, text};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
@@ -15,8 +15,6 @@ const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"
 const TRAFFIC: &[&str] = &["Cluster", "Local"];
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 const FAMILY_POLICIES: &[&str] = &["SingleStack", "PreferDualStack", "RequireDualStack"];
-/// The port of a node's own program.
-const NODE_DAEMON_PORT: i64 = 10_250;
 
 /// A service.
 pub fn validate(service: &Value) -> Vec<Cause> {
@@ -51,22 +49,9 @@ pub fn validate(service: &Value) -> Vec<Cause> {
 
 fn by_type(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
     match kind {
-        "NodePort" | "LoadBalancer" => {
-            if kind == "LoadBalancer" {
-                for (index, port) in list(spec, "ports").iter().enumerate() {
-                    if number(port, "port") == Some(NODE_DAEMON_PORT) {
-                        causes.invalid(
-                            &path.child("ports").index(index),
-                            NODE_DAEMON_PORT,
-                            "may not expose port 10250 externally since it is used by kubelet",
-                        );
-                    }
-                }
-            }
-            if text(spec, "clusterIP") == "None" {
-                let why = format!("may not be set to 'None' for {kind} services");
-                causes.invalid(&path.child("clusterIPs").index(0), "None", &why);
-            }
+        "NodePort" | "LoadBalancer" if text(spec, "clusterIP") == "None" => {
+            let why = format!("may not be set to 'None' for {kind} services");
+            causes.invalid(&path.child("clusterIPs").index(0), "None", &why);
         }
         "ExternalName" => {
             if !list(spec, "clusterIPs").is_empty() {
@@ -115,11 +100,8 @@ fn validate_ports(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
             causes.invalid_all(&path.child("appProtocol"), app, names::qualified(app));
         }
         let node_port = number(port, "nodePort").unwrap_or(0);
-        if node_port != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
-            causes.forbidden(
-                &path.child("nodePort"),
-                &format!("may not be used when `type` is '{kind}'"),
-            );
+        if node_port != 0 && kind == "ClusterIP" {
+            causes.forbidden(&path.child("nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
     }
     let (mut seen, mut seen_node) = (HashSet::new(), HashSet::new());
@@ -156,17 +138,6 @@ fn validate_affinity(spec: &Value, path: &Path, causes: &mut Causes) {
 }
 
 fn validate_cluster_ips(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
-    let families_path = path.child("ipFamilies");
-    for (index, family) in list(spec, "ipFamilies").iter().enumerate() {
-        let family = family.as_str().unwrap_or_default();
-        if !FAMILIES.contains(&family) {
-            causes.not_supported(&families_path.index(index), family, FAMILIES);
-        }
-    }
-    let policy = text(spec, "ipFamilyPolicy");
-    if !policy.is_empty() && !FAMILY_POLICIES.contains(&policy) {
-        causes.not_supported(&path.child("ipFamilyPolicy"), policy, FAMILY_POLICIES);
-    }
     if kind == "ExternalName" {
         for field in ["ipFamilies", "ipFamilyPolicy"] {
             if has(spec, field) {
@@ -175,33 +146,72 @@ fn validate_cluster_ips(spec: &Value, kind: &str, path: &Path, causes: &mut Caus
         }
         return;
     }
-    let ips = list(spec, "clusterIPs");
-    let ips_path = path.child("clusterIPs");
-    if ips.len() > 2 {
-        let why = "may only hold up to 2 values";
-        causes.invalid(&ips_path, get(spec, "clusterIPs").clone(), why);
-    }
-    if let Some(first) = ips.first().filter(|first| *first != text(spec, "clusterIP")) {
-        causes.invalid(&ips_path, first.clone(), "first value must match `clusterIP`");
-    }
-    for (index, ip) in ips.iter().enumerate() {
-        let ip = ip.as_str().unwrap_or_default();
-        if ip == "None" {
-            if index > 0 {
-                causes.invalid(
-                    &ips_path.index(index),
-                    ip,
-                    "must be empty when the first is 'None'",
-                );
-            }
-            continue;
+    let ips: Vec<&str> =
+        list(spec, "clusterIPs").iter().map(|ip| ip.as_str().unwrap_or_default()).collect();
+    let all = || get(spec, "clusterIPs").clone();
+    let (first, ips_path) = (text(spec, "clusterIP"), path.child("clusterIPs"));
+    match ips.first() {
+        None if !first.is_empty() => causes.required(&ips_path, ""),
+        Some(_) if first.is_empty() => {
+            causes.invalid(&ips_path, all(), "must be empty when `clusterIP` is not specified");
         }
-        causes.invalid_all(&ips_path.index(index), ip, names::ip(ip));
+        Some(other) if *other != first => {
+            causes.invalid(&ips_path, all(), "first value must match `clusterIP`");
+        }
+        _ => {}
+    }
+    families(spec, path, causes);
+    let mut wrong = Causes::default();
+    for (index, ip) in ips.iter().enumerate() {
+        if index > 0 || *ip != "None" {
+            wrong.invalid_all(&ips_path.index(index), ip, names::ip(ip));
+        } else if ips.len() > 1 {
+            wrong.invalid(&ips_path, all(), "'None' must be the first and only value");
+        }
+    }
+    let readable = wrong.is_empty();
+    causes.append(wrong.into_vec());
+    if ips.len() > 2 {
+        causes.invalid(&ips_path, all(), "may only hold up to 2 values");
+    }
+    if !readable || ips == ["None"] {
+        return;
+    }
+    if ips.len() > 1 && ips.iter().all(|ip| ip.contains(':') == ips[0].contains(':')) {
+        let why = "may specify no more than one IP for each IP family";
+        causes.invalid(&ips_path, all(), why);
+    }
+    for (index, (ip, family)) in ips.iter().zip(list(spec, "ipFamilies")).enumerate() {
+        let is = if ip.contains(':') { "IPv6" } else { "IPv4" };
+        let family = family.as_str().unwrap_or_default();
+        if FAMILIES.contains(&family) && family != is {
+            let why = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
+            causes.invalid(&ips_path.index(index), *ip, &why);
+        }
+    }
+}
+
+fn families(spec: &Value, path: &Path, causes: &mut Causes) {
+    let families_path = path.child("ipFamilies");
+    let families = list(spec, "ipFamilies");
+    for (index, family) in families.iter().enumerate() {
+        let path = families_path.index(index);
+        if !family.as_str().is_some_and(|family| FAMILIES.contains(&family)) {
+            causes.not_supported(&path, family.clone(), FAMILIES);
+        }
+        if families[..index].contains(family) {
+            causes.duplicate(&path, family.clone());
+        }
+    }
+    let policy = text(spec, "ipFamilyPolicy");
+    if has(spec, "ipFamilyPolicy") && !FAMILY_POLICIES.contains(&policy) {
+        causes.not_supported(&path.child("ipFamilyPolicy"), policy, FAMILY_POLICIES);
     }
 }
 
 fn validate_balancer(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
-    let ranges_path = path.child("loadBalancerSourceRanges");
+    // Spelt so where it is refused.
+    let ranges_path = path.child("LoadBalancerSourceRanges");
     let ranges = list(spec, "loadBalancerSourceRanges");
     if !ranges.is_empty() && kind != "LoadBalancer" {
         causes.forbidden(&ranges_path, "may only be used when `type` is 'LoadBalancer'");
@@ -242,7 +252,7 @@ fn validate_traffic(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) 
     let check = number(spec, "healthCheckNodePort").unwrap_or(0);
     let check_path = path.child("healthCheckNodePort");
     if check != 0 {
-        if !(kind == "LoadBalancer" && external == "Local") {
+        if !needs_health_check(spec) {
             causes.invalid(
                 &check_path,
                 check,
@@ -286,6 +296,13 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         && !same(get(spec, class), get(before, class))
     {
         causes.invalid(&path.child(class), get(spec, class).clone(), "may not change once set");
+    }
+    let check = "healthCheckNodePort";
+    if needs_health_check(before)
+        && needs_health_check(spec)
+        && number(before, check) != number(spec, check)
+    {
+        causes.forbidden(&path.child(check), "field is immutable");
     }
     causes.append(metadata::validate_again(new));
     causes.append(validate(new));
