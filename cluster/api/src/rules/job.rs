@@ -1,5 +1,7 @@
 //! Jobs: the selector that the server makes, and what makes a job make sense.
 
+mod policies;
+
 use crate::admission::Context;
 use crate::field::{
     Causes, Path, as_map, at, default, default_text, existing_mut, flag, get, has, list, map,
@@ -17,7 +19,12 @@ use serde_json::{Map, Value, json};
 pub const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 /// See [`UID_LABELS`].
 pub const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+/// Most pods of an indexed job at once, and most that may fail.
 const INDEXED_MAX: i64 = 100_000;
+/// The same where each of more indexes than that counts its own failures.
+const MANY_INDEXES_MAX: i64 = 10_000;
+/// The longest name of who else manages a job.
+const MANAGER_MAX: usize = 63;
 
 /// Defaults of a job.
 pub fn default_job(job: &mut Value) {
@@ -144,6 +151,55 @@ fn generated_selector(job: &Value, causes: &mut Causes) {
     }
 }
 
+fn at_most(
+    causes: &mut Causes,
+    path: &Path,
+    field: &str,
+    value: Option<i64>,
+    limit: i64,
+    when: &str,
+) {
+    if let Some(value) = value.filter(|value| *value > limit) {
+        let why = format!("must be less than or equal to {limit}{when}");
+        causes.invalid(&path.child(field), value, &why);
+    }
+}
+
+/// A job whose pods have numbers: how many there may be depends on how they may fail.
+fn indexed(spec: &Value, path: &Path, causes: &mut Causes) {
+    let (parallelism, failed) = (number(spec, "parallelism"), number(spec, "maxFailedIndexes"));
+    let completions = number(spec, "completions");
+    if completions.is_none() {
+        causes.required(&path.child("completions"), "when completion mode is Indexed");
+    }
+    at_most(
+        causes,
+        path,
+        "parallelism",
+        parallelism,
+        INDEXED_MAX,
+        " when completion mode is Indexed",
+    );
+    if let (Some(failed), Some(completions)) = (failed, completions)
+        && failed > completions
+    {
+        let why = "must be less than or equal to completions";
+        causes.invalid(&path.child("maxFailedIndexes"), failed, why);
+    }
+    at_most(causes, path, "maxFailedIndexes", failed, INDEXED_MAX, "");
+    if completions.is_some_and(|count| count > INDEXED_MAX) && has(spec, "backoffLimitPerIndex") {
+        let when = format!(
+            " when completions are above {INDEXED_MAX} and used with backoff limit per index"
+        );
+        at_most(causes, path, "parallelism", parallelism, MANY_INDEXES_MAX, &when);
+        at_most(causes, path, "maxFailedIndexes", failed, MANY_INDEXES_MAX, &when);
+        if failed.is_none() {
+            let why = format!("must be specified when completions is above {INDEXED_MAX}");
+            causes.required(&path.child("maxFailedIndexes"), &why);
+        }
+    }
+}
+
 fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     for field in [
         "parallelism",
@@ -156,57 +212,33 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     ] {
         causes.not_negative(&path.child(field), number(spec, field));
     }
+    if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
+        causes.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    let manager = text(spec, "managedBy");
+    if has(spec, "managedBy") {
+        causes.invalid_all(&path.child("managedBy"), manager, names::domain_prefixed(manager));
+        if manager.len() > MANAGER_MAX {
+            causes.too_long(&path.child("managedBy"), MANAGER_MAX);
+        }
+    }
     let mode = text(spec, "completionMode");
-    let indexed = mode == "Indexed";
     if !["Indexed", "NonIndexed"].contains(&mode) {
         causes.not_supported(&path.child("completionMode"), mode, &["Indexed", "NonIndexed"]);
     }
-    let completions = number(spec, "completions");
-    if indexed {
-        if completions.is_none() {
-            causes.required(&path.child("completions"), "when completion mode is Indexed");
-        }
-        let parallelism = number(spec, "parallelism").unwrap_or(1);
-        if parallelism > INDEXED_MAX {
-            let why = format!(
-                "must be less than or equal to {INDEXED_MAX} when completion mode is Indexed"
-            );
-            causes.invalid(&path.child("parallelism"), parallelism, &why);
-        }
-    } else {
-        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-            if let Some(value) = number(spec, field) {
-                causes.invalid(&path.child(field), value, "requires indexed completion mode");
+    match mode {
+        "Indexed" => indexed(spec, path, causes),
+        "NonIndexed" => {
+            for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+                if let Some(value) = number(spec, field) {
+                    causes.invalid(&path.child(field), value, "requires indexed completion mode");
+                }
             }
         }
-        if has(spec, "successPolicy") {
-            causes.invalid(
-                &path.child("successPolicy"),
-                get(spec, "successPolicy").clone(),
-                "requires indexed completion mode",
-            );
-        }
+        _ => {}
     }
-    if let (Some(failed), None) =
-        (number(spec, "maxFailedIndexes"), number(spec, "backoffLimitPerIndex"))
-    {
-        let _ = failed;
-        causes.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
-    }
-    if let (Some(failed), Some(completions)) = (number(spec, "maxFailedIndexes"), completions)
-        && failed > completions
-    {
-        causes.invalid(
-            &path.child("maxFailedIndexes"),
-            failed,
-            "must be less than or equal to completions",
-        );
-    }
-    let manager = text(spec, "managedBy");
-    if !manager.is_empty() {
-        causes.invalid_all(&path.child("managedBy"), manager, names::domain_prefixed(manager));
-    }
-    failure_policy(spec, path, causes);
+    policies::failure(spec, path, causes);
+    policies::success(spec, path, causes);
     let replacement = text(spec, "podReplacementPolicy");
     let replacement_path = path.child("podReplacementPolicy");
     if has(spec, "podFailurePolicy") {
@@ -237,103 +269,16 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     let restart = text(pod_template, "spec.restartPolicy");
     let restart_path = template_path.child("spec").child("restartPolicy");
     match restart {
+        "OnFailure" if has(spec, "podFailurePolicy") => causes.invalid(
+            &restart_path,
+            restart,
+            "only \"Never\" is supported when podFailurePolicy is specified",
+        ),
         "OnFailure" | "Never" => {}
         "Always" | "" => {
             causes.required(&restart_path, "valid values: \"OnFailure\", \"Never\"");
         }
         other => causes.not_supported(&restart_path, other, &["OnFailure", "Never"]),
-    }
-    if has(spec, "podFailurePolicy") && restart != "Never" {
-        causes.invalid(
-            &restart_path,
-            restart,
-            "only \"Never\" is supported when podFailurePolicy is specified",
-        );
-    }
-}
-
-const ACTIONS: &[&str] = &["Count", "FailIndex", "FailJob", "Ignore"];
-
-fn failure_policy(spec: &Value, path: &Path, causes: &mut Causes) {
-    let rules_path = path.child("podFailurePolicy").child("rules");
-    let rules = list(spec, "podFailurePolicy.rules");
-    if rules.len() > 20 {
-        causes.too_many(&rules_path, rules.len(), 20);
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        let path = rules_path.index(index);
-        let action = text(rule, "action");
-        causes.one_of(&path.child("action"), action, ACTIONS);
-        if action == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
-            causes.invalid(
-                &path.child("action"),
-                action,
-                "requires the backoffLimitPerIndex to be set",
-            );
-        }
-        let codes = get(rule, "onExitCodes");
-        let conditions = list(rule, "onPodConditions");
-        if codes.is_null() && conditions.is_empty() {
-            causes.invalid(
-                &path,
-                "",
-                "specifying one of OnExitCodes and OnPodConditions is required",
-            );
-        } else if !codes.is_null() && !conditions.is_empty() {
-            causes.invalid(
-                &path,
-                "",
-                "specifying both OnExitCodes and OnPodConditions is not supported",
-            );
-        }
-        if !codes.is_null() {
-            exit_codes(codes, spec, &path.child("onExitCodes"), causes);
-        }
-        for (index, condition) in conditions.iter().enumerate() {
-            let path = path.child("onPodConditions").index(index);
-            let kind = text(condition, "type");
-            causes.invalid_all(&path.child("type"), kind, names::qualified(kind));
-            causes.one_of(
-                &path.child("status"),
-                text(condition, "status"),
-                &["False", "True", "Unknown"],
-            );
-        }
-    }
-}
-
-fn exit_codes(codes: &Value, spec: &Value, path: &Path, causes: &mut Causes) {
-    let operator = text(codes, "operator");
-    causes.one_of(&path.child("operator"), operator, &["In", "NotIn"]);
-    let name = text(codes, "containerName");
-    let known = ["template.spec.containers", "template.spec.initContainers"]
-        .iter()
-        .any(|containers| list(spec, containers).iter().any(|c| text(c, "name") == name));
-    if !name.is_empty() && !known {
-        causes.invalid(
-            &path.child("containerName"),
-            name,
-            "must be one of the container or initContainer names in the pod template",
-        );
-    }
-    let values_path = path.child("values");
-    let values: Vec<i64> = list(codes, "values").iter().filter_map(Value::as_i64).collect();
-    if values.is_empty() {
-        causes.invalid(&values_path, json!([]), "at least one value is required");
-    } else if values.len() > 255 {
-        causes.too_many(&values_path, values.len(), 255);
-    }
-    for (index, value) in values.iter().enumerate() {
-        let path = values_path.index(index);
-        if operator == "In" && *value == 0 {
-            causes.invalid(&path, 0, "must not be 0 for the In operator");
-        }
-        if values[..index].contains(value) {
-            causes.duplicate(&path, *value);
-        }
-    }
-    if values.windows(2).any(|pair| pair[0] > pair[1]) {
-        causes.invalid(&values_path, get(codes, "values").clone(), "must be ordered");
     }
 }
 
@@ -434,4 +379,54 @@ pub fn pod_from_template(pod_template: &Value) -> Value {
     }
     pod::default_pod(&mut pod);
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_with_numbered_pods_has_bounds_that_depend_on_how_they_may_fail() {
+        let long = format!("example.org/{}", "x".repeat(60));
+        let rows = [
+            (json!({"completions": 8, "backoffLimitPerIndex": 1, "maxFailedIndexes": 8}), ""),
+            (
+                json!({"completions": 8, "backoffLimitPerIndex": 1, "maxFailedIndexes": 9}),
+                "maxFailedIndexes",
+            ),
+            (json!({"completions": 8, "maxFailedIndexes": 8}), "backoffLimitPerIndex"),
+            (json!({"completions": 8, "parallelism": 100_001}), "parallelism"),
+            (json!({"completions": 100_001, "backoffLimitPerIndex": 1}), "maxFailedIndexes"),
+            (
+                json!({"completions": 100_001, "backoffLimitPerIndex": 1, "maxFailedIndexes": 10_001, "parallelism": 10_001}),
+                "parallelism maxFailedIndexes",
+            ),
+            (json!({}), "completions"),
+            (json!({"completions": 1, "managedBy": "example.org/me"}), ""),
+            (json!({"completions": 1, "managedBy": long}), "managedBy"),
+            (json!({"completions": 1, "managedBy": "me"}), "managedBy"),
+            (
+                json!({"completions": 1, "completionMode": "NonIndexed", "backoffLimitPerIndex": 1, "successPolicy": {}}),
+                "backoffLimitPerIndex successPolicy",
+            ),
+            (json!({"completions": 1, "completionMode": "Sorted"}), "completionMode"),
+        ];
+        for (extra, expected) in rows {
+            let mut spec = json!({
+                "completionMode": "Indexed", "parallelism": 1, "podReplacementPolicy": "Failed",
+                "selector": {},
+                "template": {"metadata": {}, "spec": {
+                    "restartPolicy": "Never", "containers": [{"name": "a", "image": "i"}],
+                }},
+            });
+            as_map(&mut spec).extend(as_map(&mut extra.clone()).clone());
+            template::default_template(object_mut(&mut spec, "template"));
+            let mut causes = Causes::default();
+            validate_spec(&spec, &Path::new("spec"), &mut causes);
+            let causes = causes.into_vec();
+            let fields: Vec<&str> =
+                causes.iter().map(|cause| cause.field.trim_start_matches("spec.")).collect();
+            assert_eq!(fields.join(" "), expected, "{extra}");
+        }
+    }
 }
