@@ -85,6 +85,7 @@ fn validate(object: &Value) -> Vec<Cause> {
     causes.into_vec()
 }
 
+/// `<none>` says that nobody has looked yet; with subsets of which no address is ready, it is empty.
 fn addresses(object: &Value) -> Value {
     let mut all = Vec::new();
     for subset in list(object, "subsets") {
@@ -100,5 +101,29 @@ fn addresses(object: &Value) -> Value {
             }));
         }
     }
-    first_three(&all, NONE)
+    let none = if list(object, "subsets").is_empty() { NONE } else { "" };
+    first_three(&all, none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn at_most_three_addresses_are_printed_and_only_ready_ones() {
+        let ips = |ips: &[&str]| -> Value { ips.iter().map(|ip| json!({ "ip": ip })).collect() };
+        let rows = [
+            (json!([]), "<none>"),
+            (json!([{"notReadyAddresses": ips(&["10.0.0.1"]), "ports": [{"port": 80}]}]), ""),
+            (json!([{"addresses": ips(&["10.0.0.1"])}]), "10.0.0.1"),
+            (
+                json!([{"addresses": ips(&["10.0.0.1", "fd00::1"]), "ports": [{"port": 80}, {"port": 81}]}]),
+                "10.0.0.1:80,[fd00::1]:80,10.0.0.1:81 + 1 more...",
+            ),
+        ];
+        for (subsets, expected) in rows {
+            assert_eq!(addresses(&json!({ "subsets": subsets })), expected);
+        }
+    }
 }

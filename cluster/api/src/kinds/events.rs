@@ -61,51 +61,42 @@ fn default_event(event: &mut Value) {
     default(event, "reportingInstance", "");
 }
 
-/// Kinds that live in no namespace; their events are kept in `default`.
-const CLUSTER_KINDS: &[&str] = &["Node", "Namespace", "PersistentVolume"];
-
 fn validate(event: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let namespace = text(event, "metadata.namespace");
     let involved = text(event, "involvedObject.namespace");
-    let path = Path::new("involvedObject").child("namespace");
-    if involved.is_empty() {
-        if !matches!(namespace, "" | "default") {
-            causes.invalid(&path, involved, "does not match event.namespace");
-        }
-    } else if CLUSTER_KINDS.contains(&text(event, "involvedObject.kind"))
-        && text(event, "involvedObject.apiVersion") == "v1"
-    {
-        causes.invalid(&path, involved, "not allowed for an object that is not namespaced");
-    } else if involved != namespace {
+    let newer = has(event, "eventTime");
+    // Events of objects that live in no namespace are kept in `default`; newer clients also use
+    // `kube-system`, and may keep events of one namespace in another.
+    let fits = match involved {
+        "" => matches!(namespace, "" | "default") || newer && namespace == "kube-system",
+        involved => newer || involved == namespace,
+    };
+    if !fits {
+        let path = Path::new("involvedObject").child("namespace");
         causes.invalid(&path, involved, "does not match event.namespace");
     }
     // What clients of the newer event API write must be complete.
-    if has(event, "eventTime") {
+    if newer {
         let reporter = text(event, "reportingComponent");
+        let reporter_path = Path::new("reportingComponent");
         if reporter.is_empty() {
-            causes.required(&Path::new("reportingController"), "");
+            causes.required(&reporter_path, "");
         }
-        causes.invalid_all(
-            &Path::new("reportingController"),
-            reporter,
-            if reporter.is_empty() { Vec::new() } else { names::qualified(reporter) },
-        );
-        let instance = text(event, "reportingInstance");
-        if instance.is_empty() {
-            causes.required(&Path::new("reportingInstance"), "");
-        } else if instance.len() > 128 {
-            causes.too_long(&Path::new("reportingInstance"), 128);
-        }
-        for (field, max) in [("action", 128), ("reason", 128)] {
-            match text(event, field).len() {
-                0 => causes.required(&Path::new(field), ""),
-                length if length > max => causes.too_long(&Path::new(field), max),
-                _ => {}
+        causes.invalid_all(&reporter_path, reporter, names::qualified(reporter));
+        for (field, max, needed) in [
+            ("reportingInstance", 128, true),
+            ("action", 128, true),
+            ("reason", 128, true),
+            ("message", 1024, false),
+        ] {
+            let length = text(event, field).len();
+            if length == 0 && needed {
+                causes.required(&Path::new(field), "");
+            } else if length > max {
+                let why = format!("can have at most {max} characters");
+                causes.invalid(&Path::new(field), "", &why);
             }
-        }
-        if text(event, "message").len() > 1024 {
-            causes.too_long(&Path::new("message"), 1024);
         }
     }
     causes.into_vec()
@@ -146,4 +137,47 @@ fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
         count.into(),
         name(event),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_event_is_kept_where_its_object_lives_and_newer_ones_are_complete() {
+        let newer = json!({
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "example.org/c",
+            "reportingInstance": "c-1", "action": "Pull", "reason": "Pulled",
+        });
+        let long = "x".repeat(129);
+        let rows = [
+            (json!({}), "a", "a", ""),
+            (json!({}), "a", "b", "involvedObject.namespace"),
+            (json!({}), "default", "", ""),
+            (json!({}), "a", "", "involvedObject.namespace"),
+            (newer.clone(), "kube-system", "", ""),
+            (newer.clone(), "a", "", "involvedObject.namespace"),
+            (newer.clone(), "a", "b", ""),
+            (
+                json!({"eventTime": newer["eventTime"]}),
+                "a",
+                "a",
+                "reportingComponent reportingComponent reportingComponent reportingInstance action reason",
+            ),
+            (
+                json!({"eventTime": newer["eventTime"], "reportingComponent": "c", "reportingInstance": "i", "action": long, "reason": "r"}),
+                "a",
+                "a",
+                "action",
+            ),
+        ];
+        for (mut event, namespace, involved, expected) in rows {
+            event["metadata"] = json!({ "namespace": namespace });
+            event["involvedObject"] = json!({ "namespace": involved });
+            let causes = validate(&event);
+            let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+            assert_eq!(fields.join(" "), expected, "{event}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::rules::service;
 use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The row.
 pub const RESOURCE: Resource = Resource {
@@ -60,13 +61,16 @@ fn external(service: &Value) -> Value {
     match text(service, "spec.type") {
         "ClusterIP" | "NodePort" => or_none(&own.join(",")),
         "LoadBalancer" => {
-            let mut all: Vec<String> = list(service, "status.loadBalancer.ingress")
+            // In order and once each, however the balancer reports them.
+            let reported: BTreeSet<&str> = list(service, "status.loadBalancer.ingress")
                 .iter()
                 .map(|ingress| match text(ingress, "ip") {
-                    "" => text(ingress, "hostname").to_owned(),
-                    ip => ip.to_owned(),
+                    "" => text(ingress, "hostname"),
+                    ip => ip,
                 })
+                .filter(|address| !address.is_empty())
                 .collect();
+            let mut all: Vec<String> = reported.into_iter().map(str::to_owned).collect();
             all.append(&mut own);
             if all.is_empty() { "<pending>".into() } else { all.join(",").into() }
         }
@@ -96,4 +100,29 @@ fn cells(service: &Value, now: Timestamp) -> Vec<Value> {
         age(service, now),
         label_list(service, "spec.selector"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_external_address_is_what_the_type_of_the_service_has() {
+        let rows = [
+            (json!({"type": "ClusterIP"}), json!([]), "<none>"),
+            (json!({"type": "NodePort", "externalIPs": ["1.1.1.1"]}), json!([]), "1.1.1.1"),
+            (json!({"type": "LoadBalancer"}), json!([]), "<pending>"),
+            (
+                json!({"type": "LoadBalancer", "externalIPs": ["1.1.1.1"]}),
+                json!([{"ip": "5.6.7.8"}, {"hostname": "b.example"}, {"ip": "10.0.0.1"}, {"ip": "5.6.7.8"}, {}]),
+                "10.0.0.1,5.6.7.8,b.example,1.1.1.1",
+            ),
+            (json!({"type": "ExternalName", "externalName": "a.example"}), json!([]), "a.example"),
+        ];
+        for (spec, ingress, expected) in rows {
+            let service = json!({"spec": spec, "status": {"loadBalancer": {"ingress": ingress}}});
+            assert_eq!(external(&service), expected, "{service}");
+        }
+    }
 }

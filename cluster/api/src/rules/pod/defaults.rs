@@ -66,15 +66,33 @@ pub fn default_pod_spec(spec: &mut Value) {
     }
 }
 
-/// Without a tag, or with `latest`, an image is looked for every time.
+/// Without a tag, or with `latest`, an image is looked for every time. A digest stands for a tag,
+/// and of a reference that no registry knows, as one in capitals, nothing is concluded.
 fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        return "IfNotPresent";
-    }
-    let last = image.rsplit('/').next().unwrap_or(image);
-    match last.split_once(':') {
-        None | Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
+    let (name, digest) = match image.split_once('@') {
+        Some((name, _)) => (name, true),
+        None => (image, false),
+    };
+    // What is before the first slash is a registry if it cannot be a folder of one.
+    let path = match name.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.contains(char::is_uppercase) =>
+        {
+            rest
+        }
+        _ => name,
+    };
+    let (path, tag) = match path.split_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (path, None),
+    };
+    match tag {
+        _ if path.contains(char::is_uppercase) => "IfNotPresent",
+        Some("latest") => "Always",
+        None if !digest => "Always",
+        _ => "IfNotPresent",
     }
 }
 
@@ -189,6 +207,21 @@ fn default_volume(volume: &mut Value) {
     if let Some(iscsi) = existing_mut(volume, "iscsi") {
         default_text(iscsi, "iscsiInterface", "default");
     }
+    if let Some(rbd) = existing_mut(volume, "rbd") {
+        default_text(rbd, "pool", "rbd");
+        default_text(rbd, "user", "admin");
+        default_text(rbd, "keyring", "/etc/ceph/keyring");
+    }
+    if let Some(disk) = existing_mut(volume, "azureDisk") {
+        default(disk, "cachingMode", "ReadWrite");
+        default(disk, "kind", "Shared");
+        default(disk, "fsType", "ext4");
+        default(disk, "readOnly", false);
+    }
+    if let Some(scale_io) = existing_mut(volume, "scaleIO") {
+        default_text(scale_io, "storageMode", "ThinProvisioned");
+        default_text(scale_io, "fsType", "xfs");
+    }
     if let Some(image) = existing_mut(volume, "image") {
         let policy = pull_policy(text(image, "reference"));
         default_text(image, "pullPolicy", policy);
@@ -197,7 +230,10 @@ fn default_volume(volume: &mut Value) {
         && has(ephemeral, "volumeClaimTemplate")
     {
         let claim = object_mut(ephemeral, "volumeClaimTemplate");
-        default_text(object_mut(claim, "spec"), "volumeMode", "Filesystem");
+        object_mut(claim, "metadata");
+        let spec = object_mut(claim, "spec");
+        default_text(spec, "volumeMode", "Filesystem");
+        canonical_requirements(object_mut(spec, "resources"));
     }
 }
 
@@ -247,5 +283,59 @@ pub fn push(object: &mut Value, field: &str, entry: Value) {
     match as_map(object).entry(field).or_insert(Value::Null) {
         Value::Array(all) => all.push(entry),
         other => *other = Value::Array(vec![entry]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_whose_tag_may_move_is_looked_for_every_time() {
+        let rows = [
+            ("busybox", "Always"),
+            ("busybox:latest", "Always"),
+            ("busybox:1.36", "IfNotPresent"),
+            ("registry:5000/team/app", "Always"),
+            ("registry:5000/team/app:2", "IfNotPresent"),
+            ("localhost/app:latest", "Always"),
+            ("app@sha256:00", "IfNotPresent"),
+            ("app:latest@sha256:00", "Always"),
+            ("app:2@sha256:00", "IfNotPresent"),
+            ("App", "IfNotPresent"),
+            ("REG/app", "Always"),
+        ];
+        for (image, policy) in rows {
+            assert_eq!(pull_policy(image), policy, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_volume_says_what_its_source_leaves_out() {
+        let rows = [
+            (json!({}), json!({"emptyDir": {}})),
+            (
+                json!({"rbd": {"user": "me"}}),
+                json!({"rbd": {"pool": "rbd", "user": "me", "keyring": "/etc/ceph/keyring"}}),
+            ),
+            (
+                json!({"azureDisk": {"kind": "Managed"}}),
+                json!({"azureDisk": {"cachingMode": "ReadWrite", "kind": "Managed", "fsType": "ext4", "readOnly": false}}),
+            ),
+            (
+                json!({"scaleIO": {}}),
+                json!({"scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"}}),
+            ),
+            (
+                json!({"ephemeral": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1024Mi"}}}}}}),
+                json!({"ephemeral": {"volumeClaimTemplate": {"metadata": {}, "spec": {
+                    "volumeMode": "Filesystem", "resources": {"requests": {"storage": "1Gi"}},
+                }}}}),
+            ),
+        ];
+        for (mut volume, expected) in rows {
+            default_volume(&mut volume);
+            assert_eq!(volume, expected);
+        }
     }
 }
