@@ -147,8 +147,10 @@ fn replicas(healed: &Healed) -> Result<String, String> {
 fn job(seen: &Seen, healed: &Healed, completions: i64) -> Result<String, String> {
     let Healed { succeeded, complete, .. } = healed;
     let ran = i64::try_from(seen.succeeded.len()).unwrap_or(i64::MAX);
+    let late = seen.late.len();
     let said = format!(
-        "{succeeded} of {completions} counted, {ran} pods seen to succeed, complete: {complete}"
+        "{succeeded} of {completions} counted, {ran} pods seen to succeed, {late} more after their \
+         deletion was counted, complete: {complete}"
     );
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
     if *succeeded == completions && *complete && ran <= completions { Ok(said) } else { Err(said) }

@@ -17,13 +17,18 @@ use tokio::task::JoinHandle;
 /// How long the observer waits before it lists again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// On a pod of a job until its end is counted.
+const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+
 /// What was seen.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     /// The nodes that each pod uid was ever bound to.
     pub bound: BTreeMap<String, BTreeSet<String>>,
-    /// The pods of the job that were ever seen to have succeeded before anybody deleted them, by uid.
+    /// The pods of the job whose success counts, by uid.
     pub succeeded: BTreeSet<String>,
+    /// The pods of the job that succeeded after their deletion had been counted as a failure.
+    pub late: BTreeSet<String>,
     /// For each node the most that its pods ever asked for at once: millicores, at which revision.
     pub carried: BTreeMap<String, (u64, Revision)>,
     /// What each node can give: millicores.
@@ -126,10 +131,19 @@ impl Seen {
         self.bound.entry(uid.clone()).or_default().insert(node.clone());
         let phase = text("/status/phase");
         let of_job = object["metadata"]["labels"]["app"] == JOB;
-        // A pod that somebody deletes counts as failed when it was marked, whatever its end.
-        let is_marked = !object["metadata"]["deletionTimestamp"].is_null();
-        if phase == "Succeeded" && of_job && !is_marked {
-            self.succeeded.insert(uid);
+        if phase == "Succeeded" && of_job {
+            // A pod's end is counted once, in the transaction that takes the finalizer. One that is
+            // being deleted may be counted before its end, as a failure, and another one is started
+            // for it: if it succeeds in its grace period after all, that is one success more than
+            // completions and none that counts. Without the mark nothing but the end is counted.
+            let finalizers = object["metadata"]["finalizers"].as_array();
+            let is_counted = !finalizers.into_iter().flatten().any(|one| one == TRACKING);
+            let is_marked = !object["metadata"]["deletionTimestamp"].is_null();
+            if !(is_marked && is_counted) {
+                self.succeeded.insert(uid);
+            } else if !self.succeeded.contains(&uid) {
+                self.late.insert(uid);
+            }
         }
         let containers = object["spec"]["containers"].as_array();
         let milli = containers
@@ -153,6 +167,46 @@ impl Seen {
             if milli > most.0 {
                 *most = (milli, revision);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::Key;
+    use serde_json::json;
+
+    fn seen(seen: &mut Seen, uid: &str, phase: &str, tracked: bool, marked: bool) {
+        let finalizers = if tracked { json!([TRACKING]) } else { json!([]) };
+        let marked = marked.then_some("2024-01-01T00:00:00Z");
+        let object = json!({
+            "metadata": {"uid": uid, "labels": {"app": JOB}, "finalizers": finalizers,
+                "deletionTimestamp": marked},
+            "spec": {"nodeName": "n"}, "status": {"phase": phase},
+        });
+        let entry = Entry {
+            key: Key::new("pods", "default", uid),
+            value: object.to_string().into_bytes().into(),
+            create_revision: 1,
+            mod_revision: 1,
+        };
+        seen.put("pods", &entry);
+    }
+
+    #[test]
+    fn a_success_counts_unless_the_pod_s_deletion_was_counted_before_it() {
+        // Tracked and marked when it succeeded; whether that counts.
+        for (tracked, marked, counts) in
+            [(true, false, true), (true, true, true), (false, false, true), (false, true, false)]
+        {
+            let mut all = Seen::default();
+            seen(&mut all, "a", "Running", true, false);
+            assert!(all.succeeded.is_empty() && all.late.is_empty());
+            seen(&mut all, "a", "Succeeded", tracked, marked);
+            // Nothing that happens to it afterwards changes that.
+            seen(&mut all, "a", "Succeeded", false, true);
+            assert_eq!((all.succeeded.len(), all.late.len()), (counts.into(), (!counts).into()));
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 /// How long the cluster has to heal after the last fault.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
 /// How long a cluster is watched that cannot heal, because what it is asked for was changed on purpose.
-const SABOTAGE_LIMIT: Duration = Duration::from_secs(25);
+const SABOTAGE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 
