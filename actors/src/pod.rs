@@ -23,9 +23,11 @@ mod account;
 mod ask_authority;
 mod guest;
 mod launch;
+mod leave;
 mod logs;
 mod messages;
 mod prepare;
+mod probing;
 mod report;
 mod resolver;
 mod sources;
@@ -43,7 +45,7 @@ use k8s_openapi::api::core::v1;
 use kit::{Desired, Kit, Progress};
 use life::{Ending, Life, Pod};
 use prepare::Prepared;
-use probes::{Purpose, Verdict};
+use probes::Purpose;
 use reconcile::{Action, reconcile};
 use std::{
     collections::BTreeMap,
@@ -323,133 +325,11 @@ impl PodActor {
         self.step(ctx);
     }
 
-    /// Removes every trace of the pod from the machine.
-    fn remove(&mut self, ctx: &mut Context<Self>) {
-        self.life.sandbox = life::Sandbox::Removing;
-        let (kit, uid) = (self.kit.clone(), self.uid.clone());
-        let work = async move {
-            kit.remove_pod(&uid).await?;
-            if let Err(error) = kit.addresses.lock().take_back(&uid) {
-                tracing::warn!(%uid, %error, "the pod's address is not given back");
-            }
-            kit.take_back_gpus(&uid);
-            Ok::<_, DriverError>(())
-        };
-        ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
-            Ok(()) => {
-                pod.life.sandbox = life::Sandbox::Removed;
-                pod.step(ctx);
-            }
-            Err(error) => {
-                tracing::warn!(pod = %pod.key(), %error, "cannot be removed from the machine, trying again");
-                ctx.run_later(AGAIN, |pod, ctx| {
-                    pod.life.sandbox = life::Sandbox::Ready;
-                    pod.step(ctx);
-                });
-            }
-        }));
-    }
-
-    /// Lets the object go, and stops.
-    fn finish(&mut self, ctx: &mut Context<Self>) {
-        self.is_finishing = true;
-        if self.is_gone {
-            return self.finished(ctx);
-        }
-        let last = self.life.clone();
-        let facts = self.facts();
-        let (registry, key, uid) =
-            (self.kit.registry.clone(), self.key().clone(), self.uid.clone());
-        let now = (Instant::now(), Timestamp::now());
-        let work = async move {
-            let is_free = |pod: &serde_json::Value| {
-                let finalizers =
-                    pod.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
-                finalizers.is_none_or(Vec::is_empty)
-            };
-            if change::remove(&registry, &key, &uid, is_free).await? {
-                return Ok(true);
-            }
-            // Held by a finalizer: whoever holds it must see how the pod ended.
-            change::change(&registry, &key, Some(&uid), None, |pod| {
-                facts.write(pod, &last, now);
-                if pod["metadata"]["deletionGracePeriodSeconds"] != 0 {
-                    pod["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-                }
-            })
-            .await?;
-            change::remove(&registry, &key, &uid, is_free).await
-        };
-        ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
-            // The next change of the object leads here again.
-            Ok(false) => pod.is_finishing = false,
-            Ok(true) | Err(change::ChangeError::Gone { .. }) => pod.finished(ctx),
-            Err(error) => {
-                tracing::warn!(pod = %pod.key(), %error, "the object cannot be let go, trying again");
-                ctx.run_later(AGAIN, PodActor::finish);
-            }
-        }));
-    }
-
-    fn finished(&mut self, ctx: &mut Context<Self>) {
-        self.progress.send_replace(Progress::Finished);
-        ctx.stop();
-    }
-
     fn tell(&self, container: &str, severity: Severity, reason: &str, message: &str) {
         let is_init = self.life.container(container).is_some_and(|c| c.part != life::Part::Main);
         let list = if is_init { "initContainers" } else { "containers" };
         let field = format!("spec.{list}{{{container}}}");
         self.kit.events.record(self.key(), &self.uid, &field, severity, reason, message);
-    }
-
-    fn watch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
-        let Some(address) = self.address() else { return };
-        let Some(spec) = self.container_spec(name).cloned() else { return };
-        let of = [
-            (Purpose::Startup, &spec.startup_probe),
-            (Purpose::Readiness, &spec.readiness_probe),
-            (Purpose::Liveness, &spec.liveness_probe),
-        ];
-        let has_started = self.life.container(name).is_some_and(|container| container.started);
-        for (purpose, probe) in of {
-            // The startup probe runs until the container has started, the other two after that.
-            let Some(probe) =
-                probe.as_ref().filter(|_| (purpose == Purpose::Startup) != has_started)
-            else {
-                continue;
-            };
-            let slot = (name.to_owned(), purpose);
-            if self.probes.contains_key(&slot) {
-                continue;
-            }
-            match probes::question(probe, &spec, address) {
-                Ok(question) => {
-                    use futures_util::StreamExt;
-                    let name = name.to_owned();
-                    let verdicts = probes::watch(probe, question).map(move |(verdict, detail)| {
-                        Probed { container: name.clone(), purpose, verdict, detail }
-                    });
-                    self.probes.insert(slot, ctx.add_stream(verdicts));
-                }
-                Err(kind) => {
-                    let message = format!(
-                        "{purpose:?} probe errored: {kind} probes cannot be run on this node"
-                    );
-                    self.tell(name, Severity::Warning, "ProbeError", &message);
-                }
-            }
-        }
-    }
-
-    fn unwatch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
-        let (over, rest) =
-            std::mem::take(&mut self.probes).into_iter().partition(|((of, _), _)| of == name);
-        self.probes = rest;
-        let over: BTreeMap<_, _> = over;
-        for handle in over.into_values() {
-            ctx.cancel_future(handle);
-        }
     }
 }
 
@@ -494,47 +374,6 @@ impl StreamHandler<Desired> for PodActor {
     fn finished(&mut self, ctx: &mut Self::Context) {
         ctx.stop();
     }
-}
-
-/// A probe changed its mind.
-struct Probed {
-    container: String,
-    purpose: Purpose,
-    verdict: Verdict,
-    detail: String,
-}
-
-impl StreamHandler<Probed> for PodActor {
-    fn handle(&mut self, probed: Probed, ctx: &mut Self::Context) {
-        let Probed { container: name, purpose, verdict, detail } = probed;
-        if verdict == Verdict::Fails {
-            let message = format!("{purpose:?} probe failed: {detail}");
-            self.tell(&name, Severity::Warning, "Unhealthy", &message);
-        }
-        let Some(container) = self.life.container_mut(&name) else { return };
-        match (purpose, verdict) {
-            (Purpose::Startup, Verdict::Passes) => container.started = true,
-            (Purpose::Readiness, Verdict::Passes) => container.passes = true,
-            (Purpose::Readiness, Verdict::Fails) => container.passes = false,
-            (Purpose::Liveness, Verdict::Passes) => {}
-            (Purpose::Startup, Verdict::Fails) => {
-                container.given_up = Some("failed startup probe".to_owned());
-            }
-            (Purpose::Liveness, Verdict::Fails) => {
-                container.given_up = Some("failed liveness probe".to_owned());
-            }
-        }
-        if purpose == Purpose::Startup && verdict == Verdict::Passes {
-            if let Some(handle) = self.probes.remove(&(name.clone(), Purpose::Startup)) {
-                ctx.cancel_future(handle);
-            }
-            self.watch_probes(&name, ctx);
-        }
-        self.step(ctx);
-    }
-
-    /// One probe's stream ends with its container, not the actor.
-    fn finished(&mut self, _: &mut Self::Context) {}
 }
 
 fn vanished() -> Exit {
