@@ -38,7 +38,7 @@ pub enum Declined {
 }
 
 /// Asks for a vote, or whether one would be given.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskVote {
     /// Who is asked.
     pub to: Seat,
@@ -70,7 +70,7 @@ pub struct Append {
 message!(Append => Result<AppendEntriesResponse<Types>, Declined>, "raft.Append");
 
 /// Hands leadership over.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Who is told.
     pub to: Seat,
@@ -80,7 +80,7 @@ pub struct Transfer {
 message!(Transfer => Result<TransferLeaderResponse<Types>, Declined>, "raft.Transfer", Lane::Control);
 
 /// A piece of a snapshot; the last one has it installed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotChunk {
     /// Who gets it.
     pub to: Seat,
