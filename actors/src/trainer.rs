@@ -250,12 +250,14 @@ impl Bench {
         Ok(Evaluated { version, loss: evaluation.loss, accuracy: evaluation.accuracy })
     }
 
-    /// Gives shards to a parameter server: from the latest copy, or the model's initial values.
+    /// Gives shards to a parameter server: from the latest copy, or, when a job begins, the model's
+    /// initial values.
     async fn provide(&self, order: Provide) -> Result<Vec<(u32, u64)>, ProvideError> {
         let copy = self.copy.lock().clone();
         let first = order.shards.first().map_or(0, |range| range.shard);
         let copy = match copy {
             Some(copy) => copy,
+            None if !order.begins => return Err(ProvideError::NoCopy),
             None => {
                 let (model, seed) = (self.model.clone(), self.facts.seed);
                 let values =

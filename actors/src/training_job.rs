@@ -22,8 +22,8 @@ use desk::{Desk, DeskError, Sight};
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
-    Member, NextWork, ParameterServerRole, Provide, RequestBid, Scale, ScaleError, ServerReport,
-    ShardMap, Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
+    Member, NextWork, ParameterServerRole, Provide, ProvideError, RequestBid, Scale, ScaleError,
+    ServerReport, ShardMap, Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
 };
 use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
 use rand::Rng as _;
@@ -214,8 +214,14 @@ impl TrainingJob {
             for (action, outcome) in outcomes {
                 match outcome {
                     Ok(provided) => this.state.moved(&action, &provided),
-                    Err(error) => {
-                        tracing::warn!(job = this.text("name"), %error, ?action, "a move is tried again");
+                    Err(MoveError::NoCopy) => this.state.has_no_copy(&action),
+                    Err(MoveError::Failed(error)) => {
+                        tracing::warn!(
+                            job = this.text("name"),
+                            error,
+                            ?action,
+                            "a move is tried again"
+                        );
                     }
                 }
             }
@@ -275,24 +281,37 @@ impl TrainingJob {
     }
 }
 
+/// Why a move was not made.
+enum MoveError {
+    /// The trainer has nothing to give.
+    NoCopy,
+    /// Anything that the next try may mend.
+    Failed(String),
+}
+
 /// Does a move; gives the versions of shards that were provided.
-async fn carry_out(node: &ActorNode, action: &Action) -> Result<Vec<(u32, u64)>, String> {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
+async fn carry_out(node: &ActorNode, action: &Action) -> Result<Vec<(u32, u64)>, MoveError> {
+    fn failed(error: impl std::fmt::Display) -> MoveError {
+        MoveError::Failed(error.to_string())
+    }
     match action.clone() {
-        Action::Provide { from, place, shards, epoch, .. } => {
-            let order = Provide { shards, to: place, epoch };
+        Action::Provide { from, place, shards, epoch, begins, .. } => {
+            let order = Provide { shards, to: place, epoch, begins };
             let answer = node.actor::<TrainerRole>(from.path).ask(order, ORDER).await;
-            answer.map_err(|e| words(&e))?.map_err(|e| words(&e))
+            match answer.map_err(failed)? {
+                Err(ProvideError::NoCopy) => Err(MoveError::NoCopy),
+                answer => answer.map_err(failed),
+            }
         }
         Action::Handover { from, place, shard, epoch, .. } => {
             let order = Handover { shard, to: place, epoch };
             let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
-            answer.map_err(|e| words(&e))?.map_err(|e| words(&e)).map(|()| Vec::new())
+            answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
         }
         Action::Keep { from, shard, epoch } => {
             let order = Keep { shard, epoch };
             let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
-            answer.map_err(|e| words(&e))?.map_err(|e| words(&e)).map(|()| Vec::new())
+            answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
         }
         Action::CreatePod(_) | Action::DeletePod { .. } | Action::Leave(_) => Ok(Vec::new()),
     }

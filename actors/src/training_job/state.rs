@@ -80,6 +80,8 @@ pub enum Action {
         shards: Vec<ShardRange>,
         /// The epoch of the move.
         epoch: u64,
+        /// Whether the model's initial values may stand in for a copy.
+        begins: bool,
     },
     /// Have a server hand a shard to another.
     Handover {
@@ -136,6 +138,8 @@ struct Joined {
     /// Told to leave, or told that there is no more work.
     stopped: bool,
     map_epoch: u64,
+    /// It said that it has never had the parameters.
+    no_copy: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,6 +180,8 @@ pub struct State {
     versions: Vec<u64>,
     epoch: u64,
     moving: bool,
+    /// Nobody has a copy of what is missing: initial values do.
+    initial_values: bool,
     evaluating: Option<(String, Instant)>,
     evaluated_at: Option<Instant>,
     final_evaluation: bool,
@@ -215,6 +221,7 @@ impl State {
             versions: Vec::new(),
             epoch: 0,
             moving: false,
+            initial_values: false,
             evaluating: None,
             evaluated_at: None,
             final_evaluation: false,

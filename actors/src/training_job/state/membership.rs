@@ -38,7 +38,8 @@ impl State {
             .pods
             .values()
             // What had failed before this activation looked has been told, and has been replaced.
-            .filter(|pod| !first_sight && pod.ended == Some(false))
+            // Nor is it the job's fault when somebody else asked a pod to go.
+            .filter(|pod| !first_sight && !pod.deleting && pod.ended == Some(false))
             .filter(|pod| before.get(&pod.uid).is_none_or(|before| before.ended.is_none()))
             .map(|pod| (pod.name.clone(), pause_share(&pod.uid)))
             .collect();
@@ -94,8 +95,15 @@ impl State {
             Holds::Shards(held) => self.learn_held(&join.pod_uid, held),
         }
         let leaving = self.joined.get(&join.pod_uid).is_some_and(|one| one.leaving);
-        let joined =
-            Joined { member, place: join.place, heard: now, leaving, stopped: false, map_epoch: 0 };
+        let joined = Joined {
+            member,
+            place: join.place,
+            heard: now,
+            leaving,
+            stopped: false,
+            map_epoch: 0,
+            no_copy: false,
+        };
         self.joined.insert(join.pod_uid, joined);
         self.settle_size(now);
         Ok(Welcome { activation: self.activation })

@@ -3,6 +3,7 @@
 use super::{Action, Holder, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::partition;
+use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::{
     Applied, HeldShard, JoinRefused, Member, ModelFacts, Place, ShardMap, ShardRange, Unknown,
 };
@@ -142,6 +143,7 @@ impl State {
                 }
             }
             Action::Provide { to, shards, epoch, .. } => {
+                self.initial_values = false;
                 let mut lost = 0;
                 for range in shards {
                     let index = range.shard as usize;
@@ -176,6 +178,42 @@ impl State {
             *since = epoch;
             self.epoch = self.epoch.max(epoch);
         }
+    }
+
+    /// The trainer of this move has nothing to give. When nobody has, and no server has kept a part
+    /// either, the job begins anew rather than go on with values that only look trained; where a part
+    /// was kept, the rest begins with initial values and the job says what that cost.
+    pub fn has_no_copy(&mut self, action: &Action) {
+        let Action::Provide { from, .. } = action else { return };
+        for one in self.joined.values_mut().filter(|one| one.place == *from) {
+            one.no_copy = true;
+        }
+        let trainers = || self.joined.values().filter(|one| one.member == Member::Trainer);
+        let nobody_has = trainers().count() > 0 && trainers().all(|one| one.no_copy);
+        if self.steps() == 0 || !nobody_has {
+            return;
+        }
+        if self.holders.iter().all(|holder| *holder == Holder::Nobody) {
+            self.begin_anew();
+        } else {
+            self.initial_values = true;
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        let Some(facts) = &self.facts else { return };
+        let lost = self.steps();
+        self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
+        self.recalled = None;
+        self.held_done = None;
+        self.final_evaluation = false;
+        self.evaluating = None;
+        self.book = ProgressBook::default();
+        self.versions.fill(0);
+        let message = format!(
+            "all parameter servers and every trainer's copy are gone: {lost} steps are trained again"
+        );
+        self.remark(true, "TrainingBeginsAnew", message);
     }
 
     pub(super) fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
@@ -229,7 +267,11 @@ impl State {
             .collect();
         let planned = partition::assign(&self.ranges, &before, servers.len());
         epoch += 1;
-        let trainer = self.joined.values().find(|one| one.member == Member::Trainer);
+        let begins = self.steps() == 0 || self.initial_values;
+        let trainer = self
+            .joined
+            .values()
+            .find(|one| one.member == Member::Trainer && (begins || !one.no_copy));
         for (number, uid) in servers.iter().enumerate() {
             let place = &self.joined[*uid].place;
             let mine = |shard: &usize| planned[*shard] == number;
@@ -239,7 +281,7 @@ impl State {
                 .collect();
             if let Some(trainer) = trainer.filter(|_| !shards.is_empty()) {
                 let (from, to, place) = (trainer.place.clone(), (*uid).clone(), place.clone());
-                actions.push(Action::Provide { from, to, place, shards, epoch });
+                actions.push(Action::Provide { from, to, place, shards, epoch, begins });
             }
             for shard in (0..self.ranges.len()).filter(mine) {
                 let Holder::At(pod) = &self.holders[shard] else { continue };

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::training_job::status::Earlier;
+use impresario_client::protocol::training::{Holds, JoinTraining, OptimizerKind};
+use impresario_runtime::ActorPath;
 use serde_json::json;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
@@ -75,4 +77,70 @@ fn a_new_activation_takes_nothing_back_until_members_had_the_time_to_come() {
     assert_eq!(state.phase(), Phase::Running);
     assert!(!state.has_caught_up(now + Duration::from_secs(1)));
     assert!(state.has_caught_up(now + Duration::from_secs(60)));
+}
+
+fn place(name: &str) -> Place {
+    let path = ActorPath::new(name, "a");
+    Place { path, address: "127.0.0.1:7000".parse().unwrap() }
+}
+
+fn joins(state: &mut State, number: u32, holds: Holds, now: Instant) {
+    let pod_uid = format!("uid-{number}");
+    let join = JoinTraining { place: place(&pod_uid), pod_uid, holds };
+    state.join(join, now).unwrap();
+}
+
+fn model() -> Holds {
+    Holds::Model(ModelFacts {
+        blocks: vec![("w".into(), 8)],
+        samples: 64,
+        batch: 8,
+        optimizer: OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum: 0.0 },
+        seed: 1,
+    })
+}
+
+fn provided(actions: &[Action]) -> Vec<(String, bool)> {
+    let of = |action: &Action| match action {
+        Action::Provide { from, begins, .. } => Some((from.path.node.to_string(), *begins)),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_job_whose_parameters_are_all_lost_says_so_and_begins_anew() {
+    let began = Instant::now();
+    let mut state = state(began);
+    state.resume(&Earlier { steps: 5, ..Earlier::default() });
+    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
+    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), began);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), began);
+    joins(&mut state, 1, model(), began);
+    joins(&mut state, 2, model(), began);
+    let now = began + Duration::from_secs(9);
+    // One trainer after the other is asked for its copy, and none may pass initial values off as one.
+    for _ in 0..2 {
+        assert_eq!(state.steps(), 5);
+        let actions = state.reconcile(now);
+        let asked = provided(&actions);
+        assert!(asked.len() == 1 && !asked[0].1, "{asked:?}");
+        for action in &actions {
+            state.has_no_copy(action);
+        }
+    }
+    assert_eq!(state.steps(), 0);
+    assert!(state.take_remarks().iter().any(|remark| remark.reason == "TrainingBeginsAnew"));
+    let asked = provided(&state.reconcile(now));
+    assert!(asked.len() == 1 && asked[0].1, "{asked:?}");
+}
+
+#[test]
+fn a_pod_that_somebody_asked_to_go_is_no_failure_of_the_job() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.pods_are(vec![pod(0, Member::Trainer, None)], now);
+    let evicted = Seen { deleting: true, ..pod(0, Member::Trainer, Some(false)) };
+    state.pods_are(vec![evicted], now);
+    assert!(state.take_remarks().iter().all(|remark| remark.reason != "MemberFailed"));
 }

@@ -63,6 +63,8 @@ impl State {
         let joined = self.joined.get_mut(uid).ok_or(Unknown)?;
         joined.heard = now;
         joined.map_epoch = asked.map_epoch;
+        // Who computes gradients has pulled what it computes them from.
+        joined.no_copy &= asked.done.is_empty();
         let leaving = joined.leaving;
         if let Some(plan) = &mut self.plan {
             for progress in &asked.done {

@@ -37,7 +37,8 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
     Some(scale)
 }
 
-/// The whole object with the count of a `Scale`, to be admitted through [`Door::Scale`].
+/// The whole object with the count of a `Scale`, to be admitted through
+/// [`Door::Scale`](super::Door::Scale).
 pub fn apply_scale(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, Status> {
     let Some(paths) = resource.scale else {
         return Err(Status::no_such_path());

@@ -17,8 +17,8 @@ use crate::table::{age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// How gradients come together.
-pub const MODES: &[&str] = &["async", "sync", "allReduce"];
+/// How gradients come together. A mode that nobody would serve is refused here, not left waiting.
+pub const MODES: &[&str] = &["async"];
 const ROLES: [&str; 2] = ["parameterServer", "trainer"];
 
 /// The row.
@@ -48,6 +48,7 @@ pub const RESOURCE: Resource = Resource {
         },
         validate,
         validate_update,
+        warnings,
         ..Rules::PLAIN
     },
     fields: &[FieldLabel::new("status.phase", "/status/phase")],
@@ -87,15 +88,8 @@ fn validate(job: &Value) -> Vec<Cause> {
     if !has(spec, "trainer") {
         causes.required(&path.child("trainer"), "a training job needs trainers");
     }
-    match (mode, has(spec, "parameterServer")) {
-        ("allReduce", true) => causes.forbidden(
-            &path.child("parameterServer"),
-            "trainers that reduce among themselves have no parameter server",
-        ),
-        ("async", false) => {
-            causes.required(&path.child("parameterServer"), "must be given when `mode` is 'async'");
-        }
-        _ => {}
+    if mode == "async" && !has(spec, "parameterServer") {
+        causes.required(&path.child("parameterServer"), "must be given when `mode` is 'async'");
     }
     for name in ROLES {
         if has(spec, name) {
@@ -160,6 +154,19 @@ fn validate_stop(stop: &Value, path: &Path, causes: &mut Causes) {
             causes.invalid(&path.child("threshold"), threshold.clone(), "must be greater than 0");
         }
     }
+}
+
+/// What is taken and not done.
+fn warnings(job: &Value) -> Vec<String> {
+    let is_asked = !at(job, "spec.checkpoint").is_null();
+    is_asked
+        .then(|| {
+            "spec.checkpoint: no checkpoints are written yet; when all parameter servers and trainers \
+             are lost at once, the job begins anew"
+                .to_owned()
+        })
+        .into_iter()
+        .collect()
 }
 
 /// How many there may be can change while the job trains; what they are cannot.

@@ -192,6 +192,7 @@ fn parameters(record: Record) -> Record {
         second: vec![2.0],
     });
     let provide_errors = every([
+        ProvideError::NoCopy,
         ProvideError::NoSuchShard { shard: 9 },
         ProvideError::NotTaken { shard: 2, cause: "no answer".into() },
     ]);
@@ -202,7 +203,7 @@ fn parameters(record: Record) -> Record {
         .ask(states.map(|state| Accept { epoch: 5, state }), moved())
         .ask([Keep { shard: 2, epoch: 6 }], moved())
         .ask(
-            [Provide { shards: vec![range()], to: place(), epoch: 5 }],
+            [Provide { shards: vec![range()], to: place(), epoch: 5, begins: true }],
             [Ok(vec![(2, 301)])].into_iter().chain(provide_errors.map(Err)),
         )
         .ask([Leave], [()])

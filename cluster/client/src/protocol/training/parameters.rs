@@ -135,8 +135,8 @@ pub struct Keep {
 }
 message!(Keep => Result<(), HandoverError>, "training.Keep");
 
-/// Give shards to a parameter server from your own latest copy, or with the model's initial values
-/// when you have none: this begins a job, and replaces a parameter server that died.
+/// Give shards to a parameter server from your own latest copy: this replaces a parameter server that
+/// died. A job begins with the model's initial values, which nobody may pass off as trained ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provide {
     /// Which shards.
@@ -145,12 +145,17 @@ pub struct Provide {
     pub to: Place,
     /// The epoch of the move.
     pub epoch: u64,
+    /// The job begins: where there is no copy, the model's initial values are it.
+    pub begins: bool,
 }
 message!(Provide => Result<Vec<(u32, u64)>, ProvideError>, "training.Provide");
 
 /// Why shards were not provided.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum ProvideError {
+    /// This trainer has never had the parameters.
+    #[error("this trainer has no copy of the parameters yet: ask another")]
+    NoCopy,
     /// The model has fewer parameters than the shard map.
     #[error("the model has no shard {shard}: give all trainers one image")]
     NoSuchShard {

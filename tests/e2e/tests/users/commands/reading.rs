@@ -215,8 +215,16 @@ fn wait_returns_when_the_condition_holds(site: &Site) {
         .ok();
     kubectl.run("create job once --image=busybox -- sh -c true").ok();
     kubectl.run("wait --for=condition=Complete job/once --timeout=30s").ok();
+    // A finalizer holds the pod until somebody waits for its end.
+    let finalizers = |json: &str| {
+        let patch = format!("--patch={{\"metadata\":{{\"finalizers\":{json}}}}}");
+        kubectl.run_with("patch pod one --type=merge", &[&patch]).ok();
+    };
+    finalizers("[\"example.org/hold\"]");
     let mut waits = kubectl.lines("wait --for=delete pod/one --timeout=30s");
     kubectl.run("delete pod one --wait=false").ok();
+    contains(&kubectl.run("wait --for=delete pod/one --timeout=1s").refused(), &["timed out"]);
+    finalizers("null");
     waits.expect("condition met");
     assert_eq!(waits.end(), 0);
     kubectl.feed("create -f -", &waiting_pod("two")).ok();
