@@ -2,7 +2,8 @@
 //!
 //! [`plan`] decides from the metadata of everything that is mirrored; because mirrors of different
 //! resources may lag differently, an owner is looked up in the registry itself before its dependents
-//! are deleted. (Kubernetes documentation, "Garbage collection": background, foreground, orphan.)
+//! are deleted, and so are its dependents before it is let go: a pod that a mirror had not shown yet
+//! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes documentation, "Garbage collection": background, foreground, orphan.)
 
 pub mod plan;
 
@@ -14,13 +15,19 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::resource::{self, Resource, Verb, resource_key, resources};
 use impresario_client::objects::{DeleteOptions, Objects, Propagation, WriteOptions};
-use impresario_registry::{Compare, Consistency, Fence, Operation, RegistryHandle, Transaction};
+use impresario_registry::{
+    Compare, Consistency, Fence, ListRequest, Operation, RegistryHandle, Selection, Transaction,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{ClusterResourceScope, Metadata};
 use plan::{Action, Held};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast::error::RecvError;
+
+/// A mirror shows what the registry has after so long, nearly always.
+const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 
 /// The metadata of any object.
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +118,7 @@ impl GarbageCollectorLook {
         }
         let held: Vec<Held<'_>> =
             seen.iter().map(|(_, object)| Held { metadata: &object.object.metadata }).collect();
+        let mut next = Next::WhenTold;
         for action in plan::reconcile(&held) {
             match action {
                 Action::Delete { at, foreground } => {
@@ -130,12 +138,45 @@ impl GarbageCollectorLook {
                     self.write(compare, operation).await?;
                 }
                 Action::LetGo { at, finalizer } => {
+                    if self.holds_up(&seen[at].1.object.metadata, finalizer).await? {
+                        next = Next::At(Timestamp::now() + SHOWN_WITHIN);
+                        continue;
+                    }
                     let (compare, operation) = owned::without_finalizer(&seen[at].1, finalizer)?;
                     self.write(compare, operation).await?;
                 }
             }
         }
-        Ok(Next::WhenTold)
+        Ok(next)
+    }
+
+    /// Whether the registry has a dependent that must be dealt with before `owner` is let go. Reads
+    /// every object that could be one: such deletions are rare.
+    async fn holds_up(&self, owner: &ObjectMeta, finalizer: &str) -> Result<bool, LookError> {
+        if !matches!(finalizer, plan::FOREGROUND | plan::ORPHAN) {
+            return Ok(false);
+        }
+        let uid = owner.uid.as_deref().unwrap_or_default();
+        let holds = |reference: &OwnerReference| {
+            reference.uid == uid
+                && (finalizer == plan::ORPHAN || reference.block_owner_deletion == Some(true))
+        };
+        for (resource, _) in self.graph.0.iter() {
+            let mut select = Selection::all(resource_key(resource));
+            if let Some(namespace) = owner.namespace.as_deref().filter(|name| !name.is_empty()) {
+                select = select.within(namespace);
+            }
+            let page = self.objects.registry().list(ListRequest::of(select)).await?;
+            for entry in &page.entries {
+                let object: Partial = serde_json::from_slice(&entry.value).map_err(|error| {
+                    LookError::Damaged { key: entry.key.to_string(), cause: error.to_string() }
+                })?;
+                if object.metadata.owner_references.iter().flatten().any(holds) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     async fn write(&self, compare: Compare, operation: Operation) -> Result<(), LookError> {

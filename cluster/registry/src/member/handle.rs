@@ -8,7 +8,7 @@ use super::Shared;
 use crate::{
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
-    protocol::{LeadReadIndex, LeadTransact, NotLeader},
+    protocol::{LeadReadIndex, LeadTransact, NotLeader, RegistryRole},
     query::{Consistency, ListRequest, Page, WatchRequest},
     raft::{Answer, Command},
     registry::{BoxFuture, Registry},
@@ -16,9 +16,11 @@ use crate::{
     transaction::{Committed, RequestId, Transaction},
     watch::Watch,
 };
-use impresario_runtime::Remedy;
+use futures_util::future::{Either, select};
+use impresario_runtime::{Accepts, AskError, Message, NodeName, Remedy};
 use openraft::{
     LinearizerOption,
+    async_runtime::WatchReceiver,
     errors::{ClientWriteError, RaftError},
 };
 use parking_lot::Mutex;
@@ -172,13 +174,40 @@ impl Shared {
         if leader == *self.node.name() {
             return self.write_here(transaction, left).await;
         }
-        match self.registry_at(leader).ask(LeadTransact(transaction), limit).await {
-            Ok(Ok(Err(TransactError::Unknown { .. }))) => Attempt::InDoubt,
-            Ok(Ok(answer)) => Attempt::Answered(answer),
-            Ok(Err(not_leader)) => Attempt::NotTaken(not_leader.to_string()),
-            Err(error) if error.remedy() == Remedy::LookFirst => Attempt::InDoubt,
-            Err(impresario_runtime::AskError::Stopped { .. }) => Attempt::InDoubt,
-            Err(error) => Attempt::NotTaken(error.to_string()),
+        match self.ask_leader(leader, LeadTransact(transaction), limit).await {
+            None | Some(Ok(Ok(Err(TransactError::Unknown { .. })))) => Attempt::InDoubt,
+            Some(Ok(Ok(answer))) => Attempt::Answered(answer),
+            Some(Ok(Err(not_leader))) => Attempt::NotTaken(not_leader.to_string()),
+            Some(Err(error)) if error.remedy() == Remedy::LookFirst => Attempt::InDoubt,
+            Some(Err(AskError::Stopped { .. })) => Attempt::InDoubt,
+            Some(Err(error)) => Attempt::NotTaken(error.to_string()),
+        }
+    }
+
+    /// Asks `leader`; none when it is taken for the leader no longer before it answers: one that died
+    /// will not, and its successor can be asked at once.
+    async fn ask_leader<M>(
+        &self,
+        leader: NodeName,
+        message: M,
+        limit: Duration,
+    ) -> Option<Result<M::Reply, AskError>>
+    where
+        M: Message,
+        RegistryRole: Accepts<M>,
+    {
+        let mut metrics = self.raft.server_metrics();
+        let deposed = async {
+            while self.leader().as_ref() == Some(&leader) {
+                if metrics.changed().await.is_err() {
+                    return; // raft has stopped, and this member with it
+                }
+            }
+        };
+        let actor = self.registry_at(leader.clone());
+        match select(pin!(actor.ask(message, limit)), pin!(deposed)).await {
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(_) => None,
         }
     }
 
@@ -247,9 +276,10 @@ impl Shared {
         if leader == *self.node.name() {
             return self.lead_read_index().await.map_err(|error| error.to_string());
         }
-        match self.registry_at(leader).ask(LeadReadIndex, left.min(ATTEMPT_LIMIT)).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+        match self.ask_leader(leader, LeadReadIndex, left.min(ATTEMPT_LIMIT)).await {
+            Some(Ok(answer)) => answer.map_err(|error| error.to_string()),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err("the leader was lost before it answered".to_owned()),
         }
     }
 
