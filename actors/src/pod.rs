@@ -22,12 +22,14 @@ pub mod status;
 mod account;
 mod ask_authority;
 mod guest;
+mod hooks;
 mod launch;
 mod leave;
 mod logs;
 mod messages;
 mod prepare;
 mod probing;
+mod question;
 mod report;
 mod resolver;
 mod sources;
@@ -232,10 +234,14 @@ impl PodActor {
     }
 
     fn stop(&mut self, name: String, grace: Duration, ctx: &mut Context<Self>) {
-        let Some(Life::Running { id, .. }) = self.life.container(&name).map(|c| c.life.clone())
+        let Some(Life::Running { id, stopping, .. }) =
+            self.life.container(&name).map(|c| c.life.clone())
         else {
             return;
         };
+        // A stop that overtakes another one is in more of a hurry.
+        let hook = self.hook(&name, &id, |lifecycle| &lifecycle.pre_stop);
+        let hook = hook.filter(|_| stopping.is_none());
         self.life.stopping(&name, grace);
         let why = self.life.container(&name).and_then(|container| container.given_up.clone());
         let message = match why {
@@ -243,17 +249,22 @@ impl PodActor {
             None => format!("Stopping container {name}"),
         };
         self.tell(&name, Severity::Normal, "Killing", &message);
-        let driver = self.kit.driver.clone();
-        let work = async move { driver.stop(&id, grace).await.map(|exit| (id, exit)) };
-        ctx.spawn(work.into_actor(self).map(move |stopped, pod, ctx| match stopped {
-            Ok((id, exit)) => pod.container_ended(&name, &id, exit, ctx),
-            Err(DriverError::NoContainer { id }) => pod.container_ended(&name, &id, vanished(), ctx),
-            Err(error) => {
-                tracing::warn!(pod = %pod.key(), container = %name, %error, "cannot be stopped, trying again");
-                ctx.run_later(AGAIN, move |pod, ctx| {
-                    pod.life.not_stopped(&name);
-                    pod.step(ctx);
-                });
+        let work = hooks::stop(self.place(&id), hook, grace);
+        ctx.spawn(work.into_actor(self).map(move |(stopped, failed), pod, ctx| {
+            if let Some(why) = failed {
+                let message = format!("PreStopHook failed: {why}");
+                pod.tell(&name, Severity::Warning, "FailedPreStopHook", &message);
+            }
+            match stopped {
+                Ok(exit) => pod.container_ended(&name, &id, exit, ctx),
+                Err(DriverError::NoContainer { id }) => pod.container_ended(&name, &id, vanished(), ctx),
+                Err(error) => {
+                    tracing::warn!(pod = %pod.key(), container = %name, %error, "cannot be stopped, trying again");
+                    ctx.run_later(AGAIN, move |pod, ctx| {
+                        pod.life.not_stopped(&name);
+                        pod.step(ctx);
+                    });
+                }
             }
         }));
     }

@@ -15,7 +15,7 @@ use impresario_host::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
     address::AddressPool,
-    container::{Answer, DriverError, Started},
+    container::{Answer, DriverError, Executed, LogLimit, PullPolicy, Resources, Started, User},
     devices::{Gpu, GpuHealth, GpuPool},
 };
 use impresario_registry::{
@@ -48,6 +48,37 @@ struct Pretended {
 }
 
 impl MemoryDriver {
+    /// A container that runs, whoever started it.
+    pub(crate) fn pretend(&self, uid: &str, name: &str) -> ContainerId {
+        let id = ContainerId(format!("{uid}/{name}/0"));
+        let spec = ContainerSpec {
+            pod: PodSandbox {
+                uid: uid.to_owned(),
+                namespace: "default".to_owned(),
+                name: name.to_owned(),
+                hostname: name.to_owned(),
+                address: None,
+                host_network: false,
+            },
+            name: name.to_owned(),
+            attempt: 0,
+            image: String::new(),
+            pull: PullPolicy::Never,
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            user: User::default(),
+            gpus: Vec::new(),
+            log: LogLimit::default(),
+        };
+        let running = ContainerState::Running { started_at: Timestamp::now(), pid: 1 };
+        self.0.lock().insert(id.clone(), Pretended { spec, state: watch::Sender::new(running) });
+        id
+    }
+
     /// Ends a container by itself.
     pub(crate) fn end(&self, id: &str, code: i32) {
         if let Some(container) = self.0.lock().get(&ContainerId(id.to_owned())) {
@@ -175,6 +206,27 @@ impl ContainerDriver for MemoryDriver {
             let lines: Vec<_> = (1..=3).map(line).collect();
             let skip = lines.len() - options.tail.unwrap_or(lines.len()).min(lines.len());
             Ok(stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed())
+        }
+        .boxed()
+    }
+
+    /// `exit N` ends at once with N; anything else takes too long.
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'a, Executed> {
+        async move {
+            if !self.running().contains(&id.0) {
+                return Err(DriverError::NotRunning { id: id.clone() });
+            }
+            match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["exit", code] => {
+                    Ok(Executed { code: code.parse().unwrap(), output: "said".to_owned() })
+                }
+                _ => Err(DriverError::TooLong { id: id.clone(), waited: limit }),
+            }
         }
         .boxed()
     }

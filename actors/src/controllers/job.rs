@@ -139,7 +139,7 @@ impl JobLook {
             metadata["labels"][INDEX] = index.clone().into();
             metadata["annotations"][INDEX] = index.clone().into();
             for containers in ["containers", "initContainers"] {
-                let list = pod["spec"][containers].as_array_mut();
+                let list = pod["spec"].get_mut(containers).and_then(Value::as_array_mut);
                 for container in list.into_iter().flatten() {
                     let variable = json!({"name": "JOB_COMPLETION_INDEX", "value": index});
                     match container["env"].as_array_mut() {

@@ -80,7 +80,8 @@ impl PodActor {
             self.tell(name, Severity::Warning, "NotAsAsked", warning);
         }
         self.life.started(name, started.id.clone(), started.started_at, Instant::now());
-        self.wait_for_end(name.to_owned(), started.id, ctx);
+        self.wait_for_end(name.to_owned(), started.id.clone(), ctx);
+        self.post_start(name, &started.id, ctx);
     }
 
     fn not_launched(&mut self, name: &str, error: LaunchError) {

@@ -115,16 +115,20 @@ pub struct Container {
     pub passes: bool,
     /// Why it must be started anew, when a liveness or startup probe gave it up.
     pub given_up: Option<String>,
+    /// Whether its `postStart` hook has still to pass; until then it counts as not started.
+    pub is_greeting: bool,
     probes: Probed,
 }
 
-/// Which probes a container has, as far as its life depends on them.
+/// Which probes and hooks a container has, as far as its life depends on them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Probed {
     /// It counts as started only when a probe says so.
     pub startup: bool,
     /// It counts as ready only when a probe says so.
     pub readiness: bool,
+    /// It counts as started only when its `postStart` hook has passed.
+    pub post_start: bool,
 }
 
 impl Container {
@@ -141,6 +145,7 @@ impl Container {
             started: false,
             passes: false,
             given_up: None,
+            is_greeting: false,
             probes,
         }
     }
@@ -148,6 +153,12 @@ impl Container {
     /// Which probes it has.
     pub fn probes(&self) -> Probed {
         self.probes
+    }
+
+    /// Its `postStart` hook has passed, or there is none.
+    pub fn greeted(&mut self) {
+        self.is_greeting = false;
+        self.started = !self.probes.startup;
     }
 
     /// Whether it runs.
@@ -358,7 +369,8 @@ impl Pod {
         let Some(container) = self.container_mut(name) else { return };
         container.attempt += 1;
         container.life = Life::Running { id, started_at, since, stopping: None };
-        container.started = !container.probes.startup;
+        container.is_greeting = container.probes.post_start;
+        container.started = !container.probes.startup && !container.is_greeting;
         container.passes = !container.probes.readiness;
     }
 

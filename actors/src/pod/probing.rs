@@ -2,7 +2,9 @@
 
 use super::{
     PodActor,
+    life::Life,
     probes::{self, Purpose, Verdict},
+    question::Question,
 };
 use actix::prelude::*;
 use futures_util::StreamExt as _;
@@ -18,7 +20,12 @@ impl PodActor {
             (Purpose::Readiness, &spec.readiness_probe),
             (Purpose::Liveness, &spec.liveness_probe),
         ];
-        let has_started = self.life.container(name).is_some_and(|container| container.started);
+        let Some(container) = self.life.container(name) else { return };
+        let Life::Running { id, .. } = &container.life else { return };
+        if container.is_greeting {
+            return; // asked when its hook has passed
+        }
+        let (has_started, place) = (container.started, self.place(id));
         for (purpose, probe) in of {
             // The startup probe runs until the container has started, the other two after that.
             let Some(probe) =
@@ -30,12 +37,17 @@ impl PodActor {
             if self.probes.contains_key(&slot) {
                 continue;
             }
-            match probes::question(probe, &spec, address) {
+            match Question::of_probe(probe, &spec, address) {
                 Ok(question) => {
                     let name = name.to_owned();
-                    let verdicts = probes::watch(probe, question).map(move |(verdict, detail)| {
-                        Probed { container: name.clone(), purpose, verdict, detail }
-                    });
+                    let verdicts = probes::watch(probe, question, place.clone()).map(
+                        move |(verdict, detail)| Probed {
+                            container: name.clone(),
+                            purpose,
+                            verdict,
+                            detail,
+                        },
+                    );
                     self.probes.insert(slot, ctx.add_stream(verdicts));
                 }
                 Err(kind) => {

@@ -75,7 +75,7 @@ fn run(pod: &Pod, now: Instant, actions: &mut Vec<Action>) {
         let holds_up_the_next = match container.part {
             Part::Init => !matches!(&container.life, Life::Ended(ended) if ended.exit.code == 0),
             Part::Sidecar => first || !(container.started || container.restarts > 0),
-            Part::Main => container.life == Life::Starting && first,
+            Part::Main => (container.life == Life::Starting && first) || container.is_greeting,
         };
         if holds_up_the_next {
             return;

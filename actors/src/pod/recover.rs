@@ -39,6 +39,10 @@ pub fn recover(
         let probed = Probed {
             startup: container.startup_probe.is_some(),
             readiness: container.readiness_probe.is_some(),
+            post_start: container
+                .lifecycle
+                .as_ref()
+                .is_some_and(|hooks| hooks.post_start.is_some()),
         };
         let mut recovered = Container::new(&container.name, part, probed);
         let told = told.iter().find(|told| told.name == container.name);

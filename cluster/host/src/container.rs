@@ -9,6 +9,7 @@
 
 pub mod cri_log;
 mod error;
+mod executed;
 mod expansion;
 mod output;
 mod spec;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 pub use error::{DriverError, StartError};
+pub use executed::{Executed, Heard};
 pub use expansion::expand;
 pub use output::{LogLine, LogOptions, LogStream, Stream};
 pub use spec::{ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Resources, User};
@@ -148,6 +150,16 @@ pub trait ContainerDriver: Send + Sync + 'static {
 
     /// Its output.
     fn logs<'a>(&'a self, id: &'a ContainerId, options: LogOptions) -> Answer<'a, LogStream>;
+
+    /// Runs a command in a container that runs: in its mounts, its control groups, with its environment and
+    /// user. Returns when it has ended; one that takes longer than `limit` is [`DriverError::TooLong`], and the
+    /// driver ends it where it can (the engine of the `docker` driver cannot).
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'a, Executed>;
 
     /// Forgets a container that has ended, with its output.
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()>;

@@ -8,6 +8,7 @@
 //!   containers may well go on.
 
 mod call;
+mod exec;
 mod image;
 mod output;
 mod pause;
@@ -15,7 +16,7 @@ mod translate;
 
 use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
-    DriverError, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
+    DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -358,6 +359,15 @@ impl ContainerDriver for DockerDriver {
 
     fn logs<'a>(&'a self, id: &'a ContainerId, options: LogOptions) -> Answer<'a, LogStream> {
         self.read_logs(id, options).boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'a, Executed> {
+        self.run_in(id, command, limit).boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {

@@ -8,6 +8,7 @@
 
 pub mod cgroup;
 mod end;
+mod exec;
 pub mod identity;
 pub mod record;
 mod start;
@@ -16,8 +17,8 @@ mod usage;
 use crate::{
     container::{
         Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
-        DriverError, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started, cri_log,
-        is_path_component,
+        DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
+        cri_log, is_path_component,
     },
     volumes,
 };
@@ -282,6 +283,15 @@ impl ContainerDriver for ProcessDriver {
             })
         }
         .boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        command: Vec<String>,
+        limit: Duration,
+    ) -> Answer<'a, Executed> {
+        self.inner.exec(id, command, limit).boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> Answer<'a, ()> {

@@ -10,8 +10,11 @@
 //!   are ended too, and only then is the exit written, whole, to its file.
 //! - SIGTERM to the keeper is passed to the container's process group, SIGUSR1 ends the container
 //!   at once. Only the keeper, who reaps, signals by number: a number is never another's by then.
+//! - A further command in a running container (a probe, a hook) is a third kind of process, a child of the
+//!   node: it joins the container's groups and mounts, and executes the command.
 //! - If the keeper is killed the container dies with it (parent death signal).
 
+mod exec;
 mod init;
 mod keep;
 mod mounts;
@@ -25,6 +28,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match args.as_slice() {
         [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
         [stage] if stage == "init" => init::run(),
+        [stage, folder] if stage == "exec" => exec::run(folder.as_ref()),
         _ => ExitCode::from(64),
     }
 }

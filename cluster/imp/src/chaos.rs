@@ -3,6 +3,7 @@
 use crate::admin::{Admin, AdminError};
 use crate::cli::{DataDir, Driver, Structured, Up};
 use crate::down::{self, DownFailed};
+use crate::interrupt::asked_to_end;
 use crate::layout::{ClusterDir, NodeDir};
 use crate::output::say;
 use crate::up::{self, UpError};
@@ -91,7 +92,7 @@ pub async fn run(
     let plan = Plan { seed, duration, sabotage };
     let outcome = tokio::select! {
         outcome = drive(&args, &plan, output.is_some()) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(ChaosError::Interrupted),
+        () = asked_to_end() => Err(ChaosError::Interrupted),
     };
     resume_all(&folder);
     let passed = matches!(&outcome, Ok(report) if report.passed);

@@ -4,6 +4,7 @@
 use crate::admin::{Admin, AdminError};
 use crate::cli::{DataDir, Down, Driver, Structured, Up};
 use crate::down::{DownFailed, down};
+use crate::interrupt::asked_to_end;
 use crate::layout::ClusterDir;
 use crate::output::say;
 use crate::up::{UpError, up};
@@ -51,7 +52,7 @@ pub enum DemoCommandError {
     /// The summary cannot be printed.
     #[error("the summary cannot be written: {0}")]
     Print(#[from] serde_json::Error),
-    /// Ctrl-C.
+    /// Ctrl-C, or another signal that asks a program to end.
     #[error("interrupted; the cluster is removed")]
     Interrupted,
 }
@@ -72,7 +73,7 @@ pub async fn speech(
     let folder = std::env::temp_dir().join(format!("impresario-demo-{}", std::process::id()));
     let outcome = tokio::select! {
         outcome = show(&folder, data, output.is_none(), since) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(DemoCommandError::Interrupted),
+        () = asked_to_end() => Err(DemoCommandError::Interrupted),
     };
     let dir = DataDir { data_dir: Some(folder) };
     let removed = down(&Down { dir, purge: true }).await;

@@ -8,6 +8,7 @@ mod chaos;
 mod cli;
 mod demo;
 mod down;
+mod interrupt;
 mod kubeconfig;
 mod layout;
 mod member;
@@ -113,14 +114,14 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     let running = up::up(args, false).await?;
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
-    say!("  export KUBECONFIG={}", running.dir.kubeconfig().display());
+    say!("  export KUBECONFIG={}", output::shell_word(&running.dir.kubeconfig()));
     say!("  kubectl get nodes");
     if args.detach {
-        say!("  imp down --data-dir {}", running.dir.path().display());
+        say!("  imp down --data-dir {}", output::shell_word(running.dir.path()));
         return Ok(());
     }
     say!("Ctrl-C stops the cluster.");
-    tokio::signal::ctrl_c().await?;
+    interrupt::asked_to_end().await;
     down::down(&cli::Down { dir: args.dir.clone(), purge: false }).await?;
     Ok(())
 }

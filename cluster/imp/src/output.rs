@@ -3,6 +3,7 @@
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// Prints a line on standard output.
 macro_rules! say {
@@ -23,6 +24,17 @@ pub fn line(words: Arguments<'_>) {
 pub fn text(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     part(&mut out, text.as_bytes()).map(drop)
+}
+
+/// A path as a word of a POSIX shell's command line, in quotes where it needs them (POSIX.1-2024, Shell
+/// Command Language, 2.2 Quoting).
+pub fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        return path;
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 /// Writes and flushes. False when the reader has gone.
@@ -48,6 +60,15 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_command_line_whatever_is_in_it() {
+        let word = |path: &str| shell_word(Path::new(path));
+        assert_eq!(word("/var/lib/imp-1.0"), "/var/lib/imp-1.0");
+        assert_eq!(word("/home/a b/$HOME"), "'/home/a b/$HOME'");
+        assert_eq!(word("/it's"), r"'/it'\''s'");
+        assert_eq!(word(""), "''");
     }
 
     #[test]

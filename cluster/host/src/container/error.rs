@@ -113,6 +113,20 @@ pub enum DriverError {
         /// Which one.
         id: ContainerId,
     },
+    /// It does not run (any more), so that nothing can be run in it.
+    #[error("{id} is not running: look at what it is now")]
+    NotRunning {
+        /// Which one.
+        id: ContainerId,
+    },
+    /// A command in it took too long.
+    #[error("the command in {id} timed out after {waited:?}: give it more time, or let it do less")]
+    TooLong {
+        /// Which one.
+        id: ContainerId,
+        /// For how long it was waited.
+        waited: Duration,
+    },
     /// A file or a system call of this machine failed.
     #[error("{what}: {cause}")]
     Io {

@@ -4,7 +4,7 @@
 //! control groups, mounts, limits, user), and executes the command. What goes wrong is told on
 //! the same socket, which closes by itself when the command executes.
 
-use super::mounts;
+use super::mounts::{self, Seen};
 use crate::process::record::{Failed, Order};
 use nix::{
     sys::{
@@ -62,7 +62,7 @@ fn send(mut channel: &UnixStream, line: &Line) {
     }
 }
 
-fn system(what: &str) -> impl FnOnce(nix::Error) -> Failed {
+pub(super) fn system(what: &str) -> impl FnOnce(nix::Error) -> Failed {
     move |errno| Failed::System { what: what.to_owned(), cause: errno.to_string() }
 }
 
@@ -87,8 +87,19 @@ fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, 
     let seen = mounts::make(&order, |warning| send(channel, &Line::Warning(warning)))?;
     limit(&order);
     become_user(&order)?;
-    umask(Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("tying it to its keeper"))?;
+    execute(&order, program, words, &seen)
+}
+
+/// Executes a command as the container's: with its directory, its environment, nothing blocked.
+pub(super) fn execute<'a>(
+    order: &Order,
+    program: &str,
+    words: impl IntoIterator<Item = &'a String>,
+    seen: &Seen,
+) -> Result<std::convert::Infallible, Failed> {
+    let spec = &order.spec;
+    umask(Mode::from_bits_truncate(0o022));
     SigSet::empty().thread_set_mask().map_err(system("clearing the signal mask"))?;
     let folder = spec.working_dir.as_deref().unwrap_or(Path::new("/"));
     nix::unistd::chdir(folder).map_err(|errno| Failed::Config {
@@ -108,7 +119,7 @@ fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, 
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::inherit())
         .exec();
-    let command = program.clone();
+    let command = program.to_owned();
     Err(match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failed::NotFound { command },
         io::ErrorKind::PermissionDenied => Failed::PermissionDenied { command },
@@ -123,14 +134,14 @@ fn variable(volume: &str) -> String {
 }
 
 /// Limits per process, as far as the kernel lets us: they stand in for groups that are missing.
-fn limit(order: &Order) {
+pub(super) fn limit(order: &Order) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     if let (None, Some(bytes)) = (&order.cgroup, order.spec.resources.memory_limit_bytes) {
         let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
     }
 }
 
-fn become_user(order: &Order) -> Result<(), Failed> {
+pub(super) fn become_user(order: &Order) -> Result<(), Failed> {
     let user = &order.spec.user;
     if user.uid.is_none() && user.gid.is_none() && user.groups.is_empty() {
         return Ok(());

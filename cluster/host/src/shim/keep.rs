@@ -61,7 +61,7 @@ pub(super) fn run(folder: &Path) -> ExitCode {
 }
 
 /// Closes what the node's process did not mark close-on-exec: nothing of it is ours to hold.
-fn close_inherited() {
+pub(super) fn close_inherited() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let numbers: Vec<i32> =
         entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();

@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt;
 use impresario_host::container::{
-    ContainerDriver, ContainerId, ContainerSpec, ContainerState, LogLimit, LogOptions, Mount,
-    PodSandbox, PullPolicy, Resources, Started, Stream, User,
+    ContainerDriver, ContainerId, ContainerSpec, ContainerState, DriverError, LogLimit, LogOptions,
+    Mount, PodSandbox, PullPolicy, Resources, Started, Stream, User,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -94,6 +94,7 @@ pub async fn check(subject: &Subject) {
     a_follower_reads_on_until_the_container_ends(subject).await;
     a_memory_limit_is_kept_and_named_when_it_kills(subject).await;
     an_attempt_is_started_once(subject).await;
+    a_further_command_runs_where_the_container_is(subject).await;
     a_removed_pod_leaves_nothing(subject).await;
 }
 
@@ -272,6 +273,39 @@ async fn an_attempt_is_started_once(subject: &Subject) {
     assert_ne!(second.id, first.id);
     assert!(subject.driver.remove(&first.id).await.is_err(), "a running one is not removed");
     subject.driver.remove_pod("twice").await.unwrap();
+}
+
+async fn a_further_command_runs_where_the_container_is(subject: &Subject) {
+    let volume = subject.volumes.join("exec");
+    std::fs::create_dir_all(&volume).unwrap();
+    let mut spec = shell(subject, "exec", "a", "echo ready; sleep 600");
+    spec.env = vec![("GREETING".into(), "hello".into())];
+    spec.mounts = vec![mount(&volume, "/shared", false)];
+    spec.working_dir = Some("/shared".into());
+    let started = start(subject, spec).await;
+    said(&*subject.driver, &started.id, "ready").await;
+    let exec = async |command: &[&str], limit| {
+        let command = command.iter().map(|&word| word.into()).collect();
+        subject.driver.exec(&started.id, command, limit).await
+    };
+    let script = "echo $GREETING from $PWD; echo oops >&2; touch seen; exit 3";
+    let ended = exec(&["/bin/sh", "-c", script], LIMIT).await.unwrap();
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.output.contains("hello from /shared\n"), "{ended:?}");
+    assert!(ended.output.contains("oops\n"), "{ended:?}");
+    assert!(volume.join("seen").exists(), "it sees the container's mounts");
+
+    let missing = exec(&["/bin/no-such-command"], LIMIT).await.unwrap();
+    assert_eq!(missing.code, 127, "{missing:?}");
+    let slow = exec(&["/bin/sh", "-c", "sleep 500"], Duration::from_millis(300)).await;
+    assert!(matches!(slow, Err(DriverError::TooLong { .. })), "{slow:?}");
+    let still = subject.driver.inspect(&started.id).await.unwrap();
+    assert!(matches!(still, ContainerState::Running { .. }), "{still:?}");
+
+    subject.driver.kill(&started.id).await.unwrap();
+    let late = exec(&["/bin/true"], LIMIT).await;
+    assert!(matches!(late, Err(DriverError::NotRunning { .. })), "{late:?}");
+    subject.driver.remove_pod("exec").await.unwrap();
 }
 
 async fn a_removed_pod_leaves_nothing(subject: &Subject) {

@@ -145,6 +145,9 @@ fn an_indexed_job_gives_each_pod_its_index(site: &Site) {
         .map(str::to_owned)
         .collect();
     assert_eq!(said, ["part 0", "part 1", "part 2"].map(str::to_owned).into());
+    let pods = kubectl.json("get pods -l batch.kubernetes.io/job-name=parts");
+    let spec = &pods["items"][0]["spec"];
+    assert!(spec.get("initContainers").is_none(), "no field is there that nobody gave: {spec}");
 }
 
 fn a_job_gives_up_after_its_backoff_limit(site: &Site) {

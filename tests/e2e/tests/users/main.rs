@@ -11,5 +11,6 @@ mod commands;
 mod controllers;
 mod manifests;
 mod pods;
+mod probes;
 mod services;
 mod verbs;

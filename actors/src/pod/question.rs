@@ -1,0 +1,271 @@
+//! What probes and hooks ask: a command in the container, a request or a connection to it.
+//!
+//! HTTP and TCP are asked at the pod's address. (API reference, Probe v1 and LifecycleHandler v1.) `grpc`
+//! and HTTPS cannot be asked here; the pod says so in an event.
+
+use impresario_host::{
+    ContainerDriver, ContainerId,
+    container::{DriverError, Executed},
+};
+use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Where a command is run: in which container, by which driver.
+#[derive(Clone)]
+pub struct Place {
+    /// Who runs it.
+    pub driver: Arc<dyn ContainerDriver>,
+    /// The container.
+    pub id: ContainerId,
+}
+
+/// How a probe or a hook asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// A command that must end with 0.
+    Exec {
+        /// Its words.
+        command: Vec<String>,
+    },
+    /// A GET that must be answered with a status from 200 to 399.
+    Http {
+        /// Where.
+        address: IpAddr,
+        /// At which port.
+        port: u16,
+        /// What the `Host` header says.
+        host: String,
+        /// What is asked for.
+        path: String,
+        /// Further headers.
+        headers: Vec<(String, String)>,
+    },
+    /// A connection that must be taken.
+    Tcp {
+        /// Where.
+        address: IpAddr,
+        /// At which port.
+        port: u16,
+    },
+}
+
+impl Question {
+    /// How the probe asks; the kind of probe where it cannot.
+    pub fn of_probe(
+        probe: &v1::Probe,
+        container: &v1::Container,
+        pod: IpAddr,
+    ) -> Result<Self, &'static str> {
+        if let Some(exec) = &probe.exec {
+            return Ok(Self::of_exec(exec));
+        }
+        if let Some(http) = &probe.http_get {
+            return Self::of_http(http, container, pod);
+        }
+        if let Some(tcp) = &probe.tcp_socket {
+            let port = port(&tcp.port, container)
+                .ok_or("tcpSocket without a port that the container names")?;
+            return Ok(Self::Tcp { address: address(tcp.host.as_ref(), pod), port });
+        }
+        Err("grpc")
+    }
+
+    /// A command.
+    pub fn of_exec(exec: &v1::ExecAction) -> Self {
+        Self::Exec { command: exec.command.clone().unwrap_or_default() }
+    }
+
+    /// A request; what is wrong with it where it cannot be sent.
+    pub fn of_http(
+        http: &v1::HTTPGetAction,
+        container: &v1::Container,
+        pod: IpAddr,
+    ) -> Result<Self, &'static str> {
+        if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+            return Err("httpGet with scheme HTTPS");
+        }
+        let port =
+            port(&http.port, container).ok_or("httpGet without a port that the container names")?;
+        let headers = http.http_headers.iter().flatten();
+        let headers: Vec<_> =
+            headers.map(|header| (header.name.clone(), header.value.clone())).collect();
+        let address = address(http.host.as_ref(), pod);
+        let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = named.map_or_else(|| format!("{address}:{port}"), |(_, value)| value.clone());
+        let path = http
+            .path
+            .clone()
+            .filter(|path| path.starts_with('/'))
+            .unwrap_or_else(|| "/".to_owned());
+        Ok(Self::Http { address, port, host, path, headers })
+    }
+
+    /// Asks once; why the answer is bad, if it is. `None` when it could not be asked: the container has
+    /// ended, or the machine failed.
+    pub async fn ask(&self, place: &Place, limit: Duration) -> Option<Result<(), String>> {
+        let answered = match self {
+            Self::Exec { command } => return exec(place, command, limit).await,
+            Self::Tcp { address, port } => {
+                let connect = TcpStream::connect((*address, *port));
+                timeout(limit, connect)
+                    .await
+                    .map(|connected| connected.map(drop).map_err(|error| error.to_string()))
+            }
+            Self::Http { address, port, host, path, headers } => {
+                let get = get((*address, *port), host, path, headers);
+                timeout(limit, get).await.map(|got| match got? {
+                    200..=399 => Ok(()),
+                    code => Err(format!("HTTP probe failed with statuscode: {code}")),
+                })
+            }
+        };
+        Some(answered.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))))
+    }
+}
+
+fn address(host: Option<&String>, pod: IpAddr) -> IpAddr {
+    host.and_then(|host| host.parse().ok()).unwrap_or(pod)
+}
+
+fn port(port: &IntOrString, container: &v1::Container) -> Option<u16> {
+    let number = match port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let mut named = container.ports.iter().flatten();
+            let named = named
+                .find(|port| port.name.as_deref() == Some(name))
+                .map(|port| port.container_port);
+            named.or_else(|| name.parse().ok())?
+        }
+    };
+    u16::try_from(number).ok().filter(|number| *number > 0)
+}
+
+/// Runs a command; what it said is why its answer is bad.
+async fn exec(place: &Place, command: &[String], limit: Duration) -> Option<Result<(), String>> {
+    match place.driver.exec(&place.id, command.to_vec(), limit).await {
+        Ok(Executed { code: 0, .. }) => Some(Ok(())),
+        Ok(Executed { code, output }) if output.trim().is_empty() => {
+            Some(Err(format!("the command ended with {code}")))
+        }
+        Ok(Executed { output, .. }) => Some(Err(output.trim_end().to_owned())),
+        Err(DriverError::TooLong { waited, .. }) => {
+            Some(Err(format!("command timed out after {waited:?}: {}", command.join(" "))))
+        }
+        Err(error) => {
+            tracing::debug!(container = %place.id, %error, "a command could not be run in it");
+            None
+        }
+    }
+}
+
+/// Sends a GET; the status of the answer.
+pub(super) async fn get(
+    to: (IpAddr, u16),
+    host: &str,
+    path: &str,
+    headers: &[(String, String)],
+) -> Result<u16, String> {
+    let words = |error: std::io::Error| format!("Get \"http://{host}{path}\": {error}");
+    let mut stream = TcpStream::connect(to).await.map_err(words)?;
+    let mut request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: impresario-probe\r\nAccept: */*\r\nConnection: close\r\n"
+    );
+    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        let is_plain = |text: &str| !text.contains(['\r', '\n']);
+        if is_plain(name) && is_plain(value) {
+            request.extend([name, ": ", value, "\r\n"]);
+        }
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(words)?;
+    let mut head = Vec::new();
+    // The status line is all that counts; a server that sends no line end is not read for ever.
+    while head.len() < 1024 && !head.contains(&b'\n') {
+        if stream.read_buf(&mut head).await.map_err(words)? == 0 {
+            break;
+        }
+    }
+    let line = String::from_utf8_lossy(&head);
+    let code = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
+    code.ok_or_else(|| "the answer is no HTTP".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{LIMIT, MemoryDriver};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    fn nowhere() -> Place {
+        Place { driver: Arc::new(MemoryDriver::default()), id: ContainerId("none/a/0".to_owned()) }
+    }
+
+    #[tokio::test]
+    async fn http_is_good_from_200_to_399_and_tcp_when_it_connects() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            for status in ["200 OK", "503 No", "301 Moved"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 1024];
+                let read = stream.read(&mut request).await.unwrap();
+                assert!(request[..read].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+                stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await.unwrap();
+            }
+            listener
+        });
+        let container: v1::Container = serde_json::from_value(
+            json!({"name": "a", "ports": [{"name": "web", "containerPort": address.port()}]}),
+        )
+        .unwrap();
+        let probe: v1::Probe =
+            serde_json::from_value(json!({"httpGet": {"path": "/healthz", "port": "web"}}))
+                .unwrap();
+        let http = Question::of_probe(&probe, &container, address.ip()).unwrap();
+        let place = nowhere();
+        assert_eq!(http.ask(&place, LIMIT).await, Some(Ok(())));
+        let refused = Err("HTTP probe failed with statuscode: 503".to_owned());
+        assert_eq!(http.ask(&place, LIMIT).await, Some(refused));
+        assert_eq!(http.ask(&place, LIMIT).await, Some(Ok(())));
+        let tcp = Question::Tcp { address: address.ip(), port: address.port() };
+        let listener = serve.await.unwrap();
+        assert_eq!(tcp.ask(&place, LIMIT).await, Some(Ok(())));
+        drop(listener);
+        assert!(tcp.ask(&place, LIMIT).await.unwrap().is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_named() {
+        let container = v1::Container::default();
+        let probe = |value| serde_json::from_value::<v1::Probe>(value).unwrap();
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let of = |value| Question::of_probe(&probe(value), &container, here);
+        assert_eq!(of(json!({"grpc": {"port": 1}})), Err("grpc"));
+        assert!(of(json!({"httpGet": {"port": "none"}})).is_err());
+        assert!(of(json!({"httpGet": {"port": 1, "scheme": "HTTPS"}})).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_command_is_good_when_it_ends_with_zero_and_unknown_when_its_container_has_ended() {
+        let driver = MemoryDriver::default();
+        let id = driver.pretend("uid", "a");
+        let place = Place { driver: Arc::new(driver.clone()), id };
+        let ask = async |command: &[&str]| {
+            let command = command.iter().map(|&word| word.to_owned()).collect();
+            Question::Exec { command }.ask(&place, Duration::from_secs(1)).await
+        };
+        assert_eq!(ask(&["exit", "0"]).await, Some(Ok(())));
+        assert_eq!(ask(&["exit", "1"]).await, Some(Err("said".to_owned())));
+        let late = "command timed out after 1s: sleep long".to_owned();
+        assert_eq!(ask(&["sleep", "long"]).await, Some(Err(late)));
+        driver.end(&place.id.0, 0);
+        assert_eq!(ask(&["exit", "0"]).await, None);
+    }
+}
