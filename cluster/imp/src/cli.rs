@@ -201,6 +201,14 @@ pub struct Node {
 /// `imp member`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Member {
+    /// Make a node of this machine a control member too. Its pods go on meanwhile.
+    Add {
+        /// The folder.
+        #[command(flatten)]
+        dir: DataDir,
+        /// The node.
+        name: String,
+    },
     /// Take a control member out for good, for example one whose disk is damaged. A majority of the
     /// members must be well.
     Remove {

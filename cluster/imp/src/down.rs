@@ -88,7 +88,7 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
     let deadline = Instant::now() + STOP_LIMIT;
     let mut failures = Vec::new();
     for node in &nodes {
-        if let Err(error) = end_process(node, deadline).await {
+        if let Err(error) = end_process_by(node, deadline).await {
             // Its containers are still its own.
             failures.push(error);
             continue;
@@ -106,7 +106,13 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
     Ok(())
 }
 
-async fn end_process(node: &NodeDir, deadline: Instant) -> Result<(), DownError> {
+/// Ends a node's process; its containers go on.
+pub async fn end_process(node: &NodeDir) -> Result<(), DownError> {
+    signal(node, Signal::SIGTERM);
+    end_process_by(node, Instant::now() + STOP_LIMIT).await
+}
+
+async fn end_process_by(node: &NodeDir, deadline: Instant) -> Result<(), DownError> {
     if ended(node, deadline).await {
         return Ok(());
     }

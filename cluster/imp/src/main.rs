@@ -88,6 +88,9 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {
             token::create(&layout::ClusterDir::new(dir.path()), ttl, role, output).await?;
         }
+        Command::Member { command: cli::Member::Add { dir, name } } => {
+            member::add::add(&layout::ClusterDir::new(dir.path()), &name).await?;
+        }
         Command::Member { command: cli::Member::Remove { dir, name } } => {
             member::remove(&layout::ClusterDir::new(dir.path()), &name).await?;
         }

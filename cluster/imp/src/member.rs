@@ -1,5 +1,8 @@
-//! `imp member remove`: takes a control member out of the registry's group for good, so that a new
-//! disk can take its name.
+//! `imp member`: who takes part in the registry.
+//!
+//! `remove` takes a control member out of the group for good, so that a new disk can take its name.
+
+pub mod add;
 
 use crate::admin::{Admin, AdminError};
 use crate::layout::ClusterDir;

@@ -52,8 +52,8 @@ pub enum UpError {
     Certificate(#[from] rcgen::Error),
     /// A control member more, or fewer, than the cluster was made with.
     #[error(
-        "{path} holds a cluster with {found} control members, not {asked}: leave --control out, or start \
-         anew after `imp down --purge`"
+        "{path} holds a cluster with {found} control members, not {asked}: leave --control out; `imp member \
+         add` and `imp member remove` change who they are"
     )]
     Control {
         /// The folder.
@@ -217,7 +217,7 @@ fn renew_certificates(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpE
 }
 
 /// A certificate for a node of this machine.
-fn issue_for(
+pub fn issue_for(
     authority: &ClusterAuthority,
     name: &str,
     role: PeerRole,
@@ -273,21 +273,12 @@ fn add_nodes(
         let node = dir.node(&name);
         let role = if control { PeerRole::Control } else { PeerRole::Node };
         issue_for(&authority, &name, role, advertise.ip(), cluster)?.save(&node.credential())?;
-        let unspecified = match cluster.address {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        };
         node.save(&NodeFile {
             name: name.clone(),
             cluster: cluster.name.clone(),
-            bind: SocketAddr::new(unspecified, advertise.port()),
+            bind: SocketAddr::new(unspecified(cluster), advertise.port()),
             advertise,
-            control: control.then(|| ControlFile {
-                api: SocketAddr::new(unspecified, cluster.api.port()),
-                pki: dir.pki(),
-                founder: first && members.is_empty(),
-                certificate_lifetime: cluster.certificate_lifetime,
-            }),
+            control: control.then(|| control_file(dir, cluster, first && members.is_empty())),
             peers: peers.iter().filter(|peer| peer.name != name).cloned().collect(),
             driver: cluster.driver,
             docker_host: drivers::docker_host(cluster.driver),
@@ -297,6 +288,24 @@ fn add_nodes(
         })?;
     }
     Ok(())
+}
+
+/// What a control member of this machine needs besides a node.
+pub fn control_file(dir: &ClusterDir, cluster: &ClusterFile, founder: bool) -> ControlFile {
+    ControlFile {
+        api: SocketAddr::new(unspecified(cluster), cluster.api.port()),
+        pki: dir.pki(),
+        founder,
+        certificate_lifetime: cluster.certificate_lifetime,
+    }
+}
+
+/// Every address of this machine, of the family that the cluster uses.
+fn unspecified(cluster: &ClusterFile) -> IpAddr {
+    match cluster.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// A client certificate for the REST API: the user is the common name, the group the organization.

@@ -91,6 +91,36 @@ fn kubectl_goes_on_when_a_control_member_is_killed_and_its_pods_move() {
 }
 
 #[test]
+fn a_cluster_with_one_control_member_gets_two_more_and_bears_the_loss_of_the_first() {
+    let cluster = Cluster::start(Settings { control: Some(1), ..Settings::default() });
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.feed("create -f -", &replicas(3)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "3");
+    let pods = kubectl.run("get pods -o name").ok();
+    let refused = cluster.imp(["member", "add", "node-1"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("already"), "{refused:?}");
+    for node in ["node-2", "node-3"] {
+        let added = cluster.imp(["member", "add", node]).output().unwrap();
+        assert!(added.status.success(), "{added:?}");
+        kubectl.run(&format!("wait --for=condition=Ready node/{node} --timeout=20s")).ok();
+    }
+    let status = cluster.status();
+    let members = status["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3, "{status}");
+    assert!(members.iter().all(|m| m["voters"].as_array().unwrap().len() == 3), "{status}");
+    assert_eq!(kubectl.run("get pods -o name").ok(), pods, "pods are left alone");
+    kubectl.run("create configmap before --from-literal=a=b").ok();
+    cluster.kill("node-1");
+    eventually_within(Duration::from_secs(5), "writes go on", || {
+        let output = kubectl.run("create configmap after --from-literal=a=b");
+        let done = output.code == 0 || output.err.contains("AlreadyExists");
+        if done { Ok(()) } else { Err(output.err) }
+    });
+    kubectl.run("get configmap before").ok();
+    cluster.down().unwrap();
+}
+
+#[test]
 fn a_cordoned_node_gets_no_pods_and_a_drained_one_has_none() {
     let cluster = Cluster::start(Settings { control: Some(1), ..Settings::default() });
     let kubectl = Kubectl::new(VERSION, &cluster, "default");
