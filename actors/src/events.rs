@@ -28,6 +28,14 @@ impl Recorder {
         self.record(pod, uid, "", Severity::Warning, reason, message);
     }
 
+    /// Something about a node; the kubelet gives such events the node's name as uid.
+    pub fn about_node(&self, name: &str, severity: Severity, reason: &str, message: &str) {
+        let about = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}
+        });
+        self.0.record(&about, severity, reason, message);
+    }
+
     /// Something about a part of a pod, such as `spec.containers{web}`.
     pub fn record(
         &self,

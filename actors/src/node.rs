@@ -15,10 +15,12 @@ pub mod machine;
 pub mod object;
 pub mod reservations;
 
+mod gpus;
 mod heart;
 mod messages;
 mod pods;
 
+pub use gpus::GpuDriver;
 pub use heart::{Heart, Pulse};
 
 use crate::{
@@ -68,6 +70,8 @@ pub struct NodeParts {
     pub addresses: AddressPool,
     /// The GPUs of its pods.
     pub gpus: GpuPool,
+    /// Who knows how they are.
+    pub gpu_driver: Arc<dyn GpuDriver>,
     /// The folder with one folder per pod uid.
     pub pods_folder: PathBuf,
     /// What its object says of it.
@@ -82,6 +86,7 @@ pub struct NodeParts {
 pub struct NodeActor {
     kit: Arc<Kit>,
     heart: Arc<dyn Heart>,
+    gpu_driver: Arc<dyn GpuDriver>,
     facts: NodeFacts,
     key: Key,
     reservations: Reservations,
@@ -103,6 +108,7 @@ pub struct NodeActor {
 pub struct NodeSeed {
     kit: Arc<Kit>,
     heart: Arc<dyn Heart>,
+    gpu_driver: Arc<dyn GpuDriver>,
     facts: NodeFacts,
 }
 
@@ -123,7 +129,12 @@ impl NodeSeed {
             scale: parts.scale,
             dns: parts.dns,
         };
-        Self { kit: Arc::new(kit), heart: parts.heart, facts: parts.facts }
+        Self {
+            kit: Arc::new(kit),
+            heart: parts.heart,
+            gpu_driver: parts.gpu_driver,
+            facts: parts.facts,
+        }
     }
 
     /// One life of the actor.
@@ -132,6 +143,7 @@ impl NodeSeed {
         NodeActor {
             kit: self.kit.clone(),
             heart: self.heart.clone(),
+            gpu_driver: self.gpu_driver.clone(),
             facts: self.facts.clone(),
             key: Key::new("nodes", "", name),
             reservations: Reservations::new(self.facts.allocatable.clone()),
@@ -155,6 +167,7 @@ impl Actor for NodeActor {
         self.register(ctx);
         self.find_left_behind(ctx);
         self.beat(ctx);
+        self.watch_gpus(ctx);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     follow::{Followed, follow},
-    node::{Heart, NodeParts, NodeSeed, Pulse, object::tests::facts},
+    node::{GpuDriver, Heart, NodeParts, NodeSeed, Pulse, object::tests::facts},
     pod::backoff::BackoffScale,
 };
 use futures_util::{FutureExt, StreamExt, stream};
@@ -271,6 +271,14 @@ fn gpu(index: u32) -> Gpu {
     }
 }
 
+struct Unchanging(Vec<Gpu>);
+
+impl GpuDriver for Unchanging {
+    fn list(&self) -> Vec<Gpu> {
+        self.0.clone()
+    }
+}
+
 struct Deaf;
 
 impl Heart for Deaf {
@@ -327,6 +335,7 @@ impl Machine {
             heart: Arc::new(Deaf),
             addresses: AddressPool::open(folder.path(), "127.1.0.0/24".parse().unwrap()).unwrap(),
             gpus: GpuPool::open(folder.path(), &gpus).unwrap(),
+            gpu_driver: Arc::new(Unchanging(gpus)),
             pods_folder: folder.path().join("pods"),
             facts,
             scale: BackoffScale {

@@ -1,7 +1,10 @@
 //! Heartbeats: a message each second that says that the node lives.
 
-use super::{HEARTBEAT, NodeActor, object};
-use crate::{change, follow::Followed};
+use super::{AGAIN, HEARTBEAT, NodeActor, object};
+use crate::{
+    change::{self, ChangeError},
+    follow::Followed,
+};
 use actix::prelude::*;
 use impresario_registry::{Heartbeat, Member, RemoteRegistry, WatchEvent};
 use k8s_openapi::api::core::v1;
@@ -70,16 +73,25 @@ impl NodeActor {
             self.changed(ctx);
         }
         if !object::is_ready(&object) {
-            let (registry, key) = (self.kit.registry.clone(), self.key.clone());
-            let facts = self.facts.clone();
-            let work = async move {
-                object::register(&registry, &key, &facts, jiff::Timestamp::now()).await
-            };
-            ctx.spawn(work.into_actor(self).map(|written, node, _| {
-                if let Err(error) = written {
-                    tracing::warn!(node = %node.key.name, %error, "cannot say that it is ready");
-                }
-            }));
+            self.say_what_there_is(ctx);
         }
+    }
+
+    /// Brings the node's object up to date, if it is there: one that was deleted stays so.
+    pub(super) fn say_what_there_is(&mut self, ctx: &mut Context<Self>) {
+        let (registry, key) = (self.kit.registry.clone(), self.key.clone());
+        let facts = self.facts.clone();
+        let work = async move {
+            let now = jiff::Timestamp::now();
+            change::change(&registry, &key, None, None, |node| object::describe(node, &facts, now))
+                .await
+        };
+        ctx.spawn(work.into_actor(self).map(|written, node, ctx| match written {
+            Ok(_) | Err(ChangeError::Gone { .. }) => {}
+            Err(error) => {
+                tracing::warn!(node = %node.key.name, %error, "the object is not up to date, trying again");
+                ctx.run_later(AGAIN, Self::say_what_there_is);
+            }
+        }));
     }
 }

@@ -205,6 +205,7 @@ impl Running {
             heart,
             addresses: AddressPool::open(dir.path(), range)?,
             gpus: GpuPool::open(dir.path(), &gpus.list())?,
+            gpu_driver: Arc::new(gpus),
             pods_folder,
             facts: NodeFacts {
                 address: file.advertise.ip(),

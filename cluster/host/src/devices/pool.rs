@@ -67,6 +67,34 @@ impl GpuPool {
         Ok(Self { folder: folder.to_owned(), healthy, given: found.unwrap_or_default() })
     }
 
+    /// What the driver says of them now: those that changed, with what is wrong where something is.
+    pub fn seen(&mut self, gpus: &[Gpu]) -> Vec<(String, Option<String>)> {
+        let mut changed = Vec::new();
+        let mut healthy = Vec::new();
+        for gpu in gpus {
+            let was_healthy = self.healthy.contains(&gpu.uuid);
+            match &gpu.health {
+                GpuHealth::Healthy => {
+                    if !was_healthy {
+                        changed.push((gpu.uuid.clone(), None));
+                    }
+                    healthy.push(gpu.uuid.clone());
+                }
+                GpuHealth::Unhealthy(why) if was_healthy => {
+                    changed.push((gpu.uuid.clone(), Some(why.clone())));
+                }
+                GpuHealth::Unhealthy(_) => {}
+            }
+        }
+        // One that does not say any more who it is.
+        let silent = |uuid: &&String| gpus.iter().all(|gpu| gpu.uuid != **uuid);
+        for uuid in self.healthy.iter().filter(silent) {
+            changed.push((uuid.clone(), Some("the driver does not know it any more".to_owned())));
+        }
+        self.healthy = healthy;
+        changed
+    }
+
     /// The owner's GPUs by UUID, always in the same order: those that it has, or free ones.
     pub fn give(&mut self, owner: &str, count: usize) -> Result<Vec<String>, GpuPoolError> {
         if let Some(has) = self.given.owners.get(owner)
@@ -160,6 +188,23 @@ mod tests {
         let mut pool = GpuPool::open(folder.path(), &gpus).unwrap();
         assert_eq!(pool.give("a", 1).unwrap(), ["GPU-1"]);
         assert!(pool.give("b", 1).is_err());
+    }
+
+    #[test]
+    fn a_gpu_that_is_lost_stays_with_its_pod_and_is_given_again_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pool = GpuPool::open(folder.path(), &healthy(3)).unwrap();
+        assert_eq!(pool.give("a", 1).unwrap(), ["GPU-0"]);
+        assert!(pool.seen(&healthy(3)).is_empty());
+        let lost = |index| gpu(index, GpuHealth::Unhealthy("hot".into()));
+        let changed = pool.seen(&[lost(0), lost(1)]);
+        let why = |index: u32, why: &str| (format!("GPU-{index}"), Some(why.to_owned()));
+        let gone = why(2, "the driver does not know it any more");
+        assert_eq!(changed, [why(0, "hot"), why(1, "hot"), gone]);
+        assert_eq!(pool.give("a", 1).unwrap(), ["GPU-0"]);
+        assert!(pool.give("b", 1).is_err());
+        assert_eq!(pool.seen(&healthy(2)), [("GPU-0".into(), None), ("GPU-1".into(), None)]);
+        assert_eq!(pool.give("b", 1).unwrap(), ["GPU-1"]);
     }
 
     proptest! {

@@ -64,4 +64,13 @@ fn each_pod_has_a_gpu_of_its_own_and_keeps_it_when_its_node_is_killed() {
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
     assert_eq!(cluster.kubectl(&["get", "pod", "b", "-o", restarts]), "0");
     cluster.kubectl(&["delete", "pod", "b", "c", "--timeout", "30s"]);
+
+    let allocatable = "jsonpath={.status.allocatable.nvidia\\.com/gpu}";
+    let is = || cluster.kubectl(&["get", "node", "node-1", "-o", allocatable]);
+    std::fs::write(folder.path().join("state"), "2 1").unwrap();
+    until("a lost GPU is not offered any more", || (is() == "1").then_some(()));
+    let described = cluster.kubectl(&["describe", "node", "node-1"]);
+    assert!(described.contains("GPUUnhealthy"), "{described}");
+    std::fs::write(folder.path().join("state"), "2").unwrap();
+    until("one that is back is offered again", || (is() == "2").then_some(()));
 }

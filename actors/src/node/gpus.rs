@@ -1,0 +1,79 @@
+//! GPUs that are lost while the node runs, and those that come back.
+//!
+//! A lost GPU is not given to pods any more; a pod that has it keeps it, as with the kubelet's device manager.
+
+use super::NodeActor;
+use actix::prelude::*;
+use impresario_client::events::Severity;
+use impresario_client::protocol::resources::GPU;
+use impresario_host::devices::{Gpu, GpuHealth, Gpus};
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// How often the driver is asked.
+const LOOK_AT_GPUS: Duration = Duration::from_secs(5);
+/// A driver that has not answered after this long is complained of.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who knows how the GPUs of this machine are.
+pub trait GpuDriver: Send + Sync + 'static {
+    /// All of them, as they are now. May block.
+    fn list(&self) -> Vec<Gpu>;
+}
+
+impl GpuDriver for Gpus {
+    fn list(&self) -> Vec<Gpu> {
+        Gpus::list(self)
+    }
+}
+
+impl NodeActor {
+    /// Asks the driver again and again, on a machine that had GPUs when the node started.
+    pub(super) fn watch_gpus(&mut self, ctx: &mut Context<Self>) {
+        if self.facts.capacity.gpus() == 0 {
+            return;
+        }
+        ctx.run_later(LOOK_AT_GPUS, |node, ctx| {
+            let look = look(node.gpu_driver.clone());
+            ctx.spawn(look.into_actor(node).map(|found, node, ctx| {
+                if let Some(found) = found {
+                    node.gpus_seen(&found, ctx);
+                }
+                node.watch_gpus(ctx);
+            }));
+        });
+    }
+
+    fn gpus_seen(&mut self, found: &[Gpu], ctx: &mut Context<Self>) {
+        for (uuid, why) in self.kit.gpus.lock().seen(found) {
+            let (severity, reason, message) = match why {
+                Some(why) => (Severity::Warning, "GPUUnhealthy", format!("{uuid}: {why}")),
+                None => (Severity::Normal, "GPUHealthy", format!("{uuid} is well again")),
+            };
+            tracing::warn!(node = %self.key.name, reason, message, "a GPU changed");
+            self.kit.events.about_node(&self.key.name, severity, reason, &message);
+        }
+        let healthy = found.iter().filter(|gpu| gpu.health == GpuHealth::Healthy).count() as u64;
+        let mut allocatable = self.facts.allocatable.clone();
+        allocatable.set(GPU, healthy.min(self.facts.capacity.gpus()));
+        if allocatable == self.facts.allocatable {
+            return;
+        }
+        self.facts.allocatable = allocatable.clone();
+        self.reservations.set_allocatable(allocatable);
+        self.changed(ctx);
+        self.say_what_there_is(ctx);
+    }
+}
+
+/// What the driver says; nothing when the task that asks it was lost.
+async fn look(driver: Arc<dyn GpuDriver>) -> Option<Vec<Gpu>> {
+    let mut asked = tokio::task::spawn_blocking(move || driver.list());
+    // One that hangs is not asked again beside itself.
+    loop {
+        match timeout(ANSWER_LIMIT, &mut asked).await {
+            Ok(found) => return found.ok(),
+            Err(_) => tracing::warn!("the GPU driver has not answered for {ANSWER_LIMIT:?}"),
+        }
+    }
+}
