@@ -6,7 +6,7 @@
 use super::{
     PodActor,
     life::Life,
-    question::{Place, Question, get},
+    question::{Place, Question},
 };
 use actix::prelude::*;
 use impresario_client::events::Severity;
@@ -40,12 +40,14 @@ impl Hook {
         }
         if let Some(http) = &self.handler.http_get {
             let question = Question::of_http(http, &self.container, self.address);
-            let Question::Http { address, port, host, path, headers } = question? else {
+            let Question::Http(get) = question? else {
                 return Ok(()); // `of_http` gives nothing else
             };
             // Any answer will do: the hook tells, it does not ask.
-            let told = timeout(limit, get((address, port), &host, &path, &headers)).await;
-            return told.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))).map(drop);
+            return match timeout(limit, get.send()).await {
+                Ok(sent) => sent.map(drop).map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer within {limit:?}")),
+            };
         }
         if let Some(sleep) = &self.handler.sleep {
             let time = Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0));

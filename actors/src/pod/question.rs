@@ -1,19 +1,19 @@
 //! What probes and hooks ask: a command in the container, a request or a connection to it.
 //!
-//! HTTP and TCP are asked at the pod's address. (API reference, Probe v1 and LifecycleHandler v1.) `grpc`
-//! and HTTPS cannot be asked here; the pod says so in an event.
+//! All but commands are asked at the pod's address. (API reference, Probe v1 and LifecycleHandler v1.)
 
 use impresario_host::{
     ContainerDriver, ContainerId,
+    ask::{HttpGet, check_health},
     container::{DriverError, Executed},
 };
 use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
-use std::{net::IpAddr, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
+use tokio::{net::TcpStream, time::timeout};
 
 /// Where a command is run: in which container, by which driver.
 #[derive(Clone)]
@@ -33,29 +33,23 @@ pub enum Question {
         command: Vec<String>,
     },
     /// A GET that must be answered with a status from 200 to 399.
-    Http {
+    Http(HttpGet),
+    /// A server whose service must say that it serves.
+    Grpc {
         /// Where.
-        address: IpAddr,
-        /// At which port.
-        port: u16,
-        /// What the `Host` header says.
-        host: String,
-        /// What is asked for.
-        path: String,
-        /// Further headers.
-        headers: Vec<(String, String)>,
+        to: SocketAddr,
+        /// Which of its services; the empty name stands for all of it.
+        service: String,
     },
     /// A connection that must be taken.
     Tcp {
         /// Where.
-        address: IpAddr,
-        /// At which port.
-        port: u16,
+        to: SocketAddr,
     },
 }
 
 impl Question {
-    /// How the probe asks; the kind of probe where it cannot.
+    /// How the probe asks; what is wrong with it where it cannot.
     pub fn of_probe(
         probe: &v1::Probe,
         container: &v1::Container,
@@ -70,9 +64,12 @@ impl Question {
         if let Some(tcp) = &probe.tcp_socket {
             let port = port(&tcp.port, container)
                 .ok_or("tcpSocket without a port that the container names")?;
-            return Ok(Self::Tcp { address: address(tcp.host.as_ref(), pod), port });
+            return Ok(Self::Tcp { to: SocketAddr::new(address(tcp.host.as_ref(), pod), port) });
         }
-        Err("grpc")
+        let grpc = probe.grpc.as_ref().ok_or("no handler")?;
+        let port = u16::try_from(grpc.port).map_err(|_| "grpc without a port")?;
+        let service = grpc.service.clone().unwrap_or_default();
+        Ok(Self::Grpc { to: SocketAddr::new(pod, port), service })
     }
 
     /// A command.
@@ -86,9 +83,6 @@ impl Question {
         container: &v1::Container,
         pod: IpAddr,
     ) -> Result<Self, &'static str> {
-        if http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
-            return Err("httpGet with scheme HTTPS");
-        }
         let port =
             port(&http.port, container).ok_or("httpGet without a port that the container names")?;
         let headers = http.http_headers.iter().flatten();
@@ -102,7 +96,8 @@ impl Question {
             .clone()
             .filter(|path| path.starts_with('/'))
             .unwrap_or_else(|| "/".to_owned());
-        Ok(Self::Http { address, port, host, path, headers })
+        let tls = http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        Ok(Self::Http(HttpGet { to: SocketAddr::new(address, port), tls, host, path, headers }))
     }
 
     /// Asks once; why the answer is bad, if it is. `None` when it could not be asked: the container has
@@ -110,22 +105,25 @@ impl Question {
     pub async fn ask(&self, place: &Place, limit: Duration) -> Option<Result<(), String>> {
         let answered = match self {
             Self::Exec { command } => return exec(place, command, limit).await,
-            Self::Tcp { address, port } => {
-                let connect = TcpStream::connect((*address, *port));
-                timeout(limit, connect)
-                    .await
-                    .map(|connected| connected.map(drop).map_err(|error| error.to_string()))
-            }
-            Self::Http { address, port, host, path, headers } => {
-                let get = get((*address, *port), host, path, headers);
-                timeout(limit, get).await.map(|got| match got? {
-                    200..=399 => Ok(()),
-                    code => Err(format!("HTTP probe failed with statuscode: {code}")),
-                })
-            }
+            Self::Tcp { to } => timeout(limit, TcpStream::connect(to))
+                .await
+                .map(|connected| connected.map(drop).map_err(|error| error.to_string())),
+            Self::Http(get) => timeout(limit, get.send()).await.map(|sent| match sent {
+                Ok(200..=399) => Ok(()),
+                Ok(code) => Err(format!("HTTP probe failed with statuscode: {code}")),
+                Err(error) => Err(format!("Get \"{}\": {error}", url(get))),
+            }),
+            Self::Grpc { to, service } => timeout(limit, check_health(*to, service))
+                .await
+                .map(|checked| checked.map_err(|error| error.to_string())),
         };
         Some(answered.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))))
     }
+}
+
+fn url(get: &HttpGet) -> String {
+    let scheme = if get.tls { "https" } else { "http" };
+    format!("{scheme}://{}{}", get.host, get.path)
 }
 
 fn address(host: Option<&String>, pod: IpAddr) -> IpAddr {
@@ -164,43 +162,12 @@ async fn exec(place: &Place, command: &[String], limit: Duration) -> Option<Resu
     }
 }
 
-/// Sends a GET; the status of the answer.
-pub(super) async fn get(
-    to: (IpAddr, u16),
-    host: &str,
-    path: &str,
-    headers: &[(String, String)],
-) -> Result<u16, String> {
-    let words = |error: std::io::Error| format!("Get \"http://{host}{path}\": {error}");
-    let mut stream = TcpStream::connect(to).await.map_err(words)?;
-    let mut request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: impresario-probe\r\nAccept: */*\r\nConnection: close\r\n"
-    );
-    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
-        let is_plain = |text: &str| !text.contains(['\r', '\n']);
-        if is_plain(name) && is_plain(value) {
-            request.extend([name, ": ", value, "\r\n"]);
-        }
-    }
-    request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(words)?;
-    let mut head = Vec::new();
-    // The status line is all that counts; a server that sends no line end is not read for ever.
-    while head.len() < 1024 && !head.contains(&b'\n') {
-        if stream.read_buf(&mut head).await.map_err(words)? == 0 {
-            break;
-        }
-    }
-    let line = String::from_utf8_lossy(&head);
-    let code = line.split_whitespace().nth(1).and_then(|code| code.parse::<u16>().ok());
-    code.ok_or_else(|| "the answer is no HTTP".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{LIMIT, MemoryDriver};
     use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     fn nowhere() -> Place {
@@ -234,7 +201,7 @@ mod tests {
         let refused = Err("HTTP probe failed with statuscode: 503".to_owned());
         assert_eq!(http.ask(&place, LIMIT).await, Some(refused));
         assert_eq!(http.ask(&place, LIMIT).await, Some(Ok(())));
-        let tcp = Question::Tcp { address: address.ip(), port: address.port() };
+        let tcp = Question::Tcp { to: address };
         let listener = serve.await.unwrap();
         assert_eq!(tcp.ask(&place, LIMIT).await, Some(Ok(())));
         drop(listener);
@@ -247,9 +214,9 @@ mod tests {
         let probe = |value| serde_json::from_value::<v1::Probe>(value).unwrap();
         let here = IpAddr::from([127, 0, 0, 1]);
         let of = |value| Question::of_probe(&probe(value), &container, here);
-        assert_eq!(of(json!({"grpc": {"port": 1}})), Err("grpc"));
         assert!(of(json!({"httpGet": {"port": "none"}})).is_err());
-        assert!(of(json!({"httpGet": {"port": 1, "scheme": "HTTPS"}})).is_err());
+        assert!(of(json!({"tcpSocket": {"port": 0}})).is_err());
+        assert!(of(json!({})).is_err());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! outside the node's data directory once a pod is removed.
 
 pub mod address;
+pub mod ask;
 pub mod container;
 mod descriptor;
 pub mod devices;

@@ -1,6 +1,7 @@
 //! The crate's public face, in one binary: drivers against one conformance suite, and the rest.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
+mod ask;
 mod conformance;
 mod docker;
 mod gpus;
