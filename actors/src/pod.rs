@@ -240,8 +240,10 @@ impl PodActor {
             return;
         };
         // A stop that overtakes another one is in more of a hurry.
-        let hook = self.hook(&name, &id, |lifecycle| &lifecycle.pre_stop);
-        let hook = hook.filter(|_| stopping.is_none());
+        let hook = match stopping {
+            None => self.hook(&name, &id, |lifecycle| &lifecycle.pre_stop),
+            Some(_) => None,
+        };
         self.life.stopping(&name, grace);
         let why = self.life.container(&name).and_then(|container| container.given_up.clone());
         let message = match why {

@@ -3,7 +3,8 @@
 //! [`plan`] decides from the metadata of everything that is mirrored; because mirrors of different
 //! resources may lag differently, an owner is looked up in the registry itself before its dependents
 //! are deleted, and so are its dependents before it is let go: a pod that a mirror had not shown yet
-//! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes documentation, "Garbage collection": background, foreground, orphan.)
+//! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes
+//! documentation, "Garbage collection": background, foreground, orphan.)
 
 pub mod plan;
 
@@ -158,8 +159,7 @@ impl GarbageCollectorLook {
         }
         let uid = owner.uid.as_deref().unwrap_or_default();
         let holds = |reference: &OwnerReference| {
-            reference.uid == uid
-                && (finalizer == plan::ORPHAN || reference.block_owner_deletion == Some(true))
+            reference.uid == uid && plan::holds_up(reference, finalizer)
         };
         for (resource, _) in self.graph.0.iter() {
             let mut select = Selection::all(resource_key(resource));
@@ -239,5 +239,54 @@ impl GarbageCollectorLook {
 impl Look for GarbageCollectorLook {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, Shard};
+    use serde_json::{Value, json};
+
+    async fn create(registry: &MemoryRegistry, resource: &str, object: &Value) -> Key {
+        let key = Key::new(resource, "ns", object["metadata"]["name"].as_str().unwrap());
+        registry.transact(Transaction::create(key.clone(), object.to_string())).await.unwrap();
+        key
+    }
+
+    /// A mirror that lags is a mirror of the registry as it was.
+    #[tokio::test]
+    async fn an_owner_is_not_let_go_while_the_registry_has_a_dependent_that_no_mirror_shows() {
+        let owner = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {
+            "name": "web", "namespace": "ns", "uid": "u1", "finalizers": [plan::ORPHAN],
+            "deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": "web-1", "namespace": "ns", "uid": "u2", "ownerReferences": [{
+                "apiVersion": "v1", "kind": "ReplicationController", "name": "web", "uid": "u1"}]}});
+        let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+        for registry in [&now, &before] {
+            create(registry, "replicationcontrollers", &owner).await;
+        }
+        let dependent = create(&now, "pods", &pod).await;
+        let key = Key::new("replicationcontrollers", "ns", "web");
+        let look = |graph: &MemoryRegistry| {
+            let graph = Graph::start(&(Arc::new(graph.clone()) as RegistryHandle));
+            let fence = Fence { shard: Shard(0), epoch: Epoch(0) };
+            let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
+            GarbageCollectorLook::new(objects, graph, fence)
+        };
+        assert!(matches!(look(&before).look_once().await.unwrap(), Next::At(_)));
+        let held = now.get(key.clone(), Consistency::Local).await.unwrap().0;
+        assert!(held.is_some(), "it waits until the mirrors show the pod");
+
+        let caught_up = look(&now);
+        caught_up.look_once().await.unwrap();
+        let pod = now.get(dependent, Consistency::Local).await.unwrap().0.unwrap();
+        let pod: Value = serde_json::from_slice(&pod.value).unwrap();
+        assert_eq!(
+            pod["metadata"].get("ownerReferences"),
+            None,
+            "the pod stays, without its owner"
+        );
     }
 }

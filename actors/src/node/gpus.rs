@@ -6,7 +6,7 @@ use super::NodeActor;
 use actix::prelude::*;
 use impresario_client::events::Severity;
 use impresario_client::protocol::resources::GPU;
-use impresario_host::devices::{Gpu, GpuHealth, Gpus};
+use impresario_host::devices::{Gpu, Gpus};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -45,7 +45,11 @@ impl NodeActor {
     }
 
     fn gpus_seen(&mut self, found: &[Gpu], ctx: &mut Context<Self>) {
-        for (uuid, why) in self.kit.gpus.lock().seen(found) {
+        let (changed, healthy) = {
+            let mut pool = self.kit.gpus.lock();
+            (pool.seen(found), pool.healthy() as u64)
+        };
+        for (uuid, why) in changed {
             let (severity, reason, message) = match why {
                 Some(why) => (Severity::Warning, "GPUUnhealthy", format!("{uuid}: {why}")),
                 None => (Severity::Normal, "GPUHealthy", format!("{uuid} is well again")),
@@ -53,7 +57,6 @@ impl NodeActor {
             tracing::warn!(node = %self.key.name, reason, message, "a GPU changed");
             self.kit.events.about_node(&self.key.name, severity, reason, &message);
         }
-        let healthy = found.iter().filter(|gpu| gpu.health == GpuHealth::Healthy).count() as u64;
         let mut allocatable = self.facts.allocatable.clone();
         allocatable.set(GPU, healthy.min(self.facts.capacity.gpus()));
         if allocatable == self.facts.allocatable {

@@ -6,7 +6,7 @@
 use super::{
     PodActor,
     life::Life,
-    question::{Place, Question},
+    question::{Place, Question, http_get},
 };
 use actix::prelude::*;
 use impresario_client::events::Severity;
@@ -39,10 +39,7 @@ impl Hook {
             return answer.unwrap_or_else(|| Err("the container has ended".to_owned()));
         }
         if let Some(http) = &self.handler.http_get {
-            let question = Question::of_http(http, &self.container, self.address);
-            let Question::Http(get) = question? else {
-                return Ok(()); // `of_http` gives nothing else
-            };
+            let get = http_get(http, &self.container, self.address)?;
             // Any answer will do: the hook tells, it does not ask.
             return match timeout(limit, get.send()).await {
                 Ok(sent) => sent.map(drop).map_err(|error| error.to_string()),

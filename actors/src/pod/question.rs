@@ -59,7 +59,7 @@ impl Question {
             return Ok(Self::of_exec(exec));
         }
         if let Some(http) = &probe.http_get {
-            return Self::of_http(http, container, pod);
+            return http_get(http, container, pod).map(Self::Http);
         }
         if let Some(tcp) = &probe.tcp_socket {
             let port = port(&tcp.port, container)
@@ -75,29 +75,6 @@ impl Question {
     /// A command.
     pub fn of_exec(exec: &v1::ExecAction) -> Self {
         Self::Exec { command: exec.command.clone().unwrap_or_default() }
-    }
-
-    /// A request; what is wrong with it where it cannot be sent.
-    pub fn of_http(
-        http: &v1::HTTPGetAction,
-        container: &v1::Container,
-        pod: IpAddr,
-    ) -> Result<Self, &'static str> {
-        let port =
-            port(&http.port, container).ok_or("httpGet without a port that the container names")?;
-        let headers = http.http_headers.iter().flatten();
-        let headers: Vec<_> =
-            headers.map(|header| (header.name.clone(), header.value.clone())).collect();
-        let address = address(http.host.as_ref(), pod);
-        let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
-        let host = named.map_or_else(|| format!("{address}:{port}"), |(_, value)| value.clone());
-        let path = http
-            .path
-            .clone()
-            .filter(|path| path.starts_with('/'))
-            .unwrap_or_else(|| "/".to_owned());
-        let tls = http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-        Ok(Self::Http(HttpGet { to: SocketAddr::new(address, port), tls, host, path, headers }))
     }
 
     /// Asks once; why the answer is bad, if it is. `None` when it could not be asked: the container has
@@ -119,6 +96,26 @@ impl Question {
         };
         Some(answered.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))))
     }
+}
+
+/// A request; what is wrong with it where it cannot be sent.
+pub fn http_get(
+    http: &v1::HTTPGetAction,
+    container: &v1::Container,
+    pod: IpAddr,
+) -> Result<HttpGet, &'static str> {
+    let port =
+        port(&http.port, container).ok_or("httpGet without a port that the container names")?;
+    let headers = http.http_headers.iter().flatten();
+    let headers: Vec<_> =
+        headers.map(|header| (header.name.clone(), header.value.clone())).collect();
+    let address = address(http.host.as_ref(), pod);
+    let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = named.map_or_else(|| format!("{address}:{port}"), |(_, value)| value.clone());
+    let path =
+        http.path.clone().filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".to_owned());
+    let tls = http.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    Ok(HttpGet { to: SocketAddr::new(address, port), tls, host, path, headers })
 }
 
 fn url(get: &HttpGet) -> String {

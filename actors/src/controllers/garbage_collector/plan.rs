@@ -1,8 +1,8 @@
 //! What is garbage, from metadata alone.
 
 use super::super::job::plan::TRACKING;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::collections::{HashMap, HashSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use std::collections::HashSet;
 
 /// The finalizer of an object whose dependents go first.
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -53,19 +53,20 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
     let (foreground, orphaning) = (waiting(FOREGROUND), waiting(ORPHAN));
 
     let mut actions = Vec::new();
-    let mut blocked: HashMap<&str, usize> = HashMap::new();
+    let mut blocked: HashSet<&str> = HashSet::new();
     for (at, object) in objects.iter().enumerate() {
         let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
         let mut disowned = false;
         for owner in owners {
             if orphaning.contains(owner.uid.as_str()) {
                 disowned = true;
-                *blocked.entry(&owner.uid).or_default() += 1;
                 actions.push(Action::Disown { at, owner: &owner.uid });
-            } else if foreground.contains(owner.uid.as_str())
-                && owner.block_owner_deletion == Some(true)
-            {
-                *blocked.entry(&owner.uid).or_default() += 1;
+            }
+            let waits = |set: &HashSet<&str>, finalizer| {
+                set.contains(owner.uid.as_str()) && holds_up(owner, finalizer)
+            };
+            if waits(&orphaning, ORPHAN) || waits(&foreground, FOREGROUND) {
+                blocked.insert(&owner.uid);
             }
         }
         if owners.is_empty() || disowned || object.metadata.deletion_timestamp.is_some() {
@@ -85,7 +86,7 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
     }
     for (at, object) in objects.iter().enumerate() {
         for finalizer in [FOREGROUND, ORPHAN] {
-            if waits(*object, finalizer) && !blocked.contains_key(uid(object)) {
+            if waits(*object, finalizer) && !blocked.contains(uid(object)) {
                 actions.push(Action::LetGo { at, finalizer });
             }
         }
@@ -100,6 +101,16 @@ pub fn reconcile<'a>(objects: &[Held<'a>]) -> Vec<Action<'a>> {
     actions
 }
 
+/// Whether a dependent with this reference keeps its owner from being let go by the finalizer.
+#[must_use]
+pub fn holds_up(reference: &OwnerReference, finalizer: &str) -> bool {
+    match finalizer {
+        ORPHAN => true,
+        FOREGROUND => reference.block_owner_deletion == Some(true),
+        _ => false,
+    }
+}
+
 fn waits(object: Held<'_>, finalizer: &str) -> bool {
     object.metadata.deletion_timestamp.is_some()
         && object.metadata.finalizers.iter().flatten().any(|held| held == finalizer)
@@ -109,7 +120,7 @@ fn waits(object: Held<'_>, finalizer: &str) -> bool {
 mod tests {
     use super::super::super::table::cells;
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
     /// `name`, `name<owner`, with `!foreground`, `!orphan`, `!tracked` or `!` for a deletion that is

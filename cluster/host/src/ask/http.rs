@@ -6,7 +6,8 @@ use http_body_util::Empty;
 use hyper::{
     Request,
     client::conn::http1,
-    header::{ACCEPT, CONNECTION, HOST, USER_AGENT},
+    header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT},
+    http::Error as RequestError,
 };
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -15,7 +16,11 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -49,7 +54,8 @@ impl HttpGet {
         let name =
             self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, _)| name).to_owned();
         let name = ServerName::try_from(name).unwrap_or_else(|_| self.to.ip().into());
-        let connector = TlsConnector::from(Arc::new(unverified().map_err(AskError::Tls)?));
+        let config = UNVERIFIED.clone().map_err(|error| AskError::Tls(io::Error::other(error)))?;
+        let connector = TlsConnector::from(config);
         let stream = connector.connect(name, stream).await.map_err(AskError::Tls)?;
         self.send_over(stream).await
     }
@@ -67,10 +73,8 @@ impl HttpGet {
         for (name, value) in
             self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host"))
         {
-            let name =
-                hyper::header::HeaderName::try_from(name).map_err(hyper::http::Error::from)?;
-            let value =
-                hyper::header::HeaderValue::try_from(value).map_err(hyper::http::Error::from)?;
+            let name = HeaderName::try_from(name).map_err(RequestError::from)?;
+            let value = HeaderValue::try_from(value).map_err(RequestError::from)?;
             request.headers_mut().insert(name, value);
         }
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -79,16 +83,16 @@ impl HttpGet {
     }
 }
 
-fn unverified() -> io::Result<ClientConfig> {
+/// Made once: probes ask every second.
+static UNVERIFIED: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
+        .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         .with_no_client_auth();
-    Ok(config)
-}
+    Ok(Arc::new(config))
+});
 
 /// Believes every certificate; that the server holds its key is checked all the same.
 #[derive(Debug)]

@@ -95,6 +95,11 @@ impl GpuPool {
         changed
     }
 
+    /// How many may be given to pods, or have been.
+    pub fn healthy(&self) -> usize {
+        self.healthy.len()
+    }
+
     /// The owner's GPUs by UUID, always in the same order: those that it has, or free ones.
     pub fn give(&mut self, owner: &str, count: usize) -> Result<Vec<String>, GpuPoolError> {
         if let Some(has) = self.given.owners.get(owner)

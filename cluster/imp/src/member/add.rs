@@ -85,11 +85,13 @@ pub async fn add(dir: &ClusterDir, name: &str) -> Result<(), AddError> {
     if admin.leader_within(LEADER_LIMIT).await.is_none() {
         return Err(AddError::NoLeader);
     }
+    let authority = ClusterAuthority::load(&dir.pki())?;
+    let address = file.advertise.ip();
+    let credential = up::issue_for(&authority, name, PeerRole::Control, address, &cluster)?;
+    // Whatever can be wrong has been found out: only now the node is stopped.
     down::end_process(&node).await?;
     // The certificate first: with it alone the node is what it was, with the file alone it is nothing.
-    let authority = ClusterAuthority::load(&dir.pki())?;
-    up::issue_for(&authority, name, PeerRole::Control, file.advertise.ip(), &cluster)?
-        .save(&node.credential())?;
+    credential.save(&node.credential())?;
     let control = Some(up::control_file(dir, &cluster, false));
     node.save(&NodeFile { control, ..file })?;
     up::start(&node)?;

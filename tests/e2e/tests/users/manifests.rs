@@ -1,5 +1,8 @@
 //! The manifests that several tests use.
 
+use impresario_e2e::Site;
+use std::path::{Path, PathBuf};
+
 /// A pod that writes one line and waits.
 pub fn waiting_pod(name: &str) -> String {
     format!(
@@ -12,6 +15,34 @@ spec:
   containers:
   - {{name: main, image: busybox, command: [sh, -c, "echo I am {name}; exec sleep 600"]}}
 "#
+    )
+}
+
+/// A folder of the test's own, which [`noting_pod`] sees at `/notes`.
+pub fn notes(site: &Site) -> PathBuf {
+    let folder = site.cluster.scratch().join(&site.kubectl.namespace);
+    std::fs::create_dir(&folder).unwrap();
+    folder
+}
+
+/// A pod that sees the folder at `/notes` and runs this script; `more` are further fields of its container.
+pub fn noting_pod(name: &str, folder: &Path, script: &str, more: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 20
+  volumes: [{{name: notes, hostPath: {{path: {}, type: Directory}}}}]
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, "{script}"]
+    volumeMounts: [{{name: notes, mountPath: /notes}}]
+{more}
+"#,
+        folder.display()
     )
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of a pod's containers, and what the pod says about it.
 
-use crate::manifests::{one_shot, waiting_pod};
+use crate::manifests::{notes, noting_pod, one_shot, waiting_pod};
 use impresario_e2e::{Site, eventually, with_a_kubectl};
 use std::fs;
 
@@ -98,24 +98,9 @@ fn a_container_that_fails_at_once_backs_off(site: &Site) {
 
 fn a_container_is_asked_to_stop_before_it_is_ended(site: &Site) {
     let kubectl = &site.kubectl;
-    let folder = site.cluster.scratch().join(&kubectl.namespace);
-    fs::create_dir(&folder).unwrap();
-    let pod = format!(
-        r#"
-apiVersion: v1
-kind: Pod
-metadata: {{name: polite}}
-spec:
-  terminationGracePeriodSeconds: 20
-  volumes: [{{name: notes, hostPath: {{path: {}, type: Directory}}}}]
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, "trap 'echo goodbye > /notes/end; exit 0' TERM; echo ready > /notes/begin; while :; do sleep 0.1; done"]
-    volumeMounts: [{{name: notes, mountPath: /notes}}]
-"#,
-        folder.display()
-    );
+    let folder = notes(site);
+    let script = "trap 'echo goodbye > /notes/end; exit 0' TERM; echo ready > /notes/begin; while :; do sleep 0.1; done";
+    let pod = noting_pod("polite", &folder, script, "");
     kubectl.feed("create -f -", &pod).ok();
     eventually("the container runs", || {
         fs::read_to_string(folder.join("begin")).map_err(|e| e.to_string())

@@ -1,7 +1,8 @@
 //! Commands in containers that run: probes ask, hooks tell.
 
+use crate::manifests::{notes, noting_pod};
 use impresario_e2e::{Site, eventually, with_a_kubectl};
-use std::{fs, path::PathBuf};
+use std::{fs, path::Path};
 
 with_a_kubectl!(
     a_command_says_whether_a_container_is_ready,
@@ -10,38 +11,16 @@ with_a_kubectl!(
     a_container_that_cannot_be_greeted_is_started_again,
 );
 
-fn folder(site: &Site) -> PathBuf {
-    let folder = site.cluster.scratch().join(&site.kubectl.namespace);
-    fs::create_dir(&folder).unwrap();
-    folder
-}
-
-/// A pod that sees the folder at `/notes` and runs until it is asked to end.
-fn pod(site: &Site, name: &str, folder: &std::path::Path, more: &str) {
-    let pod = format!(
-        r#"
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 20
-  volumes: [{{name: notes, hostPath: {{path: {}, type: Directory}}}}]
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-    volumeMounts: [{{name: notes, mountPath: /notes}}]
-{more}
-"#,
-        folder.display()
-    );
-    site.kubectl.feed("create -f -", &pod).ok();
+/// Creates a pod that sees the folder at `/notes` and runs until it is asked to end.
+fn create(site: &Site, name: &str, folder: &Path, more: &str) {
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    site.kubectl.feed("create -f -", &noting_pod(name, folder, script, more)).ok();
 }
 
 fn a_command_says_whether_a_container_is_ready(site: &Site) {
-    let (kubectl, folder) = (&site.kubectl, folder(site));
+    let (kubectl, folder) = (&site.kubectl, notes(site));
     let probe = "    readinessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [cat, /notes/open]}}";
-    pod(site, "shop", &folder, probe);
+    create(site, "shop", &folder, probe);
     kubectl.until("get pod shop", "{.status.phase}", "Running");
     let ready = "{.status.conditions[?(@.type=='Ready')].status}";
     let said = "{range .items[?(@.reason=='Unhealthy')]}{.message}{end}";
@@ -58,20 +37,20 @@ fn a_command_says_whether_a_container_is_ready(site: &Site) {
 }
 
 fn a_container_that_its_command_finds_dead_is_started_again(site: &Site) {
-    let (kubectl, folder) = (&site.kubectl, folder(site));
+    let (kubectl, folder) = (&site.kubectl, notes(site));
     let probe = "    livenessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [sh, -c, \"test ! -e /notes/ill || ! rm /notes/ill\"]}}";
-    pod(site, "patient", &folder, probe);
+    create(site, "patient", &folder, probe);
     kubectl.run("wait --for=condition=Ready pod/patient --timeout=30s").ok();
     fs::write(folder.join("ill"), "").unwrap();
     kubectl.until("get pod patient", "{.status.containerStatuses[0].restartCount}", "1");
 }
 
 fn hooks_run_after_the_start_and_before_the_end(site: &Site) {
-    let (kubectl, folder) = (&site.kubectl, folder(site));
+    let (kubectl, folder) = (&site.kubectl, notes(site));
     let hooks = r#"    lifecycle:
       postStart: {exec: {command: [sh, -c, "echo hello > /notes/greeted"]}}
       preStop: {exec: {command: [sh, -c, "echo goodbye > /notes/left"]}}"#;
-    pod(site, "guest", &folder, hooks);
+    create(site, "guest", &folder, hooks);
     kubectl.run("wait --for=condition=Ready pod/guest --timeout=30s").ok();
     assert_eq!(fs::read_to_string(folder.join("greeted")).unwrap(), "hello\n");
     assert!(!folder.join("left").exists());
@@ -80,9 +59,9 @@ fn hooks_run_after_the_start_and_before_the_end(site: &Site) {
 }
 
 fn a_container_that_cannot_be_greeted_is_started_again(site: &Site) {
-    let (kubectl, folder) = (&site.kubectl, folder(site));
+    let (kubectl, folder) = (&site.kubectl, notes(site));
     let hooks = r#"    lifecycle: {postStart: {exec: {command: [sh, -c, "echo nobody home; test -e /notes/key"]}}}"#;
-    pod(site, "locked", &folder, hooks);
+    create(site, "locked", &folder, hooks);
     let said = "{range .items[?(@.reason=='FailedPostStartHook')]}{.message}{end}";
     eventually("the pod says what failed", || {
         let said = kubectl.field("get events", said);

@@ -1,0 +1,159 @@
+//! Why a request was refused: one word for clients, and one for each wrong field.
+
+use std::fmt;
+
+/// Why a request was refused; each has one HTTP code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The request could not be understood.
+    BadRequest,
+    /// The caller did not say who they are, or not believably.
+    Unauthorized,
+    /// The caller may not do this.
+    Forbidden,
+    /// There is no such object or path.
+    NotFound,
+    /// This resource has no such verb.
+    MethodNotAllowed,
+    /// None of the accepted forms can be produced.
+    NotAcceptable,
+    /// An object of this name is there already.
+    AlreadyExists,
+    /// The object is not as the request presumed.
+    Conflict,
+    /// The revision asked for is no longer kept, and never will be again.
+    Expired,
+    /// The same, as older clients know it.
+    Gone,
+    /// The body is over the limit.
+    RequestEntityTooLarge,
+    /// The body's content type is not one that can be read.
+    UnsupportedMediaType,
+    /// The object breaks a rule; the causes say which.
+    Invalid,
+    /// Ask again later.
+    TooManyRequests,
+    /// Something here failed.
+    InternalError,
+    /// No leader, no quorum or no server for the moment.
+    ServiceUnavailable,
+    /// The answer was not ready in time, and asking again is sensible.
+    ServerTimeout,
+    /// The answer was not ready in time.
+    Timeout,
+}
+
+impl Reason {
+    /// The HTTP status code.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::NotAcceptable => 406,
+            Self::AlreadyExists | Self::Conflict => 409,
+            Self::Expired | Self::Gone => 410,
+            Self::RequestEntityTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Invalid => 422,
+            Self::TooManyRequests => 429,
+            Self::InternalError => 500,
+            Self::ServiceUnavailable => 503,
+            Self::ServerTimeout | Self::Timeout => 504,
+        }
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
+            Self::NotFound => "NotFound",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::NotAcceptable => "NotAcceptable",
+            Self::AlreadyExists => "AlreadyExists",
+            Self::Conflict => "Conflict",
+            Self::Expired => "Expired",
+            Self::Gone => "Gone",
+            Self::RequestEntityTooLarge => "RequestEntityTooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::Invalid => "Invalid",
+            Self::TooManyRequests => "TooManyRequests",
+            Self::InternalError => "InternalError",
+            Self::ServiceUnavailable => "ServiceUnavailable",
+            Self::ServerTimeout => "ServerTimeout",
+            Self::Timeout => "Timeout",
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CauseReason {
+    /// Something else that it names is not there.
+    NotFound,
+    /// It must be given.
+    Required,
+    /// Another entry has the same key.
+    Duplicate,
+    /// Its value breaks a rule.
+    Invalid,
+    /// Its value is not one of a closed set.
+    NotSupported,
+    /// It may not be given, or not changed.
+    Forbidden,
+    /// It is longer than allowed.
+    TooLong,
+    /// It has more entries than allowed.
+    TooMany,
+    /// It has the wrong type.
+    TypeInvalid,
+    /// Another manager owns it.
+    Conflict,
+    /// The revision asked for is not here yet.
+    ResourceVersionTooLarge,
+    /// A cause that is no field's: an unexpected answer.
+    Unexpected,
+}
+
+impl CauseReason {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+            Self::Conflict => "FieldManagerConflict",
+            Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
+            Self::Unexpected => "UnexpectedServerResponse",
+        }
+    }
+}
+
+/// One wrong field: where it is and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The path, as `spec.containers[0].image`.
+    pub field: String,
+    /// What is wrong.
+    pub reason: CauseReason,
+    /// The same for people, as `Required value`.
+    pub message: String,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
