@@ -27,7 +27,7 @@ pub use stored::Stored;
 pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
 pub use write::{Patch, WriteOptions, patch_refused};
 
-use crate::objects::refuse::read_refused;
+use crate::refuse::read_refused;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::status::Status;
 use impresario_registry::{Consistency, Fence, Key, RegistryHandle, Transaction};
