@@ -58,24 +58,17 @@ impl Objects {
             )
             .await?;
         }
-        // Pods mount both: clusters with a second authority for services have clients that read
-        // the second one, and here one authority signs everything.
-        for (name, file) in
-            [("kube-root-ca.crt", "ca.crt"), ("openshift-service-ca.crt", "service-ca.crt")]
-        {
-            self.ensure(
-                "configmaps",
-                namespace,
-                json!({
-                    "kind": "ConfigMap",
-                    "apiVersion": "v1",
-                    "metadata": { "name": name, "namespace": namespace },
-                    "data": { file: authority },
-                }),
-            )
-            .await?;
-        }
-        Ok(())
+        self.ensure(
+            "configmaps",
+            namespace,
+            json!({
+                "kind": "ConfigMap",
+                "apiVersion": "v1",
+                "metadata": { "name": "kube-root-ca.crt", "namespace": namespace },
+                "data": { "ca.crt": authority },
+            }),
+        )
+        .await
     }
 
     async fn ensure(&self, plural: &str, namespace: &str, object: Value) -> Result<(), Status> {

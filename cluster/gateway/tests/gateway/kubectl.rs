@@ -168,7 +168,6 @@ async fn it_follows_changes_as_they_happen() {
         };
         // What every namespace has.
         assert_eq!(next().await, "configmap/kube-root-ca.crt");
-        assert_eq!(next().await, "configmap/openshift-service-ca.crt");
         let path = "/api/v1/namespaces/default/configmaps";
         server.ask("POST", path, &json!({"metadata": {"name": "late"}})).await;
         assert_eq!(next().await, "configmap/late");

@@ -271,7 +271,6 @@ pub fn mount_service_account(pod: &mut Value, suffix: &str) {
                 { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
                 config_file("kube-root-ca.crt", "ca.crt"),
                 { "downwardAPI": { "items": [{ "fieldRef": field, "path": "namespace" }] } },
-                config_file("openshift-service-ca.crt", "service-ca.crt"),
             ],
         },
     });
