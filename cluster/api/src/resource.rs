@@ -393,7 +393,7 @@ pub fn resource_key(resource: &Resource) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::shared_data::table;
+    use crate::rules::recorded_data::table;
 
     fn verbs(verbs: &[Verb], separator: &str) -> String {
         verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>().join(separator)

@@ -9,4 +9,4 @@ pub mod service;
 pub mod template;
 
 #[cfg(test)]
-pub(crate) mod shared_data;
+pub(crate) mod recorded_data;

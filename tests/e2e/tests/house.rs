@@ -1,5 +1,5 @@
 //! The rules of the house that a program can check: which way dependencies point, where the codec
-//! is named, and how long a file may be.
+//! is named, how long a file may be, and that nothing beside the checkout is read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -86,6 +86,65 @@ fn the_codec_is_named_in_one_file() {
         .filter(|path| std::fs::read_to_string(path).unwrap().contains("bincode::"))
         .collect();
     assert_eq!(named, [root().join("runtime/src/codec.rs")]);
+}
+
+/// Longer files do more than one thing.
+const LINES: usize = 500;
+
+#[test]
+fn no_file_is_so_long_that_it_does_more_than_one_thing() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let long: Vec<_> = files
+        .iter()
+        .map(|path| (path, std::fs::read_to_string(path).unwrap().lines().count()))
+        .filter(|(_, lines)| *lines > LINES)
+        .collect();
+    assert!(long.is_empty(), "split them, by what they do: {long:#?}");
+}
+
+/// The place in a program's text that names a file above the checkout, from the folder of the crate or
+/// from that of the file, which are so many folders below its root.
+fn leaves(text: &str, crate_depth: usize, file_depth: usize) -> Option<&str> {
+    let marks =
+        [("CARGO_MANIFEST_DIR", crate_depth), ("include_", file_depth), ("#[path", file_depth)];
+    marks.into_iter().find_map(|(mark, depth)| {
+        text.match_indices(mark).find_map(|(at, _)| {
+            let statement = text[at..].split([';', '\n']).next()?;
+            (statement.matches("../").count() > depth).then_some(statement)
+        })
+    })
+}
+
+#[test]
+fn nothing_beside_the_checkout_is_read() {
+    let root = root();
+    let depth = |folder: &Path| folder.strip_prefix(&root).unwrap().components().count();
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut wrong = Vec::new();
+    for path in &files {
+        let Some(folder) = path.ancestors().skip(1).find(|up| up.join("Cargo.toml").exists())
+        else {
+            continue;
+        };
+        let text = std::fs::read_to_string(path).unwrap();
+        if let Some(statement) = leaves(&text, depth(folder), depth(path.parent().unwrap())) {
+            wrong.push(format!("{}: {statement}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "a clone has no neighbours; use tests/data: {wrong:#?}");
+}
+
+#[test]
+fn a_path_that_leaves_the_checkout_is_told_from_one_that_stays() {
+    let up = |steps: usize| "../".repeat(steps);
+    let of_crate = |steps| format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/{}x\")", up(steps));
+    let of_file = |steps| format!("include_str!(\"{}x\")", up(steps));
+    assert_eq!(leaves(&of_crate(2), 2, 4), None);
+    assert!(leaves(&of_crate(3), 2, 4).is_some());
+    assert_eq!(leaves(&of_file(4), 2, 4), None);
+    assert!(leaves(&of_file(5), 2, 4).is_some());
 }
 
 #[test]

@@ -153,12 +153,7 @@ proptest! {
 /// object as posted must be part of what the server answered.
 #[test]
 fn recorded_patches_come_out_as_recorded() {
-    let shared = std::env::var("IMPRESARIO_SHARED")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").to_owned());
-    let path = format!("{shared}/data/kubernetes/patches.jsonl");
-    let rows = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!("{path}: {error}; set IMPRESARIO_SHARED to the folder `shared`")
-    });
+    let rows = crate::rules::recorded_data::read("patches.jsonl");
     let mut seen = 0;
     for row in rows.lines() {
         let row: Value = serde_json::from_str(row).unwrap();
@@ -187,7 +182,7 @@ fn recorded_patches_come_out_as_recorded() {
             (code, Ok(_)) => panic!("{name} should be {code}"),
         }
     }
-    assert!(seen >= 40, "only {seen} recorded patches in {path}");
+    assert!(seen >= 40, "only {seen} recorded patches");
 }
 
 /// The first path of `part` that `whole` lacks or has otherwise.

@@ -3,16 +3,12 @@
 //! Used twice: on the objects alone, and over HTTPS on a cluster (`tests/e2e/tests/recorded`).
 
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::Path;
 
-/// A recorded file.
+/// A recorded file (`tests/data/README.md`). Both crates that use this are two folders deep.
 pub fn recorded(file: &str) -> String {
-    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let root = std::env::var("IMPRESARIO_SHARED").unwrap_or_else(|_| here.to_owned());
-    let path = PathBuf::from(root).join("data/kubernetes").join(file);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; set IMPRESARIO_SHARED to the folder that holds data/", path.display())
-    })
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/kubernetes").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 pub fn rows(file: &str) -> Vec<Value> {
