@@ -11,6 +11,7 @@
 
 pub mod cluster_desk;
 pub mod desk;
+mod earlier;
 pub mod pods;
 pub mod progress;
 pub mod spec;
@@ -19,6 +20,7 @@ mod status;
 
 use actix::prelude::*;
 use desk::{Desk, DeskError, Sight};
+use earlier::Earlier;
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
@@ -64,8 +66,8 @@ pub struct TrainingJob {
     awake: bool,
     /// The pods as they were seen last: they may be seen before the object is.
     pods: Option<Vec<pods::Seen>>,
-    /// Events of earlier activations, as they stand in the object.
-    earlier_events: Vec<Value>,
+    /// What earlier activations left in the object.
+    earlier: Earlier,
     watched: HashSet<String>,
     deleting: HashSet<String>,
     writing: bool,
@@ -85,7 +87,7 @@ impl TrainingJob {
             state: State::new(uid, Spec::default(), 0, None, Instant::now()),
             awake: false,
             pods: None,
-            earlier_events: Vec::new(),
+            earlier: Earlier::default(),
             watched: HashSet::new(),
             deleting: HashSet::new(),
             writing: false,
@@ -110,15 +112,18 @@ impl TrainingJob {
         if self.awake {
             self.state.respecified(spec);
         } else {
-            let earlier = status::Earlier::read(&job);
+            let earlier = Earlier::read(&job);
             let activation = rand::rng().random_range(1..=u64::MAX);
             self.state = State::new(&self.uid, spec, activation, earlier.size, Instant::now());
             self.state.resume(&earlier);
-            self.earlier_events = earlier.events;
+            self.earlier = earlier;
             self.awake = true;
             if let Some(pods) = self.pods.clone() {
                 self.state.pods_are(pods, Instant::now());
             }
+        }
+        if !job["metadata"]["deletionTimestamp"].is_null() {
+            self.state.is_deleted();
         }
         self.job = job;
     }
@@ -171,7 +176,11 @@ impl TrainingJob {
             Ok(()) => this.failures = 0,
             Err(error) => {
                 this.state.creation(false);
-                this.back_off(&error);
+                if error == DeskError::JobDeleted {
+                    this.state.is_deleted();
+                } else {
+                    this.back_off(&error);
+                }
             }
         }));
     }
@@ -250,10 +259,10 @@ impl TrainingJob {
 
     fn write_status(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
-        if !self.state.has_caught_up(now) {
+        if !self.state.has_caught_up(now) || self.state.is_deleting() {
             return;
         }
-        let status = status::write(&self.state, &self.job, &self.earlier_events, now);
+        let status = status::write(&self.state, &self.job, &self.earlier, now);
         let due = match &self.written {
             None => true,
             Some((written, at)) => {
@@ -267,12 +276,15 @@ impl TrainingJob {
             return;
         }
         self.writing = true;
-        let write = self.desk.write_status(status.clone());
+        let (write, ends) = (self.desk.write_status(status.clone()), self.state.ended());
         context.spawn(write.into_actor(self).map(move |outcome, this, _| {
             this.writing = false;
             match outcome {
                 Ok(()) => {
                     this.failures = 0;
+                    if ends {
+                        this.state.end_is_written(Instant::now());
+                    }
                     this.written = Some((status, now));
                 }
                 Err(error) => this.back_off(&error),

@@ -144,6 +144,16 @@ impl DataPlan {
         self.done.count()
     }
 
+    /// Samples in all steps that are done. Derived, so that no count can be lost with who counted.
+    pub fn samples_done(&self) -> u64 {
+        let batches = self.batches();
+        let shorter = self.batch - self.batch(batches - 1).length;
+        let last = |step: &u64| (step + 1).is_multiple_of(batches);
+        let below = self.done.first_missing();
+        let ends = below / batches + self.done.beyond().filter(last).count() as u64;
+        self.done.count().saturating_mul(self.batch).saturating_sub(ends.saturating_mul(shorter))
+    }
+
     /// Steps in all, if the plan has an end.
     pub fn total(&self) -> Option<u64> {
         self.total
@@ -203,6 +213,17 @@ mod tests {
                 samples_seen.sort_unstable();
                 prop_assert_eq!(samples_seen, (0..samples).collect::<Vec<_>>(), "epoch {}", epoch);
             }
+        }
+    }
+
+    #[test]
+    fn samples_are_those_of_the_steps_that_are_done_in_whatever_order() {
+        // Batches of 4, 4 and 2 in each epoch.
+        let mut plan = DataPlan::new(10, 4, Some(3));
+        plan.take("a", 9);
+        for (step, samples) in [(0, 4), (2, 6), (5, 8), (1, 12), (5, 12), (8, 14)] {
+            plan.finish(step);
+            assert_eq!(plan.samples_done(), samples, "after step {step}");
         }
     }
 

@@ -80,7 +80,17 @@ impl Desk for ClusterDesk {
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
         let desk = self.clone();
         async move {
-            let pods = resource("", "pods")?;
+            let (pods, jobs) =
+                (resource("", "pods")?, resource("training.impresario.dev", "trainingjobs")?);
+            let job = match desk.objects.get(jobs, &desk.namespace, &desk.name).await {
+                Ok(job) => job,
+                Err(gone) if gone.code() == 404 => return Err(DeskError::JobDeleted),
+                Err(status) => return Err(later(status)),
+            };
+            let owner = &pod["metadata"]["ownerReferences"][0]["uid"];
+            if *owner != job["metadata"]["uid"] || !job["metadata"]["deletionTimestamp"].is_null() {
+                return Err(DeskError::JobDeleted);
+            }
             desk.objects.create(pods, &desk.namespace, pod, &write()).await.map_err(later)?;
             Ok(())
         }

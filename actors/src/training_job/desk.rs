@@ -17,6 +17,9 @@ pub enum DeskError {
         /// What was in the way.
         cause: String,
     },
+    /// The job's object is gone, is another by now, or is being deleted.
+    #[error("the job is deleted: nothing is made for it any more")]
+    JobDeleted,
 }
 
 /// What can be seen from a desk. Each is a whole picture, never a difference.
@@ -33,7 +36,8 @@ pub trait Desk: Send + Sync + 'static {
     /// The job and its pods now, and again whenever they change.
     fn follow(&self) -> BoxStream<'static, Sight>;
 
-    /// Makes a pod.
+    /// Makes a pod, unless the job's object is being deleted: what was seen of the two may be old, and pods
+    /// that lose their owner look like pods that are missing.
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>>;
 
     /// Removes a pod; one that is gone, or is another by now, is fine.

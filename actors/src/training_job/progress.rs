@@ -27,7 +27,6 @@ pub struct ProgressBook {
     curve: Option<LossCurve>,
     fitted_at: u64,
     steps: u64,
-    samples: u64,
     finished: VecDeque<Instant>,
     size: Size,
     size_since: Option<Instant>,
@@ -42,7 +41,6 @@ impl ProgressBook {
     /// A batch is done.
     pub fn step(&mut self, progress: &Progress, now: Instant) {
         self.steps += 1;
-        self.samples += progress.samples;
         let loss = f64::from(progress.loss);
         if loss.is_finite() {
             if self.losses.len() == HISTORY {
@@ -115,11 +113,6 @@ impl ProgressBook {
     /// The latest evaluation.
     pub fn evaluation(&self) -> Option<Evaluated> {
         self.evaluated
-    }
-
-    /// Samples seen since this activation began.
-    pub fn samples(&self) -> u64 {
-        self.samples
     }
 
     /// How long one trainer takes for one batch.

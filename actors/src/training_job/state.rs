@@ -17,17 +17,17 @@ mod shards;
 mod sizing;
 mod work;
 
+use super::earlier::Earlier;
 use super::pods::Seen;
 use super::progress::ProgressBook;
 use super::spec::Spec;
-use super::status::Earlier;
 use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{Applied, Member, ModelFacts, Place, ShardRange, Size};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A member that has not been heard of for so long is taken for lost.
-const SILENCE: Duration = Duration::from_secs(20);
+/// The first reason that a job has for its size.
+const FIRST_REASON: &str = "the job starts with its minimum";
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,12 @@ pub struct ScaleEvent {
     pub reason: String,
 }
 
+/// A member whose actor is gone while its pod still runs.
+#[derive(Debug, Clone, Copy)]
+struct Absent {
+    since: Instant,
+}
+
 #[derive(Debug)]
 struct Joined {
     member: Member,
@@ -168,9 +174,20 @@ pub struct State {
     pods: BTreeMap<String, Seen>,
     pods_known: bool,
     joined: BTreeMap<String, Joined>,
+    /// Members that were there and are not any more, by pod.
+    absent: BTreeMap<String, Absent>,
+    /// When time was looked at last: what nobody looked at says nothing about members.
+    looked: Instant,
+    /// The object is being deleted: nothing new is begun.
+    deleting: bool,
+    /// Since when the object says that the job has ended.
+    end_written: Option<Instant>,
     facts: Option<ModelFacts>,
     plan: Option<DataPlan>,
     recalled: Option<u64>,
+    recalled_samples: u64,
+    recalled_loss: Option<f64>,
+    recalled_accuracy: Option<f64>,
     /// The size of the latest scale event of earlier activations.
     last_size: Option<Size>,
     held_done: Option<Applied>,
@@ -206,13 +223,20 @@ impl State {
             phase: Phase::Pending,
             wanted,
             round: 0,
-            reason: "the job starts with its minimum".to_owned(),
+            reason: FIRST_REASON.to_owned(),
             pods: BTreeMap::new(),
             pods_known: false,
             joined: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            looked: now,
+            deleting: false,
+            end_written: None,
             facts: None,
             plan: None,
             recalled: None,
+            recalled_samples: 0,
+            recalled_loss: None,
+            recalled_accuracy: None,
             last_size: None,
             held_done: None,
             ranges: Vec::new(),
@@ -249,6 +273,33 @@ impl State {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
     }
 
+    /// Whether nothing is begun any more: it has ended, or its object is being deleted.
+    pub fn over(&self) -> bool {
+        self.deleting || self.ended()
+    }
+
+    /// The object is being deleted. Members are told to stop, and nothing is made in their place.
+    pub fn is_deleted(&mut self) {
+        self.deleting = true;
+    }
+
+    /// Whether the object is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.deleting
+    }
+
+    /// The object says that the job has ended: only now may those go who could end it again.
+    pub fn end_is_written(&mut self, now: Instant) {
+        if self.ended() {
+            self.end_written.get_or_insert(now);
+        }
+    }
+
+    /// Whether members are told to stop.
+    fn dismisses(&self) -> bool {
+        self.deleting || self.end_written.is_some()
+    }
+
     /// What it wants to be.
     pub fn wanted(&self) -> Size {
         self.wanted
@@ -264,9 +315,24 @@ impl State {
         &self.book
     }
 
-    /// Steps that are done.
+    /// Steps that are done; until a trainer has said what the data is, what the object says.
     pub fn steps(&self) -> u64 {
-        self.plan.as_ref().map_or(0, DataPlan::done)
+        self.plan.as_ref().map_or(self.recalled.unwrap_or(0), DataPlan::done)
+    }
+
+    /// Samples in the steps that are done.
+    pub fn samples(&self) -> u64 {
+        self.plan.as_ref().map_or(self.recalled_samples, DataPlan::samples_done)
+    }
+
+    /// The loss that an earlier activation wrote.
+    pub fn recalled_loss(&self) -> Option<f64> {
+        self.recalled_loss
+    }
+
+    /// The accuracy that an earlier activation wrote.
+    pub fn recalled_accuracy(&self) -> Option<f64> {
+        self.recalled_accuracy
     }
 
     /// Steps in all, if the rule says so.
@@ -290,7 +356,10 @@ impl State {
 
     /// The object asks for something else now.
     pub fn respecified(&mut self, spec: Spec) {
-        self.wanted = spec.allowed(self.wanted);
+        let allowed = spec.allowed(self.wanted);
+        if allowed != self.wanted {
+            self.order(allowed, "the job's minimum or maximum was changed");
+        }
         if let Some(plan) = self.plan.as_mut().filter(|_| spec.stop.epochs != self.spec.stop.epochs)
         {
             plan.limit(spec.stop.epochs);
@@ -305,6 +374,9 @@ impl State {
         self.last_size = earlier.last_event;
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
+            self.recalled_samples = earlier.samples;
+            self.recalled_loss = earlier.loss;
+            self.recalled_accuracy = earlier.accuracy;
             self.phase = Phase::Running;
             "another control member took the job over".clone_into(&mut self.reason);
         }
@@ -313,6 +385,7 @@ impl State {
             Some(false) => self.phase = Phase::Failed,
             None => {}
         }
+        self.end_is_written(self.started);
     }
 
     /// What must happen next.
@@ -320,20 +393,7 @@ impl State {
         if !self.pods_known {
             return Vec::new();
         }
-        let silent: Vec<String> = self
-            .joined
-            .iter()
-            .filter(|(_, one)| now.duration_since(one.heard) > SILENCE)
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        let mut actions = Vec::new();
-        for uid in silent {
-            // It may only be cut off: without its pod it can do no more harm.
-            if let Some(pod) = self.pods.get(&uid).filter(|pod| !pod.deleting) {
-                actions.push(Action::DeletePod { name: pod.name.clone(), uid: uid.clone() });
-            }
-            self.lost(&uid, now);
-        }
+        let mut actions = self.replace_silent(now);
         actions.extend(self.reconcile_pods(now));
         if !self.moving {
             actions.extend(self.reconcile_shards(now));

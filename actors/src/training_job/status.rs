@@ -1,8 +1,8 @@
-//! A job's status: what is written of the state, and what a later activation reads of it.
+//! A job's status as it is written. What a later activation reads of it: [`Earlier`].
 
+use super::earlier::Earlier;
 use super::state::State;
 use crate::auction::speed::steps_per_second;
-use impresario_client::protocol::training::Size;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -10,57 +10,24 @@ use std::time::Instant;
 /// Scale events that an object keeps.
 const EVENTS: usize = 100;
 
-/// What an earlier activation left in the object.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Earlier {
-    /// Its phase, if it had ended.
-    pub ended: Option<bool>,
-    /// Its size.
-    pub size: Option<Size>,
-    /// The latest round that it heard of.
-    pub round: u64,
-    /// Steps that were done.
-    pub steps: u64,
-    /// Its scale events.
-    pub events: Vec<Value>,
-    /// The size in the latest of them.
-    pub last_event: Option<Size>,
-}
-
-impl Earlier {
-    /// Reads the object.
-    pub fn read(job: &Value) -> Self {
-        let status = &job["status"];
-        let size_in = |object: &Value| -> Option<Size> {
-            let count = |field: &str| object[field].as_u64().and_then(|n| u32::try_from(n).ok());
-            let (parameter_servers, trainers) = (count("parameterServers")?, count("trainers")?);
-            Some(Size { parameter_servers, trainers })
-        };
-        let events = status["scaleEvents"].as_array().cloned().unwrap_or_default();
-        Self {
-            ended: match status["phase"].as_str() {
-                Some("Succeeded") => Some(true),
-                Some("Failed") => Some(false),
-                _ => None,
-            },
-            size: size_in(status).filter(|size| *size != Size::default()),
-            round: status["round"].as_u64().unwrap_or(0),
-            steps: status["step"].as_u64().unwrap_or(0),
-            last_event: events.last().and_then(size_in),
-            events,
-        }
-    }
-}
-
 /// The status as it is to be written.
-pub fn write(state: &State, job: &Value, earlier: &[Value], now: Instant) -> Value {
+///
+/// What a job had reached when it ended stays as it was written then; of an activation that finds it
+/// ended only the members that are left are new.
+pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Value {
+    if earlier.ended.is_some() {
+        let (mut status, size) = (earlier.status.clone(), state.size());
+        status["parameterServers"] = json!(size.parameter_servers);
+        status["trainers"] = json!(size.trainers);
+        return status;
+    }
     let wall = Timestamp::now();
     let moment = |at: Instant| {
         let ago = SignedDuration::try_from(now.duration_since(at)).unwrap_or_default();
         seconds(wall.checked_sub(ago).unwrap_or(wall))
     };
     let (book, size, before) = (state.book(), state.size(), &job["status"]);
-    let mut events: Vec<Value> = earlier.to_vec();
+    let mut events: Vec<Value> = earlier.events.clone();
     events.extend(state.scale_events().iter().map(|event| {
         json!({
             "time": moment(event.at),
@@ -76,7 +43,7 @@ pub fn write(state: &State, job: &Value, earlier: &[Value], now: Instant) -> Val
         "trainers": size.trainers,
         "round": state.round(),
         "step": state.steps(),
-        "samples": book.samples(),
+        "samples": state.samples(),
         "scaleEvents": events,
     });
     let mut set = |field: &str, value: Option<Value>| {
@@ -85,8 +52,9 @@ pub fn write(state: &State, job: &Value, earlier: &[Value], now: Instant) -> Val
         }
     };
     let rounded = |value: f64| json!((value * 1e4).round() / 1e4);
-    set("loss", book.loss().map(rounded));
-    set("accuracy", book.evaluation().map(|evaluated| rounded(f64::from(evaluated.accuracy))));
+    let accuracy = book.evaluation().map(|evaluated| f64::from(evaluated.accuracy));
+    set("loss", book.loss().or(state.recalled_loss()).map(rounded));
+    set("accuracy", accuracy.or(state.recalled_accuracy()).map(rounded));
     let kept = |field: &str| before[field].as_str().map(|text| json!(text));
     let running = state.steps() > 0 || state.ended();
     set("startTime", kept("startTime").or_else(|| running.then(|| json!(seconds(wall)))));

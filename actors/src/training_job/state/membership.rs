@@ -1,6 +1,6 @@
 //! Who belongs to the job: its pods, and the members that have joined from them.
 
-use super::{Holder, Joined, Phase, State};
+use super::{Absent, Action, Holder, Joined, Phase, State};
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
@@ -12,6 +12,13 @@ use std::time::{Duration, Instant};
 const FAILURES: u32 = 10;
 /// Pauses before pods that failed in a row are replaced; the first one is replaced at once.
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(1) };
+
+/// A member that has not been heard of for so long hangs, if others are heard of: it is replaced.
+const SILENCE: Duration = Duration::from_secs(20);
+/// When nobody is heard of, it is rather this side that is cut off: they are waited for so long.
+const CUT_OFF: Duration = Duration::from_mins(10);
+/// A look that comes so late found this process paused: silence meanwhile was its own.
+const PAUSE: Duration = Duration::from_secs(3);
 
 impl State {
     /// Who works at the moment.
@@ -43,8 +50,9 @@ impl State {
             .filter(|pod| before.get(&pod.uid).is_none_or(|before| before.ended.is_none()))
             .map(|pod| (pod.name.clone(), pause_share(&pod.uid)))
             .collect();
+        self.absent.retain(|uid, _| self.pods.get(uid).is_some_and(Seen::lives));
         for (name, jitter) in failed {
-            if self.ended() {
+            if self.over() {
                 break;
             }
             self.failures += 1;
@@ -82,7 +90,7 @@ impl State {
 
     /// A member joins, or joins again after the job's actor has moved.
     pub fn join(&mut self, join: JoinTraining, now: Instant) -> Result<Welcome, JoinRefused> {
-        if self.ended() {
+        if self.over() {
             return Err(JoinRefused::Ended);
         }
         let refused = || JoinRefused::NotYours { pod_uid: join.pod_uid.clone() };
@@ -104,6 +112,7 @@ impl State {
             map_epoch: 0,
             no_copy: false,
         };
+        self.absent.remove(&join.pod_uid);
         self.joined.insert(join.pod_uid, joined);
         self.settle_size(now);
         Ok(Welcome { activation: self.activation })
@@ -111,13 +120,17 @@ impl State {
 
     /// A member is gone, in order or not.
     pub fn lost(&mut self, uid: &str, now: Instant) {
+        let whole = self.size() == self.wanted;
         let Some(joined) = self.joined.remove(uid) else { return };
-        let in_order = joined.stopped || self.ended();
+        if self.pods.get(uid).is_none_or(Seen::lives) {
+            self.absent.insert(uid.to_owned(), Absent { since: now });
+        }
+        let in_order = joined.stopped || joined.leaving || self.over();
         match joined.member {
             Member::Trainer => {
                 let batches = self.plan.as_mut().map_or(0, |plan| plan.abandon(uid));
                 if !in_order {
-                    "a trainer was lost".clone_into(&mut self.reason);
+                    self.note_loss(whole, "a trainer", now);
                     let message =
                         format!("a trainer is gone; its {batches} unfinished batches go to others");
                     self.remark(true, "TrainerLost", message);
@@ -139,8 +152,10 @@ impl State {
                         _ => {}
                     }
                 }
+                if !in_order {
+                    self.note_loss(whole, "a parameter server", now);
+                }
                 if !in_order && shards > 0 {
-                    "a parameter server was lost".clone_into(&mut self.reason);
                     let message = format!(
                         "a parameter server is gone with {shards} shards: they are replaced from a trainer's copy"
                     );
@@ -149,6 +164,39 @@ impl State {
             }
         }
         self.settle_size(now);
+    }
+
+    /// Members that hang, or are gone while their pods run on: without its pod none can do harm, and
+    /// another takes its place.
+    pub(super) fn replace_silent(&mut self, now: Instant) -> Vec<Action> {
+        let gap = now.duration_since(self.looked);
+        self.looked = now;
+        if gap > PAUSE {
+            self.joined.values_mut().for_each(|one| one.heard += gap);
+            self.absent.values_mut().for_each(|one| one.since += gap);
+        }
+        let is_heard = |one: &Joined| now.duration_since(one.heard) <= SILENCE;
+        let patience = if self.joined.values().any(is_heard) { SILENCE } else { CUT_OFF };
+        let since = self.joined.iter().map(|(uid, one)| (uid, one.heard));
+        let since = since.chain(self.absent.iter().map(|(uid, one)| (uid, one.since)));
+        let silent: Vec<String> = since
+            .filter(|(_, since)| now.duration_since(*since) > patience)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        let mut actions = Vec::new();
+        for uid in silent {
+            if let Some(pod) = self.pods.get(&uid).filter(|pod| !pod.deleting).cloned() {
+                if !self.over() {
+                    let message = format!("pod {} is not heard of; it is replaced", pod.name);
+                    self.remark(true, "MemberSilent", message);
+                }
+                actions.push(Action::DeletePod { name: pod.name, uid: uid.clone() });
+            }
+            self.lost(&uid, now);
+            // Told once; it is gone from the pods when it is deleted.
+            self.absent.insert(uid, Absent { since: now });
+        }
+        actions
     }
 }
 

@@ -205,6 +205,7 @@ impl State {
         let lost = self.steps();
         self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
         self.recalled = None;
+        (self.recalled_loss, self.recalled_accuracy) = (None, None);
         self.held_done = None;
         self.final_evaluation = false;
         self.evaluating = None;
@@ -218,7 +219,7 @@ impl State {
 
     pub(super) fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
         // Without a trainer's facts the whole map is not known.
-        if self.facts.is_none() || self.ranges.is_empty() || self.ended() {
+        if self.facts.is_none() || self.ranges.is_empty() || self.over() {
             return Vec::new();
         }
         let servers: Vec<&String> = self
@@ -305,7 +306,7 @@ impl State {
     /// wrote must not be taken back for as long as members are still on their way to this one.
     pub fn has_caught_up(&self, now: Instant) -> bool {
         self.ended()
-            || self.recalled.is_none_or(|steps| self.steps() >= steps)
+            || self.recalled.is_none_or(|steps| self.plan.is_some() && self.steps() >= steps)
             || now.duration_since(self.started) > REUNION
     }
 

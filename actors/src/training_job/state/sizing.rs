@@ -2,8 +2,12 @@
 
 use super::{Action, ScaleEvent, State};
 use crate::training::data_plan::DataPlan;
+use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long members of a job that has ended have to stop by themselves.
+const GOODBYE: Duration = Duration::from_secs(30);
 
 impl State {
     /// Steps that are left, as far as it can be told.
@@ -19,7 +23,7 @@ impl State {
 
     /// The bid for a round; none from a job that has ended.
     pub fn bid(&self, namespace: &str, name: &str, created_unix_seconds: i64) -> Option<Bid> {
-        if self.ended() {
+        if self.over() {
             return None;
         }
         let bound = |member| {
@@ -54,7 +58,7 @@ impl State {
 
     /// The auction has decided.
     pub fn scale(&mut self, scale: &Scale, now: Instant) -> Result<(), ScaleError> {
-        if self.ended() {
+        if self.over() {
             return Err(ScaleError::Ended);
         }
         if scale.round < self.round {
@@ -65,41 +69,59 @@ impl State {
         }
         self.round = scale.round;
         if self.wanted != scale.size {
-            self.wanted = scale.size;
-            self.reason.clone_from(&scale.reason);
-            let Size { parameter_servers, trainers } = scale.size;
-            let message = format!(
-                "to {parameter_servers} parameter servers and {trainers} trainers: {}",
-                scale.reason
-            );
-            self.remark(false, "Scaling", message);
+            self.order(scale.size, &scale.reason);
         }
         self.settle_size(now);
         Ok(())
+    }
+
+    /// Another size is wanted from now on, for this reason.
+    pub(super) fn order(&mut self, size: Size, reason: &str) {
+        self.wanted = size;
+        reason.clone_into(&mut self.reason);
+        self.remark(false, "Scaling", format!("to {}: {reason}", in_words(size)));
+    }
+
+    /// The size that was noted last.
+    fn noted_size(&self) -> Option<Size> {
+        self.scale_events.last().map(|event| event.size).or(self.last_size)
     }
 
     /// Notes a size that has been reached.
     pub(super) fn settle_size(&mut self, now: Instant) {
         let size = self.size();
         self.book.size_is(size, now);
-        let last = self.scale_events.last().map(|event| event.size).or(self.last_size);
-        if size == self.wanted && last != Some(size) {
+        if size == self.wanted && size != Size::default() && self.noted_size() != Some(size) {
             let reason = self.reason.clone();
+            self.remark(false, "Scaled", format!("{} now: {reason}", in_words(size)));
             self.scale_events.push(ScaleEvent { at: now, size, reason });
+        }
+    }
+
+    /// Notes that a member was lost. What comes in its place has a reason of its own, unless the job is on its
+    /// way to another size anyhow.
+    pub(super) fn note_loss(&mut self, whole: bool, what: &str, now: Instant) {
+        let size = self.size();
+        self.book.size_is(size, now);
+        if whole {
+            self.scale_events.push(ScaleEvent {
+                at: now,
+                size,
+                reason: format!("{what} was lost"),
+            });
+            self.reason = format!("{what} that was lost is replaced");
         }
     }
 
     pub(super) fn reconcile_pods(&mut self, now: Instant) -> Vec<Action> {
         let mut actions: Vec<Action> = Vec::new();
-        // What ended well was not needed any more; what failed is kept for its logs until the end.
-        for pod in self.pods.values().filter(|pod| pod.ended == Some(true) && !pod.deleting) {
-            if !self.ended() {
-                actions.push(Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() });
-            }
-        }
-        if self.ended() {
+        if self.over() {
+            actions.extend(self.stragglers(now).map(delete));
             return actions;
         }
+        // What ended well was not needed any more; what failed is kept for its logs until the end.
+        let done = self.pods.values().filter(|pod| pod.ended == Some(true) && !pod.deleting);
+        actions.extend(done.map(delete));
         let mut pending = self.created;
         for member in [Member::ParameterServer, Member::Trainer] {
             let wanted = match member {
@@ -139,4 +161,27 @@ impl State {
         self.settle_size(now);
         actions
     }
+
+    /// Pods of a job that has ended and holds nothing any more: those that never ran, and those that
+    /// do not stop. Those that ended are kept for their logs.
+    fn stragglers(&self, now: Instant) -> impl Iterator<Item = &Seen> {
+        let late = self.end_written.is_some_and(|at| now.duration_since(at) > GOODBYE);
+        let written = self.end_written.is_some();
+        self.pods.values().filter(move |pod| pod.lives() && written && (late || !pod.bound))
+    }
+}
+
+fn delete(pod: &Seen) -> Action {
+    Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }
+}
+
+/// A size as people say it.
+fn in_words(size: Size) -> String {
+    let many =
+        |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    format!(
+        "{} and {}",
+        many(size.parameter_servers, "parameter server"),
+        many(size.trainers, "trainer")
+    )
 }

@@ -1,10 +1,16 @@
 //! What a state decides about pods that fail and about the activation before it.
 
 use super::*;
-use crate::training_job::status::Earlier;
-use impresario_client::protocol::training::{Holds, JoinTraining, OptimizerKind};
+use crate::training_job::earlier::Earlier;
+use impresario_client::protocol::training::{
+    Holds, JoinRefused, JoinTraining, NextWork, OptimizerKind, Order, Scale,
+};
 use impresario_runtime::ActorPath;
 use serde_json::json;
+use std::time::Duration;
+
+mod endings;
+mod silence;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
     Seen {

@@ -45,7 +45,7 @@ impl State {
             Holder::At(pod) => *pod == report.pod_uid,
             Holder::Moving { from, to, .. } => [from, to].contains(&&report.pod_uid),
         });
-        if self.ended() || (leaving && !holds) {
+        if self.dismisses() || (leaving && !holds) {
             if let Some(joined) = self.joined.get_mut(&report.pod_uid) {
                 joined.stopped = true;
             }
@@ -122,8 +122,12 @@ impl State {
         map: &ShardMap,
         now: Instant,
     ) -> Order {
-        if leaving || self.ended() {
+        if leaving || self.dismisses() {
             return Order::Stop;
+        }
+        if self.ended() {
+            // Those who could end the job again wait until its object says that it has ended.
+            return Order::Wait { milliseconds: 50 };
         }
         if map.shards.is_empty() {
             return Order::Wait { milliseconds: 20 };

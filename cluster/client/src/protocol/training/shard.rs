@@ -67,14 +67,19 @@ impl Applied {
 
     /// One more than the largest step among them.
     pub fn end(&self) -> u64 {
-        self.above.last().map_or(self.below, |last| last + 1)
+        self.above.last().map_or(self.below, |last| last.saturating_add(1))
     }
 
-    /// The steps that both have.
+    /// Those beyond the first that is missing, in order.
+    pub fn beyond(&self) -> impl Iterator<Item = u64> + '_ {
+        self.above.iter().copied()
+    }
+
+    /// The steps that both have. The work is that of the steps beyond, whatever their numbers are.
     pub fn both(&self, other: &Self) -> Self {
-        let mut both = Self::all_below(self.below.min(other.below));
-        let (low, high) = (both.below, self.end().min(other.end()));
-        for step in (low..high).filter(|step| self.contains(*step) && other.contains(*step)) {
+        let (less, more) = if self.below <= other.below { (self, other) } else { (other, self) };
+        let mut both = Self::all_below(less.below);
+        for step in less.beyond().filter(|step| more.contains(*step)) {
             both.insert(step);
         }
         both

@@ -1,0 +1,58 @@
+//! What an earlier activation of the job's actor left in the object.
+
+use impresario_client::protocol::training::Size;
+use serde_json::Value;
+
+/// What the object tells of the time before this activation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Earlier {
+    /// Its phase, if it had ended: whether well.
+    pub ended: Option<bool>,
+    /// Its size.
+    pub size: Option<Size>,
+    /// The latest round that it heard of.
+    pub round: u64,
+    /// Steps that were done.
+    pub steps: u64,
+    /// Samples that were seen.
+    pub samples: u64,
+    /// Mean loss when it was last written.
+    pub loss: Option<f64>,
+    /// Accuracy when it was last written.
+    pub accuracy: Option<f64>,
+    /// Its scale events.
+    pub events: Vec<Value>,
+    /// The size in the latest of them.
+    pub last_event: Option<Size>,
+    /// The whole status: what a job that has ended says for ever.
+    pub status: Value,
+}
+
+impl Earlier {
+    /// Reads the object.
+    pub fn read(job: &Value) -> Self {
+        let status = &job["status"];
+        let size_in = |object: &Value| -> Option<Size> {
+            let count = |field: &str| object[field].as_u64().and_then(|n| u32::try_from(n).ok());
+            let (parameter_servers, trainers) = (count("parameterServers")?, count("trainers")?);
+            Some(Size { parameter_servers, trainers })
+        };
+        let events = status["scaleEvents"].as_array().cloned().unwrap_or_default();
+        Self {
+            ended: match status["phase"].as_str() {
+                Some("Succeeded") => Some(true),
+                Some("Failed") => Some(false),
+                _ => None,
+            },
+            size: size_in(status).filter(|size| *size != Size::default()),
+            round: status["round"].as_u64().unwrap_or(0),
+            steps: status["step"].as_u64().unwrap_or(0),
+            samples: status["samples"].as_u64().unwrap_or(0),
+            loss: status["loss"].as_f64(),
+            accuracy: status["accuracy"].as_f64(),
+            last_event: events.last().and_then(size_in),
+            events,
+            status: status.clone(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Members that are not heard of: who hangs is replaced, and nobody is when it is this side that cannot hear.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server and two trainers that have joined.
+fn team(now: Instant) -> State {
+    let mut state = state(now);
+    state.wanted = Size { parameter_servers: 1, trainers: 2 };
+    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
+    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), now);
+    joins(&mut state, 1, model(), now);
+    joins(&mut state, 2, model(), now);
+    state
+}
+
+/// Looks every second for so long; `heard` are heard of each time. Whose pods are deleted.
+fn pass(state: &mut State, from: Instant, seconds: u32, heard: &[u32]) -> Vec<String> {
+    let mut deleted = Vec::new();
+    for second in 1..=seconds {
+        let now = from + SECOND * second;
+        for number in heard {
+            state.joined.get_mut(&format!("uid-{number}")).unwrap().heard = now;
+        }
+        deleted.extend(state.reconcile(now).into_iter().filter_map(|action| match action {
+            Action::DeletePod { uid, .. } => Some(uid),
+            _ => None,
+        }));
+    }
+    deleted.sort();
+    deleted.dedup();
+    deleted
+}
+
+#[test]
+fn a_member_that_hangs_while_others_are_heard_of_is_replaced() {
+    let now = Instant::now();
+    let mut state = team(now);
+    assert!(pass(&mut state, now, 19, &[0, 1]).is_empty());
+    assert_eq!(pass(&mut state, now + SECOND * 19, 5, &[0, 1]), ["uid-2"]);
+    assert!(state.take_remarks().iter().any(|remark| remark.reason == "MemberSilent"));
+}
+
+#[test]
+fn a_member_whose_connection_is_lost_while_its_pod_runs_on_is_replaced() {
+    let now = Instant::now();
+    let mut state = team(now);
+    state.lost("uid-2", now + SECOND);
+    assert_eq!(pass(&mut state, now + SECOND, 25, &[0, 1]), ["uid-2"]);
+}
+
+#[test]
+fn nobody_is_replaced_when_nobody_can_be_heard_for_minutes() {
+    let now = Instant::now();
+    let mut state = team(now);
+    for number in 0..3 {
+        state.lost(&format!("uid-{number}"), now + SECOND * 10);
+    }
+    assert!(pass(&mut state, now + SECOND * 10, 300, &[]).is_empty());
+}
+
+#[test]
+fn a_pause_of_this_process_is_nobodys_silence() {
+    let now = Instant::now();
+    let mut state = team(now);
+    assert!(pass(&mut state, now, 5, &[0, 1, 2]).is_empty());
+    // It was stopped for two minutes; the first to speak after that must not be the only one left.
+    let later = now + SECOND * 125;
+    assert!(pass(&mut state, later, 10, &[0]).is_empty());
+}
