@@ -75,9 +75,10 @@ pub fn kinds(
             })
         }),
         one(GARBAGE_COLLECTOR, {
-            let (objects, graph) = (view.objects.clone(), graph.clone());
+            let (view, graph) = (view.clone(), graph.clone());
             looking(move |a| {
-                GarbageCollectorLook::new(objects.clone(), graph.clone(), a.fence).shared()
+                let events = view.events.clone();
+                GarbageCollectorLook::new(&view.objects, graph.clone(), a.fence, events).shared()
             })
         }),
         one(NODE_LIFECYCLE, {

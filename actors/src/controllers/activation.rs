@@ -12,12 +12,13 @@
 
 use super::garbage_collector::Graph;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
+use super::namespace::AUTHORITY_MAP;
 use super::pod_view::{PodView, selects};
 use super::view::View;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_client::protocol::control::{Changed, ControlRole};
-use impresario_registry::{Fence, ShardTable, shard_of};
+use impresario_registry::{Fence, Key, ShardTable, shard_of};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, HashMap};
@@ -125,6 +126,8 @@ enum Hint {
     Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
     /// The endpoints of the service of this namespace and name were put or deleted.
     Endpoints(String, String),
+    /// What this namespace is furnished with was put or deleted.
+    Furniture(String),
     /// Look at everything.
     Everything,
     /// The graph of owners changed.
@@ -166,9 +169,18 @@ impl Keeper {
             }
             Change::Everything => Hint::Everything,
         }));
+        if let Some(maps) = graph.of("", "configmaps") {
+            task.spawn(forward_some(maps.clone(), hints.clone(), |change| match change {
+                Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
+                    let Key { namespace, name, .. } = seen.entry.key;
+                    (name == AUTHORITY_MAP).then_some(Hint::Furniture(namespace))
+                }
+                Change::Everything => Some(Hint::Everything),
+            }));
+        }
         task.spawn(async move {
-            loop {
-                graph.changed().await;
+            let mut litter = graph.litter();
+            while litter.next().await.is_some() {
                 if hints.send(Hint::Garbage).await.is_err() {
                     return;
                 }
@@ -187,13 +199,22 @@ async fn forward<K: Mirrored>(
     hints: mpsc::Sender<Hint>,
     hint: impl Fn(Change<K>) -> Hint,
 ) {
+    forward_some(mirror, hints, |change| Some(hint(change))).await;
+}
+
+async fn forward_some<K: Mirrored>(
+    mirror: Mirror<K>,
+    hints: mpsc::Sender<Hint>,
+    hint: impl Fn(Change<K>) -> Option<Hint>,
+) {
     let mut changes = mirror.changes();
     loop {
         let next = match changes.recv().await {
             Ok(change) => hint(change),
-            Err(RecvError::Lagged(_)) => Hint::Everything,
+            Err(RecvError::Lagged(_)) => Some(Hint::Everything),
             Err(RecvError::Closed) => return,
         };
+        let Some(next) = next else { continue };
         if hints.send(next).await.is_err() {
             return;
         }
@@ -296,6 +317,11 @@ impl State {
                     self.tell(&subject.uid);
                 } else if let Some(activation) = self.activation(number, subject) {
                     self.begin(number, activation);
+                }
+            }
+            Hint::Furniture(namespace) => {
+                if let Some(namespace) = self.view.namespaces.get("", &namespace) {
+                    self.tell(namespace.object.metadata.uid.as_deref().unwrap_or_default());
                 }
             }
             Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),

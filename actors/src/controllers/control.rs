@@ -2,7 +2,7 @@
 //! its last look asked for it, one look at a time.
 //!
 //! ```text
-//!            Changed             ┌─ Ok(WhenTold) ──> idle
+//!            Changed             ┌─ Ok(WhenTold) ──> idle, looks again after minutes anyway
 //!   idle ───────────> looking ───┼─ Ok(At(t)) ─────> idle, Changed at t
 //!             ^                  ├─ Err ───────────> idle, Changed after a backoff with jitter
 //!             └── hinted again? ─┴─ Err(fenced) ───> stopped: another member holds the shard
@@ -27,6 +27,9 @@ use super::mirror::Behind;
 /// Pauses after looks that failed.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(50), most: Duration::from_secs(10) };
+/// After this long at the most, and half of it at the least, a look is taken although nothing was
+/// told: a hint that was lost heals.
+const RESYNC: Duration = Duration::from_secs(240);
 /// The longest that one look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,7 +80,8 @@ pub enum LookError {
 
 impl LookError {
     /// Another member holds the shard: nothing that this activation does can have an effect.
-    fn is_fenced(&self) -> bool {
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
         match self {
             Self::Transact(error) => error.remedy() == Remedy::Stop,
             _ => false,
@@ -141,10 +145,10 @@ impl Control {
                 this.failures = 0;
                 this.last_error = None;
                 match next {
-                    Next::WhenTold => None,
+                    Next::WhenTold => resync(rand::rng().random_range(0.0..1.0)),
                     Next::At(due) => {
                         let wait = due.duration_since(Timestamp::now());
-                        Some(Duration::try_from(wait).unwrap_or(Duration::ZERO))
+                        Duration::try_from(wait).unwrap_or(Duration::ZERO)
                     }
                 }
             }
@@ -161,18 +165,23 @@ impl Control {
                     tracing::warn!(actor = this.subject, %error, failures = this.failures, "look failed");
                 }
                 this.last_error = Some(error.to_string());
-                Some(wait)
+                wait
             }
         };
         if this.hinted && this.failures == 0 {
             this.start_looking(context);
-        } else if let Some(wait) = wait {
+        } else {
             this.timer = Some(context.run_later(wait, |this, context| {
                 this.timer = None;
                 this.start_looking(context);
             }));
         }
     }
+}
+
+/// How long until a look that nobody asked for, by a lot in 0..1.
+fn resync(lot: f64) -> Duration {
+    RESYNC.mul_f64(0.5 + lot.clamp(0.0, 1.0) / 2.0)
 }
 
 impl Actor for Control {

@@ -6,101 +6,58 @@
 //! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes
 //! documentation, "Garbage collection": background, foreground, orphan.)
 
+mod graph;
 pub mod plan;
 
+pub use graph::{Graph, Partial};
+
 use super::control::{Look, LookError, Next};
-use super::mirror::{Change, Mirror, Seen};
+use super::mirror::Seen;
 use super::owned;
 use super::view::CATCH_UP;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_api::resource::{self, Resource, Verb, resource_key, resources};
+use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_api::resource::{Resource, resource_key};
+use impresario_client::events::{Recorder, Severity};
 use impresario_client::objects::{DeleteOptions, Objects, Propagation, WriteOptions};
 use impresario_registry::{
-    Compare, Consistency, Fence, ListRequest, Operation, RegistryHandle, Selection, Transaction,
+    Compare, Consistency, Fence, ListRequest, Operation, Remedy, Selection, Transaction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
-use k8s_openapi::{ClusterResourceScope, Metadata};
-use plan::{Action, Held};
-use serde::Deserialize;
+use plan::{Action, Presence};
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::broadcast::error::RecvError;
 
 /// A mirror shows what the registry has after so long, nearly always.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
-
-/// The metadata of any object.
-#[derive(Debug, Default, Deserialize)]
-pub struct Partial {
-    metadata: ObjectMeta,
-}
-
-impl k8s_openapi::Resource for Partial {
-    const API_VERSION: &'static str = "meta.k8s.io/v1";
-    const GROUP: &'static str = "meta.k8s.io";
-    const KIND: &'static str = "PartialObjectMetadata";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = ClusterResourceScope;
-}
-
-impl Metadata for Partial {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-/// The mirrors of all resources whose objects can own or be owned. Shared, cheap to clone.
-#[derive(Clone)]
-pub struct Graph(Arc<Vec<(&'static Resource, Mirror<Partial>)>>);
-
-impl Graph {
-    /// Starts to follow everything but events, which own nothing and are owned by nobody.
-    #[must_use]
-    pub fn start(registry: &RegistryHandle) -> Self {
-        let kept = |r: &&Resource| r.plural != "events" && r.verbs.contains(&Verb::Delete);
-        let mirror = |r: &'static Resource| (r, Mirror::start(registry.clone(), &resource_key(r)));
-        Self(Arc::new(resources().iter().filter(kept).map(mirror).collect()))
-    }
-
-    /// Waits until something changed that can leave garbage behind.
-    pub async fn changed(&self) {
-        let each = self.0.iter().map(|(_, mirror)| {
-            let mut changes = mirror.changes();
-            async move {
-                loop {
-                    match changes.recv().await {
-                        Ok(Change::Put { now, .. })
-                            if now.object.metadata.deletion_timestamp.is_none() => {}
-                        Ok(_) | Err(RecvError::Lagged(_) | RecvError::Closed) => return,
-                    }
-                }
-            }
-            .boxed()
-        });
-        let _ = futures_util::future::select_all(each).await;
-    }
-}
+/// Writes that are under way at once.
+const CONCURRENT: usize = 64;
 
 /// The garbage collector of the cluster.
 pub struct GarbageCollectorLook {
     objects: Objects,
     graph: Graph,
     fence: Fence,
+    events: Recorder,
+}
+
+/// What came of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// The mirrors will show what was done, and the rest follows from that.
+    Written,
+    /// The registry has what no mirror shows yet, and it speaks against the action.
+    NotYet,
+    /// There was nothing to do any more.
+    Nothing,
 }
 
 impl GarbageCollectorLook {
     /// A look at everything in `graph`.
     #[must_use]
-    pub fn new(objects: Objects, graph: Graph, fence: Fence) -> Self {
-        Self { objects: objects.fenced(fence), graph, fence }
+    pub fn new(objects: &Objects, graph: Graph, fence: Fence, events: Recorder) -> Self {
+        Self { objects: objects.fenced(fence), graph, fence, events }
     }
 
     /// The look, ready for a control actor.
@@ -109,46 +66,70 @@ impl GarbageCollectorLook {
         Arc::new(self)
     }
 
+    /// Every action is tried; then the first failure counts.
     async fn look_once(&self) -> Result<Next, LookError> {
-        for (_, mirror) in self.graph.0.iter() {
+        for (_, mirror) in self.graph.parts() {
             mirror.reached(1, CATCH_UP).await?;
         }
-        let mut seen: Vec<(&'static Resource, Seen<Partial>)> = Vec::new();
-        for (resource, mirror) in self.graph.0.iter() {
-            seen.extend(mirror.all().into_iter().map(|object| (*resource, object)));
-        }
-        let held: Vec<Held<'_>> =
-            seen.iter().map(|(_, object)| Held { metadata: &object.object.metadata }).collect();
-        let mut next = Next::WhenTold;
-        for action in plan::reconcile(&held) {
-            match action {
-                Action::Delete { at, foreground } => {
-                    let (resource, object) = &seen[at];
-                    self.delete(resource, object, foreground).await?;
-                }
-                Action::Disown { at, owner } => {
-                    let (compare, operation) = owned::change(&seen[at].1, |object| {
-                        let Some(metadata) = object["metadata"].as_object_mut() else { return };
-                        let Some(list) = metadata.get_mut("ownerReferences") else { return };
-                        let Some(list) = list.as_array_mut() else { return };
-                        list.retain(|reference| reference["uid"] != owner);
-                        if list.is_empty() {
-                            metadata.remove("ownerReferences");
-                        }
-                    })?;
-                    self.write(compare, operation).await?;
-                }
-                Action::LetGo { at, finalizer } => {
-                    if self.holds_up(&seen[at].1.object.metadata, finalizer).await? {
-                        next = Next::At(Timestamp::now() + SHOWN_WITHIN);
-                        continue;
-                    }
-                    let (compare, operation) = owned::without_finalizer(&seen[at].1, finalizer)?;
-                    self.write(compare, operation).await?;
-                }
+        let seen = self.graph.mattering();
+        let held: Vec<&ObjectMeta> =
+            seen.iter().map(|(_, object)| &object.object.metadata).collect();
+        let actions =
+            plan::reconcile(&held, |dependent, owner| self.graph.presence(dependent, owner));
+        // In boxes: the compiler does not see that futures of actions that borrow are Send.
+        let each: Vec<BoxFuture<'_, _>> =
+            actions.into_iter().map(|action| self.act(&seen, action).boxed()).collect();
+        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(CONCURRENT);
+        let mut again = false;
+        let mut failed = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(done) => again |= done != Done::Nothing,
+                Err(error) if error.is_fenced() => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(next)
+        match failed {
+            Some(error) => Err(error),
+            None if again => Ok(Next::At(Timestamp::now() + SHOWN_WITHIN)),
+            None => Ok(Next::WhenTold),
+        }
+    }
+
+    async fn act(
+        &self,
+        seen: &[(&'static Resource, Seen<Partial>)],
+        action: Action<'_>,
+    ) -> Result<Done, LookError> {
+        match action {
+            Action::Delete { at, how } => {
+                let (resource, object) = &seen[at];
+                self.delete(resource, object, how).await
+            }
+            Action::Rewrite { at, without, without_absent, unblocked } => {
+                let object = &seen[at].1;
+                let mut off: Vec<&str> = without;
+                for owner in without_absent {
+                    if !self.exists(&object.object.metadata, owner).await? {
+                        off.push(&owner.uid);
+                    }
+                }
+                if off.is_empty() && unblocked.is_empty() {
+                    return Ok(Done::NotYet);
+                }
+                let (compare, operation) =
+                    owned::change(object, |object| rewrite_owners(object, &off, &unblocked))?;
+                self.write(compare, operation).await
+            }
+            Action::LetGo { at, finalizer } => {
+                let object = &seen[at].1;
+                if self.holds_up(&object.object.metadata, finalizer).await? {
+                    return Ok(Done::NotYet);
+                }
+                let (compare, operation) = owned::without_finalizer(object, finalizer)?;
+                self.write(compare, operation).await
+            }
+        }
     }
 
     /// Whether the registry has a dependent that must be dealt with before `owner` is let go. Reads
@@ -161,16 +142,15 @@ impl GarbageCollectorLook {
         let holds = |reference: &OwnerReference| {
             reference.uid == uid && plan::holds_up(reference, finalizer)
         };
-        for (resource, _) in self.graph.0.iter() {
+        for (resource, _) in self.graph.parts() {
             let mut select = Selection::all(resource_key(resource));
             if let Some(namespace) = owner.namespace.as_deref().filter(|name| !name.is_empty()) {
                 select = select.within(namespace);
             }
             let page = self.objects.registry().list(ListRequest::of(select)).await?;
             for entry in &page.entries {
-                let object: Partial = serde_json::from_slice(&entry.value).map_err(|error| {
-                    LookError::Damaged { key: entry.key.to_string(), cause: error.to_string() }
-                })?;
+                // What is no object has no owners.
+                let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else { continue };
                 if object.metadata.owner_references.iter().flatten().any(holds) {
                     return Ok(true);
                 }
@@ -179,60 +159,114 @@ impl GarbageCollectorLook {
         Ok(false)
     }
 
-    async fn write(&self, compare: Compare, operation: Operation) -> Result<(), LookError> {
+    async fn write(&self, compare: Compare, operation: Operation) -> Result<Done, LookError> {
         let transaction = Transaction {
             compares: vec![compare],
             operations: vec![operation],
             fence: Some(self.fence),
             ..Transaction::default()
         };
-        self.objects.registry().transact(transaction).await?;
-        Ok(())
+        match self.objects.registry().transact(transaction).await {
+            Ok(_) => Ok(Done::Written),
+            Err(error) if error.remedy() == Remedy::ReadAgain => Ok(Done::NotYet),
+            Err(error) => Err(error.into()),
+        }
     }
 
+    /// Deletes what no owner keeps, if the registry agrees that none is left of those that no mirror
+    /// shows.
     async fn delete(
         &self,
         resource: &'static Resource,
         object: &Seen<Partial>,
-        foreground: bool,
-    ) -> Result<(), LookError> {
+        how: plan::Propagation,
+    ) -> Result<Done, LookError> {
         let metadata = &object.object.metadata;
-        let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        if !foreground {
-            for owner in metadata.owner_references.iter().flatten() {
-                if self.exists(owner, namespace).await? {
-                    return Ok(());
-                }
+        for owner in metadata.owner_references.iter().flatten() {
+            if self.graph.presence(metadata, owner) != Presence::Absent {
+                continue;
+            }
+            if self.exists(metadata, owner).await? {
+                return Ok(Done::NotYet);
+            }
+            if self.graph.elsewhere(metadata, owner) {
+                self.tell_of_invalid_namespace(resource, object, owner);
             }
         }
         let options = DeleteOptions {
-            propagation: if foreground { Propagation::Foreground } else { Propagation::Background },
+            propagation: match how {
+                plan::Propagation::Background => Propagation::Background,
+                plan::Propagation::Foreground => Propagation::Foreground,
+                plan::Propagation::Orphan => Propagation::Orphan,
+            },
             uid: metadata.uid.clone(),
             ..DeleteOptions::default()
         };
-        let name = metadata.name.as_deref().unwrap_or_default();
+        let (namespace, name) = (&object.entry.key.namespace, &object.entry.key.name);
         match self
             .objects
             .delete(resource, namespace, name, &options, &WriteOptions::default())
             .await
         {
-            Ok(_) => Ok(()),
-            Err(status) if matches!(status.code(), 404 | 409) => Ok(()),
+            Ok(_) => Ok(Done::Written),
+            Err(status) if status.code() == 404 => Ok(Done::Nothing),
+            Err(status) if status.code() == 409 => Ok(Done::NotYet),
             Err(status) => Err(status.into()),
         }
     }
 
-    /// Whether the owner is in the registry; one of a kind that is not served counts as there, since
-    /// nobody can say that it is gone.
-    async fn exists(&self, owner: &OwnerReference, namespace: &str) -> Result<bool, LookError> {
-        let (group, version) =
-            owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-        let Some(resource) = resource::find_kind(group, version, &owner.kind) else {
-            return Ok(true);
-        };
+    /// Whether the owner is in the registry; one of which nobody can say that it is gone counts as
+    /// there.
+    async fn exists(
+        &self,
+        dependent: &ObjectMeta,
+        owner: &OwnerReference,
+    ) -> Result<bool, LookError> {
+        let Some((resource, namespace)) = graph::place(dependent, owner) else { return Ok(true) };
         let found =
             self.objects.find(resource, namespace, &owner.name, Consistency::Linearizable).await?;
         Ok(found.is_some_and(|stored| stored.object["metadata"]["uid"] == owner.uid))
+    }
+
+    fn tell_of_invalid_namespace(
+        &self,
+        resource: &Resource,
+        dependent: &Seen<Partial>,
+        owner: &OwnerReference,
+    ) {
+        let key = &dependent.entry.key;
+        let about = json!({
+            "apiVersion": resource.api_version(),
+            "kind": resource.kind,
+            "metadata": {
+                "namespace": key.namespace,
+                "name": key.name,
+                "uid": dependent.object.metadata.uid,
+            },
+        });
+        let message = format!(
+            "ownerRef [{}/{}, namespace: {}, name: {}, uid: {}] does not exist in namespace \"{}\"",
+            owner.api_version, owner.kind, key.namespace, owner.name, owner.uid, key.namespace
+        );
+        self.events.record(&about, Severity::Warning, "OwnerRefInvalidNamespace", message);
+    }
+}
+
+/// Takes owners off an object, and lets others not wait for it.
+fn rewrite_owners(object: &mut Value, without: &[&str], unblocked: &[&str]) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    let Some(list) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let is_of = |uids: &[&str], reference: &Value| {
+        reference["uid"].as_str().is_some_and(|uid| uids.contains(&uid))
+    };
+    list.retain(|reference| !is_of(without, reference));
+    for reference in list.iter_mut().filter(|reference| is_of(unblocked, reference)) {
+        reference["blockOwnerDeletion"] = false.into();
+    }
+    if list.is_empty() {
+        metadata.remove("ownerReferences");
     }
 }
 
@@ -245,8 +279,7 @@ impl Look for GarbageCollectorLook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, Shard};
-    use serde_json::{Value, json};
+    use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, RegistryHandle, Shard};
 
     async fn create(registry: &MemoryRegistry, resource: &str, object: &Value) -> Key {
         let key = Key::new(resource, "ns", object["metadata"]["name"].as_str().unwrap());
@@ -273,7 +306,8 @@ mod tests {
             let graph = Graph::start(&(Arc::new(graph.clone()) as RegistryHandle));
             let fence = Fence { shard: Shard(0), epoch: Epoch(0) };
             let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
-            GarbageCollectorLook::new(objects, graph, fence)
+            let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
+            GarbageCollectorLook::new(&objects, graph, fence, events)
         };
         assert!(matches!(look(&before).look_once().await.unwrap(), Next::At(_)));
         let held = now.get(key.clone(), Consistency::Local).await.unwrap().0;

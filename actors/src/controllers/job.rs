@@ -5,24 +5,22 @@
 
 pub mod indexes;
 pub mod plan;
+mod template;
 
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
-use super::owned::{self, Owner};
+use super::owned;
 use super::view::{Assignment, replace, served};
 use super::wrote::Wrote;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_client::objects::{DeleteOptions, WriteOptions};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use plan::{Action, INDEX, PodId, TRACKING};
-use serde_json::{Value, json};
+use plan::{Action, PodId, TRACKING};
+use serde_json::Value;
 use std::sync::Arc;
-
-/// Pods whose end one transaction counts; the rest follows with the next look.
-const COUNTED_AT_ONCE: usize = 250;
 
 /// The controller of one job.
 pub struct JobLook {
@@ -54,8 +52,7 @@ impl JobLook {
         if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
             return Ok(Next::WhenTold);
         }
-        let mut pods = view.pods.owned_by(&self.about.uid);
-        limit_counted(&mut pods);
+        let pods = view.pods.owned_by(&self.about.uid);
         let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
         let plan = plan::reconcile(&seen.object, &objects, Timestamp::now());
 
@@ -63,13 +60,13 @@ impl JobLook {
             LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
         })?;
         let mut creations = Vec::new();
-        let mut deletions = Vec::new();
+        let mut ended = Vec::new();
         let mut report = None;
         let mut delete_job = false;
         for action in plan.actions {
             match action {
-                Action::Create { index } => creations.push(self.pod(&stored, index)),
-                Action::Delete(PodId { name, uid }) => deletions.push((name, uid)),
+                Action::Create(place) => creations.push(template::pod(&stored, place)),
+                Action::End(pod) => ended.extend(find(&pods, &pod)),
                 Action::Report { status, counted } => report = Some((status, counted)),
                 Action::DeleteJob => delete_job = true,
             }
@@ -79,7 +76,10 @@ impl JobLook {
             self.report(&seen, &pods, &status, &counted).await?;
             self.tell(&seen, &status);
         }
-        owned::change_pods(&self.about, &seen, creations, deletions, &self.wrote_pods).await?;
+        let ended = self.end(&seen, ended).await;
+        let made =
+            owned::change_pods(&self.about, &seen, creations, Vec::new(), &self.wrote_pods).await;
+        ended.and(made)?;
         if delete_job {
             let options =
                 DeleteOptions { uid: Some(self.about.uid.clone()), ..DeleteOptions::default() };
@@ -106,13 +106,8 @@ impl JobLook {
         counted: &[PodId],
     ) -> Result<(), LookError> {
         let mut writes = vec![replace(job, &["status"], status)?];
-        for pod in pods {
-            let is_counted = counted.iter().any(|id| {
-                id.name == pod.entry.key.name && pod.object.metadata.uid.as_deref() == Some(&id.uid)
-            });
-            if is_counted {
-                writes.push(owned::without_finalizer(pod, TRACKING)?);
-            }
+        for pod in counted.iter().filter_map(|id| find(pods, id)) {
+            writes.push(owned::without_finalizer(pod, TRACKING)?);
         }
         let revision = self.about.transact(writes).await?;
         self.wrote_self.at(revision);
@@ -122,37 +117,46 @@ impl JobLook {
         Ok(())
     }
 
-    fn pod(&self, job: &Value, index: Option<u32>) -> Value {
-        let owner = Owner { object: job, api_version: "batch/v1", kind: "Job" };
-        let base = index.map_or_else(
-            || self.about.name.clone(),
-            |index| format!("{}-{index}", self.about.name),
-        );
-        let mut pod = owned::pod_from(&job["spec"]["template"], &owner, &base);
-        let metadata = &mut pod["metadata"];
-        match metadata["finalizers"].as_array_mut() {
-            Some(list) => list.push(TRACKING.into()),
-            None => metadata["finalizers"] = json!([TRACKING]),
-        }
-        if let Some(index) = index {
-            let index = index.to_string();
-            metadata["labels"][INDEX] = index.clone().into();
-            metadata["annotations"][INDEX] = index.clone().into();
-            for containers in ["containers", "initContainers"] {
-                let list = pod["spec"].get_mut(containers).and_then(Value::as_array_mut);
-                for container in list.into_iter().flatten() {
-                    let variable = json!({"name": "JOB_COMPLETION_INDEX", "value": index});
-                    match container["env"].as_array_mut() {
-                        Some(env) => env.push(variable),
-                        None => container["env"] = json!([variable]),
-                    }
+    /// Ends pods that are not needed, with an event for each. All are tried; then the first failure
+    /// counts.
+    async fn end(&self, job: &Seen<Job>, pods: Vec<&Seen<Pod>>) -> Result<(), LookError> {
+        let each: Vec<BoxFuture<'_, _>> = pods
+            .into_iter()
+            .map(|pod| {
+                async move {
+                    let write = owned::end_uncounted(pod, TRACKING, Timestamp::now())?;
+                    let revision = self.about.transact([write]).await?;
+                    Ok::<_, LookError>((&pod.entry.key.name, revision))
                 }
+                .boxed()
+            })
+            .collect();
+        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
+        let mut failed = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok((name, revision)) => {
+                    self.wrote_pods.at(revision);
+                    let message = format!("Deleted pod: {name}");
+                    self.about.view.normal(job, "SuccessfulDelete", &message);
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        pod
+        failed.map_or(Ok(()), Err)
     }
 
     fn tell(&self, job: &Seen<Job>, status: &JobStatus) {
+        let is_suspended = |status: &JobStatus| {
+            let mut all = status.conditions.iter().flatten();
+            all.any(|condition| condition.type_ == "Suspended" && condition.status == "True")
+        };
+        let was_suspended = job.object.status.as_ref().is_some_and(is_suspended);
+        match (was_suspended, is_suspended(status)) {
+            (false, true) => self.about.view.normal(job, "Suspended", "Job suspended"),
+            (true, false) => self.about.view.normal(job, "Resumed", "Job resumed"),
+            _ => {}
+        }
         let was = job.object.status.as_ref().is_some_and(plan::is_finished);
         if was || !plan::is_finished(status) {
             return;
@@ -169,18 +173,11 @@ impl JobLook {
     }
 }
 
-/// Leaves in `pods` at most [`COUNTED_AT_ONCE`] whose end is not counted yet.
-fn limit_counted(pods: &mut Vec<Seen<Pod>>) {
-    use super::pod_view::PodView as _;
-    let mut uncounted = 0;
-    pods.retain(|pod| {
-        let tracked = pod.object.metadata.finalizers.iter().flatten().any(|f| f == TRACKING);
-        if tracked && (pod.object.finished() || pod.object.terminating()) {
-            uncounted += 1;
-        }
-        uncounted <= COUNTED_AT_ONCE
-            || !(tracked && (pod.object.finished() || pod.object.terminating()))
-    });
+/// The pod that was seen with this name and uid.
+fn find<'a>(pods: &'a [Seen<Pod>], id: &PodId) -> Option<&'a Seen<Pod>> {
+    // In order of their names, as all lists of a mirror of one namespace.
+    let at = pods.binary_search_by(|pod| pod.entry.key.name.as_str().cmp(&id.name)).ok()?;
+    Some(&pods[at]).filter(|pod| pod.object.metadata.uid.as_deref() == Some(&id.uid))
 }
 
 impl Look for JobLook {

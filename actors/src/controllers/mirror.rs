@@ -195,6 +195,13 @@ impl<K: Mirrored> Mirror<K> {
             .collect()
     }
 
+    /// The objects that `wanted` picks.
+    #[must_use]
+    pub fn picked(&self, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
+        let state = self.shared.state.read();
+        state.objects.values().filter(|seen| wanted(&seen.object)).cloned().collect()
+    }
+
     /// One object.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Seen<K>> {
@@ -208,6 +215,12 @@ impl<K: Mirrored> Mirror<K> {
         let state = self.shared.state.read();
         let places = state.by_owner.get(uid).into_iter().flatten();
         places.filter_map(|place| state.objects.get(place).cloned()).collect()
+    }
+
+    /// Whether an object has an owner of this uid.
+    #[must_use]
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        self.shared.state.read().by_owner.contains_key(uid)
     }
 
     /// What changes from now on. A reader that gets `Lagged` must look at everything.

@@ -7,14 +7,16 @@ use super::mirror::{Mirrored, Seen};
 use super::view::{Assignment, put, served};
 use super::wrote::Wrote;
 use futures_util::StreamExt as _;
+use impresario_api::admission::{Deletion, admit_delete};
 use impresario_api::status::Status;
 use impresario_client::objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry::{Compare, Operation, Revision};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// Writes that are under way at once for one controller; the registry commits them in groups.
-const CONCURRENT: usize = 64;
+pub(super) const CONCURRENT: usize = 64;
 
 /// Who owns.
 #[derive(Debug, Clone, Copy)]
@@ -105,15 +107,8 @@ pub fn without_finalizer<K>(
 ) -> Result<(Compare, Operation), LookError> {
     let mut held = true;
     let (compare, operation) = change(seen, |object| {
-        let metadata = &mut object["metadata"];
-        if let Some(list) = metadata["finalizers"].as_array_mut() {
-            list.retain(|held| held != finalizer);
-            if list.is_empty()
-                && let Some(metadata) = metadata.as_object_mut()
-            {
-                metadata.remove("finalizers");
-            }
-        }
+        take_finalizer(object, finalizer);
+        let metadata = &object["metadata"];
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
         held = metadata["deletionTimestamp"].is_null()
             || metadata.get("finalizers").is_some()
@@ -123,6 +118,44 @@ pub fn without_finalizer<K>(
         return Ok((compare, operation));
     }
     Ok((compare, Operation::Delete { key: seen.entry.key.clone() }))
+}
+
+/// The one write by which a controller ends a pod and lets it go by a finalizer of its own: no moment
+/// between the two can be seen, in which the pod ends by itself and is not counted.
+pub fn end_uncounted(
+    pod: &Seen<Pod>,
+    finalizer: &str,
+    now: Timestamp,
+) -> Result<(Compare, Operation), LookError> {
+    let damaged = |error: serde_json::Error| LookError::Damaged {
+        key: pod.entry.key.to_string(),
+        cause: error.to_string(),
+    };
+    let mut object: Value = serde_json::from_slice(&pod.entry.value).map_err(damaged)?;
+    take_finalizer(&mut object, finalizer);
+    let revision = pod.entry.mod_revision.to_string();
+    let options = DeleteOptions::default();
+    match admit_delete(served("", "pods"), &object, &revision, &options, now)? {
+        Deletion::Gone => {
+            let key = pod.entry.key.clone();
+            let compare = Compare::Revision { key: key.clone(), revision: pod.entry.mod_revision };
+            Ok((compare, Operation::Delete { key }))
+        }
+        Deletion::Marked(marked) => put(&pod.entry, &marked),
+        Deletion::Unchanged => put(&pod.entry, &object),
+    }
+}
+
+fn take_finalizer(object: &mut Value, finalizer: &str) {
+    let metadata = &mut object["metadata"];
+    if let Some(list) = metadata["finalizers"].as_array_mut() {
+        list.retain(|held| held != finalizer);
+        if list.is_empty()
+            && let Some(metadata) = metadata.as_object_mut()
+        {
+            metadata.remove("finalizers");
+        }
+    }
 }
 
 /// Creates and deletes pods of an object, with an event about it for each. All are tried; then the

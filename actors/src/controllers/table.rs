@@ -16,7 +16,8 @@ pub fn cells<const N: usize>(row: &str) -> [&str; N] {
 
 /// A pod from `name:word,word`: `ready`, `bound`, `unbound`, `terminating`, `failed`,
 /// `succeeded`, `orphan` (no owner), `foreign` (another's), `other` (labels do not match),
-/// `counted` (without the job's finalizer), `index=N`. A higher `age` is a younger pod.
+/// `counted` (without the job's finalizer), `index=N`, `failures=N` (of its index before it), `cost=N`
+/// (of its deletion). A higher `age` is a younger pod.
 pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
     let (name, words) = words.split_once(':').unwrap();
     let words: Vec<&str> = words.split(',').collect();
@@ -29,7 +30,15 @@ pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
         () => "Pending",
     };
     let owner = if is("foreign") { "somebody" } else { owner };
-    let index = words.iter().find_map(|word| word.strip_prefix("index="));
+    let number = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+    let numbers: std::collections::BTreeMap<String, String> = [
+        ("index=", "batch.kubernetes.io/job-completion-index"),
+        ("failures=", "batch.kubernetes.io/job-index-failure-count"),
+        ("cost=", "controller.kubernetes.io/pod-deletion-cost"),
+    ]
+    .into_iter()
+    .filter_map(|(word, key)| Some((key.to_owned(), number(word)?.to_owned())))
+    .collect();
     let app = if is("other") { "other" } else { app };
     Pod {
         metadata: ObjectMeta {
@@ -38,8 +47,7 @@ pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
             creation_timestamp: Some(Time(created)),
             deletion_timestamp: is("terminating").then_some(Time(created)),
             labels: Some([("app".into(), app.into())].into()),
-            annotations: index
-                .map(|i| [("batch.kubernetes.io/job-completion-index".into(), i.into())].into()),
+            annotations: (!numbers.is_empty()).then_some(numbers),
             finalizers: (!is("counted")).then(|| vec!["batch.kubernetes.io/job-tracking".into()]),
             owner_references: (!is("orphan")).then(|| {
                 vec![OwnerReference {

@@ -4,15 +4,19 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// The indexes that `text` names. What is not a number or a range is left out: the text was
-/// written by us, and a damaged part must not stop the job.
+/// The indexes below `completions` that `text` names. What is not a number or a range is left out: a
+/// damaged part must not stop the job. They stand in order, and a text that says one twice costs no
+/// more than one that does not.
 #[must_use]
-pub fn parse(text: &str) -> BTreeSet<u32> {
+pub fn parse(text: &str, completions: u32) -> BTreeSet<u32> {
     let mut indexes = BTreeSet::new();
+    let mut next = 0;
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) {
-            indexes.extend(first..=last);
+            let end = completions.min(last.saturating_add(1));
+            indexes.extend(first.max(next)..end);
+            next = next.max(end);
         }
     }
     indexes
@@ -57,7 +61,12 @@ mod tests {
         ] {
             let set: BTreeSet<u32> = indexes.into_iter().collect();
             assert_eq!(format(&set), text);
-            assert_eq!(parse(text), set);
+            assert_eq!(parse(text, 9), set);
         }
+    }
+
+    #[test]
+    fn no_text_names_more_indexes_than_the_job_has() {
+        assert_eq!(parse("0-4294967295,7,x,3-1,0-2", 3), BTreeSet::from([0, 1, 2]));
     }
 }

@@ -2,21 +2,25 @@
 //!
 //! A pod of a job carries the finalizer [`TRACKING`] until its end is in the job's status. The
 //! count and the removal of the finalizer are one transaction ([`Action::Report`] with the pods
-//! that it counts), so that no crash between the two can count a pod twice or never.
-//! [`reconcile`] is a plain function of what was seen and the time.
+//! that it counts), so that no crash between the two can count a pod twice or never. A pod that the
+//! job itself ends loses the finalizer with that, and is never counted. [`reconcile`] is a plain
+//! function of what was seen and the time.
 
+mod backoff;
 mod count;
+mod failure_policy;
 mod verdict;
 
+pub use backoff::{BACKOFF, BACKOFF_LIMIT};
+pub use count::COUNTED_AT_ONCE;
 pub use verdict::is_finished;
 
-use super::super::pod_view::PodView;
-use count::Count;
-use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use super::super::pod_view::{PodView, loss};
+use count::{Count, replaces_only_failed};
+use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use verdict::{Verdict, conditions, finished_at, verdict};
@@ -27,12 +31,12 @@ pub const CONTROLLER: &str = "kubernetes.io/job-controller";
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// Label and annotation of a pod of an indexed job: its index.
 pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Annotation of a pod whose index counts its failures: how many there were before it.
+pub const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// The same for failures that the failure policy ignores.
+pub const INDEX_IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 /// The most pods that one look creates.
 pub const BURST: usize = 500;
-/// Wait after the first failure; doubled for each further one in a row.
-pub const BACKOFF: SignedDuration = SignedDuration::from_secs(10);
-/// The longest wait between failures.
-pub const BACKOFF_LIMIT: SignedDuration = SignedDuration::from_secs(360);
 
 /// A pod by name and by the uid that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +45,16 @@ pub struct PodId {
     pub name: String,
     /// Its uid.
     pub uid: String,
+}
+
+/// A place in an indexed job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The completion index.
+    pub index: u32,
+    /// How often pods of this index failed before, and how often that was ignored; `None` where the
+    /// job counts failures as a whole.
+    pub failures: Option<(i32, i32)>,
 }
 
 /// What the job wants done.
@@ -54,13 +68,10 @@ pub enum Action {
         /// The pods that `status` counts and the one before did not.
         counted: Vec<PodId>,
     },
-    /// Create a pod, with its index for an indexed job.
-    Create {
-        /// The completion index.
-        index: Option<u32>,
-    },
-    /// Delete a pod that is not needed any more.
-    Delete(PodId),
+    /// Create a pod, with its place for an indexed job.
+    Create(Option<Place>),
+    /// End a pod that is not needed any more, uncounted.
+    End(PodId),
     /// Delete the finished job itself: its `ttlSecondsAfterFinished` has passed.
     DeleteJob,
 }
@@ -87,57 +98,53 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
         }
         return plan;
     }
-    let mut count = Count::of(job, pods, &old);
+    let is_deleted = job.metadata.deletion_timestamp.is_some();
+    let is_over = is_deleted || is_finished(&old) || Verdict::announced(&old).is_some();
+    let mut count = Count::of(job, pods, &old, is_over);
     let active: Vec<&Arc<Pod>> =
         pods.iter().filter(|pod| !pod.terminating() && !pod.finished()).collect();
     let terminating = pods.iter().filter(|pod| pod.terminating() && !pod.finished()).count();
 
     if is_finished(&old) {
-        let status = JobStatus { ready: Some(0), ..count.status(&old, 0, terminating) };
+        let status = JobStatus { ready: Some(0), ..count.status(spec, &old, 0, terminating) };
         plan.report(&old, status, count.counted);
-        plan.actions.extend(active.iter().map(|pod| Action::Delete(id(pod))));
+        plan.end(&active);
         plan.expire(job, &old, now);
         return plan;
     }
-    if job.metadata.deletion_timestamp.is_some() {
+    if is_deleted {
         // Its pods are the garbage collector's; only counting goes on, so that they can go.
-        let status = count.status(&old, active.len(), terminating);
+        let status = count.status(spec, &old, active.len(), terminating);
         plan.report(&old, status, count.counted);
         return plan;
     }
 
     let suspended = spec.suspend == Some(true);
     let started = old.start_time.clone().or_else(|| (!suspended).then_some(Time(now)));
-    let wanted = wanted(job, &count, active.len());
-    let verdict = verdict(job, &count, &active, started.as_ref(), now);
+    let verdict = verdict(job, &count, pods, active.len(), started.as_ref(), now);
     let ending = verdict.is_some();
-    let keep = if ending || suspended { 0 } else { active.len().min(wanted) };
+    let wanted = if ending || suspended { 0 } else { wanted(spec, &count, active.len()) };
 
-    let mut surplus = active.clone();
-    surplus.sort_by_key(|pod| (pod.bound(), pod.ready(), Reverse(pod.created())));
-    surplus.truncate(active.len() - keep);
-    plan.actions.extend(surplus.iter().map(|pod| Action::Delete(id(pod))));
-
-    if !ending && !suspended && active.len() < wanted {
-        match backoff(pods, now) {
-            Some(until) => plan.look_again = Some(until),
-            None => plan.create(job, &count, &active, wanted - active.len()),
-        }
+    let surplus = surplus(spec, &count, &active, wanted);
+    if surplus.is_empty() {
+        let held = if replaces_only_failed(spec) { terminating } else { 0 };
+        let missing = wanted.saturating_sub(active.len() + held);
+        plan.create(spec, &count, pods, missing, now);
     }
+    plan.end(&surplus);
     if let (Some(limit), Some(started)) = (spec.active_deadline_seconds, &started)
         && !ending
         && !suspended
     {
-        let due = started.0 + SignedDuration::from_secs(limit);
-        plan.look_again = Some(plan.look_again.map_or(due, |other| other.min(due)));
+        plan.wake(started.0 + SignedDuration::from_secs(limit));
     }
 
-    let still = active.len() + terminating;
-    let mut status = count.status(&old, active.len(), terminating);
-    status.start_time = if suspended { None } else { started };
+    let all_gone = active.is_empty() && terminating == 0 && !count.is_behind;
+    let mut status = count.status(spec, &old, active.len(), terminating);
+    status.start_time = if suspended && !ending { None } else { started };
     status.ready = Some(to_i32(active.iter().filter(|pod| pod.ready()).count()));
-    status.conditions = conditions(&old, suspended, verdict.as_ref(), still == 0, now);
-    if verdict == Some(Verdict::Complete) && still == 0 {
+    status.conditions = conditions(&old, suspended, verdict.as_ref(), all_gone, now);
+    if matches!(verdict, Some(Verdict::Complete { .. })) && all_gone {
         status.completion_time = Some(Time(now));
     }
     plan.report(&old, status, std::mem::take(&mut count.counted));
@@ -146,8 +153,7 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
 
 /// How many pods should be active now. Without `completions` the pods share a queue of work: once
 /// one succeeded, no new ones start.
-fn wanted(job: &Job, count: &Count, active: usize) -> usize {
-    let Some(spec) = &job.spec else { return 0 };
+fn wanted(spec: &JobSpec, count: &Count, active: usize) -> usize {
     let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or(0);
     match spec.completions {
         Some(completions) => {
@@ -159,21 +165,34 @@ fn wanted(job: &Job, count: &Count, active: usize) -> usize {
     }
 }
 
-/// Until when no pod may be started, after failures in a row.
-fn backoff(pods: &[Arc<Pod>], now: Timestamp) -> Option<Timestamp> {
-    let ended = |pod: &Arc<Pod>| pod.ended().unwrap_or_else(|| pod.created());
-    let last_success = pods.iter().filter(|pod| pod.succeeded()).map(ended).max();
-    let failures: Vec<Timestamp> = pods
-        .iter()
-        .filter(|pod| pod.finished() && !pod.succeeded())
-        .map(ended)
-        .filter(|end| last_success.is_none_or(|success| *end > success))
-        .collect();
-    let last = *failures.iter().max()?;
-    let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(16);
-    let wait = (BACKOFF * 2_i32.pow(doublings)).min(BACKOFF_LIMIT);
-    let until = last + wait;
-    (until > now).then_some(until)
+/// The active pods that are too many: those of an index that the job has not or that another pod
+/// has, then those with which the least is lost.
+fn surplus<'a>(
+    spec: &JobSpec,
+    count: &Count,
+    active: &[&'a Arc<Pod>],
+    wanted: usize,
+) -> Vec<&'a Arc<Pod>> {
+    let mut by_loss = active.to_vec();
+    by_loss.sort_by_key(|pod| loss(pod, ()));
+    let mut surplus = Vec::new();
+    if count.indexed {
+        let completions = u32::try_from(spec.completions.unwrap_or(0)).unwrap_or(0);
+        let mut taken = BTreeSet::new();
+        let mut kept = Vec::new();
+        // From the end: of two pods of one index the one that is further stays.
+        for pod in by_loss.into_iter().rev() {
+            let place = index(pod).filter(|index| {
+                *index < completions && !count.has_ended(*index) && taken.insert(*index)
+            });
+            if place.is_some() { kept.push(pod) } else { surplus.push(pod) }
+        }
+        kept.reverse();
+        by_loss = kept;
+    }
+    let more = by_loss.len().saturating_sub(wanted);
+    surplus.extend(by_loss.into_iter().take(more));
+    surplus
 }
 
 impl Plan {
@@ -185,22 +204,60 @@ impl Plan {
         if due <= now && job.metadata.deletion_timestamp.is_none() {
             self.actions.push(Action::DeleteJob);
         } else {
-            self.look_again = Some(due);
+            self.wake(due);
         }
     }
 
-    fn create(&mut self, job: &Job, count: &Count, active: &[&Arc<Pod>], missing: usize) {
-        if !count.indexed {
-            let missing = missing.min(BURST);
-            self.actions.extend((0..missing).map(|_| Action::Create { index: None }));
+    fn create(
+        &mut self,
+        spec: &JobSpec,
+        count: &Count,
+        pods: &[Arc<Pod>],
+        missing: usize,
+        now: Timestamp,
+    ) {
+        let missing = missing.min(BURST);
+        if missing == 0 {
             return;
         }
-        let completions = job.spec.as_ref().and_then(|spec| spec.completions).unwrap_or(0);
-        let busy: BTreeSet<u32> = active.iter().filter_map(|pod| index(pod)).collect();
-        let free = (0..u32::try_from(completions).unwrap_or(0))
-            .filter(|index| !busy.contains(index) && !count.completed.contains(index));
-        let creations = free.take(missing.min(BURST));
-        self.actions.extend(creations.map(|index| Action::Create { index: Some(index) }));
+        let each_for_itself = count.indexed && spec.backoff_limit_per_index.is_some();
+        if !each_for_itself && let Some(until) = backoff::of_job(pods, now) {
+            self.wake(until);
+            return;
+        }
+        if !count.indexed {
+            self.actions.extend((0..missing).map(|_| Action::Create(None)));
+            return;
+        }
+        let waits = replaces_only_failed(spec);
+        let is_busy = |pod: &&Arc<Pod>| !pod.finished() && (waits || !pod.terminating());
+        let busy: BTreeSet<u32> =
+            pods.iter().filter(is_busy).filter_map(|pod| index(pod)).collect();
+        let completions = u32::try_from(spec.completions.unwrap_or(0)).unwrap_or(0);
+        let free = (0..completions)
+            .filter(|index| !busy.contains(index) && !count.has_ended(*index))
+            .take(missing);
+        for index in free {
+            let failures = each_for_itself.then(|| count.failures_before(spec, index));
+            if let (Some((counted, ignored)), Some(last)) =
+                (failures, count.last_failed.get(&index))
+            {
+                let all = usize::try_from(counted.saturating_add(ignored)).unwrap_or(0);
+                if let Some(until) = backoff::of_index(last, all, now) {
+                    self.wake(until);
+                    continue;
+                }
+            }
+            self.actions.push(Action::Create(Some(Place { index, failures })));
+        }
+    }
+
+    fn end(&mut self, pods: &[&Arc<Pod>]) {
+        self.actions.extend(pods.iter().take(BURST).map(|pod| Action::End(id(pod))));
+    }
+
+    fn wake(&mut self, due: Timestamp) {
+        self.look_again = Some(self.look_again.map_or(due, |other| other.min(due)));
     }
 
     fn report(&mut self, old: &JobStatus, status: JobStatus, counted: Vec<PodId>) {
@@ -223,146 +280,4 @@ fn to_i32(n: usize) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::table::{cells, pod};
-    use super::*;
-    use k8s_openapi::api::batch::v1::JobSpec;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    fn job(words: &str) -> Job {
-        let mut spec = JobSpec { backoff_limit: Some(6), ..JobSpec::default() };
-        let mut status = JobStatus::default();
-        for word in words.split_whitespace() {
-            let (key, value) = word.split_once('=').unwrap_or((word, ""));
-            let number = value.parse::<i32>().ok();
-            match key {
-                "p" => spec.parallelism = number,
-                "c" => spec.completions = number,
-                "limit" => spec.backoff_limit = number,
-                "indexed" => spec.completion_mode = Some("Indexed".into()),
-                "suspend" => spec.suspend = Some(true),
-                "by" => spec.managed_by = Some(value.into()),
-                "succeeded" => status.succeeded = number,
-                "failed" => status.failed = number,
-                "done" => status.completed_indexes = Some(value.into()),
-                "deadline" => spec.active_deadline_seconds = number.map(i64::from),
-                other => panic!("unknown word {other}"),
-            }
-        }
-        Job { metadata: ObjectMeta::default(), spec: Some(spec), status: Some(status) }
-    }
-
-    fn in_words(plan: &Plan) -> String {
-        let mut words = Vec::new();
-        let mut created = 0;
-        for action in &plan.actions {
-            match action {
-                Action::Create { index: Some(index) } => words.push(format!("create #{index}")),
-                Action::Create { index: None } => created += 1,
-                Action::Delete(pod) => words.push(format!("delete {}", pod.name)),
-                Action::DeleteJob => words.push("delete job".into()),
-                Action::Report { status, counted } => {
-                    if created > 0 {
-                        words.push(format!("create {created}"));
-                        created = 0;
-                    }
-                    let ends: Vec<_> = status
-                        .conditions
-                        .iter()
-                        .flatten()
-                        .map(|condition| condition.type_.as_str())
-                        .collect();
-                    let names: Vec<_> = counted.iter().map(|pod| pod.name.as_str()).collect();
-                    words.push(format!(
-                        "{}+{} [{}] {}",
-                        status.succeeded.unwrap_or(0),
-                        status.failed.unwrap_or(0),
-                        names.join(" "),
-                        ends.join(" ")
-                    ));
-                }
-            }
-        }
-        words.join(", ").trim().to_owned()
-    }
-
-    #[test]
-    fn every_end_is_counted_once_and_no_more_pods_run_than_are_needed() {
-        // "1+2 [a b] X": one success and two failures in the status, pods a and b newly counted
-        let table = "
-            job                  | pods                              | plan
-            p=2 c=3              |                                   | create 2, 0+0 []
-            p=2 c=3              | a:ready b:ready                   | 0+0 []
-            p=2 c=3              | a:succeeded b:ready               | create 1, 1+0 [a]
-            p=2 c=3 succeeded=1  | a:succeeded,counted b:ready       | create 1, 1+0 []
-            p=2 c=3 succeeded=2  | a:succeeded b:ready,counted       | delete b, 3+0 [a] SuccessCriteriaMet
-            p=2 c=3 succeeded=2  | a:succeeded                       | 3+0 [a] SuccessCriteriaMet Complete
-            p=2 c=3 succeeded=2  | b:ready,terminating a:succeeded   | 3+1 [b a] SuccessCriteriaMet
-            p=1 c=2              | a:ready b:ready                   | delete b, 0+0 []
-            p=2 c=2 limit=0      | a:failed b:ready                  | delete b, 0+1 [a] FailureTarget
-            p=2 c=2 limit=0      | a:failed                          | 0+1 [a] FailureTarget Failed
-            p=2 c=2 suspend      | a:ready                           | delete a, 0+0 [] Suspended
-            p=2 c=3 by=example.org/other | a:succeeded               |
-            p=2 c=3 by=kubernetes.io/job-controller |                | create 2, 0+0 []
-            p=2                  | a:succeeded b:ready               | 1+0 [a]
-            p=2 succeeded=1      | b:succeeded                       | 2+0 [b] SuccessCriteriaMet Complete
-            p=2 c=3 indexed      | a:ready,index=1                   | create #0, 0+0 []
-            p=3 c=3 indexed done=0 | a:succeeded,index=2 b:ready,index=1 | 2+0 [a]
-            p=1 c=2 indexed done=0 | a:succeeded,index=0             | create #1, 1+0 [a]";
-        for row in table.lines().skip(2) {
-            let [job_words, pods, expected] = cells(row);
-            let pods: Vec<_> = pods
-                .split_whitespace()
-                .enumerate()
-                .map(|(age, words)| Arc::new(pod(words, age, "job", "x")))
-                .collect();
-            let now = Timestamp::from_second(100_000).unwrap();
-            let plan = reconcile(&job(job_words), &pods, now);
-            assert_eq!(in_words(&plan), expected, "in row {row}");
-        }
-    }
-
-    #[test]
-    fn after_failures_in_a_row_the_next_pod_waits_twice_as_long() {
-        let failed: Vec<_> = (0..3).map(|n| format!("f{n}:failed,counted")).collect();
-        let pods: Vec<_> = failed
-            .iter()
-            .enumerate()
-            .map(|(age, words)| Arc::new(pod(words, age, "job", "x")))
-            .collect();
-        let last = Timestamp::from_second(1_002).unwrap();
-        for (count, wait) in [(1, 10), (2, 20), (3, 40)] {
-            let job = job("p=1 c=1 failed=3");
-            let pods = &pods[3 - count..];
-            let due = last + SignedDuration::from_secs(wait);
-            let early = reconcile(&job, pods, due - SignedDuration::from_secs(1));
-            assert_eq!(early.look_again, Some(due));
-            assert!(!early.actions.contains(&Action::Create { index: None }));
-            let late = reconcile(&job, pods, due);
-            assert!(late.actions.contains(&Action::Create { index: None }));
-        }
-    }
-
-    #[test]
-    fn a_job_past_its_deadline_fails_and_ends_its_pods() {
-        let mut job = job("p=1 c=1 deadline=30");
-        let start = Timestamp::from_second(5_000).unwrap();
-        job.status.as_mut().unwrap().start_time = Some(Time(start));
-        let pods = [Arc::new(pod("a:ready", 0, "job", "x"))];
-        let before = reconcile(&job, &pods, start + SignedDuration::from_secs(29));
-        assert_eq!(before.look_again, Some(start + SignedDuration::from_secs(30)));
-        let after = reconcile(&job, &pods, start + SignedDuration::from_secs(30));
-        assert_eq!(in_words(&after), "delete a, 0+0 [] FailureTarget");
-    }
-
-    #[test]
-    fn once_the_status_is_written_there_is_nothing_left_to_report() {
-        let pods = [Arc::new(pod("a:ready,counted", 0, "job", "x"))];
-        let now = Timestamp::from_second(5_000).unwrap();
-        let mut job = job("p=1 c=1");
-        let first = reconcile(&job, &pods, now);
-        let [Action::Report { status, .. }] = &first.actions[..] else { panic!("{first:?}") };
-        job.status = Some((**status).clone());
-        assert_eq!(reconcile(&job, &pods, now + SignedDuration::from_secs(5)).actions, []);
-    }
-}
+mod tests;
