@@ -5,9 +5,12 @@
 //! body, applies it to a copy and checks the outcome against the schema: a patch that does not
 //! apply, or that leaves an object of wrong types, changes nothing.
 
+mod applied;
 mod json;
 mod order;
 mod strategic;
+
+pub use applied::{LAST_APPLIED, apply_patch, with_last_applied};
 
 use crate::wire::{self, Decoded, FieldValidation, Target};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! `imp chaos run`: the harness on a cluster of real processes, made for the run.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{DataDir, Driver, Structured, Up};
+use crate::cli::{DataDir, Structured, Up};
 use crate::down::{self, DownFailed};
 use crate::interrupt::asked_to_end;
 use crate::layout::{ClusterDir, NodeDir};
@@ -82,9 +82,11 @@ pub async fn run(
         nodes: NODES,
         control: Some(NODES.to_string()),
         dir: dir.clone(),
-        driver: Driver::Process,
-        api_port: 0,
-        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        driver: None,
+        api_port: Some(0),
+        listen: None,
+        address: None,
+        whole_machine: false,
         certificate_lifetime: None,
         detach: true,
         chaos: true,

@@ -122,15 +122,24 @@ pub struct Up {
     /// The folder.
     #[command(flatten)]
     pub dir: DataDir,
-    /// How containers run.
-    #[arg(long, value_enum, default_value_t = Driver::Process)]
-    pub driver: Driver,
-    /// The port of the API; 0 takes a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 6443)]
-    pub api_port: u16,
-    /// The address at which nodes and clients on other machines reach this one.
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    /// How containers run [default: process].
+    #[arg(long, value_enum)]
+    pub driver: Option<Driver>,
+    /// The port of the API; 0 takes a free one [default: 6443].
+    #[arg(long, value_name = "PORT")]
+    pub api_port: Option<u16>,
+    /// Let other machines in: the API and the nodes listen on this address of the machine, or with
+    /// 0.0.0.0 on all. Said when the cluster is made [default: 127.0.0.1, this machine alone].
+    #[arg(long, value_name = "IP")]
+    pub listen: Option<IpAddr>,
+    /// The address at which others reach this machine, where it is not the one to listen on
+    /// [default: that of --listen, or with 0.0.0.0 the one of the machine's default route].
+    #[arg(long, value_name = "IP", requires = "listen")]
+    pub address: Option<IpAddr>,
+    /// Let each node offer all that the machine has. Else its CPUs, memory and GPUs are divided
+    /// between the nodes that run on it. A GPU is in at most one pod either way.
+    #[arg(long)]
+    pub whole_machine: bool,
     /// How long certificates of nodes are good for [default: 30 days]. They are renewed when two thirds
     /// of that are over.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -149,7 +158,7 @@ pub struct Down {
     /// The folder.
     #[command(flatten)]
     pub dir: DataDir,
-    /// Remove the folder and all that the cluster knew.
+    /// Remove all that the cluster knew, and its folder if nothing else is in it.
     #[arg(long)]
     pub purge: bool,
 }
@@ -187,9 +196,9 @@ pub struct Node {
     /// The name of the node [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The UDP address to listen on.
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
-    pub bind: SocketAddr,
+    /// The UDP address to listen on [default: a free port of the address that faces the cluster].
+    #[arg(long, value_name = "IP:PORT")]
+    pub bind: Option<SocketAddr>,
     /// The address at which others reach this node [default: the one that the cluster sees].
     #[arg(long, value_name = "IP")]
     pub address: Option<IpAddr>,
@@ -361,6 +370,7 @@ pub struct Delete {
     #[arg(required_unless_present = "filename")]
     pub resource: Option<String>,
     /// The names.
+    #[arg(required_unless_present = "filename")]
     pub names: Vec<String>,
     /// Delete what this manifest names.
     #[arg(short, long, value_name = "FILE", conflicts_with = "resource")]

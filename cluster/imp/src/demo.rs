@@ -2,7 +2,7 @@
 //! of either afterwards, whatever happens.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{DataDir, Down, Driver, Structured, Up};
+use crate::cli::{DataDir, Down, Structured, Up};
 use crate::down::{DownFailed, down};
 use crate::interrupt::asked_to_end;
 use crate::layout::ClusterDir;
@@ -10,7 +10,6 @@ use crate::output::say;
 use crate::up::{UpError, up};
 use impresario_speech::demo::{self, DemoContext, DemoError, DemoSummary};
 use std::io::{self, IsTerminal as _};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -98,9 +97,11 @@ async fn show(
         nodes: NODES,
         control: None,
         dir,
-        driver: Driver::Process,
-        api_port: 0,
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        driver: None,
+        api_port: Some(0),
+        listen: None,
+        address: None,
+        whole_machine: false,
         certificate_lifetime: None,
         detach: true,
         chaos: false,

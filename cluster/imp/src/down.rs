@@ -3,6 +3,8 @@
 use crate::cli::Down;
 use crate::layout::{ClusterDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
+use crate::output::say;
+use crate::purge::{PurgeError, purge};
 use impresario_host::container::DriverError;
 use impresario_host::{ContainerState, Found, volumes};
 use nix::sys::signal::{Signal, kill};
@@ -64,13 +66,8 @@ pub enum DownError {
         source: io::Error,
     },
     /// The folder could not be removed.
-    #[error("cannot remove {path}: {source}")]
-    Remove {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Purge(#[from] PurgeError),
 }
 
 /// Ends the cluster: as much of it as can be ended, whatever else fails.
@@ -81,6 +78,9 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
     let joined = NodeDir::new(dir.path().to_owned());
     if joined.exists() {
         nodes.push(joined);
+    } else if !dir.is_ours() {
+        let path = dir.path().to_owned();
+        return Err(DownFailed(vec![LayoutError::NoCluster { path }.into()]));
     }
     for node in &nodes {
         signal(node, Signal::SIGTERM);
@@ -98,10 +98,15 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
     if !failures.is_empty() {
         return Err(DownFailed(failures));
     }
-    if args.purge && dir.path().exists() {
-        let path = dir.path().to_owned();
-        std::fs::remove_dir_all(&path)
-            .map_err(|source| DownFailed(vec![DownError::Remove { path, source }]))?;
+    if args.purge {
+        let left = purge(&dir).map_err(|error| DownFailed(vec![error.into()]))?;
+        if !left.is_empty() {
+            let left = left.join(", ");
+            say!(
+                "{} stays, since it holds what is not the cluster's: {left}",
+                dir.path().display()
+            );
+        }
     }
     Ok(())
 }

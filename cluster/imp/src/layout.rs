@@ -1,6 +1,7 @@
 //! Where a cluster of this machine keeps its files, and what is written in them.
 //!
 //! ```text
+//! DIR/making                   there until all of a new cluster is: says whose the folder is
 //! DIR/cluster.json             what `imp up` was asked for the first time
 //! DIR/kubeconfig               for kubectl
 //! DIR/pki/                     the cluster's authority (0600)
@@ -15,6 +16,7 @@
 //! long as it lives: a pid in a file may be somebody else's by now.
 
 use crate::cli::Driver;
+use impresario_actors::node::machine::Share;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs::{self, File, OpenOptions};
@@ -46,6 +48,17 @@ pub enum LayoutError {
         /// What is wrong.
         reason: String,
     },
+    /// Somebody else keeps files there under names that we use.
+    #[error(
+        "{} holds {names} of somebody else: choose a new or empty folder with --data-dir",
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Which of its entries.
+        names: String,
+    },
     /// No cluster was made there.
     #[error("no cluster in {path}: start one with `imp up --data-dir {path}`")]
     NoCluster {
@@ -60,6 +73,24 @@ pub enum LayoutError {
     },
 }
 
+/// What `imp up` puts into the folder of a cluster. The last of them say that it is one.
+pub const MADE_BY_CLUSTER: &[&str] =
+    &["kubeconfig", "pki", "admin", "nodes", "making", "cluster.json"];
+
+/// What a node keeps in its folder; the last of them says that it is one. Its log is written by
+/// whoever started it.
+pub const MADE_BY_NODE: &[&str] = &[
+    "pods",
+    "registry",
+    "dns",
+    "addresses.json",
+    "gpus.json",
+    "credential",
+    "pid",
+    "lock",
+    "node.json",
+];
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LayoutError + '_ {
     move |source| LayoutError::Io { path: path.to_owned(), source }
 }
@@ -73,14 +104,26 @@ pub struct ClusterFile {
     pub api: SocketAddr,
     /// How containers run on nodes that `imp up` makes.
     pub driver: Driver,
-    /// The address of this machine.
+    /// The address at which others reach this machine.
     pub address: IpAddr,
+    /// The address that the API and the nodes listen on; that of loopback lets nobody else in.
+    #[serde(default = "loopback")]
+    pub listen: IpAddr,
+    /// Whether each node offers all that the machine has.
+    #[serde(default)]
+    pub whole_machine: bool,
     /// Whether faults may be injected.
     #[serde(default)]
     pub chaos: bool,
     /// How long certificates of nodes are good for.
     #[serde(default = "certificate_lifetime")]
     pub certificate_lifetime: Duration,
+}
+
+/// Where a cluster listens, unless it was said otherwise.
+#[must_use]
+pub fn loopback() -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)
 }
 
 /// How long certificates of nodes are good for, unless it was said otherwise: 30 days.
@@ -120,6 +163,9 @@ pub struct NodeFile {
     /// Where Docker Engine listens, such as `unix:///run/docker.sock`, if it was said.
     #[serde(default)]
     pub docker_host: Option<String>,
+    /// Its part of the machine, where several nodes run on one.
+    #[serde(default)]
+    pub share: Share,
     /// The range of its pods' addresses, such as `127.128.1.0/24`.
     pub pod_range: String,
     /// The address of the member through which it joined.
@@ -159,6 +205,27 @@ impl ClusterDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether `imp up` made this folder, or began to.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        ["cluster.json", "making"].iter().any(|name| self.0.join(name).exists())
+    }
+
+    /// Takes the folder for a new cluster: one that holds files of others under our names is refused.
+    pub fn take(&self) -> Result<(), LayoutError> {
+        if !self.is_ours() {
+            refuse_foreign(&self.0, MADE_BY_CLUSTER)?;
+        }
+        make_private_dir(&self.0)?;
+        replace(&self.0.join("making"), b"")
+    }
+
+    /// All of the new cluster is there.
+    pub fn made(&self) -> Result<(), LayoutError> {
+        let path = self.0.join("making");
+        fs::remove_file(&path).map_err(at(&path))
     }
 
     /// The folder of the authority.
@@ -272,6 +339,17 @@ impl NodeDir {
         self.0.join("node.json").exists()
     }
 
+    /// Refuses a folder in which somebody else keeps files under names that a node uses.
+    pub fn refuse_foreign(&self) -> Result<(), LayoutError> {
+        if self.exists() {
+            return Ok(());
+        }
+        // A claim that came to nothing leaves these two.
+        let names: Vec<&str> =
+            MADE_BY_NODE.iter().copied().filter(|name| !["pid", "lock"].contains(name)).collect();
+        refuse_foreign(&self.0, &names)
+    }
+
     /// Who the node is.
     pub fn load(&self) -> Result<NodeFile, LayoutError> {
         read_json(&self.0.join("node.json"))
@@ -325,6 +403,15 @@ impl NodeDir {
         }
         Err(LayoutError::Running { path: self.0.clone() })
     }
+}
+
+fn refuse_foreign(path: &Path, names: &[&str]) -> Result<(), LayoutError> {
+    let taken = |name: &&&str| fs::symlink_metadata(path.join(**name)).is_ok();
+    let taken: Vec<&str> = names.iter().filter(taken).copied().collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(LayoutError::Foreign { path: path.to_owned(), names: taken.join(", ") })
 }
 
 /// Makes a folder that only its owner can look into.

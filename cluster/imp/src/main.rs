@@ -15,6 +15,7 @@ mod member;
 mod node;
 mod objects;
 mod output;
+mod purge;
 mod rest;
 mod status;
 mod token;
@@ -119,6 +120,9 @@ async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
     say!("  export KUBECONFIG={}", output::shell_word(&running.dir.kubeconfig()));
     say!("  kubectl get nodes");
+    if !running.listen.is_loopback() {
+        say!("Other machines reach it: it listens on {}.", running.listen);
+    }
     if args.detach {
         say!("  imp down --data-dir {}", output::shell_word(running.dir.path()));
         return Ok(());

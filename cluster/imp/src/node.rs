@@ -20,13 +20,14 @@ use addresses::AddressKeeper;
 use control::{Control, ControlError};
 use drivers::DriverSetupError;
 use gate::ClusterGate;
-use impresario_actors::node::{Heart, NodeParts, NodeSeed, machine, object::NodeFacts};
+use impresario_actors::node::machine::{self, Share};
+use impresario_actors::node::{GpuDriver, Heart, NodeParts, NodeSeed, object::NodeFacts};
 use impresario_actors::pod::backoff::BackoffScale;
 use impresario_actors::service_network::ServiceNetwork;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
-use impresario_host::devices::{GpuPool, GpuPoolError, Gpus};
+use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
 use impresario_host::proxy::{ProxyLimits, ServiceProxy};
 use impresario_registry::{RegistryHandle, RemoteRegistry};
@@ -35,6 +36,7 @@ use impresario_runtime::{
     ActorNode, Credential, NodeConfig, NodeName, SpawnError, SpawnOptions, StartError,
 };
 use renewal::{OwnCertificate, Renewal};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +97,7 @@ pub enum NodeError {
 /// Runs a node until it is told to stop.
 pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
     let dir = NodeDir::new(args.data_dir.clone());
+    dir.refuse_foreign()?;
     let _claim = dir.claim()?;
     if let (Some(address), Some(token)) = (&args.join, &args.token)
         && !dir.exists()
@@ -195,8 +198,11 @@ impl Running {
 
         let range: Cidr = file.pod_range.parse()?;
         let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());
+        let gpus = OwnGpus::new(gpus, file.share);
+        let devices = gpus.list();
         let (capacity, allocatable) =
-            machine::capacity(&gpus, &Resources::default()).map_err(NodeError::Capacity)?;
+            machine::capacity(file.share, &devices, &Resources::default())
+                .map_err(NodeError::Capacity)?;
         let pods_folder = dir.pods();
         let seed = NodeSeed::new(NodeParts {
             node: node.clone(),
@@ -204,7 +210,7 @@ impl Running {
             registry,
             heart,
             addresses: AddressPool::open(dir.path(), range)?,
-            gpus: GpuPool::open(dir.path(), &gpus.list())?,
+            gpus: GpuPool::open(dir.path(), &devices)?,
             gpu_driver: Arc::new(gpus),
             pods_folder,
             facts: NodeFacts {
@@ -243,6 +249,27 @@ impl Running {
             control.stop(STOP_LIMIT).await;
         }
         self.node.stop(STOP_LIMIT).await;
+    }
+}
+
+/// The GPUs of this node among those of the machine.
+struct OwnGpus {
+    machine: Gpus,
+    /// By the driver's index, which stays while the driver is loaded.
+    own: BTreeSet<u32>,
+}
+
+impl OwnGpus {
+    fn new(machine: Gpus, share: Share) -> Self {
+        let own = share.slice(machine.list()).into_iter().map(|gpu| gpu.index).collect();
+        Self { machine, own }
+    }
+}
+
+impl GpuDriver for OwnGpus {
+    fn list(&self) -> Vec<Gpu> {
+        let all = self.machine.list();
+        all.into_iter().filter(|gpu| self.own.contains(&gpu.index)).collect()
     }
 }
 

@@ -4,7 +4,9 @@ use crate::cli::{Apply, Delete, Get, Logs, Named, Output, Scale, Target};
 use crate::layout::ClusterDir;
 use crate::output;
 use crate::rest::{Rest, RestError};
+use impresario_api::patch;
 use impresario_api::resource::{self, Resource};
+use impresario_api::schema::{self, Message};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -124,19 +126,21 @@ pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
 }
 
 /// `imp apply`: creates what is not there, and changes what is to what the manifest says. What the
-/// manifest does not name stays as it is.
+/// manifest of the last apply named and this one does not is removed; the rest stays as it is.
 pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
     let rest = rest(&args.target)?;
     for object in manifests(&args.filename)? {
         let (resource, path, name) = locate(&object, &args.target.namespace)?;
         let item = path.clone() + "/" + &escape(&name);
         let done = match rest.get(&item).await {
-            Ok(_) => {
-                rest.patch(&item, patch_type(resource), &object).await?;
-                "configured"
+            Ok(live) => {
+                let (content_type, schema) = patch_form(resource);
+                let patch = patch::apply_patch(schema, &live, &object);
+                let outcome = rest.patch(&item, content_type, &patch).await?;
+                if wanted(&outcome) == wanted(&live) { "unchanged" } else { "configured" }
             }
             Err(RestError::Status { code: 404, .. }) => {
-                rest.create(&path, &object).await?;
+                rest.create(&path, &patch::with_last_applied(&object)).await?;
                 "created"
             }
             Err(error) => return Err(error.into()),
@@ -146,12 +150,25 @@ pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
     Ok(())
 }
 
-/// How a manifest changes an object that is there: by the keys of its lists, where its kind has any.
-fn patch_type(resource: &Resource) -> &'static str {
+/// What users write of an object: not its status, nor what every write of it changes.
+fn wanted(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|name, _| !["resourceVersion", "managedFields"].contains(&name.as_str()));
+    }
+    object
+}
+
+/// How a patch is sent and with what schema: lists go by their keys where the kind has any.
+fn patch_form(resource: &Resource) -> (&'static str, Option<&'static Message>) {
     if resource.group.ends_with(".impresario.dev") {
-        "application/merge-patch+json"
+        ("application/merge-patch+json", None)
     } else {
-        "application/strategic-merge-patch+json"
+        let schema = schema::for_kind(resource.group, resource.version, resource.kind);
+        ("application/strategic-merge-patch+json", schema)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::{Structured, TokenRole};
-use crate::layout::ClusterDir;
+use crate::layout::{ClusterDir, LayoutError};
 use crate::output::say;
 use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, JoinRole, TokenError,
@@ -27,6 +27,9 @@ pub enum TokenCommandError {
     /// No member runs.
     #[error("no control member was set up here: make tokens where `imp up` ran")]
     NoMember,
+    /// A file of the cluster is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The authority refused.
     #[error(transparent)]
     Refused(#[from] TokenError),
@@ -70,6 +73,13 @@ pub async fn create(
                             address.ip()
                         );
                     }
+                }
+                let listen = dir.cluster()?.listen;
+                if listen.is_loopback() {
+                    eprintln!(
+                        "\nThis cluster listens on {listen} alone: only programs of this machine can join it. For \
+                         others, make one with `imp up --listen ADDRESS`."
+                    );
                 }
                 return Ok(());
             }

@@ -4,14 +4,16 @@
 //! processes that are not running and leaves the others alone. It is done when every node answers
 //! and its object says Ready.
 
-use crate::cli::Up;
+use crate::cli::{Driver, Up};
+use crate::down::{DownError, end_process};
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::{
     ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
-    certificate_lifetime, make_private_dir, replace,
+    certificate_lifetime, loopback, replace,
 };
 use crate::node::{drivers, pod_range};
 use crate::rest::{Rest, RestError};
+use impresario_actors::node::machine::Share;
 use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
@@ -20,7 +22,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ use tokio::time::Instant;
 const READY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a process may take to claim its folder; one that has not has ended.
 const CLAIM_LIMIT: Duration = Duration::from_secs(5);
+/// The port of the API, unless it was said otherwise: that of Kubernetes.
+const API_PORT: u16 = 6443;
 /// How often it is looked whether they are.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long certificates of users are good for; `imp up` makes new ones in time.
@@ -63,12 +67,43 @@ pub enum UpError {
         /// What was asked for.
         asked: usize,
     },
+    /// Something else than the cluster was made with.
+    #[error(
+        "the cluster in {path} was made with {flag} {made}, which cannot be changed to {asked}: leave \
+         {flag} out, or make another cluster with --data-dir"
+    )]
+    Made {
+        /// The folder.
+        path: PathBuf,
+        /// The flag.
+        flag: &'static str,
+        /// What it was.
+        made: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The machine has no address that others reach.
+    #[error(
+        "cannot tell at which address others reach this machine ({0}): say it with --address IP"
+    )]
+    NoAddress(io::Error),
+    /// A node's process could not be ended.
+    #[error(transparent)]
+    Down(#[from] DownError),
     /// No port is free.
     #[error("cannot find a free port: {0}")]
     Port(io::Error),
     /// The API port is taken by somebody else.
-    #[error("{0} is in use by another program: choose another with --api-port, or 0 for any")]
-    ApiPort(SocketAddr),
+    #[error(
+        "cannot listen on {address} ({source}): choose another port with --api-port, or 0 for any; \
+         --listen takes an address of this machine"
+    )]
+    ApiPort {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A process could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
@@ -106,12 +141,14 @@ pub struct Running {
     pub nodes: Vec<String>,
     /// Where the API is served.
     pub api: SocketAddr,
+    /// The address that it listens on.
+    pub listen: IpAddr,
 }
 
 /// Brings the cluster up and returns when all its nodes are Ready.
 pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
     let dir = ClusterDir::new(args.dir.path());
-    let cluster = found_or_make(&dir, args)?;
+    let cluster = found_or_make(&dir, args).await?;
     let nodes = dir.nodes()?;
     let names: Vec<String> = nodes.iter().map(name_of).collect();
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(names.len() as u64) };
@@ -119,7 +156,7 @@ pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
     bar.set_message("starting nodes");
     await_ready(&dir, &nodes, &bar).await?;
     bar.finish_and_clear();
-    Ok(Running { dir, nodes: names, api: cluster.api })
+    Ok(Running { dir, nodes: names, api: cluster.api, listen: cluster.listen })
 }
 
 fn style() -> ProgressStyle {
@@ -132,10 +169,13 @@ fn name_of(node: &NodeDir) -> String {
 }
 
 /// The cluster of the folder; one as asked for, if there is none.
-fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
+async fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     let asked = args.control.as_deref().and_then(|n| n.parse().ok());
     let cluster = match dir.cluster() {
-        Ok(cluster) => cluster,
+        Ok(cluster) => {
+            refuse_changes(dir, &cluster, args)?;
+            cluster
+        }
         Err(LayoutError::NoCluster { .. }) => make(dir, args)?,
         Err(error) => return Err(error.into()),
     };
@@ -153,26 +193,70 @@ fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     }
     renew_certificates(dir, &cluster)?;
     add_nodes(dir, &cluster, args, asked, &members)?;
+    divide(dir, &cluster).await?;
     Ok(cluster)
 }
 
+/// What was said when the cluster was made holds: to say something else now would do nothing.
+fn refuse_changes(dir: &ClusterDir, cluster: &ClusterFile, args: &Up) -> Result<(), UpError> {
+    let differs = |flag, made: String, asked: Option<String>| match asked {
+        Some(asked) if asked != made => {
+            Err(UpError::Made { path: dir.path().to_owned(), flag, made, asked })
+        }
+        _ => Ok(()),
+    };
+    let port = args.api_port.filter(|port| *port != 0);
+    differs("--api-port", cluster.api.port().to_string(), port.map(|port| port.to_string()))?;
+    differs("--listen", cluster.listen.to_string(), args.listen.map(|ip| ip.to_string()))?;
+    differs("--address", cluster.address.to_string(), args.address.map(|ip| ip.to_string()))?;
+    let word = |driver: Driver| format!("{driver:?}").to_lowercase();
+    differs("--driver", word(cluster.driver), args.driver.map(word))
+}
+
+/// Gives each node of the machine its part. One that runs with another part ends, and is started
+/// again with the others; its containers go on meanwhile.
+async fn divide(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> {
+    let nodes = dir.nodes()?;
+    let of = u16::try_from(nodes.len()).unwrap_or(u16::MAX);
+    for (part, node) in (0..of).zip(&nodes) {
+        let file = node.load()?;
+        let share = if cluster.whole_machine { Share::default() } else { Share { part, of } };
+        if file.share != share {
+            node.save(&NodeFile { share, ..file })?;
+            if node.is_running() {
+                end_process(node).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
-    make_private_dir(dir.path())?;
-    let api = api_address(args.api_port)?;
+    let listen = args.listen.unwrap_or_else(loopback);
+    let address = match args.address {
+        Some(address) => address,
+        None if listen.is_unspecified() => outward(listen).map_err(UpError::NoAddress)?,
+        None => listen,
+    };
+    let api = api_address(listen, args.api_port.unwrap_or(API_PORT))?;
+    dir.take()?;
     let name = format!("imp-{:08x}", rand::random::<u32>());
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;
     let cluster = ClusterFile {
         name,
-        api: SocketAddr::new(args.address, api.port()),
-        driver: args.driver,
-        address: args.address,
+        api: SocketAddr::new(address, api.port()),
+        driver: args.driver.unwrap_or(Driver::Process),
+        address,
+        listen,
+        whole_machine: args.whole_machine,
         chaos: args.chaos,
         certificate_lifetime: args.certificate_lifetime.unwrap_or_else(certificate_lifetime),
     };
     equip_users(dir, &cluster, &authority)?;
-    // Written last: with it the cluster exists.
+    // With it the cluster exists.
     dir.save_cluster(&cluster)?;
+    dir.made()?;
     Ok(cluster)
 }
 
@@ -251,7 +335,7 @@ fn add_nodes(
         .filter(|(_, name)| !taken.contains(name.as_str()));
     let mut new = Vec::new();
     for (place, (number, name)) in names.take(wanted - members.len()).enumerate() {
-        let port = free_udp_port().map_err(UpError::Port)?;
+        let port = free_udp_port(cluster.listen).map_err(UpError::Port)?;
         let address = SocketAddr::new(cluster.address, port);
         new.push((name, number, address, place < control, place == 0));
     }
@@ -276,12 +360,13 @@ fn add_nodes(
         node.save(&NodeFile {
             name: name.clone(),
             cluster: cluster.name.clone(),
-            bind: SocketAddr::new(unspecified(cluster), advertise.port()),
+            bind: SocketAddr::new(cluster.listen, advertise.port()),
             advertise,
             control: control.then(|| control_file(dir, cluster, first && members.is_empty())),
             peers: peers.iter().filter(|peer| peer.name != name).cloned().collect(),
             driver: cluster.driver,
             docker_host: drivers::docker_host(cluster.driver),
+            share: Share::default(), // divided when all nodes are there
             pod_range: pod_range(&cluster.name, number),
             joined_through: None,
             chaos: cluster.chaos,
@@ -293,18 +378,10 @@ fn add_nodes(
 /// What a control member of this machine needs besides a node.
 pub fn control_file(dir: &ClusterDir, cluster: &ClusterFile, founder: bool) -> ControlFile {
     ControlFile {
-        api: SocketAddr::new(unspecified(cluster), cluster.api.port()),
+        api: SocketAddr::new(cluster.listen, cluster.api.port()),
         pki: dir.pki(),
         founder,
         certificate_lifetime: cluster.certificate_lifetime,
-    }
-}
-
-/// Every address of this machine, of the family that the cluster uses.
-fn unspecified(cluster: &ClusterFile) -> IpAddr {
-    match cluster.address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     }
 }
 
@@ -332,14 +409,27 @@ fn user_certificate(
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-fn free_udp_port() -> io::Result<u16> {
-    Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+fn free_udp_port(listen: IpAddr) -> io::Result<u16> {
+    Ok(UdpSocket::bind((listen, 0))?.local_addr()?.port())
 }
 
-fn api_address(port: u16) -> Result<SocketAddr, UpError> {
-    let wanted = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let socket = std::net::TcpListener::bind(wanted).map_err(|_| UpError::ApiPort(wanted))?;
+fn api_address(listen: IpAddr, port: u16) -> Result<SocketAddr, UpError> {
+    let wanted = SocketAddr::from((listen, port));
+    let socket = std::net::TcpListener::bind(wanted)
+        .map_err(|source| UpError::ApiPort { address: wanted, source })?;
     socket.local_addr().map_err(UpError::Port)
+}
+
+/// The address from which this machine reaches others. No packet is sent to find out: a UDP socket
+/// that is connected to an address of RFC 5737 or RFC 3849 only looks at the routes.
+fn outward(family: IpAddr) -> io::Result<IpAddr> {
+    let far: IpAddr = match family {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    let socket = UdpSocket::bind((family, 0))?;
+    socket.connect((far, 9))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Starts the process of a node, in a process group of its own and with nothing inherited but its

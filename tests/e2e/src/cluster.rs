@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Waits for the end of its input, then ends the cluster and removes its folder.
-const JANITOR: &str = r#"cat >/dev/null; "$0" down --purge --data-dir "$1" >&2; status=$?; [ $status = 0 ] && rm -rf "$2"; exit $status"#;
+const JANITOR: &str = r#"cat >/dev/null; [ -e "$1/cluster.json" ] || { rm -rf "$2"; exit 0; }; "$0" down --purge --data-dir "$1" >&2; status=$?; [ $status = 0 ] && rm -rf "$2"; exit $status"#;
 
 /// The program under test: `IMP`, or the one that cargo built beside this test.
 ///

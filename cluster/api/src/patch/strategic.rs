@@ -10,10 +10,10 @@ use super::order::{arrange, identity, missing_key};
 use crate::schema::{Cardinality, Field, Message};
 use serde_json::{Map, Value};
 
-const DIRECTIVE: &str = "$patch";
+pub(super) const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
-const SET_ORDER: &str = "$setElementOrder/";
-const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+pub(super) const SET_ORDER: &str = "$setElementOrder/";
+pub(super) const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 
 type Object = Map<String, Value>;
 
@@ -31,15 +31,15 @@ pub(super) fn apply(
 }
 
 /// What the schema says of a member: how it merges, and the schema of what is inside.
-struct Member {
-    inside: Option<&'static Message>,
-    merges: bool,
-    replaces: bool,
-    key: &'static str,
+pub(super) struct Member {
+    pub(super) inside: Option<&'static Message>,
+    pub(super) merges: bool,
+    pub(super) replaces: bool,
+    pub(super) key: &'static str,
 }
 
 impl Member {
-    fn of(message: Option<&'static Message>, name: &str) -> Self {
+    pub(super) fn of(message: Option<&'static Message>, name: &str) -> Self {
         let field: Option<&'static Field> = message.and_then(|message| message.field(name));
         let map = field.is_some_and(|field| field.cardinality == Cardinality::Map);
         Self {

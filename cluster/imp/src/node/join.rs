@@ -5,6 +5,7 @@ use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
 use crate::node::drivers;
 use crate::node::gate::role_name;
+use impresario_actors::node::machine::Share;
 use impresario_client::reachable;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{JoinToken, PeerRole};
@@ -57,11 +58,11 @@ pub async fn join(
     let bad = || JoinError::Address(address.to_owned());
     let target = address.to_socket_addrs().map_err(|_| bad())?.next().ok_or_else(bad)?;
     let token: JoinToken = token.trim().parse()?;
-    let socket = UdpSocket::bind(args.bind)
-        .map_err(|source| JoinError::Bind { address: args.bind, source })?;
-    let own = |source| JoinError::Bind { address: args.bind, source };
-    let port = socket.local_addr().map_err(own)?.port();
-    let seen = own_address(target).map_err(own)?;
+    let failed = |address| move |source| JoinError::Bind { address, source };
+    let seen = own_address(target).map_err(failed(target))?;
+    let wanted = args.bind.unwrap_or(SocketAddr::new(seen, 0));
+    let socket = UdpSocket::bind(wanted).map_err(failed(wanted))?;
+    let port = socket.local_addr().map_err(failed(wanted))?.port();
     drop(socket);
 
     let name = args.name.clone().or_else(host_name);
@@ -80,7 +81,7 @@ pub async fn join(
     dir.save(&NodeFile {
         name: answer.name.to_string(),
         cluster: answer.cluster.clone(),
-        bind: SocketAddr::new(args.bind.ip(), port),
+        bind: SocketAddr::new(wanted.ip(), port),
         advertise: SocketAddr::new(args.address.unwrap_or(seen), port),
         control: None,
         peers: answer
@@ -94,6 +95,7 @@ pub async fn join(
             .collect(),
         driver: args.driver,
         docker_host: drivers::docker_host(args.driver),
+        share: Share::default(),
         pod_range: pod_range(&answer.cluster, number),
         joined_through: Some(through),
         chaos: false,

@@ -99,6 +99,7 @@ pub struct Token {
 pub struct Cluster {
     folder: tempfile::TempDir,
     nodes: u16,
+    arguments: Vec<&'static str>,
     environment: Vec<(String, String)>,
 }
 
@@ -109,7 +110,17 @@ impl Cluster {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.display().to_string()))
             .collect();
-        let cluster = Self { folder: tempfile::tempdir().unwrap(), nodes, environment };
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Self { folder, nodes, arguments: Vec::new(), environment };
+        cluster.start();
+        cluster
+    }
+
+    /// Brings one up that lets other machines in, and says 127.0.0.1 of itself.
+    pub fn open(nodes: u16) -> Self {
+        let arguments = vec!["--listen", "0.0.0.0", "--address", "127.0.0.1"];
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Self { folder, nodes, arguments, environment: Vec::new() };
         cluster.start();
         cluster
     }
@@ -120,6 +131,7 @@ impl Cluster {
         let output = Command::new(imp())
             .args(["up", "--detach", "--api-port", "0", "--nodes", &nodes, "--data-dir"])
             .arg(self.dir())
+            .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
             .unwrap();

@@ -62,7 +62,7 @@ fn carries_a_pod(cluster: &Cluster, node: &str, pod: &str) {
 #[test]
 fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
     let machine = Machine::new();
-    let cluster = Cluster::up(3, &[]); // with the default address: it says 127.0.0.1 of itself
+    let cluster = Cluster::open(3);
     let folder = tempfile::tempdir().unwrap();
     let made = cluster.token("node", "10m");
     let join = machine.address_of_host(&made.address);

@@ -2,11 +2,12 @@
 
 use crate::manifests::{replicas, waiting_pod};
 use impresario_e2e::{Site, eventually, with_a_kubectl};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Output;
 
 with_a_kubectl!(
     imp_applies_gets_scales_and_deletes,
+    imp_apply_takes_out_what_the_manifest_no_longer_names,
     imp_prints_logs,
     imp_tells_the_state_of_the_cluster,
     imp_says_what_is_wrong,
@@ -34,7 +35,7 @@ fn imp_applies_gets_scales_and_deletes(site: &Site) {
     let applied = ok(&imp(site, &format!("apply -f {manifest}")));
     assert_eq!(applied, "replicationcontroller/app created\npod/alone created\n");
     let again = ok(&imp(site, &format!("apply -f {manifest}")));
-    assert!(again.starts_with("replicationcontroller/app "), "{again}");
+    assert_eq!(again, "replicationcontroller/app unchanged\npod/alone unchanged\n");
     ok(&imp(site, "scale rc app --replicas 2"));
     eventually("two are ready", || {
         let object: Value = serde_json::from_str(&ok(&imp(site, "get rc app -o json"))).unwrap();
@@ -57,6 +58,25 @@ fn imp_applies_gets_scales_and_deletes(site: &Site) {
     assert_eq!(ok(&imp(site, "delete pod alone")), "pod \"alone\" deleted\n");
     ok(&imp(site, "delete rc app"));
     site.kubectl.until("get pods", "{.items[*].metadata.name}", "");
+}
+
+fn imp_apply_takes_out_what_the_manifest_no_longer_names(site: &Site) {
+    let map = |data: &str, labels: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, labels: {labels}}}\ndata: {data}\n"
+        );
+        format!("apply -f {}", file(site, &text))
+    };
+    let first = map("{a: '1', b: '2'}", "{team: red, tier: db}");
+    assert_eq!(ok(&imp(site, &first)), "configmap/settings created\n");
+    assert_eq!(ok(&imp(site, &first)), "configmap/settings unchanged\n");
+    // kubectl goes on from where imp was, and imp from where kubectl was.
+    site.kubectl.run("label configmap settings theirs=kept");
+    let second = map("{a: '9'}", "{team: red}");
+    assert_eq!(ok(&imp(site, &second)), "configmap/settings configured\n");
+    let object: Value = serde_json::from_str(&ok(&imp(site, "get cm settings -o json"))).unwrap();
+    assert_eq!(object["data"], json!({ "a": "9" }));
+    assert_eq!(object["metadata"]["labels"], json!({ "team": "red", "theirs": "kept" }));
 }
 
 fn imp_prints_logs(site: &Site) {
@@ -93,8 +113,9 @@ fn imp_says_what_is_wrong(site: &Site) {
     let unknown = imp(site, "get nonsense");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nonsense"));
     assert_eq!(unknown.status.code(), Some(1));
-    let usage = imp(site, "scale rc app --replicas few");
-    assert_eq!(usage.status.code(), Some(2));
+    for line in ["scale rc app --replicas few", "delete pods", "delete"] {
+        assert_eq!(imp(site, line).status.code(), Some(2), "{line}");
+    }
     let invalid = imp(site, &format!("apply -f {}", file(site, &replicas("Bad_Name", 1))));
     assert_eq!(invalid.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&invalid.stderr).contains("metadata.name"), "{invalid:?}");

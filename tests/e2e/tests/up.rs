@@ -1,0 +1,125 @@
+//! What `imp up` makes of one machine, and what `imp down` leaves of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use impresario_e2e::{Cluster, Settings, imp};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(imp());
+    command.args(arguments).arg("--data-dir").arg(folder).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The addresses that sockets of a process wait on for others: TCP that listens, UDP that is bound.
+fn listens(pid: i32) -> BTreeSet<IpAddr> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let own: BTreeSet<String> = links
+        .filter_map(|link| {
+            let link = link.to_string_lossy().into_owned();
+            Some(link.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+        })
+        .collect();
+    let mut addresses = BTreeSet::new();
+    for (table, state) in [("tcp", "0A"), ("udp", "07"), ("tcp6", "0A"), ("udp6", "07")] {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            if columns[3] != state || !own.contains(columns[9]) {
+                continue;
+            }
+            let (address, _) = columns[1].split_once(':').unwrap();
+            addresses.insert(match address.len() {
+                8 => IpAddr::from(u32::from_str_radix(address, 16).unwrap().to_le_bytes()),
+                _ => panic!("an IPv6 socket: {line}"),
+            });
+        }
+    }
+    addresses
+}
+
+fn millicores(node: &Value) -> u64 {
+    let text = node["status"]["capacity"]["cpu"].as_str().unwrap();
+    match text.strip_suffix('m') {
+        Some(milli) => milli.parse().unwrap(),
+        None => text.parse::<u64>().unwrap() * 1000,
+    }
+}
+
+#[test]
+fn a_machine_is_offered_once_and_to_nobody_else() {
+    let cluster = Cluster::start(Settings { nodes: 2, ..Settings::default() });
+    let nodes = |cluster: &Cluster| -> Vec<Value> {
+        let output = cluster.imp(["get", "nodes", "-o", "json"]).output().unwrap();
+        let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+        list["items"].as_array().unwrap().clone()
+    };
+    let whole = std::thread::available_parallelism().unwrap().get() as u64 * 1000;
+    let offered = |nodes: &[Value]| nodes.iter().map(millicores).sum::<u64>();
+    let two = nodes(&cluster);
+    assert!(offered(&two) <= whole, "{} of {whole}", offered(&two));
+    for name in ["node-1", "node-2"] {
+        let addresses = listens(cluster.pid(name).as_raw());
+        assert!(
+            !addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback),
+            "{addresses:?}"
+        );
+    }
+
+    // A third node gets its part from the two that run.
+    let before = cluster.pid("node-1");
+    let output = cluster.imp(["up", "--detach", "--nodes", "3"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let three = nodes(&cluster);
+    assert_eq!(three.len(), 3);
+    assert!(offered(&three) <= whole, "{} of {whole}", offered(&three));
+    assert_ne!(before, cluster.pid("node-1"));
+
+    // Who would join from elsewhere is told first that it cannot be.
+    let output = cluster.imp(["token", "create"]).output().unwrap();
+    assert!(said(&output).contains("imp up --listen ADDRESS"), "{}", said(&output));
+
+    // What was said when it was made is not silently ignored now.
+    for (flag, value) in [("--listen", "0.0.0.0"), ("--driver", "docker"), ("--api-port", "1")] {
+        let output = cluster.imp(["up", "--detach", flag, value]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("which cannot be changed"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn only_what_imp_put_into_a_folder_is_purged() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("nodes/precious");
+    std::fs::create_dir_all(precious.parent().unwrap()).unwrap();
+    std::fs::write(&precious, "mine").unwrap();
+    for arguments in [&["down"][..], &["down", "--purge"]] {
+        let output = run(arguments, folder.path());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("no cluster in"), "{}", said(&output));
+    }
+    let output = run(&["up", "--detach", "--api-port", "0"], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("nodes of somebody else"), "{}", said(&output));
+    std::fs::create_dir(folder.path().join("pods")).unwrap();
+    let output = run(&["node", "--join", "127.0.0.1:1", "--token", "t"], folder.path());
+    assert!(said(&output).contains("pods of somebody else"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let notes = cluster.dir().join("notes.txt");
+    std::fs::write(&notes, "mine").unwrap();
+    let output = run(&["down", "--purge"], cluster.dir());
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("notes.txt"));
+    let left: Vec<_> = std::fs::read_dir(cluster.dir()).unwrap().collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
+}
