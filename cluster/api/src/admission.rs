@@ -9,7 +9,7 @@ mod allocator;
 mod deletion;
 mod scale;
 
-pub use allocator::{Allocator, NODE_PORTS, RandomAllocator};
+pub use allocator::{Account, Allocator, NODE_PORTS, RandomAllocator};
 pub use deletion::{DeleteOptions, Deletion, Propagation, admit_delete, is_finished};
 pub use scale::{apply_scale, scale_of};
 
@@ -41,7 +41,7 @@ pub struct Context<'a> {
 pub enum Door {
     /// All but the status.
     Main,
-    /// The status alone.
+    /// The status; of built-in kinds also labels, annotations and the rest of the metadata.
     Status,
     /// The replica count alone; the object is the whole one with the new count.
     Scale,
@@ -167,7 +167,7 @@ pub fn admit_update(
                 copy(old, &mut new, "status");
             }
         }
-        Door::Status => keep_all_but_status(&mut new, old),
+        Door::Status => keep_all_but_status(resource, &mut new, old),
         Door::Finalize => keep_all_but_finalizers(&mut new, old),
     }
     (resource.rules.default)(&mut new);
@@ -200,15 +200,24 @@ pub fn admit_update(
     Ok(new)
 }
 
-/// The status door takes the status and nothing else, the managed fields aside.
-fn keep_all_but_status(new: &mut Value, old: &Value) {
+/// The status door takes the status and, of built-in kinds, the metadata; a pod's owners stay as
+/// they were. Of other kinds it takes nothing else, the managed fields aside.
+fn keep_all_but_status(resource: &Resource, new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     copy(new, &mut kept, "status");
-    copy(get(new, "metadata"), object_mut(&mut kept, "metadata"), "managedFields");
-    for field in ["uid", "resourceVersion"] {
-        let given = at(new, "metadata").get(field).cloned();
-        if let Some(given) = given.filter(|value| !value.is_null()) {
-            set(object_mut(&mut kept, "metadata"), field, given);
+    let metadata = object_mut(&mut kept, "metadata");
+    if resource.is_built_in() {
+        *metadata = get(new, "metadata").clone();
+        if resource.group.is_empty() && resource.plural == "pods" {
+            copy(get(old, "metadata"), metadata, "ownerReferences");
+        }
+    } else {
+        copy(get(new, "metadata"), metadata, "managedFields");
+        for field in ["uid", "resourceVersion"] {
+            let given = at(new, "metadata").get(field).cloned();
+            if let Some(given) = given.filter(|value| !value.is_null()) {
+                set(metadata, field, given);
+            }
         }
     }
     *new = kept;

@@ -45,16 +45,31 @@ impl fmt::Display for Path {
     }
 }
 
-/// The wrong fields of one object.
+/// So many wrong fields are told of one object, and no more: an object of three megabytes must not
+/// become a refusal of hundreds.
+pub const MAX_CAUSES: usize = 256;
+/// The longest value that a cause quotes, in bytes.
+const MAX_SHOWN: usize = 10 * 1024;
+
+/// The wrong fields of one object, the first [`MAX_CAUSES`] of them.
 #[derive(Debug, Default)]
 pub struct Causes(Vec<Cause>);
 
 impl Causes {
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_CAUSES
+    }
+
     fn push(&mut self, path: &Path, reason: CauseReason, message: String) {
-        self.0.push(Cause { field: path.to_string(), reason, message });
+        if !self.is_full() {
+            self.0.push(Cause { field: path.to_string(), reason, message });
+        }
     }
 
     fn valued(&mut self, path: &Path, reason: CauseReason, what: &str, value: &Value, why: &str) {
+        if self.is_full() {
+            return;
+        }
         let value = shown(value);
         let message = if why.is_empty() {
             format!("{what}: {value}")
@@ -150,7 +165,8 @@ impl Causes {
 
     /// All that `other` found, after what was found so far.
     pub fn append(&mut self, other: impl IntoIterator<Item = Cause>) {
-        self.0.extend(other);
+        let room = MAX_CAUSES.saturating_sub(self.0.len());
+        self.0.extend(other.into_iter().take(room));
     }
 
     /// Whether nothing is wrong.
@@ -164,13 +180,18 @@ impl Causes {
     }
 }
 
-/// A value as messages show it: strings quoted, the rest as JSON.
+/// A value as messages show it: strings quoted, the rest as JSON; cut where it is long.
 fn shown(value: &Value) -> String {
-    match value {
+    let mut text = match value {
         Value::String(text) => format!("{text:?}"),
         Value::Null => "null".to_owned(),
         other => other.to_string(),
+    };
+    if text.len() > MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN));
+        text.push_str("...");
     }
+    text
 }
 
 /// Whether two values say the same: null, absent, and empty lists and maps are one.

@@ -107,18 +107,14 @@ pub fn apply(
         PatchType::Merge => merge_patch(base, &patch)?,
         PatchType::Strategic => strategic_merge(target.message, base, patch)?,
     };
-    let unreadable = |object: &Value, why: String| {
-        let mut outcome = object.to_string();
-        truncate(&mut outcome);
-        PatchError::Outcome { outcome, why }
-    };
-    let before = object.clone();
+    // What is quoted is how it was before the check, which changes it; only so much of it is kept.
+    let outcome = beginning(&object);
     if !object.is_object() {
-        let why = format!("json: cannot unmarshal {object} into Go value of type {}", target.kind);
-        return Err(unreadable(&before, why));
+        let why = format!("json: cannot unmarshal {outcome} into Go value of type {}", target.kind);
+        return Err(PatchError::Outcome { outcome, why });
     }
     let warnings = wire::check(target.message, &mut object, Vec::new(), validation)
-        .map_err(|wrong| unreadable(&before, wrong.0))?;
+        .map_err(|wrong| PatchError::Outcome { outcome, why: wrong.0 })?;
     Ok(Decoded { object, warnings })
 }
 
@@ -149,14 +145,34 @@ pub fn strategic_merge(
     strategic::apply(message, base, patch)
 }
 
-/// Cuts what is quoted back to a client to a readable length.
-fn truncate(text: &mut String) {
+/// A value as JSON, cut to a readable length; no more than that is ever written.
+fn beginning(value: &Value) -> String {
     const LONGEST: usize = 10 * 1024;
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
+    struct Beginning(Vec<u8>);
+
+    impl std::io::Write for Beginning {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let room = LONGEST.saturating_sub(self.0.len());
+            if room == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            Ok(bytes.len().min(room))
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut written = Beginning(Vec::new());
+    let cut = serde_json::to_writer(&mut written, value).is_err();
+    let mut text = String::from_utf8_lossy(&written.0).into_owned();
+    if cut {
+        text = text.trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned();
         text.push_str("...");
     }
+    text
 }
 
 #[cfg(test)]

@@ -214,6 +214,24 @@ pub struct ScalePaths {
     pub selector: &'static str,
 }
 
+/// How the deletion of a kind's objects differs from the usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeletionRule {
+    /// Whether the answer is the object even when it is gone at once; else it is a Status then.
+    pub answers_object: bool,
+    /// Whether what it owns is left alone where the caller does not say otherwise.
+    pub orphans: bool,
+}
+
+impl DeletionRule {
+    /// The answer is the object itself, in any case.
+    pub const ANSWERS_OBJECT: Self = Self { answers_object: true, orphans: false };
+    /// What it owns stays unless the caller says otherwise: how the oldest kinds began.
+    pub const ORPHANS: Self = Self { answers_object: false, orphans: true };
+    /// A Status where it is gone; what it owns goes too.
+    pub const USUAL: Self = Self { answers_object: false, orphans: false };
+}
+
 /// One resource: a row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Resource {
@@ -251,6 +269,8 @@ pub struct Resource {
     pub deprecated: &'static str,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
+    /// What its deletion leaves and answers.
+    pub deletion: DeletionRule,
     /// The functions in which it differs.
     pub rules: Rules,
     /// What it can be selected by, besides name and namespace.
@@ -291,6 +311,7 @@ impl Resource {
             generation: false,
             deprecated: "",
             put_creates: false,
+            deletion: DeletionRule::USUAL,
             rules: Rules::PLAIN,
             fields: &[],
             scale: None,
@@ -309,6 +330,13 @@ impl Resource {
     /// The subresource of a name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    /// Whether Kubernetes itself defines the kind. The others are to it what a
+    /// `CustomResourceDefinition` would define: no strategic merge, and a status door that takes
+    /// the status alone.
+    pub fn is_built_in(&self) -> bool {
+        !self.group.ends_with("impresario.dev")
     }
 
     /// Whether status and spec have doors of their own.

@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
 use impresario_api::admission::{
-    Context, DeleteOptions, Deletion, Door, RandomAllocator, admit_create, admit_delete,
+    Account, Context, DeleteOptions, Deletion, Door, RandomAllocator, admit_create, admit_delete,
     admit_update, apply_scale, is_finished, scale_of,
 };
 use impresario_api::resource::{Resource, find, find_object};
@@ -78,20 +78,55 @@ fn the_main_door_ignores_status_and_counts_changes_of_the_spec() {
 }
 
 #[test]
-fn the_status_door_ignores_all_but_status() {
+fn the_status_door_takes_status_and_metadata_and_ignores_the_spec() {
     let (resource, old) = controller();
     let mut new = old.clone();
     new["spec"]["replicas"] = 3.into();
     new["metadata"]["labels"] = json!({"x": "y"});
+    new["metadata"]["annotations"] = json!({"note": "seen"});
     new["status"]["replicas"] = 2.into();
     let new = update(resource, Door::Status, new, &old).expect("a valid status");
-    assert_eq!((&new["spec"], &new["metadata"]), (&old["spec"], &old["metadata"]));
+    assert_eq!(new["spec"], old["spec"]);
+    assert_eq!(new["metadata"]["labels"], json!({"x": "y"}));
+    assert_eq!(new["metadata"]["annotations"], json!({"note": "seen"}));
+    for kept in ["uid", "creationTimestamp", "generation", "name", "namespace"] {
+        assert_eq!(new["metadata"][kept], old["metadata"][kept], "{kept}");
+    }
     assert_eq!(new["status"]["replicas"], 2);
 
     let mut wrong = new.clone();
     wrong["status"]["readyReplicas"] = 5.into();
     let refused = update(resource, Door::Status, wrong, &new).expect_err("more ready than there");
     assert_eq!(refused.causes[0].field, "status.readyReplicas");
+}
+
+#[test]
+fn a_pods_owners_stay_as_they_were_at_its_status_door() {
+    let (resource, mut old) = pod(json!({}));
+    let owner = |name: &str| json!([{"apiVersion": "v1", "kind": "ReplicationController", "name": name, "uid": "u"}]);
+    old["metadata"]["ownerReferences"] = owner("rc");
+    let mut new = old.clone();
+    new["metadata"]["ownerReferences"] = owner("other");
+    new["metadata"]["annotations"] = json!({"a": "b"});
+    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    assert_eq!(new["metadata"]["ownerReferences"], owner("rc"));
+    assert_eq!(new["metadata"]["annotations"]["a"], "b");
+}
+
+#[test]
+fn the_status_door_of_a_custom_kind_takes_the_status_alone() {
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (resource, old) = create(&json!({
+        "apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob", "metadata": {"name": "t"},
+        "spec": {"trainer": {"template": template}, "parameterServer": {"template": template}, "stop": {"epochs": 1}},
+    }));
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"x": "y"});
+    new["spec"]["stop"]["epochs"] = 2.into();
+    new["status"] = json!({"phase": "Running"});
+    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    assert_eq!((&new["spec"], &new["metadata"]), (&old["spec"], &old["metadata"]));
+    assert_eq!(new["status"]["phase"], "Running");
 }
 
 #[test]
@@ -140,7 +175,69 @@ fn a_pod_may_not_change_where_it_was_not_meant_to() {
     assert_eq!(later, Err("spec.activeDeadlineSeconds".to_owned()));
     assert_eq!(change("/spec/restartPolicy", json!("Never")), Err("spec".to_owned()));
     assert_eq!(change("/spec/containers", json!([])), Err("spec.containers".to_owned()));
-    assert_eq!(change("/spec/tolerations", json!([])), Err("spec.tolerations".to_owned()));
+    // Every pod has two tolerations of its own, which nobody takes away: so a patch may replace the list.
+    let more = change("/spec/tolerations", json!([{"key": "gpu", "operator": "Exists"}]));
+    let more = more.expect("an addition");
+    assert_eq!(more["spec"]["tolerations"].as_array().expect("tolerations").len(), 3);
+    assert_eq!(more["metadata"]["generation"], 2);
+    let changed = update(resource, Door::Main, old.clone(), &more);
+    assert_eq!(changed.expect_err("one goes").causes[0].field, "spec.tolerations");
+}
+
+#[test]
+fn a_token_is_mounted_unless_the_pod_or_else_its_account_says_no() {
+    let mounted = |account: &Value, pod: &Value| {
+        let pods = find("", "v1", "pods").expect("pods");
+        let object = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+            "spec": {
+                "serviceAccountName": "robot", "automountServiceAccountToken": pod,
+                "containers": [{"name": "c", "image": "i"}],
+            },
+        });
+        let account = Account::of(&json!({ "automountServiceAccountToken": account }));
+        let allocator = allocator().with_account("d", "robot", account);
+        let pod = admit_create(pods, object, &context(&allocator)).expect("a valid pod");
+        pod["spec"]["volumes"].is_array()
+    };
+    let (yes, no, unsaid) = (json!(true), json!(false), json!(null));
+    for (account, pod, expected) in [
+        (&unsaid, &unsaid, true),
+        (&yes, &unsaid, true),
+        (&no, &unsaid, false),
+        (&no, &yes, true),
+        (&unsaid, &no, false),
+        (&yes, &no, false),
+    ] {
+        assert_eq!(mounted(account, pod), expected, "account {account}, pod {pod}");
+    }
+}
+
+#[test]
+fn the_older_field_of_a_nodes_range_has_the_last_word_and_both_are_checked() {
+    let nodes = find("", "v1", "nodes").expect("nodes");
+    let node = |spec: Value| {
+        let object =
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": spec});
+        let fields = |status: Status| -> Vec<String> {
+            status.causes.into_iter().map(|cause| cause.field).collect()
+        };
+        admit_create(nodes, object, &context(&allocator())).map_err(fields)
+    };
+    let settled = node(json!({"podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.2.0/24"]}));
+    let settled = settled.expect("a valid node");
+    assert_eq!(settled["spec"]["podCIDRs"], json!(["10.0.1.0/24"]));
+    let settled = node(json!({"podCIDRs": ["10.0.2.0/24"]})).expect("a valid node");
+    assert_eq!(settled["spec"]["podCIDR"], "10.0.2.0/24");
+    let wrong = node(json!({"podCIDR": "10.0.1.0"})).expect_err("no range");
+    assert_eq!(wrong, ["spec.podCIDRs[0]"]);
+    let wrong = node(json!({"taints": [{"key": "a b", "effect": "NoSchedule"}]}));
+    assert_eq!(wrong.expect_err("no key"), ["metadata.taints[0].key"]);
+
+    let mut moved = settled.clone();
+    moved["spec"]["podCIDR"] = "10.0.3.0/24".into();
+    let refused = update(nodes, Door::Main, moved, &settled).expect_err("another range");
+    assert!(refused.causes.iter().all(|cause| cause.field == "spec.podCIDRs"), "{refused}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::server::Limits;
 use crate::verbs;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use impresario_api::resource::{Verb, find, resources};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::Objects;
@@ -133,6 +133,7 @@ impl Gateway {
                     AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
                 },
             )?;
+        refuse_impersonation(&user, &parts.headers)?;
         let target = Target::parse(parts.uri.path());
         let method = parts.method.as_str().to_owned();
         self.permit(&user, &method, parts.uri.path(), &target, &query).await?;
@@ -267,6 +268,29 @@ fn verb(action: Action) -> Verb {
         Action::Delete => Verb::Delete,
         Action::DeleteCollection => Verb::DeleteCollection,
     }
+}
+
+/// Who asks to act as somebody else must not act as themselves instead: until impersonation works,
+/// nobody may. The words are those of a server where it is not granted.
+fn refuse_impersonation(user: &User, headers: &HeaderMap) -> Result<(), Status> {
+    let Some(name) = headers.keys().find(|name| name.as_str().starts_with("impersonate-")) else {
+        return Ok(());
+    };
+    let resource = match name.as_str() {
+        "impersonate-group" => "groups",
+        "impersonate-uid" => "uids",
+        "impersonate-user" => "users",
+        _ => "userextras",
+    };
+    let whom = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let why = format!(
+        "User {:?} cannot impersonate resource {resource:?} in API group \"\" at the cluster scope: \
+         impersonation is not served yet, use a credential of the user that is meant",
+        user.name
+    );
+    tracing::info!(user = user.name, whom, "impersonation was refused");
+    let message = format!("{resource} {whom:?} is forbidden: {why}");
+    Err(Status::new(Reason::Forbidden, message))
 }
 
 fn no_such_method() -> Status {

@@ -189,7 +189,11 @@ pub fn field_validation(kind: &'static str, query: &Query) -> Result<FieldValida
 }
 
 /// How to delete: the body's word first, then the query's.
-pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions), Status> {
+pub fn delete(
+    resource: &Resource,
+    call: &Call,
+    body: &Value,
+) -> Result<(DeleteOptions, WriteOptions), Status> {
     let query = &call.query;
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let grace = match (
@@ -216,6 +220,7 @@ pub fn delete(call: &Call, body: &Value) -> Result<(DeleteOptions, WriteOptions)
                     .to_owned();
             return refused(CauseReason::Invalid, message);
         }
+        (None, None) if resource.deletion.orphans => Propagation::Orphan,
         (Some("Background"), None) | (None, Some(false) | None) => Propagation::Background,
         (Some("Foreground"), None) => Propagation::Foreground,
         (Some("Orphan"), None) | (None, Some(true)) => Propagation::Orphan,

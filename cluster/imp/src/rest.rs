@@ -122,9 +122,10 @@ impl Rest {
         self.json(Method::PATCH, path, "application/json", Some((type_, patch.to_string()))).await
     }
 
-    /// DELETE.
+    /// DELETE, and after it what the object owns: some kinds would leave that alone.
     pub async fn delete(&self, path: &str) -> Result<Value, RestError> {
-        self.json(Method::DELETE, path, "application/json", None).await
+        let path = format!("{path}?propagationPolicy=Background");
+        self.json(Method::DELETE, &path, "application/json", None).await
     }
 
     async fn json(

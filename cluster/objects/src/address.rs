@@ -6,7 +6,7 @@
 
 use super::Objects;
 use super::stored::{bytes_of, text};
-use impresario_api::admission::Allocator;
+use impresario_api::admission::{Account, Allocator};
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_registry::{
@@ -165,7 +165,14 @@ pub(super) struct Draws {
     ranges: ServiceRanges,
     addresses: HashSet<String>,
     ports: HashSet<u16>,
-    account: Option<(String, String)>,
+    account: Option<(String, Account)>,
+}
+
+impl Draws {
+    /// The same, for a pod that acts as this account.
+    pub(super) fn acting_as(self, account: Option<(String, Account)>) -> Self {
+        Self { account, ..self }
+    }
 }
 
 impl Allocator for Draws {
@@ -224,22 +231,16 @@ impl Allocator for Draws {
         }
     }
 
-    fn service_account_exists(&self, namespace: &str, name: &str) -> bool {
-        let known =
-            self.account.as_ref().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
-        name == "default" || known == Some((namespace, name))
+    fn service_account(&self, _: &str, name: &str) -> Option<Account> {
+        let known = self.account.as_ref().filter(|(named, _)| named == name);
+        // Pods of a namespace that is just being furnished need not wait for its first account.
+        known.map(|(_, account)| *account).or_else(|| (name == "default").then(Account::default))
     }
 }
 
 impl Objects {
-    /// What an admission of this object may draw from. `attempt` counts how often somebody was quicker.
-    pub(super) async fn draws(
-        &self,
-        resource: &Resource,
-        namespace: &str,
-        object: &Value,
-        attempt: usize,
-    ) -> Result<Draws, Status> {
+    /// What an admission of such an object may draw from. `attempt` counts how often somebody was quicker.
+    pub(super) async fn draws(&self, resource: &Resource, attempt: usize) -> Result<Draws, Status> {
         let look = is_service(resource) && attempt >= BLIND_DRAWS;
         let (addresses, ports) = if look {
             let ports = self.taken(PORTS).await?;
@@ -250,18 +251,30 @@ impl Objects {
         } else {
             (HashSet::new(), HashSet::new())
         };
-        let mut account = None;
-        let named = text(object, "/spec/serviceAccountName");
-        if resource.group.is_empty()
-            && resource.plural == "pods"
-            && !named.is_empty()
-            && named != "default"
-            && let Some(accounts) = find("", "v1", "serviceaccounts")
-            && self.find(accounts, namespace, named, Consistency::Linearizable).await?.is_some()
-        {
-            account = Some((namespace.to_owned(), named.to_owned()));
+        Ok(Draws { ranges: self.ranges.clone(), addresses, ports, account: None })
+    }
+
+    /// The account that a new pod would act as; nothing for other kinds, or where there is none.
+    pub(super) async fn account(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<Option<(String, Account)>, Status> {
+        let is_pod = resource.group.is_empty() && resource.plural == "pods";
+        let Some(accounts) = find("", "v1", "serviceaccounts").filter(|_| is_pod) else {
+            return Ok(None);
+        };
+        let named = match text(object, "/spec/serviceAccountName") {
+            "" => "default",
+            named => named,
+        };
+        // Only absence must be certain, so an older state is looked at first.
+        let mut found = self.find(accounts, namespace, named, Consistency::Local).await?;
+        if found.is_none() && named != "default" {
+            found = self.find(accounts, namespace, named, Consistency::Linearizable).await?;
         }
-        Ok(Draws { ranges: self.ranges.clone(), addresses, ports, account })
+        Ok(found.map(|stored| (named.to_owned(), Account::of(&stored.object))))
     }
 
     async fn taken(&self, resource: &str) -> Result<HashSet<String>, Status> {

@@ -78,12 +78,10 @@ impl Objects {
                 };
                 let listed = self.list(resource, &list).await?;
                 ready.extend(listed.items.into_iter().map(|object| Ok(ObjectEvent::Added(object))));
-                if initial == Some(true) {
-                    ready.push_back(Ok(ObjectEvent::Bookmark {
-                        revision: listed.revision,
-                        initial_end: true,
-                    }));
-                }
+                ready.push_back(Ok(ObjectEvent::Bookmark {
+                    revision: listed.revision,
+                    initial_end: initial == Some(true),
+                }));
                 listed.revision
             }
         };

@@ -113,7 +113,8 @@ impl Objects {
         let namespace = if resource.namespaced { namespace } else { "" };
         let generated = text(&object, "/metadata/name").is_empty();
         for attempt in 0..CREATE_ATTEMPTS {
-            let draws = self.draws(resource, namespace, &object, attempt).await?;
+            let account = self.account(resource, namespace, &object).await?;
+            let draws = self.draws(resource, attempt).await?.acting_as(account);
             let context = Context {
                 namespace,
                 user: &options.user,
@@ -260,7 +261,7 @@ impl Objects {
         for attempt in 0..ATTEMPTS {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
-            let draws = self.draws(resource, namespace, &stored.object, attempt).await?;
+            let draws = self.draws(resource, attempt).await?;
             let change = decide(&stored, &draws)?;
             let condition = Compare::Revision { key: key.clone(), revision: stored.revision };
             let mut transaction = self.begin().when(condition);
@@ -352,7 +353,7 @@ impl Objects {
             let status = Status::forbidden(resource, name, why);
             return Err(status.with_cause(Cause {
                 field: "metadata.namespace".into(),
-                reason: CauseReason::Forbidden,
+                reason: CauseReason::NamespaceTerminating,
                 message: format!("namespace {namespace} is being terminated"),
             }));
         }

@@ -3,7 +3,7 @@
 use crate::field::{list, number};
 use rand::seq::IndexedRandom;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
 
@@ -22,10 +22,31 @@ pub trait Allocator: Send + Sync + Debug {
     fn cluster_ip(&self, wanted: Option<&str>) -> Result<String, String>;
     /// A node port, the wanted one if any; the error says why it cannot be had.
     fn node_port(&self, wanted: Option<u16>) -> Result<u16, String>;
-    /// Whether pods may act as this service account.
-    fn service_account_exists(&self, namespace: &str, name: &str) -> bool {
+    /// The service account that pods would act as; nothing where there is none.
+    fn service_account(&self, namespace: &str, name: &str) -> Option<Account> {
         let _ = namespace;
-        name == "default"
+        (name == "default").then(Account::default)
+    }
+}
+
+/// What a pod that acts as a service account takes over from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// Whether its token is mounted where the pod does not say so itself.
+    pub mounts_token: bool,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { mounts_token: true }
+    }
+}
+
+impl Account {
+    /// Reads a `ServiceAccount`.
+    pub fn of(object: &Value) -> Self {
+        let refused = crate::field::at(object, "automountServiceAccountToken") == false;
+        Self { mounts_token: !refused }
     }
 }
 
@@ -36,7 +57,7 @@ pub struct RandomAllocator {
     prefix: u8,
     taken_ips: HashSet<String>,
     taken_ports: HashSet<u16>,
-    accounts: HashSet<(String, String)>,
+    accounts: HashMap<(String, String), Account>,
 }
 
 impl RandomAllocator {
@@ -47,7 +68,7 @@ impl RandomAllocator {
             prefix: prefix.min(30),
             taken_ips: HashSet::new(),
             taken_ports: HashSet::new(),
-            accounts: HashSet::new(),
+            accounts: HashMap::new(),
         }
     }
 
@@ -63,9 +84,9 @@ impl RandomAllocator {
         self
     }
 
-    /// The same, knowing which service accounts there are besides `default`.
-    pub fn with_account(mut self, namespace: &str, name: &str) -> Self {
-        self.accounts.insert((namespace.to_owned(), name.to_owned()));
+    /// The same, knowing one service account more.
+    pub fn with_account(mut self, namespace: &str, name: &str, account: Account) -> Self {
+        self.accounts.insert((namespace.to_owned(), name.to_owned()), account);
         self
     }
 
@@ -132,7 +153,8 @@ impl Allocator for RandomAllocator {
         }
     }
 
-    fn service_account_exists(&self, namespace: &str, name: &str) -> bool {
-        name == "default" || self.accounts.contains(&(namespace.to_owned(), name.to_owned()))
+    fn service_account(&self, namespace: &str, name: &str) -> Option<Account> {
+        let known = self.accounts.get(&(namespace.to_owned(), name.to_owned())).copied();
+        known.or_else(|| (name == "default").then(Account::default))
     }
 }

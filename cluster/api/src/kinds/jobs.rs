@@ -3,7 +3,7 @@
 //! The columns and cells are here; defaults and rules are in [`crate::rules::job`].
 
 use crate::field::{at, has, list, map, number, text};
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource};
 use crate::rules::job;
 use crate::selector::LabelSelector;
 use crate::table::{age, containers_and_images, human_duration, name, or_none};
@@ -38,6 +38,7 @@ pub const RESOURCE: Resource = Resource {
         absent: "0",
         ..FieldLabel::new("status.successful", "/status/succeeded")
     }],
+    deletion: DeletionRule::ORPHANS,
     ..Resource::named("batch", "v1", "Job", "jobs", "job", "api.batch.v1.Job")
 };
 

@@ -4,7 +4,7 @@ use crate::admission::Context;
 use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, set, text};
 use crate::names;
 use crate::resource::{
-    Column, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
+    Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
 };
 use crate::rules::metadata;
 use crate::status::{Cause, Status};
@@ -37,6 +37,7 @@ pub const RESOURCE: Resource = Resource {
         ..Rules::PLAIN
     },
     fields: &[FieldLabel::new("status.phase", "/status/phase")],
+    deletion: DeletionRule::ANSWERS_OBJECT,
     ..Resource::named("", "v1", "Namespace", "namespaces", "namespace", "api.core.v1.Namespace")
 };
 

@@ -2,7 +2,7 @@
 
 use crate::admission::Context;
 use crate::field::{
-    Causes, Path, as_map, at, default, entries, existing_mut, flag, list, number, object_mut, same,
+    Causes, Path, as_map, at, default, entries, existing_mut, flag, list, number, object_mut, set,
     text,
 };
 use crate::names;
@@ -65,7 +65,7 @@ pub const RESOURCE: Resource = Resource {
 
 /// Fields that are always written, and amounts in their canonical spelling.
 fn default_node(node: &mut Value) {
-    object_mut(node, "spec");
+    settle_pod_ranges(object_mut(node, "spec"));
     let status = object_mut(node, "status");
     default(object_mut(object_mut(status, "daemonEndpoints"), "kubeletEndpoint"), "Port", 0);
     let info = object_mut(status, "nodeInfo");
@@ -99,6 +99,25 @@ fn default_node(node: &mut Value) {
     }
 }
 
+/// One range of a node's pods stands in two fields, and the older one has the last word.
+fn settle_pod_ranges(spec: &mut Value) {
+    let ranges = pod_ranges(spec);
+    if let Some(first) = ranges.first().cloned() {
+        set(spec, "podCIDR", first);
+        set(spec, "podCIDRs", ranges);
+    }
+}
+
+/// The ranges that a node's spec gives to its pods, whichever field says so.
+fn pod_ranges(spec: &Value) -> Vec<Value> {
+    let (one, all) = (text(spec, "podCIDR"), list(spec, "podCIDRs"));
+    if one.is_empty() || all.first().is_some_and(|first| first == one) {
+        all.to_vec()
+    } else {
+        vec![one.into()]
+    }
+}
+
 /// A node takes no pods before it has said that it is ready.
 fn prepare_create(node: &mut Value, _: &Context<'_>) -> Result<(), Status> {
     let tainted = list(node, "spec.taints").iter().any(|t| text(t, "key") == NOT_READY_TAINT);
@@ -122,8 +141,10 @@ fn ready_condition(node: &Value) -> Option<&Value> {
     list(node, "status.conditions").iter().find(|condition| text(condition, "type") == "Ready")
 }
 
+/// Taints stand in the spec, and what is wrong with them is told of the metadata: so do Kubernetes'
+/// servers, and clients look for it there.
 fn validate_taints(node: &Value, causes: &mut Causes) {
-    let path = Path::new("spec").child("taints");
+    let path = Path::new("metadata").child("taints");
     let mut seen = HashSet::new();
     for (index, taint) in list(node, "spec.taints").iter().enumerate() {
         let path = path.index(index);
@@ -183,21 +204,19 @@ fn validate(node: &Value) -> Vec<Cause> {
 fn validate_changes(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let spec = Path::new("spec");
-    for (field, path) in [
-        ("spec.podCIDR", "podCIDR"),
-        ("spec.podCIDRs", "podCIDRs"),
-        ("spec.providerID", "providerID"),
-    ] {
-        let before = at(old, field);
-        let was_empty =
-            before.is_null() || before == "" || before.as_array().is_some_and(Vec::is_empty);
-        if !was_empty && !same(at(new, field), before) {
-            let name = if path == "providerID" { "providerID" } else { "podCIDR" };
-            causes.forbidden(
-                &spec.child(path),
-                &format!("node updates may not change {name} except from \"\" to valid"),
-            );
-        }
+    let (now, before) = (pod_ranges(at(new, "spec")), pod_ranges(at(old, "spec")));
+    if !before.is_empty() && now != before {
+        causes.forbidden(
+            &spec.child("podCIDRs"),
+            "node updates may not change podCIDR except from \"\" to valid",
+        );
+    }
+    let provider = text(old, "spec.providerID");
+    if !provider.is_empty() && text(new, "spec.providerID") != provider {
+        causes.forbidden(
+            &spec.child("providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        );
     }
     causes.into_vec()
 }

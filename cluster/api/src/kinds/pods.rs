@@ -1,6 +1,6 @@
 //! Pod: containers that live and die together on one node.
 
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, Verb};
 use crate::rules::pod;
 use crate::table;
 
@@ -64,5 +64,6 @@ pub const RESOURCE: Resource = Resource {
         FieldLabel::new("status.podIPs", "/status/podIP"),
         FieldLabel::new("status.nominatedNodeName", "/status/nominatedNodeName"),
     ],
+    deletion: DeletionRule::ANSWERS_OBJECT,
     ..Resource::named("", "v1", "Pod", "pods", "pod", "api.core.v1.Pod")
 };

@@ -4,7 +4,7 @@ use crate::admission::Context;
 use crate::field::{
     Causes, Path, at, default, existing_mut, get, has, map, number, object_mut, set, text,
 };
-use crate::resource::{Column, FieldLabel, Resource, Rules, ScalePaths, Subresource};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, ScalePaths, Subresource};
 use crate::rules::{metadata, template};
 use crate::selector::LabelSelector;
 use crate::status::{Cause, Status};
@@ -43,6 +43,7 @@ pub const RESOURCE: Resource = Resource {
         status: "/status/replicas",
         selector: "/spec/selector",
     }),
+    deletion: DeletionRule::ORPHANS,
     ..Resource::named(
         "",
         "v1",

@@ -5,7 +5,7 @@
 
 use crate::field::{list, number, text};
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, Verb};
 use crate::rules::service;
 use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
 use jiff::Timestamp;
@@ -49,6 +49,7 @@ pub const RESOURCE: Resource = Resource {
         FieldLabel::new("spec.clusterIP", "/spec/clusterIP"),
         FieldLabel::new("spec.type", "/spec/type"),
     ],
+    deletion: DeletionRule::ANSWERS_OBJECT,
     ..Resource::named("", "v1", "Service", "services", "service", "api.core.v1.Service")
 };
 

@@ -5,6 +5,7 @@
 
 use super::PatchError;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// What tells entries apart: the value under a key, or the entry itself where there is no key.
 pub(super) fn identity(entry: &Value, key: &str) -> Result<String, PatchError> {
@@ -19,7 +20,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-pub(super) fn missing_key(entry: &Value, key: &str) -> PatchError {
+fn missing_key(entry: &Value, key: &str) -> PatchError {
     PatchError::Unmergeable(format!("map: {entry} does not contain declared merge key: {key}"))
 }
 
@@ -30,19 +31,24 @@ pub(super) fn arrange(
     before: &[Value],
     key: &str,
 ) -> Result<Vec<Value>, PatchError> {
-    let identities = |list: &[Value]| -> Result<Vec<String>, PatchError> {
-        list.iter().map(|entry| identity(entry, key)).collect()
+    // Of several entries with one identity the first gives the place.
+    let places = |list: &[Value]| -> Result<HashMap<String, usize>, PatchError> {
+        let mut places = HashMap::with_capacity(list.len());
+        for (at, entry) in list.iter().enumerate() {
+            places.entry(identity(entry, key)?).or_insert(at);
+        }
+        Ok(places)
     };
-    let wanted = identities(wanted)?;
-    let before = identities(before)?;
-    let place = |list: &[String], id: &String| list.iter().position(|other| other == id);
+    let (wanted, before) = (places(wanted)?, places(before)?);
 
+    // Each with its place in the object as it was, if it had one.
     let (mut named, mut others) = (Vec::new(), Vec::new());
     for entry in merged {
         let id = identity(&entry, key)?;
-        match place(&wanted, &id) {
-            Some(at) => named.push((at, id, entry)),
-            None => others.push((place(&before, &id).unwrap_or(usize::MAX), id, entry)),
+        let was = before.get(&id).copied();
+        match wanted.get(&id) {
+            Some(&at) => named.push((at, was, entry)),
+            None => others.push((was.unwrap_or(usize::MAX), was, entry)),
         }
     }
     named.sort_by_key(|(at, ..)| *at);
@@ -56,7 +62,7 @@ pub(super) fn arrange(
             (Some(_), None) => true,
             (None, Some(_)) => false,
             (Some((_, left, _)), Some((_, right, _))) => {
-                matches!((place(&before, left), place(&before, right)), (Some(left), Some(right)) if left < right)
+                matches!((left, right), (Some(left), Some(right)) if left < right)
             }
         };
         let next = if other_first { others.next() } else { named.next() };

@@ -6,9 +6,10 @@
 //! `$setElementOrder/F` orders the list F, `$deleteFromPrimitiveList/F` takes plain values out.
 
 use super::PatchError;
-use super::order::{arrange, identity, missing_key};
+use super::order::{arrange, identity};
 use crate::schema::{Cardinality, Field, Message};
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 pub(super) const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -68,13 +69,14 @@ fn merge_object(
     }
     retain_keys(&mut base, &mut patch)?;
     set_orders(&mut base, &mut patch, message)?;
+    let mut gone = HashSet::new();
     for (name, value) in patch {
         if let Some(list) = name.strip_prefix(DELETE_FROM) {
             delete_from(&mut base, list, value)?;
             continue;
         }
         if value.is_null() {
-            base.retain(|other, _| *other != name);
+            gone.insert(name);
             continue;
         }
         let member = Member::of(message, &name);
@@ -92,8 +94,14 @@ fn merge_object(
             Some(merged) => {
                 base.insert(name, merged);
             }
-            None => base.retain(|other, _| *other != name),
+            None => {
+                gone.insert(name);
+            }
         }
+    }
+    if !gone.is_empty() {
+        // Together and in place: what stays keeps its order, however many go.
+        base.retain(|name, _| !gone.contains(name));
     }
     Ok(base)
 }
@@ -108,11 +116,11 @@ fn retain_keys(base: &mut Object, patch: &mut Object) -> Result<(), PatchError> 
     patch.retain(|name, _| name != RETAIN_KEYS);
     let malformed = || PatchError::BadRequest("invalid patch format of retainKeys".to_owned());
     let Value::Array(retained) = retained else { return Err(malformed()) };
-    let named = |name: &str| retained.iter().any(|key| key.as_str() == Some(name));
-    if patch.iter().any(|(name, _)| !name.starts_with('$') && !named(name)) {
+    let named: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    if patch.iter().any(|(name, _)| !name.starts_with('$') && !named.contains(name.as_str())) {
         return Err(malformed());
     }
-    base.retain(|name, _| named(name));
+    base.retain(|name, _| named.contains(name.as_str()));
     Ok(())
 }
 
@@ -190,7 +198,8 @@ fn delete_from(base: &mut Object, name: &str, gone: Value) -> Result<(), PatchEr
         return Err(PatchError::BadRequest("invalid patch format of primitive list".to_owned()));
     };
     if let Some(Value::Array(list)) = base.get_mut(name) {
-        let gone = gone.iter().map(|entry| identity(entry, "")).collect::<Result<Vec<_>, _>>()?;
+        let gone =
+            gone.iter().map(|entry| identity(entry, "")).collect::<Result<HashSet<_>, _>>()?;
         list.retain(|entry| identity(entry, "").is_ok_and(|id| !gone.contains(&id)));
     }
     Ok(())
@@ -209,9 +218,11 @@ fn merge_list(
         return Err(PatchError::Unmergeable("list element types are not identical".to_owned()));
     }
     if !first.is_object() {
+        // Values of one kind say the same exactly when they are written the same.
+        let mut seen = HashSet::new();
         let mut merged: Vec<Value> = Vec::with_capacity(base.len() + patch.len());
         for entry in base.iter().chain(&patch) {
-            if !merged.contains(entry) {
+            if seen.insert(identity(entry, "")?) {
                 merged.push(entry.clone());
             }
         }
@@ -223,22 +234,25 @@ fn merge_list(
     let (base, patch) = special_entries(base, patch, member.key)?;
     let before = base.clone();
     let mut merged = base;
+    // Of several entries with one key the first is meant.
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(merged.len());
+    for (at, old) in merged.iter().enumerate() {
+        places.entry(identity(old, member.key)?).or_insert(at);
+    }
     for entry in &patch {
         let id = identity(entry, member.key)?;
-        let mut found = None;
-        for (at, old) in merged.iter().enumerate() {
-            if identity(old, member.key)? == id {
-                found = Some(at);
-                break;
-            }
-        }
-        match (found, entry) {
-            (Some(at), Value::Object(new)) => {
+        match (places.get(&id), entry) {
+            (Some(&at), Value::Object(new)) => {
                 if let Value::Object(old) = merged[at].take() {
                     merged[at] = Value::Object(merge_object(old, new.clone(), member.inside)?);
                 }
             }
-            _ => merged.extend(without_directives(entry.clone())),
+            _ => {
+                if let Some(added) = without_directives(entry.clone()) {
+                    places.entry(id).or_insert(merged.len());
+                    merged.push(added);
+                }
+            }
         }
     }
     // A merged entry may have changed nothing but its key's type; `identity` evens that out.
@@ -253,22 +267,13 @@ fn special_entries(
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut rest = Vec::with_capacity(patch.len());
     let mut replace = false;
+    let mut gone = HashSet::new();
     for entry in patch {
         match entry.get(DIRECTIVE) {
             None => rest.push(entry),
             Some(Value::String(directive)) if directive == "replace" => replace = true,
             Some(Value::String(directive)) if directive == "delete" => {
-                let id = entry
-                    .get(key)
-                    .ok_or_else(|| missing_key(&entry, key))
-                    .and_then(|_| identity(&entry, key))?;
-                let mut kept = Vec::with_capacity(base.len());
-                for old in base {
-                    if identity(&old, key)? != id {
-                        kept.push(old);
-                    }
-                }
-                base = kept;
+                gone.insert(identity(&entry, key)?);
             }
             Some(Value::String(directive)) if directive == "merge" => {
                 return Err(PatchError::Unmergeable(
@@ -277,6 +282,15 @@ fn special_entries(
             }
             Some(other) => return Err(unknown_directive(other, &entry)),
         }
+    }
+    if !gone.is_empty() {
+        let mut kept = Vec::with_capacity(base.len());
+        for old in base {
+            if !gone.contains(&identity(&old, key)?) {
+                kept.push(old);
+            }
+        }
+        base = kept;
     }
     Ok(if replace { (rest, Vec::new()) } else { (base, rest) })
 }

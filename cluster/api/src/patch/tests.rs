@@ -208,3 +208,32 @@ fn missing(part: &Value, whole: &Value) -> Option<String> {
         _ => (part != whole).then(|| format!("{part} is {whole}")),
     }
 }
+
+/// So many entries that nobody waits for the end where each is compared with each.
+#[test]
+fn large_lists_merge_and_are_ordered_by_their_keys() {
+    const MANY: usize = 50_000;
+    let names = |from: usize| -> Vec<Value> {
+        (from..from + MANY).map(|number| format!("example.org/f{number}").into()).collect()
+    };
+    let meta = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let base = json!({ "finalizers": names(0) });
+    let patch = json!({ "finalizers": names(MANY / 2), "$setElementOrder/finalizers": names(0).into_iter().chain(names(MANY)).collect::<Vec<_>>() });
+    let merged = strategic(meta, base.clone(), patch).unwrap();
+    assert_eq!(merged["finalizers"].as_array().unwrap().len(), MANY + MANY / 2);
+    let gone = json!({ "$deleteFromPrimitiveList/finalizers": names(1) });
+    assert_eq!(strategic(meta, base, gone).unwrap(), json!({ "finalizers": ["example.org/f0"] }));
+
+    let ports = |label: &str| -> Vec<Value> {
+        (0..MANY).map(|number| json!({ "name": format!("c{number}"), "image": label })).collect()
+    };
+    let spec = "api.core.v1.PodSpec";
+    let base = json!({ "containers": ports("old") });
+    let patch = json!({ "containers": ports("new") });
+    let merged = strategic(spec, base.clone(), patch).unwrap();
+    assert_eq!(merged["containers"], Value::from(ports("new")));
+    let gone: Vec<Value> =
+        (1..MANY).map(|number| json!({"name": format!("c{number}"), "$patch": "delete"})).collect();
+    let kept = strategic(spec, base, json!({ "containers": gone })).unwrap();
+    assert_eq!(kept, json!({"containers": [{"name": "c0", "image": "old"}]}));
+}

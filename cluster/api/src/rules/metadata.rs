@@ -7,6 +7,7 @@ use crate::names;
 use crate::resource::Resource;
 use crate::status::Cause;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Most bytes of all annotations together.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -202,8 +203,10 @@ fn compare(new: &Value, old: &Value) -> Vec<Cause> {
     let (new, old) = (get(new, "metadata"), get(old, "metadata"));
     let deleted = has(old, "deletionTimestamp");
     if deleted {
+        let before: HashSet<&str> =
+            list(old, "finalizers").iter().filter_map(Value::as_str).collect();
         for finalizer in list(new, "finalizers") {
-            if !list(old, "finalizers").contains(finalizer) {
+            if finalizer.as_str().is_none_or(|finalizer| !before.contains(finalizer)) {
                 causes.forbidden(
                     &path.child("finalizers"),
                     &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{finalizer}}}"),

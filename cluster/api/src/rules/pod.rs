@@ -18,7 +18,7 @@ pub use handlers::port as port_by_number_or_name;
 pub use update::{bind, prepare_update, validate_status, validate_update};
 
 use crate::admission::Context;
-use crate::field::{Causes, Path, get, has, list, number, object_mut, set, text};
+use crate::field::{Causes, Path, at, get, has, list, number, object_mut, set, text};
 use crate::names;
 use crate::resource::find;
 use crate::rules::metadata;
@@ -76,14 +76,18 @@ fn settle_account(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> 
         set(spec, "serviceAccount", "default");
     }
     let account = text(pod, "spec.serviceAccountName").to_owned();
-    if !context.allocator.service_account_exists(context.namespace, &account) {
+    let Some(found) = context.allocator.service_account(context.namespace, &account) else {
         let namespace = context.namespace;
         let why = format!(
             "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
         );
         return Err(forbidden(pod, &why));
+    };
+    // What the pod says goes before what its account says.
+    let said = at(pod, "spec.automountServiceAccountToken").as_bool();
+    if said.unwrap_or(found.mounts_token) {
+        defaults::mount_service_account(pod, &context.allocator.name_suffix());
     }
-    defaults::mount_service_account(pod, &context.allocator.name_suffix());
     Ok(())
 }
 
@@ -111,7 +115,7 @@ fn settle_priority(pod: &mut Value) -> Result<(), Status> {
 }
 
 /// A pod leaves a node that is gone after a while, unless it says how long itself.
-fn tolerate_trouble(pod: &mut Value) {
+pub(super) fn tolerate_trouble(pod: &mut Value) {
     let spec = object_mut(pod, "spec");
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let covered = list(spec, "tolerations").iter().any(|toleration| {

@@ -117,6 +117,8 @@ pub enum CauseReason {
     Conflict,
     /// The revision asked for is not here yet.
     ResourceVersionTooLarge,
+    /// The namespace is going, so that nothing new can be in it.
+    NamespaceTerminating,
     /// A cause that is no field's: an unexpected answer.
     Unexpected,
 }
@@ -136,6 +138,7 @@ impl CauseReason {
             Self::TypeInvalid => "FieldValueTypeInvalid",
             Self::Conflict => "FieldManagerConflict",
             Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
+            Self::NamespaceTerminating => "NamespaceTerminating",
             Self::Unexpected => "UnexpectedServerResponse",
         }
     }

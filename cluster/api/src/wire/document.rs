@@ -1,18 +1,66 @@
 //! JSON text into a value, with the paths of fields said twice.
 //!
-//! Depth and nodes are bounded while reading, so that a small body cannot become a
+//! Depth and memory are bounded while reading ([`Allowance`]), so that a small body cannot become a
 //! large value. Of a doubled field the last value counts, as in Go.
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Write};
+use thiserror::Error as ThisError;
 
 /// Objects and lists may nest this deep.
 pub const MAX_DEPTH: usize = 100;
-/// A document may hold this many values.
-pub(super) const MAX_NODES: usize = 500_000;
+/// A document may take this much memory once it is read, in bytes, as [`Allowance`] counts them: ten
+/// times what the largest body holds as text, so that what nests as usual fits.
+pub(super) const MAX_MEMORY: usize = 32 * 1024 * 1024;
 /// So many doubled fields are told, and no more.
 pub(super) const MAX_REPORTED: usize = 100;
+
+/// What one entry of an object takes: its key, its value, its hash and its place in the index, and
+/// as much again for the room that maps keep ahead.
+const ENTRY: usize = 2 * (size_of::<String>() + size_of::<Value>() + 2 * size_of::<u64>());
+/// The smallest allocation that an object or a text makes.
+const ALLOCATION: usize = 16;
+
+/// How much memory a document may still take. It is spent before anything is made or copied.
+#[derive(Debug)]
+pub(super) struct Allowance(usize);
+
+/// A document is larger than [`MAX_MEMORY`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ThisError)]
+#[error(
+    "the values in this body would take more than {} MiB of memory: send fewer or smaller ones",
+    MAX_MEMORY / (1024 * 1024)
+)]
+pub(super) struct TooMuch;
+
+impl Allowance {
+    /// For one body.
+    pub(super) fn full() -> Self {
+        Self(MAX_MEMORY)
+    }
+
+    /// Takes so many bytes.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.0 = self.0.checked_sub(bytes).ok_or(TooMuch)?;
+        Ok(())
+    }
+}
+
+/// What a value takes in a list, whatever it holds.
+pub(super) const fn value_cost() -> usize {
+    2 * size_of::<Value>()
+}
+
+/// What a text takes besides its value.
+pub(super) const fn text_cost(length: usize) -> usize {
+    length + ALLOCATION
+}
+
+/// What an entry of an object takes besides its value's contents.
+pub(super) const fn entry_cost(key: usize) -> usize {
+    ENTRY + text_cost(key)
+}
 
 /// A value and the fields that were said twice.
 pub(super) struct Document {
@@ -31,7 +79,19 @@ impl Document {
 }
 
 pub(super) fn from_json(body: &[u8]) -> Result<Document, String> {
-    serde_json::from_slice(body).map_err(|error| format!("json parse error: {error}"))
+    from_json_within(body, &mut Allowance::full())
+}
+
+/// The same for JSON inside another body, whose allowance it takes from.
+pub(super) fn from_json_within(body: &[u8], left: &mut Allowance) -> Result<Document, String> {
+    let failed = |error: serde_json::Error| format!("json parse error: {error}");
+    let mut reader = Reader { path: String::new(), duplicates: Vec::new(), left };
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value =
+        Node { reader: &mut reader, depth: 0 }.deserialize(&mut deserializer).map_err(failed)?;
+    let duplicates = reader.duplicates;
+    deserializer.end().map_err(failed)?;
+    Ok(Document { value, duplicates })
 }
 
 /// The first document of a YAML stream, as Kubernetes reads it.
@@ -41,26 +101,22 @@ pub(super) fn from_yaml(body: &[u8]) -> Result<Document, String> {
     Ok(first.unwrap_or(Document { value: Value::Null, duplicates: Vec::new() }))
 }
 
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut reader = Reader { path: String::new(), duplicates: Vec::new(), nodes: 0 };
-        let value = Node { reader: &mut reader, depth: 0 }.deserialize(deserializer)?;
-        Ok(Self { value, duplicates: reader.duplicates })
-    }
-}
-
-struct Reader {
+struct Reader<'a> {
     path: String,
     duplicates: Vec<String>,
-    nodes: usize,
+    left: &'a mut Allowance,
 }
 
-struct Node<'a> {
-    reader: &'a mut Reader,
+struct Node<'a, 'b> {
+    reader: &'a mut Reader<'b>,
     depth: usize,
 }
 
-impl Node<'_> {
+impl Node<'_, '_> {
+    fn spend<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
+        self.reader.left.spend(bytes).map_err(E::custom)
+    }
+
     fn enter<E: Error>(&self) -> Result<usize, E> {
         if self.depth >= MAX_DEPTH {
             return Err(E::custom(format_args!(
@@ -72,21 +128,15 @@ impl Node<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.reader.nodes += 1;
-        if self.reader.nodes > MAX_NODES {
-            return Err(D::Error::custom(format_args!(
-                "more than {MAX_NODES} values in one document"
-            )));
-        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for Node<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,11 +161,13 @@ impl<'de> Visitor<'de> for Node<'_> {
             .ok_or_else(|| E::custom("a number that JSON cannot hold"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(mut self, value: &str) -> Result<Value, E> {
+        self.spend(text_cost(value.len()))?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: Error>(mut self, value: String) -> Result<Value, E> {
+        self.spend(text_cost(value.len()))?;
         Ok(value.into())
     }
 
@@ -136,6 +188,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut list = Vec::new();
         let here = self.reader.path.len();
         loop {
+            self.reader.left.spend(value_cost()).map_err(A::Error::custom)?;
             let _ = write!(self.reader.path, "[{}]", list.len()); // writing to a string cannot fail
             let entry = entries.next_element_seed(Node { reader: &mut *self.reader, depth })?;
             self.reader.path.truncate(here);
@@ -151,6 +204,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut map = Map::new();
         let here = self.reader.path.len();
         while let Some(key) = entries.next_key::<String>()? {
+            self.reader.left.spend(entry_cost(key.len())).map_err(A::Error::custom)?;
             if !self.reader.path.is_empty() {
                 self.reader.path.push('.');
             }

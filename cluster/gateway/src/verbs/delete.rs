@@ -12,10 +12,11 @@ use serde_json::{Map, Value};
 
 fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), Status> {
     let body = call.call.decode_if_any(known("", "v1", "DeleteOptions")?)?;
-    options::delete(&call.call, &body)
+    options::delete(call.resource, &call.call, &body)
 }
 
-/// Deletes an object. The answer is the object while it lingers, and a Status when it is gone.
+/// Deletes an object. The answer is the object while it lingers; when it is gone, a Status, or the
+/// object as it was at last, where clients of the kind expect that.
 pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let (options, writing) = delete_options(call)?;
     let path = &call.path;
@@ -25,6 +26,7 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
         .await?
     {
         Deleted::Lingers(object) => show(call, 200, object),
+        Deleted::Gone(object) if call.resource.deletion.answers_object => show(call, 200, object),
         Deleted::Gone(object) => {
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
             Ok(answer::json(

@@ -50,7 +50,7 @@ pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let eviction =
         call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
     let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
-    let (options, writing) = options::delete(&call.call, &body)?;
+    let (options, writing) = options::delete(call.resource, &call.call, &body)?;
     let path = &call.path;
     gateway
         .objects()

@@ -1,6 +1,6 @@
 //! The scale door: how many copies there are, and how many there should be, for any kind that has it.
 
-use super::write::{built_in, other_name, patch_form};
+use super::write::{other_name, patch_form};
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
@@ -37,7 +37,7 @@ pub async fn scale(
         Action::Patch => {
             let write = options::write("PatchOptions", &call.call)?;
             let validation = options::field_validation("PatchOptions", &call.call.query)?;
-            let form = patch_form(&call.call, built_in(resource))?;
+            let form = patch_form(&call.call, resource.is_built_in())?;
             let change = |old: &Value| {
                 let scale = scale_of(resource, old).ok_or_else(Status::no_such_path)?;
                 let wanted = patch::apply(target, &scale, form, &call.call.body, validation)

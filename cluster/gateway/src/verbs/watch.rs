@@ -33,7 +33,11 @@ struct Lines {
     include: IncludeObject,
     bookmarks: bool,
     first: bool,
+    /// How far the watch has come: nothing up to here is still to be told. Not known (0) amid the
+    /// objects that were there at the start, which come in the order of their names.
     revision: u64,
+    /// Whether those objects are all told.
+    begun: bool,
     tick: Interval,
     end: Instant,
     over: bool,
@@ -41,13 +45,15 @@ struct Lines {
 
 /// Follows a collection, or the one object that the path names.
 pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    let view = call.call.json_view(true).or_else(|_| call.call.json_view(false))?;
+    // Each event shows one object, so that metadata alone is asked for as of one; some ask as of a list.
+    let view = call.call.json_view(false).or_else(|_| call.call.json_view(true))?;
     let include = call.call.include()?;
     let mut options = options::watch(call.resource, &call.path.namespace, &call.call.query)?;
     if !call.path.name.is_empty() {
         options.query.filter.name = Some(call.path.name.clone());
     }
     let from = options.query.version.unwrap_or(0);
+    let begun = from > 0 && options.query.initial_events != Some(true);
     let watch = match gateway.objects().watch(call.resource, options.query).await {
         Ok(watch) => watch,
         // A state that is no longer kept is told inside the stream, where clients look for it.
@@ -69,7 +75,8 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         include,
         bookmarks: options.bookmarks,
         first: true,
-        revision: from,
+        revision: if begun { from } else { 0 },
+        begun,
         tick,
         end: Instant::now() + timeout,
         over: false,
@@ -120,6 +127,7 @@ impl Lines {
                     return Some(self.event("DELETED", object));
                 }
                 Some(Ok(ObjectEvent::Bookmark { revision, initial_end })) => {
+                    self.begun = true;
                     self.revision = self.revision.max(revision);
                     if initial_end && self.bookmarks {
                         return Some(self.bookmark(true));
@@ -132,7 +140,8 @@ impl Lines {
 
     fn event(&mut self, kind: &str, object: Value) -> Vec<u8> {
         let revision = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-        if let Some(revision) = revision.and_then(|text| text.parse().ok()) {
+        let revision = revision.filter(|_| self.begun).and_then(|text| text.parse().ok());
+        if let Some(revision) = revision {
             self.revision = self.revision.max(revision);
         }
         let shown = shape::event(self.resource, object, self.view, self.include, self.first);

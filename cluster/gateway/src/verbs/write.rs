@@ -7,7 +7,6 @@ use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
 use impresario_api::patch::{self, PatchType};
-use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
 use impresario_client::objects::{Door, patch_refused};
@@ -110,16 +109,11 @@ pub(super) fn patch_form(call: &Call, built_in: bool) -> Result<PatchType, Statu
     }
 }
 
-/// Resources that Kubernetes would define by a CustomResourceDefinition know no strategic merge.
-pub(super) fn built_in(resource: &Resource) -> bool {
-    !resource.group.ends_with("impresario.dev")
-}
-
 /// Changes parts of an object, or of its status.
 pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let write = options::write("PatchOptions", &call.call)?;
     let validation = options::field_validation("PatchOptions", &call.call.query)?;
-    let form = patch_form(&call.call, built_in(call.resource))?;
+    let form = patch_form(&call.call, call.resource.is_built_in())?;
     let target = target_of(call.resource)?;
     let mut warnings = Vec::new();
     let (resource, name) = (call.resource, call.path.name.as_str());

@@ -60,3 +60,20 @@ async fn a_viewer_reads_and_changes_nothing() {
     }
     assert_eq!(server.ask("GET", "/api/v1/namespaces/x", &json!(null)).await.code, 404);
 }
+
+#[tokio::test]
+async fn who_asks_to_act_as_another_does_not_act_as_themselves() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    for header in
+        ["Impersonate-User", "impersonate-group", "Impersonate-Uid", "Impersonate-Extra-Scope"]
+    {
+        let headers = [("content-type", "application/json"), (header, "eve")];
+        let body = r#"{"metadata":{"name":"x"}}"#;
+        let answer = server.send(Shows::Admin, "POST", path, &headers, body).await;
+        assert_eq!((answer.code, &answer.json()["reason"]), (403, &json!("Forbidden")), "{header}");
+        let why = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(why.contains("\"admin\" cannot impersonate resource"), "{why}");
+    }
+    assert_eq!(server.ask("GET", &format!("{path}/x"), &json!(null)).await.code, 404);
+}

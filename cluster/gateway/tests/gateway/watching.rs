@@ -126,3 +126,36 @@ async fn a_watch_that_cannot_be_meant_is_refused() {
         assert!(matches!(answer.code, 400 | 422), "{wrong}: {}", answer.code);
     }
 }
+
+#[tokio::test]
+async fn a_watch_of_metadata_shows_no_more_than_that() {
+    let server = Harness::start().await;
+    let from = put(&server, "a", "web").await;
+    let whole = ",application/json";
+    for (kind, or) in [("PartialObjectMetadata", whole), ("PartialObjectMetadataList", "")] {
+        let accept = format!("application/json;as={kind};g=meta.k8s.io;v=v1{or}");
+        let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), &accept).await;
+        let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": kind.to_lowercase()}, "data": {"k": "v"}});
+        server.ask("POST", PATH, &body).await;
+        let event = lines.next().await.unwrap();
+        assert_eq!(event["object"]["kind"], "PartialObjectMetadata", "{event}");
+        assert!(
+            event["object"].get("data").is_none() && event["object"]["metadata"]["uid"].is_string()
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_bookmark_is_told_amid_the_objects_that_were_there_at_the_start() {
+    let server = Harness::start().await;
+    // Names come in another order than revisions: a client that goes on from the second would miss the first.
+    put(&server, "z", "web").await;
+    let newest = put(&server, "a", "web").await;
+    let query = "allowWatchBookmarks=true&timeoutSeconds=1&labelSelector=tier";
+    let mut lines = Lines::open(&server, query, "application/json").await;
+    assert_eq!(lines.short().await, "ADDED a");
+    assert_eq!(lines.short().await, "ADDED z");
+    let last = lines.next().await.unwrap();
+    assert_eq!(last["type"], "BOOKMARK");
+    assert_eq!(last["object"]["metadata"]["resourceVersion"], newest);
+}

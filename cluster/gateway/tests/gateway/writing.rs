@@ -330,9 +330,11 @@ async fn what_is_deleted_lingers_while_something_holds_it() {
     assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 5);
     assert_eq!(
         server.ask("DELETE", &format!("{pods}/p?gracePeriodSeconds=0"), &json!(null)).await.json()
-            ["status"],
-        "Success"
+            ["metadata"]["name"],
+        "p",
+        "clients expect a pod, not a Status"
     );
+    assert_eq!(server.ask("GET", &format!("{pods}/p"), &json!(null)).await.code, 404);
     for name in ["x", "y"] {
         server
             .ask("POST", CONFIGS, &json!({"metadata": {"name": name, "labels": {"sweep": "yes"}}}))
@@ -355,9 +357,79 @@ async fn nothing_is_created_in_a_namespace_that_is_going() {
     assert_eq!(going["status"]["phase"], "Terminating");
     let refused = server.ask("POST", &format!("{path}/configmaps"), &config("a", json!({}))).await;
     assert_eq!((refused.code, &refused.json()["reason"]), (403, &json!("Forbidden")));
+    assert_eq!(refused.json()["details"]["causes"][0]["reason"], "NamespaceTerminating");
     let mut last = going.clone();
     last["spec"]["finalizers"] = json!([]);
     assert_eq!(server.ask("PUT", &format!("{path}/finalize"), &last).await.code, 200);
     assert_eq!(server.ask("GET", path, &json!(null)).await.code, 404);
     assert_eq!(server.ask("DELETE", "/api/v1/namespaces/default", &json!(null)).await.code, 403);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_deletion_is_the_object_where_clients_of_the_kind_expect_it() {
+    let server = Harness::start().await;
+    let spec = json!({"ports": [{"port": 80}]});
+    for (kind, plural, spec, answer) in [
+        ("Service", "services", &spec, "Service"),
+        ("ServiceAccount", "serviceaccounts", &json!(null), "ServiceAccount"),
+        ("ConfigMap", "configmaps", &json!(null), "Status"),
+        ("Secret", "secrets", &json!(null), "Status"),
+    ] {
+        let path = format!("/api/v1/namespaces/default/{plural}");
+        let object =
+            json!({"kind": kind, "apiVersion": "v1", "metadata": {"name": "x"}, "spec": spec});
+        assert_eq!(server.ask("POST", &path, &object).await.code, 201, "{kind}");
+        let said = server.ask("DELETE", &format!("{path}/x"), &json!(null)).await.json();
+        assert_eq!(said["kind"], answer, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_kinds_leave_what_they_own_alone_unless_they_are_told_otherwise() {
+    let server = Harness::start().await;
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    let job = json!({"kind": "Job", "apiVersion": "batch/v1", "metadata": {"name": "j"}, "spec": {"template": template}});
+    let path = "/apis/batch/v1/namespaces/default/jobs";
+    for (options, finalizers) in [
+        (json!(null), json!(["orphan"])),
+        (json!({"propagationPolicy": "Background"}), json!(null)),
+        (json!({"orphanDependents": false}), json!(null)),
+    ] {
+        let created = server.ask("POST", path, &job).await;
+        assert_eq!(created.code, 201, "{}", created.json());
+        let said = server.ask("DELETE", &format!("{path}/j"), &options).await.json();
+        assert_eq!(said["metadata"]["finalizers"], finalizers, "{options}");
+        server.ask("PATCH", &format!("{path}/j"), &json!({"metadata": {"finalizers": null}})).await;
+    }
+}
+
+#[tokio::test]
+async fn labels_and_annotations_pass_the_status_door() {
+    let server = Harness::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": {
+        "containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(server.ask("POST", pods, &pod).await.code, 201);
+    let change = json!({"metadata": {"annotations": {"seen": "yes"}, "labels": {"x": "y"}},
+        "spec": {"nodeName": "n"}, "status": {"message": "hello"}});
+    let said = server.ask("PATCH", &format!("{pods}/p/status"), &change).await.json();
+    assert_eq!(said["metadata"]["annotations"]["seen"], "yes", "{said}");
+    assert_eq!(said["metadata"]["labels"]["x"], "y");
+    assert_eq!(said["status"]["message"], "hello");
+    assert_eq!(said["spec"]["nodeName"], json!(null));
+}
+
+#[tokio::test]
+async fn the_token_of_an_account_that_says_so_is_not_mounted() {
+    let server = Harness::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"metadata": {"name": "quiet"}, "automountServiceAccountToken": false});
+    assert_eq!(server.ask("POST", accounts, &account).await.code, 201);
+    for (name, account, mounts) in [("a", "quiet", false), ("b", "default", true)] {
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": {
+            "serviceAccountName": account, "containers": [{"name": "c", "image": "i"}]}});
+        let said = server.ask("POST", "/api/v1/namespaces/default/pods", &pod).await.json();
+        assert_eq!(said["spec"]["volumes"].is_array(), mounts, "{account}");
+    }
 }

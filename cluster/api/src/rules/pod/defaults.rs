@@ -1,8 +1,8 @@
 //! What a pod's spec says when it says nothing.
 
 use crate::field::{
-    as_map, at, default, default_text, existing_mut, flag, get, has, list_mut, number, object_mut,
-    set, text,
+    as_map, default, default_text, existing_mut, flag, get, has, list_mut, number, object_mut, set,
+    text,
 };
 use crate::quantity;
 use crate::rules::resources::{canonical_amounts, canonical_requirements, requests_from_limits};
@@ -240,9 +240,6 @@ fn default_volume(volume: &mut Value) {
 /// A pod acts as a service account, and finds its token in a volume.
 pub fn mount_service_account(pod: &mut Value, suffix: &str) {
     let spec = object_mut(pod, "spec");
-    if at(spec, "automountServiceAccountToken") == &Value::Bool(false) {
-        return;
-    }
     let volume = format!("kube-api-access-{suffix}");
     let mut mounted = false;
     for containers in ["initContainers", "containers"] {

@@ -19,6 +19,8 @@ pub fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(
             copy(get(old, "spec"), spec, field);
         }
     }
+    // A patch that replaces the list of tolerations does not mean those that every pod has.
+    super::tolerate_trouble(new);
     Ok(())
 }
 

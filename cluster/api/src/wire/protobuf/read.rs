@@ -1,6 +1,6 @@
 //! From protobuf to JSON.
 
-use super::super::document::{self, MAX_DEPTH, MAX_NODES};
+use super::super::document::{self, Allowance, MAX_DEPTH, entry_cost, value_cost};
 use super::super::{PROTOBUF, scalar};
 use super::bytes::{Cursor, Wire};
 use super::{Envelope, MAGIC, ProtobufError};
@@ -44,20 +44,20 @@ pub(in super::super) fn decode(
     bytes: &[u8],
 ) -> Result<Value, ProtobufError> {
     let mut map = Map::new();
-    let mut nodes = MAX_NODES;
-    fill(message, bytes, &mut map, &mut Limits { depth: 0, nodes: &mut nodes })?;
+    let mut left = Allowance::full();
+    fill(message, bytes, &mut map, &mut Limits { depth: 0, left: &mut left })?;
     Ok(Value::Object(map))
 }
 
-/// How deep the reader is, and how many values it may still make: two bytes can be a message.
+/// How deep the reader is, and how much it may still make: two bytes can be a message.
 struct Limits<'a> {
     depth: usize,
-    nodes: &'a mut usize,
+    left: &'a mut Allowance,
 }
 
 impl Limits<'_> {
     fn deeper(&mut self) -> Limits<'_> {
-        Limits { depth: self.depth + 1, nodes: self.nodes }
+        Limits { depth: self.depth + 1, left: self.left }
     }
 
     /// Accounts for one value of a field.
@@ -65,8 +65,11 @@ impl Limits<'_> {
         if self.depth >= MAX_DEPTH {
             return Err(ProtobufError::Depth(field.name));
         }
-        *self.nodes = self.nodes.checked_sub(1).ok_or(ProtobufError::Large(field.name))?;
-        Ok(())
+        let bytes = match field.cardinality {
+            Cardinality::Repeated => value_cost(),
+            Cardinality::Single | Cardinality::Map => entry_cost(field.name.len()),
+        };
+        self.left.spend(bytes).map_err(|_| ProtobufError::Large(field.name))
     }
 }
 
@@ -194,19 +197,24 @@ fn embedded(
         },
         Shape::IntOrString => int_or_string(field, bytes)?,
         Shape::Raw | Shape::Json => match first(bytes)? {
-            Some(raw) if !raw.is_empty() => json(field, raw)?,
+            Some(raw) if !raw.is_empty() => json(field, raw, limits)?,
             _ if message.shape == Shape::Raw => Value::Object(Map::new()),
             _ => Value::Null,
         },
-        Shape::Strings => Value::Array(strings(field, bytes)?),
+        Shape::Strings => Value::Array(strings(field, bytes, limits)?),
         Shape::SchemaOrBool | Shape::SchemaOrArray | Shape::SchemaOrStrings => {
             alternative(message, bytes, limits)?
         }
     }))
 }
 
-fn json(field: &'static Field, raw: &[u8]) -> Result<Value, ProtobufError> {
-    let document = document::from_json(raw).map_err(|why| ProtobufError::Json(field.name, why))?;
+fn json(
+    field: &'static Field,
+    raw: &[u8],
+    limits: &mut Limits<'_>,
+) -> Result<Value, ProtobufError> {
+    let document = document::from_json_within(raw, limits.left)
+        .map_err(|why| ProtobufError::Json(field.name, why))?;
     Ok(document.into_parts().0)
 }
 
@@ -253,11 +261,16 @@ fn first(bytes: &[u8]) -> Result<Option<&[u8]>, ProtobufError> {
     Ok(found)
 }
 
-fn strings(field: &'static Field, bytes: &[u8]) -> Result<Vec<Value>, ProtobufError> {
+fn strings(
+    field: &'static Field,
+    bytes: &[u8],
+    limits: &mut Limits<'_>,
+) -> Result<Vec<Value>, ProtobufError> {
     let mut cursor = Cursor(bytes);
     let mut list = Vec::new();
     while let Some((number, wire)) = cursor.next()? {
         if let (1, Wire::Bytes(text)) = (number, wire) {
+            limits.spend(field)?;
             list.push(utf8(field.name, text)?.into());
         }
     }
