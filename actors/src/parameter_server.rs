@@ -10,8 +10,9 @@ use crate::training::shards::Shards;
 use actix::prelude::*;
 use impresario_client::protocol::training::{
     Accept, Handover, HandoverError, Holds, JoinRefused, JoinTraining, Keep, ParameterServerRole,
-    Place, Pull, Pulled, Push, Pushed, ServerReport,
+    Place, Pull, Pulled, Push, Pushed, ReportError, ServerOrder, ServerReport,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -19,6 +20,10 @@ use tokio::sync::watch;
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// How long the job is looked for before the next report takes over.
 const JOB_PATIENCE: Duration = Duration::from_secs(10);
+/// An answer to a pull is closed once it has so many values: 16 MiB.
+const ANSWER_VALUES: usize = 4 << 20;
+/// What a server does that is told nothing: what it did before.
+const GO_ON: ServerOrder = ServerOrder { wanted: true, settled: 0 };
 /// How long another server may take to accept a shard.
 const TRANSFER: Duration = Duration::from_secs(15);
 
@@ -56,11 +61,15 @@ impl ParameterServer {
                     versions: versions.clone(),
                 };
                 match link.ask(JOB_PATIENCE, report).await {
-                    Ok(Ok(wanted)) => return wanted,
-                    Ok(Err(_)) => {}
+                    Ok(Ok(order)) => return order,
+                    Ok(Err(ReportError::Unknown)) => {}
+                    Ok(Err(invalid)) => {
+                        tracing::error!(%invalid, "leaving");
+                        return ServerOrder { wanted: false, settled: 0 };
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the job does not answer");
-                        return true;
+                        return GO_ON;
                     }
                 }
             }
@@ -69,25 +78,22 @@ impl ParameterServer {
                 place: place.clone(),
                 holds: Holds::Shards(held.clone()),
             };
-            match link.ask(JOB_PATIENCE, join).await {
-                Ok(Ok(welcome)) => {
-                    link.welcomed(welcome.activation);
-                    true
-                }
-                Ok(Err(JoinRefused::NotYet)) => true,
+            match link.join(JOB_PATIENCE, join).await {
+                Ok(Ok(()) | Err(JoinRefused::NotYet)) => GO_ON,
                 Ok(Err(refused)) => {
                     tracing::info!(%refused, "leaving");
-                    false
+                    ServerOrder { wanted: false, settled: 0 }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot join the job yet");
-                    true
+                    GO_ON
                 }
             }
         };
-        context.spawn(talk.into_actor(self).map(|wanted, this, _| {
+        context.spawn(talk.into_actor(self).map(|order, this, _| {
             this.reporting = false;
-            if !wanted {
+            this.shards.settle(order.settled);
+            if !order.wanted {
                 this.ended.send_replace(true);
             }
         }));
@@ -108,8 +114,20 @@ impl Handler<Pull> for ParameterServer {
     type Result = MessageResult<Pull>;
 
     fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
-        let answers: Vec<Pulled> =
-            pull.shards.iter().map(|shard| self.shards.pull(*shard, pull.averaged)).collect();
+        // Each once and not all at once, whatever was asked for: the rest is asked for again.
+        let asked: BTreeSet<u32> = pull.shards.into_iter().collect();
+        let mut values = 0;
+        let answers: Vec<Pulled> = asked
+            .into_iter()
+            .map_while(|shard| {
+                let pulled =
+                    (values < ANSWER_VALUES).then(|| self.shards.pull(shard, pull.averaged));
+                if let Some(Pulled::Values { values: some, .. }) = &pulled {
+                    values += some.len();
+                }
+                pulled
+            })
+            .collect();
         MessageResult(answers)
     }
 }
@@ -131,7 +149,10 @@ impl Handler<Handover> for ParameterServer {
     type Result = ResponseActFuture<Self, Result<(), HandoverError>>;
 
     fn handle(&mut self, order: Handover, _: &mut Self::Context) -> Self::Result {
-        let Handover { shard, to, epoch } = order;
+        let Handover { lease, shard, to, epoch } = order;
+        if let Err(stale) = self.link.obeys(lease) {
+            return Box::pin(fut::ready(Err(stale.into())));
+        }
         let state = match self.shards.start_move(shard, &to, epoch) {
             Ok(Some(state)) => state,
             Ok(None) => return Box::pin(fut::ready(Ok(()))),
@@ -139,7 +160,7 @@ impl Handler<Handover> for ParameterServer {
         };
         self.link.node().addresses().set(to.path.node.clone(), to.address);
         let receiver = self.link.node().actor::<ParameterServerRole>(to.path);
-        let transfer = receiver.ask(Accept { epoch, state }, TRANSFER).into_actor(self);
+        let transfer = receiver.ask(Accept { lease, epoch, state }, TRANSFER).into_actor(self);
         Box::pin(transfer.map(move |outcome, this, _| match outcome {
             Ok(Ok(())) => {
                 this.shards.moved(shard, epoch);
@@ -155,6 +176,7 @@ impl Handler<Accept> for ParameterServer {
     type Result = Result<(), HandoverError>;
 
     fn handle(&mut self, accept: Accept, _: &mut Self::Context) -> Self::Result {
+        self.link.obeys(accept.lease)?;
         self.shards.accept(accept.epoch, accept.state)
     }
 }
@@ -163,6 +185,7 @@ impl Handler<Keep> for ParameterServer {
     type Result = Result<(), HandoverError>;
 
     fn handle(&mut self, keep: Keep, _: &mut Self::Context) -> Self::Result {
+        self.link.obeys(keep.lease)?;
         self.shards.keep(keep.shard, keep.epoch)
     }
 }

@@ -7,13 +7,14 @@
 
 use crate::training::data_plan;
 use crate::training::link::Link;
-use crate::training::model::{Model, ModelError};
+use crate::training::model::{Evaluation, Model, ModelError};
 use crate::training::optimizer;
 use crate::training::shard_client::{ShardClient, ShardError, Snapshot};
 use actix::prelude::*;
 use impresario_client::protocol::training::{
-    Accept, Applied, Batch, Evaluated, Holds, JoinRefused, JoinTraining, Leave, ModelFacts,
-    NextWork, Order, ParameterServerRole, Place, Progress, Provide, ProvideError,
+    Accept, Applied, Batch, Doing, Evaluated, Holds, JoinRefused, JoinTraining, Leave, ModelFacts,
+    NextWork, Order, ParameterServerRole, Place, Progress, Provide, ProvideError, ReportError,
+    StaleLease, TrainerReport,
 };
 use impresario_runtime::AskError;
 use parking_lot::Mutex;
@@ -21,12 +22,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
-/// How long the job is looked for before the trainer gives up: its pod is then replaced.
-const JOB_PATIENCE: Duration = Duration::from_secs(120);
-/// How long until a job whose actor has just started is asked again.
-const NOT_YET: Duration = Duration::from_millis(100);
+/// How long the job is looked for before the trainer gives up: a control plane may be away for minutes, and a
+/// trainer may hold the only copy of what was learned.
+const JOB_PATIENCE: Duration = Duration::from_mins(15);
+/// How often the job hears that the trainer lives, whatever it is at.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+/// How long it is looked for with one of these reports.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a parameter server may take to accept a shard.
 const TRANSFER: Duration = Duration::from_secs(15);
 /// Batches in a row that may fail before the trainer gives up.
@@ -48,6 +52,9 @@ pub enum TrainerError {
     /// The job does not want this trainer.
     #[error(transparent)]
     Refused(#[from] JoinRefused),
+    /// The job does not take what this trainer says.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The computing thread is gone.
     #[error("the computation was cut short: the process is ending")]
     CutShort,
@@ -58,6 +65,7 @@ pub enum TrainerError {
 pub struct Trainer {
     bench: Arc<Bench>,
     ended: watch::Sender<Option<Result<(), TrainerError>>>,
+    reporting: bool,
 }
 
 /// What the actor and its work share.
@@ -69,7 +77,14 @@ struct Bench {
     model: Arc<Mutex<Box<dyn Model>>>,
     shards: ShardClient,
     copy: Mutex<Option<Snapshot>>,
-    leaving: AtomicBool,
+    /// The model's initial values, once they were asked for.
+    initial: OnceCell<Vec<f32>>,
+    leaving: Arc<AtomicBool>,
+    /// The job needs nothing more of what is being done.
+    dismissed: watch::Sender<bool>,
+    doing: Mutex<(Doing, Instant)>,
+    /// One joins at a time.
+    joining: tokio::sync::Mutex<()>,
 }
 
 impl Trainer {
@@ -82,17 +97,32 @@ impl Trainer {
         facts: ModelFacts,
         ended: watch::Sender<Option<Result<(), TrainerError>>>,
     ) -> Self {
+        let leaving: Arc<AtomicBool> = Arc::default();
         let bench = Bench {
             pod_uid: pod_uid.to_owned(),
             place,
-            shards: ShardClient::new(link.clone()),
+            shards: ShardClient::new(link.clone(), pod_uid, leaving.clone()),
             link,
             facts,
             model: Arc::new(Mutex::new(model)),
             copy: Mutex::default(),
-            leaving: AtomicBool::new(false),
+            initial: OnceCell::new(),
+            leaving,
+            dismissed: watch::Sender::new(false),
+            doing: Mutex::new((Doing::Waiting, Instant::now())),
+            joining: tokio::sync::Mutex::default(),
         };
-        Self { bench: Arc::new(bench), ended }
+        Self { bench: Arc::new(bench), ended, reporting: false }
+    }
+
+    /// Says that the trainer lives, from a task beside its work.
+    fn report(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.reporting, true) {
+            return;
+        }
+        let bench = self.bench.clone();
+        let report = async move { bench.report().await };
+        context.spawn(report.into_actor(self).map(|(), this, _| this.reporting = false));
     }
 }
 
@@ -101,19 +131,28 @@ impl Actor for Trainer {
 
     fn started(&mut self, context: &mut Self::Context) {
         let bench = self.bench.clone();
-        let work = async move { bench.work().await };
+        let mut dismissed = self.bench.dismissed.subscribe();
+        let work = async move {
+            tokio::select! {
+                outcome = bench.work() => outcome,
+                _ = dismissed.wait_for(|dismissed| *dismissed) => Ok(()),
+            }
+        };
         context.spawn(work.into_actor(self).map(|outcome, this, _| {
             this.ended.send_replace(Some(outcome));
         }));
+        context.run_interval(REPORT_EVERY, Self::report);
     }
 }
 
 // --- handlers
 impl Handler<Leave> for Trainer {
-    type Result = ();
+    type Result = Result<(), StaleLease>;
 
-    fn handle(&mut self, _: Leave, _: &mut Self::Context) {
+    fn handle(&mut self, leave: Leave, _: &mut Self::Context) -> Self::Result {
+        self.bench.link.obeys(leave.lease)?;
         self.bench.leaving.store(true, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -128,35 +167,75 @@ impl Handler<Provide> for Trainer {
 
 // --- work
 impl Bench {
-    async fn join(&self) -> Result<(), TrainerError> {
+    /// Joins, unless another task of this trainer has joined since `activation`.
+    async fn join(&self, activation: u64) -> Result<(), TrainerError> {
+        let _alone = self.joining.lock().await;
+        if self.link.activation() != activation {
+            return Ok(());
+        }
         let message = || JoinTraining {
             pod_uid: self.pod_uid.clone(),
             place: self.place.clone(),
             holds: Holds::Model(self.facts.clone()),
         };
-        let welcome = loop {
-            match self.link.ask(JOB_PATIENCE, message).await? {
-                Ok(welcome) => break welcome,
-                Err(JoinRefused::NotYet) => tokio::time::sleep(NOT_YET).await,
-                Err(refused) => return Err(refused.into()),
-            }
-        };
+        self.link.join(JOB_PATIENCE, message).await??;
+        // Maps of another activation are none of this one's.
         self.shards.forget();
-        self.link.welcomed(welcome.activation);
         Ok(())
     }
 
+    fn is_at(&self, doing: Doing) {
+        *self.doing.lock() = (doing, Instant::now());
+    }
+
+    /// Says that this trainer lives and what it is at.
+    async fn report(&self) {
+        let activation = self.link.activation();
+        if activation == 0 {
+            return;
+        }
+        let message = || {
+            let (doing, since) = *self.doing.lock();
+            let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            TrainerReport { activation, pod_uid: self.pod_uid.clone(), doing, milliseconds }
+        };
+        match self.link.ask(REPORT_PATIENCE, message).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                self.dismissed.send_replace(true);
+            }
+            // A new activation must not wait for the batch in hand to know that there is a copy here.
+            Ok(Err(ReportError::Unknown)) => match self.join(activation).await {
+                Ok(()) => {}
+                Err(TrainerError::Refused(JoinRefused::Ended)) => {
+                    self.dismissed.send_replace(true);
+                }
+                Err(error) => tracing::warn!(%error, "cannot join the job again yet"),
+            },
+            Ok(Err(error)) => tracing::warn!(%error, "the job does not take a report"),
+            Err(error) => tracing::debug!(%error, "the job does not hear that this trainer lives"),
+        }
+    }
+
     async fn work(&self) -> Result<(), TrainerError> {
-        self.join().await?;
+        self.join(0).await?;
         let mut report = self.empty_report();
         let mut failures = 0;
         let mut order_of = (u64::MAX, Arc::new(Vec::new()));
         loop {
             report.activation = self.link.activation();
             report.map_epoch = self.shards.epoch();
-            let Ok(work) = self.link.ask(JOB_PATIENCE, || report.clone()).await? else {
-                self.join().await?;
-                continue;
+            self.is_at(Doing::Waiting);
+            let work = match self.link.ask(JOB_PATIENCE, || report.clone()).await? {
+                Ok(work) => work,
+                Err(ReportError::Unknown) => {
+                    match self.join(report.activation).await {
+                        Err(TrainerError::Refused(JoinRefused::Ended)) => return Ok(()),
+                        joined => joined?,
+                    }
+                    continue;
+                }
+                Err(invalid) => return Err(invalid.into()),
             };
             report = self.empty_report();
             if let Some(map) = work.map {
@@ -168,6 +247,7 @@ impl Bench {
                     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
                 }
                 Order::Evaluate => match self.evaluate().await {
+                    Err(TrainerError::Shards(ShardError::Rejoin)) => {}
                     Ok(evaluated) => report.evaluated = Some(evaluated),
                     Err(TrainerError::Shards(error)) => tracing::warn!(%error, "not evaluated"),
                     Err(error) => return Err(error),
@@ -189,6 +269,9 @@ impl Bench {
                             Ok(progress) => {
                                 failures = 0;
                                 report.done.push(progress);
+                            }
+                            Err(TrainerError::Shards(ShardError::Rejoin)) => {
+                                report.returned.push(batch.step);
                             }
                             Err(TrainerError::Shards(error)) if failures < FAILURES => {
                                 tracing::warn!(%error, step = batch.step, "handing a batch back");
@@ -216,6 +299,7 @@ impl Bench {
 
     async fn train(&self, batch: Batch, order: Arc<Vec<u64>>) -> Result<Progress, TrainerError> {
         let started = Instant::now();
+        self.is_at(Doing::Training(batch.step));
         let snapshot = self.shards.pull(false).await?;
         *self.copy.lock() = Some(snapshot.clone());
         let (model, seed) = (self.model.clone(), data_plan::mix(self.facts.seed, batch.step));
@@ -233,38 +317,48 @@ impl Bench {
         Ok(Progress {
             step: batch.step,
             samples: batch.length,
-            loss: gradient.loss,
+            loss: number(gradient.loss),
             seconds: started.elapsed().as_secs_f32(),
             compute_seconds: computed.as_secs_f32(),
-            gradient_square: gradient.values.iter().map(|value| value * value).sum(),
+            gradient_square: number(gradient.values.iter().map(|value| value * value).sum()),
         })
     }
 
     async fn evaluate(&self) -> Result<Evaluated, TrainerError> {
+        self.is_at(Doing::Evaluating);
         let snapshot = self.shards.pull(true).await?;
         let (version, model) = (snapshot.version(), self.model.clone());
         let evaluation =
             tokio::task::spawn_blocking(move || model.lock().evaluate(&snapshot.values))
                 .await
                 .map_err(|_| TrainerError::CutShort)??;
-        Ok(Evaluated { version, loss: evaluation.loss, accuracy: evaluation.accuracy })
+        let Evaluation { loss, accuracy } = evaluation;
+        if !(0.0..=1.0).contains(&accuracy) {
+            return Err(ModelError::NoAccuracy { accuracy }.into());
+        }
+        Ok(Evaluated { version, loss: number(loss), accuracy })
     }
 
     /// Gives shards to a parameter server: from the latest copy, or, when a job begins, the model's
     /// initial values.
     async fn provide(&self, order: Provide) -> Result<Vec<(u32, u64)>, ProvideError> {
+        self.link.obeys(order.lease)?;
         let copy = self.copy.lock().clone();
         let first = order.shards.first().map_or(0, |range| range.shard);
         let copy = match copy {
             Some(copy) => copy,
             None if !order.begins => return Err(ProvideError::NoCopy),
             None => {
-                let (model, seed) = (self.model.clone(), self.facts.seed);
-                let values =
-                    tokio::task::spawn_blocking(move || model.lock().initial(seed)).await.map_err(
-                        |error| ProvideError::NotTaken { shard: first, cause: error.to_string() },
-                    )?;
-                Snapshot { values, ..Snapshot::default() }
+                // Made once, however long it takes and however often it is asked for meanwhile.
+                let values = self.initial.get_or_try_init(|| async {
+                    let (model, seed) = (self.model.clone(), self.facts.seed);
+                    tokio::task::spawn_blocking(move || model.lock().initial(seed)).await
+                });
+                let values = values.await.map_err(|error| ProvideError::NotTaken {
+                    shard: first,
+                    cause: error.to_string(),
+                })?;
+                Snapshot { values: values.clone(), ..Snapshot::default() }
             }
         };
         self.link.node().addresses().set(order.to.path.node.clone(), order.to.address);
@@ -280,7 +374,9 @@ impl Bench {
             let (version, applied) =
                 copy.shards.get(&shard).cloned().unwrap_or((0, Applied::default()));
             let state = optimizer::fresh(range, values, version, applied, self.facts.optimizer);
-            let taken = server.ask(Accept { epoch: order.epoch, state }, TRANSFER).await;
+            let taken = server
+                .ask(Accept { lease: order.lease, epoch: order.epoch, state }, TRANSFER)
+                .await;
             let cause = match taken {
                 Ok(Ok(())) => {
                     provided.push((shard, version));
@@ -293,4 +389,9 @@ impl Bench {
         }
         Ok(provided)
     }
+}
+
+/// A value that can be told, if it is a number.
+fn number(value: f32) -> Option<f32> {
+    value.is_finite().then_some(value)
 }

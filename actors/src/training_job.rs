@@ -24,8 +24,9 @@ use earlier::Earlier;
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
-    Member, NextWork, ParameterServerRole, Provide, ProvideError, RequestBid, Scale, ScaleError,
-    ServerReport, ShardMap, Size, TrainerRole, TrainingJobRole, Unknown, Welcome, Work, job_actor,
+    Member, NextWork, ParameterServerRole, Place, Provide, ProvideError, ReportError, RequestBid,
+    Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size, TrainerReport, TrainerRole,
+    TrainingJobRole, Welcome, Work, job_actor,
 };
 use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
 use rand::Rng as _;
@@ -45,12 +46,24 @@ const ORDER: Duration = Duration::from_secs(20);
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), most: Duration::from_secs(15) };
 
-/// Starts the actor of the job with this uid on a node, and gives its name.
-pub fn start(node: &ActorNode, desk: Arc<dyn Desk>, uid: &str) -> Result<ActorName, SpawnError> {
+/// How often it is made sure that the registry can be reached, if nothing was written meanwhile.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// Without a word of the registry for so long another member may run the job: this activation does nothing, and
+/// sends members to look for the other.
+const DOUBT: Duration = Duration::from_secs(6);
+
+/// Starts the actor of the job with this uid on a node, and gives its name. `lease` is the epoch of the
+/// lease of the job's shard: members follow the highest.
+pub fn start(
+    node: &ActorNode,
+    desk: Arc<dyn Desk>,
+    uid: &str,
+    lease: u64,
+) -> Result<ActorName, SpawnError> {
     let name = ActorName::from(job_actor(uid));
     let (uid, its_node) = (uid.to_owned(), node.clone());
     node.spawn::<TrainingJobRole, _>(name.clone(), SpawnOptions::default(), move |_| {
-        TrainingJob::new(its_node.clone(), desk.clone(), &uid)
+        TrainingJob::new(its_node.clone(), desk.clone(), &uid, lease)
     })?;
     Ok(name)
 }
@@ -61,6 +74,7 @@ pub struct TrainingJob {
     node: ActorNode,
     desk: Arc<dyn Desk>,
     uid: String,
+    lease: u64,
     job: Value,
     state: State,
     awake: bool,
@@ -74,17 +88,24 @@ pub struct TrainingJob {
     written: Option<(Value, Instant)>,
     failures: u32,
     not_before: Option<Instant>,
+    /// When the registry was reached last.
+    confirmed: Instant,
+    confirming: bool,
 }
 
 impl TrainingJob {
-    /// An activation of the job with this uid.
-    pub fn new(node: ActorNode, desk: Arc<dyn Desk>, uid: &str) -> Self {
+    /// An activation of the job with this uid, by this lease.
+    pub fn new(node: ActorNode, desk: Arc<dyn Desk>, uid: &str, lease: u64) -> Self {
+        let now = Instant::now();
         Self {
             node,
             desk,
             uid: uid.to_owned(),
+            lease,
             job: Value::Null,
-            state: State::new(uid, Spec::default(), 0, None, Instant::now()),
+            state: State::new(uid, Spec::default(), 0, lease, None, now),
+            confirmed: now,
+            confirming: false,
             awake: false,
             pods: None,
             earlier: Earlier::default(),
@@ -114,7 +135,9 @@ impl TrainingJob {
         } else {
             let earlier = Earlier::read(&job);
             let activation = rand::rng().random_range(1..=u64::MAX);
-            self.state = State::new(&self.uid, spec, activation, earlier.size, Instant::now());
+            let now = Instant::now();
+            self.state =
+                State::new(&self.uid, spec, activation, self.lease, earlier.granted_size(), now);
             self.state.resume(&earlier);
             self.earlier = earlier;
             self.awake = true;
@@ -138,6 +161,10 @@ impl TrainingJob {
             return;
         }
         let now = Instant::now();
+        self.confirm(now, context);
+        if !self.is_sure(now) {
+            return;
+        }
         let actions = self.state.reconcile(now);
         let mut moves = Vec::new();
         for action in actions {
@@ -149,7 +176,10 @@ impl TrainingJob {
                 }
                 Action::DeletePod { name, uid } => self.delete_pod(name, uid, context),
                 Action::Leave(place) => {
-                    let leave = self.node.actor::<TrainerRole>(place.path).tell(Leave);
+                    let leave = self
+                        .node
+                        .actor::<TrainerRole>(place.path)
+                        .tell(Leave { lease: self.lease });
                     if let Err(error) = leave {
                         // It hears of it with its next batch.
                         tracing::debug!(%error, "a trainer was not told to leave");
@@ -166,6 +196,39 @@ impl TrainingJob {
             self.desk.record(&self.job, remark.warning, remark.reason, &remark.message);
         }
         self.write_status(context);
+    }
+
+    /// Whether this activation holds the job still, as far as can be known.
+    fn is_sure(&self, now: Instant) -> bool {
+        self.state.dismisses() || now.duration_since(self.confirmed) <= DOUBT
+    }
+
+    /// In doubt members are not known: they look for an activation that is sure, and come back if it is
+    /// this one again.
+    fn sure_of(&self, now: Instant) -> Result<(), ReportError> {
+        if self.is_sure(now) { Ok(()) } else { Err(ReportError::Unknown) }
+    }
+
+    /// Makes sure that the registry can be reached. A member that is cut off from it is not told that its
+    /// shards were given to another.
+    fn confirm(&mut self, now: Instant, context: &mut Context<Self>) {
+        if self.state.dismisses() || self.confirming || now.duration_since(self.confirmed) < CONFIRM
+        {
+            return;
+        }
+        self.confirming = true;
+        let confirm = self.desk.confirm();
+        context.spawn(confirm.into_actor(self).map(move |outcome, this, _| {
+            this.confirming = false;
+            match outcome {
+                Ok(()) => this.confirmed = now,
+                Err(DeskError::JobDeleted) => this.state.is_deleted(),
+                Err(error) => {
+                    let sure = this.is_sure(Instant::now());
+                    tracing::warn!(job = this.text("name"), %error, sure, "the registry is not reached");
+                }
+            }
+        }));
     }
 
     fn create_pod(&mut self, member: Member, context: &mut Context<Self>) {
@@ -211,11 +274,11 @@ impl TrainingJob {
         for action in &moves {
             self.state.move_starts(action);
         }
-        let node = self.node.clone();
+        let (node, lease) = (self.node.clone(), self.lease);
         let all = moves.into_iter().map(move |action| {
             let node = node.clone();
             async move {
-                let outcome = carry_out(&node, &action).await;
+                let outcome = carry_out(&node, lease, &action).await;
                 (action, outcome)
             }
         });
@@ -266,7 +329,7 @@ impl TrainingJob {
         let due = match &self.written {
             None => true,
             Some((written, at)) => {
-                let important = ["phase", "parameterServers", "trainers", "round"]
+                let important = ["phase", "parameterServers", "trainers", "round", "conditions"]
                     .iter()
                     .any(|field| written[field] != status[field]);
                 *written != status && (important || now.duration_since(*at) > STATUS_EVERY)
@@ -282,6 +345,7 @@ impl TrainingJob {
             match outcome {
                 Ok(()) => {
                     this.failures = 0;
+                    this.confirmed = this.confirmed.max(now);
                     if ends {
                         this.state.end_is_written(Instant::now());
                     }
@@ -302,13 +366,17 @@ enum MoveError {
 }
 
 /// Does a move; gives the versions of shards that were provided.
-async fn carry_out(node: &ActorNode, action: &Action) -> Result<Vec<(u32, u64)>, MoveError> {
+async fn carry_out(
+    node: &ActorNode,
+    lease: u64,
+    action: &Action,
+) -> Result<Vec<(u32, u64)>, MoveError> {
     fn failed(error: impl std::fmt::Display) -> MoveError {
         MoveError::Failed(error.to_string())
     }
     match action.clone() {
         Action::Provide { from, place, shards, epoch, begins, .. } => {
-            let order = Provide { shards, to: place, epoch, begins };
+            let order = Provide { lease, shards, to: place, epoch, begins };
             let answer = node.actor::<TrainerRole>(from.path).ask(order, ORDER).await;
             match answer.map_err(failed)? {
                 Err(ProvideError::NoCopy) => Err(MoveError::NoCopy),
@@ -316,12 +384,12 @@ async fn carry_out(node: &ActorNode, action: &Action) -> Result<Vec<(u32, u64)>,
             }
         }
         Action::Handover { from, place, shard, epoch, .. } => {
-            let order = Handover { shard, to: place, epoch };
+            let order = Handover { lease, shard, to: place, epoch };
             let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
             answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
         }
         Action::Keep { from, shard, epoch } => {
-            let order = Keep { shard, epoch };
+            let order = Keep { lease, shard, epoch };
             let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
             answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
         }
@@ -368,19 +436,26 @@ impl Handler<JoinTraining> for TrainingJob {
         if !self.awake {
             return Err(JoinRefused::NotYet);
         }
-        self.node.addresses().set(join.place.path.node.clone(), join.place.address);
+        if !self.is_sure(Instant::now()) {
+            return Err(JoinRefused::NotYet);
+        }
+        let Place { path, address } = join.place.clone();
         let welcome = self.state.join(join, Instant::now());
+        if welcome.is_ok() {
+            self.node.addresses().set(path.node, address);
+        }
         self.drive(context);
         welcome
     }
 }
 
 impl Handler<NextWork> for TrainingJob {
-    type Result = Result<Work, Unknown>;
+    type Result = Result<Work, ReportError>;
 
     fn handle(&mut self, asked: NextWork, context: &mut Self::Context) -> Self::Result {
-        let before = self.state.phase();
-        let work = self.state.work(&asked, Instant::now());
+        let (before, now) = (self.state.phase(), Instant::now());
+        self.sure_of(now)?;
+        let work = self.state.work(&asked, now);
         if self.state.phase() != before {
             self.drive(context);
         }
@@ -388,19 +463,32 @@ impl Handler<NextWork> for TrainingJob {
     }
 }
 
+impl Handler<TrainerReport> for TrainingJob {
+    type Result = Result<bool, ReportError>;
+
+    fn handle(&mut self, report: TrainerReport, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        self.sure_of(now)?;
+        self.state.alive(&report, now)
+    }
+}
+
 impl Handler<ServerReport> for TrainingJob {
-    type Result = Result<bool, Unknown>;
+    type Result = Result<ServerOrder, ReportError>;
 
     fn handle(&mut self, report: ServerReport, _: &mut Self::Context) -> Self::Result {
-        self.state.report(&report, Instant::now())
+        let now = Instant::now();
+        self.sure_of(now)?;
+        self.state.report(&report, now)
     }
 }
 
 impl Handler<CurrentMap> for TrainingJob {
-    type Result = Result<ShardMap, Unknown>;
+    type Result = Result<ShardMap, ReportError>;
 
     fn handle(&mut self, asked: CurrentMap, _: &mut Self::Context) -> Self::Result {
-        self.state.map_for(asked.activation)
+        self.sure_of(Instant::now())?;
+        self.state.map_for(&asked)
     }
 }
 
@@ -408,11 +496,13 @@ impl Handler<RequestBid> for TrainingJob {
     type Result = MessageResult<RequestBid>;
 
     fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
-        if !self.awake {
+        let now = Instant::now();
+        if !self.awake || !self.is_sure(now) {
             return MessageResult(None);
         }
         let created = status::created_unix_seconds(&self.job);
-        let bid: Option<Bid> = self.state.bid(self.text("namespace"), self.text("name"), created);
+        let (namespace, name) = (self.text("namespace"), self.text("name"));
+        let bid: Option<Bid> = self.state.bid(namespace, name, created, now);
         MessageResult(bid)
     }
 }
@@ -421,7 +511,11 @@ impl Handler<Scale> for TrainingJob {
     type Result = Result<(), ScaleError>;
 
     fn handle(&mut self, scale: Scale, context: &mut Self::Context) -> Self::Result {
-        let outcome = self.state.scale(&scale, Instant::now());
+        let now = Instant::now();
+        if !self.awake || !self.is_sure(now) {
+            return Err(ScaleError::InDoubt);
+        }
+        let outcome = self.state.scale(&scale, now);
         self.drive(context);
         outcome
     }

@@ -1,7 +1,9 @@
 //! One round of the auction: bids and free resources in, a size for every job out.
 //!
-//! Jobs that run keep at least their minimum, and those that wait get theirs in the order of arrival
-//! while it fits. Then, again and again, the one addition with the largest gain, in seconds saved
+//! Jobs that run keep at least their minimum, then those that were granted theirs and make their pods, and
+//! those that wait get theirs in the order of arrival while it fits: the whole of it or nothing, and then
+//! they are told what is missing, so that no two jobs hold a half each and wait for the other's. A grant
+//! whose pods find no place, because others took it, is taken back after a while. Then, again and again, the one addition with the largest gain, in seconds saved
 //! per unit of its dominant resource, is granted, until nothing fits or no gain is left. At the end a
 //! change whose gain does not pay for what re-scaling costs the job is taken back.
 //!
@@ -15,6 +17,8 @@ use impresario_client::protocol::training::{Bid, Scale, Size};
 /// Predictions from fewer steps than this count for less.
 const YOUNG_STEPS: u64 = 100;
 const YOUNG_FACTOR: f64 = 0.95;
+/// A grant that is not complete by then, and does not fit any more, is taken back.
+const INCOMPLETE_SECONDS: u64 = 10;
 /// A job with this much left cannot be told from one that will never end.
 const LONGEST_SECONDS: f64 = 1e9;
 
@@ -33,19 +37,28 @@ pub fn round(number: u64, bids: &[Bid], free: &[Resources]) -> Vec<Outcome> {
     let mut bids: Vec<&Bid> = bids.iter().collect();
     bids.sort_by_key(|bid| (bid.created_unix_seconds, bid.job.as_str()));
     let hall = Hall::new(&bids, free);
-    let mut sizes = hall.minimums();
+    let (mut sizes, missing) = hall.minimums();
     hall.grow(&mut sizes);
     hall.spare_needless_changes(&mut sizes);
-    let decided = bids.iter().zip(&sizes);
+    let decided = bids.iter().zip(&sizes).zip(missing);
     decided
-        .filter(|(bid, size)| **size != bid.current || **size != bid.wanted)
-        // A job that waits for its minimum hears nothing.
-        .filter(|(bid, size)| within(**size, bid.min, bid.max))
-        .map(|(bid, size)| Outcome {
-            job: bid.job.clone(),
-            scale: Scale { round: number, size: *size, reason: hall.reason(bid, *size, &sizes) },
+        .filter_map(|((bid, size), missing)| {
+            let reason = match missing {
+                Some(missing) => missing,
+                None if *size == bid.current && *size == bid.wanted => return None,
+                None if !within(*size, bid.min, bid.max) => return None,
+                None => hall.reason(bid, *size, &sizes),
+            };
+            let (job, lease) = (bid.job.clone(), bid.lease);
+            let scale = Scale { round: number, scheduler: 0, lease, size: *size, reason };
+            Some(Outcome { job, scale })
         })
         .collect()
+}
+
+/// Whether a job has what must not be taken from it: what it has trained is in its members.
+fn runs(bid: &Bid) -> bool {
+    bid.done_steps > 0 || bid.current.trainers >= bid.min.trainers.max(1)
 }
 
 struct Hall<'a> {
@@ -97,19 +110,50 @@ impl<'a> Hall<'a> {
         })
     }
 
-    fn minimums(&self) -> Vec<Size> {
-        let runs = |bid: &Bid| bid.current.trainers > 0;
-        let mut sizes: Vec<Size> =
-            self.bids.iter().map(|bid| if runs(bid) { bid.min } else { Size::default() }).collect();
-        for index in 0..sizes.len() {
-            if !runs(self.bids[index]) {
-                sizes[index] = self.bids[index].min;
-                if !self.fits(&sizes) {
-                    sizes[index] = self.bids[index].current;
-                }
+    /// The minimums that can be had, and for each job that cannot have its own what it lacks.
+    fn minimums(&self) -> (Vec<Size>, Vec<Option<String>>) {
+        let size = |bid: &&Bid| if runs(bid) { bid.min } else { Size::default() };
+        let mut sizes: Vec<Size> = self.bids.iter().map(size).collect();
+        let mut missing = vec![None; sizes.len()];
+        // Nobody is put in before those whose pods are on their way already.
+        let granted = |index: &usize| self.bids[*index].wanted != Size::default();
+        let (first, then): (Vec<usize>, Vec<usize>) =
+            (0..sizes.len()).filter(|index| !runs(self.bids[*index])).partition(granted);
+        for index in first.into_iter().chain(then) {
+            let bid = self.bids[index];
+            sizes[index] = bid.min;
+            let held = granted(&index) && bid.incomplete_seconds < INCOMPLETE_SECONDS;
+            if !held && !self.fits(&sizes) {
+                sizes[index] = Size::default();
+                missing[index] = Some(self.missing(bid, &sizes));
             }
         }
-        sizes
+        (sizes, missing)
+    }
+
+    /// What a job lacks for its minimum beside these sizes of the others, in words.
+    fn missing(&self, bid: &Bid, sizes: &[Size]) -> String {
+        let mut rest = self.capacity.clone();
+        for (other, size) in self.bids.iter().zip(sizes) {
+            rest.subtract(&taken(other, *size));
+        }
+        let needed = taken(bid, bid.min);
+        let amount = |of: &Resources, name: &str| match name {
+            "cpu" => format!("{}m", of.get(name)),
+            _ => of.get(name).to_string(),
+        };
+        let short: Vec<String> = rest
+            .short_of(&needed)
+            .into_iter()
+            .map(|name| format!("{name} {} of {}", amount(&rest, name), amount(&needed, name)))
+            .collect();
+        let Size { parameter_servers, trainers } = bid.min;
+        let what = format!("{parameter_servers} parameter servers and {trainers} trainers at once");
+        if short.is_empty() {
+            format!("{what}: no nodes have room for pods of this size")
+        } else {
+            format!("{what}; there is only {}", short.join(", "))
+        }
     }
 
     fn grow(&self, sizes: &mut [Size]) {
@@ -230,15 +274,20 @@ fn additions(bid: &Bid, size: Size) -> impl Iterator<Item = (Size, &Resources)> 
 }
 
 fn taken(bid: &Bid, size: Size) -> Resources {
-    let mut all = Resources::default();
-    for (pod, count) in
-        [(&bid.parameter_server, size.parameter_servers), (&bid.trainer, size.trainers)]
-    {
-        for _ in 0..count {
-            all.add(pod);
-        }
-    }
+    let mut all = times(&bid.parameter_server, size.parameter_servers);
+    all.add(&times(&bid.trainer, size.trainers));
     all
+}
+
+/// What so many pods take.
+fn times(pod: &Resources, count: u32) -> Resources {
+    let all = |amount: u64| amount.saturating_mul(u64::from(count));
+    Resources {
+        cpu_milli: all(pod.cpu_milli),
+        memory_bytes: all(pod.memory_bytes),
+        pods: all(pod.pods),
+        extended: pod.extended.iter().map(|(name, amount)| (name.clone(), all(*amount))).collect(),
+    }
 }
 
 /// Predicted seconds to the end with this size.
@@ -281,7 +330,51 @@ mod tests {
             parameter_server: cpu(200),
             trainer: cpu(500),
             rescale_seconds: 0.5,
+            lease: 0,
+            incomplete_seconds: 0,
         }
+    }
+
+    /// A job that has not begun.
+    fn fresh(name: &str, min: (u32, u32)) -> Bid {
+        let min = Size { parameter_servers: min.0, trainers: min.1 };
+        Bid { done_steps: 0, min, max: min, ..bid(name, 1_000.0, (0, 0)) }
+    }
+
+    #[test]
+    fn of_two_jobs_of_which_one_fits_one_gets_its_whole_minimum_and_the_other_nothing() {
+        // Each takes 200 + 2 · 500; a half of each would fit.
+        let (mut a, mut b) = (fresh("a", (1, 2)), fresh("b", (1, 2)));
+        b.created_unix_seconds = 5;
+        let outcomes = round(1, &[b.clone(), a.clone()], &[node(1_400)]);
+        assert_eq!(size_of(&outcomes, "a", (0, 0)), (1, 2));
+        assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0));
+        let told = outcomes.iter().find(|one| one.job == "b").unwrap();
+        assert!(told.scale.reason.contains("cpu 200m of 1200m"), "{}", told.scale.reason);
+        // While the pods of the first are on their way nobody, however early it came, gets in between.
+        a.wanted = a.min;
+        a.current = Size { parameter_servers: 1, trainers: 1 };
+        b.created_unix_seconds = -5;
+        let outcomes = round(2, &[a.clone(), b.clone()], &[node(700)]);
+        assert_eq!(size_of(&outcomes, "a", (1, 2)), (1, 2));
+        assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0));
+        // Somebody else took the room: after a while the first gives back what it has of it.
+        assert_eq!(size_of(&round(3, &[a.clone(), b.clone()], &[node(100)]), "a", (1, 2)), (1, 2));
+        a.incomplete_seconds = 10;
+        let outcomes = round(4, &[a, b], &[node(100)]);
+        assert_eq!(size_of(&outcomes, "a", (9, 9)), (0, 0));
+        assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0), "what is held is not free yet");
+    }
+
+    #[test]
+    fn a_minimum_that_no_cluster_has_is_told_and_costs_no_more_than_any_other() {
+        let outcomes = round(1, &[fresh("a", (1, u32::MAX))], &[node(4_000)]);
+        assert_eq!(outcomes.len(), 1);
+        assert_eq!(outcomes[0].scale.size, Size::default());
+        assert!(outcomes[0].scale.reason.contains("4294967295 trainers"));
+        // Enough in all, and no node with room for one.
+        let outcomes = round(1, &[fresh("a", (1, 1))], &[node(400), node(400)]);
+        assert!(outcomes[0].scale.reason.contains("no nodes have room"), "{outcomes:?}");
     }
 
     fn size_of(outcomes: &[Outcome], job: &str, current: (u32, u32)) -> (u32, u32) {
@@ -365,7 +458,8 @@ mod tests {
                 let size = found.map_or(bid.current, |one| one.scale.size);
                 all.add(&taken(bid, size));
                 if found.is_some() {
-                    prop_assert!(within(size, bid.min, bid.max), "{:?}", size);
+                    let nothing = size == Size::default() && !runs(bid);
+                    prop_assert!(nothing || within(size, bid.min, bid.max), "{:?}", size);
                 }
             }
             prop_assert!(capacity.covers(&all), "{:?} of {:?}", all, capacity);

@@ -7,13 +7,12 @@
 use super::Scheduler;
 use crate::auction::{self, Outcome};
 use crate::follow::Followed;
-use crate::training::link::Link;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
-use impresario_client::protocol::training::{Bid, RequestBid};
+use impresario_client::protocol::training::{Bid, RequestBid, TrainingJobRole, job_actor};
 use impresario_registry::{Entry, WatchEvent};
-use impresario_runtime::{ActorNode, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +23,9 @@ pub(super) const JOBS: &str = "training.impresario.dev/trainingjobs";
 pub(super) const ROUND: Duration = Duration::from_secs(2);
 /// Changes within this time share a round.
 const GATHER: Duration = Duration::from_millis(150);
-/// How long a job is looked for.
+/// So many rounds in a row are held soon again because a job did not bid.
+const AGAIN: u32 = 20;
+/// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The label of control members, on which the jobs' actors live.
 const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
@@ -37,7 +38,14 @@ pub(super) struct Hall {
     round: u64,
     holding: bool,
     ordered: bool,
+    /// The highest lease epoch in which each job has bid.
+    leases: BTreeMap<String, u64>,
+    /// Rounds in a row that were held soon again, for jobs whose actors did not bid yet.
+    again: u32,
 }
+
+/// A bid, and the control member whose job actor made it.
+type Bidder = (NodeName, Bid);
 
 impl Hall {
     /// Takes notice of jobs; whether one has come or gone.
@@ -63,7 +71,27 @@ impl Hall {
                 }
             }
         }
-        !self.jobs.keys().eq(before.iter())
+        let changed = !self.jobs.keys().eq(before.iter());
+        if changed {
+            self.again = 0;
+            self.leases.retain(|job, _| self.jobs.contains_key(job));
+        }
+        changed
+    }
+
+    /// The bids that count: for each job that of the newest activation. A control member that was cut off may
+    /// still answer for a job that another one runs by now.
+    fn newest(&mut self, all: Vec<Bidder>) -> BTreeMap<String, Bidder> {
+        let mut newest: BTreeMap<String, Bidder> = BTreeMap::new();
+        for (member, bid) in all {
+            let known = self.leases.entry(bid.job.clone()).or_default();
+            if bid.lease >= *known && self.jobs.contains_key(&bid.job) {
+                *known = bid.lease;
+                newest.insert(bid.job.clone(), (member, bid));
+            }
+        }
+        newest.retain(|job, (_, bid)| self.leases.get(job) == Some(&bid.lease));
+        newest
     }
 
     fn job_seen(&mut self, entry: &Entry) {
@@ -111,49 +139,61 @@ impl Scheduler {
         self.hall.holding = true;
         self.hall.round += 1;
         let round = self.hall.round;
-        let links: Vec<Link> = self
+        let asks: Vec<_> = self
             .hall
             .jobs
             .keys()
-            .map(|uid| Link::new(self.node.clone(), uid, control.clone()))
+            .flat_map(|uid| control.iter().map(move |member| (uid, member)))
+            .map(|(uid, member)| {
+                let path = ActorPath::new(member.clone(), job_actor(uid));
+                let ask =
+                    self.node.actor::<TrainingJobRole>(path).ask(RequestBid { round }, PATIENCE);
+                let member = member.clone();
+                // Only one of the members runs the job; the others say so at once.
+                async move { ask.await.ok().flatten().map(|bid| (member, bid)) }
+            })
             .collect();
-        let bids = async move {
-            let asks = links.iter().map(|link| link.ask(PATIENCE, || RequestBid { round }));
-            let bids: Vec<Bid> = join_all(asks).await.into_iter().flatten().flatten().collect();
-            bids
-        };
-        ctx.spawn(
-            bids.into_actor(self)
-                .map(move |bids, this, ctx| this.clear(round, &bids, control, ctx)),
-        );
+        let bids = async move { join_all(asks).await.into_iter().flatten().collect() };
+        ctx.spawn(bids.into_actor(self).map(move |bids, this, ctx| this.clear(round, bids, ctx)));
     }
 
     /// Clears the auction. What is free is looked up only now, when all bids are there.
-    fn clear(&mut self, round: u64, bids: &[Bid], control: Vec<NodeName>, ctx: &mut Context<Self>) {
+    fn clear(&mut self, round: u64, bids: Vec<Bidder>, ctx: &mut Context<Self>) {
+        let newest = self.hall.newest(bids);
+        if newest.len() < self.hall.jobs.len() && self.hall.again < AGAIN {
+            // A job that has just arrived: its actor is about to start.
+            self.hall.again += 1;
+            self.order_round(ctx);
+        }
+        let (bidders, bids): (BTreeMap<String, NodeName>, Vec<Bid>) =
+            newest.into_iter().map(|(job, (member, bid))| ((job, member), bid)).unzip();
         let free: Vec<Resources> = self
             .picture
             .nodes()
             .filter(|node| node.ready && !node.unschedulable)
             .map(|node| node.free.clone())
             .collect();
-        let outcomes = auction::round(round, bids, &free);
-        let tell = tell(self.node.clone(), control, outcomes);
+        let mut outcomes = auction::round(round, &bids, &free);
+        let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
+        outcomes.iter_mut().for_each(|one| one.scale.scheduler = scheduler);
+        let tell = tell(self.node.clone(), bidders, outcomes);
         ctx.spawn(tell.into_actor(self).map(|(), this, _| this.hall.holding = false));
     }
 }
 
-async fn tell(node: ActorNode, control: Vec<NodeName>, outcomes: Vec<Outcome>) {
-    let tell = outcomes.into_iter().map(|Outcome { job, scale }| {
-        let link = Link::new(node.clone(), &job, control.clone());
-        async move {
-            let heard = match link.ask(PATIENCE, || scale.clone()).await {
+async fn tell(node: ActorNode, bidders: BTreeMap<String, NodeName>, outcomes: Vec<Outcome>) {
+    let tell = outcomes.into_iter().filter_map(|Outcome { job, scale }| {
+        let path = ActorPath::new(bidders.get(&job)?.clone(), job_actor(&job));
+        let ask = node.actor::<TrainingJobRole>(path).ask(scale, PATIENCE);
+        Some(async move {
+            let heard = match ask.await {
                 Ok(Ok(())) => return,
                 Ok(Err(refused)) => refused.to_string(),
                 Err(error) => error.to_string(),
             };
             // The next round is based on what the job says then.
             tracing::debug!(job, heard, "a job did not take its size");
-        }
+        })
     });
     join_all(tell).await;
 }

@@ -38,6 +38,8 @@ pub struct DataPlan {
     returned: BTreeSet<u64>,
     working: BTreeMap<u64, String>,
     done: Applied,
+    /// Nothing has been given out or finished since it was begun or resumed.
+    untouched: bool,
 }
 
 impl DataPlan {
@@ -53,16 +55,34 @@ impl DataPlan {
             returned: BTreeSet::new(),
             working: BTreeMap::new(),
             done: Applied::default(),
+            untouched: true,
         }
     }
 
-    /// Goes on after these steps; what lies between them is to be done.
+    /// Whether nothing has been given out or finished since it was begun or resumed.
+    pub fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
+    /// The first step that has never been given out.
+    pub fn next_step(&self) -> u64 {
+        self.next
+    }
+
+    /// Every step below this is done.
+    pub fn settled(&self) -> u64 {
+        self.done.first_missing()
+    }
+
+    /// Goes on after these steps; what lies between them is to be done. The caller has seen to it that
+    /// they do not lie far apart.
     pub fn resume(&mut self, done: Applied) {
         self.next = done.end();
         self.working.clear();
         self.returned =
             (done.first_missing()..self.next).filter(|step| !done.contains(*step)).collect();
         self.done = done;
+        self.untouched = true;
     }
 
     /// The plan ends after so many epochs from now on. What is beyond is not done any more, what has
@@ -82,13 +102,14 @@ impl DataPlan {
     /// The samples of a step, as a part of its epoch's order.
     pub fn batch(&self, step: u64) -> Batch {
         let (epoch, index) = (step / self.batches(), step % self.batches());
-        let start = index * self.batch;
-        Batch { step, epoch, start, length: self.batch.min(self.samples - start) }
+        let start = index.saturating_mul(self.batch);
+        Batch { step, epoch, start, length: self.batch.min(self.samples.saturating_sub(start)) }
     }
 
     /// Up to `limit` batches for a trainer; those that others gave back first.
     pub fn take(&mut self, trainer: &str, limit: usize) -> Vec<Batch> {
         let mut batches = Vec::new();
+        self.untouched = false;
         while batches.len() < limit {
             let step = match self.returned.pop_first() {
                 Some(step) => step,
@@ -98,6 +119,10 @@ impl DataPlan {
                 }
                 None => break,
             };
+            // Reported by a trainer that got it from an earlier activation of the job.
+            if self.done.contains(step) {
+                continue;
+            }
             self.working.insert(step, trainer.to_owned());
             batches.push(self.batch(step));
         }
@@ -106,6 +131,7 @@ impl DataPlan {
 
     /// A step is applied on every shard. False when that was known.
     pub fn finish(&mut self, step: u64) -> bool {
+        self.untouched = false;
         self.working.remove(&step);
         self.returned.remove(&step);
         self.done.insert(step)

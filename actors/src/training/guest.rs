@@ -9,7 +9,7 @@ use super::model::Model;
 use crate::parameter_server::ParameterServer;
 use crate::trainer::{Trainer, TrainerError};
 use impresario_client::protocol::training::{
-    Member, ModelFacts, OptimizerKind, ParameterServerRole, Place, TrainerRole,
+    Member, ModelFacts, OptimizerKind, ParameterServerRole, Place, TrainerRole, is_between_guests,
     parameter_server_actor, trainer_actor,
 };
 use impresario_runtime::pki::PkiError;
@@ -242,13 +242,18 @@ impl Gate for GuestGate {
     ) -> Result<(), Refusal> {
         let allowed = match (&peer.role, &self.own) {
             (PeerRole::Control, _) => true,
-            (PeerRole::Guest { scope }, PeerRole::Guest { scope: own }) => scope == own,
+            // Orders are the job's: a member gives none to another.
+            (PeerRole::Guest { scope }, PeerRole::Guest { scope: own }) => {
+                scope == own && is_between_guests(message)
+            }
             _ => false,
         };
         if allowed {
             return Ok(());
         }
-        Err(Refusal::new(format!("{message} is for control members and members of the same job")))
+        Err(Refusal::new(format!(
+            "{message} is for control members; members of the same job exchange parameters and gradients"
+        )))
     }
 }
 

@@ -3,7 +3,9 @@
 //! The job's actor is on the control member that holds its shard, and moves when that one fails.
 //! A [`Link`] asks the member that answered last, and goes round the others when it no longer does.
 
-use impresario_client::protocol::training::{TrainingJobRole, job_actor};
+use impresario_client::protocol::training::{
+    JoinRefused, JoinTraining, StaleLease, TrainingJobRole, job_actor,
+};
 use impresario_runtime::{
     Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy,
 };
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 /// How long one control member may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
+/// Pauses until a job whose actor has just started is asked again.
+const NOT_YET: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) };
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
 
 /// The way to a job. Cheap to clone; clones share what they learn.
@@ -24,6 +28,8 @@ pub struct Link {
     control: Arc<Vec<NodeName>>,
     turn: Arc<AtomicUsize>,
     activation: Arc<AtomicU64>,
+    /// The highest lease epoch of the job that was seen: orders of older ones are refused.
+    lease: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -35,6 +41,7 @@ impl Link {
             control: Arc::new(control),
             turn: Arc::default(),
             activation: Arc::default(),
+            lease: Arc::default(),
         }
     }
 
@@ -48,9 +55,45 @@ impl Link {
         self.activation.load(Ordering::Acquire)
     }
 
-    /// This activation welcomed the member.
-    pub fn welcomed(&self, activation: u64) {
-        self.activation.store(activation, Ordering::Release);
+    /// Whether an order of this lease is to be followed: not if a later one has been seen.
+    pub fn obeys(&self, lease: u64) -> Result<(), StaleLease> {
+        let current = self.lease.fetch_max(lease, Ordering::AcqRel);
+        if lease < current { Err(StaleLease { given: lease, current }) } else { Ok(()) }
+    }
+
+    /// Joins the newest activation of the job that can be found within `patience`. One of a control
+    /// member that was cut off and does not know it is passed over.
+    pub async fn join(
+        &self,
+        patience: Duration,
+        message: impl Fn() -> JoinTraining,
+    ) -> Result<Result<(), JoinRefused>, AskError> {
+        let started = tokio::time::Instant::now();
+        let mut attempt = 0;
+        loop {
+            match self.ask(patience, &message).await? {
+                Ok(welcome) => match self.obeys(welcome.lease) {
+                    Ok(()) => {
+                        self.activation.store(welcome.activation, Ordering::Release);
+                        return Ok(Ok(()));
+                    }
+                    Err(stale) => {
+                        tracing::warn!(%stale, "a control member runs a job that it has lost");
+                        self.turn.fetch_add(1, Ordering::Relaxed);
+                    }
+                },
+                // Another member may be further.
+                Err(JoinRefused::NotYet) => {
+                    self.turn.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(refused) => return Ok(Err(refused)),
+            }
+            if started.elapsed() > patience {
+                return Ok(Err(JoinRefused::NotYet));
+            }
+            tokio::time::sleep(NOT_YET.wait(attempt, rand::rng().random_range(0.0..1.0))).await;
+            attempt += 1;
+        }
     }
 
     /// Asks the job's actor, trying the members in turn for at most `patience`. `message` is made

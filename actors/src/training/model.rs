@@ -54,6 +54,12 @@ pub enum ModelError {
         /// How many there are.
         samples: u64,
     },
+    /// The evaluation makes no sense.
+    #[error("an accuracy of {accuracy} is not between 0 and 1: mend the model's `evaluate`")]
+    NoAccuracy {
+        /// What the model said.
+        accuracy: f32,
+    },
     /// The numeric library failed.
     #[error("the model cannot be computed: {reason}")]
     Compute {

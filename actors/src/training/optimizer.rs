@@ -32,8 +32,49 @@ pub fn fresh(
     }
 }
 
+/// Which part of a shard's state cannot be, if any.
+pub fn misfit(state: &ShardState) -> Option<&'static str> {
+    let length = state.values.len();
+    let range = state.range.length == length as u64
+        && length > 0
+        && state.range.start.checked_add(state.range.length).is_some();
+    let numbers = |values: &[f32]| values.len() == length && values.iter().all(|v| v.is_finite());
+    let second = match state.optimizer {
+        OptimizerKind::Momentum { .. } => state.second.is_empty(),
+        OptimizerKind::Adam { .. } => numbers(&state.second),
+    };
+    [
+        ("range", range),
+        ("values", numbers(&state.values)),
+        ("average", numbers(&state.average)),
+        ("first", numbers(&state.first)),
+        ("second", second),
+        ("optimizer", is_rule(&state.optimizer)),
+        ("version", state.version <= state.applied.count()),
+        ("memory_steps", state.memory_steps <= state.version),
+    ]
+    .into_iter()
+    .find_map(|(field, fits)| (!fits).then_some(field))
+}
+
+/// Whether parameters can be found by this rule: rate and decay are finite and not negative, the
+/// others from 0 to less than 1.
+pub fn is_rule(optimizer: &OptimizerKind) -> bool {
+    let amount = |value: f32| value.is_finite() && value >= 0.0;
+    let part = |value: f32| (0.0..1.0).contains(&value);
+    match *optimizer {
+        OptimizerKind::Momentum { rate, decay, momentum } => {
+            amount(rate) && amount(decay) && part(momentum)
+        }
+        OptimizerKind::Adam { rate, decay, beta1, beta2 } => {
+            amount(rate) && amount(decay) && part(beta1) && part(beta2)
+        }
+    }
+}
+
 /// Applies one gradient, which has the shard's length. A value that is no number counts as zero,
-/// so that one bad batch cannot poison the parameters.
+/// so that one bad batch cannot poison the parameters; nor does a step that is too large for numbers
+/// change anything.
 pub fn apply(state: &mut ShardState, gradient: &[f32]) {
     let clean = |value: f32| if value.is_finite() { value } else { 0.0 };
     let done = state.version as f32;
@@ -45,8 +86,11 @@ pub fn apply(state: &mut ShardState, gradient: &[f32]) {
             for ((value, step), slope) in
                 state.values.iter_mut().zip(&mut state.first).zip(gradient)
             {
-                *step = *step * momentum - rate * clean(*slope);
-                *value += *step;
+                let next = *step * momentum - rate * clean(*slope);
+                if (*value + next).is_finite() {
+                    *step = next;
+                    *value += next;
+                }
             }
         }
         OptimizerKind::Adam { rate, decay, beta1, beta2 } => {
@@ -59,9 +103,13 @@ pub fn apply(state: &mut ShardState, gradient: &[f32]) {
                 state.values.iter_mut().zip(moments).zip(gradient)
             {
                 let slope = clean(*slope);
-                *mean = beta1 * *mean + (1.0 - beta1) * slope;
-                *square = beta2 * *square + (1.0 - beta2) * slope * slope;
-                *value -= rate * (*mean * unbias1) / ((*square * unbias2).sqrt() + 1e-8);
+                let next_mean = beta1 * *mean + (1.0 - beta1) * slope;
+                let next_square = beta2 * *square + (1.0 - beta2) * slope * slope;
+                let next =
+                    *value - rate * (next_mean * unbias1) / ((next_square * unbias2).sqrt() + 1e-8);
+                if next.is_finite() && next_mean.is_finite() && next_square.is_finite() {
+                    (*mean, *square, *value) = (next_mean, next_square, next);
+                }
             }
         }
     }

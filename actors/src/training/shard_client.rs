@@ -13,16 +13,24 @@ use impresario_runtime::{AskError, Backoff};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 
 /// How long a parameter server may take for one request.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a shard is looked for before the work is handed back.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a shard is looked for before the work is handed back: a server is replaced meanwhile, or the
+/// control plane comes back.
+const PATIENCE: Duration = Duration::from_mins(15);
+/// And by a trainer that is told to leave.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the job is asked at a time.
+const JOB_PATIENCE: Duration = Duration::from_secs(10);
 /// A shard that moves is back within milliseconds.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(2), most: Duration::from_millis(500) };
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(2), most: Duration::from_secs(2) };
+/// So many values are asked for, or sent, in one message: 4 MiB.
+const MESSAGE_VALUES: u64 = 1 << 20;
 
 /// A copy of all parameters.
 #[derive(Debug, Clone, Default)]
@@ -48,16 +56,15 @@ pub enum ShardError {
     #[error("the job's actor was started anew: join again")]
     Rejoin,
     /// Some shards could not be found.
-    #[error("{shards} shards could not be reached within {waited:?}: hand the work back")]
+    #[error("{shards} shards could not be reached within {waited:?} ({cause}): hand the work back")]
     Lost {
         /// How many.
         shards: usize,
         /// How long they were looked for.
         waited: Duration,
+        /// What went wrong last.
+        cause: String,
     },
-    /// The job's actor did not answer.
-    #[error("the job cannot be asked where its shards are: {0}")]
-    Job(AskError),
     /// Gradient and shard have different lengths.
     #[error("a gradient does not fit shard {shard}: give all members one image")]
     Misfit {
@@ -69,13 +76,45 @@ pub enum ShardError {
 /// Where the parameters are.
 pub struct ShardClient {
     link: Link,
+    pod_uid: String,
     map: Mutex<ShardMap>,
+    leaving: Arc<AtomicBool>,
+}
+
+/// A request that is tried until it has come everywhere.
+struct Search {
+    since: tokio::time::Instant,
+    attempt: u32,
+    learned: bool,
+    cause: String,
+}
+
+impl Search {
+    fn new() -> Self {
+        let cause = "no server is known to have them".to_owned();
+        Self { since: tokio::time::Instant::now(), attempt: 0, learned: false, cause }
+    }
+
+    /// The answers; what went wrong with the others is remembered, and told in the end.
+    fn answers<T>(&mut self, answers: Vec<Result<Vec<T>, AskError>>) -> Vec<T> {
+        let mut all = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(some) => all.extend(some),
+                Err(error) => {
+                    tracing::debug!(%error, "a parameter server does not answer");
+                    self.cause = error.to_string();
+                }
+            }
+        }
+        all
+    }
 }
 
 impl ShardClient {
-    /// Knows nothing yet.
-    pub fn new(link: Link) -> Self {
-        Self { link, map: Mutex::default() }
+    /// Knows nothing yet. What is asked for longer than a moment is given up when `leaving`.
+    pub fn new(link: Link, pod_uid: &str, leaving: Arc<AtomicBool>) -> Self {
+        Self { link, pod_uid: pod_uid.to_owned(), map: Mutex::default(), leaving }
     }
 
     /// The epoch of the map that it goes by.
@@ -85,51 +124,77 @@ impl ShardClient {
 
     /// Goes by this map if it is newer.
     pub fn learn(&self, map: ShardMap) {
-        for place in &map.places {
-            self.link.node().addresses().set(place.path.node.clone(), place.address);
-        }
         let mut known = self.map.lock();
         if map.epoch > known.epoch || known.shards.is_empty() {
-            *known = map;
+            self.adopt(&mut known, map);
         }
     }
 
-    /// Forgets the map: another activation of the job may count epochs differently.
+    /// The shards stay what they are even where nobody knows their places: what is to be pushed to all of them
+    /// must not find that there are none.
+    fn adopt(&self, known: &mut ShardMap, map: ShardMap) {
+        if map.shards.is_empty() {
+            (known.epoch, known.places) = (map.epoch, Vec::new());
+            return;
+        }
+        for place in map.places.iter().filter(|place| place.is_parameter_server()) {
+            self.link.node().addresses().set(place.path.node.clone(), place.address);
+        }
+        *known = map;
+    }
+
+    /// Forgets where shards are: another activation of the job says it anew.
     pub fn forget(&self) {
-        *self.map.lock() = ShardMap::default();
+        let mut known = self.map.lock();
+        (known.epoch, known.places) = (0, Vec::new());
     }
 
     fn moved(&self, shard: u32, to: Place) {
+        // A server may say where a shard is, not where anybody else is.
+        if !to.is_parameter_server() {
+            return;
+        }
         self.link.node().addresses().set(to.path.node.clone(), to.address);
         if let Some(place) = self.map.lock().places.get_mut(shard as usize) {
             *place = to;
         }
     }
 
-    /// The shards by the place where they are believed to be.
+    /// The shards by the place where they are believed to be, in pieces that a message can carry.
     fn by_place(&self, shards: &BTreeSet<u32>) -> Vec<(Place, Vec<u32>)> {
         let map = self.map.lock();
-        let mut groups: Vec<(Place, Vec<u32>)> = Vec::new();
+        let mut groups: Vec<(Place, Vec<u32>, u64)> = Vec::new();
         for shard in shards {
-            let Some(place) = map.places.get(*shard as usize) else { continue };
-            match groups.iter_mut().find(|(other, _)| other == place) {
-                Some((_, group)) => group.push(*shard),
-                None => groups.push((place.clone(), vec![*shard])),
+            let index = *shard as usize;
+            let (Some(place), Some(range)) = (map.places.get(index), map.shards.get(index)) else {
+                continue;
+            };
+            let open = groups.iter_mut().rev().find(|(other, ..)| other == place);
+            match open.filter(|(.., values)| values + range.length <= MESSAGE_VALUES) {
+                Some((_, group, values)) => {
+                    group.push(*shard);
+                    *values += range.length;
+                }
+                None => groups.push((place.clone(), vec![*shard], range.length)),
             }
         }
-        groups
+        groups.into_iter().map(|(place, group, _)| (place, group)).collect()
     }
 
     async fn look_up(&self) -> Result<(), ShardError> {
         let activation = self.link.activation();
-        let answer = self.link.ask(PATIENCE, || CurrentMap { activation }).await;
-        let map = answer.map_err(ShardError::Job)?.map_err(|_| ShardError::Rejoin)?;
+        let ask = || CurrentMap { activation, pod_uid: self.pod_uid.clone() };
+        let map = match self.link.ask(JOB_PATIENCE, ask).await {
+            Ok(map) => map.map_err(|_| ShardError::Rejoin)?,
+            Err(error) => {
+                // While the control plane is away the servers may well be where they were.
+                tracing::debug!(%error, "the job cannot be asked where its shards are");
+                return Ok(());
+            }
+        };
         let mut known = self.map.lock();
         if map.epoch >= known.epoch {
-            for place in &map.places {
-                self.link.node().addresses().set(place.path.node.clone(), place.address);
-            }
-            *known = map;
+            self.adopt(&mut known, map);
         }
         Ok(())
     }
@@ -139,29 +204,34 @@ impl ShardClient {
     }
 
     /// Waits before the shards that are left are tried again.
-    async fn pause(
-        &self,
-        attempt: &mut u32,
-        since: tokio::time::Instant,
-        left: usize,
-    ) -> Result<(), ShardError> {
-        let waited = since.elapsed();
-        if waited > PATIENCE {
-            return Err(ShardError::Lost { shards: left, waited });
+    async fn pause(&self, search: &mut Search, left: usize) -> Result<(), ShardError> {
+        // What has just been learned is tried at once, but only once.
+        if left == 0 || (std::mem::take(&mut search.learned) && search.attempt == 0) {
+            search.attempt += 1;
+            return Ok(());
         }
-        tokio::time::sleep(BACKOFF.wait(*attempt, rand::rng().random_range(0.0..1.0))).await;
-        *attempt += 1;
-        if attempt.is_multiple_of(3) { self.look_up().await } else { Ok(()) }
+        let waited = search.since.elapsed();
+        let leaving = self.leaving.load(Ordering::Acquire);
+        if waited > if leaving { LEAVING_PATIENCE } else { PATIENCE } {
+            let cause = search.cause.clone();
+            return Err(ShardError::Lost { shards: left, waited, cause });
+        }
+        let wait = BACKOFF.wait(search.attempt, rand::rng().random_range(0.0..1.0));
+        tokio::time::sleep(wait).await;
+        search.attempt += 1;
+        if search.attempt.is_multiple_of(3) { self.look_up().await } else { Ok(()) }
     }
 
     /// All parameters, or their running mean.
     pub async fn pull(&self, averaged: bool) -> Result<Snapshot, ShardError> {
-        let since = tokio::time::Instant::now();
-        let mut attempt = 0;
+        let mut search = Search::new();
         if self.map.lock().shards.is_empty() {
             self.look_up().await?;
         }
         let ranges = self.map.lock().shards.clone();
+        if ranges.is_empty() {
+            return Err(ShardError::Rejoin);
+        }
         let length = ranges.last().map_or(0, |last| last.start + last.length) as usize;
         let mut snapshot = Snapshot { values: vec![0.0; length], shards: BTreeMap::new() };
         let mut left = self.all();
@@ -170,8 +240,7 @@ impl ShardClient {
                 let server = self.link.node().actor::<ParameterServerRole>(place.path);
                 server.ask(Pull { shards, averaged }, ANSWER)
             });
-            let mut learned = false;
-            for pulled in join_all(asks).await.into_iter().flatten().flatten() {
+            for pulled in search.answers(join_all(asks).await) {
                 match pulled {
                     Pulled::Values { shard, version, applied, values } => {
                         let Some(range) = ranges.get(shard as usize) else { continue };
@@ -186,26 +255,24 @@ impl ShardClient {
                     }
                     Pulled::Elsewhere { shard, to: Some((_, to)) } => {
                         self.moved(shard, to);
-                        learned = true;
+                        search.learned = true;
                     }
                     Pulled::Elsewhere { to: None, .. } => {}
                 }
             }
-            // What has just been learned is tried at once, but only once.
-            if left.is_empty() || (learned && attempt == 0) {
-                attempt += 1;
-            } else {
-                self.pause(&mut attempt, since, left.len()).await?;
-            }
+            self.pause(&mut search, left.len()).await?;
         }
         Ok(snapshot)
     }
 
     /// Has a gradient applied by every shard.
     pub async fn push(&self, step: u64, gradient: &[f32]) -> Result<(), ShardError> {
-        let since = tokio::time::Instant::now();
+        let mut search = Search::new();
         let ranges = self.map.lock().shards.clone();
-        let mut attempt = 0;
+        let length = ranges.last().map_or(0, |last| last.start + last.length);
+        if length == 0 || gradient.len() as u64 != length {
+            return Err(ShardError::Misfit { shard: 0 });
+        }
         let mut left = self.all();
         while !left.is_empty() {
             let asks = self.by_place(&left).into_iter().map(|(place, shards)| {
@@ -219,26 +286,20 @@ impl ShardClient {
                 let server = self.link.node().actor::<ParameterServerRole>(place.path);
                 server.ask(Push { step, gradients }, ANSWER)
             });
-            let mut learned = false;
-            for (shard, pushed) in join_all(asks).await.into_iter().flatten().flatten() {
+            for (shard, pushed) in search.answers(join_all(asks).await) {
                 match pushed {
                     Pushed::Applied { .. } | Pushed::Already { .. } => {
                         left.remove(&shard);
                     }
                     Pushed::Moved { to: Some((_, to)) } => {
                         self.moved(shard, to);
-                        learned = true;
+                        search.learned = true;
                     }
                     Pushed::Moving | Pushed::Moved { to: None } => {}
                     Pushed::Misfit { .. } => return Err(ShardError::Misfit { shard }),
                 }
             }
-            // What has just been learned is tried at once, but only once.
-            if left.is_empty() || (learned && attempt == 0) {
-                attempt += 1;
-            } else {
-                self.pause(&mut attempt, since, left.len()).await?;
-            }
+            self.pause(&mut search, left.len()).await?;
         }
         Ok(())
     }

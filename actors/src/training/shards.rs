@@ -16,6 +16,10 @@ use impresario_client::protocol::training::{
 };
 use std::collections::BTreeMap;
 
+/// A gradient of a step so far beyond the first that is missing is not taken: what is remembered of steps
+/// stays small, whatever is pushed.
+const STEPS_AHEAD: u64 = 1 << 20;
+
 /// The shards of one parameter server.
 #[derive(Debug, Default)]
 pub struct Shards(BTreeMap<u32, Slot>);
@@ -60,6 +64,10 @@ impl Shards {
             Some(Slot::Serving { state, .. }) => {
                 if gradient.len() != state.values.len() {
                     return Pushed::Misfit { expected: state.values.len() as u64 };
+                }
+                if step > state.applied.first_missing().saturating_add(STEPS_AHEAD) {
+                    // Nobody is given a step so far ahead: nothing of it is kept.
+                    return Pushed::Moving;
                 }
                 if !state.applied.insert(step) {
                     return Pushed::Already { version: state.version };
@@ -114,9 +122,21 @@ impl Shards {
         }
     }
 
+    /// Every step below this counts as applied from now on: the job is done with it.
+    pub fn settle(&mut self, below: u64) {
+        for slot in self.0.values_mut() {
+            if let Slot::Serving { state, .. } = slot {
+                state.applied.settle(below);
+            }
+        }
+    }
+
     /// Serves a shard from now on. The same shard in the same epoch again changes nothing.
     pub fn accept(&mut self, epoch: u64, state: ShardState) -> Result<(), HandoverError> {
         let shard = state.range.shard;
+        if let Some(field) = optimizer::misfit(&state) {
+            return Err(HandoverError::Invalid { shard, field: field.to_owned() });
+        }
         match self.0.get(&shard) {
             Some(Slot::Serving { epoch: current, .. }) if *current == epoch => Ok(()),
             Some(slot) if slot.epoch() >= epoch => {
@@ -218,6 +238,32 @@ mod tests {
         assert_eq!(shards.keep(0, 3), Ok(()));
         assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Applied { version: 1 });
         assert!(shards.start_move(0, &place("b"), 2).is_err());
+    }
+
+    #[test]
+    fn a_shard_takes_no_state_that_cannot_be_one_and_no_step_from_nowhere() {
+        let mut shards = Shards::default();
+        let bad: [(&str, fn(&mut ShardState)); 7] = [
+            ("range", |state| state.range.length = 2),
+            ("range", |state| state.range.start = u64::MAX),
+            ("values", |state| state.values = vec![f32::NAN]),
+            ("average", |state| state.average = vec![f32::INFINITY]),
+            ("first", |state| state.first = Vec::new()),
+            ("second", |state| state.second = vec![1.0]),
+            ("version", |state| state.version = 7),
+        ];
+        for (part, spoil) in bad {
+            let mut state = zero();
+            spoil(&mut state);
+            let field = part.to_owned();
+            assert_eq!(shards.accept(1, state), Err(HandoverError::Invalid { shard: 0, field }));
+        }
+        assert!(shards.held().is_empty());
+        shards.accept(1, zero()).unwrap();
+        assert_eq!(shards.push(u64::MAX, 0, &[1.0]), Pushed::Moving);
+        shards.settle(1 << 40);
+        assert_eq!(shards.push((1 << 40) + 3, 0, &[1.0]), Pushed::Applied { version: 1 });
+        assert_eq!(shards.push(5, 0, &[1.0]), Pushed::Already { version: 1 });
     }
 
     proptest! {

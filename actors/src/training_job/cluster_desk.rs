@@ -40,6 +40,18 @@ impl ClusterDesk {
     }
 }
 
+impl ClusterDesk {
+    /// The job's object, as of every write that was acknowledged before.
+    async fn job(&self) -> Result<Value, DeskError> {
+        let jobs = resource("training.impresario.dev", "trainingjobs")?;
+        match self.objects.get(jobs, &self.namespace, &self.name).await {
+            Ok(job) => Ok(job),
+            Err(gone) if gone.code() == 404 => Err(DeskError::JobDeleted),
+            Err(status) => Err(later(status)),
+        }
+    }
+}
+
 fn write() -> WriteOptions {
     WriteOptions { manager: "trainingjob".to_owned(), ..WriteOptions::default() }
 }
@@ -80,13 +92,7 @@ impl Desk for ClusterDesk {
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
         let desk = self.clone();
         async move {
-            let (pods, jobs) =
-                (resource("", "pods")?, resource("training.impresario.dev", "trainingjobs")?);
-            let job = match desk.objects.get(jobs, &desk.namespace, &desk.name).await {
-                Ok(job) => job,
-                Err(gone) if gone.code() == 404 => return Err(DeskError::JobDeleted),
-                Err(status) => return Err(later(status)),
-            };
+            let (pods, job) = (resource("", "pods")?, desk.job().await?);
             let owner = &pod["metadata"]["ownerReferences"][0]["uid"];
             if *owner != job["metadata"]["uid"] || !job["metadata"]["deletionTimestamp"].is_null() {
                 return Err(DeskError::JobDeleted);
@@ -110,6 +116,11 @@ impl Desk for ClusterDesk {
             }
         }
         .boxed()
+    }
+
+    fn confirm(&self) -> BoxFuture<'static, Result<(), DeskError>> {
+        let desk = self.clone();
+        async move { desk.job().await.map(|_| ()) }.boxed()
     }
 
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>> {

@@ -43,6 +43,10 @@ pub trait Desk: Send + Sync + 'static {
     /// Removes a pod; one that is gone, or is another by now, is fine.
     fn delete_pod(&self, name: String, uid: String) -> BoxFuture<'static, Result<(), DeskError>>;
 
+    /// Reaches the registry, as it is agreed on by a majority. Without that nobody can know whether this
+    /// activation still holds the job.
+    fn confirm(&self) -> BoxFuture<'static, Result<(), DeskError>>;
+
     /// Writes the job's status.
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>>;
 

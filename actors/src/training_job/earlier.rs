@@ -3,6 +3,9 @@
 use impresario_client::protocol::training::Size;
 use serde_json::Value;
 
+/// The condition that says whether the auction has granted a job's minimum.
+pub const ADMITTED: &str = "Admitted";
+
 /// What the object tells of the time before this activation.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Earlier {
@@ -24,6 +27,8 @@ pub struct Earlier {
     pub events: Vec<Value>,
     /// The size in the latest of them.
     pub last_event: Option<Size>,
+    /// Whether the auction had granted the minimum.
+    pub admitted: bool,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
 }
@@ -52,7 +57,18 @@ impl Earlier {
             accuracy: status["accuracy"].as_f64(),
             last_event: events.last().and_then(size_in),
             events,
+            admitted: status["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|condition| condition["type"] == ADMITTED && condition["status"] == "True"),
             status: status.clone(),
         }
+    }
+
+    /// The size that was granted, if any was.
+    pub fn granted_size(&self) -> Option<Size> {
+        let began = self.admitted || self.steps > 0;
+        began.then(|| self.size.or(self.last_event).unwrap_or_default())
     }
 }

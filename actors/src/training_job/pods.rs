@@ -3,6 +3,7 @@
 use super::spec::Spec;
 use impresario_client::protocol::training::Member;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// The label that names the job.
 pub const JOB_LABEL: &str = "training.impresario.dev/job";
@@ -22,6 +23,8 @@ pub struct Seen {
     pub member: Member,
     /// Whether it has a node.
     pub bound: bool,
+    /// Its address, once its node has said so: nothing of it is reached anywhere else.
+    pub address: Option<IpAddr>,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// How it ended, if it has: whether well.
@@ -52,6 +55,7 @@ impl Seen {
             name: metadata["name"].as_str()?.to_owned(),
             member,
             bound: pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()),
+            address: pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()),
             deleting: !metadata["deletionTimestamp"].is_null(),
             ended: match phase {
                 "Succeeded" => Some(true),

@@ -41,8 +41,7 @@ impl ProgressBook {
     /// A batch is done.
     pub fn step(&mut self, progress: &Progress, now: Instant) {
         self.steps += 1;
-        let loss = f64::from(progress.loss);
-        if loss.is_finite() {
+        if let Some(loss) = progress.loss.map(f64::from) {
             if self.losses.len() == HISTORY {
                 // Every second of the older half goes: the curve needs its beginning.
                 let kept = self.losses.iter().enumerate();
@@ -57,8 +56,9 @@ impl ProgressBook {
         let seconds = f64::from(progress.seconds);
         self.batch_seconds =
             Some(self.batch_seconds.map_or(seconds, |mean| mean * 0.9 + seconds * 0.1));
-        let square = f64::from(progress.gradient_square);
-        self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
+        if let Some(square) = progress.gradient_square.map(f64::from) {
+            self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
+        }
         self.finished.push_back(now);
         while self.finished.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
             self.finished.pop_front();
@@ -198,10 +198,10 @@ mod tests {
         Progress {
             step,
             samples: 8,
-            loss,
+            loss: Some(loss),
             seconds: 0.01,
             compute_seconds: 0.005,
-            gradient_square: 1.0,
+            gradient_square: Some(1.0),
         }
     }
 

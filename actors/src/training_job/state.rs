@@ -12,6 +12,7 @@
 //! ```
 //! One move of shards is under way at a time. Everything may be repeated.
 
+mod check;
 mod membership;
 mod shards;
 mod sizing;
@@ -22,12 +23,16 @@ use super::pods::Seen;
 use super::progress::ProgressBook;
 use super::spec::Spec;
 use crate::training::data_plan::DataPlan;
-use impresario_client::protocol::training::{Applied, Member, ModelFacts, Place, ShardRange, Size};
+use impresario_client::protocol::training::{
+    Applied, Doing, HeldShard, Member, ModelFacts, Place, ShardRange, Size,
+};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The first reason that a job has for its size.
 const FIRST_REASON: &str = "the job starts with its minimum";
+/// What a job waits for before the auction has said what is missing.
+const FIRST_WAIT: &str = "the auction has not been held yet";
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +151,19 @@ struct Joined {
     map_epoch: u64,
     /// It said that it has never had the parameters.
     no_copy: bool,
+    /// What a trainer said last that it is at.
+    doing: Doing,
+    /// It has been at it for longer than anything can take.
+    stalled: bool,
+}
+
+/// An evaluation that a trainer was asked for.
+#[derive(Debug)]
+struct Evaluation {
+    trainer: String,
+    since: Instant,
+    /// Asked for when nothing was left to train: what it finds is what the job has reached.
+    last: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,9 +184,17 @@ pub struct State {
     job: String,
     spec: Spec,
     activation: u64,
+    /// Epoch of the lease by which this activation runs.
+    lease: u64,
+    /// The highest epoch of the scheduler's lease that has ordered anything.
+    scheduler: u64,
     started: Instant,
     phase: Phase,
+    /// What the auction has granted: nothing, or the minimum at least.
     wanted: Size,
+    granted: Option<Instant>,
+    /// What is missing, while nothing is granted.
+    waiting: String,
     round: u64,
     reason: String,
     pods: BTreeMap<String, Seen>,
@@ -190,7 +216,10 @@ pub struct State {
     recalled_accuracy: Option<f64>,
     /// The size of the latest scale event of earlier activations.
     last_size: Option<Size>,
-    held_done: Option<Applied>,
+    /// Steps that each shard had applied when its server joined this activation.
+    claims: BTreeMap<u32, Applied>,
+    /// What servers have brought before a trainer said what the model is, by pod.
+    unchecked: BTreeMap<String, Vec<HeldShard>>,
     ranges: Vec<ShardRange>,
     holders: Vec<Holder>,
     held_since: Vec<u64>,
@@ -199,7 +228,8 @@ pub struct State {
     moving: bool,
     /// Nobody has a copy of what is missing: initial values do.
     initial_values: bool,
-    evaluating: Option<(String, Instant)>,
+    evaluating: Option<Evaluation>,
+    evaluation_took: Option<Duration>,
     evaluated_at: Option<Instant>,
     final_evaluation: bool,
     book: ProgressBook,
@@ -213,15 +243,26 @@ pub struct State {
 
 impl State {
     /// The state of a new activation. `size` is what an earlier one had, if there was one.
-    pub fn new(job: &str, spec: Spec, activation: u64, size: Option<Size>, now: Instant) -> Self {
-        let wanted = spec.allowed(size.unwrap_or_else(|| spec.min()));
+    pub fn new(
+        job: &str,
+        spec: Spec,
+        activation: u64,
+        lease: u64,
+        size: Option<Size>,
+        now: Instant,
+    ) -> Self {
+        let wanted = size.map_or(Size::default(), |size| spec.allowed(size));
         Self {
             job: job.to_owned(),
             spec,
             activation,
+            lease,
+            scheduler: 0,
             started: now,
             phase: Phase::Pending,
             wanted,
+            granted: size.map(|_| now),
+            waiting: FIRST_WAIT.to_owned(),
             round: 0,
             reason: FIRST_REASON.to_owned(),
             pods: BTreeMap::new(),
@@ -238,15 +279,17 @@ impl State {
             recalled_loss: None,
             recalled_accuracy: None,
             last_size: None,
-            held_done: None,
+            claims: BTreeMap::new(),
+            unchecked: BTreeMap::new(),
             ranges: Vec::new(),
             holders: Vec::new(),
             held_since: Vec::new(),
             versions: Vec::new(),
-            epoch: 0,
+            epoch: check::first_epoch(lease),
             moving: false,
             initial_values: false,
             evaluating: None,
+            evaluation_took: None,
             evaluated_at: None,
             final_evaluation: false,
             book: ProgressBook::default(),
@@ -296,13 +339,29 @@ impl State {
     }
 
     /// Whether members are told to stop.
-    fn dismisses(&self) -> bool {
+    pub fn dismisses(&self) -> bool {
         self.deleting || self.end_written.is_some()
     }
 
     /// What it wants to be.
     pub fn wanted(&self) -> Size {
         self.wanted
+    }
+
+    /// Epoch of the lease by which this activation runs.
+    pub fn lease(&self) -> u64 {
+        self.lease
+    }
+
+    /// What the job waits for, if it has not been granted its minimum.
+    pub fn waits_for(&self) -> Option<&str> {
+        (self.wanted == Size::default()).then_some(self.waiting.as_str())
+    }
+
+    /// Whether as many work as the job can do with at least.
+    pub fn has_minimum(&self) -> bool {
+        let (size, min) = (self.size(), self.spec.min());
+        size.parameter_servers >= min.parameter_servers && size.trainers >= min.trainers
     }
 
     /// The round of the latest order of the auction.
@@ -356,8 +415,13 @@ impl State {
 
     /// The object asks for something else now.
     pub fn respecified(&mut self, spec: Spec) {
-        let allowed = spec.allowed(self.wanted);
-        if allowed != self.wanted {
+        // More than was granted is the auction's to give.
+        let (max, wanted) = (spec.max(), self.wanted);
+        let allowed = Size {
+            parameter_servers: wanted.parameter_servers.min(max.parameter_servers),
+            trainers: wanted.trainers.min(max.trainers),
+        };
+        if allowed != wanted {
             self.order(allowed, "the job's minimum or maximum was changed");
         }
         if let Some(plan) = self.plan.as_mut().filter(|_| spec.stop.epochs != self.spec.stop.epochs)

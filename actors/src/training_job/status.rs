@@ -1,6 +1,6 @@
 //! A job's status as it is written. What a later activation reads of it: [`Earlier`].
 
-use super::earlier::Earlier;
+use super::earlier::{ADMITTED, Earlier};
 use super::state::State;
 use crate::auction::speed::steps_per_second;
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +45,7 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         "step": state.steps(),
         "samples": state.samples(),
         "scaleEvents": events,
+        "conditions": [admitted(state, before, &seconds(wall))],
     });
     let mut set = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -65,6 +66,34 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         set("predictedCompletionTime", wall.checked_add(left).ok().map(|at| json!(seconds(at))));
     }
     status
+}
+
+/// The condition that says whether the job has its minimum, and if not what is missing.
+fn admitted(state: &State, before: &Value, now: &str) -> Value {
+    let (size, min) = (state.size(), state.spec().min());
+    let (holds, reason, message) = match state.waits_for() {
+        Some(missing) => ("False", "Waiting", format!("the job waits for its minimum: {missing}")),
+        None if state.has_minimum() || state.ended() => {
+            ("True", "MinimumGranted", "the job has been granted its minimum".to_owned())
+        }
+        None => {
+            let message = format!(
+                "{} of {} parameter servers and {} of {} trainers work so far",
+                size.parameter_servers, min.parameter_servers, size.trainers, min.trainers
+            );
+            ("True", "BelowMinimum", message)
+        }
+    };
+    let mut conditions = before["conditions"].as_array().into_iter().flatten();
+    let known = conditions.find(|one| one["type"] == ADMITTED && one["status"] == holds);
+    let since = known.and_then(|one| one["lastTransitionTime"].as_str()).unwrap_or(now);
+    json!({
+        "type": ADMITTED,
+        "status": holds,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    })
 }
 
 fn seconds(time: Timestamp) -> String {

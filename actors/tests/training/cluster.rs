@@ -1,6 +1,6 @@
 //! A control member with one job, and pods that are threads with actor nodes of their own.
 
-use crate::line::Line;
+use crate::line::{Counter, Line};
 use actix::Addr;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -9,34 +9,57 @@ use impresario_actors::training::model::{Model, ModelError};
 use impresario_actors::training_job::TrainingJob;
 use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_client::protocol::training::{
-    Describe, Description, Member, OptimizerKind, Scale, Size, TrainingJobRole, job_actor,
+    Describe, Description, HandoverError, Keep, Member, OptimizerKind, ParameterServerRole, Scale,
+    ScaleError, Size, TrainingJobRole, guest_node, job_actor, parameter_server_actor,
 };
 use impresario_runtime::{
-    ActorNode, ClusterAuthority, NodeConfig, NodeName, PeerRole, Registration,
+    ActorNode, ActorPath, ClusterAuthority, NodeConfig, NodeName, PeerRole, Registration,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const JOB: &str = "job-uid";
 const DAY: Duration = Duration::from_secs(86_400);
-const CONTROL: &str = "control";
+const CONTROL: [&str; 2] = ["control-1", "control-2"];
+
+/// What is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learns {
+    /// A line through points.
+    Line,
+    /// How many gradients there were.
+    Count,
+    /// The same, for as long as it takes to take over a job.
+    CountSlowly,
+}
 
 pub struct Cluster {
-    node: ActorNode,
+    nodes: Vec<ActorNode>,
     pods: Arc<Pods>,
     job: Value,
-    running: Option<(Addr<TrainingJob>, Registration)>,
+    /// The activations that run: on which control member, and whether that is cut off from the registry. The
+    /// last is the one that counts.
+    running: Vec<Running>,
+    lease: u64,
+}
+
+struct Running {
+    member: usize,
+    cut_off: Arc<AtomicBool>,
+    _actor: (Addr<TrainingJob>, Registration),
 }
 
 /// The stand-in for registry and nodes.
 struct Pods {
     authority: ClusterAuthority,
-    control: SocketAddr,
+    control: Vec<(NodeName, SocketAddr)>,
+    learns: Learns,
     by_name: Mutex<BTreeMap<String, Pod>>,
     status: watch::Sender<Value>,
     remarks: Mutex<Vec<String>>,
@@ -49,14 +72,19 @@ struct Pod {
 }
 
 impl Cluster {
-    pub async fn start(max: Size, epochs: u64) -> Self {
+    pub async fn start(max: Size, epochs: u64, learns: Learns) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
         let sans = ["127.0.0.1".to_owned()];
-        let credential = authority.issue(CONTROL, PeerRole::Control, &sans, DAY).unwrap();
-        let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
+        let mut nodes = Vec::new();
+        for name in CONTROL {
+            let credential = authority.issue(name, PeerRole::Control, &sans, DAY).unwrap();
+            nodes.push(ActorNode::start(NodeConfig::new(credential)).await.unwrap());
+        }
+        let control = nodes.iter().map(|node| (node.name().clone(), node.local_addr())).collect();
         let pods = Arc::new(Pods {
             authority,
-            control: node.local_addr(),
+            control,
+            learns,
             by_name: Mutex::default(),
             status: watch::Sender::new(json!({})),
             remarks: Mutex::default(),
@@ -73,33 +101,78 @@ impl Cluster {
                 "stop": { "epochs": epochs },
             },
         });
-        let mut cluster = Self { node, pods, job, running: None };
-        cluster.activate(false);
-        cluster.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
+        let mut cluster = Self { nodes, pods, job, running: Vec::new(), lease: 0 };
+        cluster.activate(0, false);
+        // What the auction does first: it grants the minimum.
+        let started = Instant::now();
+        while let Err(error) =
+            cluster.try_scale(0, Size { parameter_servers: 1, trainers: 1 }, "the minimum").await
+        {
+            assert_eq!(error, ScaleError::InDoubt, "only until it is awake");
+            assert!(started.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         cluster
     }
 
-    fn activate(&mut self, pods_first: bool) {
+    fn activate(&mut self, member: usize, pods_first: bool) {
         let mut job = self.job.clone();
         job["status"] = self.pods.status.borrow().clone();
-        let desk: Arc<dyn Desk> = Arc::new(Door { pods: self.pods.clone(), job, pods_first });
-        let actor = TrainingJob::new(self.node.clone(), desk, JOB);
+        let cut_off: Arc<AtomicBool> = Arc::default();
+        let door = Door { pods: self.pods.clone(), job, pods_first, cut_off: cut_off.clone() };
+        self.lease += 1;
+        let node = &self.nodes[member];
+        let actor = TrainingJob::new(node.clone(), Arc::new(door), JOB, self.lease);
         let address = actix::Actor::start(actor);
-        let name =
-            self.node.register::<TrainingJobRole, _>(job_actor(JOB), address.clone()).unwrap();
-        self.running = Some((address, name));
+        let name = node.register::<TrainingJobRole, _>(job_actor(JOB), address.clone()).unwrap();
+        self.running.push(Running { member, cut_off, _actor: (address, name) });
     }
 
     /// The job's actor is gone, and another takes its place.
     pub async fn fail_over(&mut self) {
-        self.running = None;
-        self.activate(true);
+        self.running.clear();
+        self.activate(0, true);
         self.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
     }
 
-    pub async fn describe(&self) -> Description {
-        let job = self.node.local::<TrainingJobRole>(job_actor(JOB));
+    /// The member that runs the job is cut off from the registry and goes on; another takes the job over.
+    pub async fn cut_off(&mut self) {
+        self.running[0].cut_off.store(true, Ordering::Release);
+        self.activate(1, true);
+        self.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
+    }
+
+    /// How the activation sees the job that was begun as the `number`th of those that run.
+    async fn described_by(&self, number: usize) -> Description {
+        let node = &self.nodes[self.running[number].member];
+        let job = node.local::<TrainingJobRole>(job_actor(JOB));
         job.ask(Describe, Duration::from_secs(5)).await.unwrap()
+    }
+
+    pub async fn describe(&self) -> Description {
+        self.described_by(self.running.len() - 1).await
+    }
+
+    /// The same, of the member that was cut off.
+    pub async fn describe_cut_off(&self) -> Description {
+        self.described_by(0).await
+    }
+
+    /// What a parameter server says to an order of this lease.
+    pub async fn order_server(&self, lease: u64) -> Result<(), HandoverError> {
+        let name = self.pod("parameterServer");
+        let uid = format!("uid-{name}");
+        let path = ActorPath::new(guest_node(&uid), parameter_server_actor(&uid));
+        let server =
+            self.nodes[self.running.last().unwrap().member].actor::<ParameterServerRole>(path);
+        server.ask(Keep { lease, shard: 0, epoch: 0 }, Duration::from_secs(5)).await.unwrap()
+    }
+
+    fn pod(&self, role: &str) -> String {
+        let label =
+            |pod: &Pod| pod.object["metadata"]["labels"]["training.impresario.dev/role"] == role;
+        let pods = self.pods.by_name.lock();
+        pods.iter().find(|(_, pod)| label(pod)).expect("such a pod").0.clone()
     }
 
     pub async fn until(
@@ -127,18 +200,21 @@ impl Cluster {
     }
 
     pub async fn scale(&self, round: u64, size: Size, reason: &str) {
-        let job = self.node.local::<TrainingJobRole>(job_actor(JOB));
-        let scale = Scale { round, size, reason: reason.to_owned() };
-        job.ask(scale, Duration::from_secs(5)).await.unwrap().unwrap();
+        self.try_scale(round, size, reason).await.unwrap();
+    }
+
+    async fn try_scale(&self, round: u64, size: Size, reason: &str) -> Result<(), ScaleError> {
+        let node = &self.nodes[self.running.last().unwrap().member];
+        let job = node.local::<TrainingJobRole>(job_actor(JOB));
+        let (lease, reason) = (self.lease, reason.to_owned());
+        let scale = Scale { round, scheduler: 1, lease, size, reason };
+        job.ask(scale, Duration::from_secs(5)).await.unwrap()
     }
 
     /// One running pod of a role is gone without a word.
     pub fn kill(&self, role: &str) {
-        let label =
-            |pod: &Pod| pod.object["metadata"]["labels"]["training.impresario.dev/role"] == role;
-        let pods = self.pods.by_name.lock();
-        let pod = pods.values().find(|pod| label(pod)).expect("a pod to kill");
-        pod.stop.send_replace(true);
+        let name = self.pod(role);
+        self.pods.by_name.lock()[&name].stop.send_replace(true);
     }
 
     pub fn remarks(&self) -> Vec<String> {
@@ -159,6 +235,17 @@ struct Door {
     job: Value,
     /// In which order the two are seen first is chance in a real cluster.
     pods_first: bool,
+    /// Its member does not reach the registry.
+    cut_off: Arc<AtomicBool>,
+}
+
+impl Door {
+    fn reached(&self) -> Result<(), DeskError> {
+        if self.cut_off.load(Ordering::Acquire) {
+            return Err(DeskError::Later { cause: "there is no majority".to_owned() });
+        }
+        Ok(())
+    }
 }
 
 impl Desk for Door {
@@ -175,17 +262,24 @@ impl Desk for Door {
     }
 
     fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
-        let pods = self.pods.clone();
+        let (pods, reached) = (self.pods.clone(), self.reached());
         async move {
+            reached?;
             pods.run(pod);
             Ok(())
         }
         .boxed()
     }
 
+    fn confirm(&self) -> BoxFuture<'static, Result<(), DeskError>> {
+        let reached = self.reached();
+        async move { reached }.boxed()
+    }
+
     fn delete_pod(&self, name: String, _: String) -> BoxFuture<'static, Result<(), DeskError>> {
-        let pods = self.pods.clone();
+        let (pods, reached) = (self.pods.clone(), self.reached());
         async move {
+            reached?;
             if let Some(pod) = pods.by_name.lock().remove(&name) {
                 pod.stop.send_replace(true);
             }
@@ -196,8 +290,11 @@ impl Desk for Door {
     }
 
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>> {
-        self.pods.status.send_replace(status);
-        async { Ok(()) }.boxed()
+        let reached = self.reached();
+        if reached.is_ok() {
+            self.pods.status.send_replace(status);
+        }
+        async move { reached }.boxed()
     }
 
     fn record(&self, _: &Value, _: bool, reason: &str, _: &str) {
@@ -221,13 +318,16 @@ impl Pods {
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["uid"] = json!(format!("uid-{name}"));
         pod["spec"]["nodeName"] = json!("somewhere");
-        pod["status"] = json!({ "phase": "Running" });
+        pod["status"] = json!({ "phase": "Running", "podIP": "127.0.0.1" });
         let guest = PeerRole::Guest { scope: JOB.to_owned() };
         let sans = ["127.0.0.1".to_owned()];
         let config = GuestConfig {
-            credential: self.authority.issue(&name, guest, &sans, DAY).unwrap(),
-            addresses: vec![(NodeName::from(CONTROL), self.control)],
-            control: vec![NodeName::from(CONTROL)],
+            credential: self
+                .authority
+                .issue(guest_node(&format!("uid-{name}")).as_str(), guest, &sans, DAY)
+                .unwrap(),
+            addresses: self.control.clone(),
+            control: self.control.iter().map(|(name, _)| name.clone()).collect(),
             address: Ipv4Addr::LOCALHOST.into(),
             pod_uid: format!("uid-{name}"),
             job: JOB.to_owned(),
@@ -236,14 +336,23 @@ impl Pods {
         let (stop, mut stopped) = watch::channel(false);
         self.by_name.lock().insert(name.clone(), Pod { object: pod, stop });
         self.changed.send_modify(|serial| *serial += 1);
-        let pods = self.clone();
+        let (pods, pods_learn) = (self.clone(), self.learns);
         std::thread::spawn(move || {
             let system = actix::System::new();
             let phase = system.block_on(async move {
-                let optimizer = OptimizerKind::Momentum { rate: 0.05, decay: 0.0, momentum: 0.5 };
+                let (rate, momentum) = match pods_learn {
+                    Learns::Line => (0.05, 0.5),
+                    Learns::Count | Learns::CountSlowly => (1.0, 0.0),
+                };
+                let optimizer = OptimizerKind::Momentum { rate, decay: 0.0, momentum };
                 let method = Method { batch: 8, optimizer, seed: 3 };
                 let model = || -> Result<Box<dyn Model>, ModelError> {
-                    Ok(Box::new(Line { pace: Duration::from_millis(2) }))
+                    let slow = pods_learn == Learns::CountSlowly;
+                    let pace = Duration::from_millis(if slow { 25 } else { 2 });
+                    Ok(match pods_learn {
+                        Learns::Line => Box::new(Line { pace }),
+                        Learns::Count | Learns::CountSlowly => Box::new(Counter { pace }),
+                    })
                 };
                 tokio::select! {
                     outcome = guest::run(config, method, model) => {

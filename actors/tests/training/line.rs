@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const SAMPLES: u64 = 64;
 const INPUTS: usize = 12;
 
+/// Passes over the data of the jobs that count their gradients.
+pub const COUNTED_EPOCHS: u64 = 80;
+const COUNTED_STEPS: u64 = COUNTED_EPOCHS * SAMPLES / 8;
+
 /// Finds twelve coefficients and an intercept.
 pub struct Line {
     /// How long a gradient takes, so that a test sees the middle of a job.
@@ -30,6 +34,53 @@ impl Line {
         let (x, y) = point(sample);
         let guess = x.iter().zip(parameters).map(|(x, w)| x * w).sum::<f32>() + parameters[INPUTS];
         (guess - y, x)
+    }
+}
+
+/// Learns how many gradients have been applied, so that one that is lost or counted twice in any part of the
+/// parameters shows in the values: each gradient is -1 everywhere, and the rate is 1.
+pub struct Counter {
+    /// How long a gradient takes.
+    pub pace: Duration,
+}
+
+impl Counter {
+    /// The running mean of 1, 2, 3 up to `steps`, as a parameter server keeps it.
+    fn mean(steps: u64) -> f32 {
+        (1..=steps).fold(0.0, |mean, step| {
+            let keep = (1.0 - 1.0 / step as f32).min(0.98);
+            mean * keep + step as f32 * (1.0 - keep)
+        })
+    }
+
+    /// How far the parameters are from those after exactly so many gradients.
+    pub fn error(parameters: &[f32], steps: u64) -> f32 {
+        let expected = Self::mean(steps);
+        parameters.iter().map(|value| (value - expected).abs()).fold(0.0, f32::max)
+    }
+}
+
+impl Model for Counter {
+    fn blocks(&self) -> Vec<Block> {
+        vec![Block { name: "counts".into(), length: INPUTS + 1 }]
+    }
+
+    fn initial(&self, _: u64) -> Vec<f32> {
+        vec![0.0; INPUTS + 1]
+    }
+
+    fn samples(&self) -> u64 {
+        SAMPLES
+    }
+
+    fn gradient(&mut self, parameters: &[f32], _: &[u64], _: u64) -> Result<Gradient, ModelError> {
+        std::thread::sleep(self.pace);
+        Ok(Gradient { loss: 1.0, values: vec![-1.0; parameters.len()] })
+    }
+
+    /// The loss is how far the parameters are from those after the steps of the whole job.
+    fn evaluate(&mut self, parameters: &[f32]) -> Result<Evaluation, ModelError> {
+        Ok(Evaluation { loss: Self::error(parameters, COUNTED_STEPS), accuracy: 0.5 })
     }
 }
 

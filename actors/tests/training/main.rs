@@ -6,8 +6,9 @@
 mod cluster;
 mod line;
 
-use cluster::Cluster;
-use impresario_client::protocol::training::Size;
+use cluster::{Cluster, Learns};
+use impresario_client::protocol::training::{Description, HandoverError, Size, StaleLease};
+use line::COUNTED_EPOCHS;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -16,9 +17,16 @@ fn size(parameter_servers: u32, trainers: u32) -> Size {
     Size { parameter_servers, trainers }
 }
 
+/// Every gradient is in every part of the parameters, once: the values themselves say so.
+fn counted_exactly(end: &Description) {
+    assert_eq!(Some(end.step), end.total_steps);
+    let error = end.evaluated.unwrap().loss.unwrap();
+    assert!(error < 0.01, "a gradient was lost or counted twice: the values are off by {error}");
+}
+
 #[actix::test]
 async fn a_job_learns_and_counts_every_step_once_while_it_grows_and_shrinks() {
-    let cluster = Cluster::start(size(3, 3), 60).await;
+    let cluster = Cluster::start(size(3, 3), COUNTED_EPOCHS, Learns::Count).await;
     cluster.until("one of each", LIMIT, |seen| seen.size == size(1, 1) && seen.step > 5).await;
     cluster.scale(1, size(3, 3), "there is room").await;
     let grown = cluster.until("three of each", LIMIT, |seen| seen.size == size(3, 3)).await;
@@ -27,10 +35,9 @@ async fn a_job_learns_and_counts_every_step_once_while_it_grows_and_shrinks() {
     cluster.until("fewer", LIMIT, |seen| seen.size == size(1, 2)).await;
     let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
 
-    assert_eq!(Some(end.step), end.total_steps);
-    assert!(end.evaluated.unwrap().loss < 0.01, "{:?}", end.evaluated);
-    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+    counted_exactly(&end);
     let status = cluster.status("Succeeded", LIMIT).await;
+    assert_eq!(status["samples"], COUNTED_EPOCHS * line::SAMPLES);
     let sizes: Vec<_> = status["scaleEvents"]
         .as_array()
         .unwrap()
@@ -45,31 +52,31 @@ async fn a_job_learns_and_counts_every_step_once_while_it_grows_and_shrinks() {
 
 #[actix::test]
 async fn a_trainer_that_dies_is_replaced_and_its_batches_are_done_by_others() {
-    let cluster = Cluster::start(size(1, 2), 60).await;
+    let cluster = Cluster::start(size(1, 2), COUNTED_EPOCHS, Learns::Count).await;
     cluster.scale(1, size(1, 2), "there is room").await;
     cluster.until("two trainers", LIMIT, |seen| seen.size == size(1, 2) && seen.step > 5).await;
     cluster.kill("trainer");
     let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
-    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+    counted_exactly(&end);
     assert!(cluster.remarks().iter().any(|reason| reason == "TrainerLost"));
 }
 
 #[actix::test]
 async fn a_parameter_server_that_dies_is_replaced_from_a_trainers_copy() {
-    let cluster = Cluster::start(size(2, 1), 60).await;
+    let cluster = Cluster::start(size(2, 1), 60, Learns::Line).await;
     cluster.scale(1, size(2, 1), "there is room").await;
     cluster.until("two servers", LIMIT, |seen| seen.size == size(2, 1) && seen.step > 5).await;
     cluster.kill("parameterServer");
     let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
     assert_eq!(Some(end.step), end.total_steps);
-    assert!(end.evaluated.unwrap().loss < 0.05, "{:?}", end.evaluated);
+    assert!(end.evaluated.unwrap().loss.unwrap() < 0.05, "{:?}", end.evaluated);
     let remarks = cluster.remarks();
     assert!(remarks.iter().any(|reason| reason == "ParametersRestored"), "{remarks:?}");
 }
 
 #[actix::test]
 async fn another_activation_goes_on_where_the_first_was() {
-    let mut cluster = Cluster::start(size(2, 2), 80).await;
+    let mut cluster = Cluster::start(size(2, 2), COUNTED_EPOCHS, Learns::Count).await;
     cluster.scale(1, size(2, 2), "there is room").await;
     let before =
         cluster.until("two of each", LIMIT, |seen| seen.size == size(2, 2) && seen.step > 20).await;
@@ -77,5 +84,29 @@ async fn another_activation_goes_on_where_the_first_was() {
     let after = cluster.until("two of each again", LIMIT, |seen| seen.size == size(2, 2)).await;
     assert!(after.step + 5 >= before.step, "{} after {}", after.step, before.step);
     let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
-    assert_eq!(end.evaluated.unwrap().version, end.step, "a gradient was lost or counted twice");
+    counted_exactly(&end);
+}
+
+#[actix::test]
+async fn a_member_that_is_cut_off_does_not_go_on_running_the_job() {
+    let mut cluster = Cluster::start(size(1, 1), COUNTED_EPOCHS, Learns::CountSlowly).await;
+    let before = cluster.until("progress", LIMIT, |seen| seen.step > 20).await;
+    cluster.cut_off().await;
+    let taken = |seen: &Description| seen.size == size(1, 1) && seen.step > before.step;
+    cluster.until("the other runs it", LIMIT, taken).await;
+    let stopped = cluster.describe_cut_off().await.step;
+    let older = HandoverError::OldLease(StaleLease { given: 1, current: 2 });
+    assert_eq!(cluster.order_server(1).await, Err(older), "an order of the lease that has passed");
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    counted_exactly(&end);
+    assert_eq!(cluster.describe_cut_off().await.step, stopped, "it heard of no more work");
+    assert!(stopped < end.step);
+}
+
+#[actix::test]
+async fn a_job_that_learns_a_line_finds_it() {
+    let cluster = Cluster::start(size(1, 2), 60, Learns::Line).await;
+    cluster.scale(1, size(1, 2), "there is room").await;
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    assert!(end.evaluated.unwrap().loss.unwrap() < 0.01, "{:?}", end.evaluated);
 }

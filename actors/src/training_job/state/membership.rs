@@ -3,7 +3,7 @@
 use super::{Absent, Action, Holder, Joined, Phase, State};
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
-    Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
+    Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
 };
 use impresario_runtime::Backoff;
 use std::time::{Duration, Instant};
@@ -39,6 +39,9 @@ impl State {
         let first_sight = !std::mem::replace(&mut self.pods_known, true);
         let before = std::mem::take(&mut self.pods);
         self.pods = pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
+        if first_sight && self.wanted == Size::default() && !self.over() {
+            self.adopt(now);
+        }
         let fresh = self.pods.keys().filter(|uid| !before.contains_key(*uid)).count() as u32;
         self.created = self.created.saturating_sub(fresh);
         let failed: Vec<(String, f64)> = self
@@ -83,6 +86,22 @@ impl State {
         self.replace_after.is_none_or(|at| now >= at)
     }
 
+    /// Pods that run already were granted to an earlier activation, which did not come to write it down.
+    fn adopt(&mut self, now: Instant) {
+        let count = |member| {
+            let running = |pod: &&Seen| pod.member == member && pod.lives() && pod.bound;
+            self.pods.values().filter(running).count() as u32
+        };
+        let size = Size {
+            parameter_servers: count(Member::ParameterServer),
+            trainers: count(Member::Trainer),
+        };
+        if size.parameter_servers > 0 && size.trainers > 0 {
+            self.wanted = self.spec.allowed(size);
+            self.granted = Some(now);
+        }
+    }
+
     /// A pod has been asked for, or that failed. Until it is seen it counts.
     pub fn creation(&mut self, asked: bool) {
         self.created = if asked { self.created + 1 } else { self.created.saturating_sub(1) };
@@ -93,10 +112,7 @@ impl State {
         if self.over() {
             return Err(JoinRefused::Ended);
         }
-        let refused = || JoinRefused::NotYours { pod_uid: join.pod_uid.clone() };
-        if self.pods_known && !self.pods.get(&join.pod_uid).is_none_or(Seen::lives) {
-            return Err(refused());
-        }
+        self.check_join(&join)?;
         let member = join.holds.member();
         match &join.holds {
             Holds::Model(facts) => self.learn_facts(facts)?,
@@ -111,15 +127,18 @@ impl State {
             stopped: false,
             map_epoch: 0,
             no_copy: false,
+            doing: Doing::Waiting,
+            stalled: false,
         };
         self.absent.remove(&join.pod_uid);
         self.joined.insert(join.pod_uid, joined);
         self.settle_size(now);
-        Ok(Welcome { activation: self.activation })
+        Ok(Welcome { activation: self.activation, lease: self.lease })
     }
 
     /// A member is gone, in order or not.
     pub fn lost(&mut self, uid: &str, now: Instant) {
+        self.unchecked.remove(uid);
         let whole = self.size() == self.wanted;
         let Some(joined) = self.joined.remove(uid) else { return };
         if self.pods.get(uid).is_none_or(Seen::lives) {
@@ -177,17 +196,18 @@ impl State {
         }
         let is_heard = |one: &Joined| now.duration_since(one.heard) <= SILENCE;
         let patience = if self.joined.values().any(is_heard) { SILENCE } else { CUT_OFF };
-        let since = self.joined.iter().map(|(uid, one)| (uid, one.heard));
-        let since = since.chain(self.absent.iter().map(|(uid, one)| (uid, one.since)));
-        let silent: Vec<String> = since
-            .filter(|(_, since)| now.duration_since(*since) > patience)
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let late = |since: Instant| now.duration_since(since) > patience;
+        let hang = self.joined.iter().filter(|(_, one)| one.stalled || late(one.heard));
+        let gone = self.absent.iter().filter(|(_, one)| late(one.since));
+        let silent: Vec<String> =
+            hang.map(|(uid, _)| uid).chain(gone.map(|(uid, _)| uid)).cloned().collect();
         let mut actions = Vec::new();
         for uid in silent {
             if let Some(pod) = self.pods.get(&uid).filter(|pod| !pod.deleting).cloned() {
                 if !self.over() {
-                    let message = format!("pod {} is not heard of; it is replaced", pod.name);
+                    let stalled = self.joined.get(&uid).is_some_and(|one| one.stalled);
+                    let what = if stalled { "gets no further" } else { "is not heard of" };
+                    let message = format!("pod {} {what}; it is replaced", pod.name);
                     self.remark(true, "MemberSilent", message);
                 }
                 actions.push(Action::DeletePod { name: pod.name, uid: uid.clone() });

@@ -1,19 +1,24 @@
 //! Where the shards of the parameters are, and their moves between members.
 
+use super::check::MOST_SHARDS;
 use super::{Action, Holder, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::partition;
 use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::{
-    Applied, HeldShard, JoinRefused, Member, ModelFacts, Place, ShardMap, ShardRange, Unknown,
+    Applied, CurrentMap, HeldShard, JoinRefused, Member, ModelFacts, Place, ReportError, ShardMap,
+    ShardRange,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Shards per parameter server at the most servers: enough to divide evenly.
-const SHARDS_PER_SERVER: usize = 4;
+/// Shards of a small model: enough to divide evenly. The cut depends on the model alone, so that every
+/// activation of the job makes the same.
+const SHARDS: u64 = 32;
+/// The most parameters of one shard: its state, four values for each, is one message when it moves.
+const LARGEST_SHARD: u64 = 1 << 20;
 /// After a fail-over, how long members are waited for before they are taken for lost.
-const REUNION: Duration = Duration::from_secs(8);
+const REUNION: Duration = Duration::from_secs(10);
 
 impl State {
     /// The shard map as it is.
@@ -38,8 +43,9 @@ impl State {
     }
 
     /// The map, for a member of this activation.
-    pub fn map_for(&self, activation: u64) -> Result<ShardMap, Unknown> {
-        if activation == self.activation { Ok(self.map()) } else { Err(Unknown) }
+    pub fn map_for(&self, asked: &CurrentMap) -> Result<ShardMap, ReportError> {
+        self.check_map(asked)?;
+        Ok(self.map())
     }
 
     pub(super) fn learn_facts(&mut self, facts: &ModelFacts) -> Result<(), JoinRefused> {
@@ -48,17 +54,29 @@ impl State {
             Some(_) => Err(JoinRefused::OtherModel),
             None => {
                 let lengths: Vec<u64> = facts.blocks.iter().map(|(_, length)| *length).collect();
-                let count = SHARDS_PER_SERVER * self.spec.parameter_server.max as usize;
-                if self.ranges.is_empty() {
-                    self.set_ranges(partition::cut(&lengths, count));
-                }
+                let total: u64 = lengths.iter().sum();
+                let count = total.div_ceil(LARGEST_SHARD).max(SHARDS) as usize;
+                self.set_ranges(partition::cut(&lengths, count.min(MOST_SHARDS)));
                 self.facts = Some(facts.clone());
                 let mut plan = DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs);
-                let recalled = self.recalled.map(Applied::all_below);
-                if let Some(done) = self.held_done.take().or(recalled) {
-                    plan.resume(done);
+                if let Some(steps) = self.recalled {
+                    plan.resume(Applied::all_below(steps));
                 }
                 self.plan = Some(plan);
+                for (pod, held) in std::mem::take(&mut self.unchecked) {
+                    match self.check_held(&held) {
+                        Ok(()) => self.learn_held(&pod, &held),
+                        Err(wrong) => {
+                            // It joins again, and is told what is the matter.
+                            self.joined.remove(&pod);
+                            self.remark(
+                                true,
+                                "MemberRefused",
+                                JoinRefused::from(wrong).to_string(),
+                            );
+                        }
+                    }
+                }
                 Ok(())
             }
         }
@@ -76,31 +94,32 @@ impl State {
         if held.is_empty() {
             return;
         }
+        if self.facts.is_none() {
+            self.unchecked.insert(pod.to_owned(), held.to_vec());
+            return;
+        }
         for shard in held {
             let index = shard.range.shard as usize;
-            if index >= self.ranges.len() {
-                let mut ranges = self.ranges.clone();
-                ranges.resize(index + 1, ShardRange { shard: 0, start: 0, length: 0 });
-                let (holders, since, versions) =
-                    (self.holders.clone(), self.held_since.clone(), self.versions.clone());
-                self.set_ranges(ranges);
-                self.holders[..holders.len()].clone_from_slice(&holders);
-                self.held_since[..since.len()].copy_from_slice(&since);
-                self.versions[..versions.len()].copy_from_slice(&versions);
-            }
-            self.ranges[index] = shard.range;
-            if shard.epoch >= self.held_since[index] {
-                self.holders[index] = Holder::At(pod.to_owned());
-                self.held_since[index] = shard.epoch;
-                self.versions[index] = self.versions[index].max(shard.version);
+            let (Some(holder), Some(since), Some(version)) = (
+                self.holders.get_mut(index),
+                self.held_since.get_mut(index),
+                self.versions.get_mut(index),
+            ) else {
+                continue;
+            };
+            if shard.epoch >= *since {
+                *holder = Holder::At(pod.to_owned());
+                *since = shard.epoch;
+                *version = shard.version.max(*version);
+                self.claims.insert(shard.range.shard, shard.applied.clone());
             }
             self.epoch = self.epoch.max(shard.epoch);
-            if self.plan.is_none() {
-                let known = self.held_done.take();
-                self.held_done = Some(match known {
-                    Some(known) => known.both(&shard.applied),
-                    None => shard.applied.clone(),
-                });
+        }
+        // What every shard has is done; what one of them lacks is trained again, by whoever comes first.
+        if let Some(plan) = self.plan.as_mut().filter(|plan| plan.is_untouched()) {
+            let done = self.claims.values().cloned().reduce(|done, claim| done.both(&claim));
+            if let Some(done) = done {
+                plan.resume(done);
             }
         }
     }
@@ -206,7 +225,7 @@ impl State {
         self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
         self.recalled = None;
         (self.recalled_loss, self.recalled_accuracy) = (None, None);
-        self.held_done = None;
+        self.claims.clear();
         self.final_evaluation = false;
         self.evaluating = None;
         self.book = ProgressBook::default();

@@ -1,9 +1,9 @@
 //! How many members the job has: its bids, the auction's orders, and the pods that follow from them.
 
-use super::{Action, ScaleEvent, State};
+use super::{Action, FIRST_REASON, ScaleEvent, State};
 use crate::training::data_plan::DataPlan;
 use crate::training_job::pods::Seen;
-use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size};
+use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size, StaleLease};
 use std::time::{Duration, Instant};
 
 /// How long members of a job that has ended have to stop by themselves.
@@ -22,7 +22,13 @@ impl State {
     }
 
     /// The bid for a round; none from a job that has ended.
-    pub fn bid(&self, namespace: &str, name: &str, created_unix_seconds: i64) -> Option<Bid> {
+    pub fn bid(
+        &self,
+        namespace: &str,
+        name: &str,
+        created_unix_seconds: i64,
+        now: Instant,
+    ) -> Option<Bid> {
         if self.over() {
             return None;
         }
@@ -34,8 +40,14 @@ impl State {
             parameter_servers: bound(Member::ParameterServer),
             trainers: bound(Member::Trainer),
         };
+        let min = self.spec.min();
+        let complete =
+            current.parameter_servers >= min.parameter_servers && current.trainers >= min.trainers;
+        let granted = self.granted.filter(|_| !complete);
         Some(Bid {
             job: self.job.clone(),
+            lease: self.lease,
+            incomplete_seconds: granted.map_or(0, |at| now.duration_since(at).as_secs()),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             created_unix_seconds,
@@ -47,9 +59,13 @@ impl State {
             speed: self.book.speed_model(),
             current,
             wanted: self.wanted,
-            min: self.spec.min(),
+            min,
             // It grows once it knows how fast it is.
-            max: if self.book.is_measured() { self.spec.max() } else { self.wanted },
+            max: if self.book.is_measured() {
+                self.spec.max()
+            } else {
+                self.spec.allowed(self.wanted)
+            },
             parameter_server: self.spec.parameter_server.resources.clone(),
             trainer: self.spec.trainer.resources.clone(),
             rescale_seconds: self.book.rescale_seconds(),
@@ -61,18 +77,48 @@ impl State {
         if self.over() {
             return Err(ScaleError::Ended);
         }
-        if scale.round < self.round {
+        for (given, current) in [(scale.lease, self.lease), (scale.scheduler, self.scheduler)] {
+            if given < current {
+                return Err(StaleLease { given, current }.into());
+            }
+        }
+        if scale.lease > self.lease {
+            // Somebody else runs the job: this activation has heard it first from the auction.
+            return Err(ScaleError::InDoubt);
+        }
+        if scale.scheduler == self.scheduler && scale.round < self.round {
             return Err(ScaleError::Stale { current: self.round });
         }
-        if self.spec.allowed(scale.size) != scale.size {
+        let nothing = scale.size == Size::default();
+        // What has been trained is in the members: a job that has begun keeps them.
+        if nothing && self.has_begun() || !nothing && self.spec.allowed(scale.size) != scale.size {
             return Err(ScaleError::OutOfRange);
         }
-        self.round = scale.round;
-        if self.wanted != scale.size {
-            self.order(scale.size, &scale.reason);
+        (self.scheduler, self.round) = (scale.scheduler, scale.round);
+        if nothing {
+            self.wait_for(&scale.reason);
+        } else if self.wanted != scale.size {
+            self.granted.get_or_insert(now);
+            let first = self.noted_size().is_none() && scale.size == self.spec.min();
+            self.order(scale.size, if first { FIRST_REASON } else { &scale.reason });
         }
         self.settle_size(now);
         Ok(())
+    }
+
+    /// Whether anything has been trained, or is being.
+    fn has_begun(&self) -> bool {
+        self.steps() > 0 || self.plan.as_ref().is_some_and(|plan| !plan.is_untouched())
+    }
+
+    /// The minimum cannot be had: nothing is held meanwhile, so that another job may have it.
+    fn wait_for(&mut self, missing: &str) {
+        if self.wanted != Size::default() || self.waiting != missing {
+            self.remark(true, "Waiting", format!("the job waits for its minimum: {missing}"));
+        }
+        missing.clone_into(&mut self.waiting);
+        self.wanted = Size::default();
+        self.granted = None;
     }
 
     /// Another size is wanted from now on, for this reason.

@@ -3,13 +3,16 @@
 use super::*;
 use crate::training_job::earlier::Earlier;
 use impresario_client::protocol::training::{
-    Holds, JoinRefused, JoinTraining, NextWork, OptimizerKind, Order, Scale,
+    Holds, JoinRefused, JoinTraining, NextWork, OptimizerKind, Order, Scale, guest_node,
+    parameter_server_actor, trainer_actor,
 };
 use impresario_runtime::ActorPath;
 use serde_json::json;
 use std::time::Duration;
 
 mod endings;
+mod forged;
+mod gang;
 mod silence;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
@@ -18,10 +21,14 @@ fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
         name: format!("pod-{number}"),
         member,
         bound: true,
+        address: Some([127, 0, 0, 1].into()),
         deleting: false,
         ended,
     }
 }
+
+/// The epoch of the lease of the activations here.
+const LEASE: u64 = 3;
 
 fn state(now: Instant) -> State {
     let template = json!({ "spec": { "containers": [{ "name": "main", "image": "x" }] } });
@@ -31,7 +38,8 @@ fn state(now: Instant) -> State {
         "trainer": { "min": 1, "max": 2, "template": template },
         "stop": { "epochs": 1 },
     }});
-    State::new("job", Spec::read(&spec).unwrap(), 1, None, now)
+    let granted = Some(Size { parameter_servers: 1, trainers: 1 });
+    State::new("job", Spec::read(&spec).unwrap(), 1, LEASE, granted, now)
 }
 
 fn creations(state: &mut State, now: Instant) -> usize {
@@ -85,25 +93,47 @@ fn a_new_activation_takes_nothing_back_until_members_had_the_time_to_come() {
     assert!(state.has_caught_up(now + Duration::from_secs(60)));
 }
 
-fn place(name: &str) -> Place {
-    let path = ActorPath::new(name, "a");
-    Place { path, address: "127.0.0.1:7000".parse().unwrap() }
+fn join(number: u32, holds: Holds) -> JoinTraining {
+    let pod_uid = format!("uid-{number}");
+    let actor = match holds.member() {
+        Member::ParameterServer => parameter_server_actor(&pod_uid),
+        Member::Trainer => trainer_actor(&pod_uid),
+    };
+    let path = ActorPath::new(guest_node(&pod_uid), actor);
+    JoinTraining {
+        place: Place { path, address: "127.0.0.1:7000".parse().unwrap() },
+        pod_uid,
+        holds,
+    }
 }
 
 fn joins(state: &mut State, number: u32, holds: Holds, now: Instant) {
-    let pod_uid = format!("uid-{number}");
-    let join = JoinTraining { place: place(&pod_uid), pod_uid, holds };
-    state.join(join, now).unwrap();
+    state.join(join(number, holds), now).unwrap();
 }
 
-fn model() -> Holds {
-    Holds::Model(ModelFacts {
+fn facts() -> ModelFacts {
+    ModelFacts {
         blocks: vec![("w".into(), 8)],
         samples: 64,
         batch: 8,
         optimizer: OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum: 0.0 },
         seed: 1,
-    })
+    }
+}
+
+fn ask(number: u32) -> NextWork {
+    NextWork {
+        activation: 1,
+        pod_uid: format!("uid-{number}"),
+        done: Vec::new(),
+        returned: Vec::new(),
+        evaluated: None,
+        map_epoch: 0,
+    }
+}
+
+fn model() -> Holds {
+    Holds::Model(facts())
 }
 
 fn provided(actions: &[Action]) -> Vec<(String, bool)> {

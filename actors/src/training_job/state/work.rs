@@ -1,8 +1,9 @@
 //! What trainers do next: batches, evaluations, and the end of the job.
 
-use super::{Holder, Phase, State};
+use super::{Evaluation, Holder, Phase, State};
+use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{
-    NextWork, Order, ServerReport, ShardMap, Unknown, Work,
+    Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport, Work,
 };
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,21 @@ const LARGEST_GRANT: usize = 64;
 const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 /// An evaluation that has not come by then is given to another trainer.
 const EVALUATION: Duration = Duration::from_secs(15);
+/// A trainer that is at one thing for longer hangs, however alive it is.
+const STALLED: Duration = Duration::from_mins(15);
+/// But not before so many times what a batch usually takes.
+const STALLED_BATCHES: u32 = 20;
 
 impl State {
     /// A parameter server reports. False: it is needed no more.
-    pub fn report(&mut self, report: &ServerReport, now: Instant) -> Result<bool, Unknown> {
-        if report.activation != self.activation {
-            return Err(Unknown);
-        }
-        let joined = self.joined.get_mut(&report.pod_uid).ok_or(Unknown)?;
+    pub fn report(
+        &mut self,
+        report: &ServerReport,
+        now: Instant,
+    ) -> Result<ServerOrder, ReportError> {
+        self.check_server(report)?;
+        let settled = self.plan.as_ref().map_or(0, DataPlan::settled);
+        let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
         let leaving = joined.leaving;
         for (shard, version) in &report.versions {
@@ -49,19 +57,34 @@ impl State {
             if let Some(joined) = self.joined.get_mut(&report.pod_uid) {
                 joined.stopped = true;
             }
-            return Ok(false);
+            return Ok(ServerOrder { wanted: false, settled });
         }
-        Ok(true)
+        Ok(ServerOrder { wanted: true, settled })
+    }
+
+    /// A trainer says that it lives. Whether it is wanted.
+    pub fn alive(&mut self, report: &TrainerReport, now: Instant) -> Result<bool, ReportError> {
+        self.check_trainer(report)?;
+        let usual = Duration::from_secs_f64(self.book.seconds_per_batch().min(1e6));
+        let limit = (usual * STALLED_BATCHES).max(STALLED);
+        let dismissed = self.dismisses();
+        let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
+        joined.heard = now;
+        joined.doing = report.doing;
+        let busy = report.doing != Doing::Waiting;
+        joined.stalled = busy && Duration::from_millis(report.milliseconds) > limit;
+        joined.stopped |= dismissed;
+        Ok(!dismissed)
     }
 
     /// A trainer reports and asks for work.
-    pub fn work(&mut self, asked: &NextWork, now: Instant) -> Result<Work, Unknown> {
-        if asked.activation != self.activation {
-            return Err(Unknown);
-        }
+    pub fn work(&mut self, asked: &NextWork, now: Instant) -> Result<Work, ReportError> {
+        self.check_work(asked)?;
         let uid = &asked.pod_uid;
-        let joined = self.joined.get_mut(uid).ok_or(Unknown)?;
+        let joined = self.joined.get_mut(uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
+        joined.doing = Doing::Waiting;
+        joined.stalled = false;
         joined.map_epoch = asked.map_epoch;
         // Who computes gradients has pulled what it computes them from.
         joined.no_copy &= asked.done.is_empty();
@@ -74,18 +97,21 @@ impl State {
                     self.book.step(progress, now);
                 }
             }
-            for step in &asked.returned {
-                plan.give_back(uid, *step);
-            }
+            // Who asks has nothing in hand: what else it was given never reached it.
+            plan.abandon(uid);
         }
-        if let Some(evaluated) = asked.evaluated {
-            if self.evaluating.as_ref().is_some_and(|(trainer, _)| trainer == uid) {
-                self.evaluating = None;
-            }
+        let asked_for = self.evaluating.take_if(|one| one.trainer == *uid);
+        let mut reached = false;
+        if let Some(asked_for) = asked_for {
+            // One that did not succeed is tried again later, by whoever asks then.
             self.evaluated_at = Some(now);
-            self.book.evaluated(evaluated);
+            if let Some(evaluated) = asked.evaluated {
+                self.evaluation_took = Some(now.duration_since(asked_for.since));
+                self.book.evaluated(evaluated);
+                reached = asked_for.last;
+            }
         }
-        self.check_end(asked.evaluated.is_some());
+        self.check_end(reached);
         let map = self.map();
         let order = self.order_for(uid, leaving, &map, now);
         if order == Order::Stop
@@ -97,14 +123,15 @@ impl State {
         Ok(Work { map: newer.then_some(map), order })
     }
 
-    pub(super) fn check_end(&mut self, just_evaluated: bool) {
+    /// `reached`: the parameters have been evaluated after the last step.
+    pub(super) fn check_end(&mut self, reached: bool) {
         let Some(plan) = &self.plan else { return };
         if self.ended() {
             return;
         }
         let stop = self.spec.stop;
         let converged = self.book.reached(&stop, plan.batches(), plan.epochs_done());
-        if self.final_evaluation && just_evaluated {
+        if self.final_evaluation && reached {
             self.phase = Phase::Succeeded;
             let accuracy = self.book.evaluation().map_or(0.0, |evaluated| evaluated.accuracy);
             let message =
@@ -132,15 +159,22 @@ impl State {
         if map.shards.is_empty() {
             return Order::Wait { milliseconds: 20 };
         }
-        let overdue = self.evaluating.as_ref().is_some_and(|(trainer, since)| {
-            now.duration_since(*since) > EVALUATION || !self.joined.contains_key(trainer)
+        if self.phase == Phase::Pending && self.steps() == 0 && !self.has_minimum() {
+            return Order::Wait { milliseconds: 50 };
+        }
+        let limit = self.evaluation_took.map_or(EVALUATION, |took| EVALUATION.max(took * 3));
+        let overdue = self.evaluating.as_ref().is_some_and(|one| {
+            let trainer = self.joined.get(&one.trainer);
+            let at_it = trainer.is_some_and(|trainer| trainer.doing == Doing::Evaluating);
+            trainer.is_none() || (!at_it && now.duration_since(one.since) > limit)
         });
         if overdue {
             self.evaluating = None;
         }
         let due = self.evaluated_at.is_none_or(|at| now.duration_since(at) > EVALUATE_EVERY);
         if self.evaluating.is_none() && (self.final_evaluation || (due && self.steps() > 0)) {
-            self.evaluating = Some((uid.to_owned(), now));
+            let last = self.final_evaluation;
+            self.evaluating = Some(Evaluation { trainer: uid.to_owned(), since: now, last });
             return Order::Evaluate;
         }
         if self.final_evaluation {

@@ -12,16 +12,21 @@ mod sizing;
 mod work;
 
 pub use membership::{
-    HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts, Place, Unknown, Welcome,
+    HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts, Place, ReportError,
+    StaleLease, Welcome,
 };
 pub use parameters::{
     Accept, Handover, HandoverError, Keep, Leave, Provide, ProvideError, Pull, Pulled, Push, Pushed,
 };
 pub use shard::{Applied, OptimizerKind, ShardMap, ShardRange, ShardState};
 pub use sizing::{Bid, Describe, Description, RequestBid, Scale, ScaleError, Size, SpeedModel};
-pub use work::{Batch, CurrentMap, Evaluated, NextWork, Order, Progress, ServerReport, Work};
+pub use work::{
+    Batch, CurrentMap, Doing, Evaluated, NextWork, Order, Progress, ServerOrder, ServerReport,
+    TrainerReport, Work,
+};
 
-use impresario_runtime::role;
+use impresario_runtime::{Message, NodeName, role};
+use std::any::Any;
 
 /// The actor name of a training job.
 pub fn job_actor(uid: &str) -> String {
@@ -38,10 +43,35 @@ pub fn trainer_actor(pod_uid: &str) -> String {
     format!("trainer/{pod_uid}")
 }
 
+/// The name of the actor node of the guest in the pod with this uid, as in its certificate.
+pub fn guest_node(pod_uid: &str) -> NodeName {
+    NodeName::from(format!("guest-{pod_uid}").as_str())
+}
+
+/// Whether a guest of this name may send this to its own job's actor: what members say, each for
+/// itself. Sizes are the scheduler's business.
+pub fn is_of_guest(node: &NodeName, message: &str, body: &dyn Any) -> bool {
+    let speaks_for = |pod_uid: &str| guest_node(pod_uid) == *node;
+    if let Some(join) = body.downcast_ref::<JoinTraining>() {
+        return speaks_for(&join.pod_uid) && join.place.path.node == *node;
+    }
+    let work = body.downcast_ref().map(|NextWork { pod_uid, .. }| pod_uid);
+    let trainer = body.downcast_ref().map(|TrainerReport { pod_uid, .. }| pod_uid);
+    let server = body.downcast_ref().map(|ServerReport { pod_uid, .. }| pod_uid);
+    let map = body.downcast_ref().map(|CurrentMap { pod_uid, .. }| pod_uid);
+    let pod_uid = work.or(trainer).or(server).or(map);
+    message == Describe::NAME || pod_uid.is_some_and(|uid| speaks_for(uid))
+}
+
+/// Whether members of one job may send this to each other. Orders are the job's alone.
+pub fn is_between_guests(message: &str) -> bool {
+    [Pull::NAME, Push::NAME, Accept::NAME].contains(&message)
+}
+
 role! {
     /// The actor that runs one training job.
     pub TrainingJobRole = "trainingjob" {
-        asks: [JoinTraining, NextWork, ServerReport, CurrentMap, RequestBid, Scale, Describe],
+        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, RequestBid, Scale, Describe],
         streams: []
     }
 }

@@ -3,11 +3,11 @@
 use crate::record::{Record, every};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
-    Accept, Applied, Batch, Bid, CurrentMap, Describe, Description, Evaluated, Handover,
+    Accept, Applied, Batch, Bid, CurrentMap, Describe, Description, Doing, Evaluated, Handover,
     HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave, ModelFacts, NextWork,
     OptimizerKind, Order, Place, Progress, Provide, ProvideError, Pull, Pulled, Push, Pushed,
-    RequestBid, Scale, ScaleError, ServerReport, ShardMap, ShardRange, ShardState, Size,
-    SpeedModel, Unknown, Welcome, Work,
+    ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange,
+    ShardState, Size, SpeedModel, StaleLease, TrainerReport, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -43,8 +43,19 @@ fn optimizers() -> [OptimizerKind; 2] {
     ])
 }
 
+fn stale() -> StaleLease {
+    StaleLease { given: 6, current: 7 }
+}
+
+fn report_errors() -> [ReportError; 2] {
+    every([
+        ReportError::Unknown,
+        ReportError::Invalid { field: "done.loss".into(), reason: "not a number".into() },
+    ])
+}
+
 fn evaluated() -> Evaluated {
-    Evaluated { version: 300, loss: 0.25, accuracy: 0.875 }
+    Evaluated { version: 300, loss: Some(0.25), accuracy: 0.875 }
 }
 
 pub fn record() -> Record {
@@ -73,10 +84,11 @@ fn membership(record: Record) -> Record {
         JoinRefused::Ended,
         JoinRefused::NotYet,
         JoinRefused::OtherModel,
+        JoinRefused::Invalid { field: "place".into(), reason: "not yours".into() },
     ]);
     record.ask(
         holds.map(|holds| JoinTraining { pod_uid: "u1".into(), place: place(), holds }),
-        [Ok(Welcome { activation: 9 })].into_iter().chain(refusals.map(Err)),
+        [Ok(Welcome { activation: 9, lease: 7 })].into_iter().chain(refusals.map(Err)),
     )
 }
 
@@ -84,10 +96,10 @@ fn work(record: Record) -> Record {
     let progress = Progress {
         step: 300,
         samples: 32,
-        loss: 0.5,
+        loss: Some(0.5),
         seconds: 1.5,
         compute_seconds: 1.25,
-        gradient_square: 4.0,
+        gradient_square: None,
     };
     let asked = NextWork {
         activation: 9,
@@ -105,12 +117,24 @@ fn work(record: Record) -> Record {
     ]);
     let answers = orders.map(|order| Ok(Work { map: Some(map()), order }));
     record
-        .ask([asked], answers.into_iter().chain([Err(Unknown)]))
+        .ask([asked], answers.into_iter().chain(report_errors().map(Err)))
+        .ask(
+            every([Doing::Waiting, Doing::Training(303), Doing::Evaluating]).map(|doing| {
+                TrainerReport { activation: 9, pod_uid: "u2".into(), doing, milliseconds: 90_000 }
+            }),
+            [Ok(true), Ok(false)].into_iter().chain(report_errors().map(Err)),
+        )
         .ask(
             [ServerReport { activation: 9, pod_uid: "u1".into(), versions: vec![(2, 301)] }],
-            [Ok(true), Ok(false), Err(Unknown)],
+            [true, false]
+                .map(|wanted| Ok(ServerOrder { wanted, settled: 300 }))
+                .into_iter()
+                .chain(report_errors().map(Err)),
         )
-        .ask([CurrentMap { activation: 9 }], [Ok(map()), Err(Unknown)])
+        .ask(
+            [CurrentMap { activation: 9, pod_uid: "u2".into() }],
+            [Ok(map())].into_iter().chain(report_errors().map(Err)),
+        )
 }
 
 fn sizing(record: Record) -> Record {
@@ -122,6 +146,7 @@ fn sizing(record: Record) -> Record {
     let bids = speeds.map(|speed| {
         Some(Bid {
             job: "u".into(),
+            lease: 7,
             namespace: "ns".into(),
             name: "j".into(),
             created_unix_seconds: 1 << 31,
@@ -135,10 +160,16 @@ fn sizing(record: Record) -> Record {
             parameter_server: Resources { cpu_milli: 500, pods: 1, ..Resources::default() },
             trainer: Resources { cpu_milli: 1000, pods: 1, ..Resources::default() },
             rescale_seconds: 2.5,
+            incomplete_seconds: 12,
         })
     });
-    let refusals =
-        every([ScaleError::Stale { current: 8 }, ScaleError::OutOfRange, ScaleError::Ended]);
+    let refusals = every([
+        ScaleError::Stale { current: 8 },
+        ScaleError::OldLease(stale()),
+        ScaleError::InDoubt,
+        ScaleError::OutOfRange,
+        ScaleError::Ended,
+    ]);
     let description = Description {
         size,
         wanted: size,
@@ -153,7 +184,7 @@ fn sizing(record: Record) -> Record {
     record
         .ask([RequestBid { round: 7 }], bids.into_iter().chain([None]))
         .ask(
-            [Scale { round: 7, size, reason: "highest gain".into() }],
+            [Scale { round: 7, scheduler: 2, lease: 7, size, reason: "highest gain".into() }],
             [Ok(())].into_iter().chain(refusals.map(Err)),
         )
         .ask([Describe], [description])
@@ -177,6 +208,8 @@ fn parameters(record: Record) -> Record {
             HandoverError::NotHere { shard: 2 },
             HandoverError::Stale { shard: 2, current: 6 },
             HandoverError::Unconfirmed { shard: 2, cause: "no answer".into() },
+            HandoverError::OldLease(stale()),
+            HandoverError::Invalid { shard: 2, field: "values".into() },
         ])
     };
     let moved = || [Ok(())].into_iter().chain(handover_errors().map(Err));
@@ -195,16 +228,17 @@ fn parameters(record: Record) -> Record {
         ProvideError::NoCopy,
         ProvideError::NoSuchShard { shard: 9 },
         ProvideError::NotTaken { shard: 2, cause: "no answer".into() },
+        ProvideError::OldLease(stale()),
     ]);
     record
         .ask([true, false].map(|averaged| Pull { shards: vec![2, 300], averaged }), [pulled.into()])
         .ask([Push { step: 303, gradients: vec![(2, vec![0.5, -1.0])] }], [pushed])
-        .ask([Handover { shard: 2, to: distant(), epoch: 5 }], moved())
-        .ask(states.map(|state| Accept { epoch: 5, state }), moved())
-        .ask([Keep { shard: 2, epoch: 6 }], moved())
+        .ask([Handover { lease: 7, shard: 2, to: distant(), epoch: 5 }], moved())
+        .ask(states.map(|state| Accept { lease: 7, epoch: 5, state }), moved())
+        .ask([Keep { lease: 7, shard: 2, epoch: 6 }], moved())
         .ask(
-            [Provide { shards: vec![range()], to: place(), epoch: 5, begins: true }],
+            [Provide { lease: 7, shards: vec![range()], to: place(), epoch: 5, begins: true }],
             [Ok(vec![(2, 301)])].into_iter().chain(provide_errors.map(Err)),
         )
-        .ask([Leave], [()])
+        .ask([Leave { lease: 7 }], [Ok(()), Err(stale())])
 }

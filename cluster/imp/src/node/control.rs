@@ -237,7 +237,8 @@ fn training_jobs(view: &View) -> Kind {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();
             let desk = ClusterDesk::new(objects, events, &activation.namespace, &activation.name);
-            training_job::start(node, Arc::new(desk), &activation.uid).map(|_| ())
+            let lease = activation.fence.epoch.0;
+            training_job::start(node, Arc::new(desk), &activation.uid, lease).map(|_| ())
         }),
     }
 }

@@ -11,12 +11,12 @@
 //! A refusal is typed, counted by the runtime, and leaves everything as it was.
 
 use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
-use impresario_client::protocol::{control, node, pod, scheduler};
+use impresario_client::protocol::{control, node, pod, scheduler, training};
 use impresario_registry::protocol as registry;
 use impresario_registry::raft::messages::RAFT_ACTOR;
 use impresario_registry::{Key, Operation, Transaction};
 use impresario_runtime::{
-    ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal, StreamMessage,
+    ActorName, Gate, Message, NodeName, PeerIdentity, PeerRole, Refusal, StreamMessage,
 };
 use serde_json::Value;
 use std::any::Any;
@@ -37,7 +37,7 @@ impl Gate for ClusterGate {
             PeerRole::Control => true,
             PeerRole::Admin => !is_of_members(to, message),
             PeerRole::Node => may_node(peer.node.as_str(), message, body),
-            PeerRole::Guest { scope } => may_guest(scope, to, message),
+            PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
             PeerRole::Client => may_client(message, body),
         };
         if permitted {
@@ -98,11 +98,9 @@ fn is_secret(resource: &str) -> bool {
     resource == "secrets" || resource.starts_with("impresario.dev/")
 }
 
-/// A guest is of one job: it reaches that job's actor and its fellow guests, nobody else.
-fn may_guest(scope: &str, to: &ActorName, message: &str) -> bool {
-    let is_training = message.starts_with("training.");
-    let to = to.as_str();
-    is_training && (to.ends_with(&format!("/{scope}")) || !to.starts_with("trainingjob/"))
+/// A guest is of one job: here it reaches that job's actor, speaks for itself alone, and orders nothing.
+fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: &dyn Any) -> bool {
+    to.as_str() == training::job_actor(scope) && training::is_of_guest(node, message, body)
 }
 
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
@@ -206,9 +204,22 @@ mod tests {
         assert!(may_client(node::Describe::NAME, &node::Describe));
         assert!(!may_client(node::Drain::NAME, &node::Drain { draining: true }));
         let job = |uid: &str| ActorName::from(format!("trainingjob/{uid}").as_str());
-        assert!(may_guest("j1", &job("j1"), "training.Report"));
-        assert!(!may_guest("j1", &job("j2"), "training.Report"));
-        assert!(!may_guest("j1", &ActorName::from("registry"), "registry.Get"));
+        let guest = training::guest_node("p1");
+        let asked = |pod: &str| training::CurrentMap { activation: 1, pod_uid: pod.into() };
+        let may = |to: &ActorName, message: &str, body: &dyn Any| {
+            may_guest(&guest, "j1", to, message, body)
+        };
+        let map = training::CurrentMap::NAME;
+        assert!(may(&job("j1"), map, &asked("p1")));
+        assert!(!may(&job("j2"), map, &asked("p1")), "a job of others");
+        assert!(!may(&job("j1"), map, &asked("p2")), "in the name of another pod");
+        assert!(!may(&ActorName::from("registry"), registry::Get::NAME, &get("pods")));
+        assert!(!may(&ActorName::from("trainer/p2"), map, &asked("p1")));
+        let size = training::Size { parameter_servers: 9, trainers: 9 };
+        let reason = String::new();
+        let scale = training::Scale { round: 9, scheduler: 9, lease: 9, size, reason };
+        assert!(!may(&job("j1"), training::Scale::NAME, &scale), "sizes are the scheduler's");
+        assert!(!may(&job("j1"), training::RequestBid::NAME, &training::RequestBid { round: 1 }));
     }
 
     #[test]

@@ -4,15 +4,7 @@ use super::*;
 use crate::training_job::status;
 
 fn work(state: &mut State, number: u32, now: Instant) -> Order {
-    let asked = NextWork {
-        activation: 1,
-        pod_uid: format!("uid-{number}"),
-        done: Vec::new(),
-        returned: Vec::new(),
-        evaluated: None,
-        map_epoch: 0,
-    };
-    state.work(&asked, now).unwrap().order
+    state.work(&ask(number), now).unwrap().order
 }
 
 #[test]
@@ -70,10 +62,9 @@ fn a_job_that_is_deleted_makes_no_pods_whatever_becomes_of_those_that_it_had() {
     state.pods_are(Vec::new(), now);
     assert_eq!(creations(&mut state, now), 0);
     assert_eq!(creations(&mut state, now + Duration::from_mins(5)), 0);
-    assert_eq!(state.bid("default", "job", 0), None);
-    let place = place("uid-9");
-    let join = JoinTraining { place, pod_uid: "uid-9".into(), holds: Holds::Shards(Vec::new()) };
-    assert_eq!(state.join(join, now), Err(JoinRefused::Ended));
+    assert_eq!(state.bid("default", "job", 0, now), None);
+    let late = join(9, Holds::Shards(Vec::new()));
+    assert_eq!(state.join(late, now), Err(JoinRefused::Ended));
 }
 
 #[test]
@@ -123,7 +114,8 @@ fn each_change_of_size_has_a_reason_of_its_own_and_an_event() {
     joins(&mut state, 0, Holds::Shards(Vec::new()), now);
     joins(&mut state, 1, model(), now);
     let size = Size { parameter_servers: 1, trainers: 2 };
-    state.scale(&Scale { round: 1, size, reason: "there is room".into() }, now).unwrap();
+    let reason = "there is room".to_owned();
+    state.scale(&Scale { round: 1, scheduler: 1, lease: LEASE, size, reason }, now).unwrap();
     joins(&mut state, 2, model(), now);
     state.lost("uid-2", now);
     joins(&mut state, 2, model(), now);

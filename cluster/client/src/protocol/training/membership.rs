@@ -1,6 +1,6 @@
 //! How a pod becomes a member of its job.
 
-use super::{Applied, OptimizerKind, ShardRange};
+use super::{Applied, OptimizerKind, ShardRange, guest_node};
 use impresario_runtime::{ActorPath, message};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -32,6 +32,14 @@ pub struct Place {
     pub path: ActorPath,
     /// Its node's QUIC address.
     pub address: SocketAddr,
+}
+
+impl Place {
+    /// Whether this can be a parameter server: an actor of that role on the node of its own pod.
+    pub fn is_parameter_server(&self) -> bool {
+        let uid = self.path.actor.as_str().strip_prefix("parameterserver/");
+        uid.is_some_and(|uid| guest_node(uid) == self.path.node)
+    }
 }
 
 /// A pod's process is ready to work. Sent again when the job's actor says [`Unknown`].
@@ -98,6 +106,20 @@ pub struct HeldShard {
 pub struct Welcome {
     /// Names this activation of the job's actor.
     pub activation: u64,
+    /// Epoch of the lease by which it runs: a member works for the highest that it has seen.
+    pub lease: u64,
+}
+
+/// The order is of a control member that has lost the job's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[error(
+    "lease epoch {given} has passed, {current} is the job's: the order was given by a member that was cut off"
+)]
+pub struct StaleLease {
+    /// The epoch of the order.
+    pub given: u64,
+    /// The highest that has been seen.
+    pub current: u64,
 }
 
 /// A member is not wanted.
@@ -118,9 +140,28 @@ pub enum JoinRefused {
     /// The trainer has another model or other data than those before it.
     #[error("this trainer's model or data differs from the job's: give all trainers one image")]
     OtherModel,
+    /// Something in the message cannot be.
+    #[error("{field} cannot be ({reason}): nothing was changed, stop")]
+    Invalid {
+        /// Which field.
+        field: String,
+        /// What is the matter with it.
+        reason: String,
+    },
 }
 
-/// This activation of the job's actor does not know the sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("this activation of the job does not know you: join again")]
-pub struct Unknown;
+/// Why a report was not taken. Nothing was changed by it.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum ReportError {
+    /// This activation of the job's actor does not know the sender.
+    #[error("this activation of the job does not know you: join again")]
+    Unknown,
+    /// Something in it cannot be.
+    #[error("{field} cannot be ({reason}): nothing was changed, stop")]
+    Invalid {
+        /// Which field.
+        field: String,
+        /// What is the matter with it.
+        reason: String,
+    },
+}

@@ -1,6 +1,6 @@
 //! Parameters and gradients on their way, and shards that move.
 
-use super::{Applied, Place, ShardRange, ShardState};
+use super::{Applied, Place, ShardRange, ShardState, StaleLease};
 use impresario_runtime::{Lane, message};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -78,6 +78,8 @@ pub enum Pushed {
 /// Give a shard to another parameter server. Asking again is harmless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handover {
+    /// Epoch of the job's lease.
+    pub lease: u64,
     /// Which shard.
     pub shard: u32,
     /// To whom.
@@ -113,11 +115,24 @@ pub enum HandoverError {
         /// What happened.
         cause: String,
     },
+    /// The order is of a control member that was cut off.
+    #[error(transparent)]
+    OldLease(#[from] StaleLease),
+    /// The shard's state cannot be one.
+    #[error("{field} of shard {shard} cannot be: nothing was changed")]
+    Invalid {
+        /// Which shard.
+        shard: u32,
+        /// Which part of it.
+        field: String,
+    },
 }
 
 /// Take a shard. Taking it again is harmless.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accept {
+    /// Epoch of the lease by which the move was ordered.
+    pub lease: u64,
     /// The epoch of the move.
     pub epoch: u64,
     /// The shard.
@@ -128,6 +143,8 @@ message!(Accept => Result<(), HandoverError>, "training.Accept", Lane::Bulk);
 /// The receiver of a shard is gone: serve it here again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
+    /// Epoch of the job's lease.
+    pub lease: u64,
     /// Which shard.
     pub shard: u32,
     /// An epoch later than that of the move.
@@ -139,6 +156,8 @@ message!(Keep => Result<(), HandoverError>, "training.Keep");
 /// died. A job begins with the model's initial values, which nobody may pass off as trained ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provide {
+    /// Epoch of the job's lease.
+    pub lease: u64,
     /// Which shards.
     pub shards: Vec<ShardRange>,
     /// To whom.
@@ -170,10 +189,16 @@ pub enum ProvideError {
         /// What happened.
         cause: String,
     },
+    /// The order is of a control member that was cut off.
+    #[error(transparent)]
+    OldLease(#[from] StaleLease),
 }
 
 /// Hand back your work and ask for no more. Answered at once; the trainer asks a last
 /// [`NextWork`](super::NextWork) with what it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Leave;
-message!(Leave => (), "training.Leave");
+pub struct Leave {
+    /// Epoch of the job's lease.
+    pub lease: u64,
+}
+message!(Leave => Result<(), StaleLease>, "training.Leave");

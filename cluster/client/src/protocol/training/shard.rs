@@ -28,9 +28,27 @@ pub struct ShardMap {
 
 /// Steps that have been applied: all below a limit, and some above it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Received")]
 pub struct Applied {
     below: u64,
     above: BTreeSet<u64>,
+}
+
+/// As it was received: whatever stands in it, [`Applied`] has one form for each set.
+#[derive(Deserialize)]
+struct Received {
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl From<Received> for Applied {
+    fn from(Received { below, above }: Received) -> Self {
+        let mut applied = Self::all_below(below);
+        for step in above {
+            applied.insert(step);
+        }
+        applied
+    }
 }
 
 impl Applied {
@@ -49,15 +67,28 @@ impl Applied {
         if step < self.below || !self.above.insert(step) {
             return false;
         }
+        self.close();
+        true
+    }
+
+    /// Every step below this counts as applied from now on.
+    pub fn settle(&mut self, below: u64) {
+        if below > self.below {
+            self.below = below;
+            self.above = self.above.split_off(&below);
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
         while self.above.remove(&self.below) {
             self.below += 1;
         }
-        true
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.below + self.above.len() as u64
+        self.below.saturating_add(self.above.len() as u64)
     }
 
     /// The first step that is not among them.
@@ -147,6 +178,26 @@ mod tests {
         assert_eq!(applied.count(), 4);
         assert_eq!((applied.first_missing(), applied.end()), (3, 6));
         assert!(!applied.insert(5) && !applied.insert(1) && applied.insert(3));
+    }
+
+    #[test]
+    fn what_is_settled_is_applied_and_what_is_beyond_stays() {
+        let mut applied = Applied::default();
+        for step in [0, 3, 5, 6, 9] {
+            applied.insert(step);
+        }
+        applied.settle(5);
+        assert_eq!((applied.first_missing(), applied.end(), applied.count()), (7, 10, 8));
+        assert_eq!(applied.beyond().collect::<Vec<_>>(), [9]);
+        applied.settle(2);
+        assert_eq!(applied.first_missing(), 7);
+    }
+
+    #[test]
+    fn a_set_has_one_form_however_it_was_written() {
+        let twisted = serde_json::json!({ "below": 3, "above": [0, 3, 4, 9] });
+        let read: Applied = serde_json::from_value(twisted).unwrap();
+        assert_eq!((read.first_missing(), read.count()), (5, 6));
     }
 
     #[test]

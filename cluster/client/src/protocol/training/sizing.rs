@@ -1,6 +1,6 @@
 //! How large a job is, what it bids, and what the auction decides.
 
-use super::Evaluated;
+use super::{Evaluated, StaleLease};
 use crate::protocol::resources::Resources;
 use impresario_runtime::{Lane, message};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ message!(RequestBid => Option<Bid>, "training.RequestBid", Lane::Control);
 pub struct Bid {
     /// The job's uid.
     pub job: String,
+    /// Epoch of the lease by which its actor runs.
+    pub lease: u64,
     /// Who it is for people.
     pub namespace: String,
     /// Who it is for people.
@@ -47,6 +49,8 @@ pub struct Bid {
     pub trainer: Resources,
     /// What a change of size has cost so far, in seconds of its work.
     pub rescale_seconds: f64,
+    /// For how long the job has been granted its minimum without all of it having a node, in seconds.
+    pub incomplete_seconds: u64,
 }
 
 /// How many of each.
@@ -82,7 +86,11 @@ pub enum SpeedModel {
 pub struct Scale {
     /// The round.
     pub round: u64,
-    /// What it gets.
+    /// Epoch of the scheduler's lease: rounds of an older one are late.
+    pub scheduler: u64,
+    /// Epoch of the job's lease, as in the bid that this answers.
+    pub lease: u64,
+    /// What it gets; nothing at all while its minimum cannot be had.
     pub size: Size,
     /// Why, in words for people.
     pub reason: String,
@@ -98,6 +106,12 @@ pub enum ScaleError {
         /// The latest round.
         current: u64,
     },
+    /// The answer to a bid of another activation, or of a scheduler that was cut off.
+    #[error(transparent)]
+    OldLease(#[from] StaleLease),
+    /// The job's actor cannot tell whether it still holds the job.
+    #[error("the control member may be cut off: ask for a bid again")]
+    InDoubt,
     /// The size is outside of what the job asked for.
     #[error("the size is not between the job's minimum and maximum: ask for a bid again")]
     OutOfRange,

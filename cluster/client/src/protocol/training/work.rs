@@ -1,7 +1,7 @@
 //! What a trainer does next, and what members report.
 
-use super::{ShardMap, Unknown};
-use impresario_runtime::message;
+use super::{ReportError, ShardMap};
+use impresario_runtime::{Lane, message};
 use serde::{Deserialize, Serialize};
 
 /// A batch of the data plan.
@@ -24,14 +24,14 @@ pub struct Progress {
     pub step: u64,
     /// Samples in it.
     pub samples: u64,
-    /// Mean loss over it.
-    pub loss: f32,
+    /// Mean loss over it; none if it was not a number.
+    pub loss: Option<f32>,
     /// From the pull to the last acknowledged push, in seconds.
     pub seconds: f32,
     /// Of these, computing.
     pub compute_seconds: f32,
-    /// Square of the gradient's norm.
-    pub gradient_square: f32,
+    /// Square of the gradient's norm; none if it was not a number.
+    pub gradient_square: Option<f32>,
 }
 
 /// A trainer tells what it has done and asks for more.
@@ -50,15 +50,41 @@ pub struct NextWork {
     /// The epoch of its shard map.
     pub map_epoch: u64,
 }
-message!(NextWork => Result<Work, Unknown>, "training.NextWork");
+message!(NextWork => Result<Work, ReportError>, "training.NextWork");
+
+/// What a trainer is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doing {
+    /// It waits for work.
+    Waiting,
+    /// It works on this step.
+    Training(u64),
+    /// It evaluates.
+    Evaluating,
+}
+
+/// A trainer tells that it lives, however long what it is at may take. The answer is whether it is
+/// wanted: if not, it stops at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainerReport {
+    /// The activation that welcomed it.
+    pub activation: u64,
+    /// The pod's uid.
+    pub pod_uid: String,
+    /// What it is at.
+    pub doing: Doing,
+    /// For how long, in milliseconds.
+    pub milliseconds: u64,
+}
+message!(TrainerReport => Result<bool, ReportError>, "training.TrainerReport", Lane::Control);
 
 /// How good the averaged parameters are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
-    /// Gradients that were in them.
+    /// The fewest gradients that were in any shard of them.
     pub version: u64,
-    /// Mean loss on the testing data.
-    pub loss: f32,
+    /// Mean loss on the testing data; none if it was not a number.
+    pub loss: Option<f32>,
     /// Part of the answers that is right.
     pub accuracy: f32,
 }
@@ -98,12 +124,23 @@ pub struct ServerReport {
     /// For each shard that it serves, the gradients applied.
     pub versions: Vec<(u32, u64)>,
 }
-message!(ServerReport => Result<bool, Unknown>, "training.ServerReport");
+message!(ServerReport => Result<ServerOrder, ReportError>, "training.ServerReport");
+
+/// What a parameter server is told when it reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerOrder {
+    /// Whether it is needed: if not, it stops.
+    pub wanted: bool,
+    /// Every step below this is done with: a gradient of one is not applied any more.
+    pub settled: u64,
+}
 
 /// A trainer cannot reach a shard and asks where it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CurrentMap {
     /// The activation that welcomed it.
     pub activation: u64,
+    /// The pod's uid.
+    pub pod_uid: String,
 }
-message!(CurrentMap => Result<ShardMap, Unknown>, "training.CurrentMap");
+message!(CurrentMap => Result<ShardMap, ReportError>, "training.CurrentMap");
