@@ -2,8 +2,8 @@
 //!
 //! kubectl reads the v3 index and the one document that it needs: for `explain`, for the merge
 //! keys of client-side `apply`, and to find the parameter `fieldValidation`, which makes it leave
-//! validation to us. Documents are made when asked for and not kept; only their hashes are, since
-//! a document is good for ever under its hash.
+//! validation to us. Documents are made once, when first asked for, and kept as bytes: whoever asks
+//! again, and however often, costs nothing.
 
 mod paths;
 mod schemas;
@@ -30,22 +30,43 @@ enum Edition {
 
 /// The index of the v3 documents: the path of each with its hash.
 pub fn v3_index() -> Value {
-    let paths: Map<String, Value> = hashes()
+    let paths: Map<String, Value> = documents()
         .iter()
-        .map(|(path, hash)| {
+        .map(|(path, Document { hash, .. })| {
             (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}))
         })
         .collect();
     json!({ "paths": paths })
 }
 
-/// The hash under which a document is cached, by its path in the index (`api/v1`).
-pub fn v3_hash(path: &str) -> Option<&'static str> {
-    hashes().iter().find(|(known, _)| known == path).map(|(_, hash)| hash.as_str())
+/// A document as it is sent.
+#[derive(Debug)]
+pub struct Document {
+    /// The JSON.
+    pub bytes: Vec<u8>,
+    /// The hash under which it is cached.
+    pub hash: String,
 }
 
 /// The v3 document of a path in the index (`api/v1`, `apis/batch/v1`).
-pub fn v3_document(path: &str) -> Option<Value> {
+pub fn v3(path: &str) -> Option<&'static Document> {
+    documents().iter().find(|(known, _)| known == path).map(|(_, document)| document)
+}
+
+/// The v2 document in JSON, with everything that is served.
+pub fn v2() -> &'static Document {
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    DOCUMENT.get_or_init(|| Document::of(&v2_document()))
+}
+
+impl Document {
+    fn of(document: &Value) -> Self {
+        let bytes = document.to_string().into_bytes();
+        Self { hash: digest(&bytes), bytes }
+    }
+}
+
+fn v3_document(path: &str) -> Option<Value> {
     let own: Vec<&Resource> = resources().iter().filter(|row| index_path(row) == path).collect();
     if own.is_empty() {
         return None;
@@ -68,8 +89,7 @@ pub fn v3_document(path: &str) -> Option<Value> {
     }))
 }
 
-/// The v2 document in JSON, with everything that is served.
-pub fn v2_document() -> Value {
+fn v2_document() -> Value {
     let all: Vec<&Resource> = resources().iter().collect();
     json!({
         "swagger": "2.0",
@@ -90,15 +110,14 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("{:016X}{:016X}", half(0), half(1))
 }
 
-fn hashes() -> &'static [(String, String)] {
-    static HASHES: OnceLock<Vec<(String, String)>> = OnceLock::new();
-    HASHES.get_or_init(|| {
+fn documents() -> &'static [(String, Document)] {
+    static DOCUMENTS: OnceLock<Vec<(String, Document)>> = OnceLock::new();
+    DOCUMENTS.get_or_init(|| {
         let mut paths: Vec<String> = resources().iter().map(index_path).collect();
         paths.sort();
         paths.dedup();
-        let hash =
-            |path: &String| digest(v3_document(path).unwrap_or_default().to_string().as_bytes());
-        paths.into_iter().map(|path| (path.clone(), hash(&path))).collect()
+        let made = |path: String| Some((path.clone(), Document::of(&v3_document(&path)?)));
+        paths.into_iter().filter_map(made).collect()
     })
 }
 

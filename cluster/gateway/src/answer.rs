@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING,
 };
@@ -15,6 +15,8 @@ use impresario_api::status::Status;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -22,8 +24,37 @@ pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
+/// Bytes that are given out a piece at a time, so that it shows whether they are read: nothing holds
+/// more of them than a piece.
+struct Pieces(Bytes);
+
+/// Bytes of a piece.
+const PIECE: usize = 64 * 1024;
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let length = self.0.len().min(PIECE);
+        let piece = self.0.split_to(length);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
 fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Pieces(bytes.into()).boxed_unsync()
 }
 
 fn answer(code: u16, kind: HeaderValue, body: Body) -> Response<Body> {

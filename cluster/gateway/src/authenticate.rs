@@ -133,6 +133,12 @@ pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
     Ok(User { name: name.into(), groups })
 }
 
+/// When a certificate ends, in seconds of the Unix epoch.
+pub(crate) fn ends_at(der: &[u8]) -> Option<u64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
 /// Tokens of a file, read once.
 ///
 /// One token a line: `SHA256-HEX USER [GROUP,GROUP…]`; empty lines and lines that open with `#` are

@@ -1,20 +1,22 @@
 //! One request, taken apart: what every handler needs to know of it.
 
 use crate::authenticate::User;
+use crate::budget::{Budget, Share};
+use crate::gateway::busy;
+use crate::limits::Limits;
 use crate::negotiate::{self, Encoding, Form, View};
 use crate::query::Query;
 use crate::request::ResourcePath;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use hyper::http::request::Parts;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
 use impresario_api::wire::{self, DecodeError, Decoded, FieldValidation, Target};
 use serde_json::Value;
-use std::time::Duration;
 
 /// A request with its body read.
 #[derive(Debug)]
@@ -132,13 +134,15 @@ pub fn target_of(resource: &'static Resource) -> Result<Target<'static>, Status>
     known(resource.group, resource.version, resource.kind)
 }
 
-/// Reads a body of at most `limit` bytes before `deadline` has passed.
+/// Reads a body of at most so many bytes in so much time, as the limits have it, and takes its share
+/// of the bytes that all bodies together may have.
 pub async fn read(
     parts: &Parts,
     body: Incoming,
-    limit: usize,
-    deadline: Duration,
-) -> Result<Bytes, Status> {
+    limits: &Limits,
+    bodies: &Budget,
+) -> Result<(Bytes, Share), Status> {
+    let limit = limits.body_bytes;
     let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if claimed
         .and_then(|text| text.parse::<u64>().ok())
@@ -146,14 +150,40 @@ pub async fn read(
     {
         return Err(Status::too_large(limit)); // refused unread
     }
-    match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(limit)),
-        Ok(Err(error)) => {
-            Err(Status::bad_request(format!("the body of the request could not be read: {error}")))
-        }
-        Err(_) => Err(Status::timeout(format!(
-            "the body of the request did not arrive within {deadline:?}"
-        ))),
+    if let Some(encoding) = parts.headers.get(CONTENT_ENCODING).filter(|it| *it != "identity") {
+        // Nothing is unpacked: a small body cannot become a large one.
+        let mut status = Status::unsupported_media_type(&[wire::JSON, wire::YAML, wire::PROTOBUF]);
+        status.message = format!("bodies are not taken as {encoding:?}: send this one as it is");
+        return Err(status);
     }
+    tokio::time::timeout(limits.body, collect(body, limit, bodies)).await.unwrap_or_else(|_| {
+        Err(Status::timeout(format!(
+            "the body of the request did not arrive within {:?}",
+            limits.body
+        )))
+    })
+}
+
+async fn collect(
+    mut body: Incoming,
+    limit: usize,
+    bodies: &Budget,
+) -> Result<(Bytes, Share), Status> {
+    // Not as much as was announced: only what has come takes room.
+    let (mut bytes, mut share) = (BytesMut::new(), Share::default());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Status::bad_request(format!("the body of the request could not be read: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = bytes.len() + data.len();
+        if length > limit {
+            return Err(Status::too_large(limit));
+        }
+        if !bodies.grow(&mut share, length) {
+            return Err(busy("the bodies of other requests"));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes.freeze(), share))
 }

@@ -12,9 +12,7 @@ use hyper::Response;
 use impresario_api::discovery::{self, Aggregated};
 use impresario_api::openapi;
 use impresario_api::status::Status;
-use impresario_registry::{Consistency, Key};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const JSON: &str = "application/json";
 /// As it is asked for, and as it must be answered: clients do not parse the `@`.
@@ -22,8 +20,6 @@ const OPENAPI_V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// The version that clients compare with their own.
 pub const GIT_VERSION: &str = concat!("v1.36.0+impresario.", env!("CARGO_PKG_VERSION"));
-/// How long the registry has to answer when we are asked whether we are ready.
-const READY_DEADLINE: Duration = Duration::from_secs(2);
 
 fn document(call: &Call, value: &Value) -> Result<Response<Body>, Status> {
     let bytes =
@@ -140,27 +136,24 @@ fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
         let bytes = Bytes::from_static(&openapi::V2_PROTOBUF);
         return Ok(answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false));
     }
-    document(call, &openapi::v2_document())
+    let bytes = Bytes::from_static(&openapi::v2().bytes);
+    Ok(answer::cacheable(&call.parts.headers, JSON, bytes, false))
 }
 
 /// A document is asked for with the hash of its content, and kept for ever under it.
 fn openapi_v3(call: &Call, group_version: &str) -> Result<Response<Body>, Status> {
-    let document = openapi::v3_document(group_version).ok_or_else(Status::no_such_path)?;
-    let asked = call.query.get("hash");
-    let forever = asked.is_some() && asked == openapi::v3_hash(group_version);
-    let bytes = serde_json::to_vec(&document).map_err(Status::internal)?;
+    let document = openapi::v3(group_version).ok_or_else(Status::no_such_path)?;
+    let forever = call.query.get("hash") == Some(document.hash.as_str());
+    let bytes = Bytes::from_static(&document.bytes);
     Ok(answer::cacheable(&call.parts.headers, JSON, bytes, forever))
 }
 
 /// Ready means that the registry answers.
 async fn ready(gateway: &Gateway) -> Result<Response<Body>, Status> {
-    let key = Key::new("namespaces", "", "default");
-    let read = gateway.objects().registry().get(key, Consistency::Linearizable);
-    match tokio::time::timeout(READY_DEADLINE, read).await {
-        Ok(Ok(_)) => Ok(answer::text(200, "ok")),
-        Ok(Err(error)) => Ok(answer::text(500, format!("registry: {error}\n"))),
-        Err(_) => Ok(answer::text(500, format!("registry: no answer within {READY_DEADLINE:?}\n"))),
-    }
+    Ok(match gateway.readiness().ask(gateway.objects().registry()).await {
+        Ok(()) => answer::text(200, "ok"),
+        Err(why) => answer::text(500, format!("registry: {why}\n")),
+    })
 }
 
 #[cfg(test)]

@@ -4,16 +4,20 @@
 //! resources and verbs exist is read off the table of resources, never spelt out here.
 
 use crate::answer::{self, Body};
-use crate::authenticate::{AuthenticateError, Certificate, TokenReview, User, identify};
+use crate::authenticate::{
+    AUTHENTICATED, AuthenticateError, Certificate, TokenReview, User, identify,
+};
 use crate::authorize::{self, Authorize, Decision, GroupPolicy};
+use crate::budget::{Budgets, Share};
 use crate::call::{self, Call, ResourceCall};
 use crate::discovery;
+use crate::limits::{Limits, WORK_PER_BYTE};
 use crate::logs::LogSource;
 use crate::query::Query;
+use crate::readiness::Readiness;
 use crate::request::{Action, ResourcePath, Target};
-use crate::server::Limits;
 use crate::verbs;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Request, Response};
 use impresario_api::resource::{Verb, find, resources};
@@ -29,6 +33,18 @@ pub struct Gateway {
     authorize: Box<dyn Authorize>,
     logs: Arc<dyn LogSource>,
     limits: Limits,
+    budgets: Budgets,
+    readiness: Readiness,
+}
+
+/// What became of a request.
+pub(crate) struct Answered {
+    /// The answer.
+    pub(crate) response: Response<Body>,
+    /// Whether who asked showed a credential that is good.
+    pub(crate) recognised: bool,
+    /// What the answer holds until it is sent.
+    pub(crate) share: Share,
 }
 
 impl fmt::Debug for Gateway {
@@ -49,6 +65,8 @@ impl Gateway {
             authorize: Box::new(GroupPolicy),
             logs,
             limits: Limits::default(),
+            budgets: Budgets::of(&Limits::default()),
+            readiness: Readiness::default(),
         }
     }
 
@@ -66,6 +84,7 @@ impl Gateway {
 
     /// Allows other amounts.
     pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.budgets = Budgets::of(&limits);
         self.limits = limits;
         self
     }
@@ -84,24 +103,33 @@ impl Gateway {
         format!("{}:443", self.objects.ranges().api_address())
     }
 
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
     pub(crate) fn logs(&self) -> &Arc<dyn LogSource> {
         &self.logs
     }
 
     /// Answers one request from a connection with this certificate.
-    pub async fn answer(
+    pub(crate) async fn answer(
         &self,
         certificate: &Certificate,
         request: Request<Incoming>,
-    ) -> Response<Body> {
+    ) -> Answered {
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let pretty = query.flag("pretty");
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let outcome = self.admit(certificate, parts, query, body).await;
-        let response = outcome.unwrap_or_else(|status| answer::status(&status, pretty));
+        let (mut recognised, mut share) = (false, Share::default());
+        let outcome = self.admit(certificate, parts, query, body, &mut recognised).await;
+        let mut response = outcome.unwrap_or_else(|status| answer::status(&status, pretty));
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        if !self.budgets.answers.grow(&mut share, usize::try_from(bytes).unwrap_or(usize::MAX)) {
+            response = answer::status(&busy("answers that are not read yet"), pretty);
+        }
         tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
-        response
+        Answered { response, recognised, share }
     }
 
     async fn admit(
@@ -110,6 +138,7 @@ impl Gateway {
         parts: hyper::http::request::Parts,
         query: Query,
         body: Incoming,
+        recognised: &mut bool,
     ) -> Result<Response<Body>, Status> {
         // Two lengths are how a second request is smuggled past a proxy.
         if parts.headers.contains_key(CONTENT_LENGTH)
@@ -133,11 +162,15 @@ impl Gateway {
                     AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
                 },
             )?;
+        *recognised = user.is_in(AUTHENTICATED);
         refuse_impersonation(&user, &parts.headers)?;
         let target = Target::parse(parts.uri.path());
         let method = parts.method.as_str().to_owned();
         self.permit(&user, &method, parts.uri.path(), &target, &query).await?;
-        let bytes = call::read(&parts, body, self.limits.body_bytes, self.limits.body).await?;
+        let (bytes, _held) = call::read(&parts, body, &self.limits, &self.budgets.bodies).await?;
+        let work = bytes.len().saturating_mul(WORK_PER_BYTE);
+        let turn = tokio::time::timeout(self.limits.answer, self.budgets.work.wait(work)).await;
+        let _turn = turn.map_err(|_| busy("requests with large bodies"))?;
         let call = Call { parts, query, body: bytes, user };
         let answering = self.dispatch(call, &method, target);
         tokio::time::timeout(self.limits.answer, answering).await.unwrap_or_else(|_| {
@@ -291,6 +324,11 @@ fn refuse_impersonation(user: &User, headers: &HeaderMap) -> Result<(), Status> 
     tracing::info!(user = user.name, whom, "impersonation was refused");
     let message = format!("{resource} {whom:?} is forbidden: {why}");
     Err(Status::new(Reason::Forbidden, message))
+}
+
+/// 429: so much is going on that no more is taken for a moment.
+pub(crate) fn busy(with: &str) -> Status {
+    Status::too_many_requests(format!("the server is busy with {with}: try again"), 1)
 }
 
 fn no_such_method() -> Status {

@@ -7,13 +7,16 @@
 //! they want the answer.
 
 mod answer;
+mod budget;
 mod call;
 mod discovery;
 mod gateway;
 mod invalid;
+mod limits;
 mod negotiate;
 mod options;
 mod query;
+mod readiness;
 mod request;
 mod server;
 mod shape;
@@ -26,6 +29,7 @@ pub mod logs;
 
 pub use discovery::GIT_VERSION;
 pub use gateway::Gateway;
+pub use limits::Limits;
 pub use request::Action;
-pub use server::{Limits, ListenError, Server};
-pub use tls::{Tls, TlsError, TlsSettings};
+pub use server::{ListenError, Server};
+pub use tls::{Fingerprint, Tls, TlsError, TlsSettings};

@@ -1,7 +1,7 @@
 //! Which form of an answer a client wants, from its `Accept` header.
 //!
-//! The list is ordered and the first form that we have wins; quality values are not looked at, as
-//! Kubernetes does not either. No header, or an empty one, is JSON.
+//! The list is ordered, by quality values first, and the first form that we have wins; what has a
+//! quality of zero is not wanted. No header, or an empty one, is JSON.
 
 /// How an object is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +41,24 @@ pub struct Media<'a> {
 }
 
 impl<'a> Media<'a> {
-    /// Reads a header value into its elements, in order.
+    /// Reads a header value into its elements, the most wanted first.
     pub fn list(header: &'a str) -> Vec<Self> {
-        header
-            .split(',')
-            .filter_map(|element| {
-                let mut parts = element.split(';').map(str::trim);
-                let kind = parts.next().filter(|kind| !kind.is_empty())?;
-                let parameters = parts.filter_map(|part| part.split_once('=')).collect();
-                Some(Self { kind, parameters })
-            })
-            .collect()
+        let elements = header.split(',').filter_map(|element| {
+            let mut parts = element.split(';').map(str::trim);
+            let kind = parts.next().filter(|kind| !kind.is_empty())?;
+            let parameters = parts.filter_map(|part| part.split_once('=')).collect();
+            Some(Self { kind, parameters })
+        });
+        let mut all: Vec<Self> = elements.filter(|element| element.quality() > 0).collect();
+        all.sort_by_key(|element| std::cmp::Reverse(element.quality()));
+        all
+    }
+
+    /// How much it is wanted, in thousandths; what cannot be read is wanted as if nothing were said.
+    fn quality(&self) -> u32 {
+        let said = self.parameter("q").and_then(|text| text.parse::<f64>().ok());
+        let said = said.filter(|quality| (0.0..=1.0).contains(quality));
+        said.map_or(1_000, |quality| (quality * 1_000.0).round() as u32)
     }
 
     /// The value of a parameter such as `as`.
@@ -72,7 +79,7 @@ impl<'a> Media<'a> {
 /// The first form that we have; `None` is a 406.
 pub fn form(accept: Option<&str>, list: bool) -> Option<Form> {
     let media = Media::list(accept.unwrap_or_default());
-    if media.is_empty() {
+    if accept.unwrap_or_default().trim().is_empty() {
         return Some(Form { view: View::Whole, encoding: Encoding::Json });
     }
     media.iter().find_map(|media| {
@@ -133,6 +140,12 @@ mod tests {
                 Some(View::Metadata("v1")),
             ),
             (Some("text/html, */*;q=0.1"), false, Some(View::Whole)),
+            (
+                Some("application/json;q=0.5,application/json;as=Table;v=v1;g=meta.k8s.io;q=0.9"),
+                true,
+                Some(View::Table("v1")),
+            ),
+            (Some("application/json;q=0"), false, None),
             (Some("application/vnd.kubernetes.protobuf"), false, None),
         ];
         for (accept, list, view) in table {

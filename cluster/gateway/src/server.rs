@@ -1,68 +1,49 @@
 //! The HTTPS server: sockets, TLS, connections and their limits.
 //!
-//! Guarantees: a connection costs one of a bounded number of places; the handshake, the header and
-//! the body each have a deadline; a connection that stays silent, before its first request or between
-//! two, is closed. Several processes may listen on one address (`SO_REUSEPORT`), so that any one of
-//! them can die. [`Server::stop`] ends everything that was started here.
+//! Guarantees: a connection costs one of a bounded number of places, which strangers cannot keep from
+//! others; the handshake, the header, the body and the reading of an answer each have a deadline; a
+//! connection that stays silent, before its first request or between two, is closed, and so is one
+//! whose certificate has expired or is revoked. Several processes may listen on one address
+//! (`SO_REUSEPORT`), so that any one of them can die. [`Server::stop`] ends everything that was
+//! started here.
 
-use crate::answer::Body;
+mod connection;
+mod metered;
+mod places;
+mod sending;
+
 use crate::authenticate::Certificate;
 use crate::gateway::Gateway;
+use crate::limits::Limits;
 use crate::tls::Tls;
-use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use connection::{Connection, Verdict};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use metered::Metered;
+use places::Places;
+use sending::{Sending, Working};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What one server allows.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections at a time; more are closed at once.
-    pub connections: usize,
-    /// Requests at a time on one HTTP/2 connection.
-    pub streams: u32,
-    /// Time for the TLS handshake.
-    pub handshake: Duration,
-    /// Time for a request's header.
-    pub header: Duration,
-    /// Time for a request's body.
-    pub body: Duration,
-    /// Time until the first request of a connection, and between two of them.
-    pub idle: Duration,
-    /// Time for an answer that is not a stream.
-    pub answer: Duration,
-    /// Bytes of a request's body.
-    pub body_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 2_000,
-            streams: 250,
-            handshake: Duration::from_secs(10),
-            header: Duration::from_secs(15),
-            body: Duration::from_secs(30),
-            idle: Duration::from_mins(2),
-            answer: Duration::from_mins(1),
-            body_bytes: 3 * 1024 * 1024,
-        }
-    }
-}
+/// How long a connection that was asked to go may take for it.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Most bytes of a request's header.
+const HEADER_BYTES: u32 = 64 * 1024;
+/// Bytes that a client may send on a stream before they are read, and on a whole HTTP/2 connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024;
+/// Bytes of answers that one HTTP/2 stream holds ready to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// Why the server does not listen.
 #[derive(Debug, Error)]
@@ -130,7 +111,7 @@ async fn accept(
     gateway: Arc<Gateway>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(gateway.limits().connections));
+    let places = Places::of(gateway.limits().clone());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -140,14 +121,21 @@ async fn accept(
         };
         match accepted {
             Ok((stream, from)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::warn!(%from, "all connections are in use: one more was closed");
-                    continue;
+                let connection = Arc::new(Connection::begin(Instant::now()));
+                let place = match places.take(from.ip(), &connection) {
+                    Ok(place) => place,
+                    Err(full) => {
+                        tracing::warn!(%from, %full, "one more connection was closed");
+                        continue;
+                    }
                 };
                 let (tls, gateway, stopping) =
                     (tls.clone(), Arc::clone(&gateway), stopping.clone());
                 connections.spawn(async move {
-                    serve(stream, from, &tls, gateway, stopping).await;
+                    tokio::select! {
+                        () = serve(stream, from, &connection, &tls, gateway, stopping) => {}
+                        () = connection.evicted() => {}
+                    }
                     drop(place);
                 });
             }
@@ -165,6 +153,7 @@ async fn accept(
 async fn serve(
     stream: TcpStream,
     from: SocketAddr,
+    connection: &Arc<Connection>,
     tls: &Tls,
     gateway: Arc<Gateway>,
     mut stopping: watch::Receiver<bool>,
@@ -180,129 +169,91 @@ async fn serve(
         Ok(Err(error)) => return tracing::debug!(%from, %error, "no TLS"),
         Err(_) => return tracing::debug!(%from, "the TLS handshake took too long"),
     };
-    let connection = Arc::new(Connection {
-        certificate: tls.examine(stream.get_ref().1.peer_certificates()),
-        busy: AtomicUsize::new(0),
-        idle_since: Mutex::new(Instant::now()),
+    let session = stream.get_ref().1;
+    connection.greeted(session.peer_certificates(), Instant::now());
+    let speaks_http2 = session.alpn_protocol() == Some(b"h2");
+    let mut trusted = tls.changes();
+    let began_good = matches!(*connection.certificate(tls), Certificate::Of(_));
+
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (gateway, connection, tls) =
+            (Arc::clone(&gateway), Arc::clone(connection), tls.clone());
+        let working = Working::begin(&connection);
+        async move {
+            let bodiless = request.method() == Method::HEAD;
+            let answered = gateway.answer(&connection.certificate(&tls), request).await;
+            if answered.recognised {
+                connection.recognise();
+            }
+            let answer = Sending::watch(answered.response, working, answered.share, bodiless);
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let builder = builder(&limits, speaks_http2);
+    let stream = TokioIo::new(Metered::new(stream, Arc::clone(connection)));
+    let running = builder.serve_connection_with_upgrades(stream, service);
+    let mut running = std::pin::pin!(running);
+    let mut draining: Option<Instant> = None;
+    loop {
+        let mut wait = match connection.judge(&limits, Instant::now()) {
+            Verdict::Wait(wait) => wait,
+            Verdict::Drain if draining.is_none() => Duration::ZERO,
+            Verdict::Drain => DRAIN,
+            Verdict::Close(why) => {
+                return tracing::debug!(%from, why, "the connection was closed");
+            }
+        };
+        let is_good = matches!(*connection.certificate(tls), Certificate::Of(_));
+        let distrusted = began_good && !is_good;
+        if let Some(end) = connection.certificate_ends_in() {
+            wait = wait.min(end.max(Duration::from_millis(100)));
+        }
+        if let Some(since) = draining {
+            let left = DRAIN.saturating_sub(since.elapsed());
+            let idle = !matches!(connection.judge(&limits, Instant::now()), Verdict::Wait(_));
+            if left.is_zero() && (distrusted || idle) {
+                return; // it did not go when asked: dropped with its socket
+            }
+            wait = wait.min(left.max(Duration::from_millis(100)));
+        } else if wait.is_zero() || distrusted || *stopping.borrow() {
+            if distrusted {
+                tracing::info!(%from, "a connection ends: its certificate is not good any more");
+            }
+            draining = Some(Instant::now());
+            running.as_mut().graceful_shutdown();
+            continue;
+        }
+        tokio::select! {
+            ended = running.as_mut() => {
+                if let Err(error) = ended { tracing::debug!(%from, %error, "the connection broke"); }
+                return;
+            }
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = trusted.changed() => {}
+            Ok(_) = stopping.wait_for(|stop| *stop), if draining.is_none() => {}
+        }
+    }
+}
+
+/// What a connection speaks, and within which bounds. The deadline for a header is ours: hyper's also
+/// counts the time before its first byte, in which a client that will come back says nothing.
+fn builder(limits: &Limits, speaks_http2: bool) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = if speaks_http2 { builder.http2_only() } else { builder.http1_only() };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header)
-        .max_buf_size(64 * 1024);
+        .header_read_timeout(None)
+        .max_buf_size(HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(64 * 1024);
-    let state = Arc::clone(&connection);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (gateway, connection) = (Arc::clone(&gateway), Arc::clone(&state));
-        let working = Working::begin(&connection);
-        async move {
-            let answer = gateway.answer(&connection.certificate, request).await;
-            Ok::<_, Infallible>(track(answer, working))
-        }
-    });
-    let running = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut running = std::pin::pin!(running);
-    let mut closing = false;
-    loop {
-        let wait = connection.until_idle(limits.idle);
-        tokio::select! {
-            ended = running.as_mut() => {
-                if let Err(error) = ended { tracing::debug!(%from, %error, "the connection broke"); }
-                return;
-            }
-            () = tokio::time::sleep(wait) => {
-                if !connection.is_idle(limits.idle) { continue; }
-                if closing { return; } // it did not go when asked: dropped with its socket
-                closing = true;
-                connection.touch();
-                running.as_mut().graceful_shutdown();
-            }
-            _ = stopping.wait_for(|stop| *stop), if !closing => {
-                closing = true;
-                running.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-/// What is known of one connection.
-struct Connection {
-    certificate: Certificate,
-    busy: AtomicUsize,
-    idle_since: Mutex<Instant>,
-}
-
-impl Connection {
-    fn touch(&self) {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn until_idle(&self, limit: Duration) -> Duration {
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = limit.saturating_sub(since.elapsed());
-        if self.busy.load(Ordering::Acquire) > 0 {
-            limit
-        } else {
-            left.max(Duration::from_millis(10))
-        }
-    }
-
-    fn is_idle(&self, limit: Duration) -> bool {
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.busy.load(Ordering::Acquire) == 0 && since.elapsed() >= limit
-    }
-}
-
-/// A request that is being answered; its connection is not idle until this is dropped.
-struct Working(Arc<Connection>);
-
-impl Working {
-    fn begin(connection: &Arc<Connection>) -> Self {
-        connection.busy.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(connection))
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.touch();
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// An answer's body that keeps its connection busy until it has been sent.
-struct Tracked {
-    body: Body,
-    _working: Working,
-}
-
-fn track(answer: Response<Body>, working: Working) -> Response<Tracked> {
-    answer.map(|body| Tracked { body, _working: working })
-}
-
-impl HttpBody for Tracked {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_BYTES);
+    builder
 }

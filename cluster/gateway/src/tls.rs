@@ -3,9 +3,11 @@
 //! A client certificate is never refused in the handshake for who signed it: possession of its key
 //! is proven there (the signature is checked), and the chain is checked right after, so that a wrong
 //! certificate is answered with a readable 401 instead of a closed connection. The settings can be
-//! replaced while serving; connections that exist keep what they began with.
+//! replaced while serving: connections that exist keep the keys that they began with, and who is there
+//! is looked at anew when a certificate expires, is revoked, or its authority is trusted no more.
 
-use crate::authenticate::{Certificate, user_of};
+use crate::authenticate::{Certificate, ends_at, user_of};
+use ::ring::digest::{SHA256, digest};
 use impresario_runtime::Credential;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -16,9 +18,11 @@ use rustls::{
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// What the gateway shows and whom it trusts.
@@ -82,7 +86,14 @@ pub enum TlsError {
 /// The settings in use.
 #[derive(Clone)]
 pub struct Tls {
-    current: Arc<RwLock<Arc<Current>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: RwLock<Arc<Current>>,
+    revoked: RwLock<HashSet<Fingerprint>>,
+    /// Rises whenever it changes whom we trust.
+    epoch: watch::Sender<u64>,
 }
 
 struct Current {
@@ -90,21 +101,65 @@ struct Current {
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
+/// The SHA-256 digest of a certificate, by which it is revoked.
+pub type Fingerprint = [u8; 32];
+
+/// What a client's certificates were found to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Examined {
+    /// Who is there.
+    pub(crate) certificate: Arc<Certificate>,
+    /// Until when that is so, in seconds of the Unix epoch; `None` where it does not end.
+    pub(crate) until: Option<u64>,
+    epoch: u64,
+}
+
+impl Examined {
+    /// Whether it is still so.
+    pub(crate) fn holds(&self, epoch: u64, now: UnixTime) -> bool {
+        self.epoch == epoch && self.until.is_none_or(|until| now.as_secs() <= until)
+    }
+}
+
 impl Tls {
     /// Checks the settings and makes them ready.
     pub fn new(settings: TlsSettings) -> Result<Self, TlsError> {
-        Ok(Self { current: Arc::new(RwLock::new(Arc::new(Current::new(settings)?))) })
+        let current = RwLock::new(Arc::new(Current::new(settings)?));
+        let (epoch, _) = watch::channel(0);
+        Ok(Self { shared: Arc::new(Shared { current, revoked: RwLock::default(), epoch }) })
     }
 
     /// Uses other settings for connections from now on: how certificates rotate.
     pub fn replace(&self, settings: TlsSettings) -> Result<(), TlsError> {
         let next = Arc::new(Current::new(settings)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.shared.epoch.send_modify(|epoch| *epoch += 1);
         Ok(())
     }
 
+    /// Trusts these certificates no more, and all others again as far as they are good. Connections
+    /// that began with one of them end.
+    pub fn revoke(&self, fingerprints: HashSet<Fingerprint>) {
+        let mut revoked = self.shared.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        if *revoked != fingerprints {
+            *revoked = fingerprints;
+            drop(revoked);
+            self.shared.epoch.send_modify(|epoch| *epoch += 1);
+        }
+    }
+
+    /// Which state of whom we trust it is.
+    pub(crate) fn epoch(&self) -> u64 {
+        *self.shared.epoch.borrow()
+    }
+
+    /// Tells when it changes whom we trust.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.epoch.subscribe()
+    }
+
     fn now(&self) -> Arc<Current> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -112,17 +167,30 @@ impl Tls {
     }
 
     /// Who a connection's certificates say is there.
-    pub(crate) fn examine(&self, shown: Option<&[CertificateDer<'_>]>) -> Certificate {
-        let Some((first, rest)) = shown.and_then(<[_]>::split_first) else {
-            return Certificate::Absent;
+    pub(crate) fn examine(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> Examined {
+        let epoch = self.epoch();
+        let found =
+            |certificate, until| Examined { certificate: Arc::new(certificate), until, epoch };
+        let Some((first, rest)) = shown.split_first() else {
+            return found(Certificate::Absent, None);
         };
-        match self.now().verifier.verify_client_cert(first, rest, UnixTime::now()) {
-            Err(error) => Certificate::Wrong(format!("client certificate: {error}")),
+        if self.is_revoked(first) {
+            return found(Certificate::Wrong("client certificate: it is revoked".into()), None);
+        }
+        match self.now().verifier.verify_client_cert(first, rest, now) {
+            Err(error) => found(Certificate::Wrong(format!("client certificate: {error}")), None),
             Ok(_) => match user_of(first) {
-                Ok(user) => Certificate::Of(user),
-                Err(error) => Certificate::Wrong(error.to_string()),
+                Ok(user) => found(Certificate::Of(user), ends_at(first)),
+                Err(error) => found(Certificate::Wrong(error.to_string()), None),
             },
         }
+    }
+
+    fn is_revoked(&self, certificate: &[u8]) -> bool {
+        let revoked = self.shared.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        !revoked.is_empty()
+            && Fingerprint::try_from(digest(&SHA256, certificate).as_ref())
+                .is_ok_and(|print| revoked.contains(&print))
     }
 }
 

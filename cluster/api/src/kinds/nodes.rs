@@ -7,7 +7,7 @@ use crate::field::{
 };
 use crate::names;
 use crate::quantity;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
 use crate::rules::metadata;
 use crate::rules::resources::quantity_value;
 use crate::status::{Cause, Status};
@@ -23,14 +23,7 @@ pub const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 pub const RESOURCE: Resource = Resource {
     short_names: &["no"],
     namespaced: false,
-    subresources: &[
-        Subresource::own(
-            "proxy",
-            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
-            "NodeProxyOptions",
-        ),
-        Subresource::status("Node"),
-    ],
+    subresources: &[Subresource::status("Node")],
     columns: &[
         Column::name(),
         Column::text("Status", "Whether it takes pods."),

@@ -4,31 +4,18 @@ use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subreso
 use crate::rules::pod;
 use crate::table;
 
-const STREAM: &[Verb] = &[Verb::Create, Verb::Get];
-const CHANGE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
-
 /// The row.
 pub const RESOURCE: Resource = Resource {
     short_names: &["po"],
     categories: &["all"],
     subresources: &[
-        Subresource::own("attach", STREAM, "PodAttachOptions"),
         Subresource::own("binding", &[Verb::Create], "Binding"),
-        Subresource::own("ephemeralcontainers", CHANGE, "Pod"),
         Subresource {
             group: "policy",
             version: "v1",
             ..Subresource::own("eviction", &[Verb::Create], "Eviction")
         },
-        Subresource::own("exec", STREAM, "PodExecOptions"),
         Subresource::own("log", &[Verb::Get], "Pod"),
-        Subresource::own("portforward", STREAM, "PodPortForwardOptions"),
-        Subresource::own(
-            "proxy",
-            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
-            "PodProxyOptions",
-        ),
-        Subresource::own("resize", CHANGE, "Pod"),
         Subresource::status("Pod"),
     ],
     columns: &[

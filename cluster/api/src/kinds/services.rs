@@ -5,7 +5,7 @@
 
 use crate::field::{list, number, text};
 use crate::names;
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, Verb};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource};
 use crate::rules::service;
 use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
 use jiff::Timestamp;
@@ -16,14 +16,7 @@ use std::collections::BTreeSet;
 pub const RESOURCE: Resource = Resource {
     short_names: &["svc"],
     categories: &["all"],
-    subresources: &[
-        Subresource::own(
-            "proxy",
-            &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
-            "ServiceProxyOptions",
-        ),
-        Subresource::status("Service"),
-    ],
+    subresources: &[Subresource::status("Service")],
     columns: &[
         Column::name(),
         Column::text("Type", "How the service is reached."),

@@ -59,6 +59,8 @@ pub struct Harness {
     pub address: SocketAddr,
     pub folder: tempfile::TempDir,
     admin: Credential,
+    authority: ClusterAuthority,
+    tls: Tls,
     _server: Server,
 }
 
@@ -106,13 +108,30 @@ impl Harness {
         let gateway =
             Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
-        let server =
-            Server::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls, Arc::new(gateway))
-                .unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::start(any, tls.clone(), Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let harness = Self { objects, address: server.address(), folder, admin, _server: server };
+        let address = server.address();
+        let harness = Self { objects, address, folder, admin, authority, tls, _server: server };
         harness.write_kubeconfig();
         harness
+    }
+
+    /// A credential of an administrator.
+    pub fn issue(&self, name: &str, validity: Duration) -> Credential {
+        self.issue_as(name, PeerRole::Admin, validity)
+    }
+
+    pub fn issue_as(&self, name: &str, role: PeerRole, validity: Duration) -> Credential {
+        self.authority.issue(name, role, &[], validity).unwrap()
+    }
+
+    /// Trusts a credential no more.
+    pub fn revoke(&self, credential: &Credential) {
+        let pem = credential.certificate_pem().as_bytes();
+        let certificate = CertificateDer::from_pem_slice(pem).unwrap();
+        let print = ring::digest::digest(&ring::digest::SHA256, &certificate);
+        self.tls.revoke([print.as_ref().try_into().unwrap()].into());
     }
 
     pub fn roots(&self) -> RootCertStore {
@@ -124,6 +143,21 @@ impl Harness {
     }
 
     pub async fn connect(&self, shows: Shows<'_>) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.connect_by(shows, &[]).await
+    }
+
+    pub async fn connect_http2(
+        &self,
+        shows: Shows<'_>,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.connect_by(shows, &["h2"]).await
+    }
+
+    async fn connect_by(
+        &self,
+        shows: Shows<'_>,
+        protocols: &[&str],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let builder =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -135,7 +169,7 @@ impl Harness {
                 .unwrap();
             (chain, PrivateKeyDer::from_pem_slice(credential.key_pem().as_bytes()).unwrap())
         };
-        let config = match shows {
+        let mut config = match shows {
             Shows::Admin => {
                 let (chain, key) = with(&self.admin);
                 builder.with_client_auth_cert(chain, key).unwrap()
@@ -146,6 +180,7 @@ impl Harness {
             }
             Shows::Nothing | Shows::Token(_) => builder.with_no_client_auth(),
         };
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()

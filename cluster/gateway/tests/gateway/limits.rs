@@ -1,6 +1,8 @@
 //! What a client cannot do to the server.
 
 use crate::harness::{Harness, Shows};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use impresario_gateway::Limits;
 use serde_json::json;
 use std::time::Duration;
@@ -94,4 +96,224 @@ async fn several_servers_share_one_address_and_any_of_them_may_die() {
     assert_eq!(second.address(), server.address);
     second.stop(Duration::from_secs(2)).await;
     assert_eq!(server.send(Shows::Nothing, "GET", "/healthz", &[], "").await.code, 200);
+}
+
+/// Everything that the server says until it closes.
+async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut said = Vec::new();
+    let read = tokio::time::timeout(LIMIT, stream.read_to_end(&mut said)).await;
+    read.expect("closed in time").ok();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn a_body_that_is_packed_or_has_two_lengths_is_refused() {
+    let server = Harness::start().await;
+    let packed = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let path = "/api/v1/namespaces/default/configmaps";
+    let answer = server.send(Shows::Admin, "POST", path, &packed, vec![0x1f, 0x8b, 8, 0]).await;
+    assert_eq!((answer.code, &answer.json()["reason"]), (415, &json!("UnsupportedMediaType")));
+
+    for lengths in [
+        "content-length: 4\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 4",
+        "content-length: 4\r\ncontent-length: 5",
+        "transfer-encoding: gzip",
+    ] {
+        let mut stream = server.connect(Shows::Admin).await;
+        let inner = "POST /api/v1/namespaces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                     content-length: 29\r\n\r\n{\"metadata\":{\"name\":\"smuggled\"}}";
+        let outer = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lengths}\r\n\r\n0\r\n\r\n{inner}"
+        );
+        stream.write_all(outer.as_bytes()).await.unwrap();
+        let said = rest(&mut stream).await;
+        assert!(said.starts_with("HTTP/1.1 400"), "{lengths}: {said}");
+        assert_eq!(said.matches("HTTP/1.1").count(), 1, "{lengths}: {said}");
+    }
+    let smuggled = server.ask("GET", "/api/v1/namespaces/smuggled", &json!(null)).await;
+    assert_eq!(smuggled.code, 404);
+}
+
+#[tokio::test]
+async fn after_an_upgrade_that_failed_the_connection_still_speaks_http() {
+    let server = Harness::start().await;
+    let mut stream = server.connect(Shows::Nothing).await;
+    let upgrade = "POST /api/v1/namespaces/default/pods/p/exec HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+                   upgrade: SPDY/3.1\r\ncontent-length: 0\r\n\r\n";
+    let next = "GET /api/v1/secrets HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(format!("{upgrade}{next}").as_bytes()).await.unwrap();
+    let said = rest(&mut stream).await;
+    assert!(!said.contains("HTTP/1.1 101"), "{said}");
+    assert_eq!(said.matches("HTTP/1.1 403").count(), 2, "each is asked who it is: {said}");
+}
+
+#[tokio::test]
+async fn control_characters_in_names_are_refused_and_never_sent_back_raw() {
+    let server = Harness::start().await;
+    for name in ["a\u{7}b", "a\nb", "a\u{1b}[2Jb"] {
+        let body = json!({"metadata": {"name": name}});
+        let answer = server.ask("POST", "/api/v1/namespaces/default/configmaps", &body).await;
+        assert_eq!(answer.code, 422);
+        assert!(
+            answer.body.iter().all(|byte| *byte >= b' ' || *byte == b'\n'),
+            "{answer:?}",
+            answer = answer.body
+        );
+    }
+    let answer =
+        server.ask("GET", "/api/v1/namespaces/default/configmaps/a%1b%0d%0ab", &json!(null)).await;
+    assert_eq!(answer.code, 404);
+    assert!(answer.body.iter().all(|byte| *byte >= b' ' || *byte == b'\n'));
+}
+
+#[tokio::test]
+async fn deep_or_blown_up_bodies_are_refused_and_others_are_answered() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    let deep = format!("{{\"data\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let bomb = format!(
+        "kind: ConfigMap\napiVersion: v1\nmetadata: {{name: x}}\nx: &a {}\ny: [{}]\n",
+        "x".repeat(1_000_000),
+        vec!["*a"; 2_000].join(", ")
+    );
+    for (kind, body) in [("application/json", deep), ("application/yaml", bomb)] {
+        let answer = server.send(Shows::Admin, "POST", path, &[("content-type", kind)], body).await;
+        assert_eq!(answer.code, 400, "{kind}");
+        assert!(answer.body.len() < 16 * 1024, "{kind}: a refusal is short");
+    }
+    let finalizers: Vec<String> = (0..200_000).map(|number| format!("f{number}")).collect();
+    let body = json!({"metadata": {"name": "x", "finalizers": finalizers}});
+    let answer = server.ask("POST", path, &body).await;
+    assert_eq!(answer.code, 422);
+    assert!(answer.body.len() < 1024 * 1024, "a refusal names so many causes and no more");
+    assert_eq!(server.ask("GET", "/healthz", &json!(null)).await.code, 200);
+}
+
+#[tokio::test]
+async fn bodies_of_all_requests_together_have_a_budget() {
+    let server = Harness::start_with(Limits { bodies: 64 * 1024, ..Limits::default() }).await;
+    let post = |length: usize| {
+        format!(
+            "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n"
+        )
+    };
+    // One that does not end holds what has come of it.
+    let mut holds = server.connect(Shows::Admin).await;
+    holds.write_all(post(60_000).as_bytes()).await.unwrap();
+    holds.write_all(&[b' '; 50_000]).await.unwrap();
+    holds.flush().await.unwrap();
+    let big = json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(40_000)}});
+    let path = "/api/v1/namespaces/default/configmaps";
+    let refused = loop {
+        // The first may still be on its way.
+        let answer = server.ask("POST", path, &big).await;
+        if answer.code != 201 {
+            break answer;
+        }
+        server.ask("DELETE", &format!("{path}/big"), &json!(null)).await;
+    };
+    assert_eq!((refused.code, refused.header("retry-after")), (429, "1"));
+    let small = json!({"metadata": {"name": "small"}});
+    assert_eq!(server.ask("POST", path, &small).await.code, 201, "small ones go on");
+    drop(holds);
+    let taken = async {
+        while server.ask("POST", path, &big).await.code != 201 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, taken).await.expect("what is given back is there again");
+}
+
+#[tokio::test]
+async fn idle_strangers_make_room_and_keep_nobody_out() {
+    let server = Harness::start_with(Limits { strangers: 8, ..Limits::default() }).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(server.connect(Shows::Nothing).await);
+    }
+    assert_eq!(server.ask("GET", "/api/v1/namespaces", &json!(null)).await.code, 200);
+    assert_eq!(server.send(Shows::Nothing, "GET", "/healthz", &[], "").await.code, 200);
+    let mut nothing = [0; 1];
+    let read = tokio::time::timeout(LIMIT, idle[0].read(&mut nothing)).await;
+    assert!(matches!(read.expect("the first made room"), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn who_does_not_read_an_answer_is_cut_off() {
+    let limits = Limits { write: Duration::from_millis(200), ..Limits::default() };
+    let server = Harness::start_with(limits).await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    for number in 0..8 {
+        let body = json!({"metadata": {"name": format!("c{number}")}, "data": {"a": "x".repeat(1_000_000)}});
+        assert_eq!(server.ask("POST", path, &body).await.code, 201);
+    }
+    let stream = server.connect_http2(Shows::Admin).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let running = tokio::spawn(connection);
+    let url = format!("https://localhost{path}");
+    let request = hyper::Request::get(url).body(Empty::<bytes::Bytes>::new()).unwrap();
+    let unread = sender.send_request(request).await.unwrap();
+    assert_eq!(unread.status(), 200);
+    let _ended = tokio::time::timeout(LIMIT, running).await.expect("closed in time");
+    assert_eq!(server.ask("GET", "/healthz", &json!(null)).await.code, 200);
+}
+
+#[tokio::test]
+async fn who_takes_back_request_after_request_is_cut_off() {
+    let server = Harness::start_with(Limits { cancelled: 20, ..Limits::default() }).await;
+    let stream = server.connect_http2(Shows::Admin).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let running = tokio::spawn(connection);
+    let watch = "https://localhost/api/v1/namespaces?watch=1";
+    let taking_back = async {
+        while sender.ready().await.is_ok() {
+            let request = hyper::Request::get(watch).body(Empty::<bytes::Bytes>::new()).unwrap();
+            let Ok(answer) = sender.send_request(request).await else { break };
+            drop(answer); // a watch that is not wanted any more
+        }
+    };
+    tokio::time::timeout(LIMIT, taking_back).await.expect("closed in time");
+    running.abort();
+    assert_eq!(server.ask("GET", "/healthz", &json!(null)).await.code, 200);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_revoked_or_ends_takes_its_connections_along() {
+    let server = Harness::start().await;
+    let leaver = server.issue("leaver", Duration::from_hours(1));
+    let mut stream = server.connect(Shows::Certificate(&leaver)).await;
+    let ask = b"GET /api/v1/namespaces HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    let mut answer = vec![0; 16];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    server.revoke(&leaver);
+    rest(&mut stream).await; // it ends although nobody asked anything
+    let again = server.send(Shows::Certificate(&leaver), "GET", "/version", &[], "").await;
+    assert_eq!(again.code, 401);
+    assert_eq!(server.ask("GET", "/version", &json!(null)).await.code, 200, "others stay");
+
+    let brief = server.issue("brief", Duration::from_secs(3));
+    let watch =
+        server.open(Shows::Certificate(&brief), "GET", "/api/v1/namespaces?watch=1", &[], "").await;
+    assert_eq!(watch.status(), 200);
+    let ends = http_body_util::BodyExt::collect(watch.into_body());
+    let _ = tokio::time::timeout(LIMIT, ends).await.expect("the watch ends with its certificate");
+}
+
+#[tokio::test]
+async fn a_control_member_rules_nothing_over_rest() {
+    use impresario_runtime::PeerRole;
+    let server = Harness::start().await;
+    let control = server.issue_as("control-1", PeerRole::Control, Duration::from_hours(1));
+    let answer = server.send(Shows::Certificate(&control), "GET", "/api/v1/secrets", &[], "").await;
+    assert_eq!(answer.code, 403);
 }
