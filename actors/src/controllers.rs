@@ -9,6 +9,7 @@
 
 pub mod activation;
 pub mod control;
+pub mod event_expiry;
 pub mod garbage_collector;
 pub mod job;
 pub mod mirror;
@@ -36,6 +37,9 @@ pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
 /// The singleton that notices lost nodes.
 pub const NODE_LIFECYCLE: &str = "node-lifecycle";
 
+/// The singleton that deletes events that are over.
+pub const EVENT_EXPIRY: &str = "event-expiry";
+
 /// The kinds of control actors that every cluster has.
 #[must_use]
 pub fn kinds(
@@ -44,6 +48,7 @@ pub fn kinds(
     silence: Arc<dyn node_lifecycle::Silence>,
     authority_pem: &str,
 ) -> Vec<Kind> {
+    use event_expiry::EventExpiryLook;
     use garbage_collector::GarbageCollectorLook;
     use job::JobLook;
     use namespace::NamespaceLook;
@@ -80,6 +85,10 @@ pub fn kinds(
                 let events = view.events.clone();
                 GarbageCollectorLook::new(&view.objects, graph.clone(), a.fence, events).shared()
             })
+        }),
+        one(EVENT_EXPIRY, {
+            let registry = view.objects.registry().clone();
+            looking(move |a| EventExpiryLook::new(registry.clone(), a.fence).shared())
         }),
         one(NODE_LIFECYCLE, {
             let view = view.clone();

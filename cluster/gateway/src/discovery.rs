@@ -55,7 +55,7 @@ pub async fn path(gateway: &Gateway, call: &Call, path: &str) -> Result<Response
         ("/api", None) => document(call, &discovery::api_versions(&gateway.address())),
         ("/apis", None) => document(call, &discovery::api_group_list()),
         ("/version", _) => Ok(answer::json(200, &version(), call.pretty())),
-        ("/openapi/v2", _) => openapi_v2(call),
+        ("/openapi/v2", _) => Ok(openapi_v2(call)),
         ("/openapi/v3", _) => document(call, &openapi::v3_index()),
         ("/healthz" | "/livez" | "/healthz/ping" | "/livez/ping", _) => Ok(answer::text(200, "ok")),
         ("/readyz" | "/readyz/registry", _) => ready(gateway).await,
@@ -125,7 +125,7 @@ fn architecture() -> &'static str {
     }
 }
 
-fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
+fn openapi_v2(call: &Call) -> Response<Body> {
     let media = Media::list(call.accept().unwrap_or_default());
     let protobuf = media.iter().find_map(|media| match media.kind {
         OPENAPI_V2_ASKED | OPENAPI_V2 => Some(true),
@@ -134,10 +134,10 @@ fn openapi_v2(call: &Call) -> Result<Response<Body>, Status> {
     });
     if protobuf == Some(true) {
         let bytes = Bytes::from_static(&openapi::V2_PROTOBUF);
-        return Ok(answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false));
+        return answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false);
     }
     let bytes = Bytes::from_static(&openapi::v2().bytes);
-    Ok(answer::cacheable(&call.parts.headers, JSON, bytes, false))
+    answer::cacheable(&call.parts.headers, JSON, bytes, false)
 }
 
 /// A document is asked for with the hash of its content, and kept for ever under it.

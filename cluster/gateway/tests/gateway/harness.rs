@@ -13,7 +13,7 @@ use impresario_client::objects::Objects;
 use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
-use impresario_gateway::{Gateway, Limits, Server, Tls, TlsSettings};
+use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
 use impresario_registry::MemoryRegistry;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use rustls::{ClientConfig, RootCertStore};
@@ -60,7 +60,7 @@ pub struct Harness {
     pub folder: tempfile::TempDir,
     admin: Credential,
     authority: ClusterAuthority,
-    tls: Tls,
+    _revocations: Revocations,
     _server: Server,
 }
 
@@ -109,10 +109,19 @@ impl Harness {
             Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = Server::start(any, tls.clone(), Arc::new(gateway)).unwrap();
+        let revocations = Revocations::follow(objects.clone(), tls.clone());
+        let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();
-        let harness = Self { objects, address, folder, admin, authority, tls, _server: server };
+        let harness = Self {
+            objects,
+            address,
+            folder,
+            admin,
+            authority,
+            _revocations: revocations,
+            _server: server,
+        };
         harness.write_kubeconfig();
         harness
     }
@@ -126,12 +135,16 @@ impl Harness {
         self.authority.issue(name, role, &[], validity).unwrap()
     }
 
-    /// Trusts a credential no more.
-    pub fn revoke(&self, credential: &Credential) {
+    /// Trusts a credential no more, as an operator does it.
+    pub async fn revoke(&self, credential: &Credential) {
         let pem = credential.certificate_pem().as_bytes();
         let certificate = CertificateDer::from_pem_slice(pem).unwrap();
         let print = ring::digest::digest(&ring::digest::SHA256, &certificate);
-        self.tls.revoke([print.as_ref().try_into().unwrap()].into());
+        let hex = print.as_ref().iter().map(|byte| format!("{byte:02x}"));
+        let print = hex.collect::<Vec<_>>().concat();
+        let map = serde_json::json!({"metadata": {"name": "revoked-certificates"}, "data": {print: "left"}});
+        let path = "/api/v1/namespaces/kube-system/configmaps";
+        assert_eq!(self.ask("POST", path, &map).await.code, 201);
     }
 
     pub fn roots(&self) -> RootCertStore {

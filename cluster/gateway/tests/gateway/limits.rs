@@ -202,7 +202,7 @@ async fn bodies_of_all_requests_together_have_a_budget() {
     // One that does not end holds what has come of it.
     let mut holds = server.connect(Shows::Admin).await;
     holds.write_all(post(60_000).as_bytes()).await.unwrap();
-    holds.write_all(&[b' '; 50_000]).await.unwrap();
+    holds.write_all(" ".repeat(50_000).as_bytes()).await.unwrap();
     holds.flush().await.unwrap();
     let big = json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(40_000)}});
     let path = "/api/v1/namespaces/default/configmaps";
@@ -295,7 +295,7 @@ async fn a_certificate_that_is_revoked_or_ends_takes_its_connections_along() {
     let mut answer = vec![0; 16];
     stream.read_exact(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
-    server.revoke(&leaver);
+    server.revoke(&leaver).await;
     rest(&mut stream).await; // it ends although nobody asked anything
     let again = server.send(Shows::Certificate(&leaver), "GET", "/version", &[], "").await;
     assert_eq!(again.code, 401);

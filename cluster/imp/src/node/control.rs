@@ -22,7 +22,7 @@ use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, Joi
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
-use impresario_gateway::{Gateway, ListenError, Server, Tls, TlsError, TlsSettings};
+use impresario_gateway::{Gateway, ListenError, Revocations, Server, Tls, TlsError, TlsSettings};
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
     Beginning, Heartbeat, Member, MemberConfig, REGISTRY_ACTOR, ReadError, RegistryHandle,
@@ -77,6 +77,7 @@ pub struct Control {
     _keeper: Keeper,
     foundation: JoinHandle<()>,
     _renewal: Renewal,
+    _revocations: Revocations,
 }
 
 impl Control {
@@ -139,6 +140,7 @@ impl Control {
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry));
+        let revocations = Revocations::follow(objects.clone(), tls.clone());
         let server = Server::start(settings.api, tls, Arc::new(gateway))?;
         let foundation = tokio::spawn(lay_foundation(
             objects,
@@ -146,7 +148,15 @@ impl Control {
             settings.api.port(),
         ));
         let failed = member.failed().boxed();
-        Ok(Self { member, failed, server, _keeper: keeper, foundation, _renewal: renewal })
+        Ok(Self {
+            member,
+            failed,
+            server,
+            _keeper: keeper,
+            foundation,
+            _renewal: renewal,
+            _revocations: revocations,
+        })
     }
 
     /// The registry, through this member.
@@ -166,7 +176,15 @@ impl Control {
 
     /// Stops everything; the disk is left as it is.
     pub async fn stop(self, limit: Duration) {
-        let Self { member, server, _keeper: keeper, foundation, failed, _renewal: _ } = self;
+        let Self {
+            member,
+            server,
+            _keeper: keeper,
+            foundation,
+            failed,
+            _renewal: _,
+            _revocations: _,
+        } = self;
         foundation.abort();
         drop(keeper);
         drop(failed);
