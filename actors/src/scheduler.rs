@@ -86,10 +86,10 @@ pub struct Scheduler {
     events: Recorder,
     queue: Queue,
     picture: Picture,
-    /// Nodes that are being asked; the next batch waits.
-    asking: HashSet<String>,
-    /// Nodes that did not answer, and until when they are left alone.
-    silent: BTreeMap<String, Instant>,
+    /// Nodes that are being asked, and since when; the next batch waits.
+    asking: BTreeMap<String, Instant>,
+    /// Nodes that did not answer.
+    silent: BTreeMap<String, placing::Silence>,
     nodes_known: bool,
     pods_known: bool,
     pass_ordered: bool,
@@ -119,7 +119,7 @@ impl Scheduler {
             events,
             queue: Queue::default(),
             picture: Picture::default(),
-            asking: HashSet::new(),
+            asking: BTreeMap::new(),
             silent: BTreeMap::new(),
             nodes_known: false,
             pods_known: false,
@@ -208,6 +208,7 @@ impl StreamHandler<Seen> for Scheduler {
                 }
                 for name in self.picture.node_names() {
                     if !present.contains(&name) {
+                        self.silent.remove(&name);
                         self.picture.node_gone(&name);
                     }
                 }
@@ -219,6 +220,7 @@ impl StreamHandler<Seen> for Scheduler {
                     match event {
                         WatchEvent::Put { entry, .. } => self.node_seen(&entry, ctx),
                         WatchEvent::Delete { previous, .. } => {
+                            self.silent.remove(&previous.key.name);
                             self.picture.node_gone(&previous.key.name);
                             self.order_round(ctx);
                         }

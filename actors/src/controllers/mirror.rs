@@ -202,6 +202,15 @@ impl<K: Mirrored> Mirror<K> {
         state.objects.values().filter(|seen| wanted(&seen.object)).cloned().collect()
     }
 
+    /// The objects of a namespace that `wanted` picks.
+    #[must_use]
+    pub fn picked_within(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
+        let from = (namespace.to_owned(), String::new());
+        let state = self.shared.state.read();
+        let within = state.objects.range(from..).take_while(|((ns, _), _)| ns == namespace);
+        within.filter(|(_, seen)| wanted(&seen.object)).map(|(_, seen)| seen.clone()).collect()
+    }
+
     /// One object.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Seen<K>> {

@@ -9,12 +9,12 @@ use super::view::{CATCH_UP, View, served};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_client::objects::{DeleteOptions, WriteOptions};
-use impresario_registry::{Fence, Transaction};
+use impresario_registry::{Fence, Remedy, Transaction};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plan::{Action, UNREACHABLE};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +68,19 @@ impl NodeLifecycleLook {
             ages.entry(node.entry.key.name.clone()).or_insert(leading_for);
         }
         let nodes: Vec<_> = seen.iter().map(|node| node.object.clone()).collect();
-        let pods: Vec<_> = view.pods.all().into_iter().map(|pod| pod.object).collect();
         let now = Timestamp::now();
+        let well: HashSet<&str> = seen
+            .iter()
+            .map(|node| (node.entry.key.name.as_str(), node))
+            .filter(|(name, node)| !plan::is_lost(&node.object, ages[*name], now))
+            .map(|(name, _)| name)
+            .collect();
+        // Nothing is asked of the pods of nodes that are well, which are nearly all.
+        let pods = view.pods.picked(|pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            node.is_some_and(|node| !node.is_empty() && !well.contains(node))
+        });
+        let pods: Vec<_> = pods.into_iter().map(|pod| pod.object).collect();
         let (actions, _) = plan::reconcile(&nodes, &pods, &ages, now);
         for action in actions {
             match action {
@@ -87,6 +98,7 @@ impl NodeLifecycleLook {
                         tracing::info!(node, "node is back");
                     }
                 }
+                Action::Unready { pod } => self.make_unready(&pod, now).await?,
                 Action::Evict { pod } => self.delete(pod, None).await?,
                 Action::Remove { pod } => self.delete(pod, Some(0)).await?,
             }
@@ -107,6 +119,32 @@ impl NodeLifecycleLook {
             ..Transaction::default()
         };
         self.view.registry().transact(transaction).await?;
+        Ok(())
+    }
+
+    /// Writes that a pod of a lost node is not ready. Its node says so again when it is back.
+    async fn make_unready(
+        &self,
+        (namespace, name, uid): &(String, String, String),
+        now: Timestamp,
+    ) -> Result<(), LookError> {
+        let Some(seen) = self.view.pods.get(namespace, name) else { return Ok(()) };
+        if seen.object.metadata.uid.as_ref() != Some(uid) {
+            return Ok(());
+        }
+        let (compare, operation) = owned::change(&seen, |object| unready(object, now))?;
+        let transaction = Transaction {
+            compares: vec![compare],
+            operations: vec![operation],
+            fence: Some(self.fence),
+            ..Transaction::default()
+        };
+        match self.view.registry().transact(transaction).await {
+            Ok(_) => self.view.warning(&seen, "NodeNotReady", "Node is not ready"),
+            // It changed meanwhile: seen again with the next look.
+            Err(error) if error.remedy() == Remedy::ReadAgain => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
@@ -154,6 +192,17 @@ fn lose(node: &mut Value, now: Timestamp) {
     if let Some(taints) = taints.as_array_mut() {
         for effect in ["NoSchedule", "NoExecute"] {
             taints.push(json!({ "key": UNREACHABLE, "effect": effect, "timeAdded": time }));
+        }
+    }
+}
+
+/// The pod's `Ready` becomes false.
+fn unready(pod: &mut Value, now: Timestamp) {
+    let time = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    for condition in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if condition["type"] == "Ready" && condition["status"] == "True" {
+            condition["status"] = "False".into();
+            condition["lastTransitionTime"] = time.clone().into();
         }
     }
 }

@@ -6,11 +6,14 @@
 pub mod plan;
 
 use super::control::{Look, LookError, Next};
+use super::mirror::Seen;
 use super::owned::{self, Owner};
 use super::view::{Assignment, replace};
 use super::wrote::Wrote;
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_registry::{Compare, Operation, Transaction};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::jiff::Timestamp;
 use plan::Action;
 use serde_json::Value;
@@ -51,7 +54,8 @@ impl ReplicationControllerLook {
             LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
         })?;
         let owner = Owner { object: &stored, api_version: "v1", kind: "ReplicationController" };
-        let pods = view.pods.within(&self.about.namespace);
+        let concerned = |pod: &Pod| plan::concerns(&seen.object, pod);
+        let pods = view.pods.picked_within(&self.about.namespace, concerned);
         let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
         let pod = |name: &str, uid: &str| {
             let found = pods.iter().find(|pod| pod.entry.key.name == name);
@@ -86,14 +90,15 @@ impl ReplicationControllerLook {
                 }
             });
         }
-        if !writes.is_empty() {
-            self.wrote_pods.at(self.about.transact(writes).await?);
-        }
+        // Each on its own: one that somebody else changed keeps no other from its owner, and no
+        // transaction grows with the pods.
+        let owned = self.change_owners(&seen, writes).await;
 
         let template = &stored["spec"]["template"];
         let pods =
             (0..creations).map(|_| owned::pod_from(template, &owner, &self.about.name)).collect();
-        owned::change_pods(&self.about, &seen, pods, deletions, &self.wrote_pods).await?;
+        let made = owned::change_pods(&self.about, &seen, pods, deletions, &self.wrote_pods).await;
+        owned.and(made)?;
         if let Some(status) = status {
             let write = replace(&seen, &["status"], &status)?;
             self.wrote_self.at(self.about.transact([write]).await?);
@@ -102,8 +107,42 @@ impl ReplicationControllerLook {
     }
 }
 
+impl ReplicationControllerLook {
+    /// Applies these writes to pods as long as the controller is as it was seen: one that is being
+    /// deleted meanwhile, and leaves its pods alone, must adopt nobody. All are tried; then the first
+    /// failure counts.
+    async fn change_owners(
+        &self,
+        controller: &Seen<ReplicationController>,
+        writes: Vec<(Compare, Operation)>,
+    ) -> Result<(), LookError> {
+        let unchanged = Compare::Revision {
+            key: controller.entry.key.clone(),
+            revision: controller.entry.mod_revision,
+        };
+        let each = writes.into_iter().map(|(compare, operation)| {
+            let transaction = Transaction {
+                compares: vec![compare, unchanged.clone()],
+                operations: vec![operation],
+                fence: Some(self.about.fence),
+                ..Transaction::default()
+            };
+            self.about.view.registry().transact(transaction)
+        });
+        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
+        let mut failed = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(committed) => self.wrote_pods.at(committed.revision),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
 /// A pod becomes available by time alone when `minReadySeconds` is set.
-fn availability(controller: &k8s_openapi::api::core::v1::ReplicationController) -> Next {
+fn availability(controller: &ReplicationController) -> Next {
     let patience = controller.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
     let status = controller.status.as_ref();
     let waiting = status.is_some_and(|s| s.ready_replicas != s.available_replicas);

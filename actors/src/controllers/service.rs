@@ -7,13 +7,13 @@ pub mod slices;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned::{Owner, change, revision_of};
-use super::view::{Assignment, CATCH_UP, replace, served};
+use super::view::{Assignment, CATCH_UP, served};
 use super::wrote::Wrote;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_client::objects::WriteOptions;
 use impresario_registry::{Compare, Operation, Revision};
-use k8s_openapi::api::core::v1::{EndpointSubset, Service};
+use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -52,40 +52,56 @@ impl ServiceLook {
         {
             return Ok(Next::WhenTold);
         }
-        let pods: Vec<_> =
-            view.pods.within(&self.about.namespace).into_iter().map(|pod| pod.object).collect();
+        let selected = |pod: &Pod| endpoints::selects_pod(&service.object, pod);
+        let pods = view.pods.picked_within(&self.about.namespace, selected);
+        let pods: Vec<_> = pods.into_iter().map(|pod| pod.object).collect();
         let seen = view.endpoints.get(&self.about.namespace, &self.about.name);
         let is = seen.as_ref().and_then(|seen| seen.object.subsets.as_deref()).unwrap_or_default();
+        let mut written = Ok(());
         let subsets = match endpoints::subsets(&service.object, &pods) {
             Some(subsets) => {
-                if seen.is_none() || is != subsets {
-                    let revision = self.write(&service, seen.as_ref(), &subsets).await?;
-                    self.wrote.at(revision);
-                }
+                written = self.keep_endpoints(&service, seen.as_ref(), &subsets).await;
                 subsets
             }
             // Its endpoints are its user's business.
             None => is.to_vec(),
         };
-        self.keep_slices(&service, &subsets).await?;
+        // Whatever became of the one, the others are written.
+        self.keep_slices(&service, &subsets).await.and(written)?;
         Ok(Next::WhenTold)
     }
 
-    /// Writes the Endpoints, which are `seen` now.
-    async fn write(
+    /// Makes the Endpoints, which are `seen` now, say as much of this as they can hold.
+    async fn keep_endpoints(
         &self,
         service: &Seen<Service>,
-        seen: Option<&Seen<k8s_openapi::api::core::v1::Endpoints>>,
+        seen: Option<&Seen<Endpoints>>,
         subsets: &[EndpointSubset],
-    ) -> Result<Revision, LookError> {
+    ) -> Result<(), LookError> {
+        let (subsets, is_cut) = endpoints::cut(subsets);
         if let Some(seen) = seen {
-            let written = replace(seen, &["subsets"], &subsets)?;
-            return Ok(self.about.transact([written]).await?);
+            let is = seen.object.subsets.as_deref().unwrap_or_default();
+            let annotations = seen.object.metadata.annotations.as_ref();
+            let was_cut = annotations.is_some_and(|all| all.contains_key(endpoints::OVER_CAPACITY));
+            if is == subsets && was_cut == is_cut {
+                return Ok(());
+            }
+            let written = change(seen, |object| {
+                object["subsets"] = json!(subsets);
+                if is_cut {
+                    let annotations = &mut object["metadata"]["annotations"];
+                    annotations[endpoints::OVER_CAPACITY] = endpoints::TRUNCATED.into();
+                } else if let Some(all) = object["metadata"]["annotations"].as_object_mut() {
+                    all.remove(endpoints::OVER_CAPACITY);
+                }
+            })?;
+            self.wrote.at(self.about.transact([written]).await?);
+            return Ok(());
         }
         let stored = stored(service)?;
         let mut labels = labels(&stored);
         labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller".into();
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {
@@ -95,7 +111,12 @@ impl ServiceLook {
             },
             "subsets": subsets,
         });
-        self.create("", "endpoints", object).await
+        if is_cut {
+            object["metadata"]["annotations"] =
+                json!({ endpoints::OVER_CAPACITY: endpoints::TRUNCATED });
+        }
+        self.wrote.at(self.create("", "endpoints", object).await?);
+        Ok(())
     }
 
     /// Makes the EndpointSlices say the same.

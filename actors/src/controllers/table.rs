@@ -17,7 +17,7 @@ pub fn cells<const N: usize>(row: &str) -> [&str; N] {
 /// A pod from `name:word,word`: `ready`, `bound`, `unbound`, `terminating`, `failed`,
 /// `succeeded`, `orphan` (no owner), `foreign` (another's), `other` (labels do not match),
 /// `counted` (without the job's finalizer), `index=N`, `failures=N` (of its index before it), `cost=N`
-/// (of its deletion). A higher `age` is a younger pod.
+/// (of its deletion), `node=N`. A higher `age` is a younger pod.
 pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
     let (name, words) = words.split_once(':').unwrap();
     let words: Vec<&str> = words.split(',').collect();
@@ -59,7 +59,7 @@ pub fn pod(words: &str, age: usize, owner: &str, app: &str) -> Pod {
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
-            node_name: (!is("unbound")).then(|| "node-1".into()),
+            node_name: (!is("unbound")).then(|| format!("node-{}", number("node=").unwrap_or("1"))),
             ..PodSpec::default()
         }),
         status: Some(PodStatus {

@@ -12,6 +12,7 @@ impl Handler<SummaryChanged> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, message: SummaryChanged, ctx: &mut Self::Context) {
+        self.silent.remove(&message.summary.node);
         if self.picture.told(message.summary) {
             self.queue.hope(Instant::now());
             self.order_pass(ctx);

@@ -16,8 +16,16 @@ use impresario_runtime::{ActorPath, ActorRef};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// How long a node that did not answer is left alone.
+/// How long a node that did not answer is left alone; doubled each time in a row, up to
+/// [`LONGEST_SILENCE`].
 const SILENCE: Duration = Duration::from_secs(2);
+const LONGEST_SILENCE: Duration = Duration::from_secs(32);
+/// A node that has not answered for so long is passed by until it does.
+const SLOW: Duration = Duration::from_millis(300);
+/// How long a pod at most waits that fits only where nobody can be asked: an answer may come any moment.
+const HELD: Duration = Duration::from_millis(500);
+/// The most pods that one pass looks at; the rest has its turn when other messages had theirs.
+const PASS: usize = 2_000;
 
 impl Handler<Pass> for Scheduler {
     type Result = ();
@@ -29,19 +37,37 @@ impl Handler<Pass> for Scheduler {
             return;
         }
         let now = Instant::now();
-        self.silent.retain(|_, until| *until > now);
         let (silent, asking) = (&self.silent, &self.asking);
-        let ready = self.queue.ready(now).map(|waiting| &waiting.pod);
-        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn);
-        let mut held_up = false;
+        let is_away = |node: &str| {
+            silent.get(node).is_some_and(|silence| silence.until > now)
+                || asking.get(node).is_some_and(|since| *since + SLOW <= now)
+        };
+        let mut ready: Vec<_> = self.queue.ready(now).map(|waiting| &waiting.pod).collect();
+        let is_cut = ready.len() > PASS;
+        if is_cut {
+            // The last looked at come last, so that those who fit nowhere hold up nobody.
+            ready.sort_by_key(|pod| self.queue.get(&pod.uid).map_or(0, |w| w.attempts));
+            ready.truncate(PASS);
+        }
+        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, is_away);
+        let mut wakes = Vec::new();
         let mut batches = Vec::new();
         for (node, mut uids) in plan.placements {
-            if silent.contains_key(&node) || asking.contains(&node) {
-                held_up = true; // looked at again when the node has answered, or its silence is over
+            if let Some(since) = asking.get(&node) {
+                // Its answer is due any moment; if it is slow, others are asked.
+                wakes.push((*since + SLOW).max(now));
                 continue;
             }
             uids.truncate(BATCH);
             batches.push((node, uids));
+        }
+        if !plan.held.is_empty() {
+            let silences = self.silent.values().map(|silence| silence.until);
+            let until = silences.filter(|until| *until > now).min().unwrap_or(now + HELD);
+            let until = until.min(now + HELD);
+            for uid in &plan.held {
+                self.queue.held(uid, until);
+            }
         }
         for (node, uids) in batches {
             self.turn = self.turn.wrapping_add(uids.len());
@@ -50,8 +76,10 @@ impl Handler<Pass> for Scheduler {
         for (uid, message) in plan.unschedulable {
             self.stuck(&uid, message, now, ctx);
         }
-        let silence = self.silent.values().min().copied().filter(|_| held_up);
-        let wake = self.queue.next_ready(now).into_iter().chain(silence).min();
+        if is_cut {
+            self.order_pass(ctx);
+        }
+        let wake = self.queue.next_ready(now).into_iter().chain(wakes).min();
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
@@ -84,7 +112,7 @@ impl Scheduler {
             let pod = waiting.pod.clone();
             self.picture.assume(&pod, &node);
         }
-        self.asking.insert(node.clone());
+        self.asking.insert(node.clone(), Instant::now());
         let actor = self.node_actor(&node);
         let (deadline, ttl) = (self.settings.ask_deadline, self.settings.reservation_ttl);
         let (registry, fence) = (self.registry.clone(), self.fence);
@@ -141,7 +169,12 @@ impl Scheduler {
         let now = Instant::now();
         self.asking.remove(node);
         if outcome.silent {
-            self.silent.insert(node.to_owned(), now + SILENCE);
+            let times = self.silent.get(node).map_or(0, |silence| silence.times);
+            let wait = SILENCE.saturating_mul(1 << times.min(8)).min(LONGEST_SILENCE);
+            let silence = Silence { until: now + wait, times: times.saturating_add(1) };
+            self.silent.insert(node.to_owned(), silence);
+        } else {
+            self.silent.remove(node);
         }
         for (uid, key) in asked_for {
             match outcome.placed.get(uid) {
@@ -209,6 +242,7 @@ impl Scheduler {
         let answer = self.node_actor(&name).ask(Follow { subscriber }, self.settings.ask_deadline);
         ctx.spawn(answer.into_actor(self).map(move |answer, scheduler, ctx| match answer {
             Ok(summary) => {
+                scheduler.silent.remove(&summary.node);
                 if scheduler.picture.told(summary) {
                     scheduler.queue.hope(Instant::now());
                     scheduler.order_pass(ctx);
@@ -221,6 +255,15 @@ impl Scheduler {
     fn node_actor(&self, name: &str) -> ActorRef<NodeRole> {
         self.node.actor(ActorPath::new(name, NODE))
     }
+}
+
+/// A node that did not answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence {
+    /// Until when it is left alone.
+    until: Instant,
+    /// How often in a row it did not answer.
+    times: u32,
 }
 
 /// What came of asking one node.

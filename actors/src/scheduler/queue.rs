@@ -4,7 +4,8 @@
 //!            plan finds a node            refused, lost a race, node silent
 //!  Ready ────────────────────> Placing ──────────────────────────────────> Ready after a backoff
 //!    │ fits nowhere                └── bound: leaves the queue
-//!    └────────────> Stuck ──something changed that may help, or a minute passed──> Ready
+//!    └────────────> Stuck ──something changed that may help, or a minute passed──> Ready, not
+//!                           before a backoff of its own: the more often in vain, the longer
 //! ```
 
 use super::picture::Pending;
@@ -142,9 +143,14 @@ impl Queue {
     /// The placement came to nothing; another attempt after a backoff.
     pub fn failed(&mut self, uid: &str, now: Instant) {
         if let Some(waiting) = self.waiting.get_mut(uid) {
-            let doublings = waiting.attempts.saturating_sub(1).min(16);
-            let wait = FIRST.saturating_mul(1 << doublings).min(LONGEST);
-            waiting.stage = Stage::Ready { not_before: now + wait };
+            waiting.stage = Stage::Ready { not_before: now + backoff(waiting.attempts) };
+        }
+    }
+
+    /// The pod fits only where nobody can be asked before `until`.
+    pub fn held(&mut self, uid: &str, until: Instant) {
+        if let Some(waiting) = self.waiting.get_mut(uid) {
+            waiting.stage = Stage::Ready { not_before: until };
         }
     }
 
@@ -158,14 +164,22 @@ impl Queue {
         is_news
     }
 
-    /// Something changed that may help those that are stuck.
+    /// Something changed that may help those that are stuck: each is looked at when its own backoff
+    /// since it got stuck is over.
     pub fn hope(&mut self, now: Instant) {
         for waiting in self.waiting.values_mut() {
-            if matches!(waiting.stage, Stage::Stuck { .. }) {
-                waiting.stage = Stage::Ready { not_before: now };
+            if let Stage::Stuck { since } = waiting.stage {
+                let not_before = (since + backoff(waiting.attempts)).max(now);
+                waiting.stage = Stage::Ready { not_before };
             }
         }
     }
+}
+
+/// How long a pod waits after so many attempts.
+fn backoff(attempts: u32) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    FIRST.saturating_mul(1 << doublings).min(LONGEST)
 }
 
 #[cfg(test)]
@@ -206,8 +220,34 @@ mod tests {
         assert!(queue.stuck_with("a", "no", now));
         assert!(!queue.stuck_with("a", "no", now));
         assert_eq!((ready(&queue, now), ready(&queue, now + ANYWAY), queue.stuck()), (0, 1, 1));
+        let later = now + LONGEST;
+        queue.hope(later);
+        assert_eq!((ready(&queue, later), queue.stuck()), (1, 0));
+    }
+
+    #[test]
+    fn a_pod_that_was_tried_in_vain_more_often_waits_longer_when_there_is_hope() {
+        let now = Instant::now();
+        let mut queue = queue(now);
+        queue.seen(pod("b", 1), Key::new("pods", "ns", "b"), bytes::Bytes::new(), 1, now);
+        for _ in 0..5 {
+            queue.stuck_with("a", "no", now);
+        }
+        queue.stuck_with("b", "no", now);
         queue.hope(now);
-        assert_eq!((ready(&queue, now), queue.stuck()), (1, 0));
+        let ready = |at| queue.ready(at).map(|w| w.pod.uid.clone()).collect::<Vec<_>>();
+        assert_eq!(ready(now), Vec::<String>::new());
+        assert_eq!(ready(now + FIRST), ["b"]);
+        assert_eq!(ready(now + FIRST * 16), ["a", "b"]);
+        assert_eq!(queue.next_ready(now), Some(now + FIRST));
+    }
+
+    #[test]
+    fn a_pod_that_is_held_is_looked_at_when_somebody_can_be_asked() {
+        let now = Instant::now();
+        let mut queue = queue(now);
+        queue.held("a", now + FIRST);
+        assert_eq!((ready(&queue, now), ready(&queue, now + FIRST)), (0, 1));
     }
 
     #[test]

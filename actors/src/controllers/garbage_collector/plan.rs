@@ -293,10 +293,10 @@ mod tests {
                     let off: Vec<_> = without.into_iter().chain(gone).collect();
                     let mut text = name(at);
                     if !off.is_empty() {
-                        text += &format!(" off {}", off.join("+"));
+                        text = format!("{text} off {}", off.join("+"));
                     }
                     if !unblocked.is_empty() {
-                        text += &format!(" unblocks {}", unblocked.join("+"));
+                        text = format!("{text} unblocks {}", unblocked.join("+"));
                     }
                     text
                 }

@@ -26,7 +26,7 @@ pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// What must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Say that a node is lost: conditions unknown, tainted, its pods not ready.
+    /// Say that a node is lost: conditions unknown, tainted.
     Lose {
         /// The node.
         node: String,
@@ -35,6 +35,11 @@ pub enum Action {
     Welcome {
         /// The node.
         node: String,
+    },
+    /// Say that a pod of a lost node is not ready: nobody should be sent to it.
+    Unready {
+        /// Namespace, name and uid.
+        pod: (String, String, String),
     },
     /// Ask for the end of a pod whose node has been lost for longer than it tolerates.
     Evict {
@@ -48,8 +53,15 @@ pub enum Action {
     },
 }
 
+/// Whether a node was last heard so long ago that it is lost.
+#[must_use]
+pub fn is_lost(node: &Node, silence: Duration, now: Timestamp) -> bool {
+    silence >= LOST_AFTER && !is_starting(node, now)
+}
+
 /// What must happen now, and when to look again at the latest. `silence` is how long ago each node was
-/// last heard; a node that is missing there was never heard by this leader and is not judged yet.
+/// last heard; a node that is missing there was never heard by this leader and is not judged yet. Of the
+/// pods those matter whose node is lost or has no object.
 #[must_use]
 pub fn reconcile(
     nodes: &[Arc<Node>],
@@ -63,8 +75,7 @@ pub fn reconcile(
     let mut present: HashMap<&str, bool> = HashMap::new();
     for node in nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let is_silent =
-            silence.get(name).is_some_and(|age| *age >= LOST_AFTER) && !is_starting(node, now);
+        let is_silent = silence.get(name).is_some_and(|age| is_lost(node, *age, now));
         present.insert(name, is_silent);
         let tainted = taint(node);
         match (is_silent, tainted) {
@@ -86,6 +97,9 @@ pub fn reconcile(
             let namespace = pod.metadata.namespace.clone().unwrap_or_default();
             (namespace, pod.name().to_owned(), pod.uid().to_owned())
         };
+        if present.get(node) == Some(&true) && pod.ready() && !pod.finished() {
+            actions.push(Action::Unready { pod: id() });
+        }
         if !present.contains_key(node) {
             let due = pod.created() + ORPHANED_AFTER;
             if due <= now {
@@ -171,7 +185,7 @@ mod tests {
     }
 
     fn tolerating(seconds: Option<i64>) -> Arc<Pod> {
-        let mut pod = pod("a:ready", 0, "rc", "web");
+        let mut pod = pod("a:bound", 0, "rc", "web");
         pod.spec.as_mut().unwrap().tolerations = Some(vec![Toleration {
             key: Some(UNREACHABLE.into()),
             operator: Some("Exists".into()),
@@ -223,6 +237,24 @@ mod tests {
         assert_eq!(actions, []);
         assert_eq!(next, Some(now() + SignedDuration::from_secs(30)));
         assert_eq!(evicted(tolerating(None)).0, []);
+    }
+
+    #[test]
+    fn the_ready_pods_of_a_lost_node_are_unready_at_once_and_no_others() {
+        let nodes = [node("node-1", None), node("node-2", None)];
+        let pods = ["a:ready", "b:bound", "c:ready,node=2", "d:succeeded", "e:ready,terminating"];
+        let pods: Vec<_> = pods.iter().map(|words| Arc::new(pod(words, 0, "rc", "web"))).collect();
+        let unready = |silent: u64| -> Vec<String> {
+            let silence = heard(&[("node-1", silent), ("node-2", 0)]);
+            let (actions, _) = reconcile(&nodes, &pods, &silence, now());
+            let name = |action| match action {
+                Action::Unready { pod: (_, name, _) } => Some(name),
+                _ => None,
+            };
+            actions.into_iter().filter_map(name).collect()
+        };
+        assert_eq!(unready(9), Vec::<String>::new());
+        assert_eq!(unready(10), ["a", "e"]);
     }
 
     #[test]

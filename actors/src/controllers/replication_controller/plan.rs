@@ -4,15 +4,19 @@
 //! pods that it no longer selects, then creates or deletes the difference, and reports. Once its
 //! actions are applied, it has no more to say. (API reference, ReplicationController v1.)
 
-use super::super::pod_view::{PodView, selects};
+use super::super::pod_view::{PodView, loss, selects};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController, ReplicationControllerStatus};
 use k8s_openapi::jiff::Timestamp;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The most pods that one look creates: a larger controller fills up in steps, so that one
 /// mistake in a template is seen before it is repeated a thousand times.
 pub const BURST: usize = 500;
+
+/// The annotation by which a pod goes before or after its equals: an integer, the lowest goes first.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// What the controller wants done. Names are of pods in the controller's namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +49,8 @@ pub enum Action {
 }
 
 /// What must happen so that exactly `spec.replicas` pods live. `pods` are those of the
-/// controller's namespace. Surplus goes unbound first, then unready, then the youngest.
+/// controller's namespace, of which only those matter that [`concerns`] picks. Surplus goes unbound
+/// first, then unready, then by `pod-deletion-cost`, then from the fullest node, then the youngest.
 #[must_use]
 pub fn reconcile(
     controller: &ReplicationController,
@@ -78,7 +83,14 @@ pub fn reconcile(
         return actions; // what it owns is the garbage collector's now
     }
 
-    alive.sort_by_key(|pod| (pod.bound(), pod.ready(), Reverse(pod.created())));
+    let mut on_node: HashMap<&str, usize> = HashMap::new();
+    for node in alive.iter().filter_map(|pod| node(pod)) {
+        *on_node.entry(node).or_default() += 1;
+    }
+    alive.sort_by_cached_key(|pod| {
+        let beside = node(pod).and_then(|node| on_node.get(node)).copied().unwrap_or(0);
+        loss(pod, (deletion_cost(pod), Reverse(beside)))
+    });
     let surplus = alive.len().saturating_sub(wanted);
     let missing = wanted.saturating_sub(alive.len()).min(BURST);
     if missing > 0 {
@@ -92,6 +104,28 @@ pub fn reconcile(
         actions.push(Action::Report(status));
     }
     actions
+}
+
+/// Whether a pod of the controller's namespace can have a part in what it decides.
+#[must_use]
+pub fn concerns(controller: &ReplicationController, pod: &Pod) -> bool {
+    match pod.controller() {
+        Some(owner) => Some(owner.uid.as_str()) == controller.metadata.uid.as_deref(),
+        None => {
+            let selector = controller.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            selector.is_some_and(|selector| selects(selector, pod.labels()))
+        }
+    }
+}
+
+fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+/// What its user says the loss of a pod would cost, beside its equals; 0 where nobody says.
+fn deletion_cost(pod: &Pod) -> i32 {
+    let cost = pod.metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST));
+    cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
 }
 
 /// The status of what was seen. `replicas` is what lives now, before the actions of this look.
@@ -195,6 +229,12 @@ mod tests {
             1        | 1/1        | a:ready b:ready,terminating |
             1        | 1/1        | a:ready b:failed            |
             0        | 0/1        | a:bound                     | delete a
+            1        | 2/2        | a:ready,cost=-5 b:ready     | delete a
+            1        | 2/2        | a:ready,cost=7 b:ready,cost=8 | delete a
+            1        | 1/2        | a:ready,cost=-5 b:bound     | delete b
+            1        | 2/2        | a:ready,cost=cheap b:ready  | delete b
+            2        | 3/3        | a:ready,node=2 b:ready,node=1 c:ready,node=1 | delete c
+            1        | 2/2        | a:ready,node=1 b:ready,node=2 | delete b
             1        | 0/0        | a:ready,orphan              | adopt a, report 1/1
             1        | 0/0        | a:ready,orphan,other        | create 1
             1        | 1/1        | a:ready,other b:ready       | release a

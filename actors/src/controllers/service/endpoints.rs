@@ -11,6 +11,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Addresses in one Endpoints object.
+pub const CAPACITY: usize = 1_000;
+/// The annotation of an Endpoints object that does not hold all addresses.
+pub const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+/// What it says.
+pub const TRUNCATED: &str = "truncated";
+
 /// The subsets of the Endpoints object of `service`, or `None` where its endpoints are the
 /// user's business: no selector, or an external name.
 #[must_use]
@@ -24,9 +31,13 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     let no_ports = Vec::new();
     let ports = spec.ports.as_ref().unwrap_or(&no_ports);
 
+    let mut pods: Vec<&Arc<Pod>> =
+        pods.iter().filter(|pod| selects(selector, pod.labels()) && !pod.finished()).collect();
+    // Pods of the host's network share its address: their order must not depend on anything else.
+    pods.sort_by(|a, b| a.uid().cmp(b.uid()));
     // Pods that resolve a named port differently cannot share a subset.
     let mut groups: BTreeMap<Vec<PortKey>, EndpointSubset> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| selects(selector, pod.labels()) && !pod.finished()) {
+    for pod in pods {
         let Some(address) = address(pod) else { continue };
         let resolved: Vec<EndpointPort> =
             ports.iter().filter_map(|port| resolve(port, pod)).collect();
@@ -51,6 +62,52 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
         }
     }
     Some(subsets)
+}
+
+/// Whether a pod of its namespace is one of those behind `service`.
+#[must_use]
+pub fn selects_pod(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| selects(selector, pod.labels()))
+}
+
+/// As many of the addresses as an Endpoints object holds, and whether some were left out. Ready ones
+/// are kept before others, of each subset its share; slices hold all.
+#[must_use]
+pub fn cut(subsets: &[EndpointSubset]) -> (Vec<EndpointSubset>, bool) {
+    let count = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
+    let ready: usize = subsets.iter().map(|subset| count(&subset.addresses)).sum();
+    let unready: usize = subsets.iter().map(|subset| count(&subset.not_ready_addresses)).sum();
+    let mut cut = subsets.to_vec();
+    if ready + unready <= CAPACITY {
+        return (cut, false);
+    }
+    let keep_ready = ready.min(CAPACITY);
+    shorten(cut.iter_mut().map(|subset| &mut subset.addresses), ready, keep_ready);
+    let lists = cut.iter_mut().map(|subset| &mut subset.not_ready_addresses);
+    shorten(lists, unready, CAPACITY - keep_ready);
+    cut.retain(|subset| subset.addresses.is_some() || subset.not_ready_addresses.is_some());
+    (cut, true)
+}
+
+/// Leaves `keep` of `all` addresses in these lists, of each its share.
+fn shorten<'a>(
+    lists: impl Iterator<Item = &'a mut Option<Vec<EndpointAddress>>>,
+    all: usize,
+    keep: usize,
+) {
+    let (mut seen, mut kept) = (0, 0);
+    for list in lists {
+        let Some(addresses) = list else { continue };
+        seen += addresses.len();
+        // What all lists so far may keep, less what they have kept.
+        let share = (seen * keep / all.max(1)).saturating_sub(kept);
+        addresses.truncate(share);
+        kept += addresses.len();
+        if addresses.is_empty() {
+            *list = None;
+        }
+    }
 }
 
 type PortKey = (Option<String>, i32, Option<String>);
@@ -81,8 +138,12 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<EndpointPort> {
         None | Some(IntOrString::Int(0)) => port.port,
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) => {
-            let containers = &pod.spec.as_ref()?.containers;
-            let mut all = containers.iter().flat_map(|c| c.ports.iter().flatten());
+            let spec = pod.spec.as_ref()?;
+            // Those that come first and stay are there as long as the pod.
+            let first = spec.init_containers.iter().flatten();
+            let sidecars = first.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+            let containers = spec.containers.iter().chain(sidecars);
+            let mut all = containers.flat_map(|c| c.ports.iter().flatten());
             all.find(|p| {
                 p.name.as_deref() == Some(name) && same_protocol(port, p.protocol.as_deref())
             })?
@@ -157,6 +218,59 @@ mod tests {
         let subsets = subsets(&service(IntOrString::String("http".into())), &pods).unwrap();
         let ports: Vec<_> = subsets.iter().map(|s| s.ports.as_ref().unwrap()[0].port).collect();
         assert_eq!(ports, [8080, 9090]);
+    }
+
+    #[test]
+    fn a_named_port_may_be_a_sidecar_s_but_not_that_of_a_container_that_only_comes_first() {
+        let container = |name: &str, port: i32, restart: Option<&str>| Container {
+            restart_policy: restart.map(str::to_owned),
+            ports: Some(vec![ContainerPort {
+                name: Some(name.into()),
+                container_port: port,
+                ..ContainerPort::default()
+            }]),
+            ..Container::default()
+        };
+        let mut pod = pod("a:ready", 0, "rc", "web");
+        let spec = pod.spec.as_mut().unwrap();
+        spec.containers = vec![container("http", 18000, None)];
+        spec.init_containers =
+            Some(vec![container("https", 19443, Some("Always")), container("setup", 19999, None)]);
+        let pods = [Arc::new(pod)];
+        for (name, port) in [("http", Some(18000)), ("https", Some(19443)), ("setup", None)] {
+            let subsets = subsets(&service(IntOrString::String(name.into())), &pods).unwrap();
+            let found = subsets.first().map(|subset| subset.ports.as_ref().unwrap()[0].port);
+            assert_eq!(found, port, "{name}");
+        }
+    }
+
+    #[test]
+    fn more_addresses_than_fit_are_cut_and_those_that_serve_are_kept_before_others() {
+        let list = |n: usize| {
+            let address = |n| EndpointAddress { ip: format!("a{n}"), ..EndpointAddress::default() };
+            (n > 0).then(|| (0..n).map(address).collect::<Vec<_>>())
+        };
+        let subset = |ready, unready| EndpointSubset {
+            addresses: list(ready),
+            not_ready_addresses: list(unready),
+            ports: None,
+        };
+        let shape = |subsets: &[EndpointSubset]| {
+            let count = |list: &Option<Vec<EndpointAddress>>| list.as_ref().map_or(0, Vec::len);
+            let of = |s: &EndpointSubset| (count(&s.addresses), count(&s.not_ready_addresses));
+            subsets.iter().map(of).collect::<Vec<_>>()
+        };
+        for (given, kept, is_cut) in [
+            (vec![(600, 400)], vec![(600, 400)], false),
+            (vec![(600, 401)], vec![(600, 400)], true),
+            (vec![(1_500, 9)], vec![(1_000, 0)], true),
+            (vec![(900, 0), (300, 50)], vec![(750, 0), (250, 0)], true),
+            (vec![(0, 900), (500, 300)], vec![(0, 375), (500, 125)], true),
+        ] {
+            let subsets: Vec<_> = given.iter().map(|(r, u)| subset(*r, *u)).collect();
+            let (found, was_cut) = cut(&subsets);
+            assert_eq!((shape(&found), was_cut), (kept, is_cut), "{given:?}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
+use ring::digest::{SHA256, digest};
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// The label that names the service of a slice.
@@ -51,10 +52,13 @@ pub fn slices(name: &str, subsets: &[EndpointSubset]) -> BTreeMap<String, Slice>
             .collect();
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        let (four, six): (Vec<_>, Vec<_>) =
-            ready.chain(unready).map(|(address, is_ready)| endpoint(address, is_ready)).partition(
-                |endpoint| endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4()),
-            );
+        let mut all: Vec<Endpoint> =
+            ready.chain(unready).map(|(address, is_ready)| endpoint(address, is_ready)).collect();
+        // By address alone: one that becomes ready stays in its slice.
+        all.sort_by(|a, b| a.addresses.cmp(&b.addresses));
+        let (four, six): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoint| {
+            endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4())
+        });
         for (address_type, endpoints) in [("IPv4", four), ("IPv6", six)] {
             for (place, part) in endpoints.chunks(MOST).enumerate() {
                 let slice = Slice { address_type, endpoints: part.to_vec(), ports: ports.clone() };
@@ -77,12 +81,17 @@ fn endpoint(address: &EndpointAddress, is_ready: bool) -> Endpoint {
 }
 
 fn slice_name(service: &str, slice: &Slice, place: usize) -> String {
-    let mut hasher = DefaultHasher::new();
-    (service, slice.address_type, place).hash(&mut hasher);
+    // Written out, and hashed by a function that no release changes: names outlive programs.
+    let mut identity = format!("{service}/{}/{place}", slice.address_type);
     for port in &slice.ports {
-        (&port.name, port.port, &port.protocol).hash(&mut hasher);
+        let text = |word: &Option<String>| word.clone().unwrap_or_default();
+        let number = port.port.unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = write!(identity, "/{}:{number}:{}", text(&port.name), text(&port.protocol));
     }
-    let mut hash = hasher.finish();
+    let hash = digest(&SHA256, identity.as_bytes());
+    let mut hash =
+        hash.as_ref().iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let suffix: String = (0..5)
         .map(|_| {
             let letter = LETTERS[(hash % LETTERS.len() as u64) as usize];
@@ -97,6 +106,9 @@ fn slice_name(service: &str, slice: &Slice, place: usize) -> String {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::EndpointPort as Port;
+
+    /// Golden: another name makes every slice of every cluster anew.
+    const NAMES: [&str; 2] = ["web-bk8nf", "web-qrccw"];
 
     fn subset(ready: &[String], unready: &[String], port: i32) -> EndpointSubset {
         let addresses = |ips: &[String]| {
@@ -117,6 +129,20 @@ mod tests {
         let ready = |at: usize| slice.endpoints[at].conditions.as_ref().unwrap().ready;
         assert_eq!((slices.len(), ready(0), ready(1)), (1, Some(true), Some(false)));
         assert!(slices.keys().all(|name| name.starts_with("web-") && name.len() == 9));
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_every_release_and_an_address_that_becomes_ready_stays_in_its_slice() {
+        let many: Vec<String> = (100..250).map(|n| format!("127.1.0.{n}")).collect();
+        let before = slices("web", &[subset(&many[1..], &many[..1], 80)]);
+        let after = slices("web", &[subset(&many, &[], 80)]);
+        let names: Vec<_> = before.keys().map(String::as_str).collect();
+        assert_eq!(names, NAMES);
+        let addresses = |slices: &BTreeMap<String, Slice>| -> Vec<Vec<Vec<String>>> {
+            let of = |slice: &Slice| slice.endpoints.iter().map(|e| e.addresses.clone()).collect();
+            slices.values().map(of).collect()
+        };
+        assert_eq!(addresses(&before), addresses(&after));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 with_a_kubectl!(
     a_replication_controller_replaces_what_is_lost,
     a_replication_controller_adopts_and_releases_by_labels,
+    the_pod_that_costs_least_to_delete_goes_first,
     a_job_counts_its_completions_exactly,
     an_indexed_job_gives_each_pod_its_index,
     a_job_gives_up_after_its_backoff_limit,
@@ -87,6 +88,20 @@ fn a_replication_controller_adopts_and_releases_by_labels(site: &Site) {
     });
     kubectl.run("delete rc app --timeout=20s").ok();
     kubectl.until("get pods", "{.items[*].metadata.name}", "stray");
+}
+
+fn the_pod_that_costs_least_to_delete_goes_first(site: &Site) {
+    let kubectl = &site.kubectl;
+    kubectl.feed("create -f -", &replicas("app", 3)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "3");
+    let line = "get pods --sort-by=.metadata.creationTimestamp";
+    let oldest = kubectl.field(line, "{.items[0].metadata.name}");
+    let key = "controller.kubernetes.io/pod-deletion-cost";
+    kubectl.run(&format!("annotate pods -l app=app {key}=100")).ok();
+    kubectl.run(&format!("annotate --overwrite pod {oldest} {key}=-5")).ok();
+    kubectl.run("scale rc app --replicas=2").ok();
+    kubectl.run(&format!("wait --for=delete pod/{oldest} --timeout=30s")).ok();
+    kubectl.until("get rc app", "{.status.replicas}", "2");
 }
 
 fn job(name: &str, spec: &str, script: &str) -> String {

@@ -9,7 +9,9 @@
 mod bad_input;
 mod commands;
 mod controllers;
+mod jobs;
 mod manifests;
+mod owners;
 mod pods;
 mod probes;
 mod services;

@@ -11,6 +11,7 @@ with_a_kubectl!(
     a_pod_that_is_not_ready_gets_no_traffic,
     a_service_has_a_name_on_every_node,
     a_pod_finds_services_by_name_and_in_its_environment,
+    a_service_finds_a_named_port_of_a_sidecar,
 );
 
 fn get(server: SocketAddr) -> Result<Answer, String> {
@@ -150,4 +151,44 @@ fn a_pod_finds_services_by_name_and_in_its_environment(site: &Site) {
     assert_eq!((lines[0], lines[2], lines[3]), (&*server.to_string(), &*name, "done"));
     let full = format!("web.{}.svc.cluster.local", kubectl.namespace);
     assert!(lines[1].starts_with(&server.ip().to_string()) && lines[1].contains(&full), "{said}");
+}
+
+fn a_service_finds_a_named_port_of_a_sidecar(site: &Site) {
+    let kubectl = &site.kubectl;
+    let manifest = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: fronted, labels: {app: fronted}}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - name: proxy
+    image: busybox
+    restartPolicy: Always
+    command: [sleep, "600"]
+    ports: [{name: https, containerPort: 19443}]
+  - name: once
+    image: busybox
+    command: ["true"]
+    ports: [{name: setup, containerPort: 19999}]
+  containers:
+  - {name: main, image: busybox, command: [sleep, "600"], ports: [{name: http, containerPort: 18000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: fronted}
+spec:
+  selector: {app: fronted}
+  ports:
+  - {name: plain, port: 80, targetPort: http}
+  - {name: tls, port: 443, targetPort: https}
+  - {name: never, port: 444, targetPort: setup}
+"#;
+    kubectl.feed("create -f -", manifest).ok();
+    let ports = "{.subsets[*].ports[?(@.name=='plain')].port} {.subsets[*].ports[?(@.name=='tls')].port} {.subsets[*].ports[?(@.name=='never')].port}";
+    kubectl.until("get endpoints fronted", ports, "18000 19443 ");
+    let slices = "get endpointslices -l kubernetes.io/service-name=fronted";
+    let ports =
+        "{.items[*].ports[?(@.name=='tls')].port} {.items[*].ports[?(@.name=='never')].port}";
+    kubectl.until(slices, ports, "19443 ");
 }

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 fn job(words: &str) -> Job {
     let mut spec = JobSpec { backoff_limit: Some(6), ..JobSpec::default() };
@@ -103,7 +104,7 @@ fn in_words(plan: &Plan) -> String {
                 );
                 text.truncate(text.trim_end().len());
                 if let Some(lost) = status.failed_indexes.as_ref().filter(|lost| !lost.is_empty()) {
-                    text += &format!(" lost {lost}");
+                    write!(text, " lost {lost}").unwrap();
                 }
                 words.push(text);
             }
@@ -368,9 +369,9 @@ impl World {
                         self.made += 1;
                         let mut words = format!("{name}:ready");
                         if let Some(Place { index, failures }) = place {
-                            words += &format!(",index={index}");
+                            write!(words, ",index={index}").unwrap();
                             if let Some((counted, _)) = failures {
-                                words += &format!(",failures={counted}");
+                                write!(words, ",failures={counted}").unwrap();
                             }
                         }
                         self.pods.insert(name, pod(&words, self.made, "job", "x"));
