@@ -79,7 +79,7 @@ fn each_index_may_fail_for_itself(site: &Site) {
 fn a_job_that_waits_for_the_end_of_its_pods_never_has_two(site: &Site) {
     let kubectl = &site.kubectl;
     let spec = "backoffLimit: 5\npodReplacementPolicy: Failed";
-    let script = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.2; done";
+    let script = "trap 'sleep 3; exit 1' TERM; while :; do sleep 0.2; done";
     let manifest = job("writer", spec, "Never", &runs(script))
         .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 12");
     kubectl.feed("create -f -", &manifest).ok();
