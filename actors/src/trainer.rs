@@ -218,7 +218,11 @@ impl Bench {
     }
 
     async fn work(&self) -> Result<(), TrainerError> {
-        self.join(0).await?;
+        match self.join(0).await {
+            // It came too late to be of use, which is no failure of its pod.
+            Err(TrainerError::Refused(JoinRefused::Ended)) => return Ok(()),
+            joined => joined?,
+        }
         let mut report = self.empty_report();
         let mut failures = 0;
         let mut order_of = (u64::MAX, Arc::new(Vec::new()));
