@@ -15,7 +15,9 @@ use impresario_host::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
     address::AddressPool,
-    container::{Answer, DriverError, Executed, LogLimit, PullPolicy, Resources, Started, User},
+    container::{
+        Answer, DriverError, Executed, LogLimit, PullPolicy, Resources, Security, Started, User,
+    },
     devices::{Gpu, GpuHealth, GpuPool},
 };
 use impresario_registry::{
@@ -71,6 +73,7 @@ impl MemoryDriver {
             mounts: Vec::new(),
             resources: Resources::default(),
             user: User::default(),
+            security: Security::default(),
             gpus: Vec::new(),
             log: LogLimit::default(),
         };

@@ -13,7 +13,7 @@ use impresario_client::events::Severity;
 use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
-    container::{LogLimit, PullPolicy, Resources, Started, User},
+    container::{LogLimit, PullPolicy, Resources, Security, Started, User},
     devices::GpuPoolError,
     volumes::{self, VolumeError},
 };
@@ -165,6 +165,7 @@ async fn start(
         mounts,
         resources: limits(&container),
         user: user(&container, object.spec.as_ref()),
+        security: security(&container),
         log: LogLimit::default(),
     };
     Ok(kit.driver.start(spec).await?)
@@ -232,6 +233,21 @@ fn user(container: &v1::Container, spec: Option<&v1::PodSpec>) -> User {
             .filter_map(|group| id(Some(*group)))
             .chain(fs_group)
             .collect(),
+        must_not_be_root: own
+            .and_then(|c| c.run_as_non_root)
+            .or_else(|| pods.and_then(|c| c.run_as_non_root))
+            .unwrap_or(false),
+    }
+}
+
+fn security(container: &v1::Container) -> Security {
+    let Some(context) = &container.security_context else { return Security::default() };
+    let capabilities = context.capabilities.clone().unwrap_or_default();
+    Security {
+        privileged: context.privileged.unwrap_or(false),
+        add: capabilities.add.unwrap_or_default(),
+        drop: capabilities.drop.unwrap_or_default(),
+        allow_escalation: context.allow_privilege_escalation,
     }
 }
 

@@ -11,8 +11,10 @@ pub mod cri_log;
 mod error;
 mod executed;
 mod expansion;
+mod folder_watch;
 mod output;
 mod spec;
+mod whole_lines;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -21,9 +23,10 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 pub use error::{DriverError, StartError};
 pub use executed::{Executed, Heard};
-pub use expansion::expand;
+pub use expansion::{expand, expand_all};
 pub use output::{LogLine, LogOptions, LogStream, Stream};
-pub use spec::{ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Resources, User};
+pub use spec::{ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Resources, Security, User};
+pub use whole_lines::WholeLines;
 
 /// What one driver calls a container. Unique within the driver, stable over its restarts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

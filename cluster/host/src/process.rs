@@ -52,7 +52,7 @@ pub struct ProcessConfig {
     /// The command that runs [`crate::shim::main`], such as `["/proc/self/exe", "__shim"]`.
     pub shim: Vec<OsString>,
     /// Files and folders that no container may see, where the machine lets us hide them; the
-    /// files of pods are among them anyway.
+    /// data directory is among them anyway.
     pub hidden: Vec<PathBuf>,
 }
 
@@ -82,8 +82,8 @@ impl ProcessDriver {
         data.hash(&mut hasher);
         let tag = format!("{:016x}", hasher.finish());
         let mut config = ProcessConfig { data, ..config };
-        // The volumes of other pods are none of a container's business; its own are mounted.
-        config.hidden.push(config.data.join("pods"));
+        // The node's files and the volumes of other pods are none of a container's business; its own are mounted.
+        config.hidden.push(config.data.clone());
         let (starting, reapers) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, tag, starting, reapers }) })
     }
@@ -113,27 +113,29 @@ impl Inner {
 
     fn state(&self, id: &ContainerId) -> Result<ContainerState, DriverError> {
         let folder = self.folder(id)?;
-        let read = DriverError::io(format!("reading {}", folder.display()));
-        self.state_in(id, &folder).map_err(read)
-    }
-
-    fn state_in(&self, id: &ContainerId, folder: &Path) -> io::Result<ContainerState> {
         // The keeper is looked at first: if it goes after that, its exit is there to be read.
-        let keeper: Option<ProcessKey> = record::read(folder, "keeper.json")?;
-        let runs = keeper.as_ref().is_some_and(ProcessKey::is_running);
-        if let Some(exit) = record::read::<Exit>(folder, "exit.json")? {
+        let keeper: Option<ProcessKey> = record::read_or_put_aside(&folder, "keeper.json");
+        let runs = keeper.as_ref().filter(|keeper| keeper.is_running());
+        if let Some(exit) = record::read_or_put_aside::<Exit>(&folder, "exit.json") {
             return Ok(ContainerState::Exited(exit));
         }
         if self.starting.lock().contains(id) {
             return Ok(ContainerState::Created);
         }
-        let born: Option<Born> = record::read(folder, "born.json")?;
+        let is_told = folder.join("born.json").exists();
+        let born: Option<Born> = record::read_or_put_aside(&folder, "born.json");
         match (runs, born) {
-            (true, Some(born)) => {
+            (Some(_), Some(born)) => {
                 Ok(ContainerState::Running { started_at: born.started_at, pid: born.process.pid })
             }
-            (true, None) => Ok(ContainerState::Created),
-            (false, born) => {
+            (Some(keeper), None) => {
+                if is_told {
+                    // Its record is damaged: it is ended by its keeper, who still knows it.
+                    let _ = keeper.signal(rustix::process::Signal::USR1);
+                }
+                Ok(ContainerState::Created)
+            }
+            (None, born) => {
                 // An order that no keeper took: whoever renames it first decides.
                 let order = folder.join("order.json");
                 let called_off = fs::rename(&order, folder.join("abandoned.json")).is_ok();
@@ -141,9 +143,11 @@ impl Inner {
                 if !called_off && keeper.is_none() && is_fresh(&taken) {
                     return Ok(ContainerState::Created); // taken this very moment
                 }
-                end_orphans(folder);
+                end_orphans(&folder);
                 let exit = lost(born.as_ref());
-                record::write(folder, "exit.json", &exit)?;
+                if let Err(error) = record::keep(&folder, "exit.json", &exit) {
+                    tracing::warn!(container = %id, %error, "its end is not kept, and found out anew");
+                }
                 Ok(ContainerState::Exited(exit))
             }
         }

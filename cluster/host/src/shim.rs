@@ -1,23 +1,30 @@
 //! The keeper of one container: a small single-threaded process that outlives the node.
 //!
 //! ```text
-//! node ──spawns──> keeper (own session) ──spawns──> init ──execve──> the container's command
+//! node ──spawns──> keeper (own session) ──spawns──> process 1 ──spawns──> the container's command
 //!                    │ log, exit code: files          │ session, groups, mounts, limits, user
 //! ```
 //! - The keeper inherits no descriptor of the node but its report channel, and holds nothing of
 //!   the node's terminal or session; its standard files are `/dev/null` once it has reported.
-//! - It is the reaper of everything the container starts: when the first process ends, all others
-//!   are ended too, and only then is the exit written, whole, to its file.
-//! - SIGTERM to the keeper is passed to the container's process group, SIGUSR1 ends the container
-//!   at once. Only the keeper, who reaps, signals by number: a number is never another's by then.
+//! - Process 1 lives in the container: in namespaces of process numbers and mounts (and of users, where the node is not
+//!   root), without the rights that a container has no need of. Where the machine permits none of that it becomes the
+//!   command itself, and a warning says what the container can reach.
+//! - When the command ends, all other processes of the container are ended too, and only then is the exit written,
+//!   whole, to its file.
+//! - SIGTERM to the keeper is passed to the command, SIGUSR1 ends the container
+//!   at once. Only who reaps signals by number: a number is never another's by then.
 //! - A further command in a running container (a probe, a hook) is a third kind of process, a child of the
 //!   node: it joins the container's groups and mounts, and executes the command.
 //! - If the keeper is killed the container dies with it (parent death signal).
 
 mod exec;
+mod first;
 mod init;
 mod keep;
 mod mounts;
+mod namespaces;
+mod privileges;
+mod view;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -14,9 +14,10 @@ mod host;
 mod payload;
 
 pub use downward::{field, resource};
+pub(crate) use host::mount_points;
 pub use payload::Payload;
 
-use crate::container::{Mount, expand, is_path_component};
+use crate::container::{Mount, expand_all, is_path_component};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret, Volume};
 use std::{
     collections::BTreeMap,
@@ -218,7 +219,14 @@ pub fn mounts(
                 container: container.name.clone(),
                 volume: mount.name.clone(),
             })?;
-            let expanded = mount.sub_path_expr.as_ref().map(|text| expand(text, env));
+            let expanded = mount.sub_path_expr.as_ref().map(|text| expand_all(text, env));
+            let expanded = expanded.transpose().map_err(|unknown| {
+                let text = mount.sub_path_expr.as_deref().unwrap_or_default();
+                let what = format!(
+                    "subPathExpr {text:?}: the container has no variable {unknown}: set it in env"
+                );
+                VolumeError::Invalid { volume: mount.name.clone(), what }
+            })?;
             let part = expanded.or_else(|| mount.sub_path.clone()).filter(|part| !part.is_empty());
             if let Some(part) = &part {
                 make_sub_path(&volume.path, Path::new(part)).map_err(|cause| {

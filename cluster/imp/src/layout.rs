@@ -266,6 +266,10 @@ impl ClusterDir {
         NodeDir(self.0.join("nodes").join(name))
     }
 
+    fn node_is_below(&self, node: &NodeDir) -> bool {
+        self.0.join("cluster.json").exists() && node.0.starts_with(self.0.join("nodes"))
+    }
+
     /// The folders of all nodes that were set up here, by name.
     pub fn nodes(&self) -> Result<Vec<NodeDir>, LayoutError> {
         let folder = self.0.join("nodes");
@@ -331,6 +335,15 @@ impl NodeDir {
     #[must_use]
     pub fn dns(&self) -> PathBuf {
         self.0.join("dns")
+    }
+
+    /// What no container of the node may see: its own folder, and that of the cluster with the authority, the
+    /// credentials of this machine's user and the folders of all other nodes, where `imp up` has made it.
+    #[must_use]
+    pub fn private(&self) -> Vec<PathBuf> {
+        let above = self.0.parent().and_then(Path::parent);
+        let cluster = above.filter(|cluster| ClusterDir(cluster.to_path_buf()).node_is_below(self));
+        vec![cluster.unwrap_or(&self.0).to_owned()]
     }
 
     /// Whether this folder was set up.

@@ -4,7 +4,9 @@
 //! follows a file over its rotation and wakes on changes of the folder (inotify).
 //! `TAG` is `F` for a full line and `P` for a piece of a longer one, cut at [`LINE_LIMIT`].
 
-use super::{DriverError, LogLimit, LogLine, LogOptions, LogStream, Stream};
+use super::{
+    DriverError, LogLimit, LogLine, LogOptions, LogStream, Stream, folder_watch::FolderWatch,
+};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -15,9 +17,8 @@ use std::{
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::sync::mpsc;
 
 /// Bytes of one line before it is cut in pieces.
 pub const LINE_LIMIT: usize = 16 << 10;
@@ -165,7 +166,6 @@ pub fn read(
 ) -> Result<LogStream, DriverError> {
     let what = format!("reading {}", path.display());
     let watch = options.follow.then(|| FolderWatch::new(path.parent().unwrap_or(Path::new("/"))));
-    let watch = watch.transpose().map_err(DriverError::io(what.clone()))?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         let outcome = tokio::select! {
@@ -185,13 +185,13 @@ pub fn read(
 async fn pump(
     path: PathBuf,
     options: LogOptions,
-    watch: Option<FolderWatch>,
+    mut watch: Option<FolderWatch>,
     ended: impl Future<Output = ()> + Send,
     sender: &mpsc::Sender<Result<LogLine, DriverError>>,
 ) -> io::Result<()> {
     let mut budget = options.limit_bytes.unwrap_or(u64::MAX);
     let mut tail = Tail::open(path);
-    let mut history = VecDeque::new();
+    let mut history = History::default();
     tokio::pin!(ended);
     let mut over = watch.is_none();
     let mut first = true;
@@ -207,12 +207,7 @@ async fn pump(
                     continue;
                 }
                 match (first, options.tail) {
-                    (true, Some(count)) => {
-                        history.push_back(line);
-                        while history.len() > count {
-                            history.pop_front();
-                        }
-                    }
+                    (true, Some(count)) => history.push(line, count),
                     _ => {
                         if !give(sender, line, &mut budget).await {
                             return Ok(());
@@ -223,7 +218,7 @@ async fn pump(
             tokio::task::yield_now().await;
         }
         first = false;
-        for line in std::mem::take(&mut history) {
+        for line in std::mem::take(&mut history.lines) {
             if !give(sender, line, &mut budget).await {
                 return Ok(());
             }
@@ -231,11 +226,33 @@ async fn pump(
         if over {
             return Ok(());
         }
-        if let Some(watch) = &watch {
+        if let Some(watch) = &mut watch {
             tokio::select! {
                 () = &mut ended => over = true, // one more look at what was written before
-                changed = watch.changed() => changed?,
+                () = watch.changed() => {}
             }
+        }
+    }
+}
+
+/// The last lines of a log, each with all its pieces.
+#[derive(Default)]
+struct History {
+    lines: VecDeque<LogLine>,
+    /// Ends of lines among them.
+    ends: usize,
+}
+
+impl History {
+    /// Adds a line or a piece of one, and lets go of what is before the last `count` lines.
+    fn push(&mut self, line: LogLine, count: usize) {
+        self.ends += usize::from(!line.partial);
+        self.lines.push_back(line);
+        // A line that has begun and not ended yet is one more.
+        let is_open = self.lines.back().is_some_and(|line| line.partial);
+        while self.ends + usize::from(is_open) > count {
+            let Some(first) = self.lines.pop_front() else { return };
+            self.ends -= usize::from(!first.partial);
         }
     }
 }
@@ -340,28 +357,6 @@ impl Tail {
     }
 }
 
-/// Wakes when something in a folder changes.
-struct FolderWatch(AsyncFd<std::os::fd::OwnedFd>);
-
-impl FolderWatch {
-    fn new(folder: &Path) -> io::Result<Self> {
-        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-        let fd = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        add_watch(&fd, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        Ok(Self(crate::descriptor::readable(fd)?))
-    }
-
-    async fn changed(&self) -> io::Result<()> {
-        let mut guard = self.0.readable().await?;
-        let mut buffer = [0u8; 4096];
-        while matches!(rustix::io::read(self.0.get_ref(), &mut buffer), Ok(n) if n > 0) {}
-        guard.clear_ready();
-        // Many small writes become one look.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        Ok(())
-    }
-}
-
 /// The last line of a file, for messages about how something ended; at most `limit` bytes.
 pub fn last_line(path: &Path, limit: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
@@ -377,6 +372,7 @@ pub fn last_line(path: &Path, limit: u64) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn lines(path: &Path) -> Vec<LogLine> {
         let mut tail = Tail::open(path.to_owned());
@@ -448,6 +444,24 @@ mod tests {
         }
         end.send(()).unwrap();
         assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn tail_counts_lines_and_not_the_pieces_that_long_ones_are_kept_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut writer = Writer::open(path.clone(), LogLimit::default()).unwrap();
+        let long = "x".repeat(3 * LINE_LIMIT + 10);
+        let all = format!("first\n{long}\nlast\n");
+        writer.push(Stream::Stdout, all.as_bytes(), Timestamp::now());
+        for (count, expected) in
+            [(0, String::new()), (1, "last".into()), (2, format!("{long}last"))]
+        {
+            let options = LogOptions { tail: Some(count), ..LogOptions::default() };
+            let lines: Vec<_> = read(path.clone(), options, async {}).unwrap().collect().await;
+            let text: Vec<u8> = lines.into_iter().flat_map(|line| line.unwrap().bytes).collect();
+            assert!(text == expected.as_bytes(), "{count}: {} bytes", text.len());
+        }
     }
 
     #[tokio::test]

@@ -70,6 +70,30 @@ pub struct User {
     pub gid: Option<u32>,
     /// Further group ids.
     pub groups: Vec<u32>,
+    /// Whether it is not started at all where it would be root.
+    #[serde(default)]
+    pub must_not_be_root: bool,
+}
+
+/// What a container may do besides what everybody may.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Security {
+    /// All that root may, on all devices.
+    pub privileged: bool,
+    /// Capabilities beyond the usual ones, such as `NET_ADMIN`.
+    pub add: Vec<String>,
+    /// Capabilities that are taken away, or `ALL`.
+    pub drop: Vec<String>,
+    /// Whether a program may give more rights than its caller had (`set-user-id`); absent where the pod does not say.
+    pub allow_escalation: Option<bool>,
+}
+
+impl Security {
+    /// Whether programs in the container may gain rights.
+    #[must_use]
+    pub fn may_gain(&self) -> bool {
+        self.privileged || self.allow_escalation == Some(true)
+    }
 }
 
 /// How many bytes of output are kept.
@@ -115,6 +139,9 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Who it runs as.
     pub user: User,
+    /// What it may do.
+    #[serde(default)]
+    pub security: Security,
     /// The UUIDs of the GPUs that it is given; it is to see no others.
     pub gpus: Vec<String>,
     /// How much output is kept.

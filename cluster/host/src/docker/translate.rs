@@ -62,6 +62,11 @@ pub(super) fn body(
                     ..DeviceRequest::default()
                 }]
             }),
+            privileged: Some(spec.security.privileged),
+            cap_add: whole(&spec.security.add),
+            cap_drop: whole(&spec.security.drop),
+            security_opt: (spec.security.allow_escalation == Some(false))
+                .then(|| vec!["no-new-privileges".to_owned()]),
             group_add: (!groups.is_empty()).then_some(groups),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".into()),

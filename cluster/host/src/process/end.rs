@@ -24,8 +24,7 @@ impl Inner {
             if let ContainerState::Exited(exit) = self.state(id)? {
                 return Ok(exit);
             }
-            let keeper: Option<ProcessKey> = record::read(&folder, "keeper.json")
-                .map_err(DriverError::io(format!("reading {}", folder.display())))?;
+            let keeper: Option<ProcessKey> = record::read_or_put_aside(&folder, "keeper.json");
             let pidfd = keeper.as_ref().map(ProcessKey::open).transpose();
             match pidfd {
                 Ok(Some(Some(fd))) => {
@@ -80,8 +79,7 @@ impl Inner {
             match self.state(id)? {
                 ContainerState::Exited(_) => return Ok(None),
                 ContainerState::Running { .. } => {
-                    return record::read(&folder, "keeper.json")
-                        .map_err(DriverError::io(format!("reading {}", folder.display())));
+                    return Ok(record::read_or_put_aside(&folder, "keeper.json"));
                 }
                 ContainerState::Created => tokio::time::sleep(LOOK_INTERVAL).await,
             }
@@ -92,6 +90,13 @@ impl Inner {
 /// Ends what a keeper left that was killed itself.
 pub(super) fn end_orphans(folder: &Path) {
     let Ok(Some(born)) = record::read::<Born>(folder, "born.json") else { return };
+    if !born.process.is_of_this_boot() {
+        // The machine was restarted: nothing of it is left, and its numbers are strangers'.
+        if let Some(cgroup) = &born.cgroup {
+            cgroup.remove();
+        }
+        return;
+    }
     let _ = born.process.signal(Signal::KILL);
     let leader = born.process.pid;
     let reused = identity::stat(leader).is_some_and(|s| s.start_ticks != born.process.start_ticks);
@@ -121,5 +126,34 @@ pub(super) fn lost(born: Option<&Born>) -> Exit {
         message: "its keeper ended without saying how the container did: killed, or the machine \
                   was restarted"
             .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn after_a_restart_of_the_machine_no_stranger_is_ended_for_having_the_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stranger = Command::new("setsid").args(["sleep", "600"]).spawn().unwrap();
+        // `setsid` makes a session of itself before it becomes `sleep`.
+        let pid = stranger.id();
+        let begin = std::time::Instant::now();
+        while identity::stat(pid).is_none_or(|s| s.session != pid) {
+            assert!(begin.elapsed() < Duration::from_secs(30), "no session of its own");
+            std::thread::yield_now();
+        }
+        // A process that ended, whose number a session has that is older than the machine's restart tells.
+        let process = ProcessKey { boot: "before".into(), ..ProcessKey::of(pid).unwrap() };
+        let born =
+            Born { process, started_at: Timestamp::now(), warnings: Vec::new(), cgroup: None };
+        record::write(folder.path(), "born.json", &born).unwrap();
+        end_orphans(folder.path());
+        let ended = stranger.try_wait().unwrap();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}");
     }
 }

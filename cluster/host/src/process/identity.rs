@@ -68,9 +68,14 @@ impl ProcessKey {
         Some(Self { pid, start_ticks, boot: boot().to_owned() })
     }
 
+    /// Whether it was seen since the machine was started last.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == boot()
+    }
+
     /// Whether it still runs; one that ended and was not waited for yet does not.
     pub fn is_running(&self) -> bool {
-        self.boot == boot()
+        self.is_of_this_boot()
             && stat(self.pid)
                 .is_some_and(|s| s.start_ticks == self.start_ticks && !matches!(s.state, 'Z' | 'X'))
     }

@@ -11,7 +11,10 @@
 //!     exit.json      how it ended; written before the keeper goes
 //!     log, log.1 ..  its output
 //! ```
-//! Each file appears whole (rename) and is readable for its owner alone.
+//! Each file appears whole (rename) and is readable for its owner alone. What must outlive a loss of power
+//! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. The others are
+//! about processes that such a loss ends. The room for an exit is taken before the container starts, so that a
+//! full disk does not turn a success into a container that nobody knows the end of.
 
 use super::{cgroup::Cgroup, identity::ProcessKey};
 use crate::container::ContainerSpec;
@@ -108,6 +111,31 @@ pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<(
     fs::rename(&new, folder.join(name))
 }
 
+/// Bytes that are set aside for one record.
+const ROOM: usize = 4096;
+
+/// Sets room aside for a record, which [`keep`] then uses.
+pub fn reserve(folder: &Path, name: &str) -> io::Result<()> {
+    let mut file = open_reserved(folder, name)?;
+    file.write_all(&[b' '; ROOM])
+}
+
+fn open_reserved(folder: &Path, name: &str) -> io::Result<fs::File> {
+    let path = folder.join(format!(".{name}.reserved"));
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Writes a file whole, and returns once it outlives a loss of power.
+pub fn keep<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let mut file = open_reserved(folder, name)?;
+    file.write_all(&bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    fs::rename(folder.join(format!(".{name}.reserved")), folder.join(name))?;
+    fs::File::open(folder)?.sync_all()
+}
+
 /// Reads a file; `None` when it is not there.
 pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
     match fs::read(folder.join(name)) {
@@ -117,5 +145,44 @@ pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Reads a file of one container. One that cannot be read is put aside, complained of and counts as absent: it
+/// concerns that container alone, and must not keep the node from all others.
+pub fn read_or_put_aside<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
+    match read(folder, name) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), name, %error, "a record cannot be read");
+            let _ = fs::rename(folder.join(name), folder.join(format!("{name}.damaged")));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_replaces_the_room_that_was_kept_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        reserve(folder.path(), "exit.json").unwrap();
+        assert_eq!(read::<Vec<u8>>(folder.path(), "exit.json").unwrap(), None);
+        keep(folder.path(), "exit.json", &vec![1_u8, 2]).unwrap();
+        assert_eq!(read(folder.path(), "exit.json").unwrap(), Some(vec![1_u8, 2]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        keep(folder.path(), "exit.json", &vec![3_u8]).unwrap();
+        assert_eq!(read(folder.path(), "exit.json").unwrap(), Some(vec![3_u8]));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_put_aside_once() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("born.json"), "{\"proc").unwrap();
+        assert_eq!(read_or_put_aside::<Born>(folder.path(), "born.json"), None);
+        assert!(folder.path().join("born.json.damaged").exists());
+        assert_eq!(read::<Born>(folder.path(), "born.json").unwrap(), None);
     }
 }

@@ -1,27 +1,33 @@
 //! A further command in a container that runs.
 //!
 //! Takes the command as JSON from its standard input, goes where the container is (control groups, mounts,
-//! limits, user), and executes it. What hinders it is written to standard error, as a shell would, and the exit
+//! limits, user), and runs it. What hinders it is written to standard error, as a shell would, and the exit
 //! code tells: 126 or 127 where the command is to blame, 125 otherwise.
+//!
+//! Only a child can be among the container's processes, so that this one waits for it. Both are of one group, by which
+//! the node ends them.
 
 use super::{
-    init::{become_user, execute, limit, system},
+    first::in_words,
+    init::{limit, not_executed, prepared, system},
     keep::close_inherited,
     mounts::Seen,
+    privileges,
 };
 use crate::process::record::{self, Born, Failed, Order};
 use nix::sched::{CloneFlags, setns};
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::unix::process::CommandExt,
     path::Path,
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 pub(super) fn run(folder: &Path) -> ExitCode {
     close_inherited();
-    let failed = match become_command(folder) {
-        Ok(never) => match never {},
+    let failed = match run_command(folder) {
+        Ok(code) => return code,
         Err(failed) => failed,
     };
     let (code, words) = match failed {
@@ -35,7 +41,7 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn become_command(folder: &Path) -> Result<std::convert::Infallible, Failed> {
+fn run_command(folder: &Path) -> Result<ExitCode, Failed> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |cause: io::Error| Failed::System { what, cause: cause.to_string() }
@@ -59,19 +65,37 @@ fn become_command(folder: &Path) -> Result<std::convert::Infallible, Failed> {
     if let Some(cgroup) = &born.cgroup {
         cgroup.join().map_err(failed("joining the control group"))?;
     }
-    let seen = enter(&born)?;
+    let (seen, is_apart) = enter(&born)?;
     let order = Order { cgroup: born.cgroup, ..order };
     limit(&order);
-    become_user(&order)?;
-    execute(&order, program, words, &seen)
+    privileges::give_up(&order)?;
+    let mut command = prepared(&order, program, words, &seen)?;
+    if !is_apart {
+        return Err(not_executed(program, &command.exec()));
+    }
+    wait(&mut command).map_err(|error| not_executed(program, &error))
 }
 
-/// Goes into the namespaces of the container's process that are others than ours.
-fn enter(born: &Born) -> Result<Seen, Failed> {
-    let mut seen = Seen::AsOnHost;
+fn wait(command: &mut Command) -> io::Result<ExitCode> {
+    let child = command.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())?;
+    let (code, _) = ended.map_or((125, None), |(_, status)| in_words(status));
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// Goes into the namespaces of the container's process that are others than ours; whether children are born among its
+/// processes.
+fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
+    let (mut seen, mut is_apart) = (Seen::AsOnHost, false);
     let mut entered = Vec::new();
-    // A user namespace gives the right to enter the mounts that belong to it.
-    for (name, kind) in [("user", CloneFlags::CLONE_NEWUSER), ("mnt", CloneFlags::CLONE_NEWNS)] {
+    // A user namespace gives the right to enter what belongs to it.
+    let kinds = [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+    ];
+    for (name, kind) in kinds {
         let path = format!("/proc/{}/ns/{name}", born.process.pid);
         let what = format!("entering the container ({name})");
         let failed =
@@ -87,9 +111,11 @@ fn enter(born: &Born) -> Result<Seen, Failed> {
     }
     for (file, kind, what) in entered {
         setns(file, kind).map_err(system(&what))?;
-        if kind == CloneFlags::CLONE_NEWNS {
-            seen = Seen::Mounted;
+        match kind {
+            CloneFlags::CLONE_NEWNS => seen = Seen::Mounted,
+            CloneFlags::CLONE_NEWPID => is_apart = true,
+            _ => {}
         }
     }
-    Ok(seen)
+    Ok((seen, is_apart))
 }

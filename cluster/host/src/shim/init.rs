@@ -1,18 +1,20 @@
-//! Second stage: becomes the container's command.
+//! Second stage: makes what a container lives in, and starts its command.
 //!
 //! Takes the order from its standard input, makes what the container is to live in (session,
-//! control groups, mounts, limits, user), and executes the command. What goes wrong is told on
-//! the same socket, which closes by itself when the command executes.
+//! control groups, mounts, limits, user), and starts the command: as process 1 of the container, or, where there are
+//! no namespaces, by becoming it. What goes wrong is told on
+//! the same socket, which closes by itself when this process ends or becomes the command.
 
-use super::mounts::{self, Seen};
+use super::{
+    first::{self, Spawned},
+    mounts::{self, Seen},
+    namespaces, privileges,
+};
 use crate::process::record::{Failed, Order};
-use nix::{
-    sys::{
-        resource::{Resource, setrlimit},
-        signal::{SigSet, Signal},
-        stat::{Mode, umask},
-    },
-    unistd::{Gid, Uid, setgroups, setresgid, setresuid},
+use nix::sys::{
+    resource::{Resource, setrlimit},
+    signal::{SigSet, Signal},
+    stat::{Mode, umask},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,6 +35,15 @@ pub(super) enum Line {
     Warning(String),
     /// The command is not executed.
     Failed(Failed),
+    /// The command executes, below this process.
+    Began,
+    /// And has ended.
+    Ended {
+        /// Its exit code, as a shell tells it.
+        code: i32,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
 }
 
 /// Where commands are looked for when the pod does not say.
@@ -40,12 +51,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 pub(super) fn run() -> ExitCode {
     let Ok(channel) = take_channel() else { return ExitCode::from(66) };
-    let failed = match become_command(&channel) {
-        Ok(never) => match never {},
-        Err(failed) => failed,
-    };
-    send(&channel, &Line::Failed(failed));
-    ExitCode::from(67)
+    match run_command(&channel) {
+        Ok(code) => code,
+        Err(failed) => {
+            send(&channel, &Line::Failed(failed));
+            ExitCode::from(67)
+        }
+    }
 }
 
 /// Moves the socket from standard input to a descriptor that execve closes.
@@ -55,7 +67,7 @@ fn take_channel() -> io::Result<UnixStream> {
     Ok(channel.into())
 }
 
-fn send(mut channel: &UnixStream, line: &Line) {
+pub(super) fn send(mut channel: &UnixStream, line: &Line) {
     if let Ok(mut bytes) = serde_json::to_vec(line) {
         bytes.push(b'\n');
         let _ = channel.write_all(&bytes);
@@ -66,7 +78,7 @@ pub(super) fn system(what: &str) -> impl FnOnce(nix::Error) -> Failed {
     move |errno| Failed::System { what: what.to_owned(), cause: errno.to_string() }
 }
 
-fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, Failed> {
+fn run_command(mut channel: &UnixStream) -> Result<ExitCode, Failed> {
     let mut bytes = Vec::new();
     channel
         .read_to_end(&mut bytes)
@@ -86,18 +98,26 @@ fn become_command(mut channel: &UnixStream) -> Result<std::convert::Infallible, 
     }
     let seen = mounts::make(&order, |warning| send(channel, &Line::Warning(warning)))?;
     limit(&order);
-    become_user(&order)?;
+    privileges::give_up(&order)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("tying it to its keeper"))?;
-    execute(&order, program, words, &seen)
+    let mut command = prepared(&order, program, words, &seen)?;
+    if !namespaces::is_first() {
+        return Err(not_executed(program, &command.exec()));
+    }
+    match first::supervise(&mut command, channel) {
+        Ok(code) => Ok(code),
+        Err(Spawned::Not(error)) => Err(not_executed(program, &error)),
+        Err(Spawned::Failed(failed)) => Err(failed),
+    }
 }
 
-/// Executes a command as the container's: with its directory, its environment, nothing blocked.
-pub(super) fn execute<'a>(
+/// A command as the container's: with its directory, its environment, nothing blocked.
+pub(super) fn prepared<'a>(
     order: &Order,
     program: &str,
     words: impl IntoIterator<Item = &'a String>,
     seen: &Seen,
-) -> Result<std::convert::Infallible, Failed> {
+) -> Result<Command, Failed> {
     let spec = &order.spec;
     umask(Mode::from_bits_truncate(0o022));
     SigSet::empty().thread_set_mask().map_err(system("clearing the signal mask"))?;
@@ -107,7 +127,8 @@ pub(super) fn execute<'a>(
     })?;
 
     let gpus = if spec.gpus.is_empty() { "void".to_owned() } else { spec.gpus.join(",") };
-    let error = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(words)
         .env_clear()
         .env("PATH", PATH)
@@ -117,14 +138,18 @@ pub(super) fn execute<'a>(
         .env("NVIDIA_VISIBLE_DEVICES", gpus)
         .envs(spec.mounts.iter().map(|mount| (variable(&mount.volume), seen.path(mount))))
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::inherit())
-        .exec();
+        .stdin(Stdio::inherit());
+    Ok(command)
+}
+
+/// Why the command does not execute.
+pub(super) fn not_executed(program: &str, error: &io::Error) -> Failed {
     let command = program.to_owned();
-    Err(match error.kind() {
+    match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Failed::NotFound { command },
         io::ErrorKind::PermissionDenied => Failed::PermissionDenied { command },
         _ => Failed::System { what: format!("executing {command}"), cause: error.to_string() },
-    })
+    }
 }
 
 /// The variable that tells where a volume is.
@@ -139,27 +164,6 @@ pub(super) fn limit(order: &Order) {
     if let (None, Some(bytes)) = (&order.cgroup, order.spec.resources.memory_limit_bytes) {
         let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
     }
-}
-
-pub(super) fn become_user(order: &Order) -> Result<(), Failed> {
-    let user = &order.spec.user;
-    if user.uid.is_none() && user.gid.is_none() && user.groups.is_empty() {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    if !uid.is_root() {
-        let same = user.uid.is_none_or(|u| u == uid.as_raw())
-            && user.gid.is_none_or(|g| g == gid.as_raw());
-        let what =
-            format!("user {:?}: this node runs as {uid} and cannot become another", user.uid);
-        return if same { Ok(()) } else { Err(Failed::Config { what }) };
-    }
-    let groups: Vec<_> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(system("setting the groups"))?;
-    let gid = user.gid.map_or(gid, Gid::from_raw);
-    setresgid(gid, gid, gid).map_err(system("becoming the group"))?;
-    let uid = user.uid.map_or(uid, Uid::from_raw);
-    setresuid(uid, uid, uid).map_err(system("becoming the user"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! First stage: starts the container, keeps its output, reaps its processes, records its exit.
 
+use super::first::in_words;
 use super::init::Line;
+use super::namespaces;
 use crate::{
     container::{Exit, Stream, cri_log},
     process::{
@@ -17,7 +19,7 @@ use nix::{
         signalfd::{SfdFlags, SignalFd},
     },
 };
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{Pid, WaitOptions};
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
@@ -50,7 +52,7 @@ pub(super) fn run(folder: &Path) -> ExitCode {
         Ok(started) => {
             tell(&Report::Born(started.born.clone()));
             let exit = started.keep();
-            let _ = record::write(folder, "exit.json", &exit);
+            tell_how_it_ended(folder, &exit);
             return ExitCode::SUCCESS;
         }
         Err(failed) => failed,
@@ -58,6 +60,16 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     let _ = record::write(folder, "failed.json", &report);
     tell(&Report::Failed(report));
     ExitCode::FAILURE
+}
+
+/// Writes the exit, however long that takes: the keeper goes when it is known, or when the container's folder is gone.
+fn tell_how_it_ended(folder: &Path, exit: &Exit) {
+    let mut pause = Duration::from_millis(50);
+    while record::keep(folder, "exit.json", exit).is_err() && folder.exists() {
+        // The room was taken beforehand, so that this is a disk in trouble.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
 }
 
 /// Closes what the node's process did not mark close-on-exec: nothing of it is ours to hold.
@@ -90,6 +102,7 @@ fn system(what: &str) -> impl FnOnce(io::Error) -> Failed {
 struct Started {
     born: Born,
     main: Pid,
+    channel: BufReader<UnixStream>,
     signals: SignalFd,
     outputs: [Option<OwnedFd>; 2],
     log: cri_log::Writer,
@@ -107,11 +120,12 @@ fn start(folder: &Path) -> Result<Started, Failed> {
     let signals = watch_signals().map_err(system("watching signals"))?;
     let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
         .map_err(system("opening the log"))?;
+    record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
     let mut warnings = Vec::new();
     let cgroup = make_cgroup(&order, &mut warnings);
     let order = Order { cgroup: cgroup.clone(), ..order };
     let begun = begin(&order, &mut warnings);
-    let (main, outputs) = match begun {
+    let (main, channel, outputs) = match begun {
         Ok(begun) => begun,
         Err(failed) => {
             end_all(cgroup.as_ref());
@@ -130,7 +144,7 @@ fn start(folder: &Path) -> Result<Started, Failed> {
         end_all(born.cgroup.as_ref());
         return Err(system("writing born.json")(error));
     }
-    Ok(Started { born, main, signals, outputs, log })
+    Ok(Started { born, main, channel, signals, outputs, log })
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -170,14 +184,16 @@ fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
     None
 }
 
-type Begun = (Pid, [Option<OwnedFd>; 2]);
+type Begun = (Pid, BufReader<UnixStream>, [Option<OwnedFd>; 2]);
 
 /// Starts the second stage and waits until its command executes or is known not to.
 fn begin(order: &Order, warnings: &mut Vec<String>) -> Result<Begun, Failed> {
     let [program, args @ ..] = order.shim.as_slice() else {
         return Err(Failed::Config { what: "the order names no shim".into() });
     };
-    let (mut channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
+    let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
+    // Where that cannot be had the second stage finds no namespaces, and warns.
+    let _ = namespaces::isolate_children();
     let mut child = Command::new(program)
         .args(args)
         .arg("init")
@@ -193,28 +209,45 @@ fn begin(order: &Order, warnings: &mut Vec<String>) -> Result<Begun, Failed> {
     }
     let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
+    let mut channel = BufReader::new(channel);
     let talked = talk(&mut channel, order, warnings);
     if talked.is_err() {
         let _ = rustix::process::kill_process(main, rustix::process::Signal::KILL);
     }
-    talked.map(|()| (main, outputs))
+    talked.map(|()| (main, channel, outputs))
 }
 
-fn talk(channel: &mut UnixStream, order: &Order, warnings: &mut Vec<String>) -> Result<(), Failed> {
+fn talk(
+    reader: &mut BufReader<UnixStream>,
+    order: &Order,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failed> {
+    let channel = reader.get_mut();
     let asked = serde_json::to_vec(order).map_err(|e| system("encoding the order")(e.into()))?;
     channel.set_read_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
     channel.set_write_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
     channel.write_all(&asked).map_err(system("handing on the order"))?;
     channel.shutdown(Shutdown::Write).map_err(system("handing on the order"))?;
-    for line in BufReader::new(channel).lines() {
-        let line = line.map_err(system("waiting for the command to execute"))?;
-        match serde_json::from_str(&line) {
-            Ok(Line::Warning(warning)) => warnings.push(warning),
-            Ok(Line::Failed(failed)) => return Err(failed),
-            Err(error) => return Err(system("reading the second stage's report")(error.into())),
+    loop {
+        match next_line(reader).map_err(system("waiting for the command to execute"))? {
+            Some(Line::Warning(warning)) => warnings.push(warning),
+            Some(Line::Failed(failed)) => return Err(failed),
+            Some(Line::Began) | None => return Ok(()), // closed by execve
+            Some(Line::Ended { .. }) => {
+                let cause = "it ended before it began".to_owned();
+                return Err(Failed::System { what: "starting the command".into(), cause });
+            }
         }
     }
-    Ok(()) // closed by execve
+}
+
+/// What the second stage says next; `None` when it has closed the channel.
+fn next_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Line>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
@@ -278,7 +311,7 @@ impl Started {
         }
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
-                // The first process alone is asked to stop: it knows what its children must finish.
+                // The command alone is asked to stop: it knows what its children must finish.
                 Ok(Signal::SIGTERM) => {
                     let _ = rustix::process::kill_process(self.main, rustix::process::Signal::TERM);
                 }
@@ -302,21 +335,19 @@ impl Started {
     }
 
     /// Takes the exits of all processes that ended; that of the first one, if it is among them.
-    fn reap(&self) -> Option<(i32, Option<i32>)> {
+    fn reap(&mut self) -> Option<(i32, Option<i32>)> {
         let mut ended = None;
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             if pid == self.main {
                 ended = Some(in_words(status));
             }
         }
-        ended
-    }
-}
-
-fn in_words(status: WaitStatus) -> (i32, Option<i32>) {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => (code, None),
-        (None, signal) => (128 + signal.unwrap_or(0), signal),
+        // How the command ended is told by the process that waited for it, where that is another.
+        let told = ended.and_then(|_| next_line(&mut self.channel).ok().flatten());
+        match told {
+            Some(Line::Ended { code, signal }) => Some((code, signal)),
+            _ => ended,
+        }
     }
 }
 

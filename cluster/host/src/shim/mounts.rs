@@ -1,13 +1,15 @@
 //! The container's view of the file system, in a mount namespace of its own.
 //!
 //! As root (or where a user may have namespaces) each volume is seen at its mount path, and what
-//! is hidden (the node's keys) is covered. Nothing is written to the host for that: a mount
+//! is hidden (the data directories of the machine's nodes) is covered, by whichever path or volume it is
+//! looked for. Nothing is written to the host for that: a mount
 //! point that is missing is made in a *mirror*, a small tmpfs that holds every entry of the
 //! folder as a bind mount. All of it goes with the container's last process.
 //!
-//! Without namespaces the container sees the host as it is; a volume is found through
-//! `IMPRESARIO_VOLUME_<NAME>`, and a warning says so.
+//! Without namespaces the container sees the host as it is, keys included; a volume is found through
+//! `IMPRESARIO_VOLUME_<NAME>`, and warnings say so.
 
+use super::view;
 use crate::{
     container::Mount,
     process::record::{Failed, Order},
@@ -15,12 +17,16 @@ use crate::{
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
-    unistd::{Gid, Uid, pivot_root},
+    sys::statvfs::{FsFlags, statvfs},
+    unistd::pivot_root,
 };
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+};
 use std::{
     fs, io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
@@ -29,6 +35,10 @@ use std::{
 const MIRROR_LIMIT: usize = 1000;
 /// Where mirrors are put together, on the container's own root.
 const STAGE: &str = "/.impresario";
+/// Where the new root is put together: a folder of every machine that is not taken over as it is.
+const NEW_ROOT: &str = "/sys";
+/// What of the machine's root the container has its own of.
+const OWN: [&str; 3] = ["proc", "sys", "dev"];
 
 /// Where the container finds its volumes.
 pub(super) enum Seen {
@@ -50,14 +60,16 @@ impl Seen {
 
 pub(super) fn make(order: &Order, mut warn: impl FnMut(String)) -> Result<Seen, Failed> {
     let mounts = &order.spec.mounts;
-    if mounts.is_empty() && order.hidden.is_empty() {
-        return Ok(Seen::AsOnHost);
-    }
     if let Err(error) = enter_namespace() {
         for mount in mounts.iter().filter(|m| m.sub_path.is_some()) {
             // What the namespace would have refused is refused here too.
             drop(open_source(mount)?);
         }
+        warn(format!(
+            "this machine permits no namespaces ({error}): the container can read the keys of its node and \
+             signal its processes. Run the node as root, or permit user namespaces (sysctl \
+             user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
+        ));
         for mount in mounts.iter().filter(|m| m.target != m.source) {
             warn(format!(
                 "volume {} is not at {} but where its variable says: no mount namespace ({error})",
@@ -67,14 +79,12 @@ pub(super) fn make(order: &Order, mut warn: impl FnMut(String)) -> Result<Seen, 
         }
         return Ok(Seen::AsOnHost);
     }
-    let root = order.folder.join("root");
-    enter_mirror_of_root(&root).map_err(|error| Failed::System {
+    let sources = open_and_hide(order)?;
+    make_root(order).map_err(|error| Failed::System {
         what: "making the container's root".into(),
         cause: error.to_string(),
     })?;
-    // All are opened before anything is covered.
-    let sources = mounts.iter().map(open_source).collect::<Result<Vec<_>, _>>()?;
-    let mut shallow_first: Vec<_> = mounts.iter().zip(&sources).collect();
+    let mut shallow_first: Vec<_> = mounts.iter().zip(sources).collect();
     shallow_first.sort_by_key(|(mount, _)| mount.target.components().count());
     for (mount, source) in shallow_first {
         attach(mount, source).map_err(|error| Failed::Mount {
@@ -83,28 +93,34 @@ pub(super) fn make(order: &Order, mut warn: impl FnMut(String)) -> Result<Seen, 
             cause: error.to_string(),
         })?;
     }
-    for path in &order.hidden {
-        hide(path).map_err(|error| Failed::System {
-            what: format!("hiding {}", path.display()),
-            cause: error.to_string(),
-        })?;
-    }
     let _ = fs::remove_dir(STAGE);
     Ok(Seen::Mounted)
 }
 
 fn enter_namespace() -> io::Result<()> {
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    if uid.is_root() {
-        unshare(CloneFlags::CLONE_NEWNS)?;
-    } else {
-        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-        fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
-    }
+    unshare(CloneFlags::CLONE_NEWNS)?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     Ok(mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?)
+}
+
+/// The sources of all mounts. The pod's own are among what is hidden, so that they are copied before, and all
+/// others after: no volume leads to what is hidden.
+fn open_and_hide(order: &Order) -> Result<Vec<OwnedFd>, Failed> {
+    let pod = order.folder.ancestors().nth(3).unwrap_or(&order.folder);
+    let mounts = &order.spec.mounts;
+    let mut sources: Vec<Option<OwnedFd>> = Vec::new();
+    for mount in mounts {
+        let is_own = mount.source.starts_with(pod);
+        sources.push(is_own.then(|| copy_source(mount)).transpose()?);
+    }
+    for path in &order.hidden {
+        view::mask(path).map_err(|error| Failed::System {
+            what: format!("hiding {}", path.display()),
+            cause: error.to_string(),
+        })?;
+    }
+    let opened = mounts.iter().zip(sources);
+    opened.map(|(mount, source)| source.map_or_else(|| copy_source(mount), Ok)).collect()
 }
 
 /// Opens what is mounted; a part of a volume must lie in it, whatever links were planted there.
@@ -129,9 +145,28 @@ fn open_source(mount: &Mount) -> Result<OwnedFd, Failed> {
     })
 }
 
-fn enter_mirror_of_root(root: &Path) -> io::Result<()> {
-    fs::create_dir_all(root)?;
-    mirror(Path::new("/"), root)?;
+/// The same, copied with all that is mounted below it: it can be put elsewhere when its old place is gone.
+fn copy_source(mount: &Mount) -> Result<OwnedFd, Failed> {
+    let source = open_source(mount)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(&source, "", flags).map_err(|errno| Failed::Mount {
+        volume: mount.volume.clone(),
+        target: mount.target.clone(),
+        cause: errno.to_string(),
+    })
+}
+
+fn make_root(order: &Order) -> io::Result<()> {
+    let root = Path::new(NEW_ROOT);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let sys = open_tree(CWD, "/sys", flags)?;
+    mirror(Path::new("/"), root, &OWN)?;
+    view::make(root, sys, order)?;
     fs::create_dir(root.join(&STAGE[1..]))?;
     nix::unistd::chdir(root)?;
     // Stacks the old root over the new one, then takes it away: no folder is needed for it.
@@ -147,8 +182,8 @@ fn enter_mirror_of_root(root: &Path) -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
-/// Mounts a tmpfs at `at` that shows every entry of `folder`, mounts below it included.
-fn mirror(folder: &Path, at: &Path) -> io::Result<()> {
+/// Mounts a tmpfs at `at` that shows every entry of `folder` but `without`, mounts below it included.
+fn mirror(folder: &Path, at: &Path, without: &[&str]) -> io::Result<()> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     if entries.len() > MIRROR_LIMIT {
         let what = format!("{} has more than {MIRROR_LIMIT} entries", folder.display());
@@ -157,6 +192,9 @@ fn mirror(folder: &Path, at: &Path) -> io::Result<()> {
     let mode = format!("mode={:o},size=4m", fs::metadata(folder)?.mode() & 0o7777);
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(mode.as_str()))?;
     for entry in entries {
+        if entry.file_name().to_str().is_some_and(|name| without.contains(&name)) {
+            continue;
+        }
         let (from, to, kind) = (entry.path(), at.join(entry.file_name()), entry.file_type()?);
         if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(&from)?, &to)?;
@@ -172,19 +210,43 @@ fn mirror(folder: &Path, at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn bind(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn bind(from: &Path, to: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     Ok(mount(Some(from), to, None::<&str>, flags, None::<&str>)?)
 }
 
-fn attach(mount_: &Mount, source: &OwnedFd) -> io::Result<()> {
-    let from = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
-    let is_folder = fs::metadata(&from)?.is_dir();
+/// Refuses writes through what is mounted at `at`.
+pub(super) fn make_read_only(at: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | flags_of(at)?;
+    Ok(mount(None::<&str>, at, None::<&str>, flags, None::<&str>)?)
+}
+
+/// What is set on a mount stays set: the kernel lets nobody without root take it away (mount_namespaces(7),
+/// on locked flags).
+fn flags_of(at: &Path) -> io::Result<MsFlags> {
+    let set = statvfs(at)?.flags();
+    let pairs = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    Ok(pairs.into_iter().filter(|(on, _)| set.contains(*on)).map(|(_, flag)| flag).collect())
+}
+
+/// Where something is mounted, in this process's view.
+pub(super) fn mount_points() -> io::Result<Vec<PathBuf>> {
+    crate::volumes::mount_points()
+}
+
+fn attach(mount_: &Mount, source: OwnedFd) -> io::Result<()> {
+    let is_folder = FileType::from_raw_mode(fstat(&source)?.st_mode).is_dir();
     let target = make_target(&mount_.target, is_folder)?;
-    bind(&from, &target)?;
+    move_mount(source, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     if mount_.read_only {
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(None::<&str>, &target, None::<&str>, flags, None::<&str>)?;
+        make_read_only(&target)?;
     }
     Ok(())
 }
@@ -212,7 +274,7 @@ fn make_target(target: &Path, folder: bool) -> io::Result<PathBuf> {
     }
     if !is_ours(&existing)? {
         let stage = PathBuf::from(STAGE);
-        mirror(&existing, &stage)?;
+        mirror(&existing, &stage, &[])?;
         mount(Some(&stage), &existing, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
     }
     let path = existing.join(missing);
@@ -228,14 +290,4 @@ fn make_target(target: &Path, folder: bool) -> io::Result<PathBuf> {
 /// Whether a folder is on one of our mirrors: on the root's, or on one marked by its own device.
 fn is_ours(folder: &Path) -> io::Result<bool> {
     Ok(fs::metadata(folder)?.dev() == fs::metadata("/")?.dev())
-}
-
-fn hide(path: &Path) -> io::Result<()> {
-    let Ok(kind) = fs::metadata(path) else { return Ok(()) };
-    if kind.is_dir() {
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=755,size=4k"))?)
-    } else {
-        bind(Path::new("/dev/null"), path)
-    }
 }

@@ -72,7 +72,7 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, Volume
 }
 
 /// Where something is mounted, in this process's view.
-pub(super) fn mount_points() -> io::Result<Vec<PathBuf>> {
+pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     Ok(points.map(|point| PathBuf::from(unescape(point))).collect())

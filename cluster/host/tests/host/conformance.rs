@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use impresario_host::container::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, DriverError, LogLimit, LogOptions,
-    Mount, PodSandbox, PullPolicy, Resources, Started, Stream, User,
+    Mount, PodSandbox, PullPolicy, Resources, Security, Started, Stream, User,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -45,6 +45,7 @@ pub fn shell(subject: &Subject, uid: &str, name: &str, script: &str) -> Containe
         mounts: vec![],
         resources: Resources::default(),
         user: User::default(),
+        security: Security::default(),
         gpus: vec![],
         log: LogLimit::default(),
     }

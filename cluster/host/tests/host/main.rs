@@ -5,5 +5,6 @@ mod ask;
 mod conformance;
 mod docker;
 mod gpus;
+mod isolation;
 mod network;
 mod process;

@@ -64,7 +64,7 @@ pub async fn open(
             let config = ProcessConfig {
                 data: dir.path().to_owned(),
                 shim: vec![program.into(), "__shim".into()],
-                hidden: vec![dir.credential(), dir.registry()],
+                hidden: dir.private(),
             };
             let driver = ProcessDriver::new(config)
                 .map_err(|source| DriverSetupError::Driver { driver: "process", source })?;
