@@ -23,6 +23,7 @@ mod account;
 mod ask_authority;
 mod guest;
 mod hooks;
+mod last_words;
 mod launch;
 mod leave;
 mod logs;
@@ -40,7 +41,7 @@ use crate::change;
 use actix::prelude::*;
 use futures_util::stream;
 use impresario_client::events::Severity;
-use impresario_host::{ContainerId, Exit, Found, container::DriverError};
+use impresario_host::{ContainerId, ContainerState, Exit, Found, container::DriverError};
 use impresario_registry::{Entry, Key};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
@@ -144,9 +145,17 @@ impl PodActor {
     /// Looks for containers of an earlier activation; nothing is done before it is known.
     fn find_predecessor(&mut self, ctx: &mut Context<Self>) {
         let (driver, uid) = (self.kit.driver.clone(), self.uid.clone());
+        let words = self.last_words_of_any();
         let list = async move {
             let found = driver.list().await?;
-            let found: Vec<_> = found.into_iter().filter(|found| found.pod_uid == uid).collect();
+            let mut found: Vec<_> =
+                found.into_iter().filter(|found| found.pod_uid == uid).collect();
+            for one in &mut found {
+                if let ContainerState::Exited(exit) = &mut one.state {
+                    let words = words(&one.container, &one.id, one.attempt);
+                    *exit = words.added(exit.clone()).await;
+                }
+            }
             for id in recover::outdated(&found) {
                 driver.remove(&id).await?;
             }
@@ -251,7 +260,15 @@ impl PodActor {
             None => format!("Stopping container {name}"),
         };
         self.tell(&name, Severity::Normal, "Killing", &message);
-        let work = hooks::stop(self.place(&id), hook, grace);
+        let words = self.last_words(&name, &id, self.current_attempt(&name));
+        let stop = hooks::stop(self.place(&id), hook, grace);
+        let work = async move {
+            let (stopped, failed) = stop.await;
+            match stopped {
+                Ok(exit) => (Ok(words.added(exit).await), failed),
+                stopped => (stopped, failed),
+            }
+        };
         ctx.spawn(work.into_actor(self).map(move |(stopped, failed), pod, ctx| {
             if let Some(why) = failed {
                 let message = format!("PreStopHook failed: {why}");
@@ -275,10 +292,11 @@ impl PodActor {
     fn wait_for_end(&mut self, name: String, id: ContainerId, ctx: &mut Context<Self>) {
         let driver = self.kit.driver.clone();
         let waited = id.clone();
+        let words = self.last_words(&name, &id, self.current_attempt(&name));
         let work = async move {
             loop {
                 match driver.wait(&waited).await {
-                    Ok(exit) => return exit,
+                    Ok(exit) => return words.added(exit).await,
                     Err(DriverError::NoContainer { .. }) => return vanished(),
                     Err(error) => {
                         tracing::debug!(container = %waited, %error, "waiting again");
@@ -366,6 +384,8 @@ impl StreamHandler<Desired> for PodActor {
         {
             self.object = object;
             self.entry = desired.entry;
+            let now = (Instant::now(), Timestamp::now());
+            self.life.deadline = recover::deadline(&self.object, self.taken_on, now);
         }
         self.is_gone |= desired.gone;
         if let Some((reason, message)) = desired.refused

@@ -4,6 +4,7 @@ use super::{
     PodActor,
     environment::{self, ConfigError, Here},
     kit::Kit,
+    last_words,
     prepare::Prepared,
     sources,
 };
@@ -33,6 +34,8 @@ enum LaunchError {
     Objects(#[from] ChangeError),
     #[error(transparent)]
     Gpus(#[from] GpuPoolError),
+    #[error("the file for the termination message cannot be made: {0}")]
+    Words(std::io::Error),
     #[error("the task that makes the mounts was lost: {0}")]
     Lost(String),
     #[error(transparent)]
@@ -43,7 +46,9 @@ impl LaunchError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) | Self::Volume(_) => "CreateContainerConfigError",
-            Self::Objects(_) | Self::Gpus(_) | Self::Lost(_) => "CreateContainerError",
+            Self::Objects(_) | Self::Gpus(_) | Self::Lost(_) | Self::Words(_) => {
+                "CreateContainerError"
+            }
             Self::Start(error) => error.reason(),
         }
     }
@@ -129,7 +134,15 @@ async fn start(
     let env = environment::environment(&container, &object, &sources, &here)?;
     let known = env.iter().cloned().collect();
     let (volumes, mounted) = (prepared.volumes, container.clone());
-    let mounts = tokio::task::spawn_blocking(move || volumes::mounts(&mounted, &volumes, &known));
+    let folder = kit.pods_folder.join(&prepared.sandbox.uid);
+    let mounts = tokio::task::spawn_blocking(move || {
+        let mut mounts = volumes::mounts(&mounted, &volumes, &known)?;
+        let words = last_words::place(&folder, &mounted, attempt).map_err(LaunchError::Words)?;
+        if mounts.iter().all(|mount| mount.target != words.target) {
+            mounts.push(words);
+        }
+        Ok::<_, LaunchError>(mounts)
+    });
     let mut mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
     mounts.extend(prepared.guest.mounts);
     let gpus = object.spec.as_ref().map_or(0..0, |pod| gpus(pod, &container.name));

@@ -115,6 +115,8 @@ pub struct Container {
     pub passes: bool,
     /// Why it must be started anew, when a liveness or startup probe gave it up.
     pub given_up: Option<String>,
+    /// How long it has to end then, where the probe has a grace period of its own.
+    pub given_up_grace: Option<Duration>,
     /// Whether its `postStart` hook has still to pass; until then it counts as not started.
     pub is_greeting: bool,
     probes: Probed,
@@ -145,6 +147,7 @@ impl Container {
             started: false,
             passes: false,
             given_up: None,
+            given_up_grace: None,
             is_greeting: false,
             probes,
         }
@@ -351,7 +354,7 @@ impl Pod {
             container.last = Some(ended);
             container.restarts += 1;
         }
-        container.given_up = None;
+        (container.given_up, container.given_up_grace) = (None, None);
         container.passes = false;
         container.started = false;
         container.attempt

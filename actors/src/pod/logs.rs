@@ -4,12 +4,15 @@ use super::{PodActor, life::Life};
 use actix::prelude::*;
 use futures_util::StreamExt;
 use impresario_client::protocol::pod::{LogChunk, Logs, LogsError};
-use impresario_host::{ContainerId, LogLine, LogOptions};
+use impresario_host::{ContainerId, LogLine, LogOptions, container::WholeLines};
 use impresario_runtime::{ItemSink, Open, Refusal};
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Lines are gathered until there are so many bytes, or none is waiting.
 const CHUNK: usize = 16 * 1024;
+/// How long a follower waits for the rest of a line while the other output has lines to give.
+const REST_OF_A_LINE: Duration = Duration::from_secs(1);
 
 impl PodActor {
     fn log_of(&self, logs: &Logs) -> Result<ContainerId, LogsError> {
@@ -104,29 +107,37 @@ async fn give(
     let mut left =
         logs.limit_bytes.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut starts_a_line = true;
+    let mut whole = WholeLines::default();
     loop {
+        let is_holding = whole.is_holding();
         let batch = tokio::select! {
             batch = lines.next() => batch,
+            () = tokio::time::sleep(REST_OF_A_LINE), if is_holding => Some(Vec::new()),
             () = sink.closed() => return Ok(()),
         };
-        let Some(batch) = batch else { return Ok(()) };
-        let mut bytes = Vec::new();
-        let mut failed = None;
-        for line in batch {
+        let mut is_over = batch.is_none();
+        let (mut given, mut failed) = (Vec::new(), None);
+        if batch.as_ref().is_none_or(Vec::is_empty) {
+            whole.release(&mut given);
+        }
+        for line in batch.into_iter().flatten() {
             match line {
-                Ok(line) => {
-                    if logs.timestamps && starts_a_line {
-                        bytes.extend_from_slice(format!("{:.9} ", line.time).as_bytes());
-                    }
-                    bytes.extend_from_slice(&line.bytes);
-                    starts_a_line = !line.partial;
-                    if starts_a_line {
-                        bytes.push(b'\n');
-                    }
-                }
+                Ok(line) => whole.push(line, &mut given),
                 Err(error) => failed = Some(Refusal::new(error.to_string())),
             }
         }
+        let mut bytes = Vec::new();
+        for line in given {
+            if logs.timestamps && starts_a_line {
+                bytes.extend_from_slice(format!("{:.9} ", line.time).as_bytes());
+            }
+            bytes.extend_from_slice(&line.bytes);
+            starts_a_line = !line.partial;
+            if starts_a_line {
+                bytes.push(b'\n');
+            }
+        }
+        is_over |= bytes.len() >= left;
         bytes.truncate(left);
         left -= bytes.len();
         for chunk in bytes.chunks(CHUNK) {
@@ -136,7 +147,7 @@ async fn give(
         }
         match failed {
             Some(refusal) => return Err(refusal),
-            None if left == 0 => return Ok(()),
+            None if is_over => return Ok(()),
             None => {}
         }
     }

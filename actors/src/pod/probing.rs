@@ -9,7 +9,7 @@ use super::{
 use actix::prelude::*;
 use futures_util::StreamExt as _;
 use impresario_client::events::Severity;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 impl PodActor {
     pub(super) fn watch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
@@ -60,6 +60,18 @@ impl PodActor {
         }
     }
 
+    /// The grace period that a probe has of its own.
+    fn probe_grace(&self, name: &str, purpose: Purpose) -> Option<Duration> {
+        let spec = self.container_spec(name)?;
+        let probe = match purpose {
+            Purpose::Startup => &spec.startup_probe,
+            Purpose::Liveness => &spec.liveness_probe,
+            Purpose::Readiness => return None,
+        };
+        let seconds = probe.as_ref()?.termination_grace_period_seconds?;
+        u64::try_from(seconds).ok().map(|seconds| Duration::from_secs(seconds.max(1)))
+    }
+
     pub(super) fn unwatch_probes(&mut self, name: &str, ctx: &mut Context<Self>) {
         let (over, rest) =
             std::mem::take(&mut self.probes).into_iter().partition(|((of, _), _)| of == name);
@@ -86,7 +98,11 @@ impl StreamHandler<Probed> for PodActor {
             let message = format!("{purpose:?} probe failed: {detail}");
             self.tell(&name, Severity::Warning, "Unhealthy", &message);
         }
+        let grace = self.probe_grace(&name, purpose);
         let Some(container) = self.life.container_mut(&name) else { return };
+        if verdict == Verdict::Fails && purpose != Purpose::Readiness {
+            container.given_up_grace = grace;
+        }
         match (purpose, verdict) {
             (Purpose::Startup, Verdict::Passes) => container.started = true,
             (Purpose::Readiness, Verdict::Passes) => container.passes = true,

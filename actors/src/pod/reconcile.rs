@@ -57,7 +57,8 @@ fn run(pod: &Pod, now: Instant, actions: &mut Vec<Action>) {
         if container.given_up.is_some()
             && let Life::Running { stopping: None, .. } = container.life
         {
-            actions.push(Action::Stop(container.name.clone(), pod.grace));
+            let grace = container.given_up_grace.unwrap_or(pod.grace);
+            actions.push(Action::Stop(container.name.clone(), grace));
         }
     }
     for container in &pod.containers {
@@ -290,6 +291,19 @@ mod tests {
         pod.deadline = Some(now + Duration::from_secs(5));
         assert_eq!(reconcile(&pod, now), [Action::WakeAt(now + Duration::from_secs(5))]);
         assert_eq!(reconcile(&pod, now + Duration::from_secs(5)), [Action::Overdue]);
+    }
+
+    #[test]
+    fn a_container_that_a_probe_gave_up_has_the_probes_own_grace_period() {
+        let now = Instant::now();
+        let mut pod = pod(RestartPolicy::Always, &["a", "b"]);
+        for name in ["a", "b"] {
+            start(&mut pod, name, now);
+            let container = pod.container_mut(name).unwrap();
+            container.given_up = Some("failed liveness probe".into());
+            container.given_up_grace = (name == "b").then_some(Duration::from_secs(2));
+        }
+        assert_eq!(in_words(&reconcile(&pod, now)), "stop a in 30s, stop b in 2s");
     }
 
     #[test]

@@ -65,12 +65,23 @@ pub fn recover(
             message: status.message.clone().unwrap_or_default(),
         });
     }
-    let limit = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let ran = status.start_time.map_or(Duration::ZERO, |start| {
-        Duration::try_from(now.1.duration_since(start.0)).unwrap_or_default()
-    });
-    pod.deadline = limit.map(|limit| now.0 + Duration::from_secs(limit).saturating_sub(ran));
+    pod.deadline = deadline(object, now.1, now);
     pod
+}
+
+/// When the pod has run for too long, by its object as it is now; it may be set, and shortened, while the pod runs.
+/// `taken_on` stands in for a start that is not told yet.
+pub fn deadline(
+    object: &v1::Pod,
+    taken_on: Timestamp,
+    now: (Instant, Timestamp),
+) -> Option<Instant> {
+    let seconds = object.spec.as_ref()?.active_deadline_seconds?;
+    let limit = Duration::from_secs(u64::try_from(seconds).ok()?);
+    let told = object.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let start = told.map_or(taken_on, |start| start.0);
+    let ran = Duration::try_from(now.1.duration_since(start)).unwrap_or_default();
+    now.0.checked_add(limit.saturating_sub(ran))
 }
 
 /// How long the pod's containers have when it is deleted, or would have.
@@ -250,6 +261,19 @@ mod tests {
         let a = pod.container("a").unwrap();
         assert_eq!((a.restarts, a.attempt, a.is_ready()), (2, 3, true));
         assert!(a.last.is_some());
+    }
+
+    #[test]
+    fn the_deadline_is_that_of_the_object_as_it_is_now() {
+        let now = (Instant::now(), Timestamp::UNIX_EPOCH + Duration::from_secs(100));
+        let mut pod = object("Always", json!({"startTime": "1970-01-01T00:01:00Z"}));
+        assert_eq!(deadline(&pod, now.1, now), None);
+        let mut limit = |seconds| {
+            pod.spec.as_mut().unwrap().active_deadline_seconds = Some(seconds);
+            deadline(&pod, now.1, now).unwrap() - now.0
+        };
+        assert_eq!(limit(70), Duration::from_secs(30));
+        assert_eq!(limit(10), Duration::ZERO);
     }
 
     #[test]

@@ -125,9 +125,15 @@ fn states(
     now: Instant,
 ) -> (ContainerState, Option<ContainerState>) {
     let last = container.last.as_ref().map(|ended| terminated(ended, facts));
+    // As the kubelet has it: with init containers the pod is being initialized until a container runs.
+    let has_init = pod.containers.iter().any(|container| container.part != Part::Main);
+    let creating = if has_init { "PodInitializing" } else { "ContainerCreating" };
     let state = match &container.life {
         Life::Waiting { .. } if container.part == Part::Main && !pod.is_initialized() => {
             waiting("PodInitializing", "")
+        }
+        Life::Waiting { reason, message } if reason == "ContainerCreating" => {
+            waiting(creating, message)
         }
         Life::Waiting { reason, message } if container.backoff.blocked_until(now).is_some() => {
             if reason == "ErrImagePull" {
@@ -137,10 +143,7 @@ fn states(
             }
         }
         Life::Waiting { reason, message } => waiting(reason, message),
-        Life::Starting if pod.is_initialized() || container.part != Part::Main => {
-            waiting("ContainerCreating", "")
-        }
-        Life::Starting => waiting("PodInitializing", ""),
+        Life::Starting => waiting(creating, ""),
         Life::Running { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning { started_at: Some(Time(*started_at)) }),
             ..ContainerState::default()
@@ -403,6 +406,30 @@ mod tests {
         assert_eq!(value["phase"], "Succeeded");
         assert_eq!(value["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
         assert_eq!(condition(&third, "Ready").reason.as_deref(), Some("PodCompleted"));
+    }
+
+    #[test]
+    fn all_that_wait_beside_init_containers_say_that_the_pod_is_being_initialized() {
+        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let parts = [("i1", Part::Init), ("i2", Part::Init), ("a", Part::Main)];
+        let all = parts.map(|(name, part)| Container::new(name, part, Probed::default()));
+        let mut pod = Pod::new(RestartPolicy::Never, BackoffScale::default(), all.into());
+        pod.sandbox = Sandbox::Ready;
+        let reasons = |pod: &Pod| -> Vec<Value> {
+            let (_, value) = written(pod, &PodStatus::default(), now);
+            let lists = ["initContainerStatuses", "containerStatuses"];
+            let all = lists.iter().flat_map(|list| value[list].as_array().unwrap().clone());
+            all.map(|one| one["state"]["waiting"]["reason"].clone()).collect()
+        };
+        assert_eq!(reasons(&pod), ["PodInitializing"; 3]);
+        pod.starting("i1");
+        assert_eq!(reasons(&pod), ["PodInitializing"; 3]);
+        for name in ["i1", "i2"] {
+            pod.started(name, ContainerId(name.into()), Timestamp::UNIX_EPOCH, now.0);
+            pod.ended(name, None, exit(0), now.0);
+        }
+        pod.starting("a");
+        assert_eq!(reasons(&pod)[2], "PodInitializing");
     }
 
     #[test]
