@@ -44,11 +44,13 @@ pub struct Settings {
     pub arguments: Vec<String>,
     /// More environment for it.
     pub environment: Vec<(String, String)>,
+    /// The user that it belongs to, where that is another than this test's: takes root.
+    pub user: Option<u32>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { nodes: 3, control: None, arguments: Vec::new(), environment: Vec::new() }
+        Self { nodes: 3, control: None, arguments: Vec::new(), environment: Vec::new(), user: None }
     }
 }
 
@@ -75,6 +77,11 @@ impl Cluster {
     pub fn start(settings: Settings) -> Self {
         let scratch = TempDir::with_prefix("imp-e2e-").expect("a temporary folder").keep();
         let dir = scratch.join("cluster");
+        if let Some(user) = settings.user {
+            // Where that user may write, with the program where they may execute it.
+            std::fs::copy(imp(), scratch.join("imp")).expect("room for a copy of the program");
+            std::os::unix::fs::chown(&scratch, Some(user), Some(user)).expect("root");
+        }
         let mut janitor = Command::new("/bin/sh");
         janitor.args(["-c", JANITOR]).arg(imp()).arg(&dir).arg(&scratch);
         // Not ended by the Ctrl-C that ends the test.
@@ -106,9 +113,17 @@ impl Cluster {
 
     /// `imp` with these arguments, about this cluster.
     pub fn imp<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(imp());
+        let mut command = Command::new(self.program());
+        if let Some(user) = self.settings.user {
+            command.uid(user).gid(user).env("HOME", &self.scratch).current_dir(&self.scratch);
+        }
         command.args(arguments).env("IMPRESARIO_DATA_DIR", &self.dir).stdin(Stdio::null());
         command
+    }
+
+    /// The program that the cluster is made with.
+    pub fn program(&self) -> PathBuf {
+        if self.settings.user.is_some() { self.scratch.join("imp") } else { imp() }
     }
 
     /// `imp status -o json`.
