@@ -35,7 +35,11 @@ pub(super) fn write_refused(resource: &Resource, name: &str, error: &TransactErr
         TransactError::TooLarge { limit, .. } => Status::too_large(*limit),
         TransactError::Unknown { .. } => Status::timeout(error.to_string()),
         TransactError::Refused { reason } => Status::forbidden(resource, name, reason),
-        TransactError::Unavailable { .. } => Status::unavailable(error.to_string(), 1),
+        TransactError::Unavailable { .. } | TransactError::NoSpace { .. } => {
+            Status::unavailable(error.to_string(), 1)
+        }
+        // What is there now is not known to be what was asked for: as after a write without an answer.
+        TransactError::Forgotten { .. } => Status::timeout(error.to_string()),
         other => Status::bad_request(other.to_string()),
     }
 }

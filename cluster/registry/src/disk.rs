@@ -8,6 +8,7 @@ pub mod frame;
 pub mod identity;
 pub mod journal;
 pub mod sealed;
+pub mod volume;
 
 use std::{
     io,
@@ -28,6 +29,24 @@ pub enum DiskError {
         path: PathBuf,
         /// The answer.
         source: io::Error,
+    },
+
+    /// There is no room; the same may work later, and nothing was lost.
+    #[error("{} has no room: free some space on its disk", path.display())]
+    Full {
+        /// The file that was to grow.
+        path: PathBuf,
+    },
+
+    /// More bytes than a file of this kind can hold in one piece; nothing was written.
+    #[error("{size} bytes are over the limit of {limit} for one piece of {}", path.display())]
+    Oversized {
+        /// The file.
+        path: PathBuf,
+        /// The bytes.
+        size: usize,
+        /// The limit.
+        limit: usize,
     },
 
     /// Bytes that were once safely on the disk are not what they were.
@@ -60,7 +79,10 @@ pub enum DiskError {
 impl DiskError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| match source {
+            full if volume::is_full(&full) => Self::Full { path },
+            source => Self::Io { action, path, source },
+        }
     }
 }
 
@@ -68,6 +90,8 @@ impl From<DiskError> for io::Error {
     fn from(error: DiskError) -> Self {
         let kind = match &error {
             DiskError::Io { source, .. } => source.kind(),
+            DiskError::Full { .. } => io::ErrorKind::StorageFull,
+            DiskError::Oversized { .. } => io::ErrorKind::FileTooLarge,
             DiskError::Corrupt { .. } => io::ErrorKind::InvalidData,
             DiskError::Foreign { .. } => io::ErrorKind::PermissionDenied,
         };

@@ -92,6 +92,42 @@ pub enum TransactError {
         /// Why, and what to do, in the words of the member.
         reason: String,
     },
+
+    /// A key is longer than any may be.
+    #[error("a key of {size} bytes is over the limit of {limit}: give it a shorter name")]
+    KeyTooLong {
+        /// The bytes of the key.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+
+    /// The fence names a shard that does not exist.
+    #[error("there is no shard {shard}: shards are numbered from 0 to 63")]
+    NoSuchShard {
+        /// The number.
+        shard: Shard,
+    },
+
+    /// Too long ago, or by too new a registry's memory, to know whether this request was applied before. This
+    /// attempt applied nothing. Clients of this crate take a new name and send what was never sent before again.
+    #[error(
+        "the registry no longer knows whether this request was applied: read the object before sending it again"
+    )]
+    Forgotten {
+        /// How many requests have been heard by now, for [`RequestId::client_named_at`](crate::RequestId::client_named_at).
+        heard: u64,
+    },
+
+    /// The disks of the registry have no room for it; nothing of it was applied.
+    #[error(
+        "the disk of {member} has no room for writes: free some space; deletions and reads go on, and so do writes \
+         once there is room"
+    )]
+    NoSpace {
+        /// The member, or the members, without room.
+        member: String,
+    },
 }
 
 fn conflict(key: &Key, expected: Revision, found: Revision) -> String {
@@ -121,10 +157,14 @@ impl TransactError {
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Conflict { .. } | Self::Unknown { .. } => Remedy::ReadAgain,
-            Self::Unavailable { .. } => Remedy::Retry,
+            Self::Conflict { .. } | Self::Unknown { .. } | Self::Forgotten { .. } => {
+                Remedy::ReadAgain
+            }
+            Self::Unavailable { .. } | Self::NoSpace { .. } => Remedy::Retry,
             Self::Fenced { .. } => Remedy::Stop,
             Self::TooLarge { .. }
+            | Self::KeyTooLong { .. }
+            | Self::NoSuchShard { .. }
             | Self::TooMany { .. }
             | Self::WrittenTwice { .. }
             | Self::Refused { .. } => Remedy::GiveUp,

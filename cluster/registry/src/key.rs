@@ -29,6 +29,11 @@ impl Key {
     ) -> Self {
         Self { resource: resource.into(), namespace: namespace.into(), name: name.into() }
     }
+
+    /// The bytes of its three parts.
+    pub fn bytes(&self) -> usize {
+        self.resource.len() + self.namespace.len() + self.name.len()
+    }
 }
 
 impl fmt::Display for Key {

@@ -8,6 +8,7 @@
 //! The crate knows nothing of Kubernetes beyond the shape of a key; objects are bytes to it, read only
 //! where a [`Selection`] asks for a field.
 
+pub mod clock;
 pub mod disk;
 pub mod error;
 pub mod field;

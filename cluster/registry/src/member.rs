@@ -7,23 +7,30 @@
 mod actor;
 mod enrol;
 mod handle;
+mod intake;
 mod keeper;
 pub mod leases;
+mod serials;
 
 use crate::{
-    disk::{DiskError, identity::Claimed},
+    clock::{BootTime, Sleep},
+    disk::{
+        DiskError,
+        identity::Claimed,
+        volume::{Machine as Files, Room, Volume},
+    },
     error::ReadError,
     key::Revision,
     protocol::{
-        Heartbeat, Heartbeats, MemberStatus, MembershipError, NotLeader, REGISTRY_ACTOR,
+        Heartbeat, Heartbeats, LeadAlive, MemberStatus, MembershipError, NotLeader, REGISTRY_ACTOR,
         RegistryRole,
     },
     raft::{
         MemberId, MemberNode, Raft,
         actor::RaftActor,
-        log::{Log, LogSize},
+        log::{Log, LogTender},
         machine::{Machine, Work},
-        messages::{RAFT_ACTOR, RaftRole},
+        messages::{RAFT_ACTOR, RaftRole, Seat},
         network::Network,
         snapshot,
     },
@@ -32,22 +39,24 @@ use crate::{
     shard::ShardTable,
     store::{RingLimits, Store},
 };
-pub(crate) use handle::{Pauses, Serials};
+use actix::Arbiter;
+pub(crate) use handle::Pauses;
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
+pub(crate) use serials::Serials;
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use thiserror::Error;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -81,6 +90,8 @@ pub struct MemberConfig {
     pub history: RingLimits,
     /// Raft's clock.
     pub timing: RaftTiming,
+    /// The disk that the directory is on; tests give a small one.
+    pub volume: Arc<dyn Volume>,
 }
 
 impl MemberConfig {
@@ -92,7 +103,8 @@ impl MemberConfig {
         beginning: Beginning,
     ) -> Self {
         let (history, timing) = (RingLimits::default(), RaftTiming::default());
-        Self { directory: directory.into(), node, address, beginning, history, timing }
+        let volume = Arc::new(Files);
+        Self { directory: directory.into(), node, address, beginning, history, timing, volume }
     }
 }
 
@@ -176,10 +188,17 @@ struct Shared {
     raft: Raft,
     replica: Replica,
     leases: Mutex<Option<Leases>>,
-    log_size: LogSize,
+    log: LogTender,
+    room: Room,
+    intake: intake::Intake,
+    sleep: Sleep,
+    /// Lists that are being put together.
+    lists: Semaphore,
     timing: RaftTiming,
-    client: handle::Serials,
+    client: Serials,
     stop: watch::Sender<bool>,
+    /// Why the group has no place for this member, once that is certain.
+    refused: watch::Sender<Option<String>>,
 }
 
 /// A running control member.
@@ -189,6 +208,8 @@ pub struct Member {
     tasks: Vec<JoinHandle<()>>,
     log_end: oneshot::Receiver<()>,
     work: Work,
+    /// The thread that raft has for itself: whatever else this process does, heartbeats are sent and answered.
+    thread: Arbiter,
     /// Locks the directory until the log has let go of it.
     claim: Claimed,
 }
@@ -196,20 +217,37 @@ pub struct Member {
 impl Member {
     /// Starts a member. Returns when it takes part; it may take longer until it has a vote.
     pub async fn start(config: MemberConfig) -> Result<Self, StartError> {
-        let MemberConfig { directory, node, address, beginning, history, timing } = config;
+        let MemberConfig { directory, node, address, beginning, history, timing, volume } = config;
         let mut claim = Claimed::claim(&directory, node.cluster(), node.name().as_str())?;
         let (log_path, snapshots) = (directory.join("log"), directory.join("snapshots"));
+        let room = Room::new(volume.clone(), &directory);
         // What is damaged is refused before anyone is asked for anything.
-        let (log, log_end) = Log::open(&log_path)?;
-        let machine = Machine::open(&snapshots, history)?;
-        let id = enrol::number(&node, &mut claim, &beginning).await?;
+        let (log, log_end) = Log::open(&log_path, room.clone())?;
+        let machine = Machine::open(&snapshots, room.clone(), history)?;
+        let (generation, disk) = (claim.begin_life()?, claim.identity().disk);
+        let me = MemberNode {
+            name: node.name().to_string(),
+            address: address.to_string(),
+            disk,
+            generation,
+        };
+        let id = match claim.identity().member {
+            Some(member) => {
+                let group = log.last_membership().unwrap_or_else(|| machine.membership());
+                let others = enrol::others(&node, &beginning, &group);
+                enrol::may_return(&node, member, &me, &others).await?;
+                member
+            }
+            None => enrol::number(&node, &mut claim, &beginning).await?,
+        };
 
-        let disk = claim.identity().disk;
-        let me = MemberNode { name: node.name().to_string(), address: address.to_string(), disk };
-        let (log_size, replica, work) = (log.size(), machine.replica(), machine.work());
+        let (tender, replica, work) = (log.tender(), machine.replica(), machine.work());
         let raft_config = raft_config(node.cluster(), timing)?;
-        let network = Network::new(node.clone(), id);
-        let raft = Raft::new(id, raft_config, network, log, machine).await;
+        let seat = Seat { member: id, disk, generation };
+        let network = Network::new(node.clone(), seat);
+        let thread = Arbiter::new();
+        let made = on_thread(&thread, Raft::new(id, raft_config, network, log, machine)).await;
+        let raft = made.ok_or_else(|| StartError::Raft("its thread has ended".to_owned()))?;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
         let founds = id == crate::store::FOUNDER && matches!(beginning, Beginning::Found { .. });
         if founds {
@@ -223,14 +261,20 @@ impl Member {
             raft: raft.clone(),
             replica,
             leases: Mutex::new(None),
-            log_size,
+            log: tender,
+            room,
+            intake: intake::Intake::default(),
+            sleep: Sleep::default(),
+            lists: Semaphore::new(LISTS),
             timing,
-            client: handle::Serials::default(),
+            client: Serials::default(),
             stop: watch::Sender::new(false),
+            refused: watch::Sender::new(None),
         });
         let options = SpawnOptions { mailbox: MAILBOX, ..SpawnOptions::default() };
-        let raft_actor = RaftActor::new(raft, id, disk, snapshots);
-        node.spawn::<RaftRole, _>(RAFT_ACTOR, options.clone(), move |_| raft_actor.clone())?;
+        let raft_actor = RaftActor::new(raft, seat, snapshots, volume);
+        let beside = SpawnOptions { arbiter: Some(thread.handle()), ..options.clone() };
+        node.spawn::<RaftRole, _>(RAFT_ACTOR, beside, move |_| raft_actor.clone())?;
         let served = shared.clone();
         node.spawn::<RegistryRole, _>(REGISTRY_ACTOR, options, move |_| {
             actor::RegistryActor::new(served.clone())
@@ -240,7 +284,7 @@ impl Member {
             tokio::spawn(keeper::keep(shared.clone())),
             tokio::spawn(enrol::stay_enrolled(shared.clone(), beginning)),
         ];
-        Ok(Self { shared, tasks, log_end, work, claim })
+        Ok(Self { shared, tasks, log_end, work, thread, claim })
     }
 
     /// The registry through this member: writes and fresh reads go to the leader, everything else stays here.
@@ -256,6 +300,13 @@ impl Member {
     /// How this member stands.
     pub fn status(&self) -> MemberStatus {
         self.shared.status()
+    }
+
+    /// Which life of its directory a member is in, as the group knows it; none if there is no such member.
+    pub fn generation_of(&self, node: &str) -> Option<u64> {
+        let metrics = self.shared.raft.metrics().borrow_watched().clone();
+        let mut members = metrics.membership_config.membership().nodes();
+        members.find(|(_, known)| known.name == node).map(|(_, known)| known.generation)
     }
 
     /// Its number in the group.
@@ -304,7 +355,7 @@ impl Member {
         let revision = image.revision();
         let save = move || {
             let aside = path.with_extension("tmp");
-            snapshot::save(&aside, &meta, image)?;
+            snapshot::save(&Files, &aside, &meta, &image)?;
             snapshot::put_in_place(&aside, &path)
         };
         tokio::task::spawn_blocking(save)
@@ -313,10 +364,12 @@ impl Member {
         Ok(revision)
     }
 
-    /// Resolves when this member has failed for good, with the reason: a broken disk, above all.
+    /// Resolves when this member has failed for good, with the reason: a broken disk, above all, or a directory
+    /// that the group knows to be a copy.
     pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
         let mut metrics = self.shared.raft.metrics();
-        async move {
+        let mut refused = self.shared.refused.subscribe();
+        let broken = async move {
             loop {
                 let state = metrics.borrow_watched().running_state.clone();
                 if let Err(fatal) = state {
@@ -325,6 +378,18 @@ impl Member {
                 if metrics.changed().await.is_err() {
                     return "raft stopped".to_owned();
                 }
+            }
+        };
+        async move {
+            let refused = async {
+                match refused.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+                    Ok(Some(reason)) => reason,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                reason = broken => reason,
+                reason = refused => reason,
             }
         }
     }
@@ -357,10 +422,31 @@ impl Member {
         if tokio::time::timeout(STOP_LIMIT, self.work.finish()).await.is_err() {
             tracing::warn!("a snapshot is still being written");
         }
+        let thread = self.thread;
+        thread.stop();
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
+            tracing::warn!("raft's thread still runs");
+        }
         drop(self.claim);
     }
 }
 
+/// Runs a future, and what it spawns, on a thread; none if the thread has ended.
+async fn on_thread<T: Send + 'static>(
+    thread: &Arbiter,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    thread.spawn(async move {
+        // The asker may have gone.
+        let _ = tell.send(work.await);
+    });
+    told.await.ok()
+}
+
+/// Lists that a member puts together at a time; more of them wait.
+const LISTS: usize = 4;
 /// Messages that may wait for a member's actors.
 const MAILBOX: usize = 4096;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -432,6 +518,30 @@ impl Shared {
         NotLeader { leader: self.leader().map(|leader| leader.to_string()) }
     }
 
+    /// Whether what openraft counts in waking time can be trusted: the machine has not slept within a lease.
+    fn was_awake(&self) -> bool {
+        !self.sleep.was_within(self.timing.election_most.max(leases::LEASE))
+    }
+
+    fn disk(&self) -> intake::Disk<'_> {
+        let state_bytes = self.replica.read(Store::bytes);
+        intake::Disk { room: &self.room, state_bytes, member: &self.me.name }
+    }
+
+    /// Whether this member's disk takes writes.
+    fn has_room(&self) -> bool {
+        let disk = self.disk();
+        disk.room.takes(disk.state_bytes)
+    }
+
+    fn alive_now(&self) -> LeadAlive {
+        LeadAlive {
+            node: self.me.name.clone(),
+            generation: self.me.generation,
+            room: self.has_room(),
+        }
+    }
+
     fn registry_at(&self, node: NodeName) -> ActorRef<RegistryRole> {
         self.node.actor(ActorPath::new(node, REGISTRY_ACTOR))
     }
@@ -451,13 +561,13 @@ impl Shared {
         let mut leases = self.leases.lock();
         let current = leases.take().filter(|leases| leases.term() == term);
         let answer =
-            with(leases.insert(current.unwrap_or_else(|| Leases::new(term, Instant::now()))));
+            with(leases.insert(current.unwrap_or_else(|| Leases::new(term, BootTime::now()))));
         Ok(answer)
     }
 
     async fn heartbeat(&self, beat: Heartbeat) -> Result<(), NotLeader> {
         if self.raft.is_leader() {
-            return self.lead(|leases| leases.node_beat(beat, Instant::now()));
+            return self.lead(|leases| leases.node_beat(beat, BootTime::now()));
         }
         let leader = self.leader().filter(|leader| leader != self.node.name());
         let leader = leader.ok_or_else(|| self.not_leader())?;

@@ -80,6 +80,16 @@ pub struct Enrol {
 }
 message!(Enrol => Result<(), MembershipError>, "registry.Enrol");
 
+/// A member that has been one before asks whether it may take part again. Any member answers as far as it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// Its number.
+    pub member: MemberId,
+    /// Its node, address and disk, in the life that begins.
+    pub node: crate::raft::MemberNode,
+}
+message!(Return => Result<(), MembershipError>, "registry.Return");
+
 /// Takes a member out of the group for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remove {
@@ -103,6 +113,10 @@ message!(LeadReadIndex => Result<u64, NotLeader>, "registry.LeadReadIndex", Lane
 pub struct LeadAlive {
     /// Its name.
     pub node: String,
+    /// Which life of its directory.
+    pub generation: u64,
+    /// Whether its disk takes writes.
+    pub room: bool,
 }
 message!(LeadAlive => Result<(), NotLeader>, "registry.LeadAlive", Lane::Control);
 
@@ -114,7 +128,7 @@ message!(LeadHeartbeats => Result<Heartbeats, NotLeader>, "registry.LeadHeartbea
 role! {
     /// The registry of a control member.
     pub RegistryRole = "registry" {
-        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex,
+        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Return, Remove, LeadTransact, LeadReadIndex,
             LeadAlive, LeadHeartbeats],
         streams: [Follow]
     }
@@ -175,6 +189,39 @@ pub enum MembershipError {
     LastVoter {
         /// Its name.
         node: String,
+    },
+    /// The group knows a later life of the directory.
+    #[error(
+        "the group knows this directory in life {known}, and this is life {shown}: it is a copy, or was restored from \
+         an older state, and may have forgotten what it promised. Remove the member (`imp member remove {node}`), then \
+         start it again with an empty directory"
+    )]
+    Copied {
+        /// The name of the node.
+        node: String,
+        /// The life that the group knows.
+        known: u64,
+        /// The life that was shown.
+        shown: u64,
+    },
+    /// The directory is in use elsewhere.
+    #[error(
+        "member {member} on node {node} runs already, and this directory says that it is the same: it is a copy. Stop \
+         one of them; a second member needs a node of its own and an empty directory"
+    )]
+    RunsAlready {
+        /// The name of the node.
+        node: String,
+        /// The member's number.
+        member: MemberId,
+    },
+    /// More disks have asked for a number than a group is made for.
+    #[error(
+        "{count} disks have been given numbers, which is the limit: restore a saved snapshot into a new group"
+    )]
+    TooManyDisks {
+        /// How many.
+        count: usize,
     },
     /// The group did not get to it; it may still happen.
     #[error(

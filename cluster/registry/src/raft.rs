@@ -10,6 +10,7 @@ pub mod log;
 pub mod machine;
 pub mod messages;
 pub mod network;
+pub mod pace;
 pub mod snapshot;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct MemberNode {
     pub address: String,
     /// The id of its disk; a member that shows another one is refused.
     pub disk: u128,
+    /// Which life of its directory; one that shows an older one is a copy or was restored, and is refused.
+    pub generation: u64,
 }
 
 /// What goes through the log.

@@ -34,6 +34,8 @@ use tokio::{
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 /// How long one member is given; longer than it takes a member to find out that it has no leader.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(9);
+/// How often a list is begun anew when its revision is no longer kept before its end.
+const LIST_TRIES: usize = 3;
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// A watch that cannot be taken up again for this long ends with `Closed`.
 const RESUME_LIMIT: Duration = Duration::from_mins(1);
@@ -152,10 +154,42 @@ impl Inner {
         Err(ReadError::Unavailable { reason: last })
     }
 
+    /// A member answers so many bytes at a time; a list is put together here, all of one revision.
+    async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
+        let mut tries = 0..LIST_TRIES;
+        'anew: loop {
+            let mut page = self.read(List(request.clone())).await?;
+            while page.remaining > 0 {
+                let left = request.limit.map(|limit| limit.saturating_sub(page.entries.len()));
+                let (Some(last), false) = (page.entries.last(), left == Some(0)) else { break };
+                let rest = ListRequest {
+                    after: Some((last.key.namespace.clone(), last.key.name.clone())),
+                    at: Some(page.revision),
+                    limit: left,
+                    ..request.clone()
+                };
+                match self.read(List(rest)).await {
+                    Ok(more) => {
+                        page.remaining = more.remaining;
+                        page.entries.extend(more.entries);
+                    }
+                    // The revision fell out of the past meanwhile; the caller did not ask for it.
+                    Err(ReadError::Gone { .. })
+                        if request.at.is_none() && tries.next().is_some() =>
+                    {
+                        continue 'anew;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(page);
+        }
+    }
+
     async fn transact(&self, mut transaction: Transaction) -> Result<Committed, TransactError> {
         transaction.check()?;
         let started = Instant::now();
-        let _place = self.serials.number(&mut transaction).await;
+        let mut place = self.serials.number(&mut transaction).await;
         let mut pauses = Pauses::until(started + CALL_LIMIT);
         let (mut in_doubt, mut last) = (false, "no time was left".to_owned());
         while let Some(left) = pauses.left() {
@@ -165,6 +199,13 @@ impl Inner {
                     last = reason;
                 }
                 Ok(Err(TransactError::Unknown { .. })) | Err(Failed::InDoubt(_)) => in_doubt = true,
+                Ok(Err(TransactError::Forgotten { heard })) if !in_doubt && place.is_some() => {
+                    if let Some(known) = place.take() {
+                        place = known.anew(&mut transaction, heard).await;
+                    }
+                    continue;
+                }
+                Ok(Err(TransactError::Forgotten { .. })) if in_doubt => break,
                 Ok(answer) => return answer,
                 Err(Failed::Refused(reason)) => return Err(TransactError::Refused { reason }),
                 Err(Failed::NotTaken(reason)) => last = reason,
@@ -246,7 +287,7 @@ impl Registry for RemoteRegistry {
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-        Box::pin(self.inner.read(List(request)))
+        Box::pin(self.inner.list(request))
     }
 
     fn transact(

@@ -15,22 +15,30 @@ mod state;
 mod model_tests;
 
 pub(crate) use clients::ANSWERS;
+pub(crate) use list::Paging;
 pub use members::{Admission, FOUNDER, Members};
 pub use ring::{Change, Changes, RingLimits};
 pub use state::{Image, Rest};
 
 use crate::{
-    error::{ANY_REVISION, TransactError, WatchError},
+    error::{TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Selection, WatchBatch},
-    shard::{Epoch, Shard, ShardMove, ShardTable},
+    shard::{Epoch, ShardMove, ShardTable},
     transaction::{Committed, Compare, Fence, Operation, Transaction},
 };
 use bytes::Bytes;
-use clients::{Clients, Recall};
+use clients::{Clients, Outcome, Recall};
 use ring::Ring;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
+
+/// The most bytes that the values before and after a transaction may have together: a watcher is told of both
+/// in one piece.
+pub(crate) const MAX_CHANGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a record takes beside key and value.
+const RECORD_BYTES: usize = 64;
 
 /// What is kept of an object beside its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +52,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// About what it takes with its key, on a disk or in memory.
+    fn bytes(&self, key: &Key) -> u64 {
+        (key.bytes() + self.value.len() + RECORD_BYTES) as u64
+    }
+
     /// The record with its key, as readers see it.
     pub fn entry(&self, key: Key) -> Entry {
         Entry {
@@ -59,6 +72,8 @@ impl Record {
 #[derive(Clone, Default)]
 pub struct Store {
     revision: Revision,
+    /// Of all objects.
+    bytes: u64,
     objects: BTreeMap<Key, Record>,
     shards: ShardTable,
     clients: Clients,
@@ -97,6 +112,11 @@ impl Store {
         self.objects.len()
     }
 
+    /// About how many bytes all objects take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether there is no object.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
@@ -114,19 +134,18 @@ impl Store {
 
     /// Applies a transaction, or refuses it and changes nothing.
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Committed, TransactError> {
+        // What no state could accept is refused the same way again: nothing has to be remembered of it.
+        transaction.check()?;
         let Some(request) = transaction.request else {
-            return self.attempt(transaction);
+            return self.attempt(transaction).answer(transaction);
         };
         match self.clients.recall(request) {
-            Recall::Answered(outcome) => outcome,
-            Recall::Forgotten => Err(TransactError::Unknown {
-                key: transaction.subject(),
-                waited: std::time::Duration::ZERO,
-            }),
+            Recall::Answered(outcome) => outcome.answer(transaction),
+            Recall::Forgotten { heard } => Err(TransactError::Forgotten { heard }),
             Recall::New => {
                 let outcome = self.attempt(transaction);
-                self.clients.remember(request, outcome.clone());
-                outcome
+                self.clients.remember(request, outcome);
+                outcome.answer(transaction)
             }
         }
     }
@@ -146,6 +165,11 @@ impl Store {
         self.members.of(disk)
     }
 
+    /// Whether a member number has been retired.
+    pub fn is_retired(&self, member: u64) -> bool {
+        self.members.is_retired(member)
+    }
+
     /// Retires a member number for ever.
     pub fn retire(&mut self, member: u64) {
         self.members.retire(member);
@@ -153,14 +177,21 @@ impl Store {
 
     /// The matching changes after `cursor`, some hundred revisions at most.
     pub fn changes(&self, select: &Selection, cursor: Revision) -> Result<Changes, WatchError> {
-        self.ring.read(select, cursor, self.revision)
+        Ok(Changes::of(&self.recent(cursor)?, select, cursor))
     }
 
-    fn attempt(&mut self, transaction: &Transaction) -> Result<Committed, TransactError> {
-        transaction.check()?;
-        transaction.fence.map_or(Ok(()), |fence| self.check_fence(fence))?;
-        transaction.compares.iter().try_for_each(|compare| self.check_compare(compare))?;
+    /// What changed after `cursor`, some hundred revisions at most: shared, so that it can be looked through without
+    /// holding the store.
+    pub fn recent(&self, cursor: Revision) -> Result<Vec<SharedChanges>, WatchError> {
+        self.ring.read(cursor)
+    }
 
+    fn attempt(&mut self, transaction: &Transaction) -> Outcome {
+        let refused = transaction.fence.and_then(|fence| self.check_fence(fence));
+        let refused = refused.or_else(|| self.check_compares(&transaction.compares));
+        if let Some(refused) = refused.or_else(|| self.check_size(&transaction.operations)) {
+            return refused;
+        }
         let next = self.revision + 1;
         let mut changes = Vec::with_capacity(transaction.operations.len());
         for operation in &transaction.operations {
@@ -170,32 +201,36 @@ impl Store {
             self.revision = next;
             self.ring.push(next, changes);
         }
-        Ok(Committed { revision: self.revision })
+        Outcome::Committed(Committed { revision: self.revision })
     }
 
-    fn check_fence(&self, fence: Fence) -> Result<(), TransactError> {
-        let Fence { shard, epoch: held } = fence;
-        let current = self.epoch(shard);
-        if held == current { Ok(()) } else { Err(TransactError::Fenced { shard, held, current }) }
+    /// A fence holds while its epoch is the shard's and somebody holds the shard: nobody was given epoch 0.
+    fn check_fence(&self, fence: Fence) -> Option<Outcome> {
+        let lease = self.shards.lease(fence.shard);
+        let current = lease.map_or_else(Epoch::default, |lease| lease.epoch);
+        let held = lease.is_some_and(|lease| lease.owner.is_some()) && fence.epoch == current;
+        (!held).then_some(Outcome::Fenced { current })
     }
 
-    fn epoch(&self, shard: Shard) -> Epoch {
-        self.shards.lease(shard).map_or_else(Epoch::default, |lease| lease.epoch)
+    fn check_compares(&self, compares: &[Compare]) -> Option<Outcome> {
+        (0_u32..).zip(compares).find_map(|(number, compare)| {
+            let found = self.objects.get(compare.key()).map_or(0, |record| record.mod_revision);
+            (!compare.holds(found)).then_some(Outcome::Conflict { compare: number, found })
+        })
     }
 
-    fn check_compare(&self, compare: &Compare) -> Result<(), TransactError> {
-        let found = self.objects.get(compare.key()).map_or(0, |record| record.mod_revision);
-        let (holds, expected) = match compare {
-            // Revision 0 is never written: as an expectation it means "absent", as a reader of nothing saw it.
-            Compare::Revision { revision, .. } => (*revision == found, *revision),
-            Compare::Absent { .. } => (found == 0, 0),
-            Compare::Exists { .. } => (found != 0, ANY_REVISION),
-        };
-        if holds {
-            Ok(())
-        } else {
-            Err(TransactError::Conflict { key: compare.key().clone(), expected, found })
-        }
+    /// Small transactions can replace or remove large objects, and watchers get both.
+    fn check_size(&self, operations: &[Operation]) -> Option<Outcome> {
+        let size = operations.iter().map(|operation| {
+            let before = self.objects.get(operation.key()).map_or(0, |record| record.value.len());
+            let after = match operation {
+                Operation::Put { value, .. } => value.len(),
+                Operation::Delete { .. } => 0,
+            };
+            before + after
+        });
+        let size = size.sum::<usize>();
+        (size > MAX_CHANGE_BYTES).then_some(Outcome::TooLarge { size: size as u64 })
     }
 
     fn perform(&mut self, operation: &Operation, revision: Revision) -> Option<Change> {
@@ -206,10 +241,13 @@ impl Store {
                 let record =
                     Record { value: value.clone(), create_revision, mod_revision: revision };
                 let before = self.objects.insert(key.clone(), record.clone());
+                self.bytes += record.bytes(key);
+                self.bytes -= before.as_ref().map_or(0, |before| before.bytes(key));
                 Some(Change { key: key.clone(), before, after: Some(record) })
             }
             Operation::Delete { key } => {
                 let before = self.objects.remove(key)?;
+                self.bytes -= before.bytes(key);
                 Some(Change { key: key.clone(), before: Some(before), after: None })
             }
         }

@@ -4,9 +4,9 @@
 //! the state machine remembers the last answers of each client and gives the first answer again.
 
 use crate::{
-    error::TransactError,
+    error::{ANY_REVISION, TransactError},
     key::{Key, Revision},
-    shard::{Epoch, Shard},
+    shard::{Epoch, SHARDS, Shard},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,15 @@ use std::collections::BTreeSet;
 
 /// The most bytes that one value may have.
 pub const MAX_VALUE_BYTES: usize = 1_572_864;
-/// The most bytes that all values of one transaction may have together.
+/// The most bytes that the three parts of a key may have together: Kubernetes' longest names fit twice.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// The most bytes that all keys and values of one transaction may have together.
 pub const MAX_TRANSACTION_BYTES: usize = 3 * 1024 * 1024;
 /// The most compares, and the most operations, of one transaction.
 pub const MAX_ITEMS: usize = 1024;
+
+/// Where an object says that it is being deleted.
+const DELETION: &str = "/metadata/deletionTimestamp";
 
 /// Something that must hold for a transaction to be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +52,26 @@ impl Compare {
         match self {
             Self::Revision { key, .. } | Self::Absent { key } | Self::Exists { key } => key,
         }
+    }
+
+    /// Whether it holds where the key was last written at `found`, 0 standing for nothing.
+    pub(crate) fn holds(&self, found: Revision) -> bool {
+        match self {
+            // Revision 0 is never written: as an expectation it means "absent", as a reader of nothing saw it.
+            Self::Revision { revision, .. } => *revision == found,
+            Self::Absent { .. } => found == 0,
+            Self::Exists { .. } => found != 0,
+        }
+    }
+
+    /// The refusal where it does not hold.
+    pub(crate) fn missed(&self, found: Revision) -> TransactError {
+        let expected = match self {
+            Self::Revision { revision, .. } => *revision,
+            Self::Absent { .. } => 0,
+            Self::Exists { .. } => ANY_REVISION,
+        };
+        TransactError::Conflict { key: self.key().clone(), expected, found }
     }
 }
 
@@ -95,10 +120,26 @@ pub struct Fence {
 /// Names one request for ever, so that sending it again does not apply it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId {
-    /// Drawn at random by the client when it starts.
+    /// Drawn by the client when it starts, see [`RequestId::client_named_at`].
     pub client: u128,
     /// Rises with each request of that client.
     pub serial: u64,
+}
+
+impl RequestId {
+    /// A new name for a client that knows how many requests the registry had heard by now (0 if it does not).
+    ///
+    /// The count is the upper half of the name and the rest is chance. The registry forgets clients that were
+    /// silent for long; a name that is older than the last one forgotten might have been used before, and is
+    /// answered with [`TransactError::Forgotten`], which says the count to draw a new name with.
+    pub fn client_named_at(heard: u64) -> u128 {
+        u128::from(heard) << 64 | u128::from(rand::random::<u64>())
+    }
+
+    /// How many requests the registry had heard when the client took its name.
+    pub(crate) fn named_at(&self) -> u64 {
+        (self.client >> 64) as u64
+    }
 }
 
 /// A change that is applied as a whole or not at all.
@@ -166,14 +207,53 @@ impl Transaction {
         subject.cloned().unwrap_or_else(|| Key::new("", "", ""))
     }
 
+    /// The bytes of its keys and values: what it takes to hold, to send and to write down.
+    pub fn bytes(&self) -> usize {
+        let compares = self.compares.iter().map(|compare| compare.key().bytes());
+        let operations =
+            self.operations.iter().map(|write| write.key().bytes() + write.value_bytes());
+        compares.chain(operations).sum()
+    }
+
+    /// Whether it is within the limits of [`Transaction::check`], as far as a log and a message care.
+    pub fn is_bounded(&self) -> bool {
+        let keys = self.compares.iter().map(Compare::key);
+        self.operations.len().max(self.compares.len()) <= MAX_ITEMS
+            && keys
+                .chain(self.operations.iter().map(Operation::key))
+                .all(|key| key.bytes() <= MAX_KEY_BYTES)
+            && self.bytes() <= MAX_TRANSACTION_BYTES
+    }
+
+    /// Whether it only removes objects, or takes the steps that removal needs, so that it is taken when the disk is
+    /// full: an object that is being deleted says so of itself, and is written while its finalizers go.
+    pub fn only_removes(&self) -> bool {
+        self.operations.iter().all(|operation| match operation {
+            Operation::Put { value, .. } => crate::field::string_at(value, DELETION).is_some(),
+            Operation::Delete { .. } => true,
+        })
+    }
+
     /// Refuses what no state of the registry could accept. Checked where a transaction enters and when it is applied.
     pub fn check(&self) -> Result<(), TransactError> {
         let items = self.operations.len().max(self.compares.len());
         if items > MAX_ITEMS {
             return Err(TransactError::TooMany { items, limit: MAX_ITEMS });
         }
+        // Keys first: the errors below name one.
+        let keys = self.compares.iter().map(Compare::key);
+        for key in keys.chain(self.operations.iter().map(Operation::key)) {
+            if key.bytes() > MAX_KEY_BYTES {
+                return Err(TransactError::KeyTooLong { size: key.bytes(), limit: MAX_KEY_BYTES });
+            }
+        }
+        if let Some(Fence { shard, .. }) = self.fence
+            && shard.0 >= SHARDS
+        {
+            return Err(TransactError::NoSuchShard { shard });
+        }
         let mut seen = BTreeSet::new();
-        let mut total = 0;
+        let mut total = self.compares.iter().map(|compare| compare.key().bytes()).sum::<usize>();
         for operation in &self.operations {
             let (key, size) = (operation.key(), operation.value_bytes());
             if size > MAX_VALUE_BYTES {
@@ -183,7 +263,7 @@ impl Transaction {
                     limit: MAX_VALUE_BYTES,
                 });
             }
-            total += size;
+            total += size + key.bytes();
             if total > MAX_TRANSACTION_BYTES {
                 return Err(TransactError::TooLarge {
                     key: key.clone(),

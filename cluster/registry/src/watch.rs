@@ -8,6 +8,7 @@ use crate::{
     key::Revision,
     query::{WatchBatch, WatchRequest},
     replica::Replica,
+    store::Changes,
 };
 use futures_util::{Stream, StreamExt, stream};
 use std::{
@@ -109,8 +110,9 @@ impl Follower {
                 return Err(WatchError::Closed);
             }
             let newest = *self.revisions.borrow_and_update();
-            let changes =
-                self.replica.read(|store| store.changes(&self.request.select, self.cursor))?;
+            let recent = self.replica.read(|store| store.recent(self.cursor))?;
+            // Looked through without the lock: a filter reads every value.
+            let changes = Changes::of(&recent, &self.request.select, self.cursor);
             let progressed = changes.cursor > self.cursor;
             self.cursor = changes.cursor;
             self.ready.extend(changes.batches);

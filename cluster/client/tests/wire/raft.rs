@@ -2,7 +2,7 @@
 
 use crate::record::{Record, every};
 use impresario_registry::raft::messages::{
-    Append, AskVote, Beat, Declined, Seat, SnapshotChunk, Transfer,
+    Append, AskVote, Beat, Declined, Route, Seat, SnapshotChunk, Transfer,
 };
 use impresario_registry::raft::{
     Command, Entry, LogId, MemberNode, SnapshotMeta, StoredMembership, Types, Vote,
@@ -18,7 +18,11 @@ use openraft::{EntryPayload, Membership};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn seat() -> Seat {
-    Seat { member: 2, disk: u128::MAX }
+    Seat { member: 2, disk: u128::MAX, generation: 300 }
+}
+
+fn route() -> Route {
+    Route { from: Seat { member: 1, disk: 7, generation: 2 }, to: seat() }
 }
 
 fn vote() -> Vote {
@@ -30,13 +34,16 @@ fn at(index: u64) -> LogId {
 }
 
 fn membership() -> Membership<u64, MemberNode> {
-    let node = MemberNode { name: "n1".into(), address: "10.0.0.1:7443".into(), disk: 7 };
+    let node =
+        MemberNode { name: "n1".into(), address: "10.0.0.1:7443".into(), disk: 7, generation: 2 };
     Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, node)])).unwrap()
 }
 
-fn declined() -> [Declined; 3] {
+fn declined() -> [Declined; 5] {
     every([
         Declined::OtherSeat(seat()),
+        Declined::StaleSender(seat()),
+        Declined::TooLarge(70_000),
         Declined::Stopped("disk full".into()),
         Declined::Snapshot("a gap".into()),
     ])
@@ -95,7 +102,7 @@ fn appended() -> impl Iterator<Item = Result<AppendEntriesResponse<Types>, Decli
 
 pub fn record() -> Record {
     let votes = [true, false].map(|pre| AskVote {
-        to: seat(),
+        route: route(),
         pre,
         request: VoteRequest::new(Vote::new(301, 2), Some(at(300))),
     });
@@ -108,15 +115,17 @@ pub fn record() -> Record {
         last_membership: StoredMembership::new(Some(at(299)), membership()),
     };
     let chunks = [None, Some((vote(), meta))].map(|end| SnapshotChunk {
-        to: seat(),
+        route: route(),
         transfer: 5,
         offset: 70_000,
         bytes: "ab".into(),
         end,
     });
-    let beats = |one: &Beat, other: &Beat| one.to == other.to && same(&one.request, &other.request);
-    let appends =
-        |one: &Append, other: &Append| one.to == other.to && same(&one.request, &other.request);
+    let beats =
+        |one: &Beat, other: &Beat| one.route == other.route && same(&one.request, &other.request);
+    let appends = |one: &Append, other: &Append| {
+        one.route == other.route && same(&one.request, &other.request)
+    };
     Record::of("raft")
         .ask(
             votes,
@@ -124,11 +133,11 @@ pub fn record() -> Record {
                 .into_iter()
                 .chain(declined().map(Err)),
         )
-        .ask_same([Beat { to: seat(), request: request(vec![]) }], appended(), beats)
-        .ask_same([Append { to: seat(), request: request(entries()) }], appended(), appends)
+        .ask_same([Beat { route: route(), request: request(vec![]) }], appended(), beats)
+        .ask_same([Append { route: route(), request: request(entries()) }], appended(), appends)
         .ask(
             [Transfer {
-                to: seat(),
+                route: route(),
                 request: TransferLeaderRequest::new(vote(), 2, Some(at(300))),
             }],
             [Ok(Ok(()))]

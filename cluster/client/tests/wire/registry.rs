@@ -3,7 +3,7 @@
 use crate::record::{Record, every};
 use impresario_registry::protocol::{
     Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
-    LeadTransact, List, MemberStatus, MembershipError, NodeBeat, NotLeader, Remove, Status,
+    LeadTransact, List, MemberStatus, MembershipError, NodeBeat, NotLeader, Remove, Return, Status,
     Transact,
 };
 use impresario_registry::raft::MemberNode;
@@ -44,7 +44,7 @@ fn transaction() -> Transaction {
     }
 }
 
-fn transact_errors() -> [TransactError; 8] {
+fn transact_errors() -> [TransactError; 12] {
     every([
         TransactError::Conflict { key: key(), expected: u64::MAX, found: 0 },
         TransactError::Fenced { shard: Shard(1), held: Epoch(2), current: Epoch(3) },
@@ -54,6 +54,10 @@ fn transact_errors() -> [TransactError; 8] {
         TransactError::Unavailable { reason: "no leader".into() },
         TransactError::Unknown { key: key(), waited: Duration::from_millis(2500) },
         TransactError::Refused { reason: "not yours".into() },
+        TransactError::KeyTooLong { size: 70_000, limit: 300 },
+        TransactError::NoSuchShard { shard: Shard(64) },
+        TransactError::Forgotten { heard: 300 },
+        TransactError::NoSpace { member: "n1, n2".into() },
     ])
 }
 
@@ -74,13 +78,16 @@ fn beat() -> Heartbeat {
     Heartbeat { node: "n2".into(), incarnation: 70_000, ready: true }
 }
 
-fn membership_errors() -> [MembershipError; 6] {
+fn membership_errors() -> [MembershipError; 9] {
     every([
         MembershipError::NameTaken { node: "n1".into(), member: 1 },
         MembershipError::Retired { member: 2 },
         MembershipError::OtherDisk { member: 3 },
         MembershipError::Unknown { node: "n9".into() },
         MembershipError::LastVoter { node: "n1".into() },
+        MembershipError::Copied { node: "n1".into(), known: 300, shown: 7 },
+        MembershipError::RunsAlready { node: "n1".into(), member: 3 },
+        MembershipError::TooManyDisks { count: 4096 },
         MembershipError::Unavailable { reason: "no leader".into() },
     ])
 }
@@ -129,7 +136,12 @@ fn objects(record: Record) -> Record {
 }
 
 fn members(record: Record) -> Record {
-    let node = MemberNode { name: "n1".into(), address: "10.0.0.1:7443".into(), disk: 1 << 100 };
+    let node = MemberNode {
+        name: "n1".into(),
+        address: "10.0.0.1:7443".into(),
+        disk: 1 << 100,
+        generation: 300,
+    };
     let status = MemberStatus {
         id: 1,
         node: "n1".into(),
@@ -148,7 +160,11 @@ fn members(record: Record) -> Record {
             [Join { disk: u128::MAX, node: "n1".into() }],
             [Ok(1)].into_iter().chain(membership_errors().map(Err)),
         )
-        .ask([Enrol { member: 1, node }], [Ok(())].into_iter().chain(membership_errors().map(Err)))
+        .ask(
+            [Enrol { member: 1, node: node.clone() }],
+            [Ok(())].into_iter().chain(membership_errors().map(Err)),
+        )
+        .ask([Return { member: 1, node }], [Ok(())].into_iter().chain(membership_errors().map(Err)))
         .ask(
             [Remove { node: "n1".into() }],
             [Ok(())].into_iter().chain(membership_errors().map(Err)),
@@ -168,6 +184,9 @@ fn leading(record: Record) -> Record {
                 .chain(transact_errors().map(|error| Ok(Err(error)))),
         )
         .ask([LeadReadIndex], [Ok(300), Err(not_leader())])
-        .ask([LeadAlive { node: "n1".into() }], [Ok(()), Err(not_leader())])
+        .ask(
+            [LeadAlive { node: "n1".into(), generation: 300, room: true }],
+            [Ok(()), Err(not_leader())],
+        )
         .ask([LeadHeartbeats], [Ok(heard), Err(not_leader())])
 }

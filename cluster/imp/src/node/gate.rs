@@ -68,7 +68,7 @@ pub fn role_name(role: &PeerRole) -> &'static str {
 fn is_of_members(to: &ActorName, message: &str) -> bool {
     to.as_str() == RAFT_ACTOR
         || message.starts_with("registry.Lead")
-        || [registry::Join::NAME, registry::Enrol::NAME].contains(&message)
+        || [registry::Join::NAME, registry::Enrol::NAME, registry::Return::NAME].contains(&message)
 }
 
 /// What reads and changes nothing.

@@ -10,11 +10,20 @@ use std::{
 /// Puts `bytes` at `path` so that after a crash either the old file is there or the whole new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let aside = path.with_extension("tmp");
-    let mut file = File::create(&aside).map_err(DiskError::io("create", &aside))?;
-    file.write_all(bytes).map_err(DiskError::io("write", &aside))?;
-    file.sync_all().map_err(DiskError::io("sync", &aside))?;
+    let written = write(&aside, bytes);
+    if written.is_err() {
+        // A part of it would only take room; the error that counts is the first.
+        let _ = fs::remove_file(&aside);
+    }
+    written?;
     fs::rename(&aside, path).map_err(DiskError::io("rename into place", path))?;
     path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let mut file = File::create(path).map_err(DiskError::io("create", path))?;
+    file.write_all(bytes).map_err(DiskError::io("write", path))?;
+    file.sync_all().map_err(DiskError::io("sync", path))
 }
 
 /// Makes creations, renames and removals in a directory durable.

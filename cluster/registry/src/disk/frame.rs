@@ -1,31 +1,53 @@
 //! The format of the journal: batches of records, each batch what one sync made durable.
 //!
 //! ```text
-//! batch  = magic u32 | payload length u32 | sequence u64 | payload crc32 u32 | header crc32 u32 | payload
+//! batch  = magic u32 | payload length u32 | sequence u64 | payload crc32 u32 | header crc32 u32 | payload | end u32
 //! payload = (record length u32 | record)*           all numbers little endian
 //! ```
 //!
 //! A batch is written only after the one before it was synced. So of all batches only the last can be torn
 //! by a crash: what is broken and followed by a sound batch was damaged later. A torn batch shows as a short
 //! file or as sectors that were never written and read as zeros; a complete last batch with a wrong checksum
-//! and no such sector is damage too. [`scan`] decides this without IO.
+//! and no such sector is damage too. Of the first and the last sector a batch may have only a few bytes; magic and
+//! end are never zero, so that these prove something too. [`scan`] decides this without IO.
+
+use thiserror::Error;
 
 /// Bytes of a batch before its payload.
 pub const HEADER: usize = 24;
 /// The most payload that a batch may have; a length above it is damage.
 pub const MAX_PAYLOAD: usize = 256 * 1024 * 1024;
 const MAGIC: [u8; 4] = *b"IMPJ";
+/// What every batch ends with.
+const END: [u8; 4] = *b"JPMI";
 /// The unit in which disks lose unsynced writes.
 const SECTOR: usize = 512;
-/// Fewer zero bytes than this prove nothing about a sector.
+/// Fewer zero bytes than this prove nothing about the inside of a batch.
 const EVIDENCE: usize = 16;
 
-/// Encodes records as one batch.
-pub fn encode(sequence: u64, records: &[Vec<u8>]) -> Vec<u8> {
-    let size: usize = records.iter().map(|record| record.len() + 4).sum();
+/// Records that do not fit into one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{size} bytes are over the limit of {MAX_PAYLOAD} for one batch")]
+pub struct Oversized {
+    /// Their bytes.
+    pub size: usize,
+}
+
+/// How many bytes records take in a batch.
+pub fn payload_bytes(records: &[impl AsRef<[u8]>]) -> usize {
+    records.iter().map(|record| record.as_ref().len() + 4).sum()
+}
+
+/// Encodes records as one batch; what could not be read back is refused.
+pub fn encode(sequence: u64, records: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, Oversized> {
+    let size = payload_bytes(records);
+    if size > MAX_PAYLOAD {
+        return Err(Oversized { size });
+    }
     let mut batch = vec![0; HEADER];
-    batch.reserve(size);
+    batch.reserve(size + END.len());
     for record in records {
+        let record = record.as_ref();
         batch.extend_from_slice(&(record.len() as u32).to_le_bytes());
         batch.extend_from_slice(record);
     }
@@ -36,7 +58,8 @@ pub fn encode(sequence: u64, records: &[Vec<u8>]) -> Vec<u8> {
     batch[16..20].copy_from_slice(&payload_crc.to_le_bytes());
     let header_crc = crc32fast::hash(&batch[..20]);
     batch[20..24].copy_from_slice(&header_crc.to_le_bytes());
-    batch
+    batch.extend_from_slice(&END);
+    Ok(batch)
 }
 
 /// The end of a readable file.
@@ -91,9 +114,9 @@ pub fn scan(file: &[u8], newest: bool) -> Result<(Vec<Batch<'_>>, Tail), Damage>
     Ok((batches, Tail::Clean))
 }
 
-/// The length of the payload that a sound header announces.
-pub fn payload_size(bytes: &[u8]) -> Option<usize> {
-    header(bytes).ok().map(|head| head.size)
+/// How many bytes follow a header, if it is sound.
+pub fn following(bytes: &[u8]) -> Option<usize> {
+    header(bytes).ok().map(|head| head.size + END.len())
 }
 
 struct Header {
@@ -123,6 +146,10 @@ fn header(bytes: &[u8]) -> Result<Header, &'static str> {
 fn read(bytes: &[u8]) -> Result<(Batch<'_>, usize), &'static str> {
     let Header { size, sequence, payload_crc } = header(bytes)?;
     let payload = bytes.get(HEADER..HEADER + size).ok_or("the file ends in a batch")?;
+    let end = HEADER + size + END.len();
+    if bytes.get(HEADER + size..end).ok_or("the file ends in a batch")? != END {
+        return Err("the end of a batch is wrong");
+    }
     if crc32fast::hash(payload) != payload_crc {
         return Err("the checksum of a batch is wrong");
     }
@@ -133,7 +160,7 @@ fn read(bytes: &[u8]) -> Result<(Batch<'_>, usize), &'static str> {
         records.push(after.get(..length).ok_or("a record is cut")?);
         rest = &after[length..];
     }
-    Ok((Batch { sequence, records }, HEADER + size))
+    Ok((Batch { sequence, records }, end))
 }
 
 /// Whether a whole batch begins anywhere in these bytes.
@@ -144,16 +171,19 @@ fn sound_batch_within(bytes: &[u8]) -> bool {
 
 /// Whether what begins at `at` and runs to the end of the file can be an interrupted write.
 fn looks_torn(file: &[u8], at: usize) -> bool {
-    let complete = header(&file[at..]).is_ok_and(|head| file.len() - at >= HEADER + head.size);
-    let short = file.len() - at < HEADER
-        || header(&file[at..]).is_ok_and(|head| file.len() - at < HEADER + head.size);
-    if short && !complete {
+    let bytes = &file[at..];
+    if bytes.len() < HEADER {
+        return true;
+    }
+    let whole = following(bytes).map(|more| HEADER + more);
+    if whole.is_some_and(|whole| bytes.len() < whole) {
         return true;
     }
     let mut start = at;
     while start < file.len() {
         let end = ((start / SECTOR + 1) * SECTOR).min(file.len());
-        if end - start >= EVIDENCE && file[start..end].iter().all(|byte| *byte == 0) {
+        let edge = start == at || whole.is_some_and(|whole| end == at + whole);
+        if (edge || end - start >= EVIDENCE) && file[start..end].iter().all(|byte| *byte == 0) {
             return true;
         }
         start = end;
@@ -170,7 +200,7 @@ mod tests {
         let (mut file, mut ends) = (Vec::new(), vec![0]);
         for sequence in 0..3_u64 {
             let records = [vec![sequence as u8 + 1; 700], b"x".to_vec(), Vec::new()];
-            file.extend(encode(sequence, &records));
+            file.extend(encode(sequence, &records).unwrap());
             ends.push(file.len());
         }
         (file, ends)
@@ -222,6 +252,38 @@ mod tests {
         assert_eq!(scan(&file, true).unwrap().1, Tail::Torn { keep: ends[2] });
     }
 
+    #[test]
+    fn any_one_sector_that_was_never_written_is_a_torn_end_however_little_of_it_the_batch_has() {
+        for first in 480..530 {
+            // The batch that is torn begins at `first` and ends a few bytes behind a boundary of sectors.
+            for last in 1505..1556 {
+                let before = encode(0, &[vec![7; first - HEADER - 8]]).unwrap();
+                let torn = encode(1, &[vec![8; last - first - HEADER - 8]]).unwrap();
+                let file = [before, torn].concat();
+                assert_eq!(file.len(), last);
+                for sector in first / SECTOR..=(last - 1) / SECTOR {
+                    let mut file = file.clone();
+                    let begin = (sector * SECTOR).max(first);
+                    file[begin..((sector + 1) * SECTOR).min(last)].fill(0);
+                    let (batches, tail) = scan(&file, true).unwrap_or_else(|damage| {
+                        panic!("batch {first}..{last} without sector {sector}: {damage:?}")
+                    });
+                    assert_eq!((batches.len(), tail), (1, Tail::Torn { keep: first }));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let half = vec![0; MAX_PAYLOAD / 2];
+        assert_eq!(
+            encode(0, &[half.clone(), half]),
+            Err(Oversized { size: MAX_PAYLOAD + 8 }),
+            "its own reader would call it damage"
+        );
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_scanned(
@@ -229,7 +291,7 @@ mod tests {
         ) {
             let mut file = Vec::new();
             for (sequence, records) in batches.iter().enumerate() {
-                file.extend(encode(sequence as u64, records));
+                file.extend(encode(sequence as u64, records).unwrap());
             }
             let (read, tail) = scan(&file, false).unwrap();
             prop_assert_eq!(tail, Tail::Clean);

@@ -1,9 +1,10 @@
 //! Whose directory this is: the cluster, the member's number in it, and a random id of the disk.
 //!
-//! The disk id is part of the raft membership. A directory that was emptied has no id and one that was copied
-//! is caught by the lock of its original or by the membership, so neither can vote twice under one number.
+//! The disk id is part of the raft membership, and so is the generation: which life of the directory this is, raised
+//! at each start before anybody hears of it. A directory that was emptied has no id; one that was copied or restored
+//! shows a life that the group knows to be over, or that runs already. So neither can vote twice under one number.
 
-use super::{DiskError, durable, sealed};
+use super::{DiskError, durable, journal, sealed};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -23,7 +24,16 @@ pub struct Identity {
     pub disk: u128,
     /// The member's number in the raft group, once the group has given it one.
     pub member: Option<u64>,
+    /// Which life of the directory this is: 1 for the first.
+    #[serde(default)]
+    pub generation: u64,
+    /// The format of the log and the snapshots.
+    #[serde(default)]
+    pub format: u32,
 }
+
+/// The format that this program writes and reads. Directories from before it was counted have 0.
+const FORMAT: u32 = 1;
 
 /// A directory that this process alone uses until it drops this.
 #[derive(Debug)]
@@ -57,7 +67,8 @@ impl Claimed {
             known
         } else {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
-            let fresh = Identity { cluster, node, disk: rand::random(), member: None };
+            let (disk, generation, format) = (rand::random(), 0, FORMAT);
+            let fresh = Identity { cluster, node, disk, member: None, generation, format };
             save(&path, &fresh)?;
             fresh
         };
@@ -70,6 +81,14 @@ impl Claimed {
                 );
                 return Err(DiskError::Foreign { path: directory.to_owned(), what });
             }
+        }
+        if identity.format != FORMAT {
+            let what = format!(
+                "it was written in format {}, and this program reads format {FORMAT}: use the program that wrote it, \
+                 or begin with an empty directory",
+                identity.format
+            );
+            return Err(DiskError::Foreign { path: directory.to_owned(), what });
         }
         Ok(Self { directory: directory.to_owned(), identity, _lock: lock })
     }
@@ -86,8 +105,28 @@ impl Claimed {
 
     /// Writes down the number that the group gave to this disk.
     pub fn become_member(&mut self, member: u64) -> Result<(), DiskError> {
-        let identity = Identity { member: Some(member), ..self.identity.clone() };
-        save(&self.directory.join("identity"), &identity)?;
+        self.change(Identity { member: Some(member), ..self.identity.clone() })
+    }
+
+    /// Begins a new life of the directory and returns its number. Nothing may be said to others before.
+    pub fn begin_life(&mut self) -> Result<u64, DiskError> {
+        let generation = self.identity.generation + 1;
+        self.change(Identity { generation, ..self.identity.clone() })?;
+        Ok(generation)
+    }
+
+    fn change(&mut self, identity: Identity) -> Result<(), DiskError> {
+        let path = self.directory.join("identity");
+        let mut saved = save(&path, &identity);
+        if matches!(saved, Err(DiskError::Full { .. })) {
+            // A member must be able to start on a full disk: this is what the log's reserve is for.
+            let reserve = self.directory.join("log").join(journal::RESERVE);
+            if reserve.exists() {
+                std::fs::remove_file(&reserve).map_err(DiskError::io("remove", &reserve))?;
+                saved = save(&path, &identity);
+            }
+        }
+        saved?;
         self.identity = identity;
         Ok(())
     }
@@ -117,6 +156,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut first = Claimed::claim(root.path(), "c", "n1").unwrap();
         first.become_member(3).unwrap();
+        assert_eq!((first.begin_life().unwrap(), first.begin_life().unwrap()), (1, 2));
         let identity = first.identity().clone();
         let busy = Claimed::claim(root.path(), "c", "n1").unwrap_err().to_string();
         assert!(busy.contains("another process"), "{busy}");

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::protocol::{
     Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
-    LeadTransact, List, MemberStatus, NotLeader, Remove, Status, Transact,
+    LeadTransact, List, MemberStatus, NotLeader, Remove, Return, Status, Transact,
 };
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures_util::StreamExt;
@@ -13,6 +13,9 @@ use tokio::sync::Semaphore;
 
 /// Watches that one member serves to other processes.
 const WATCHES: usize = 8192;
+
+/// The most bytes of objects that one answer has; the rest is asked for again.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A member's registry as an actor.
 #[derive(Debug)]
@@ -48,11 +51,12 @@ macro_rules! answered {
 }
 
 answered!(Get, |shared, Get { key, consistency }| shared.get(key, consistency));
-answered!(List, |shared, List(request)| shared.list(request));
+answered!(List, |shared, List(request)| shared.list(request, PAGE_BYTES));
 answered!(Transact, |shared, Transact(transaction)| shared.transact(transaction));
 answered!(Heartbeat, |shared, beat| shared.heartbeat(beat));
 answered!(Join, |shared, join| shared.join(join));
 answered!(Enrol, |shared, enrol| shared.enrol(enrol));
+answered!(Return, |shared, asks| shared.may_return(asks));
 answered!(Remove, |shared, Remove { node }| shared.remove(&node));
 answered!(LeadTransact, |shared, LeadTransact(transaction)| shared.lead_transact(transaction));
 answered!(LeadReadIndex, |shared, LeadReadIndex| shared.lead_read_index());
@@ -69,8 +73,8 @@ impl Handler<Status> for RegistryActor {
 impl Handler<LeadAlive> for RegistryActor {
     type Result = Result<(), NotLeader>;
 
-    fn handle(&mut self, LeadAlive { node }: LeadAlive, _: &mut Self::Context) -> Self::Result {
-        self.shared.member_alive(node)
+    fn handle(&mut self, alive: LeadAlive, _: &mut Self::Context) -> Self::Result {
+        self.shared.member_alive(alive)
     }
 }
 

@@ -1,18 +1,24 @@
 //! How a disk becomes a member: a number from the log, a place as learner, a vote.
 //!
 //! The number is written into the directory before it is used. A name that another disk holds is refused, so that
-//! an emptied directory cannot vote again; a disk that was removed is refused for good.
+//! an emptied directory cannot vote again; a disk that was removed is refused for good. A directory that has been a
+//! member asks before it takes part again: one that was copied or restored is refused while it has not yet voted.
+//! Where nobody answers, as when all start at once, the members find out by each other's messages.
 
 use super::{
     Beginning, Shared, StartError,
     handle::{CALL_LIMIT, Pauses},
 };
 use crate::{
+    clock::BootTime,
     disk::identity::Claimed,
-    protocol::{Enrol, Join, MembershipError, REGISTRY_ACTOR, RegistryRole, Remove, Status},
-    raft::{Answer, Command, MemberId, MemberNode, Raft},
+    protocol::{
+        Enrol, Join, MembershipError, REGISTRY_ACTOR, RegistryRole, Remove, Return, Status,
+    },
+    raft::{Answer, Command, MemberId, MemberNode, Raft, StoredMembership},
     store::{Admission, FOUNDER},
 };
+use futures_util::future::join_all;
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use openraft::{
     ChangeMembers,
@@ -26,6 +32,10 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
+/// How long a member that returns listens for what the others know of it.
+const RETURN_LIMIT: Duration = Duration::from_secs(3);
+/// How long the leader listens whether an earlier life goes on speaking: each says so every half second.
+const EARLIER_LIFE: Duration = Duration::from_millis(1200);
 /// How long an empty directory tries to be let in.
 const JOIN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a founder listens for a group that exists already.
@@ -35,15 +45,12 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 /// How often a member looks whether the group knows it as it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The number under which this directory takes part.
+/// The number under which a directory that is new takes part.
 pub(super) async fn number(
     node: &ActorNode,
     claim: &mut Claimed,
     beginning: &Beginning,
 ) -> Result<MemberId, StartError> {
-    if let Some(member) = claim.identity().member {
-        return Ok(member);
-    }
     let member = match beginning {
         Beginning::Found { peers } => {
             for peer in peers.iter().filter(|peer| *peer != node.name()) {
@@ -61,6 +68,49 @@ pub(super) async fn number(
     };
     claim.become_member(member)?;
     Ok(member)
+}
+
+/// Those who may know of a directory that has been a member: whom it was told of, and its group as it last knew it.
+pub(super) fn others(
+    node: &ActorNode,
+    beginning: &Beginning,
+    group: &StoredMembership,
+) -> BTreeSet<NodeName> {
+    let (Beginning::Found { peers: told } | Beginning::Join { members: told }) = beginning;
+    let mut others: BTreeSet<NodeName> = told.iter().cloned().collect();
+    for (_, member) in
+        group.membership().nodes().filter(|(_, known)| known.name != node.name().as_str())
+    {
+        let name = NodeName::from(member.name.as_str());
+        if let Ok(address) = member.address.parse() {
+            node.addresses().set(name.clone(), address);
+        }
+        others.insert(name);
+    }
+    others
+}
+
+/// Asks the others whether a directory that has been a member may take part again.
+pub(super) async fn may_return(
+    node: &ActorNode,
+    member: MemberId,
+    me: &MemberNode,
+    others: &BTreeSet<NodeName>,
+) -> Result<(), StartError> {
+    let asked = others.iter().filter(|other| *other != node.name()).map(|other| {
+        let registry = node.actor::<RegistryRole>(ActorPath::new(other.clone(), REGISTRY_ACTOR));
+        registry.ask(Return { member, node: me.clone() }, RETURN_LIMIT)
+    });
+    for answer in join_all(asked).await {
+        match answer {
+            Ok(Ok(()) | Err(MembershipError::Unavailable { .. })) => {}
+            Ok(Err(refused)) => return Err(StartError::Refused(refused)),
+            Err(error) => {
+                tracing::debug!(%error, "a member does not say what it knows of this one")
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn ask_in(
@@ -127,6 +177,9 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
                     }
                     Ok(Err(refused)) => {
                         tracing::error!(%refused, "this member gets no vote");
+                        if matches!(refused, MembershipError::Copied { .. }) {
+                            shared.refused.send_replace(Some(refused.to_string()));
+                        }
                         return;
                     }
                     Err(error) => {
@@ -188,6 +241,9 @@ impl Shared {
                 Answer::Admitted(Admission::Retired(member)) => {
                     Err(MembershipError::Retired { member })
                 }
+                Answer::Admitted(Admission::Full(count)) => {
+                    Err(MembershipError::TooManyDisks { count })
+                }
                 other => Err(MembershipError::Unavailable {
                     reason: format!("the log answered {other:?}"),
                 }),
@@ -207,15 +263,7 @@ impl Shared {
         {
             return Err(MembershipError::NameTaken { node: node.name, member: holder });
         }
-        let admitted = self.replica.read(|store| store.member_of(node.disk));
-        match admitted {
-            Some(Admission::Retired(member)) => return Err(MembershipError::Retired { member }),
-            Some(Admission::Member(number)) if number != member => {
-                return Err(MembershipError::OtherDisk { member });
-            }
-            None if member != FOUNDER => return Err(MembershipError::OtherDisk { member }),
-            Some(Admission::Member(_)) | None => {}
-        }
+        self.judge(member, &node)?;
         let known = self.holder(&node.name).map(|(_, known)| known);
         match known {
             None => {
@@ -229,6 +277,68 @@ impl Shared {
             Some(_) => {}
         }
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([member]))).await
+    }
+
+    /// Refuses a directory that is not the member that it says it is, as far as this member knows.
+    fn judge(&self, member: MemberId, node: &MemberNode) -> Result<(), MembershipError> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let known = metrics.membership_config.membership().get_node(&member).cloned();
+        let (retired, admitted) =
+            self.replica.read(|store| (store.is_retired(member), store.member_of(node.disk)));
+        if retired {
+            return Err(MembershipError::Retired { member });
+        }
+        match (&known, admitted) {
+            (_, Some(Admission::Retired(member))) => Err(MembershipError::Retired { member }),
+            (Some(known), _) if known.disk != node.disk => {
+                Err(MembershipError::OtherDisk { member })
+            }
+            (Some(known), _) if known.generation > node.generation => {
+                Err(MembershipError::Copied {
+                    node: node.name.clone(),
+                    known: known.generation,
+                    shown: node.generation,
+                })
+            }
+            // The founder's disk never asked for its number; the membership has known it from the first entry on.
+            (Some(_), None) if member == FOUNDER => Ok(()),
+            (_, Some(Admission::Member(number))) if number == member => Ok(()),
+            _ => Err(MembershipError::OtherDisk { member }),
+        }
+    }
+
+    /// Whether a member may take part in the life of its directory that begins.
+    pub(super) async fn may_return(&self, asks: Return) -> Result<(), MembershipError> {
+        let Return { member, node } = asks;
+        if self.raft.metrics().borrow_watched().membership_config.membership().nodes().count() == 0
+        {
+            let reason = "this member knows of no group yet".to_owned();
+            return Err(MembershipError::Unavailable { reason });
+        }
+        let leads = self.raft.is_leader();
+        match self.judge(member, &node) {
+            // A member that lags may not have heard of the other's admission.
+            Err(MembershipError::OtherDisk { .. }) if !leads => return Ok(()),
+            judged => judged?,
+        }
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let known = metrics.membership_config.membership().get_node(&member).cloned();
+        if let Some(known) = known.filter(|known| known.generation == node.generation) {
+            let (known, shown) = (known.generation, node.generation);
+            return Err(MembershipError::Copied { node: node.name, known, shown });
+        }
+        let earlier = |now| {
+            let alive =
+                |leases: &mut super::Leases| leases.earlier_life(&node.name, node.generation, now);
+            self.lead(alive).ok().flatten()
+        };
+        if let Some(heard) = earlier(BootTime::now()) {
+            tokio::time::sleep(EARLIER_LIFE).await;
+            if earlier(BootTime::now()).is_some_and(|later| later > heard) {
+                return Err(MembershipError::RunsAlready { node: node.name, member });
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn remove(&self, name: &str) -> Result<(), MembershipError> {

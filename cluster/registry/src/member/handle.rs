@@ -4,7 +4,7 @@
 //! once. A fresh read asks the leader how far it must see, waits until this member has applied that much, and
 //! reads here: the answer is never older than the call.
 
-use super::Shared;
+use super::{Shared, intake::Turned};
 use crate::{
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
@@ -12,8 +12,8 @@ use crate::{
     query::{Consistency, ListRequest, Page, WatchRequest},
     raft::{Answer, Command},
     registry::{BoxFuture, Registry},
-    store::ANSWERS,
-    transaction::{Committed, RequestId, Transaction},
+    store::Paging,
+    transaction::{Committed, Transaction},
     watch::Watch,
 };
 use futures_util::future::{Either, select};
@@ -23,84 +23,17 @@ use openraft::{
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, RaftError},
 };
-use parking_lot::Mutex;
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
 
+/// How many keys are looked at in one go.
+const PART: usize = 512;
 /// How long a call to a member may take.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(8);
 /// How long one attempt at the leader may take, so that a new leader is asked in time.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Numbers the requests of one client. No number is given that is so far ahead of an unanswered one that the state
-/// machine could forget in between whether it applied that one.
-#[derive(Debug)]
-pub(crate) struct Serials {
-    client: u128,
-    open: Mutex<Open>,
-    closed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    last: u64,
-    unanswered: BTreeSet<u64>,
-}
-
-impl Default for Serials {
-    fn default() -> Self {
-        Self { client: rand::random(), open: Mutex::default(), closed: Notify::new() }
-    }
-}
-
-impl Serials {
-    /// Numbers a transaction that has no number; the place is given back when its answer is known.
-    pub(crate) async fn number(&self, transaction: &mut Transaction) -> Option<Place<'_>> {
-        if transaction.request.is_some() {
-            return None;
-        }
-        loop {
-            let mut closed = pin!(self.closed.notified());
-            closed.as_mut().enable();
-            if let Some(serial) = self.open.lock().take() {
-                transaction.request = Some(RequestId { client: self.client, serial });
-                return Some(Place { serials: self, serial });
-            }
-            closed.await;
-        }
-    }
-}
-
-impl Open {
-    fn take(&mut self) -> Option<u64> {
-        let serial = self.last + 1;
-        let oldest = self.unanswered.first().copied().unwrap_or(serial);
-        if serial - oldest >= ANSWERS as u64 {
-            return None;
-        }
-        self.last = serial;
-        self.unanswered.insert(serial);
-        Some(serial)
-    }
-}
-
-/// A request that is being answered.
-pub(crate) struct Place<'s> {
-    serials: &'s Serials,
-    serial: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.serials.open.lock().unanswered.remove(&self.serial);
-        self.serials.closed.notify_waiters();
-    }
-}
 
 /// Pauses that double and vary, up to a deadline.
 pub(crate) struct Pauses {
@@ -145,6 +78,9 @@ impl Shared {
         let key = transaction.subject();
         match self.write_here(transaction, CALL_LIMIT).await {
             Attempt::Answered(answer) => Ok(answer),
+            Attempt::NotTaken(reason) if self.raft.is_leader() => {
+                Ok(Err(TransactError::Unavailable { reason }))
+            }
             Attempt::NotTaken(_) => Err(self.not_leader()),
             Attempt::InDoubt => Ok(Err(TransactError::Unknown { key, waited: started.elapsed() })),
         }
@@ -154,6 +90,14 @@ impl Shared {
         if let Err(refused) = transaction.check() {
             return Attempt::Answered(Err(refused));
         }
+        let entered = self.intake.enter(&transaction, self.disk(), limit).await;
+        let _place = match entered {
+            Ok(place) => place,
+            Err(Turned::Away(refused)) => return Attempt::Answered(Err(refused)),
+            Err(Turned::Late) => {
+                return Attempt::NotTaken("too many writes are on their way".to_owned());
+            }
+        };
         match timeout(limit, self.raft.client_write(Command::Transact(transaction))).await {
             Ok(Ok(response)) => match response.data {
                 Answer::Transacted(outcome) => Attempt::Answered(outcome),
@@ -176,6 +120,7 @@ impl Shared {
         }
         match self.ask_leader(leader, LeadTransact(transaction), limit).await {
             None | Some(Ok(Ok(Err(TransactError::Unknown { .. })))) => Attempt::InDoubt,
+            Some(Ok(Ok(Err(TransactError::Unavailable { reason })))) => Attempt::NotTaken(reason),
             Some(Ok(Ok(answer))) => Attempt::Answered(answer),
             Some(Ok(Err(not_leader))) => Attempt::NotTaken(not_leader.to_string()),
             Some(Err(error)) if error.remedy() == Remedy::LookFirst => Attempt::InDoubt,
@@ -217,12 +162,25 @@ impl Shared {
     ) -> Result<Committed, TransactError> {
         transaction.check()?;
         let started = Instant::now();
-        let _place = self.client.number(&mut transaction).await;
+        let mut place = self.client.number(&mut transaction).await;
         let mut pauses = Pauses::until(started + CALL_LIMIT);
         let mut in_doubt = false;
         let mut reason = "no time was left".to_owned();
         while let Some(left) = pauses.left() {
             match self.attempt(transaction.clone(), left).await {
+                Attempt::Answered(Err(TransactError::Forgotten { heard })) => {
+                    // An attempt before this one may have been applied and forgotten.
+                    let Some(known) = place.take_if(|_| !in_doubt) else {
+                        return Err(if in_doubt {
+                            let key = transaction.subject();
+                            TransactError::Unknown { key, waited: started.elapsed() }
+                        } else {
+                            TransactError::Forgotten { heard }
+                        });
+                    };
+                    place = known.anew(&mut transaction, heard).await;
+                    continue;
+                }
                 Attempt::Answered(answer) => return answer,
                 Attempt::InDoubt => in_doubt = true,
                 Attempt::NotTaken(why) => reason = why,
@@ -242,7 +200,9 @@ impl Shared {
 
     /// Up to where a read that begins now must see. For the leader alone.
     pub(super) async fn lead_read_index(&self) -> Result<u64, NotLeader> {
-        let option = LinearizerOption::new(None, true);
+        // A lease that was counted while the machine slept is worth nothing: the others are asked instead.
+        let age = if self.was_awake() { None } else { Some(Duration::ZERO) };
+        let option = LinearizerOption::new(age, true);
         let index = timeout(ATTEMPT_LIMIT, self.raft.get_read_log_id(option)).await;
         match index {
             Ok(Ok((read, _))) => Ok(read.index()),
@@ -302,14 +262,40 @@ impl Shared {
         Ok(self.replica.read(|store| (store.get(&key), store.revision())))
     }
 
-    pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
+    /// A list of at most so many bytes, one object at least.
+    pub(super) async fn list(
+        &self,
+        request: ListRequest,
+        most_bytes: usize,
+    ) -> Result<Page, ReadError> {
         let ahead =
             request.at.is_some_and(|at| at > self.replica.read(crate::store::Store::revision));
         // The past is the same everywhere; only a member that has not got there yet must catch up.
         if ahead || (request.at.is_none() && request.consistency == Consistency::Linearizable) {
             self.read_barrier().await?;
         }
-        self.replica.read(|store| store.list(&request))
+        let unavailable = |_| ReadError::Unavailable { reason: "this member stops".to_owned() };
+        let _turn = self.lists.acquire().await.map_err(unavailable)?;
+        // A part at a time, so that neither the lock nor the thread is held for long; all of one revision.
+        let mut paging = Paging::new(&request, most_bytes);
+        let mut rest = request.clone();
+        loop {
+            let part = match self.replica.read(|store| store.part(&rest, PART)) {
+                Ok(part) => part,
+                // The revision fell out of the past while it was being listed.
+                Err(ReadError::Gone { .. }) if rest.at != request.at => {
+                    return self.replica.read(|store| store.list(&request));
+                }
+                Err(error) => return Err(error),
+            };
+            paging.take(part.records);
+            rest.at = Some(part.revision);
+            match part.next {
+                Some(next) => rest.after = Some(next),
+                None => return Ok(paging.page(part.revision)),
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
@@ -331,7 +317,7 @@ impl Registry for LocalRegistry {
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-        Box::pin(self.0.list(request))
+        Box::pin(self.0.list(request, usize::MAX))
     }
 
     fn transact(

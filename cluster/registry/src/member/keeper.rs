@@ -2,19 +2,19 @@
 
 use super::Shared;
 use crate::{
+    clock::BootTime,
     protocol::{Heartbeats, LeadAlive},
     raft::Command,
 };
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 const TICK: Duration = Duration::from_millis(500);
 /// How long the leader is given to hear.
 pub(super) const BEAT_LIMIT: Duration = Duration::from_secs(1);
+/// A log of this size is worth a snapshot where room is short.
+const SHORT_BYTES: usize = 1024 * 1024;
 const MOVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs until the member aborts it.
@@ -26,6 +26,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         shared.say_alive().await;
         shared.deal_shards().await;
         shared.cut_log().await;
+        shared.log.tend();
     }
 }
 
@@ -35,23 +36,23 @@ impl Shared {
         // A leader that is cut off from the others hears nothing either: what it has not heard says nothing.
         let alone = self.voter_names().len() == 1;
         let acknowledged = self.raft.as_leader().ok()?.last_quorum_acked();
-        if !alone && acknowledged.is_none_or(|at| at.elapsed() >= super::leases::LEASE) {
+        let recent = acknowledged.is_some_and(|at| at.elapsed() < super::leases::LEASE);
+        if !alone && !(recent && self.was_awake()) {
             return None;
         }
-        self.lead(|leases| leases.heartbeats(Instant::now())).ok()
+        self.lead(|leases| leases.heartbeats(BootTime::now())).ok()
     }
 
-    pub(super) fn member_alive(&self, node: String) -> Result<(), crate::protocol::NotLeader> {
-        self.lead(|leases| leases.member_alive(node, Instant::now()))
+    pub(super) fn member_alive(&self, alive: LeadAlive) -> Result<(), crate::protocol::NotLeader> {
+        self.lead(|leases| leases.member_alive(alive, BootTime::now()))
     }
 
     async fn say_alive(&self) {
         if self.raft.is_leader() {
             // Losing the lead in between is no matter: the next tick says it to the new leader.
-            let _ = self.member_alive(self.me.name.clone());
+            let _ = self.member_alive(self.alive_now());
         } else if let Some(leader) = self.leader() {
-            let alive = LeadAlive { node: self.me.name.clone() };
-            if let Err(error) = self.registry_at(leader).ask(alive, BEAT_LIMIT).await {
+            if let Err(error) = self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await {
                 tracing::debug!(%error, "the leader did not hear that this member lives");
             }
         }
@@ -60,9 +61,16 @@ impl Shared {
     async fn deal_shards(&self) {
         let voters = self.voter_names();
         let table = self.replica.shards().borrow().clone();
-        let Ok(moves) = self.lead(|leases| leases.moves(&table, &voters, Instant::now())) else {
+        let look = |leases: &mut super::Leases| {
+            let moves = leases.moves(&table, &voters, BootTime::now());
+            (moves, leases.without_room())
+        };
+        let Ok((moves, without_room)) = self.lead(look) else {
             return;
         };
+        if self.intake.hear(&voters, &without_room) {
+            tracing::warn!(?without_room, "which members have room for writes has changed");
+        }
         if moves.is_empty() {
             return;
         }
@@ -77,9 +85,10 @@ impl Shared {
         }
     }
 
-    /// Entries may be few and large: a long log is cut by size too.
+    /// Entries may be few and large: a long log is cut by size too, and a short one where room is short.
     async fn cut_log(&self) {
-        if self.log_size.bytes() < self.timing.snapshot_bytes {
+        let short = self.log.bytes() >= SHORT_BYTES && !self.has_room();
+        if !short && self.log.bytes() < self.timing.snapshot_bytes {
             return;
         }
         let metrics = self.raft.metrics().borrow_watched().clone();

@@ -1,35 +1,51 @@
 //! Who is alive, as far as the leader has heard. Plain functions of (state, event, now).
 //!
 //! A new leader has heard nobody, so it counts everyone as heard when its term began: a change of leader
-//! takes no shard from a member that lives.
+//! takes no shard from a member that lives. So has one that was paused, or whose machine slept: its own looks came
+//! late, and the silence was its own.
 
 use crate::{
-    protocol::{Heartbeat, Heartbeats, NodeBeat},
+    clock::BootTime,
+    protocol::{Heartbeat, Heartbeats, LeadAlive, NodeBeat},
     shard::{ShardMove, ShardTable, assign},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A control member that is silent for this long loses its shards.
 pub const LEASE: Duration = Duration::from_secs(3);
+/// A leader that has not looked for this long was paused; it looks every half second.
+const PAUSED: Duration = Duration::from_millis(1500);
 /// A node that is silent for this long is forgotten; whoever judges nodes has judged long before.
 const FORGET: Duration = Duration::from_hours(1);
+
+/// What a control member said last.
+#[derive(Debug, Clone, Copy)]
+struct Alive {
+    generation: u64,
+    heard: BootTime,
+    /// Whether its disk takes writes.
+    room: bool,
+}
 
 /// What the leader of a term has heard.
 #[derive(Debug)]
 pub struct Leases {
     term: u64,
-    since: Instant,
-    members: BTreeMap<String, Instant>,
-    nodes: BTreeMap<String, (Heartbeat, Instant)>,
+    /// Silence counts from here at the earliest.
+    since: BootTime,
+    looked: BootTime,
+    members: BTreeMap<String, Alive>,
+    nodes: BTreeMap<String, (Heartbeat, BootTime)>,
 }
 
 impl Leases {
     /// A leadership that begins.
-    pub fn new(term: u64, now: Instant) -> Self {
-        Self { term, since: now, members: BTreeMap::new(), nodes: BTreeMap::new() }
+    pub fn new(term: u64, now: BootTime) -> Self {
+        let (members, nodes) = (BTreeMap::new(), BTreeMap::new());
+        Self { term, since: now, looked: now, members, nodes }
     }
 
     /// The term that it is about.
@@ -37,13 +53,34 @@ impl Leases {
         self.term
     }
 
+    /// The leader looks. If it has not for long, everyone gets a fresh start.
+    fn look(&mut self, now: BootTime) {
+        if now.since(self.looked) >= PAUSED {
+            self.since = now;
+        }
+        self.looked = now;
+    }
+
     /// A control member was heard.
-    pub fn member_alive(&mut self, node: String, now: Instant) {
-        self.members.insert(node, now);
+    pub fn member_alive(&mut self, alive: LeadAlive, now: BootTime) {
+        let LeadAlive { node, generation, room } = alive;
+        self.members.insert(node, Alive { generation, heard: now, room });
+    }
+
+    /// When a control member was last heard in a life before this one, if it was within the lease.
+    pub fn earlier_life(&self, node: &str, generation: u64, now: BootTime) -> Option<BootTime> {
+        let alive = self.members.get(node).filter(|alive| alive.generation < generation)?;
+        (now.since(alive.heard) < LEASE).then_some(alive.heard)
+    }
+
+    /// The members whose disks had no room when they were last heard.
+    pub fn without_room(&self) -> BTreeSet<String> {
+        let without = self.members.iter().filter(|(_, alive)| !alive.room);
+        without.map(|(name, _)| name.clone()).collect()
     }
 
     /// A node was heard. An older life of it is not listened to.
-    pub fn node_beat(&mut self, beat: Heartbeat, now: Instant) {
+    pub fn node_beat(&mut self, beat: Heartbeat, now: BootTime) {
         match self.nodes.get(&beat.node) {
             Some((known, _)) if known.incarnation > beat.incarnation => {}
             _ => {
@@ -57,12 +94,14 @@ impl Leases {
         &mut self,
         table: &ShardTable,
         voters: &BTreeSet<String>,
-        now: Instant,
+        now: BootTime,
     ) -> Vec<ShardMove> {
+        self.look(now);
         self.members.retain(|name, _| voters.contains(name));
-        self.nodes.retain(|_, (_, heard)| now.duration_since(*heard) < FORGET);
+        self.nodes.retain(|_, (_, heard)| now.since(*heard) < FORGET);
         let heard = |name: &&String| {
-            now.duration_since(*self.members.get(*name).unwrap_or(&self.since)) < LEASE
+            let heard = self.members.get(*name).map_or(self.since, |alive| alive.heard);
+            now.since(heard.max(self.since)) < LEASE
         };
         let live: Vec<String> = voters.iter().filter(heard).cloned().collect();
         // A member that owns nothing yet and was never heard may not run at all: it gets shards once it speaks.
@@ -74,12 +113,14 @@ impl Leases {
     }
 
     /// The heartbeats of nodes.
-    pub fn heartbeats(&self, now: Instant) -> Heartbeats {
-        let beat = |(beat, heard): &(Heartbeat, Instant)| NodeBeat {
+    pub fn heartbeats(&mut self, now: BootTime) -> Heartbeats {
+        self.look(now);
+        let beat = |(beat, heard): &(Heartbeat, BootTime)| NodeBeat {
             beat: beat.clone(),
-            age: now - *heard,
+            age: now.since((*heard).max(self.since)),
         };
-        Heartbeats { leading_for: now - self.since, nodes: self.nodes.values().map(beat).collect() }
+        let nodes = self.nodes.values().map(beat).collect();
+        Heartbeats { leading_for: now.since(self.since), nodes }
     }
 }
 
@@ -91,40 +132,45 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn alive(name: &str) -> LeadAlive {
+        LeadAlive { node: name.to_owned(), generation: 1, room: true }
+    }
+
     fn owners(table: &ShardTable) -> BTreeSet<String> {
         table.shards.iter().filter_map(|lease| lease.owner.clone()).collect()
     }
 
     #[test]
     fn shards_follow_the_living_and_a_new_leader_gives_grace() {
-        let start = Instant::now();
+        let start = BootTime::now();
         let all = voters(&["a", "b", "c"]);
         let mut table = ShardTable::default();
         let mut leases = Leases::new(1, start);
         for name in &all {
-            leases.member_alive(name.clone(), start);
+            leases.member_alive(alive(name), start);
         }
         table.apply(&leases.moves(&table, &all, start));
         assert_eq!(owners(&table), all);
 
         let mut next = Leases::new(2, start + LEASE * 10);
-        let grace = start + LEASE * 10 + LEASE / 2;
+        let grace = start + LEASE * 10 + LEASE / 3;
         assert!(
             next.moves(&table, &all, grace).is_empty(),
             "nobody was heard, and nobody loses a shard"
         );
-        next.member_alive("a".to_owned(), grace);
-        next.member_alive("b".to_owned(), grace);
-        let late = start + LEASE * 11 + LEASE / 4;
+        next.member_alive(alive("a"), grace);
+        next.member_alive(alive("b"), grace);
+        assert!(next.moves(&table, &all, grace + LEASE / 3).is_empty());
+        let late = start + LEASE * 11 + LEASE / 12;
         table.apply(&next.moves(&table, &all, late));
         assert_eq!(owners(&table), voters(&["a", "b"]));
     }
 
     #[test]
     fn a_voter_that_never_spoke_gets_no_shard() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut leases = Leases::new(1, now);
-        leases.member_alive("a".to_owned(), now);
+        leases.member_alive(alive("a"), now);
         let mut table = ShardTable::default();
         table.apply(&leases.moves(&table, &voters(&["a", "b"]), now));
         assert_eq!(owners(&table), voters(&["a"]));
@@ -132,12 +178,46 @@ mod tests {
 
     #[test]
     fn an_older_life_of_a_node_is_not_listened_to() {
-        let now = Instant::now();
+        let now = BootTime::now();
         let mut leases = Leases::new(1, now);
         let beat = |incarnation, ready| Heartbeat { node: "n".to_owned(), incarnation, ready };
         leases.node_beat(beat(2, true), now);
-        leases.node_beat(beat(1, false), now + LEASE);
-        let seen = leases.heartbeats(now + LEASE);
-        assert_eq!(seen.nodes, [NodeBeat { beat: beat(2, true), age: LEASE }]);
+        leases.node_beat(beat(1, false), now + PAUSED / 2);
+        let seen = leases.heartbeats(now + PAUSED / 2);
+        assert_eq!(seen.nodes, [NodeBeat { beat: beat(2, true), age: PAUSED / 2 }]);
+    }
+
+    #[test]
+    fn a_leader_that_slept_or_was_paused_blames_nobody_for_its_own_silence() {
+        let start = BootTime::now();
+        let all = voters(&["a", "b"]);
+        let (mut table, mut leases) = (ShardTable::default(), Leases::new(1, start));
+        for name in &all {
+            leases.member_alive(alive(name), start);
+        }
+        let node = Heartbeat { node: "n".to_owned(), incarnation: 1, ready: true };
+        leases.node_beat(node, start);
+        table.apply(&leases.moves(&table, &all, start));
+        let woke = start + LEASE * 1000;
+        assert!(leases.moves(&table, &all, woke).is_empty(), "nobody could be heard");
+        let seen = leases.heartbeats(woke);
+        assert_eq!((seen.nodes[0].age, seen.leading_for), (Duration::ZERO, Duration::ZERO));
+        leases.member_alive(alive("a"), woke + LEASE / 3);
+        for thirds in 1..=3 {
+            let moves = leases.moves(&table, &all, woke + LEASE / 3 * thirds);
+            assert_eq!(moves.is_empty(), thirds < 3, "silence counts from the awakening");
+            table.apply(&moves);
+        }
+        assert_eq!(owners(&table), voters(&["a"]));
+    }
+
+    #[test]
+    fn an_earlier_life_is_one_that_was_heard_within_the_lease() {
+        let now = BootTime::now();
+        let mut leases = Leases::new(1, now);
+        leases.member_alive(LeadAlive { generation: 4, ..alive("a") }, now);
+        assert_eq!(leases.earlier_life("a", 5, now + LEASE / 2), Some(now));
+        assert_eq!(leases.earlier_life("a", 4, now + LEASE / 2), None);
+        assert_eq!(leases.earlier_life("a", 5, now + LEASE), None);
     }
 }

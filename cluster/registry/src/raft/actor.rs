@@ -4,18 +4,17 @@
 //! what a bad transfer brings is thrown away and asked for again.
 
 use super::{
-    MemberId, Raft,
+    Command, Entry, Raft,
     machine::aside,
-    messages::{Append, AskVote, Beat, Declined, Seat, SnapshotChunk, Transfer},
+    messages::{Append, AskVote, Beat, Declined, Route, Seat, SnapshotChunk, Transfer},
     snapshot::{self, SnapshotFile},
 };
-use crate::disk::DiskError;
+use crate::disk::{DiskError, volume::Volume};
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
-use openraft::{Snapshot, raft::SnapshotResponse};
+use openraft::{EntryPayload, Snapshot, async_runtime::WatchReceiver, raft::SnapshotResponse};
 use std::{
     fmt::Display,
     fs::{self, File},
-    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,6 +26,7 @@ pub struct RaftActor {
     raft: Raft,
     seat: Seat,
     directory: PathBuf,
+    volume: Arc<dyn Volume>,
     arriving: Arc<Mutex<Option<Arriving>>>,
 }
 
@@ -47,12 +47,25 @@ impl Drop for Arriving {
 
 impl RaftActor {
     /// Serves a raft member that keeps its snapshots in `directory`.
-    pub fn new(raft: Raft, member: MemberId, disk: u128, directory: PathBuf) -> Self {
-        Self { raft, seat: Seat { member, disk }, directory, arriving: Arc::default() }
+    pub fn new(raft: Raft, seat: Seat, directory: PathBuf, volume: Arc<dyn Volume>) -> Self {
+        Self { raft, seat, directory, volume, arriving: Arc::default() }
     }
 
-    fn check(&self, to: Seat) -> Result<(), Declined> {
-        if to == self.seat { Ok(()) } else { Err(Declined::OtherSeat(self.seat)) }
+    fn check(&self, Route { from, to }: Route) -> Result<(), Declined> {
+        // A life that the sender does not know of yet is fine, one that it knows and this is before is not.
+        let meant = to.member == self.seat.member && to.disk == self.seat.disk;
+        if !meant || to.generation > self.seat.generation {
+            return Err(Declined::OtherSeat(self.seat));
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match metrics.membership_config.membership().get_node(&from.member) {
+            Some(known) if known.disk != from.disk || known.generation > from.generation => {
+                let generation = known.generation;
+                Err(Declined::StaleSender(Seat { disk: known.disk, generation, ..from }))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn take(
@@ -69,8 +82,11 @@ impl RaftActor {
             return Err(Declined::Snapshot("a piece is missing before this one".to_owned()));
         };
         let Some((vote, meta)) = chunk.end else {
+            let volume = self.volume.clone();
             let write = move || {
-                known.file.write_all(&chunk.bytes).map_err(DiskError::io("write", &known.path))?;
+                volume
+                    .write(&known.file, &chunk.bytes, known.bytes)
+                    .map_err(DiskError::io("write", &known.path))?;
                 known.bytes += chunk.bytes.len() as u64;
                 Ok::<_, DiskError>(known)
             };
@@ -106,6 +122,16 @@ fn create(path: &Path) -> Result<File, DiskError> {
     File::create_new(path).map_err(DiskError::io("create", path))
 }
 
+/// Refuses an entry that no leader of ours would have taken: the log could not hold it, or the state not tell of it.
+fn possible(entry: &Entry) -> Result<(), Declined> {
+    match &entry.payload {
+        EntryPayload::Normal(Command::Transact(transaction)) if !transaction.is_bounded() => {
+            Err(Declined::TooLarge(transaction.bytes()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn stopped(error: impl Display) -> Declined {
     Declined::Stopped(error.to_string())
 }
@@ -125,10 +151,10 @@ impl Handler<AskVote> for RaftActor {
 
     fn handle(
         &mut self,
-        AskVote { to, pre, request }: AskVote,
+        AskVote { route, pre, request }: AskVote,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let (fit, raft) = (self.check(to), self.raft.clone());
+        let (fit, raft) = (self.check(route), self.raft.clone());
         Box::pin(async move {
             fit?;
             if pre { raft.pre_vote(request).await } else { raft.vote(request).await }
@@ -140,8 +166,8 @@ impl Handler<AskVote> for RaftActor {
 impl Handler<Beat> for RaftActor {
     type Result = Reply<Beat>;
 
-    fn handle(&mut self, Beat { to, request }: Beat, _: &mut Self::Context) -> Self::Result {
-        let (fit, raft) = (self.check(to), self.raft.clone());
+    fn handle(&mut self, Beat { route, request }: Beat, _: &mut Self::Context) -> Self::Result {
+        let (fit, raft) = (self.check(route), self.raft.clone());
         Box::pin(async move {
             fit?;
             raft.append_entries(request).await.map_err(stopped)
@@ -152,8 +178,9 @@ impl Handler<Beat> for RaftActor {
 impl Handler<Append> for RaftActor {
     type Result = Reply<Append>;
 
-    fn handle(&mut self, Append { to, request }: Append, _: &mut Self::Context) -> Self::Result {
-        let (fit, raft) = (self.check(to), self.raft.clone());
+    fn handle(&mut self, Append { route, request }: Append, _: &mut Self::Context) -> Self::Result {
+        let fit = self.check(route).and_then(|()| request.entries.iter().try_for_each(possible));
+        let raft = self.raft.clone();
         Box::pin(async move {
             fit?;
             raft.append_entries(request).await.map_err(stopped)
@@ -166,10 +193,10 @@ impl Handler<Transfer> for RaftActor {
 
     fn handle(
         &mut self,
-        Transfer { to, request }: Transfer,
+        Transfer { route, request }: Transfer,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let (fit, raft) = (self.check(to), self.raft.clone());
+        let (fit, raft) = (self.check(route), self.raft.clone());
         Box::pin(async move {
             fit?;
             raft.handle_transfer_leader(request).await.map_err(stopped)
@@ -181,7 +208,7 @@ impl Handler<SnapshotChunk> for RaftActor {
     type Result = Reply<SnapshotChunk>;
 
     fn handle(&mut self, chunk: SnapshotChunk, _: &mut Self::Context) -> Self::Result {
-        let (fit, actor) = (self.check(chunk.to), self.clone());
+        let (fit, actor) = (self.check(chunk.route), self.clone());
         Box::pin(async move {
             fit?;
             actor.take(chunk).await

@@ -3,15 +3,18 @@
 //! One thread owns the journal. It takes whatever has been asked for since its last sync, writes it as one batch,
 //! syncs once and tells everyone: group commit. Entries that are not purged are kept in memory as well, so that
 //! readers never touch the disk; the log is kept short by snapshots. After an error of the disk nothing is
-//! written any more and every request fails, upon which openraft stops this member.
+//! written any more and every request fails, upon which openraft stops this member. Where there is no room the
+//! thread goes on in the journal's reserve, and waits when that is used up: nothing is acknowledged meanwhile, and
+//! nothing is lost.
 
-use super::{Entry, LogId, Types, Vote};
+use super::{Entry, LogId, StoredMembership, Types, Vote};
 use crate::disk::{
-    DiskError,
+    DiskError, frame,
     journal::{FileNumber, Journal},
+    volume::Room,
 };
 use openraft::{
-    LogState, OptionalSend, RaftLogReader,
+    EntryPayload, LogState, OptionalSend, RaftLogReader,
     entry::RaftEntry,
     storage::{IOFlushed, RaftLogStorage},
 };
@@ -25,6 +28,7 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
+    time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +36,8 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// A batch is closed when it is larger than this, though more is waiting.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How often the thread tries again where there is no room.
+const AGAIN: Duration = Duration::from_millis(200);
 /// A reader gets no more than this at once, so that a message to a member that lags stays small.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
@@ -135,6 +141,8 @@ enum Done {
     Told(oneshot::Sender<Result<(), io::Error>>),
     /// Nobody waits, and it need not be synced before something else is.
     Whenever,
+    /// Nobody waits; the reserve is looked after.
+    Tend,
 }
 
 struct Job {
@@ -157,10 +165,10 @@ pub struct Log {
 
 impl Log {
     /// Opens the log of a directory. The receiver resolves when the thread has let go of the directory.
-    pub fn open(directory: &Path) -> Result<(Self, oneshot::Receiver<()>), DiskError> {
+    pub fn open(directory: &Path, room: Room) -> Result<(Self, oneshot::Receiver<()>), DiskError> {
         let mut state = State::default();
         let mut files = Files::default();
-        let journal = Journal::open(directory, |file, bytes| {
+        let journal = Journal::open(directory, room.clone(), |file, bytes| {
             let record: Record =
                 impresario_runtime::decode(bytes).map_err(|_| "a record cannot be read")?;
             files.saw(file, &record);
@@ -169,7 +177,8 @@ impl Log {
         })?;
         let gap = |what| DiskError::Corrupt { path: directory.to_owned(), offset: 0, what };
         state.settle().map_err(gap)?;
-        let writer = Writer { journal, files, marks: state.marks.clone(), unsynced: Vec::new() };
+        let marks = state.marks.clone();
+        let writer = Writer { journal, room, files, marks, unsynced: Vec::new() };
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (ended, end) = oneshot::channel();
         let thread = thread::Builder::new().name("registry-log".to_owned()).spawn(move || {
@@ -180,14 +189,28 @@ impl Log {
         Ok((Self { reader: LogReader { state: Arc::new(RwLock::new(state)) }, jobs }, end))
     }
 
-    /// How many bytes of entries the log holds; snapshots keep this small.
-    pub fn size(&self) -> LogSize {
-        LogSize(self.reader.clone())
+    /// What the member's keeper sees and does of it.
+    pub fn tender(&self) -> LogTender {
+        LogTender { reader: self.reader.clone(), jobs: self.jobs.downgrade() }
+    }
+
+    /// The last membership that the log holds, if it holds one.
+    pub fn last_membership(&self) -> Option<StoredMembership> {
+        let state = self.reader.state.read();
+        state.entries.values().rev().find_map(|(entry, _)| match &entry.payload {
+            EntryPayload::Membership(membership) => {
+                Some(StoredMembership::new(Some(entry.log_id()), membership.clone()))
+            }
+            _ => None,
+        })
     }
 
     async fn submit(&self, records: Vec<Record>, done: Done) -> Result<(), io::Error> {
         let encode = |record: Record| {
             let bytes = impresario_runtime::encode(&record).map_err(io::Error::other)?;
+            if frame::payload_bytes(&[&bytes]) > frame::MAX_PAYLOAD {
+                return Err(io::Error::other("a record is too large for the log"));
+            }
             Ok::<_, io::Error>((record, bytes))
         };
         let records = records.into_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
@@ -214,14 +237,25 @@ fn stopped() -> io::Error {
     io::Error::other("the log of this member has stopped after an earlier error: see its log file")
 }
 
-/// Tells how large the log is.
+/// Tells how large the log is, and has its reserve looked after. Does not keep the log open.
 #[derive(Debug, Clone)]
-pub struct LogSize(LogReader);
+pub struct LogTender {
+    reader: LogReader,
+    jobs: mpsc::WeakSender<Job>,
+}
 
-impl LogSize {
+impl LogTender {
     /// Bytes of the entries that are not purged.
     pub fn bytes(&self) -> usize {
-        self.0.state.read().bytes
+        self.reader.state.read().bytes
+    }
+
+    /// Has the reserve made again where it is missing and there is room.
+    pub fn tend(&self) {
+        if let Some(jobs) = self.jobs.upgrade() {
+            // A queue that is full is looked after at the next tick.
+            let _ = jobs.try_send(Job { records: Vec::new(), done: Done::Tend });
+        }
     }
 }
 
@@ -315,6 +349,11 @@ impl Files {
         }
     }
 
+    /// Whether no file holds an entry behind `purged`.
+    fn all_purged(&self, purged: Option<LogId>) -> bool {
+        purged.is_some_and(|purged| self.0.iter().all(|(_, highest)| *highest <= purged.index))
+    }
+
     /// The first file that is needed when everything up to `purged` is not.
     fn first_needed(&mut self, purged: Option<LogId>) -> Option<FileNumber> {
         let purged = purged?.index;
@@ -327,6 +366,7 @@ impl Files {
 
 struct Writer {
     journal: Journal,
+    room: Room,
     files: Files,
     marks: Marks,
     /// Records for which nobody waits.
@@ -337,68 +377,140 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.blocking_recv() {
             let (mut records, mut waiting) = (std::mem::take(&mut self.unsynced), Vec::new());
-            let mut bytes = 0;
+            let (mut bytes, mut tend) = (0, false);
             let mut next = Some(job);
             while let Some(job) = next {
                 bytes += job.records.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
                 records.extend(job.records);
-                if !matches!(job.done, Done::Whenever) {
-                    waiting.push(job.done);
+                match job.done {
+                    Done::Whenever => {}
+                    Done::Tend => tend = true,
+                    done => waiting.push(done),
                 }
                 next = if bytes < BATCH_BYTES { queue.try_recv().ok() } else { None };
+            }
+            if tend && let Err(error) = self.journal.tend() {
+                tracing::warn!(%error, "the log's reserve could not be made");
             }
             if waiting.is_empty() {
                 self.unsynced = records;
                 continue;
             }
-            let outcome = self.write(records);
+            let outcome = self.write_when_there_is_room(records, &queue);
             if let Err(error) = &outcome {
                 tracing::error!(%error, "the registry's log cannot be written: this member stops");
             }
-            for done in waiting {
-                let outcome =
-                    outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string()));
-                match done {
-                    Done::Flushed(callback) => callback.io_completed(outcome),
-                    // The asker may have gone.
-                    Done::Told(told) => drop(told.send(outcome)),
-                    Done::Whenever => {}
-                }
-            }
+            acknowledge(waiting, &outcome);
         }
         if !self.unsynced.is_empty() {
             let records = std::mem::take(&mut self.unsynced);
-            if let Err(error) = self.write(records) {
+            if let Err(error) = self.write(&mut records.into()) {
                 tracing::warn!(%error, "how far the log was committed is not written down; it will be found again");
             }
         }
     }
 
-    fn write(&mut self, records: Vec<(Record, Vec<u8>)>) -> Result<(), DiskError> {
-        if self.journal.is_full() {
-            let checkpoint = self.marks.records();
-            let encode = |record: &Record| {
-                let encoded = impresario_runtime::encode(record).map_err(io::Error::other);
-                encoded.map_err(DiskError::io("encode a record of", Path::new("the log")))
+    /// Writes all of the records durably, in the reserve if need be, and waits for room where that is used up.
+    fn write_when_there_is_room(
+        &mut self,
+        records: Vec<(Record, Vec<u8>)>,
+        queue: &mpsc::Receiver<Job>,
+    ) -> Result<(), DiskError> {
+        let mut left = VecDeque::from(records);
+        loop {
+            let full = match self.write(&mut left) {
+                Err(full @ DiskError::Full { .. }) => full,
+                done => {
+                    if self.room.set_stalled(false) {
+                        tracing::info!("there is room for the registry's log again: it goes on");
+                    }
+                    return done;
+                }
             };
-            let encoded = checkpoint.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-            let file = self.journal.roll(&encoded)?;
-            for record in &checkpoint {
-                self.files.saw(file, record);
+            match self.roll(true) {
+                Ok(()) => {
+                    tracing::warn!(%full, "the registry's log goes on in its reserve: only deletions are taken");
+                    continue;
+                }
+                Err(DiskError::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            if self.room.set_stalled(true) {
+                tracing::error!(%full, "the registry's log waits for room: nothing is written");
+            }
+            if queue.is_closed() {
+                return Err(full); // the member stops, and nobody was told that this is written
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+
+    /// Writes records in batches of bounded size; what is written is taken off the front.
+    fn write(&mut self, records: &mut VecDeque<(Record, Vec<u8>)>) -> Result<(), DiskError> {
+        while !records.is_empty() {
+            if self.journal.is_full() {
+                self.roll(false)?;
+            }
+            let mut bytes = 0;
+            let fits = |(_, record): &&(Record, Vec<u8>)| {
+                bytes += record.len();
+                bytes == record.len() || bytes <= BATCH_BYTES
+            };
+            let batch: Vec<&[u8]> =
+                records.iter().take_while(fits).map(|(_, bytes)| bytes.as_slice()).collect();
+            self.journal.append(&batch)?;
+            let written = batch.len();
+            let purged_before = self.marks.purged;
+            for (record, _) in records.drain(..written) {
+                self.files.saw(self.journal.newest(), &record);
+                self.marks.apply(&record);
+            }
+            if self.marks.purged != purged_before {
+                // A file that holds nothing that is needed but goes on growing would keep its room.
+                if self.files.all_purged(self.marks.purged) && self.journal.is_worth_leaving() {
+                    match self.roll(false) {
+                        Ok(()) | Err(DiskError::Full { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                if let Some(first) = self.files.first_needed(self.marks.purged) {
+                    self.journal.remove_before(first)?;
+                }
             }
         }
-        let (records, encoded): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-        self.journal.append(&encoded)?;
-        let purged_before = self.marks.purged;
-        for record in &records {
-            self.files.saw(self.journal.newest(), record);
-            self.marks.apply(record);
-        }
-        if self.marks.purged != purged_before
-            && let Some(first) = self.files.first_needed(self.marks.purged)
-        {
-            self.journal.remove_before(first)?;
+        Ok(())
+    }
+
+    /// Begins the next file of the journal, in the reserve or beside it.
+    fn roll(&mut self, into_reserve: bool) -> Result<(), DiskError> {
+        let checkpoint = self.marks.records();
+        let encode = |record: &Record| {
+            let encoded = impresario_runtime::encode(record).map_err(io::Error::other);
+            encoded.map_err(DiskError::io("encode a record of", Path::new("the log")))
+        };
+        let encoded = checkpoint.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let file = if into_reserve {
+            self.journal.roll_into_reserve(&encoded)?
+        } else {
+            self.journal.roll(&encoded)?
+        };
+        for record in &checkpoint {
+            self.files.saw(file, record);
         }
         Ok(())
+    }
+}
+
+/// Tells everyone who waits. The one place from which a write is acknowledged: after its sync.
+fn acknowledge(waiting: Vec<Done>, outcome: &Result<(), DiskError>) {
+    for done in waiting {
+        let outcome =
+            outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string()));
+        match done {
+            Done::Flushed(callback) => callback.io_completed(outcome),
+            // The asker may have gone.
+            Done::Told(told) => drop(told.send(outcome)),
+            Done::Whenever | Done::Tend => {}
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Answer, Command, LogId, SnapshotMeta, StoredMembership, Types, snapshot};
 use crate::{
-    disk::{DiskError, durable},
+    disk::{DiskError, durable, volume::Room},
     replica::Replica,
     store::{Image, RingLimits, Store},
 };
@@ -20,6 +20,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::Semaphore;
 
@@ -30,12 +31,13 @@ pub struct Machine {
     applied: Option<LogId>,
     membership: StoredMembership,
     directory: Arc<PathBuf>,
+    room: Room,
     work: Work,
 }
 
 impl Machine {
     /// The state that the directory's snapshot holds, or an empty one. A damaged snapshot is refused.
-    pub fn open(directory: &Path, limits: RingLimits) -> Result<Self, DiskError> {
+    pub fn open(directory: &Path, room: Room, limits: RingLimits) -> Result<Self, DiskError> {
         durable::create_directory(directory)?;
         remove_leftovers(directory)?;
         let saved = snapshot::load(&directory.join(CURRENT))?;
@@ -44,6 +46,7 @@ impl Machine {
             applied: None,
             membership: StoredMembership::default(),
             directory: Arc::new(directory.to_owned()),
+            room,
             work: Work::default(),
         };
         if let Some((meta, image)) = saved {
@@ -61,6 +64,11 @@ impl Machine {
     /// The state, for readers and watchers.
     pub fn replica(&self) -> Replica {
         self.replica.clone()
+    }
+
+    /// The membership as of the last entry that was applied.
+    pub fn membership(&self) -> StoredMembership {
+        self.membership.clone()
     }
 
     /// The state between two entries, and what a snapshot of it would say of itself.
@@ -90,6 +98,9 @@ impl Machine {
         })
     }
 }
+
+/// How often the first snapshot of all is tried again where there is no room.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The name of the one snapshot that counts.
 const CURRENT: &str = "snapshot";
@@ -175,6 +186,15 @@ impl RaftStateMachine<Types> for Machine {
         Ok(())
     }
 
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
+        let bytes = self.replica.read(Store::bytes);
+        if !force && !self.room.fits(bytes) {
+            tracing::warn!(bytes, "a snapshot waits for room on the disk: the log is not cut");
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         // The image is taken here, between two entries: what is applied later is not in it.
         let (meta, image) = self.capture();
@@ -182,6 +202,7 @@ impl RaftStateMachine<Types> for Machine {
             meta,
             image: Some(image),
             directory: self.directory.clone(),
+            room: self.room.clone(),
             work: self.work.clone(),
         }
     }
@@ -232,6 +253,7 @@ pub struct Builder {
     meta: SnapshotMeta,
     image: Option<Image>,
     directory: Arc<PathBuf>,
+    room: Room,
     work: Work,
 }
 
@@ -241,15 +263,32 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
         let image =
             self.image.take().ok_or_else(|| io::Error::other("a snapshot builder builds once"))?;
-        let (meta, directory) = (self.meta.clone(), self.directory.clone());
-        let built = self.work.run(move || {
-            let (aside, current) = (aside(&directory), directory.join(CURRENT));
-            snapshot::save(&aside, &meta, image)?;
-            let snapshot = SnapshotFile::open(&aside)?;
-            snapshot::put_in_place(&aside, &current)?;
-            Ok(Snapshot { meta, snapshot })
-        });
-        built.await
+        let image = Arc::new(image);
+        loop {
+            let (meta, directory) = (self.meta.clone(), self.directory.clone());
+            let (image, room) = (image.clone(), self.room.clone());
+            let built = self.work.run(move || {
+                let (aside, current) = (aside(&directory), directory.join(CURRENT));
+                match snapshot::save(&**room.volume(), &aside, &meta, &image) {
+                    Ok(()) => {
+                        let snapshot = SnapshotFile::open(&aside)?;
+                        snapshot::put_in_place(&aside, &current)?;
+                        Ok(Some(Snapshot { meta, snapshot }))
+                    }
+                    // openraft keeps the newer of two: the one that is there stays, and a later one may fit.
+                    Err(DiskError::Full { .. }) if current.exists() => {
+                        let snapshot = SnapshotFile::open(&current)?;
+                        Ok(Some(Snapshot { meta: snapshot.head()?, snapshot }))
+                    }
+                    Err(DiskError::Full { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            });
+            match built.await? {
+                Some(snapshot) => return Ok(snapshot),
+                None => tokio::time::sleep(AGAIN).await,
+            }
+        }
     }
 }
 
@@ -267,9 +306,11 @@ mod tests {
     impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for OnDisk {
         async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
             let directory = tempfile::tempdir().unwrap();
-            let (log, _) = Log::open(&directory.path().join("log")).unwrap();
-            let machine =
-                Machine::open(&directory.path().join("snapshots"), RingLimits::default()).unwrap();
+            let volume = Arc::new(crate::disk::volume::Machine);
+            let room = Room::new(volume, directory.path());
+            let (log, _) = Log::open(&directory.path().join("log"), room.clone()).unwrap();
+            let snapshots = directory.path().join("snapshots");
+            let machine = Machine::open(&snapshots, room, RingLimits::default()).unwrap();
             Ok((directory, log, machine))
         }
     }

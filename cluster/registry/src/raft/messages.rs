@@ -1,7 +1,7 @@
 //! What raft members say to each other.
 //!
-//! Every message names the disk that it is meant for, so that a member whose disk was emptied, or whose number is
-//! another's, takes no part. Votes and heartbeats go before everything else; entries share the work lane; snapshots
+//! Every message names the disk that it comes from and the one that it is meant for, and which life of it, so that
+//! a member whose disk was emptied, copied or restored, or whose number is another's, takes no part. Votes and heartbeats go before everything else; entries share the work lane; snapshots
 //! take streams of their own.
 
 use super::{MemberId, SnapshotMeta, Types, Vote};
@@ -14,21 +14,45 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A member's number and the disk that it was given to.
+/// A member's number, the disk that it was given to, and which life of the disk's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     /// The number.
     pub member: MemberId,
     /// The disk.
     pub disk: u128,
+    /// The life of its directory.
+    pub generation: u64,
+}
+
+/// Who sends a message and who is meant, as far as the sender knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The sender, as it is.
+    pub from: Seat,
+    /// The receiver; it may have begun a later life since.
+    pub to: Seat,
 }
 
 /// Why a member did not take a raft message.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum Declined {
     /// The message was meant for another disk.
-    #[error("this is member {}, disk {:032x}, not the one that is meant", .0.member, .0.disk)]
+    #[error(
+        "this is member {}, disk {:032x}, life {}, not the one that is meant", .0.member, .0.disk, .0.generation
+    )]
     OtherSeat(Seat),
+    /// The sender is not the member that the group knows under its number, or an earlier life of it.
+    #[error(
+        "the group knows member {} as disk {:032x} in life {}: the sender's directory is a copy or was restored",
+        .0.member, .0.disk, .0.generation
+    )]
+    StaleSender(Seat),
+    /// An entry is larger than any may be.
+    #[error(
+        "an entry of {0} bytes is over the limits of a transaction: nothing of the message was taken"
+    )]
+    TooLarge(usize),
     /// The member has stopped.
     #[error("the member has stopped: {0}")]
     Stopped(String),
@@ -40,8 +64,8 @@ pub enum Declined {
 /// Asks for a vote, or whether one would be given.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskVote {
-    /// Who is asked.
-    pub to: Seat,
+    /// Who asks whom.
+    pub route: Route,
     /// Only whether.
     pub pre: bool,
     /// openraft's request.
@@ -52,8 +76,8 @@ message!(AskVote => Result<VoteResponse<Types>, Declined>, "raft.Vote", Lane::Co
 /// Says that the leader lives: an append without entries.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Beat {
-    /// Who is told.
-    pub to: Seat,
+    /// Who asks whom.
+    pub route: Route,
     /// openraft's request.
     pub request: AppendEntriesRequest<Types>,
 }
@@ -62,8 +86,8 @@ message!(Beat => Result<AppendEntriesResponse<Types>, Declined>, "raft.Beat", La
 /// Brings entries.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Append {
-    /// Who gets them.
-    pub to: Seat,
+    /// Who asks whom.
+    pub route: Route,
     /// openraft's request.
     pub request: AppendEntriesRequest<Types>,
 }
@@ -72,8 +96,8 @@ message!(Append => Result<AppendEntriesResponse<Types>, Declined>, "raft.Append"
 /// Hands leadership over.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Who is told.
-    pub to: Seat,
+    /// Who asks whom.
+    pub route: Route,
     /// openraft's request.
     pub request: TransferLeaderRequest<Types>,
 }
@@ -82,8 +106,8 @@ message!(Transfer => Result<TransferLeaderResponse<Types>, Declined>, "raft.Tran
 /// A piece of a snapshot; the last one has it installed.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotChunk {
-    /// Who gets it.
-    pub to: Seat,
+    /// Who asks whom.
+    pub route: Route,
     /// Names the transfer; a new one replaces the old one.
     pub transfer: u128,
     /// Where the piece belongs.

@@ -1,17 +1,18 @@
 //! Carries openraft's messages over the runtime's connections.
 //!
-//! A message that is not answered in openraft's time limit is given up; what is answered "not me" counts as
-//! unreachable, so that openraft backs off. A batch of entries that is too large for one message is cut, and
-//! openraft is told how far it went.
+//! Votes and heartbeats that are not answered in openraft's time limit are given up; entries are given the time
+//! that their size takes on the link (see [`Pace`]). What is answered "not me" counts as unreachable, so that
+//! openraft backs off. A batch of entries that is too large for one message is cut, and openraft is told how far
+//! it went.
 
 use super::{
     Command, Entry, MemberId, MemberNode, Types, Vote,
     messages::{
-        Append, AskVote, Beat, Declined, RAFT_ACTOR, RaftRole, Seat, SnapshotChunk, Transfer,
+        Append, AskVote, Beat, Declined, RAFT_ACTOR, RaftRole, Route, Seat, SnapshotChunk, Transfer,
     },
+    pace::Pace,
     snapshot::SnapshotFile,
 };
-use crate::transaction::Operation;
 use futures_util::future::{Either, select};
 use impresario_runtime::{Accepts, ActorNode, ActorPath, ActorRef, AskError, Message, NodeName};
 use openraft::{
@@ -25,26 +26,27 @@ use openraft::{
     },
     type_config::alias::SnapshotOf,
 };
-use std::{future::Future, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
-/// Entries beyond this wait for the next message.
-const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 /// A piece of a snapshot.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// How long one piece may take; the last one includes the installation.
-const CHUNK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the last piece may take, the installation included.
 const INSTALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// Makes links to other members.
 #[derive(Debug, Clone)]
 pub struct Network {
     node: ActorNode,
-    me: MemberId,
+    me: Seat,
 }
 
 impl Network {
     /// The network as this member sees it.
-    pub fn new(node: ActorNode, me: MemberId) -> Self {
+    pub fn new(node: ActorNode, me: Seat) -> Self {
         Self { node, me }
     }
 }
@@ -62,8 +64,11 @@ impl RaftNetworkFactory<Types> for Network {
         }
         Link {
             actor: self.node.actor(ActorPath::new(name, RAFT_ACTOR)),
-            me: self.me,
-            to: Seat { member: target, disk: node.disk },
+            route: Route {
+                from: self.me,
+                to: Seat { member: target, disk: node.disk, generation: node.generation },
+            },
+            pace: Pace::default(),
         }
     }
 }
@@ -72,8 +77,8 @@ impl RaftNetworkFactory<Types> for Network {
 #[derive(Debug)]
 pub struct Link {
     actor: ActorRef<RaftRole>,
-    me: MemberId,
-    to: Seat,
+    route: Route,
+    pace: Pace,
 }
 
 impl Link {
@@ -90,16 +95,19 @@ impl Link {
         match self.actor.ask(message, limit).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(declined)) => Err(unreachable(&declined)),
-            Err(AskError::Deadline { waited }) => {
-                Err(Timeout { action: kind, id: self.me, target: self.to.member, timeout: waited }
-                    .into())
+            Err(AskError::Deadline { waited }) => Err(Timeout {
+                action: kind,
+                id: self.route.from.member,
+                target: self.route.to.member,
+                timeout: waited,
             }
+            .into()),
             Err(error) => Err(unreachable(&error)),
         }
     }
 
     async fn send_snapshot(
-        &self,
+        &mut self,
         vote: Vote,
         snapshot: SnapshotOf<Types, SnapshotFile>,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
@@ -114,10 +122,19 @@ impl Link {
             let sent = bytes.len() as u64;
             // The end goes alone, after the last byte, so that no look ahead is needed.
             let end = bytes.is_empty().then(|| (vote, snapshot.meta.clone()));
-            let limit = if end.is_some() { INSTALL_LIMIT } else { CHUNK_LIMIT };
-            let chunk = SnapshotChunk { to: self.to, transfer, offset, bytes: bytes.into(), end };
-            if let Some(answer) = self.ask(chunk, limit, RPCTypes::InstallSnapshot).await? {
-                return Ok(answer);
+            let limit = if end.is_some() { INSTALL_LIMIT } else { self.pace.limit(bytes.len()) };
+            let chunk =
+                SnapshotChunk { route: self.route, transfer, offset, bytes: bytes.into(), end };
+            let asked = Instant::now();
+            match self.ask(chunk, limit, RPCTypes::InstallSnapshot).await {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => self.pace.answered(sent as usize, asked.elapsed()),
+                Err(error) => {
+                    if matches!(error, RPCError::Timeout(_)) {
+                        self.pace.missed(sent as usize);
+                    }
+                    return Err(error.into());
+                }
             }
             if sent == 0 {
                 return Err(
@@ -141,16 +158,23 @@ impl RaftNetworkV2<Types> for Link {
         mut request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let (to, limit) = (self.to, option.hard_ttl());
+        let route = self.route;
         if request.entries.is_empty() {
-            return self.ask(Beat { to, request }, limit, RPCTypes::AppendEntries).await;
+            let beat = Beat { route, request };
+            return self.ask(beat, option.hard_ttl(), RPCTypes::AppendEntries).await;
         }
-        let fitting = fitting(&request.entries);
+        let (fitting, bytes) = fitting(&request.entries, self.pace.piece());
         let cut = fitting < request.entries.len();
         request.entries.truncate(fitting);
         let last = request.entries.last().map(RaftEntry::log_id);
-        let answer = self.ask(Append { to, request }, limit, RPCTypes::AppendEntries).await?;
-        match answer {
+        let (limit, asked) = (self.pace.limit(bytes), Instant::now());
+        let answer = self.ask(Append { route, request }, limit, RPCTypes::AppendEntries).await;
+        match &answer {
+            Ok(_) => self.pace.answered(bytes, asked.elapsed()),
+            Err(RPCError::Timeout(_)) => self.pace.missed(bytes),
+            Err(_) => {}
+        }
+        match answer? {
             AppendEntriesResponse::Success if cut => {
                 Ok(AppendEntriesResponse::PartialSuccess(last))
             }
@@ -163,8 +187,12 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask(AskVote { to: self.to, pre: false, request }, option.hard_ttl(), RPCTypes::Vote)
-            .await
+        self.ask(
+            AskVote { route: self.route, pre: false, request },
+            option.hard_ttl(),
+            RPCTypes::Vote,
+        )
+        .await
     }
 
     async fn pre_vote(
@@ -172,8 +200,12 @@ impl RaftNetworkV2<Types> for Link {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.ask(AskVote { to: self.to, pre: true, request }, option.hard_ttl(), RPCTypes::Vote)
-            .await
+        self.ask(
+            AskVote { route: self.route, pre: true, request },
+            option.hard_ttl(),
+            RPCTypes::Vote,
+        )
+        .await
     }
 
     async fn full_snapshot(
@@ -194,26 +226,32 @@ impl RaftNetworkV2<Types> for Link {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        self.ask(Transfer { to: self.to, request }, option.hard_ttl(), RPCTypes::TransferLeader)
-            .await
+        self.ask(
+            Transfer { route: self.route, request },
+            option.hard_ttl(),
+            RPCTypes::TransferLeader,
+        )
+        .await
     }
 }
 
-/// How many entries go into one message; one goes always.
-fn fitting(entries: &[Entry]) -> usize {
-    let mut bytes = 0;
-    let fits = |entry: &&Entry| {
-        bytes += weight(entry);
-        bytes <= MESSAGE_BYTES
-    };
-    entries.iter().take_while(fits).count().max(1)
+/// How many entries go into one message, and their bytes; one goes always.
+fn fitting(entries: &[Entry], most: usize) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for entry in entries {
+        let more = weight(entry);
+        if count > 0 && bytes + more > most {
+            break;
+        }
+        (count, bytes) = (count + 1, bytes + more);
+    }
+    (count, bytes)
 }
 
+/// About how many bytes an entry has as a message, and never less.
 fn weight(entry: &Entry) -> usize {
     let EntryPayload::Normal(Command::Transact(transaction)) = &entry.payload else { return 1024 };
-    let values = transaction.operations.iter().map(|operation| match operation {
-        Operation::Put { value, .. } => value.len() + 512,
-        Operation::Delete { .. } => 512,
-    });
-    512 + transaction.compares.len() * 512 + values.sum::<usize>()
+    let items = transaction.compares.len() + transaction.operations.len();
+    // Lengths, revisions and kinds take less than 32 bytes an item.
+    transaction.bytes() + 128 + items * 32
 }

@@ -5,14 +5,14 @@
 
 use super::SnapshotMeta;
 use crate::{
-    disk::{DiskError, durable, frame},
+    disk::{DiskError, durable, frame, volume::Volume},
     key::{Key, Revision},
     store::{Change, Image, Record, Rest},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -51,8 +51,8 @@ impl SnapshotFile {
     pub fn head(&self) -> Result<SnapshotMeta, DiskError> {
         let damage = |what| DiskError::Corrupt { path: self.path.clone(), offset: 0, what };
         let header = self.read_at(0, frame::HEADER)?;
-        let size = frame::payload_size(&header)
-            .ok_or_else(|| damage("the checksum of a header is wrong"))?;
+        let size =
+            frame::following(&header).ok_or_else(|| damage("the checksum of a header is wrong"))?;
         let bytes = self.read_at(0, frame::HEADER + size)?;
         let (batches, _) = frame::scan(&bytes, false).map_err(|found| damage(found.what))?;
         let record = batches.first().and_then(|batch| batch.records.first());
@@ -79,16 +79,34 @@ impl SnapshotFile {
     }
 }
 
-/// Writes an image to `path` and syncs it. The caller renames it into place.
-pub fn save(path: &Path, meta: &SnapshotMeta, image: Image) -> Result<(), DiskError> {
-    let (rest, objects, past) = image.split();
+/// Writes an image to `path` and syncs it. The caller renames it into place. What could not be written whole is
+/// removed again.
+pub fn save(
+    volume: &dyn Volume,
+    path: &Path,
+    meta: &SnapshotMeta,
+    image: &Image,
+) -> Result<(), DiskError> {
+    let saved = write(volume, path, meta, image);
+    if saved.is_err() {
+        // It may not even have been made; the error that counts is the first.
+        let _ = fs::remove_file(path);
+    }
+    saved
+}
+
+fn write(
+    volume: &dyn Volume,
+    path: &Path,
+    meta: &SnapshotMeta,
+    image: &Image,
+) -> Result<(), DiskError> {
+    let (rest, objects, past) = image.parts();
     let file = File::create(path).map_err(DiskError::io("create", path))?;
-    let mut out = Parts { path, out: BufWriter::new(file), sequence: 0 };
-    out.write(&Part::Head(meta.clone(), Box::new(rest)))?;
+    let mut out = Parts { volume, path, file, written: 0, sequence: 0 };
+    out.write(&Part::Head(meta.clone(), Box::new(rest.clone())))?;
     let count = objects.len() as u64;
-    for objects in
-        chunks(objects, |(key, record)| record.value.len() + key.name.len() + key.namespace.len())
-    {
+    for objects in chunks(objects, |(key, record)| record.value.len() + key.bytes()) {
         out.write(&Part::Objects(objects))?;
     }
     let weigh = |(_, changes): &(Revision, Vec<Change>)| changes.iter().map(Change::bytes).sum();
@@ -96,9 +114,7 @@ pub fn save(path: &Path, meta: &SnapshotMeta, image: Image) -> Result<(), DiskEr
         out.write(&Part::Past(past))?;
     }
     out.write(&Part::End { objects: count })?;
-    let file =
-        out.out.into_inner().map_err(|error| DiskError::io("write", path)(error.into_error()))?;
-    file.sync_all().map_err(DiskError::io("sync", path))
+    volume.sync(&out.file).map_err(DiskError::io("sync", path))
 }
 
 /// Gives a synced file its final name, durably.
@@ -147,8 +163,10 @@ pub fn load(path: &Path) -> Result<Option<(SnapshotMeta, Image)>, DiskError> {
 }
 
 struct Parts<'p> {
+    volume: &'p dyn Volume,
     path: &'p Path,
-    out: BufWriter<File>,
+    file: File,
+    written: u64,
     sequence: u64,
 }
 
@@ -156,9 +174,14 @@ impl Parts<'_> {
     fn write(&mut self, part: &Part) -> Result<(), DiskError> {
         let encoded = impresario_runtime::encode(part).map_err(io::Error::other);
         let encoded = encoded.map_err(DiskError::io("encode a part of", self.path))?;
-        let framed = frame::encode(self.sequence, &[encoded]);
+        let framed = frame::encode(self.sequence, &[encoded]).map_err(io::Error::other);
+        let framed = framed.map_err(DiskError::io("encode a part of", self.path))?;
         self.sequence += 1;
-        self.out.write_all(&framed).map_err(DiskError::io("write", self.path))
+        self.volume
+            .write(&self.file, &framed, self.written)
+            .map_err(DiskError::io("write", self.path))?;
+        self.written += framed.len() as u64;
+        Ok(())
     }
 }
 
@@ -170,19 +193,19 @@ fn read_frame(reader: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         return Ok(None);
     }
     // A header that is unsound has no payload that could be trusted; the scan says what is wrong with it.
-    let size = frame::payload_size(&bytes).unwrap_or_default();
+    let size = frame::following(&bytes).unwrap_or_default();
     reader.by_ref().take(size as u64).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 
-fn chunks<T>(items: Vec<T>, weigh: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
-    let mut items = items.into_iter().peekable();
+fn chunks<T: Clone>(items: &[T], weigh: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items.iter().peekable();
     std::iter::from_fn(move || {
         items.peek()?;
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(item) = items.next_if(|_| bytes < PART_BYTES) {
-            bytes += weigh(&item) + 64;
-            chunk.push(item);
+            bytes += weigh(item) + 64;
+            chunk.push(item.clone());
         }
         Some(chunk)
     })
@@ -191,7 +214,7 @@ fn chunks<T>(items: Vec<T>, weigh: impl Fn(&T) -> usize) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Store, Transaction};
+    use crate::{Store, Transaction, disk::volume::Machine};
 
     fn store() -> Store {
         let mut store = Store::default();
@@ -210,7 +233,7 @@ mod tests {
         let path = directory.path().join("snapshot");
         assert!(load(&path).unwrap().is_none());
         let image = store().image();
-        save(&path, &SnapshotMeta::default(), image.clone()).unwrap();
+        save(&Machine, &path, &SnapshotMeta::default(), &image).unwrap();
         assert_eq!(load(&path).unwrap().unwrap().1, image);
     }
 
@@ -218,7 +241,7 @@ mod tests {
     fn a_cut_or_flipped_snapshot_is_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot");
-        save(&path, &SnapshotMeta::default(), store().image()).unwrap();
+        save(&Machine, &path, &SnapshotMeta::default(), &store().image()).unwrap();
         let whole = fs::read(&path).unwrap();
         for step in 0..60 {
             let at = step * whole.len() / 60;

@@ -3,14 +3,70 @@
 use super::{Record, Store};
 use crate::{
     error::ReadError,
-    key::{Key, Revision},
+    key::{Entry, Key, Revision},
     query::{ListRequest, Page},
 };
 use std::{collections::BTreeMap, ops::Bound};
 
+/// Neighbours of a list, not filtered by value yet.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The state that was listed.
+    pub(crate) revision: Revision,
+    pub(crate) records: Vec<(Key, Record)>,
+    /// Behind which namespace and name the next part begins; none at the end.
+    pub(crate) next: Option<(String, String)>,
+}
+
+/// Puts a page together from parts.
+#[derive(Debug)]
+pub(crate) struct Paging<'r> {
+    request: &'r ListRequest,
+    entries: Vec<Entry>,
+    bytes: usize,
+    most_bytes: usize,
+    remaining: usize,
+}
+
+impl<'r> Paging<'r> {
+    /// A page of at most so many bytes, one entry at least.
+    pub(crate) fn new(request: &'r ListRequest, most_bytes: usize) -> Self {
+        Self { request, entries: Vec::new(), bytes: 0, most_bytes, remaining: 0 }
+    }
+
+    pub(crate) fn take(&mut self, records: Vec<(Key, Record)>) {
+        let limit = self.request.limit.unwrap_or(usize::MAX);
+        for (key, record) in records {
+            if !self.request.select.accepts(&record.value) {
+                continue;
+            }
+            self.bytes += key.bytes() + record.value.len();
+            let fits = self.entries.is_empty() || self.bytes <= self.most_bytes;
+            // What comes behind an entry that did not fit does not fit either: a page has no gaps.
+            if self.remaining == 0 && self.entries.len() < limit && fits {
+                self.entries.push(record.entry(key));
+            } else {
+                self.remaining += 1;
+            }
+        }
+    }
+
+    pub(crate) fn page(self, revision: Revision) -> Page {
+        Page { entries: self.entries, revision, remaining: self.remaining }
+    }
+}
+
 impl Store {
     /// The objects that a request means. Consistency is the caller's affair: this is the state at hand.
     pub fn list(&self, request: &ListRequest) -> Result<Page, ReadError> {
+        let part = self.part(request, usize::MAX)?;
+        let mut paging = Paging::new(request, usize::MAX);
+        paging.take(part.records);
+        Ok(paging.page(part.revision))
+    }
+
+    /// The first of the objects that a request may mean, by their keys; at most so many keys are looked at.
+    pub(crate) fn part(&self, request: &ListRequest, most: usize) -> Result<Part, ReadError> {
         let revision = request.at.unwrap_or(self.revision);
         if revision > self.revision {
             return Err(ReadError::Future { requested: revision, current: self.revision });
@@ -20,28 +76,25 @@ impl Store {
         }
         let range = bounds(request);
         let past = self.past(request, revision);
-        let limit = request.limit.unwrap_or(usize::MAX);
-        let (mut entries, mut remaining) = (Vec::new(), 0);
-        for (key, record) in merged(self.objects.range(range), past) {
-            if key.resource != request.select.resource
-                || request
-                    .select
-                    .namespace
-                    .as_ref()
-                    .is_some_and(|namespace| *namespace != key.namespace)
-            {
+        let mut records = Vec::new();
+        let within = |key: &Key| {
+            let namespace = request.select.namespace.as_ref();
+            key.resource == request.select.resource
+                && namespace.is_none_or(|namespace| *namespace == key.namespace)
+        };
+        for (looked, (key, record)) in (1..).zip(merged(self.objects.range(range), past)) {
+            if !within(key) {
                 break; // the keys of a resource, and of a namespace in it, are neighbours
             }
-            if !request.select.covers(key) || !request.select.accepts(&record.value) {
-                continue;
+            if request.select.covers(key) {
+                records.push((key.clone(), record.clone()));
             }
-            if entries.len() < limit {
-                entries.push(record.entry(key.clone()));
-            } else {
-                remaining += 1;
+            if looked == most {
+                let next = Some((key.namespace.clone(), key.name.clone()));
+                return Ok(Part { revision, records, next });
             }
         }
-        Ok(Page { entries, revision, remaining })
+        Ok(Part { revision, records, next: None })
     }
 
     /// What the keys in range that changed after `revision` were then; `None` for what did not exist.

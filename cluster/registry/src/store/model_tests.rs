@@ -1,7 +1,8 @@
 //! The store beside a model of a few naive lines: the same commands, the same answers, the same views.
 
 use super::*;
-use crate::error::ReadError;
+use crate::error::{ANY_REVISION, ReadError};
+use crate::shard::Shard;
 use crate::{
     query::{ListRequest, WatchEvent},
     transaction::RequestId,
@@ -43,7 +44,7 @@ impl Model {
         }
         if let Some(Fence { shard, epoch: held }) = transaction.fence {
             let current = Epoch(self.epochs[usize::from(shard.0)]);
-            if held != current {
+            if held != current || held == Epoch(0) {
                 return Err(TransactError::Fenced { shard, held, current });
             }
         }
@@ -169,13 +170,19 @@ fn selections() -> impl Strategy<Value = Selection> {
 
 fn run(steps: &[Step], limits: RingLimits) -> Result<(Store, Model), TestCaseError> {
     let (mut store, mut model) = (Store::new(limits), Model::new());
+    let mut named: HashMap<RequestId, Transaction> = HashMap::new();
     for step in steps {
         match step {
             Step::Transact(transaction) => {
+                // A request id names one transaction for ever: a later one with its id is a retry of it.
+                let transaction = match transaction.request {
+                    Some(request) => named.entry(request).or_insert_with(|| transaction.clone()),
+                    None => transaction,
+                };
                 prop_assert_eq!(store.transact(transaction), model.apply(transaction));
             }
             Step::MoveShard(shard) => {
-                let seen = store.epoch(Shard(*shard));
+                let seen = store.shards().lease(Shard(*shard)).unwrap().epoch;
                 let to = Some(format!("m{}", seen.0));
                 store.move_shards(&[ShardMove { shard: Shard(*shard), seen, to }]);
                 model.epochs[usize::from(*shard)] += 1;
@@ -279,6 +286,7 @@ proptest! {
             }
         }
         prop_assert_eq!(store.image(), copy.image());
+        prop_assert_eq!(store.bytes(), copy.bytes());
     }
 }
 
@@ -307,7 +315,7 @@ fn a_request_older_than_the_memory_of_its_client_is_unknown_and_not_applied() {
         store.transact(&put(serial)).unwrap();
     }
     let revision = store.revision();
-    assert!(matches!(store.transact(&put(1)), Err(TransactError::Unknown { .. })));
+    assert!(matches!(store.transact(&put(1)), Err(TransactError::Forgotten { .. })));
     assert_eq!(store.transact(&put(2)), Ok(Committed { revision: 2 }));
     assert_eq!(store.revision(), revision);
 }
@@ -321,4 +329,66 @@ fn the_past_is_bounded_by_bytes_too() {
             .unwrap();
     }
     assert!(store.oldest() > 90 && store.oldest() < 100, "the oldest is {}", store.oldest());
+}
+
+#[test]
+fn a_fence_on_a_shard_that_nobody_holds_or_that_is_none_is_refused() {
+    let mut store = Store::default();
+    let fenced = |shard, epoch| {
+        let fence = Fence { shard: Shard(shard), epoch: Epoch(epoch) };
+        Transaction::create(Key::new("pods", "a", "b"), "{}").fenced(fence)
+    };
+    for shard in [64, 65, 255] {
+        let refused = store.transact(&fenced(shard, 0)).unwrap_err();
+        assert_eq!(refused, TransactError::NoSuchShard { shard: Shard(shard) });
+    }
+    let nobody = store.transact(&fenced(63, 0)).unwrap_err();
+    assert!(matches!(nobody, TransactError::Fenced { .. }), "{nobody}");
+    let to = |to: Option<&str>, seen| ShardMove {
+        shard: Shard(63),
+        seen: Epoch(seen),
+        to: to.map(str::to_owned),
+    };
+    store.move_shards(&[to(Some("m"), 0)]);
+    store.transact(&fenced(63, 1)).unwrap();
+    store.move_shards(&[to(None, 1)]);
+    assert!(matches!(store.transact(&fenced(63, 2)), Err(TransactError::Fenced { .. })));
+}
+
+#[test]
+fn refused_transactions_with_long_keys_neither_grow_the_memory_nor_the_image() {
+    let mut store = Store::default();
+    let empty = impresario_runtime::encode(&store.image().parts().0).unwrap().len();
+    let refused = |key: Key, serial| {
+        let mut refused =
+            Transaction::new().when(Compare::Exists { key: key.clone() }).put(key, "");
+        refused.request = Some(RequestId { client: 7, serial });
+        refused
+    };
+    for serial in 1..=200 {
+        let long = store.transact(&refused(Key::new("pods", "d", "x".repeat(1 << 20)), serial));
+        assert!(matches!(long, Err(TransactError::KeyTooLong { .. })), "{long:?}");
+    }
+    let after = impresario_runtime::encode(&store.image().parts().0).unwrap().len();
+    assert_eq!(after, empty, "what is never possible is not remembered");
+    for serial in 1..=200 {
+        let absent = store.transact(&refused(Key::new("pods", "d", "x".repeat(1000)), serial));
+        assert!(matches!(absent, Err(TransactError::Conflict { .. })), "{absent:?}");
+    }
+    let after = impresario_runtime::encode(&store.image().parts().0).unwrap().len();
+    assert!(after < empty + 200 * 24, "an answer is small whatever was asked: {after} bytes");
+}
+
+#[test]
+fn a_change_that_no_watcher_could_be_told_of_in_one_piece_is_refused() {
+    let mut store = Store::default();
+    let key = |n: usize| Key::new("pods", "d", n.to_string());
+    for n in 0..30 {
+        store.transact(&Transaction::create(key(n), vec![b'x'; 3 << 19])).unwrap();
+    }
+    let all = (0..30).fold(Transaction::new(), |all, n| all.delete(key(n)));
+    assert!(matches!(store.transact(&all), Err(TransactError::TooLarge { .. })));
+    assert_eq!((store.len(), store.revision()), (30, 30));
+    let some = (0..20).fold(Transaction::new(), |some, n| some.delete(key(n)));
+    store.transact(&some).unwrap();
 }

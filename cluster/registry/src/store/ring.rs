@@ -83,6 +83,14 @@ pub struct Changes {
     pub cursor: Revision,
 }
 
+impl Changes {
+    /// The recent past after `cursor` as a selection sees it. The one place that decides what a watch is told.
+    pub fn of(recent: &[SharedChanges], select: &Selection, cursor: Revision) -> Self {
+        let batches = recent.iter().filter_map(|batch| seen_through(select, batch)).collect();
+        Self { batches, cursor: recent.last().map_or(cursor, |batch| batch.0) }
+    }
+}
+
 /// The changes after [`Ring::floor`], in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ring {
@@ -144,23 +152,11 @@ impl Ring {
         self.batches.range(start..)
     }
 
-    pub(super) fn read(
-        &self,
-        select: &Selection,
-        cursor: Revision,
-        current: Revision,
-    ) -> Result<Changes, WatchError> {
+    pub(super) fn read(&self, cursor: Revision) -> Result<Vec<SharedChanges>, WatchError> {
         if cursor < self.floor {
             return Err(WatchError::Gone { oldest: self.floor });
         }
-        let mut seen = cursor;
-        let mut batches = Vec::new();
-        for batch in self.after(cursor).take(SCAN) {
-            seen = batch.0;
-            batches.extend(seen_through(select, batch));
-        }
-        debug_assert!(seen <= current.max(cursor), "the ring is ahead of the store");
-        Ok(Changes { batches, cursor: seen })
+        Ok(self.after(cursor).take(SCAN).cloned().collect())
     }
 
     /// The newest batches that fit into `bytes`, oldest first, and the floor below them.

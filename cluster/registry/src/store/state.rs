@@ -1,6 +1,11 @@
 //! The state as a value that can be written to a snapshot and taken back.
 
-use super::{Change, Record, RingLimits, Store, clients::Clients, members::Members, ring::Ring};
+use super::{
+    Change, Record, RingLimits, Store,
+    clients::{Clients, Saved},
+    members::Members,
+    ring::Ring,
+};
 use crate::{
     key::{Key, Revision},
     shard::ShardTable,
@@ -21,7 +26,7 @@ type Past = Vec<(Revision, Vec<Change>)>;
 pub struct Rest {
     revision: Revision,
     shards: ShardTable,
-    clients: Clients,
+    clients: Saved,
     members: Members,
     floor: Revision,
 }
@@ -49,8 +54,8 @@ impl Image {
     }
 
     /// Its three parts, for writing them one after the other.
-    pub(crate) fn split(self) -> (Rest, Objects, Past) {
-        (self.rest, self.objects, self.past)
+    pub(crate) fn parts(&self) -> (&Rest, &[(Key, Record)], &[(Revision, Vec<Change>)]) {
+        (&self.rest, &self.objects, &self.past)
     }
 
     /// An image of its three parts.
@@ -67,7 +72,7 @@ impl Store {
             rest: Rest {
                 revision: self.revision,
                 shards: self.shards.clone(),
-                clients: self.clients.clone(),
+                clients: self.clients.saved(),
                 members: self.members.clone(),
                 floor,
             },
@@ -83,11 +88,13 @@ impl Store {
     /// The store that an image was taken of.
     pub fn restore(image: Image, limits: RingLimits) -> Self {
         let Image { rest, objects, past } = image;
+        let bytes = objects.iter().map(|(key, record)| record.bytes(key)).sum();
         Self {
             revision: rest.revision,
+            bytes,
             objects: objects.into_iter().collect(),
             shards: rest.shards,
-            clients: rest.clients,
+            clients: Clients::restore(rest.clients),
             members: rest.members,
             ring: Ring::restore(limits, rest.floor, past.into_iter().map(Arc::new).collect()),
         }

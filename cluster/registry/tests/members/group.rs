@@ -3,11 +3,12 @@
 use crate::harness::*;
 use futures_util::StreamExt;
 use impresario_registry::{
-    Beginning, Compare, Consistency, Epoch, Fence, Heartbeat, Member, MembershipError,
+    Beginning, Compare, Consistency, Epoch, Fence, Heartbeat, ListRequest, Member, MembershipError,
     RegistryHandle, RemoteRegistry, Selection, TransactError, Transaction, WatchRequest,
-    member::StartError,
+    member::StartError, raft::MemberNode,
 };
 use impresario_runtime::{ActorNode, Direction, FaultRule, NodeName, PeerRole};
+use openraft::entry::RaftEntry;
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 /// Three nodes and the members on them that run.
@@ -19,7 +20,10 @@ pub struct Group {
 
 impl Group {
     pub async fn new() -> Self {
-        let cluster = Cluster::new();
+        Self::of(Cluster::new()).await
+    }
+
+    pub async fn of(cluster: Cluster) -> Self {
         let mut nodes = Vec::new();
         for name in ["n0", "n1", "n2"] {
             nodes.push(cluster.node(name).await);
@@ -89,12 +93,23 @@ impl Group {
         for (index, member) in &self.members {
             assert_eq!(pods(&member.handle()).await, count, "on member {index}");
         }
-        let images = until("equal revisions", async || {
+        until("equal revisions", async || {
             let seen: Vec<_> =
                 self.members.values().map(|member| member.status().revision).collect();
             (seen.windows(2).all(|pair| pair[0] == pair[1]), seen)
-        });
-        images.await;
+        })
+        .await;
+        // Each shows its own state: the same objects, bytes and revisions.
+        let mut lists = Vec::new();
+        for member in self.members.values() {
+            let local = ListRequest {
+                consistency: Consistency::Local,
+                ..ListRequest::of(Selection::all("pods"))
+            };
+            lists.push(member.handle().list(local).await.unwrap());
+        }
+        assert_eq!(lists[0].entries.len(), count);
+        assert!(lists.windows(2).all(|pair| pair[0] == pair[1]), "members differ");
     }
 
     pub async fn end(mut self) {
@@ -135,6 +150,7 @@ fn a_member_that_lags_behind_the_log_catches_up_by_snapshot() {
     run(async {
         let mut group = Group::new().await;
         let lagging = group.follower().await;
+        let before = group.members[&lagging].status().applied;
         group.stop(lagging).await;
         let leader = group.leader().await;
         let registry = group.handle(leader);
@@ -142,13 +158,17 @@ fn a_member_that_lags_behind_the_log_catches_up_by_snapshot() {
             let writes = (0..200).map(|n| put(&registry, format!("{round}-{n}")));
             futures_util::future::join_all(writes).await;
         }
+        // What it misses is in nobody's log any more: only a snapshot can bring it.
+        for index in group.members.keys().copied().collect::<Vec<_>>() {
+            let directory = group.cluster.directory(group.nodes[index].name().as_str());
+            until("a log that begins behind what the other has", async || {
+                let first = entries(&directory).await.first().map(|entry| entry.log_id().index);
+                (first.is_some_and(|first| first > before + 1), first)
+            })
+            .await;
+        }
         group.start(lagging).await.unwrap();
         group.agree_on(1000).await;
-        let snapshot = group
-            .cluster
-            .directory(group.nodes[lagging].name().as_str())
-            .join("snapshots/snapshot");
-        assert!(snapshot.exists());
         group.end().await;
     });
 }
@@ -315,11 +335,123 @@ fn a_removed_member_is_refused_for_good() {
         let status = group.members[&leader].status();
         assert_eq!(status.voters.len(), 2, "{status:?}");
         put(&group.handle(leader), "x").await;
-        // It may start, alone with its log, but the group does not give it its vote back.
-        group.start(follower).await.unwrap();
+        let refused = group.start(follower).await.unwrap_err();
+        assert!(
+            matches!(refused, StartError::Refused(MembershipError::Retired { .. })),
+            "{refused:?}"
+        );
+        assert!(refused.to_string().contains("empty directory"), "{refused}");
         put(&group.handle(leader), "y").await;
         let status = group.members[&leader].status();
-        assert!(!status.voters.contains(&name), "{status:?}");
+        assert!(!status.voters.contains(&name) && status.voters.len() == 2, "{status:?}");
+        // With an empty directory it comes back, under a number that was never used.
+        fs::remove_dir_all(group.cluster.directory(&name)).unwrap();
+        group.start(follower).await.unwrap();
+        assert!(group.members[&follower].id() > 3);
+        group.whole().await;
+        group.agree_on(2).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_removed_founder_does_not_return() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(1), "x").await;
+        until("the founder removed", async || {
+            let removed = group.members[&1].remove_member("n0").await;
+            (removed.is_ok(), removed)
+        })
+        .await
+        .unwrap();
+        group.stop(0).await;
+        let refused = group.start(0).await.unwrap_err();
+        let StartError::Refused(MembershipError::Retired { member: 1 }) = refused else {
+            panic!("{refused:?}");
+        };
+        // Nor by asking for its vote behind the door.
+        let node = MemberNode {
+            name: "n0".to_owned(),
+            address: group.nodes[0].local_addr().to_string(),
+            disk: 7,
+            generation: 100,
+        };
+        until("the leader's word", async || {
+            let asked = group.members[&1].add_member(1, node.clone()).await;
+            (asked == Err(MembershipError::Retired { member: 1 }), asked)
+        })
+        .await
+        .unwrap_err();
+        put(&group.handle(2), "y").await;
+        group.agree_on(2).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_restored_directory_is_refused_before_it_votes() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let directory = group.cluster.directory("n2");
+        group.stop(2).await;
+        let saved = tempfile::tempdir().unwrap();
+        image(&directory, saved.path());
+        group.start(2).await.unwrap();
+        group.whole().await;
+        // The group knows the life that has begun since.
+        until("the new life in the membership", async || {
+            let member = group.members[&2].status();
+            let known = group.members[&0].generation_of("n2");
+            (known == Some(2), (known, member))
+        })
+        .await;
+        put(&group.handle(2), "y").await;
+        group.stop(2).await;
+        fs::remove_dir_all(&directory).unwrap();
+        image(saved.path(), &directory);
+        let refused = group.start(2).await.unwrap_err();
+        let StartError::Refused(MembershipError::Copied { known: 2, shown: 2, .. }) = refused
+        else {
+            panic!("{refused:?}");
+        };
+        assert!(refused.to_string().contains("imp member remove n2"), "{refused}");
+        put(&group.handle(0), "z").await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn three_megabytes_go_over_a_slow_link_and_block_nothing_behind_them() {
+    run(async {
+        let group = Group::new().await;
+        put(&group.handle(0), "before").await;
+        let leader = group.leader().await;
+        let (slow, away) = ((leader + 1) % 3, (leader + 2) % 3);
+        // The only follower that is left is further away than a heartbeat is long.
+        for direction in [Direction::Send, Direction::Receive] {
+            group.nodes[away]
+                .faults()
+                .set(FaultRule { cut: true, ..FaultRule::new(None, direction) });
+        }
+        let name = group.nodes[slow].name().clone();
+        group.nodes[leader].faults().set(FaultRule {
+            delay: Duration::from_millis(250),
+            ..FaultRule::new(Some(name), Direction::Send)
+        });
+        let large = Transaction::new()
+            .put(pod("one"), vec![b'x'; 3 << 19])
+            .put(pod("two"), vec![b'x'; (3 << 19) - 1000]);
+        let registry = group.handle(leader);
+        let (large, small) =
+            futures_util::future::join(registry.transact(large), put(&registry, "behind")).await;
+        large.unwrap();
+        assert!(small > 0);
+        for node in &group.nodes {
+            node.faults().clear();
+        }
+        group.agree_on(4).await;
         group.end().await;
     });
 }

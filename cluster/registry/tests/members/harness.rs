@@ -1,12 +1,21 @@
 //! Machines for the tests: a cluster's authority, and nodes with directories that outlive their members.
 
+use impresario_registry::raft::{Entry, log::Log};
 use impresario_registry::{
     Beginning, Member, MemberConfig, Transaction,
+    disk::volume::{Machine, Room, Volume},
     member::{RaftTiming, StartError},
 };
 use impresario_registry::{Key, RegistryHandle, Revision};
 use impresario_runtime::{ActorNode, ClusterAuthority, Credential, NodeConfig, NodeName, PeerRole};
-use std::{future::Future, path::PathBuf, time::Duration};
+use openraft::storage::{RaftLogReader, RaftLogStorage};
+use std::{
+    fs,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tempfile::TempDir;
 
 /// For a busy machine; a passing test never spends it.
@@ -25,12 +34,18 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 pub struct Cluster {
     authority: ClusterAuthority,
     root: TempDir,
+    volume: Arc<dyn Volume>,
 }
 
 impl Cluster {
     pub fn new() -> Self {
+        Self::on(tempfile::tempdir().expect("a directory"), Arc::new(Machine))
+    }
+
+    /// A cluster whose members all keep their directories below `root`, on this disk.
+    pub fn on(root: TempDir, volume: Arc<dyn Volume>) -> Self {
         let authority = ClusterAuthority::create("test").expect("an authority");
-        Self { authority, root: tempfile::tempdir().expect("a directory") }
+        Self { authority, root, volume }
     }
 
     pub fn credential(&self, name: &str, role: PeerRole) -> Credential {
@@ -52,6 +67,7 @@ impl Cluster {
     pub fn config(&self, node: &ActorNode, beginning: Beginning) -> MemberConfig {
         let directory = self.directory(node.name().as_str());
         let mut config = MemberConfig::new(directory, node.clone(), node.local_addr(), beginning);
+        config.volume = self.volume.clone();
         config.timing =
             RaftTiming { snapshot_every: 200, keep_behind: 20, ..RaftTiming::default() };
         config
@@ -110,4 +126,31 @@ pub async fn pods(registry: &RegistryHandle) -> usize {
     use impresario_registry::{ListRequest, Selection};
     let page = registry.list(ListRequest::of(Selection::all("pods"))).await;
     page.expect("a fresh list").entries.len()
+}
+
+/// The files of a directory as they are now. Of one that is being appended to it is a prefix, as it
+/// would be after a power cut.
+pub fn image(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            image(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The entries that a member's directory holds, read from a copy: the member may be running.
+pub async fn entries(directory: &Path) -> Vec<Entry> {
+    let copy = tempfile::tempdir().unwrap();
+    image(&directory.join("log"), copy.path());
+    let (mut log, end) = Log::open(copy.path(), Room::new(Arc::new(Machine), copy.path())).unwrap();
+    let found = log.get_log_reader().await.try_get_log_entries(0..u64::MAX).await.unwrap();
+    drop(log);
+    // The thread lets go of the copy before it is removed; its end is told by closing the channel.
+    let _ = end.await;
+    found
 }

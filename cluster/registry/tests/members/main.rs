@@ -5,4 +5,5 @@
 mod alone;
 mod group;
 mod harness;
+mod room;
 mod unsynced;

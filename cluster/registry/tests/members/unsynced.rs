@@ -6,41 +6,12 @@
 
 use crate::group::Group;
 use crate::harness::*;
-use impresario_registry::raft::{Entry, LogId, log::Log};
+use impresario_registry::raft::{Entry, LogId};
 use impresario_registry::{Consistency, ListRequest, Selection, Transaction};
 use impresario_runtime::{Direction, FaultRule};
 use openraft::entry::RaftEntry;
-use openraft::storage::{RaftLogReader, RaftLogStorage};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-
-/// The files of a directory as they are now. Of one that is being appended to it is a prefix, as it
-/// would be after a power cut.
-fn image(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            image(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
-/// The entries that a member's directory holds, read from a copy: the member may be running.
-async fn entries(directory: &Path) -> Vec<Entry> {
-    let copy = tempfile::tempdir().unwrap();
-    image(&directory.join("log"), copy.path());
-    let (mut log, end) = Log::open(copy.path()).unwrap();
-    let found = log.get_log_reader().await.try_get_log_entries(0..u64::MAX).await.unwrap();
-    drop(log);
-    // The thread lets go of the copy before it is removed; its end is told by closing the channel.
-    let _ = end.await;
-    found
-}
 
 #[test]
 fn a_leader_that_lost_what_it_had_sent_gives_no_log_id_to_a_second_entry() {
