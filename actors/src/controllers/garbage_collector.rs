@@ -300,11 +300,12 @@ mod tests {
         for registry in [&now, &before] {
             create(registry, "replicationcontrollers", &owner).await;
         }
+        now.assign_shards(&["test".to_owned()]);
         let dependent = create(&now, "pods", &pod).await;
         let key = Key::new("replicationcontrollers", "ns", "web");
         let look = |graph: &MemoryRegistry| {
             let graph = Graph::start(&(Arc::new(graph.clone()) as RegistryHandle));
-            let fence = Fence { shard: Shard(0), epoch: Epoch(0) };
+            let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
             let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
             let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
             GarbageCollectorLook::new(&objects, graph, fence, events)

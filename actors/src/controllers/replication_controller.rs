@@ -182,13 +182,15 @@ mod tests {
 
     #[tokio::test]
     async fn looking_again_and_again_creates_no_more_pods_than_are_asked_for() {
-        let objects = Objects::new(Arc::new(MemoryRegistry::default()));
+        let registry = MemoryRegistry::default();
+        registry.assign_shards(&["test".to_owned()]);
+        let objects = Objects::new(Arc::new(registry));
         objects.lay_foundation("pem", 6443).await.unwrap();
         let uid = controller(&objects, 3).await;
         let view = View::start(objects, "test");
         let fence = impresario_registry::Fence {
             shard: impresario_registry::shard_of(&uid),
-            epoch: impresario_registry::Epoch(0),
+            epoch: impresario_registry::Epoch(1),
         };
         let look = ReplicationControllerLook::new(Assignment {
             view: view.clone(),
