@@ -4,18 +4,38 @@ use super::{
     AuthorityParts,
     tokens::{self, Token, Use},
 };
-use impresario_client::protocol::authority::{Join, JoinError, JoinRole, Joined};
+use impresario_client::protocol::authority::{Join, JoinError, JoinRole, Joined, NODE_NUMBERS};
 use impresario_registry::{Compare, Consistency, Key, Remedy, Transaction};
 use impresario_runtime::JoinToken;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, time::Duration};
 
 /// How often a join is tried that loses a race against another.
 const TRIES: usize = 5;
+/// Which machine has which number.
+const NUMBERS: &str = "impresario.dev/nodenumbers";
+/// How many numbers are tried until one is free: with half of them taken, all of these are once in
+/// four billion times.
+const NUMBERS_DRAWN: usize = 32;
 /// Names that were given to machines, so that two do not get the same one before either shows itself.
 const NAMES: &str = "impresario.dev/joinednames";
 /// How long a name is kept for a machine whose Node object does not come.
 const NAME_KEPT: Duration = Duration::from_mins(10);
+
+/// What a machine was given, under its name.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    at: Timestamp,
+    number: u32,
+}
+
+/// Who has a number, and since when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    name: String,
+    at: Timestamp,
+}
 
 impl AuthorityParts {
     pub(super) async fn join(self, join: Join) -> Result<Joined, JoinError> {
@@ -83,16 +103,69 @@ impl AuthorityParts {
             .map_err(unavailable)?;
         let compare = match claimed {
             Some(entry) => {
-                let since: Option<Timestamp> = serde_json::from_slice(&entry.value).ok();
-                if since.is_some_and(|since| now < since + NAME_KEPT) {
+                let claimed: Option<Claim> = serde_json::from_slice(&entry.value).ok();
+                if claimed.is_some_and(|claimed| now < claimed.at + NAME_KEPT) {
                     return Err(taken());
                 }
                 Compare::Revision { key: claim.clone(), revision: entry.mod_revision }
             }
             None => Compare::Absent { key: claim.clone() },
         };
-        let value = serde_json::to_vec(&now).map_err(unavailable)?;
+        let (transaction, number) = self.draw_number(transaction, name, now).await?;
+        let value = serde_json::to_vec(&Claim { at: now, number }).map_err(unavailable)?;
         Ok(transaction.when(Compare::Absent { key: node }).when(compare).put(claim, value))
+    }
+
+    /// Adds a number that no other machine has, or had whose node is gone.
+    async fn draw_number(
+        &self,
+        transaction: Transaction,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(Transaction, u32), JoinError> {
+        for _ in 0..NUMBERS_DRAWN {
+            let number = rand::random_range(NODE_NUMBERS);
+            let key = Key::new(NUMBERS, "", &number.to_string());
+            let found = self.registry.get(key.clone(), Consistency::Linearizable).await;
+            let compare = match found.map_err(unavailable)?.0 {
+                None => Compare::Absent { key: key.clone() },
+                Some(entry) => {
+                    let holder: Option<Holder> = serde_json::from_slice(&entry.value).ok();
+                    if let Some(holder) = holder
+                        && self.holds(&holder, now).await?
+                    {
+                        continue;
+                    }
+                    Compare::Revision { key: key.clone(), revision: entry.mod_revision }
+                }
+            };
+            let holder = Holder { name: name.to_owned(), at: now };
+            let value = serde_json::to_vec(&holder).map_err(unavailable)?;
+            return Ok((transaction.when(compare).put(key, value), number));
+        }
+        Err(unavailable("no number is free for one more node"))
+    }
+
+    async fn holds(&self, holder: &Holder, now: Timestamp) -> Result<bool, JoinError> {
+        if now < holder.at + NAME_KEPT {
+            return Ok(true);
+        }
+        let node = Key::new("nodes", "", &holder.name);
+        let found = self.registry.get(node, Consistency::Linearizable).await;
+        Ok(found.map_err(unavailable)?.0.is_some())
+    }
+
+    /// The number that came with a name; 0 for what is no node.
+    async fn number_of(&self, name: &str, role: JoinRole) -> Result<u32, JoinError> {
+        if role == JoinRole::Client {
+            return Ok(0);
+        }
+        let found = self.registry.get(Key::new(NAMES, "", name), Consistency::Linearizable).await;
+        let entry = found.map_err(unavailable)?.0;
+        let claim = entry.and_then(|entry| serde_json::from_slice::<Claim>(&entry.value).ok());
+        claim.map(|claim| claim.number).ok_or_else(|| {
+            unavailable("what the machine was given is not known any more: use a new token")
+        })
     }
 
     async fn joined(&self, join: &Join, name: &str, role: JoinRole) -> Result<Joined, JoinError> {
@@ -102,6 +175,7 @@ impl AuthorityParts {
             .sign(&join.csr_pem, name, role, &subjects)
             .map_err(|error| JoinError::BadRequest { cause: error.to_string() })?;
         let peers = self.peers().await.map_err(unavailable)?;
+        let number = self.number_of(name, role).await?;
         tracing::info!(%name, %role, from = %join.from, "a machine joined");
         Ok(Joined {
             certificate_pem,
@@ -109,6 +183,7 @@ impl AuthorityParts {
             name: name.to_owned(),
             role,
             cluster: self.authority.cluster().to_owned(),
+            number,
             peers,
         })
     }

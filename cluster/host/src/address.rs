@@ -91,6 +91,10 @@ pub enum AddressError {
 /// The first index that is given away: the network and the node itself come before.
 const FIRST: u64 = 2;
 
+/// So many at the end are not given away: the broadcast address, and the one before it, at which
+/// the node answers for names.
+const LAST: u64 = 2;
+
 /// Gives addresses to pods and remembers it.
 #[derive(Debug)]
 pub struct AddressPool {
@@ -126,8 +130,7 @@ impl AddressPool {
             return Ok(*address);
         }
         let range = self.given.range;
-        // The last one is the broadcast address of its range.
-        let usable = (range.size() - 1).saturating_sub(FIRST);
+        let usable = range.size().saturating_sub(FIRST + LAST);
         let taken = self.given.owners.values().copied().collect::<std::collections::HashSet<_>>();
         let at = |step: u64| FIRST + (self.given.next - FIRST + step) % usable;
         let free = (0..usable).map(at).find(|i| range.nth(*i).is_some_and(|a| !taken.contains(&a)));
@@ -194,9 +197,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut pool = AddressPool::open(folder.path(), "127.9.9.0/28".parse().unwrap()).unwrap();
         let given: std::collections::HashSet<_> =
-            (0..13).map(|n| pool.give(&n.to_string()).unwrap()).collect();
-        assert_eq!(given.len(), 13);
-        assert!(matches!(pool.give("more"), Err(AddressError::Exhausted { size: 13, .. })));
+            (0..12).map(|n| pool.give(&n.to_string()).unwrap()).collect();
+        assert_eq!(given.len(), 12);
+        assert!(!given.contains(&Ipv4Addr::new(127, 9, 9, 14)), "names are answered for there");
+        assert!(matches!(pool.give("more"), Err(AddressError::Exhausted { size: 12, .. })));
         pool.take_back("5").unwrap();
         assert!(pool.give("more").is_ok());
     }

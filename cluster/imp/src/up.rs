@@ -11,7 +11,7 @@ use crate::layout::{
     ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
     certificate_lifetime, loopback, replace,
 };
-use crate::node::{drivers, pod_range};
+use crate::node::{drivers, is_slot_taken, pod_range};
 use crate::rest::{Rest, RestError};
 use impresario_actors::node::machine::Share;
 use impresario_actors::node::object::PROCESS;
@@ -39,6 +39,8 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 const API_PORT: u16 = 6443;
 /// How often it is looked whether they are.
 const LOOK: Duration = Duration::from_millis(100);
+/// How many names are drawn to find one with a part of 127/8 that is not in use; there are 32 parts.
+const NAMES_DRAWN: usize = 200;
 /// How long certificates of users are good for; `imp up` makes new ones in time.
 const USER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -240,7 +242,7 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     };
     let api = api_address(listen, args.api_port.unwrap_or(API_PORT))?;
     dir.take()?;
-    let name = format!("imp-{:08x}", rand::random::<u32>());
+    let name = free_name();
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;
     let cluster = ClusterFile {
@@ -258,6 +260,13 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     dir.save_cluster(&cluster)?;
     dir.made()?;
     Ok(cluster)
+}
+
+/// A name whose part of 127/8 no cluster that runs here uses, if there is one.
+fn free_name() -> String {
+    let names = || format!("imp-{:08x}", rand::random::<u32>());
+    let drawn = std::iter::repeat_with(names).take(NAMES_DRAWN);
+    drawn.into_iter().find(|name| !is_slot_taken(name)).unwrap_or_else(names)
 }
 
 /// What this user's commands and kubectl show to the cluster.
@@ -367,7 +376,7 @@ fn add_nodes(
             driver: cluster.driver,
             docker_host: drivers::docker_host(cluster.driver),
             share: Share::default(), // divided when all nodes are there
-            pod_range: pod_range(&cluster.name, number),
+            pod_range: pod_range(&cluster.name, number.into()),
             joined_through: None,
             chaos: cluster.chaos,
         })?;

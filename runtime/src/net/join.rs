@@ -50,6 +50,8 @@ pub struct JoinAnswer {
     pub role: PeerRole,
     /// The cluster's name.
     pub cluster: String,
+    /// Its number, which no other node of the cluster has; 0 for what is no node.
+    pub number: u32,
     /// Nodes that it may dial, and which of them are control members.
     pub peers: Vec<(NodeName, SocketAddr, bool)>,
 }
@@ -185,11 +187,12 @@ mod tests {
             name: "n".into(),
             role: PeerRole::Guest { scope: "s".into() },
             cluster: "w".into(),
+            number: 70,
             peers: vec![("p".into(), SocketAddr::from(([127, 0, 0, 1], 300)), true)],
         };
         let answers: [Result<JoinAnswer, Refusal>; 2] = [Ok(answer), Err(Refusal::new("no"))];
         let golden: [&[u8]; 2] = [
-            b"\x00\x01c\x01a\x01n\x02\x01s\x01w\x01\x01p\x00\x7f\x00\x00\x01\xfb\x2c\x01\x01",
+            b"\x00\x01c\x01a\x01n\x02\x01s\x01wF\x01\x01p\x00\x7f\x00\x00\x01\xfb\x2c\x01\x01",
             b"\x01\x02no",
         ];
         for (answer, golden) in answers.iter().zip(golden) {

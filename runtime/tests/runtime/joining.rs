@@ -41,6 +41,7 @@ impl JoinDoor for Door {
                 name: name.into(),
                 role: PeerRole::Node,
                 cluster: self.authority.cluster().to_owned(),
+                number: 70,
                 peers: self.peers.clone(),
             })
         })

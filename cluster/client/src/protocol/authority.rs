@@ -123,6 +123,10 @@ impl fmt::Debug for Join {
     }
 }
 
+/// Numbers of nodes that join. A node derives from its number what must be its own, such as the
+/// range of its pods' addresses; `imp up` numbers its own nodes from 1 to 64.
+pub const NODE_NUMBERS: std::ops::RangeInclusive<u32> = 65..=24_575;
+
 /// What a machine needs to be part of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
@@ -136,6 +140,8 @@ pub struct Joined {
     pub role: JoinRole,
     /// The cluster's name.
     pub cluster: String,
+    /// Its number, one of [`NODE_NUMBERS`]; 0 for what is no node.
+    pub number: u32,
     /// Whom it can talk to.
     pub peers: Vec<Peer>,
 }

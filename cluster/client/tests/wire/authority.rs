@@ -28,6 +28,7 @@ pub fn record() -> Record {
         name: "n2".into(),
         role: JoinRole::Node,
         cluster: "blue".into(),
+        number: 70,
         peers: vec![peer()],
     };
     let join_errors = every([

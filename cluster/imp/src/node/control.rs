@@ -344,6 +344,7 @@ impl JoinDoor for Door {
                 name: NodeName::from(joined.name.as_str()),
                 role,
                 cluster: joined.cluster,
+                number: joined.number,
                 peers: peers.collect(),
             })
         }

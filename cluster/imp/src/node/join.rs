@@ -73,11 +73,6 @@ pub async fn join(
     make_private_dir(dir.path())?;
     credential.save(&dir.credential())?;
     let through = target.ip();
-    let number = answer
-        .name
-        .as_str()
-        .bytes()
-        .fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
     dir.save(&NodeFile {
         name: answer.name.to_string(),
         cluster: answer.cluster.clone(),
@@ -96,7 +91,7 @@ pub async fn join(
         driver: args.driver,
         docker_host: drivers::docker_host(args.driver),
         share: Share::default(),
-        pod_range: pod_range(&answer.cluster, number),
+        pod_range: pod_range(&answer.cluster, answer.number),
         joined_through: Some(through),
         chaos: false,
     })?;
