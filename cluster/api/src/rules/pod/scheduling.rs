@@ -4,7 +4,7 @@ use super::affinity::label_selector;
 use crate::field::{Causes, Path, get, has, list, number, text};
 use crate::names;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What a taint does.
 pub const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -75,9 +75,12 @@ pub fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
 
 fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
     let all = list(spec, "topologySpreadConstraints");
-    let kind = |constraint: &Value| {
-        ["topologyKey", "whenUnsatisfiable"].map(|field| text(constraint, field).to_owned())
+    let kind = |constraint| -> [&str; 2] {
+        ["topologyKey", "whenUnsatisfiable"].map(|field| text(constraint, field))
     };
+    // The last of each kind; the others are told as its doubles.
+    let last: HashMap<[&str; 2], usize> =
+        all.iter().enumerate().map(|(index, one)| (kind(one), index)).collect();
     for (index, constraint) in all.iter().enumerate() {
         let path = path.index(index);
         let skew = number(constraint, "maxSkew").unwrap_or(0);
@@ -88,10 +91,10 @@ fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
         if key.is_empty() {
             causes.required(&path.child("topologyKey"), "can not be empty");
         }
-        if !ACTIONS.contains(&action.as_str()) {
-            causes.not_supported(&path.child("whenUnsatisfiable"), action.as_str(), ACTIONS);
+        if !ACTIONS.contains(&action) {
+            causes.not_supported(&path.child("whenUnsatisfiable"), action, ACTIONS);
         }
-        if all[index + 1..].iter().any(|later| kind(later) == kind(constraint)) {
+        if last.get(&[key, action]).is_some_and(|last| *last > index) {
             causes.duplicate(
                 &path.child("{topologyKey, whenUnsatisfiable}"),
                 format!("{{{key}, {action}}}"),

@@ -7,6 +7,7 @@ use crate::field::{
 use crate::rules::metadata;
 use crate::status::{Cause, Status};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -175,16 +176,12 @@ fn deadline(new: &Value, old: &Value, path: &Path, causes: &mut Causes) -> Contr
 
 /// Tolerations may be added and their seconds changed, none may go.
 fn tolerations(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
-    let without_seconds = |toleration: &Value| {
-        let mut toleration = toleration.clone();
-        crate::field::remove(&mut toleration, "tolerationSeconds");
-        toleration
-    };
+    // What a toleration says besides: all of its fields are text.
+    let says =
+        |toleration| ["key", "operator", "value", "effect"].map(|field| text(toleration, field));
     let new_all = list(new, "tolerations");
-    let kept = list(old, "tolerations").iter().all(|old| {
-        let old = without_seconds(old);
-        new_all.iter().any(|new| same(&without_seconds(new), &old))
-    });
+    let now: HashSet<[&str; 4]> = new_all.iter().map(says).collect();
+    let kept = list(old, "tolerations").iter().all(|old| now.contains(&says(old)));
     if !kept {
         causes.forbidden(
             path,
@@ -196,9 +193,10 @@ fn tolerations(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
 }
 
 fn gates(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
-    let before = list(old, "schedulingGates");
+    let before: HashSet<&str> =
+        list(old, "schedulingGates").iter().map(|gate| text(gate, "name")).collect();
     for (index, gate) in list(new, "schedulingGates").iter().enumerate() {
-        if !before.iter().any(|old| text(old, "name") == text(gate, "name")) {
+        if !before.contains(text(gate, "name")) {
             let why = format!(
                 "only deletion is allowed, but found new scheduling gate '{}'",
                 text(gate, "name")
