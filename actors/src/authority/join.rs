@@ -125,7 +125,7 @@ impl AuthorityParts {
     ) -> Result<(Transaction, u32), JoinError> {
         for _ in 0..NUMBERS_DRAWN {
             let number = rand::random_range(NODE_NUMBERS);
-            let key = Key::new(NUMBERS, "", &number.to_string());
+            let key = Key::new(NUMBERS, "", number.to_string());
             let found = self.registry.get(key.clone(), Consistency::Linearizable).await;
             let compare = match found.map_err(unavailable)?.0 {
                 None => Compare::Absent { key: key.clone() },

@@ -175,7 +175,9 @@ impl Scheduler {
             .collect();
         let mut outcomes = auction::round(round, &bids, &free);
         let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
-        outcomes.iter_mut().for_each(|one| one.scale.scheduler = scheduler);
+        for one in &mut outcomes {
+            one.scale.scheduler = scheduler;
+        }
         let tell = tell(self.node.clone(), bidders, outcomes);
         ctx.spawn(tell.into_actor(self).map(|(), this, _| this.hall.holding = false));
     }

@@ -243,9 +243,9 @@ mod tests {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
         connection.recognise();
-        let first = start + (limits.idle - SECOND);
+        let first = start + limits.idle.saturating_sub(SECOND);
         connection.received(first);
-        connection.received(first + (limits.header - SECOND));
+        connection.received(first + limits.header.saturating_sub(SECOND));
         assert!(matches!(connection.judge(&limits, start + limits.idle), Verdict::Wait(_)));
         assert!(matches!(connection.judge(&limits, first + limits.header), Verdict::Close(_)));
         connection.ask();

@@ -73,7 +73,9 @@ mod tests {
 
     fn given(words: &[&str]) -> String {
         let (mut lines, mut out) = (WholeLines::default(), Vec::new());
-        words.iter().for_each(|word| lines.push(line(word), &mut out));
+        for word in words {
+            lines.push(line(word), &mut out);
+        }
         lines.release(&mut out);
         let text = |line: &LogLine| {
             let bytes = String::from_utf8_lossy(&line.bytes).into_owned();

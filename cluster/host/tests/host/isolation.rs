@@ -56,7 +56,7 @@ impl Place {
         assert!(status.unwrap().success());
     }
 
-    fn spec(&self, script: &str) -> ContainerSpec {
+    fn spec(script: &str) -> ContainerSpec {
         ContainerSpec {
             pod: sandbox("uid"),
             name: "a".into(),
@@ -107,7 +107,8 @@ impl Place {
         let exit = record::read(&folder, "exit.json").unwrap().expect("it has ended");
         let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
         let lines = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
-        Ok((lines.map(|line| format!("{line}\n")).collect(), exit))
+        let text = lines.fold(String::new(), |text, line| text + line + "\n");
+        Ok((text, exit))
     }
 }
 
@@ -121,7 +122,7 @@ fn the_folders_of_the_node_are_empty_for_a_container_by_every_path() {
             data.display(),
             place.folder.path().display()
         );
-        let (said, _) = place.run(place.spec(&script)).unwrap();
+        let (said, _) = place.run(Place::spec(&script)).unwrap();
         assert!(!said.contains("secret-of-the-node"), "{:?}: {said}", place.uid);
         assert!(!said.contains("data/keys\n"), "{:?}: {said}", place.uid);
         assert!(said.lines().any(|line| line == "0"), "{:?}: {said}", place.uid);
@@ -141,13 +142,13 @@ fn a_volume_of_the_host_does_not_lead_to_the_folders_of_the_node() {
         };
         let above = ContainerSpec {
             mounts: vec![mount(place.folder.path().to_owned())],
-            ..place.spec("ls /seen-by-a-test; cat /seen-by-a-test/data/keys/node.key")
+            ..Place::spec("ls /seen-by-a-test; cat /seen-by-a-test/data/keys/node.key")
         };
         let (said, exit) = place.run(above).unwrap();
         assert!(said.contains("volume\n") && exit.code != 0, "{:?}: {said}", place.uid);
         assert!(!said.contains("secret-of-the-node"), "{:?}: {said}", place.uid);
         let straight =
-            ContainerSpec { mounts: vec![mount(place.path("data/keys"))], ..place.spec("true") };
+            ContainerSpec { mounts: vec![mount(place.path("data/keys"))], ..Place::spec("true") };
         let refused = place.run(straight);
         assert!(matches!(refused, Err(Failed::Mount { .. })), "{:?}: {refused:?}", place.uid);
     }
@@ -161,7 +162,7 @@ fn a_container_can_neither_see_nor_signal_what_else_the_machine_runs() {
             "kill -0 {this} 2>&- && echo signalled; ls -d /proc/[0-9]* | wc -l; \
              kill -KILL -1; echo still here"
         );
-        let (said, exit) = place.run(place.spec(&script)).unwrap();
+        let (said, exit) = place.run(Place::spec(&script)).unwrap();
         assert!(!said.contains("signalled"), "{:?}: {said}", place.uid);
         let seen: usize = said.lines().next().unwrap().trim().parse().unwrap();
         assert!(seen < 8, "{:?}: {said}", place.uid);
@@ -177,7 +178,7 @@ fn a_container_has_no_right_that_reaches_beyond_it() {
                       mkdir /sys/fs/cgroup/memory/of-a-test /sys/fs/cgroup/of-a-test; \
                       mount -t tmpfs none /mnt && echo mounted; umount /proc && echo unmounted; \
                       mknod /tmp/disk-of-a-test b 8 0 && echo made; true";
-        let (said, _) = place.run(place.spec(script)).unwrap();
+        let (said, _) = place.run(Place::spec(script)).unwrap();
         let bits = |name: &str| {
             let line = said.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
@@ -205,7 +206,7 @@ fn a_signal_ends_a_command_as_it_would_on_the_machine_and_orphans_are_reaped() {
             ("kill -SEGV $$", 139, Some(11)),
             ("(sleep 0.01 &) ; sleep 0.2; ps -eo stat= | grep -c Z; exit 3", 3, None),
         ] {
-            let (said, exit) = place.run(place.spec(script)).unwrap();
+            let (said, exit) = place.run(Place::spec(script)).unwrap();
             assert_eq!((exit.code, exit.signal), (code, signal), "{:?}: {script}", place.uid);
             assert!(said.is_empty() || said == "0\n", "{:?}: {said}", place.uid);
         }
@@ -216,7 +217,7 @@ fn a_signal_ends_a_command_as_it_would_on_the_machine_and_orphans_are_reaped() {
 fn who_must_not_be_root_is_not_started_as_root() {
     for place in places() {
         let user = |uid| User { uid, must_not_be_root: true, ..User::default() };
-        let run = |uid| place.run(ContainerSpec { user: user(uid), ..place.spec("id -u") });
+        let run = |uid| place.run(ContainerSpec { user: user(uid), ..Place::spec("id -u") });
         let is_root = place.uid.is_none() && nix::unistd::Uid::effective().is_root();
         match run(None) {
             Err(Failed::Config { what }) => {
@@ -265,7 +266,7 @@ fn read_only(place: &Place, source: &Path) {
         read_only: true,
     };
     let script = "touch /read-only-in-a-test/x 2>&1; grep read-only-in-a-test /proc/self/mountinfo";
-    let (said, _) = place.run(ContainerSpec { mounts: vec![mount], ..place.spec(script) }).unwrap();
+    let (said, _) = place.run(ContainerSpec { mounts: vec![mount], ..Place::spec(script) }).unwrap();
     assert!(said.contains("Read-only file system"), "{:?}: {said}", place.uid);
     assert!(said.contains("nodev"), "{:?}: {said}", place.uid);
 }
