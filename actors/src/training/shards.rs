@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_shard_takes_no_state_that_cannot_be_one_and_no_step_from_nowhere() {
-        let mut shards = Shards::default();
         type Spoil = fn(&mut ShardState);
+        let mut shards = Shards::default();
         let bad: [(&str, Spoil); 7] = [
             ("range", |state| state.range.length = 2),
             ("range", |state| state.range.start = u64::MAX),

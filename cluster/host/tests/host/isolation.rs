@@ -266,7 +266,8 @@ fn read_only(place: &Place, source: &Path) {
         read_only: true,
     };
     let script = "touch /read-only-in-a-test/x 2>&1; grep read-only-in-a-test /proc/self/mountinfo";
-    let (said, _) = place.run(ContainerSpec { mounts: vec![mount], ..Place::spec(script) }).unwrap();
+    let (said, _) =
+        place.run(ContainerSpec { mounts: vec![mount], ..Place::spec(script) }).unwrap();
     assert!(said.contains("Read-only file system"), "{:?}: {said}", place.uid);
     assert!(said.contains("nodev"), "{:?}: {said}", place.uid);
 }
