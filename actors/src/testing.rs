@@ -24,7 +24,7 @@ use impresario_registry::{
     Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent,
 };
 use impresario_runtime::{
-    ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, SpawnOptions,
+    ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, PermitAll, SpawnOptions,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -326,7 +326,12 @@ impl Machine {
         let authority = ClusterAuthority::create("test").unwrap();
         let credential =
             authority.issue("n1", PeerRole::Control, &[], Duration::from_hours(1)).unwrap();
-        let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
+        let node = ActorNode::start(NodeConfig {
+            gate: Arc::new(PermitAll),
+            ..NodeConfig::new(credential)
+        })
+        .await
+        .unwrap();
         let mut facts = facts(cpu_milli);
         facts.capacity.set(GPU, gpus.into());
         facts.allocatable.set(GPU, gpus.into());

@@ -312,8 +312,13 @@ impl TrainingJob {
         for (uid, place) in fresh {
             self.watched.insert(uid.clone());
             let watch = self.node.watch(place.path).terminated();
-            context.spawn(watch.into_actor(self).map(move |_, this, context| {
+            context.spawn(watch.into_actor(self).map(move |ended, this, context| {
                 this.watched.remove(&uid);
+                if let Err(error) = ended {
+                    // No word of its death: its silence will tell.
+                    tracing::warn!(pod = uid, %error, "a member of the job is not watched");
+                    return;
+                }
                 this.state.lost(&uid, Instant::now());
                 this.drive(context);
             }));

@@ -41,6 +41,11 @@ impl AddressBook {
         self.known.read().get(node).copied()
     }
 
+    /// Whether a node is known to listen there.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.known.read().values().any(|known| *known == address)
+    }
+
     /// All nodes and their addresses, by name.
     pub fn all(&self) -> Vec<(NodeName, SocketAddr)> {
         let mut all: Vec<_> =

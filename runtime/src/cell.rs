@@ -5,11 +5,25 @@
 
 use crate::{door::Doors, name::ActorName, watch::Reason};
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::sync::{Notify, watch};
+
+/// Ends that are remembered for watchers that could not be told at once.
+const ENDS: usize = 4096;
+
+/// The number of the next cell.
+static LIVES: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) struct Cell {
     pub(crate) name: ActorName,
+    /// Tells it from others of its name, before and after it.
+    pub(crate) life: u64,
     pub(crate) doors: Doors,
     end: watch::Sender<Option<Reason>>,
     pub(crate) orders: Orders,
@@ -35,6 +49,7 @@ impl Cell {
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
+            life: LIVES.fetch_add(1, Ordering::Relaxed),
             doors,
             end: watch::Sender::new(None),
             orders: Orders::default(),
@@ -64,16 +79,23 @@ impl Cell {
 
 /// The names of this node.
 #[derive(Default)]
-pub(crate) struct Cells(RwLock<HashMap<ActorName, Arc<Cell>>>);
+pub(crate) struct Cells(RwLock<Names>);
+
+#[derive(Default)]
+struct Names {
+    cells: HashMap<ActorName, Arc<Cell>>,
+    /// How the last of those that ended did, by life.
+    ends: VecDeque<(u64, Reason)>,
+}
 
 impl Cells {
     pub(crate) fn get(&self, name: &ActorName) -> Option<Arc<Cell>> {
-        self.0.read().get(name).cloned()
+        self.0.read().cells.get(name).cloned()
     }
 
     /// Adds a cell; `false` when the name is taken.
     pub(crate) fn add(&self, cell: &Arc<Cell>) -> bool {
-        let mut cells = self.0.write();
+        let cells = &mut self.0.write().cells;
         if cells.contains_key(&cell.name) {
             return false;
         }
@@ -83,15 +105,26 @@ impl Cells {
 
     /// Takes the cell out and publishes its end; the first reason stands.
     pub(crate) fn end(&self, cell: &Arc<Cell>, reason: Reason) {
-        let mut cells = self.0.write();
-        if cells.get(&cell.name).is_some_and(|held| Arc::ptr_eq(held, cell)) {
-            cells.remove(&cell.name);
+        let mut names = self.0.write();
+        if names.cells.get(&cell.name).is_some_and(|held| Arc::ptr_eq(held, cell)) {
+            names.cells.remove(&cell.name);
+            names.ends.push_back((cell.life, reason));
+            if names.ends.len() > ENDS {
+                names.ends.pop_front();
+            }
         }
         cell.end.send_if_modified(|end| {
             let first = end.is_none();
             end.get_or_insert(reason);
             first
         });
+    }
+
+    /// How a life that is not among the cells ended; `NoSuchActor` when that is long ago.
+    pub(crate) fn end_of(&self, life: u64) -> Reason {
+        let names = self.0.read();
+        let end = names.ends.iter().rev().find(|(ended, _)| *ended == life);
+        end.map_or(Reason::NoSuchActor, |(_, reason)| *reason)
     }
 
     /// Stops the actor of a cell; one that was only registered loses its name.
@@ -104,6 +137,6 @@ impl Cells {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
-        self.0.read().values().cloned().collect()
+        self.0.read().cells.values().cloned().collect()
     }
 }

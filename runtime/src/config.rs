@@ -1,9 +1,10 @@
 //! What an actor node is started with.
 
 use crate::{
-    gate::{Gate, PermitAll},
+    budget::Budget,
+    gate::{Gate, PermitNone},
     net::join::JoinDoor,
-    pki::Credential,
+    pki::{Credential, PeerRole},
     supervise::Backoff,
 };
 use std::{
@@ -39,41 +40,97 @@ impl Default for Timing {
     }
 }
 
-/// The bounds of queues and windows.
+/// The bounds of queues, windows and budgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Frames that wait for one peer on one lane.
     pub lane_frames: usize,
-    /// Bytes that wait for one peer on one lane.
+    /// Bytes that wait for one node or control member on one lane; for others an eighth of it.
     pub lane_bytes: usize,
-    /// Asks of one peer that are being answered.
-    pub inbound_asks: usize,
     /// Asks to one peer that are being waited for.
     pub outbound_asks: usize,
-    /// Bulk streams that one node or control member may hold open here; guests and clients get a quarter.
-    pub bulk_streams: u32,
-    /// Bytes that one connection may have in flight towards us; guests and clients get a quarter.
+    /// What one control member may take up here.
+    pub control: Budget,
+    /// What one node may take up here.
+    pub node: Budget,
+    /// What one guest may take up here.
+    pub guest: Budget,
+    /// What one client or admin may take up here.
+    pub client: Budget,
+    /// Bytes that are held for all control members together, besides 64 KiB that each peer has for itself.
+    pub control_pool_bytes: usize,
+    /// Bytes that are held for all nodes together.
+    pub node_pool_bytes: usize,
+    /// Bytes that are held for all guests, clients and admins together.
+    pub lesser_pool_bytes: usize,
+    /// Bytes that one connection may have in flight in each direction; guests and clients get a quarter.
     pub connection_window_bytes: u32,
     /// Bytes that one stream may have in flight towards us.
     pub stream_window_bytes: u32,
-    /// Connections, handshakes included, that the node accepts at a time.
+    /// Connections that the node keeps at a time.
     pub connections: usize,
+    /// Connections that are being made at a time: handshakes, greetings, joins. Half of them are kept for addresses of
+    /// nodes that are known, and from an eighth on an unknown address must show that it is one (QUIC's retry).
+    pub handshakes: usize,
     /// Threads that actors run on.
     pub arbiters: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let minutes = Duration::from_mins;
         Self {
             lane_frames: 8192,
             lane_bytes: 8 << 20,
-            inbound_asks: 4096,
             outbound_asks: 16384,
-            bulk_streams: 256,
+            control: Budget {
+                bytes: 128 << 20,
+                asks: 4096,
+                streams: 256,
+                watches: 16384,
+                deadline: minutes(10),
+            },
+            node: Budget {
+                bytes: 72 << 20,
+                asks: 4096,
+                streams: 256,
+                watches: 16384,
+                deadline: minutes(10),
+            },
+            guest: Budget {
+                bytes: 72 << 20,
+                asks: 512,
+                streams: 64,
+                watches: 1024,
+                deadline: minutes(5),
+            },
+            client: Budget {
+                bytes: 72 << 20,
+                asks: 1024,
+                streams: 64,
+                watches: 4096,
+                deadline: minutes(10),
+            },
+            control_pool_bytes: 256 << 20,
+            node_pool_bytes: 128 << 20,
+            lesser_pool_bytes: 128 << 20,
             connection_window_bytes: 16 << 20,
             stream_window_bytes: 2 << 20,
             connections: 8192,
+            handshakes: 512,
             arbiters: 2,
+        }
+    }
+}
+
+impl Limits {
+    /// What a peer of this role may take up.
+    pub fn budget(&self, role: &PeerRole) -> &Budget {
+        match role {
+            PeerRole::Control => &self.control,
+            PeerRole::Node => &self.node,
+            PeerRole::Guest { .. } => &self.guest,
+            PeerRole::Client | PeerRole::Admin => &self.client,
         }
     }
 }
@@ -100,12 +157,13 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// A node on a free loopback port with default timing and limits, whose gate permits everything.
+    /// A node on a free loopback port with default timing and limits, which takes no messages from others: a node that
+    /// serves them sets a gate of its own.
     pub fn new(credential: Credential) -> Self {
         Self {
             credential,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            gate: Arc::new(PermitAll),
+            gate: Arc::new(PermitNone),
             chaos: false,
             timing: Timing::default(),
             limits: Limits::default(),

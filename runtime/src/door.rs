@@ -4,11 +4,12 @@
 //! decoded, shown to the gate, and then take the same way. A door knows neither peers nor lanes.
 
 use crate::{
+    budget::Account,
     codec,
     error::{Refusal, SpawnError},
     mailbox::{Blocked, Mailbox, Takes},
     message::{Message, StreamMessage, tag_of},
-    stream::{self, ItemSink, Items, Open},
+    stream::{self, ItemSink, Items, Open, Piece},
 };
 use actix::{Actor, Context, Handler};
 use bytes::Bytes;
@@ -26,11 +27,19 @@ use std::{
 pub(crate) enum Failure {
     NoSuchActor,
     Overloaded,
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
     UnknownMessage,
-    Decode { detail: String },
+    Decode {
+        detail: String,
+    },
     Stopped,
     Deadline,
+    /// The message was handled, but its answer found no room among what is held for the asker.
+    Unsent {
+        bytes: u64,
+    },
 }
 
 impl From<Blocked> for Failure {
@@ -60,15 +69,23 @@ pub(crate) type WireReply = BoxFuture<'static, Result<Bytes, Failure>>;
 /// What an opened stream gives: the handler's verdict, and the encoded items.
 pub(crate) struct WireStream {
     pub(crate) verdict: Verdict,
-    pub(crate) items: Items<Bytes>,
+    pub(crate) items: Items<Piece>,
 }
 
 pub(crate) trait Door: Send + Sync {
     fn name(&self) -> &'static str;
     fn as_any(&self) -> &dyn Any;
+    /// Waits until the mailbox may have room for what it just refused.
+    fn room(&self) -> BoxFuture<'static, ()>;
     fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure>;
     fn ask(&self, body: &[u8], permit: Permit<'_>) -> Result<WireReply, Failure>;
-    fn open(&self, body: &[u8], permit: Permit<'_>) -> Result<WireStream, Failure>;
+    /// `account` bounds the items that wait for a reader on another node.
+    fn open(
+        &self,
+        body: &[u8],
+        permit: Permit<'_>,
+        account: Option<&Arc<Account>>,
+    ) -> Result<WireStream, Failure>;
 }
 
 fn decoded<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
@@ -84,6 +101,10 @@ impl<M: Message> Door for AskDoor<M> {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn room(&self) -> BoxFuture<'static, ()> {
+        self.0.room()
     }
 
     fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure> {
@@ -106,7 +127,12 @@ impl<M: Message> Door for AskDoor<M> {
         .boxed())
     }
 
-    fn open(&self, _: &[u8], _: Permit<'_>) -> Result<WireStream, Failure> {
+    fn open(
+        &self,
+        _: &[u8],
+        _: Permit<'_>,
+        _: Option<&Arc<Account>>,
+    ) -> Result<WireStream, Failure> {
         Err(Failure::UnknownMessage)
     }
 }
@@ -142,6 +168,10 @@ impl<M: StreamMessage> Door for StreamDoor<M> {
         self
     }
 
+    fn room(&self) -> BoxFuture<'static, ()> {
+        self.0.room()
+    }
+
     fn tell(&self, _: &[u8], _: Permit<'_>) -> Result<(), Failure> {
         Err(Failure::UnknownMessage)
     }
@@ -150,10 +180,15 @@ impl<M: StreamMessage> Door for StreamDoor<M> {
         Err(Failure::UnknownMessage)
     }
 
-    fn open(&self, body: &[u8], permit: Permit<'_>) -> Result<WireStream, Failure> {
+    fn open(
+        &self,
+        body: &[u8],
+        permit: Permit<'_>,
+        account: Option<&Arc<Account>>,
+    ) -> Result<WireStream, Failure> {
         let message: M = decoded(body)?;
         permit(M::NAME, &message)?;
-        let (sink, items) = stream::encoding_channel();
+        let (sink, items) = stream::encoding_channel(account);
         Ok(WireStream { verdict: self.enter(message, sink)?, items })
     }
 }
@@ -198,9 +233,16 @@ impl Doors {
     }
 }
 
+/// The messages of this program that an actor was made for, by tag.
+static SEEN: LazyLock<Mutex<HashMap<u64, &'static str>>> = LazyLock::new(Mutex::default);
+
+/// The name of a message by its tag, if an actor of this program serves it.
+pub(crate) fn message_of_tag(tag: u64) -> Option<&'static str> {
+    SEEN.lock().get(&tag).copied()
+}
+
 /// Refuses a role of which a name collides with a name of another message of this program.
 pub(crate) fn claim_tags(names: &'static [&'static str]) -> Result<(), SpawnError> {
-    static SEEN: LazyLock<Mutex<HashMap<u64, &'static str>>> = LazyLock::new(Mutex::default);
     let mut seen = SEEN.lock();
     for name in names {
         let one = *seen.entry(tag_of(name)).or_insert(name);

@@ -1,7 +1,8 @@
 //! Why a message was not delivered or not answered, and what to do about it.
 //!
-//! Callers match on [`AskError::remedy`], not on text. Only [`AskError::Deadline`] and [`AskError::Unreachable`] leave
-//! open whether the message was handled; after any other error it was not (or, for `Refused`, it was judged and denied).
+//! Callers match on [`AskError::remedy`], not on text. [`AskError::Deadline`] and [`AskError::Unreachable`] leave open
+//! whether the message was handled; after [`AskError::Unsent`] it was; after any other error it was not (or, for
+//! `Refused`, it was judged and denied).
 
 use crate::name::{ActorName, ActorPath, NodeName};
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,16 @@ pub enum AskError {
         /// The name that was asked.
         actor: ActorName,
     },
+    /// The message was handled, but its answer was more than is held for this node there at a time.
+    #[error(
+        "{actor} answered with {bytes} bytes, for which there was no room: the message was handled; take other answers first, or ask for less"
+    )]
+    Unsent {
+        /// The name that was asked.
+        actor: ActorName,
+        /// The size of the answer.
+        bytes: u64,
+    },
 }
 
 /// What the caller does about an error.
@@ -107,7 +118,9 @@ impl AskError {
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Deadline { .. } | Self::Unreachable { .. } => Remedy::LookFirst,
+            Self::Deadline { .. } | Self::Unreachable { .. } | Self::Unsent { .. } => {
+                Remedy::LookFirst
+            }
             Self::NoSuchActor { .. } | Self::Stopped { .. } => Remedy::Resolve,
             Self::Overloaded { .. } => Remedy::Retry,
             Self::Refused { .. } | Self::UnknownMessage { .. } | Self::Decode { .. } => {

@@ -1,8 +1,9 @@
 //! The fault hook: every frame that is sent or received, and every stream and dial, asks here first.
 //!
 //! Faults act below the runtime's promises, as a bad network would: a frame that is doubled or overtaken is recognised by
-//! its sequence number at the receiver, so `tell` stays at most once and ordered. A `cut` swallows frames (heartbeats
-//! too), holds streams and refuses dials, without a word to the other end. Without rules the hook is one atomic load.
+//! its sequence number at the receiver, so `tell` stays at most once and ordered. QUIC loses no bytes of a connection that
+//! lives; a `drop` therefore loses the connection, with what is under way on it. A `cut` holds all that is sent or has
+//! arrived (heartbeats too) and refuses dials, without a word to the other end. Without rules the hook is one atomic load.
 
 use crate::name::NodeName;
 use parking_lot::RwLock;
@@ -29,7 +30,7 @@ pub struct FaultRule {
     pub peer: Option<NodeName>,
     /// The direction.
     pub direction: Direction,
-    /// How likely a frame is lost.
+    /// How likely a frame is lost, and its connection with it.
     pub drop: f32,
     /// How long each frame is held back.
     pub delay: Duration,
@@ -132,7 +133,7 @@ impl FaultTable {
         let mut fate = Fate::default();
         for rule in self.rules.read().iter().filter(|rule| concerns(rule, peer, healer, direction))
         {
-            fate.dropped |= rule.cut || draw() < rule.drop;
+            fate.dropped |= draw() < rule.drop;
             fate.doubled |= draw() < rule.duplicate;
             fate.overtaken |= draw() < rule.reorder;
             fate.delay = fate.delay.max(rule.delay);
@@ -160,8 +161,8 @@ impl FaultTable {
                 .any(|rule| rule.cut && rule.peer.as_ref().is_none_or(|peer| peer == node))
     }
 
-    /// Waits while the link is cut, then for its delay: how streams feel faults.
-    pub(crate) async fn pass(&self, peer: &NodeName, healer: bool, direction: Direction) {
+    /// Waits while the link is cut.
+    pub(crate) async fn uncut(&self, peer: &NodeName, healer: bool, direction: Direction) {
         if !self.active.load(Ordering::Acquire) {
             return;
         }
@@ -171,6 +172,14 @@ impl FaultTable {
                 return;
             }
         }
+    }
+
+    /// Waits while the link is cut, then for its delay: how streams feel faults.
+    pub(crate) async fn pass(&self, peer: &NodeName, healer: bool, direction: Direction) {
+        if !self.active.load(Ordering::Acquire) {
+            return;
+        }
+        self.uncut(peer, healer, direction).await;
         let delay = self.fate(peer, healer, direction, || 1.0).delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

@@ -1,7 +1,8 @@
 //! Who may send what to whom: asked for every message that arrives from another node.
 //!
 //! The caller's identity comes from its certificate, never from the message. A refusal is answered as
-//! `AskError::Refused`, and nothing is delivered.
+//! `AskError::Refused`, counted by role and message ([`ActorNode::refusals`](crate::ActorNode::refusals)), and nothing is
+//! delivered.
 
 use crate::{error::Refusal, name::ActorName, pki::PeerIdentity};
 use std::any::Any;
@@ -18,6 +19,24 @@ pub trait Gate: Send + Sync {
         message: &'static str,
         body: &dyn Any,
     ) -> Result<(), Refusal>;
+}
+
+/// Lets nobody do anything: what a node is started with until it is given a gate.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PermitNone;
+
+impl Gate for PermitNone {
+    fn permit(
+        &self,
+        _: &PeerIdentity,
+        _: &ActorName,
+        _: &'static str,
+        _: &dyn Any,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::new(
+            "this node takes no messages from others: start it with a gate (`NodeConfig::gate`) that permits them",
+        ))
+    }
 }
 
 /// Lets everyone with a certificate of the cluster do everything: for tests, and for programs of one trust.

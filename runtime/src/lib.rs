@@ -10,6 +10,7 @@
 
 mod address;
 mod arbiters;
+mod budget;
 mod cell;
 mod chaos;
 mod codec;
@@ -25,6 +26,7 @@ mod net;
 mod node;
 pub mod pki;
 mod reference;
+mod refusals;
 mod registration;
 mod role;
 mod runner;
@@ -34,27 +36,29 @@ mod trace;
 mod watch;
 
 pub use address::AddressBook;
+pub use budget::Budget;
 pub use chaos::{CHAOS_ACTOR, ChaosRole, SetFaults};
 pub use codec::{DecodeError, EncodeError, MESSAGE_LIMIT_BYTES, decode, encode};
 pub use config::{Limits, NodeConfig, Timing};
 pub use door::Doors;
 pub use error::{AskError, Refusal, Remedy, SpawnError, StartError, TellError};
 pub use fault::{Direction, FaultRule, FaultTable};
-pub use gate::{Gate, PermitAll};
+pub use gate::{Gate, PermitAll, PermitNone};
 pub use mailbox::Mailbox;
 pub use message::{Lane, Message, StreamMessage, tag_of};
 pub use name::{ActorName, ActorPath, NodeName};
-pub use net::event::PeerEvent;
+pub use net::event::{LostTells, PeerEvent, PeerUsage};
 pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest, join};
 pub use node::ActorNode;
 pub use pki::{ClusterAuthority, Credential, JoinToken, PeerIdentity, PeerRole};
 pub use reference::ActorRef;
+pub use refusals::{Cause, RefusalCount};
 pub use registration::Registration;
 pub use role::{Accepts, Role, ServedBy, Serves, Streams};
 pub use stream::{Closed, ItemSink, ItemStream, Open, StreamError};
 pub use supervise::{Backoff, Group, Intensity, RestartPolicy, SpawnOptions, Strategy};
 pub use trace::Trace;
-pub use watch::{DeathWatch, Reason, Terminated};
+pub use watch::{DeathWatch, Reason, Terminated, WatchError};
 
 /// What the macros of this crate expand to; not for use by hand.
 #[doc(hidden)]

@@ -6,9 +6,17 @@
 use actix::{Actor, Addr, Context, Handler, dev::channel::AddressSender, prelude::SendError};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::RwLock;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Notify;
 
-/// How often an ask looks for room in the mailbox of a registered (not spawned) actor.
+/// How often who waits looks for room in the mailbox of a registered (not spawned) actor, of which actix tells nothing;
+/// and in any, in case it got room between the refusal and the wait.
 const ROOM_CHECK: Duration = Duration::from_millis(20);
 
 /// Why a message did not enter.
@@ -27,8 +35,15 @@ enum Way<A: Actor> {
     Nobody,
 }
 
+struct Slot<A: Actor> {
+    way: RwLock<Way<A>>,
+    /// Said when the actor has run, and so may have taken messages.
+    room: Notify,
+    waiting: AtomicUsize,
+}
+
 /// The way into an actor, shared by all doors to it.
-pub struct Mailbox<A: Actor>(Arc<RwLock<Way<A>>>);
+pub struct Mailbox<A: Actor>(Arc<Slot<A>>);
 
 impl<A: Actor> std::fmt::Debug for Mailbox<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,23 +59,37 @@ impl<A: Actor> Clone for Mailbox<A> {
 
 impl<A: Actor> Mailbox<A> {
     pub(crate) fn empty() -> Self {
-        Self(Arc::new(RwLock::new(Way::Nobody)))
+        Self::of(Way::Nobody)
     }
 
     pub(crate) fn registered(addr: Addr<A>) -> Self {
-        Self(Arc::new(RwLock::new(Way::Registered(addr))))
+        Self::of(Way::Registered(addr))
+    }
+
+    fn of(way: Way<A>) -> Self {
+        let (way, room) = (RwLock::new(way), Notify::new());
+        Self(Arc::new(Slot { way, room, waiting: AtomicUsize::new(0) }))
     }
 
     pub(crate) fn open(&self, sender: AddressSender<A>) {
-        *self.0.write() = Way::Supervised(sender);
+        *self.0.way.write() = Way::Supervised(sender);
+        self.has_run();
     }
 
     pub(crate) fn close(&self) {
-        *self.0.write() = Way::Nobody;
+        *self.0.way.write() = Way::Nobody;
+        self.has_run();
+    }
+
+    /// The actor has run: its mailbox may have room.
+    pub(crate) fn has_run(&self) {
+        if self.0.waiting.load(Ordering::Acquire) > 0 {
+            self.0.room.notify_waiters();
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        match &*self.0.read() {
+        match &*self.0.way.read() {
             Way::Supervised(sender) => sender.connected(),
             Way::Registered(addr) => addr.connected(),
             Way::Nobody => false,
@@ -75,7 +104,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         M: actix::Message + Send + 'static,
         M::Result: Send,
     {
-        let sent = match &*self.0.read() {
+        let sent = match &*self.0.way.read() {
             Way::Supervised(sender) => sender.try_send(message, true),
             Way::Registered(addr) => addr.try_send(message),
             Way::Nobody => return Err(Blocked::Stopped),
@@ -96,7 +125,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         M: actix::Message + Send + 'static,
         M::Result: Send,
     {
-        match &*self.0.read() {
+        match &*self.0.way.read() {
             Way::Supervised(sender) => match sender.send(message) {
                 Ok(reply) => Ok(reply.map(Result::ok).boxed()),
                 Err(SendError::Full(_)) => Err(Blocked::Full),
@@ -121,8 +150,26 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 }
 
+/// Counts somebody who waits for room.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A mailbox, seen by the type of the message alone.
 pub(crate) trait Takes<M: actix::Message>: Send + Sync {
+    /// Waits until there may be room; who finds none waits again.
+    fn room(&self) -> BoxFuture<'static, ()>;
     fn put(&self, message: M) -> Result<(), Blocked>;
     fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
 }
@@ -133,6 +180,17 @@ where
     M: actix::Message + Send + 'static,
     M::Result: Send,
 {
+    fn room(&self) -> BoxFuture<'static, ()> {
+        let slot = self.0.clone();
+        async move {
+            let _waits = Waits::new(&slot.waiting);
+            let room = slot.room.notified();
+            // Either way the caller looks for itself.
+            let _ = tokio::time::timeout(ROOM_CHECK, room).await;
+        }
+        .boxed()
+    }
+
     fn put(&self, message: M) -> Result<(), Blocked> {
         Mailbox::put(self, message)
     }

@@ -15,15 +15,19 @@ use crate::{
     mailbox::Mailbox,
     message::{Lane, tag_of},
     name::{ActorName, ActorPath, NodeName},
-    net::{event::PeerEvent, network::Network},
+    net::{
+        event::{LostTells, PeerEvent, PeerUsage},
+        network::Network,
+    },
     pki::{Credential, PeerIdentity, PkiError},
     reference::{ActorRef, Undelivered},
+    refusals::RefusalCount,
     registration::Registration,
     role::{Role, ServedBy},
     runner::Runner,
-    stream::Items,
+    stream::{Items, Piece},
     supervise::SpawnOptions,
-    watch::{DeathWatch, Reason},
+    watch::{DeathWatch, Reason, WatchError},
 };
 use actix::{Actor, Addr, Context, System, dev::channel};
 use bytes::Bytes;
@@ -131,6 +135,22 @@ impl ActorNode {
     /// What is known of its peers, as it changes. A listener that falls behind misses events and is told so.
     pub fn peers(&self) -> broadcast::Receiver<PeerEvent> {
         self.0.network.events()
+    }
+
+    /// Tells of ours that another node could not deliver, as they are reported. A listener that falls behind misses some
+    /// and is told so; they are counted in [`Self::refusals`] as well.
+    pub fn lost_tells(&self) -> broadcast::Receiver<LostTells> {
+        self.0.network.lost_tells()
+    }
+
+    /// What was refused since the node started, by role, cause and message.
+    pub fn refusals(&self) -> Vec<RefusalCount> {
+        self.0.network.refusals.all()
+    }
+
+    /// What each peer takes up of this node, in order of their names. [`Limits`](crate::Limits) bounds it.
+    pub fn usage(&self) -> Vec<PeerUsage> {
+        self.0.network.usage()
     }
 
     /// Takes a new certificate for the same name, role and cluster. Connections that stand are not touched.
@@ -249,7 +269,7 @@ impl ActorNode {
         if path.node == self.0.name {
             match self.cell(&path.actor) {
                 Some(cell) => self.watch_cell(cell, tell),
-                None => drop(tell.send(Reason::NoSuchActor)),
+                None => drop(tell.send(Ok(Reason::NoSuchActor))),
             }
         } else {
             self.0.network.watch_at_peer(&path, tell);
@@ -257,10 +277,10 @@ impl ActorNode {
         DeathWatch::new(path, answer)
     }
 
-    fn watch_cell(&self, cell: Arc<Cell>, mut tell: oneshot::Sender<Reason>) {
+    fn watch_cell(&self, cell: Arc<Cell>, mut tell: oneshot::Sender<Result<Reason, WatchError>>) {
         self.0.network.tasks.spawn(async move {
             tokio::select! {
-                reason = cell.ended() => drop(tell.send(reason)),
+                reason = cell.ended() => drop(tell.send(Ok(reason))),
                 () = tell.closed() => {}
             }
         });
@@ -352,11 +372,11 @@ impl ActorNode {
         message: &'static str,
         body: Vec<u8>,
         deadline: Duration,
-    ) -> Result<Items<Bytes>, Undelivered> {
+    ) -> Result<Items<Piece>, Undelivered> {
         if path.node == self.0.name {
             let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
             let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
-            let opened = door.open(&body, &|_, _| Ok(()))?;
+            let opened = door.open(&body, &|_, _| Ok(()), None)?;
             opened.verdict.await?;
             return Ok(opened.items);
         }

@@ -13,7 +13,7 @@ use crate::{
     name::{ActorName, ActorPath},
     node::ActorNode,
     role::{Accepts, Role, Streams},
-    stream::{ItemStream, StreamError},
+    stream::{ItemStream, Piece, StreamError},
 };
 use std::{fmt, future::Future, marker::PhantomData, time::Duration};
 use tokio::time::timeout;
@@ -159,8 +159,9 @@ impl<R: Role> ActorRef<R> {
             .map_err(|error| Failure::Decode { detail: error.to_string() })?;
         drop(message);
         let items = self.node.open_encoded(&self.path, M::NAME, body, deadline).await?;
-        Ok(ItemStream::decoding(items, |item| {
-            codec::decode(&item).map_err(|error| StreamError::Decode { detail: error.to_string() })
+        Ok(ItemStream::decoding(items, |item: Piece| {
+            codec::decode(&item.bytes)
+                .map_err(|error| StreamError::Decode { detail: error.to_string() })
         }))
     }
 
@@ -169,18 +170,27 @@ impl<R: Role> ActorRef<R> {
     }
 
     fn error(&self, failure: Failure, message: &'static str, waited: Duration) -> AskError {
-        let actor: ActorName = self.path.actor.clone();
-        match failure {
-            Failure::NoSuchActor => AskError::NoSuchActor { actor },
-            Failure::Overloaded => AskError::Overloaded { actor },
-            Failure::Refused { reason } => AskError::Refused { reason },
-            Failure::UnknownMessage => {
-                AskError::UnknownMessage { actor, message: message.to_owned() }
-            }
-            Failure::Decode { detail } => AskError::Decode { message: message.to_owned(), detail },
-            Failure::Stopped => AskError::Stopped { actor },
-            Failure::Deadline => AskError::Deadline { waited },
-        }
+        ask_error(failure, self.path.actor.clone(), message, waited)
+    }
+}
+
+/// A failure as its asker sees it.
+pub(crate) fn ask_error(
+    failure: Failure,
+    actor: ActorName,
+    message: &str,
+    waited: Duration,
+) -> AskError {
+    let message = || message.to_owned();
+    match failure {
+        Failure::NoSuchActor => AskError::NoSuchActor { actor },
+        Failure::Overloaded => AskError::Overloaded { actor },
+        Failure::Refused { reason } => AskError::Refused { reason },
+        Failure::UnknownMessage => AskError::UnknownMessage { actor, message: message() },
+        Failure::Decode { detail } => AskError::Decode { message: message(), detail },
+        Failure::Stopped => AskError::Stopped { actor },
+        Failure::Deadline => AskError::Deadline { waited },
+        Failure::Unsent { bytes } => AskError::Unsent { actor, bytes },
     }
 }
 

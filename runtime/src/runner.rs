@@ -68,7 +68,7 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
         let mut history = History::default();
         let mut receiver = first;
         loop {
-            let life = live(&cell, &mut factory, receiver).await;
+            let life = live(&cell, &mailbox, &mut factory, receiver).await;
             mailbox.close();
             let wait = match life {
                 Life::Finished | Life::Stopped => break,
@@ -118,6 +118,7 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
 /// One life, from creation to its end.
 async fn live<A, F>(
     cell: &Arc<Cell>,
+    mailbox: &Mailbox<A>,
     factory: &mut F,
     receiver: channel::AddressReceiver<A>,
 ) -> Life
@@ -131,10 +132,14 @@ where
         Err(panic) => return panicked(cell, &*panic),
     };
     let mut life = context.into_future(actor);
-    let ran = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut life).poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-        Err(panic) => Poll::Ready(Err(panic)),
+    let ran = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut life).poll(cx)));
+        mailbox.has_run();
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
     });
     let end = tokio::select! {
         biased;

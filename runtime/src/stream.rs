@@ -1,9 +1,14 @@
 //! Streams of items: a request, its sink at the actor's end, and the stream at the asker's.
 //!
-//! The sink is bounded: a reader that is slow makes `send` wait, across nodes through QUIC's flow control. Dropping the
+//! The sink is bounded in items and, towards another node, in bytes: a reader that is slow makes `send` wait. Dropping the
 //! sink ends the stream; dropping the stream closes the sink.
 
-use crate::{codec, error::Refusal, message::StreamMessage};
+use crate::{
+    budget::{Account, Hold, StreamAccount},
+    codec,
+    error::Refusal,
+    message::StreamMessage,
+};
 use bytes::Bytes;
 use futures_util::{
     Stream, StreamExt,
@@ -13,6 +18,7 @@ use serde::Serialize;
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 use thiserror::Error;
@@ -73,12 +79,73 @@ pub enum StreamError {
 pub(crate) type Item<T> = Result<T, StreamError>;
 pub(crate) type Items<T> = mpsc::Receiver<Item<T>>;
 
+/// An encoded item, and what is held for it until it is let go.
+pub(crate) struct Piece {
+    pub(crate) bytes: Bytes,
+    hold: Option<Hold>,
+}
+
+impl Piece {
+    pub(crate) fn new(bytes: Bytes, hold: Option<Hold>) -> Self {
+        Self { bytes, hold }
+    }
+
+    pub(crate) fn into_parts(self) -> (Bytes, Option<Hold>) {
+        (self.bytes, self.hold)
+    }
+}
+
 enum Target<T> {
     Local(mpsc::Sender<Item<T>>),
-    Wire {
-        sender: mpsc::Sender<Item<Bytes>>,
-        encode: fn(&T) -> Result<Vec<u8>, codec::EncodeError>,
-    },
+    Wire(WireTarget<T>),
+}
+
+struct WireTarget<T> {
+    sender: mpsc::Sender<Item<Piece>>,
+    encode: fn(&T) -> Result<Vec<u8>, codec::EncodeError>,
+    /// What the reader's node may hold here; `None` within the process.
+    account: Option<Arc<StreamAccount>>,
+}
+
+impl<T> WireTarget<T> {
+    /// Encodes an item as soon as its bytes may be held; bytes that found no room are not kept meanwhile.
+    async fn encoded(&self, item: &T) -> Result<Item<Piece>, Closed> {
+        let encode = || match (self.encode)(item) {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => Err(StreamError::Decode { detail: error.to_string() }),
+        };
+        let Some(account) = &self.account else {
+            return Ok(encode().map(|bytes| Piece::new(bytes, None)));
+        };
+        let mut known: Option<usize> = None;
+        let mut attempt = || -> Option<Item<Piece>> {
+            if !account.has_room() {
+                return None;
+            }
+            let early = match known {
+                Some(size) => Some(account.take(size)?),
+                None => None,
+            };
+            let bytes = match encode() {
+                Ok(bytes) => bytes,
+                Err(error) => return Some(Err(error)),
+            };
+            if bytes.len() > account.most() {
+                let detail = format!("{} bytes are over what its reader may hold", bytes.len());
+                return Some(Err(StreamError::Decode { detail }));
+            }
+            known = Some(bytes.len());
+            let hold = match early {
+                Some(hold) => hold,
+                None => account.take(bytes.len())?,
+            };
+            Some(Ok(Piece::new(bytes, Some(hold))))
+        };
+        match attempt() {
+            Some(item) => Ok(item),
+            None => account.when_room(attempt, self.sender.closed()).await.ok_or(Closed),
+        }
+    }
 }
 
 /// Where an actor puts the items of a stream. Dropping it ends the stream.
@@ -97,12 +164,10 @@ impl<T> ItemSink<T> {
     pub async fn send(&self, item: T) -> Result<(), Closed> {
         match &self.0 {
             Target::Local(sender) => sender.send(Ok(item)).await.map_err(|_| Closed),
-            Target::Wire { sender, encode } => {
-                let item = match encode(&item) {
-                    Ok(bytes) => Ok(bytes.into()),
-                    Err(error) => Err(StreamError::Decode { detail: error.to_string() }),
-                };
-                sender.send(item).await.map_err(|_| Closed)
+            Target::Wire(wire) => {
+                let piece = wire.encoded(&item).await?;
+                drop(item);
+                wire.sender.send(piece).await.map_err(|_| Closed)
             }
         }
     }
@@ -113,7 +178,7 @@ impl<T> ItemSink<T> {
         // The reader may be gone: then there is nobody to tell.
         let _ = match self.0 {
             Target::Local(sender) => sender.send(Err(error)).await.is_ok(),
-            Target::Wire { sender, .. } => sender.send(Err(error)).await.is_ok(),
+            Target::Wire(wire) => wire.sender.send(Err(error)).await.is_ok(),
         };
     }
 
@@ -121,7 +186,7 @@ impl<T> ItemSink<T> {
     pub fn is_closed(&self) -> bool {
         match &self.0 {
             Target::Local(sender) => sender.is_closed(),
-            Target::Wire { sender, .. } => sender.is_closed(),
+            Target::Wire(wire) => wire.sender.is_closed(),
         }
     }
 
@@ -129,7 +194,7 @@ impl<T> ItemSink<T> {
     pub async fn closed(&self) {
         match &self.0 {
             Target::Local(sender) => sender.closed().await,
-            Target::Wire { sender, .. } => sender.closed().await,
+            Target::Wire(wire) => wire.sender.closed().await,
         }
     }
 }
@@ -139,9 +204,14 @@ pub(crate) fn channel<T>() -> (ItemSink<T>, Items<T>) {
     (ItemSink(Target::Local(sender)), items)
 }
 
-pub(crate) fn encoding_channel<T: Serialize>() -> (ItemSink<T>, Items<Bytes>) {
+/// For a reader on another node, whose account bounds the bytes that wait.
+pub(crate) fn encoding_channel<T: Serialize>(
+    account: Option<&Arc<Account>>,
+) -> (ItemSink<T>, Items<Piece>) {
     let (sender, items) = mpsc::channel(ITEMS_IN_FLIGHT);
-    (ItemSink(Target::Wire { sender, encode: |item| codec::encode(item) }), items)
+    let account = account.map(StreamAccount::new);
+    let target = WireTarget { sender, encode: |item| codec::encode(item), account };
+    (ItemSink(Target::Wire(target)), items)
 }
 
 /// The asker's end of a stream. After an error nothing follows.

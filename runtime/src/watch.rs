@@ -1,10 +1,12 @@
 //! Death watch: exactly one word about an actor's end.
 //!
-//! A watch on this node is answered by the actor's cell; on another node by that node, or by our failure detector
+//! A watch that is refused, or is one too many, is no death: it ends with a [`WatchError`]. One that stands is on one life
+//! of the actor; a successor of the same name does not inherit it. A watch on this node is answered by the actor's cell; on another node by that node, or by our failure detector
 //! (`NodeLost`) when nothing has been heard of it for longer than `Timing::lost_after`.
 
 use crate::name::ActorPath;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 /// Why an actor is no more.
@@ -16,8 +18,24 @@ pub enum Reason {
     Failed,
     /// Its node was lost, replaced by a new incarnation, or could not be reached in time. The actor may still run.
     NodeLost,
-    /// Nobody of that name was there when the watch arrived.
+    /// Nobody of that name was there when the watch arrived, or the one that was watched ended so long ago that its node
+    /// does not remember how.
     NoSuchActor,
+}
+
+/// Why an actor is not watched. It says nothing of the actor.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The actor's node does not let this one watch it.
+    #[error("refused: {reason}")]
+    Refused {
+        /// Why, in the words of the actor's node.
+        reason: String,
+    },
+    /// This node watches as many actors there as it may.
+    #[error("the actor's node keeps no more watches for this one: drop some, then watch again")]
+    Overloaded,
 }
 
 /// The end of a watched actor.
@@ -33,11 +51,14 @@ pub struct Terminated {
 #[derive(Debug)]
 pub struct DeathWatch {
     path: ActorPath,
-    answer: oneshot::Receiver<Reason>,
+    answer: oneshot::Receiver<Result<Reason, WatchError>>,
 }
 
 impl DeathWatch {
-    pub(crate) fn new(path: ActorPath, answer: oneshot::Receiver<Reason>) -> Self {
+    pub(crate) fn new(
+        path: ActorPath,
+        answer: oneshot::Receiver<Result<Reason, WatchError>>,
+    ) -> Self {
         Self { path, answer }
     }
 
@@ -47,8 +68,10 @@ impl DeathWatch {
     }
 
     /// Waits for the end of the actor. When our own node stops first, that is `NodeLost`: nothing more can be known.
-    pub async fn terminated(self) -> Terminated {
-        let reason = self.answer.await.unwrap_or(Reason::NodeLost);
-        Terminated { path: self.path, reason }
+    ///
+    /// An error is the end of the watch, not of the actor.
+    pub async fn terminated(self) -> Result<Terminated, WatchError> {
+        let reason = self.answer.await.unwrap_or(Ok(Reason::NodeLost))?;
+        Ok(Terminated { path: self.path, reason })
     }
 }

@@ -404,7 +404,7 @@ impl State {
                 match ended {
                     Some(watch) => {
                         let ended = watch.terminated().await;
-                        tracing::debug!(actor = %ended.path, reason = ?ended.reason, "control actor ended");
+                        tracing::debug!(?ended, "control actor ended");
                         tokio::time::sleep(RESPAWN).await;
                     }
                     None => tokio::time::sleep(RETRY).await,

@@ -14,7 +14,7 @@ use impresario_client::protocol::training::{
 };
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
-    ActorName, ActorNode, ActorPath, Credential, Gate, NodeConfig, NodeName, PeerIdentity,
+    ActorName, ActorNode, ActorPath, Credential, Gate, Limits, NodeConfig, NodeName, PeerIdentity,
     PeerRole, Refusal, RestartPolicy, SpawnError, SpawnOptions, StartError,
 };
 use std::any::Any;
@@ -163,7 +163,10 @@ pub async fn run<E>(
 async fn start_node(config: &GuestConfig) -> Result<ActorNode, GuestError> {
     let gate = Arc::new(GuestGate { own: config.credential.identity().role.clone() });
     let bind = SocketAddr::new(config.address, 0);
-    let settings = NodeConfig { bind, gate, ..NodeConfig::new(config.credential.clone()) };
+    // Guests of a job bring one another whole models, and the pod's own memory bounds them.
+    let mut limits = Limits { lesser_pool_bytes: 4 << 30, ..Limits::default() };
+    limits.guest.bytes = 1 << 30;
+    let settings = NodeConfig { bind, gate, limits, ..NodeConfig::new(config.credential.clone()) };
     let node = ActorNode::start(settings).await?;
     for (name, address) in &config.addresses {
         node.addresses().set(name.clone(), *address);

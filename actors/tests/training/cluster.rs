@@ -13,7 +13,7 @@ use impresario_client::protocol::training::{
     ScaleError, Size, TrainingJobRole, guest_node, job_actor, parameter_server_actor,
 };
 use impresario_runtime::{
-    ActorNode, ActorPath, ClusterAuthority, NodeConfig, NodeName, PeerRole, Registration,
+    ActorNode, ActorPath, ClusterAuthority, NodeConfig, NodeName, PeerRole, PermitAll, Registration,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -78,7 +78,9 @@ impl Cluster {
         let mut nodes = Vec::new();
         for name in CONTROL {
             let credential = authority.issue(name, PeerRole::Control, &sans, DAY).unwrap();
-            nodes.push(ActorNode::start(NodeConfig::new(credential)).await.unwrap());
+            let gate = Arc::new(PermitAll);
+            let config = NodeConfig { gate, ..NodeConfig::new(credential) };
+            nodes.push(ActorNode::start(config).await.unwrap());
         }
         let control = nodes.iter().map(|node| (node.name().clone(), node.local_addr())).collect();
         let pods = Arc::new(Pods {

@@ -6,7 +6,7 @@
 use impresario_registry::{
     Beginning, Consistency, Key, Member, MemberConfig, RegistryHandle, RemoteRegistry, Transaction,
 };
-use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, PeerRole};
+use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, PeerRole, PermitAll};
 use std::{
     error::Error,
     path::Path,
@@ -34,7 +34,8 @@ async fn measure(directory: &Path) -> Outcome<()> {
     let authority = ClusterAuthority::create("bench")?;
     let start = async |name: &str, role| -> Outcome<ActorNode> {
         let credential = authority.issue(name, role, &[], Duration::from_hours(1))?;
-        Ok(ActorNode::start(NodeConfig::new(credential)).await?)
+        let gate = Arc::new(PermitAll);
+        Ok(ActorNode::start(NodeConfig { gate, ..NodeConfig::new(credential) }).await?)
     };
     let mut nodes = Vec::new();
     for name in ["n0", "n1", "n2"] {

@@ -1,31 +1,39 @@
 //! Frames that arrive, brought to the actors they are for.
 //!
 //! In the reader's own task and in order, up to the mailbox; only what waits (a reply, an actor's end) gets a task, and
-//! their number per peer is bounded. Every message passes the gate after it is decoded and before it is delivered.
+//! their number per peer is bounded by its budget. Every message passes the gate after it is decoded and before it is
+//! delivered.
 
 use super::{
     bulk,
     frame::{Envelope, Frame, LANE_FRAME_LIMIT_BYTES, open_lane_frame},
     link::Link,
     network::Network,
+    parked,
     peer::{Peer, SendError},
+    watches,
     wire::WireError,
 };
 use crate::{
+    budget::Hold,
     cell::Cell,
     door::{Door, Failure, WireReply},
     error::Refusal,
     message::Lane,
+    name::ActorName,
+    refusals::Cause,
     watch::Reason,
 };
 use bytes::Bytes;
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 
 /// The name under which the gate is asked for a death watch.
 const WATCH: &str = "runtime.Watch";
-/// Watches that one peer may hold here.
-const WATCHERS_PER_PEER: usize = 16384;
 
 pub(crate) fn lane_frame(
     network: &Arc<Network>,
@@ -39,24 +47,51 @@ pub(crate) fn lane_frame(
         return Ok(());
     }
     match frame {
-        Frame::Tell(envelope) => tell(network, link, &envelope),
+        Frame::Tell(envelope) => parked::tell(network, peer, link, envelope),
         Frame::Ask { id, deadline_ms, envelope } => {
             ask(network, peer, link, lane, id, deadline_ms, &envelope);
         }
         Frame::Answer { id, outcome } => peer.answer(id, outcome),
         Frame::Heartbeat => {}
-        Frame::Watch { id, actor } => {
-            let permitted = network.gate.permit(&link.identity, &actor, WATCH, &());
-            let cell = match permitted {
-                Ok(()) if peer.watchers() < WATCHERS_PER_PEER => network.cells.get(&actor),
-                _ => None,
-            };
-            watch(network, peer, id, cell);
+        Frame::Watch { id, actor, life } => {
+            let answer = watch(network, peer, link, id, &actor, life);
+            // Asked again with a heartbeat when the lane has no room.
+            say(network, peer, &answer);
         }
-        Frame::Unwatch { id } => peer.remove_watcher(id),
-        Frame::Terminated { id, reason } => peer.terminated(id, reason),
+        Frame::Unwatch { id } => peer.watchers.remove(id),
+        Frame::Terminated { id, reason } => {
+            peer.watches.answer(id, Ok(reason));
+            // Said again with the next heartbeat when this finds no room.
+            say(network, peer, &Frame::Unwatch { id });
+        }
+        Frame::Watching { id, life } => {
+            if !peer.watches.confirmed(id, life) {
+                say(network, peer, &Frame::Unwatch { id });
+            }
+        }
+        Frame::NotWatched { id, failure } => {
+            peer.watches.answer(id, Err(watches::refused(failure)));
+        }
+        Frame::Full { actor } => {
+            peer.full.full(actor, Instant::now(), network.timing.suspect_after);
+        }
+        Frame::Room { actor } => peer.full.room(&actor),
+        Frame::Lost { to, message, count, failure } => {
+            network.tells_lost(peer, link.terms.role, to, &message, count, failure);
+        }
     }
     Ok(())
+}
+
+/// Says something that will be said again if the control lane has no room for it.
+pub(crate) fn say(network: &Network, peer: &Peer, frame: &Frame) -> bool {
+    match peer.send(&network.faults, Lane::Control, frame) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(peer = %peer.name, %error, "to be said again");
+            false
+        }
+    }
 }
 
 /// Finds the door that an envelope is for and enters it.
@@ -79,7 +114,8 @@ pub(crate) fn enter<T>(
     if let Err(failure) = &entered {
         let (peer, to, message) = (&link.identity.node, &envelope.to, door.name());
         if let Failure::Refused { reason } = failure {
-            tracing::warn!(%peer, %to, message, reason, "message refused");
+            network.refusals.count(link.terms.role, Cause::Gate, message, peer);
+            tracing::debug!(%peer, %to, message, reason, "message refused");
         } else {
             tracing::debug!(%peer, %to, message, ?failure, "message not delivered");
         }
@@ -87,35 +123,61 @@ pub(crate) fn enter<T>(
     entered
 }
 
-pub(crate) fn tell(network: &Network, link: &Link, envelope: &Envelope) {
-    // At most once: the sender is not told, `enter` has logged why.
-    let _ = enter(network, link, envelope, |door, permit| door.tell(&envelope.body, permit));
+/// Puts a tell into its mailbox.
+pub(crate) fn deliver(network: &Network, link: &Link, envelope: &Envelope) -> Result<(), Failure> {
+    enter(network, link, envelope, |door, permit| door.tell(&envelope.body, permit))
+}
+
+/// The peer is over its budget.
+pub(crate) fn over(network: &Network, link: &Link, cause: Cause, message: &'static str) -> Failure {
+    network.refusals.count(link.terms.role, cause, message, &link.identity.node);
+    Failure::Overloaded
+}
+
+/// Holds an answer on the peer's account until it is written; one that finds no room is let go, and the asker is told.
+pub(crate) fn held(
+    network: &Network,
+    link: &Link,
+    outcome: Result<Bytes, Failure>,
+) -> (Result<Bytes, Failure>, Option<Hold>) {
+    let Ok(reply) = outcome else { return (outcome, None) };
+    match link.terms.account.take(reply.len()) {
+        Some(hold) => (Ok(reply), Some(hold)),
+        None => {
+            let bytes = reply.len() as u64;
+            over(network, link, Cause::Reply, "runtime.Reply");
+            (Err(Failure::Unsent { bytes }), None)
+        }
+    }
 }
 
 fn ask(
     network: &Arc<Network>,
     peer: &Arc<Peer>,
-    link: &Link,
+    link: &Arc<Link>,
     lane: Lane,
     id: u64,
     deadline_ms: u32,
     envelope: &Envelope,
 ) {
-    let deadline = Duration::from_millis(deadline_ms.into());
-    let entered = match peer.inbound_asks.clone().try_acquire_owned() {
-        Ok(permit) => enter(network, link, envelope, |door, gate| door.ask(&envelope.body, gate))
-            .map(|it| (it, permit)),
-        Err(_) => Err(Failure::Overloaded),
+    let deadline = link.terms.deadline(deadline_ms);
+    let entered = if peer.parked.holds(&envelope.to) {
+        // Behind tells that wait for room: it may not overtake them.
+        Err(Failure::Overloaded)
+    } else {
+        match link.terms.ask() {
+            Some(permit) => {
+                enter(network, link, envelope, |door, gate| door.ask(&envelope.body, gate))
+                    .map(|it| (it, permit))
+            }
+            None => Err(over(network, link, Cause::Asks, "runtime.Ask")),
+        }
     };
     match entered {
         Ok((reply, permit)) => {
-            let (network, peer) = (network.clone(), peer.clone());
+            let (network, peer, link) = (network.clone(), peer.clone(), link.clone());
             network.tasks.clone().spawn(async move {
-                // Past the deadline nobody waits for the answer.
-                let answered = timeout(deadline, answer(&network, &peer, lane, id, reply)).await;
-                if let Ok(Err(error)) = answered {
-                    tracing::debug!(peer = %peer.name, %error, "an answer was not sent");
-                }
+                answer(&network, &peer, &link, lane, id, reply, deadline).await;
                 drop(permit);
             });
         }
@@ -129,41 +191,107 @@ fn ask(
     }
 }
 
+/// Brings the answer back; past the deadline nobody waits for it.
 async fn answer(
     network: &Arc<Network>,
     peer: &Arc<Peer>,
+    link: &Link,
     lane: Lane,
     id: u64,
     reply: WireReply,
-) -> Result<(), SendError> {
-    let outcome = reply.await;
-    match outcome {
-        Ok(reply) if reply.len() > LANE_FRAME_LIMIT_BYTES => {
-            if let Err(error) = bulk::answer(network, peer, id, reply).await {
-                tracing::debug!(peer = %peer.name, %error, "a large answer was not sent");
+    deadline: Duration,
+) {
+    let begun = Instant::now();
+    let outcome = timeout(deadline, reply).await.unwrap_or(Err(Failure::Deadline));
+    let outcome = match send_answer(network, peer, lane, id, outcome) {
+        Ok(()) => return,
+        Err(outcome) => outcome,
+    };
+    let (outcome, _hold) = held(network, link, outcome);
+    let left = deadline.saturating_sub(begun.elapsed());
+    let sending = async {
+        match outcome {
+            Ok(reply) if reply.len() > LANE_FRAME_LIMIT_BYTES => {
+                bulk::answer(network, peer, id, reply).await.map_err(|error| error.to_string())
             }
+            outcome => peer
+                .send_when_room(&network.faults, lane, &Frame::Answer { id, outcome })
+                .await
+                .map_err(|error| error.to_string()),
+        }
+    };
+    if let Ok(Err(error)) = timeout(left, sending).await {
+        tracing::debug!(peer = %peer.name, error, "an answer was not sent");
+    }
+}
+
+/// Puts an answer on the lane at once, as most go; gives it back when it is too large for that, or finds no room.
+fn send_answer(
+    network: &Network,
+    peer: &Peer,
+    lane: Lane,
+    id: u64,
+    outcome: Result<Bytes, Failure>,
+) -> Result<(), Result<Bytes, Failure>> {
+    if outcome.as_ref().is_ok_and(|reply| reply.len() > LANE_FRAME_LIMIT_BYTES) {
+        return Err(outcome);
+    }
+    let frame = Frame::Answer { id, outcome };
+    match peer.send(&network.faults, lane, &frame) {
+        Err(SendError::Full) => match frame {
+            Frame::Answer { outcome, .. } => Err(outcome),
+            _ => Ok(()),
+        },
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tracing::debug!(peer = %peer.name, %error, "an answer was not sent");
             Ok(())
         }
-        outcome => peer.send_when_room(&network.faults, lane, &Frame::Answer { id, outcome }).await,
+    }
+}
+
+/// Begins to watch an actor for the peer, or goes on; gives what it is told now.
+fn watch(
+    network: &Arc<Network>,
+    peer: &Arc<Peer>,
+    link: &Link,
+    id: u64,
+    actor: &ActorName,
+    life: Option<u64>,
+) -> Frame {
+    if let Some(known) = peer.watchers.known(id) {
+        return known;
+    }
+    if let Err(Refusal { reason }) = network.gate.permit(&link.identity, actor, WATCH, &()) {
+        network.refusals.count(link.terms.role, Cause::Gate, WATCH, &link.identity.node);
+        return Frame::NotWatched { id, failure: Failure::Refused { reason } };
+    }
+    if peer.watchers.len() >= link.terms.budget.watches {
+        let failure = over(network, link, Cause::Watches, WATCH);
+        return Frame::NotWatched { id, failure };
+    }
+    let cell = network.cells.get(actor);
+    match (cell, life) {
+        (Some(cell), None) => watch_cell(network, peer, id, cell),
+        (Some(cell), Some(life)) if cell.life == life => watch_cell(network, peer, id, cell),
+        (_, Some(life)) => Frame::Terminated { id, reason: network.cells.end_of(life) },
+        (None, None) => Frame::Terminated { id, reason: Reason::NoSuchActor },
     }
 }
 
 /// Tells the peer when the actor ends.
-fn watch(network: &Arc<Network>, peer: &Arc<Peer>, id: u64, cell: Option<Arc<Cell>>) {
-    peer.add_watcher(id, || {
+fn watch_cell(network: &Arc<Network>, peer: &Arc<Peer>, id: u64, cell: Arc<Cell>) -> Frame {
+    let life = cell.life;
+    peer.watchers.add(id, life, || {
         let (network, peer) = (network.clone(), peer.clone());
         let tasks = network.tasks.clone();
         let task = tasks.spawn(async move {
-            let reason = match cell {
-                Some(cell) => cell.ended().await,
-                None => Reason::NoSuchActor,
-            };
-            let told = Frame::Terminated { id, reason };
-            if let Err(error) = peer.send_when_room(&network.faults, Lane::Control, &told).await {
-                tracing::debug!(peer = %peer.name, %error, "the end of an actor was not told");
+            let reason = cell.ended().await;
+            if let Some(told) = peer.watchers.ended(id, reason) {
+                // Said again with every heartbeat until the watcher has heard.
+                say(&network, &peer, &told);
             }
-            peer.watcher_done(id);
         });
         task.abort_handle()
-    });
+    })
 }

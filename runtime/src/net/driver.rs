@@ -13,12 +13,14 @@
 
 use super::{
     detector::{Change, Detector},
+    dispatch,
     event::PeerEvent,
     frame::{Frame, Greeting, Hello},
     handshake::{Arrival, DialError, Judgement, Standing, code, judge},
     link::{self, Ended, Link},
     network::Network,
     peer::{LinkState, Peer},
+    urgent::Urgent,
 };
 use crate::message::Lane;
 use std::{
@@ -176,7 +178,7 @@ impl Driver {
     async fn dial_or_arrive(&mut self) -> Result<Next, DialError> {
         let hello = Hello { incarnation: self.network.incarnation, generation: self.generation };
         let (network, peer) = (self.network.clone(), self.peer.clone());
-        let dial = timeout(network.timing.dial, network.dial(&peer.name, &hello));
+        let dial = timeout(network.timing.dial, network.dial(&peer, &hello));
         tokio::pin!(dial);
         let mut held = None;
         let dialled = loop {
@@ -243,10 +245,12 @@ impl Driver {
         match timeout(self.network.timing.dial, arrival.answer(&welcome)).await {
             Ok(true) => Some(Arc::new(Link {
                 connection: arrival.connection,
+                terms: self.peer.terms(&self.network, &arrival.identity.role),
                 identity: arrival.identity,
                 incarnation: arrival.hello.incarnation,
                 generation,
                 dialled: false,
+                urgent: Urgent::default(),
             })),
             _ => None,
         }
@@ -283,11 +287,14 @@ impl Driver {
         let was_up = std::mem::replace(&mut self.up, true);
         self.peer.healer.store(link.identity.role.is_shared(), Ordering::Relaxed);
         self.network.set_windows(link);
+        self.peer.set_lane_bytes(self.network.lane_bytes(&link.identity.role));
+        self.peer.full.forget();
         self.peer.hear();
         self.detector.reset(Instant::now());
         self.peer.satisfied();
         self.peer.link.send_replace(LinkState::Up(link.clone()));
-        self.peer.renew_watches(&self.network.faults);
+        self.peer.watches.connected();
+        self.say_again();
         tracing::debug!(peer = %self.peer.name, generation = link.generation, dialled = link.dialled, "connected");
         if !was_up {
             self.tell_up(link);
@@ -300,6 +307,19 @@ impl Driver {
             incarnation: link.incarnation,
             identity: link.identity.clone(),
         });
+    }
+
+    /// Says again what the peer has not confirmed, and what became of its tells.
+    fn say_again(&self) {
+        let (network, peer) = (&self.network, &self.peer);
+        let mut room = true;
+        for frame in peer.watches.again().into_iter().chain(peer.watchers.again()) {
+            room = room && dispatch::say(network, peer, &frame);
+            if let (false, Frame::Unwatch { id }) = (room, &frame) {
+                peer.watches.not_said(*id);
+            }
+        }
+        peer.lost.report(|frame| dispatch::say(network, peer, frame));
     }
 
     /// Sends heartbeats and listens until the link is over.
@@ -331,6 +351,7 @@ impl Driver {
                     if let Err(error) = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat) {
                         tracing::debug!(peer = %self.peer.name, %error, "no heartbeat sent");
                     }
+                    self.say_again();
                     match self.detector.look(self.peer.heard(), Instant::now()) {
                         Some(Change::Lost) => {
                             link.connection.close(code::SILENT, b"silent for too long");
@@ -369,8 +390,9 @@ impl Driver {
         self.attempts += 1;
         self.peer.link.send_replace(LinkState::Failed(self.attempts, detail.to_owned()));
         self.peer.give_up(detail);
-        self.peer.all_lost();
-        self.peer.forget_watchers();
+        self.peer.watches.all_lost();
+        self.peer.watchers.forget();
+        self.peer.full.forget();
         self.peer.satisfied();
         if let (true, Some(incarnation)) = (was_up, self.incarnation) {
             tracing::info!(peer = %self.peer.name, detail, "peer lost");

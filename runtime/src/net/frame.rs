@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lane:  length u32 | sequence u64 | Frame          (little endian; length counts what follows it)
-//! bulk:  length u32 | Request  ->   <- length u32 | Response, once for an ask, many for a stream
+//! bulk:  length u32 | Request  ->   <- length u32 | Response, once for a tell or an ask, many for a stream
+//!        length u32 | Taken    ->   as the items of a stream are taken
 //! ```
 //!
 //! A lane's sequence numbers rise over all connections between two lives of two nodes; a frame whose number is not above
@@ -44,12 +45,56 @@ pub(crate) struct Envelope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Frame {
     Tell(Envelope),
-    Ask { id: u64, deadline_ms: u32, envelope: Envelope },
-    Answer { id: u64, outcome: Result<Bytes, Failure> },
+    Ask {
+        id: u64,
+        deadline_ms: u32,
+        envelope: Envelope,
+    },
+    Answer {
+        id: u64,
+        outcome: Result<Bytes, Failure>,
+    },
     Heartbeat,
-    Watch { id: u64, actor: ActorName },
-    Unwatch { id: u64 },
-    Terminated { id: u64, reason: Reason },
+    /// `life` is that which was confirmed, when the watch is said again on a new connection.
+    Watch {
+        id: u64,
+        actor: ActorName,
+        life: Option<u64>,
+    },
+    /// The watch is not wanted any more, or its answer has been heard.
+    Unwatch {
+        id: u64,
+    },
+    /// Said again until it has been heard.
+    Terminated {
+        id: u64,
+        reason: Reason,
+    },
+    /// The watch stands, on this life of the actor.
+    Watching {
+        id: u64,
+        life: u64,
+    },
+    /// The watch does not stand; the actor may live.
+    NotWatched {
+        id: u64,
+        failure: Failure,
+    },
+    /// The actor's mailbox is full: hold its tells back.
+    Full {
+        actor: ActorName,
+    },
+    /// It has room again.
+    Room {
+        actor: ActorName,
+    },
+    /// So many tells of this message were not delivered, the last of them for this reason.
+    Lost {
+        to: ActorName,
+        message: String,
+        count: u64,
+        failure: Failure,
+    },
 }
 
 /// The first frame of a bulk stream.
@@ -69,6 +114,13 @@ pub(crate) enum Request {
         id: u64,
         reply: Bytes,
     },
+}
+
+/// What the asker of a stream of items says after its request: how much more of them has been taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    /// By the count of `bulk::flow`.
+    pub(crate) bytes: u32,
 }
 
 /// The frames that come back on a bulk stream.
@@ -185,6 +237,7 @@ mod tests {
             ".{0,20}".prop_map(|detail| Failure::Decode { detail }),
             Just(Failure::Stopped),
             Just(Failure::Deadline),
+            any::<u64>().prop_map(|bytes| Failure::Unsent { bytes }),
         ]
     }
 
@@ -208,10 +261,19 @@ mod tests {
                 .prop_map(|(id, deadline_ms, envelope)| Frame::Ask { id, deadline_ms, envelope }),
             (any::<u64>(), outcome()).prop_map(|(id, outcome)| Frame::Answer { id, outcome }),
             Just(Frame::Heartbeat),
-            (any::<u64>(), ".{0,20}")
-                .prop_map(|(id, actor)| Frame::Watch { id, actor: actor.into() }),
+            (any::<u64>(), ".{0,20}", any::<Option<u64>>())
+                .prop_map(|(id, actor, life)| Frame::Watch { id, actor: actor.into(), life }),
             any::<u64>().prop_map(|id| Frame::Unwatch { id }),
             (any::<u64>(), reason).prop_map(|(id, reason)| Frame::Terminated { id, reason }),
+            (any::<u64>(), any::<u64>()).prop_map(|(id, life)| Frame::Watching { id, life }),
+            (any::<u64>(), failure()).prop_map(|(id, failure)| Frame::NotWatched { id, failure }),
+            ".{0,20}".prop_map(|actor| Frame::Full { actor: actor.into() }),
+            ".{0,20}".prop_map(|actor| Frame::Room { actor: actor.into() }),
+            (".{0,20}", ".{0,20}", any::<u64>(), failure()).prop_map(
+                |(to, message, count, failure)| {
+                    Frame::Lost { to: to.into(), message, count, failure }
+                }
+            ),
         ]
     }
 
@@ -264,6 +326,7 @@ mod tests {
             let _ = open_lane_frame(&bytes);
             let _ = codec::decode::<Request>(&bytes);
             let _ = codec::decode::<Response>(&bytes);
+            let _ = codec::decode::<Taken>(&bytes);
             let _ = codec::decode::<Hello>(&bytes);
             let _ = codec::decode::<Greeting>(&bytes);
         }
@@ -293,9 +356,28 @@ mod tests {
             (hex(&Frame::Answer { id: 7, outcome: Ok(Bytes::from_static(b"z")) }), "020700017a"),
             (hex(&Frame::Answer { id: 7, outcome: Err(Failure::Deadline) }), "02070106"),
             (hex(&Frame::Heartbeat), "03"),
-            (hex(&Frame::Watch { id: 7, actor: "a".into() }), "04070161"),
+            (
+                hex(&Frame::Answer { id: 7, outcome: Err(Failure::Unsent { bytes: 9 }) }),
+                "0207010709",
+            ),
+            (hex(&Frame::Watch { id: 7, actor: "a".into(), life: None }), "0407016100"),
+            (hex(&Frame::Watch { id: 7, actor: "a".into(), life: Some(9) }), "040701610109"),
             (hex(&Frame::Unwatch { id: 7 }), "0507"),
             (hex(&Frame::Terminated { id: 7, reason: Reason::NoSuchActor }), "060703"),
+            (hex(&Frame::Watching { id: 7, life: 9 }), "070709"),
+            (hex(&Frame::NotWatched { id: 7, failure: Failure::Overloaded }), "080701"),
+            (hex(&Frame::Full { actor: "a".into() }), "090161"),
+            (hex(&Frame::Room { actor: "a".into() }), "0a0161"),
+            (
+                hex(&Frame::Lost {
+                    to: "a".into(),
+                    message: "m".into(),
+                    count: 2,
+                    failure: Failure::Stopped,
+                }),
+                "0b0161016d0205",
+            ),
+            (hex(&Taken { bytes: 300 }), "fb2c01"),
             (hex(&Request::Tell(envelope.clone())), "00046e6f6465fb2c01010102027879"),
             (
                 hex(&Request::Ask { deadline_ms: 9, envelope: envelope.clone() }),

@@ -41,6 +41,10 @@ pub(crate) mod code {
     pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(5);
     /// All is said (joining).
     pub(crate) const DONE: VarInt = VarInt::from_u32(6);
+    /// Lost by a fault rule.
+    pub(crate) const FAULT: VarInt = VarInt::from_u32(7);
+    /// There is no room for it now.
+    pub(crate) const FULL: VarInt = VarInt::from_u32(8);
 }
 
 /// A connection that was dialled to us and waits for an answer.

@@ -6,7 +6,11 @@
 use super::frame::seal;
 use crate::fault::Fate;
 use parking_lot::Mutex;
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use tokio::{sync::Notify, time::Instant};
 
 /// How much a writer takes at a time: enough that packets are full, little enough that memory stays small.
@@ -56,7 +60,7 @@ impl Queue {
 pub(crate) struct LaneQueue {
     queue: Mutex<Queue>,
     most_frames: usize,
-    most_bytes: usize,
+    most_bytes: AtomicUsize,
     filled: Notify,
     room: Notify,
 }
@@ -72,10 +76,20 @@ impl LaneQueue {
         Self {
             queue: Mutex::new(queue),
             most_frames,
-            most_bytes,
+            most_bytes: AtomicUsize::new(most_bytes),
             filled: Notify::new(),
             room: Notify::new(),
         }
+    }
+
+    /// From now on so many bytes wait at most.
+    pub(crate) fn set_most_bytes(&self, bytes: usize) {
+        self.most_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
     }
 
     /// Adds a frame (made by `lane_frame`) behind those that wait; takes the bytes if it does.
@@ -84,7 +98,8 @@ impl LaneQueue {
         if queue.closed {
             return Err(Rejected::Closed);
         }
-        if queue.entries.len() >= self.most_frames || queue.bytes + bytes.len() > self.most_bytes {
+        let most_bytes = self.most_bytes.load(Ordering::Relaxed);
+        if queue.entries.len() >= self.most_frames || queue.bytes + bytes.len() > most_bytes {
             return Err(Rejected::Full);
         }
         queue.sequence += 1;

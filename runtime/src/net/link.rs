@@ -6,8 +6,11 @@
 use super::{
     bulk, dispatch,
     frame::{ENVELOPE_BYTES, LANE_FRAME_LIMIT_BYTES},
+    handshake::code,
     network::Network,
     peer::Peer,
+    terms::Terms,
+    urgent::Urgent,
     wire::FrameReader,
 };
 use crate::{fault::Direction, message::Lane, pki::PeerIdentity};
@@ -29,16 +32,27 @@ pub(crate) struct Link {
     pub(crate) generation: u64,
     /// Whether we dialled.
     pub(crate) dialled: bool,
+    /// What the peer may have of us.
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) urgent: Urgent,
+}
+
+impl Link {
+    /// Loses the connection, as a fault rule wants it.
+    pub(crate) fn break_off(&self) {
+        self.connection.close(code::FAULT, b"lost by a fault rule");
+    }
 }
 
 /// Starts the tasks of a link.
 pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for lane in [Lane::Control, Lane::Work] {
-        let (peer, connection) = (peer.clone(), link.connection.clone());
+        let (network, peer, link) = (network.clone(), peer.clone(), link.clone());
+        let tasks_of = network.tasks.clone();
         tasks.spawn_on(
-            async move { report("write", &peer, write_lane(&peer, &connection, lane).await) },
-            &network.tasks,
+            async move { report("write", &peer, write_lane(&network, &peer, &link, lane).await) },
+            &tasks_of,
         );
     }
     let everything = (network.clone(), peer.clone(), link.clone());
@@ -63,11 +77,12 @@ fn report(what: &str, peer: &Peer, outcome: Result<(), impl std::fmt::Display>) 
 
 /// Writes a lane: as much per wake-up as waits.
 async fn write_lane(
+    network: &Network,
     peer: &Peer,
-    connection: &Connection,
+    link: &Link,
     lane: Lane,
 ) -> Result<(), quinn::WriteError> {
-    let mut stream: SendStream = connection.open_uni().await?;
+    let mut stream: SendStream = link.connection.open_uni().await?;
     let (byte, priority) = match lane {
         Lane::Control => (CONTROL_BYTE, 2),
         Lane::Work | Lane::Bulk => (WORK_BYTE, 1),
@@ -81,7 +96,11 @@ async fn write_lane(
     loop {
         buffer.clear();
         queue.take(&mut buffer).await;
-        stream.write_all(&buffer).await?;
+        network.faults.uncut(&peer.name, peer.is_healer(), Direction::Send).await;
+        match lane {
+            Lane::Control => link.urgent.write_first(&mut stream, &buffer).await?,
+            Lane::Work | Lane::Bulk => link.urgent.write_after(&mut stream, &buffer).await?,
+        }
     }
 }
 
@@ -94,7 +113,7 @@ async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>
             stream = link.connection.accept_uni() => stream,
             Some(_) = readers.join_next() => {
                 // A lane ends with its connection or by a breach of the protocol: either way the link is over.
-                link.connection.close(super::handshake::code::PROTOCOL, b"a lane ended");
+                link.connection.close(code::PROTOCOL, b"a lane ended");
                 return;
             }
         };
@@ -104,7 +123,7 @@ async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>
             Ok(()) if byte[0] == CONTROL_BYTE && !control => Lane::Control,
             Ok(()) if byte[0] == WORK_BYTE && !work => Lane::Work,
             _ => {
-                link.connection.close(super::handshake::code::PROTOCOL, b"not a lane");
+                link.connection.close(code::PROTOCOL, b"not a lane");
                 return;
             }
         };
@@ -133,8 +152,10 @@ async fn read_lane(
         let fate =
             network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random);
         if fate.dropped {
-            continue;
+            link.break_off();
+            return Ok(());
         }
+        network.faults.uncut(&peer.name, peer.is_healer(), Direction::Receive).await;
         if !fate.delay.is_zero() {
             tokio::time::sleep_until((arrived + fate.delay).into()).await;
         }
@@ -166,9 +187,7 @@ pub(crate) enum Ended {
 impl From<ConnectionError> for Ended {
     fn from(error: ConnectionError) -> Self {
         match &error {
-            ConnectionError::ApplicationClosed(close)
-                if close.error_code == super::handshake::code::GOODBYE =>
-            {
+            ConnectionError::ApplicationClosed(close) if close.error_code == code::GOODBYE => {
                 Self::Goodbye
             }
             _ => Self::Broken(error.to_string()),

@@ -2,29 +2,32 @@
 
 use super::{
     driver::Driver,
-    event::PeerEvent,
-    frame::Hello,
-    handshake::{self, Arrival, DialError, code},
-    join,
+    entrance::Entrance,
+    event::{LostTells, PeerEvent, PeerUsage},
+    frame::{Hello, LANE_FRAME_LIMIT_BYTES},
+    handshake::{self, DialError, code},
     link::Link,
     peer::Peer,
+    terms::Pools,
+    urgent::Urgent,
 };
 use crate::{
     address::AddressBook,
     cell::Cells,
     config::{Limits, NodeConfig, Timing},
     error::StartError,
-    fault::{Direction, FaultTable},
+    fault::FaultTable,
     gate::Gate,
     name::NodeName,
     net::join::JoinDoor,
-    pki::{ALPN_JOIN, ALPN_NODE, Credential, PeerIdentity, PeerRole, PkiError, tls},
+    pki::{Credential, PeerIdentity, PeerRole, PkiError, tls},
+    refusals::Refusals,
 };
 use parking_lot::{Mutex, RwLock};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
-    crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use std::{
     collections::HashMap,
@@ -37,7 +40,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, broadcast, watch},
+    sync::{broadcast, watch},
     time::timeout,
 };
 
@@ -47,10 +50,16 @@ const EVENTS: usize = 1024;
 const UNI_STREAMS: u32 = 3;
 /// Streams of a peer that has not said who it is.
 const STRANGER_STREAMS: u32 = 1;
-/// The connection window of a peer that has not said who it is.
+/// The connection windows of a peer that has not said who it is.
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
-/// By how much guests and clients get less.
-const LESSER_SHARE: u32 = 4;
+/// By how much narrower the windows of guests and clients are.
+const LESSER_WINDOW: u32 = 4;
+/// By how much shorter their lanes are.
+const LESSER_LANE: u32 = 8;
+/// Connections that wait for our first word, and what their first packets may take.
+const INCOMING: usize = 1024;
+const INCOMING_BYTES_EACH: u64 = 64 << 10;
+const INCOMING_BYTES: u64 = 4 << 20;
 
 pub(crate) struct Network {
     pub(crate) name: NodeName,
@@ -62,15 +71,18 @@ pub(crate) struct Network {
     pub(crate) addresses: AddressBook,
     pub(crate) faults: Arc<FaultTable>,
     pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) refusals: Refusals,
+    pub(crate) pools: Pools,
+    pub(super) lost_tells: broadcast::Sender<LostTells>,
     pub(crate) join: Option<Arc<dyn JoinDoor>>,
     pub(crate) tasks: Handle,
-    identity: PeerIdentity,
-    endpoint: Endpoint,
+    pub(super) identity: PeerIdentity,
+    pub(super) endpoint: Endpoint,
     client: RwLock<ClientConfig>,
     peers: Mutex<HashMap<NodeName, Arc<Peer>>>,
     events: broadcast::Sender<PeerEvent>,
     stopping: watch::Sender<bool>,
-    connections: Arc<Semaphore>,
+    pub(super) entrance: Entrance,
     next_id: AtomicU64,
 }
 
@@ -100,6 +112,9 @@ impl Network {
             addresses: AddressBook::default(),
             faults: Arc::default(),
             gate: config.gate.clone(),
+            refusals: Refusals::default(),
+            pools: Pools::new(&config.limits),
+            lost_tells: broadcast::Sender::new(EVENTS),
             join: config.join.clone(),
             tasks: Handle::current(),
             identity: config.credential.identity().clone(),
@@ -108,7 +123,7 @@ impl Network {
             peers: Mutex::default(),
             events: broadcast::Sender::new(EVENTS),
             stopping: watch::Sender::new(false),
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            entrance: Entrance::new(&config.limits),
             next_id: AtomicU64::new(1),
         });
         network.tasks.spawn(network.clone().accept());
@@ -140,6 +155,17 @@ impl Network {
 
     pub(crate) fn events(&self) -> broadcast::Receiver<PeerEvent> {
         self.events.subscribe()
+    }
+
+    pub(crate) fn lost_tells(&self) -> broadcast::Receiver<LostTells> {
+        self.lost_tells.subscribe()
+    }
+
+    /// What each peer takes up, by name.
+    pub(crate) fn usage(&self) -> Vec<PeerUsage> {
+        let mut usage: Vec<_> = self.peers.lock().values().map(|peer| peer.usage()).collect();
+        usage.sort_by(|one, other| one.node.cmp(&other.node));
+        usage
     }
 
     pub(crate) fn tell(&self, event: PeerEvent) {
@@ -204,11 +230,8 @@ impl Network {
     // --- connections
 
     /// Dials a node and says hello; gives the link and the generation that the node gave it.
-    pub(crate) async fn dial(
-        &self,
-        name: &NodeName,
-        hello: &Hello,
-    ) -> Result<(Link, u64), DialError> {
+    pub(crate) async fn dial(&self, peer: &Peer, hello: &Hello) -> Result<(Link, u64), DialError> {
+        let name = &peer.name;
         if self.faults.is_severed(name) {
             return Err(DialError::Severed);
         }
@@ -225,10 +248,20 @@ impl Network {
             Ok((identity, incarnation, generation))
         };
         match greeted.await {
-            Ok((identity, incarnation, generation)) => Ok((
-                Link { connection, identity, incarnation, generation, dialled: true },
-                generation,
-            )),
+            Ok((identity, incarnation, generation)) => {
+                let terms = peer.terms(self, &identity.role);
+                let urgent = Urgent::default();
+                let link = Link {
+                    connection,
+                    identity,
+                    incarnation,
+                    generation,
+                    dialled: true,
+                    terms,
+                    urgent,
+                };
+                Ok((link, generation))
+            }
             Err(error) => {
                 let code =
                     if matches!(error, DialError::Busy) { code::REPLACED } else { code::STRANGER };
@@ -238,108 +271,32 @@ impl Network {
         }
     }
 
-    async fn accept(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        loop {
-            let incoming = tokio::select! {
-                _ = stopping.wait_for(|stopping| *stopping) => return,
-                incoming = self.endpoint.accept() => incoming,
-            };
-            let Some(incoming) = incoming else { return };
-            let Ok(permit) = self.connections.clone().try_acquire_owned() else {
-                tracing::warn!(from = %incoming.remote_address(), "too many connections: refused");
-                incoming.refuse();
-                continue;
-            };
-            let network = self.clone();
-            self.tasks.spawn(async move {
-                network.receive(incoming).await;
-                drop(permit);
-            });
-        }
-    }
-
-    /// Brings one incoming connection to its peer's driver, and waits for its end.
-    async fn receive(self: &Arc<Self>, incoming: Incoming) {
-        let from = incoming.remote_address();
-        let connection = match timeout(self.timing.dial, incoming).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                tracing::debug!(%from, %error, "handshake failed");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!(%from, "handshake took too long");
-                return;
-            }
-        };
-        if protocol(&connection).as_deref() == Some(ALPN_JOIN) {
-            if let Some(door) = self.join.clone() {
-                join::serve(&*door, &connection, self.timing.lost_after).await;
-            }
-            return;
-        }
-        match timeout(self.timing.dial, self.introduce(&connection)).await {
-            Ok(Ok(arrival)) => {
-                let name = crate::node::shown_name(&arrival.identity, arrival.hello.incarnation);
-                // The socket that a node dials from is the one it listens on; a client is never dialled.
-                if !arrival.identity.role.is_shared() {
-                    self.addresses.set(name.clone(), from);
-                }
-                if self.faults.is_cut(&name, arrival.identity.role.is_shared(), Direction::Receive)
-                {
-                    handshake::close(&connection, code::REPLACED, "");
-                    return;
-                }
-                if self.peer(&name).arrivals.send(arrival).await.is_ok() {
-                    connection.closed().await;
-                }
-            }
-            Ok(Err(detail)) => {
-                tracing::warn!(%from, detail, "connection refused");
-                handshake::close(&connection, code::STRANGER, &detail);
-            }
-            Err(_) => handshake::close(&connection, code::PROTOCOL, "no hello in time"),
-        }
-    }
-
-    /// Who is there, and its hello.
-    async fn introduce(&self, connection: &Connection) -> Result<Arrival, String> {
-        if protocol(connection).as_deref() != Some(ALPN_NODE) {
-            return Err("it does not speak our protocol".to_owned());
-        }
-        let identity = handshake::identity_of(connection)
-            .map_err(|error| error.to_string())?
-            .ok_or("it has no certificate: join the cluster first")?;
-        if identity.cluster != self.identity.cluster {
-            return Err(format!("it is of the cluster {}", identity.cluster));
-        }
-        let (hello, reply) =
-            handshake::hear(connection).await.map_err(|error| error.to_string())?;
-        if identity.node == self.name {
-            return Err("it has this node's own name".to_owned());
-        }
-        Ok(Arrival { connection: connection.clone(), identity, hello, reply })
-    }
-
     /// Opens the windows of a connection as wide as its peer's role deserves.
     pub(crate) fn set_windows(&self, link: &Link) {
-        let share = match link.identity.role {
-            PeerRole::Control | PeerRole::Node => 1,
-            PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => LESSER_SHARE,
-        };
-        let connection = &link.connection;
-        connection.set_max_concurrent_bi_streams(VarInt::from_u32(
-            (self.limits.bulk_streams / share).max(1),
-        ));
+        let role = &link.identity.role;
+        let (streams, connection) = (self.limits.budget(role).streams, &link.connection);
+        let window = self.limits.connection_window_bytes / lesser_share(role, LESSER_WINDOW);
+        // quinn tells the peer of streams that are free again only when they are more than an eighth of all.
+        let streams = streams.max(1).saturating_add(streams / 7 + 1);
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS));
-        connection
-            .set_receive_window(VarInt::from_u32(self.limits.connection_window_bytes / share));
+        connection.set_receive_window(VarInt::from_u32(window));
+        connection.set_send_window(window.into());
+    }
+
+    /// How much may wait for a peer of this role on each lane.
+    pub(crate) fn lane_bytes(&self, role: &PeerRole) -> usize {
+        let share = self.limits.lane_bytes / lesser_share(role, LESSER_LANE) as usize;
+        share.max(2 * LANE_FRAME_LIMIT_BYTES)
     }
 }
 
-fn protocol(connection: &Connection) -> Option<Vec<u8>> {
-    connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
+/// 1, or `share` for those who get less.
+fn lesser_share(role: &PeerRole, share: u32) -> u32 {
+    match role {
+        PeerRole::Control | PeerRole::Node => 1,
+        PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => share,
+    }
 }
 
 /// Windows and streams for a connection of which the peer is not yet known; [`Network::set_windows`] opens them.
@@ -353,7 +310,7 @@ fn transport(timing: &Timing, limits: &Limits) -> Arc<TransportConfig> {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .stream_receive_window(VarInt::from_u32(limits.stream_window_bytes))
-        .send_window(u64::from(limits.connection_window_bytes))
+        .send_window(STRANGER_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None);
     Arc::new(transport)
 }
@@ -368,6 +325,10 @@ fn server_config(
     )?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport.clone());
+    config
+        .max_incoming(INCOMING)
+        .incoming_buffer_size(INCOMING_BYTES_EACH)
+        .incoming_buffer_size_total(INCOMING_BYTES);
     Ok(config)
 }
 

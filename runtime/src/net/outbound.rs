@@ -4,30 +4,36 @@
 //! its type.
 
 use super::{
-    bulk,
+    bulk, dispatch,
+    event::LostTells,
     frame::{Envelope, Frame, LANE_FRAME_LIMIT_BYTES},
     network::Network,
-    peer::SendError,
+    peer::{Peer, SendError},
+    watches::Word,
 };
 use crate::{
     door::Failure,
-    error::TellError,
+    error::{AskError, TellError},
     message::{Lane, tag_of},
-    name::{ActorPath, NodeName},
-    reference::Undelivered,
-    stream::Items,
+    name::{ActorName, ActorPath},
+    reference::{Undelivered, ask_error},
+    refusals::Cause,
+    stream::{Items, Piece},
     trace::Trace,
     watch::Reason,
 };
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::oneshot, time::timeout};
 
 impl Network {
     /// Queues a frame; a peer that was let go in this moment is made anew.
-    fn send(self: &Arc<Self>, to: &NodeName, lane: Lane, frame: &Frame) -> Result<(), SendError> {
-        match self.peer(to).send(&self.faults, lane, frame) {
-            Err(SendError::Closed) => self.peer(to).send(&self.faults, lane, frame),
+    fn send(self: &Arc<Self>, peer: &Peer, lane: Lane, frame: &Frame) -> Result<(), SendError> {
+        match peer.send(&self.faults, lane, frame) {
+            Err(SendError::Closed) => self.peer(&peer.name).send(&self.faults, lane, frame),
             sent => sent,
         }
     }
@@ -40,36 +46,48 @@ impl Network {
         body: Vec<u8>,
     ) -> Result<(), TellError> {
         let (actor, large) = (path.actor.clone(), body.len() > LANE_FRAME_LIMIT_BYTES);
-        let envelope = envelope(path, message, body);
+        let peer = self.peer(&path.node);
         if lane != Lane::Bulk {
+            if peer.full.is_full(&actor, Instant::now) {
+                return Err(TellError::Overloaded { actor });
+            }
             if large {
                 let detail = format!(
                     "over {LANE_FRAME_LIMIT_BYTES} bytes: make it an ask, or a message of the bulk lane"
                 );
                 return Err(TellError::Encode { message: message.to_owned(), detail });
             }
-            return self.send(&path.node, lane, &Frame::Tell(envelope)).map_err(
-                |error| match error {
-                    SendError::Full => TellError::Overloaded { actor },
-                    SendError::Closed => TellError::Stopped { actor },
-                    SendError::Encode(error) => {
-                        TellError::Encode { message: message.to_owned(), detail: error.to_string() }
-                    }
-                },
-            );
+            let tell = Frame::Tell(envelope(path, message, body));
+            return self.send(&peer, lane, &tell).map_err(|error| match error {
+                SendError::Full => TellError::Overloaded { actor },
+                SendError::Closed => TellError::Stopped { actor },
+                SendError::Encode(error) => {
+                    TellError::Encode { message: message.to_owned(), detail: error.to_string() }
+                }
+            });
         }
-        let peer = self.peer(&path.node);
         let permit = peer
             .bulk_tells
             .clone()
             .try_acquire_owned()
             .map_err(|_| TellError::Overloaded { actor })?;
-        let network = self.clone();
+        let (network, to) = (self.clone(), path.clone());
+        let envelope = envelope(path, message, body);
         self.tasks.spawn(async move {
-            let told =
-                timeout(network.timing.lost_after, bulk::tell(&network, &peer, envelope)).await;
-            if !matches!(told, Ok(Ok(()))) {
-                tracing::debug!(peer = %peer.name, message, "a bulk message was not sent");
+            // The receiver waits for room in the mailbox for `lost_after` of its own.
+            let limit = network.timing.lost_after * 3;
+            let why = match timeout(limit, bulk::tell(&network, &peer, envelope)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(Undelivered::Failure(failure))) => {
+                    Some(ask_error(failure, to.actor.clone(), message, limit))
+                }
+                Ok(Err(Undelivered::Unreachable(detail))) => {
+                    Some(AskError::Unreachable { node: to.node.clone(), detail })
+                }
+                Err(_) => Some(AskError::Deadline { waited: limit }),
+            };
+            if let Some(why) = why {
+                network.lost(LostTells { to, message: message.to_owned(), count: 1, why });
             }
             drop(permit);
         });
@@ -120,7 +138,7 @@ impl Network {
         message: &'static str,
         body: Vec<u8>,
         deadline: Duration,
-    ) -> Result<Items<Bytes>, Undelivered> {
+    ) -> Result<Items<Piece>, Undelivered> {
         let peer = self.peer(&path.node);
         bulk::open(self, &peer, envelope(path, message, body), millis(deadline)).await
     }
@@ -128,40 +146,57 @@ impl Network {
     pub(crate) fn watch_at_peer(
         self: &Arc<Self>,
         path: &ActorPath,
-        mut tell: oneshot::Sender<Reason>,
+        mut tell: oneshot::Sender<Word>,
     ) {
         let id = self.next_id();
         let mut peer = self.peer(&path.node);
-        let watch = Frame::Watch { id, actor: path.actor.clone() };
         let (answer, answered) = oneshot::channel();
-        peer.add_watch(id, path.actor.clone(), answer);
-        let mut sent = peer.send(&self.faults, Lane::Control, &watch);
-        if let Err(SendError::Closed) = sent {
-            let answer = peer.take_watch(id);
+        let mut watch = peer.watches.add(id, path.actor.clone(), answer);
+        if let Err(SendError::Closed) = peer.send(&self.faults, Lane::Control, &watch) {
+            let answer = peer.watches.take(id);
             peer = self.peer(&path.node);
             if let Some(answer) = answer {
-                peer.add_watch(id, path.actor.clone(), answer);
+                watch = peer.watches.add(id, path.actor.clone(), answer);
             }
-            sent = peer.send(&self.faults, Lane::Control, &watch);
-        }
-        if let Err(error) = sent {
-            // The lane is full: the watch is said again with the next connection, or ends as `NodeLost`.
-            tracing::warn!(peer = %peer.name, %error, "a death watch waits for the next connection");
+            // Said again with a heartbeat if there is no room for it.
+            dispatch::say(self, &peer, &watch);
         }
         let network = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                reason = answered => drop(tell.send(reason.unwrap_or(Reason::NodeLost))),
+                word = answered => drop(tell.send(word.unwrap_or(Ok(Reason::NodeLost)))),
                 () = tell.closed() => {
-                    if peer.remove_watch(id) {
-                        let unwatch = Frame::Unwatch { id };
-                        if let Err(error) = peer.send(&network.faults, Lane::Control, &unwatch) {
-                            tracing::debug!(peer = %peer.name, %error, "the end of a watch was not told");
-                        }
+                    let stood = peer.watches.take(id).is_some();
+                    if stood && !dispatch::say(&network, &peer, &Frame::Unwatch { id }) {
+                        peer.watches.not_said(id);
                     }
                 }
             }
         });
+    }
+
+    /// The peer reports tells of ours that it did not deliver.
+    pub(crate) fn tells_lost(
+        &self,
+        peer: &Peer,
+        role: &'static str,
+        to: ActorName,
+        message: &str,
+        count: u64,
+        failure: Failure,
+    ) {
+        let first = self.refusals.add(role, Cause::Lost, "runtime.Tell", count);
+        if first {
+            tracing::warn!(peer = %peer.name, %to, message, count, ?failure, "tells were not delivered; further ones are only counted");
+        }
+        let why = ask_error(failure, to.clone(), message, Duration::ZERO);
+        let to = ActorPath::new(peer.name.clone(), to);
+        self.lost(LostTells { to, message: message.to_owned(), count, why });
+    }
+
+    fn lost(&self, lost: LostTells) {
+        // Fails only while nobody listens.
+        let _ = self.lost_tells.send(lost);
     }
 }
 

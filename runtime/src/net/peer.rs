@@ -4,19 +4,23 @@
 //! within the failure detector's limit costs nothing but time. The peer's driver task owns the connection.
 
 use super::{
+    event::PeerUsage,
     frame::{Frame, lane_frame},
     lane::{LaneQueue, Rejected},
     link::Link,
     network::Network,
+    parked::{self, FullActors, Parked},
+    terms::Terms,
+    watches::{Watchers, Watches},
 };
 use crate::{
     codec::EncodeError,
     door::Failure,
-    fault::{Direction, FaultTable},
+    fault::{Direction, Fate, FaultTable},
     message::Lane,
     name::NodeName,
+    pki::PeerRole,
     reference::Undelivered,
-    watch::Reason,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,10 +32,7 @@ use std::{
     },
     time::Instant,
 };
-use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 /// Connections that wait for the driver's decision.
 const ARRIVALS: usize = 4;
@@ -61,13 +62,20 @@ pub(crate) struct Peer {
     wanted: AtomicBool,
     pending: Mutex<HashMap<u64, Answer>>,
     /// Our watches on its actors.
-    watches: Mutex<HashMap<u64, (crate::name::ActorName, oneshot::Sender<Reason>)>>,
+    pub(crate) watches: Watches,
     /// Its watches on our actors.
-    watchers: Mutex<HashMap<u64, AbortHandle>>,
+    pub(crate) watchers: Watchers,
+    /// Its tells that wait for mailboxes of ours.
+    pub(crate) parked: Parked,
+    /// Its tells that were not delivered.
+    pub(crate) lost: parked::Undelivered,
+    /// Its actors that take no tells of ours now.
+    pub(crate) full: FullActors,
+    /// What it may have of us, once it has been met.
+    terms: Mutex<Option<Arc<Terms>>>,
     /// The last sequence number received on each lane.
     received: [AtomicU64; 2],
     heard: Mutex<Option<Instant>>,
-    pub(crate) inbound_asks: Arc<Semaphore>,
     pub(crate) bulk_tells: Arc<Semaphore>,
     most_pending: usize,
 }
@@ -91,11 +99,14 @@ impl Peer {
             demand: Notify::new(),
             wanted: AtomicBool::new(false),
             pending: Mutex::default(),
-            watches: Mutex::default(),
-            watchers: Mutex::default(),
+            watches: Watches::default(),
+            watchers: Watchers::default(),
+            parked: Parked::default(),
+            lost: parked::Undelivered::default(),
+            full: FullActors::default(),
+            terms: Mutex::default(),
             received: [AtomicU64::new(0), AtomicU64::new(0)],
             heard: Mutex::new(None),
-            inbound_asks: Arc::new(Semaphore::new(limits.inbound_asks)),
             bulk_tells: Arc::new(Semaphore::new(BULK_TELLS)),
             most_pending: limits.outbound_asks,
         };
@@ -118,7 +129,7 @@ impl Peer {
         frame: &Frame,
     ) -> Result<(), SendError> {
         let mut bytes = lane_frame(frame)?;
-        let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
+        let fate = self.fate(faults);
         self.lane(lane).push(&mut bytes, fate)?;
         self.want();
         Ok(())
@@ -132,8 +143,47 @@ impl Peer {
         frame: &Frame,
     ) -> Result<(), SendError> {
         let bytes = lane_frame(frame)?;
-        let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
+        let fate = self.fate(faults);
         Ok(self.lane(lane).push_when_room(bytes, fate).await?)
+    }
+
+    /// What the fault rules do to a frame of ours; one that is dropped takes its connection with it.
+    fn fate(&self, faults: &FaultTable) -> Fate {
+        let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
+        if fate.dropped
+            && let LinkState::Up(link) = &*self.link.borrow()
+        {
+            link.break_off();
+        }
+        fate
+    }
+
+    /// What a peer of this role may have of us. It keeps what it has used over its connections.
+    pub(crate) fn terms(&self, network: &Network, role: &PeerRole) -> Arc<Terms> {
+        let mut terms = self.terms.lock();
+        match &*terms {
+            Some(terms) if terms.role == role.word() => terms.clone(),
+            _ => terms.insert(Terms::new(network, role)).clone(),
+        }
+    }
+
+    /// How much may wait for the peer on each lane from now on.
+    pub(crate) fn set_lane_bytes(&self, bytes: usize) {
+        self.control.set_most_bytes(bytes);
+        self.work.set_most_bytes(bytes);
+    }
+
+    /// What it takes up of us.
+    pub(crate) fn usage(&self) -> PeerUsage {
+        let terms = self.terms.lock().clone();
+        let account = terms.as_ref().map_or(0, |terms| terms.account.held());
+        PeerUsage {
+            node: self.name.clone(),
+            role: terms.as_ref().map(|terms| terms.role),
+            held_bytes: account + self.control.bytes() + self.work.bytes(),
+            asks: terms.as_ref().map_or(0, |terms| terms.open_asks()),
+            watches: self.watchers.len(),
+        }
     }
 
     pub(crate) fn is_healer(&self) -> bool {
@@ -208,82 +258,6 @@ impl Peer {
         }
     }
 
-    // --- our watches
-
-    pub(crate) fn add_watch(
-        &self,
-        id: u64,
-        actor: crate::name::ActorName,
-        tell: oneshot::Sender<Reason>,
-    ) {
-        self.watches.lock().insert(id, (actor, tell));
-    }
-
-    pub(crate) fn take_watch(&self, id: u64) -> Option<oneshot::Sender<Reason>> {
-        self.watches.lock().remove(&id).map(|(_, tell)| tell)
-    }
-
-    pub(crate) fn remove_watch(&self, id: u64) -> bool {
-        self.watches.lock().remove(&id).is_some()
-    }
-
-    pub(crate) fn terminated(&self, id: u64, reason: Reason) {
-        if let Some((_, tell)) = self.watches.lock().remove(&id) {
-            let _ = tell.send(reason);
-        }
-    }
-
-    pub(crate) fn all_lost(&self) {
-        for (_, (_, tell)) in self.watches.lock().drain() {
-            let _ = tell.send(Reason::NodeLost);
-        }
-    }
-
-    /// Says all our watches again, for a new connection: the answer to one may have been lost with the old.
-    pub(crate) fn renew_watches(&self, faults: &FaultTable) {
-        let watches: Vec<_> =
-            self.watches.lock().iter().map(|(id, (actor, _))| (*id, actor.clone())).collect();
-        for (id, actor) in watches {
-            if let Err(error) = self.send(faults, Lane::Control, &Frame::Watch { id, actor }) {
-                // The control lane is full of watches: the rest is renewed with the next connection.
-                tracing::warn!(peer = %self.name, %error, "a death watch was not renewed");
-                return;
-            }
-        }
-    }
-
-    // --- its watches
-
-    /// Keeps the task that `start` starts; it cannot call [`Self::watcher_done`] before it is kept.
-    pub(crate) fn add_watcher(&self, id: u64, start: impl FnOnce() -> AbortHandle) {
-        let mut watchers = self.watchers.lock();
-        if let Some(older) = watchers.remove(&id) {
-            older.abort();
-        }
-        watchers.insert(id, start());
-    }
-
-    /// The task of this watch is at its end.
-    pub(crate) fn watcher_done(&self, id: u64) {
-        self.watchers.lock().remove(&id);
-    }
-
-    pub(crate) fn remove_watcher(&self, id: u64) {
-        if let Some(task) = self.watchers.lock().remove(&id) {
-            task.abort();
-        }
-    }
-
-    pub(crate) fn forget_watchers(&self) {
-        for (_, task) in self.watchers.lock().drain() {
-            task.abort();
-        }
-    }
-
-    pub(crate) fn watchers(&self) -> usize {
-        self.watchers.lock().len()
-    }
-
     // --- what is heard
 
     pub(crate) fn hear(&self) {
@@ -307,7 +281,7 @@ impl Peer {
     }
 
     pub(crate) fn has_watches(&self) -> bool {
-        !self.watches.lock().is_empty()
+        !self.watches.is_empty()
     }
 
     /// Whether frames wait that came when a connection was just ending.
@@ -317,7 +291,8 @@ impl Peer {
 
     /// Closes the lanes for good if nothing at all is under way.
     pub(crate) fn close_if_idle(&self) -> bool {
-        if !self.pending.lock().is_empty() || self.has_watches() || self.is_wanted() {
+        let waits = !self.pending.lock().is_empty() || !self.parked.is_empty();
+        if waits || self.has_watches() || self.is_wanted() {
             return false;
         }
         let idle = self.control.close_if_empty() && self.work.close_if_empty();
@@ -331,8 +306,8 @@ impl Peer {
         self.control.close();
         self.work.close();
         self.give_up("this node is stopping");
-        self.all_lost();
-        self.forget_watchers();
+        self.watches.all_lost();
+        self.watchers.forget();
         self.link.send_replace(LinkState::Failed(u64::MAX, "this node is stopping".to_owned()));
     }
 }

@@ -7,6 +7,7 @@ use crate::codec;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{RecvStream, SendStream, VarInt};
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use thiserror::Error;
 
 /// How much is read at a time.
@@ -23,6 +24,8 @@ pub(crate) enum WireError {
     TooLarge { length: usize, limit: usize },
     #[error("the stream ended within a frame")]
     Torn,
+    #[error("a request took longer than {limit:?}")]
+    Late { limit: Duration },
     #[error("{0}")]
     Decode(#[from] codec::DecodeError),
     #[error("{0}")]
@@ -55,6 +58,35 @@ impl FrameReader {
         }
     }
 
+    /// The length of the next frame, as soon as it has arrived; the end of the stream is an error. Cancel safe.
+    pub(crate) async fn length(&mut self) -> Result<usize, WireError> {
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<BULK_HEAD_BYTES>() {
+                let length = u32::from_le_bytes(*head) as usize;
+                if length > self.limit {
+                    return Err(WireError::TooLarge { length, limit: self.limit });
+                }
+                return Ok(length);
+            }
+            match self.stream.read_chunk(CHUNK_BYTES, true).await? {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk.bytes),
+                None => return Err(WireError::Torn),
+            }
+        }
+    }
+
+    /// From now on frames are at most so large.
+    pub(crate) fn limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Reads no more, and tells the sender so.
+    pub(crate) fn stop(&mut self) {
+        self.buffer = BytesMut::new();
+        // Fails only on a stream that has ended already.
+        let _ = self.stream.stop(VarInt::from_u32(2));
+    }
+
     /// The next frame if it has arrived already.
     fn buffered(&mut self) -> Result<Option<Bytes>, WireError> {
         let Some(head) = self.buffer.first_chunk::<BULK_HEAD_BYTES>() else { return Ok(None) };
@@ -80,11 +112,6 @@ impl FrameReader {
     pub(crate) async fn value<T: DeserializeOwned>(&mut self) -> Result<T, WireError> {
         let frame = self.next().await?.ok_or(WireError::Torn)?;
         Ok(codec::decode(&frame)?)
-    }
-
-    /// Waits for the sender to end the stream or the connection.
-    pub(crate) async fn abandoned(&mut self) {
-        while let Ok(Some(_)) = self.stream.read_chunk(CHUNK_BYTES, true).await {}
     }
 }
 

@@ -3,11 +3,21 @@
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use impresario_runtime::{
     ActorNode, ActorPath, ActorRef, Backoff, ClusterAuthority, Intensity, NodeConfig, Open,
-    PeerRole, Refusal, RestartPolicy, SpawnOptions, Timing, message, role, stream_message,
+    PeerRole, PeerUsage, PermitAll, Refusal, RestartPolicy, SpawnOptions, Timing, message, role,
+    stream_message,
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 use tokio::sync::watch;
+
+/// Runs a test as the program runs: an actix system on a multi-threaded runtime.
+pub fn on_threads<T>(test: impl Future<Output = T>) -> T {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(4).enable_all().build().unwrap()
+    };
+    actix::System::with_tokio_rt(runtime).block_on(test)
+}
 
 /// For a busy machine: a passing test never spends it.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -56,6 +66,13 @@ message!(Give => Vec<u8>, "test.Give");
 pub struct Urgent;
 message!(Urgent => (), "test.Urgent", impresario_runtime::Lane::Control);
 
+/// Keeps the actor from its mailbox until its `sent` says [`GO`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Halt;
+message!(Halt => (), "test.Halt");
+
+pub const GO: u64 = u64::MAX - 1;
+
 /// Not handled by [`Player`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Foreign;
@@ -66,7 +83,7 @@ pub struct Count {
     pub to: u64,
     pub bytes_each: usize,
 }
-stream_message!(Count => (u64, Vec<u8>), "test.Count");
+stream_message!(Count => (u64, Bytes), "test.Count");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Break;
@@ -88,7 +105,7 @@ use bytes::Bytes;
 role! {
     /// What the test's actor answers.
     pub PlayerRole = "player" {
-        asks: [Echo, Note, Notes, Ponder, Block, Panic, Quit, Large, Give, Urgent],
+        asks: [Echo, Note, Notes, Ponder, Block, Halt, Panic, Quit, Large, Give, Urgent],
         streams: [Count, Break],
     }
 }
@@ -153,6 +170,15 @@ impl Handler<Block> for Player {
     }
 }
 
+impl Handler<Halt> for Player {
+    type Result = ();
+    fn handle(&mut self, _: Halt, context: &mut Self::Context) {
+        let mut go = self.sent.subscribe();
+        let halt = async move { drop(go.wait_for(|go| *go == GO).await) };
+        context.wait(halt.into_actor(self));
+    }
+}
+
 impl Handler<Panic> for Player {
     type Result = ();
     fn handle(&mut self, _: Panic, _: &mut Self::Context) {
@@ -195,7 +221,8 @@ impl Handler<Open<Count>> for Player {
         let sent = self.sent.clone();
         let count = async move {
             for number in 1..=open.message.to {
-                if open.sink.send((number, vec![0; open.message.bytes_each])).await.is_err() {
+                if open.sink.send((number, vec![0; open.message.bytes_each].into())).await.is_err()
+                {
                     sent.send_replace(u64::MAX);
                     return;
                 }
@@ -250,8 +277,13 @@ impl Cluster {
     }
 
     pub fn config(&self, name: &str) -> NodeConfig {
-        let credential = self.authority.issue(name, PeerRole::Node, &[], DAY).unwrap();
-        NodeConfig { timing: fast(), ..NodeConfig::new(credential) }
+        self.config_as(name, PeerRole::Node)
+    }
+
+    pub fn config_as(&self, name: &str, role: PeerRole) -> NodeConfig {
+        let credential = self.authority.issue(name, role, &[], DAY).unwrap();
+        let gate = Arc::new(PermitAll);
+        NodeConfig { timing: fast(), gate, ..NodeConfig::new(credential) }
     }
 
     pub async fn node(&self, name: &str) -> ActorNode {
@@ -278,6 +310,49 @@ pub fn introduce(nodes: &[&ActorNode]) {
 
 pub fn play(node: &ActorNode, name: &str, options: SpawnOptions) -> ActorRef<PlayerRole> {
     node.spawn::<PlayerRole, _>(name, options, |_| Player::default()).unwrap()
+}
+
+/// A player whose progress can be seen, and which halts until it is told to go.
+pub fn shown(
+    node: &ActorNode,
+    name: &str,
+    options: SpawnOptions,
+) -> (ActorRef<PlayerRole>, watch::Sender<u64>) {
+    let sent = watch::Sender::new(0);
+    let shown = sent.clone();
+    let player = node.spawn::<PlayerRole, _>(name, options, move |_| Player {
+        sent: shown.clone(),
+        ..Player::default()
+    });
+    (player.unwrap(), sent)
+}
+
+/// What `peer` takes up of `node`.
+pub fn usage(node: &ActorNode, peer: &str) -> Option<PeerUsage> {
+    node.usage().into_iter().find(|usage| usage.node.as_str() == peer)
+}
+
+/// Waits until something seen by looking holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, looking).await;
+}
+
+/// Waits until a count stands still: nobody can go on.
+pub async fn still(what: &str, seen: &mut watch::Receiver<u64>) -> u64 {
+    let looking = async {
+        loop {
+            let before = *seen.borrow_and_update();
+            if tokio::time::timeout(Duration::from_millis(500), seen.changed()).await.is_err() {
+                return before;
+            }
+        }
+    };
+    soon(what, looking).await
 }
 
 pub fn path(node: &ActorNode, actor: &str) -> ActorPath {

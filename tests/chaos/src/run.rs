@@ -266,7 +266,8 @@ fn rules(nodes: &[String], node: &str, kind: Kind) -> Vec<FaultRule> {
                 match (kind, direction) {
                     (Kind::Isolate, _) | (Kind::Deafen, Direction::Receive) => rule.cut = true,
                     (Kind::Lose, _) => {
-                        rule.drop = 0.3;
+                        // A lost frame costs its connection, so that more of them would be a cut.
+                        rule.drop = 0.03;
                         rule.duplicate = 0.1;
                     }
                     (Kind::Delay, Direction::Send) => {

@@ -6,9 +6,11 @@ use impresario_client::protocol::pod::{
     Describe, LogChunk, Logs, LogsError, PodRole, PodSummary, Stop, actor_name,
 };
 use impresario_gateway::logs::{LogSource, RuntimeLogs};
-use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, Open, PeerRole, Refusal};
+use impresario_runtime::{
+    ActorNode, ClusterAuthority, NodeConfig, Open, PeerRole, PermitAll, Refusal,
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// A pod whose container `c` wrote two lines, and whose container `late` has not started.
 struct Pod;
@@ -74,7 +76,12 @@ fn a_log_comes_from_the_pods_node_and_a_refusal_in_the_words_of_kubernetes() {
         let authority = ClusterAuthority::create("test").unwrap();
         let node = async |name: &str, role| {
             let credential = authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
-            ActorNode::start(NodeConfig::new(credential)).await.unwrap()
+            ActorNode::start(NodeConfig {
+                gate: Arc::new(PermitAll),
+                ..NodeConfig::new(credential)
+            })
+            .await
+            .unwrap()
         };
         let (machine, control) = (node("n1", PeerRole::Node).await, node("c1", PeerRole::Control).await);
         control.addresses().set(machine.name().clone(), machine.local_addr());

@@ -7,7 +7,9 @@ use impresario_registry::{
     member::{RaftTiming, StartError},
 };
 use impresario_registry::{Key, RegistryHandle, Revision};
-use impresario_runtime::{ActorNode, ClusterAuthority, Credential, NodeConfig, NodeName, PeerRole};
+use impresario_runtime::{
+    ActorNode, ClusterAuthority, Credential, NodeConfig, NodeName, PeerRole, PermitAll,
+};
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use std::{
     fs,
@@ -57,7 +59,11 @@ impl Cluster {
     }
 
     pub async fn node_as(&self, name: &str, role: PeerRole) -> ActorNode {
-        ActorNode::start(NodeConfig::new(self.credential(name, role))).await.expect("an actor node")
+        let credential = self.credential(name, role);
+        let gate = Arc::new(PermitAll);
+        ActorNode::start(NodeConfig { gate, ..NodeConfig::new(credential) })
+            .await
+            .expect("an actor node")
     }
 
     pub fn directory(&self, name: &str) -> PathBuf {

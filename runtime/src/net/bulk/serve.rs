@@ -1,0 +1,229 @@
+//! The actor's end of bulk: requests that arrive, answered on their own streams.
+//!
+//! A request has a deadline for its first bytes and for its whole, and its bytes are held on the peer's account before
+//! memory is taken for them; over its budget the peer is told `Overloaded`, and nobody else notices.
+
+use super::{flow::Ahead, within};
+use crate::{
+    budget::Hold,
+    door::{Failure, WireStream},
+    fault::Direction,
+    net::{
+        dispatch,
+        frame::{BULK_FRAME_LIMIT_BYTES, Request, Response, Taken, prefixed},
+        link::Link,
+        network::Network,
+        parked,
+        peer::Peer,
+        wire::{FrameReader, WireError, finish, reset},
+    },
+    refusals::Cause,
+};
+use bytes::Bytes;
+use quinn::{RecvStream, SendStream};
+use std::{sync::Arc, time::Duration};
+use tokio::{task::JoinSet, time::timeout};
+
+/// How much of a stream's items is written at a time.
+const COALESCE_BYTES: usize = 32 << 10;
+/// The largest frame that follows an `Open`.
+const TAKEN_LIMIT_BYTES: usize = 16;
+/// A request that comes more slowly than this is given up.
+const BYTES_PER_SECOND: u64 = 256 << 10;
+
+/// Serves the peer's streams, each in a task of the link. QUIC bounds their number.
+pub(crate) async fn accept(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) {
+    let mut streams = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            stream = link.connection.accept_bi() => stream,
+            Some(_) = streams.join_next() => continue,
+        };
+        let Ok((send, receive)) = stream else { return };
+        let everything = (network.clone(), peer.clone(), link.clone());
+        streams.spawn(async move {
+            let (network, peer, link) = everything;
+            if let Err(error) = serve(&network, &peer, &link, send, receive).await {
+                tracing::debug!(peer = %peer.name, %error, "bulk stream ended");
+            }
+        });
+    }
+}
+
+/// Reads the request; `None` when the peer has no budget for it.
+async fn read(
+    network: &Network,
+    link: &Link,
+    requests: &mut FrameReader,
+) -> Result<Option<(Request, Hold)>, WireError> {
+    let begin = network.timing.lost_after;
+    let length = within(begin, requests.length()).await?;
+    let Some(hold) = link.terms.account.take(length) else { return Ok(None) };
+    let whole = begin + Duration::from_secs(length as u64 / BYTES_PER_SECOND);
+    let request = within(whole, requests.value()).await?;
+    Ok(Some((request, hold)))
+}
+
+async fn serve(
+    network: &Arc<Network>,
+    peer: &Arc<Peer>,
+    link: &Arc<Link>,
+    mut send: SendStream,
+    receive: RecvStream,
+) -> Result<(), WireError> {
+    // Fails only on a stream that is closed already, which the first write will say.
+    let _ = send.set_priority(0);
+    let mut requests = FrameReader::new(receive, BULK_FRAME_LIMIT_BYTES);
+    let Some((request, hold)) = read(network, link, &mut requests).await? else {
+        network.refusals.count(link.terms.role, Cause::Bytes, "runtime.Bulk", &peer.name);
+        requests.stop();
+        return last(link, send, Response::Reply(Err(Failure::Overloaded))).await;
+    };
+    network.faults.pass(&peer.name, peer.is_healer(), Direction::Receive).await;
+    if network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random).dropped {
+        link.break_off();
+        return Ok(());
+    }
+    peer.hear();
+    match request {
+        Request::Tell(envelope) => {
+            let limit = network.timing.lost_after;
+            let told = parked::tell_when_room(network, link, &envelope, limit).await;
+            last(link, send, Response::Reply(told.map(|()| Bytes::new()))).await
+        }
+        Request::Answer { id, reply } => {
+            peer.answer(id, Ok(reply));
+            Ok(())
+        }
+        Request::Ask { deadline_ms, envelope } => {
+            let deadline = link.terms.deadline(deadline_ms);
+            let entered = match link.terms.ask() {
+                Some(permit) => dispatch::enter(network, link, &envelope, |door, gate| {
+                    door.ask(&envelope.body, gate)
+                })
+                .map(|reply| (reply, permit)),
+                None => Err(dispatch::over(network, link, Cause::Asks, "runtime.Ask")),
+            };
+            drop(envelope);
+            let outcome = match entered {
+                Ok((reply, _permit)) => {
+                    timeout(deadline, reply).await.unwrap_or(Err(Failure::Deadline))
+                }
+                Err(failure) => Err(failure),
+            };
+            drop(hold);
+            let (outcome, _held) = dispatch::held(network, link, outcome);
+            network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
+            last(link, send, Response::Reply(outcome)).await
+        }
+        Request::Open { deadline_ms, envelope } => {
+            let deadline = link.terms.deadline(deadline_ms);
+            let entered = dispatch::enter(network, link, &envelope, |door, gate| {
+                door.open(&envelope.body, gate, Some(&link.terms.account))
+            });
+            drop((envelope, hold));
+            match entered {
+                Ok(stream) => {
+                    let ahead = Ahead::default();
+                    requests.limit(TAKEN_LIMIT_BYTES);
+                    tokio::select! {
+                        () = taken(&mut requests, &ahead) => reset(send),
+                        outcome = items(network, peer, link, &mut send, stream, deadline, &ahead) => {
+                            outcome?;
+                            let delivered = send.stopped();
+                            finish(send);
+                            let _ = delivered.await;
+                        }
+                    }
+                    Ok(())
+                }
+                Err(failure) => last(link, send, Response::Reply(Err(failure))).await,
+            }
+        }
+    }
+}
+
+/// Writes the last response of a stream and waits until the peer has it.
+async fn last(link: &Link, mut send: SendStream, response: Response) -> Result<(), WireError> {
+    let bytes = prefixed(&response)?;
+    drop(response);
+    link.urgent.write_after(&mut send, &bytes).await?;
+    drop(bytes);
+    let delivered = send.stopped();
+    finish(send);
+    let _ = delivered.await;
+    Ok(())
+}
+
+/// Hears what the asker has taken, until it leaves or breaks the protocol.
+async fn taken(requests: &mut FrameReader, ahead: &Ahead) {
+    while let Ok(Taken { bytes }) = requests.value().await {
+        ahead.taken(bytes as usize);
+    }
+}
+
+/// Writes the verdict and the items, as many at a time as wait and the asker has room for.
+async fn items(
+    network: &Network,
+    peer: &Peer,
+    link: &Link,
+    send: &mut SendStream,
+    stream: WireStream,
+    deadline: Duration,
+    ahead: &Ahead,
+) -> Result<(), WireError> {
+    let WireStream { mut verdict, mut items } = stream;
+    // A handler may send before, or while, it decides: the first item says yes as well.
+    let first = tokio::select! {
+        biased;
+        outcome = timeout(deadline, &mut verdict) => {
+            let failure = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure),
+                Err(_) => Some(Failure::Deadline),
+            };
+            if let Some(failure) = failure {
+                let refused = prefixed(&Response::Reply(Err(failure)))?;
+                return Ok(link.urgent.write_after(send, &refused).await?);
+            }
+            None
+        }
+        Some(item) = items.recv() => Some(item),
+    };
+    let mut buffer = prefixed(&Response::Reply(Ok(Bytes::new())))?;
+    // What lies in the buffer is still held on the peer's account.
+    let mut holds = Vec::new();
+    let mut next = first;
+    loop {
+        while let Some(item) = next.take().or_else(|| items.try_recv().ok()) {
+            match item {
+                Ok(piece) => {
+                    let (bytes, hold) = piece.into_parts();
+                    ahead.sent(bytes.len());
+                    buffer.extend(prefixed(&Response::Item(bytes))?);
+                    holds.extend(hold);
+                }
+                Err(error) => {
+                    buffer.extend(prefixed(&Response::End(Some(error.into())))?);
+                    return Ok(link.urgent.write_after(send, &buffer).await?);
+                }
+            }
+            if buffer.len() >= COALESCE_BYTES || !ahead.has_room() {
+                break;
+            }
+        }
+        network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
+        link.urgent.write_after(send, &buffer).await?;
+        // A large item's room is not kept for the small ones after it.
+        buffer = Vec::new();
+        holds.clear();
+        ahead.room().await;
+        match items.recv().await {
+            Some(item) => next = Some(item),
+            None => {
+                let end = prefixed(&Response::End(None))?;
+                return Ok(link.urgent.write_after(send, &end).await?);
+            }
+        }
+    }
+}

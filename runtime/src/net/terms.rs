@@ -1,0 +1,73 @@
+//! The terms on which a peer is served: its role's budget, and what it has used of it.
+
+use super::network::Network;
+use crate::{
+    budget::{Account, Budget, Pool},
+    config::Limits,
+    pki::PeerRole,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What each peer may hold whatever the others of its kind do.
+const FLOOR_BYTES: usize = 64 << 10;
+
+/// What is held for all peers of a kind together.
+pub(crate) struct Pools {
+    control: Arc<Pool>,
+    node: Arc<Pool>,
+    lesser: Arc<Pool>,
+}
+
+impl Pools {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            control: Pool::new(limits.control_pool_bytes, FLOOR_BYTES),
+            node: Pool::new(limits.node_pool_bytes, FLOOR_BYTES),
+            lesser: Pool::new(limits.lesser_pool_bytes, FLOOR_BYTES),
+        }
+    }
+
+    fn of(&self, role: &PeerRole) -> &Arc<Pool> {
+        match role {
+            PeerRole::Control => &self.control,
+            PeerRole::Node => &self.node,
+            PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => &self.lesser,
+        }
+    }
+}
+
+pub(crate) struct Terms {
+    /// The role in a word.
+    pub(crate) role: &'static str,
+    pub(crate) budget: Budget,
+    pub(crate) account: Arc<Account>,
+    asks: Arc<Semaphore>,
+}
+
+impl Terms {
+    pub(crate) fn new(network: &Network, role: &PeerRole) -> Arc<Self> {
+        let budget = *network.limits.budget(role);
+        Arc::new(Self {
+            role: role.word(),
+            budget,
+            account: Account::new(network.pools.of(role), budget.bytes),
+            asks: Arc::new(Semaphore::new(budget.asks)),
+        })
+    }
+
+    /// Room for one more ask of the peer.
+    pub(crate) fn ask(&self) -> Option<OwnedSemaphorePermit> {
+        self.asks.clone().try_acquire_owned().ok()
+    }
+
+    /// Asks of the peer that are being answered.
+    pub(crate) fn open_asks(&self) -> usize {
+        self.budget.asks.saturating_sub(self.asks.available_permits())
+    }
+
+    /// The deadline that the peer chose, or the longest that it may.
+    pub(crate) fn deadline(&self, deadline_ms: u32) -> Duration {
+        Duration::from_millis(deadline_ms.into()).min(self.budget.deadline)
+    }
+}

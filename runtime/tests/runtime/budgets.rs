@@ -1,0 +1,256 @@
+//! Budgets: what one peer takes up is bounded, and the others do not notice.
+
+use crate::cast::*;
+use futures_util::StreamExt;
+use impresario_runtime::{
+    ActorNode, AskError, Cause, Credential, NodeConfig, PeerEvent, PeerRole, SpawnOptions, encode,
+    pki::{ALPN_NODE, tls_client_config},
+    tag_of,
+};
+use quinn::crypto::rustls::QuicClientConfig;
+use serde::Serialize;
+use std::{sync::Arc, time::Duration};
+
+/// A peer with a good certificate that speaks the protocol as it likes.
+struct Hostile {
+    connection: quinn::Connection,
+    _endpoint: quinn::Endpoint,
+}
+
+/// A value behind its length.
+fn framed(value: &impl Serialize) -> Vec<u8> {
+    let bytes = encode(value).unwrap();
+    let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
+    frame.extend(bytes);
+    frame
+}
+
+impl Hostile {
+    /// Connects, greets, and goes on with heartbeats.
+    async fn connect(credential: &Credential, to: &ActorNode) -> Self {
+        let mut tls = tls_client_config(credential).unwrap();
+        tls.alpn_protocols = vec![ALPN_NODE.to_vec()];
+        let mut config =
+            quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let mut transport = quinn::TransportConfig::default();
+        transport.max_concurrent_uni_streams(8_u8.into());
+        config.transport_config(Arc::new(transport));
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let connection = endpoint
+            .connect_with(config, to.local_addr(), "node.impresario.internal")
+            .unwrap()
+            .await
+            .unwrap();
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(&framed(&(1_u64, 0_u64))).await.unwrap();
+        let mut welcome = [0; 5];
+        receive.read_exact(&mut welcome).await.unwrap();
+        assert_eq!(welcome[4], 0, "welcome");
+        let mut lane = connection.open_uni().await.unwrap();
+        lane.write_all(&[1]).await.unwrap();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            for sequence in 1_u64.. {
+                ticks.tick().await;
+                let mut beat = 9_u32.to_le_bytes().to_vec();
+                beat.extend(sequence.to_le_bytes());
+                beat.push(3);
+                if lane.write_all(&beat).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { connection, _endpoint: endpoint }
+    }
+
+    /// Begins a bulk stream with these bytes, and says no more on it.
+    async fn begin(&self, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
+        let (mut send, receive) = self.connection.open_bi().await.unwrap();
+        send.write_all(bytes).await.unwrap();
+        (send, receive)
+    }
+}
+
+/// A response of `Overloaded`, as it travels.
+const OVERLOADED: &[u8] = &[3, 0, 0, 0, 0, 1, 1];
+
+#[test]
+fn a_request_is_held_on_its_senders_account_before_it_is_read_and_has_a_deadline() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        let player = play(&b, "player", SpawnOptions::default());
+        let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
+        let hostile = Hostile::connect(&node, &b).await;
+        let mut promise = (60_u32 << 20).to_le_bytes().to_vec();
+        promise.push(1);
+        let promised = hostile.begin(&promise).await;
+        until("the promise counts", || {
+            usage(&b, "h").is_some_and(|usage| usage.held_bytes >= 60 << 20)
+        })
+        .await;
+        let (_send, mut over) = hostile.begin(&promise).await;
+        let answer = soon("an answer", over.read_to_end(100)).await.unwrap();
+        assert_eq!(answer, OVERLOADED);
+        assert!(b.refusals().iter().any(|one| (one.role, one.cause) == ("node", Cause::Bytes)));
+        // One that says nothing at all is given up.
+        let (_send, mut silent) = hostile.begin(&[7]).await;
+        assert_eq!(soon("its end", silent.read_to_end(100)).await.unwrap(), b"");
+        // Others are answered all the while.
+        let a = cluster.node("a").await;
+        introduce(&[&a, &b]);
+        let far = a.actor::<PlayerRole>(player.path().clone());
+        assert_eq!(far.ask(Large(vec![1; 1 << 20]), LIMIT).await.unwrap().len(), 1 << 20);
+        drop(promised);
+        until("what was promised is let go", || {
+            usage(&b, "h").is_some_and(|usage| usage.held_bytes < 1 << 20)
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_guest_that_reads_nothing_of_what_quic_brings_it_is_not_lost_while_it_beats() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        let (player, sent) = shown(&b, "counter", SpawnOptions::default());
+        let guest = PeerRole::Guest { scope: "default/digits".into() };
+        let guest = cluster.authority.issue("g", guest, &[], DAY).unwrap();
+        let hostile = Hostile::connect(&guest, &b).await;
+        let mut events = b.peers();
+        // `Request::Open` of a `Count`.
+        let count = encode(&Count { to: 1 << 40, bytes_each: 16 << 10 }).unwrap();
+        let to = player.path().actor.clone();
+        let tag = tag_of("test.Count");
+        let open = (2_u32, 10_000_u32, to, tag, None::<()>, serde_bytes(&count));
+        let mut unread = Vec::new();
+        for _ in 0..64 {
+            unread.push(hostile.begin(&framed(&open)).await);
+        }
+        let mut seen = sent.subscribe();
+        within("items are sent", &mut seen, |sent| *sent > 0).await;
+        still("all senders stop", &mut seen).await;
+        let held = usage(&b, "g").unwrap().held_bytes;
+        assert!(held > 0 && held <= 64 * (320 << 10), "{held} bytes held");
+        let a = cluster.node("a").await;
+        introduce(&[&a, &b]);
+        let far = a.actor::<PlayerRole>(player.path().clone());
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < 2 * fast().lost_after {
+            far.ask(Urgent, LIMIT).await.unwrap();
+        }
+        while let Ok(event) = events.try_recv() {
+            let PeerEvent::Up { node, .. } = event else { panic!("{event:?}") };
+            assert_ne!(node.as_str(), "g", "it came back");
+        }
+        drop(unread);
+        until("all is let go", || usage(&b, "g").is_none_or(|usage| usage.held_bytes == 0)).await;
+    });
+}
+
+/// Bytes as the codec writes them for a body.
+fn serde_bytes(bytes: &[u8]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(bytes)
+}
+
+#[test]
+fn a_hundred_peers_that_never_read_hold_a_bounded_sum_and_others_are_answered() {
+    on_threads(async {
+        const POOL: usize = 8 << 20;
+        let cluster = Cluster::new();
+        let mut config =
+            NodeConfig { timing: impresario_runtime::Timing::default(), ..cluster.config("b") };
+        config.limits.lesser_pool_bytes = POOL;
+        let b = ActorNode::start(config).await.unwrap();
+        let player = play(&b, "player", SpawnOptions::default());
+        let mut readers = Vec::new();
+        for number in 0..100 {
+            let role = PeerRole::Guest { scope: "default/digits".into() };
+            let mut config = cluster.config_as(&format!("g{number}"), role);
+            config.limits.arbiters = 1;
+            config.timing = impresario_runtime::Timing::default();
+            let reader = ActorNode::start(config).await.unwrap();
+            reader.addresses().set(b.name().clone(), b.local_addr());
+            readers.push(reader);
+        }
+        let mut unread = Vec::new();
+        for reader in &readers {
+            let far = reader.actor::<PlayerRole>(player.path().clone());
+            for _ in 0..2 {
+                // One item over the window, so that what follows waits here.
+                let large = Count { to: 1 << 40, bytes_each: 128 << 10 };
+                match far.open(large, LIMIT * 3).await {
+                    Ok(items) => unread.push(items),
+                    // It holds what it may already.
+                    Err(error) => assert!(matches!(error, AskError::Overloaded { .. }), "{error}"),
+                }
+            }
+        }
+        assert!(unread.len() >= 100, "each has its first stream");
+        let sum = || b.usage().iter().map(|usage| usage.held_bytes).sum::<usize>();
+        until("they take up what they can", || sum() > POOL / 2).await;
+        let honest = PeerRole::Guest { scope: "default/digits".into() };
+        let honest = ActorNode::start(cluster.config_as("honest", honest)).await.unwrap();
+        introduce(&[&honest, &b]);
+        let far = honest.actor::<PlayerRole>(player.path().clone());
+        for _ in 0..20 {
+            far.ask(Urgent, LIMIT).await.unwrap();
+            assert_eq!(far.ask(Give(100 << 10), LIMIT).await.unwrap().len(), 100 << 10);
+            let items = far.open(Count { to: 3, bytes_each: 10 }, LIMIT).await.unwrap();
+            assert_eq!(soon("its items", items.count()).await, 3);
+            assert!(sum() <= POOL + 101 * (64 << 10) + (1 << 20), "{} bytes are held", sum());
+        }
+        drop(unread);
+        until("all is let go", || sum() < 1 << 20).await;
+    });
+}
+
+#[test]
+fn asks_over_the_budget_are_told_so_and_deadlines_are_cut() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let mut config = cluster.config("b");
+        config.limits.node.asks = 2;
+        config.limits.node.deadline = Duration::from_secs(2);
+        let (a, c) = (cluster.node("a").await, cluster.node("c").await);
+        let b = ActorNode::start(config).await.unwrap();
+        introduce(&[&a, &b, &c]);
+        let player = play(&b, "player", SpawnOptions::default());
+        let far = a.actor::<PlayerRole>(player.path().clone());
+        let long = [(); 2].map(|()| tokio::spawn(far.ask(Ponder(600_000), LIMIT * 10)));
+        until("two are open", || usage(&b, "a").is_some_and(|usage| usage.asks == 2)).await;
+        let over = AskError::Overloaded { actor: "player".into() };
+        assert_eq!(far.ask(Echo(String::new()), LIMIT).await, Err(over.clone()));
+        assert_eq!(far.ask(Large(vec![1]), LIMIT).await, Err(over));
+        let other = c.actor::<PlayerRole>(player.path().clone());
+        assert_eq!(other.ask(Echo("x".into()), LIMIT).await, Ok("x".into()), "not others");
+        for ask in long {
+            let answer = soon("the cut deadline", ask).await.unwrap();
+            assert!(matches!(answer, Err(AskError::Deadline { .. })), "{answer:?}");
+        }
+        assert_eq!(far.ask(Echo("y".into()), LIMIT).await, Ok("y".into()));
+        let counts = b.refusals();
+        assert!(counts.iter().any(|one| one.cause == Cause::Asks && one.count == 2), "{counts:?}");
+    });
+}
+
+#[test]
+fn an_answer_that_finds_no_room_is_let_go_and_its_asker_is_told_that_it_was_handled() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let mut config = cluster.config("b");
+        config.limits.node.bytes = 1 << 20;
+        let (a, b) = (cluster.node("a").await, ActorNode::start(config).await.unwrap());
+        introduce(&[&a, &b]);
+        let far = a.actor::<PlayerRole>(play(&b, "player", SpawnOptions::default()).path().clone());
+        let unsent = far.ask(Give(2 << 20), LIMIT).await.unwrap_err();
+        assert!(matches!(unsent, AskError::Unsent { bytes, .. } if bytes > 2 << 20), "{unsent}");
+        assert_eq!(unsent.remedy(), impresario_runtime::Remedy::LookFirst);
+        assert_eq!(
+            far.ask(Large(vec![0; 2 << 20]), LIMIT).await.unwrap_err().remedy(),
+            impresario_runtime::Remedy::Retry
+        );
+        assert_eq!(far.ask(Give(500 << 10), LIMIT).await.unwrap().len(), 500 << 10);
+    });
+}
