@@ -17,17 +17,22 @@ use impresario_client::protocol::authority::{
     CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew, RenewError, Renewed,
     RevokeToken, TokenCreated, TokenError,
 };
+use impresario_registry::protocol::Status;
 use impresario_registry::{
-    Consistency, Key, ListRequest, ReadError, RegistryHandle, Selection, Transaction,
+    Consistency, Key, ListRequest, REGISTRY_ACTOR, ReadError, RegistryHandle, RegistryRole,
+    Selection, Transaction,
 };
 use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokens::Token;
 
 /// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
 const GUEST_VALIDITY: Duration = Duration::from_hours(720);
+
+/// How long this member's registry has to say who the members are.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(2);
 
 /// What an Authority actor is made of; outlives its restarts.
 #[derive(Clone)]
@@ -80,13 +85,26 @@ impl AuthorityParts {
             consistency: Consistency::Linearizable,
         };
         let entries = self.registry.list(list).await?.entries;
+        let members = self.members().await;
         let peers = entries.iter().filter_map(|entry| {
             let node: v1::Node = change::decode(entry).ok()?;
             let address = node.metadata.annotations?.remove(crate::node::object::QUIC_ADDRESS)?;
-            let control = node.metadata.labels?.contains_key(crate::node::object::CONTROL_LABEL);
-            Some(Peer { name: node.metadata.name?, address, control })
+            let name = node.metadata.name?;
+            Some(Peer { control: members.contains(&name), name, address })
         });
         Ok(peers.collect())
+    }
+
+    /// The control members: by the membership of the registry, never by what a Node says of itself. This
+    /// process is one.
+    async fn members(&self) -> BTreeSet<String> {
+        let mut members = BTreeSet::from([self.node.name().as_str().to_owned()]);
+        let registry = self.node.local::<RegistryRole>(REGISTRY_ACTOR);
+        match registry.ask(Status, MEMBERS_LIMIT).await {
+            Ok(status) => members.extend(status.voters.into_iter().chain(status.learners)),
+            Err(error) => tracing::debug!(%error, "the other control members are not known"),
+        }
+        members
     }
 
     async fn create_token(self, asked: CreateToken) -> Result<TokenCreated, TokenError> {

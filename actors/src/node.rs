@@ -38,7 +38,7 @@ use impresario_host::{
     ContainerDriver, Found, address::AddressPool, container::DriverError, devices::GpuPool,
 };
 use impresario_registry::{Key, RegistryHandle, Selection};
-use impresario_runtime::{ActorNode, ActorPath};
+use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use object::NodeFacts;
 use parking_lot::Mutex;
 use pods::Hosted;
@@ -64,6 +64,8 @@ pub struct NodeParts {
     pub driver: Arc<dyn ContainerDriver>,
     /// Where the objects are.
     pub registry: RegistryHandle,
+    /// The control members, by the membership of the registry.
+    pub members: tokio::sync::watch::Receiver<Vec<NodeName>>,
     /// Who is told that the node lives.
     pub heart: Arc<dyn Heart>,
     /// The addresses of its pods.
@@ -120,6 +122,7 @@ impl NodeSeed {
             node: parts.node,
             driver: parts.driver,
             registry: parts.registry,
+            members: parts.members,
             events,
             addresses: Mutex::new(parts.addresses),
             gpus: Mutex::new(parts.gpus),

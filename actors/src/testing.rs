@@ -340,6 +340,7 @@ impl Machine {
             node: node.clone(),
             driver: Arc::new(driver.clone()),
             registry: registry.clone(),
+            members: tokio::sync::watch::channel(vec![node.name().clone()]).1,
             heart: Arc::new(Deaf),
             addresses: AddressPool::open(folder.path(), "127.1.0.0/24".parse().unwrap()).unwrap(),
             gpus: GpuPool::open(folder.path(), &gpus).unwrap(),

@@ -135,11 +135,6 @@ pub fn describe(node: &mut Value, facts: &NodeFacts, now: Timestamp) {
     for (label, value) in labels {
         node["metadata"]["labels"][label] = value.into();
     }
-    if !facts.is_control
-        && let Some(labels) = node["metadata"]["labels"].as_object_mut()
-    {
-        labels.remove(CONTROL_LABEL);
-    }
     let annotations = [
         (QUIC_ADDRESS, facts.quic_address.to_string()),
         (FINGERPRINT, facts.fingerprint.clone()),

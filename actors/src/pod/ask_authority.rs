@@ -2,9 +2,7 @@
 
 use super::kit::Kit;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
-use impresario_registry::{Consistency, ListRequest, Selection};
 use impresario_runtime::{Accepts, ActorPath, AskError, Message};
-use k8s_openapi::api::core::v1;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -25,22 +23,12 @@ where
     AuthorityRole: Accepts<M>,
 {
     let unreachable = |cause: String| NoAuthority { cause };
-    let mut list = ListRequest::of(Selection::all("nodes"));
-    list.consistency = Consistency::Local;
-    let page = kit.registry.list(list).await.map_err(|error| unreachable(error.to_string()))?;
-    let nodes =
-        page.entries.iter().filter_map(|entry| crate::change::decode::<v1::Node>(entry).ok());
-    let is_control = |node: &v1::Node| {
-        let labels = node.metadata.labels.as_ref();
-        labels.is_some_and(|labels| labels.contains_key(crate::node::object::CONTROL_LABEL))
-    };
-    let mut members: Vec<_> =
-        nodes.filter(is_control).filter_map(|node| node.metadata.name).collect();
+    let mut members = kit.members.borrow().clone();
     // Its own member answers without a network; otherwise any.
-    members.sort_by_key(|name| (name != kit.node_name(), rand::random::<u32>()));
+    members.sort_by_key(|name| (name != kit.node.name(), rand::random::<u32>()));
     let mut last = "the cluster has no control member".to_owned();
     for member in members {
-        let path = ActorPath::new(member.as_str(), AUTHORITY);
+        let path = ActorPath::new(member, AUTHORITY);
         match kit.node.actor::<AuthorityRole>(path).ask(request.clone(), DEADLINE).await {
             Ok(answer) => return Ok(answer),
             Err(error @ AskError::Refused { .. }) => return Err(unreachable(error.to_string())),

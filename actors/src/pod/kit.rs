@@ -11,7 +11,7 @@ use impresario_host::{
     volumes,
 };
 use impresario_registry::{Entry, RegistryHandle};
-use impresario_runtime::ActorNode;
+use impresario_runtime::{ActorNode, NodeName};
 use parking_lot::Mutex;
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -23,6 +23,8 @@ pub struct Kit {
     pub driver: Arc<dyn ContainerDriver>,
     /// Where the objects are.
     pub registry: RegistryHandle,
+    /// The control members.
+    pub members: tokio::sync::watch::Receiver<Vec<NodeName>>,
     /// Where what happens is told.
     pub events: Recorder,
     /// Where pods get their addresses.

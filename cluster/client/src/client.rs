@@ -1,18 +1,19 @@
 //! The SDK's front door: connect with a credential, use typed objects, speak with any actor.
 //!
 //! A [`Client`] is an actor node of its own that joins as a guest: it serves nobody, asks whom its
-//! certificate's role may ask, and reads and writes objects through the control members with the same
-//! defaults and rules as the REST gateway. Losing a member is not seen, as long as one answers.
+//! certificate's role may ask, and reads and writes objects through the control members, which apply the
+//! same defaults and rules as to requests over REST. Losing a member is not seen, as long as one answers.
 
 use crate::objects::{
-    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
-    WriteOptions,
+    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Patch, RemoteDoor, RemoteObjects,
+    WatchQuery, WriteOptions,
 };
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use impresario_api::resource::{Resource, find_kind};
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry::{RegistryHandle, RemoteRegistry, Revision};
+use impresario_registry::protocol::Status as MemberState;
+use impresario_registry::{REGISTRY_ACTOR, RegistryRole, Revision};
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
     Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
@@ -29,6 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
+
+/// How long a member has to say who the members are.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a client could not connect.
 #[derive(Debug, Error)]
@@ -122,7 +126,7 @@ impl Gate for ServesNobody {
 #[derive(Clone)]
 pub struct Client {
     node: ActorNode,
-    objects: Objects,
+    objects: RemoteObjects,
     members: watch::Sender<Vec<NodeName>>,
     /// The machine through which the client joined, if it is another one.
     machine: Option<IpAddr>,
@@ -163,8 +167,8 @@ impl Client {
         }
         let (known, names) =
             watch::channel(members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
-        let registry = Arc::new(RemoteRegistry::new(node.clone(), names));
-        Ok(Self { node, objects: Objects::new(registry), members: known, machine: None })
+        let objects = RemoteObjects::new(RemoteDoor::new(node.clone(), names));
+        Ok(Self { node, objects, members: known, machine: None })
     }
 
     /// Nodes that advertise a loopback address are reached at this machine's, from now on.
@@ -172,14 +176,8 @@ impl Client {
         Self { machine, ..self }
     }
 
-    /// A client over an actor node and a registry that exist already, such as those of a control member.
-    pub fn over(node: ActorNode, registry: RegistryHandle) -> Self {
-        let members = watch::Sender::new(vec![node.name().clone()]);
-        Self { node, objects: Objects::new(registry), members, machine: None }
-    }
-
     /// Untyped objects.
-    pub fn objects(&self) -> &Objects {
+    pub fn objects(&self) -> &RemoteObjects {
         &self.objects
     }
 
@@ -254,7 +252,7 @@ impl Client {
         let nodes = find_kind("", "v1", "Node")
             .ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
         let listed = self.objects.list(nodes, &ListQuery::default()).await?;
-        let (mut names, mut control) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             let annotations = node.pointer("/metadata/annotations");
@@ -262,17 +260,42 @@ impl Client {
             if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
                 let name = NodeName::from(name);
                 self.node.addresses().set(name.clone(), reachable(address, self.machine));
-                let labels = node.pointer("/metadata/labels");
-                if labels.is_some_and(|labels| labels.get(CONTROL_LABEL).is_some()) {
-                    control.push(name.clone());
-                }
                 names.push(name);
             }
         }
-        if !control.is_empty() {
-            self.members.send_replace(control);
-        }
+        self.learn_members().await;
         Ok(names)
+    }
+
+    /// Which nodes are control members is a matter of the registry's membership, which members tell; no
+    /// object says it. Where none answers, what is known stands.
+    async fn learn_members(&self) {
+        let known = self.members.borrow().clone();
+        let mut asked: FuturesUnordered<_> = known
+            .into_iter()
+            .map(|member| {
+                let registry = self.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
+                registry.ask(MemberState, MEMBERS_LIMIT)
+            })
+            .collect();
+        let mut newest = None;
+        while let Some(answer) = asked.next().await {
+            let Ok(state) = answer else { continue };
+            let age = (state.term, state.applied);
+            if newest.as_ref().is_none_or(|(known, _)| age > *known) {
+                newest = Some((age, state));
+            }
+        }
+        let Some((_, state)) = newest else { return };
+        let members: Vec<_> = state
+            .voters
+            .iter()
+            .chain(&state.learners)
+            .map(|name| NodeName::from(name.as_str()))
+            .collect();
+        if !members.is_empty() {
+            self.members.send_replace(members);
+        }
     }
 
     /// Closes the connections.
@@ -283,9 +306,6 @@ impl Client {
 
 /// The annotation of a Node object that says where its actor node listens.
 pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
-
-/// The label of a Node object that says that it is a control member.
-pub const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// Where a node that advertises `address` is reached from here; `machine` is the address of the
 /// machine through which one joined, if it is another one than this.
@@ -322,7 +342,7 @@ pub struct Select<'a> {
 /// Typed objects of one kind.
 #[derive(Debug, Clone)]
 pub struct Api<K> {
-    objects: Objects,
+    objects: RemoteObjects,
     resource: &'static Resource,
     namespace: String,
     kind: PhantomData<fn() -> K>,

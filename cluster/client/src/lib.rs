@@ -13,6 +13,4 @@ pub mod tokens;
 
 pub use impresario_objects as objects;
 
-pub use client::{
-    Api, CONTROL_LABEL, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select, reachable,
-};
+pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select, reachable};

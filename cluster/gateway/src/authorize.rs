@@ -7,6 +7,7 @@
 use crate::authenticate::User;
 use crate::request::Action;
 use futures_util::future::BoxFuture;
+use impresario_objects::may::{Ask, NothingBound, Verb, Who, may};
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +51,7 @@ pub trait Authorize: Send + Sync + 'static {
     fn authorize<'a>(&'a self, user: &'a User, request: &'a Request) -> BoxFuture<'a, Decision>;
 }
 
-/// The group whose members may do everything.
-pub const MASTERS: &str = "system:masters";
-/// The group whose members may read everything but secrets.
-pub const VIEWERS: &str = "impresario:viewers";
+pub use impresario_objects::may::{MASTERS, VIEWERS};
 
 /// Access by group: masters everything, viewers read, anyone authenticated discovers, the rest only
 /// asks whether we live.
@@ -76,10 +74,19 @@ pub fn decide(user: &User, request: &Request) -> Decision {
                 && (is_public(path)
                     || (user.is_in(crate::authenticate::AUTHENTICATED) && is_discovery(path)))
         }
-        Request::Resource { action, resource, group, .. } => {
-            let reads = matches!(action, Action::Get | Action::List | Action::Watch);
-            let secret = group.is_empty() && resource == "secrets";
-            reads && !secret && user.is_in(VIEWERS)
+        Request::Resource { action, resource, group, subresource, namespace, name } => {
+            let key =
+                if group.is_empty() { resource.clone() } else { format!("{group}/{resource}") };
+            let verb = match action {
+                Action::Get => Verb::Get,
+                Action::List => Verb::List,
+                Action::Watch => Verb::Watch,
+                Action::Create => Verb::Create,
+                Action::Update | Action::Patch => Verb::Update,
+                Action::Delete | Action::DeleteCollection => Verb::Delete,
+            };
+            let ask = Ask { subresource, ..Ask::of(verb, &key, namespace, name) };
+            may(Who::User(&user.groups), &ask, &NothingBound).is_ok()
         }
     };
     if allowed { Decision::Allow } else { Decision::Deny(String::new()) }
@@ -153,6 +160,20 @@ mod tests {
         assert!(allowed(&viewer, &on(Action::Watch, "pods")));
         assert!(!allowed(&viewer, &on(Action::Get, "secrets")));
         assert!(!allowed(&viewer, &on(Action::Patch, "pods")));
+        // To run a command in a pod, or to reach its ports, is a GET too.
+        for (subresource, may) in
+            [("log", true), ("exec", false), ("attach", false), ("proxy", false)]
+        {
+            let Request::Resource { action, group, resource, namespace, name, .. } =
+                on(Action::Get, "pods")
+            else {
+                unreachable!()
+            };
+            let subresource = subresource.to_owned();
+            let request =
+                Request::Resource { action, group, resource, subresource, namespace, name };
+            assert_eq!(allowed(&viewer, &request), may, "{request:?}");
+        }
         assert!(allowed(&viewer, &path("/apis")));
         assert!(!allowed(&stranger, &path("/apis")));
         assert!(!allowed(&stranger, &on(Action::List, "pods")));

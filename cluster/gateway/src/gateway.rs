@@ -202,7 +202,7 @@ impl Gateway {
                 group: path.group.clone(),
                 resource: path.plural.clone(),
                 subresource: path.subresource.clone(),
-                namespace: path.namespace.clone(),
+                namespace: namespace_of(path),
                 name: path.name.clone(),
             },
             _ => authorize::Request::Path {
@@ -329,6 +329,12 @@ fn refuse_impersonation(user: &User, headers: &HeaderMap) -> Result<(), Status> 
 /// 429: so much is going on that no more is taken for a moment.
 pub(crate) fn busy(with: &str) -> Status {
     Status::too_many_requests(format!("the server is busy with {with}: try again"), 1)
+}
+
+/// The namespace that a request is about: a namespace is in itself, as Kubernetes has it.
+fn namespace_of(path: &ResourcePath) -> String {
+    let itself = path.group.is_empty() && path.plural == "namespaces";
+    if itself { path.name.clone() } else { path.namespace.clone() }
 }
 
 fn no_such_method() -> Status {

@@ -5,14 +5,19 @@ use crate::cli::{DataDir, Structured, Up};
 use crate::down::{self, DownFailed};
 use crate::interrupt::asked_to_end;
 use crate::layout::{ClusterDir, NodeDir};
+use crate::node::gate::ClusterGate;
 use crate::output::say;
 use crate::up::{self, UpError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_chaos::{Cluster, HarnessError, Plan, Promise, Report, Session};
+use impresario_registry::RemoteRegistry;
+use impresario_runtime::pki::PkiError;
+use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, NodeName, PeerRole, StartError};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +29,8 @@ const NODES: u16 = 3;
 /// The environment variable with which the harness's own test breaks a promise on purpose.
 const SABOTAGE: &str = "IMPRESARIO_CHAOS_SABOTAGE";
 
+/// How long the harness may be a control member; longer than any run.
+const CREDENTIAL_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a process has to go, or to come.
 const PROCESS_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is looked whether it has.
@@ -40,6 +47,12 @@ pub enum ChaosError {
     /// There is no way in.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The harness could not be made a control member.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Its actor node does not start.
+    #[error(transparent)]
+    Node(#[from] StartError),
     /// The harness could not work.
     #[error(transparent)]
     Harness(#[from] HarnessError),
@@ -134,7 +147,8 @@ fn sabotage() -> Result<Option<Promise>, ChaosError> {
 async fn drive(args: &Up, plan: &Plan, quiet: bool) -> Result<Report, ChaosError> {
     let running = up::up(args, true).await?;
     let admin = Admin::connect(&running.dir).await?;
-    let cluster = Arc::new(Processes { dir: running.dir, nodes: running.nodes, admin });
+    let member = as_member(&running.dir, &admin).await?;
+    let cluster = Arc::new(Processes { dir: running.dir, nodes: running.nodes, admin, member });
     let report = impresario_chaos::run(cluster, plan, |fault| {
         if !quiet {
             let leader = if fault.as_leader { " (leader)" } else { "" };
@@ -204,6 +218,24 @@ struct Processes {
     dir: ClusterDir,
     nodes: Vec<String>,
     admin: Admin,
+    /// What reads the registry itself, as only control members may: the harness judges what it keeps.
+    member: ActorNode,
+}
+
+/// An actor node with a control member's certificate, made with the authority of the run's own cluster.
+async fn as_member(dir: &ClusterDir, admin: &Admin) -> Result<ActorNode, ChaosError> {
+    let authority = ClusterAuthority::load(&dir.pki())?;
+    let credential = authority.issue("chaos", PeerRole::Control, &[], CREDENTIAL_LIFETIME)?;
+    let config = NodeConfig {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        gate: Arc::new(ClusterGate::default()),
+        ..NodeConfig::new(credential)
+    };
+    let node = ActorNode::start(config).await?;
+    for one in &admin.nodes {
+        node.addresses().set(NodeName::from(one.name.as_str()), one.advertise);
+    }
+    Ok(node)
 }
 
 impl Processes {
@@ -243,8 +275,11 @@ impl Cluster for Processes {
 
     fn session(&self) -> Session {
         Session {
-            node: self.admin.client.node().clone(),
-            registry: self.admin.client.objects().registry().clone(),
+            node: self.member.clone(),
+            registry: Arc::new(RemoteRegistry::fixed(
+                self.member.clone(),
+                self.nodes.iter().map(|name| NodeName::from(name.as_str())).collect(),
+            )),
             members: self.nodes.clone(),
         }
     }

@@ -30,6 +30,7 @@ use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
 use impresario_host::proxy::{ProxyLimits, ServiceProxy};
+use impresario_objects::{Refusals, RemoteDoor};
 use impresario_registry::{RegistryHandle, RemoteRegistry};
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
@@ -146,9 +147,10 @@ impl Running {
     ) -> Result<Self, NodeError> {
         let driver = drivers::open(dir, file).await?;
         let door = Arc::new(control::Door::default());
+        let refusals = Arc::new(Refusals::default());
         let node = ActorNode::start(NodeConfig {
             bind: file.bind,
-            gate: Arc::new(ClusterGate),
+            gate: Arc::new(ClusterGate { refusals: refusals.clone() }),
             chaos: file.chaos,
             join: file.control.is_some().then(|| door.clone() as _),
             ..NodeConfig::new(credential.clone())
@@ -158,20 +160,26 @@ impl Running {
             node.addresses().set(NodeName::from(peer.name.as_str()), peer.address);
         }
         let known = file.peers.iter().filter(|peer| peer.control);
-        let known = known.map(|peer| NodeName::from(peer.name.as_str())).collect();
+        let mut known: Vec<_> = known.map(|peer| NodeName::from(peer.name.as_str())).collect();
+        if file.control.is_some() && !known.contains(node.name()) {
+            known.push(node.name().clone());
+        }
         let (members, member_names) = watch::channel(known);
         let members_for_renewal = member_names.clone();
 
         let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
             Some(settings) => {
                 let control =
-                    Control::start(dir, file, settings, &node, &credential, &door).await?;
+                    Control::start(dir, file, settings, &node, &credential, &door, refusals)
+                        .await?;
                 let (registry, heart) = (control.registry(), control.heart());
                 (Some(control), registry, heart)
             }
             None => {
-                let remote = RemoteRegistry::new(node.clone(), member_names);
-                (None, Arc::new(remote.clone()), Arc::new(remote))
+                // The registry is for control members alone: objects are asked for at their door.
+                let objects = RemoteDoor::new(node.clone(), member_names.clone());
+                let heart = RemoteRegistry::new(node.clone(), member_names.clone());
+                (None, Arc::new(objects), Arc::new(heart))
             }
         };
         let renewal = Renewal::of_node(OwnCertificate {
@@ -208,6 +216,7 @@ impl Running {
             node: node.clone(),
             driver: driver.clone(),
             registry,
+            members: member_names,
             heart,
             addresses: AddressPool::open(dir.path(), range)?,
             gpus: GpuPool::open(dir.path(), &devices)?,

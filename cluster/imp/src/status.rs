@@ -4,7 +4,8 @@ use crate::admin::{Admin, AdminError};
 use crate::cli::{Status, Structured};
 use crate::layout::ClusterDir;
 use crate::output::say;
-use impresario_registry::{Consistency, ListRequest, ReadError, Selection};
+use impresario_api::resource::find;
+use impresario_client::objects::ListQuery;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use thiserror::Error;
@@ -17,7 +18,10 @@ pub enum StatusError {
     Admin(#[from] AdminError),
     /// The nodes cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] impresario_api::status::Status),
+    /// The API of this build has none.
+    #[error("this build serves no nodes: use the `imp` that the cluster was started with")]
+    NotServed,
 }
 
 /// Prints the status.
@@ -25,16 +29,12 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     let dir = ClusterDir::new(args.dir.path());
     let admin = Admin::connect(&dir).await?;
     let members = admin.members().await;
-    let mut request = ListRequest::of(Selection::all("nodes"));
-    request.consistency = Consistency::Local;
-    let listed = admin.client.objects().registry().list(request).await;
-    let objects: Vec<Value> = match &listed {
-        Ok(page) => {
-            let parse = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or_default();
-            page.entries.iter().map(|entry| parse(&entry.value)).collect()
-        }
-        Err(_) => Vec::new(),
-    };
+    let nodes = find("", "v1", "nodes").ok_or(StatusError::NotServed)?;
+    // Any member's picture will do: without a leader there is no newer one.
+    let any = ListQuery { version: Some(0), ..ListQuery::default() };
+    let listed = admin.client.objects().list(nodes, &any).await;
+    let objects: Vec<Value> =
+        listed.as_ref().map(|listed| listed.items.clone()).unwrap_or_default();
     let answered = || members.iter().filter_map(|(_, status)| status.as_ref());
     let leader = answered().max_by_key(|s| s.term).and_then(|s| s.leader.clone());
     let revision = answered().map(|status| status.revision).max();

@@ -1,15 +1,52 @@
 //! Binding: giving a pod its node, once.
 //!
 //! The only write that sets `spec.nodeName` of a pod that exists. It holds only for a pod that has no
-//! node and is not going, whoever else binds at the same moment.
+//! node, waits for no gate and is not going, and that is the one that was meant, whoever else binds at the
+//! same moment.
 
 use super::Objects;
-use super::stored::text;
 use super::write::{Change, WriteOptions};
+use crate::may::Verb;
 use impresario_api::resource::find;
+use impresario_api::rules;
 use impresario_api::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+/// Which node a pod gets, and which pod was meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// The node.
+    pub node: String,
+    /// The uid that the pod must have.
+    pub uid: Option<String>,
+    /// The resource version that the pod must have.
+    pub resource_version: Option<String>,
+}
+
+impl Binding {
+    /// Any pod of the name to this node.
+    pub fn to(node: impl Into<String>) -> Self {
+        Self { node: node.into(), ..Self::default() }
+    }
+
+    /// Why another pod was meant than this one.
+    fn misses(&self, pod: &Value) -> Option<String> {
+        let meant = [
+            ("UID", "uid", &self.uid),
+            ("ResourceVersion", "resourceVersion", &self.resource_version),
+        ];
+        meant.into_iter().find_map(|(what, field, wanted)| {
+            let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty())?;
+            let found = pod["metadata"][field].as_str().unwrap_or_default();
+            (wanted != found).then(|| {
+                format!(
+                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                )
+            })
+        })
+    }
+}
 
 impl Objects {
     /// Binds a pod to a node.
@@ -17,42 +54,32 @@ impl Objects {
         &self,
         namespace: &str,
         pod: &str,
-        node: &str,
+        binding: &Binding,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (_, object) = self
-            .settle(pods, namespace, pod, options, &mut |stored, _| {
-                let object = &stored.object;
-                let bound = text(object, "/spec/nodeName");
+            .settle(Verb::Bind, pods, namespace, pod, options, &mut |stored, _| {
                 let refused = |why: String| {
                     let mut status = Status::conflict(pods, pod, &why);
                     status.message =
                         format!("Operation cannot be fulfilled on pods/binding {pod:?}: {why}");
                     status
                 };
-                if !text(object, "/metadata/deletionTimestamp").is_empty() {
-                    return Err(refused(format!(
-                        "pod {pod} is being deleted, cannot be assigned to a host"
-                    )));
+                if let Some(why) = binding.misses(&stored.object) {
+                    return Err(refused(why));
                 }
-                if !bound.is_empty() {
-                    return Err(refused(format!(
-                        "pod {pod} is already assigned to node {bound:?}"
-                    )));
-                }
-                Ok(Change::Put(assigned(object, node, &now)))
+                let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;
+                Ok(Change::Put(scheduled(bound, &now)))
             })
             .await?;
         Ok(object)
     }
 }
 
-/// The pod with its node and the condition that tells of it.
-fn assigned(pod: &Value, node: &str, now: &str) -> Value {
-    let mut pod = pod.clone();
-    pod["spec"]["nodeName"] = node.into();
+/// The pod with the condition that tells of its node.
+fn scheduled(mut pod: Value, now: &str) -> Value {
     let mut conditions =
         pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
     conditions.retain(|condition| condition["type"] != "PodScheduled");

@@ -6,6 +6,7 @@
 use super::stored::text;
 use super::write::{Change, WriteOptions};
 use super::{ListQuery, Objects};
+use crate::may::Verb;
 use impresario_api::admission::{DeleteOptions, Deletion, admit_delete};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
@@ -39,7 +40,7 @@ impl Objects {
         }
         let now = Timestamp::now();
         let (change, object) = self
-            .settle(resource, namespace, name, write, &mut |stored, _| {
+            .settle(Verb::Delete, resource, namespace, name, write, &mut |stored, _| {
                 let mut object = stored.object.clone();
                 super::stored::take_revision(&mut object);
                 let revision = stored.revision.to_string();

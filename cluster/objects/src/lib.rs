@@ -1,4 +1,9 @@
-//! Objects: the engine under the REST gateway, the control actors and the SDK.
+//! Objects: the one door of a cluster to them.
+//!
+//! Whoever wants to read or change an object, over REST, by message, or as a node that writes the status of
+//! its pods, comes through here: [`may`] decides whether they may, [`Objects`] admits, validates, writes,
+//! lists and watches. Control actors call [`Objects`] in their own process, under the fence of their shard;
+//! everybody else asks [`ObjectsActor`] on a control member, through [`RemoteObjects`] or [`RemoteDoor`].
 //!
 //! [`Objects`] puts the table of resources in front of a registry: what is written has been
 //! defaulted and validated, has its uid, times and generation, and replaces only what its writer
@@ -8,31 +13,48 @@
 //! nothing is created in a namespace that is going; a conflict is redone a bounded number of times
 //! with growing pauses where the caller did not name a version, and told where they did.
 
+mod actor;
 mod address;
 mod bind;
+mod bound;
 mod delete;
 mod foundation;
 mod list;
+pub mod may;
+pub mod protocol;
+mod refusals;
 mod refuse;
+mod remote;
 mod stored;
 mod watch;
 mod write;
 
+pub use actor::{ObjectsActor, ObjectsParts};
 pub use address::ServiceRanges;
+pub use bind::Binding;
+pub use bound::Bindings;
 pub use delete::Deleted;
 pub use foundation::NAMESPACES;
 pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
 pub use list::{Filter, ListQuery, Listed, VersionMatch, fresh_token};
+pub use refusals::{Refusals, Refused};
+pub use remote::{RemoteDoor, RemoteObjects};
 pub use stored::Stored;
 pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
 pub use write::{Patch, WriteOptions, patch_refused};
 
+use crate::may::Verb;
 use crate::refuse::read_refused;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::status::Status;
 use impresario_registry::{Consistency, Fence, Key, RegistryHandle, Transaction};
 use serde_json::Value;
 use std::fmt;
+use std::sync::Arc;
+
+/// Judges a write by the object before and after, in the loop that makes sure that these are what is
+/// replaced and what replaces it.
+type Judge = Arc<dyn Fn(Verb, Option<&Value>, Option<&Value>) -> Result<(), Status> + Send + Sync>;
 
 /// Reads and writes objects of a registry.
 #[derive(Clone)]
@@ -40,6 +62,7 @@ pub struct Objects {
     registry: RegistryHandle,
     ranges: ServiceRanges,
     fence: Option<Fence>,
+    judge: Option<Judge>,
 }
 
 impl fmt::Debug for Objects {
@@ -54,7 +77,7 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
-        Self { registry, ranges: ServiceRanges::default(), fence: None }
+        Self { registry, ranges: ServiceRanges::default(), fence: None, judge: None }
     }
 
     /// Draws addresses and ports of services from these ranges.
@@ -66,6 +89,15 @@ impl Objects {
     /// The same, but every write is by right of a shard epoch and refused once it has passed.
     pub fn fenced(&self, fence: Fence) -> Self {
         Self { fence: Some(fence), ..self.clone() }
+    }
+
+    /// The same, but a write goes through only where the judge finds nothing against it.
+    fn judged(&self, judge: Judge) -> Self {
+        Self { judge: Some(judge), ..self.clone() }
+    }
+
+    fn judge(&self, verb: Verb, old: Option<&Value>, new: Option<&Value>) -> Result<(), Status> {
+        self.judge.as_ref().map_or(Ok(()), |judge| judge(verb, old, new))
     }
 
     /// What services draw from.

@@ -8,6 +8,7 @@ use super::address::{Draws, already_held, exchange, held, is_drawn};
 use super::refuse::{read_refused, write_refused};
 use super::stored::{bytes_of, set_revision, take_revision, text};
 use super::{Objects, Stored, key_of};
+use crate::may::Verb;
 use impresario_api::admission::{self, Context, Door};
 use impresario_api::patch::{self, PatchError};
 use impresario_api::resource::{Resource, find};
@@ -122,6 +123,7 @@ impl Objects {
                 allocator: &draws,
             };
             let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
+            self.judge(Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
@@ -217,7 +219,7 @@ impl Objects {
         mut change: impl FnMut(&Value) -> Result<Value, Status> + Send,
     ) -> Result<Value, Status> {
         let (_, object) = self
-            .settle(resource, namespace, name, options, &mut |stored, draws| {
+            .settle(Verb::Update, resource, namespace, name, options, &mut |stored, draws| {
                 let mut new = change(&stored.object)?;
                 let mut old = stored.object.clone();
                 take_revision(&mut old);
@@ -251,6 +253,7 @@ impl Objects {
     /// object as it is now, or was at last.
     pub(super) async fn settle(
         &self,
+        verb: Verb,
         resource: &'static Resource,
         namespace: &str,
         name: &str,
@@ -263,6 +266,12 @@ impl Objects {
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             let draws = self.draws(resource, attempt).await?;
             let change = decide(&stored, &draws)?;
+            let new = match &change {
+                Change::Put(object) => Some(object),
+                Change::Keep => Some(&stored.object),
+                Change::Remove(_) => None,
+            };
+            self.judge(verb, Some(&stored.object), new)?;
             let condition = Compare::Revision { key: key.clone(), revision: stored.revision };
             let mut transaction = self.begin().when(condition);
             let mut object = match &change {

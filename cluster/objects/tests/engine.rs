@@ -4,8 +4,8 @@
 use futures_util::StreamExt;
 use impresario_api::resource::{Resource, find};
 use impresario_objects::{
-    DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch, WatchQuery,
-    WriteOptions,
+    Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch,
+    WatchQuery, WriteOptions,
 };
 use impresario_registry::MemoryRegistry;
 use serde_json::{Value, json};
@@ -84,8 +84,8 @@ async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
     let pod =
         json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     create(&objects, "pods", pod).await;
-    objects.bind("default", "p", "n1", &WriteOptions::default()).await.unwrap();
-    let again = objects.bind("default", "p", "n2", &WriteOptions::default()).await;
+    objects.bind("default", "p", &Binding::to("n1"), &WriteOptions::default()).await.unwrap();
+    let again = objects.bind("default", "p", &Binding::to("n2"), &WriteOptions::default()).await;
     assert_eq!(again.unwrap_err().code(), 409);
     let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
     let gone = objects

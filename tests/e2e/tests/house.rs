@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-api", &[]),
     ("impresario-registry", &["runtime"]),
     ("impresario-host", &["api"]),
-    ("impresario-objects", &["api", "registry"]),
+    ("impresario-objects", &["runtime", "api", "registry"]),
     ("impresario-client", &["runtime", "api", "registry", "objects"]),
     ("impresario-gateway", &["runtime", "api", "registry", "objects", "client"]),
     ("impresario-actors", &["runtime", "api", "registry", "client", "host"]),
@@ -23,7 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-chaos", &["runtime", "api", "registry", "client"]),
     (
         "imp",
-        &["runtime", "api", "registry", "host", "client", "gateway", "actors", "speech", "chaos"],
+        &[
+            "runtime", "api", "registry", "objects", "host", "client", "gateway", "actors",
+            "speech", "chaos",
+        ],
     ),
     ("impresario-sdk-example", &["runtime", "api", "registry", "client"]),
     ("impresario-e2e", &[]),

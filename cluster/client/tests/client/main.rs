@@ -4,14 +4,17 @@
 use futures_util::StreamExt;
 use impresario_api::resource::{Resource, find};
 use impresario_client::events::{Recorder, Severity};
-use impresario_client::objects::{DeleteOptions, ObjectEvent, Objects, WatchQuery};
+use impresario_client::objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
+use impresario_client::objects::{
+    Bindings, DeleteOptions, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Refusals, WatchQuery,
+};
 use impresario_client::{Client, ClientError, Event, Select};
 use impresario_registry::{
     Beginning, Member, MemberConfig, MemoryRegistry, RegistryRole, protocol as registry,
 };
 use impresario_runtime::{
     ActorName, ActorNode, AskError, ClusterAuthority, Gate, Message, NodeConfig, PeerIdentity,
-    PeerRole, Refusal,
+    PeerRole, Refusal, SpawnOptions,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
@@ -56,19 +59,20 @@ async fn the_same_thing_said_again_is_counted() {
     );
 }
 
-/// Clients may not write.
-struct ClientsRead;
+/// Lets nobody speak for another, and nobody but members to the registry.
+struct AsTheyAre;
 
-impl Gate for ClientsRead {
+impl Gate for AsTheyAre {
     fn permit(
         &self,
         peer: &PeerIdentity,
-        _: &ActorName,
+        to: &ActorName,
         message: &'static str,
-        _: &dyn Any,
+        body: &dyn Any,
     ) -> Result<(), Refusal> {
-        if peer.role == PeerRole::Client && message == registry::Transact::NAME {
-            return Err(Refusal::new("clients read"));
+        let honest = sender(body).is_none_or(|sender| sender.is(peer));
+        if !honest || (to.as_str() == "registry" && message != registry::Status::NAME) {
+            return Err(Refusal::new("not so"));
         }
         Ok(())
     }
@@ -85,13 +89,24 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
         let issue =
             |name: &str, role| authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
         let mut config = NodeConfig::new(issue("n1", PeerRole::Control));
-        config.gate = Arc::new(ClientsRead);
+        config.gate = Arc::new(AsTheyAre);
         let node = ActorNode::start(config).await.unwrap();
         let beginning = Beginning::Found { peers: Vec::new() };
         let config =
             MemberConfig::new(folder.path().join("n1"), node.clone(), node.local_addr(), beginning);
         let member = Member::start(config).await.unwrap();
-        Objects::new(member.handle()).lay_foundation("authority", 6443).await.unwrap();
+        let objects = Objects::new(member.handle());
+        objects.lay_foundation("authority", 6443).await.unwrap();
+        let parts = ObjectsParts {
+            objects,
+            bindings: Arc::new(Bindings::follow(member.handle())),
+            refusals: Arc::new(Refusals::default()),
+        };
+        let refusals = parts.refusals.clone();
+        node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {
+            ObjectsActor::new(parts.clone())
+        })
+        .unwrap();
 
         let credential = issue("sdk", PeerRole::Admin);
         assert!(Client::connect(credential.clone(), &[]).await.is_err());
@@ -140,6 +155,7 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
             matches!(&refused, ClientError::Refused(status) if status.code() == 403),
             "{refused}"
         );
+        assert_eq!(refusals.total(), 1, "{:?}", refusals.read());
         reader.close(Duration::from_secs(2)).await;
         client.close(Duration::from_secs(2)).await;
         member.stop().await;

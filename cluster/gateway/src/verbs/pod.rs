@@ -8,6 +8,7 @@ use crate::options;
 use hyper::Response;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::FieldValidation;
+use impresario_objects::Binding;
 use serde_json::{Value, json};
 
 fn success() -> Value {
@@ -41,7 +42,13 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     if !causes.is_empty() {
         return Err(invalid("", "Binding", name, causes));
     }
-    gateway.objects().bind(&call.path.namespace, name, node, &write).await?;
+    let meant = |pointer: &str| Some(said(pointer).to_owned()).filter(|text| !text.is_empty());
+    let binding = Binding {
+        node: node.to_owned(),
+        uid: meant("/metadata/uid"),
+        resource_version: meant("/metadata/resourceVersion"),
+    };
+    gateway.objects().bind(&call.path.namespace, name, &binding, &write).await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }
 

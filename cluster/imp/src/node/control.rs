@@ -17,12 +17,13 @@ use impresario_actors::controllers::{self};
 use impresario_actors::node::{Heart, Pulse};
 use impresario_actors::scheduler::{Scheduler, SchedulerSettings};
 use impresario_actors::training_job::{self, cluster_desk::ClusterDesk};
-use impresario_client::objects::{Objects, ServiceRanges};
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{Gateway, ListenError, Revocations, Server, Tls, TlsError, TlsSettings};
+use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
+use impresario_objects::{Bindings, Objects, ObjectsActor, ObjectsParts, Refusals, ServiceRanges};
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
     Beginning, Heartbeat, Member, MemberConfig, REGISTRY_ACTOR, ReadError, RegistryHandle,
@@ -42,6 +43,8 @@ use tokio::task::JoinHandle;
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long the leader has to tell its heartbeats.
 const HEARTBEATS_LIMIT: Duration = Duration::from_secs(2);
+/// Requests that wait for the objects at a time; each is taken up at once and waits elsewhere.
+const OBJECTS_MAILBOX: usize = 4_096;
 /// Pauses until the registry takes the first objects.
 const FOUNDATION: Backoff =
     Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
@@ -89,6 +92,7 @@ impl Control {
         node: &ActorNode,
         credential: &Credential,
         door: &Door,
+        refusals: Arc<Refusals>,
     ) -> Result<Self, ControlError> {
         let others = file.peers.iter().filter(|peer| peer.control);
         let others = others.map(|peer| NodeName::from(peer.name.as_str())).collect();
@@ -108,6 +112,16 @@ impl Control {
         let ranges =
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
         let objects = Objects::new(registry.clone()).with_ranges(ranges);
+
+        let parts = ObjectsParts {
+            objects: objects.clone(),
+            bindings: Arc::new(Bindings::follow(registry.clone())),
+            refusals,
+        };
+        let options = SpawnOptions { mailbox: OBJECTS_MAILBOX, ..SpawnOptions::default() };
+        node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, options, move |_| {
+            ObjectsActor::new(parts.clone())
+        })?;
 
         let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
         let api = ApiCertificate {

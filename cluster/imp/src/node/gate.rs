@@ -3,27 +3,33 @@
 //! | sender | may |
 //! |---|---|
 //! | control member | everything |
-//! | node | read; write its own Node, its pods' status and events; renew itself; ask for its pods' guests |
+//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens |
 //! | guest | message its own job, and the other guests of that job |
-//! | client | read all but secrets and what is kept of tokens, and ask actors to describe themselves |
-//! | admin | everything but the lane of raft |
+//! | client | ask the objects, under the rules for readers, and ask actors to describe themselves |
+//! | admin | everything but what control members say to each other |
 //!
-//! A refusal is typed, counted by the runtime, and leaves everything as it was.
+//! The registry itself is for control members alone. What reaches the objects of a member says who sends
+//! it: that must be the holder of the certificate; what they may do there is decided by the objects' own
+//! rules. A refusal is typed, counted, logged once by the runtime, and leaves everything as it was.
 
 use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
 use impresario_client::protocol::{control, node, pod, scheduler, training};
+use impresario_objects::Refusals;
+use impresario_objects::protocol as objects;
 use impresario_registry::protocol as registry;
 use impresario_registry::raft::messages::RAFT_ACTOR;
-use impresario_registry::{Key, Operation, Transaction};
 use impresario_runtime::{
     ActorName, Gate, Message, NodeName, PeerIdentity, PeerRole, Refusal, StreamMessage,
 };
-use serde_json::Value;
 use std::any::Any;
+use std::sync::Arc;
 
 /// The gate of a node.
-#[derive(Debug, Clone, Copy)]
-pub struct ClusterGate;
+#[derive(Debug, Clone, Default)]
+pub struct ClusterGate {
+    /// Where refusals are counted.
+    pub refusals: Arc<Refusals>,
+}
 
 impl Gate for ClusterGate {
     fn permit(
@@ -33,22 +39,31 @@ impl Gate for ClusterGate {
         message: &'static str,
         body: &dyn Any,
     ) -> Result<(), Refusal> {
-        let permitted = match &peer.role {
-            PeerRole::Control => true,
-            PeerRole::Admin => !is_of_members(to, message),
-            PeerRole::Node => may_node(peer.node.as_str(), message, body),
-            PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
-            PeerRole::Client => may_client(message, body),
-        };
-        if permitted {
+        if may_send(peer, to, message, body) {
             return Ok(());
         }
-        tracing::warn!(peer = %peer.node, role = ?peer.role, %to, message, "refused by role");
+        let role = role_name(&peer.role);
+        self.refusals.count(role, message);
         Err(Refusal::new(format!(
-            "{} ({}) may not send {message} to {to}: use a credential of a role that may",
-            peer.node,
-            role_name(&peer.role)
+            "{} ({role}) may not send {message} to {to}: use a credential of a role that may",
+            peer.node
         )))
+    }
+}
+
+fn may_send(peer: &PeerIdentity, to: &ActorName, message: &'static str, body: &dyn Any) -> bool {
+    // Nobody speaks for another, whatever their role.
+    if let Some(sender) = objects::sender(body)
+        && !sender.is(peer)
+    {
+        return false;
+    }
+    match &peer.role {
+        PeerRole::Control => true,
+        PeerRole::Admin => !is_of_members(to, message),
+        PeerRole::Node => may_node(peer.node.as_str(), message, body),
+        PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
+        PeerRole::Client => may_client(message),
     }
 }
 
@@ -64,18 +79,29 @@ pub fn role_name(role: &PeerRole) -> &'static str {
     }
 }
 
+/// What is said to the registry by others than its members: how it stands, that a node lives, and that an
+/// operator takes a member out.
+const OF_OTHERS: [&str; 3] =
+    [registry::Status::NAME, registry::Heartbeat::NAME, registry::Remove::NAME];
+
 /// What control members say to each other alone.
 fn is_of_members(to: &ActorName, message: &str) -> bool {
-    to.as_str() == RAFT_ACTOR
-        || message.starts_with("registry.Lead")
-        || [registry::Join::NAME, registry::Enrol::NAME, registry::Return::NAME].contains(&message)
+    to.as_str() == RAFT_ACTOR || (message.starts_with("registry.") && !OF_OTHERS.contains(&message))
 }
 
-/// What reads and changes nothing.
-const READING: &[&str] =
-    &[registry::Get::NAME, registry::List::NAME, registry::Follow::NAME, registry::Status::NAME];
+/// What asks the objects of a member; their own rules decide about it.
+const OBJECTS: [&str; 8] = [
+    objects::Get::NAME,
+    objects::List::NAME,
+    objects::Follow::NAME,
+    objects::Settle::NAME,
+    objects::Create::NAME,
+    objects::Change::NAME,
+    objects::Delete::NAME,
+    objects::Bind::NAME,
+];
 
-fn may_client(message: &str, body: &dyn Any) -> bool {
+fn may_client(message: &str) -> bool {
     const DESCRIBING: &[&str] = &[
         node::Describe::NAME,
         pod::Describe::NAME,
@@ -83,19 +109,9 @@ fn may_client(message: &str, body: &dyn Any) -> bool {
         scheduler::Status::NAME,
         scheduler::Explain::NAME,
         control::Describe::NAME,
+        registry::Status::NAME,
     ];
-    if DESCRIBING.contains(&message) || message == registry::Status::NAME {
-        return true;
-    }
-    let get = body.downcast_ref().map(|registry::Get { key, .. }| &key.resource);
-    let list = body.downcast_ref().map(|registry::List(list)| &list.select.resource);
-    let watch = body.downcast_ref().map(|registry::Follow(watch)| &watch.select.resource);
-    get.or(list).or(watch).is_some_and(|resource| !is_secret(resource))
-}
-
-/// What says who may do what: secrets, and the runtime's own records (tokens among them).
-fn is_secret(resource: &str) -> bool {
-    resource == "secrets" || resource.starts_with("impresario.dev/")
+    DESCRIBING.contains(&message) || OBJECTS.contains(&message)
 }
 
 /// A guest is of one job: here it reaches that job's actor, speaks for itself alone, and orders nothing.
@@ -105,20 +121,17 @@ fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: 
 
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     const WORKING: &[&str] = &[
-        registry::Heartbeat::NAME,
+        registry::Status::NAME,
         scheduler::SummaryChanged::NAME,
         pod::Logs::NAME,
         node::Describe::NAME,
         pod::Describe::NAME,
     ];
-    if READING.contains(&message) || WORKING.contains(&message) {
-        return match body.downcast_ref::<registry::Heartbeat>() {
-            Some(beat) => beat.node == name,
-            None => true,
-        };
+    if WORKING.contains(&message) || OBJECTS.contains(&message) {
+        return true;
     }
-    if let Some(registry::Transact(transaction)) = body.downcast_ref() {
-        return may_write(name, transaction);
+    if let Some(beat) = body.downcast_ref::<registry::Heartbeat>() {
+        return beat.node == name;
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
         // A node stays a node: its certificate must not become a control member's.
@@ -133,76 +146,78 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     false
 }
 
-/// A node writes its own Node object, pods that say that they are on it, and events. It never
-/// writes by right of a shard.
-fn may_write(name: &str, transaction: &Transaction) -> bool {
-    transaction.fence.is_none()
-        && transaction.operations.iter().all(|operation| match operation {
-            Operation::Put { key, value } => match key.resource.as_str() {
-                "nodes" => key.name == name,
-                "events" => true,
-                "pods" => {
-                    let pod: Value = serde_json::from_slice(value).unwrap_or_default();
-                    pod["spec"]["nodeName"] == name
-                }
-                _ => is_lease(key, name),
-            },
-            Operation::Delete { key } => key.resource == "pods",
-        })
-}
-
-fn is_lease(key: &Key, name: &str) -> bool {
-    key.resource == "coordination.k8s.io/leases"
-        && key.namespace == "kube-node-lease"
-        && key.name == name
-}
+#[cfg(test)]
+mod attacks;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use impresario_registry::{Consistency, Epoch, Fence, Selection, Shard, WatchRequest};
-    use serde_json::json;
+    use impresario_objects::protocol::Sender;
+    use impresario_registry::{Consistency, Key, ListRequest, Transaction, WatchRequest};
 
-    fn put(resource: &str, name: &str, value: &Value) -> Transaction {
-        let key = Key::new(resource, "", name);
-        let value = Bytes::from(value.to_string());
-        let operations = vec![Operation::Put { key, value }];
-        Transaction { operations, ..Transaction::default() }
+    fn peer(name: &str, role: PeerRole) -> PeerIdentity {
+        PeerIdentity {
+            node: NodeName::from(name),
+            role,
+            cluster: "test".into(),
+            fingerprint: "ab".into(),
+        }
+    }
+
+    fn sent<M: Any>(from: &PeerIdentity, to: &str, message: &'static str, body: &M) -> bool {
+        may_send(from, &ActorName::from(to), message, body)
     }
 
     #[test]
-    fn a_node_writes_itself_and_its_pods_and_nothing_else() {
-        let mine = json!({"spec": {"nodeName": "n1"}});
-        let foreign = json!({"spec": {"nodeName": "n2"}});
-        assert!(may_write("n1", &put("nodes", "n1", &json!({}))));
-        assert!(!may_write("n1", &put("nodes", "n2", &json!({}))));
-        assert!(may_write("n1", &put("pods", "a", &mine)));
-        assert!(!may_write("n1", &put("pods", "a", &foreign)));
-        assert!(!may_write("n1", &put("configmaps", "a", &mine)));
-        let mut fenced = put("pods", "a", &mine);
-        fenced.fence = Some(Fence { shard: Shard(1), epoch: Epoch(1) });
-        assert!(!may_write("n1", &fenced));
+    fn the_registry_is_for_control_members_alone() {
+        let roles = [
+            PeerRole::Node,
+            PeerRole::Client,
+            PeerRole::Admin,
+            PeerRole::Guest { scope: "j1".into() },
+        ];
+        let key = Key::new("pods", "default", "a");
+        let get = registry::Get { key, consistency: Consistency::Local };
+        let list = registry::List(ListRequest::default());
+        let write = registry::Transact(Transaction::default());
+        let lead = registry::LeadTransact(Transaction::default());
+        let follow = registry::Follow(WatchRequest::default());
+        for role in roles {
+            let peer = peer("n1", role);
+            assert!(!sent(&peer, "registry", registry::Get::NAME, &get), "{peer:?}");
+            assert!(!sent(&peer, "registry", registry::List::NAME, &list), "{peer:?}");
+            assert!(!sent(&peer, "registry", registry::Transact::NAME, &write), "{peer:?}");
+            assert!(!sent(&peer, "registry", registry::LeadTransact::NAME, &lead), "{peer:?}");
+            assert!(!sent(&peer, "registry", registry::Follow::NAME, &follow), "{peer:?}");
+            assert!(!sent(&peer, RAFT_ACTOR, "raft.Vote", &()), "{peer:?}");
+        }
+        let member = peer("n1", PeerRole::Control);
+        assert!(sent(&member, "registry", registry::Transact::NAME, &write));
     }
 
     #[test]
-    fn a_client_reads_and_a_guest_speaks_to_its_own_job_only() {
-        let get = |resource: &str| registry::Get {
-            key: Key::new(resource, "default", "a"),
+    fn nobody_speaks_for_another() {
+        let get = |name: &str, role: PeerRole| objects::Get {
+            sender: Sender { name: name.into(), role },
+            key: Key::new("pods", "default", "a"),
             consistency: Consistency::Local,
         };
-        assert!(may_client(registry::Get::NAME, &get("pods")));
-        assert!(!may_client(registry::Get::NAME, &get("secrets")));
-        assert!(!may_client(registry::Get::NAME, &get("impresario.dev/jointokens")));
-        let watch = registry::Follow(WatchRequest {
-            select: Selection::all("secrets"),
-            after: 0,
-            bookmarks: false,
-        });
-        assert!(!may_client(registry::Follow::NAME, &watch));
-        assert!(!may_client(registry::Transact::NAME, &registry::Transact(Transaction::default())));
-        assert!(may_client(node::Describe::NAME, &node::Describe));
-        assert!(!may_client(node::Drain::NAME, &node::Drain { draining: true }));
+        let node = peer("n1", PeerRole::Node);
+        let ask = |get: &objects::Get| sent(&node, "objects", objects::Get::NAME, get);
+        assert!(ask(&get("n1", PeerRole::Node)));
+        assert!(!ask(&get("n2", PeerRole::Node)));
+        assert!(!ask(&get("n1", PeerRole::Control)));
+        assert!(!ask(&get("n1", PeerRole::Admin)));
+        let guest = peer("g", PeerRole::Guest { scope: "j1".into() });
+        let own = get("g", PeerRole::Guest { scope: "j1".into() });
+        assert!(!sent(&guest, "objects", objects::Get::NAME, &own));
+    }
+
+    #[test]
+    fn a_client_describes_and_a_guest_speaks_to_its_own_job_only() {
+        assert!(may_client(node::Describe::NAME));
+        assert!(!may_client(node::Drain::NAME));
+        assert!(!may_client(registry::Remove::NAME));
         let job = |uid: &str| ActorName::from(format!("trainingjob/{uid}").as_str());
         let guest = training::guest_node("p1");
         let asked = |pod: &str| training::CurrentMap { activation: 1, pod_uid: pod.into() };
@@ -210,10 +225,12 @@ mod tests {
             may_guest(&guest, "j1", to, message, body)
         };
         let map = training::CurrentMap::NAME;
+        let key = Key::new("pods", "default", "a");
+        let get = registry::Get { key, consistency: Consistency::Local };
         assert!(may(&job("j1"), map, &asked("p1")));
         assert!(!may(&job("j2"), map, &asked("p1")), "a job of others");
         assert!(!may(&job("j1"), map, &asked("p2")), "in the name of another pod");
-        assert!(!may(&ActorName::from("registry"), registry::Get::NAME, &get("pods")));
+        assert!(!may(&ActorName::from("registry"), registry::Get::NAME, &get));
         assert!(!may(&ActorName::from("trainer/p2"), map, &asked("p1")));
         let size = training::Size { parameter_servers: 9, trainers: 9 };
         let reason = String::new();
@@ -228,5 +245,21 @@ mod tests {
             |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
         assert!(may_node("n1", registry::Heartbeat::NAME, &beat("n1")));
         assert!(!may_node("n1", registry::Heartbeat::NAME, &beat("n2")));
+    }
+
+    #[test]
+    fn every_refusal_is_counted() {
+        let gate = ClusterGate::default();
+        let peer = peer("n1", PeerRole::Node);
+        let refused = gate.permit(
+            &peer,
+            &ActorName::from("registry"),
+            registry::Transact::NAME,
+            &registry::Transact(Transaction::default()),
+        );
+        assert!(refused.unwrap_err().reason.contains("may not send registry.Transact"));
+        let counted = gate.refusals.read();
+        assert_eq!(counted.len(), 1);
+        assert_eq!((counted[0].role.as_str(), counted[0].count), ("node", 1));
     }
 }

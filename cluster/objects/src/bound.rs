@@ -1,0 +1,299 @@
+//! Which pod is bound where, and what it names: how far a node reaches, looked up and never searched.
+//!
+//! Kept from a watch of the pods. A pod is read once, when it is seen bound for the first time: what it
+//! names and where it is do not change after that.
+
+use crate::may::Bound;
+use futures_util::StreamExt;
+use impresario_registry::{
+    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
+    field,
+};
+use parking_lot::RwLock;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The shortest and the longest pause before the pods are listed again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// What a pod names, each with its resource, in the pod's own namespace.
+pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {
+    let mut names = Vec::new();
+    let mut add = |resource: &'static str, name: &Value| {
+        if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
+            names.push((resource, name.to_owned()));
+        }
+    };
+    let spec = &pod["spec"];
+    add("serviceaccounts", &spec["serviceAccountName"]);
+    for secret in list(&spec["imagePullSecrets"]) {
+        add("secrets", &secret["name"]);
+    }
+    for volume in list(&spec["volumes"]) {
+        add("secrets", &volume["secret"]["secretName"]);
+        add("configmaps", &volume["configMap"]["name"]);
+        add("persistentvolumeclaims", &volume["persistentVolumeClaim"]["claimName"]);
+        add("secrets", &volume["csi"]["nodePublishSecretRef"]["name"]);
+        for source in list(&volume["projected"]["sources"]) {
+            add("secrets", &source["secret"]["name"]);
+            add("configmaps", &source["configMap"]["name"]);
+        }
+        if !volume["ephemeral"].is_null()
+            && let (Some(pod), Some(volume)) =
+                (pod["metadata"]["name"].as_str(), volume["name"].as_str())
+        {
+            add("persistentvolumeclaims", &format!("{pod}-{volume}").into());
+        }
+    }
+    for kind in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in list(&spec[kind]) {
+            for from in list(&container["envFrom"]) {
+                add("secrets", &from["secretRef"]["name"]);
+                add("configmaps", &from["configMapRef"]["name"]);
+            }
+            for variable in list(&container["env"]) {
+                add("secrets", &variable["valueFrom"]["secretKeyRef"]["name"]);
+                add("configmaps", &variable["valueFrom"]["configMapKeyRef"]["name"]);
+            }
+        }
+    }
+    names
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Namespace and name of a pod.
+type Place = (String, String);
+/// Resource, namespace and name of what a pod names.
+type Named = (&'static str, String, String);
+
+#[derive(Debug)]
+struct BoundPod {
+    node: String,
+    created: Revision,
+    names: Vec<Named>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pods: HashMap<Place, BoundPod>,
+    /// How many pods of a node name an object.
+    named: HashMap<String, HashMap<Named, usize>>,
+}
+
+impl State {
+    /// Whether anything is known now that was not before.
+    fn put(&mut self, entry: &Entry) -> bool {
+        let place = (entry.key.namespace.clone(), entry.key.name.clone());
+        match self.pods.get(&place) {
+            Some(known) if known.created == entry.create_revision => return false,
+            Some(_) => self.remove(&place),
+            None => {}
+        }
+        let node = field::string_at(&entry.value, "/spec/nodeName").unwrap_or_default();
+        if node.is_empty() {
+            return false;
+        }
+        let Ok(pod) = serde_json::from_slice::<Value>(&entry.value) else { return false };
+        let mut names: Vec<Named> = named_by(&pod)
+            .into_iter()
+            .map(|(resource, name)| (resource, place.0.clone(), name))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let of_node = self.named.entry(node.clone()).or_default();
+        for name in &names {
+            *of_node.entry(name.clone()).or_default() += 1;
+        }
+        self.pods.insert(place, BoundPod { node, created: entry.create_revision, names });
+        true
+    }
+
+    fn remove(&mut self, place: &Place) {
+        let Some(pod) = self.pods.remove(place) else { return };
+        let Some(of_node) = self.named.get_mut(&pod.node) else { return };
+        for name in pod.names {
+            if let Some(count) = of_node.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    of_node.remove(&name);
+                }
+            }
+        }
+        if of_node.is_empty() {
+            self.named.remove(&pod.node);
+        }
+    }
+}
+
+/// The pods that are bound, of a registry that is followed for as long as this lives.
+#[derive(Debug)]
+pub struct Bindings {
+    state: Arc<RwLock<State>>,
+    /// Rises when something became known.
+    news: watch::Receiver<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Bindings {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Bindings {
+    /// Follows the pods of a registry. Must be called within a tokio runtime.
+    pub fn follow(registry: RegistryHandle) -> Self {
+        let state = Arc::new(RwLock::new(State::default()));
+        let (told, news) = watch::channel(0);
+        let task = tokio::spawn(follow(registry, state.clone(), told));
+        Self { state, news, task }
+    }
+
+    /// Tells when something becomes known.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+}
+
+impl Bound for Bindings {
+    fn node_of(&self, namespace: &str, pod: &str) -> Option<String> {
+        let place = (namespace.to_owned(), pod.to_owned());
+        self.state.read().pods.get(&place).map(|pod| pod.node.clone())
+    }
+
+    fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool {
+        let state = self.state.read();
+        let Some(of_node) = state.named.get(node) else { return false };
+        crate::may::named_resource(resource).is_some_and(|resource| {
+            of_node.contains_key(&(resource, namespace.to_owned(), name.to_owned()))
+        })
+    }
+}
+
+async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch::Sender<u64>) {
+    let mut pause = PAUSES.0;
+    loop {
+        let list = ListRequest {
+            consistency: Consistency::Local,
+            ..ListRequest::of(Selection::all("pods"))
+        };
+        match registry.list(list).await {
+            Ok(page) => {
+                let mut fresh = State::default();
+                for entry in &page.entries {
+                    fresh.put(entry);
+                }
+                *state.write() = fresh;
+                told.send_modify(|count| *count += 1);
+                pause = PAUSES.0;
+                keep_up(&registry, page.revision, &state, &told).await;
+            }
+            Err(error) => tracing::debug!(%error, "the pods cannot be listed yet"),
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Follows the changes until the thread is lost.
+async fn keep_up(
+    registry: &RegistryHandle,
+    mut after: Revision,
+    state: &RwLock<State>,
+    told: &watch::Sender<u64>,
+) {
+    let mut failures = 0;
+    while failures < 3 {
+        let request = WatchRequest { select: Selection::all("pods"), after, bookmarks: true };
+        let Ok(mut watch) = registry.watch(request).await else { return };
+        while let Some(Ok(batch)) = watch.next().await {
+            failures = 0;
+            after = after.max(batch.revision);
+            let mut known = false;
+            {
+                let mut state = state.write();
+                for event in &batch.events {
+                    match event {
+                        WatchEvent::Put { entry, .. } => known |= state.put(entry),
+                        WatchEvent::Delete { previous, .. } => state
+                            .remove(&(previous.key.namespace.clone(), previous.key.name.clone())),
+                    }
+                }
+            }
+            if known {
+                told.send_modify(|count| *count += 1);
+            }
+        }
+        failures += 1;
+        tokio::time::sleep(PAUSES.0).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use impresario_registry::Key;
+    use serde_json::json;
+
+    fn entry(name: &str, created: Revision, spec: &Value) -> Entry {
+        let object = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec});
+        Entry {
+            key: Key::new("pods", "ns", name),
+            value: object.to_string().into(),
+            create_revision: created,
+            mod_revision: created,
+        }
+    }
+
+    #[test]
+    fn a_node_reaches_what_its_pods_name_until_the_last_of_them_is_gone() {
+        let mut state = State::default();
+        let spec = json!({
+            "nodeName": "n1",
+            "imagePullSecrets": [{"name": "pull"}],
+            "volumes": [
+                {"name": "v", "secret": {"secretName": "files"}},
+                {"name": "p", "projected": {"sources": [{"configMap": {"name": "projected"}}]}},
+                {"name": "scratch", "ephemeral": {}}
+            ],
+            "initContainers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "key"}}}]}],
+            "containers": [{"envFrom": [{"configMapRef": {"name": "env"}}]}]
+        });
+        assert!(state.put(&entry("a", 1, &spec)));
+        assert!(!state.put(&entry("a", 1, &spec)), "read once");
+        assert!(state.put(&entry("b", 2, &spec)));
+        assert!(!state.put(&entry("waits", 3, &json!({"volumes": spec["volumes"]}))));
+        let named = |state: &State, resource: &'static str, name: &str| {
+            let of_node = state.named.get("n1");
+            of_node.is_some_and(|it| it.contains_key(&(resource, "ns".into(), name.into())))
+        };
+        let all = [
+            ("secrets", "pull"),
+            ("secrets", "files"),
+            ("configmaps", "projected"),
+            ("persistentvolumeclaims", "a-scratch"),
+            ("secrets", "key"),
+            ("configmaps", "env"),
+        ];
+        for (resource, name) in all {
+            assert!(named(&state, resource, name), "{resource} {name}");
+        }
+        state.remove(&("ns".into(), "a".into()));
+        assert!(named(&state, "secrets", "key"), "b still names it");
+        // A pod of the same name that came since is another one.
+        assert!(state.put(&entry(
+            "b",
+            9,
+            &json!({"nodeName": "n2", "imagePullSecrets": [{"name": "pull"}]})
+        )));
+        assert!(state.named.get("n1").is_none() && state.named.contains_key("n2"));
+    }
+}
