@@ -5,17 +5,15 @@
 //! pauses that grow and vary. What may have been done already is not done again: its caller is told to look.
 //! A watch that is cut goes on at another member after the last revision that was seen, without a gap.
 
+mod objects;
+
+pub use objects::RemoteObjects;
+
 use crate::protocol::{
-    Bind, Change, Create, Delete, Follow, Form, Get, List, OBJECTS_ACTOR, ObjectsRole, Part,
-    Refusal, Sender, Settle,
-};
-use crate::{
-    Binding, DeleteOptions, Deleted, Door, ListQuery, Listed, ObjectWatch, Objects, Patch,
-    Propagation, WatchQuery, WriteOptions,
+    Create, Follow, Get, List, OBJECTS_ACTOR, ObjectsRole, Refusal, Sender, Settle,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use impresario_api::resource::{Resource, resource_key};
 use impresario_api::status::{Reason, Status};
 use impresario_registry::{
     BoxFuture, Committed, Compare, Consistency, Entry, Key, ListRequest, Operation, Page,
@@ -365,184 +363,4 @@ impl Registry for RemoteDoor {
             })))
         })
     }
-}
-
-/// Objects by message: read as they are, written by the members' rules.
-#[derive(Debug, Clone)]
-pub struct RemoteObjects {
-    door: RemoteDoor,
-    reads: Objects,
-}
-
-impl RemoteObjects {
-    /// Objects behind this door.
-    pub fn new(door: RemoteDoor) -> Self {
-        let reads = Objects::new(Arc::new(door.clone()));
-        Self { door, reads }
-    }
-
-    /// One object, as of every write that was acknowledged before.
-    pub async fn get(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Value, Status> {
-        self.reads.get(resource, namespace, name).await
-    }
-
-    /// Lists objects.
-    pub async fn list(
-        &self,
-        resource: &'static Resource,
-        query: &ListQuery,
-    ) -> Result<Listed, Status> {
-        self.reads.list(resource, query).await
-    }
-
-    /// Follows objects.
-    pub async fn watch(
-        &self,
-        resource: &'static Resource,
-        query: WatchQuery,
-    ) -> Result<ObjectWatch, Status> {
-        self.reads.watch(resource, query).await
-    }
-
-    /// Creates an object; the answer is as it was stored.
-    pub async fn create(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        object: Value,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        let message = Create {
-            sender: self.sender(),
-            resource: resource_key(resource),
-            namespace: namespace.into(),
-            object: bytes(&object)?,
-            dry_run: options.dry_run,
-        };
-        value(&self.door.inner.write(message).await?)
-    }
-
-    /// Replaces an object. With a resourceVersion in it only that very state is replaced.
-    pub async fn update(
-        &self,
-        resource: &'static Resource,
-        door: Door,
-        namespace: &str,
-        name: &str,
-        object: Value,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        self.change(resource, door, (namespace, name), (Form::Whole, &object), options).await
-    }
-
-    /// Changes parts of an object.
-    pub async fn patch(
-        &self,
-        resource: &'static Resource,
-        door: Door,
-        namespace: &str,
-        name: &str,
-        patch: &Patch,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        let body = match patch {
-            Patch::Json(body) => (Form::Json, body),
-            Patch::Merge(body) => (Form::Merge, body),
-            Patch::Strategic(body) => (Form::Strategic, body),
-        };
-        self.change(resource, door, (namespace, name), body, options).await
-    }
-
-    async fn change(
-        &self,
-        resource: &'static Resource,
-        door: Door,
-        (namespace, name): (&str, &str),
-        (form, body): (Form, &Value),
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        let message = Change {
-            sender: self.sender(),
-            resource: resource_key(resource),
-            namespace: namespace.into(),
-            name: name.into(),
-            part: match door {
-                Door::Main => Part::Main,
-                Door::Status => Part::Status,
-                Door::Scale => Part::Scale,
-                Door::Finalize => Part::Finalize,
-            },
-            form,
-            body: bytes(body)?,
-            dry_run: options.dry_run,
-        };
-        value(&self.door.inner.write(message).await?)
-    }
-
-    /// Deletes an object.
-    pub async fn delete(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-        deletion: &DeleteOptions,
-        options: &WriteOptions,
-    ) -> Result<Deleted, Status> {
-        let propagation = match deletion.propagation {
-            Propagation::Background => "Background",
-            Propagation::Foreground => "Foreground",
-            Propagation::Orphan => "Orphan",
-        };
-        let message = Delete {
-            sender: self.sender(),
-            resource: resource_key(resource),
-            namespace: namespace.into(),
-            name: name.into(),
-            grace_period_seconds: deletion.grace_period_seconds,
-            propagation: propagation.into(),
-            uid: deletion.uid.clone(),
-            resource_version: deletion.resource_version.clone(),
-            dry_run: options.dry_run,
-        };
-        let gone = self.door.inner.write(message).await?;
-        let object = value(&gone.object)?;
-        Ok(if gone.lingers { Deleted::Lingers(object) } else { Deleted::Gone(object) })
-    }
-
-    /// Binds a pod to a node.
-    pub async fn bind(
-        &self,
-        namespace: &str,
-        pod: &str,
-        binding: &Binding,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        let message = Bind {
-            sender: self.sender(),
-            namespace: namespace.into(),
-            pod: pod.into(),
-            node: binding.node.clone(),
-            uid: binding.uid.clone(),
-            resource_version: binding.resource_version.clone(),
-            dry_run: options.dry_run,
-        };
-        value(&self.door.inner.write(message).await?)
-    }
-
-    fn sender(&self) -> Sender {
-        self.door.inner.sender.clone()
-    }
-}
-
-fn bytes(object: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
-}
-
-fn value(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(bytes).map_err(Status::internal)
 }
