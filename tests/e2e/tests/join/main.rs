@@ -107,7 +107,7 @@ fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
         "scheduler/default-scheduler: policy ",
         "far/node: ",
         "a write is refused: ",
-        "(client) may not send registry.Transact",
+        "a client may not create configmaps",
         "a drain is refused: ",
         "(client) may not send node.Drain",
     ] {
