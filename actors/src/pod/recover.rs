@@ -79,7 +79,9 @@ pub fn deadline(
     let seconds = object.spec.as_ref()?.active_deadline_seconds?;
     let limit = Duration::from_secs(u64::try_from(seconds).ok()?);
     let told = object.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let start = told.map_or(taken_on, |start| start.0);
+    // What is told is cut to whole seconds: the same moment is not taken for an earlier one.
+    let is_now = |start: Timestamp| taken_on.duration_since(start).as_secs() == 0;
+    let start = told.map(|start| start.0).filter(|start| !is_now(*start)).unwrap_or(taken_on);
     let ran = Duration::try_from(now.1.duration_since(start)).unwrap_or_default();
     now.0.checked_add(limit.saturating_sub(ran))
 }
@@ -274,6 +276,11 @@ mod tests {
         };
         assert_eq!(limit(70), Duration::from_secs(30));
         assert_eq!(limit(10), Duration::ZERO);
+        let taken_on = Timestamp::UNIX_EPOCH + Duration::from_millis(60_900);
+        let soon = (now.0, taken_on);
+        pod.spec.as_mut().unwrap().active_deadline_seconds = Some(1);
+        let whole = deadline(&pod, taken_on, soon).unwrap() - now.0;
+        assert_eq!(whole, Duration::from_secs(1), "a start is told in whole seconds");
     }
 
     #[test]
