@@ -261,8 +261,8 @@ impl Journal {
     pub fn tend(&mut self) -> Result<(), DiskError> {
         let (path, size) = (self.reserve(), self.room.reserve_bytes());
         let whole = fs::metadata(&path).is_ok_and(|found| found.len() >= size);
-        let spent = !whole && !(self.room.takes_reserve() && self.make_reserve(&path, size)?);
-        self.room.set_spent(spent);
+        let there = whole || (self.room.takes_reserve() && self.make_reserve(&path, size)?);
+        self.room.set_spent(!there);
         Ok(())
     }
 

@@ -106,7 +106,7 @@ pub(super) async fn may_return(
             Ok(Ok(()) | Err(MembershipError::Unavailable { .. })) => {}
             Ok(Err(refused)) => return Err(StartError::Refused(refused)),
             Err(error) => {
-                tracing::debug!(%error, "a member does not say what it knows of this one")
+                tracing::debug!(%error, "a member does not say what it knows of this one");
             }
         }
     }

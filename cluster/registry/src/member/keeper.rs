@@ -37,7 +37,8 @@ impl Shared {
         let alone = self.voter_names().len() == 1;
         let acknowledged = self.raft.as_leader().ok()?.last_quorum_acked();
         let recent = acknowledged.is_some_and(|at| at.elapsed() < super::leases::LEASE);
-        if !alone && !(recent && self.was_awake()) {
+        let sure = alone || (recent && self.was_awake());
+        if !sure {
             return None;
         }
         self.lead(|leases| leases.heartbeats(BootTime::now())).ok()
@@ -51,10 +52,10 @@ impl Shared {
         if self.raft.is_leader() {
             // Losing the lead in between is no matter: the next tick says it to the new leader.
             let _ = self.member_alive(self.alive_now());
-        } else if let Some(leader) = self.leader() {
-            if let Err(error) = self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await {
-                tracing::debug!(%error, "the leader did not hear that this member lives");
-            }
+        } else if let Some(leader) = self.leader()
+            && let Err(error) = self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await
+        {
+            tracing::debug!(%error, "the leader did not hear that this member lives");
         }
     }
 

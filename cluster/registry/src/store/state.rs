@@ -54,7 +54,7 @@ impl Image {
     }
 
     /// Its three parts, for writing them one after the other.
-    pub(crate) fn parts(&self) -> (&Rest, &[(Key, Record)], &[(Revision, Vec<Change>)]) {
+    pub(crate) fn parts(&self) -> (&Rest, &Objects, &Past) {
         (&self.rest, &self.objects, &self.past)
     }
 
