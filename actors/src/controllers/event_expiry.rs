@@ -141,7 +141,8 @@ mod tests {
             let key = Key::new("events", "ns", name);
             registry.transact(Transaction::create(key, event.to_string())).await.unwrap();
         }
-        let fence = Fence { shard: Shard(0), epoch: Epoch(0) };
+        registry.assign_shards(&["test".to_owned()]);
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
         let look = EventExpiryLook::new(Arc::new(registry.clone()), fence);
         let left = async || {
             let all = ListRequest::of(Selection::all("events"));
@@ -168,7 +169,8 @@ mod tests {
         let all = registry.list(ListRequest::of(Selection::all("events"))).await.unwrap().entries;
         let again = Transaction::default().put(Key::new("events", "ns", "a"), "{}");
         registry.transact(again).await.unwrap();
-        let fence = Fence { shard: Shard(0), epoch: Epoch(0) };
+        registry.assign_shards(&["test".to_owned()]);
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
         let look = EventExpiryLook::new(Arc::new(registry.clone()), fence);
         look.delete(all.iter().collect()).await.unwrap();
         let left = registry.list(ListRequest::of(Selection::all("events"))).await.unwrap().entries;

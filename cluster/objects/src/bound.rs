@@ -294,6 +294,6 @@ mod tests {
             9,
             &json!({"nodeName": "n2", "imagePullSecrets": [{"name": "pull"}]})
         )));
-        assert!(state.named.get("n1").is_none() && state.named.contains_key("n2"));
+        assert!(!state.named.contains_key("n1") && state.named.contains_key("n2"));
     }
 }

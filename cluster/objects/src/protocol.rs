@@ -218,7 +218,7 @@ role! {
 
 /// Who sends this message, if it is one that says so.
 pub fn sender(message: &dyn Any) -> Option<&Sender> {
-    fn of<'m, M: 'static>(message: &'m dyn Any, sender: fn(&M) -> &Sender) -> Option<&'m Sender> {
+    fn of<M: 'static>(message: &dyn Any, sender: fn(&M) -> &Sender) -> Option<&Sender> {
         message.downcast_ref().map(sender)
     }
     of(message, |it: &Get| &it.sender)

@@ -33,13 +33,15 @@ pub(super) fn write_refused(resource: &Resource, name: &str, error: &TransactErr
         TransactError::Conflict { .. } => Status::modified(resource, name),
         TransactError::Fenced { .. } => Status::conflict(resource, name, error),
         TransactError::TooLarge { limit, .. } => Status::too_large(*limit),
-        TransactError::Unknown { .. } => Status::timeout(error.to_string()),
+        // Of a forgotten one, what is there now is not known to be what was asked for: as after a write
+        // without an answer.
+        TransactError::Unknown { .. } | TransactError::Forgotten { .. } => {
+            Status::timeout(error.to_string())
+        }
         TransactError::Refused { reason } => Status::forbidden(resource, name, reason),
         TransactError::Unavailable { .. } | TransactError::NoSpace { .. } => {
             Status::unavailable(error.to_string(), 1)
         }
-        // What is there now is not known to be what was asked for: as after a write without an answer.
-        TransactError::Forgotten { .. } => Status::timeout(error.to_string()),
         other => Status::bad_request(other.to_string()),
     }
 }

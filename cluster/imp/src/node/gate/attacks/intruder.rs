@@ -155,7 +155,7 @@ impl Intruder {
             (
                 "make a pod a guest",
                 settle(&mine, &|pod| {
-                    pod["metadata"]["annotations"]["impresario.dev/guest"] = "j".into()
+                    pod["metadata"]["annotations"]["impresario.dev/guest"] = "j".into();
                 }),
             ),
             (
@@ -190,7 +190,7 @@ impl Intruder {
             (
                 "its own taints",
                 settle(&n1, &|node| {
-                    node["spec"]["taints"] = json!([{"key": "k", "effect": "NoExecute"}])
+                    node["spec"]["taints"] = json!([{"key": "k", "effect": "NoExecute"}]);
                 }),
             ),
             ("another Node", settle(&n2, &|node| node["spec"]["unschedulable"] = true.into())),
