@@ -16,7 +16,7 @@ pub struct Limits {
     pub strangers: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
-    /// Requests that a client may take back on one connection within [`CANCEL_WINDOW`]. Who takes
+    /// Requests that a client may take back on one connection within `CANCEL_WINDOW`. Who takes
     /// back more asks for work and does not want it (CVE-2023-44487).
     pub cancelled: usize,
     /// Time for the TLS handshake.
@@ -38,7 +38,7 @@ pub struct Limits {
     /// Bytes of all bodies that are being received or answered, of all connections together.
     pub bodies: usize,
     /// Memory that all requests being worked on may take, in bytes, where a body counts
-    /// [`WORK_PER_BYTE`] times its own. Further ones wait for their turn.
+    /// `WORK_PER_BYTE` times its own. Further ones wait for their turn.
     pub work: usize,
     /// Bytes of all answers that wait to be read, of all connections together; streams aside, which
     /// make nothing before it can be sent.

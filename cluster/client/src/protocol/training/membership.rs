@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// A pod's process is ready to work. Sent again when the job's actor says [`Unknown`].
+/// A pod's process is ready to work. Sent again when the job's actor says `Unknown`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JoinTraining {
     /// The pod's uid.
