@@ -17,8 +17,8 @@ use impresario_client::protocol::authority::{
     CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew, RenewError, Renewed,
     RevokeToken, TokenCreated, TokenError,
 };
-use impresario_registry::protocol::Status;
-use impresario_registry::{
+use impresario_registry_api::protocol::Status;
+use impresario_registry_api::{
     Consistency, Key, ListRequest, REGISTRY_ACTOR, ReadError, RegistryHandle, RegistryRole,
     Selection, Transaction,
 };
@@ -142,7 +142,7 @@ impl AuthorityParts {
         match self.registry.transact(Transaction::remove(key, revision)).await {
             Ok(_) => Ok(()),
             // Used in this very moment.
-            Err(error) if error.remedy() == impresario_registry::Remedy::ReadAgain => {
+            Err(error) if error.remedy() == impresario_registry_api::Remedy::ReadAgain => {
                 Err(unknown())
             }
             Err(error) => Err(unavailable(error.to_string())),

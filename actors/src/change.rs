@@ -5,7 +5,7 @@
 //! stays away for about half a minute. Nothing is written where the edit changes nothing.
 
 use bytes::Bytes;
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, Fence, Key, ReadError, RegistryHandle, Remedy, Revision, TransactError,
     Transaction,
 };

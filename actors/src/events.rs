@@ -1,10 +1,10 @@
 //! Events of the cast, through the one recorder of the client library.
 
-use impresario_client::{
+use impresario_objects::{
+    Objects,
     events::{self, Severity},
-    objects::Objects,
 };
-use impresario_registry::{Key, RegistryHandle};
+use impresario_registry_api::{Key, RegistryHandle};
 use serde_json::json;
 
 /// Writes events in the name of one component. Cheap to clone; never waits and never fails.

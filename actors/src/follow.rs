@@ -6,7 +6,7 @@
 //! with its owner.
 
 use futures_util::{Stream, StreamExt, stream};
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, Watch, WatchError,
     WatchEvent, WatchRequest,
 };

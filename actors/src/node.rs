@@ -37,7 +37,7 @@ use impresario_client::protocol::{
 use impresario_host::{
     ContainerDriver, Found, address::AddressPool, container::DriverError, devices::GpuPool,
 };
-use impresario_registry::{Key, RegistryHandle, Selection};
+use impresario_registry_api::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use object::NodeFacts;
 use parking_lot::Mutex;

@@ -29,7 +29,7 @@ use crate::{
 };
 use actix::prelude::*;
 use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
-use impresario_registry::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
+use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
 use impresario_runtime::ActorNode;
 use k8s_openapi::api::core::v1;
 use picture::{Pending, Picture};

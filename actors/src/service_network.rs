@@ -7,7 +7,7 @@
 use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
 use impresario_host::proxy::{Policy, Protocol, ServiceProxy, ServiceRule};
-use impresario_registry::RegistryHandle;
+use impresario_registry_api::RegistryHandle;
 use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Service, ServicePort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -165,7 +165,7 @@ async fn changed<K: Mirrored>(changes: &mut Receiver<Change<K>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_registry::{Entry, Key};
+    use impresario_registry_api::{Entry, Key};
     use serde_json::{Value, json};
     use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::AuthorityParts;
 use crate::change;
 use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
 use impresario_client::tokens::{self, BoundPod, StoredToken};
-use impresario_registry::{Key, ListRequest, Operation, Selection, Transaction};
+use impresario_registry_api::{Key, ListRequest, Operation, Selection, Transaction};
 use k8s_openapi::api::core::v1;
 use std::collections::HashSet;
 

@@ -3,7 +3,7 @@
 use super::{AuthorityParts, GUEST_VALIDITY};
 use crate::{change, pod::GUEST_ANNOTATION};
 use impresario_client::protocol::authority::{GuestCredential, GuestError, IssueGuest};
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use impresario_runtime::PeerRole;
 use k8s_openapi::api::core::v1;
 

@@ -5,7 +5,7 @@ use super::{
     tokens::{self, Token, Use},
 };
 use impresario_client::protocol::authority::{Join, JoinError, JoinRole, Joined, NODE_NUMBERS};
-use impresario_registry::{Compare, Consistency, Key, Remedy, Transaction};
+use impresario_registry_api::{Compare, Consistency, Key, Remedy, Transaction};
 use impresario_runtime::JoinToken;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

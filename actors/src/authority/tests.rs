@@ -6,7 +6,7 @@ use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, Renew, RenewError,
     RevokeToken, TokenError,
 };
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
 use std::{sync::Arc, time::Duration};
 

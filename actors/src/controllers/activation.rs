@@ -18,7 +18,7 @@ use super::view::View;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_client::protocol::control::{Changed, ControlRole};
-use impresario_registry::{Fence, Key, ShardTable, shard_of};
+use impresario_registry_api::{Fence, Key, ShardTable, shard_of};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, HashMap};

@@ -14,7 +14,7 @@ use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use impresario_api::status::Status;
 use impresario_client::protocol::control::{Changed, Describe, Description};
-use impresario_registry::{Fence, ReadError, Remedy, TransactError};
+use impresario_registry_api::{Fence, ReadError, Remedy, TransactError};
 use impresario_runtime::Backoff;
 use k8s_openapi::jiff::Timestamp;
 use rand::Rng as _;

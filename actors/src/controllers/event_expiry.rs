@@ -7,7 +7,7 @@
 use super::control::{Look, LookError, Next};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_registry::{
+use impresario_registry_api::{
     Compare, Consistency, Entry, Fence, ListRequest, Operation, RegistryHandle, Remedy, Selection,
     Transaction,
 };
@@ -85,7 +85,7 @@ impl EventExpiryLook {
             };
             match self.registry.transact(transaction).await {
                 Ok(_) => return Ok(()),
-                Err(impresario_registry::TransactError::Conflict { key, .. }) => {
+                Err(impresario_registry_api::TransactError::Conflict { key, .. }) => {
                     over.retain(|entry| entry.key != key);
                 }
                 Err(error) if error.remedy() == Remedy::ReadAgain => return Ok(()),

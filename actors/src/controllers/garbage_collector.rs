@@ -18,9 +18,9 @@ use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::resource::{Resource, resource_key};
-use impresario_client::events::{Recorder, Severity};
-use impresario_client::objects::{DeleteOptions, Objects, Propagation, WriteOptions};
-use impresario_registry::{
+use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::{DeleteOptions, Objects, Propagation, WriteOptions};
+use impresario_registry_api::{
     Compare, Consistency, Fence, ListRequest, Operation, Remedy, Selection, Transaction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

@@ -14,7 +14,7 @@ use super::view::{Assignment, replace, served};
 use super::wrote::Wrote;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use impresario_client::objects::{DeleteOptions, WriteOptions};
+use impresario_objects::{DeleteOptions, WriteOptions};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;

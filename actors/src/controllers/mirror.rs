@@ -7,7 +7,7 @@
 //! everything again: a change is a hint, the mirror is the state.
 
 use futures_util::StreamExt as _;
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
 };
 use k8s_openapi::Metadata;
@@ -283,7 +283,7 @@ async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Shared<K>>) {
 async fn fill<K: Mirrored>(
     registry: &RegistryHandle,
     shared: &Shared<K>,
-) -> Result<Revision, impresario_registry::ReadError> {
+) -> Result<Revision, impresario_registry_api::ReadError> {
     let mut request = ListRequest::of(Selection::all(&shared.resource));
     request.consistency = Consistency::Linearizable;
     let page = registry.list(request).await?;

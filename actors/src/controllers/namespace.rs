@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::resource::{Resource, Verb, resources};
 use impresario_api::status::Status;
-use impresario_client::objects::{DeleteOptions, Door, ListQuery, WriteOptions};
+use impresario_objects::{DeleteOptions, Door, ListQuery, WriteOptions};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -9,8 +9,8 @@ use super::wrote::Wrote;
 use futures_util::StreamExt as _;
 use impresario_api::admission::{Deletion, admit_delete};
 use impresario_api::status::Status;
-use impresario_client::objects::{DeleteOptions, Objects, WriteOptions};
-use impresario_registry::{Compare, Operation, Revision};
+use impresario_objects::{DeleteOptions, Objects, WriteOptions};
+use impresario_registry_api::{Compare, Operation, Revision};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -218,7 +218,7 @@ async fn delete_all(
     pods: Vec<(String, String)>,
     mut told: impl FnMut(&str),
 ) -> (Revision, Result<(), LookError>) {
-    use impresario_client::objects::Deleted;
+    use impresario_objects::Deleted;
     let deletions = pods.into_iter().map(|(name, uid)| async move {
         let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
         let outcome = objects

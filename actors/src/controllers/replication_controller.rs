@@ -12,7 +12,7 @@ use super::view::{Assignment, replace};
 use super::wrote::Wrote;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use impresario_registry::{Compare, Operation, Transaction};
+use impresario_registry_api::{Compare, Operation, Transaction};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::jiff::Timestamp;
 use plan::Action;
@@ -163,7 +163,7 @@ impl Look for ReplicationControllerLook {
 mod tests {
     use super::super::view::{View, served};
     use super::*;
-    use impresario_client::objects::{Objects, WriteOptions};
+    use impresario_objects::{Objects, WriteOptions};
     use impresario_registry::MemoryRegistry;
     use serde_json::json;
 
@@ -188,9 +188,9 @@ mod tests {
         objects.lay_foundation("pem", 6443).await.unwrap();
         let uid = controller(&objects, 3).await;
         let view = View::start(objects, "test");
-        let fence = impresario_registry::Fence {
-            shard: impresario_registry::shard_of(&uid),
-            epoch: impresario_registry::Epoch(1),
+        let fence = impresario_registry_api::Fence {
+            shard: impresario_registry_api::shard_of(&uid),
+            epoch: impresario_registry_api::Epoch(1),
         };
         let look = ReplicationControllerLook::new(Assignment {
             view: view.clone(),

@@ -5,9 +5,9 @@ use super::activation::Activation;
 use super::control::LookError;
 use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::resource::{self, Resource};
-use impresario_client::events::{Recorder, Severity};
-use impresario_client::objects::Objects;
-use impresario_registry::{
+use impresario_objects::Objects;
+use impresario_objects::events::{Recorder, Severity};
+use impresario_registry_api::{
     Compare, Entry, Fence, Operation, RegistryHandle, Revision, TransactError, Transaction,
 };
 use k8s_openapi::api::batch::v1::Job;

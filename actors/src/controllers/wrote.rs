@@ -5,7 +5,7 @@
 
 use super::mirror::{Behind, Mirror, Mirrored};
 use super::view::CATCH_UP;
-use impresario_registry::Revision;
+use impresario_registry_api::Revision;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The newest revision that one look wrote to one resource.

@@ -4,9 +4,9 @@
 
 use super::NodeActor;
 use actix::prelude::*;
-use impresario_client::events::Severity;
 use impresario_client::protocol::resources::GPU;
 use impresario_host::devices::{Gpu, Gpus};
+use impresario_objects::events::Severity;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 

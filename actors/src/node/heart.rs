@@ -6,7 +6,7 @@ use crate::{
     follow::Followed,
 };
 use actix::prelude::*;
-use impresario_registry::{Heartbeat, Member, RemoteRegistry, WatchEvent};
+use impresario_registry_api::{Heartbeat, RemoteRegistry, WatchEvent};
 use k8s_openapi::api::core::v1;
 use std::{future::Future, pin::Pin};
 
@@ -20,12 +20,6 @@ pub trait Heart: Send + Sync + 'static {
 }
 
 impl Heart for RemoteRegistry {
-    fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
-        Box::pin(async move { self.heartbeat(beat).await.is_ok() })
-    }
-}
-
-impl Heart for Member {
     fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
         Box::pin(async move { self.heartbeat(beat).await.is_ok() })
     }

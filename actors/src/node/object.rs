@@ -8,7 +8,7 @@ use crate::{
     requests,
 };
 use impresario_client::protocol::resources::Resources;
-use impresario_registry::{Key, RegistryHandle, Remedy, Transaction};
+use impresario_registry_api::{Key, RegistryHandle, Remedy, Transaction};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use actix::prelude::*;
 use futures_util::stream;
 use impresario_client::protocol::pod::{self as protocol, PodRole};
 use impresario_host::{ContainerState, Found};
-use impresario_registry::{Entry, WatchEvent};
+use impresario_registry_api::{Entry, WatchEvent};
 use impresario_runtime::SpawnOptions;
 use k8s_openapi::api::core::v1;
 use std::{collections::HashSet, time::Duration};

@@ -9,8 +9,8 @@ use super::{
     question::{Place, Question, http_get},
 };
 use actix::prelude::*;
-use impresario_client::events::Severity;
 use impresario_host::{ContainerId, Exit, container::DriverError};
+use impresario_objects::events::Severity;
 use k8s_openapi::api::core::v1;
 use std::{
     net::IpAddr,

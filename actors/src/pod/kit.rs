@@ -10,7 +10,7 @@ use impresario_host::{
     devices::GpuPool,
     volumes,
 };
-use impresario_registry::{Entry, RegistryHandle};
+use impresario_registry_api::{Entry, RegistryHandle};
 use impresario_runtime::{ActorNode, NodeName};
 use parking_lot::Mutex;
 use std::{net::IpAddr, path::PathBuf, sync::Arc};

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
-use impresario_client::events::Severity;
 use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
@@ -18,6 +17,7 @@ use impresario_host::{
     devices::GpuPoolError,
     volumes::{self, VolumeError},
 };
+use impresario_objects::events::Severity;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};

@@ -8,7 +8,7 @@ use super::{
 };
 use actix::prelude::*;
 use futures_util::StreamExt as _;
-use impresario_client::events::Severity;
+use impresario_objects::events::Severity;
 use std::{collections::BTreeMap, time::Duration};
 
 impl PodActor {

@@ -3,7 +3,7 @@
 use super::environment::{self, Sources};
 use crate::change::{self, ChangeError};
 use impresario_host::volumes;
-use impresario_registry::{Consistency, Key, ListRequest, RegistryHandle, Selection};
+use impresario_registry_api::{Consistency, Key, ListRequest, RegistryHandle, Selection};
 use k8s_openapi::api::core::v1;
 use std::collections::BTreeSet;
 

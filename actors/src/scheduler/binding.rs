@@ -1,7 +1,7 @@
 //! Binding: one transaction for all pods of a node, each still unbound at the revision that was
 //! planned with. Where one of them changed meanwhile, each is tried on its own.
 
-use impresario_registry::{Fence, Key, RegistryHandle, Remedy, Revision, Transaction};
+use impresario_registry_api::{Fence, Key, RegistryHandle, Remedy, Revision, Transaction};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -64,7 +64,7 @@ async fn bind_all(
         let mut transaction = Transaction::new();
         transaction.fence = fence;
         pods.iter().fold(transaction, |transaction, (binding, value)| {
-            let compare = impresario_registry::Compare::Revision {
+            let compare = impresario_registry_api::Compare::Revision {
                 key: binding.key.clone(),
                 revision: binding.revision,
             };
@@ -89,12 +89,12 @@ async fn bind_all(
     placed
 }
 
-fn outcome(answer: Result<(), impresario_registry::TransactError>, node: &str) -> Placed {
+fn outcome(answer: Result<(), impresario_registry_api::TransactError>, node: &str) -> Placed {
     let Err(error) = answer else { return Placed::Bound };
     tracing::debug!(%node, %error, "binding");
     match (&error, error.remedy()) {
         (_, Remedy::Stop) => Placed::Fenced,
-        (impresario_registry::TransactError::Unknown { .. }, _) => Placed::Unknown,
+        (impresario_registry_api::TransactError::Unknown { .. }, _) => Placed::Unknown,
         (_, Remedy::ReadAgain | Remedy::Retry | Remedy::GiveUp) => Placed::Lost,
     }
 }

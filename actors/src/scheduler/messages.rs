@@ -5,7 +5,7 @@ use actix::prelude::*;
 use impresario_client::protocol::scheduler::{
     Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use std::time::Instant;
 
 impl Handler<SummaryChanged> for Scheduler {

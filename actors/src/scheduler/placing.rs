@@ -11,7 +11,7 @@ use impresario_client::protocol::{
     node::{Follow, Grant, NODE, NodeRole, PodReservation, Release, Reserve},
     scheduler::actor_name,
 };
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, ActorRef};
 use serde_json::json;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@
 //! ```
 
 use super::picture::Pending;
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

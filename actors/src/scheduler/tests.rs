@@ -78,7 +78,7 @@ async fn pods_are_placed_and_run_and_none_is_over_what_the_node_has() {
 #[actix::test]
 async fn a_cordoned_node_takes_no_pod_until_it_is_uncordoned() {
     let machine = Machine::start(1000).await;
-    let key = impresario_registry::Key::new("nodes", "", "n1");
+    let key = impresario_registry_api::Key::new("nodes", "", "n1");
     machine.until(&key, "registered", |node| !node.is_null()).await;
     let cordon = async |is_cordoned: bool| {
         change::change(&machine.registry, &key, None, None, |node| {

@@ -11,7 +11,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{Bid, RequestBid, TrainingJobRole, job_actor};
-use impresario_registry::{Entry, WatchEvent};
+use impresario_registry_api::{Entry, WatchEvent};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -7,8 +7,8 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use impresario_api::resource::{Resource, find};
 use impresario_api::selector::LabelSelector;
 use impresario_api::status::Status;
-use impresario_client::events::{Recorder, Severity};
-use impresario_client::objects::{
+use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::{
     DeleteOptions, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery, WriteOptions,
 };
 use impresario_runtime::Backoff;

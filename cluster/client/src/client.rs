@@ -12,8 +12,8 @@ use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use impresario_api::resource::{Resource, find_kind};
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry::protocol::Status as MemberState;
-use impresario_registry::{REGISTRY_ACTOR, RegistryRole, Revision};
+use impresario_registry_api::protocol::Status as MemberState;
+use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole, Revision};
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
     Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,

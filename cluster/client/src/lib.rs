@@ -1,16 +1,14 @@
 //! Programs against an Impresario cluster: the messages of its actors, its objects, and who
 //! connects to it.
 //!
-//! [`Client`] is the front door for programs; [`events`] tells people what actors did; [`protocol`] has the
-//! messages that actors of the cast understand.
+//! [`Client`] is the front door for programs; [`objects`] reads and writes through control members; [`protocol`]
+//! has the messages that actors of the cast understand. No rule is decided here.
 
 mod client;
 mod join;
 
-pub mod events;
+pub mod objects;
 pub mod protocol;
 pub mod tokens;
-
-pub use impresario_objects as objects;
 
 pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select, reachable};

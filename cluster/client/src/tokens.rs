@@ -2,7 +2,7 @@
 //!
 //! Written by whoever lets somebody in (the authority, for the accounts of pods), read by the gateway.
 
-use impresario_registry::Key;
+use impresario_registry_api::Key;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;

@@ -6,7 +6,7 @@
 
 use futures_util::future::BoxFuture;
 use impresario_client::tokens::{self, StoredToken, hash_token};
-use impresario_registry::{Consistency, Entry, Key, RegistryHandle};
+use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use std::collections::HashMap;
 use std::path::Path;
 use thiserror::Error;

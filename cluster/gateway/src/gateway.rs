@@ -22,7 +22,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Request, Response};
 use impresario_api::resource::{Verb, find, resources};
 use impresario_api::status::{Reason, Status};
-use impresario_client::objects::Objects;
+use impresario_objects::Objects;
 use std::fmt;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! [`Server`] takes connections, [`Gateway`] answers requests. Routes, verbs and documents are read
 //! off the table of resources in `impresario-api`; objects are read and written by
-//! `impresario_client::objects`, which control actors and the SDK use too. What this crate knows by
+//! `impresario_objects`, which control actors and the SDK use too. What this crate knows by
 //! itself is HTTP: who asks ([`authenticate`]), whether they may ([`authorize`]), and in which form
 //! they want the answer.
 

@@ -9,7 +9,7 @@ use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::FieldValidation;
-use impresario_client::objects::{
+use impresario_objects::{
     DeleteOptions, Filter, ListQuery, Propagation, VersionMatch, WatchQuery, WriteOptions,
 };
 use serde_json::Value;

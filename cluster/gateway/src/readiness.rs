@@ -1,6 +1,6 @@
 //! Whether the registry answers, asked at most once in a while, however many want to know.
 
-use impresario_registry::{Consistency, Key, RegistryHandle};
+use impresario_registry_api::{Consistency, Key, RegistryHandle};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;

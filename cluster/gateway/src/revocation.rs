@@ -10,7 +10,7 @@
 use crate::tls::{Fingerprint, Tls};
 use futures_util::StreamExt;
 use impresario_api::resource::find;
-use impresario_client::objects::{Filter, ObjectEvent, Objects, WatchQuery};
+use impresario_objects::{Filter, ObjectEvent, Objects, WatchQuery};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use crate::cli::{Status, Structured};
 use crate::layout::ClusterDir;
 use crate::output::say;
 use impresario_api::resource::find;
-use impresario_client::objects::ListQuery;
+use impresario_objects::ListQuery;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use thiserror::Error;

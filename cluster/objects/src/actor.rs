@@ -1,25 +1,26 @@
-//! The actor behind [`ObjectsRole`](crate::protocol::ObjectsRole), one on each control member.
+//! The actor behind [`ObjectsRole`](impresario_client::objects::protocol::ObjectsRole), one on each control member.
 //!
 //! Every handler starts a future and returns. What is asked is judged by [`may`](crate::may) first, and
 //! again by the object that a write would replace; a refusal is typed, counted and logged once, and leaves
 //! everything as it was.
 
+use crate::Objects;
 use crate::bound::Bindings;
 use crate::may::{Ask, Denied, Rule, Verb, Who, may};
-use crate::protocol::{
-    Bind, Change, CountRefusals, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal,
-    Sender, Settle,
-};
-use crate::refusals::{Refusals, Refused};
-use crate::stored::text;
-use crate::{Binding, Deleted, Objects, Patch, WriteOptions};
+use crate::refusals::Refusals;
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
 use impresario_api::resource::{Resource, resource_key, resources};
 use impresario_api::status::Status;
-use impresario_registry::{
+use impresario_client::objects::protocol::{
+    Bind, Change, CountRefusals, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal,
+    Refused, Sender, Settle,
+};
+use impresario_client::objects::stored::text;
+use impresario_client::objects::{Binding, Deleted, Patch, WriteOptions};
+use impresario_registry_api::{
     Committed, Consistency, Entry, Page, ReadError, Revision, Selection, TransactError,
     Transaction, Watch, WatchError,
 };
@@ -66,10 +67,15 @@ impl Actor for ObjectsActor {
     type Context = Context<Self>;
 }
 
+/// Who that is to the rules.
+fn who(sender: &Sender) -> Who<'_> {
+    Who::holder(&sender.name, &sender.role)
+}
+
 impl ObjectsParts {
     /// Whether it may be done, as far as this member has seen what is bound where.
     fn judge(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Denied> {
-        may(sender.who(), ask, &*self.bindings)
+        may(who(sender), ask, &*self.bindings)
     }
 
     /// Whether it may be done, where it does not depend on a state that a write replaces.
@@ -82,7 +88,7 @@ impl ObjectsParts {
             // The node may know of a pod that another member bound a moment ago.
             let mut news = self.bindings.news();
             let until = Instant::now() + CATCH_UP;
-            let key = impresario_registry::Key::new("nodes", "", &sender.name);
+            let key = impresario_registry_api::Key::new("nodes", "", &sender.name);
             let read = self.objects.registry().get(key, Consistency::Linearizable);
             // Whatever it says, the member has caught up as far as it can.
             let _ = timeout_at(until, read).await;
@@ -101,14 +107,14 @@ impl ObjectsParts {
 
     /// Counts and logs a refusal.
     fn refused(&self, sender: &Sender, denied: Denied) -> Denied {
-        self.refusals.count(sender.who().role(), &format!("{:?}", denied.rule));
-        tracing::warn!(peer = %sender.name, role = sender.who().role(), rule = ?denied.rule, %denied, "refused");
+        self.refusals.count(who(sender).role(), &format!("{:?}", denied.rule));
+        tracing::warn!(peer = %sender.name, role = who(sender).role(), rule = ?denied.rule, %denied, "refused");
         denied
     }
 
     /// The engine for this sender: what a write replaces is judged where it is replaced.
     fn engine(&self, sender: &Sender, resource: &'static Resource) -> Objects {
-        if matches!(sender.who(), Who::Member | Who::Admin) {
+        if matches!(who(sender), Who::Member | Who::Admin) {
             return self.objects.clone();
         }
         let (parts, sender, key) = (self.clone(), sender.clone(), resource_key(resource));
@@ -130,7 +136,7 @@ impl ObjectsParts {
         let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
         self.permit(&sender, &ask).await.map_err(refused)?;
         let (entry, revision) = self.objects.registry().get(key.clone(), consistency).await?;
-        if let (Who::Node(_), Some(entry)) = (sender.who(), &entry)
+        if let (Who::Node(_), Some(entry)) = (who(&sender), &entry)
             && matches!(key.resource.as_str(), "pods" | "events")
         {
             let old: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
@@ -192,7 +198,7 @@ impl ObjectsParts {
     /// state: the compare of the write makes sure that it is the newest.
     async fn entry_at(
         &self,
-        key: &impresario_registry::Key,
+        key: &impresario_registry_api::Key,
         at: Revision,
     ) -> Result<Entry, TransactError> {
         let mut found = None;
@@ -301,7 +307,7 @@ impl ObjectsParts {
         ask: &Ask<'_>,
         resource: &'static Resource,
     ) -> Result<(), Refusal> {
-        let depends = matches!(sender.who(), Who::Node(_))
+        let depends = matches!(who(sender), Who::Node(_))
             && matches!(ask.resource, "pods" | "events" | "nodes" | "coordination.k8s.io/leases");
         if depends {
             return Ok(());

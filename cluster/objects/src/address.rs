@@ -5,11 +5,12 @@
 //! whichever members wrote them, and none is lost. [`Draws`] is what admission draws from.
 
 use super::Objects;
-use super::stored::{bytes_of, text};
 use impresario_api::admission::{Account, Allocator};
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Cause, CauseReason, Status};
-use impresario_registry::{
+use impresario_client::objects::refuse::read_refused;
+use impresario_client::objects::stored::{bytes_of, text};
+use impresario_registry_api::{
     Compare, Consistency, Key, ListRequest, Operation, Selection, Transaction,
 };
 use rand::Rng;
@@ -279,11 +280,7 @@ impl Objects {
 
     async fn taken(&self, resource: &str) -> Result<HashSet<String>, Status> {
         let request = ListRequest::of(Selection::all(resource));
-        let page = self
-            .registry()
-            .list(request)
-            .await
-            .map_err(|error| super::refuse::read_refused(&error))?;
+        let page = self.registry().list(request).await.map_err(|error| read_refused(&error))?;
         Ok(page.entries.into_iter().map(|entry| entry.key.name).collect())
     }
 }

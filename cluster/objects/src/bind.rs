@@ -5,47 +5,30 @@
 //! same moment.
 
 use super::Objects;
-use super::write::{Change, WriteOptions};
+use super::write::Change;
 use crate::may::Verb;
 use impresario_api::resource::find;
 use impresario_api::rules;
 use impresario_api::status::Status;
+use impresario_client::objects::{Binding, WriteOptions};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Which node a pod gets, and which pod was meant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Binding {
-    /// The node.
-    pub node: String,
-    /// The uid that the pod must have.
-    pub uid: Option<String>,
-    /// The resource version that the pod must have.
-    pub resource_version: Option<String>,
-}
-
-impl Binding {
-    /// Any pod of the name to this node.
-    pub fn to(node: impl Into<String>) -> Self {
-        Self { node: node.into(), ..Self::default() }
-    }
-
-    /// Why another pod was meant than this one.
-    fn misses(&self, pod: &Value) -> Option<String> {
-        let meant = [
-            ("UID", "uid", &self.uid),
-            ("ResourceVersion", "resourceVersion", &self.resource_version),
-        ];
-        meant.into_iter().find_map(|(what, field, wanted)| {
-            let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty())?;
-            let found = pod["metadata"][field].as_str().unwrap_or_default();
-            (wanted != found).then(|| {
-                format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-                )
-            })
+/// Why another pod was meant than this one.
+fn misses(binding: &Binding, pod: &Value) -> Option<String> {
+    let meant = [
+        ("UID", "uid", &binding.uid),
+        ("ResourceVersion", "resourceVersion", &binding.resource_version),
+    ];
+    meant.into_iter().find_map(|(what, field, wanted)| {
+        let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty())?;
+        let found = pod["metadata"][field].as_str().unwrap_or_default();
+        (wanted != found).then(|| {
+            format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            )
         })
-    }
+    })
 }
 
 impl Objects {
@@ -67,7 +50,7 @@ impl Objects {
                         format!("Operation cannot be fulfilled on pods/binding {pod:?}: {why}");
                     status
                 };
-                if let Some(why) = binding.misses(&stored.object) {
+                if let Some(why) = misses(binding, &stored.object) {
                     return Err(refused(why));
                 }
                 let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;

@@ -5,7 +5,7 @@
 
 use crate::may::Bound;
 use futures_util::StreamExt;
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
     field,
 };
@@ -240,7 +240,7 @@ async fn keep_up(
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_registry::Key;
+    use impresario_registry_api::Key;
     use serde_json::json;
 
     fn entry(name: &str, created: Revision, spec: &Value) -> Entry {

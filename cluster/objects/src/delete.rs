@@ -3,24 +3,16 @@
 //! What a deletion means for an object is decided in `impresario_api::admission`. A bound pod is only
 //! marked: its node ends it and deletes it for good with a grace of zero.
 
-use super::stored::text;
-use super::write::{Change, WriteOptions};
-use super::{ListQuery, Objects};
+use super::Objects;
+use super::write::Change;
 use crate::may::Verb;
 use impresario_api::admission::{DeleteOptions, Deletion, admit_delete};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
+use impresario_client::objects::stored::{take_revision, text};
+use impresario_client::objects::{Deleted, ListQuery, WriteOptions};
 use jiff::Timestamp;
 use serde_json::Value;
-
-/// What a deletion came to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Deleted {
-    /// It is gone; so it looked at last.
-    Gone(Value),
-    /// It is marked and will go later.
-    Lingers(Value),
-}
 
 /// Namespaces that a cluster cannot be without.
 const KEPT: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -42,7 +34,7 @@ impl Objects {
         let (change, object) = self
             .settle(Verb::Delete, resource, namespace, name, write, &mut |stored, _| {
                 let mut object = stored.object.clone();
-                super::stored::take_revision(&mut object);
+                take_revision(&mut object);
                 let revision = stored.revision.to_string();
                 Ok(match admit_delete(resource, &object, &revision, options, now)? {
                     Deletion::Gone => Change::Remove(object),

@@ -18,36 +18,28 @@ mod address;
 mod bind;
 mod bound;
 mod delete;
+pub mod events;
 mod foundation;
-mod list;
 pub mod may;
-pub mod protocol;
 mod refusals;
 mod refuse;
-mod remote;
-mod stored;
-mod watch;
 mod write;
 
 pub use actor::{ObjectsActor, ObjectsParts};
 pub use address::ServiceRanges;
-pub use bind::Binding;
 pub use bound::Bindings;
-pub use delete::Deleted;
 pub use foundation::NAMESPACES;
-pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
-pub use list::{Filter, ListQuery, Listed, VersionMatch, fresh_token};
-pub use refusals::{Refusals, Refused};
-pub use remote::{RemoteDoor, RemoteObjects};
-pub use stored::Stored;
-pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
-pub use write::{Patch, WriteOptions, patch_refused};
+pub use impresario_client::objects::{
+    Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, Listed, ObjectEvent, ObjectWatch,
+    Patch, Propagation, Reader, RemoteDoor, RemoteObjects, Stored, VersionMatch, WatchQuery,
+    WriteOptions, fresh_token, key_of, patch_refused, protocol,
+};
+pub use refusals::Refusals;
 
 use crate::may::Verb;
-use crate::refuse::read_refused;
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_registry::{Consistency, Fence, Key, RegistryHandle, Transaction};
+use impresario_registry_api::{Consistency, Fence, RegistryHandle, Transaction};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -59,7 +51,7 @@ type Judge = Arc<dyn Fn(Verb, Option<&Value>, Option<&Value>) -> Result<(), Stat
 /// Reads and writes objects of a registry.
 #[derive(Clone)]
 pub struct Objects {
-    registry: RegistryHandle,
+    reads: Reader,
     ranges: ServiceRanges,
     fence: Option<Fence>,
     judge: Option<Judge>,
@@ -77,7 +69,8 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
-        Self { registry, ranges: ServiceRanges::default(), fence: None, judge: None }
+        let reads = Reader::new(registry);
+        Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None }
     }
 
     /// Draws addresses and ports of services from these ranges.
@@ -107,7 +100,7 @@ impl Objects {
 
     /// The registry underneath.
     pub fn registry(&self) -> &RegistryHandle {
-        &self.registry
+        self.reads.registry()
     }
 
     /// One object, as of every write that was acknowledged before.
@@ -128,8 +121,7 @@ impl Objects {
         name: &str,
         consistency: Consistency,
     ) -> Result<Value, Status> {
-        let found = self.find(resource, namespace, name, consistency).await?;
-        found.map(|stored| stored.object).ok_or_else(|| Status::not_found(resource, name))
+        self.reads.get(resource, namespace, name, consistency).await
     }
 
     /// One object with its revision, or nothing.
@@ -140,19 +132,28 @@ impl Objects {
         name: &str,
         consistency: Consistency,
     ) -> Result<Option<Stored>, Status> {
-        let key = key_of(resource, namespace, name);
-        let (entry, _) =
-            self.registry.get(key, consistency).await.map_err(|error| read_refused(&error))?;
-        entry.as_ref().map(Stored::read).transpose()
+        self.reads.find(resource, namespace, name, consistency).await
+    }
+
+    /// Lists objects.
+    pub async fn list(
+        &self,
+        resource: &'static Resource,
+        query: &ListQuery,
+    ) -> Result<Listed, Status> {
+        self.reads.list(resource, query).await
+    }
+
+    /// Follows objects.
+    pub async fn watch(
+        &self,
+        resource: &'static Resource,
+        query: WatchQuery,
+    ) -> Result<ObjectWatch, Status> {
+        self.reads.watch(resource, query).await
     }
 
     fn begin(&self) -> Transaction {
         Transaction { fence: self.fence, ..Transaction::default() }
     }
-}
-
-/// Where an object is kept.
-pub fn key_of(resource: &Resource, namespace: &str, name: &str) -> Key {
-    let namespace = if resource.namespaced { namespace } else { "" };
-    Key { resource: resource_key(resource), namespace: namespace.into(), name: name.into() }
 }

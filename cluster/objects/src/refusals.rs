@@ -1,24 +1,13 @@
 //! How often who was refused what: a counter for each role and rule, to be read by operators.
 
+use impresario_client::objects::protocol::Refused;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Different counters that are kept; what goes beyond is counted together.
 const COUNTERS: usize = 256;
 /// Under which name.
 const REST: &str = "other";
-
-/// One counter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// The role that asked.
-    pub role: String,
-    /// The rule, or the message where the role may not send it at all.
-    pub rule: String,
-    /// How often since the process started.
-    pub count: u64,
-}
 
 /// The counters of one process.
 #[derive(Debug, Default)]

@@ -1,31 +1,8 @@
-//! What the registry's errors mean to who asked for an object.
+//! What the registry's refusals of a write mean to who asked for it.
 
 use impresario_api::resource::Resource;
-use impresario_api::status::{Reason, Status};
-use impresario_registry::{ReadError, TransactError, WatchError};
-
-pub(super) fn read_refused(error: &ReadError) -> Status {
-    match error {
-        ReadError::Gone { requested, oldest } => Status::expired(format!(
-            "The resourceVersion for the provided list is too old: {requested} (oldest kept: {oldest})"
-        )),
-        ReadError::Future { requested, current } => {
-            Status::revision_too_large(*requested, *current)
-        }
-        ReadError::Refused { reason } => Status::new(Reason::Forbidden, reason.clone()),
-        other => Status::unavailable(other.to_string(), 1),
-    }
-}
-
-pub(super) fn watch_refused(error: &WatchError) -> Status {
-    match error {
-        WatchError::Gone { oldest } => {
-            Status::expired(format!("too old resource version (oldest kept: {oldest})"))
-        }
-        WatchError::Refused { reason } => Status::new(Reason::Forbidden, reason.clone()),
-        other => Status::unavailable(other.to_string(), 1),
-    }
-}
+use impresario_api::status::Status;
+use impresario_registry_api::TransactError;
 
 /// A refusal of a write that is not answered by reading again.
 pub(super) fn write_refused(resource: &Resource, name: &str, error: &TransactError) -> Status {

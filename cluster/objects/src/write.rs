@@ -4,17 +4,19 @@
 //! that nothing changed in between, and starts again if it did. A change that leaves an object marked
 //! for deletion with nothing to hold it removes it in the same transaction.
 
+use super::Objects;
 use super::address::{Draws, already_held, exchange, held, is_drawn};
-use super::refuse::{read_refused, write_refused};
-use super::stored::{bytes_of, set_revision, take_revision, text};
-use super::{Objects, Stored, key_of};
+use super::refuse::write_refused;
 use crate::may::Verb;
 use impresario_api::admission::{self, Context, Door};
-use impresario_api::patch::{self, PatchError};
 use impresario_api::resource::{Resource, find};
-use impresario_api::schema;
-use impresario_api::status::{Cause, CauseReason, Reason, Status};
-use impresario_registry::{Compare, Consistency, Operation, Revision, TransactError, Transaction};
+use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_client::objects::refuse::read_refused;
+use impresario_client::objects::stored::{bytes_of, set_revision, take_revision, text};
+use impresario_client::objects::{Patch, Stored, WriteOptions, key_of};
+use impresario_registry_api::{
+    Compare, Consistency, Operation, Revision, TransactError, Transaction,
+};
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
@@ -25,17 +27,6 @@ const ATTEMPTS: usize = 10;
 /// How often a name or an address is drawn anew.
 const CREATE_ATTEMPTS: usize = 20;
 
-/// How something is to be written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WriteOptions {
-    /// Do everything but the write.
-    pub dry_run: bool,
-    /// The name of who manages the fields that are written.
-    pub manager: String,
-    /// Who writes.
-    pub user: String,
-}
-
 /// What is to become of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Change {
@@ -45,55 +36,6 @@ pub(super) enum Change {
     Keep,
     /// Remove it; this is how it looked at last.
     Remove(Value),
-}
-
-/// A change to parts of an object.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Patch {
-    /// RFC 6902, a list of operations.
-    Json(Value),
-    /// RFC 7396.
-    Merge(Value),
-    /// Kubernetes's merge by the keys of lists.
-    Strategic(Value),
-}
-
-impl Patch {
-    /// The object with the change made, and nothing else: no defaults, no rules.
-    pub fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Status> {
-        let outcome = match self {
-            Self::Json(operations) => patch::json_patch(object, operations.clone()),
-            Self::Merge(change) => patch::merge_patch(object, change),
-            Self::Strategic(change) => {
-                let message = schema::for_kind(resource.group, resource.version, resource.kind)
-                    .ok_or_else(|| Status::internal(format!("no schema for {}", resource.kind)))?;
-                patch::strategic_merge(message, object, change.clone())
-            }
-        };
-        outcome.map_err(|error| patch_refused(resource, text(object, "/metadata/name"), &error))
-    }
-}
-
-/// What a patch that cannot be made is answered.
-pub fn patch_refused(resource: &Resource, name: &str, error: &PatchError) -> Status {
-    match error {
-        PatchError::TooLarge(message) => {
-            Status::new(Reason::RequestEntityTooLarge, message.clone())
-        }
-        PatchError::Unmergeable(message) => Status::new(Reason::InternalError, message.clone()),
-        PatchError::DoesNotApply(_) => Status::new(Reason::Invalid, error.to_string()),
-        PatchError::Outcome { outcome, why } => {
-            let message = format!("Invalid value: {outcome:?}: {why}");
-            let cause = Cause { field: "patch".into(), reason: CauseReason::Invalid, message };
-            let mut status = Status::invalid(resource, name, vec![cause]);
-            // Kubernetes does not name the object here: its name is in what could not be read.
-            status.message = error.to_string();
-            (status.name, status.kind, status.group) =
-                (String::new(), String::new(), String::new());
-            status
-        }
-        other => Status::bad_request(other.to_string()),
-    }
 }
 
 pub(super) async fn pause(attempt: usize) {

@@ -10,34 +10,14 @@
 
 pub mod clock;
 pub mod disk;
-pub mod error;
-pub mod field;
-pub mod key;
 pub mod member;
 pub mod memory;
-pub mod protocol;
-pub mod query;
 pub mod raft;
-pub mod remote;
 pub mod replica;
-pub mod shard;
 pub mod store;
-pub mod transaction;
 pub mod watch;
 
-mod registry;
-
-pub use error::{ReadError, Remedy, TransactError, WatchError};
-pub use key::{Entry, Key, Revision};
+pub use impresario_registry_api::*;
 pub use member::{Beginning, Member, MemberConfig};
 pub use memory::MemoryRegistry;
-pub use protocol::{
-    Heartbeat, Heartbeats, MemberStatus, MembershipError, REGISTRY_ACTOR, RegistryRole,
-};
-pub use query::{Consistency, ListRequest, Page, Selection, WatchBatch, WatchEvent, WatchRequest};
-pub use registry::{BoxFuture, Registry, RegistryHandle};
-pub use remote::RemoteRegistry;
-pub use shard::{Epoch, SHARDS, Shard, ShardLease, ShardTable, shard_of};
 pub use store::Store;
-pub use transaction::{Committed, Compare, Fence, Operation, RequestId, Transaction};
-pub use watch::Watch;

@@ -10,9 +10,9 @@ mod handle;
 mod intake;
 mod keeper;
 pub mod leases;
-mod serials;
 
 use crate::{
+    RegistryHandle,
     clock::{BootTime, Sleep},
     disk::{
         DiskError,
@@ -34,19 +34,17 @@ use crate::{
         network::Network,
         snapshot,
     },
-    registry::RegistryHandle,
     replica::Replica,
+    serials::Serials,
     shard::ShardTable,
     store::{RingLimits, Store},
 };
 use actix::Arbiter;
-pub(crate) use handle::Pauses;
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
-pub(crate) use serials::Serials;
 use std::{
     collections::BTreeSet,
     net::SocketAddr,

@@ -1,15 +1,14 @@
 //! A registry in one process, without raft and without a disk: for tests and simulations of everything above it.
 
 use crate::{
+    BoxFuture, Registry, Watch,
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Consistency, ListRequest, Page, WatchRequest},
-    registry::{BoxFuture, Registry},
     replica::Replica,
     shard::{ShardTable, assign},
     store::{RingLimits, Store},
     transaction::{Committed, Transaction},
-    watch::Watch,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -81,7 +80,7 @@ impl Registry for MemoryRegistry {
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        Box::pin(async move { Watch::of(&self.replica, request, self.stop.subscribe()) })
+        Box::pin(async move { crate::watch::follow(&self.replica, request, self.stop.subscribe()) })
     }
 }
 

@@ -22,21 +22,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The number of a member: given by the log, to one disk, once.
-pub type MemberId = u64;
-
-/// Who a member is, as the membership says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemberNode {
-    /// The name of its actor node.
-    pub name: String,
-    /// The UDP address of its actor node.
-    pub address: String,
-    /// The id of its disk; a member that shows another one is refused.
-    pub disk: u128,
-    /// Which life of its directory; one that shows an older one is a copy or was restored, and is refused.
-    pub generation: u64,
-}
+pub use crate::protocol::{MemberId, MemberNode};
 
 /// What goes through the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

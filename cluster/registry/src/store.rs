@@ -14,7 +14,6 @@ mod state;
 #[cfg(test)]
 mod model_tests;
 
-pub(crate) use clients::ANSWERS;
 pub(crate) use list::Paging;
 pub use members::{Admission, FOUNDER, Members};
 pub use ring::{Change, Changes, RingLimits};

@@ -4,86 +4,45 @@
 //! and is told `Gone`. Batches are ordered, whole and without gaps because the ring is.
 
 use crate::{
+    Watch,
     error::WatchError,
     key::Revision,
     query::{WatchBatch, WatchRequest},
     replica::Replica,
     store::Changes,
 };
-use futures_util::{Stream, StreamExt, stream};
-use std::{
-    collections::VecDeque,
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use futures_util::stream;
+use std::{collections::VecDeque, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// How long a watch may be without news before a bookmark tells how far it has come.
 const BOOKMARK_AFTER: Duration = Duration::from_secs(5);
 
-/// A watch that runs; dropping it ends it. After an error it ends by itself.
-pub struct Watch {
-    batches: Pin<Box<dyn Stream<Item = Result<WatchBatch, WatchError>> + Send>>,
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
+/// Follows a replica. A revision that is already too old is refused here, not in the stream.
+/// When `stop` becomes true, or its sender goes, the watch ends with `Closed`.
+pub fn follow(
+    replica: &Replica,
+    request: WatchRequest,
+    stop: watch::Receiver<bool>,
+) -> Result<Watch, WatchError> {
+    let oldest = replica.read(crate::store::Store::oldest);
+    if request.after < oldest {
+        return Err(WatchError::Gone { oldest });
     }
-}
-
-impl Stream for Watch {
-    type Item = Result<WatchBatch, WatchError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.as_mut().poll_next(context)
-    }
-}
-
-impl Watch {
-    /// A watch that tells what a stream tells, up to its first error.
-    pub fn new(
-        batches: impl Stream<Item = Result<WatchBatch, WatchError>> + Send + 'static,
-    ) -> Self {
-        let ended = stream::unfold((Box::pin(batches), false), |(mut batches, ended)| async move {
-            if ended {
-                return None;
-            }
-            let item = batches.next().await?;
-            let ended = item.is_err();
-            Some((item, (batches, ended)))
-        });
-        Self { batches: Box::pin(ended) }
-    }
-
-    /// Follows a replica. A revision that is already too old is refused here, not in the stream.
-    /// When `stop` becomes true, or its sender goes, the watch ends with `Closed`.
-    pub fn of(
-        replica: &Replica,
-        request: WatchRequest,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Self, WatchError> {
-        let oldest = replica.read(crate::store::Store::oldest);
-        if request.after < oldest {
-            return Err(WatchError::Gone { oldest });
-        }
-        let follower = Follower {
-            revisions: replica.revisions(),
-            replica: replica.clone(),
-            cursor: request.after,
-            told: request.after,
-            told_at: Instant::now(),
-            ready: VecDeque::new(),
-            request,
-            stop,
-        };
-        Ok(Self::new(stream::unfold(follower, |mut follower| async move {
-            let item = follower.next().await;
-            Some((item, follower))
-        })))
-    }
+    let follower = Follower {
+        revisions: replica.revisions(),
+        replica: replica.clone(),
+        cursor: request.after,
+        told: request.after,
+        told_at: Instant::now(),
+        ready: VecDeque::new(),
+        request,
+        stop,
+    };
+    Ok(Watch::new(stream::unfold(follower, |mut follower| async move {
+        let item = follower.next().await;
+        Some((item, follower))
+    })))
 }
 
 /// Where a watch of a replica stands.

@@ -7,7 +7,7 @@
 
 use crate::cluster::{HarnessError, Session};
 use crate::history::{Action, History, LedgerEntry, Operation, Outcome};
-use impresario_registry::{
+use impresario_registry_api::{
     Compare, Consistency, Key, ListRequest, Operation as Write, RegistryHandle, Remedy, Selection,
     TransactError, Transaction,
 };
@@ -203,7 +203,7 @@ async fn use_registers(
 async fn read(
     registry: &RegistryHandle,
     register: u32,
-) -> Result<Option<u64>, impresario_registry::ReadError> {
+) -> Result<Option<u64>, impresario_registry_api::ReadError> {
     let (entry, _) = registry.get(register_key(register), Consistency::Linearizable).await?;
     Ok(entry.and_then(|entry| value(&entry.value)))
 }

@@ -2,7 +2,7 @@
 //! program does, through the SDK.
 
 use futures_util::future::BoxFuture;
-use impresario_registry::{RegistryHandle, RemoteRegistry};
+use impresario_registry_api::{RegistryHandle, RemoteRegistry};
 use impresario_runtime::{ActorNode, NodeName};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 use crate::cluster::Session;
 use crate::workload::{CONTROLLERS, JOB, NAMESPACE};
 use impresario_client::protocol::pod::{Describe, PodRole, actor_name};
-use impresario_registry::{Consistency, Key, ListRequest, Selection};
+use impresario_registry_api::{Consistency, Key, ListRequest, Selection};
 use impresario_runtime::{ActorPath, NodeName};
 use serde_json::Value;
 use std::time::Duration;

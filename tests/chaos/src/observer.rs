@@ -4,7 +4,7 @@
 use crate::cluster::Session;
 use crate::workload::{JOB, millicores};
 use futures_util::StreamExt as _;
-use impresario_registry::{
+use impresario_registry_api::{
     Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
 };
 use serde_json::Value;
@@ -174,7 +174,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_registry::Key;
+    use impresario_registry_api::Key;
     use serde_json::json;
 
     fn seen(seen: &mut Seen, uid: &str, phase: &str, tracked: bool, marked: bool) {

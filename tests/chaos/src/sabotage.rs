@@ -8,7 +8,7 @@ use crate::clients::{ledger_key, register_key, stored};
 use crate::cluster::{HarnessError, Session};
 use crate::observer::{Observer, Seen};
 use crate::workload::{CONTROLLERS, NAMESPACE};
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, Key, ListRequest, Operation as Write, Selection, Transaction,
 };
 use serde_json::{Value, json};

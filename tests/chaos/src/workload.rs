@@ -7,8 +7,8 @@
 use crate::cluster::{HarnessError, Session};
 use impresario_api::admission::{DeleteOptions, Door};
 use impresario_api::resource::Resource;
-use impresario_client::objects::{Objects, WriteOptions};
-use impresario_registry::{ListRequest, Selection};
+use impresario_objects::{Objects, WriteOptions};
+use impresario_registry_api::{ListRequest, Selection};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};

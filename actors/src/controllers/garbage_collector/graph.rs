@@ -4,7 +4,7 @@ use super::super::mirror::{Change, Mirror, Seen};
 use super::plan::{self, Presence};
 use futures_util::stream::{BoxStream, StreamExt as _, select_all, unfold};
 use impresario_api::resource::{self, Resource, Verb, resource_key, resources};
-use impresario_registry::RegistryHandle;
+use impresario_registry_api::RegistryHandle;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::{ClusterResourceScope, Metadata};
 use serde::Deserialize;

@@ -7,7 +7,7 @@ use crate::gateway::Gateway;
 use crate::{options, shape};
 use hyper::Response;
 use impresario_api::status::Status;
-use impresario_client::objects::{DeleteOptions, Deleted, WriteOptions};
+use impresario_objects::{DeleteOptions, Deleted, WriteOptions};
 use serde_json::{Map, Value};
 
 fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), Status> {

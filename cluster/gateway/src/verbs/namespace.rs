@@ -8,7 +8,7 @@ use crate::options;
 use hyper::Response;
 use impresario_api::status::Status;
 use impresario_api::wire::FieldValidation;
-use impresario_client::objects::Door;
+use impresario_objects::Door;
 
 /// Sets the finalizers of a namespace's content; without any, a namespace that is going is gone.
 pub async fn finalize(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {

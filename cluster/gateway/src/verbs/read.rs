@@ -7,8 +7,8 @@ use crate::gateway::Gateway;
 use crate::{options, shape};
 use hyper::Response;
 use impresario_api::status::{Reason, Status};
-use impresario_client::objects::{Listed, fresh_token};
-use impresario_registry::Consistency;
+use impresario_objects::{Listed, fresh_token};
+use impresario_registry_api::Consistency;
 use serde_json::Map;
 
 /// One object. `resourceVersion=0` allows an older state of it.

@@ -12,7 +12,7 @@ use impresario_api::admission::{apply_scale, scale_of};
 use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_client::objects::{Door, patch_refused};
+use impresario_objects::{Door, patch_refused};
 use serde_json::Value;
 
 /// Reads or changes the scale of an object.

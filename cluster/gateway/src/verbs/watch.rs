@@ -15,7 +15,7 @@ use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
-use impresario_client::objects::{ObjectEvent, ObjectWatch};
+use impresario_objects::{ObjectEvent, ObjectWatch};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -9,7 +9,7 @@ use hyper::Response;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
-use impresario_client::objects::{Door, patch_refused};
+use impresario_objects::{Door, patch_refused};
 use serde_json::Value;
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {

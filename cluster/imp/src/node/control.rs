@@ -214,7 +214,7 @@ struct MemberHeart(Arc<Member>);
 
 impl Heart for MemberHeart {
     fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
-        self.0.beat(beat)
+        Box::pin(async move { self.0.heartbeat(beat).await.is_ok() })
     }
 }
 

@@ -5,13 +5,11 @@
 //! member asks before it takes part again: one that was copied or restored is refused while it has not yet voted.
 //! Where nobody answers, as when all start at once, the members find out by each other's messages.
 
-use super::{
-    Beginning, Shared, StartError,
-    handle::{CALL_LIMIT, Pauses},
-};
+use super::{Beginning, Shared, StartError, handle::CALL_LIMIT};
 use crate::{
     clock::BootTime,
     disk::identity::Claimed,
+    members::Pauses,
     protocol::{
         Enrol, Join, MembershipError, REGISTRY_ACTOR, RegistryRole, Remove, Return, Status,
     },

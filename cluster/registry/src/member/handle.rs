@@ -6,15 +6,16 @@
 
 use super::{Shared, intake::Turned};
 use crate::{
+    BoxFuture, Registry, Watch,
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
+    members::Pauses,
     protocol::{LeadReadIndex, LeadTransact, NotLeader, RegistryRole},
     query::{Consistency, ListRequest, Page, WatchRequest},
     raft::{Answer, Command},
-    registry::{BoxFuture, Registry},
     store::Paging,
     transaction::{Committed, Transaction},
-    watch::Watch,
+    watch,
 };
 use futures_util::future::{Either, select};
 use impresario_runtime::{Accepts, AskError, Message, NodeName, Remedy};
@@ -24,7 +25,7 @@ use openraft::{
     errors::{ClientWriteError, RaftError},
 };
 use std::{pin::pin, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// How many keys are looked at in one go.
 const PART: usize = 512;
@@ -32,32 +33,6 @@ const PART: usize = 512;
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(8);
 /// How long one attempt at the leader may take, so that a new leader is asked in time.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Pauses that double and vary, up to a deadline.
-pub(crate) struct Pauses {
-    next: Duration,
-    until: Instant,
-}
-
-impl Pauses {
-    pub(crate) fn until(until: Instant) -> Self {
-        Self { next: FIRST_PAUSE, until }
-    }
-
-    /// How much time is left; none when it is up.
-    pub(crate) fn left(&self) -> Option<Duration> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
-    }
-
-    pub(crate) async fn pause(&mut self) {
-        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        sleep(pause.min(self.until.saturating_duration_since(Instant::now()))).await;
-    }
-}
 
 /// What one attempt to write came to.
 enum Attempt {
@@ -299,7 +274,7 @@ impl Shared {
     }
 
     pub(super) fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
-        Watch::of(&self.replica, request, self.stop.subscribe())
+        watch::follow(&self.replica, request, self.stop.subscribe())
     }
 }
 

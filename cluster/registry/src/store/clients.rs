@@ -10,14 +10,13 @@
 use crate::{
     error::TransactError,
     key::Revision,
+    serials::ANSWERS,
     shard::Epoch,
     transaction::{Committed, RequestId, Transaction},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Answers kept for each client; a client numbers no request so far ahead of one that is not answered yet.
-pub(crate) const ANSWERS: usize = 256;
 /// Clients remembered: all processes of 5,000 nodes and their control members, three times over.
 pub(super) const CLIENTS: usize = 16_384;
 /// Answers kept for all clients together: those of half a minute at 4,000 writes a second, within 16 MiB.

@@ -311,7 +311,7 @@ fn a_request_older_than_the_memory_of_its_client_is_unknown_and_not_applied() {
         put.request = Some(RequestId { client: 7, serial });
         put
     };
-    for serial in 1..=clients::ANSWERS as u64 + 1 {
+    for serial in 1..=crate::serials::ANSWERS as u64 + 1 {
         store.transact(&put(serial)).unwrap();
     }
     let revision = store.revision();

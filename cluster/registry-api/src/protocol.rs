@@ -7,7 +7,6 @@ use crate::{
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Consistency, ListRequest, Page, WatchBatch, WatchRequest},
-    raft::MemberId,
     transaction::{Committed, Transaction},
 };
 use impresario_runtime::{Lane, message, role, stream_message};
@@ -17,6 +16,22 @@ use thiserror::Error;
 
 /// The name of the actor that serves [`RegistryRole`] on every control member.
 pub const REGISTRY_ACTOR: &str = "registry";
+
+/// The number of a member: given by the log, to one disk, once.
+pub type MemberId = u64;
+
+/// Who a member is, as the membership says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNode {
+    /// The name of its actor node.
+    pub name: String,
+    /// The UDP address of its actor node.
+    pub address: String,
+    /// The id of its disk; a member that shows another one is refused.
+    pub disk: u128,
+    /// Which life of its directory; one that shows an older one is a copy or was restored, and is refused.
+    pub generation: u64,
+}
 
 /// Asks for one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +91,7 @@ pub struct Enrol {
     /// Its number.
     pub member: MemberId,
     /// Its node, address and disk.
-    pub node: crate::raft::MemberNode,
+    pub node: MemberNode,
 }
 message!(Enrol => Result<(), MembershipError>, "registry.Enrol");
 
@@ -86,7 +101,7 @@ pub struct Return {
     /// Its number.
     pub member: MemberId,
     /// Its node, address and disk, in the life that begins.
-    pub node: crate::raft::MemberNode,
+    pub node: MemberNode,
 }
 message!(Return => Result<(), MembershipError>, "registry.Return");
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use impresario_api::status::Status;
-use impresario_registry::{Entry, Revision};
+use impresario_registry_api::{Entry, Revision};
 use serde_json::Value;
 
 /// An object with the revision that last wrote it.
@@ -26,34 +26,35 @@ impl Stored {
 }
 
 /// An entry's object with this revision as its resourceVersion.
-pub(super) fn object_at(entry: &Entry, revision: Revision) -> Result<Value, Status> {
+pub fn object_at(entry: &Entry, revision: Revision) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(&entry.value)
         .map_err(|error| Status::internal(format!("{} cannot be read: {error}", entry.key)))?;
     set_revision(&mut object, revision);
     Ok(object)
 }
 
-pub(super) fn set_revision(object: &mut Value, revision: Revision) {
+/// Puts a revision into an object as its resourceVersion.
+pub fn set_revision(object: &mut Value, revision: Revision) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("resourceVersion".into(), revision.to_string().into());
     }
 }
 
 /// The object without its resourceVersion, and what that was.
-pub(super) fn take_revision(object: &mut Value) -> Option<String> {
+pub fn take_revision(object: &mut Value) -> Option<String> {
     let taken =
         object.get_mut("metadata").and_then(Value::as_object_mut)?.remove("resourceVersion")?;
     taken.as_str().filter(|version| !version.is_empty()).map(ToOwned::to_owned)
 }
 
 /// The bytes that are kept of an object.
-pub(super) fn bytes_of(object: &Value) -> Result<Bytes, Status> {
+pub fn bytes_of(object: &Value) -> Result<Bytes, Status> {
     let mut kept = object.clone();
     take_revision(&mut kept);
     serde_json::to_vec(&kept).map(Bytes::from).map_err(Status::internal)
 }
 
 /// A string inside an object, or the empty one.
-pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }

@@ -55,7 +55,7 @@ impl Compare {
     }
 
     /// Whether it holds where the key was last written at `found`, 0 standing for nothing.
-    pub(crate) fn holds(&self, found: Revision) -> bool {
+    pub fn holds(&self, found: Revision) -> bool {
         match self {
             // Revision 0 is never written: as an expectation it means "absent", as a reader of nothing saw it.
             Self::Revision { revision, .. } => *revision == found,
@@ -65,7 +65,7 @@ impl Compare {
     }
 
     /// The refusal where it does not hold.
-    pub(crate) fn missed(&self, found: Revision) -> TransactError {
+    pub fn missed(&self, found: Revision) -> TransactError {
         let expected = match self {
             Self::Revision { revision, .. } => *revision,
             Self::Absent { .. } => 0,
@@ -137,7 +137,7 @@ impl RequestId {
     }
 
     /// How many requests the registry had heard when the client took its name.
-    pub(crate) fn named_at(&self) -> u64 {
+    pub fn named_at(&self) -> u64 {
         (self.client >> 64) as u64
     }
 }

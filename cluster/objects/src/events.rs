@@ -5,10 +5,11 @@
 //! same thing said again raises the count of the event that is there; who says too much about one
 //! object is cut short. A lost event does no harm: nothing acts on events.
 
-use crate::objects::{Objects, WriteOptions};
+use crate::Objects;
 use impresario_api::admission::Door;
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Reason, Status};
+use impresario_client::objects::WriteOptions;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};

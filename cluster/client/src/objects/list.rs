@@ -4,7 +4,7 @@
 //! that state is no longer kept the answer is `Expired`, and [`fresh_token`] gives a token that goes
 //! on at the newest state from the same place.
 
-use super::Objects;
+use super::Reader;
 use super::refuse::read_refused;
 use super::stored::{object_at, text};
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::selector::{FieldSelector, LabelSelector};
 use impresario_api::status::Status;
-use impresario_registry::{Consistency, ListRequest, Revision, Selection};
+use impresario_registry_api::{Consistency, ListRequest, Revision, Selection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ impl Filter {
     }
 
     /// The part of it that the registry can do by itself.
-    pub(super) fn selection(&self, resource: &Resource, namespace: Option<&str>) -> Selection {
+    pub(crate) fn selection(&self, resource: &Resource, namespace: Option<&str>) -> Selection {
         let terms = self.fields.as_ref().map(FieldSelector::terms).unwrap_or_default();
         let wanted = |label: &str| {
             let term = terms
@@ -137,7 +137,7 @@ pub fn fresh_token(expired: &str) -> Option<String> {
 /// How many entries are read at a time when most may not match.
 const FILTER_PAGE: usize = 500;
 
-impl Objects {
+impl Reader {
     /// Lists objects.
     pub async fn list(
         &self,

@@ -1,18 +1,19 @@
 //! Numbers for requests, so that one that is sent again is known and applied once.
 
-use crate::{
-    store::ANSWERS,
-    transaction::{RequestId, Transaction},
-};
+use crate::transaction::{RequestId, Transaction};
 use parking_lot::Mutex;
 use std::{collections::BTreeSet, pin::pin};
 use tokio::sync::Notify;
+
+/// Answers that a registry keeps for each client; a client numbers no request so far ahead of one that is not
+/// answered yet.
+pub const ANSWERS: usize = 256;
 
 /// Numbers the requests of one client. No number is given that is so far ahead of an unanswered one that the state
 /// machine could forget in between whether it applied that one. A client that was silent for so long that it has
 /// been forgotten takes a new name.
 #[derive(Debug)]
-pub(crate) struct Serials {
+pub struct Serials {
     open: Mutex<Open>,
     closed: Notify,
 }
@@ -32,7 +33,7 @@ impl Default for Serials {
 
 impl Serials {
     /// Numbers a transaction that has no number; the place is given back when its answer is known.
-    pub(crate) async fn number(&self, transaction: &mut Transaction) -> Option<Place<'_>> {
+    pub async fn number(&self, transaction: &mut Transaction) -> Option<Place<'_>> {
         if transaction.request.is_some() {
             return None;
         }
@@ -77,7 +78,8 @@ impl Open {
 }
 
 /// A request that is being answered.
-pub(crate) struct Place<'s> {
+#[derive(Debug)]
+pub struct Place<'s> {
     serials: &'s Serials,
     request: RequestId,
 }
@@ -85,7 +87,7 @@ pub(crate) struct Place<'s> {
 impl Place<'_> {
     /// Numbers the transaction anew after its number was forgotten, `heard` being what the registry said. Only
     /// for a transaction of which no attempt can have been applied.
-    pub(crate) async fn anew(self, transaction: &mut Transaction, heard: u64) -> Option<Self> {
+    pub async fn anew(self, transaction: &mut Transaction, heard: u64) -> Option<Self> {
         let serials = self.serials;
         serials.rename(self.request.client, heard);
         drop(self);

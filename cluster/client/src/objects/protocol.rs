@@ -3,11 +3,9 @@
 //! Each message says who sends it; the gate of the receiving member lets none pass whose sender is not
 //! the holder of the connection's certificate, so that its actor may believe it.
 
-use crate::may::Who;
-use crate::refusals::Refused;
 use bytes::Bytes;
 use impresario_api::status::{Cause, CauseReason, Reason, Status};
-use impresario_registry::{
+use impresario_registry_api::{
     Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Revision, TransactError,
     WatchBatch, WatchError, WatchRequest,
 };
@@ -31,11 +29,6 @@ impl Sender {
     /// Whether a certificate says the same.
     pub fn is(&self, peer: &PeerIdentity) -> bool {
         self.name == peer.node.as_str() && self.role == peer.role
-    }
-
-    /// Who that is to the rules.
-    pub fn who(&self) -> Who<'_> {
-        Who::holder(&self.name, &self.role)
     }
 }
 
@@ -202,6 +195,17 @@ pub struct Bind {
     pub dry_run: bool,
 }
 message!(Bind => Result<Bytes, Refusal>, "objects.Bind");
+
+/// How often a role was refused by a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The role that asked.
+    pub role: String,
+    /// The rule, or the message where the role may not send it at all.
+    pub rule: String,
+    /// How often since the process started.
+    pub count: u64,
+}
 
 /// Asks how often who was refused what, by this member's gate and rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

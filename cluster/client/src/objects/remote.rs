@@ -1,14 +1,14 @@
 //! What programs use: read through the door, written by the rules of the members.
 
-use super::RemoteDoor;
-use crate::protocol::{Bind, Change, Create, Delete, Form, Part, Sender};
-use crate::{
-    Binding, DeleteOptions, Deleted, Door, ListQuery, Listed, ObjectWatch, Objects, Patch,
-    Propagation, WatchQuery, WriteOptions,
+use super::protocol::{Bind, Change, Create, Delete, Form, Part, Sender};
+use super::{
+    Binding, DeleteOptions, Deleted, Door, ListQuery, Listed, ObjectWatch, Patch, Propagation,
+    Reader, RemoteDoor, WatchQuery, WriteOptions,
 };
 use bytes::Bytes;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::status::Status;
+use impresario_registry_api::Consistency;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct RemoteObjects {
     door: RemoteDoor,
-    reads: Objects,
+    reads: Reader,
 }
 
 impl RemoteObjects {
     /// Objects behind this door.
     pub fn new(door: RemoteDoor) -> Self {
-        let reads = Objects::new(Arc::new(door.clone()));
+        let reads = Reader::new(Arc::new(door.clone()));
         Self { door, reads }
     }
 
@@ -33,7 +33,7 @@ impl RemoteObjects {
         namespace: &str,
         name: &str,
     ) -> Result<Value, Status> {
-        self.reads.get(resource, namespace, name).await
+        self.reads.get(resource, namespace, name, Consistency::Linearizable).await
     }
 
     /// Lists objects.
@@ -69,7 +69,7 @@ impl RemoteObjects {
             object: bytes(&object)?,
             dry_run: options.dry_run,
         };
-        value(&self.door.inner.write(message).await?)
+        value(&self.door.write(message).await?)
     }
 
     /// Replaces an object. With a resourceVersion in it only that very state is replaced.
@@ -126,7 +126,7 @@ impl RemoteObjects {
             body: bytes(body)?,
             dry_run: options.dry_run,
         };
-        value(&self.door.inner.write(message).await?)
+        value(&self.door.write(message).await?)
     }
 
     /// Deletes an object.
@@ -154,7 +154,7 @@ impl RemoteObjects {
             resource_version: deletion.resource_version.clone(),
             dry_run: options.dry_run,
         };
-        let gone = self.door.inner.write(message).await?;
+        let gone = self.door.write(message).await?;
         let object = value(&gone.object)?;
         Ok(if gone.lingers { Deleted::Lingers(object) } else { Deleted::Gone(object) })
     }
@@ -176,11 +176,11 @@ impl RemoteObjects {
             resource_version: binding.resource_version.clone(),
             dry_run: options.dry_run,
         };
-        value(&self.door.inner.write(message).await?)
+        value(&self.door.write(message).await?)
     }
 
     fn sender(&self) -> Sender {
-        self.door.inner.sender.clone()
+        self.door.sender().clone()
     }
 }
 

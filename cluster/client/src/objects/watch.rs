@@ -5,11 +5,11 @@
 
 use super::refuse::{read_refused, watch_refused};
 use super::stored::object_at;
-use super::{Filter, ListQuery, Objects};
+use super::{Filter, ListQuery, Reader};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_registry::{
+use impresario_registry_api::{
     Consistency, Entry, Revision, Watch, WatchBatch, WatchEvent, WatchRequest,
 };
 use serde_json::Value;
@@ -56,7 +56,7 @@ struct Following {
     watch: Option<Watch>,
 }
 
-impl Objects {
+impl Reader {
     /// Follows objects.
     pub async fn watch(
         &self,

@@ -1,0 +1,59 @@
+//! Reading objects through a handle: one, a list, a watch.
+
+use super::refuse::read_refused;
+use super::{Stored, key_of};
+use impresario_api::resource::Resource;
+use impresario_api::status::Status;
+use impresario_registry_api::{Consistency, RegistryHandle};
+use serde_json::Value;
+use std::fmt;
+
+/// Reads objects of a registry, wherever it is.
+#[derive(Clone)]
+pub struct Reader {
+    registry: RegistryHandle,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Objects of this registry.
+    pub fn new(registry: RegistryHandle) -> Self {
+        Self { registry }
+    }
+
+    /// The registry underneath.
+    pub fn registry(&self) -> &RegistryHandle {
+        &self.registry
+    }
+
+    /// One object, as fresh as asked for.
+    pub async fn get(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        consistency: Consistency,
+    ) -> Result<Value, Status> {
+        let found = self.find(resource, namespace, name, consistency).await?;
+        found.map(|stored| stored.object).ok_or_else(|| Status::not_found(resource, name))
+    }
+
+    /// One object with its revision, or nothing.
+    pub async fn find(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Stored>, Status> {
+        let key = key_of(resource, namespace, name);
+        let (entry, _) =
+            self.registry.get(key, consistency).await.map_err(|error| read_refused(&error))?;
+        entry.as_ref().map(Stored::read).transpose()
+    }
+}
