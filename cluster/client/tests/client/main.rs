@@ -3,9 +3,9 @@
 
 use futures_util::StreamExt;
 use impresario_api::resource::{Resource, find};
-use impresario_client::events::{Recorder, Severity};
-use impresario_client::objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
-use impresario_client::objects::{
+use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
+use impresario_objects::{
     Bindings, DeleteOptions, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Refusals, WatchQuery,
 };
 use impresario_client::{Client, ClientError, Event, Select};
