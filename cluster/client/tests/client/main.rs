@@ -3,12 +3,12 @@
 
 use futures_util::StreamExt;
 use impresario_api::resource::{Resource, find};
+use impresario_client::{Client, ClientError, Event, Select};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
 use impresario_objects::{
     Bindings, DeleteOptions, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Refusals, WatchQuery,
 };
-use impresario_client::{Client, ClientError, Event, Select};
 use impresario_registry::{
     Beginning, Member, MemberConfig, MemoryRegistry, RegistryRole, protocol as registry,
 };
