@@ -128,6 +128,7 @@ impl NodeSeed {
             gpus: Mutex::new(parts.gpus),
             pods_folder: parts.pods_folder,
             host: parts.facts.address,
+            first_port: parts.facts.first_port,
             allocatable: parts.facts.allocatable.clone(),
             scale: parts.scale,
             dns: parts.dns,

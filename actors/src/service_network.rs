@@ -5,6 +5,7 @@
 //! ready gets no new connection from the moment in which its node's proxy hears of it.
 
 use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
+use crate::withheld_ports;
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
 use impresario_host::proxy::{Policy, Protocol, ServiceProxy, ServiceRule};
 use impresario_registry_api::RegistryHandle;
@@ -28,9 +29,13 @@ pub struct Picture {
     pub names: Vec<ServiceName>,
 }
 
-/// What `services` and their `endpoints` of the same name mean.
+/// What `services` and their `endpoints` of the same name mean where ports from `first_port` on can be had.
 #[must_use]
-pub fn picture(services: &[Seen<Service>], endpoints: &[Seen<Endpoints>]) -> Picture {
+pub fn picture(
+    services: &[Seen<Service>],
+    endpoints: &[Seen<Endpoints>],
+    first_port: u16,
+) -> Picture {
     let behind: BTreeMap<(&str, &str), &[EndpointSubset]> = endpoints
         .iter()
         .map(|seen| {
@@ -52,8 +57,9 @@ pub fn picture(services: &[Seen<Service>], endpoints: &[Seen<Endpoints>]) -> Pic
             Duration::from_secs(u64::try_from(seconds.unwrap_or(10_800)).unwrap_or(10_800))
         });
         if let Some(address) = address {
-            for port in ports {
-                let Ok(number) = u16::try_from(port.port) else { continue };
+            for (port, served) in ports.iter().zip(withheld_ports::served_at(ports, first_port)) {
+                let Some(served) = served else { continue };
+                let number = port.port;
                 let protocol = match port.protocol.as_deref() {
                     Some("UDP") => Protocol::Udp,
                     None | Some("TCP") => Protocol::Tcp,
@@ -61,7 +67,7 @@ pub fn picture(services: &[Seen<Service>], endpoints: &[Seen<Endpoints>]) -> Pic
                 };
                 picture.rules.push(ServiceRule {
                     name: format!("{namespace}/{name}:{number}"),
-                    address: SocketAddr::new(address, number),
+                    address: SocketAddr::new(address, served),
                     protocol,
                     policy: Policy::RoundRobin,
                     affinity,
@@ -130,15 +136,21 @@ impl Drop for ServiceNetwork {
 }
 
 impl ServiceNetwork {
-    /// Follows the registry, and keeps `proxy` and `dns` as it says.
+    /// Follows the registry, and keeps `proxy` and `dns` as it says, where ports from `first_port` on can be had.
     #[must_use]
-    pub fn start(registry: &RegistryHandle, proxy: ServiceProxy, dns: Option<DnsServer>) -> Self {
+    pub fn start(
+        registry: &RegistryHandle,
+        proxy: ServiceProxy,
+        dns: Option<DnsServer>,
+        first_port: u16,
+    ) -> Self {
         let services: Mirror<Service> = Mirror::start(registry.clone(), "services");
         let endpoints: Mirror<Endpoints> = Mirror::start(registry.clone(), "endpoints");
         let task = tokio::spawn(async move {
             let (mut some, mut other) = (services.changes(), endpoints.changes());
             loop {
-                let Picture { rules, names } = picture(&services.all(), &endpoints.all());
+                let Picture { rules, names } =
+                    picture(&services.all(), &endpoints.all(), first_port);
                 for failed in proxy.apply(rules) {
                     tracing::warn!(service = failed.name, %failed, "service is not reachable here");
                 }
@@ -191,7 +203,12 @@ mod tests {
             "notReadyAddresses": [{"ip": "127.1.0.3"}],
             "ports": [{"name": "http", "port": 8080}]}]}),
         );
-        let picture = picture(&[service], &[endpoints]);
+        let below = picture(std::slice::from_ref(&service), std::slice::from_ref(&endpoints), 1024);
+        let served: Vec<_> = below.rules.iter().map(|rule| rule.address.port()).collect();
+        assert_eq!(served, [8080, 8081]);
+        assert_eq!(below.rules[0].endpoints.len(), 2);
+        assert_eq!(below.names[0].ports[0].port, 80);
+        let picture = picture(&[service], &[endpoints], 0);
         let targets: Vec<_> = picture.rules.iter().map(|rule| rule.endpoints.clone()).collect();
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         assert_eq!(targets, [vec![address("127.1.0.1:8080"), address("127.1.0.2:8080")], vec![]]);
@@ -210,7 +227,7 @@ mod tests {
             json!({"metadata": {"name": "db"}, "subsets": [{
             "addresses": [{"ip": "127.1.0.1", "hostname": "db-0"}], "ports": [{"port": 5432}]}]}),
         );
-        let picture = picture(&[service], &[endpoints]);
+        let picture = picture(&[service], &[endpoints], 0);
         assert!(picture.rules.is_empty());
         assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));
         assert!(picture.names[0].addresses.is_empty());

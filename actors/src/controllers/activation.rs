@@ -15,12 +15,13 @@ use super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::namespace::AUTHORITY_MAP;
 use super::pod_view::{PodView, selects};
 use super::view::View;
+use crate::withheld_ports::first_port;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, Key, ShardTable, shard_of};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +127,8 @@ enum Hint {
     Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
     /// The endpoints of the service of this namespace and name were put or deleted.
     Endpoints(String, String),
+    /// Nodes may open other ports than before: each service says which it cannot have.
+    Ports,
     /// What this namespace is furnished with was put or deleted.
     Furniture(String),
     /// Look at everything.
@@ -168,6 +171,15 @@ impl Keeper {
                 Hint::Endpoints(seen.entry.key.namespace, seen.entry.key.name)
             }
             Change::Everything => Hint::Everything,
+        }));
+        task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
+            let first = |node: &Seen<Node>| first_port(&node.object);
+            let (before, now) = match &change {
+                Change::Put { now, before } => (before.as_ref().map_or(0, first), first(now)),
+                Change::Deleted { before } => (first(before), 0),
+                Change::Everything => return Some(Hint::Ports),
+            };
+            (before != now).then_some(Hint::Ports)
         }));
         if let Some(maps) = graph.of("", "configmaps") {
             task.spawn(forward_some(maps.clone(), hints.clone(), |change| match change {
@@ -325,6 +337,11 @@ impl State {
                 }
             }
             Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),
+            Hint::Ports => {
+                for service in self.view.services.all() {
+                    self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
+                }
+            }
             Hint::Endpoints(namespace, name) => {
                 if let Some(service) = self.view.services.get(&namespace, &name) {
                     self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());

@@ -1,7 +1,9 @@
 //! Keeps the Endpoints of a `Service` the addresses of the pods that its selector selects, and its
-//! EndpointSlices the same as its Endpoints, also where a user keeps those.
+//! EndpointSlices the same as its Endpoints, also where a user keeps those; says of its ports which of
+//! them cannot be had.
 
 pub mod endpoints;
+mod ports;
 pub mod slices;
 
 use super::control::{Look, LookError, Next};
@@ -9,12 +11,14 @@ use super::mirror::Seen;
 use super::owned::{Owner, change, revision_of};
 use super::view::{Assignment, CATCH_UP, served};
 use super::wrote::Wrote;
+use crate::withheld_ports;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_objects::WriteOptions;
 use impresario_registry_api::{Compare, Operation, Revision};
 use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +28,15 @@ pub struct ServiceLook {
     about: Assignment,
     wrote: Wrote,
     wrote_slices: Wrote,
+    wrote_service: Wrote,
 }
 
 impl ServiceLook {
     /// A look at this service.
     #[must_use]
     pub fn new(about: Assignment) -> Self {
-        Self { about, wrote: Wrote::default(), wrote_slices: Wrote::default() }
+        let (wrote, wrote_slices, wrote_service) = Default::default();
+        Self { about, wrote, wrote_slices, wrote_service }
     }
 
     /// The look, ready for a control actor.
@@ -41,8 +47,9 @@ impl ServiceLook {
 
     async fn look_once(&self) -> Result<Next, LookError> {
         let view = &self.about.view;
-        view.services.reached(1, CATCH_UP).await?;
         view.pods.reached(1, CATCH_UP).await?;
+        view.nodes.reached(1, CATCH_UP).await?;
+        self.wrote_service.seen_by(&view.services).await?;
         self.wrote.seen_by(&view.endpoints).await?;
         let Some(service) = view.services.get(&self.about.namespace, &self.about.name) else {
             return Ok(Next::WhenTold);
@@ -67,7 +74,8 @@ impl ServiceLook {
             None => is.to_vec(),
         };
         // Whatever became of the one, the others are written.
-        self.keep_slices(&service, &subsets).await.and(written)?;
+        let written = self.keep_slices(&service, &subsets).await.and(written);
+        self.tell_ports(&service).await.and(written)?;
         Ok(Next::WhenTold)
     }
 
@@ -176,6 +184,26 @@ impl ServiceLook {
                 Compare::Revision { key: key.clone(), revision: seen.entry.mod_revision };
             let revision = self.about.transact([(unchanged, Operation::Delete { key })]).await?;
             self.wrote_slices.at(revision);
+        }
+        Ok(())
+    }
+
+    /// Makes the service say which of its ports cannot be had, for as long as that is so.
+    async fn tell_ports(&self, service: &Seen<Service>) -> Result<(), LookError> {
+        let nodes = self.about.view.nodes.all();
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|seen| (seen.entry.key.name.clone(), withheld_ports::first_port(&seen.object)))
+            .collect();
+        let withheld = withheld_ports::withheld(&service.object, &nodes);
+        if ports::is_told(&service.object, withheld.as_ref()) {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let written = change(service, |object| ports::tell(object, withheld.as_ref(), now))?;
+        self.wrote_service.at(self.about.transact([written]).await?);
+        if let Some(withheld) = withheld {
+            self.about.view.warning(service, ports::REASON, &withheld.message);
         }
         Ok(())
     }

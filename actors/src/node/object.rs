@@ -6,6 +6,7 @@
 use crate::{
     change::{self, ChangeError},
     requests,
+    withheld_ports::FIRST_PORT,
 };
 use impresario_client::protocol::resources::Resources;
 use impresario_registry_api::{Key, RegistryHandle, Remedy, Transaction};
@@ -45,6 +46,8 @@ pub struct NodeFacts {
     pub capacity: Resources,
     /// What pods may use of it.
     pub allocatable: Resources,
+    /// The first port that it may open; 0 where it may open all.
+    pub first_port: u16,
     /// The range of its pods' addresses.
     pub pod_range: String,
     /// The name of its container driver, and its version.
@@ -144,6 +147,11 @@ pub fn describe(node: &mut Value, facts: &NodeFacts, now: Timestamp) {
     for (annotation, value) in annotations {
         node["metadata"]["annotations"][annotation] = value.into();
     }
+    if facts.first_port > 0 {
+        node["metadata"]["annotations"][FIRST_PORT] = facts.first_port.to_string().into();
+    } else if let Some(annotations) = node["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(FIRST_PORT);
+    }
     let before = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let status = &mut node["status"];
     status["addresses"] = json!([
@@ -224,6 +232,7 @@ pub(crate) mod tests {
             process: 70,
             capacity: all.clone(),
             allocatable: all,
+            first_port: 0,
             pod_range: "127.1.0.0/24".into(),
             runtime: "process://1".into(),
             labels: vec![("zone".into(), "a".into())],

@@ -4,7 +4,7 @@
 //! Later entries win and may refer to earlier ones as `$(NAME)`; service variables come first, then
 //! `envFrom` in its order, then `env`, as in Kubernetes.
 
-use crate::requests;
+use crate::{requests, withheld_ports};
 use impresario_host::container::expand;
 use k8s_openapi::{
     ByteString,
@@ -68,6 +68,8 @@ pub struct Here {
     pub host_ip: Option<String>,
     /// What the node has to give, for limits that are not set.
     pub allocatable: impresario_client::protocol::resources::Resources,
+    /// The first port that the node may open: services of lower ones answer elsewhere.
+    pub first_port: u16,
 }
 
 /// The environment of a container, in order, each name once.
@@ -79,7 +81,7 @@ pub fn environment(
 ) -> Result<Vec<(String, String)>, ConfigError> {
     let mut env = Env::default();
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
-    for (name, value) in service_variables(&sources.services, links) {
+    for (name, value) in service_variables(&sources.services, links, here.first_port) {
         env.set(name, value);
     }
     for (name, value) in &sources.given {
@@ -240,8 +242,9 @@ pub fn field_of(path: &str, pod: &Pod, here: &Here) -> Option<String> {
 }
 
 /// The variables by which services are found without DNS. `default/kubernetes` is always told,
-/// the namespace's own services where the pod wants links.
-fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)> {
+/// the namespace's own services where the pod wants links. What they say leads to the service on this
+/// node, so that a port that cannot be had here is told as the one that answers for it.
+fn service_variables(services: &[Service], links: bool, first_port: u16) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for service in services {
         let (Some(name), Some(spec)) = (&service.metadata.name, &service.spec) else { continue };
@@ -254,8 +257,9 @@ fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)>
         }
         let prefix = variable_name(name);
         variables.push((format!("{prefix}_SERVICE_HOST"), address.to_owned()));
-        for (index, port) in ports.iter().enumerate() {
-            let number = port.port;
+        let served = withheld_ports::served_at(ports, first_port);
+        for (index, (port, served)) in ports.iter().zip(served).enumerate() {
+            let number = served.map_or(port.port, i32::from);
             if index == 0 {
                 variables.push((format!("{prefix}_SERVICE_PORT"), number.to_string()));
             }
@@ -268,7 +272,7 @@ fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)>
             if index == 0 {
                 variables.push((format!("{prefix}_PORT"), url.clone()));
             }
-            let stem = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
+            let stem = format!("{prefix}_PORT_{}_{}", port.port, protocol.to_uppercase());
             variables.push((stem.clone(), url));
             variables.push((format!("{stem}_PROTO"), protocol.to_lowercase()));
             variables.push((format!("{stem}_PORT"), number.to_string()));
@@ -349,6 +353,18 @@ mod tests {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
         }
         assert!(!found.contains_key("O"));
+    }
+
+    #[test]
+    fn a_service_whose_port_the_node_may_not_open_is_told_where_it_answers() {
+        let service = json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+            "spec": {"clusterIP": "127.96.0.1", "ports": [{"name": "https", "port": 443}]}});
+        let services = vec![serde_json::from_value(service).unwrap()];
+        let told: BTreeMap<_, _> = service_variables(&services, false, 1024).into_iter().collect();
+        assert_eq!(told["KUBERNETES_SERVICE_PORT_HTTPS"], "8443");
+        assert_eq!(told["KUBERNETES_PORT_443_TCP"], "tcp://127.96.0.1:8443");
+        let told: BTreeMap<_, _> = service_variables(&services, false, 0).into_iter().collect();
+        assert_eq!(told["KUBERNETES_SERVICE_PORT"], "443");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Kit {
     pub pods_folder: PathBuf,
     /// The node's own address.
     pub host: IpAddr,
+    /// The first port that the node may open.
+    pub first_port: u16,
     /// What the node has to give.
     pub allocatable: Resources,
     /// How long containers wait before they are started again.

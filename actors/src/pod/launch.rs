@@ -130,6 +130,7 @@ async fn start(
         pod_ip: Some(prepared.address.to_string()),
         host_ip: Some(kit.host.to_string()),
         allocatable: kit.allocatable.clone(),
+        first_port: kit.first_port,
     };
     let env = environment::environment(&container, &object, &sources, &here)?;
     let known = env.iter().cloned().collect();

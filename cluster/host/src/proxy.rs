@@ -8,10 +8,12 @@
 //! - The port is shared (SO_REUSEPORT), so that every node of one machine can serve it.
 
 mod balance;
+mod first_port;
 mod tcp;
 mod udp;
 
 pub use balance::Policy;
+pub use first_port::first_port;
 
 use balance::Backends;
 use parking_lot::Mutex;

@@ -202,7 +202,8 @@ impl Running {
             .filter(|dns| dns.port() == DNS_PORT && driver.name() == "process")
             .map(|dns| dns.ip());
         let proxy = ServiceProxy::new(ProxyLimits::default());
-        let services = ServiceNetwork::start(&registry, proxy, dns);
+        let first_port = machine_ports(&file.name);
+        let services = ServiceNetwork::start(&registry, proxy, dns, first_port);
 
         let range: Cidr = file.pod_range.parse()?;
         let gpus = Gpus::discover(std::env::var_os("IMPRESARIO_NVML").as_deref());
@@ -232,6 +233,7 @@ impl Running {
                 process: std::process::id(),
                 capacity,
                 allocatable,
+                first_port,
                 pod_range: file.pod_range.clone(),
                 runtime: format!("{}://{}", driver.name(), env!("CARGO_PKG_VERSION")),
                 labels: Vec::new(),
@@ -291,6 +293,15 @@ async fn serve_names(ip: IpAddr) -> Option<DnsServer> {
         served = DnsServer::bind(SocketAddr::new(ip, 0), "cluster.local").await;
     }
     served.inspect_err(|error| tracing::warn!(%error, "no names for services")).ok()
+}
+
+/// The first port that this node may open.
+fn machine_ports(node: &str) -> u16 {
+    let first = impresario_host::proxy::first_port();
+    if first > 0 {
+        tracing::info!(node, first, "services of lower ports answer 8000 higher here");
+    }
+    first
 }
 
 /// Which part of 127/8 a cluster uses on a machine, so that two clusters there do not meet.

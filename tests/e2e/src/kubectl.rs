@@ -100,6 +100,14 @@ impl Kubectl {
         }
     }
 
+    /// Where this version is.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    pub fn program(version: &str) -> PathBuf {
+        find(version)
+    }
+
     /// A command that is not started yet. Arguments are separated by blanks; what holds blanks
     /// itself goes to [`Command::arg`].
     pub fn command(&self, line: &str) -> Command {
