@@ -92,7 +92,7 @@ pub async fn run(
     std::fs::create_dir_all(&folder).map_err(ChaosError::Folder)?;
     let dir = DataDir { data_dir: Some(folder.clone()) };
     let args = Up {
-        nodes: NODES,
+        nodes: Some(NODES),
         control: Some(NODES.to_string()),
         dir: dir.clone(),
         driver: None,

@@ -113,9 +113,10 @@ pub enum Driver {
 /// `imp up`.
 #[derive(Debug, Clone, Args)]
 pub struct Up {
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub nodes: u16,
+    /// How many nodes [default: 3, or as many as the cluster has]. More than there are makes more; the
+    /// machine is then divided anew.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub nodes: Option<u16>,
     /// How many of them are control members: 1 or 3 [default: 3, or 1 with fewer than 3 nodes].
     #[arg(long, value_name = "N", value_parser = ["1", "3"])]
     pub control: Option<String>,
@@ -323,6 +324,7 @@ pub struct Get {
     /// A resource, such as pods or rc.
     pub resource: String,
     /// A name; all without.
+    #[arg(value_parser = parse_name)]
     pub name: Option<String>,
     /// In all namespaces.
     #[arg(short = 'A', long)]
@@ -357,6 +359,7 @@ pub struct Named {
     /// A resource, such as pods or rc.
     pub resource: String,
     /// The name.
+    #[arg(value_parser = parse_name)]
     pub name: String,
 }
 
@@ -370,7 +373,7 @@ pub struct Delete {
     #[arg(required_unless_present = "filename")]
     pub resource: Option<String>,
     /// The names.
-    #[arg(required_unless_present = "filename")]
+    #[arg(required_unless_present = "filename", value_parser = parse_name)]
     pub names: Vec<String>,
     /// Delete what this manifest names.
     #[arg(short, long, value_name = "FILE", conflicts_with = "resource")]
@@ -384,6 +387,7 @@ pub struct Logs {
     #[command(flatten)]
     pub target: Target,
     /// The pod.
+    #[arg(value_parser = parse_name)]
     pub pod: String,
     /// The container, where there are several.
     #[arg(short, long)]
@@ -405,10 +409,22 @@ pub struct Scale {
     /// A resource, such as rc.
     pub resource: String,
     /// The name.
+    #[arg(value_parser = parse_name)]
     pub name: String,
     /// How many.
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     pub replicas: i32,
+}
+
+/// The name of an object. An empty one (a variable that is not set) or a step of a path would name the
+/// whole collection, or something else.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a name is not empty".to_owned()),
+        "." | ".." => Err(format!("'{text}' is no name")),
+        _ if text.contains(['/', '%']) => Err(format!("'{text}' is no name: it has a / or a %")),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// A duration as people write it: `90s`, `5m`, `24h`, `500ms`.

@@ -94,7 +94,7 @@ async fn show(
     let program = std::env::current_exe().map_err(DemoCommandError::Program)?;
     let dir = DataDir { data_dir: Some(folder.to_owned()) };
     let args = Up {
-        nodes: NODES,
+        nodes: Some(NODES),
         control: None,
         dir,
         driver: None,

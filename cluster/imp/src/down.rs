@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 /// How long a node has to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How long a process that was just started takes to claim its folder.
+const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a container has to stop by itself.
@@ -73,7 +75,9 @@ pub enum DownError {
 /// Ends the cluster: as much of it as can be ended, whatever else fails.
 pub async fn down(args: &Down) -> Result<(), DownFailed> {
     let dir = ClusterDir::new(args.dir.path());
-    let mut nodes = dir.nodes().map_err(|error| DownFailed(vec![error.into()]))?;
+    let failed = |error: LayoutError| DownFailed(vec![error.into()]);
+    let _alone = dir.lock().await.map_err(failed)?;
+    let mut nodes = dir.nodes().map_err(failed)?;
     // The folder of a node that joined by hand is one by itself.
     let joined = NodeDir::new(dir.path().to_owned());
     if joined.exists() {
@@ -107,6 +111,22 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
                 dir.path().display()
             );
         }
+    }
+    Ok(())
+}
+
+/// Ends the processes of all nodes but these. One that was started a moment ago may not have claimed its
+/// folder yet; it is looked for until it must have.
+pub async fn end_others(dir: &ClusterDir, these: &[NodeDir]) -> Result<(), DownError> {
+    let deadline = Instant::now() + CLAIM_LIMIT;
+    while Instant::now() < deadline {
+        for node in dir.nodes()? {
+            let stays = these.iter().any(|other| other.path() == node.path());
+            if !stays && node.is_running() {
+                end_process(&node).await?;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

@@ -71,7 +71,16 @@ pub enum LayoutError {
         /// The node's folder.
         path: PathBuf,
     },
+    /// Another command changes this cluster and does not come to an end.
+    #[error("another `imp` is at work on {path}: try again when it has ended")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
 }
+
+/// How long a command waits for another one on the same cluster: a start and an end fit in.
+const BUSY_LIMIT: Duration = Duration::from_secs(150);
 
 /// What `imp up` puts into the folder of a cluster. The last of them say that it is one.
 pub const MADE_BY_CLUSTER: &[&str] =
@@ -205,6 +214,27 @@ impl ClusterDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Lets this command alone change the cluster (by a lock on its folder, which leaves no trace) until the
+    /// result is dropped. Waits for another one that does. `None`: there is no such folder.
+    pub async fn lock(&self) -> Result<Option<Flock<File>>, LayoutError> {
+        let mut file = match File::open(&self.0) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&self.0)(error)),
+        };
+        let deadline = tokio::time::Instant::now() + BUSY_LIMIT;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err((back, _)) => file = back,
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(LayoutError::Busy { path: self.0.clone() });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Whether `imp up` made this folder, or began to.
@@ -385,7 +415,8 @@ impl NodeDir {
         let Ok(file) = OpenOptions::new().read(true).write(true).open(self.0.join("lock")) else {
             return false;
         };
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()
+        // Shared: two that look at a time do not take each other for the node.
+        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
     }
 
     /// Takes the node for this process, and writes its pid. Held until dropped.
@@ -435,7 +466,7 @@ pub fn make_private_dir(path: &Path) -> Result<(), LayoutError> {
 
 /// Puts `bytes` in the place of the file, whole or not at all, readable by its owner only.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
-    // Two processes may write one file at a time (a pid, by its parent and by itself).
+    // Two processes may write one file at a time.
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()

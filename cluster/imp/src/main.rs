@@ -116,7 +116,16 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
-    let running = up::up(args, false).await?;
+    let dir = layout::ClusterDir::new(args.dir.path());
+    let before: Vec<_> = dir.nodes()?.into_iter().filter(layout::NodeDir::is_running).collect();
+    let running = tokio::select! {
+        running = up::up(args, false) => running?,
+        () = interrupt::asked_to_end() => {
+            // What ran before goes on.
+            down::end_others(&dir, &before).await?;
+            return Err("interrupted: the nodes that this command had started are ended".into());
+        }
+    };
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
     say!("  export KUBECONFIG={}", output::shell_word(&running.dir.kubeconfig()));
     say!("  kubectl get nodes");

@@ -32,6 +32,14 @@ pub enum ObjectsError {
         /// What is wrong.
         reason: String,
     },
+    /// A manifest does not say what its object is called.
+    #[error(
+        "a manifest of kind {0} has no metadata.name: give it one (`kubectl create` takes generateName)"
+    )]
+    Nameless(String),
+    /// Some of several objects failed; each has been told.
+    #[error("{0} failed")]
+    Several(usize),
     /// The terminal or pipe went away.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
@@ -129,25 +137,42 @@ pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
 /// manifest of the last apply named and this one does not is removed; the rest stays as it is.
 pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
     let rest = rest(&args.target)?;
+    let mut items = Vec::new();
     for object in manifests(&args.filename)? {
         let (resource, path, name) = locate(&object, &args.target.namespace)?;
-        let item = path.clone() + "/" + &escape(&name);
-        let done = match rest.get(&item).await {
-            Ok(live) => {
-                let (content_type, schema) = patch_form(resource);
-                let patch = patch::apply_patch(schema, &live, &object);
-                let outcome = rest.patch(&item, content_type, &patch).await?;
-                if wanted(&outcome) == wanted(&live) { "unchanged" } else { "configured" }
-            }
-            Err(RestError::Status { code: 404, .. }) => {
-                rest.create(&path, &patch::with_last_applied(&object)).await?;
-                "created"
-            }
-            Err(error) => return Err(error.into()),
-        };
-        print(&format!("{}/{name} {done}\n", resource.singular))?;
+        items.push((resource, path, name, object));
     }
-    Ok(())
+    let mut failed = Failed::default();
+    for (resource, path, name, object) in items {
+        match apply_one(&rest, resource, &path, &name, &object).await {
+            Ok(done) => print(&format!("{}/{name} {done}\n", resource.singular))?,
+            Err(error) => failed.note(resource, &name, error),
+        }
+    }
+    failed.done()
+}
+
+async fn apply_one(
+    rest: &Rest,
+    resource: &Resource,
+    path: &str,
+    name: &str,
+    object: &Value,
+) -> Result<&'static str, ObjectsError> {
+    let item = format!("{path}/{}", escape(name));
+    match rest.get(&item).await {
+        Ok(live) => {
+            let (content_type, schema) = patch_form(resource);
+            let patch = patch::apply_patch(schema, &live, object);
+            let outcome = rest.patch(&item, content_type, &patch).await?;
+            Ok(if wanted(&outcome) == wanted(&live) { "unchanged" } else { "configured" })
+        }
+        Err(RestError::Status { code: 404, .. }) => {
+            rest.create(path, &patch::with_last_applied(object)).await?;
+            Ok("created")
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What users write of an object: not its status, nor what every write of it changes.
@@ -172,7 +197,7 @@ fn patch_form(resource: &Resource) -> (&'static str, Option<&'static Message>) {
     }
 }
 
-/// `imp delete`.
+/// `imp delete`: all that is named, also behind one that cannot be deleted.
 pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
     let rest = rest(&args.target)?;
     let mut items = Vec::new();
@@ -187,11 +212,29 @@ pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
         let (resource, path, name) = locate(&object, &args.target.namespace)?;
         items.push((resource, path + "/" + &escape(&name), name));
     }
+    let mut failed = Failed::default();
     for (resource, path, name) in items {
-        rest.delete(&path).await?;
-        print(&format!("{} \"{name}\" deleted\n", resource.singular))?;
+        match rest.delete(&path).await {
+            Ok(_) => print(&format!("{} \"{name}\" deleted\n", resource.singular))?,
+            Err(error) => failed.note(resource, &name, error.into()),
+        }
     }
-    Ok(())
+    failed.done()
+}
+
+/// What failed among several objects: each is told by name when it happens, and the command fails.
+#[derive(Default)]
+struct Failed(usize);
+
+impl Failed {
+    fn note(&mut self, resource: &Resource, name: &str, error: ObjectsError) {
+        self.0 += 1;
+        eprintln!("error: {}/{name}: {error}", resource.singular);
+    }
+
+    fn done(self) -> Result<(), ObjectsError> {
+        if self.0 == 0 { Ok(()) } else { Err(ObjectsError::Several(self.0)) }
+    }
 }
 
 /// `imp logs`.
@@ -263,8 +306,13 @@ fn locate(
     let resource = resource::find_kind(group, version, kind)
         .ok_or_else(|| ObjectsError::UnknownResource(format!("{kind} of {api_version}")))?;
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    Ok((resource, collection(resource, Some(namespace)), name))
+    // A path that ends in an empty name is that of the whole collection.
+    match object["metadata"]["name"].as_str() {
+        Some(name) if !name.is_empty() => {
+            Ok((resource, collection(resource, Some(namespace)), name.to_owned()))
+        }
+        _ => Err(ObjectsError::Nameless(kind.to_owned())),
+    }
 }
 
 fn print(text: &str) -> Result<(), ObjectsError> {

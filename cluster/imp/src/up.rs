@@ -4,19 +4,23 @@
 //! processes that are not running and leaves the others alone. It is done when every node answers
 //! and its object says Ready.
 
+mod certificates;
+
+pub use certificates::issue_for;
+
 use crate::cli::{Driver, Up};
 use crate::down::{DownError, end_process};
-use crate::kubeconfig::Kubeconfig;
 use crate::layout::{
     ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
-    certificate_lifetime, loopback, replace,
+    certificate_lifetime, loopback, make_private_dir,
 };
 use crate::node::{drivers, is_slot_taken, pod_range};
 use crate::rest::{Rest, RestError};
+use certificates::{equip_users, renew_certificates};
 use impresario_actors::node::machine::Share;
 use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
-use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
+use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,15 +39,14 @@ use tokio::time::Instant;
 const READY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a process may take to claim its folder; one that has not has ended.
 const CLAIM_LIMIT: Duration = Duration::from_secs(5);
+/// How many nodes a new cluster has, unless it was said otherwise.
+const NODES: usize = 3;
 /// The port of the API, unless it was said otherwise: that of Kubernetes.
 const API_PORT: u16 = 6443;
 /// How often it is looked whether they are.
 const LOOK: Duration = Duration::from_millis(100);
 /// How many names are drawn to find one with a part of 127/8 that is not in use; there are 32 parts.
 const NAMES_DRAWN: usize = 200;
-/// How long certificates of users are good for; `imp up` makes new ones in time.
-const USER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// Why the cluster is not up.
 #[derive(Debug, Error)]
 pub enum UpError {
@@ -150,7 +153,19 @@ pub struct Running {
 /// Brings the cluster up and returns when all its nodes are Ready.
 pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
     let dir = ClusterDir::new(args.dir.path());
-    let cluster = found_or_make(&dir, args).await?;
+    let is_new = !dir.path().exists();
+    make_private_dir(dir.path())?;
+    let _alone = dir.lock().await?;
+    let cluster = match found_or_make(&dir, args).await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            if is_new {
+                // Goes only if it is empty.
+                let _ = std::fs::remove_dir(dir.path());
+            }
+            return Err(error);
+        }
+    };
     let nodes = dir.nodes()?;
     let names: Vec<String> = nodes.iter().map(name_of).collect();
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(names.len() as u64) };
@@ -212,7 +227,13 @@ fn refuse_changes(dir: &ClusterDir, cluster: &ClusterFile, args: &Up) -> Result<
     differs("--listen", cluster.listen.to_string(), args.listen.map(|ip| ip.to_string()))?;
     differs("--address", cluster.address.to_string(), args.address.map(|ip| ip.to_string()))?;
     let word = |driver: Driver| format!("{driver:?}").to_lowercase();
-    differs("--driver", word(cluster.driver), args.driver.map(word))
+    differs("--driver", word(cluster.driver), args.driver.map(word))?;
+    let lifetime = |lifetime: Duration| format!("{} s", lifetime.as_secs());
+    let made = lifetime(cluster.certificate_lifetime);
+    differs("--certificate-lifetime", made, args.certificate_lifetime.map(lifetime))?;
+    let asked = |given: bool| given.then(|| given.to_string());
+    differs("--whole-machine", cluster.whole_machine.to_string(), asked(args.whole_machine))?;
+    differs("--chaos", cluster.chaos.to_string(), asked(args.chaos))
 }
 
 /// Gives each node of the machine its part. One that runs with another part ends, and is started
@@ -269,57 +290,6 @@ fn free_name() -> String {
     drawn.into_iter().find(|name| !is_slot_taken(name)).unwrap_or_else(names)
 }
 
-/// What this user's commands and kubectl show to the cluster.
-fn equip_users(
-    dir: &ClusterDir,
-    cluster: &ClusterFile,
-    authority: &ClusterAuthority,
-) -> Result<(), UpError> {
-    let (certificate, key) = user_certificate(authority, "kubernetes-admin", "system:masters")?;
-    let kubeconfig = Kubeconfig {
-        server: cluster.api,
-        authority: authority.certificate_pem().to_owned(),
-        certificate,
-        key,
-    };
-    replace(&dir.kubeconfig(), kubeconfig.text(&cluster.name).as_bytes())?;
-    // Saved last: its age tells that of both.
-    authority.issue("imp-admin", PeerRole::Admin, &[], USER_VALIDITY)?.save(&dir.admin())?;
-    Ok(())
-}
-
-/// New certificates for users, and for nodes that do not run, where the old ones near their end: a
-/// cluster that was down for long comes up again. Nodes that run renew their own.
-fn renew_certificates(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> {
-    let now = std::time::SystemTime::now();
-    let authority = ClusterAuthority::load(&dir.pki())?;
-    if Credential::load(&dir.admin())?.wants_renewal(now) {
-        equip_users(dir, cluster, &authority)?;
-    }
-    for node in dir.nodes()? {
-        let old = Credential::load(&node.credential())?;
-        if node.is_running() || !old.wants_renewal(now) {
-            continue;
-        }
-        let file = node.load()?;
-        let role = old.identity().role.clone();
-        issue_for(&authority, &file.name, role, file.advertise.ip(), cluster)?
-            .save(&node.credential())?;
-    }
-    Ok(())
-}
-
-/// A certificate for a node of this machine.
-pub fn issue_for(
-    authority: &ClusterAuthority,
-    name: &str,
-    role: PeerRole,
-    ip: IpAddr,
-    cluster: &ClusterFile,
-) -> Result<Credential, PkiError> {
-    authority.issue(name, role, &[name.to_owned(), ip.to_string()], cluster.certificate_lifetime)
-}
-
 /// Adds the nodes that are asked for and not there yet.
 fn add_nodes(
     dir: &ClusterDir,
@@ -328,7 +298,11 @@ fn add_nodes(
     asked: Option<usize>,
     members: &[NodeFile],
 ) -> Result<(), UpError> {
-    let wanted = usize::from(args.nodes).max(members.len());
+    let wanted = match args.nodes {
+        Some(nodes) => usize::from(nodes).max(members.len()),
+        None if members.is_empty() => NODES,
+        None => members.len(),
+    };
     let control = if members.is_empty() {
         asked.unwrap_or(if wanted >= 3 { 3 } else { 1 })
     } else {
@@ -394,30 +368,6 @@ pub fn control_file(dir: &ClusterDir, cluster: &ClusterFile, founder: bool) -> C
     }
 }
 
-/// A client certificate for the REST API: the user is the common name, the group the organization.
-fn user_certificate(
-    authority: &ClusterAuthority,
-    user: &str,
-    group: &str,
-) -> Result<(String, String), rcgen::Error> {
-    use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
-    let issuer = Issuer::from_ca_cert_pem(
-        authority.certificate_pem(),
-        KeyPair::from_pem(&authority.key_pem())?,
-    )?;
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, user);
-    params.distinguished_name.push(DnType::OrganizationName, group);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let now = std::time::SystemTime::now();
-    params.not_before = (now - Duration::from_secs(300)).into();
-    params.not_after = (now + USER_VALIDITY).into();
-    let certificate = params.signed_by(&key, &issuer)?;
-    Ok((certificate.pem(), key.serialize_pem()))
-}
-
 fn free_udp_port(listen: IpAddr) -> io::Result<u16> {
     Ok(UdpSocket::bind((listen, 0))?.local_addr()?.port())
 }
@@ -463,8 +413,7 @@ pub fn start(node: &NodeDir) -> Result<(), UpError> {
         .process_group(0)
         .spawn()
         .map_err(failed)?;
-    replace(&node.path().join("pid"), format!("{}\n", child.id()).as_bytes())?;
-    // It is init's child when we are gone, and is not waited for: while we live, we look at its lock.
+    // It writes its pid when it has claimed the folder, and is init's child when we are gone, and is not waited for: while we live, we look at its lock.
     drop(child);
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! What `imp up` makes of one machine, and what `imp down` leaves of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use impresario_e2e::{Cluster, Settings, imp};
+use impresario_e2e::{Cluster, Settings, eventually, imp};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -122,4 +125,102 @@ fn only_what_imp_put_into_a_folder_is_purged() {
     let left: Vec<_> = std::fs::read_dir(cluster.dir()).unwrap().collect();
     assert_eq!(left.len(), 1);
     assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
+}
+
+#[test]
+fn what_is_left_out_stays_as_it_is_and_what_cannot_be_had_is_said() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let before = cluster.pid("node-1");
+    let output = cluster.imp(["up", "--detach"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(std::fs::read_dir(cluster.dir().join("nodes")).unwrap().count(), 1);
+    assert_eq!(before, cluster.pid("node-1"));
+    for flags in [&["--whole-machine"][..], &["--certificate-lifetime", "1h"], &["--chaos"]] {
+        let mut command = cluster.imp(["up", "--detach"]);
+        let output = command.args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        assert!(said(&output).contains(flags[0]), "{}", said(&output));
+    }
+}
+
+#[test]
+fn an_empty_name_is_no_collection_and_one_failure_stops_nothing_else() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let manifest = cluster.scratch().join("two.yaml");
+    let named = |name: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{{name}}}}}\n");
+    std::fs::write(&manifest, named("name: a") + "---\n" + &named("name: b")).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let there = || {
+        let output = cluster.imp(["get", "configmaps", "-o", "name"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let output = cluster.imp(["apply", "-f", manifest]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let all = there();
+
+    let nameless = cluster.scratch().join("nameless.yaml");
+    std::fs::write(&nameless, named("generateName: c-")).unwrap();
+    for arguments in [
+        &["delete", "configmaps", ""][..],
+        &["delete", "configmaps", ".."],
+        &["delete", "configmaps", "a/b"],
+        &["delete", "-f", nameless.to_str().unwrap()],
+        &["get", "configmaps", ""],
+        &["describe", "configmaps", ""],
+    ] {
+        let output = cluster.imp(arguments.iter().copied()).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}: {}", said(&output));
+        assert_eq!(there(), all, "{arguments:?}");
+    }
+
+    // What comes after one that is not there, or is refused, is done all the same.
+    let output = cluster.imp(["delete", "configmaps", "gone", "a"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("configmap/gone: "), "{}", said(&output));
+    assert!(!there().contains("configmap/a\n") && there().contains("configmap/b\n"));
+    let bad = cluster.scratch().join("bad.yaml");
+    std::fs::write(&bad, named("name: NOT_A_NAME") + "---\n" + &named("name: d")).unwrap();
+    let output = cluster.imp(["apply", "-f", bad.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("configmap/NOT_A_NAME: "), "{}", said(&output));
+    assert!(there().contains("configmap/d\n"));
+}
+
+#[test]
+fn two_that_start_one_cluster_make_one_and_an_interrupted_start_leaves_none() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("cluster");
+    let up = || {
+        let mut command = Command::new(imp());
+        command.args(["up", "--detach", "--nodes", "1", "--api-port", "0", "--data-dir"]);
+        command
+            .arg(&folder)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let both = [up(), up()].map(|child| child.wait_with_output().unwrap());
+    for output in &both {
+        assert!(output.status.success(), "{}", said(output));
+    }
+    let api = |output: &Output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split("https://").nth(1).unwrap().lines().next().unwrap().to_owned()
+    };
+    assert_eq!(api(&both[0]), api(&both[1]));
+    assert!(run(&["get", "nodes"], &folder).status.success());
+    let output = run(&["down", "--purge"], &folder);
+    assert!(output.status.success(), "{}", said(&output));
+
+    let mut child = up();
+    let log = folder.join("nodes/node-1/log");
+    eventually("the node is started", || log.exists().then_some(()).ok_or("no log".to_owned()));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    // It may have been ready a moment before.
+    if !child.wait().unwrap().success() {
+        let lock = std::fs::File::open(folder.join("nodes/node-1/lock"));
+        let held = |lock| Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_err();
+        assert!(!lock.is_ok_and(held), "the node runs on");
+    }
+    assert!(run(&["down", "--purge"], &folder).status.success());
 }

@@ -72,6 +72,7 @@ pub enum AddError {
 
 /// Adds the node and returns when it has a vote.
 pub async fn add(dir: &ClusterDir, name: &str) -> Result<(), AddError> {
+    let _alone = dir.lock().await?;
     let cluster = dir.cluster()?;
     let node = dir.node(name);
     if !node.exists() {
