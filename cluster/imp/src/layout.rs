@@ -441,6 +441,15 @@ impl NodeDir {
         Ok(lock)
     }
 
+    /// Takes back what a claim has left in a folder that came to be no node's: a mistake in a command leaves
+    /// nothing behind.
+    pub fn leave(&self, claim: Flock<File>) {
+        // What cannot be removed does no harm; the folder goes only if it is empty.
+        let _ = fs::remove_file(self.0.join("pid")).and(fs::remove_file(self.0.join("lock")));
+        let _ = fs::remove_dir(&self.0);
+        drop(claim);
+    }
+
     /// Tries for a moment: `is_running` of another process holds the lock while it looks.
     fn lock(&self, mut file: File) -> Result<Flock<File>, LayoutError> {
         for _ in 0..20 {
@@ -448,7 +457,7 @@ impl NodeDir {
                 Ok(lock) => return Ok(lock),
                 Err((back, _)) => file = back,
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         Err(LayoutError::Running { path: self.0.clone() })
     }
@@ -478,6 +487,8 @@ mod tests {
         assert!(matches!(node.claim(), Err(LayoutError::Running { .. })));
         drop(lock);
         assert!(!node.is_running());
+        node.leave(node.claim().unwrap());
+        assert!(!node.path().exists());
     }
 
     #[test]

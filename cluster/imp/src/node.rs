@@ -99,14 +99,18 @@ pub enum NodeError {
 pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
     let dir = NodeDir::new(args.data_dir.clone());
     dir.refuse_foreign()?;
-    let _claim = dir.claim()?;
-    if let (Some(address), Some(token)) = (&args.join, &args.token)
-        && !dir.exists()
-    {
-        join::join(&dir, args, address, token).await?;
-    }
+    let claim = dir.claim()?;
     if !dir.exists() {
-        return Err(NodeError::NotSetUp(dir.path().to_owned()));
+        let joined = match (&args.join, &args.token) {
+            (Some(address), Some(token)) => {
+                join::join(&dir, args, address, token).await.map_err(NodeError::from)
+            }
+            _ => Err(NodeError::NotSetUp(dir.path().to_owned())),
+        };
+        if let Err(error) = joined {
+            dir.leave(claim);
+            return Err(error);
+        }
     }
     let file = dir.load()?;
     let credential = Credential::load(&dir.credential())?;
