@@ -4,6 +4,7 @@
 
 mod alone;
 mod group;
+mod guard;
 mod harness;
 mod room;
 mod unsynced;
