@@ -171,7 +171,7 @@ struct Shared {
     client: Serials,
     stop: watch::Sender<bool>,
     /// Why the group has no place for this member, once that is certain.
-    refused: watch::Sender<Option<String>>,
+    refused: watch::Sender<Option<MembershipError>>,
 }
 
 /// A running control member.
@@ -210,7 +210,11 @@ impl Member {
             Some(member) => {
                 let group = log.last_membership().unwrap_or_else(|| machine.membership());
                 let others = enrol::others(&node, &beginning, &group);
-                enrol::may_return(&node, member, &me, &others).await?;
+                let may = enrol::may_return(&node, member, &me, &others).await;
+                if let Err(StartError::Refused(copied @ MembershipError::Copied { .. })) = &may {
+                    claim.refuse(copied.to_string())?;
+                }
+                may?;
                 member
             }
             None => enrol::number(&node, &mut claim, &beginning).await?,
@@ -368,8 +372,8 @@ impl Member {
         };
         async move {
             let refused = async {
-                match refused.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
-                    Ok(Some(reason)) => reason,
+                match refused.wait_for(Option::is_some).await.map(|refused| refused.clone()) {
+                    Ok(Some(refused)) => refused.to_string(),
                     _ => std::future::pending().await,
                 }
             };
@@ -414,7 +418,12 @@ impl Member {
         if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
             tracing::warn!("raft's thread still runs");
         }
-        drop(self.claim);
+        let (mut claim, refused) = (self.claim, self.shared.refused.borrow().clone());
+        if let Some(copied @ MembershipError::Copied { .. }) = refused
+            && let Err(error) = claim.refuse(copied.to_string())
+        {
+            tracing::error!(%error, "the directory does not say that it was refused");
+        }
     }
 }
 
