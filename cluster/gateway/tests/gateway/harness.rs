@@ -49,13 +49,7 @@ impl LogSource for Echo {
     }
 }
 
-/// A source of logs for gateways that a test makes itself.
-pub fn logs() -> Arc<dyn LogSource> {
-    Arc::new(Echo)
-}
-
 pub struct Harness {
-    pub objects: Objects,
     pub address: SocketAddr,
     pub folder: tempfile::TempDir,
     admin: Credential,
@@ -113,15 +107,8 @@ impl Harness {
         let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();
-        let harness = Self {
-            objects,
-            address,
-            folder,
-            admin,
-            authority,
-            _revocations: revocations,
-            _server: server,
-        };
+        let harness =
+            Self { address, folder, admin, authority, _revocations: revocations, _server: server };
         harness.write_kubeconfig();
         harness
     }

@@ -4,7 +4,7 @@
 use super::gate::{ClusterGate, HARNESS};
 use super::renewal::{ApiCertificate, Renewal};
 use super::service_network;
-use crate::layout::{ControlFile, LayoutError, NodeDir, NodeFile};
+use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
@@ -16,13 +16,15 @@ use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
 use impresario_actors::controllers::view::View;
 use impresario_actors::controllers::{self};
 use impresario_actors::node::{Heart, Pulse};
-use impresario_actors::scheduler::{Scheduler, SchedulerSettings};
+use impresario_actors::scheduler::{Members, Scheduler, SchedulerSettings};
 use impresario_actors::training_job::{self, cluster_desk::ClusterDesk};
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
-use impresario_gateway::{Gateway, ListenError, Revocations, Server, Tls, TlsError, TlsSettings};
+use impresario_gateway::{
+    Gateway, ListenError, Revocations, Server, SharedListener, Tls, TlsError, TlsSettings,
+};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
     Bindings, Membership, Objects, ObjectsActor, ObjectsParts, ServiceRanges,
@@ -38,6 +40,7 @@ use impresario_runtime::{
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
@@ -157,7 +160,7 @@ impl Control {
         let graph = Graph::start(&registry);
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
-        kinds.push(scheduler(&registry));
+        kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view));
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
@@ -169,7 +172,9 @@ impl Control {
                 *revoked.write() = prints.iter().map(|print| in_hex(print)).collect();
             })
         };
-        let server = Server::start(settings.api, tls, Arc::new(gateway))?;
+        let others = || other_members(dir);
+        let listener = SharedListener::of(settings.api, dir.path(), others).await?;
+        let server = Server::serve(listener, tls, Arc::new(gateway))?;
         let foundation = tokio::spawn(lay_foundation(
             objects,
             credential.authority_pem().to_owned(),
@@ -241,6 +246,18 @@ impl Heart for MemberHeart {
     }
 }
 
+/// The folders of the other control members that run on this machine.
+fn other_members(own: &NodeDir) -> Vec<PathBuf> {
+    let cluster = own.path().parent().and_then(Path::parent).map(Path::to_owned);
+    let Some(cluster) = cluster.map(ClusterDir::new).filter(ClusterDir::is_ours) else {
+        return Vec::new();
+    };
+    let is_member = |node: &NodeDir| node.load().is_ok_and(|file| file.control.is_some());
+    let nodes = cluster.nodes().unwrap_or_default().into_iter();
+    let others = nodes.filter(|node| node.path() != own.path() && node.is_running());
+    others.filter(is_member).map(|node| node.path().to_owned()).collect()
+}
+
 /// The names and addresses under which clients reach the API.
 fn api_names(file: &NodeFile, objects: &Objects) -> Vec<String> {
     let mut names: Vec<String> = [
@@ -263,18 +280,30 @@ fn api_names(file: &NodeFile, objects: &Objects) -> Vec<String> {
     names
 }
 
-fn scheduler(registry: &RegistryHandle) -> Kind {
+/// The control members, as this one knows them.
+fn members_of(member: &Arc<Member>) -> Members {
+    let member = Arc::downgrade(member);
+    Arc::new(move || {
+        let status = member.upgrade().map(|member| member.status());
+        let names =
+            status.into_iter().flat_map(|known| known.voters.into_iter().chain(known.learners));
+        names.map(|name| NodeName::from(name.as_str())).collect()
+    })
+}
+
+fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
     let registry = registry.clone();
     let settings = SchedulerSettings::default();
     Kind::One {
         name: DEFAULT_SCHEDULER_ACTOR,
         start: Arc::new(move |node, activation| {
-            let (settings, registry, actor_node) =
-                (settings.clone(), registry.clone(), node.clone());
-            let fence = activation.fence;
+            let (settings, registry, actor_node, members) =
+                (settings.clone(), registry.clone(), node.clone(), members.clone());
+            let fence = Some(activation.fence);
             let name = actor_name(&settings.name);
             node.spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
-                Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence))
+                let (settings, registry) = (settings.clone(), registry.clone());
+                Scheduler::new(settings, actor_node.clone(), registry, fence, members.clone())
             })?;
             Ok(())
         }),
@@ -291,7 +320,7 @@ fn training_jobs(view: &View) -> Kind {
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();
-            let desk = ClusterDesk::new(objects, events, &activation.namespace, &activation.name);
+            let desk = ClusterDesk::new(objects, events, view.pods.clone(), &activation);
             let lease = activation.fence.epoch.0;
             training_job::start(node, Arc::new(desk), &activation.uid, lease).map(|_| ())
         }),
