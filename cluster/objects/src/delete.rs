@@ -49,7 +49,8 @@ impl Objects {
         })
     }
 
-    /// Deletes every object of a collection that matches; tells which they were.
+    /// Deletes every object of a collection that matches; tells which they were. One that may not go keeps
+    /// no other from going: the first refusal is told after all were tried.
     pub async fn delete_collection(
         &self,
         resource: &'static Resource,
@@ -59,6 +60,7 @@ impl Objects {
     ) -> Result<Vec<Value>, Status> {
         let listed = self.list(resource, query).await?;
         let mut deleted = Vec::with_capacity(listed.items.len());
+        let mut refused = None;
         for object in listed.items {
             // What was listed is deleted, not another of the same name that came since.
             let uid = Some(text(&object, "/metadata/uid").to_owned());
@@ -68,9 +70,11 @@ impl Objects {
             match self.delete(resource, namespace, name, &options, write).await {
                 Ok(Deleted::Gone(object) | Deleted::Lingers(object)) => deleted.push(object),
                 Err(status) if status.code() == 404 || status.code() == 409 => {}
-                Err(status) => return Err(status),
+                // So it would be with the next.
+                Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status),
+                Err(status) => refused = refused.or(Some(status)),
             }
         }
-        Ok(deleted)
+        refused.map_or(Ok(deleted), Err)
     }
 }
