@@ -516,3 +516,43 @@ proptest! {
         prop_assert_eq!(uncounted.count(), 0, "all ends are counted");
     }
 }
+
+#[test]
+fn one_report_counts_no_more_than_a_transaction_can_carry() {
+    let job = job("p=5 c=5");
+    let pods: Vec<_> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|name| Arc::new(pod(&format!("{name}:succeeded"), 0, "job", "work")))
+        .collect();
+    let counted = |size: usize| {
+        let plan = reconcile_sized(&job, &pods, &[size; 5], Timestamp::UNIX_EPOCH);
+        let report = plan.actions.into_iter().find_map(|action| match action {
+            Action::Report { counted, .. } => Some(counted.len()),
+            _ => None,
+        });
+        report.unwrap()
+    };
+    assert_eq!((counted(0), counted(12_000), counted(300_000)), (5, 5, 3));
+    assert_eq!(counted(1_500_000), 1, "it goes on, one by one");
+}
+
+#[test]
+fn a_time_later_than_the_calendar_never_comes() {
+    let mut job = job("p=1 c=1");
+    let now = Timestamp::from_second(5_000).unwrap();
+    job.spec.as_mut().unwrap().active_deadline_seconds = Some(i64::MAX);
+    job.status.as_mut().unwrap().start_time = Some(Time(now));
+    let plan = reconcile(&job, &pods("a:ready"), now);
+    assert_eq!(plan.look_again, None);
+    // Who may write a status may write any time and any count into it.
+    let status = job.status.as_mut().unwrap();
+    status.start_time = Some(Time(Timestamp::MAX));
+    (status.succeeded, status.failed) = (Some(i32::MIN), Some(i32::MAX));
+    job.spec.as_mut().unwrap().active_deadline_seconds = Some(60);
+    let _ = reconcile(&job, &pods("a:succeeded b:failed"), now);
+    let ended = json!([{"type": "Complete", "status": "True",
+        "lastTransitionTime": "9999-12-30T21:59:00Z"}]);
+    job.status.as_mut().unwrap().conditions = Some(serde_json::from_value(ended).unwrap());
+    job.spec.as_mut().unwrap().ttl_seconds_after_finished = Some(i32::MAX);
+    assert_eq!(reconcile(&job, &[], now).look_again, None);
+}
