@@ -4,7 +4,7 @@ use super::AuthorityParts;
 use crate::change;
 use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
 use impresario_client::tokens::{self, BoundPod, StoredToken};
-use impresario_registry::{
+use impresario_registry_api::{
     Entry, Key, ListRequest, ReadError, Remedy, Revision, Selection, Transaction,
 };
 use k8s_openapi::api::core::v1;

@@ -17,8 +17,8 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::resource::{Resource, Verb, resources};
 use impresario_api::status::Status;
-use impresario_client::objects::{DeleteOptions, Door, ListQuery, WriteOptions};
-use impresario_registry::Consistency;
+use impresario_objects::{DeleteOptions, Door, ListQuery, WriteOptions};
+use impresario_registry_api::Consistency;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -252,7 +252,7 @@ impl Look for NamespaceLook {
 mod tests {
     use super::super::view::View;
     use super::*;
-    use impresario_client::objects::Objects;
+    use impresario_objects::Objects;
     use impresario_registry::{
         Epoch, Fence, Key, MemoryRegistry, Registry as _, Shard, Transaction,
     };

@@ -9,8 +9,8 @@ use super::retries::Retries;
 use super::view::{CATCH_UP, View, served};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_client::objects::{DeleteOptions, WriteOptions};
-use impresario_registry::{Consistency, Fence, Key, Remedy, Transaction};
+use impresario_objects::{DeleteOptions, WriteOptions};
+use impresario_registry_api::{Consistency, Fence, Key, Remedy, Transaction};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -260,7 +260,7 @@ fn welcome(node: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_client::objects::Objects;
+    use impresario_objects::Objects;
     use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
 
     struct Nobody;

@@ -225,7 +225,7 @@ async fn delete_all(
     wrote: &Wrote,
     mut told: impl FnMut(&str),
 ) -> Result<(), LookError> {
-    use impresario_client::objects::Deleted;
+    use impresario_objects::Deleted;
     let deletions = pods.into_iter().map(|(name, uid)| async move {
         let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
         let outcome = objects
