@@ -7,6 +7,8 @@
 //! function of what was seen and the time.
 
 mod backoff;
+#[cfg(test)]
+mod bounds;
 mod count;
 mod failure_policy;
 mod verdict;
