@@ -3,7 +3,8 @@
 //!
 //! Guarantees: a token makes one machine, once, within its time (consumed by compare-and-set
 //! before the certificate is given); only its hash is kept; no certificate is signed for a name
-//! that a node has already; a guest's certificate names its job and nothing else. Who asks for
+//! that a node has already; a guest's certificate names its job and nothing else; no certificate but a
+//! control member's is good for the name or address of any server but the actors'. Who asks for
 //! whom is the gate's business, what may be signed is decided here, from the registry.
 
 mod account;
@@ -25,11 +26,17 @@ use impresario_registry_api::{
 use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokens::Token;
 
 /// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
 const GUEST_VALIDITY: Duration = Duration::from_hours(720);
+
+/// How often it is looked whether tokens are to be swept, at most.
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// How long this member's registry has to say who the members are.
 const MEMBERS_LIMIT: Duration = Duration::from_secs(2);
@@ -45,26 +52,45 @@ pub struct AuthorityParts {
     pub registry: RegistryHandle,
     /// How long a machine's certificate holds; it asks for the next one after two thirds of that.
     pub machine_lifetime: Duration,
+    /// Tokens of pods that were kept since the last sweep.
+    pub tokens_kept: Arc<AtomicUsize>,
 }
 
 /// The actor. Each control member has one; the registry keeps them from contradicting each other.
 pub struct Authority {
     parts: AuthorityParts,
+    sweeping: bool,
 }
 
 impl Authority {
     /// One life of the actor.
     pub fn new(parts: AuthorityParts) -> Self {
-        Self { parts }
+        Self { parts, sweeping: false }
     }
 }
 
 impl Actor for Authority {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(SWEEP, |this, context| {
+            let kept = &this.parts.tokens_kept;
+            // One at a time: it reads all pods.
+            if this.sweeping || kept.load(Ordering::Relaxed) < account::SWEEP_AFTER {
+                return;
+            }
+            kept.store(0, Ordering::Relaxed);
+            this.sweeping = true;
+            let sweep = this.parts.clone().sweep().into_actor(this);
+            context.spawn(sweep.map(|(), this, _| this.sweeping = false));
+        });
+    }
 }
 
 impl AuthorityParts {
-    /// A certificate for the key of a signing request.
+    /// A certificate for the key of a signing request. Clients of the API trust this authority too: who
+    /// may choose the names in its certificate can stand in for the API. Nodes reach each other by a name
+    /// that all certificates have, so only control members, which have the authority's key, get others.
     fn sign(
         &self,
         csr: &str,
@@ -72,6 +98,7 @@ impl AuthorityParts {
         role: JoinRole,
         subjects: &[String],
     ) -> Result<String, PkiError> {
+        let subjects = if role == JoinRole::Control { subjects } else { &[] };
         self.authority.sign_csr(csr, name, &peer_role(role), subjects, self.machine_lifetime)
     }
 

@@ -18,6 +18,7 @@ pub mod node_lifecycle;
 pub mod owned;
 pub mod pod_view;
 pub mod replication_controller;
+mod retries;
 pub mod service;
 pub mod view;
 mod wrote;

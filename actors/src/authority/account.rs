@@ -4,14 +4,23 @@ use super::AuthorityParts;
 use crate::change;
 use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
 use impresario_client::tokens::{self, BoundPod, StoredToken};
-use impresario_registry_api::{Key, ListRequest, Operation, Selection, Transaction};
+use impresario_registry_api::{
+    Entry, Key, ListRequest, ReadError, Remedy, Revision, Selection, Transaction,
+};
 use k8s_openapi::api::core::v1;
-use std::collections::HashSet;
+use serde::Deserialize;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 /// What says of a pod that it is a picture of one that its node runs by itself.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// Tokens above which those of pods that are gone are swept out first.
-const SWEEP_ABOVE: usize = 1024;
+/// So many tokens are kept before those of pods that are gone are swept out.
+pub(super) const SWEEP_AFTER: usize = 1024;
+/// Tokens that a pod may have: its node makes one each time that it prepares the pod.
+const TOKENS_OF_A_POD: usize = 4;
+/// Pods that are read at a time.
+const PAGE: usize = 1000;
 
 impl AuthorityParts {
     pub(super) async fn keep_account_token(
@@ -23,60 +32,103 @@ impl AuthorityParts {
         let found: Option<v1::Pod> = change::get(&self.registry, key)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        let account = account(&asked, found.as_ref())?;
-        if !is_digest(&asked.hash) {
-            return Err(unavailable("the digest of a token is 64 hexadecimal digits".to_owned()));
+        let account = account(&asked, found.as_ref())?.to_owned();
+        if !tokens::is_hash(&asked.hash) {
+            return Err(AccountTokenError::BadDigest);
         }
-        self.sweep().await;
+        let pod = BoundPod { namespace: asked.namespace, name: asked.pod, uid: asked.uid };
+        let namespace = &pod.namespace;
         let token = StoredToken {
-            user: format!("system:serviceaccount:{}:{account}", asked.namespace),
+            user: format!("system:serviceaccount:{namespace}:{account}"),
             groups: vec![
                 "system:serviceaccounts".into(),
-                format!("system:serviceaccounts:{}", asked.namespace),
+                format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".into(),
             ],
             expires: None,
-            pod: Some(BoundPod { namespace: asked.namespace, name: asked.pod, uid: asked.uid }),
+            pod: Some(pod),
         };
         let value = serde_json::to_vec(&token).map_err(|error| unavailable(error.to_string()))?;
-        let operation = Operation::Put { key: tokens::key(&asked.hash), value: value.into() };
-        let transaction = Transaction { operations: vec![operation], ..Transaction::default() };
-        self.registry
-            .transact(transaction)
+        let key = tokens::key(&asked.hash);
+        match self.registry.transact(Transaction::create(key.clone(), value)).await {
+            Ok(_) => {
+                self.tokens_kept.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(error) if error.remedy() == Remedy::ReadAgain => {}
+            Err(error) => return Err(unavailable(error.to_string())),
+        }
+        // Something is there, or the answer was lost: fine if it is this very token.
+        let kept: Option<StoredToken> = change::get(&self.registry, key)
             .await
             .map_err(|error| unavailable(error.to_string()))?;
-        Ok(())
+        match kept {
+            Some(kept) if kept == token => Ok(()),
+            Some(_) => Err(AccountTokenError::BadDigest),
+            None => Err(unavailable("somebody else was quicker".into())),
+        }
     }
 
-    /// Forgets tokens whose pods are gone. A sweep that fails is made up for by the next.
-    async fn sweep(&self) {
-        let Ok(kept) = self.registry.list(ListRequest::of(Selection::all(tokens::RESOURCE))).await
-        else {
-            return;
-        };
-        if kept.entries.len() <= SWEEP_ABOVE {
-            return;
-        }
-        let Ok(pods) = self.registry.list(ListRequest::of(Selection::all("pods"))).await else {
-            return;
-        };
-        let alive: HashSet<String> = pods
-            .entries
-            .iter()
-            .filter_map(|entry| change::decode::<v1::Pod>(entry).ok()?.metadata.uid)
-            .collect();
-        for entry in kept.entries {
-            let token: Option<StoredToken> = serde_json::from_slice(&entry.value).ok();
-            let pod = token.and_then(|token| token.pod);
-            if pod.is_some_and(|pod| !alive.contains(&pod.uid)) {
-                let remove = Transaction::remove(entry.key, entry.mod_revision);
-                if let Err(error) = self.registry.transact(remove).await {
-                    tracing::debug!(%error, "a token without a pod stays for now");
-                    return;
+    /// Forgets tokens whose pods are gone, and all but the newest few of a pod: it has one for each time
+    /// that its node prepared it. A sweep that fails is made up for by the next.
+    pub(super) async fn sweep(self) {
+        let tokens = async {
+            let tokens =
+                self.registry.list(ListRequest::of(Selection::all(tokens::RESOURCE))).await?;
+            // Pods after tokens: no pod is missing whose token is there.
+            let mut request =
+                ListRequest { limit: Some(PAGE), ..ListRequest::of(Selection::all("pods")) };
+            let mut alive = HashSet::new();
+            loop {
+                let page = self.registry.list(request.clone()).await?;
+                alive.extend(page.entries.iter().filter_map(uid));
+                let last = page.entries.last().map(|entry| &entry.key);
+                request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
+                if page.remaining == 0 || request.after.is_none() {
+                    return Ok::<_, ReadError>((tokens.entries, alive));
                 }
+            }
+        };
+        let (tokens, alive) = match tokens.await {
+            Ok(found) => found,
+            Err(error) => return tracing::debug!(%error, "tokens are swept later"),
+        };
+        for (key, revision) in superfluous(tokens, &alive) {
+            if let Err(error) = self.registry.transact(Transaction::remove(key, revision)).await {
+                tracing::debug!(%error, "a token without a pod stays for now");
+                return;
             }
         }
     }
+}
+
+fn uid(pod: &Entry) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        uid: String,
+    }
+    let object: Object = serde_json::from_slice(&pod.value).ok()?;
+    Some(object.metadata.uid)
+}
+
+/// The tokens that nobody needs: of pods that are gone, and older ones of those that are there.
+fn superfluous(mut tokens: Vec<Entry>, alive: &HashSet<String>) -> Vec<(Key, Revision)> {
+    tokens.sort_by_key(|entry| Reverse(entry.create_revision));
+    let mut held: HashMap<String, usize> = HashMap::new();
+    let mut is_superfluous = |entry: &Entry| {
+        let token: Option<StoredToken> = serde_json::from_slice(&entry.value).ok();
+        let Some(pod) = token.and_then(|token| token.pod) else { return false };
+        let is_alive = alive.contains(&pod.uid);
+        let count = held.entry(pod.uid).or_default();
+        *count += 1;
+        !is_alive || *count > TOKENS_OF_A_POD
+    };
+    let over = tokens.into_iter().filter(|entry| is_superfluous(entry));
+    over.map(|entry| (entry.key, entry.mod_revision)).collect()
 }
 
 /// The pod's account, if the pod is what the node says it is.
@@ -105,11 +157,6 @@ fn is_mirror(pod: &v1::Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR))
 }
 
-/// Whether a text is what [`tokens::hash_token`] makes.
-fn is_digest(hash: &str) -> bool {
-    hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +182,23 @@ mod tests {
         let mut mirror = pod.clone();
         mirror.metadata.annotations = Some([(MIRROR.to_owned(), "x".to_owned())].into());
         assert!(account(&asked("n1", "u"), Some(&mirror)).is_err(), "made by its node");
-        assert!(is_digest(&tokens::hash_token("secret")));
-        assert!(!is_digest("../x") && !is_digest(&"A".repeat(64)) && !is_digest(&"a".repeat(65)));
+    }
+
+    #[test]
+    fn tokens_go_with_their_pods_and_a_pod_has_a_few() {
+        let entry = |number: u64, pod: Option<&str>| {
+            let pod = pod.map(|uid| json!({"namespace": "ns", "name": "p", "uid": uid}));
+            Entry {
+                key: tokens::key(&number.to_string()),
+                value: json!({"user": "u", "pod": pod}).to_string().into(),
+                create_revision: number,
+                mod_revision: number,
+            }
+        };
+        let mut all: Vec<_> = (1..=6).map(|number| entry(number, Some("here"))).collect();
+        all.extend([entry(7, Some("gone")), entry(8, None)]);
+        let over = superfluous(all, &HashSet::from(["here".to_owned()]));
+        let over: HashSet<_> = over.into_iter().map(|(_, revision)| revision).collect();
+        assert_eq!(over, HashSet::from([1, 2, 7]));
     }
 }

@@ -16,6 +16,7 @@ fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
         node: machine.node.clone(),
         registry: machine.registry.clone(),
         machine_lifetime: Duration::from_hours(24),
+        tokens_kept: Arc::default(),
     };
     let options = SpawnOptions::default();
     machine
@@ -125,4 +126,43 @@ async fn a_node_s_certificate_is_renewed_as_long_as_its_object_is_there() {
     assert!(authority.ask(renew("n1"), LIMIT).await.unwrap().is_ok());
     let refused = authority.ask(renew("gone"), LIMIT).await.unwrap();
     assert_eq!(refused.map(drop), Err(RenewError::Deleted { name: "gone".into() }));
+}
+
+/// What a certificate says, as bytes in which its names stand as they are written.
+fn der(pem: &str) -> Vec<u8> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let body = pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for letter in body.bytes().filter(|letter| *letter != b'=') {
+        let value = LETTERS.iter().position(|known| *known == letter).unwrap();
+        bits = (bits << 6) | u32::try_from(value).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
+}
+
+#[actix::test]
+async fn a_node_does_not_choose_the_names_in_its_certificate() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    machine.until(&Key::new("nodes", "", "n1"), "registered", |node| !node.is_null()).await;
+    let named = async |role: JoinRole| {
+        let renew = Renew {
+            name: "n1".into(),
+            role,
+            subjects: vec!["kubernetes.default.svc".into(), "10.96.0.1".into()],
+            csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
+        };
+        let renewed = authority.ask(renew, LIMIT).await.unwrap().unwrap();
+        let certificate = der(&renewed.certificate_pem);
+        let has = |name: &[u8]| certificate.windows(name.len()).any(|part| part == name);
+        // In the certificate an address is a tag, its length and its bytes.
+        (has(b"n1"), has(b"kubernetes.default.svc"), has(&[0x87, 4, 10, 96, 0, 1]))
+    };
+    assert_eq!(named(JoinRole::Node).await, (true, false, false));
+    assert_eq!(named(JoinRole::Control).await, (true, true, true));
 }

@@ -247,6 +247,8 @@ async fn forward_some<K: Mirrored>(
 }
 
 struct Running {
+    number: usize,
+    subject: Subject,
     actor: ActorName,
     fence: Fence,
     serial: u64,
@@ -285,11 +287,18 @@ impl State {
                 Some(dead) = deaths.recv() => {
                     let current = self.running.get(&dead.uid).map(|running| running.serial);
                     if current == Some(dead.serial) {
-                        self.running.remove(&dead.uid);
-                        self.sync();
+                        self.again(&dead.uid);
                     }
                 }
             }
+        }
+    }
+
+    /// Starts an actor that has ended again, if it should still run: one alone, it concerns no other.
+    fn again(&mut self, uid: &str) {
+        let Some(ended) = self.running.remove(uid) else { return };
+        if let Some(activation) = self.activation(ended.number, ended.subject) {
+            self.begin(ended.number, activation);
         }
     }
 
@@ -415,10 +424,12 @@ impl State {
         };
         self.serial += 1;
         let serial = self.serial;
-        let Activation { actor, uid, fence, .. } = activation.clone();
+        let Activation { actor, namespace, name, uid, fence } = activation.clone();
+        let subject = Subject { namespace, name, uid: uid.clone() };
         let started = start(&self.node, &activation);
         let path = self.node.local::<ControlRole>(actor.clone()).path().clone();
-        self.running.insert(uid.clone(), Running { actor: actor.clone(), fence, serial });
+        self.running
+            .insert(uid.clone(), Running { number, subject, actor: actor.clone(), fence, serial });
         let dead = self.dead.clone();
         let ended = match started {
             Ok(()) => Some(self.node.watch(path)),

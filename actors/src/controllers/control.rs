@@ -87,6 +87,18 @@ impl LookError {
             _ => false,
         }
     }
+
+    /// Whether the trouble is with one object, so that the others can be dealt with all the same.
+    #[must_use]
+    pub fn is_of_one_object(&self) -> bool {
+        match self {
+            Self::Transact(error) => matches!(error.remedy(), Remedy::ReadAgain | Remedy::GiveUp),
+            // Too many requests, not available, not in time: so it would be with the next.
+            Self::Refused(status) => !matches!(status.code(), 429 | 503 | 504),
+            Self::Damaged { .. } => true,
+            Self::Read(_) | Self::Behind(_) | Self::TooLong(_) => false,
+        }
+    }
 }
 
 /// The actor.
@@ -140,15 +152,16 @@ impl Control {
 
     fn settle(outcome: Result<Next, LookError>, this: &mut Self, context: &mut Context<Self>) {
         this.looking = false;
+        let resync = resync(rand::rng().random_range(0.0..1.0));
         let wait = match outcome {
             Ok(next) => {
                 this.failures = 0;
                 this.last_error = None;
                 match next {
-                    Next::WhenTold => resync(rand::rng().random_range(0.0..1.0)),
+                    Next::WhenTold => resync,
                     Next::At(due) => {
                         let wait = due.duration_since(Timestamp::now());
-                        Duration::try_from(wait).unwrap_or(Duration::ZERO)
+                        Duration::try_from(wait).unwrap_or(Duration::ZERO).min(resync)
                     }
                 }
             }

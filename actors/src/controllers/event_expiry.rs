@@ -53,7 +53,7 @@ impl EventExpiryLook {
             let page = self.registry.list(request.clone()).await?;
             let mut over = Vec::new();
             for entry in &page.entries {
-                let ends = last_seen(entry).map_or(now, |seen| seen + KEPT);
+                let ends = ends(entry, now);
                 if ends <= now {
                     over.push(entry);
                 } else {
@@ -102,9 +102,11 @@ impl Look for EventExpiryLook {
     }
 }
 
-/// When an event was last seen; nothing where it does not say, or is no event.
-fn last_seen(entry: &Entry) -> Option<Timestamp> {
-    let event: Value = serde_json::from_slice(&entry.value).ok()?;
+/// When an event is over: an hour after it was last seen, at once where it does not say or is no event.
+/// Who writes it chooses the times in it, so one that is still to come is none: only the time of its
+/// creation, which the API sets, counts then.
+fn ends(entry: &Entry, now: Timestamp) -> Timestamp {
+    let Ok(event) = serde_json::from_slice::<Value>(&entry.value) else { return now };
     let times = [
         "/series/lastObservedTime",
         "/lastTimestamp",
@@ -113,7 +115,10 @@ fn last_seen(entry: &Entry) -> Option<Timestamp> {
         "/metadata/creationTimestamp",
     ];
     let time = |pointer| event.pointer(pointer)?.as_str()?.parse::<Timestamp>().ok();
-    times.into_iter().filter_map(time).max()
+    // Clocks of reporters differ a little: a time that is not an hour ahead is taken as it is.
+    let is_plausible = |seen: &Timestamp| seen.duration_since(now) < KEPT;
+    let seen = times.into_iter().filter_map(time).filter(is_plausible).max();
+    seen.and_then(|seen| seen.checked_add(KEPT).ok()).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -156,6 +161,26 @@ mod tests {
         let next = look.look_once(at("2026-01-01T01:00:00Z")).await.unwrap();
         assert_eq!(left().await, ["again", "series"]);
         assert_eq!(next, Next::At(at("2026-01-01T01:10:00Z")));
+    }
+
+    #[test]
+    fn a_time_that_is_still_to_come_keeps_no_event() {
+        let now: Timestamp = "2026-01-01T00:30:00Z".parse().unwrap();
+        let created = "2026-01-01T00:00:00Z";
+        for late in
+            ["9999-12-30T21:30:00Z", "9999-12-30T22:00:00.999999999Z", "3000-01-01T00:00:00Z"]
+        {
+            for field in ["lastTimestamp", "firstTimestamp", "eventTime"] {
+                let event = json!({"metadata": {"creationTimestamp": created}, field: late});
+                let entry = Entry {
+                    key: Key::new("events", "ns", "a"),
+                    value: event.to_string().into(),
+                    create_revision: 1,
+                    mod_revision: 1,
+                };
+                assert_eq!(ends(&entry, now).to_string(), "2026-01-01T01:00:00Z", "{field} {late}");
+            }
+        }
     }
 
     #[tokio::test]

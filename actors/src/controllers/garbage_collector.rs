@@ -2,7 +2,8 @@
 //!
 //! [`plan`] decides from the metadata of everything that is mirrored; because mirrors of different
 //! resources may lag differently, an owner is looked up in the registry itself before its dependents
-//! are deleted, and so are its dependents before it is let go: a pod that a mirror had not shown yet
+//! are deleted, a dependent is deleted as it was seen or not at all, and dependents are looked up before
+//! their owner is let go: a pod that a mirror had not shown yet
 //! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes
 //! documentation, "Garbage collection": background, foreground, orphan.)
 
@@ -12,8 +13,10 @@ pub mod plan;
 pub use graph::{Graph, Partial};
 
 use super::control::{Look, LookError, Next};
+use super::job::plan::TRACKING;
 use super::mirror::Seen;
 use super::owned;
+use super::retries::Retries;
 use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -27,10 +30,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use k8s_openapi::jiff::Timestamp;
 use plan::{Action, Presence};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A mirror shows what the registry has after so long, nearly always.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
+/// Objects that are read at a time.
+const PAGE: usize = 1000;
 /// Writes that are under way at once.
 const CONCURRENT: usize = 64;
 
@@ -40,6 +47,7 @@ pub struct GarbageCollectorLook {
     graph: Graph,
     fence: Fence,
     events: Recorder,
+    retries: Retries,
 }
 
 /// What came of an action.
@@ -57,7 +65,7 @@ impl GarbageCollectorLook {
     /// A look at everything in `graph`.
     #[must_use]
     pub fn new(objects: &Objects, graph: Graph, fence: Fence, events: Recorder) -> Self {
-        Self { objects: objects.fenced(fence), graph, fence, events }
+        Self { objects: objects.fenced(fence), graph, fence, events, retries: Retries::default() }
     }
 
     /// The look, ready for a control actor.
@@ -66,7 +74,7 @@ impl GarbageCollectorLook {
         Arc::new(self)
     }
 
-    /// Every action is tried; then the first failure counts.
+    /// Every action is tried: one that fails, however often, keeps no other from being done.
     async fn look_once(&self) -> Result<Next, LookError> {
         for (_, mirror) in self.graph.parts() {
             mirror.reached(1, CATCH_UP).await?;
@@ -76,29 +84,54 @@ impl GarbageCollectorLook {
             seen.iter().map(|(_, object)| &object.object.metadata).collect();
         let actions =
             plan::reconcile(&held, |dependent, owner| self.graph.presence(dependent, owner));
+        let now = Instant::now();
+        let uid = |action: &Action<'_>| held[action.at()].uid.as_deref().unwrap_or_default();
+        let actions: Vec<_> =
+            actions.into_iter().filter(|action| self.retries.may_try(uid(action), now)).collect();
+        let let_go: Vec<_> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::LetGo { at, finalizer } => Some((held[*at], *finalizer)),
+                Action::Delete { .. } | Action::Rewrite { .. } => None,
+            })
+            .filter(|(_, finalizer)| *finalizer != TRACKING)
+            .collect();
+        let held_up = self.held_up(&let_go).await?;
         // In boxes: the compiler does not see that futures of actions that borrow are Send.
-        let each: Vec<BoxFuture<'_, _>> =
-            actions.into_iter().map(|action| self.act(&seen, action).boxed()).collect();
+        let each: Vec<BoxFuture<'_, _>> = actions
+            .into_iter()
+            .map(|action| {
+                let (seen, held_up, uid) = (&seen, &held_up, uid(&action));
+                let about = &seen[action.at()].1.entry.key;
+                async move { (uid, about, self.act(seen, held_up, action).await) }.boxed()
+            })
+            .collect();
         let mut outcomes = futures_util::stream::iter(each).buffer_unordered(CONCURRENT);
         let mut again = false;
         let mut failed = None;
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((uid, about, outcome)) = outcomes.next().await {
             match outcome {
-                Ok(done) => again |= done != Done::Nothing,
                 Err(error) if error.is_fenced() => return Err(error),
-                Err(error) => failed = failed.or(Some(error)),
+                Ok(Done::NotYet) => self.retries.postpone(uid, now),
+                outcome => match self.retries.note(uid, about, outcome, now) {
+                    Ok(done) => again |= done == Some(Done::Written),
+                    Err(error) => failed = failed.or(Some(error)),
+                },
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None if again => Ok(Next::At(Timestamp::now() + SHOWN_WITHIN)),
-            None => Ok(Next::WhenTold),
+        let retry = self.retries.next(now);
+        match (failed, again, retry) {
+            (Some(error), ..) => Err(error),
+            (None, true, _) => Ok(Next::At(Timestamp::now() + SHOWN_WITHIN)),
+            (None, false, Some(wait)) => Ok(Next::At(Timestamp::now() + wait)),
+            (None, false, None) => Ok(Next::WhenTold),
         }
     }
 
     async fn act(
         &self,
         seen: &[(&'static Resource, Seen<Partial>)],
+        held_up: &HashSet<(String, &'static str)>,
         action: Action<'_>,
     ) -> Result<Done, LookError> {
         match action {
@@ -123,7 +156,17 @@ impl GarbageCollectorLook {
             }
             Action::LetGo { at, finalizer } => {
                 let object = &seen[at].1;
-                if self.holds_up(&object.object.metadata, finalizer).await? {
+                let metadata = &object.object.metadata;
+                // A job that no mirror shows yet will count the end of its pod.
+                let mut owners = metadata.owner_references.iter().flatten();
+                let controller = owners.find(|owner| owner.controller == Some(true));
+                if let Some(job) = controller.filter(|_| finalizer == TRACKING)
+                    && self.exists(metadata, job).await?
+                {
+                    return Ok(Done::NotYet);
+                }
+                let uid = metadata.uid.clone().unwrap_or_default();
+                if held_up.contains(&(uid, finalizer)) {
                     return Ok(Done::NotYet);
                 }
                 let (compare, operation) = owned::without_finalizer(object, finalizer)?;
@@ -132,31 +175,60 @@ impl GarbageCollectorLook {
         }
     }
 
-    /// Whether the registry has a dependent that must be dealt with before `owner` is let go. Reads
-    /// every object that could be one: such deletions are rare.
-    async fn holds_up(&self, owner: &ObjectMeta, finalizer: &str) -> Result<bool, LookError> {
-        if !matches!(finalizer, plan::FOREGROUND | plan::ORPHAN) {
-            return Ok(false);
+    /// Which of these owners may not be let go by which finalizer: the registry has a dependent that must
+    /// be dealt with before. Every object that could be one is read, once for all owners.
+    async fn held_up(
+        &self,
+        owners: &[(&ObjectMeta, &'static str)],
+    ) -> Result<HashSet<(String, &'static str)>, LookError> {
+        let mut held_up = HashSet::new();
+        if owners.is_empty() {
+            return Ok(held_up);
         }
-        let uid = owner.uid.as_deref().unwrap_or_default();
-        let holds = |reference: &OwnerReference| {
-            reference.uid == uid && plan::holds_up(reference, finalizer)
-        };
+        let waiting: HashSet<(&str, &'static str)> = owners
+            .iter()
+            .map(|(owner, finalizer)| (owner.uid.as_deref().unwrap_or_default(), *finalizer))
+            .collect();
+        let namespaces: BTreeSet<&str> = owners
+            .iter()
+            .map(|(owner, _)| owner.namespace.as_deref().unwrap_or_default())
+            .collect();
         for (resource, _) in self.graph.parts() {
-            let mut select = Selection::all(resource_key(resource));
-            if let Some(namespace) = owner.namespace.as_deref().filter(|name| !name.is_empty()) {
-                select = select.within(namespace);
-            }
-            let page = self.objects.registry().list(ListRequest::of(select)).await?;
-            for entry in &page.entries {
-                // What is no object has no owners.
-                let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else { continue };
-                if object.metadata.owner_references.iter().flatten().any(holds) {
-                    return Ok(true);
+            let all = Selection::all(resource_key(resource));
+            // Dependents of what is in no namespace can be anywhere.
+            let selections: Vec<_> = if namespaces.contains("") {
+                vec![all]
+            } else {
+                namespaces.iter().map(|namespace| all.clone().within(*namespace)).collect()
+            };
+            for select in selections {
+                let mut request = ListRequest { limit: Some(PAGE), ..ListRequest::of(select) };
+                loop {
+                    let page = self.objects.registry().list(request.clone()).await?;
+                    for entry in &page.entries {
+                        // What is no object has no owners.
+                        let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else {
+                            continue;
+                        };
+                        for owner in object.metadata.owner_references.iter().flatten() {
+                            for finalizer in [plan::FOREGROUND, plan::ORPHAN] {
+                                if waiting.contains(&(owner.uid.as_str(), finalizer))
+                                    && plan::holds_up(owner, finalizer)
+                                {
+                                    held_up.insert((owner.uid.clone(), finalizer));
+                                }
+                            }
+                        }
+                    }
+                    let last = page.entries.last().map(|entry| &entry.key);
+                    request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
+                    if page.remaining == 0 || request.after.is_none() {
+                        break;
+                    }
                 }
             }
         }
-        Ok(false)
+        Ok(held_up)
     }
 
     async fn write(&self, compare: Compare, operation: Operation) -> Result<Done, LookError> {
@@ -200,6 +272,8 @@ impl GarbageCollectorLook {
                 plan::Propagation::Orphan => Propagation::Orphan,
             },
             uid: metadata.uid.clone(),
+            // Only as it was seen: it may have an owner by now that keeps it, or none that it went with.
+            resource_version: Some(object.entry.mod_revision.to_string()),
             ..DeleteOptions::default()
         };
         let (namespace, name) = (&object.entry.key.namespace, &object.entry.key.name);
@@ -287,6 +361,86 @@ mod tests {
         key
     }
 
+    /// A collector of `now` whose mirrors show `before`.
+    fn look(now: &MemoryRegistry, before: &MemoryRegistry) -> GarbageCollectorLook {
+        now.assign_shards(&["test".to_owned()]);
+        let graph = Graph::start(&(Arc::new(before.clone()) as RegistryHandle));
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
+        let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
+        GarbageCollectorLook::new(&objects, graph, fence, events)
+    }
+
+    async fn stored(registry: &MemoryRegistry, key: &Key) -> Option<Value> {
+        let entry = registry.get(key.clone(), Consistency::Local).await.unwrap().0?;
+        Some(serde_json::from_slice(&entry.value).unwrap())
+    }
+
+    fn owned(name: &str, kind: &str, uid: &str) -> Value {
+        let api_version = if kind == "Job" { "batch/v1" } else { "v1" };
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": name, "namespace": "ns", "uid": name, "ownerReferences": [{
+                "apiVersion": api_version, "kind": kind, "name": "web", "uid": uid,
+                "controller": true}]}})
+    }
+
+    #[tokio::test]
+    async fn a_dependent_that_has_let_go_of_its_owner_is_not_deleted_with_it() {
+        let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+        let pod = owned("web-1", "ReplicationController", "gone");
+        for registry in [&now, &before] {
+            create(registry, "pods", &pod).await;
+        }
+        let (key, mut free) = (Key::new("pods", "ns", "web-1"), pod);
+        free["metadata"]["ownerReferences"] = json!([]);
+        now.transact(Transaction::default().put(key.clone(), free.to_string())).await.unwrap();
+        let looks = look(&now, &before);
+        assert!(matches!(looks.look_once().await.unwrap(), Next::At(_)));
+        assert_eq!(
+            stored(&now, &key).await,
+            Some(free),
+            "the owner went and was to leave it alone"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pod_keeps_its_end_for_a_job_that_no_mirror_shows_yet() {
+        let mut pod = owned("web-1", "Job", "j1");
+        pod["metadata"]["finalizers"] = json!([TRACKING]);
+        pod["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+        for registry in [&now, &before] {
+            create(registry, "pods", &pod).await;
+        }
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "web", "namespace": "ns", "uid": "j1"}});
+        let job = create(&now, "batch/jobs", &job).await;
+        let key = Key::new("pods", "ns", "web-1");
+        look(&now, &before).look_once().await.unwrap();
+        assert_eq!(stored(&now, &key).await, Some(pod), "its end is still to be counted");
+        now.transact(Transaction::default().delete(job)).await.unwrap();
+        look(&now, &before).look_once().await.unwrap();
+        assert_eq!(stored(&now, &key).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_deleted_keeps_nothing_else_from_going() {
+        let now = MemoryRegistry::default();
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": "default", "uid": "n", "ownerReferences": [{
+                "apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "gone"}]}});
+        let kept = Key::new("namespaces", "", "default");
+        now.transact(Transaction::create(kept.clone(), namespace.to_string())).await.unwrap();
+        let garbage = create(&now, "pods", &owned("web-1", "ReplicationController", "gone")).await;
+        let looks = look(&now, &now);
+        assert!(looks.look_once().await.is_ok(), "one refusal is no failure of all");
+        assert!(stored(&now, &kept).await.is_some());
+        assert_eq!(stored(&now, &garbage).await, None);
+        // It is tried again, but not all the time.
+        assert!(!looks.retries.may_try("n", Instant::now()));
+    }
+
     /// A mirror that lags is a mirror of the registry as it was.
     #[tokio::test]
     async fn an_owner_is_not_let_go_while_the_registry_has_a_dependent_that_no_mirror_shows() {
@@ -300,21 +454,13 @@ mod tests {
         for registry in [&now, &before] {
             create(registry, "replicationcontrollers", &owner).await;
         }
-        now.assign_shards(&["test".to_owned()]);
         let dependent = create(&now, "pods", &pod).await;
         let key = Key::new("replicationcontrollers", "ns", "web");
-        let look = |graph: &MemoryRegistry| {
-            let graph = Graph::start(&(Arc::new(graph.clone()) as RegistryHandle));
-            let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
-            let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
-            let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
-            GarbageCollectorLook::new(&objects, graph, fence, events)
-        };
-        assert!(matches!(look(&before).look_once().await.unwrap(), Next::At(_)));
+        assert!(matches!(look(&now, &before).look_once().await.unwrap(), Next::At(_)));
         let held = now.get(key.clone(), Consistency::Local).await.unwrap().0;
         assert!(held.is_some(), "it waits until the mirrors show the pod");
 
-        let caught_up = look(&now);
+        let caught_up = look(&now, &now);
         caught_up.look_once().await.unwrap();
         let pod = now.get(dependent, Consistency::Local).await.unwrap().0.unwrap();
         let pod: Value = serde_json::from_slice(&pod.value).unwrap();

@@ -52,9 +52,10 @@ impl JobLook {
         if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
             return Ok(Next::WhenTold);
         }
-        let pods = view.pods.owned_by(&self.about.uid);
+        let pods = view.pods.controlled_by(&self.about.namespace, &self.about.uid);
         let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
-        let plan = plan::reconcile(&seen.object, &objects, Timestamp::now());
+        let sizes: Vec<_> = pods.iter().map(|pod| pod.entry.value.len()).collect();
+        let plan = plan::reconcile_sized(&seen.object, &objects, &sizes, Timestamp::now());
 
         let stored: Value = serde_json::from_slice(&seen.entry.value).map_err(|error| {
             LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
@@ -175,7 +176,7 @@ impl JobLook {
 
 /// The pod that was seen with this name and uid.
 fn find<'a>(pods: &'a [Seen<Pod>], id: &PodId) -> Option<&'a Seen<Pod>> {
-    // In order of their names, as all lists of a mirror of one namespace.
+    // In order of their names: they are of one namespace.
     let at = pods.binary_search_by(|pod| pod.entry.key.name.as_str().cmp(&id.name)).ok()?;
     Some(&pods[at]).filter(|pod| pod.object.metadata.uid.as_deref() == Some(&id.uid))
 }

@@ -11,7 +11,7 @@ use impresario_registry_api::{
     Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
 };
 use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use parking_lot::RwLock;
 use rand::Rng as _;
 use serde::de::DeserializeOwned;
@@ -218,12 +218,23 @@ impl<K: Mirrored> Mirror<K> {
         self.shared.state.read().objects.get(&place).cloned()
     }
 
-    /// The objects that have an owner of this uid.
+    /// The objects of a namespace whose controller has this uid, in order of their names. Others may name
+    /// it among their owners, so that they go with it: it has nothing else to do with those. Owners are in
+    /// the namespace of what they own.
     #[must_use]
-    pub fn owned_by(&self, uid: &str) -> Vec<Seen<K>> {
+    pub fn controlled_by(&self, namespace: &str, uid: &str) -> Vec<Seen<K>> {
         let state = self.shared.state.read();
         let places = state.by_owner.get(uid).into_iter().flatten();
-        places.filter_map(|place| state.objects.get(place).cloned()).collect()
+        let is_controller =
+            |owner: &OwnerReference| owner.controller == Some(true) && owner.uid == uid;
+        places
+            .filter(|(within, _)| within == namespace)
+            .filter_map(|place| state.objects.get(place))
+            .filter(|seen| {
+                seen.object.metadata().owner_references.iter().flatten().any(is_controller)
+            })
+            .cloned()
+            .collect()
     }
 
     /// Whether an object has an owner of this uid.
@@ -267,8 +278,11 @@ async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Shared<K>>) {
     loop {
         match fill(&registry, &shared).await {
             Ok(revision) => {
-                pause = PAUSE.0;
-                tail(&registry, &shared, revision).await;
+                // A list alone says nothing of how the registry is: a watch that it refuses must not make
+                // everybody list everything again and again.
+                if tail(&registry, &shared, revision).await {
+                    pause = PAUSE.0;
+                }
             }
             Err(error) => {
                 tracing::debug!(resource = shared.resource, %error, "cannot list yet");
@@ -302,23 +316,27 @@ async fn fill<K: Mirrored>(
     Ok(page.revision)
 }
 
-async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after: Revision) {
+/// Follows until the watch ends. Whether it brought anything.
+async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after: Revision) -> bool {
     let select = Selection::all(&shared.resource);
     let request = WatchRequest { select, after, bookmarks: true };
     let mut watch = match registry.watch(request).await {
         Ok(watch) => watch,
         Err(error) => {
             tracing::debug!(resource = shared.resource, %error, "cannot watch yet");
-            return;
+            return false;
         }
     };
+    let mut came = false;
     while let Some(Ok(batch)) = watch.next().await {
         let changes = apply(shared, &batch.events);
         for change in changes {
             let _ = shared.changes.send(change);
         }
         shared.revision.send_replace(batch.revision);
+        came = true;
     }
+    came
 }
 
 fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Vec<Change<K>> {
@@ -330,6 +348,9 @@ fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Vec<Change<K
                 Ok((now, before)) => changes.push(Change::Put { now, before }),
                 Err(error) => {
                     tracing::error!(key = %entry.key, %error, "object is not what its kind promises; left out");
+                    // As a list would: what it was before is not what it is.
+                    let place = (entry.key.namespace.clone(), entry.key.name.clone());
+                    changes.extend(state.delete(&place).map(|before| Change::Deleted { before }));
                 }
             },
             WatchEvent::Delete { previous, .. } => {
@@ -357,7 +378,8 @@ mod tests {
 
     fn put(name: &str, owner: &str) -> Operation {
         let pod = json!({"metadata": {"name": name, "namespace": "a",
-            "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner}]}});
+            "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner,
+                "controller": true}]}});
         let key = Key::new("pods", "a", name);
         Operation::Put { key, value: pod.to_string().into_bytes().into() }
     }
@@ -369,23 +391,27 @@ mod tests {
         let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
         let mut changes = mirror.changes();
         mirror.reached(1, LIMIT).await.unwrap();
-        assert_eq!(mirror.owned_by("one").len(), 1);
+        assert_eq!(mirror.controlled_by("a", "one").len(), 1);
 
         let revision = write(&registry, put("after", "one")).await;
         mirror.reached(revision, LIMIT).await.unwrap();
-        assert_eq!(mirror.owned_by("one").len(), 2);
+        assert_eq!(mirror.controlled_by("a", "one").len(), 2);
         assert_eq!(mirror.within("a").len(), 2);
         assert_eq!(mirror.within("b").len(), 0);
 
         let revision = write(&registry, put("after", "two")).await;
         mirror.reached(revision, LIMIT).await.unwrap();
-        assert_eq!(mirror.owned_by("one").len(), 1, "an owner that was taken off is forgotten");
+        assert_eq!(
+            mirror.controlled_by("a", "one").len(),
+            1,
+            "an owner that was taken off is forgotten"
+        );
 
         let key = Key::new("pods", "a", "before");
         let revision = write(&registry, Operation::Delete { key }).await;
         mirror.reached(revision, LIMIT).await.unwrap();
         assert!(mirror.get("a", "before").is_none());
-        assert!(mirror.owned_by("one").is_empty());
+        assert!(mirror.controlled_by("a", "one").is_empty());
 
         let mut seen = Vec::new();
         while let Ok(change) = changes.try_recv() {
@@ -396,6 +422,46 @@ mod tests {
             });
         }
         assert_eq!(seen, ["everything", "put after", "put after", "deleted before"]);
+    }
+
+    #[tokio::test]
+    async fn only_what_a_controller_has_in_its_own_namespace_is_controlled_by_it() {
+        let registry = MemoryRegistry::default();
+        let pod = |namespace: &str, name: &str, controller: Option<bool>| {
+            let pod = json!({"metadata": {"name": name, "namespace": namespace,
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j",
+                    "uid": "u", "controller": controller}]}});
+            let key = Key::new("pods", namespace, name);
+            Operation::Put { key, value: pod.to_string().into_bytes().into() }
+        };
+        for (namespace, name, controller) in [
+            ("a", "m-others", Some(true)),
+            ("b", "a-helper", None),
+            ("b", "m", Some(true)),
+            ("b", "z-helper", Some(false)),
+            ("c", "z-others", Some(true)),
+        ] {
+            write(&registry, pod(namespace, name, controller)).await;
+        }
+        let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry), "pods");
+        mirror.reached(1, LIMIT).await.unwrap();
+        let held = mirror.controlled_by("b", "u");
+        assert_eq!(held.iter().map(|pod| &pod.entry.key.name).collect::<Vec<_>>(), ["m"]);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_read_any_more_is_left_out_as_a_list_leaves_it_out() {
+        let registry = MemoryRegistry::default();
+        write(&registry, put("a", "one")).await;
+        let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+        mirror.reached(1, LIMIT).await.unwrap();
+        assert!(mirror.get("a", "a").is_some());
+        let damaged =
+            Operation::Put { key: Key::new("pods", "a", "a"), value: "{\"spec\": 1}".into() };
+        let revision = write(&registry, damaged).await;
+        mirror.reached(revision, LIMIT).await.unwrap();
+        assert!(mirror.get("a", "a").is_none());
+        assert!(mirror.controlled_by("a", "one").is_empty());
     }
 
     #[tokio::test]

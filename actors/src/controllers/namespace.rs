@@ -9,13 +9,16 @@ pub mod conditions;
 
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
-use super::view::{Assignment, CATCH_UP, replace, served};
+use super::owned;
+use super::view::{Assignment, replace, served};
+use super::wrote::Wrote;
 use conditions::{Remains, conditions};
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::resource::{Resource, Verb, resources};
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Door, ListQuery, WriteOptions};
+use impresario_registry_api::Consistency;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -31,13 +34,14 @@ const EMPTYING: (SignedDuration, SignedDuration) =
 pub struct NamespaceLook {
     about: Assignment,
     authority_pem: Arc<str>,
+    wrote_self: Wrote,
 }
 
 impl NamespaceLook {
     /// A look at this namespace, in the cluster of this authority.
     #[must_use]
     pub fn new(about: Assignment, authority_pem: Arc<str>) -> Self {
-        Self { about, authority_pem }
+        Self { about, authority_pem, wrote_self: Wrote::default() }
     }
 
     /// The look, ready for a control actor.
@@ -47,7 +51,7 @@ impl NamespaceLook {
     }
 
     async fn look_once(&self) -> Result<Next, LookError> {
-        self.about.view.namespaces.reached(1, CATCH_UP).await?;
+        self.wrote_self.seen_by(&self.about.view.namespaces).await?;
         let Some(seen) = self.about.view.namespaces.get("", &self.about.name) else {
             return Ok(Next::WhenTold);
         };
@@ -60,22 +64,53 @@ impl NamespaceLook {
             self.restore().await?;
             return Ok(Next::WhenTold);
         }
+        if !self.is_ours().await? {
+            return Ok(Next::WhenTold);
+        }
         let remains = self.empty().await?;
         if remains.is_empty() {
-            let objects = self.about.objects();
-            let options = WriteOptions::default();
-            let namespaces = served("", "namespaces");
-            objects
-                .modify(namespaces, Door::Finalize, "", &self.about.name, &options, |namespace| {
-                    let mut namespace = namespace.clone();
-                    namespace["spec"]["finalizers"] = json!([]);
-                    Ok(namespace)
-                })
-                .await?;
+            self.finalize().await?;
             return Ok(Next::WhenTold);
         }
         self.tell(&seen, &remains).await?;
         Ok(Next::At(next_try(&seen, Timestamp::now())))
+    }
+
+    /// Whether the registry still has the namespace that this is about, and it is being deleted. A mirror
+    /// may show it after its end, when another has its name.
+    async fn is_ours(&self) -> Result<bool, LookError> {
+        let (objects, name) = (self.about.objects(), &self.about.name);
+        let found =
+            objects.find(served("", "namespaces"), "", name, Consistency::Linearizable).await?;
+        Ok(found.is_some_and(|stored| self.is_this(&stored.object)))
+    }
+
+    fn is_this(&self, namespace: &Value) -> bool {
+        let metadata = &namespace["metadata"];
+        metadata["uid"] == self.about.uid && !metadata["deletionTimestamp"].is_null()
+    }
+
+    /// Lets the namespace go; not another of its name.
+    async fn finalize(&self) -> Result<(), LookError> {
+        let (objects, options) = (self.about.objects(), WriteOptions::default());
+        let namespaces = served("", "namespaces");
+        let name = &self.about.name;
+        let finalized = objects
+            .modify(namespaces, Door::Finalize, "", name, &options, |namespace| {
+                if !self.is_this(namespace) {
+                    return Err(Status::not_found(namespaces, name));
+                }
+                let mut namespace = namespace.clone();
+                namespace["spec"]["finalizers"] = json!([]);
+                Ok(namespace)
+            })
+            .await;
+        match finalized {
+            Ok(namespace) => self.wrote_self.at(owned::revision_of(&namespace)),
+            Err(status) if status.code() == 404 => {}
+            Err(status) => return Err(status.into()),
+        }
+        Ok(())
     }
 
     /// Deletes what is in the namespace, and tells what is left. Pods go first: nothing that they use
@@ -102,25 +137,71 @@ impl NamespaceLook {
         let objects = self.about.objects();
         let query = ListQuery { namespace: Some(self.about.name.clone()), ..ListQuery::default() };
         let name = format!("{}.{}", resource.plural, resource.group);
-        let (options, write) = (DeleteOptions::default(), WriteOptions::default());
         let left = async {
-            if objects.list(resource, &query).await?.items.is_empty() {
-                return Ok(Vec::new());
+            let found = objects.list(resource, &query).await?.items;
+            if found.is_empty() {
+                return Ok((found, Vec::new()));
             }
-            objects.delete_collection(resource, &query, &options, &write).await?;
-            Ok::<_, Status>(objects.list(resource, &query).await?.items)
+            // Whatever was there while this namespace still is was in this one and in no other.
+            if !self.is_ours().await? {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            let failures = self.delete(resource, &found).await?;
+            Ok::<_, LookError>((objects.list(resource, &query).await?.items, failures))
         };
         match left.await {
-            Ok(items) => {
+            Ok((items, failures)) => {
                 for object in items {
                     let finalizers = object["metadata"]["finalizers"].as_array();
                     let finalizers = finalizers.into_iter().flatten().filter_map(Value::as_str);
                     remains.add(&name, finalizers);
                 }
+                if let Some(first) = failures.first() {
+                    remains.failures.push(format!("{name}: {}", first.message));
+                }
             }
-            Err(status) => remains.failures.push(format!("{name}: {}", status.message)),
+            Err(error) if error.is_fenced() => return Err(error),
+            Err(LookError::Refused(status)) => {
+                remains.failures.push(format!("{name}: {}", status.message));
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Deletes these very objects, and no others of their names. Gives what went wrong: all are tried.
+    async fn delete(
+        &self,
+        resource: &'static Resource,
+        found: &[Value],
+    ) -> Result<Vec<Status>, LookError> {
+        let objects = self.about.objects();
+        let write = WriteOptions::default();
+        let deletions = found.iter().map(|object| {
+            let metadata = &object["metadata"];
+            let uid = metadata["uid"].as_str().unwrap_or_default().to_owned();
+            let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
+            let name = metadata["name"].as_str().unwrap_or_default();
+            let (objects, write) = (&objects, &write);
+            async move { objects.delete(resource, &self.about.name, name, &options, write).await }
+                .boxed()
+        });
+        let deletions: Vec<BoxFuture<'_, _>> = deletions.collect();
+        let mut outcomes =
+            futures_util::stream::iter(deletions).buffer_unordered(owned::CONCURRENT);
+        let mut failures = Vec::new();
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(_) => {}
+                Err(status) if matches!(status.code(), 404 | 409) => {}
+                // The registry itself cannot be reached: nothing else would go better.
+                Err(status) if matches!(status.code(), 429 | 503 | 504) => {
+                    return Err(status.into());
+                }
+                Err(status) => failures.push(status),
+            }
+        }
+        Ok(failures)
     }
 
     /// Writes into the conditions what holds the deletion up.
@@ -130,7 +211,7 @@ impl NamespaceLook {
         let old = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let Some(conditions) = conditions(old, remains, now) else { return Ok(()) };
         let write = replace(seen, &["status", "conditions"], &conditions)?;
-        self.about.transact([write]).await?;
+        self.wrote_self.at(self.about.transact([write]).await?);
         Ok(())
     }
 
@@ -164,5 +245,82 @@ fn next_try(seen: &Seen<Namespace>, now: Timestamp) -> Timestamp {
 impl Look for NamespaceLook {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::View;
+    use super::*;
+    use impresario_objects::Objects;
+    use impresario_registry::{
+        Epoch, Fence, Key, MemoryRegistry, Registry as _, Shard, Transaction,
+    };
+
+    fn namespace(uid: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x", "uid": uid},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+    }
+
+    fn going(uid: &str) -> Value {
+        let mut namespace = namespace(uid);
+        namespace["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+        namespace["status"]["phase"] = "Terminating".into();
+        namespace
+    }
+
+    async fn registry(namespace: &Value) -> MemoryRegistry {
+        let registry = MemoryRegistry::default();
+        registry.assign_shards(&["test".to_owned()]);
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "m", "namespace": "x", "uid": "m"}});
+        for (key, object) in
+            [(Key::new("namespaces", "", "x"), namespace), (Key::new("configmaps", "x", "m"), &map)]
+        {
+            registry.transact(Transaction::create(key, object.to_string())).await.unwrap();
+        }
+        registry
+    }
+
+    /// A look at the namespace of this uid in `now`, with mirrors that show `before`.
+    fn look(now: &MemoryRegistry, before: &MemoryRegistry, uid: &str) -> NamespaceLook {
+        let mut view = View::start(Objects::new(Arc::new(before.clone())), "test");
+        view.objects = Objects::new(Arc::new(now.clone()));
+        let about = Assignment {
+            view,
+            fence: Fence { shard: Shard(0), epoch: Epoch(1) },
+            namespace: String::new(),
+            name: "x".into(),
+            uid: uid.into(),
+        };
+        NamespaceLook::new(about, "authority".into())
+    }
+
+    async fn held(registry: &MemoryRegistry, key: Key) -> Option<Value> {
+        let entry = registry.get(key, Consistency::Local).await.unwrap().0?;
+        Some(serde_json::from_slice(&entry.value).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_was_made_again_is_not_emptied_for_the_one_before() {
+        let (before, now) = (registry(&going("old")).await, registry(&namespace("new")).await);
+        let look = look(&now, &before, "old");
+        assert_eq!(look.look_once().await.unwrap(), Next::WhenTold);
+        assert!(held(&now, Key::new("configmaps", "x", "m")).await.is_some());
+        // Not by the actions of a look that was under way, either.
+        look.empty().await.unwrap();
+        look.finalize().await.unwrap();
+        assert!(held(&now, Key::new("configmaps", "x", "m")).await.is_some());
+        let kept = held(&now, Key::new("namespaces", "", "x")).await.unwrap();
+        assert_eq!(kept["spec"]["finalizers"], json!(["kubernetes"]));
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_goes_is_emptied_and_then_gone() {
+        let now = registry(&going("old")).await;
+        let look = look(&now, &now, "old");
+        assert_eq!(look.look_once().await.unwrap(), Next::WhenTold);
+        assert!(held(&now, Key::new("configmaps", "x", "m")).await.is_none());
+        assert!(held(&now, Key::new("namespaces", "", "x")).await.is_none());
     }
 }

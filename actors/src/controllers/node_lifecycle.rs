@@ -5,31 +5,25 @@ pub mod plan;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned;
+use super::retries::Retries;
 use super::view::{CATCH_UP, View, served};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_objects::{DeleteOptions, WriteOptions};
-use impresario_registry_api::{Fence, Remedy, Transaction};
-use k8s_openapi::api::core::v1::Node;
+use impresario_registry_api::{Consistency, Fence, Key, Remedy, Transaction};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+pub use plan::Heard;
 use plan::{Action, UNREACHABLE};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the heartbeats are looked at: they live in the leader's memory, where no watch shows
 /// them.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(1);
-
-/// When the leader last heard the nodes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// How long it has been leading: who is missing below has been silent for this long at most.
-    pub leading_for: Duration,
-    /// How long ago each node was heard.
-    pub ages: HashMap<String, Duration>,
-}
 
 /// Who knows when each node was last heard.
 pub trait Silence: Send + Sync + 'static {
@@ -42,13 +36,17 @@ pub struct NodeLifecycleLook {
     view: View,
     fence: Fence,
     silence: Arc<dyn Silence>,
+    /// Since when nodes that have pods have had no object.
+    missing: Mutex<HashMap<String, Instant>>,
+    retries: Retries,
 }
 
 impl NodeLifecycleLook {
     /// A look at all nodes.
     #[must_use]
     pub fn new(view: View, fence: Fence, silence: Arc<dyn Silence>) -> Self {
-        Self { view, fence, silence }
+        let (missing, retries) = (Mutex::default(), Retries::default());
+        Self { view, fence, silence, missing, retries }
     }
 
     /// The look, ready for a control actor.
@@ -61,19 +59,14 @@ impl NodeLifecycleLook {
         let view = &self.view;
         view.nodes.reached(1, CATCH_UP).await?;
         view.pods.reached(1, CATCH_UP).await?;
-        let Heard { leading_for, mut ages } = self.silence.heard().await?;
+        let heard = self.silence.heard().await?;
         let seen = view.nodes.all();
-        for node in &seen {
-            // A new leader gives everyone the time that it has been leading, as grace.
-            ages.entry(node.entry.key.name.clone()).or_insert(leading_for);
-        }
         let nodes: Vec<_> = seen.iter().map(|node| node.object.clone()).collect();
-        let now = Timestamp::now();
+        let (now, instant) = (Timestamp::now(), Instant::now());
         let well: HashSet<&str> = seen
             .iter()
-            .map(|node| (node.entry.key.name.as_str(), node))
-            .filter(|(name, node)| !plan::is_lost(&node.object, ages[*name], now))
-            .map(|(name, _)| name)
+            .filter(|node| !heard.is_lost(&node.object, now))
+            .map(|node| node.entry.key.name.as_str())
             .collect();
         // Nothing is asked of the pods of nodes that are well, which are nearly all.
         let pods = view.pods.picked(|pod| {
@@ -81,45 +74,101 @@ impl NodeLifecycleLook {
             node.is_some_and(|node| !node.is_empty() && !well.contains(node))
         });
         let pods: Vec<_> = pods.into_iter().map(|pod| pod.object).collect();
-        let (actions, _) = plan::reconcile(&nodes, &pods, &ages, now);
+        let missing = self.missing(&nodes, &pods, instant);
+        let (actions, _) = plan::reconcile(&nodes, &pods, &heard, &missing, now);
+        // One that fails, however often, keeps nobody else waiting.
         for action in actions {
-            match action {
-                Action::Lose { node } => {
-                    if let Some(seen) = seen.iter().find(|seen| seen.entry.key.name == node) {
-                        self.change(seen, |object| lose(object, now)).await?;
-                        let message = format!("Node {node} status is now: NodeNotReady");
-                        view.normal(seen, "NodeNotReady", &message);
-                        tracing::warn!(node, "node is lost: no heartbeat");
-                    }
-                }
-                Action::Welcome { node } => {
-                    if let Some(seen) = seen.iter().find(|seen| seen.entry.key.name == node) {
-                        self.change(seen, welcome).await?;
-                        tracing::info!(node, "node is back");
-                    }
-                }
-                Action::Unready { pod } => self.make_unready(&pod, now).await?,
-                Action::Evict { pod } => self.delete(pod, None).await?,
-                Action::Remove { pod } => self.delete(pod, Some(0)).await?,
+            let (uid, what) = action.about();
+            if !self.retries.may_try(&uid, instant) {
+                continue;
             }
+            let outcome = self.act(&seen, action, now).await;
+            self.retries.note(&uid, what, outcome, instant)?;
         }
+        // It looks again before any of them is due.
+        let _ = self.retries.next(instant);
         Ok(Next::At(now + INTERVAL))
     }
 
-    async fn change(
+    /// For how long the nodes of these pods that have no object have had none, as far as was seen.
+    fn missing(
         &self,
-        node: &Seen<Node>,
-        change: impl FnOnce(&mut Value),
+        nodes: &[Arc<Node>],
+        pods: &[Arc<Pod>],
+        now: Instant,
+    ) -> HashMap<String, Duration> {
+        let present: HashSet<&str> =
+            nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
+        let named = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref());
+        let without: HashSet<&str> = named.filter(|node| !present.contains(node)).collect();
+        let mut missing = self.missing.lock();
+        missing.retain(|node, _| without.contains(node.as_str()));
+        for node in without {
+            missing.entry(node.to_owned()).or_insert(now);
+        }
+        missing.iter().map(|(node, since)| (node.clone(), now.duration_since(*since))).collect()
+    }
+
+    async fn act(
+        &self,
+        seen: &[Seen<Node>],
+        action: Action,
+        now: Timestamp,
     ) -> Result<(), LookError> {
-        let (compare, operation) = owned::change(node, change)?;
+        let of = |name: &str| seen.iter().find(|seen| seen.entry.key.name == name);
+        match action {
+            Action::Lose { node } => {
+                let Some(seen) = of(&node) else { return Ok(()) };
+                if self.change(seen, |object| lose(object, now)).await? {
+                    let message = format!("Node {node} status is now: NodeNotReady");
+                    self.view.normal(seen, "NodeNotReady", &message);
+                    tracing::warn!(node, "node is lost: no heartbeat");
+                }
+            }
+            Action::Welcome { node } => {
+                let Some(seen) = of(&node) else { return Ok(()) };
+                if self.change(seen, welcome).await? {
+                    tracing::info!(node, "node is back");
+                }
+            }
+            Action::Unready { pod } => self.make_unready(&pod, now).await?,
+            Action::Evict { pod } => self.delete(pod, None).await?,
+            Action::Remove { node, pod } => {
+                // The mirror leaves out what it cannot read, and may be late.
+                let key = Key::new("nodes", "", &node);
+                let registry = self.view.registry();
+                if registry.get(key, Consistency::Linearizable).await?.0.is_none() {
+                    tracing::warn!(
+                        node,
+                        namespace = pod.0,
+                        pod = pod.1,
+                        "pod is removed: its node has no object"
+                    );
+                    self.delete(pod, Some(0)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes an object as it was seen. False if it changed meanwhile: seen again with the next look.
+    async fn change<K>(
+        &self,
+        seen: &Seen<K>,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<bool, LookError> {
+        let (compare, operation) = owned::change(seen, change)?;
         let transaction = Transaction {
             compares: vec![compare],
             operations: vec![operation],
             fence: Some(self.fence),
             ..Transaction::default()
         };
-        self.view.registry().transact(transaction).await?;
-        Ok(())
+        match self.view.registry().transact(transaction).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.remedy() == Remedy::ReadAgain => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes that a pod of a lost node is not ready. Its node says so again when it is back.
@@ -132,18 +181,8 @@ impl NodeLifecycleLook {
         if seen.object.metadata.uid.as_ref() != Some(uid) {
             return Ok(());
         }
-        let (compare, operation) = owned::change(&seen, |object| unready(object, now))?;
-        let transaction = Transaction {
-            compares: vec![compare],
-            operations: vec![operation],
-            fence: Some(self.fence),
-            ..Transaction::default()
-        };
-        match self.view.registry().transact(transaction).await {
-            Ok(_) => self.view.warning(&seen, "NodeNotReady", "Node is not ready"),
-            // It changed meanwhile: seen again with the next look.
-            Err(error) if error.remedy() == Remedy::ReadAgain => {}
-            Err(error) => return Err(error.into()),
+        if self.change(&seen, |object| unready(object, now)).await? {
+            self.view.warning(&seen, "NodeNotReady", "Node is not ready");
         }
         Ok(())
     }
@@ -221,6 +260,53 @@ fn welcome(node: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_objects::Objects;
+    use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
+
+    struct Nobody;
+
+    impl Silence for Nobody {
+        fn heard(&self) -> BoxFuture<'_, Result<Heard, LookError>> {
+            async { Ok(Heard::default()) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn pods_stay_where_only_a_mirror_has_lost_the_node() {
+        let (before, now) = (MemoryRegistry::default(), MemoryRegistry::default());
+        now.assign_shards(&["test".to_owned()]);
+        for node in ["there", "gone"] {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": node, "namespace": "ns", "uid": node},
+                "spec": {"nodeName": node, "containers": []}});
+            for registry in [&before, &now] {
+                let key = Key::new("pods", "ns", node);
+                registry.transact(Transaction::create(key, pod.to_string())).await.unwrap();
+            }
+        }
+        // What is there cannot even be read.
+        let node = Transaction::create(Key::new("nodes", "", "there"), "{}");
+        now.transact(node).await.unwrap();
+        let mut view = View::start(Objects::new(Arc::new(before)), "test");
+        view.objects = Objects::new(Arc::new(now.clone()));
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let look = NodeLifecycleLook::new(view, fence, Arc::new(Nobody));
+        let left = async || {
+            let mut left = Vec::new();
+            for name in ["gone", "there"] {
+                let key = Key::new("pods", "ns", name);
+                let found = now.get(key, Consistency::Local).await.unwrap().0;
+                left.extend(found.map(|entry| entry.key.name));
+            }
+            left
+        };
+        look.look_once().await.unwrap();
+        assert_eq!(left().await, ["gone", "there"], "they have just been missed");
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(41)).unwrap();
+        look.missing.lock().values_mut().for_each(|since| *since = long_ago);
+        look.look_once().await.unwrap();
+        assert_eq!(left().await, ["there"]);
+    }
 
     #[test]
     fn a_node_that_is_welcome_again_looks_as_before_but_for_its_conditions() {

@@ -158,8 +158,9 @@ fn take_finalizer(object: &mut Value, finalizer: &str) {
     }
 }
 
-/// Creates and deletes pods of an object, with an event about it for each. All are tried; then the
-/// first failure counts.
+/// Creates and deletes pods of an object, with an event about it for each. What is written is noted as it
+/// comes: a look that is given up half way has not forgotten it. All deletions are tried; then the first
+/// failure counts.
 pub(super) async fn change_pods<K: Mirrored>(
     about: &Assignment,
     owner: &Seen<K>,
@@ -168,56 +169,62 @@ pub(super) async fn change_pods<K: Mirrored>(
     wrote: &Wrote,
 ) -> Result<(), LookError> {
     let (objects, view) = (about.objects(), &about.view);
-    let created = create_all(&objects, &about.namespace, creations, |outcome| match outcome {
-        Ok(pod) => {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            view.normal(owner, "SuccessfulCreate", &format!("Created pod: {name}"));
-        }
-        Err(error) => view.warning(owner, "FailedCreate", &format!("Error creating: {error}")),
-    })
-    .await;
-    let deleted = delete_all(&objects, &about.namespace, deletions, |pod| {
+    let created =
+        create_all(&objects, &about.namespace, creations, wrote, |outcome| match outcome {
+            Ok(pod) => {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                view.normal(owner, "SuccessfulCreate", &format!("Created pod: {name}"));
+            }
+            Err(error) => view.warning(owner, "FailedCreate", &format!("Error creating: {error}")),
+        })
+        .await;
+    let deleted = delete_all(&objects, &about.namespace, deletions, wrote, |pod| {
         view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
     })
     .await;
-    // Both revisions before either failure: the next look waits for whatever was written.
-    for (revision, _) in [&created, &deleted] {
-        wrote.at(*revision);
-    }
-    created.1.and(deleted.1)
+    created.and(deleted)
 }
 
-/// Creates pods and tells of each. Gives the newest revision that was written, whatever failed, and
-/// the first failure, after all were tried.
+/// Creates pods and tells of each: one, then two, four, and so on, until some cannot be created. What is
+/// wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
 async fn create_all(
     objects: &Objects,
     namespace: &str,
     pods: Vec<Value>,
+    wrote: &Wrote,
     mut told: impl FnMut(&Result<Value, Status>),
-) -> (Revision, Result<(), LookError>) {
+) -> Result<(), LookError> {
     let options = WriteOptions::default();
-    let creations =
-        pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
-    let mut outcomes = futures_util::stream::iter(creations).buffer_unordered(CONCURRENT);
-    let mut last = 1;
+    let mut pods = pods.into_iter();
+    let mut at_once = 1;
     let mut failed = None;
-    while let Some(outcome) = outcomes.next().await {
-        told(&outcome);
-        match outcome {
-            Ok(pod) => last = last.max(revision_of(&pod)),
-            Err(error) => failed = failed.or(Some(error)),
+    while failed.is_none() && pods.len() > 0 {
+        let creations = pods
+            .by_ref()
+            .take(at_once)
+            .map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
+        let mut outcomes = futures_util::stream::iter(creations).buffer_unordered(CONCURRENT);
+        while let Some(outcome) = outcomes.next().await {
+            told(&outcome);
+            match outcome {
+                Ok(pod) => wrote.at(revision_of(&pod)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        at_once = (at_once * 2).min(CONCURRENT);
     }
-    (last, failed.map_or(Ok(()), |error| Err(error.into())))
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Deletes pods by name and uid; one that is gone already is fine. Gives what [`create_all`] gives.
+/// Deletes pods by name and uid; one that is gone already is fine. All are tried; then the first
+/// failure counts.
 async fn delete_all(
     objects: &Objects,
     namespace: &str,
     pods: Vec<(String, String)>,
+    wrote: &Wrote,
     mut told: impl FnMut(&str),
-) -> (Revision, Result<(), LookError>) {
+) -> Result<(), LookError> {
     use impresario_objects::Deleted;
     let deletions = pods.into_iter().map(|(name, uid)| async move {
         let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
@@ -227,19 +234,18 @@ async fn delete_all(
         (name, outcome)
     });
     let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(CONCURRENT);
-    let mut last = 1;
     let mut failed = None;
     while let Some((name, outcome)) = outcomes.next().await {
         match outcome {
             Ok(Deleted::Lingers(pod) | Deleted::Gone(pod)) => {
-                last = last.max(revision_of(&pod));
+                wrote.at(revision_of(&pod));
                 told(&name);
             }
             Err(error) if matches!(error.code(), 404 | 409) => {}
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    (last, failed.map_or(Ok(()), |error| Err(error.into())))
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The revision that an object's `resourceVersion` names; 1 where there is none.
@@ -252,6 +258,23 @@ pub fn revision_of(object: &Value) -> Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_registry::{MemoryRegistry, RegistryHandle};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn what_is_refused_once_is_not_tried_for_every_pod() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::default()) as RegistryHandle);
+        let tried = async |pods: Vec<Value>| {
+            let mut tried = 0;
+            let wrote = Wrote::default();
+            let made = create_all(&objects, "gone", pods, &wrote, |_| tried += 1).await;
+            assert!(made.is_err(), "there is no such namespace");
+            tried
+        };
+        let pod = json!({"metadata": {"generateName": "web-"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        assert_eq!(tried(vec![pod; 500]).await, 1);
+    }
 
     #[test]
     fn a_pod_from_a_template_carries_labels_and_owner_and_a_name_that_fits() {

@@ -64,7 +64,7 @@ pub(super) async fn credential(
         pod: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         job: job.clone(),
-        subjects: vec![address.to_string()],
+        subjects: Vec::new(),
     };
     let issued = ask_authority(kit, &request).await??;
     let files = |error: String| GuestFailure::Files { cause: error };

@@ -162,7 +162,11 @@ impl Picture {
     }
 
     /// A node said what it has. Whether that is news, and more than was believed.
+    /// One that is not known yet is asked once it is.
     pub fn told(&mut self, summary: NodeSummary) -> bool {
+        if !self.nodes.contains_key(&summary.node) {
+            return false;
+        }
         let order = |summary: &NodeSummary| (summary.incarnation, summary.serial);
         let before = self.told.get(&summary.node);
         if before.is_some_and(|before| order(before) >= order(&summary)) {
@@ -178,6 +182,9 @@ impl Picture {
 
     /// A node refused, and said what it has left.
     pub fn corrected(&mut self, name: &str, free: Resources) {
+        if !self.nodes.contains_key(name) {
+            return;
+        }
         if let Some(told) = self.told.get_mut(name) {
             told.free = free;
         } else {

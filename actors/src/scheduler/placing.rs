@@ -241,6 +241,10 @@ impl Scheduler {
         let subscriber = ActorPath::new(self.node.name().clone(), actor_name(&self.settings.name));
         let answer = self.node_actor(&name).ask(Follow { subscriber }, self.settings.ask_deadline);
         ctx.spawn(answer.into_actor(self).map(move |answer, scheduler, ctx| match answer {
+            // Nobody is heard about another.
+            Ok(summary) if summary.node != name => {
+                tracing::warn!(node = %name, of = %summary.node, "node tells what another has");
+            }
             Ok(summary) => {
                 scheduler.silent.remove(&summary.node);
                 if scheduler.picture.told(summary) {

@@ -259,6 +259,20 @@ fn a_running_pod_gets_time_to_end_and_a_second_deletion_may_only_hurry() {
 }
 
 #[test]
+fn no_grace_period_is_too_long_to_be_told() {
+    let spec = json!({"nodeName": "n1", "terminationGracePeriodSeconds": i64::MAX});
+    let (resource, pod) = pod(spec);
+    let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+    for asked in [None, Some(i64::MAX), Some(1 << 40)] {
+        let options = DeleteOptions { grace_period_seconds: asked, ..DeleteOptions::default() };
+        let deletion = admit_delete(resource, &pod, "7", &options, now).expect("a valid deletion");
+        let Deletion::Marked(marked) = deletion else { panic!("it must linger") };
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], i64::from(i32::MAX));
+        assert_eq!(marked["metadata"]["deletionTimestamp"], "2094-01-19T03:14:07Z");
+    }
+}
+
+#[test]
 fn finalizers_hold_an_object_and_preconditions_protect_it() {
     let (resource, mut object) = create(&json!({
         "apiVersion": "v1", "kind": "ConfigMap",

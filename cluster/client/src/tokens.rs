@@ -47,6 +47,12 @@ pub fn hash_token(token: &str) -> String {
     })
 }
 
+/// Whether a text can be what [`hash_token`] gives.
+#[must_use]
+pub fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Where the token with this digest is kept.
 #[must_use]
 pub fn key(hash: &str) -> Key {

@@ -189,7 +189,11 @@ impl Running {
             node: node.clone(),
             credential: credential.clone(),
             folder: dir.credential(),
-            subjects: vec![file.name.clone(), file.advertise.ip().to_string()],
+            // Others are servers to nobody but actors.
+            subjects: match &file.control {
+                Some(_) => vec![file.name.clone(), file.advertise.ip().to_string()],
+                None => Vec::new(),
+            },
             members: members_for_renewal,
         });
         let machine = file.machine();

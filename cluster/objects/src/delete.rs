@@ -52,7 +52,8 @@ impl Objects {
         })
     }
 
-    /// Deletes every object of a collection that matches; tells which they were.
+    /// Deletes every object of a collection that matches; tells which they were. One that may not go keeps
+    /// no other from going: the first refusal is told after all were tried.
     pub async fn delete_collection(
         &self,
         resource: &'static Resource,
@@ -73,6 +74,8 @@ impl Objects {
             match outcome {
                 Ok(Deleted::Gone(object) | Deleted::Lingers(object)) => deleted.push(object),
                 Err(status) if status.code() == 404 || status.code() == 409 => {}
+                // So it would be with the next.
+                Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status),
                 Err(status) => first = first.or(Some(status)),
             }
         }

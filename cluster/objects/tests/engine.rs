@@ -105,6 +105,24 @@ async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
     assert_eq!(seen, ["added \"n1\"", "deleted"]);
 }
 
+#[tokio::test]
+async fn what_may_not_be_deleted_keeps_nothing_else_of_a_collection_from_going() {
+    let objects = objects().await;
+    create(&objects, "namespaces", json!({"metadata": {"name": "zoo"}})).await;
+    let refused = objects
+        .delete_collection(
+            resource("namespaces"),
+            &ListQuery::default(),
+            &DeleteOptions::default(),
+            &WriteOptions::default(),
+        )
+        .await;
+    assert_eq!(refused.unwrap_err().code(), 403, "default must stay");
+    let left = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap().items;
+    let zoo = left.iter().find(|namespace| namespace["metadata"]["name"] == "zoo").unwrap();
+    assert!(zoo["metadata"]["deletionTimestamp"].is_string(), "{zoo}");
+}
+
 #[test]
 fn a_patch_that_does_not_apply_is_refused() {
     let patch = Patch::Json(json!([{"op": "test", "path": "/data/a", "value": "x"}]));

@@ -60,6 +60,16 @@ pub enum Action<'a> {
     },
 }
 
+impl Action<'_> {
+    /// Which object it changes.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        match self {
+            Self::Delete { at, .. } | Self::Rewrite { at, .. } | Self::LetGo { at, .. } => *at,
+        }
+    }
+}
+
 /// How the dependents of what is deleted go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {

@@ -7,6 +7,8 @@
 //! function of what was seen and the time.
 
 mod backoff;
+#[cfg(test)]
+mod bounds;
 mod count;
 mod failure_policy;
 mod verdict;
@@ -88,6 +90,13 @@ pub struct Plan {
 /// What must happen next. `pods` are those that the job owns.
 #[must_use]
 pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+    reconcile_sized(job, pods, &[], now)
+}
+
+/// As [`reconcile`], for pods whose objects have these sizes in bytes: no report counts more of them than
+/// one transaction can carry. A size that is not given is none.
+#[must_use]
+pub fn reconcile_sized(job: &Job, pods: &[Arc<Pod>], sizes: &[usize], now: Timestamp) -> Plan {
     let Some(spec) = &job.spec else { return Plan::default() };
     let old = job.status.clone().unwrap_or_default();
     let mut plan = Plan::default();
@@ -100,7 +109,7 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
     }
     let is_deleted = job.metadata.deletion_timestamp.is_some();
     let is_over = is_deleted || is_finished(&old) || Verdict::announced(&old).is_some();
-    let mut count = Count::of(job, pods, &old, is_over);
+    let mut count = Count::of(job, (pods, sizes), &old, is_over);
     let active: Vec<&Arc<Pod>> =
         pods.iter().filter(|pod| !pod.terminating() && !pod.finished()).collect();
     let terminating = pods.iter().filter(|pod| pod.terminating() && !pod.finished()).count();
@@ -136,7 +145,7 @@ pub fn reconcile(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
         && !ending
         && !suspended
     {
-        plan.wake(started.0 + SignedDuration::from_secs(limit));
+        plan.wake_after(started.0, SignedDuration::from_secs(limit));
     }
 
     let all_gone = active.is_empty() && terminating == 0 && !count.is_behind;
@@ -157,7 +166,7 @@ fn wanted(spec: &JobSpec, count: &Count, active: usize) -> usize {
     let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or(0);
     match spec.completions {
         Some(completions) => {
-            let left = usize::try_from(completions - count.succeeded).unwrap_or(0);
+            let left = usize::try_from(completions.saturating_sub(count.succeeded)).unwrap_or(0);
             parallelism.min(left)
         }
         None if count.succeeded > 0 => active.min(parallelism),
@@ -200,11 +209,11 @@ impl Plan {
     fn expire(&mut self, job: &Job, old: &JobStatus, now: Timestamp) {
         let ttl = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished);
         let (Some(ttl), Some(ended)) = (ttl, finished_at(old)) else { return };
-        let due = ended + SignedDuration::from_secs(i64::from(ttl));
-        if due <= now && job.metadata.deletion_timestamp.is_none() {
+        let ttl = SignedDuration::from_secs(i64::from(ttl));
+        if now.duration_since(ended) >= ttl && job.metadata.deletion_timestamp.is_none() {
             self.actions.push(Action::DeleteJob);
         } else {
-            self.wake(due);
+            self.wake_after(ended, ttl);
         }
     }
 
@@ -254,6 +263,13 @@ impl Plan {
 
     fn end(&mut self, pods: &[&Arc<Pod>]) {
         self.actions.extend(pods.iter().take(BURST).map(|pod| Action::End(id(pod))));
+    }
+
+    /// As [`Self::wake`]; a time that no calendar has never comes.
+    fn wake_after(&mut self, since: Timestamp, wait: SignedDuration) {
+        if let Ok(due) = since.checked_add(wait) {
+            self.wake(due);
+        }
     }
 
     fn wake(&mut self, due: Timestamp) {

@@ -16,8 +16,8 @@ use std::time::Duration;
 pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// How long a node may take to be heard for the first time: its object can be there before it is.
 pub const STARTING_FOR: SignedDuration = SignedDuration::from_secs(60);
-/// How long a pod of a node that has no object stays, so that a node that joins anew can claim it.
-pub const ORPHANED_AFTER: SignedDuration = SignedDuration::from_secs(40);
+/// How long a node has no object until its pods are removed, so that a node that joins anew can claim it.
+pub const ORPHANED_AFTER: Duration = Duration::from_secs(40);
 /// The share of silent nodes above which nobody is evicted.
 pub const TOO_MANY: f64 = 0.55;
 /// The taint of a node that is lost.
@@ -46,27 +46,73 @@ pub enum Action {
         /// Namespace, name and uid.
         pod: (String, String, String),
     },
-    /// Remove a pod whose node has no object any more: nobody else can.
+    /// Remove a pod whose node has no object any more: nobody else can. That it has none must be made
+    /// certain.
     Remove {
+        /// The node.
+        node: String,
         /// Namespace, name and uid.
         pod: (String, String, String),
     },
 }
 
-/// Whether a node was last heard so long ago that it is lost.
-#[must_use]
-pub fn is_lost(node: &Node, silence: Duration, now: Timestamp) -> bool {
-    silence >= LOST_AFTER && !is_starting(node, now)
+impl Action {
+    /// The object that it changes, in a word that no other object has, and what it does to it.
+    #[must_use]
+    pub fn about(&self) -> (String, String) {
+        let (what, node, pod) = match self {
+            Self::Lose { node } => ("lose", node, None),
+            Self::Welcome { node } => ("welcome", node, None),
+            Self::Unready { pod } => ("make unready", &pod.1, Some(pod)),
+            Self::Evict { pod } => ("evict", &pod.1, Some(pod)),
+            Self::Remove { pod, .. } => ("remove", &pod.1, Some(pod)),
+        };
+        match pod {
+            Some((namespace, name, uid)) => (uid.clone(), format!("{what} pod {namespace}/{name}")),
+            None => (format!("node/{node}"), format!("{what} node {node}")),
+        }
+    }
 }
 
-/// What must happen now, and when to look again at the latest. `silence` is how long ago each node was
-/// last heard; a node that is missing there was never heard by this leader and is not judged yet. Of the
-/// pods those matter whose node is lost or has no object.
+/// When the leader last heard the nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// How long it has been leading, and listening: who is missing below has been silent for this long
+    /// at most.
+    pub leading_for: Duration,
+    /// How long ago each node was heard; as long as `leading_for` where that was another leader.
+    pub ages: HashMap<String, Duration>,
+}
+
+impl Heard {
+    /// For how long a node has been silent, as far as this leader can tell: it gives everyone the time
+    /// that it has been leading, as grace.
+    fn silence(&self, node: &str) -> Duration {
+        self.ages.get(node).copied().unwrap_or(self.leading_for)
+    }
+
+    /// Whether this leader has heard the node itself. That it has not been leading for long is no
+    /// heartbeat.
+    fn has_heard(&self, node: &str) -> bool {
+        self.ages.get(node).is_some_and(|age| *age < self.leading_for)
+    }
+
+    /// Whether a node was last heard so long ago that it is lost.
+    #[must_use]
+    pub fn is_lost(&self, node: &Node, now: Timestamp) -> bool {
+        self.silence(name(node)) >= LOST_AFTER && !is_starting(node, now)
+    }
+}
+
+/// What must happen now, and when to look again at the latest. `missing` is for how long each node that
+/// has pods has had no object; one that is not there has just been missed. Of the pods those matter
+/// whose node is lost or has no object.
 #[must_use]
 pub fn reconcile(
     nodes: &[Arc<Node>],
     pods: &[Arc<Pod>],
-    silence: &HashMap<String, Duration>,
+    heard: &Heard,
+    missing: &HashMap<String, Duration>,
     now: Timestamp,
 ) -> (Vec<Action>, Option<Timestamp>) {
     let mut actions = Vec::new();
@@ -74,13 +120,13 @@ pub fn reconcile(
     let mut lost: HashMap<&str, Option<Timestamp>> = HashMap::new();
     let mut present: HashMap<&str, bool> = HashMap::new();
     for node in nodes {
-        let name = node.metadata.name.as_deref().unwrap_or_default();
-        let is_silent = silence.get(name).is_some_and(|age| is_lost(node, *age, now));
+        let name = name(node);
+        let is_silent = heard.is_lost(node, now);
         present.insert(name, is_silent);
         let tainted = taint(node);
         match (is_silent, tainted) {
             (true, None) => actions.push(Action::Lose { node: name.into() }),
-            (false, Some(_)) if silence.contains_key(name) => {
+            (false, Some(_)) if heard.has_heard(name) => {
                 actions.push(Action::Welcome { node: name.into() });
             }
             _ => {}
@@ -101,18 +147,20 @@ pub fn reconcile(
             actions.push(Action::Unready { pod: id() });
         }
         if !present.contains_key(node) {
-            let due = pod.created() + ORPHANED_AFTER;
-            if due <= now {
-                actions.push(Action::Remove { pod: id() });
-            } else {
-                next = Some(next.map_or(due, |other| other.min(due)));
+            let is_removed =
+                pod.terminating() && pod.metadata.deletion_grace_period_seconds == Some(0);
+            let is_due = missing.get(node).is_some_and(|age| *age >= ORPHANED_AFTER);
+            // One that still stands after that waits for its finalizers.
+            if is_due && !is_removed {
+                actions.push(Action::Remove { node: node.into(), pod: id() });
             }
         } else if let Some(Some(since)) = lost.get(node)
             && !cut_off
             && !pod.terminating()
             && let Some(tolerated) = tolerance(pod)
         {
-            let due = *since + tolerated;
+            // A time that no calendar has never comes.
+            let Ok(due) = since.checked_add(tolerated) else { continue };
             if due <= now {
                 actions.push(Action::Evict { pod: id() });
             } else {
@@ -128,7 +176,11 @@ fn is_starting(node: &Node, now: Timestamp) -> bool {
     let told = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let created = node.metadata.creation_timestamp.as_ref().map(|created| created.0);
     told.is_none_or(|info| info.kubelet_version.is_empty())
-        && created.is_some_and(|created| created + STARTING_FOR > now)
+        && created.is_some_and(|created| now.duration_since(created) < STARTING_FOR)
+}
+
+fn name(node: &Node) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
 }
 
 fn taint(node: &Node) -> Option<&Taint> {
@@ -180,8 +232,22 @@ mod tests {
         })
     }
 
-    fn heard(ages: &[(&str, u64)]) -> HashMap<String, Duration> {
+    fn ages(ages: &[(&str, u64)]) -> HashMap<String, Duration> {
         ages.iter().map(|(name, age)| ((*name).into(), Duration::from_secs(*age))).collect()
+    }
+
+    /// By a leader that has been leading for long.
+    fn heard(of: &[(&str, u64)]) -> Heard {
+        Heard { leading_for: Duration::from_secs(5_000), ages: ages(of) }
+    }
+
+    fn reconcile(
+        nodes: &[Arc<Node>],
+        pods: &[Arc<Pod>],
+        heard: &Heard,
+        now: Timestamp,
+    ) -> (Vec<Action>, Option<Timestamp>) {
+        super::reconcile(nodes, pods, heard, &HashMap::new(), now)
     }
 
     fn tolerating(seconds: Option<i64>) -> Arc<Pod> {
@@ -203,7 +269,7 @@ mod tests {
     #[test]
     fn a_silent_node_is_lost_and_a_heard_one_is_welcome_again() {
         let nodes = [node("node-1", None), node("node-2", Some(20)), node("node-3", None)];
-        let silence = heard(&[("node-1", 11), ("node-2", 1)]);
+        let silence = heard(&[("node-1", 11), ("node-2", 1), ("node-3", 9)]);
         let (actions, _) = reconcile(&nodes, &[], &silence, now());
         assert_eq!(
             actions,
@@ -265,9 +331,53 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_whose_node_was_deleted_is_removed() {
+    fn a_new_leader_neither_loses_nor_welcomes_a_node_that_it_has_not_heard() {
+        let nodes = [node("node-1", None), node("node-2", Some(200)), node("node-3", None)];
+        let led = |seconds: u64, of: &[(&str, u64)]| {
+            let heard = Heard { leading_for: Duration::from_secs(seconds), ages: ages(of) };
+            reconcile(&nodes, &[tolerating(Some(150))], &heard, now()).0
+        };
+        assert_eq!(led(3, &[("node-3", 1)]), [], "nothing is known yet of the first two");
+        // After a pause of its own a leader has heard nobody since: ages are as its time.
+        assert_eq!(led(3, &[("node-1", 3), ("node-2", 3), ("node-3", 1)]), []);
+        let welcome = [Action::Welcome { node: "node-2".into() }];
+        assert_eq!(led(3, &[("node-2", 1), ("node-3", 1)]), welcome);
+        let lost = led(10, &[("node-3", 1)]);
+        assert_eq!(lost[0], Action::Lose { node: "node-1".into() });
+    }
+
+    #[test]
+    fn a_pod_of_a_lost_node_goes_by_the_time_of_the_taint_whoever_leads() {
+        let nodes = [node("node-1", Some(301)), node("node-2", None), node("node-3", None)];
+        let heard = Heard {
+            leading_for: Duration::from_secs(10),
+            ages: ages(&[("node-2", 1), ("node-3", 1)]),
+        };
+        let (actions, _) = reconcile(&nodes, &[tolerating(Some(300))], &heard, now());
+        assert!(matches!(&actions[..], [Action::Evict { .. }]), "{actions:?}");
+    }
+
+    #[test]
+    fn a_toleration_longer_than_the_calendar_is_for_ever() {
+        let nodes = [node("node-1", Some(100)), node("node-2", None), node("node-3", None)];
+        let heard = heard(&[("node-1", 100), ("node-2", 0), ("node-3", 0)]);
+        for seconds in [i64::MAX, i64::MAX / 1_000, 1 << 40] {
+            let pods = [tolerating(Some(seconds)), tolerating(Some(99))];
+            let (actions, _) = reconcile(&nodes, &pods, &heard, now());
+            assert!(matches!(&actions[..], [Action::Evict { .. }]), "{seconds}: {actions:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_removed_when_its_node_has_had_no_object_for_long() {
+        // The pod is hours old: that says nothing of its node.
         let pods = [Arc::new(pod("a:ready", 0, "rc", "web"))];
-        let (actions, _) = reconcile(&[], &pods, &HashMap::new(), now());
-        assert!(matches!(&actions[..], [Action::Remove { .. }]));
+        let removed = |missing: &[(&str, u64)]| {
+            super::reconcile(&[], &pods, &Heard::default(), &ages(missing), now()).0
+        };
+        assert_eq!(removed(&[]), []);
+        assert_eq!(removed(&[("node-1", 39), ("node-2", 900)]), []);
+        let actions = removed(&[("node-1", 40)]);
+        assert!(matches!(&actions[..], [Action::Remove { node, .. }] if node == "node-1"));
     }
 }

@@ -110,7 +110,8 @@ pub fn admit_delete(
     let shorter = number(metadata, "deletionGracePeriodSeconds").is_none_or(|old| grace < old);
     if !already || shorter {
         // A deletion said again may only hurry: its time never moves back.
-        let due = metadata_time(now + jiff::SignedDuration::from_secs(grace.max(0)));
+        let due = now.checked_add(jiff::SignedDuration::from_secs(grace));
+        let due = metadata_time(due.unwrap_or(Timestamp::MAX));
         set(metadata, "deletionTimestamp", due);
         set(metadata, "deletionGracePeriodSeconds", grace);
         if resource.generation {
@@ -130,6 +131,10 @@ pub fn admit_delete(
     }
 }
 
+/// The longest that a pod gets to end, in seconds: some 68 years. More, by which no time can be told, is
+/// taken for this.
+const GRACE_MAX: i64 = i32::MAX as i64;
+
 /// Seconds until a deleted object may go: pods that run get time to end, nothing else does.
 fn grace_period(resource: &Resource, object: &Value, asked: Option<i64>) -> i64 {
     let ends_by_itself = resource.plural == "pods"
@@ -142,7 +147,7 @@ fn grace_period(resource: &Resource, object: &Value, asked: Option<i64>) -> i64 
     let usual = || number(object, "spec.terminationGracePeriodSeconds").unwrap_or(30);
     match asked.unwrap_or_else(usual) {
         negative if negative < 0 => 1,
-        grace => grace,
+        grace => grace.min(GRACE_MAX),
     }
 }
 

@@ -225,7 +225,8 @@ pub struct Renew {
     pub name: String,
     /// What it is.
     pub role: JoinRole,
-    /// The addresses and names that its certificate should be good for.
+    /// The addresses and names that its certificate should be good for. A control member's alone: others
+    /// are servers to nobody but actors, whose name all certificates have.
     pub subjects: Vec<String>,
     /// Its certificate signing request (PEM).
     pub csr_pem: String,
@@ -278,7 +279,7 @@ pub struct IssueGuest {
     pub uid: String,
     /// The uid of the job that it works for.
     pub job: String,
-    /// The addresses that the certificate should be good for.
+    /// Not used any more: a guest's certificate is good for no address. Here for the wire's sake.
     pub subjects: Vec<String>,
 }
 message!(IssueGuest => Result<GuestCredential, GuestError>, "authority.IssueGuest");
@@ -384,4 +385,9 @@ pub enum AccountTokenError {
         /// What it said.
         cause: String,
     },
+    /// What was sent is no digest, or one under which another pod's token is kept.
+    #[error(
+        "this is no digest of a new token: make another token and send its SHA-256 in hexadecimal"
+    )]
+    BadDigest,
 }

@@ -72,6 +72,7 @@ pub fn record() -> Record {
             node: "n1".into(),
         },
         AccountTokenError::Unavailable { cause: unavailable() },
+        AccountTokenError::BadDigest,
     ]);
     Record::of("authority")
         .ask(

@@ -150,6 +150,7 @@ impl Control {
             node: node.clone(),
             registry: registry.clone(),
             machine_lifetime: settings.certificate_lifetime,
+            tokens_kept: Arc::default(),
         };
         node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
             Authority::new(parts.clone())

@@ -161,18 +161,16 @@ fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: 
 }
 
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
-    const WORKING: &[&str] = &[
-        registry::Status::NAME,
-        scheduler::SummaryChanged::NAME,
-        pod::Logs::NAME,
-        node::Describe::NAME,
-        pod::Describe::NAME,
-    ];
+    const WORKING: &[&str] =
+        &[registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
     if WORKING.contains(&message) || OBJECTS.contains(&message) {
         return true;
     }
     if let Some(beat) = body.downcast_ref::<registry::Heartbeat>() {
         return beat.node == name;
+    }
+    if let Some(told) = body.downcast_ref::<scheduler::SummaryChanged>() {
+        return told.summary.node == name;
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
         // A node stays a node: its certificate must not become a control member's.
@@ -193,6 +191,7 @@ mod attacks;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_client::protocol::resources::Resources;
     use impresario_objects::protocol::Sender;
     use impresario_registry::{Consistency, Key, ListRequest, Transaction, WatchRequest};
 
@@ -289,11 +288,25 @@ mod tests {
     }
 
     #[test]
-    fn a_node_beats_and_renews_for_itself_only() {
+    fn a_node_speaks_for_itself_only() {
         let beat =
             |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
         assert!(may_node("n1", registry::Heartbeat::NAME, &beat("n1")));
         assert!(!may_node("n1", registry::Heartbeat::NAME, &beat("n2")));
+        let told = |node: &str| scheduler::SummaryChanged {
+            summary: scheduler::NodeSummary {
+                node: node.into(),
+                incarnation: u64::MAX,
+                serial: u64::MAX,
+                allocatable: Resources::default(),
+                free: Resources::default(),
+                pods: 0,
+                reserved: 0,
+                draining: true,
+            },
+        };
+        assert!(may_node("n1", scheduler::SummaryChanged::NAME, &told("n1")));
+        assert!(!may_node("n1", scheduler::SummaryChanged::NAME, &told("n2")));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(super) fn of_index(last: &Pod, failures: usize, now: Timestamp) -> Option<Ti
 fn after(failures: usize, last: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     let wait = (BACKOFF * 2_i32.pow(doublings)).min(BACKOFF_LIMIT);
-    let until = last + wait;
+    // An end in a far future is a clock's mistake: nobody waits for longer than from now on.
+    let until = last.min(now).checked_add(wait).ok()?;
     (until > now).then_some(until)
 }
 

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Pods whose end one transaction counts; the rest follows with the next look.
 pub const COUNTED_AT_ONCE: usize = 250;
+/// And what their objects may have in bytes, if they are more than one: a third of what the registry takes.
+pub const COUNTED_BYTES: usize = 1 << 20;
 
 /// The ends of pods: those that the status has, and those that are new.
 pub(super) struct Count {
@@ -60,7 +62,12 @@ pub(super) fn replaces_only_failed(spec: &JobSpec) -> bool {
 
 impl Count {
     /// `is_over` says that nothing is tried again: the job has ended or is being deleted.
-    pub(super) fn of(job: &Job, pods: &[Arc<Pod>], old: &JobStatus, is_over: bool) -> Self {
+    pub(super) fn of(
+        job: &Job,
+        (pods, sizes): (&[Arc<Pod>], &[usize]),
+        old: &JobStatus,
+        is_over: bool,
+    ) -> Self {
         let no_spec = JobSpec::default();
         let spec = job.spec.as_ref().unwrap_or(&no_spec);
         let indexed = spec.completion_mode.as_deref() == Some("Indexed");
@@ -84,7 +91,8 @@ impl Count {
         if indexed {
             count.see_indexes(spec, pods, &index);
         }
-        for pod in pods.iter().filter(|pod| is_tracked(pod)) {
+        let mut bytes = 0;
+        for (at, pod) in pods.iter().enumerate().filter(|(_, pod)| is_tracked(pod)) {
             let Some(succeeded) = end(spec, pod) else { continue };
             let index = index(pod);
             let effect = if succeeded { Effect::Counts } else { effect(spec, pod) };
@@ -94,18 +102,22 @@ impl Count {
             let is_new_failure =
                 !succeeded && effect != Effect::Ignored && (!indexed || index.is_some());
             let is_new_success = succeeded && !indexed;
-            count.succeeded += i32::from(is_new_success);
-            count.failed += i32::from(is_new_failure);
+            count.succeeded = count.succeeded.saturating_add(i32::from(is_new_success));
+            count.failed = count.failed.saturating_add(i32::from(is_new_failure));
             let takes_over = index.and_then(|index| count.last_failed.get(&index));
             let is_kept = takes_over.is_some_and(|last| last.uid() == pod.uid())
                 && spec.backoff_limit_per_index.is_some()
                 && !is_over;
-            if is_kept || count.counted.len() >= COUNTED_AT_ONCE {
+            let size = sizes.get(at).copied().unwrap_or(0);
+            let is_full = count.counted.len() >= COUNTED_AT_ONCE
+                || (!count.counted.is_empty() && bytes + size > COUNTED_BYTES);
+            if is_kept || is_full {
                 count.is_behind = true;
                 continue;
             }
-            count.written.0 += i32::from(is_new_success);
-            count.written.1 += i32::from(is_new_failure);
+            bytes += size;
+            count.written.0 = count.written.0.saturating_add(i32::from(is_new_success));
+            count.written.1 = count.written.1.saturating_add(i32::from(is_new_failure));
             count.counted.push(id(pod));
         }
         if indexed {

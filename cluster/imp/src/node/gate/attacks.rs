@@ -69,6 +69,7 @@ impl Cluster {
             node: node.clone(),
             registry: member.handle(),
             machine_lifetime: Duration::from_hours(1),
+            tokens_kept: Arc::default(),
         };
         node.spawn::<AuthorityRole, _>(AUTHORITY, SpawnOptions::default(), move |_| {
             Authority::new(parts.clone())
