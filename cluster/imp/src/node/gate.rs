@@ -32,6 +32,15 @@ pub struct ClusterGate {
 }
 
 impl Gate for ClusterGate {
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+    ) -> Result<(), Refusal> {
+        self.judge(peer, to, message, may_name(peer, to, message))
+    }
+
     fn permit(
         &self,
         peer: &PeerIdentity,
@@ -39,7 +48,20 @@ impl Gate for ClusterGate {
         message: &'static str,
         body: &dyn Any,
     ) -> Result<(), Refusal> {
-        if may_send(peer, to, message, body) {
+        self.judge(peer, to, message, may_send(peer, to, message, body))
+    }
+}
+
+impl ClusterGate {
+    /// Counts and words a refusal.
+    fn judge(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+        may: bool,
+    ) -> Result<(), Refusal> {
+        if may {
             return Ok(());
         }
         let role = role_name(&peer.role);
@@ -48,6 +70,21 @@ impl Gate for ClusterGate {
             "{} ({role}) may not send {message} to {to}: use a credential of a role that may",
             peer.node
         )))
+    }
+}
+
+/// Whether a message of this name may come at all, whatever it says: nothing of it has been read yet.
+fn may_name(peer: &PeerIdentity, to: &ActorName, message: &str) -> bool {
+    match &peer.role {
+        PeerRole::Control => true,
+        PeerRole::Admin => !is_of_members(to, message),
+        PeerRole::Node => {
+            WORKING.contains(&message) || OBJECTS.contains(&message) || OF_ITSELF.contains(&message)
+        }
+        PeerRole::Guest { scope } => {
+            to.as_str() == training::job_actor(scope) && training::is_from_guests(message)
+        }
+        PeerRole::Client => may_client(message),
     }
 }
 
@@ -119,14 +156,20 @@ fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: 
     to.as_str() == training::job_actor(scope) && training::is_of_guest(node, message, body)
 }
 
+/// What a node may send to anybody.
+const WORKING: [&str; 5] = [
+    registry::Status::NAME,
+    scheduler::SummaryChanged::NAME,
+    pod::Logs::NAME,
+    node::Describe::NAME,
+    pod::Describe::NAME,
+];
+
+/// What it may say of itself alone.
+const OF_ITSELF: [&str; 4] =
+    [registry::Heartbeat::NAME, Renew::NAME, IssueGuest::NAME, KeepAccountToken::NAME];
+
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
-    const WORKING: &[&str] = &[
-        registry::Status::NAME,
-        scheduler::SummaryChanged::NAME,
-        pod::Logs::NAME,
-        node::Describe::NAME,
-        pod::Describe::NAME,
-    ];
     if WORKING.contains(&message) || OBJECTS.contains(&message) {
         return true;
     }
@@ -193,6 +236,31 @@ mod tests {
         }
         let member = peer("n1", PeerRole::Control);
         assert!(sent(&member, "registry", registry::Transact::NAME, &write));
+    }
+
+    #[test]
+    fn what_a_role_may_never_send_is_refused_by_its_name() {
+        let guest = PeerRole::Guest { scope: "j1".into() };
+        let raft = ["raft.Append", "raft.Vote", registry::Transact::NAME];
+        for role in [PeerRole::Node, PeerRole::Client, PeerRole::Admin, guest.clone()] {
+            let peer = peer("n1", role);
+            for message in raft {
+                assert!(
+                    !may_name(&peer, &ActorName::from(RAFT_ACTOR), message),
+                    "{peer:?} {message}"
+                );
+            }
+        }
+        let node = peer("n1", PeerRole::Node);
+        for message in WORKING.iter().chain(&OBJECTS).chain(&OF_ITSELF) {
+            assert!(may_name(&node, &ActorName::from("objects"), message), "{message}");
+        }
+        let job = ActorName::from(training::job_actor("j1").as_str());
+        let guest = peer("g", guest);
+        assert!(may_name(&guest, &job, training::NextWork::NAME));
+        assert!(!may_name(&guest, &job, training::Scale::NAME));
+        assert!(!may_name(&guest, &ActorName::from("trainingjob/j2"), training::NextWork::NAME));
+        assert!(!may_name(&guest, &ActorName::from("objects"), objects::Get::NAME));
     }
 
     #[test]
