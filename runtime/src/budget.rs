@@ -45,6 +45,10 @@ impl Hold {
     pub(crate) fn new(bytes: usize, on: Arc<dyn Holds>) -> Self {
         Self { bytes, on }
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Hold {

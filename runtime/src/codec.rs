@@ -4,9 +4,13 @@
 //! Decoding takes at most [`MESSAGE_LIMIT_BYTES`], allocates no more than the input can fill, wants the whole input
 //! used, and never panics, whatever the bytes.
 
+pub(crate) mod weigh;
+
 use bincode::{config, serde as binary};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::marker::PhantomData;
 use thiserror::Error;
+use weigh::{Scale, Whole};
 
 /// The largest value that is encoded or decoded.
 pub const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
@@ -51,6 +55,9 @@ pub enum DecodeError {
         /// How many.
         left: usize,
     },
+    /// The value takes more memory than is held for its sender at a time.
+    #[error("the value takes more memory than its sender may have here now")]
+    Heavy,
     /// The bytes are not such a value.
     #[error("not such a value ({detail}): the sender's type differs from ours")]
     Malformed {
@@ -95,11 +102,59 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// The value of `bytes`, all of them, as far as the scale has room for it.
+pub(crate) fn decode_weighed<T: DeserializeOwned>(
+    bytes: &[u8],
+    scale: &Scale<'_>,
+) -> Result<T, DecodeError> {
+    if bytes.len() > MESSAGE_LIMIT_BYTES {
+        return Err(DecodeError::TooLarge { size: bytes.len(), limit: MESSAGE_LIMIT_BYTES });
+    }
+    let limited = config::standard().with_limit::<MESSAGE_LIMIT_BYTES>();
+    let whole = Whole { scale, value: PhantomData };
+    let (value, used) = binary::seed_decode_from_slice(whole, bytes, limited).map_err(|error| {
+        if scale.is_over() {
+            DecodeError::Heavy
+        } else {
+            DecodeError::Malformed { detail: error.to_string() }
+        }
+    })?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        left => Err(DecodeError::Trailing { left }),
+    }
+}
+
+/// The value of `bytes`, all of them, which it may borrow from.
+pub(crate) fn decode_borrowed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    if bytes.len() > MESSAGE_LIMIT_BYTES {
+        return Err(DecodeError::TooLarge { size: bytes.len(), limit: MESSAGE_LIMIT_BYTES });
+    }
+    let limited = config::standard().with_limit::<MESSAGE_LIMIT_BYTES>();
+    let (value, used) = binary::borrow_decode_from_slice(bytes, limited)
+        .map_err(|error| DecodeError::Malformed { detail: error.to_string() })?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        left => Err(DecodeError::Trailing { left }),
+    }
+}
+
+/// The value that `bytes` begin with.
+pub(crate) fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    // No more than names and numbers are read so.
+    const LIMIT_BYTES: usize = 4096;
+    let limited = config::standard().with_limit::<LIMIT_BYTES>();
+    match binary::decode_from_slice(bytes, limited) {
+        Ok((value, _)) => Ok(value),
+        Err(error) => Err(DecodeError::Malformed { detail: error.to_string() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{Account, Pool};
     use proptest::prelude::*;
-    use serde::Deserialize;
     use std::collections::BTreeMap;
 
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,7 +181,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_decodes_to_itself(value in sample()) {
-            prop_assert_eq!(decode::<Sample>(&encode(&value).unwrap()).unwrap(), value);
+            let bytes = encode(&value).unwrap();
+            let weighed = decode_weighed::<Sample>(&bytes, &Scale::new(None)).unwrap();
+            prop_assert_eq!(&weighed, &value);
+            prop_assert_eq!(decode::<Sample>(&bytes).unwrap(), value);
         }
 
         #[test]
@@ -134,6 +192,7 @@ mod tests {
             let _ = decode::<Sample>(&bytes);
             let _ = decode::<Vec<String>>(&bytes);
             let _ = decode::<bytes::Bytes>(&bytes);
+            let _ = decode_weighed::<Sample>(&bytes, &Scale::new(None));
         }
 
         #[test]
@@ -143,6 +202,40 @@ mod tests {
             let refused = matches!(decode::<Sample>(&bytes), Err(DecodeError::Trailing { left }) if left == extra);
             prop_assert!(refused);
         }
+    }
+
+    #[test]
+    fn what_a_value_takes_is_on_an_account_before_it_is_taken() {
+        #[derive(Debug, PartialEq, Clone, Serialize, Deserialize)]
+        enum Entry {
+            Blank,
+            Full([u64; 16]),
+        }
+        let account = Account::new(&Pool::new(64 << 20, 0), 1 << 20);
+        // 1 byte each on the wire and 136 in memory.
+        let fits = vec![Entry::Blank; 5_000];
+        let scale = Scale::new(Some(&account));
+        assert_eq!(decode_weighed::<Vec<Entry>>(&encode(&fits).unwrap(), &scale).unwrap(), fits);
+        let holds = scale.into_holds();
+        let weight = 5_000 * size_of::<Entry>();
+        assert!(account.held() >= weight - (8 << 10), "{} of {weight}", account.held());
+        drop(holds);
+        assert_eq!(account.held(), 0);
+        let bombs = [
+            encode(&vec![Entry::Blank; 100_000]).unwrap(),
+            encode(&vec![String::new(); 500_000]).unwrap(),
+            encode(&vec![0; 2 << 20]).unwrap(),
+        ];
+        let heavy = |bytes: &[u8]| {
+            let scale = Scale::new(Some(&account));
+            let strings = decode_weighed::<Vec<String>>(bytes, &scale).map(drop);
+            let scale = Scale::new(Some(&account));
+            (strings, decode_weighed::<Vec<Entry>>(bytes, &scale).map(drop))
+        };
+        assert!(matches!(heavy(&bombs[0]).1, Err(DecodeError::Heavy)));
+        assert!(matches!(heavy(&bombs[1]).0, Err(DecodeError::Heavy)));
+        assert!(matches!(heavy(&bombs[2]).0, Err(DecodeError::Heavy)));
+        assert_eq!(account.held(), 0, "nothing is kept of what was refused");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Doors: one for each message that a name answers, found by wire tag.
 //!
 //! From inside the process a door is entered with the typed message (no copy); from the wire with bytes, which are
-//! decoded, shown to the gate, and then take the same way. A door knows neither peers nor lanes.
+//! decoded and weighed, shown to the gate, and then take the same way. A door knows neither peers nor lanes.
 
 use crate::{
     budget::Account,
-    codec,
+    codec::{self, DecodeError, weigh::Scale},
     error::{Refusal, SpawnError},
     mailbox::{Blocked, Mailbox, Takes},
     message::{Message, StreamMessage, tag_of},
@@ -61,6 +61,13 @@ impl From<Refusal> for Failure {
 pub(crate) type Permit<'a> =
     &'a (dyn Fn(&'static str, &dyn Any) -> Result<(), Refusal> + Send + Sync);
 
+/// How a message comes in from the wire.
+pub(crate) struct Entry<'a> {
+    pub(crate) permit: Permit<'a>,
+    /// Weighs what it becomes.
+    pub(crate) scale: &'a Scale<'a>,
+}
+
 /// Whether the handler of a stream takes the request.
 pub(crate) type Verdict = BoxFuture<'static, Result<(), Failure>>;
 
@@ -75,21 +82,35 @@ pub(crate) struct WireStream {
 pub(crate) trait Door: Send + Sync {
     fn name(&self) -> &'static str;
     fn as_any(&self) -> &dyn Any;
+    /// The most bytes that the message may have.
+    fn limit(&self) -> usize;
     /// Waits until the mailbox may have room for what it just refused.
     fn room(&self) -> BoxFuture<'static, ()>;
-    fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure>;
-    fn ask(&self, body: &[u8], permit: Permit<'_>) -> Result<WireReply, Failure>;
+    /// Who found room says that there may be more: one who waits looks next.
+    fn more_room(&self);
+    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<(), Failure>;
+    fn ask(&self, body: &[u8], entry: &Entry<'_>) -> Result<WireReply, Failure>;
     /// `account` bounds the items that wait for a reader on another node.
     fn open(
         &self,
         body: &[u8],
-        permit: Permit<'_>,
+        entry: &Entry<'_>,
         account: Option<&Arc<Account>>,
     ) -> Result<WireStream, Failure>;
 }
 
-fn decoded<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    codec::decode(body).map_err(|error| Failure::Decode { detail: error.to_string() })
+/// The message, if it is permitted.
+fn permitted<T: serde::de::DeserializeOwned + 'static>(
+    name: &'static str,
+    body: &[u8],
+    entry: &Entry<'_>,
+) -> Result<T, Failure> {
+    let message = codec::decode_weighed(body, entry.scale).map_err(|error| match error {
+        DecodeError::Heavy => Failure::Overloaded,
+        error => Failure::Decode { detail: error.to_string() },
+    })?;
+    (entry.permit)(name, &message)?;
+    Ok(message)
 }
 
 pub(crate) struct AskDoor<M: Message>(pub(crate) Arc<dyn Takes<M>>);
@@ -103,19 +124,29 @@ impl<M: Message> Door for AskDoor<M> {
         self
     }
 
+    fn limit(&self) -> usize {
+        M::MAX_BYTES
+    }
+
     fn room(&self) -> BoxFuture<'static, ()> {
         self.0.room()
     }
 
-    fn tell(&self, body: &[u8], permit: Permit<'_>) -> Result<(), Failure> {
-        let message: M = decoded(body)?;
-        permit(M::NAME, &message)?;
+    fn more_room(&self) {
+        self.0.more_room();
+    }
+
+    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<(), Failure> {
+        let message: M = permitted(M::NAME, body, entry).map_err(|failure| match failure {
+            // It would wait for room in the mailbox, and be read again and again.
+            Failure::Overloaded => Failure::Decode { detail: DecodeError::Heavy.to_string() },
+            failure => failure,
+        })?;
         Ok(self.0.put(message)?)
     }
 
-    fn ask(&self, body: &[u8], permit: Permit<'_>) -> Result<WireReply, Failure> {
-        let message: M = decoded(body)?;
-        permit(M::NAME, &message)?;
+    fn ask(&self, body: &[u8], entry: &Entry<'_>) -> Result<WireReply, Failure> {
+        let message: M = permitted(M::NAME, body, entry)?;
         let reply = self.0.put_for_result(message)?;
         Ok(async move {
             let reply = reply.await.ok_or(Failure::Stopped)?;
@@ -130,7 +161,7 @@ impl<M: Message> Door for AskDoor<M> {
     fn open(
         &self,
         _: &[u8],
-        _: Permit<'_>,
+        _: &Entry<'_>,
         _: Option<&Arc<Account>>,
     ) -> Result<WireStream, Failure> {
         Err(Failure::UnknownMessage)
@@ -168,26 +199,33 @@ impl<M: StreamMessage> Door for StreamDoor<M> {
         self
     }
 
+    fn limit(&self) -> usize {
+        M::MAX_BYTES
+    }
+
     fn room(&self) -> BoxFuture<'static, ()> {
         self.0.room()
     }
 
-    fn tell(&self, _: &[u8], _: Permit<'_>) -> Result<(), Failure> {
+    fn more_room(&self) {
+        self.0.more_room();
+    }
+
+    fn tell(&self, _: &[u8], _: &Entry<'_>) -> Result<(), Failure> {
         Err(Failure::UnknownMessage)
     }
 
-    fn ask(&self, _: &[u8], _: Permit<'_>) -> Result<WireReply, Failure> {
+    fn ask(&self, _: &[u8], _: &Entry<'_>) -> Result<WireReply, Failure> {
         Err(Failure::UnknownMessage)
     }
 
     fn open(
         &self,
         body: &[u8],
-        permit: Permit<'_>,
+        entry: &Entry<'_>,
         account: Option<&Arc<Account>>,
     ) -> Result<WireStream, Failure> {
-        let message: M = decoded(body)?;
-        permit(M::NAME, &message)?;
+        let message: M = permitted(M::NAME, body, entry)?;
         let (sink, items) = stream::encoding_channel(account);
         Ok(WireStream { verdict: self.enter(message, sink)?, items })
     }

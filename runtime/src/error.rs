@@ -180,6 +180,16 @@ pub enum SpawnError {
         /// The path that is taken.
         path: ActorPath,
     },
+    /// Other nodes could not address it.
+    #[error(
+        "{name} cannot be a name: it is longer than {limit} bytes or has control characters in it"
+    )]
+    NoName {
+        /// The name, escaped.
+        name: String,
+        /// The most bytes that it may have.
+        limit: usize,
+    },
     /// Two message names hash to one tag.
     #[error("the messages {one} and {other} have the same wire tag: rename one of them")]
     TagCollision {

@@ -7,8 +7,19 @@
 use crate::{error::Refusal, name::ActorName, pki::PeerIdentity};
 use std::any::Any;
 
-/// Judges every message from another node before it is delivered.
+/// Judges every message from another node before it is delivered: first by its name, then by what it says.
 pub trait Gate: Send + Sync {
+    /// Whether `peer` may send a message of this name to the actor `to` at all.
+    ///
+    /// Asked before anything of the message is read, let alone decoded: a peer must not reach the decoding of messages that
+    /// it may not send. [`Gate::permit`] is asked as well, if this is permitted.
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+    ) -> Result<(), Refusal>;
+
     /// Whether `peer` may send the message named `message`, decoded as `body`, to the actor `to`.
     ///
     /// `body` is the message type itself (for a stream: the request). A death watch comes as `runtime.Watch` with `()`.
@@ -26,6 +37,15 @@ pub trait Gate: Send + Sync {
 pub struct PermitNone;
 
 impl Gate for PermitNone {
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+    ) -> Result<(), Refusal> {
+        self.permit(peer, to, message, &())
+    }
+
     fn permit(
         &self,
         _: &PeerIdentity,
@@ -44,6 +64,10 @@ impl Gate for PermitNone {
 pub struct PermitAll;
 
 impl Gate for PermitAll {
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn permit(
         &self,
         _: &PeerIdentity,

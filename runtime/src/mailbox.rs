@@ -15,9 +15,10 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// How often who waits looks for room in the mailbox of a registered (not spawned) actor, of which actix tells nothing;
-/// and in any, in case it got room between the refusal and the wait.
+/// How often who waits looks for room in the mailbox of a registered (not spawned) actor, of which actix tells nothing.
 const ROOM_CHECK: Duration = Duration::from_millis(20);
+/// How often in any other: it may have got room between the refusal and the wait.
+const ROOM_CHECK_TOLD: Duration = Duration::from_millis(200);
 
 /// Why a message did not enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +82,11 @@ impl<A: Actor> Mailbox<A> {
         self.has_run();
     }
 
-    /// The actor has run: its mailbox may have room.
+    /// The actor has run: its mailbox may have room. One who waits is told, and tells the next if there is more: each
+    /// reads its message anew, which all of them together would do for the one place.
     pub(crate) fn has_run(&self) {
         if self.0.waiting.load(Ordering::Acquire) > 0 {
-            self.0.room.notify_waiters();
+            self.0.room.notify_one();
         }
     }
 
@@ -170,6 +172,8 @@ impl Drop for Waits<'_> {
 pub(crate) trait Takes<M: actix::Message>: Send + Sync {
     /// Waits until there may be room; who finds none waits again.
     fn room(&self) -> BoxFuture<'static, ()>;
+    /// Tells one who waits that there may be room.
+    fn more_room(&self);
     fn put(&self, message: M) -> Result<(), Blocked>;
     fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
 }
@@ -185,10 +189,16 @@ where
         async move {
             let _waits = Waits::new(&slot.waiting);
             let room = slot.room.notified();
+            let registered = matches!(*slot.way.read(), Way::Registered(_));
+            let check = if registered { ROOM_CHECK } else { ROOM_CHECK_TOLD };
             // Either way the caller looks for itself.
-            let _ = tokio::time::timeout(ROOM_CHECK, room).await;
+            let _ = tokio::time::timeout(check, room).await;
         }
         .boxed()
+    }
+
+    fn more_room(&self) {
+        self.has_run();
     }
 
     fn put(&self, message: M) -> Result<(), Blocked> {

@@ -26,6 +26,9 @@ pub trait Message:
     const NAME: &'static str;
     /// The lane that it takes between nodes.
     const LANE: Lane = Lane::Work;
+    /// The most bytes that it may have between nodes: a larger one is refused by its sender, and by its receiver before
+    /// memory is taken for it.
+    const MAX_BYTES: usize = MESSAGE_BYTES;
 }
 
 /// A request that is answered by many items. Implemented by [`stream_message!`](crate::stream_message!).
@@ -34,7 +37,12 @@ pub trait StreamMessage: Serialize + DeserializeOwned + Send + 'static {
     type Item: Serialize + DeserializeOwned + Send + 'static;
     /// The name on the wire: `role.Noun`.
     const NAME: &'static str;
+    /// The most bytes that the request may have between nodes.
+    const MAX_BYTES: usize = MESSAGE_BYTES;
 }
+
+/// The most bytes that a message may have between nodes unless its type says otherwise.
+pub const MESSAGE_BYTES: usize = 256 << 10;
 
 /// The wire tag of a message's name (64-bit FNV-1a).
 pub const fn tag_of(name: &str) -> u64 {
@@ -50,13 +58,16 @@ pub const fn tag_of(name: &str) -> u64 {
 }
 
 /// Makes a type a [`Message`]: `message!(Reserve => Result<Reserved, Refused>, "node.Reserve")`, with a lane as an
-/// optional third part.
+/// optional third part, and the most bytes that it may have as a fourth.
 #[macro_export]
 macro_rules! message {
     ($type:ty => $reply:ty, $name:expr $(,)?) => {
         $crate::message!($type => $reply, $name, $crate::Lane::Work);
     };
     ($type:ty => $reply:ty, $name:expr, $lane:expr $(,)?) => {
+        $crate::message!($type => $reply, $name, $lane, $crate::MESSAGE_BYTES);
+    };
+    ($type:ty => $reply:ty, $name:expr, $lane:expr, $bytes:expr $(,)?) => {
         impl $crate::macros::actix::Message for $type {
             type Result = $reply;
         }
@@ -64,6 +75,7 @@ macro_rules! message {
             type Reply = $reply;
             const NAME: &'static str = $name;
             const LANE: $crate::Lane = $lane;
+            const MAX_BYTES: usize = $bytes;
         }
     };
 }

@@ -8,13 +8,14 @@ use crate::{
     arbiters::Arbiters,
     cell::{Cell, Cells},
     chaos::{CHAOS_ACTOR, Chaos, ChaosRole},
+    codec::weigh::Scale,
     config::NodeConfig,
-    door::{Failure, claim_tags},
+    door::{Entry, Failure, claim_tags},
     error::{SpawnError, StartError, TellError},
     fault::FaultTable,
     mailbox::Mailbox,
     message::{Lane, tag_of},
-    name::{ActorName, ActorPath, NodeName},
+    name::{ActorName, ActorPath, NAME_BYTES, NodeName, is_sayable},
     net::{
         event::{LostTells, PeerEvent, PeerUsage},
         network::Network,
@@ -30,8 +31,8 @@ use crate::{
     watch::{DeathWatch, Reason, WatchError},
 };
 use actix::{Actor, Addr, Context, System, dev::channel};
-use bytes::Bytes;
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -158,6 +159,13 @@ impl ActorNode {
         self.0.network.replace_credential(credential)
     }
 
+    /// Refuses certificates by their fingerprints ([`PeerIdentity::fingerprint`]) before their time is over: those of nodes
+    /// and members that were taken out, or whose key was lost. The set replaces the one before. Links that stand on such a
+    /// certificate end with the next heartbeat.
+    pub fn shut_out(&self, fingerprints: HashSet<String>) {
+        self.0.network.shut_out(fingerprints);
+    }
+
     /// The addresses that it dials.
     pub fn addresses(&self) -> &AddressBook {
         &self.0.network.addresses
@@ -182,11 +190,11 @@ impl ActorNode {
         A: Actor<Context = Context<A>>,
     {
         claim_tags(R::MESSAGES)?;
+        let name = fitting(name.into())?;
         let mailbox = Mailbox::<A>::empty();
         let watched = mailbox.clone();
         let guard = options.guard.clone();
-        let cell =
-            Cell::new(name.into(), R::doors(&mailbox), guard, true, move || watched.is_open());
+        let cell = Cell::new(name, R::doors(&mailbox), guard, true, move || watched.is_open());
         let (sender, first) = channel::channel(options.mailbox);
         mailbox.open(sender);
         let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
@@ -223,10 +231,10 @@ impl ActorNode {
         A: Actor<Context = Context<A>>,
     {
         claim_tags(R::MESSAGES)?;
+        let name = fitting(name.into())?;
         let mailbox = Mailbox::registered(actor);
         let watched = mailbox.clone();
-        let cell =
-            Cell::new(name.into(), R::doors(&mailbox), None, false, move || watched.is_open());
+        let cell = Cell::new(name, R::doors(&mailbox), None, false, move || watched.is_open());
         if !self.0.cells.add(&cell) {
             return Err(SpawnError::NameTaken {
                 path: ActorPath::new(self.0.name.clone(), cell.name.clone()),
@@ -336,7 +344,7 @@ impl ActorNode {
         if path.node == self.0.name {
             let cell = self.cell(&actor).ok_or(TellError::NoSuchActor { actor: actor.clone() })?;
             let told = match cell.doors.get(tag_of(message)) {
-                Some(door) => door.tell(&body, &|_, _| Ok(())),
+                Some(door) => own(|entry| door.tell(&body, entry)),
                 None => Err(Failure::UnknownMessage),
             };
             return told.map_err(|failure| match failure {
@@ -360,11 +368,12 @@ impl ActorNode {
         lane: Lane,
         body: Vec<u8>,
         deadline: Duration,
-    ) -> Result<Bytes, Undelivered> {
+    ) -> Result<Piece, Undelivered> {
         if path.node == self.0.name {
             let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
             let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
-            return Ok(door.ask(&body, &|_, _| Ok(()))?.await?);
+            let reply = own(|entry| door.ask(&body, entry))?;
+            return Ok(Piece::new(reply.await?, None));
         }
         self.0.network.ask_peer(path, message, lane, body, deadline).await
     }
@@ -379,12 +388,26 @@ impl ActorNode {
         if path.node == self.0.name {
             let cell = self.cell(&path.actor).ok_or(Failure::NoSuchActor)?;
             let door = cell.doors.get(tag_of(message)).ok_or(Failure::UnknownMessage)?;
-            let opened = door.open(&body, &|_, _| Ok(()), None)?;
+            let opened = own(|entry| door.open(&body, entry, None))?;
             opened.verdict.await?;
             return Ok(opened.items);
         }
         self.0.network.open_at_peer(path, message, body, deadline).await
     }
+}
+
+/// The name, if other nodes can say it.
+fn fitting(name: ActorName) -> Result<ActorName, SpawnError> {
+    if is_sayable(name.as_str()) {
+        Ok(name)
+    } else {
+        Err(SpawnError::NoName { name: format!("{name:?}"), limit: NAME_BYTES })
+    }
+}
+
+/// A message of this node's own comes in: it is permitted, and of any weight.
+fn own<T>(enter: impl FnOnce(&Entry<'_>) -> T) -> T {
+    enter(&Entry { permit: &|_, _| Ok(()), scale: &Scale::new(None) })
 }
 
 /// Milliseconds since 1970 above 20 random bits: later lives are greater, and two of one moment differ.

@@ -13,6 +13,7 @@ mod token;
 
 pub use authority::{ClusterAuthority, KeyRequest};
 pub use credential::Credential;
+pub(crate) use credential::validity;
 pub use identity::{PeerIdentity, PeerRole};
 pub use tls::{ALPN_JOIN, ALPN_NODE, https_server_config, tls_client_config};
 pub use token::{JoinToken, TokenError};

@@ -5,7 +5,7 @@
 //! one actor on one lane arrive in the order of their `tell`s.
 
 use crate::{
-    codec,
+    codec::{self, DecodeError, EncodeError},
     door::{AskDoor, Failure, StreamDoor},
     error::{AskError, TellError},
     mailbox::Blocked,
@@ -15,6 +15,7 @@ use crate::{
     role::{Accepts, Role, Streams},
     stream::{ItemStream, Piece, StreamError},
 };
+use serde::Serialize;
 use std::{fmt, future::Future, marker::PhantomData, time::Duration};
 use tokio::time::timeout;
 
@@ -70,7 +71,7 @@ impl<R: Role> ActorRef<R> {
                 Blocked::Stopped => TellError::Stopped { actor: actor.clone() },
             });
         }
-        let body = codec::encode(&message).map_err(|error| TellError::Encode {
+        let body = encoded(&message, M::MAX_BYTES).map_err(|error| TellError::Encode {
             message: M::NAME.to_owned(),
             detail: error.to_string(),
         })?;
@@ -112,11 +113,15 @@ impl<R: Role> ActorRef<R> {
             let reply = door.0.put_for_result(message).map_err(Failure::from)?;
             return Ok(reply.await.ok_or(Failure::Stopped)?);
         }
-        let body = codec::encode(&message)
+        let body = encoded(&message, M::MAX_BYTES)
             .map_err(|error| Failure::Decode { detail: error.to_string() })?;
         drop(message);
         let reply = self.node.ask_encoded(&self.path, M::NAME, M::LANE, body, deadline).await?;
-        Ok(codec::decode(&reply).map_err(|error| Failure::Decode { detail: error.to_string() })?)
+        let bytes = reply.bytes.len() as u64;
+        Ok(reply.decode().map_err(|error| match error {
+            DecodeError::Heavy => Failure::Unsent { bytes },
+            error => Failure::Decode { detail: error.to_string() },
+        })?)
     }
 
     /// Opens a stream: waits at most `deadline` for the actor to take the request; the items then come as they come.
@@ -155,13 +160,12 @@ impl<R: Role> ActorRef<R> {
             verdict.await?;
             return Ok(ItemStream::local(items));
         }
-        let body = codec::encode(&message)
+        let body = encoded(&message, M::MAX_BYTES)
             .map_err(|error| Failure::Decode { detail: error.to_string() })?;
         drop(message);
         let items = self.node.open_encoded(&self.path, M::NAME, body, deadline).await?;
         Ok(ItemStream::decoding(items, |item: Piece| {
-            codec::decode(&item.bytes)
-                .map_err(|error| StreamError::Decode { detail: error.to_string() })
+            item.decode().map_err(|error| StreamError::Decode { detail: error.to_string() })
         }))
     }
 
@@ -172,6 +176,15 @@ impl<R: Role> ActorRef<R> {
     fn error(&self, failure: Failure, message: &'static str, waited: Duration) -> AskError {
         ask_error(failure, self.path.actor.clone(), message, waited)
     }
+}
+
+/// The bytes of a message, if it is no larger than one of its type may be.
+fn encoded<M: Serialize>(message: &M, limit: usize) -> Result<Vec<u8>, EncodeError> {
+    let bytes = codec::encode(message)?;
+    if bytes.len() > limit {
+        return Err(EncodeError::TooLarge { size: bytes.len(), limit });
+    }
+    Ok(bytes)
 }
 
 /// A failure as its asker sees it.

@@ -24,8 +24,12 @@ pub enum Cause {
     Undelivered,
     /// A tell of ours was not delivered at the peer.
     Lost,
+    /// A tell of ours waited for a peer that could not be reached.
+    Unreached,
     /// It has no certificate of this cluster, or does not speak our protocol.
     Stranger,
+    /// Its token was not good.
+    Join,
     /// Too many connections are being made.
     Handshakes,
     /// Too many connections stand.
@@ -42,7 +46,9 @@ impl fmt::Display for Cause {
             Self::Reply => "an answer found no room in its budget of bytes",
             Self::Undelivered => "a tell was not delivered",
             Self::Lost => "a tell of ours was not delivered there",
+            Self::Unreached => "a tell of ours waited for it, and it could not be reached",
             Self::Stranger => "it is none of the cluster's",
+            Self::Join => "it may not join",
             Self::Handshakes => "too many connections are being made",
             Self::Connections => "too many connections stand",
         })

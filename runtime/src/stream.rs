@@ -5,7 +5,7 @@
 
 use crate::{
     budget::{Account, Hold, StreamAccount},
-    codec,
+    codec::{self, weigh::Scale},
     error::Refusal,
     message::StreamMessage,
 };
@@ -14,7 +14,7 @@ use futures_util::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt,
     pin::Pin,
@@ -83,11 +83,30 @@ pub(crate) type Items<T> = mpsc::Receiver<Item<T>>;
 pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
     hold: Option<Hold>,
+    /// Whose account what it becomes is weighed on, if it came from another node.
+    account: Option<Arc<Account>>,
+    /// Its place in the window of its stream.
+    _place: Option<Hold>,
 }
 
 impl Piece {
     pub(crate) fn new(bytes: Bytes, hold: Option<Hold>) -> Self {
-        Self { bytes, hold }
+        Self { bytes, hold, account: None, _place: None }
+    }
+
+    /// One that another node sent.
+    pub(crate) fn from_peer(bytes: Bytes, hold: Option<Hold>, account: &Arc<Account>) -> Self {
+        Self { bytes, hold, account: Some(account.clone()), _place: None }
+    }
+
+    /// With its place in the window of its stream.
+    pub(crate) fn placed(self, place: Hold) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
+    /// The value that it is, as far as there is room for it on the account of who sent it.
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, codec::DecodeError> {
+        codec::decode_weighed(&self.bytes, &Scale::new(self.account.as_ref()))
     }
 
     pub(crate) fn into_parts(self) -> (Bytes, Option<Hold>) {

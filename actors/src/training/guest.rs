@@ -239,9 +239,18 @@ impl Gate for GuestGate {
     fn permit(
         &self,
         peer: &PeerIdentity,
-        _: &ActorName,
+        to: &ActorName,
         message: &'static str,
         _: &dyn Any,
+    ) -> Result<(), Refusal> {
+        self.admit(peer, to, message)
+    }
+
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        _: &ActorName,
+        message: &'static str,
     ) -> Result<(), Refusal> {
         let allowed = match (&peer.role, &self.own) {
             (PeerRole::Control, _) => true,

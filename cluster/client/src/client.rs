@@ -113,11 +113,15 @@ struct ServesNobody;
 impl Gate for ServesNobody {
     fn permit(
         &self,
-        _: &PeerIdentity,
-        _: &ActorName,
-        _: &'static str,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
         _: &dyn Any,
     ) -> Result<(), Refusal> {
+        self.admit(peer, to, message)
+    }
+
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str) -> Result<(), Refusal> {
         Err(Refusal::new("this is a client, which serves nobody"))
     }
 }

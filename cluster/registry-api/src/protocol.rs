@@ -7,12 +7,15 @@ use crate::{
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Consistency, ListRequest, Page, WatchBatch, WatchRequest},
-    transaction::{Committed, Transaction},
+    transaction::{Committed, MAX_TRANSACTION_BYTES, Transaction},
 };
 use impresario_runtime::{Lane, message, role, stream_message};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use thiserror::Error;
+
+/// The most that a transaction may have as a message: its keys and values, and what is said around each.
+const MAX_REQUEST_BYTES: usize = 2 * MAX_TRANSACTION_BYTES;
 
 /// The name of the actor that serves [`RegistryRole`] on every control member.
 pub const REGISTRY_ACTOR: &str = "registry";
@@ -51,7 +54,7 @@ message!(List => Result<Page, ReadError>, "registry.List");
 /// Asks for a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transact(pub Transaction);
-message!(Transact => Result<Committed, TransactError>, "registry.Transact");
+message!(Transact => Result<Committed, TransactError>, "registry.Transact", Lane::Work, MAX_REQUEST_BYTES);
 
 /// Asks to be told of changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +119,7 @@ message!(Remove => Result<(), MembershipError>, "registry.Remove");
 /// To the leader alone: a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeadTransact(pub Transaction);
-message!(LeadTransact => Result<Result<Committed, TransactError>, NotLeader>, "registry.LeadTransact");
+message!(LeadTransact => Result<Result<Committed, TransactError>, NotLeader>, "registry.LeadTransact", Lane::Work, MAX_REQUEST_BYTES);
 
 /// To the leader alone: up to which log index a linearizable read must see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! Bulk: every large ask and every stream of items on a QUIC stream of its own.
 //!
 //! They have the lowest priority and do not wait for one another. Each is read as its bytes arrive, however slow the one
-//! who takes them is, so that no reader stalls what else the connection carries: [`flow`] bounds what waits.
+//! who takes them is, so that no reader stalls what else the connection carries: [`flow`] bounds what waits, and all of it
+//! is on the account of who sent it before memory is taken for it, requests and answers alike.
 
 mod flow;
 mod serve;
@@ -9,6 +10,7 @@ mod serve;
 pub(crate) use serve::accept;
 
 use super::{
+    dispatch,
     frame::{BULK_FRAME_LIMIT_BYTES, Envelope, Request, Response, Taken, prefixed},
     link::Link,
     network::Network,
@@ -16,17 +18,21 @@ use super::{
     wire::{FrameReader, WireError, finish, reset},
 };
 use crate::{
-    codec,
+    budget::Hold,
     door::Failure,
     fault::Direction,
     reference::Undelivered,
+    refusals::Cause,
     stream::{Item, Items, Piece, StreamError},
 };
 use bytes::Bytes;
 use flow::{ITEMS_AHEAD, Shelf};
 use quinn::{SendStream, WriteError};
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use std::sync::Arc;
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// What an answer takes besides its bytes.
+const ANSWER_BYTES: usize = 128;
 
 /// Opens a stream to the peer and writes the request, through the fault hook.
 async fn request(
@@ -75,9 +81,9 @@ pub(crate) async fn tell(
     peer: &Peer,
     envelope: Envelope,
 ) -> Result<(), Undelivered> {
-    let (_, send, mut responses) = request(network, peer, Request::Tell(envelope)).await?;
+    let (link, send, mut responses) = request(network, peer, Request::Tell(envelope)).await?;
     finish(send);
-    match response(network, peer, &mut responses).await? {
+    match response(network, peer, &link, &mut responses).await?.0 {
         Response::Reply(outcome) => Ok(outcome.map(drop)?),
         other => Err(unexpected(&other).into()),
     }
@@ -89,15 +95,18 @@ pub(crate) async fn ask(
     peer: &Arc<Peer>,
     envelope: Envelope,
     deadline_ms: u32,
-) -> Result<Bytes, Undelivered> {
-    let (_, send, mut responses) =
+) -> Result<Piece, Undelivered> {
+    let (link, send, mut responses) =
         request(network, peer, Request::Ask { deadline_ms, envelope }).await?;
     finish(send);
     let (reader, peer) = (network.clone(), peer.clone());
-    let reply = async move { response(&reader, &peer, &mut responses).await };
+    let replier = link.clone();
+    let reply = async move { response(&reader, &peer, &replier, &mut responses).await };
     match in_a_task(network, reply).await? {
-        Response::Reply(outcome) => Ok(outcome?),
-        other => Err(unexpected(&other).into()),
+        (Response::Reply(outcome), hold) => {
+            Ok(Piece::from_peer(outcome?, Some(hold), &link.terms.account))
+        }
+        (other, _) => Err(unexpected(&other).into()),
     }
 }
 
@@ -129,23 +138,25 @@ fn unexpected(response: &Response) -> Failure {
 async fn response(
     network: &Network,
     peer: &Peer,
+    link: &Link,
     responses: &mut FrameReader,
-) -> Result<Response, Undelivered> {
-    let frame = responses.next().await.and_then(|frame| frame.ok_or(WireError::Torn));
-    arrived(network, peer, frame).await
-}
-
-async fn arrived(
-    network: &Network,
-    peer: &Peer,
-    frame: Result<Bytes, WireError>,
-) -> Result<Response, Undelivered> {
-    let frame = frame.map_err(|error| Undelivered::Unreachable(error.to_string()))?;
+) -> Result<(Response, Hold), Undelivered> {
+    let (account, limit) = (&link.terms.account, network.timing.lost_after);
+    let frame = match responses.next_held(account, ANSWER_BYTES, limit).await {
+        Ok(Some(frame)) => Ok(frame),
+        Ok(None) => Err(WireError::Torn),
+        Err(WireError::NoRoom { length }) => {
+            dispatch::over(network, link, Cause::Bytes, "runtime.Reply");
+            return Err(Failure::Unsent { bytes: length as u64 }.into());
+        }
+        Err(error) => Err(error),
+    };
+    let (frame, hold) = frame.map_err(|error| Undelivered::Unreachable(error.to_string()))?;
     let response =
-        codec::decode(&frame).map_err(|error| Failure::Decode { detail: error.to_string() })?;
+        Response::read(&frame).map_err(|error| Failure::Decode { detail: error.to_string() })?;
     network.faults.pass(&peer.name, peer.is_healer(), Direction::Receive).await;
     peer.hear();
-    Ok(response)
+    Ok((response, hold))
 }
 
 /// Opens a stream of items.
@@ -157,7 +168,7 @@ pub(crate) async fn open(
 ) -> Result<Items<Piece>, Undelivered> {
     let (link, send, mut responses) =
         request(network, peer, Request::Open { deadline_ms, envelope }).await?;
-    match response(network, peer, &mut responses).await? {
+    match response(network, peer, &link, &mut responses).await?.0 {
         Response::Reply(outcome) => outcome.map(drop)?,
         other => return Err(unexpected(&other).into()),
     }
@@ -168,7 +179,7 @@ pub(crate) async fn open(
         let mut send = send;
         tokio::select! {
             () = items.closed() => {}
-            () = forward(&network, &peer, &mut responses, &items, &shelf) => {}
+            () = forward(&network, &peer, &link, &mut responses, &items, &shelf) => {}
             () = tell_taken(&link, &mut send, &shelf) => {}
         }
         // Ends our half last: the sender takes its end for our leaving.
@@ -181,23 +192,31 @@ pub(crate) async fn open(
 async fn forward(
     network: &Network,
     peer: &Peer,
+    link: &Link,
     responses: &mut FrameReader,
     items: &mpsc::Sender<Item<Piece>>,
     shelf: &Arc<Shelf>,
 ) {
     loop {
-        let item = match response(network, peer, responses).await {
-            Ok(Response::Item(bytes)) => match shelf.put(bytes.len()) {
-                Some(hold) => Ok(Piece::new(bytes, Some(hold))),
+        let item = match response(network, peer, link, responses).await {
+            Ok((Response::Item(bytes), hold)) => match shelf.put(bytes.len()) {
+                Some(place) => {
+                    Ok(Piece::from_peer(bytes, Some(hold), &link.terms.account).placed(place))
+                }
                 None => Err(StreamError::Decode {
                     detail: "it was sent faster than it was taken".to_owned(),
                 }),
             },
-            Ok(Response::End(None)) => return,
-            Ok(Response::End(Some(ending))) => Err(ending.into()),
-            Ok(Response::Reply(_)) => {
+            Ok((Response::End(None), _)) => return,
+            Ok((Response::End(Some(ending)), _)) => Err(ending.into()),
+            Ok((Response::Reply(_), _)) => {
                 Err(StreamError::Decode { detail: "a second reply".to_owned() })
             }
+            Err(Undelivered::Failure(Failure::Unsent { bytes })) => Err(StreamError::Lost {
+                detail: format!(
+                    "there is no room for an item of {bytes} bytes: take those that came"
+                ),
+            }),
             Err(Undelivered::Failure(failure)) => {
                 Err(StreamError::Decode { detail: format!("{failure:?}") })
             }
@@ -223,12 +242,4 @@ async fn tell_taken(link: &Link, send: &mut SendStream, shelf: &Shelf) {
             return std::future::pending().await;
         }
     }
-}
-
-/// `future` within the time that a request may take: to begin, and then by its size.
-async fn within<T>(
-    limit: Duration,
-    future: impl Future<Output = Result<T, WireError>>,
-) -> Result<T, WireError> {
-    timeout(limit, future).await.unwrap_or(Err(WireError::Late { limit }))
 }

@@ -1,8 +1,8 @@
 //! Frames that arrive, brought to the actors they are for.
 //!
 //! In the reader's own task and in order, up to the mailbox; only what waits (a reply, an actor's end) gets a task, and
-//! their number per peer is bounded by its budget. Every message passes the gate after it is decoded and before it is
-//! delivered.
+//! their number per peer is bounded by its budget. Every message passes the gate twice: by its name before it is decoded,
+//! and by what it says before it is delivered.
 
 use super::{
     bulk,
@@ -17,11 +17,13 @@ use super::{
 use crate::{
     budget::Hold,
     cell::Cell,
-    door::{Door, Failure, WireReply},
+    codec::weigh::Scale,
+    door::{Door, Entry, Failure, WireReply},
     error::Refusal,
     message::Lane,
     name::ActorName,
     refusals::Cause,
+    stream::Piece,
     watch::Reason,
 };
 use bytes::Bytes;
@@ -51,7 +53,9 @@ pub(crate) fn lane_frame(
         Frame::Ask { id, deadline_ms, envelope } => {
             ask(network, peer, link, lane, id, deadline_ms, &envelope);
         }
-        Frame::Answer { id, outcome } => peer.answer(id, outcome),
+        Frame::Answer { id, outcome } => {
+            peer.answer(id, outcome.and_then(|reply| brought(link, reply)));
+        }
         Frame::Heartbeat => {}
         Frame::Watch { id, actor, life } => {
             let answer = watch(network, peer, link, id, &actor, life);
@@ -73,7 +77,11 @@ pub(crate) fn lane_frame(
             peer.watches.answer(id, Err(watches::refused(failure)));
         }
         Frame::Full { actor } => {
-            peer.full.full(actor, Instant::now(), network.timing.suspect_after);
+            if peer.has_told() {
+                peer.full.full(actor, Instant::now(), network.timing.suspect_after, |bytes| {
+                    link.terms.account.take(bytes)
+                });
+            }
         }
         Frame::Room { actor } => peer.full.room(&actor),
         Frame::Lost { to, message, count, failure } => {
@@ -94,15 +102,71 @@ pub(crate) fn say(network: &Network, peer: &Peer, frame: &Frame) -> bool {
     }
 }
 
-/// Finds the door that an envelope is for and enters it.
+/// What an answer takes that is not worth an entry on the account.
+const FREE_ANSWER_BYTES: usize = 4 << 10;
+
+/// An answer from a lane, held on the account of who sent it.
+fn brought(link: &Link, reply: Bytes) -> Result<Piece, Failure> {
+    let account = &link.terms.account;
+    let hold = match reply.len() {
+        bytes if bytes <= FREE_ANSWER_BYTES => None,
+        bytes => Some(account.take(bytes).ok_or(Failure::Unsent { bytes: bytes as u64 })?),
+    };
+    Ok(Piece::from_peer(reply, hold, account))
+}
+
+/// The actor that a message is for, if the peer may send it such a message at all, and one of so many bytes. For this
+/// nothing of the message needs to have been read.
+pub(crate) fn admit(
+    network: &Network,
+    link: &Link,
+    to: &ActorName,
+    tag: u64,
+    bytes: usize,
+) -> Result<Arc<Cell>, Failure> {
+    let cell = network.cells.get(to).ok_or(Failure::NoSuchActor)?;
+    let door = cell.doors.get(tag).ok_or(Failure::UnknownMessage)?;
+    let name = door.name();
+    let admitted = match network.gate.admit(&link.identity, to, name) {
+        Ok(()) if bytes > door.limit() => {
+            Err(Failure::Decode { detail: over_limit(bytes, door.limit()) })
+        }
+        Ok(()) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    };
+    if let Err(failure) = admitted {
+        note(network, link, to, name, &failure);
+        return Err(failure);
+    }
+    Ok(cell)
+}
+
+/// A message is larger than any of its type.
+pub(crate) fn over_limit(bytes: usize, limit: usize) -> String {
+    format!("{bytes} bytes are over the {limit} that a message of this type may have")
+}
+
+/// Counts a refusal of the gate, and says what became of a message.
+fn note(network: &Network, link: &Link, to: &ActorName, message: &'static str, failure: &Failure) {
+    let peer = &link.identity.node;
+    if let Failure::Refused { reason } = failure {
+        network.refusals.count(link.terms.role, Cause::Gate, message, peer);
+        tracing::debug!(%peer, %to, message, reason, "message refused");
+    } else {
+        tracing::debug!(%peer, %to, message, ?failure, "message not delivered");
+    }
+}
+
+/// Finds the door that an envelope is for and enters it. Gives what is held on the peer's account for the message too.
 pub(crate) fn enter<T>(
     network: &Network,
     link: &Link,
     envelope: &Envelope,
-    enter: impl FnOnce(&dyn Door, crate::door::Permit<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let cell = network.cells.get(&envelope.to).ok_or(Failure::NoSuchActor)?;
+    enter: impl FnOnce(&dyn Door, &Entry<'_>) -> Result<T, Failure>,
+) -> Result<(T, Vec<Hold>), Failure> {
+    let cell = admit(network, link, &envelope.to, envelope.tag, envelope.body.len())?;
     let door = cell.doors.get(envelope.tag).ok_or(Failure::UnknownMessage)?;
+    let scale = Scale::new(Some(&link.terms.account));
     let permit = |message: &'static str, body: &dyn Any| -> Result<(), Refusal> {
         network.gate.permit(&link.identity, &envelope.to, message, body)?;
         match &cell.guard {
@@ -113,23 +177,23 @@ pub(crate) fn enter<T>(
     let span = envelope.trace.map(|trace| {
         tracing::debug_span!("message", name = door.name(), to = %envelope.to, %trace).entered()
     });
-    let entered = enter(door, &permit);
+    let entered = enter(door, &Entry { permit: &permit, scale: &scale });
     drop(span);
-    if let Err(failure) = &entered {
-        let (peer, to, message) = (&link.identity.node, &envelope.to, door.name());
-        if let Failure::Refused { reason } = failure {
-            network.refusals.count(link.terms.role, Cause::Gate, message, peer);
-            tracing::debug!(%peer, %to, message, reason, "message refused");
-        } else {
-            tracing::debug!(%peer, %to, message, ?failure, "message not delivered");
+    if scale.is_over() {
+        over(network, link, Cause::Bytes, door.name());
+    }
+    match entered {
+        Ok(entered) => Ok((entered, scale.into_holds())),
+        Err(failure) => {
+            note(network, link, &envelope.to, door.name(), &failure);
+            Err(failure)
         }
     }
-    entered
 }
 
 /// Puts a tell into its mailbox.
 pub(crate) fn deliver(network: &Network, link: &Link, envelope: &Envelope) -> Result<(), Failure> {
-    enter(network, link, envelope, |door, permit| door.tell(&envelope.body, permit))
+    enter(network, link, envelope, |door, entry| door.tell(&envelope.body, entry)).map(drop)
 }
 
 /// The peer is over its budget.
@@ -171,8 +235,8 @@ fn ask(
     } else {
         match link.terms.ask() {
             Some(permit) => {
-                enter(network, link, envelope, |door, gate| door.ask(&envelope.body, gate))
-                    .map(|it| (it, permit))
+                enter(network, link, envelope, |door, entry| door.ask(&envelope.body, entry))
+                    .map(|(reply, holds)| (reply, (permit, holds)))
             }
             None => Err(over(network, link, Cause::Asks, "runtime.Ask")),
         }
@@ -182,6 +246,7 @@ fn ask(
             let (network, peer, link) = (network.clone(), peer.clone(), link.clone());
             network.tasks.clone().spawn(async move {
                 answer(&network, &peer, &link, lane, id, reply, deadline).await;
+                // What the message takes is held until it is answered.
                 drop(permit);
             });
         }

@@ -22,7 +22,8 @@ use super::{
     peer::{LinkState, Peer},
     urgent::Urgent,
 };
-use crate::message::Lane;
+use crate::{message::Lane, pki::PeerRole};
+use futures_util::{FutureExt, future::BoxFuture};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -131,7 +132,11 @@ impl Driver {
     /// Dials and listens until there is a link, or nobody wants one any more.
     async fn seek(&mut self) -> Next {
         let mut attempt = 0;
+        let (network, peer) = (self.network.clone(), self.peer.clone());
+        let mut addresses = network.addresses.changes();
         loop {
+            addresses.mark_unchanged();
+            let dialled = network.address_of(&peer);
             let next = self.dial_or_arrive().await;
             let error = match next {
                 Ok(next) => return next,
@@ -142,7 +147,7 @@ impl Driver {
                 tracing::debug!(peer = %self.peer.name, %error, attempt, "no connection");
                 self.attempts += 1;
                 self.peer.satisfied();
-                self.peer.give_up(&error.to_string());
+                self.give_up(&error.to_string());
                 self.peer.link.send_replace(LinkState::Failed(self.attempts, error.to_string()));
             }
             if !self.is_sought() {
@@ -150,8 +155,6 @@ impl Driver {
             }
             let wait = self.network.timing.redial.wait(attempt, rand::random());
             attempt += 1;
-            let mut addresses = self.network.addresses.changes();
-            addresses.mark_unchanged();
             let pause = sleep(wait);
             tokio::pin!(pause);
             loop {
@@ -167,7 +170,12 @@ impl Driver {
                             return Next::Seek;
                         }
                     }
-                    Ok(()) = addresses.changed() => break,
+                    Ok(()) = addresses.changed() => {
+                        // Somebody else's address is no reason to dial sooner.
+                        if network.address_of(&peer) != dialled {
+                            break;
+                        }
+                    }
                     () = &mut pause => break,
                 }
             }
@@ -222,7 +230,16 @@ impl Driver {
     }
 
     /// Judges a connection that arrived and answers it.
-    async fn admit(&mut self, mut arrival: Arrival, current: Option<&Link>) -> Option<Arc<Link>> {
+    async fn admit(&mut self, arrival: Arrival, current: Option<&Link>) -> Option<Arc<Link>> {
+        self.judge(arrival, current)?.await
+    }
+
+    /// Judges a connection that arrived; gives the answer that is to be brought to it.
+    fn judge(
+        &mut self,
+        mut arrival: Arrival,
+        current: Option<&Link>,
+    ) -> Option<impl Future<Output = Option<Arc<Link>>> + Send + use<>> {
         let standing = Standing {
             // A life that is lost supersedes nobody: its successor's clock may be behind.
             incarnation: self.incarnation.filter(|_| self.up),
@@ -241,26 +258,38 @@ impl Driver {
             }
         };
         self.generation = generation;
-        let welcome = Greeting::Welcome { incarnation: self.network.incarnation, generation };
-        match timeout(self.network.timing.dial, arrival.answer(&welcome)).await {
-            Ok(true) => Some(Arc::new(Link {
-                connection: arrival.connection,
-                terms: self.peer.terms(&self.network, &arrival.identity.role),
-                identity: arrival.identity,
-                incarnation: arrival.hello.incarnation,
-                generation,
-                dialled: false,
-                urgent: Urgent::default(),
-            })),
-            _ => None,
+        // The socket that a node dials from is the one it listens on. A client is never dialled, and a guest only as long
+        // as it is known here.
+        let (name, from) = (&self.peer.name, arrival.connection.remote_address());
+        match arrival.identity.role {
+            PeerRole::Control | PeerRole::Node => self.network.addresses.set(name.clone(), from),
+            PeerRole::Guest { .. } => self.peer.came_from(from),
+            PeerRole::Client | PeerRole::Admin => {}
         }
+        let (network, peer) = (self.network.clone(), self.peer.clone());
+        Some(async move {
+            let welcome = Greeting::Welcome { incarnation: network.incarnation, generation };
+            match timeout(network.timing.dial, arrival.answer(&welcome)).await {
+                Ok(true) => Some(Arc::new(Link {
+                    connection: arrival.connection,
+                    terms: peer.terms(&network, &arrival.identity),
+                    identity: arrival.identity,
+                    until: arrival.until,
+                    incarnation: arrival.hello.incarnation,
+                    generation,
+                    dialled: false,
+                    urgent: Urgent::default(),
+                })),
+                _ => None,
+            }
+        })
     }
 
     // --- linked
 
     async fn use_link(&mut self, link: Arc<Link>) -> Next {
         self.adopt(&link);
-        let mut tasks = link::start(&self.network, &self.peer, &link);
+        let tasks = link::start(&self.network, &self.peer, &link);
         let next = self.keep(&link).await;
         // Who waits for a link keeps waiting: the next attempt tells them.
         self.peer.link.send_if_modified(|state| {
@@ -277,8 +306,8 @@ impl Driver {
     /// Makes the link the one in use.
     fn adopt(&mut self, link: &Arc<Link>) {
         if self.incarnation != Some(link.incarnation) {
-            // At the first meeting nobody is replaced: what waits is meant for this life.
-            if self.incarnation.is_some() {
+            // After a loss, as at the first meeting, nobody is replaced: what waits is meant for this life.
+            if self.up {
                 self.lose("a new process took its place");
             }
             self.peer.forget_sequences();
@@ -287,7 +316,8 @@ impl Driver {
         let was_up = std::mem::replace(&mut self.up, true);
         self.peer.healer.store(link.identity.role.is_shared(), Ordering::Relaxed);
         self.network.set_windows(link);
-        self.peer.set_lane_bytes(self.network.lane_bytes(&link.identity.role));
+        let lane_bytes = self.network.lane_bytes(&link.identity.role);
+        self.peer.set_lane_bounds(lane_bytes, &link.terms.account);
         self.peer.full.forget();
         self.peer.hear();
         self.detector.reset(Instant::now());
@@ -324,7 +354,16 @@ impl Driver {
 
     /// Sends heartbeats and listens until the link is over.
     async fn keep(&mut self, link: &Arc<Link>) -> Next {
+        // The answer to one who dialled meanwhile: it may be slow to take it, and nothing else waits for that.
+        let mut answering: Option<BoxFuture<'static, Option<Arc<Link>>>> = None;
         loop {
+            let idle = answering.is_none();
+            let answered = async {
+                match &mut answering {
+                    Some(answer) => answer.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stopping) => {
@@ -341,12 +380,13 @@ impl Driver {
                         return Next::Seek;
                     }
                 },
-                Some(arrival) = self.arrivals.recv() => {
-                    if let Some(newer) = self.admit(arrival, Some(link)).await {
-                        return Next::Use(newer);
-                    }
-                }
                 _ = self.ticks.tick() => {
+                    if let Some(why) = self.network.is_out(&link.identity, link.until) {
+                        tracing::info!(peer = %self.peer.name, why, "link closed");
+                        link.connection.close(code::STRANGER, why.as_bytes());
+                        return Next::Seek;
+                    }
+                    self.peer.full.prune(Instant::now());
                     // A control lane that is full is in no need of a heartbeat.
                     if let Err(error) = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat) {
                         tracing::debug!(peer = %self.peer.name, %error, "no heartbeat sent");
@@ -362,6 +402,15 @@ impl Driver {
                         Some(Change::HeardAgain) => self.tell_up(link),
                         None => {}
                     }
+                }
+                newer = answered => {
+                    answering = None;
+                    if let Some(newer) = newer {
+                        return Next::Use(newer);
+                    }
+                }
+                Some(arrival) = self.arrivals.recv(), if idle => {
+                    answering = self.judge(arrival, Some(link)).map(FutureExt::boxed);
                 }
             }
         }
@@ -384,12 +433,18 @@ impl Driver {
         }
     }
 
+    /// Nobody takes what waits; the tells among it are reported.
+    fn give_up(&self, detail: &str) {
+        let dropped = self.peer.give_up(detail);
+        self.network.tells_unreached(&self.peer, dropped, detail);
+    }
+
     /// The life of the peer that we knew is over, as far as we can know.
     fn lose(&mut self, detail: &str) {
         let was_up = std::mem::replace(&mut self.up, false);
         self.attempts += 1;
         self.peer.link.send_replace(LinkState::Failed(self.attempts, detail.to_owned()));
-        self.peer.give_up(detail);
+        self.give_up(detail);
         self.peer.watches.all_lost();
         self.peer.watchers.forget();
         self.peer.full.forget();

@@ -4,6 +4,7 @@
 //! room, few strangers       the handshake begins
 //! many are being made       an address that nobody knows must first show that it is one (QUIC's retry, RFC 9000 §8.1)
 //! no room for strangers     they are refused; half of the room is kept for the addresses of nodes that are known
+//! one address, much room    a stranger's address has a quarter of the room at most
 //! ```
 //!
 //! One who has said who it is leaves this room for a place among the connections.
@@ -16,23 +17,90 @@ use super::{
 use crate::{
     config::Limits,
     fault::Direction,
-    pki::{ALPN_JOIN, ALPN_NODE},
+    name::NodeName,
+    pki::{ALPN_JOIN, ALPN_NODE, PeerIdentity, PeerRole},
     refusals::Cause,
 };
+use parking_lot::Mutex;
 use quinn::{Connection, Incoming, crypto::rustls::HandshakeData};
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+
+/// The least that one address may have of the room for strangers, who are many behind one address now and then.
+const SHARE: usize = 8;
+/// Processes that may be connected with one certificate at a time.
+const PROCESSES: usize = 64;
 
 /// Connections that are being made, and those that stand.
 pub(crate) struct Entrance {
     /// For addresses of nodes that are known.
     known: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
+    /// Those of control members and nodes, and of all others: neither takes the places of the other.
+    members: Arc<Semaphore>,
+    others: Arc<Semaphore>,
     most: usize,
+    /// How many of one address, or one certificate that processes share, there may be.
+    share: usize,
+    /// Strangers that are being let in, by address.
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    /// Connections of certificates that processes share, by role and name.
+    by_certificate: Arc<Mutex<HashMap<(&'static str, NodeName), usize>>>,
+}
+
+/// One of so many of a kind, until it is dropped.
+pub(super) struct Place<K: Hash + Eq> {
+    counts: Arc<Mutex<HashMap<K, usize>>>,
+    key: K,
+}
+
+impl<K: Hash + Eq + Clone> Place<K> {
+    fn take(counts: &Arc<Mutex<HashMap<K, usize>>>, key: K, most: usize) -> Option<Self> {
+        let mut all = counts.lock();
+        let count = all.entry(key.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self { counts: counts.clone(), key })
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut all = self.counts.lock();
+        if let Some(count) = all.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Room for one who comes in.
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Place<IpAddr>>,
+}
+
+/// What counts as one address: a host, or a network of IPv6 that one host is given.
+fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
 }
 
 /// What to do with one who knocks.
@@ -61,9 +129,33 @@ impl Entrance {
         Self {
             known: Arc::new(Semaphore::new(most)),
             strangers: Arc::new(Semaphore::new(most)),
-            connections: Arc::new(Semaphore::new(limits.connections)),
+            members: Arc::new(Semaphore::new(limits.connections)),
+            others: Arc::new(Semaphore::new(limits.connections)),
             most,
+            share: (most / 4).max(SHARE),
+            by_address: Arc::default(),
+            by_certificate: Arc::default(),
         }
+    }
+}
+
+impl Entrance {
+    /// A place for a connection that stands: of its kind, and of its certificate if many processes share that.
+    fn stand(
+        &self,
+        identity: &PeerIdentity,
+    ) -> Option<(OwnedSemaphorePermit, Option<Place<(&'static str, NodeName)>>)> {
+        let kind = match identity.role {
+            PeerRole::Control | PeerRole::Node => &self.members,
+            PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => &self.others,
+        };
+        let place = if identity.role.is_shared() {
+            let key = (identity.role.word(), identity.node.clone());
+            Some(Place::take(&self.by_certificate, key, PROCESSES)?)
+        } else {
+            None
+        };
+        Some((kind.clone().try_acquire_owned().ok()?, place))
     }
 }
 
@@ -84,16 +176,21 @@ impl Network {
     }
 
     /// Lets one who knocks begin its handshake, if there is room.
-    fn admit(&self, incoming: Incoming) -> Option<(Incoming, OwnedSemaphorePermit)> {
+    fn admit(&self, incoming: Incoming) -> Option<(Incoming, Room)> {
         let from = incoming.remote_address();
         let entrance = &self.entrance;
-        let room = if self.addresses.knows(from) { &entrance.known } else { &entrance.strangers };
+        let known = self.addresses.knows(from);
+        let room = if known { &entrance.known } else { &entrance.strangers };
         let making = entrance.most - room.available_permits();
         let validated = incoming.remote_address_validated();
         match receive(making, entrance.most, validated) {
             Reception::Accept => {
-                if let Ok(permit) = room.clone().try_acquire_owned() {
-                    return Some((incoming, permit));
+                let host = host(from.ip());
+                let place = || Place::take(&entrance.by_address, host, entrance.share);
+                // An address that is not validated may be another's: it is not counted against it.
+                let place = if known || !validated { Some(None) } else { place().map(Some) };
+                if let (Some(place), Ok(permit)) = (place, room.clone().try_acquire_owned()) {
+                    return Some((incoming, Room { _permit: permit, _place: place }));
                 }
                 incoming.refuse();
             }
@@ -110,7 +207,7 @@ impl Network {
     }
 
     /// Brings one incoming connection to its peer's driver, and waits for its end.
-    async fn receive(self: &Arc<Self>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    async fn receive(self: &Arc<Self>, incoming: Incoming, room: Room) {
         let from = incoming.remote_address();
         let connection = match timeout(self.timing.dial, incoming).await {
             Ok(Ok(connection)) => connection,
@@ -125,7 +222,7 @@ impl Network {
         };
         if protocol(&connection).as_deref() == Some(ALPN_JOIN) {
             if let Some(door) = self.join.clone() {
-                join::serve(&*door, &connection, self.timing.lost_after).await;
+                join::serve(self, &*door, &connection).await;
             }
             return;
         }
@@ -141,15 +238,11 @@ impl Network {
         };
         let role = &arrival.identity.role;
         let name = crate::node::shown_name(&arrival.identity, arrival.hello.incarnation);
-        let Ok(_stands) = self.entrance.connections.clone().try_acquire_owned() else {
+        let Some(_stands) = self.entrance.stand(&arrival.identity) else {
             self.refusals.count(role.word(), Cause::Connections, "runtime.Connect", &name);
             return handshake::close(&connection, code::FULL, "too many connections: try later");
         };
-        drop(permit);
-        // The socket that a node dials from is the one it listens on; a client is never dialled.
-        if !role.is_shared() {
-            self.addresses.set(name.clone(), from);
-        }
+        drop(room);
         if self.faults.is_cut(&name, role.is_shared(), Direction::Receive) {
             handshake::close(&connection, code::REPLACED, "");
             return;
@@ -164,9 +257,12 @@ impl Network {
         if protocol(connection).as_deref() != Some(ALPN_NODE) {
             return Err("it does not speak our protocol".to_owned());
         }
-        let identity = handshake::identity_of(connection)
+        let (identity, until) = handshake::identity_of(connection)
             .map_err(|error| error.to_string())?
             .ok_or("it has no certificate: join the cluster first")?;
+        if let Some(why) = self.is_out(&identity, until) {
+            return Err(why.to_owned());
+        }
         if identity.cluster != self.identity.cluster {
             return Err(format!("it is of the cluster {}", identity.cluster));
         }
@@ -175,7 +271,7 @@ impl Network {
         if identity.node == self.name {
             return Err("it has this node's own name".to_owned());
         }
-        Ok(Arrival { connection: connection.clone(), identity, hello, reply })
+        Ok(Arrival { connection: connection.clone(), identity, until, hello, reply })
     }
 }
 

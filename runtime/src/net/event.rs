@@ -8,7 +8,7 @@ use crate::{
 
 /// Tells of this node's that another node took and could not deliver, or that could not be brought to it.
 ///
-/// Reported about once per heartbeat. Tells that were under way when a connection broke are not among them: nobody knows
+/// Reported about once per heartbeat, or when an attempt to reach the node has failed. Tells that were under way when a connection broke are not among them: nobody knows
 /// of those ([`PeerEvent::Lost`] and `Unreachable` say what is known).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostTells {

@@ -13,7 +13,7 @@
 use crate::{
     codec::{self, EncodeError},
     door::Failure,
-    name::ActorName,
+    name::{ActorName, NAME_BYTES},
     stream::StreamError,
     trace::Trace,
     watch::Reason,
@@ -34,11 +34,17 @@ pub(crate) const BULK_FRAME_LIMIT_BYTES: usize = codec::MESSAGE_LIMIT_BYTES;
 
 /// A message's way and body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Envelope {
+pub(crate) struct Envelope<B = Bytes> {
     pub(crate) to: ActorName,
     pub(crate) tag: u64,
     pub(crate) trace: Option<Trace>,
-    pub(crate) body: Bytes,
+    pub(crate) body: B,
+}
+
+impl<B> Envelope<B> {
+    fn with<C>(self, body: impl FnOnce(B) -> C) -> Envelope<C> {
+        Envelope { to: self.to, tag: self.tag, trace: self.trace, body: body(self.body) }
+    }
 }
 
 /// One frame of a lane.
@@ -99,21 +105,67 @@ pub(crate) enum Frame {
 
 /// The first frame of a bulk stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Request {
-    Tell(Envelope),
+pub(crate) enum Request<B = Bytes> {
+    Tell(Envelope<B>),
     Ask {
         deadline_ms: u32,
-        envelope: Envelope,
+        envelope: Envelope<B>,
     },
     Open {
         deadline_ms: u32,
-        envelope: Envelope,
+        envelope: Envelope<B>,
     },
     /// The answer to an ask that came on a lane, too large to go back on it.
     Answer {
         id: u64,
-        reply: Bytes,
+        reply: B,
     },
+}
+
+/// Whom a message is for, and which it is: what an [`Envelope`] begins with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Addressed {
+    pub(crate) to: ActorName,
+    pub(crate) tag: u64,
+}
+
+/// What a [`Request`] begins with: enough to see whether it is wanted before the rest is read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Beginning {
+    Tell(Addressed),
+    Ask { deadline_ms: u32, message: Addressed },
+    Open { deadline_ms: u32, message: Addressed },
+    Answer { id: u64 },
+}
+
+/// The longest [`Beginning`]: two numbers, a name and a tag.
+pub(crate) const BEGINNING_BYTES: usize = NAME_BYTES + 32;
+
+impl Request {
+    /// Reads a request. A large body is a part of the frame and no copy of it.
+    pub(crate) fn read(frame: &Bytes) -> Result<Self, codec::DecodeError> {
+        let body = |part: &[u8]| part_of(frame, part);
+        Ok(match codec::decode_borrowed::<Request<&[u8]>>(frame)? {
+            Request::Tell(envelope) => Self::Tell(envelope.with(body)),
+            Request::Ask { deadline_ms, envelope } => {
+                Self::Ask { deadline_ms, envelope: envelope.with(body) }
+            }
+            Request::Open { deadline_ms, envelope } => {
+                Self::Open { deadline_ms, envelope: envelope.with(body) }
+            }
+            Request::Answer { id, reply } => Self::Answer { id, reply: body(reply) },
+        })
+    }
+}
+
+/// A part of a frame: shared when it is most of it, and else copied, so that little does not keep much in memory.
+fn part_of(frame: &Bytes, part: &[u8]) -> Bytes {
+    const WORTH_SHARING: usize = 16 << 10;
+    if part.len() >= WORTH_SHARING && part.len() * 2 >= frame.len() {
+        frame.slice_ref(part)
+    } else {
+        Bytes::copy_from_slice(part)
+    }
 }
 
 /// What the asker of a stream of items says after its request: how much more of them has been taken.
@@ -125,11 +177,22 @@ pub(crate) struct Taken {
 
 /// The frames that come back on a bulk stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Response {
-    Reply(Result<Bytes, Failure>),
-    Item(Bytes),
+pub(crate) enum Response<B = Bytes> {
+    Reply(Result<B, Failure>),
+    Item(B),
     /// The stream's end; what ended it, if not the sender's will.
     End(Option<Ending>),
+}
+
+impl Response {
+    /// Reads a response, as [`Request::read`] does.
+    pub(crate) fn read(frame: &Bytes) -> Result<Self, codec::DecodeError> {
+        Ok(match codec::decode_borrowed::<Response<&[u8]>>(frame)? {
+            Response::Reply(outcome) => Self::Reply(outcome.map(|reply| part_of(frame, reply))),
+            Response::Item(item) => Self::Item(part_of(frame, item)),
+            Response::End(ending) => Self::End(ending),
+        })
+    }
 }
 
 /// A stream error as it travels.
@@ -220,10 +283,12 @@ mod tests {
     use proptest::prelude::*;
     use std::fmt::Write;
 
+    const NAMES: &str = "[^\\p{Cc}]{0,20}";
+
     fn envelope() -> impl Strategy<Value = Envelope> {
         let trace = any::<Option<(u128, u64)>>()
             .prop_map(|ids| ids.map(|(trace, span)| Trace { trace, span }));
-        (".{0,20}", any::<u64>(), trace, prop::collection::vec(any::<u8>(), 0..64)).prop_map(
+        (NAMES, any::<u64>(), trace, prop::collection::vec(any::<u8>(), 0..64)).prop_map(
             |(to, tag, trace, body)| Envelope { to: to.into(), tag, trace, body: body.into() },
         )
     }
@@ -261,15 +326,15 @@ mod tests {
                 .prop_map(|(id, deadline_ms, envelope)| Frame::Ask { id, deadline_ms, envelope }),
             (any::<u64>(), outcome()).prop_map(|(id, outcome)| Frame::Answer { id, outcome }),
             Just(Frame::Heartbeat),
-            (any::<u64>(), ".{0,20}", any::<Option<u64>>())
+            (any::<u64>(), NAMES, any::<Option<u64>>())
                 .prop_map(|(id, actor, life)| Frame::Watch { id, actor: actor.into(), life }),
             any::<u64>().prop_map(|id| Frame::Unwatch { id }),
             (any::<u64>(), reason).prop_map(|(id, reason)| Frame::Terminated { id, reason }),
             (any::<u64>(), any::<u64>()).prop_map(|(id, life)| Frame::Watching { id, life }),
             (any::<u64>(), failure()).prop_map(|(id, failure)| Frame::NotWatched { id, failure }),
-            ".{0,20}".prop_map(|actor| Frame::Full { actor: actor.into() }),
-            ".{0,20}".prop_map(|actor| Frame::Room { actor: actor.into() }),
-            (".{0,20}", ".{0,20}", any::<u64>(), failure()).prop_map(
+            NAMES.prop_map(|actor| Frame::Full { actor: actor.into() }),
+            NAMES.prop_map(|actor| Frame::Room { actor: actor.into() }),
+            (NAMES, ".{0,20}", any::<u64>(), failure()).prop_map(
                 |(to, message, count, failure)| {
                     Frame::Lost { to: to.into(), message, count, failure }
                 }
@@ -316,16 +381,29 @@ mod tests {
         #[test]
         fn bulk_frames_come_out_as_they_went_in(request in request(), response in response()) {
             let bytes = prefixed(&request).unwrap();
-            prop_assert_eq!(codec::decode::<Request>(&bytes[4..]).unwrap(), request);
+            let frame = Bytes::from(bytes).slice(4..);
+            let start = &frame[..frame.len().min(BEGINNING_BYTES)];
+            match (codec::decode_beginning::<Beginning>(start).unwrap(), &request) {
+                (Beginning::Tell(message), Request::Tell(envelope))
+                | (Beginning::Ask { message, .. }, Request::Ask { envelope, .. })
+                | (Beginning::Open { message, .. }, Request::Open { envelope, .. }) => {
+                    prop_assert_eq!((&message.to, message.tag), (&envelope.to, envelope.tag));
+                }
+                (Beginning::Answer { id }, Request::Answer { id: whose, .. }) => prop_assert_eq!(id, *whose),
+                other => prop_assert!(false, "{other:?}"),
+            }
+            prop_assert_eq!(Request::read(&frame).unwrap(), request);
             let bytes = prefixed(&response).unwrap();
-            prop_assert_eq!(codec::decode::<Response>(&bytes[4..]).unwrap(), response);
+            prop_assert_eq!(Response::read(&Bytes::from(bytes).slice(4..)).unwrap(), response);
         }
 
         #[test]
         fn arbitrary_bytes_are_a_frame_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = open_lane_frame(&bytes);
-            let _ = codec::decode::<Request>(&bytes);
-            let _ = codec::decode::<Response>(&bytes);
+            let frame = Bytes::copy_from_slice(&bytes);
+            let _ = Request::read(&frame);
+            let _ = Response::read(&frame);
+            let _ = codec::decode_beginning::<Beginning>(&bytes);
             let _ = codec::decode::<Taken>(&bytes);
             let _ = codec::decode::<Hello>(&bytes);
             let _ = codec::decode::<Greeting>(&bytes);
@@ -385,9 +463,12 @@ mod tests {
             ),
             (hex(&Request::Open { deadline_ms: 9, envelope }), "0209046e6f6465fb2c01010102027879"),
             (hex(&Request::Answer { id: 7, reply: Bytes::from_static(b"z") }), "0307017a"),
-            (hex(&Response::Reply(Err(Failure::Refused { reason: "no".into() }))), "000102026e6f"),
+            (
+                hex(&Response::<Bytes>::Reply(Err(Failure::Refused { reason: "no".into() }))),
+                "000102026e6f",
+            ),
             (hex(&Response::Item(Bytes::from_static(b"z"))), "01017a"),
-            (hex(&Response::End(Some(Ending::Lost { detail: "d".into() }))), "0201010164"),
+            (hex(&Response::<Bytes>::End(Some(Ending::Lost { detail: "d".into() }))), "0201010164"),
             (hex(&Hello { incarnation: 5, generation: 6 }), "0506"),
             (hex(&Greeting::Welcome { incarnation: 5, generation: 6 }), "000506"),
             (hex(&Greeting::Busy), "01"),

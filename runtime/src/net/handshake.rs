@@ -16,12 +16,15 @@ use super::{
 };
 use crate::{
     name::NodeName,
-    pki::{PeerIdentity, PkiError},
+    pki::{PeerIdentity, PkiError, validity},
 };
 use quinn::{Connection, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
+use std::time::SystemTime;
 use thiserror::Error;
 
+/// How far ahead of what we know a peer's count of connections may be.
+const AHEAD: u64 = 1 << 32;
 /// The largest greeting.
 const GREETING_LIMIT_BYTES: usize = 256;
 
@@ -51,6 +54,8 @@ pub(crate) mod code {
 pub(crate) struct Arrival {
     pub(crate) connection: Connection,
     pub(crate) identity: PeerIdentity,
+    /// When its certificate runs out.
+    pub(crate) until: SystemTime,
     pub(crate) hello: Hello,
     pub(crate) reply: SendStream,
 }
@@ -111,17 +116,24 @@ pub(crate) fn judge(standing: Standing, hello: &Hello) -> Judgement {
         {
             Judgement::Busy
         }
-        _ => Judgement::Accept(standing.generation.max(hello.generation) + 1),
+        // It counts connections; none can be so far ahead, and the number must not run out.
+        _ => {
+            let shown = hello.generation.min(standing.generation.saturating_add(AHEAD));
+            Judgement::Accept(standing.generation.max(shown).saturating_add(1))
+        }
     }
 }
 
-/// Who is at the other end, by its certificate.
-pub(crate) fn identity_of(connection: &Connection) -> Result<Option<PeerIdentity>, PkiError> {
+/// Who is at the other end, by its certificate, and until when that holds.
+pub(crate) fn identity_of(
+    connection: &Connection,
+) -> Result<Option<(PeerIdentity, SystemTime)>, PkiError> {
     let Some(certificates) = connection.peer_identity() else { return Ok(None) };
     let Ok(certificates) = certificates.downcast::<Vec<CertificateDer<'static>>>() else {
         return Ok(None);
     };
-    certificates.first().map(|leaf| PeerIdentity::from_certificate(leaf)).transpose()
+    let Some(leaf) = certificates.first() else { return Ok(None) };
+    Ok(Some((PeerIdentity::from_certificate(leaf)?, validity(leaf)?.1)))
 }
 
 /// Says hello on a fresh connection; gives the peer's incarnation and the generation.
@@ -183,6 +195,7 @@ mod tests {
             (dialled, hello(6, 9), Judgement::Superseded),
             (accepted, hello(7, 3), Judgement::Accept(5)),
             (accepted, hello(7, 9), Judgement::Accept(10)),
+            (accepted, hello(7, u64::MAX), Judgement::Accept(4 + AHEAD + 1)),
         ];
         for (standing, hello, expected) in table {
             assert_eq!(judge(standing, &hello), expected, "{standing:?} {hello:?}");

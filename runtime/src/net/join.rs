@@ -6,12 +6,14 @@
 
 use super::{
     handshake::code,
+    network::Network,
     wire::{FrameReader, WireError, finish, send_value},
 };
 use crate::{
     error::Refusal,
     name::NodeName,
     pki::{Credential, JoinToken, KeyRequest, PeerRole, PkiError, TokenError, tls},
+    refusals::Cause,
 };
 use futures_util::future::BoxFuture;
 use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
@@ -102,21 +104,33 @@ struct Ask {
 }
 
 /// Serves one connection of the join protocol: one request, one answer.
-pub(crate) async fn serve(door: &dyn JoinDoor, connection: &Connection, limit: Duration) {
+///
+/// The request must come as fast as a handshake; the door may take as long as a silence may last.
+pub(crate) async fn serve(network: &Network, door: &dyn JoinDoor, connection: &Connection) {
     let from = connection.remote_address();
-    let exchange = async {
-        let (mut send, receive) = connection.accept_bi().await.map_err(quinn::ReadError::from)?;
+    let (dial, limit) = (network.timing.dial, network.timing.lost_after);
+    let asked = async {
+        let (send, receive) = connection.accept_bi().await.map_err(quinn::ReadError::from)?;
         let ask: Ask = FrameReader::new(receive, LIMIT_BYTES).value().await?;
+        Ok::<_, WireError>((send, ask))
+    };
+    let exchange = async {
+        let (mut send, ask) =
+            timeout(dial, asked).await.unwrap_or(Err(WireError::Late { limit: dial }))?;
         let request =
             JoinRequest { secret: ask.secret, csr_pem: ask.csr_pem, name: ask.name, from };
         let answer = door.join(request).await;
         match &answer {
             Ok(answer) => tracing::info!(%from, name = %answer.name, "joined"),
-            Err(refusal) => tracing::warn!(%from, reason = refusal.reason, "join refused"),
+            Err(refusal) => {
+                network.refusals.count_stranger(Cause::Join, "runtime.Join", from);
+                tracing::debug!(%from, reason = ?refusal.reason, "join refused");
+            }
         }
         send_value(&mut send, &answer).await?;
         finish(send);
-        connection.closed().await;
+        // It closes when it has read the answer.
+        drop(timeout(dial, connection.closed()).await);
         Ok::<_, WireError>(())
     };
     match timeout(limit, exchange).await {

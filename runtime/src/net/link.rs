@@ -1,7 +1,7 @@
 //! One connection in use: its writers, its readers, its bulk streams.
 //!
-//! All tasks belong to the link's [`JoinSet`]; when it ends they end, before the next connection begins, so that two
-//! never read or write for one peer at a time.
+//! All tasks belong to the link's [`Tasks`]; when it ends they end, before the next connection begins, so that two never
+//! read or write for one peer at a time.
 
 use super::{
     bulk, dispatch,
@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{fault::Direction, message::Lane, pki::PeerIdentity};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
-use std::{sync::Arc, time::Instant};
-use tokio::task::JoinSet;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Bytes that name a lane at the start of its stream.
 const CONTROL_BYTE: u8 = 1;
@@ -28,6 +31,8 @@ const FRAME_LIMIT_BYTES: usize = LANE_FRAME_LIMIT_BYTES + ENVELOPE_BYTES + 8;
 pub(crate) struct Link {
     pub(crate) connection: Connection,
     pub(crate) identity: PeerIdentity,
+    /// When its certificate runs out.
+    pub(crate) until: SystemTime,
     pub(crate) incarnation: u64,
     pub(crate) generation: u64,
     /// Whether we dialled.
@@ -44,9 +49,32 @@ impl Link {
     }
 }
 
+/// The tasks of a link, and those that they have started.
+pub(crate) struct Tasks {
+    own: JoinSet<()>,
+    ended: mpsc::Receiver<Runs>,
+}
+
+/// Kept by every task of a link for as long as it runs: a task that is aborted may still run on another thread.
+#[derive(Clone)]
+pub(crate) struct Runs {
+    _runs: mpsc::Sender<Runs>,
+}
+
+impl Tasks {
+    /// Ends all of them, and waits until none runs.
+    pub(crate) async fn shutdown(mut self) {
+        self.own.shutdown().await;
+        // Nothing is ever sent: it ends with the last of them.
+        drop(self.ended.recv().await);
+    }
+}
+
 /// Starts the tasks of a link.
-pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) -> JoinSet<()> {
+pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) -> Tasks {
     let mut tasks = JoinSet::new();
+    let (runs, ended) = mpsc::channel(1);
+    let runs = Runs { _runs: runs };
     for lane in [Lane::Control, Lane::Work] {
         let (network, peer, link) = (network.clone(), peer.clone(), link.clone());
         let tasks_of = network.tasks.clone();
@@ -60,13 +88,13 @@ pub(crate) fn start(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) 
         async move {
             let (network, peer, link) = everything;
             tokio::join!(
-                accept_lanes(&network, &peer, &link),
-                bulk::accept(&network, &peer, &link)
+                accept_lanes(&network, &peer, &link, &runs),
+                bulk::accept(&network, &peer, &link, &runs)
             );
         },
         &network.tasks,
     );
-    tasks
+    Tasks { own: tasks, ended }
 }
 
 fn report(what: &str, peer: &Peer, outcome: Result<(), impl std::fmt::Display>) {
@@ -105,7 +133,7 @@ async fn write_lane(
 }
 
 /// Reads the peer's lanes: one stream for each, and no others.
-async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) {
+async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>, runs: &Runs) {
     let mut readers = JoinSet::new();
     let (mut control, mut work) = (false, false);
     loop {
@@ -129,9 +157,9 @@ async fn accept_lanes(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>
         };
         control |= lane == Lane::Control;
         work |= lane == Lane::Work;
-        let everything = (network.clone(), peer.clone(), link.clone());
+        let everything = (network.clone(), peer.clone(), link.clone(), runs.clone());
         readers.spawn(async move {
-            let (network, peer, link) = everything;
+            let (network, peer, link, _runs) = everything;
             report("read", &peer, read_lane(&network, &peer, &link, lane, stream).await);
         });
     }

@@ -30,13 +30,13 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     runtime::Handle,
@@ -54,6 +54,11 @@ const STRANGER_STREAMS: u32 = 1;
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// By how much narrower the windows of guests and clients are.
 const LESSER_WINDOW: u32 = 4;
+/// What is kept of a connection's bytes until they are acknowledged: bandwidth times delay of a fast network (10 Gbit/s and
+/// 1.5 ms), and not on any account.
+const SEND_WINDOW_BYTES: u32 = 2 << 20;
+/// By how much less is kept of those of guests and clients.
+const LESSER_SEND_WINDOW: u32 = 2;
 /// By how much shorter their lanes are.
 const LESSER_LANE: u32 = 8;
 /// Connections that wait for our first word, and what their first packets may take.
@@ -83,6 +88,8 @@ pub(crate) struct Network {
     events: broadcast::Sender<PeerEvent>,
     stopping: watch::Sender<bool>,
     pub(super) entrance: Entrance,
+    /// Fingerprints of certificates that count no more, though their time is not over.
+    shut_out: RwLock<HashSet<String>>,
     next_id: AtomicU64,
 }
 
@@ -124,6 +131,7 @@ impl Network {
             events: broadcast::Sender::new(EVENTS),
             stopping: watch::Sender::new(false),
             entrance: Entrance::new(&config.limits),
+            shut_out: RwLock::default(),
             next_id: AtomicU64::new(1),
         });
         network.tasks.spawn(network.clone().accept());
@@ -151,6 +159,25 @@ impl Network {
         self.endpoint.set_server_config(Some(server));
         *self.client.write() = client;
         Ok(())
+    }
+
+    /// From now on certificates with these fingerprints, and no others, are refused before their time; links that stand
+    /// on them end with the next heartbeat.
+    pub(crate) fn shut_out(&self, fingerprints: HashSet<String>) {
+        *self.shut_out.write() = fingerprints;
+    }
+
+    /// Why a certificate that holds until then does not count any more.
+    pub(crate) fn is_out(
+        &self,
+        identity: &PeerIdentity,
+        until: SystemTime,
+    ) -> Option<&'static str> {
+        if SystemTime::now() > until {
+            return Some("its certificate has run out");
+        }
+        let out = self.shut_out.read();
+        out.contains(&identity.fingerprint).then_some("its certificate was withdrawn")
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<PeerEvent> {
@@ -209,7 +236,12 @@ impl Network {
             return peer;
         }
         peers.insert(name.clone(), peer.clone());
-        self.tasks.spawn(Driver::new(self.clone(), peer.clone(), arrivals).run());
+        let driver = Driver::new(self.clone(), peer.clone(), arrivals);
+        let driven = Driven { network: self.clone(), peer: peer.clone() };
+        self.tasks.spawn(async move {
+            let _driven = driven;
+            driver.run().await;
+        });
         peer
     }
 
@@ -221,6 +253,11 @@ impl Network {
             peers.remove(&peer.name);
         }
         idle
+    }
+
+    /// Where a peer is dialled.
+    pub(crate) fn address_of(&self, peer: &Peer) -> Option<SocketAddr> {
+        self.addresses.get(&peer.name).or_else(|| peer.from())
     }
 
     pub(super) fn next_id(&self) -> u64 {
@@ -235,25 +272,29 @@ impl Network {
         if self.faults.is_severed(name) {
             return Err(DialError::Severed);
         }
-        let address = self.addresses.get(name).ok_or(DialError::NoAddress)?;
+        let address = self.address_of(peer).ok_or(DialError::NoAddress)?;
         let config = self.client.read().clone();
         let connection = self.endpoint.connect_with(config, address, tls::SERVER_NAME)?.await?;
         let greeted = async {
-            let identity = handshake::identity_of(&connection)?
+            let (identity, until) = handshake::identity_of(&connection)?
                 .ok_or_else(|| PkiError::NotOurs { detail: "it showed none".to_owned() })?;
+            if let Some(why) = self.is_out(&identity, until) {
+                return Err(PkiError::NotOurs { detail: why.to_owned() }.into());
+            }
             if identity.node != *name {
                 return Err(DialError::Stranger { found: identity.node });
             }
             let (incarnation, generation) = handshake::greet(&connection, hello).await?;
-            Ok((identity, incarnation, generation))
+            Ok((identity, until, incarnation, generation))
         };
         match greeted.await {
-            Ok((identity, incarnation, generation)) => {
-                let terms = peer.terms(self, &identity.role);
+            Ok((identity, until, incarnation, generation)) => {
+                let terms = peer.terms(self, &identity);
                 let urgent = Urgent::default();
                 let link = Link {
                     connection,
                     identity,
+                    until,
                     incarnation,
                     generation,
                     dialled: true,
@@ -281,13 +322,34 @@ impl Network {
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
         connection.set_max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS));
         connection.set_receive_window(VarInt::from_u32(window));
-        connection.set_send_window(window.into());
+        let unacknowledged = SEND_WINDOW_BYTES / lesser_share(role, LESSER_SEND_WINDOW);
+        connection.set_send_window(window.min(unacknowledged).into());
     }
 
     /// How much may wait for a peer of this role on each lane.
     pub(crate) fn lane_bytes(&self, role: &PeerRole) -> usize {
         let share = self.limits.lane_bytes / lesser_share(role, LESSER_LANE) as usize;
         share.max(2 * LANE_FRAME_LIMIT_BYTES)
+    }
+}
+
+/// Ends a peer with its driver, also if that fails: nobody is to wait for a peer that nobody drives.
+struct Driven {
+    network: Arc<Network>,
+    peer: Arc<Peer>,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        tracing::error!(peer = %self.peer.name, "the driver of a peer failed: it is begun anew when it is wanted");
+        self.peer.close();
+        let mut peers = self.network.peers.lock();
+        if peers.get(&self.peer.name).is_some_and(|held| Arc::ptr_eq(held, &self.peer)) {
+            peers.remove(&self.peer.name);
+        }
     }
 }
 

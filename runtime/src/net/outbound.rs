@@ -7,6 +7,7 @@ use super::{
     bulk, dispatch,
     event::LostTells,
     frame::{Envelope, Frame, LANE_FRAME_LIMIT_BYTES},
+    lane::Dropped,
     network::Network,
     peer::{Peer, SendError},
     watches::Word,
@@ -15,14 +16,13 @@ use crate::{
     door::Failure,
     error::{AskError, TellError},
     message::{Lane, tag_of},
-    name::{ActorName, ActorPath},
+    name::{ActorName, ActorPath, NAME_BYTES, is_sayable},
     reference::{Undelivered, ask_error},
-    refusals::Cause,
+    refusals::{Cause, STRANGER},
     stream::{Items, Piece},
     trace::Trace,
     watch::Reason,
 };
-use bytes::Bytes;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -30,10 +30,18 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 impl Network {
-    /// Queues a frame; a peer that was let go in this moment is made anew.
-    fn send(self: &Arc<Self>, peer: &Peer, lane: Lane, frame: &Frame) -> Result<(), SendError> {
-        match peer.send(&self.faults, lane, frame) {
-            Err(SendError::Closed) => self.peer(&peer.name).send(&self.faults, lane, frame),
+    /// Queues a tell; a peer that was let go in this moment is made anew.
+    fn send_tell(
+        self: &Arc<Self>,
+        peer: &Peer,
+        lane: Lane,
+        tell: &Frame,
+        message: &'static str,
+    ) -> Result<(), SendError> {
+        match peer.send_as(&self.faults, lane, tell, Some(message)) {
+            Err(SendError::Closed) => {
+                self.peer(&peer.name).send_as(&self.faults, lane, tell, Some(message))
+            }
             sent => sent,
         }
     }
@@ -46,6 +54,9 @@ impl Network {
         body: Vec<u8>,
     ) -> Result<(), TellError> {
         let (actor, large) = (path.actor.clone(), body.len() > LANE_FRAME_LIMIT_BYTES);
+        if !is_sayable(actor.as_str()) {
+            return Err(TellError::NoSuchActor { actor });
+        }
         let peer = self.peer(&path.node);
         if lane != Lane::Bulk {
             if peer.full.is_full(&actor, Instant::now) {
@@ -58,7 +69,7 @@ impl Network {
                 return Err(TellError::Encode { message: message.to_owned(), detail });
             }
             let tell = Frame::Tell(envelope(path, message, body));
-            return self.send(&peer, lane, &tell).map_err(|error| match error {
+            return self.send_tell(&peer, lane, &tell, message).map_err(|error| match error {
                 SendError::Full => TellError::Overloaded { actor },
                 SendError::Closed => TellError::Stopped { actor },
                 SendError::Encode(error) => {
@@ -101,7 +112,10 @@ impl Network {
         lane: Lane,
         body: Vec<u8>,
         deadline: Duration,
-    ) -> Result<Bytes, Undelivered> {
+    ) -> Result<Piece, Undelivered> {
+        if !is_sayable(path.actor.as_str()) {
+            return Err(Failure::NoSuchActor.into());
+        }
         let deadline_ms = millis(deadline);
         let large = body.len() > LANE_FRAME_LIMIT_BYTES;
         let envelope = envelope(path, message, body);
@@ -139,6 +153,9 @@ impl Network {
         body: Vec<u8>,
         deadline: Duration,
     ) -> Result<Items<Piece>, Undelivered> {
+        if !is_sayable(path.actor.as_str()) {
+            return Err(Failure::NoSuchActor.into());
+        }
         let peer = self.peer(&path.node);
         bulk::open(self, &peer, envelope(path, message, body), millis(deadline)).await
     }
@@ -148,6 +165,11 @@ impl Network {
         path: &ActorPath,
         mut tell: oneshot::Sender<Word>,
     ) {
+        if !is_sayable(path.actor.as_str()) {
+            // Its watcher may have left already.
+            let _ = tell.send(Ok(Reason::NoSuchActor));
+            return;
+        }
         let id = self.next_id();
         let mut peer = self.peer(&path.node);
         let (answer, answered) = oneshot::channel();
@@ -185,13 +207,33 @@ impl Network {
         count: u64,
         failure: Failure,
     ) {
+        // What it says is its word alone: no more than it was told, and nothing that breaks a log line.
+        let count = peer.believed_lost(count);
+        if count == 0 {
+            return;
+        }
+        let message: String = message.chars().take(NAME_BYTES).collect();
         let first = self.refusals.add(role, Cause::Lost, "runtime.Tell", count);
         if first {
-            tracing::warn!(peer = %peer.name, %to, message, count, ?failure, "tells were not delivered; further ones are only counted");
+            tracing::warn!(peer = %peer.name, %to, ?message, count, ?failure, "tells were not delivered; further ones are only counted");
         }
-        let why = ask_error(failure, to.clone(), message, Duration::ZERO);
+        let why = ask_error(failure, to.clone(), &message, Duration::ZERO);
         let to = ActorPath::new(peer.name.clone(), to);
-        self.lost(LostTells { to, message: message.to_owned(), count, why });
+        self.lost(LostTells { to, message, count, why });
+    }
+
+    /// Tells of ours waited for a peer that could not be reached, and were dropped.
+    pub(super) fn tells_unreached(&self, peer: &Peer, dropped: Vec<Dropped>, detail: &str) {
+        let role = peer.role().unwrap_or(STRANGER);
+        for Dropped { to, message, count } in dropped {
+            if self.refusals.add(role, Cause::Unreached, message, count) {
+                tracing::warn!(peer = %peer.name, %to, message, count, detail, "tells were not sent; further ones are only counted");
+            }
+            let node = peer.name.clone();
+            let to = ActorPath::new(node.clone(), to);
+            let why = AskError::Unreachable { node, detail: detail.to_owned() };
+            self.lost(LostTells { to, message: message.to_owned(), count, why });
+        }
     }
 
     fn lost(&self, lost: LostTells) {

@@ -43,6 +43,8 @@ const ENTRY_BYTES: usize = 256;
 const FULL_AT_MOST: usize = 4096;
 /// Kinds of lost tells that are remembered until they are reported.
 const LOST_KINDS: usize = 1024;
+/// Those of them that are remembered without being on an account.
+const FREE_KINDS: usize = 16;
 /// The name under which the rest is reported.
 const OTHERS: &str = "(others)";
 
@@ -75,27 +77,35 @@ impl Parked {
     /// Parks a tell; `true` for the first to its actor, which needs somebody to deliver it.
     fn add(&self, waiting: Waiting) -> bool {
         let mut all = self.waiting.lock();
+        let mut first = false;
         let queue = all.entry(waiting.envelope.to.clone()).or_insert_with(|| {
             self.actors.fetch_add(1, Ordering::AcqRel);
+            first = true;
             VecDeque::new()
         });
         queue.push_back(waiting);
-        queue.len() == 1
+        first
     }
 
     /// Tries the tells to an actor in order until one `stays`; `true` when none is left, and the actor is free again.
     fn try_all(&self, actor: &ActorName, mut stays: impl FnMut(&Waiting) -> bool) -> bool {
-        let mut all = self.waiting.lock();
-        let Some(queue) = all.get_mut(actor) else { return true };
-        while let Some(first) = queue.front() {
-            if stays(first) {
+        loop {
+            let mut all = self.waiting.lock();
+            let Some(queue) = all.get_mut(actor) else { return true };
+            let Some(first) = queue.pop_front() else {
+                all.remove(actor);
+                self.actors.fetch_sub(1, Ordering::AcqRel);
+                return true;
+            };
+            // It is decoded again, and the readers of the peer's lanes do not wait for that.
+            drop(all);
+            if stays(&first) {
+                if let Some(queue) = self.waiting.lock().get_mut(actor) {
+                    queue.push_front(first);
+                }
                 return false;
             }
-            queue.pop_front();
         }
-        all.remove(actor);
-        self.actors.fetch_sub(1, Ordering::AcqRel);
-        true
     }
 }
 
@@ -131,25 +141,31 @@ async fn deliver(network: Arc<Network>, peer: Arc<Peer>, actor: ActorName) {
     let mut again = interval(network.timing.heartbeat);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut tag = None;
+        let (mut tag, mut last) = (None, None);
         let free = peer.parked.try_all(&actor, |waiting| {
             match dispatch::deliver(&network, &waiting.link, &waiting.envelope) {
                 Err(Failure::Overloaded) if waiting.since.elapsed() < PARKED_AT_MOST => {
                     tag = Some(waiting.envelope.tag);
                     return true;
                 }
-                Ok(()) => {}
+                Ok(()) => last = Some(waiting.envelope.tag),
                 Err(failure) => {
                     lost(&network, &peer, &waiting.link, &waiting.envelope, failure);
                 }
             }
             false
         });
+        let cell = network.cells.get(&actor);
+        let door =
+            |tag: Option<u64>| cell.as_ref().zip(tag).and_then(|(cell, tag)| cell.doors.get(tag));
         if free {
+            // There may be room for more: it is the turn of the next who waits.
+            if let Some(door) = door(last) {
+                door.more_room();
+            }
             break;
         }
-        let cell = network.cells.get(&actor);
-        let room = cell.as_ref().zip(tag).and_then(|(cell, tag)| cell.doors.get(tag));
+        let room = door(tag);
         match room {
             Some(door) => tokio::select! {
                 () = door.room() => {}
@@ -171,13 +187,17 @@ pub(crate) async fn tell_when_room(
 ) -> Result<(), Failure> {
     let waiting = async {
         loop {
-            match dispatch::deliver(network, link, envelope) {
-                Err(Failure::Overloaded) => {}
-                done => return done,
-            }
             let cell = network.cells.get(&envelope.to).ok_or(Failure::NoSuchActor)?;
             let door = cell.doors.get(envelope.tag).ok_or(Failure::UnknownMessage)?;
-            door.room().await;
+            match dispatch::deliver(network, link, envelope) {
+                Err(Failure::Overloaded) => door.room().await,
+                Err(failure) => return Err(failure),
+                Ok(()) => {
+                    // There may be room for more: it is the turn of the next who waits.
+                    door.more_room();
+                    return Ok(());
+                }
+            }
         }
     };
     timeout(limit, waiting).await.unwrap_or(Err(Failure::Overloaded))
@@ -190,34 +210,55 @@ fn lost(network: &Network, peer: &Peer, link: &Link, envelope: &Envelope, failur
     if !matches!(failure, Failure::Refused { .. }) {
         network.refusals.count(link.terms.role, Cause::Undelivered, message, &peer.name);
     }
-    peer.lost.add(&envelope.to, envelope.tag, failure);
+    peer.lost.add(&envelope.to, envelope.tag, failure, |bytes| link.terms.account.take(bytes));
 }
 
 /// Tells that were not delivered, by actor and message, until the next heartbeat reports them to their sender.
 #[derive(Default)]
-pub(crate) struct Undelivered(Mutex<HashMap<(ActorName, u64), (u64, Failure)>>);
+pub(crate) struct Undelivered(Mutex<HashMap<(ActorName, u64), Lost>>);
+
+struct Lost {
+    count: u64,
+    last: Failure,
+    /// What its name takes; the rest together takes nothing.
+    _hold: Option<Hold>,
+}
 
 impl Undelivered {
-    fn add(&self, to: &ActorName, tag: u64, failure: Failure) {
+    /// Remembers a tell, if `take` can hold its name on the account of who sent it; else it is one of the others.
+    fn add(
+        &self,
+        to: &ActorName,
+        tag: u64,
+        failure: Failure,
+        take: impl FnOnce(usize) -> Option<Hold>,
+    ) {
         let mut kinds = self.0.lock();
         let key = (to.clone(), tag);
-        let key = if kinds.len() < LOST_KINDS || kinds.contains_key(&key) {
-            key
+        let (key, hold) = if kinds.contains_key(&key) {
+            (key, None)
         } else {
-            (OTHERS.into(), 0)
+            let room = kinds.len() < LOST_KINDS;
+            match room.then(|| take(to.as_str().len() + ENTRY_BYTES)).flatten() {
+                Some(hold) => (key, Some(hold)),
+                // Who has used up its budget is to hear of whom, too.
+                None if kinds.len() < FREE_KINDS => (key, None),
+                None => ((OTHERS.into(), 0), None),
+            }
         };
-        let (count, last) = kinds.entry(key).or_insert((0, failure.clone()));
-        *count += 1;
-        *last = failure;
+        let lost =
+            kinds.entry(key).or_insert(Lost { count: 0, last: failure.clone(), _hold: hold });
+        lost.count += 1;
+        lost.last = failure;
     }
 
     /// Reports what is remembered; what `say` has no room for stays.
     pub(crate) fn report(&self, mut say: impl FnMut(&Frame) -> bool) {
         let mut kinds = self.0.lock();
-        kinds.retain(|(to, tag), (count, failure)| {
+        kinds.retain(|(to, tag), lost| {
             let message =
                 message_of_tag(*tag).map_or_else(|| format!("{tag:#018x}"), str::to_owned);
-            let (to, count, failure) = (to.clone(), *count, failure.clone());
+            let (to, count, failure) = (to.clone(), lost.count, lost.last.clone());
             !say(&Frame::Lost { to, message, count, failure })
         });
     }
@@ -227,20 +268,39 @@ impl Undelivered {
 #[derive(Default)]
 pub(crate) struct FullActors {
     any: AtomicUsize,
-    until: Mutex<HashMap<ActorName, Instant>>,
+    until: Mutex<HashMap<ActorName, (Instant, Hold)>>,
 }
 
 impl FullActors {
     /// The peer says that an actor's mailbox is full; that is believed for so long.
-    pub(crate) fn full(&self, actor: ActorName, now: Instant, believed: Duration) {
+    /// It is not remembered if `take` cannot hold its name on the peer's account: then the tells to it wait there.
+    pub(crate) fn full(
+        &self,
+        actor: ActorName,
+        now: Instant,
+        believed: Duration,
+        take: impl FnOnce(usize) -> Option<Hold>,
+    ) {
         let mut until = self.until.lock();
-        if until.len() >= FULL_AT_MOST {
-            until.retain(|_, until| *until > now);
+        if let Some((until, _)) = until.get_mut(&actor) {
+            *until = now + believed;
+            return;
         }
-        if until.len() < FULL_AT_MOST || until.contains_key(&actor) {
-            until.insert(actor, now + believed);
+        if until.len() < FULL_AT_MOST
+            && let Some(hold) = take(actor.as_str().len() + ENTRY_BYTES)
+        {
+            until.insert(actor, (now + believed, hold));
         }
         self.any.store(until.len(), Ordering::Release);
+    }
+
+    /// Forgets those that are not believed any more.
+    pub(crate) fn prune(&self, now: Instant) {
+        if self.any.load(Ordering::Acquire) > 0 {
+            let mut until = self.until.lock();
+            until.retain(|_, (until, _)| *until > now);
+            self.any.store(until.len(), Ordering::Release);
+        }
     }
 
     pub(crate) fn room(&self, actor: &ActorName) {
@@ -254,7 +314,7 @@ impl FullActors {
             return false;
         }
         let mut all = self.until.lock();
-        let Some(until) = all.get(actor) else { return false };
+        let Some((until, _)) = all.get(actor) else { return false };
         if *until > now() {
             return true;
         }
@@ -272,29 +332,39 @@ impl FullActors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{Account, Pool};
 
     #[test]
     fn a_full_actor_is_believed_for_a_while_or_until_it_has_room() {
         let (full, now, second) = (FullActors::default(), Instant::now(), Duration::from_secs(1));
-        full.full("a".into(), now, second);
-        full.full("b".into(), now, second);
+        let account = Account::new(&Pool::new(4 << 20, 0), 1 << 20);
+        let full_until = |name: &str| {
+            full.full(name.into(), now, second, |bytes| account.take(bytes));
+        };
+        full_until("a");
+        full_until("b");
         assert!(full.is_full(&"a".into(), || now));
         assert!(!full.is_full(&"c".into(), || now));
         full.room(&"a".into());
         assert!(!full.is_full(&"a".into(), || now));
         assert!(!full.is_full(&"b".into(), || now + second));
         assert_eq!(full.any.load(Ordering::Acquire), 0);
+        let long = "x".repeat(500);
         for number in 0..2 * FULL_AT_MOST {
-            full.full(number.to_string().into(), now, second);
+            full_until(&format!("{number}{long}"));
         }
-        assert_eq!(full.any.load(Ordering::Acquire), FULL_AT_MOST);
+        let known = full.any.load(Ordering::Acquire);
+        assert!(known > 1000 && known < FULL_AT_MOST, "{known}: the account bounds them");
+        full.prune(now + second);
+        assert_eq!((full.any.load(Ordering::Acquire), account.held()), (0, 0));
     }
 
     #[test]
     fn lost_tells_are_reported_once_with_their_number_and_kept_while_there_is_no_room() {
         let lost = Undelivered::default();
+        let account = Account::new(&Pool::new(4 << 20, 0), 1 << 20);
         for _ in 0..3 {
-            lost.add(&"a".into(), 7, Failure::Stopped);
+            lost.add(&"a".into(), 7, Failure::Stopped, |bytes| account.take(bytes));
         }
         lost.report(|_| false);
         let mut said = Vec::new();
@@ -308,8 +378,14 @@ mod tests {
         let expected = Frame::Lost { to: "a".into(), message, count: 3, failure: Failure::Stopped };
         assert_eq!(said, [expected]);
         for number in 0..2 * LOST_KINDS as u64 {
-            lost.add(&"b".into(), number, Failure::Stopped);
+            lost.add(&"b".into(), number, Failure::Stopped, |bytes| account.take(bytes));
         }
         assert_eq!(lost.0.lock().len(), LOST_KINDS + 1);
+        lost.report(|_| true);
+        assert_eq!(account.held(), 0);
+        for number in 0..=FREE_KINDS as u64 {
+            lost.add(&"c".into(), number, Failure::Stopped, |_| None);
+        }
+        assert!(lost.0.lock().contains_key(&(OTHERS.into(), 0)), "little is kept without room");
     }
 }

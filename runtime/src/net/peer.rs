@@ -6,7 +6,7 @@
 use super::{
     event::PeerUsage,
     frame::{Frame, lane_frame},
-    lane::{LaneQueue, Rejected},
+    lane::{Dropped, LaneQueue, Rejected},
     link::Link,
     network::Network,
     parked::{self, FullActors, Parked},
@@ -14,18 +14,20 @@ use super::{
     watches::{Watchers, Watches},
 };
 use crate::{
+    budget::Account,
     codec::EncodeError,
     door::Failure,
     fault::{Direction, Fate, FaultTable},
     message::Lane,
     name::NodeName,
-    pki::PeerRole,
+    pki::PeerIdentity,
     reference::Undelivered,
+    stream::Piece,
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -48,7 +50,7 @@ pub(crate) enum LinkState {
     Failed(u64, String),
 }
 
-type Answer = oneshot::Sender<Result<Bytes, Undelivered>>;
+type Answer = oneshot::Sender<Result<Piece, Undelivered>>;
 
 pub(crate) struct Peer {
     pub(crate) name: NodeName,
@@ -71,8 +73,13 @@ pub(crate) struct Peer {
     pub(crate) lost: parked::Undelivered,
     /// Its actors that take no tells of ours now.
     pub(crate) full: FullActors,
+    /// Tells that went onto its lanes, and how many of them it reported as lost.
+    told: AtomicU64,
+    reported_lost: AtomicU64,
     /// What it may have of us, once it has been met.
     terms: Mutex<Option<Arc<Terms>>>,
+    /// Where it came from when it dialled: where it is dialled if no other address is known.
+    from: Mutex<Option<SocketAddr>>,
     /// The last sequence number received on each lane.
     received: [AtomicU64; 2],
     heard: Mutex<Option<Instant>>,
@@ -104,7 +111,10 @@ impl Peer {
             parked: Parked::default(),
             lost: parked::Undelivered::default(),
             full: FullActors::default(),
+            told: AtomicU64::new(0),
+            reported_lost: AtomicU64::new(0),
             terms: Mutex::default(),
+            from: Mutex::default(),
             received: [AtomicU64::new(0), AtomicU64::new(0)],
             heard: Mutex::new(None),
             bulk_tells: Arc::new(Semaphore::new(BULK_TELLS)),
@@ -128,11 +138,39 @@ impl Peer {
         lane: Lane,
         frame: &Frame,
     ) -> Result<(), SendError> {
+        self.send_as(faults, lane, frame, None)
+    }
+
+    /// Queues a frame; `tell` is the name of its message if it is a tell.
+    pub(crate) fn send_as(
+        &self,
+        faults: &FaultTable,
+        lane: Lane,
+        frame: &Frame,
+        tell: Option<&'static str>,
+    ) -> Result<(), SendError> {
         let mut bytes = lane_frame(frame)?;
         let fate = self.fate(faults);
-        self.lane(lane).push(&mut bytes, fate)?;
+        self.lane(lane).push(&mut bytes, fate, tell)?;
+        if tell.is_some() {
+            self.told.fetch_add(1, Ordering::Relaxed);
+        }
         self.want();
         Ok(())
+    }
+
+    /// Whether it was ever told anything on a lane.
+    pub(crate) fn has_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many of so many tells that the peer reports as lost there can be: no more than it was told.
+    pub(crate) fn believed_lost(&self, count: u64) -> u64 {
+        let told = self.told.load(Ordering::Relaxed);
+        let before = self.reported_lost.load(Ordering::Relaxed);
+        let believed = count.min(told.saturating_sub(before));
+        self.reported_lost.fetch_add(believed, Ordering::Relaxed);
+        believed
     }
 
     /// Queues a frame when there is room.
@@ -158,19 +196,27 @@ impl Peer {
         fate
     }
 
-    /// What a peer of this role may have of us. It keeps what it has used over its connections.
-    pub(crate) fn terms(&self, network: &Network, role: &PeerRole) -> Arc<Terms> {
+    /// What such a peer may have of us. It keeps what it has used over its connections.
+    pub(crate) fn terms(&self, network: &Network, identity: &PeerIdentity) -> Arc<Terms> {
         let mut terms = self.terms.lock();
         match &*terms {
-            Some(terms) if terms.role == role.word() => terms.clone(),
-            _ => terms.insert(Terms::new(network, role)).clone(),
+            Some(terms) if terms.role == identity.role.word() => terms.clone(),
+            _ => terms.insert(network.pools.terms(network, identity)).clone(),
         }
     }
 
     /// How much may wait for the peer on each lane from now on.
-    pub(crate) fn set_lane_bytes(&self, bytes: usize) {
-        self.control.set_most_bytes(bytes);
-        self.work.set_most_bytes(bytes);
+    pub(crate) fn set_lane_bounds(&self, bytes: usize, account: &Arc<Account>) {
+        self.control.set_bounds(bytes, account);
+        self.work.set_bounds(bytes, account);
+    }
+
+    pub(crate) fn came_from(&self, address: SocketAddr) {
+        *self.from.lock() = Some(address);
+    }
+
+    pub(crate) fn from(&self) -> Option<SocketAddr> {
+        *self.from.lock()
     }
 
     /// What it takes up of us.
@@ -180,10 +226,15 @@ impl Peer {
         PeerUsage {
             node: self.name.clone(),
             role: terms.as_ref().map(|terms| terms.role),
-            held_bytes: account + self.control.bytes() + self.work.bytes(),
+            held_bytes: account + self.control.free_bytes() + self.work.free_bytes(),
             asks: terms.as_ref().map_or(0, |terms| terms.open_asks()),
             watches: self.watchers.len(),
         }
+    }
+
+    /// Its role in a word, once it has been met.
+    pub(crate) fn role(&self) -> Option<&'static str> {
+        self.terms.lock().as_ref().map(|terms| terms.role)
     }
 
     pub(crate) fn is_healer(&self) -> bool {
@@ -242,20 +293,26 @@ impl Peer {
         Some(Expected { peer: self.clone(), id, receiver })
     }
 
-    pub(crate) fn answer(&self, id: u64, outcome: Result<Bytes, Failure>) {
+    /// Whether an answer is still waited for.
+    pub(crate) fn expects(&self, id: u64) -> bool {
+        self.pending.lock().contains_key(&id)
+    }
+
+    pub(crate) fn answer(&self, id: u64, outcome: Result<Piece, Failure>) {
         // Nobody waits any more when the deadline has passed.
         if let Some(answer) = self.pending.lock().remove(&id) {
             let _ = answer.send(outcome.map_err(Undelivered::Failure));
         }
     }
 
-    /// Nothing will come: neither frames that wait nor answers.
-    pub(crate) fn give_up(&self, detail: &str) {
-        self.control.clear();
-        self.work.clear();
+    /// Nothing will come: neither frames that wait nor answers. Gives the tells that were to go.
+    pub(crate) fn give_up(&self, detail: &str) -> Vec<Dropped> {
+        let mut dropped = self.control.clear();
+        dropped.extend(self.work.clear());
         for (_, answer) in self.pending.lock().drain() {
             let _ = answer.send(Err(Undelivered::Unreachable(detail.to_owned())));
         }
+        dropped
     }
 
     // --- what is heard
@@ -303,9 +360,9 @@ impl Peer {
     }
 
     pub(crate) fn close(&self) {
-        self.control.close();
-        self.work.close();
-        self.give_up("this node is stopping");
+        // Nobody is left to hear of tells that did not go.
+        drop((self.control.close(), self.work.close()));
+        drop(self.give_up("this node is stopping"));
         self.watches.all_lost();
         self.watchers.forget();
         self.link.send_replace(LinkState::Failed(u64::MAX, "this node is stopping".to_owned()));
@@ -336,11 +393,11 @@ impl From<Rejected> for SendError {
 pub(crate) struct Expected {
     peer: Arc<Peer>,
     id: u64,
-    receiver: oneshot::Receiver<Result<Bytes, Undelivered>>,
+    receiver: oneshot::Receiver<Result<Piece, Undelivered>>,
 }
 
 impl Expected {
-    pub(crate) async fn answer(mut self) -> Result<Bytes, Undelivered> {
+    pub(crate) async fn answer(mut self) -> Result<Piece, Undelivered> {
         match (&mut self.receiver).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Undelivered::Unreachable("the connection was given up".to_owned())),

@@ -4,9 +4,15 @@ use super::network::Network;
 use crate::{
     budget::{Account, Budget, Pool},
     config::Limits,
-    pki::PeerRole,
+    name::NodeName,
+    pki::{PeerIdentity, PeerRole},
 };
-use std::{sync::Arc, time::Duration};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What each peer may hold whatever the others of its kind do.
@@ -17,6 +23,8 @@ pub(crate) struct Pools {
     control: Arc<Pool>,
     node: Arc<Pool>,
     lesser: Arc<Pool>,
+    /// The terms of certificates that many processes share, by role and name: one for all of them.
+    shared: Mutex<HashMap<(&'static str, NodeName), Weak<Terms>>>,
 }
 
 impl Pools {
@@ -25,7 +33,24 @@ impl Pools {
             control: Pool::new(limits.control_pool_bytes, FLOOR_BYTES),
             node: Pool::new(limits.node_pool_bytes, FLOOR_BYTES),
             lesser: Pool::new(limits.lesser_pool_bytes, FLOOR_BYTES),
+            shared: Mutex::default(),
         }
+    }
+
+    /// The terms of a new peer. Processes of one certificate have them together: who starts more gets no more.
+    pub(crate) fn terms(&self, network: &Network, identity: &PeerIdentity) -> Arc<Terms> {
+        if !identity.role.is_shared() {
+            return Terms::new(network, &identity.role);
+        }
+        let mut shared = self.shared.lock();
+        shared.retain(|_, terms| terms.strong_count() > 0);
+        let key = (identity.role.word(), identity.node.clone());
+        if let Some(terms) = shared.get(&key).and_then(Weak::upgrade) {
+            return terms;
+        }
+        let terms = Terms::new(network, &identity.role);
+        shared.insert(key, Arc::downgrade(&terms));
+        terms
     }
 
     fn of(&self, role: &PeerRole) -> &Arc<Pool> {

@@ -16,6 +16,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const CERTIFICATE_FILE: &str = "certificate.pem";
 const KEY_FILE: &str = "key.pem";
 const AUTHORITY_FILE: &str = "authority.pem";
+/// In the order in which they are written; the last one says that all are there.
+const FILES: [&str; 3] = [AUTHORITY_FILE, KEY_FILE, CERTIFICATE_FILE];
 
 /// A certificate chain, its private key, and the cluster's authority. Cheap to clone; never prints the key.
 #[derive(Clone)]
@@ -67,17 +69,19 @@ impl Credential {
         })))
     }
 
-    /// Reads `certificate.pem`, `key.pem` and `authority.pem` of a folder.
+    /// Reads `certificate.pem`, `key.pem` and `authority.pem` of a folder. Ends a [`save`](Self::save) that was cut off, if
+    /// it had come so far that all three were on the disk.
     pub fn load(folder: &Path) -> Result<Self, PkiError> {
+        files::finish(folder, &FILES)?;
         let read = |name| files::read(&folder.join(name));
         Self::from_pem(&read(CERTIFICATE_FILE)?, &read(KEY_FILE)?, &read(AUTHORITY_FILE)?)
     }
 
-    /// Writes the three files, readable by their owner alone. The certificate is written last.
+    /// Writes the three files, readable by their owner alone: all of them or none, whenever it is cut off.
     pub fn save(&self, folder: &Path) -> Result<(), PkiError> {
-        files::write(&folder.join(AUTHORITY_FILE), self.authority_pem())?;
-        files::write(&folder.join(KEY_FILE), self.key_pem())?;
-        files::write(&folder.join(CERTIFICATE_FILE), self.certificate_pem())
+        let texts = [self.authority_pem(), self.key_pem(), self.certificate_pem()];
+        files::stage(folder, &FILES, &texts)?;
+        files::finish(folder, &FILES)
     }
 
     /// Who this is.
@@ -137,10 +141,49 @@ impl Credential {
     }
 }
 
-fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), PkiError> {
+/// From when until when a certificate holds.
+pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), PkiError> {
     let (_, certificate) = X509Certificate::from_der(der)
         .map_err(|error| PkiError::unusable("the certificate", error))?;
     let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let validity = certificate.validity();
     Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{ClusterAuthority, PeerRole};
+
+    #[test]
+    fn a_save_that_is_cut_off_leaves_the_old_credential_or_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = ClusterAuthority::create("test").unwrap();
+        let issue = || authority.issue("n1", PeerRole::Node, &[], Duration::from_hours(1)).unwrap();
+        let (old, new) = (issue(), issue());
+        old.save(folder.path()).unwrap();
+        let texts = [new.authority_pem(), new.key_pem(), new.certificate_pem()];
+        // Cut off while the files are laid down: the old one stands.
+        for staged in 0..2 {
+            for (name, text) in FILES.iter().zip(texts).take(staged) {
+                files::write(&files::staged(folder.path(), name), text).unwrap();
+            }
+            let loaded = Credential::load(folder.path()).unwrap();
+            assert_eq!(loaded.certificate_pem(), old.certificate_pem());
+        }
+        // Cut off after that, at any file: the new one.
+        for moved in 0..3 {
+            old.save(folder.path()).unwrap();
+            files::stage(folder.path(), &FILES, &texts).unwrap();
+            for name in &FILES[..moved] {
+                let from = files::staged(folder.path(), name);
+                std::fs::rename(from, folder.path().join(name)).unwrap();
+            }
+            let loaded = Credential::load(folder.path()).unwrap();
+            let expected = (new.certificate_pem(), new.key_pem());
+            assert_eq!((loaded.certificate_pem(), loaded.key_pem()), expected, "{moved}");
+        }
+        let names = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 3, "nothing is left beside them");
+    }
 }

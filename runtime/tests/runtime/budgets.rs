@@ -3,7 +3,8 @@
 use crate::cast::*;
 use futures_util::StreamExt;
 use impresario_runtime::{
-    ActorNode, AskError, Cause, Credential, NodeConfig, PeerEvent, PeerRole, SpawnOptions, encode,
+    ActorName, ActorNode, AskError, Cause, Credential, Gate, NodeConfig, PeerEvent, PeerIdentity,
+    PeerRole, Refusal, SpawnOptions, encode,
     pki::{ALPN_NODE, tls_client_config},
     tag_of,
 };
@@ -25,9 +26,33 @@ fn framed(value: &impl Serialize) -> Vec<u8> {
     frame
 }
 
+/// A frame of a lane.
+fn lane_frame(sequence: u64, frame: &impl Serialize) -> Vec<u8> {
+    let bytes = encode(frame).unwrap();
+    let mut framed = (8 + bytes.len() as u32).to_le_bytes().to_vec();
+    framed.extend(sequence.to_le_bytes());
+    framed.extend(bytes);
+    framed
+}
+
 impl Hostile {
     /// Connects, greets, and goes on with heartbeats.
     async fn connect(credential: &Credential, to: &ActorNode) -> Self {
+        let (hostile, mut control) = Self::silent(credential, to).await;
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            for sequence in 1_u64.. {
+                ticks.tick().await;
+                if control.write_all(&lane_frame(sequence, &3_u32)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        hostile
+    }
+
+    /// Connects and greets; gives the control lane.
+    async fn silent(credential: &Credential, to: &ActorNode) -> (Self, quinn::SendStream) {
         let mut tls = tls_client_config(credential).unwrap();
         tls.alpn_protocols = vec![ALPN_NODE.to_vec()];
         let mut config =
@@ -48,19 +73,7 @@ impl Hostile {
         assert_eq!(welcome[4], 0, "welcome");
         let mut lane = connection.open_uni().await.unwrap();
         lane.write_all(&[1]).await.unwrap();
-        tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_millis(50));
-            for sequence in 1_u64.. {
-                ticks.tick().await;
-                let mut beat = 9_u32.to_le_bytes().to_vec();
-                beat.extend(sequence.to_le_bytes());
-                beat.push(3);
-                if lane.write_all(&beat).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { connection, _endpoint: endpoint }
+        (Self { connection, _endpoint: endpoint }, lane)
     }
 
     /// Begins a bulk stream with these bytes, and says no more on it.
@@ -69,6 +82,15 @@ impl Hostile {
         send.write_all(bytes).await.unwrap();
         (send, receive)
     }
+}
+
+/// The beginning of a `Request::Ask` of the player, of so many bytes by its word.
+fn promise(message: &str, bytes: u32) -> Vec<u8> {
+    let body = serde_bytes(&[0; 1000]);
+    let ask = (1_u32, 10_000_u32, "player", tag_of(message), None::<()>, body);
+    let mut frame = framed(&ask);
+    frame[..4].copy_from_slice(&bytes.to_le_bytes());
+    frame
 }
 
 /// A response of `Overloaded`, as it travels.
@@ -82,8 +104,7 @@ fn a_request_is_held_on_its_senders_account_before_it_is_read_and_has_a_deadline
         let player = play(&b, "player", SpawnOptions::default());
         let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
         let hostile = Hostile::connect(&node, &b).await;
-        let mut promise = (60_u32 << 20).to_le_bytes().to_vec();
-        promise.push(1);
+        let promise = promise("test.Large", 60 << 20);
         let promised = hostile.begin(&promise).await;
         until("the promise counts", || {
             usage(&b, "h").is_some_and(|usage| usage.held_bytes >= 60 << 20)
@@ -252,5 +273,154 @@ fn an_answer_that_finds_no_room_is_let_go_and_its_asker_is_told_that_it_was_hand
             impresario_runtime::Remedy::Retry
         );
         assert_eq!(far.ask(Give(500 << 10), LIMIT).await.unwrap().len(), 500 << 10);
+    });
+}
+
+/// Lets nobody send large messages, and remembers what it was shown of others.
+#[derive(Default)]
+struct NothingLarge(parking_lot::Mutex<Vec<&'static str>>);
+
+impl Gate for NothingLarge {
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, message: &'static str) -> Result<(), Refusal> {
+        if message == "test.Large" { Err(Refusal::new("no")) } else { Ok(()) }
+    }
+
+    fn permit(
+        &self,
+        _: &PeerIdentity,
+        _: &ActorName,
+        message: &'static str,
+        _: &dyn std::any::Any,
+    ) -> Result<(), Refusal> {
+        self.0.lock().push(message);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_peer_may_not_send_or_not_so_large_is_refused_before_it_is_read() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let gate = Arc::new(NothingLarge::default());
+        let config = NodeConfig { gate: gate.clone(), ..cluster.config("b") };
+        let b = ActorNode::start(config).await.unwrap();
+        play(&b, "player", SpawnOptions::default());
+        let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
+        let hostile = Hostile::connect(&node, &b).await;
+        // `Response::Reply(Err(Refused))`, and `Decode`.
+        for (message, answer) in [("test.Large", [0, 1, 2]), ("test.Echo", [0, 1, 4])] {
+            let (_send, mut receive) = hostile.begin(&promise(message, 60 << 20)).await;
+            let said = soon("an answer", receive.read_to_end(1000)).await.unwrap();
+            assert_eq!(said[4..7], answer, "{message}: {said:?}");
+        }
+        assert!(gate.0.lock().is_empty(), "{:?} was decoded", gate.0.lock());
+        assert_eq!(usage(&b, "h").unwrap().held_bytes, 0);
+        assert!(b.refusals().iter().any(|one| one.message == "test.Large" && one.count == 1));
+    });
+}
+
+#[test]
+fn a_message_that_becomes_much_more_than_its_bytes_is_held_on_its_senders_account() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let mut config = cluster.config("b");
+        config.limits.node.bytes = 1 << 20;
+        let (a, b) = (cluster.node("a").await, ActorNode::start(config).await.unwrap());
+        introduce(&[&a, &b]);
+        let far = a.actor::<PlayerRole>(play(&b, "player", SpawnOptions::default()).path().clone());
+        assert_eq!(far.ask(Texts(vec![String::new(); 10_000]), LIMIT).await, Ok(10_000));
+        let bomb = far.ask(Texts(vec![String::new(); 200_000]), LIMIT).await;
+        assert!(matches!(bomb, Err(AskError::Overloaded { .. })), "{bomb:?}");
+        assert_eq!(far.ask(Echo("x".into()), LIMIT).await, Ok("x".into()));
+        assert!(b.refusals().iter().any(|one| one.cause == Cause::Bytes));
+        let large = far.ask(Texts(vec!["x".repeat(300 << 10)]), LIMIT).await;
+        assert!(matches!(large, Err(AskError::Decode { .. })), "its type has a limit: {large:?}");
+        until("all is let go", || usage(&b, "a").is_some_and(|usage| usage.held_bytes == 0)).await;
+    });
+}
+
+#[test]
+fn an_answer_is_held_on_its_senders_account_before_it_is_read_and_must_go_on() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
+        let hostile = Hostile::connect(&node, &b).await;
+        let far = b.actor::<PlayerRole>(impresario_runtime::ActorPath::new("h", "player"));
+        let mut asks = Vec::new();
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            asks.push(tokio::spawn(far.ask(Large(vec![1]), LIMIT * 2)));
+            let (mut send, receive) =
+                soon("a request", hostile.connection.accept_bi()).await.unwrap();
+            // Of an answer of 60 MiB only this.
+            let mut answer = (60_u32 << 20).to_le_bytes().to_vec();
+            answer.extend([0, 0, 251]);
+            send.write_all(&answer).await.unwrap();
+            until("the promise counts", || {
+                usage(&b, "h").is_some_and(|usage| usage.held_bytes >= 60 << 20)
+            })
+            .await;
+            streams.push((send, receive));
+        }
+        let second = soon("the second answer", asks.pop().unwrap()).await.unwrap();
+        assert!(matches!(second, Err(AskError::Unsent { .. })), "{second:?}");
+        let first = soon("the first answer", asks.pop().unwrap()).await.unwrap();
+        assert!(matches!(first, Err(AskError::Unreachable { .. })), "it stood still: {first:?}");
+        until("it is let go", || usage(&b, "h").is_some_and(|usage| usage.held_bytes < 1 << 20))
+            .await;
+    });
+}
+
+#[test]
+fn a_request_that_is_slow_but_goes_on_is_taken() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        play(&b, "player", SpawnOptions::default());
+        let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
+        let hostile = Hostile::connect(&node, &b).await;
+        let body = encode(&Large(vec![3; 200 << 10])).unwrap();
+        let ask =
+            (1_u32, 60_000_u32, "player", tag_of("test.Large"), None::<()>, serde_bytes(&body));
+        let (mut send, mut receive) = hostile.connection.open_bi().await.unwrap();
+        let begun = std::time::Instant::now();
+        // For twice as long as a silence may last.
+        let mut ticks = tokio::time::interval(fast().lost_after / 6);
+        for part in framed(&ask).chunks(17 << 10) {
+            ticks.tick().await;
+            send.write_all(part).await.unwrap();
+        }
+        assert!(begun.elapsed() > fast().lost_after);
+        send.finish().unwrap();
+        let answer = soon("an answer", receive.read_to_end(1 << 20)).await.unwrap();
+        assert!(answer.len() > 200 << 10, "{} bytes", answer.len());
+    });
+}
+
+#[test]
+fn what_a_peer_says_of_actors_is_held_on_its_account_and_believed_only_of_what_it_was_told() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
+        play(&b, "player", SpawnOptions::default());
+        let (hostile, mut lane) = Hostile::silent(&node, &b).await;
+        let name = |length: usize| "x".repeat(length);
+        // `Full`, and `Lost` of very many, though nothing was ever told.
+        for sequence in 1..=100 {
+            lane.write_all(&lane_frame(sequence, &(9_u32, name(500)))).await.unwrap();
+        }
+        let lost = (11_u32, name(9), "a\nb", u64::MAX, 0_u32);
+        lane.write_all(&lane_frame(101, &lost)).await.unwrap();
+        // A watch behind them, so that we see when they have been read.
+        lane.write_all(&lane_frame(102, &(4_u32, 7_u64, "player", None::<u64>))).await.unwrap();
+        until("all is read", || usage(&b, "h").is_some_and(|usage| usage.watches == 1)).await;
+        assert!(usage(&b, "h").unwrap().held_bytes < 1 << 10, "{:?}", usage(&b, "h"));
+        assert!(b.refusals().iter().all(|one| one.cause != Cause::Lost), "{:?}", b.refusals());
+        // A name that is none is a breach of the protocol.
+        lane.write_all(&lane_frame(103, &(9_u32, name(200_000)))).await.unwrap();
+        let end = soon("the end of the connection", hostile.connection.closed()).await;
+        assert!(matches!(end, quinn::ConnectionError::ApplicationClosed(_)), "{end}");
     });
 }

@@ -2,9 +2,9 @@
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use impresario_runtime::{
-    ActorNode, ActorPath, ActorRef, Backoff, ClusterAuthority, Intensity, NodeConfig, Open,
-    PeerRole, PeerUsage, PermitAll, Refusal, RestartPolicy, SpawnOptions, Timing, message, role,
-    stream_message,
+    ActorNode, ActorPath, ActorRef, Backoff, ClusterAuthority, Intensity, Lane,
+    MESSAGE_LIMIT_BYTES, NodeConfig, Open, PeerRole, PeerUsage, PermitAll, Refusal, RestartPolicy,
+    SpawnOptions, Timing, message, role, stream_message,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ pub const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Echo(pub String);
-message!(Echo => String, "test.Echo");
+message!(Echo => String, "test.Echo", Lane::Work, 2 << 20);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Note(pub u64);
@@ -55,7 +55,7 @@ message!(Quit => (), "test.Quit");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Large(#[serde(with = "as_bytes")] pub Vec<u8>);
-message!(Large => Vec<u8>, "test.Large", impresario_runtime::Lane::Bulk);
+message!(Large => Vec<u8>, "test.Large", Lane::Bulk, MESSAGE_LIMIT_BYTES);
 
 /// Asks on the work lane for an answer of so many bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,7 +64,12 @@ message!(Give => Vec<u8>, "test.Give");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Urgent;
-message!(Urgent => (), "test.Urgent", impresario_runtime::Lane::Control);
+message!(Urgent => (), "test.Urgent", Lane::Control);
+
+/// As many as there are, of which the empty ones take 1 byte each between nodes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Texts(pub Vec<String>);
+message!(Texts => usize, "test.Texts");
 
 /// Keeps the actor from its mailbox until its `sent` says [`GO`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,7 +110,7 @@ use bytes::Bytes;
 role! {
     /// What the test's actor answers.
     pub PlayerRole = "player" {
-        asks: [Echo, Note, Notes, Ponder, Block, Halt, Panic, Quit, Large, Give, Urgent],
+        asks: [Echo, Note, Notes, Ponder, Block, Halt, Panic, Quit, Large, Give, Urgent, Texts],
         streams: [Count, Break],
     }
 }
@@ -204,6 +209,13 @@ impl Handler<Give> for Player {
     type Result = Vec<u8>;
     fn handle(&mut self, message: Give, _: &mut Self::Context) -> Vec<u8> {
         vec![7; message.0]
+    }
+}
+
+impl Handler<Texts> for Player {
+    type Result = usize;
+    fn handle(&mut self, message: Texts, _: &mut Self::Context) -> usize {
+        message.0.len()
     }
 }
 

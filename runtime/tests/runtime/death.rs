@@ -306,3 +306,47 @@ fn a_node_that_had_given_its_watcher_up_still_tells_of_the_life_that_was_watched
         assert_eq!(soon("the old end", watch.terminated()).await.unwrap().reason, Reason::Stopped);
     });
 }
+
+#[test]
+fn what_is_said_between_a_goodbye_and_the_return_is_for_the_new_life() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let (a, b, far) = cluster.pair().await;
+        far.ask(Urgent, LIMIT).await.unwrap();
+        let next = cluster.node("b").await;
+        let player = play(&next, "player", SpawnOptions::default());
+        let mut events = a.peers();
+        b.stop(LIMIT).await;
+        event(&mut events, "lost", |event| matches!(event, PeerEvent::Lost { .. })).await;
+        a.addresses().set("b".into(), next.local_addr());
+        let watch = a.watch(path(&next, "player"));
+        far.tell(Note(5)).unwrap();
+        let waiting = actix::spawn(far.ask(Echo("x".into()), LIMIT));
+        assert_eq!(soon("the answer", waiting).await.unwrap(), Ok("x".into()));
+        assert_eq!(player.ask(Notes, LIMIT).await, Ok(vec![5]), "the first words are not lost");
+        assert!(next.stop_actor(&"player".into()));
+        let reason = soon("the watch", watch.terminated()).await.unwrap().reason;
+        assert_eq!(reason, Reason::Stopped, "nobody died before");
+    });
+}
+
+#[test]
+fn tells_that_wait_for_a_node_that_cannot_be_reached_are_reported() {
+    on_threads(async {
+        let a = Cluster::new().node("a").await;
+        let mut lost = a.lost_tells();
+        let nobody = a.actor::<PlayerRole>(impresario_runtime::ActorPath::new("nobody", "player"));
+        for number in 0..3 {
+            nobody.tell(Note(number)).unwrap();
+        }
+        let mut count = 0;
+        while count < 3 {
+            let report = soon("the report", lost.recv()).await.unwrap();
+            assert_eq!((report.to, report.message), (nobody.path().clone(), "test.Note".into()));
+            assert!(matches!(report.why, AskError::Unreachable { .. }), "{:?}", report.why);
+            count += report.count;
+        }
+        assert_eq!(count, 3);
+        assert!(a.refusals().iter().any(|one| one.cause == Cause::Unreached && one.count == 3));
+    });
+}

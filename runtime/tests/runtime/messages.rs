@@ -283,8 +283,17 @@ fn tells_that_cannot_be_kept_are_reported_to_their_sender_and_counted_by_both() 
         far.ask(Urgent, LIMIT).await.unwrap();
         let mut reports = a.lost_tells();
         far.tell(Halt).unwrap();
-        // All at once: before the other node can say that the mailbox is full.
+        // All at once, before it hears that the mailbox is full.
+        let slowly = impresario_runtime::FaultRule {
+            delay: Duration::from_millis(300),
+            ..impresario_runtime::FaultRule::new(
+                Some("b".into()),
+                impresario_runtime::Direction::Receive,
+            )
+        };
+        a.faults().set(slowly);
         let taken = (0..500).filter(|number| far.tell(Note(*number)).is_ok()).count();
+        a.faults().clear();
         let lost = soon("a report", reports.recv()).await.unwrap();
         assert_eq!((&lost.to, &*lost.message), (near.path(), "test.Note"));
         assert_eq!(lost.why, AskError::Overloaded { actor: "small".into() });

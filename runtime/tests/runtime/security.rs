@@ -15,6 +15,10 @@ use std::{any::Any, sync::Arc, time::Duration};
 struct NodesOnly(Mutex<Vec<(String, PeerRole, &'static str)>>);
 
 impl Gate for NodesOnly {
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn permit(
         &self,
         peer: &PeerIdentity,
@@ -126,6 +130,16 @@ async fn connect(
     authority: &ClusterAuthority,
     protocol: &[u8],
 ) -> Result<(quinn::Connection, quinn::Endpoint), String> {
+    connect_from("127.0.0.1:0", to, authority, protocol).await
+}
+
+/// The same from another address.
+async fn connect_from(
+    from: &str,
+    to: &ActorNode,
+    authority: &ClusterAuthority,
+    protocol: &[u8],
+) -> Result<(quinn::Connection, quinn::Endpoint), String> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = authority.certificate_pem();
     let der =
@@ -142,7 +156,7 @@ async fn connect(
     .with_no_client_auth();
     tls.alpn_protocols = vec![protocol.to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = quinn::Endpoint::client(from.parse().unwrap()).unwrap();
     let connection = endpoint
         .connect_with(config, to.local_addr(), "node.impresario.internal")
         .unwrap()
@@ -159,7 +173,7 @@ fn strangers_who_only_hold_connections_leave_room_for_the_nodes_that_are_known()
             NodeConfig { join: Some(Arc::new(crate::joining::NoOne)), ..cluster.config("b") };
         config.limits.handshakes = 8;
         // They would be let go after this time.
-        config.timing.lost_after = LIMIT;
+        config.timing.dial = LIMIT;
         let b = ActorNode::start(config).await.unwrap();
         let player = play(&b, "player", SpawnOptions::default());
         let mut held = Vec::new();
@@ -176,6 +190,97 @@ fn strangers_who_only_hold_connections_leave_room_for_the_nodes_that_are_known()
         let a = cluster.node("a").await;
         introduce(&[&a, &b]);
         a.actor::<PlayerRole>(player.path().clone()).ask(Urgent, LIMIT).await.unwrap();
+    });
+}
+
+#[test]
+fn one_address_leaves_room_for_strangers_of_others_and_a_join_that_says_nothing_ends() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let mut config =
+            NodeConfig { join: Some(Arc::new(crate::joining::NoOne)), ..cluster.config("b") };
+        config.limits.handshakes = 64;
+        config.timing.dial = LIMIT;
+        let b = ActorNode::start(config).await.unwrap();
+        let mut held = Vec::new();
+        while let Ok(connection) =
+            soon("an answer", connect(&b, &cluster.authority, ALPN_JOIN)).await
+        {
+            held.push(connection);
+            assert!(held.len() < 32, "one address takes all the room");
+        }
+        let other = connect_from("127.0.0.2:0", &b, &cluster.authority, ALPN_JOIN).await;
+        assert!(other.is_ok(), "{:?}", other.err());
+
+        // The time of a handshake is all that it may be silent.
+        let config =
+            NodeConfig { join: Some(Arc::new(crate::joining::NoOne)), ..cluster.config("c") };
+        let c = ActorNode::start(config).await.unwrap();
+        let (silent, _endpoint) = connect(&c, &cluster.authority, ALPN_JOIN).await.unwrap();
+        soon("the end of a silent join", silent.closed()).await;
+    });
+}
+
+#[test]
+fn processes_of_one_certificate_share_its_budget() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let mut config = cluster.config("b");
+        config.limits.client.asks = 2;
+        let b = ActorNode::start(config).await.unwrap();
+        let player = play(&b, "player", SpawnOptions::default());
+        let credential = cluster.authority.issue("tool", PeerRole::Client, &[], DAY).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential.clone()) };
+            let client = ActorNode::start(config).await.unwrap();
+            introduce(&[&client, &b]);
+            let far = client.actor::<PlayerRole>(player.path().clone());
+            far.ask(Urgent, LIMIT).await.unwrap();
+            clients.push((client, far));
+        }
+        let waiting: Vec<_> = clients
+            .iter()
+            .map(|(_, far)| tokio::spawn(far.ask(Ponder(600_000), LIMIT * 10)))
+            .collect();
+        until("both are open", || b.usage().iter().any(|usage| usage.asks == 2)).await;
+        for (_, far) in &clients {
+            let over = far.ask(Urgent, LIMIT).await;
+            assert!(matches!(over, Err(AskError::Overloaded { .. })), "{over:?}");
+        }
+        drop(waiting);
+    });
+}
+
+/// Asks until the node is not reached any more.
+async fn until_unreachable(what: &str, far: &impresario_runtime::ActorRef<PlayerRole>) {
+    soon(what, async {
+        while !matches!(far.ask(Urgent, LIMIT).await, Err(AskError::Unreachable { .. })) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_link_ends_with_its_certificate_and_when_that_is_shut_out() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let b = cluster.node("b").await;
+        let player = play(&b, "player", SpawnOptions::default());
+        for (name, holds) in [("short", Duration::from_secs(3)), ("long", DAY)] {
+            let credential = cluster.authority.issue(name, PeerRole::Node, &[], holds).unwrap();
+            let fingerprint = credential.identity().fingerprint.clone();
+            let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential) };
+            let node = ActorNode::start(config).await.unwrap();
+            introduce(&[&node, &b]);
+            let far = node.actor::<PlayerRole>(player.path().clone());
+            far.ask(Urgent, LIMIT).await.unwrap();
+            if name == "long" {
+                b.shut_out([fingerprint].into());
+            }
+            until_unreachable(name, &far).await;
+        }
     });
 }
 

@@ -9,9 +9,12 @@ use impresario_registry_api::{
     Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Revision, TransactError,
     WatchBatch, WatchError, WatchRequest,
 };
-use impresario_runtime::{PeerIdentity, PeerRole, message, role, stream_message};
+use impresario_runtime::{Lane, PeerIdentity, PeerRole, message, role, stream_message};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
+
+/// The most that a message with an object in it may have: the largest body of a request, and who sends it.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// The name of the actor that serves [`ObjectsRole`] on every control member.
 pub const OBJECTS_ACTOR: &str = "objects";
@@ -77,7 +80,7 @@ pub struct Settle {
     /// The object as it is to be; nothing to remove it.
     pub value: Option<Bytes>,
 }
-message!(Settle => Result<Committed, TransactError>, "objects.Settle");
+message!(Settle => Result<Committed, TransactError>, "objects.Settle", Lane::Work, MAX_REQUEST_BYTES);
 
 /// Creates an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +96,7 @@ pub struct Create {
     /// Do everything but the write.
     pub dry_run: bool,
 }
-message!(Create => Result<Bytes, Refusal>, "objects.Create");
+message!(Create => Result<Bytes, Refusal>, "objects.Create", Lane::Work, MAX_REQUEST_BYTES);
 
 /// Which part of an object is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +144,7 @@ pub struct Change {
     /// Do everything but the write.
     pub dry_run: bool,
 }
-message!(Change => Result<Bytes, Refusal>, "objects.Change");
+message!(Change => Result<Bytes, Refusal>, "objects.Change", Lane::Work, MAX_REQUEST_BYTES);
 
 /// Deletes an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

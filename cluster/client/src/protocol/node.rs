@@ -5,9 +5,12 @@
 //! [`Follow`] a node are told when what is free there changes.
 
 use super::{resources::Resources, scheduler::NodeSummary};
-use impresario_runtime::{ActorPath, message, role};
+use impresario_runtime::{ActorPath, Lane, message, role};
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
+
+/// The most that a [`Reserve`] may have: some thousand pods.
+const RESERVE_BYTES: usize = 1 << 20;
 
 /// The name under which each machine's Node actor is registered.
 pub const NODE: &str = "node";
@@ -68,7 +71,7 @@ pub enum Grant {
         reason: String,
     },
 }
-message!(Reserve => Vec<Grant>, "node.Reserve");
+message!(Reserve => Vec<Grant>, "node.Reserve", Lane::Work, RESERVE_BYTES);
 
 /// Gives grants back before their time is up. Unknown ones are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,6 +63,19 @@ pub fn is_of_guest(node: &NodeName, message: &str, body: &dyn Any) -> bool {
     message == Describe::NAME || pod_uid.is_some_and(|uid| speaks_for(uid))
 }
 
+/// Whether a guest may send a message of this name to its job's actor, if it speaks for itself in it.
+pub fn is_from_guests(message: &str) -> bool {
+    [
+        JoinTraining::NAME,
+        NextWork::NAME,
+        TrainerReport::NAME,
+        ServerReport::NAME,
+        CurrentMap::NAME,
+        Describe::NAME,
+    ]
+    .contains(&message)
+}
+
 /// Whether members of one job may send this to each other. Orders are the job's alone.
 pub fn is_between_guests(message: &str) -> bool {
     [Pull::NAME, Push::NAME, Accept::NAME].contains(&message)

@@ -63,6 +63,10 @@ async fn the_same_thing_said_again_is_counted() {
 struct AsTheyAre;
 
 impl Gate for AsTheyAre {
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn permit(
         &self,
         peer: &PeerIdentity,

@@ -49,12 +49,36 @@ impl ClusterGate {
 }
 
 impl Gate for ClusterGate {
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+    ) -> Result<(), Refusal> {
+        let may = may_name(peer, to, message, |name| self.is_member(name));
+        self.judge(peer, to, message, may)
+    }
+
     fn permit(
         &self,
         peer: &PeerIdentity,
         to: &ActorName,
         message: &'static str,
         body: &dyn Any,
+    ) -> Result<(), Refusal> {
+        let may = may_send(peer, to, message, body, |name| self.is_member(name));
+        self.judge(peer, to, message, may)
+    }
+}
+
+impl ClusterGate {
+    /// Counts and words a refusal.
+    fn judge(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+        may: bool,
     ) -> Result<(), Refusal> {
         let revoked = self.revoked.read().contains(&peer.fingerprint);
         if revoked {
@@ -65,7 +89,7 @@ impl Gate for ClusterGate {
                 peer.node
             )));
         }
-        if may_send(peer, to, message, body, |name| self.is_member(name)) {
+        if may {
             return Ok(());
         }
         let role = role_name(&peer.role);
@@ -81,6 +105,28 @@ impl Gate for ClusterGate {
 /// to be let in, and how things stand. The registry's own guard looks at the names.
 const OF_APPLICANTS: [&str; 4] =
     [registry::Status::NAME, registry::Join::NAME, registry::Enrol::NAME, registry::Return::NAME];
+
+/// Whether a message of this name may come at all, whatever it says: nothing of it has been read yet.
+fn may_name(
+    peer: &PeerIdentity,
+    to: &ActorName,
+    message: &str,
+    is_member: impl Fn(&str) -> bool,
+) -> bool {
+    match &peer.role {
+        PeerRole::Control => {
+            is_member(peer.node.as_str()) || OF_APPLICANTS.contains(&message)
+        }
+        PeerRole::Admin => !is_of_members(to, message),
+        PeerRole::Node => {
+            WORKING.contains(&message) || OBJECTS.contains(&message) || OF_ITSELF.contains(&message)
+        }
+        PeerRole::Guest { scope } => {
+            to.as_str() == training::job_actor(scope) && training::is_from_guests(message)
+        }
+        PeerRole::Client => may_client(message),
+    }
+}
 
 fn may_send(
     peer: &PeerIdentity,
@@ -160,9 +206,24 @@ fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: 
     to.as_str() == training::job_actor(scope) && training::is_of_guest(node, message, body)
 }
 
+/// What a node may send to anybody.
+const WORKING: [&str; 4] = [
+    registry::Status::NAME,
+    pod::Logs::NAME,
+    node::Describe::NAME,
+    pod::Describe::NAME,
+];
+
+/// What it may say of itself alone.
+const OF_ITSELF: [&str; 5] = [
+    registry::Heartbeat::NAME,
+    scheduler::SummaryChanged::NAME,
+    Renew::NAME,
+    IssueGuest::NAME,
+    KeepAccountToken::NAME,
+];
+
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
-    const WORKING: &[&str] =
-        &[registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
     if WORKING.contains(&message) || OBJECTS.contains(&message) {
         return true;
     }
@@ -241,6 +302,31 @@ mod tests {
         assert!(sent(&removed, "registry", registry::Status::NAME, &registry::Status));
         let join = registry::Join { disk: 7, node: "removed".into() };
         assert!(sent(&removed, "registry", registry::Join::NAME, &join));
+    }
+
+    #[test]
+    fn what_a_role_may_never_send_is_refused_by_its_name() {
+        let guest = PeerRole::Guest { scope: "j1".into() };
+        let raft = ["raft.Append", "raft.Vote", registry::Transact::NAME];
+        for role in [PeerRole::Node, PeerRole::Client, PeerRole::Admin, guest.clone()] {
+            let peer = peer("n1", role);
+            for message in raft {
+                assert!(
+                    !may_name(&peer, &ActorName::from(RAFT_ACTOR), message, |_| true),
+                    "{peer:?} {message}"
+                );
+            }
+        }
+        let node = peer("n1", PeerRole::Node);
+        for message in WORKING.iter().chain(&OBJECTS).chain(&OF_ITSELF) {
+            assert!(may_name(&node, &ActorName::from("objects"), message, |_| true), "{message}");
+        }
+        let job = ActorName::from(training::job_actor("j1").as_str());
+        let guest = peer("g", guest);
+        assert!(may_name(&guest, &job, training::NextWork::NAME, |_| true));
+        assert!(!may_name(&guest, &job, training::Scale::NAME, |_| true));
+        assert!(!may_name(&guest, &ActorName::from("trainingjob/j2"), training::NextWork::NAME, |_| true));
+        assert!(!may_name(&guest, &ActorName::from("objects"), objects::Get::NAME, |_| true));
     }
 
     #[test]

@@ -14,6 +14,11 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// The most that entries may have together: the largest piece that a fast link is given (`pace`), and an entry more.
+const APPEND_BYTES: usize = 16 << 20;
+/// The most that a piece of a snapshot may have, with what is said around it.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// A member's number, the disk that it was given to, and which life of the disk's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
@@ -91,7 +96,7 @@ pub struct Append {
     /// openraft's request.
     pub request: AppendEntriesRequest<Types>,
 }
-message!(Append => Result<AppendEntriesResponse<Types>, Declined>, "raft.Append");
+message!(Append => Result<AppendEntriesResponse<Types>, Declined>, "raft.Append", Lane::Work, APPEND_BYTES);
 
 /// Hands leadership over.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -117,7 +122,7 @@ pub struct SnapshotChunk {
     /// Set with the last piece: the leader's vote and what the snapshot is of.
     pub end: Option<(Vote, SnapshotMeta)>,
 }
-message!(SnapshotChunk => Result<Option<SnapshotResponse<Types>>, Declined>, "raft.Snapshot", Lane::Bulk);
+message!(SnapshotChunk => Result<Option<SnapshotResponse<Types>>, Declined>, "raft.Snapshot", Lane::Bulk, CHUNK_BYTES);
 
 role! {
     /// A member of the registry's raft group, as the other members see it.

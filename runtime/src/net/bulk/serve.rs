@@ -1,23 +1,29 @@
 //! The actor's end of bulk: requests that arrive, answered on their own streams.
 //!
-//! A request has a deadline for its first bytes and for its whole, and its bytes are held on the peer's account before
-//! memory is taken for them; over its budget the peer is told `Overloaded`, and nobody else notices.
+//! Of a request first its beginning is read: whom it is for and which message it is. The gate and the message's limit
+//! speak on that. Then its bytes are held on the peer's account before memory is taken for them; over its budget the peer
+//! is told `Overloaded`, and nobody else notices. A request may be slow, but each part of it has a deadline.
 
-use super::{flow::Ahead, within};
+use super::flow::Ahead;
 use crate::{
     budget::Hold,
+    codec::{self, EncodeError},
     door::{Failure, WireStream},
     fault::Direction,
     net::{
         dispatch,
-        frame::{BULK_FRAME_LIMIT_BYTES, Request, Response, Taken, prefixed},
-        link::Link,
+        frame::{
+            BEGINNING_BYTES, BULK_FRAME_LIMIT_BYTES, Beginning, ENVELOPE_BYTES, Request, Response,
+            Taken, prefixed,
+        },
+        link::{Link, Runs},
         network::Network,
         parked,
         peer::Peer,
         wire::{FrameReader, WireError, finish, reset},
     },
     refusals::Cause,
+    stream::Piece,
 };
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
@@ -28,11 +34,14 @@ use tokio::{task::JoinSet, time::timeout};
 const COALESCE_BYTES: usize = 32 << 10;
 /// The largest frame that follows an `Open`.
 const TAKEN_LIMIT_BYTES: usize = 16;
-/// A request that comes more slowly than this is given up.
-const BYTES_PER_SECOND: u64 = 256 << 10;
 
 /// Serves the peer's streams, each in a task of the link. QUIC bounds their number.
-pub(crate) async fn accept(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>) {
+pub(crate) async fn accept(
+    network: &Arc<Network>,
+    peer: &Arc<Peer>,
+    link: &Arc<Link>,
+    runs: &Runs,
+) {
     let mut streams = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -40,9 +49,9 @@ pub(crate) async fn accept(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<
             Some(_) = streams.join_next() => continue,
         };
         let Ok((send, receive)) = stream else { return };
-        let everything = (network.clone(), peer.clone(), link.clone());
+        let everything = (network.clone(), peer.clone(), link.clone(), runs.clone());
         streams.spawn(async move {
-            let (network, peer, link) = everything;
+            let (network, peer, link, _runs) = everything;
             if let Err(error) = serve(&network, &peer, &link, send, receive).await {
                 tracing::debug!(peer = %peer.name, %error, "bulk stream ended");
             }
@@ -50,18 +59,35 @@ pub(crate) async fn accept(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<
     }
 }
 
-/// Reads the request; `None` when the peer has no budget for it.
+/// Reads the request, or says why it is not wanted.
 async fn read(
     network: &Network,
+    peer: &Peer,
     link: &Link,
     requests: &mut FrameReader,
-) -> Result<Option<(Request, Hold)>, WireError> {
-    let begin = network.timing.lost_after;
-    let length = within(begin, requests.length()).await?;
-    let Some(hold) = link.terms.account.take(length) else { return Ok(None) };
-    let whole = begin + Duration::from_secs(length as u64 / BYTES_PER_SECOND);
-    let request = within(whole, requests.value()).await?;
-    Ok(Some((request, hold)))
+) -> Result<Result<(Request, Hold), Failure>, WireError> {
+    let limit = network.timing.lost_after;
+    let length = requests.length(limit).await?;
+    let beginning = requests.beginning(BEGINNING_BYTES, limit).await?;
+    let wanted = match codec::decode_beginning(beginning)? {
+        Beginning::Tell(message)
+        | Beginning::Ask { message, .. }
+        | Beginning::Open { message, .. } => {
+            // The exact length of the body is looked at when it is there.
+            let body = length.saturating_sub(ENVELOPE_BYTES);
+            dispatch::admit(network, link, &message.to, message.tag, body).map(drop)
+        }
+        Beginning::Answer { id } if peer.expects(id) => Ok(()),
+        Beginning::Answer { .. } => Err(Failure::Deadline),
+    };
+    if let Err(failure) = wanted {
+        return Ok(Err(failure));
+    }
+    let Some(hold) = link.terms.account.take(length) else {
+        return Ok(Err(dispatch::over(network, link, Cause::Bytes, "runtime.Bulk")));
+    };
+    let frame = requests.rest(&hold, limit).await?;
+    Ok(Ok((Request::read(&frame)?, hold)))
 }
 
 async fn serve(
@@ -74,10 +100,12 @@ async fn serve(
     // Fails only on a stream that is closed already, which the first write will say.
     let _ = send.set_priority(0);
     let mut requests = FrameReader::new(receive, BULK_FRAME_LIMIT_BYTES);
-    let Some((request, hold)) = read(network, link, &mut requests).await? else {
-        network.refusals.count(link.terms.role, Cause::Bytes, "runtime.Bulk", &peer.name);
-        requests.stop();
-        return last(link, send, Response::Reply(Err(Failure::Overloaded))).await;
+    let (request, hold) = match read(network, peer, link, &mut requests).await? {
+        Ok(request) => request,
+        Err(failure) => {
+            requests.stop();
+            return last(link, send, Response::Reply(Err(failure))).await;
+        }
     };
     network.faults.pass(&peer.name, peer.is_healer(), Direction::Receive).await;
     if network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random).dropped {
@@ -92,38 +120,38 @@ async fn serve(
             last(link, send, Response::Reply(told.map(|()| Bytes::new()))).await
         }
         Request::Answer { id, reply } => {
-            peer.answer(id, Ok(reply));
+            peer.answer(id, Ok(Piece::from_peer(reply, Some(hold), &link.terms.account)));
             Ok(())
         }
         Request::Ask { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
             let entered = match link.terms.ask() {
-                Some(permit) => dispatch::enter(network, link, &envelope, |door, gate| {
-                    door.ask(&envelope.body, gate)
+                Some(permit) => dispatch::enter(network, link, &envelope, |door, entry| {
+                    door.ask(&envelope.body, entry)
                 })
-                .map(|reply| (reply, permit)),
+                .map(|(reply, holds)| (reply, (permit, holds))),
                 None => Err(dispatch::over(network, link, Cause::Asks, "runtime.Ask")),
             };
-            drop(envelope);
+            drop((envelope, hold));
             let outcome = match entered {
                 Ok((reply, _permit)) => {
                     timeout(deadline, reply).await.unwrap_or(Err(Failure::Deadline))
                 }
                 Err(failure) => Err(failure),
             };
-            drop(hold);
             let (outcome, _held) = dispatch::held(network, link, outcome);
             network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
             last(link, send, Response::Reply(outcome)).await
         }
         Request::Open { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
-            let entered = dispatch::enter(network, link, &envelope, |door, gate| {
-                door.open(&envelope.body, gate, Some(&link.terms.account))
+            let entered = dispatch::enter(network, link, &envelope, |door, entry| {
+                door.open(&envelope.body, entry, Some(&link.terms.account))
             });
             drop((envelope, hold));
             match entered {
-                Ok(stream) => {
+                Ok((stream, holds)) => {
+                    drop(holds);
                     let ahead = Ahead::default();
                     requests.limit(TAKEN_LIMIT_BYTES);
                     tokio::select! {
@@ -143,9 +171,14 @@ async fn serve(
     }
 }
 
+/// The bytes of a response.
+fn said(response: &Response) -> Result<Vec<u8>, EncodeError> {
+    prefixed(response)
+}
+
 /// Writes the last response of a stream and waits until the peer has it.
 async fn last(link: &Link, mut send: SendStream, response: Response) -> Result<(), WireError> {
-    let bytes = prefixed(&response)?;
+    let bytes = said(&response)?;
     drop(response);
     link.urgent.write_after(&mut send, &bytes).await?;
     drop(bytes);
@@ -183,14 +216,14 @@ async fn items(
                 Err(_) => Some(Failure::Deadline),
             };
             if let Some(failure) = failure {
-                let refused = prefixed(&Response::Reply(Err(failure)))?;
+                let refused = said(&Response::Reply(Err(failure)))?;
                 return Ok(link.urgent.write_after(send, &refused).await?);
             }
             None
         }
         Some(item) = items.recv() => Some(item),
     };
-    let mut buffer = prefixed(&Response::Reply(Ok(Bytes::new())))?;
+    let mut buffer = said(&Response::Reply(Ok(Bytes::new())))?;
     // What lies in the buffer is still held on the peer's account.
     let mut holds = Vec::new();
     let mut next = first;
@@ -200,11 +233,11 @@ async fn items(
                 Ok(piece) => {
                     let (bytes, hold) = piece.into_parts();
                     ahead.sent(bytes.len());
-                    buffer.extend(prefixed(&Response::Item(bytes))?);
+                    buffer.extend(said(&Response::Item(bytes))?);
                     holds.extend(hold);
                 }
                 Err(error) => {
-                    buffer.extend(prefixed(&Response::End(Some(error.into())))?);
+                    buffer.extend(said(&Response::End(Some(error.into())))?);
                     return Ok(link.urgent.write_after(send, &buffer).await?);
                 }
             }
@@ -221,7 +254,7 @@ async fn items(
         match items.recv().await {
             Some(item) => next = Some(item),
             None => {
-                let end = prefixed(&Response::End(None))?;
+                let end = said(&Response::End(None))?;
                 return Ok(link.urgent.write_after(send, &end).await?);
             }
         }

@@ -1,10 +1,13 @@
 //! How a pod becomes a member of its job.
 
 use super::{Applied, OptimizerKind, ShardRange, guest_node};
-use impresario_runtime::{ActorPath, message};
+use impresario_runtime::{ActorPath, Lane, message};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use thiserror::Error;
+
+/// The most that a [`JoinTraining`] may have: it names all blocks of a model.
+const JOIN_BYTES: usize = 1 << 20;
 
 /// What a pod does for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,7 +55,7 @@ pub struct JoinTraining {
     /// What it does, and what it has.
     pub holds: Holds,
 }
-message!(JoinTraining => Result<Welcome, JoinRefused>, "training.Join");
+message!(JoinTraining => Result<Welcome, JoinRefused>, "training.Join", Lane::Work, JOIN_BYTES);
 
 /// What a member brings when it joins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

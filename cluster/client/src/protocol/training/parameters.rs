@@ -1,7 +1,7 @@
 //! Parameters and gradients on their way, and shards that move.
 
 use super::{Applied, Place, ShardRange, ShardState, StaleLease};
-use impresario_runtime::{Lane, message};
+use impresario_runtime::{Lane, MESSAGE_LIMIT_BYTES, message};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -46,7 +46,7 @@ pub struct Push {
     /// Shard and gradient.
     pub gradients: Vec<(u32, Vec<f32>)>,
 }
-message!(Push => Vec<(u32, Pushed)>, "training.Push", Lane::Bulk);
+message!(Push => Vec<(u32, Pushed)>, "training.Push", Lane::Bulk, MESSAGE_LIMIT_BYTES);
 
 /// What one shard did with a gradient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub struct Accept {
     /// The shard.
     pub state: ShardState,
 }
-message!(Accept => Result<(), HandoverError>, "training.Accept", Lane::Bulk);
+message!(Accept => Result<(), HandoverError>, "training.Accept", Lane::Bulk, MESSAGE_LIMIT_BYTES);
 
 /// The receiver of a shard is gone: serve it here again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
