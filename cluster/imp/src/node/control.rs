@@ -116,7 +116,7 @@ impl Control {
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(registry.clone())),
-            refusals,
+            refusals: refusals.clone(),
         };
         let options = SpawnOptions { mailbox: OBJECTS_MAILBOX, ..SpawnOptions::default() };
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, options, move |_| {
@@ -153,7 +153,8 @@ impl Control {
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
-            .with_tokens(RegistryTokens::new(registry));
+            .with_tokens(RegistryTokens::new(registry))
+            .with_refusals(refusals);
         let revocations = Revocations::follow(objects.clone(), tls.clone());
         let server = Server::start(settings.api, tls, Arc::new(gateway))?;
         let foundation = tokio::spawn(lay_foundation(
