@@ -10,6 +10,7 @@ use crate::names;
 use crate::status::{Cause, Status};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// What can be done with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,11 +157,11 @@ impl FieldLabel {
     }
 
     /// The field's value as selectors compare it.
-    pub fn value(&self, object: &Value) -> String {
+    pub fn value<'a>(&self, object: &'a Value) -> Cow<'a, str> {
         match object.pointer(self.pointer) {
-            None | Some(Value::Null) => self.absent.to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
+            None | Some(Value::Null) => self.absent.into(),
+            Some(Value::String(text)) => text.into(),
+            Some(other) => other.to_string().into(),
         }
     }
 }

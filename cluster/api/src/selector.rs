@@ -12,6 +12,9 @@ mod labels;
 pub use fields::{FieldSelector, FieldTerm};
 pub use labels::LabelSelector;
 
+/// Requirements of a selector in a query: each is looked at for every object of a collection.
+const MOST_REQUIREMENTS: usize = 256;
+
 /// Why a selector cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +42,9 @@ pub enum SelectorError {
         /// What is wrong with it.
         why: String,
     },
+    /// More is asked than is looked at for each object.
+    #[error("a selector has at most {0} requirements: ask for fewer")]
+    TooMany(usize),
     /// An operator that is not known.
     #[error("{0:?} is not a valid label selector operator")]
     Operator(String),

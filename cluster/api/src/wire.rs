@@ -8,6 +8,7 @@
 mod check;
 mod document;
 mod protobuf;
+mod reported;
 mod scalar;
 mod yaml;
 

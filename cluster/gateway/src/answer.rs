@@ -113,9 +113,17 @@ pub fn stream(
     answer(200, HeaderValue::from_static(kind), BodyExt::boxed_unsync(body))
 }
 
+/// Most bytes of one warning, and of all in one answer, as Kubernetes has it: clients and proxies
+/// refuse answers whose header is large.
+const WARNING_BYTES: usize = 256;
+const WARNINGS_BYTES: usize = 4096;
+
 /// Adds what the client should be told besides the answer.
 pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    let told = response.headers().get_all(WARNING).iter();
+    let mut left = WARNINGS_BYTES.saturating_sub(told.map(HeaderValue::len).sum());
     for warning in warnings {
+        let warning = &warning[..warning.floor_char_boundary(WARNING_BYTES)];
         let mut quoted = String::with_capacity(warning.len() + 12);
         for character in warning.chars() {
             match character {
@@ -124,7 +132,10 @@ pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
                 plain => quoted.push(plain),
             }
         }
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+        let text = format!("299 - \"{quoted}\"");
+        let Some(rest) = left.checked_sub(text.len()) else { return };
+        left = rest;
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
     }
@@ -172,6 +183,17 @@ mod tests {
         warn(&mut response, &["unknown field \"spec.foo\"\r\nSet-Cookie: x".to_owned()]);
         let header = response.headers()[WARNING].to_str().unwrap();
         assert_eq!(header, "299 - \"unknown field \\\"spec.foo\\\"  Set-Cookie: x\"");
+    }
+
+    #[test]
+    fn warnings_stay_within_what_a_header_may_be() {
+        let mut response = text(200, "ok");
+        let long = "ä".repeat(100_000);
+        warn(&mut response, &vec![long; 100]);
+        warn(&mut response, &["one more".to_owned()]);
+        let told: Vec<_> = response.headers().get_all(WARNING).iter().collect();
+        assert!(told.len() > 10 && told.iter().all(|one| one.len() <= 256 + 10));
+        assert!(told.iter().map(|one| one.len()).sum::<usize>() <= 4096);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use impresario_client::tokens::{self, StoredToken, hash_token};
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The group of everybody who showed a good credential.
@@ -85,7 +88,7 @@ pub trait TokenReview: Send + Sync + 'static {
 pub async fn identify(
     certificate: &Certificate,
     authorization: Option<&str>,
-    tokens: &[Box<dyn TokenReview>],
+    tokens: &[Arc<dyn TokenReview>],
 ) -> Result<User, AuthenticateError> {
     if let Some(header) = authorization {
         let token = header
@@ -215,20 +218,68 @@ impl TokenReview for HashedTokens {
 }
 
 /// Tokens that are kept in the registry.
+///
+/// A token that this member knows is looked up here. One that it does not may be a new one: then the
+/// registry is asked how far it has come, once for all who wait for it at that moment, so that tokens
+/// that somebody made up cost the cluster one question after another and never many.
 #[derive(Clone)]
 pub struct RegistryTokens {
     registry: RegistryHandle,
+    caught_up: Arc<Mutex<Option<CaughtUp>>>,
+}
+
+/// When this member was last known to have everything that was written before.
+#[derive(Clone)]
+struct CaughtUp {
+    since: Instant,
+    outcome: Result<(), AuthenticateError>,
 }
 
 impl RegistryTokens {
     /// Looks tokens up in this registry.
     pub fn new(registry: RegistryHandle) -> Self {
-        Self { registry }
+        Self { registry, caught_up: Arc::default() }
     }
 
+    /// What is there under a key, as far as this member knows.
     async fn get(&self, key: Key) -> Result<Option<Entry>, AuthenticateError> {
-        let answer = self.registry.get(key, Consistency::Linearizable).await;
-        Ok(answer.map_err(|error| AuthenticateError::Unavailable(error.to_string()))?.0)
+        let read = self.registry.get(key, Consistency::Local).await;
+        Ok(read.map_err(|error| AuthenticateError::Unavailable(error.to_string()))?.0)
+    }
+
+    /// Who a token stands for, as far as this member knows.
+    async fn look(&self, token: &Key) -> Result<Option<User>, AuthenticateError> {
+        let Some(entry) = self.get(token.clone()).await? else { return Ok(None) };
+        let stored: StoredToken = serde_json::from_slice(&entry.value)
+            .map_err(|_| AuthenticateError::Wrong("the stored token cannot be read".into()))?;
+        if stored.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second()) {
+            return Err(AuthenticateError::Wrong("the bearer token has expired".into()));
+        }
+        if let Some(pod) = &stored.pod {
+            let found = self.get(Key::new("pods", &pod.namespace, &pod.name)).await?;
+            let object: serde_json::Value = found
+                .and_then(|entry| serde_json::from_slice(&entry.value).ok())
+                .unwrap_or_default();
+            if object["metadata"]["uid"] != pod.uid {
+                return Err(AuthenticateError::Wrong("the token's pod is gone".into()));
+            }
+        }
+        Ok(Some(User { name: stored.user, groups: stored.groups }))
+    }
+
+    /// Waits until this member has everything that was written before the call.
+    async fn catch_up(&self, key: &Key) -> Result<(), AuthenticateError> {
+        let asked = Instant::now();
+        let mut last = self.caught_up.lock().await;
+        if let Some(known) = last.as_ref().filter(|known| known.since >= asked) {
+            return known.outcome.clone();
+        }
+        let since = Instant::now();
+        let read = self.registry.get(key.clone(), Consistency::Linearizable).await;
+        let outcome =
+            read.map(drop).map_err(|error| AuthenticateError::Unavailable(error.to_string()));
+        *last = Some(CaughtUp { since, outcome: outcome.clone() });
+        outcome
     }
 }
 
@@ -238,24 +289,15 @@ impl TokenReview for RegistryTokens {
         token: &'a str,
     ) -> BoxFuture<'a, Result<Option<User>, AuthenticateError>> {
         Box::pin(async move {
-            let Some(entry) = self.get(tokens::key(&hash_token(token))).await? else {
-                return Ok(None);
-            };
-            let stored: StoredToken = serde_json::from_slice(&entry.value)
-                .map_err(|_| AuthenticateError::Wrong("the stored token cannot be read".into()))?;
-            if stored.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second()) {
-                return Err(AuthenticateError::Wrong("the bearer token has expired".into()));
-            }
-            if let Some(pod) = &stored.pod {
-                let found = self.get(Key::new("pods", &pod.namespace, &pod.name)).await?;
-                let object: serde_json::Value = found
-                    .and_then(|entry| serde_json::from_slice(&entry.value).ok())
-                    .unwrap_or_default();
-                if object["metadata"]["uid"] != pod.uid {
-                    return Err(AuthenticateError::Wrong("the token's pod is gone".into()));
+            let key = tokens::key(&hash_token(token));
+            match self.look(&key).await {
+                Ok(Some(user)) => Ok(Some(user)),
+                // It, or its pod, may be newer than what this member has.
+                Ok(None) | Err(_) => {
+                    self.catch_up(&key).await?;
+                    self.look(&key).await
                 }
             }
-            Ok(Some(User { name: stored.user, groups: stored.groups }))
         })
     }
 }
@@ -264,6 +306,12 @@ impl TokenReview for RegistryTokens {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{
+        Committed, ListRequest, Operation, Page, ReadError, Registry, Revision, TransactError,
+        Transaction, Watch, WatchError, WatchRequest,
+    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     async fn asks(
         certificate: &Certificate,
@@ -271,7 +319,7 @@ mod tests {
     ) -> Result<User, AuthenticateError> {
         let mut tokens = HashedTokens::default();
         tokens.insert("s3cret", User::new("robot", ["impresario:viewers"]));
-        identify(certificate, header, &[Box::new(tokens)]).await
+        identify(certificate, header, &[Arc::new(tokens)]).await
     }
 
     #[tokio::test]
@@ -286,6 +334,77 @@ mod tests {
             assert!(asks(&Certificate::Absent, Some(wrong)).await.is_err(), "{wrong}");
         }
         assert!(asks(&Certificate::Wrong("expired".into()), None).await.is_err());
+    }
+
+    /// A member that has not everything that was written, and counts the questions to the others.
+    struct Lagging {
+        whole: MemoryRegistry,
+        here: MemoryRegistry,
+        asked: AtomicUsize,
+    }
+
+    impl Registry for Lagging {
+        fn get(&self, key: Key, consistency: Consistency) -> Read<'_> {
+            if consistency == Consistency::Local {
+                return self.here.get(key, consistency);
+            }
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move {
+                tokio::task::yield_now().await;
+                let (entry, revision) = self.whole.get(key.clone(), consistency).await?;
+                if let Some(entry) = &entry {
+                    let put = Operation::Put { key, value: entry.value.clone() };
+                    let written = Transaction { operations: vec![put], ..Transaction::default() };
+                    self.here.transact(written).await.unwrap();
+                }
+                Ok((entry, revision))
+            })
+        }
+
+        fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+            self.whole.list(request)
+        }
+
+        fn transact(
+            &self,
+            transaction: Transaction,
+        ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+            self.whole.transact(transaction)
+        }
+
+        fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+            self.whole.watch(request)
+        }
+    }
+
+    type Read<'a> = BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>>;
+
+    #[tokio::test]
+    async fn made_up_tokens_cost_few_questions_together_and_a_new_one_is_found() {
+        let registry = Arc::new(Lagging {
+            whole: MemoryRegistry::new(),
+            here: MemoryRegistry::new(),
+            asked: AtomicUsize::new(0),
+        });
+        let stored =
+            StoredToken { user: "robot".into(), groups: Vec::new(), expires: None, pod: None };
+        let value = serde_json::to_vec(&stored).unwrap().into();
+        let put = Operation::Put { key: tokens::key(&hash_token("new")), value };
+        let written = Transaction { operations: vec![put], ..Transaction::default() };
+        registry.transact(written).await.unwrap();
+        let tokens = RegistryTokens::new(registry.clone());
+        let guesses: Vec<String> = (0..100).map(|number| format!("guess-{number}")).collect();
+        let all = guesses.iter().map(|guess| tokens.review(guess));
+        for outcome in futures_util::future::join_all(all).await {
+            assert_eq!(outcome, Ok(None));
+        }
+        // The one that was under way, and one for all who came meanwhile.
+        assert_eq!(registry.asked.load(Ordering::SeqCst), 2);
+        for _ in 0..2 {
+            let found = tokens.review("new").await.unwrap().unwrap();
+            assert_eq!(found.name, "robot");
+        }
+        assert_eq!(registry.asked.load(Ordering::SeqCst), 3, "the second time it is known here");
     }
 
     #[test]

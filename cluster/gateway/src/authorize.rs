@@ -7,7 +7,7 @@
 use crate::authenticate::User;
 use crate::request::Action;
 use futures_util::future::BoxFuture;
-use impresario_objects::may::{Ask, NothingBound, Verb, Who, may};
+use impresario_objects::may::{Ask, NothingBound, Rule, Verb, Who, may};
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Request {
 pub enum Decision {
     /// It may be done.
     Allow,
-    /// It may not; the text is added to the message and may be empty.
-    Deny(String),
+    /// It may not, by this rule.
+    Deny(Rule),
 }
 
 /// Decides who may do what.
@@ -66,13 +66,13 @@ impl Authorize for GroupPolicy {
 
 /// The policy as a plain function.
 pub fn decide(user: &User, request: &Request) -> Decision {
-    let allowed = match request {
-        _ if user.is_in(MASTERS) => true,
+    let verdict = match request {
+        _ if user.is_in(MASTERS) => Ok(()),
         Request::Path { method, path } => {
             let reads = matches!(method.as_str(), "get" | "head");
-            reads
-                && (is_public(path)
-                    || (user.is_in(crate::authenticate::AUTHENTICATED) && is_discovery(path)))
+            let known = user.is_in(crate::authenticate::AUTHENTICATED);
+            let allowed = reads && (is_public(path) || (known && is_discovery(path)));
+            if allowed { Ok(()) } else { Err(Rule::Nothing) }
         }
         Request::Resource { action, resource, group, subresource, namespace, name } => {
             let key =
@@ -86,10 +86,10 @@ pub fn decide(user: &User, request: &Request) -> Decision {
                 Action::Delete | Action::DeleteCollection => Verb::Delete,
             };
             let ask = Ask { subresource, ..Ask::of(verb, &key, namespace, name) };
-            may(Who::User(&user.groups), &ask, &NothingBound).is_ok()
+            may(Who::User(&user.groups), &ask, &NothingBound).map_err(|denied| denied.rule)
         }
     };
-    if allowed { Decision::Allow } else { Decision::Deny(String::new()) }
+    verdict.map_or_else(Decision::Deny, |()| Decision::Allow)
 }
 
 fn is_public(path: &str) -> bool {
@@ -102,9 +102,10 @@ fn is_discovery(path: &str) -> bool {
     matches!(root, "" | "api" | "apis" | "openapi")
 }
 
-/// The message of a refusal, without the part that names the object.
-pub fn refusal(user: &User, request: &Request, reason: &str) -> String {
-    let end = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+/// The message of a refusal, without the part that names the object: in Kubernetes' words, then what
+/// the rule allows, where it allows anything.
+pub fn refusal(user: &User, request: &Request, rule: Rule) -> String {
+    let end = if rule == Rule::Nothing { String::new() } else { format!(": {}", rule.allows()) };
     match request {
         Request::Path { method, path } => {
             format!("User \"{}\" cannot {method} path \"{path}\"{end}", user.name)
@@ -184,10 +185,14 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_in_kubernetes() {
-        let text = refusal(&User::anonymous(), &on(Action::List, "pods"), "");
+        let text = refusal(&User::anonymous(), &on(Action::List, "pods"), Rule::Nothing);
         assert_eq!(
             text,
             "User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
         );
+        let viewer = User::new("eve", [VIEWERS]);
+        let Decision::Deny(rule) = decide(&viewer, &on(Action::Delete, "pods")) else { panic!() };
+        let told = refusal(&viewer, &on(Action::Delete, "pods"), rule);
+        assert!(told.ends_with("this role reads everything but secrets and changes nothing"));
     }
 }

@@ -1,87 +1,127 @@
-//! Bytes that all requests together may hold.
+//! Amounts that all requests together may hold: bytes, and streams.
 //!
-//! Whoever wants to keep something takes a share first and gives it back by dropping it. Shares are
-//! counted in units of [`UNIT`] bytes, rounded up.
+//! Whoever wants to keep something takes a share first and gives it back by dropping it. Nobody holds
+//! more than a part of a budget, so that others always find something left of it.
 
 use crate::limits::Limits;
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
 
-/// Bytes of one permit.
-const UNIT: usize = 1024;
-
-/// So many bytes, for everybody together.
+/// So much, for everybody together, and so much for one holder.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    left: Arc<Semaphore>,
-    units: u32,
+    held: Arc<Mutex<Held>>,
+    most: usize,
+    each: usize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by: HashMap<Arc<str>, usize>,
+}
+
+/// There is no room for so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Over {
+    /// Others hold it; it comes back.
+    #[error("the budget is used up")]
+    Now,
+    /// One holder never gets so much.
+    #[error("it is over the limit of {0} for one user")]
+    Ever(usize),
 }
 
 /// A share of a budget, given back when dropped.
-#[derive(Debug, Default)]
-pub struct Share(Option<OwnedSemaphorePermit>);
+#[derive(Debug)]
+pub struct Share {
+    budget: Budget,
+    holder: Arc<str>,
+    amount: usize,
+}
 
 impl Budget {
-    /// A budget of so many bytes.
-    pub fn of(bytes: usize) -> Self {
-        let units = units(bytes).max(1);
-        Self { left: Arc::new(Semaphore::new(units as usize)), units }
+    /// A budget of so much, of which one holder gets at most a part.
+    pub fn of(most: usize, each: usize) -> Self {
+        Self { held: Arc::default(), most, each: each.min(most) }
     }
 
-    /// Makes a share as large as `bytes`; tells whether there was room.
-    pub fn grow(&self, share: &mut Share, bytes: usize) -> bool {
-        let held = share.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = units(bytes).saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
-        if more == 0 {
-            return true;
-        }
-        match Arc::clone(&self.left).try_acquire_many_owned(more) {
-            Ok(permit) => {
-                match &mut share.0 {
-                    Some(held) => held.merge(permit),
-                    none => *none = Some(permit),
-                }
-                true
-            }
-            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => false,
-        }
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A share of this size, in turn. What is larger than the whole budget waits for all of it.
-    pub async fn wait(&self, bytes: usize) -> Share {
-        let wanted = units(bytes).min(self.units);
-        Share(Arc::clone(&self.left).acquire_many_owned(wanted).await.ok())
+    /// A share of this holder, with nothing in it yet.
+    pub fn share(&self, holder: &str) -> Share {
+        Share { budget: self.clone(), holder: holder.into(), amount: 0 }
     }
 
-    /// Bytes that nobody holds.
+    /// What nobody holds.
     #[cfg(test)]
     fn left(&self) -> usize {
-        self.left.available_permits() * UNIT
+        self.most - self.held().all
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX >> 3).min(u32::MAX >> 3)
+impl Share {
+    /// Makes the share as large as `amount`; leaves it as it is where there is no room.
+    pub fn grow(&mut self, amount: usize) -> Result<(), Over> {
+        let more = amount.saturating_sub(self.amount);
+        if more == 0 {
+            return Ok(());
+        }
+        if amount > self.budget.each {
+            return Err(Over::Ever(self.budget.each));
+        }
+        let mut held = self.budget.held();
+        let own = held.by.get(&self.holder).copied().unwrap_or(0);
+        if held.all.saturating_add(more) > self.budget.most
+            || own.saturating_add(more) > self.budget.each
+        {
+            return Err(Over::Now);
+        }
+        held.all += more;
+        held.by.insert(Arc::clone(&self.holder), own + more);
+        drop(held);
+        self.amount = amount;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
+        let mut held = self.budget.held();
+        held.all = held.all.saturating_sub(self.amount);
+        match held.by.get_mut(&self.holder) {
+            Some(own) if *own > self.amount => *own -= self.amount,
+            _ => {
+                held.by.remove(&self.holder);
+            }
+        }
+    }
 }
 
 /// The budgets of one gateway.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Bodies as they came.
+    /// Bodies as they came, in bytes.
     pub bodies: Budget,
-    /// What is made of them.
-    pub work: Budget,
-    /// Answers that wait to be read.
+    /// Answers that wait to be read, in bytes.
     pub answers: Budget,
+    /// Watches and logs that are followed.
+    pub streams: Budget,
 }
 
 impl Budgets {
     /// As the limits have them.
     pub fn of(limits: &Limits) -> Self {
         Self {
-            bodies: Budget::of(limits.bodies),
-            work: Budget::of(limits.work),
-            answers: Budget::of(limits.answers),
+            bodies: Budget::of(limits.bodies, limits.bodies / 2),
+            answers: Budget::of(limits.answers, limits.answers / 2),
+            streams: Budget::of(limits.watches, limits.watches_per_user),
         }
     }
 }
@@ -91,21 +131,30 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn shares_are_counted_until_they_are_dropped() {
-        let budget = Budget::of(10 * UNIT);
-        let mut share = Share::default();
-        assert!(budget.grow(&mut share, 1));
-        assert!(budget.grow(&mut share, UNIT), "the unit that it has already");
-        assert_eq!(budget.left(), 9 * UNIT);
-        assert!(budget.grow(&mut share, 10 * UNIT));
-        assert!(!budget.grow(&mut Share::default(), 1));
+    #[test]
+    fn shares_are_counted_until_they_are_dropped() {
+        let budget = Budget::of(10, 10);
+        let mut share = budget.share("a");
+        assert_eq!(share.grow(4), Ok(()));
+        assert_eq!(share.grow(3), Ok(()), "it has that already");
+        assert_eq!(budget.left(), 6);
+        assert_eq!(share.grow(10), Ok(()));
+        assert_eq!(budget.share("b").grow(1), Err(Over::Now));
         drop(share);
-        assert_eq!(budget.left(), 10 * UNIT);
+        assert_eq!(budget.left(), 10);
+        assert!(budget.held().by.is_empty(), "nobody is remembered for nothing");
+    }
 
-        let all = budget.wait(1000 * UNIT).await;
-        assert_eq!(budget.left(), 0);
-        drop(all);
-        assert_eq!(budget.left(), 10 * UNIT);
+    #[test]
+    fn one_holder_leaves_something_for_others() {
+        let budget = Budget::of(10, 6);
+        let (mut first, mut second) = (budget.share("a"), budget.share("a"));
+        assert_eq!(first.grow(7), Err(Over::Ever(6)));
+        assert_eq!(first.grow(5), Ok(()));
+        assert_eq!(second.grow(2), Err(Over::Now));
+        assert_eq!(second.grow(1), Ok(()));
+        assert_eq!(budget.share("b").grow(4), Ok(()));
+        drop(first);
+        assert_eq!(second.grow(6), Ok(()));
     }
 }

@@ -1,12 +1,12 @@
 //! One request, taken apart: what every handler needs to know of it.
 
 use crate::authenticate::User;
-use crate::budget::{Budget, Share};
+use crate::budget::{Over, Share};
 use crate::gateway::busy;
 use crate::limits::Limits;
 use crate::negotiate::{self, Encoding, Form, View};
 use crate::query::Query;
-use crate::request::ResourcePath;
+use crate::request::{Action, ResourcePath};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,6 +29,8 @@ pub struct Call {
     pub body: Bytes,
     /// Who asks.
     pub user: User,
+    /// The header that said so, where none of the connection's certificates did.
+    pub authorization: Option<String>,
 }
 
 /// A call to a resource that exists.
@@ -134,15 +136,45 @@ pub fn target_of(resource: &'static Resource) -> Result<Target<'static>, Status>
     known(resource.group, resource.version, resource.kind)
 }
 
-/// Reads a body of at most so many bytes in so much time, as the limits have it, and takes its share
-/// of the bytes that all bodies together may have.
+/// Most bytes of a body that only says how something is to be done, such as `DeleteOptions`.
+const OPTIONS_BYTES: usize = 64 * 1024;
+
+/// How much of a body a request needs. What needs none leaves it unread: nobody waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// None.
+    Nothing,
+    /// Options.
+    Options,
+    /// An object, or a change of one.
+    Object,
+}
+
+impl Needs {
+    /// What an action needs.
+    pub fn of(action: Action) -> Self {
+        match action {
+            Action::Get | Action::List | Action::Watch => Self::Nothing,
+            Action::Delete | Action::DeleteCollection => Self::Options,
+            Action::Create | Action::Update | Action::Patch => Self::Object,
+        }
+    }
+}
+
+/// Reads as much of a body as is needed, in so much time and of so many bytes at most, as the limits
+/// have it, and takes its share of the bytes that all bodies together may have.
 pub async fn read(
     parts: &Parts,
     body: Incoming,
+    needs: Needs,
     limits: &Limits,
-    bodies: &Budget,
-) -> Result<(Bytes, Share), Status> {
-    let limit = limits.body_bytes;
+    share: &mut Share,
+) -> Result<Bytes, Status> {
+    let limit = match needs {
+        Needs::Nothing => return Ok(Bytes::new()),
+        Needs::Options => limits.body_bytes.min(OPTIONS_BYTES),
+        Needs::Object => limits.body_bytes,
+    };
     let claimed = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if claimed
         .and_then(|text| text.parse::<u64>().ok())
@@ -156,7 +188,7 @@ pub async fn read(
         status.message = format!("bodies are not taken as {encoding:?}: send this one as it is");
         return Err(status);
     }
-    tokio::time::timeout(limits.body, collect(body, limit, bodies)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(limits.body, collect(body, limit, share)).await.unwrap_or_else(|_| {
         Err(Status::timeout(format!(
             "the body of the request did not arrive within {:?}",
             limits.body
@@ -164,13 +196,9 @@ pub async fn read(
     })
 }
 
-async fn collect(
-    mut body: Incoming,
-    limit: usize,
-    bodies: &Budget,
-) -> Result<(Bytes, Share), Status> {
+async fn collect(mut body: Incoming, limit: usize, share: &mut Share) -> Result<Bytes, Status> {
     // Not as much as was announced: only what has come takes room.
-    let (mut bytes, mut share) = (BytesMut::new(), Share::default());
+    let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Status::bad_request(format!("the body of the request could not be read: {error}"))
@@ -180,10 +208,12 @@ async fn collect(
         if length > limit {
             return Err(Status::too_large(limit));
         }
-        if !bodies.grow(&mut share, length) {
-            return Err(busy("the bodies of other requests"));
+        match share.grow(length) {
+            Ok(()) => {}
+            Err(Over::Now) => return Err(busy("the bodies of other requests")),
+            Err(Over::Ever(most)) => return Err(Status::too_large(most)),
         }
         bytes.extend_from_slice(&data);
     }
-    Ok((bytes.freeze(), share))
+    Ok(bytes.freeze())
 }

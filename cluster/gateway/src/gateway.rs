@@ -3,48 +3,64 @@
 //! Every request passes the same doors in the same order; no handler is reached around them. Which
 //! resources and verbs exist is read off the table of resources, never spelt out here.
 
+use crate::aim::{Aim, aim, no_such_method};
 use crate::answer::{self, Body};
 use crate::authenticate::{
     AUTHENTICATED, AuthenticateError, Certificate, TokenReview, User, identify,
 };
 use crate::authorize::{self, Authorize, Decision, GroupPolicy};
-use crate::budget::{Budgets, Share};
+use crate::budget::{Budgets, Over, Share};
 use crate::call::{self, Call, ResourceCall};
 use crate::discovery;
-use crate::limits::{Limits, WORK_PER_BYTE};
+use crate::limits::Limits;
 use crate::logs::LogSource;
 use crate::query::Query;
 use crate::readiness::Readiness;
 use crate::request::{Action, ResourcePath, Target};
+use crate::trust;
 use crate::verbs;
+use crate::work::{Load, Work};
+use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
-use impresario_api::resource::{Verb, find, resources};
+use impresario_api::resource::resources;
 use impresario_api::status::{Reason, Status};
-use impresario_objects::Objects;
+use impresario_objects::{Objects, Refusals};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Answers the Kubernetes API over a registry.
 pub struct Gateway {
     objects: Objects,
-    tokens: Vec<Box<dyn TokenReview>>,
+    tokens: Vec<Arc<dyn TokenReview>>,
     authorize: Box<dyn Authorize>,
     logs: Arc<dyn LogSource>,
     limits: Limits,
     budgets: Budgets,
+    work: Arc<Work>,
     readiness: Readiness,
+    refusals: Arc<Refusals>,
 }
 
 /// What became of a request.
 pub(crate) struct Answered {
     /// The answer.
     pub(crate) response: Response<Body>,
-    /// Whether who asked showed a credential that is good.
-    pub(crate) recognised: bool,
     /// What the answer holds until it is sent.
-    pub(crate) share: Share,
+    pub(crate) share: Option<Share>,
+}
+
+/// Told the name of who asks, as soon as a good credential has been shown.
+pub(crate) type Recognise<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// A request that has passed all doors, with its body.
+struct Admitted {
+    call: Call,
+    aim: Aim,
+    load: Load,
 }
 
 impl fmt::Debug for Gateway {
@@ -56,23 +72,30 @@ impl fmt::Debug for Gateway {
     }
 }
 
+/// Answers of at most so many bytes are not counted: they are there for everybody, whoever keeps the
+/// budget of the others.
+const SMALL_ANSWER: usize = 64 * 1024;
+
 impl Gateway {
     /// A gateway to these objects that decides access by group and knows no bearer tokens.
     pub fn new(objects: Objects, logs: Arc<dyn LogSource>) -> Self {
+        let limits = Limits::default();
         Self {
             objects,
             tokens: Vec::new(),
             authorize: Box::new(GroupPolicy),
             logs,
-            limits: Limits::default(),
-            budgets: Budgets::of(&Limits::default()),
+            budgets: Budgets::of(&limits),
+            work: Arc::new(Work::of(&limits)),
+            limits,
             readiness: Readiness::default(),
+            refusals: Arc::default(),
         }
     }
 
     /// Also knows the bearer tokens of this source.
     pub fn with_tokens(mut self, tokens: impl TokenReview) -> Self {
-        self.tokens.push(Box::new(tokens));
+        self.tokens.push(Arc::new(tokens));
         self
     }
 
@@ -82,9 +105,16 @@ impl Gateway {
         self
     }
 
+    /// Counts refusals here.
+    pub fn with_refusals(mut self, refusals: Arc<Refusals>) -> Self {
+        self.refusals = refusals;
+        self
+    }
+
     /// Allows other amounts.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.budgets = Budgets::of(&limits);
+        self.work = Arc::new(Work::of(&limits));
         self.limits = limits;
         self
     }
@@ -111,35 +141,138 @@ impl Gateway {
         &self.logs
     }
 
+    /// Counts a refusal of somebody in this role.
+    pub(crate) fn count_refusal(&self, role: &str, rule: &str) {
+        self.refusals.count(role, rule);
+    }
+
+    /// One of the watches and logs that may be sent at a time, given back when dropped.
+    pub(crate) fn stream(&self, call: &Call) -> Result<Share, Status> {
+        let mut share = self.budgets.streams.share(&call.user.name);
+        share.grow(1).map_err(|_| busy("watches and logs, of all or of this user"))?;
+        Ok(share)
+    }
+
+    /// Resolves when a stream must end because its token is not good any more.
+    pub(crate) fn distrusts(&self, call: &Call) -> impl Future<Output = ()> + Send + 'static {
+        let (header, user) = (call.authorization.clone(), call.user.name.clone());
+        trust::ends(header, user, self.tokens.clone(), trust::EVERY)
+    }
+
     /// Answers one request from a connection with this certificate.
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         certificate: &Certificate,
         request: Request<Incoming>,
+        recognise: Recognise<'_>,
     ) -> Answered {
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let pretty = query.flag("pretty");
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let (mut recognised, mut share) = (false, Share::default());
-        let outcome = self.admit(certificate, parts, query, body, &mut recognised).await;
+        let mut asks = String::new();
+        let outcome = self.carry_out(certificate, parts, query, body, recognise, &mut asks);
+        let outcome = AssertUnwindSafe(outcome).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(%method, path, user = asks, "the answer to a request panicked");
+            Err(Status::internal(
+                "the request could not be answered: the log of the server says where",
+            ))
+        });
         let mut response = outcome.unwrap_or_else(|status| answer::status(&status, pretty));
         let bytes = response.body().size_hint().exact().unwrap_or(0);
-        if !self.budgets.answers.grow(&mut share, usize::try_from(bytes).unwrap_or(usize::MAX)) {
-            response = answer::status(&busy("answers that are not read yet"), pretty);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut share = None;
+        if bytes > SMALL_ANSWER {
+            let mut wanted = self.budgets.answers.share(&asks);
+            match wanted.grow(bytes) {
+                Ok(()) => share = Some(wanted),
+                Err(over) => response = answer::status(&unread(over), pretty),
+            }
         }
         tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
-        Answered { response, recognised, share }
+        Answered { response, share }
     }
 
-    async fn admit(
-        &self,
+    async fn carry_out(
+        self: &Arc<Self>,
         certificate: &Certificate,
-        parts: hyper::http::request::Parts,
+        parts: Parts,
         query: Query,
         body: Incoming,
-        recognised: &mut bool,
+        recognise: Recognise<'_>,
+        asks: &mut String,
     ) -> Result<Response<Body>, Status> {
+        let user = self.identify(certificate, &parts).await?;
+        asks.clone_from(&user.name);
+        let known = user.is_in(AUTHENTICATED);
+        if known {
+            recognise(&user.name);
+        }
+        let mut held = self.budgets.bodies.share(&user.name);
+        let limit = if known {
+            self.limits.answer
+        } else {
+            self.limits.answer.min(self.limits.stranger_answer)
+        };
+        let late = move || {
+            let why = format!("the request was not answered within {limit:?}");
+            Err(Status::timeout(why))
+        };
+        // A body has its own time, and the wait for a turn another one.
+        let admitted = self.admit(user, parts, query, body, &mut held).await?;
+        let turn = tokio::time::timeout(limit, self.work.turn(admitted.load)).await;
+        let turn = turn.map_err(|_| busy("requests with large bodies"))?;
+        let this = Arc::clone(self);
+        let load = admitted.load;
+        let answering = async move {
+            let _holds = (turn, held);
+            tokio::time::timeout(limit, this.dispatch(admitted)).await.unwrap_or_else(|_| late())
+        };
+        match load {
+            Load::Small(_) => answering.await,
+            Load::Large(_) => match self.work.beside(answering).await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Err(Status::unavailable("the server is stopping", 1)),
+            },
+        }
+    }
+
+    /// Who asks.
+    async fn identify(&self, certificate: &Certificate, parts: &Parts) -> Result<User, Status> {
+        let refused = || {
+            self.count_refusal("stranger", "Credential");
+            Status::unauthorized()
+        };
+        let authorization = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => Some(value.to_str().map_err(|_| refused())?),
+            None => None,
+        };
+        let identified = identify(certificate, authorization, &self.tokens);
+        match tokio::time::timeout(self.limits.identify, identified).await {
+            Ok(Ok(user)) => Ok(user),
+            Ok(Err(AuthenticateError::Wrong(why))) => {
+                tracing::info!(why, "a credential was refused");
+                Err(refused())
+            }
+            Ok(Err(AuthenticateError::Unavailable(why))) => Err(Status::unavailable(why, 1)),
+            Err(_) => {
+                let why =
+                    format!("the credential was not checked within {:?}", self.limits.identify);
+                Err(Status::unavailable(why, 1))
+            }
+        }
+    }
+
+    /// Whether the request may be and can be done; only then its body is read.
+    async fn admit(
+        &self,
+        user: User,
+        parts: Parts,
+        query: Query,
+        body: Incoming,
+        held: &mut Share,
+    ) -> Result<Admitted, Status> {
         // Two lengths are how a second request is smuggled past a proxy.
         if parts.headers.contains_key(CONTENT_LENGTH)
             && parts.headers.contains_key(TRANSFER_ENCODING)
@@ -148,37 +281,42 @@ impl Gateway {
                 "a request has one length: content-length or transfer-encoding",
             ));
         }
-        let authorization = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => Some(value.to_str().map_err(|_| Status::unauthorized())?),
-            None => None,
-        };
-        let user =
-            identify(certificate, authorization, &self.tokens).await.map_err(
-                |error| match error {
-                    AuthenticateError::Wrong(why) => {
-                        tracing::info!(why, "a credential was refused");
-                        Status::unauthorized()
-                    }
-                    AuthenticateError::Unavailable(why) => Status::unavailable(why, 1),
-                },
-            )?;
-        *recognised = user.is_in(AUTHENTICATED);
-        refuse_impersonation(&user, &parts.headers)?;
+        self.refuse_impersonation(&user, &parts.headers)?;
         let target = Target::parse(parts.uri.path());
-        let method = parts.method.as_str().to_owned();
-        self.permit(&user, &method, parts.uri.path(), &target, &query).await?;
-        let (bytes, _held) = call::read(&parts, body, &self.limits, &self.budgets.bodies).await?;
-        let work = bytes.len().saturating_mul(WORK_PER_BYTE);
-        let turn = tokio::time::timeout(self.limits.answer, self.budgets.work.wait(work)).await;
-        let _turn = turn.map_err(|_| busy("requests with large bodies"))?;
-        let call = Call { parts, query, body: bytes, user };
-        let answering = self.dispatch(call, &method, target);
-        tokio::time::timeout(self.limits.answer, answering).await.unwrap_or_else(|_| {
-            Err(Status::timeout(format!(
-                "the request was not answered within {:?}",
-                self.limits.answer
-            )))
-        })
+        let method = parts.method.as_str();
+        self.permit(&user, method, parts.uri.path(), &target, &query).await?;
+        let aim = aim(target, method, &query)?;
+        let body = call::read(&parts, body, aim.needs(), &self.limits, held).await?;
+        let authorization = parts.headers.get(AUTHORIZATION);
+        let authorization = authorization.and_then(|it| it.to_str().ok()).map(ToOwned::to_owned);
+        let call = Call { parts, query, body, user, authorization };
+        let load = Load::of(call.content_type(), &call.body);
+        Ok(Admitted { call, aim, load })
+    }
+
+    /// Who asks to act as somebody else must not act as themselves instead: until impersonation works,
+    /// nobody may. The words are those of a server where it is not granted.
+    fn refuse_impersonation(&self, user: &User, headers: &HeaderMap) -> Result<(), Status> {
+        let Some(name) = headers.keys().find(|name| name.as_str().starts_with("impersonate-"))
+        else {
+            return Ok(());
+        };
+        let resource = match name.as_str() {
+            "impersonate-group" => "groups",
+            "impersonate-uid" => "uids",
+            "impersonate-user" => "users",
+            _ => "userextras",
+        };
+        let whom = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let why = format!(
+            "User {:?} cannot impersonate resource {resource:?} in API group \"\" at the cluster scope: \
+             impersonation is not served yet, use a credential of the user that is meant",
+            user.name
+        );
+        self.count_refusal(role(user), "Impersonation");
+        tracing::info!(user = user.name, whom, "impersonation was refused");
+        let message = format!("{resource} {whom:?} is forbidden: {why}");
+        Err(Status::new(Reason::Forbidden, message))
     }
 
     /// Whether who replaces an object may also make it.
@@ -210,37 +348,22 @@ impl Gateway {
                 path: raw_path.to_owned(),
             },
         };
-        let Decision::Deny(reason) = self.authorize.authorize(user, &request).await else {
+        let Decision::Deny(rule) = self.authorize.authorize(user, &request).await else {
             return Ok(());
         };
-        let why = authorize::refusal(user, &request, &reason);
-        tracing::info!(why, "access was refused");
+        let why = authorize::refusal(user, &request, rule);
+        self.count_refusal(role(user), &format!("{rule:?}"));
+        tracing::info!(user = user.name, ?rule, why, "access was refused");
         Err(match target {
             Target::Resource(path) => forbidden(path, &why),
             _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
         })
     }
 
-    async fn dispatch(
-        &self,
-        call: Call,
-        method: &str,
-        target: Target,
-    ) -> Result<Response<Body>, Status> {
-        match target {
-            Target::Resource(path) => {
-                let action = path.action(method, &call.query).ok_or_else(no_such_method)?;
-                let resource = find(&path.group, &path.version, &path.plural)
-                    .filter(|resource| resource.namespaced || path.namespace.is_empty())
-                    .ok_or_else(Status::no_such_path)?;
-                if resource.namespaced && path.namespace.is_empty() {
-                    if !path.name.is_empty() {
-                        return Err(Status::no_such_path());
-                    }
-                    if !matches!(action, Action::List | Action::Watch) {
-                        return Err(Status::method_not_allowed(resource, action.as_str()));
-                    }
-                }
+    async fn dispatch(&self, admitted: Admitted) -> Result<Response<Body>, Status> {
+        let Admitted { call, aim, .. } = admitted;
+        match aim {
+            Aim::Resource { action, resource, path } => {
                 let pretty = call.pretty();
                 let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
                 if resource.deprecated.is_empty() {
@@ -251,26 +374,17 @@ impl Gateway {
                 answer::warn(&mut response, &[resource.deprecated.to_owned()]);
                 Ok(response)
             }
-            _ if method != "GET" && method != "HEAD" => Err(no_such_method()),
-            Target::GroupVersion { group, version } => {
+            Aim::Other(Target::GroupVersion { group, version }) => {
                 discovery::group_version(&call, &group, &version)
             }
-            Target::Group(group) => discovery::group(&call, &group),
-            Target::Path(path) => discovery::path(self, &call, &path).await,
+            Aim::Other(Target::Group(group)) => discovery::group(&call, &group),
+            Aim::Other(Target::Path(path)) => discovery::path(self, &call, &path).await,
+            Aim::Other(Target::Resource(_)) => Err(Status::no_such_path()),
         }
     }
 
     async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
         let resource = call.resource;
-        let allowed = if call.path.subresource.is_empty() {
-            resource.verbs
-        } else {
-            let found = resource.subresource(&call.path.subresource);
-            found.filter(|_| !call.path.name.is_empty()).ok_or_else(Status::no_such_path)?.verbs
-        };
-        if !allowed.contains(&verb(action)) {
-            return Err(Status::method_not_allowed(resource, action.as_str()));
-        }
         match (call.path.subresource.as_str(), action) {
             ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
@@ -290,40 +404,24 @@ impl Gateway {
     }
 }
 
-fn verb(action: Action) -> Verb {
-    match action {
-        Action::Get => Verb::Get,
-        Action::List => Verb::List,
-        Action::Watch => Verb::Watch,
-        Action::Create => Verb::Create,
-        Action::Update => Verb::Update,
-        Action::Patch => Verb::Patch,
-        Action::Delete => Verb::Delete,
-        Action::DeleteCollection => Verb::DeleteCollection,
-    }
+/// The role under which refusals are counted.
+fn role(user: &User) -> &'static str {
+    if user.is_in(AUTHENTICATED) { "user" } else { "stranger" }
 }
 
-/// Who asks to act as somebody else must not act as themselves instead: until impersonation works,
-/// nobody may. The words are those of a server where it is not granted.
-fn refuse_impersonation(user: &User, headers: &HeaderMap) -> Result<(), Status> {
-    let Some(name) = headers.keys().find(|name| name.as_str().starts_with("impersonate-")) else {
-        return Ok(());
-    };
-    let resource = match name.as_str() {
-        "impersonate-group" => "groups",
-        "impersonate-uid" => "uids",
-        "impersonate-user" => "users",
-        _ => "userextras",
-    };
-    let whom = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let why = format!(
-        "User {:?} cannot impersonate resource {resource:?} in API group \"\" at the cluster scope: \
-         impersonation is not served yet, use a credential of the user that is meant",
-        user.name
-    );
-    tracing::info!(user = user.name, whom, "impersonation was refused");
-    let message = format!("{resource} {whom:?} is forbidden: {why}");
-    Err(Status::new(Reason::Forbidden, message))
+/// What is answered in place of an answer for which there is no room.
+pub(crate) fn unread(over: Over) -> Status {
+    match over {
+        Over::Now => busy("answers that are not read yet"),
+        Over::Ever(most) => {
+            let mut status = Status::too_large(most);
+            status.message = format!(
+                "the answer is larger than the {most} bytes that one user may have waiting: ask for \
+                 pages (limit=500 and continue), or for less with a selector"
+            );
+            status
+        }
+    }
 }
 
 /// 429: so much is going on that no more is taken for a moment.
@@ -335,13 +433,6 @@ pub(crate) fn busy(with: &str) -> Status {
 fn namespace_of(path: &ResourcePath) -> String {
     let itself = path.group.is_empty() && path.plural == "namespaces";
     if itself { path.name.clone() } else { path.namespace.clone() }
-}
-
-fn no_such_method() -> Status {
-    Status::new(
-        Reason::MethodNotAllowed,
-        "the server does not allow this method on the requested resource",
-    )
 }
 
 /// Refusals name the resource even where it does not exist, so that they tell nothing about that.

@@ -6,6 +6,7 @@
 //! itself is HTTP: who asks ([`authenticate`]), whether they may ([`authorize`]), and in which form
 //! they want the answer.
 
+mod aim;
 mod answer;
 mod budget;
 mod call;
@@ -22,7 +23,9 @@ mod revocation;
 mod server;
 mod shape;
 mod tls;
+mod trust;
 mod verbs;
+mod work;
 
 pub mod authenticate;
 pub mod authorize;

@@ -1,7 +1,7 @@
 //! The HTTPS server: sockets, TLS, connections and their limits.
 //!
-//! Guarantees: a connection costs one of a bounded number of places, which strangers cannot keep from
-//! others; the handshake, the header, the body and the reading of an answer each have a deadline; a
+//! Guarantees: a connection costs one of a bounded number of places, which strangers keep from each
+//! other alone; the handshake, the header, the body and the reading of an answer each have a deadline; a
 //! connection that stays silent, before its first request or between two, is closed, and so is one
 //! whose certificate has expired or is revoked. Several processes may serve one address
 //! ([`SharedListener`]), so that any one of them can die or be stopped. [`Server::stop`] ends
@@ -24,7 +24,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use metered::Metered;
-use places::Places;
+use places::{Place, Places};
 use sending::{Sending, Working};
 use shared::HandedOn;
 pub use shared::SharedListener;
@@ -132,6 +132,7 @@ async fn accept(
                 let place = match places.take(from.ip(), &connection) {
                     Ok(place) => place,
                     Err(full) => {
+                        gateway.count_refusal("connection", "Places");
                         tracing::warn!(%from, %full, "one more connection was closed");
                         continue;
                     }
@@ -139,11 +140,11 @@ async fn accept(
                 let (tls, gateway, stopping) =
                     (tls.clone(), Arc::clone(&gateway), stopping.clone());
                 connections.spawn(async move {
+                    let place = Arc::new(place);
                     tokio::select! {
-                        () = serve(stream, from, &connection, &tls, gateway, stopping) => {}
+                        () = serve(stream, from, &connection, &place, &tls, gateway, stopping) => {}
                         () = connection.evicted() => {}
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -161,6 +162,7 @@ async fn serve(
     stream: TcpStream,
     from: SocketAddr,
     connection: &Arc<Connection>,
+    place: &Arc<Place>,
     tls: &Tls,
     gateway: Arc<Gateway>,
     mut stopping: watch::Receiver<bool>,
@@ -177,21 +179,25 @@ async fn serve(
         Err(_) => return tracing::debug!(%from, "the TLS handshake took too long"),
     };
     let session = stream.get_ref().1;
-    connection.greeted(session.peer_certificates(), Instant::now());
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
+    connection.greeted(session.peer_certificates(), speaks_http2, Instant::now());
     let mut trusted = tls.changes();
     let began_good = matches!(*connection.certificate(tls), Certificate::Of(_));
+    place.reached(&connection.stage());
 
     let service = service_fn(move |request: Request<Incoming>| {
-        let (gateway, connection, tls) =
-            (Arc::clone(&gateway), Arc::clone(connection), tls.clone());
+        let (gateway, connection, place, tls) =
+            (Arc::clone(&gateway), Arc::clone(connection), Arc::clone(place), tls.clone());
         let working = Working::begin(&connection);
         async move {
             let bodiless = request.method() == Method::HEAD;
-            let answered = gateway.answer(&connection.certificate(&tls), request).await;
-            if answered.recognised {
-                connection.recognise();
-            }
+            let recognise = |user: &str| {
+                if connection.recognise(user) {
+                    place.reached(&connection.stage());
+                }
+            };
+            let certificate = connection.certificate(&tls);
+            let answered = gateway.answer(&certificate, request, &recognise).await;
             let answer = Sending::watch(answered.response, working, answered.share, bodiless);
             Ok::<_, Infallible>(answer)
         }

@@ -7,6 +7,9 @@ use serde_json::Value;
 const MAX_OPERATIONS: usize = 10_000;
 /// What `copy` may add in total: a short patch must not make a huge object.
 const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
+/// How many entries of lists may move up or down, in total: a short patch must not move a long list
+/// again and again.
+const MAX_MOVED_ENTRIES: usize = 20_000_000;
 
 pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
@@ -26,7 +29,7 @@ pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
         )));
     }
     let mut object = base.clone();
-    let mut copied = 0;
+    let (mut copied, mut moved) = (0, 0_usize);
     for operation in operations {
         let operation = read(operation)?;
         if let PatchOperation::Copy(copy) = &operation {
@@ -37,10 +40,33 @@ pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
                 )));
             }
         }
+        moved = moved.saturating_add(moves(&object, &operation));
+        if moved > MAX_MOVED_ENTRIES {
+            return Err(PatchError::TooLarge(format!(
+                "this JSON patch would move more than {MAX_MOVED_ENTRIES} entries of lists: change their ends, or \
+                 replace them"
+            )));
+        }
         json_patch::patch(&mut object, std::slice::from_ref(&operation))
             .map_err(|error| PatchError::DoesNotApply(error.to_string()))?;
     }
     Ok(object)
+}
+
+/// How many entries of lists an operation moves up or down.
+fn moves(object: &Value, operation: &PatchOperation) -> usize {
+    let behind = |place: &str| -> usize {
+        let Some((list, index)) = place.rsplit_once('/') else { return 0 };
+        let length = object.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+        index.parse().map_or(0, |index: usize| length.saturating_sub(index))
+    };
+    match operation {
+        PatchOperation::Add(add) => behind(add.path.as_str()),
+        PatchOperation::Remove(remove) => behind(remove.path.as_str()),
+        PatchOperation::Move(moved) => behind(moved.from.as_str()) + behind(moved.path.as_str()),
+        PatchOperation::Copy(copy) => behind(copy.path.as_str()),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    }
 }
 
 fn read(operation: Value) -> Result<PatchOperation, PatchError> {

@@ -25,7 +25,8 @@ pub(super) fn apply(
 ) -> Result<Value, PatchError> {
     match (base, patch) {
         (Value::Object(base), Value::Object(patch)) => {
-            merge_object(base.clone(), patch, Some(message)).map(Value::Object)
+            let mut merge = Merge { again: MOST_AGAIN };
+            merge.object(base.clone(), patch, Some(message)).map(Value::Object)
         }
         _ => Err(PatchError::BadRequest("Invalid JSON document".to_owned())),
     }
@@ -52,58 +53,75 @@ impl Member {
     }
 }
 
-fn merge_object(
-    mut base: Object,
-    mut patch: Object,
-    message: Option<&'static Message>,
-) -> Result<Object, PatchError> {
-    if let Some(directive) = patch.get(DIRECTIVE).cloned() {
-        return match directive.as_str() {
-            Some("replace") => {
-                patch.retain(|name, _| name != DIRECTIVE);
-                Ok(patch)
-            }
-            Some("delete") => Ok(Object::new()),
-            _ => Err(unknown_directive(&directive, &Value::Object(patch))),
-        };
-    }
-    retain_keys(&mut base, &mut patch)?;
-    set_orders(&mut base, &mut patch, message)?;
-    let mut gone = HashSet::new();
-    for (name, value) in patch {
-        if let Some(list) = name.strip_prefix(DELETE_FROM) {
-            delete_from(&mut base, list, value)?;
-            continue;
+/// One patch being applied.
+struct Merge {
+    /// How often an entry of a list may still be changed that this patch has changed before.
+    again: usize,
+}
+
+/// Ports of one number and several protocols have one merge key, so that tools name an entry twice;
+/// each time the whole entry is merged, with all lists in it.
+const MOST_AGAIN: usize = 100;
+
+impl Merge {
+    fn object(
+        &mut self,
+        mut base: Object,
+        mut patch: Object,
+        message: Option<&'static Message>,
+    ) -> Result<Object, PatchError> {
+        if let Some(directive) = patch.get(DIRECTIVE).cloned() {
+            return match directive.as_str() {
+                Some("replace") => {
+                    patch.retain(|name, _| name != DIRECTIVE);
+                    Ok(patch)
+                }
+                Some("delete") => Ok(Object::new()),
+                _ => Err(unknown_directive(&directive, &Value::Object(patch))),
+            };
         }
-        if value.is_null() {
-            gone.insert(name);
-            continue;
-        }
-        let member = Member::of(message, &name);
-        let merged = match (base.get_mut(&name).map(Value::take), value) {
-            (Some(Value::Object(old)), Value::Object(new)) if !member.replaces => {
-                Some(Value::Object(merge_object(old, new, member.inside)?))
+        retain_keys(&mut base, &mut patch)?;
+        self.set_orders(&mut base, &mut patch, message)?;
+        let mut gone = HashSet::new();
+        for (name, value) in patch {
+            if let Some(list) = name.strip_prefix(DELETE_FROM) {
+                delete_from(&mut base, list, value)?;
+                continue;
             }
-            (Some(Value::Array(old)), Value::Array(new)) => {
-                Some(Value::Array(if member.merges { merge_list(old, new, &member)? } else { new }))
-            }
-            (Some(old), new) if same_kind(&old, &new) => Some(new),
-            (_, new) => without_directives(new),
-        };
-        match merged {
-            Some(merged) => {
-                base.insert(name, merged);
-            }
-            None => {
+            if value.is_null() {
                 gone.insert(name);
+                continue;
+            }
+            let member = Member::of(message, &name);
+            let merged = match (base.get_mut(&name).map(Value::take), value) {
+                (Some(Value::Object(old)), Value::Object(new)) if !member.replaces => {
+                    Some(Value::Object(self.object(old, new, member.inside)?))
+                }
+                (Some(Value::Array(old)), Value::Array(new)) => {
+                    Some(Value::Array(if member.merges {
+                        self.list(old, new, &member)?
+                    } else {
+                        new
+                    }))
+                }
+                (Some(old), new) if same_kind(&old, &new) => Some(new),
+                (_, new) => without_directives(new),
+            };
+            match merged {
+                Some(merged) => {
+                    base.insert(name, merged);
+                }
+                None => {
+                    gone.insert(name);
+                }
             }
         }
+        if !gone.is_empty() {
+            // Together and in place: what stays keeps its order, however many go.
+            base.retain(|name, _| !gone.contains(name));
+        }
+        Ok(base)
     }
-    if !gone.is_empty() {
-        // Together and in place: what stays keeps its order, however many go.
-        base.retain(|name, _| !gone.contains(name));
-    }
-    Ok(base)
 }
 
 fn same_kind(left: &Value, right: &Value) -> bool {
@@ -124,56 +142,64 @@ fn retain_keys(base: &mut Object, patch: &mut Object) -> Result<(), PatchError> 
     Ok(())
 }
 
-/// Merges and orders the lists that have a `$setElementOrder`, and takes them out of the patch.
-fn set_orders(
-    base: &mut Object,
-    patch: &mut Object,
-    message: Option<&'static Message>,
-) -> Result<(), PatchError> {
-    let directives: Vec<String> =
-        patch.keys().filter(|name| name.starts_with(SET_ORDER)).cloned().collect();
-    for directive in directives {
-        let malformed =
-            || PatchError::BadRequest("invalid patch format of setElementOrder list".to_owned());
-        let Some(Value::Array(wanted)) = patch.get_mut(&directive).map(Value::take) else {
-            return Err(malformed());
-        };
-        patch.retain(|name, _| *name != directive);
-        let name = &directive[SET_ORDER.len()..];
-        let member = Member::of(message, name);
-        let changes = match patch.get_mut(name).map(Value::take) {
-            None => None,
-            Some(Value::Array(changes)) => Some(changes),
-            Some(other) => {
-                // Not a list: the loop over the members decides, without an order.
-                patch.insert(name.to_owned(), other);
-                continue;
-            }
-        };
-        patch.retain(|other, _| other != name);
-        let before = match base.get(name) {
-            Some(Value::Array(before)) => Some(before.clone()),
-            _ => None,
-        };
-        if let Some(changes) = &changes {
-            check_order(changes, &wanted, member.key)?;
+impl Merge {
+    /// Merges and orders the lists that have a `$setElementOrder`, and takes them out of the patch.
+    fn set_orders(
+        &mut self,
+        base: &mut Object,
+        patch: &mut Object,
+        message: Option<&'static Message>,
+    ) -> Result<(), PatchError> {
+        if !patch.keys().any(|name| name.starts_with(SET_ORDER)) {
+            return Ok(());
         }
-        let merged = match (&before, changes) {
-            (None, None) => continue,
-            (Some(before), None) => before.clone(),
-            (None, Some(added)) => match without_directives(Value::Array(added)) {
-                Some(Value::Array(added)) => added,
-                _ => Vec::new(),
-            },
-            (Some(before), Some(changes)) if member.merges => {
-                merge_list(before.clone(), changes, &member)?
+        let (directives, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(patch).into_iter().partition(|(name, _)| name.starts_with(SET_ORDER));
+        patch.extend(rest);
+        let mut done = HashSet::new();
+        for (directive, wanted) in directives {
+            let malformed = || {
+                PatchError::BadRequest("invalid patch format of setElementOrder list".to_owned())
+            };
+            let Value::Array(wanted) = wanted else { return Err(malformed()) };
+            let name = &directive[SET_ORDER.len()..];
+            let member = Member::of(message, name);
+            let changes = match patch.get_mut(name).map(Value::take) {
+                None => None,
+                Some(Value::Array(changes)) => Some(changes),
+                Some(other) => {
+                    // Not a list: the loop over the members decides, without an order.
+                    patch.insert(name.to_owned(), other);
+                    continue;
+                }
+            };
+            done.insert(name.to_owned());
+            let before = match base.get(name) {
+                Some(Value::Array(before)) => Some(before.clone()),
+                _ => None,
+            };
+            if let Some(changes) = &changes {
+                check_order(changes, &wanted, member.key)?;
             }
-            (Some(_), Some(changes)) => changes,
-        };
-        let ordered = arrange(merged, &wanted, before.as_deref().unwrap_or_default(), member.key)?;
-        base.insert(name.to_owned(), Value::Array(ordered));
+            let merged = match (&before, changes) {
+                (None, None) => continue,
+                (Some(before), None) => before.clone(),
+                (None, Some(added)) => match without_directives(Value::Array(added)) {
+                    Some(Value::Array(added)) => added,
+                    _ => Vec::new(),
+                },
+                (Some(before), Some(changes)) if member.merges => {
+                    self.list(before.clone(), changes, &member)?
+                }
+                (Some(_), Some(changes)) => changes,
+            };
+            let ordered =
+                arrange(merged, &wanted, before.as_deref().unwrap_or_default(), member.key)?;
+            base.insert(name.to_owned(), Value::Array(ordered));
+        }
+        patch.retain(|name, _| !done.contains(name));
+        Ok(())
     }
-    Ok(())
 }
 
 /// The entries of a patch must stand in its own order list, in the same order.
@@ -205,58 +231,69 @@ fn delete_from(base: &mut Object, name: &str, gone: Value) -> Result<(), PatchEr
     Ok(())
 }
 
-fn merge_list(
-    base: Vec<Value>,
-    patch: Vec<Value>,
-    member: &Member,
-) -> Result<Vec<Value>, PatchError> {
-    let Some(first) = base.iter().chain(&patch).next() else { return Ok(base) };
-    if first.is_array() {
-        return Err(PatchError::Unmergeable("Lists of lists are not supported".to_owned()));
-    }
-    if base.iter().chain(&patch).any(|entry| !same_kind(entry, first)) {
-        return Err(PatchError::Unmergeable("list element types are not identical".to_owned()));
-    }
-    if !first.is_object() {
-        // Values of one kind say the same exactly when they are written the same.
-        let mut seen = HashSet::new();
-        let mut merged: Vec<Value> = Vec::with_capacity(base.len() + patch.len());
-        for entry in base.iter().chain(&patch) {
-            if seen.insert(identity(entry, "")?) {
-                merged.push(entry.clone());
-            }
+impl Merge {
+    fn list(
+        &mut self,
+        base: Vec<Value>,
+        patch: Vec<Value>,
+        member: &Member,
+    ) -> Result<Vec<Value>, PatchError> {
+        let Some(first) = base.iter().chain(&patch).next() else { return Ok(base) };
+        if first.is_array() {
+            return Err(PatchError::Unmergeable("Lists of lists are not supported".to_owned()));
         }
-        return arrange(merged, &patch, &base, "");
-    }
-    if member.key.is_empty() {
-        return Err(PatchError::Unmergeable("cannot merge lists without merge key".to_owned()));
-    }
-    let (base, patch) = special_entries(base, patch, member.key)?;
-    let before = base.clone();
-    let mut merged = base;
-    // Of several entries with one key the first is meant.
-    let mut places: HashMap<String, usize> = HashMap::with_capacity(merged.len());
-    for (at, old) in merged.iter().enumerate() {
-        places.entry(identity(old, member.key)?).or_insert(at);
-    }
-    for entry in &patch {
-        let id = identity(entry, member.key)?;
-        match (places.get(&id), entry) {
-            (Some(&at), Value::Object(new)) => {
-                if let Value::Object(old) = merged[at].take() {
-                    merged[at] = Value::Object(merge_object(old, new.clone(), member.inside)?);
+        if base.iter().chain(&patch).any(|entry| !same_kind(entry, first)) {
+            return Err(PatchError::Unmergeable("list element types are not identical".to_owned()));
+        }
+        if !first.is_object() {
+            // Values of one kind say the same exactly when they are written the same.
+            let mut seen = HashSet::new();
+            let mut merged: Vec<Value> = Vec::with_capacity(base.len() + patch.len());
+            for entry in base.iter().chain(&patch) {
+                if seen.insert(identity(entry, "")?) {
+                    merged.push(entry.clone());
                 }
             }
-            _ => {
-                if let Some(added) = without_directives(entry.clone()) {
-                    places.entry(id).or_insert(merged.len());
-                    merged.push(added);
+            return arrange(merged, &patch, &base, "");
+        }
+        if member.key.is_empty() {
+            return Err(PatchError::Unmergeable("cannot merge lists without merge key".to_owned()));
+        }
+        let (base, patch) = special_entries(base, patch, member.key)?;
+        let before = base.clone();
+        let mut merged = base;
+        // Of several entries with one key the first is meant.
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(merged.len());
+        for (at, old) in merged.iter().enumerate() {
+            places.entry(identity(old, member.key)?).or_insert(at);
+        }
+        let mut changed = HashSet::new();
+        for entry in &patch {
+            let id = identity(entry, member.key)?;
+            if !changed.insert(id.clone()) {
+                self.again = self.again.checked_sub(1).ok_or_else(|| {
+                PatchError::TooLarge(format!(
+                    "this patch changes entries of lists again more than {MOST_AGAIN} times: name each once"
+                ))
+            })?;
+            }
+            match (places.get(&id), entry) {
+                (Some(&at), Value::Object(new)) => {
+                    if let Value::Object(old) = merged[at].take() {
+                        merged[at] = Value::Object(self.object(old, new.clone(), member.inside)?);
+                    }
+                }
+                _ => {
+                    if let Some(added) = without_directives(entry.clone()) {
+                        places.entry(id).or_insert(merged.len());
+                        merged.push(added);
+                    }
                 }
             }
         }
+        // A merged entry may have changed nothing but its key's type; `identity` evens that out.
+        arrange(merged, &patch, &before, member.key)
     }
-    // A merged entry may have changed nothing but its key's type; `identity` evens that out.
-    arrange(merged, &patch, &before, member.key)
 }
 
 /// Does what entries with `$patch` say; gives the list and the entries that are left to merge.

@@ -237,3 +237,36 @@ fn large_lists_merge_and_are_ordered_by_their_keys() {
     let kept = strategic(spec, base, json!({ "containers": gone })).unwrap();
     assert_eq!(kept, json!({"containers": [{"name": "c0", "image": "old"}]}));
 }
+
+#[test]
+fn patches_that_would_cost_far_more_than_they_say_are_refused() {
+    let base = json!({"a": vec![0; 100_000]});
+    let first = vec![json!({"op": "add", "path": "/a/0", "value": 1}); 10_000];
+    assert_eq!(json_patch(&base, first.into()).unwrap_err().code(), 413);
+    let last = vec![json!({"op": "add", "path": "/a/-", "value": 1}); 10_000];
+    assert_eq!(
+        json_patch(&base, last.into()).unwrap()["a"].as_array().map(Vec::len),
+        Some(110_000)
+    );
+
+    let base = json!({"containers": [{"name": "c", "env": [{"name": "E"}]}]});
+    let again = |times: usize| {
+        let entries = vec![json!({"name": "c", "env": [{"name": "E", "value": "v"}]}); times];
+        strategic("api.core.v1.PodSpec", base.clone(), json!({"containers": entries}))
+    };
+    assert_eq!(again(2).unwrap()["containers"][0]["env"], json!([{"name": "E", "value": "v"}]));
+    assert_eq!(again(1_000).unwrap_err().code(), 413);
+}
+
+#[test]
+fn many_orders_of_lists_are_taken_out_together() {
+    let mut patch = serde_json::Map::new();
+    for number in 0..20_000 {
+        patch.insert(format!("$setElementOrder/l{number}"), json!([]));
+    }
+    patch.insert("$setElementOrder/containers".into(), json!([{"name": "b"}, {"name": "a"}]));
+    patch.insert("hostname".into(), json!("h"));
+    let base = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+    let merged = strategic("api.core.v1.PodSpec", base, patch.into()).unwrap();
+    assert_eq!(merged, json!({"containers": [{"name": "b"}, {"name": "a"}], "hostname": "h"}));
+}

@@ -12,7 +12,7 @@ use crate::field::{
 };
 use crate::status::Status;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A client is kept with its pod for three hours, unless it is said otherwise.
 const AFFINITY_SECONDS: i64 = 10_800;
@@ -122,15 +122,17 @@ pub fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(
 fn keep_node_ports(spec: &mut Value, before: &Value) {
     let taken: HashSet<i64> =
         list(spec, "ports").iter().filter_map(|p| number(p, "nodePort")).collect();
+    // Of several of one number and protocol the first is meant.
+    let before: HashMap<_, _> = list(before, "ports")
+        .iter()
+        .rev()
+        .map(|old| ((number(old, "port"), text(old, "protocol")), number(old, "nodePort")))
+        .collect();
     for port in list_mut(spec, "ports") {
         if number(port, "nodePort").unwrap_or(0) != 0 {
             continue;
         }
-        let same_port = list(before, "ports").iter().find(|old| {
-            number(old, "port") == number(port, "port")
-                && text(old, "protocol") == text(port, "protocol")
-        });
-        let kept = same_port.and_then(|old| number(old, "nodePort"));
+        let kept = before.get(&(number(port, "port"), text(port, "protocol"))).copied().flatten();
         if let Some(kept) = kept.filter(|kept| *kept != 0 && !taken.contains(kept)) {
             set(port, "nodePort", kept);
         }
@@ -148,7 +150,7 @@ fn drop_what_the_type_lacks(spec: &mut Value, before: &Value, kind: &str, old_ki
         }
     }
     if !needs_node_ports(kind) && needs_node_ports(old_kind) {
-        let ports: Vec<Option<i64>> =
+        let ports: HashSet<Option<i64>> =
             list(before, "ports").iter().map(|p| number(p, "nodePort")).collect();
         for port in list_mut(spec, "ports") {
             if ports.contains(&number(port, "nodePort")) {

@@ -1,6 +1,6 @@
 //! Selection by fields.
 
-use super::SelectorError;
+use super::{MOST_REQUIREMENTS, SelectorError};
 use crate::resource::Resource;
 use serde_json::Value;
 
@@ -36,7 +36,13 @@ impl FieldSelector {
             };
             let (label, operator, value) = operator_of(&term).ok_or_else(bad)?;
             let value = unescape(value).ok_or_else(bad)?;
-            terms.push(FieldTerm { label: label.to_owned(), value, equal: operator });
+            let term = FieldTerm { label: label.to_owned(), value, equal: operator };
+            if !terms.contains(&term) {
+                if terms.len() == MOST_REQUIREMENTS {
+                    return Err(SelectorError::TooMany(MOST_REQUIREMENTS));
+                }
+                terms.push(term);
+            }
         }
         Ok(Self { terms })
     }

@@ -1,7 +1,7 @@
 //! The grammar of label selectors in queries.
 
-use super::SelectorError;
 use super::labels::{Demand, Requirement};
+use super::{MOST_REQUIREMENTS, SelectorError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -73,7 +73,13 @@ impl Parser {
             return Ok(found);
         }
         loop {
-            found.push(self.requirement()?);
+            let requirement = self.requirement()?;
+            if !found.contains(&requirement) {
+                if found.len() == MOST_REQUIREMENTS {
+                    return Err(SelectorError::TooMany(MOST_REQUIREMENTS));
+                }
+                found.push(requirement);
+            }
             match self.take() {
                 None => return Ok(found),
                 Some(Token::Comma) if self.peek().is_some() => {}

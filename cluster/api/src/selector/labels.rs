@@ -25,25 +25,30 @@ pub(super) struct Requirement {
 }
 
 impl Requirement {
-    pub(super) fn new(key: &str, demand: Demand) -> Result<Self, SelectorError> {
+    pub(super) fn new(key: &str, mut demand: Demand) -> Result<Self, SelectorError> {
         if let Some(why) = names::qualified(key).into_iter().next() {
             return Err(SelectorError::Key { key: key.to_owned(), why });
         }
-        if let Demand::In(values) | Demand::NotIn(values) = &demand {
+        if let Demand::In(values) | Demand::NotIn(values) = &mut demand {
             for (index, value) in values.iter().enumerate() {
                 if let Some(why) = names::label_value(value).into_iter().next() {
                     let (key, value) = (key.to_owned(), value.clone());
                     return Err(SelectorError::Value { key, index, value, why });
                 }
             }
+            values.sort(); // [`Requirement::matches`] searches in them
         }
         Ok(Self { key: key.to_owned(), demand })
     }
 
     fn matches(&self, value: Option<&str>) -> bool {
+        let is_among = |values: &[String]| {
+            value
+                .is_some_and(|value| values.binary_search_by(|one| one.as_str().cmp(value)).is_ok())
+        };
         match &self.demand {
-            Demand::In(values) => value.is_some_and(|value| values.iter().any(|v| v == value)),
-            Demand::NotIn(values) => !value.is_some_and(|value| values.iter().any(|v| v == value)),
+            Demand::In(values) => is_among(values),
+            Demand::NotIn(values) => !is_among(values),
             Demand::Exists => value.is_some(),
             Demand::Absent => value.is_none(),
             Demand::GreaterThan(bound) => {
@@ -206,6 +211,23 @@ mod tests {
             ["a b", "=", ",", "a,", "a in", "a in b", "a in (b", "a=b c", "A B/c=d", "a=b!", "a>x"]
         {
             assert!(LabelSelector::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_looked_at_too_often_is_refused_and_what_is_doubled_counts_once() {
+        let many =
+            |count| (0..count).map(|number| format!("k{number}")).collect::<Vec<_>>().join(",");
+        assert!(LabelSelector::parse(&many(256)).is_ok());
+        assert_eq!(LabelSelector::parse(&many(257)), Err(SelectorError::TooMany(256)));
+        let doubled = LabelSelector::parse(&vec!["a=b"; 10_000].join(",")).unwrap();
+        assert_eq!(doubled, LabelSelector::parse("a=b").unwrap());
+        // Values of an object come in any order.
+        let expression = json!({"key": "a", "operator": "In", "values": ["z", "b", "y", "a"]});
+        let selector =
+            LabelSelector::from_object(&json!({"matchExpressions": [expression]})).unwrap();
+        for (value, expected) in [("a", true), ("b", true), ("z", true), ("c", false)] {
+            assert_eq!(selector.matches(json!({"a": value}).as_object()), expected, "{value}");
         }
     }
 

@@ -5,14 +5,13 @@
 //! Quantities come out canonical and times in UTC, and what Go would not write again (empty text, lists and maps that are
 //! not required) is left out, so that one object has one form whichever way it came.
 
+use super::reported::Reported;
 use super::{WrongFields, scalar};
 use crate::quantity::canonical;
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 use std::fmt::Write;
-
-const MAX_REPORTED: usize = 100;
 
 /// What a walk found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +22,9 @@ pub struct Checked {
 
 /// Checks `value` in place.
 pub(super) fn check(message: &'static Message, value: &mut Value) -> Result<Checked, WrongFields> {
-    let mut walk = Walk { path: String::new(), fields: Vec::new(), unknown: Vec::new() };
+    let mut walk = Walk { path: String::new(), fields: Vec::new(), unknown: Reported::default() };
     walk.message(message, value, None)?;
-    Ok(Checked { unknown: walk.unknown })
+    Ok(Checked { unknown: walk.unknown.into_paths() })
 }
 
 /// Go's word for the type of a JSON value.
@@ -43,7 +42,7 @@ pub(super) fn go_kind(value: &Value) -> String {
 struct Walk {
     path: String,
     fields: Vec<&'static str>,
-    unknown: Vec<String>,
+    unknown: Reported,
 }
 
 impl Walk {
@@ -172,9 +171,7 @@ impl Walk {
                 }
             }
             None => {
-                if self.unknown.len() < MAX_REPORTED {
-                    self.unknown.push(self.path.clone());
-                }
+                self.unknown.add(&self.path);
                 Ok(false)
             }
         };

@@ -3,6 +3,7 @@
 //! Depth and memory are bounded while reading ([`Allowance`]), so that a small body cannot become a
 //! large value. Of a doubled field the last value counts, as in Go.
 
+use super::reported::{Reported, beginning};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Write};
@@ -13,8 +14,6 @@ pub const MAX_DEPTH: usize = 100;
 /// A document may take this much memory once it is read, in bytes, as [`Allowance`] counts them: ten
 /// times what the largest body holds as text, so that what nests as usual fits.
 pub(super) const MAX_MEMORY: usize = 32 * 1024 * 1024;
-/// So many doubled fields are told, and no more.
-pub(super) const MAX_REPORTED: usize = 100;
 
 /// What one entry of an object takes: its key, its value, its hash and its place in the index, and
 /// as much again for the room that maps keep ahead.
@@ -85,11 +84,11 @@ pub(super) fn from_json(body: &[u8]) -> Result<Document, String> {
 /// The same for JSON inside another body, whose allowance it takes from.
 pub(super) fn from_json_within(body: &[u8], left: &mut Allowance) -> Result<Document, String> {
     let failed = |error: serde_json::Error| format!("json parse error: {error}");
-    let mut reader = Reader { path: String::new(), duplicates: Vec::new(), left };
+    let mut reader = Reader { path: String::new(), duplicates: Reported::default(), left };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value =
         Node { reader: &mut reader, depth: 0 }.deserialize(&mut deserializer).map_err(failed)?;
-    let duplicates = reader.duplicates;
+    let duplicates = reader.duplicates.into_paths();
     deserializer.end().map_err(failed)?;
     Ok(Document { value, duplicates })
 }
@@ -103,7 +102,7 @@ pub(super) fn from_yaml(body: &[u8]) -> Result<Document, String> {
 
 struct Reader<'a> {
     path: String,
-    duplicates: Vec<String>,
+    duplicates: Reported,
     left: &'a mut Allowance,
 }
 
@@ -121,7 +120,7 @@ impl Node<'_, '_> {
         if self.depth >= MAX_DEPTH {
             return Err(E::custom(format_args!(
                 "exceeded max depth of {MAX_DEPTH} at {:?}",
-                self.reader.path
+                beginning(&self.reader.path)
             )));
         }
         Ok(self.depth + 1)
@@ -210,8 +209,8 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             }
             self.reader.path.push_str(&key);
             let value = entries.next_value_seed(Node { reader: &mut *self.reader, depth })?;
-            if map.insert(key, value).is_some() && self.reader.duplicates.len() < MAX_REPORTED {
-                self.reader.duplicates.push(self.reader.path.clone());
+            if map.insert(key, value).is_some() {
+                self.reader.duplicates.add(&self.reader.path);
             }
             self.reader.path.truncate(here);
         }
@@ -233,6 +232,18 @@ mod tests {
             from_yaml(b"a: 1\nb:\n- c: yes\n  c: 2\n1: x\n").unwrap().into_parts();
         assert_eq!(duplicates, ["b[0].c"]);
         assert_eq!(value, serde_json::json!({"a": 1, "b": [{"c": 2}], "1": "x"}));
+    }
+
+    #[test]
+    fn doubled_fields_with_long_names_are_told_in_short() {
+        let (name, doubled) = ("n".repeat(1_000_000), vec![r#"{"a":1,"a":1}"#; 100].join(","));
+        let json = format!("{{\"{name}\":[{doubled}]}}");
+        let yaml = format!("? {name}\n: [{doubled}]\n");
+        for document in [from_json(json.as_bytes()), from_yaml(yaml.as_bytes())] {
+            let (_, duplicates) = document.unwrap().into_parts();
+            assert!(duplicates.len() > 10);
+            assert!(duplicates.iter().map(String::len).sum::<usize>() < 32 * 1024);
+        }
     }
 
     #[test]

@@ -6,9 +6,8 @@
 //! text, so that `on`, `0x10` and `1.50` are `true`, `16` and `1.5`, and numbers that JSON cannot hold
 //! are refused.
 
-use super::document::{
-    Allowance, Document, MAX_DEPTH, MAX_REPORTED, entry_cost, text_cost, value_cost,
-};
+use super::document::{Allowance, Document, MAX_DEPTH, entry_cost, text_cost, value_cost};
+use super::reported::Reported;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
@@ -20,7 +19,7 @@ pub(super) fn documents(text: &str, limit: usize) -> Result<Vec<Document>, Strin
         frames: Vec::new(),
         anchors: HashMap::new(),
         left: Allowance::full(),
-        duplicates: Vec::new(),
+        duplicates: Reported::default(),
         documents: Vec::new(),
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -66,7 +65,7 @@ struct Reader {
     /// `None` while the anchored value is still being read.
     anchors: HashMap<usize, Option<Node>>,
     left: Allowance,
-    duplicates: Vec<String>,
+    duplicates: Reported,
     documents: Vec<Document>,
 }
 
@@ -193,11 +192,12 @@ impl Reader {
             Some(Holder::Map { map, key: Some(key), merges: false, .. }) => map.contains_key(key),
             _ => false,
         };
-        if doubled && self.duplicates.len() < MAX_REPORTED {
-            self.duplicates.push(self.path());
+        if doubled && self.duplicates.has_room() {
+            let path = self.path();
+            self.duplicates.add(&path);
         }
         let Some(frame) = self.frames.last_mut() else {
-            let duplicates = std::mem::take(&mut self.duplicates);
+            let duplicates = std::mem::take(&mut self.duplicates).into_paths();
             self.documents.push(Document::new(node.value, duplicates));
             return Ok(());
         };

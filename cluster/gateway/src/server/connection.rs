@@ -4,7 +4,7 @@
 //! connection does what it says.
 
 use crate::authenticate::Certificate;
-use crate::limits::{CANCEL_WINDOW, Limits};
+use crate::limits::{CANCEL_WINDOW, LEAST_RATE, Limits};
 use crate::tls::{Examined, Tls};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::collections::HashMap;
@@ -31,22 +31,55 @@ pub enum Verdict {
     Close(&'static str),
 }
 
+/// How far a connection has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Its handshake is not over.
+    Greeting,
+    /// It has shown no credential that is good.
+    Stranger,
+    /// It has shown this user's.
+    Known(Arc<str>),
+}
+
 #[derive(Debug)]
 struct State {
-    /// Whether it has shown a credential that is good.
-    known: bool,
+    stage: Stage,
+    /// Whether it carries many requests at a time, between which bytes come in that begin none.
+    multiplexed: bool,
     /// Requests that are being answered.
     busy: usize,
+    busy_since: Instant,
     idle_since: Instant,
     /// Since when the header of an HTTP/1 request has been coming.
     header_since: Option<Instant>,
-    /// Answers that are being sent; since when a piece of theirs has been waiting to be read, if one
-    /// has.
-    answers: HashMap<u64, Option<Instant>>,
+    /// Answers that are being sent.
+    answers: HashMap<u64, Sent>,
     next: u64,
     /// Requests that were taken back since then.
     cancelled: (usize, Instant),
     peer: Peer,
+}
+
+/// An answer that is being sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// Since when a piece of it has been waiting to be read, if one has.
+    waits: Option<Instant>,
+    /// Since when it has been sent, where it is no stream.
+    begun: Option<Instant>,
+    /// Bytes that were given out.
+    bytes: u64,
+}
+
+impl Sent {
+    /// Until when a piece must be read: within so much time of its own, and of the whole as fast as
+    /// the least rate.
+    fn due(&self, write: Duration) -> Option<Instant> {
+        let own = self.waits? + write;
+        let rate = |begun: Instant| begun + write + Duration::from_secs(self.bytes / LEAST_RATE);
+        Some(self.begun.map_or(own, |begun| own.min(rate(begun))))
+    }
 }
 
 /// What the other side showed, and what it was found to be.
@@ -61,8 +94,10 @@ impl Connection {
     pub fn begin(now: Instant) -> Self {
         Self {
             state: Mutex::new(State {
-                known: false,
+                stage: Stage::Greeting,
+                multiplexed: false,
                 busy: 0,
+                busy_since: now,
                 idle_since: now,
                 header_since: None,
                 answers: HashMap::new(),
@@ -79,8 +114,9 @@ impl Connection {
     }
 
     /// The handshake is over, and these certificates were shown in it.
-    pub fn greeted(&self, shown: Option<&[CertificateDer<'_>]>, now: Instant) {
+    pub fn greeted(&self, shown: Option<&[CertificateDer<'_>]>, multiplexed: bool, now: Instant) {
         let mut state = self.state();
+        (state.stage, state.multiplexed) = (Stage::Stranger, multiplexed);
         let shown = shown.unwrap_or_default();
         state.peer.shown = shown.iter().map(|one| one.clone().into_owned()).collect();
         state.idle_since = now;
@@ -94,7 +130,9 @@ impl Connection {
         let fresh = state.peer.examined.as_ref().filter(|found| found.holds(epoch, now));
         let found = fresh.cloned().unwrap_or_else(|| tls.examine(&state.peer.shown, now));
         let certificate = Arc::clone(&found.certificate);
-        state.known |= matches!(*certificate, Certificate::Of(_));
+        if let (Certificate::Of(user), Stage::Stranger) = (&*certificate, &state.stage) {
+            state.stage = Stage::Known(user.name.as_str().into());
+        }
         state.peer.examined = Some(found);
         certificate
     }
@@ -105,22 +143,30 @@ impl Connection {
         Some(Duration::from_secs(until.saturating_sub(UnixTime::now().as_secs())))
     }
 
-    /// A request came with a credential that is good.
-    pub fn recognise(&self) {
-        self.state().known = true;
+    /// A request came with a good credential of this user; tells whether it was a stranger before.
+    pub fn recognise(&self, user: &str) -> bool {
+        let mut state = self.state();
+        let stranger = state.stage == Stage::Stranger;
+        if stranger {
+            state.stage = Stage::Known(user.into());
+        }
+        stranger
     }
 
-    /// Bytes came in.
+    /// Bytes came in. Of HTTP/2 they may be anything: there the header has hyper's own bounds.
     pub fn received(&self, now: Instant) {
         let mut state = self.state();
-        if state.busy == 0 && state.header_since.is_none() {
+        if !state.multiplexed && state.busy == 0 && state.header_since.is_none() {
             state.header_since = Some(now);
         }
     }
 
     /// A request's header has been read.
-    pub fn ask(&self) {
+    pub fn ask(&self, now: Instant) {
         let mut state = self.state();
+        if state.busy == 0 {
+            state.busy_since = now;
+        }
         state.busy += 1;
         state.header_since = None;
     }
@@ -137,19 +183,20 @@ impl Connection {
         }
     }
 
-    /// An answer begins to be sent; its number.
-    pub fn sends(&self) -> u64 {
+    /// An answer begins to be sent, where it is no stream then; its number.
+    pub fn sends(&self, begun: Option<Instant>) -> u64 {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.answers.insert(number, None);
+        state.answers.insert(number, Sent { waits: None, begun, bytes: 0 });
         number
     }
 
-    /// A piece of an answer waits to be read since then, or none does.
-    pub fn sending(&self, answer: u64, since: Option<Instant>) {
-        if let Some(waits) = self.state().answers.get_mut(&answer) {
-            *waits = since;
+    /// A piece of an answer, of so many bytes, waits to be read since then; or none does.
+    pub fn sending(&self, answer: u64, piece: Option<(Instant, u64)>) {
+        if let Some(sent) = self.state().answers.get_mut(&answer) {
+            sent.waits = piece.map(|(since, _)| since);
+            sent.bytes += piece.map_or(0, |(_, bytes)| bytes);
         }
     }
 
@@ -158,15 +205,20 @@ impl Connection {
         self.state().answers.remove(&answer);
     }
 
-    /// Since when it has nothing to do, where it is a stranger's.
-    pub fn spare_since(&self) -> Option<Instant> {
+    /// Whether it is busy, and since when it has been so.
+    pub fn since(&self) -> (bool, Instant) {
         let state = self.state();
-        (!state.known && state.busy == 0).then_some(state.idle_since)
+        if state.busy > 0 { (true, state.busy_since) } else { (false, state.idle_since) }
     }
 
-    /// Whether it is a stranger's.
-    pub fn is_strangers(&self) -> bool {
-        !self.state().known
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        self.state().stage.clone()
+    }
+
+    /// Whether its stage is such.
+    pub fn is(&self, kind: impl Fn(&Stage) -> bool) -> bool {
+        kind(&self.state().stage)
     }
 
     /// Takes its place away.
@@ -196,17 +248,19 @@ impl Connection {
                 None => return Verdict::Close("the header took too long"),
             }
         }
-        if let Some(since) = state.answers.values().flatten().min() {
-            match left(*since, limits.write) {
+        let known = matches!(state.stage, Stage::Known(_));
+        let write = if known { limits.write } else { limits.write.min(limits.stranger_answer) };
+        if let Some(due) = state.answers.values().filter_map(|sent| sent.due(write)).min() {
+            match due.checked_duration_since(now).filter(|rest| !rest.is_zero()) {
                 Some(rest) => wait = wait.min(rest),
                 None => return Verdict::Close("an answer was not read in time"),
             }
         }
         if state.busy > 0 {
             // Whatever begins to wait meanwhile is looked at within its own limit.
-            return Verdict::Wait(wait.min(limits.write));
+            return Verdict::Wait(wait.min(write));
         }
-        let idle = if state.known { limits.idle } else { limits.stranger_idle };
+        let idle = if known { limits.idle } else { limits.stranger_idle };
         match left(state.idle_since, idle) {
             // A header that begins meanwhile is looked at within its own limit too.
             Some(rest) => Verdict::Wait(wait.min(rest).min(limits.header)),
@@ -229,10 +283,11 @@ mod tests {
         let connection = Connection::begin(start);
         let at = |after: Duration| connection.judge(&limits, start + after);
         assert_eq!(at(limits.stranger_idle), Verdict::Drain);
-        connection.recognise();
+        connection.greeted(None, false, start);
+        connection.recognise("ann");
         assert!(matches!(at(limits.stranger_idle), Verdict::Wait(_)));
         assert_eq!(at(limits.idle), Verdict::Drain);
-        connection.ask();
+        connection.ask(start);
         assert!(matches!(at(limits.idle * 9), Verdict::Wait(_)), "a watch may be silent");
         connection.answered(false, start + limits.idle * 9);
         assert!(matches!(at(limits.idle * 9 + SECOND), Verdict::Wait(_)));
@@ -242,23 +297,58 @@ mod tests {
     fn a_header_has_its_time_from_its_first_byte_on() {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
-        connection.recognise();
+        connection.greeted(None, false, start);
+        connection.recognise("ann");
         let first = start + limits.idle.saturating_sub(SECOND);
         connection.received(first);
         connection.received(first + limits.header.saturating_sub(SECOND));
         assert!(matches!(connection.judge(&limits, start + limits.idle), Verdict::Wait(_)));
         assert!(matches!(connection.judge(&limits, first + limits.header), Verdict::Close(_)));
-        connection.ask();
+        connection.ask(first);
         assert!(matches!(connection.judge(&limits, first + limits.header), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn bytes_between_requests_of_http2_begin_no_header() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        let connection = Connection::begin(start);
+        connection.greeted(None, true, start);
+        connection.recognise("ann");
+        connection.received(start + SECOND); // the answer to a ping
+        let later = start + limits.header + SECOND * 2;
+        assert!(matches!(connection.judge(&limits, later), Verdict::Wait(_)));
+        assert_eq!(connection.judge(&limits, start + limits.idle), Verdict::Drain);
+    }
+
+    #[test]
+    fn an_answer_is_read_at_the_least_rate_and_a_stream_as_it_comes() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        let reads_slowly = |begun: Option<Instant>| {
+            let connection = Connection::begin(start);
+            connection.greeted(None, false, start);
+            connection.recognise("ann");
+            connection.ask(start);
+            let answer = connection.sends(begun);
+            let mut now = start;
+            for _ in 0..4 {
+                connection.sending(answer, Some((now, LEAST_RATE)));
+                now += limits.write.saturating_sub(SECOND);
+            }
+            connection.judge(&limits, now)
+        };
+        assert!(matches!(reads_slowly(Some(start)), Verdict::Close(_)));
+        assert!(matches!(reads_slowly(None), Verdict::Wait(_)));
     }
 
     #[test]
     fn a_piece_that_waits_is_read_in_time_and_a_source_that_waits_has_all_of_it() {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
-        connection.ask();
-        let answer = connection.sends();
-        connection.sending(answer, Some(start));
+        connection.greeted(None, false, start);
+        connection.recognise("ann");
+        connection.ask(start);
+        let answer = connection.sends(None);
+        connection.sending(answer, Some((start, 1)));
         assert!(matches!(connection.judge(&limits, start + limits.write), Verdict::Close(_)));
         connection.sending(answer, None);
         assert!(matches!(connection.judge(&limits, start + limits.write * 99), Verdict::Wait(_)));
@@ -269,7 +359,7 @@ mod tests {
         let (limits, start) = (Limits { cancelled: 2, ..Limits::default() }, Instant::now());
         let connection = Connection::begin(start);
         let take_back = |after: Duration| {
-            connection.ask();
+            connection.ask(start);
             connection.answered(true, start + after);
             connection.judge(&limits, start + after)
         };

@@ -20,7 +20,7 @@ pub struct Working {
 impl Working {
     /// A request came.
     pub fn begin(connection: &Arc<Connection>) -> Self {
-        connection.ask();
+        connection.ask(Instant::now());
         Self { connection: Arc::clone(connection), done: false }
     }
 }
@@ -36,7 +36,7 @@ pub struct Sending {
     body: Body,
     number: u64,
     working: Working,
-    _share: Share,
+    _share: Option<Share>,
 }
 
 impl Sending {
@@ -44,11 +44,12 @@ impl Sending {
     pub fn watch(
         answer: Response<Body>,
         mut working: Working,
-        share: Share,
+        share: Option<Share>,
         bodiless: bool,
     ) -> Response<Self> {
         working.done = bodiless;
-        let number = working.connection.sends();
+        let begun = answer.body().size_hint().exact().map(|_| Instant::now());
+        let number = working.connection.sends(begun);
         answer.map(|body| Self { body, number, working, _share: share })
     }
 }
@@ -70,7 +71,10 @@ impl HttpBody for Sending {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let waits = match &polled {
-            Poll::Ready(Some(_)) => Some(Instant::now()),
+            Poll::Ready(Some(frame)) => {
+                let data = frame.as_ref().ok().and_then(|frame| frame.data_ref());
+                Some((Instant::now(), data.map_or(0, |data| data.len() as u64)))
+            }
             // The source has nothing, or nothing more: whoever reads has read it all.
             Poll::Pending | Poll::Ready(None) => None,
         };

@@ -9,6 +9,7 @@ use crate::call::ResourceCall;
 use crate::gateway::Gateway;
 use crate::invalid::{bad_value, invalid, no_number};
 use crate::query::Query;
+use futures_util::StreamExt as _;
 use hyper::Response;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::protocol::pod::Logs;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let path = &call.path;
     let mut ask = read(&path.name, &call.call.query)?;
+    let place = gateway.stream(&call.call)?;
     let pod = gateway.objects().get(call.resource, &path.namespace, &path.name).await?;
     let container = choose(&pod, &path.name, ask.container.as_deref())?;
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {
@@ -29,6 +31,10 @@ pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     }
     ask.container = Some(container);
     let bytes = gateway.logs().open(&pod, ask).await?;
+    let bytes = bytes.take_until(Box::pin(gateway.distrusts(&call.call))).map(move |piece| {
+        let _holds = &place;
+        piece
+    });
     Ok(answer::stream("text/plain; charset=utf-8", bytes))
 }
 

@@ -1,5 +1,6 @@
 //! What can be done with pods alone: binding them to a node, and evicting them.
 
+use super::write::other_name;
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
@@ -42,6 +43,9 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     if !causes.is_empty() {
         return Err(invalid("", "Binding", name, causes));
     }
+    if !["", name].contains(&said("/metadata/name")) {
+        return Err(other_name(said("/metadata/name"), name));
+    }
     let meant = |pointer: &str| Some(said(pointer).to_owned()).filter(|text| !text.is_empty());
     let binding = Binding {
         node: node.to_owned(),
@@ -56,9 +60,24 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
 pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let eviction =
         call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
+    let path = &call.path;
+    let said = |field: &str| eviction["metadata"][field].as_str().unwrap_or_default();
+    if !["", &path.name].contains(&said("name")) {
+        return Err(Status::bad_request(format!(
+            "name in URL does not match name in Eviction object: {} and {}",
+            path.name,
+            said("name")
+        )));
+    }
+    if !["", &path.namespace].contains(&said("namespace")) {
+        return Err(Status::bad_request(format!(
+            "the namespace of the Eviction object ({}) does not match the namespace on the URL ({})",
+            said("namespace"),
+            path.namespace
+        )));
+    }
     let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
     let (options, writing) = options::delete(call.resource, &call.call, &body)?;
-    let path = &call.path;
     gateway
         .objects()
         .delete(call.resource, &path.namespace, &path.name, &options, &writing)

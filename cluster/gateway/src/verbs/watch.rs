@@ -5,6 +5,7 @@
 //! `Expired`.
 
 use crate::answer::{self, Body};
+use crate::budget::Share;
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
 use crate::negotiate::View;
@@ -41,6 +42,8 @@ struct Lines {
     tick: Interval,
     end: Instant,
     over: bool,
+    /// The place among the watches that may be sent at a time.
+    _place: Share,
 }
 
 /// Follows a collection, or the one object that the path names.
@@ -52,6 +55,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     if !call.path.name.is_empty() {
         options.query.filter.name = Some(call.path.name.clone());
     }
+    let place = gateway.stream(&call.call)?;
     let from = options.query.version.unwrap_or(0);
     let begun = from > 0 && options.query.initial_events != Some(true);
     let watch = match gateway.objects().watch(call.resource, options.query).await {
@@ -80,12 +84,14 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         tick,
         end: Instant::now() + timeout,
         over: false,
+        _place: place,
     };
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.next().await?;
         Some((line, lines))
     });
     let pieces = lines.ready_chunks(LINES_AT_ONCE).map(|lines| Ok(Bytes::from(lines.concat())));
+    let pieces = pieces.take_until(Box::pin(gateway.distrusts(&call.call)));
     Ok(answer::stream("application/json", pieces))
 }
 

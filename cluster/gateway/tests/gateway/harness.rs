@@ -30,6 +30,9 @@ use tokio_rustls::TlsConnector;
 
 pub const TOKEN: &str = "viewer-token";
 
+/// The pod whose logs panic.
+pub const PANICS: &str = "panics";
+
 /// Logs that say what they were asked for.
 struct Echo;
 
@@ -41,6 +44,7 @@ impl LogSource for Echo {
     ) -> BoxFuture<'a, Result<BoxStream<'static, std::io::Result<Bytes>>, Status>> {
         Box::pin(async move {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            assert_ne!(name, PANICS, "as a test wants it");
             let line =
                 format!("{name}/{} tail={:?}\n", ask.container.unwrap_or_default(), ask.tail_lines);
             let lines = [Ok(Bytes::from(line)), Ok(Bytes::from("second line\n"))];

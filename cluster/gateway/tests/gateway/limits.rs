@@ -175,7 +175,7 @@ async fn deep_or_blown_up_bodies_are_refused_and_others_are_answered() {
 
 #[tokio::test]
 async fn bodies_of_all_requests_together_have_a_budget() {
-    let server = Harness::start_with(Limits { bodies: 64 * 1024, ..Limits::default() }).await;
+    let server = Harness::start_with(Limits { bodies: 128 * 1024, ..Limits::default() }).await;
     let post = |length: usize| {
         format!(
             "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -299,4 +299,128 @@ async fn a_control_member_rules_nothing_over_rest() {
     let control = server.issue_as("control-1", PeerRole::Control, Duration::from_hours(1));
     let answer = server.send(Shows::Certificate(&control), "GET", "/api/v1/secrets", &[], "").await;
     assert_eq!(answer.code, 403);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_needs_is_not_waited_for() {
+    let limits = Limits { strangers: 4, bodies: 1024, ..Limits::default() };
+    let server = Harness::start_with(limits).await;
+    let mut busy = Vec::new();
+    for path in ["healthz", "readyz", "version", "livez", "healthz", "version"] {
+        let mut stream = server.connect(Shows::Nothing).await;
+        let head = format!("GET /{path} HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await;
+        read.expect("an answer in time").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200", "{path}");
+        busy.push(stream);
+    }
+    assert_eq!(server.ask("GET", "/api/v1/namespaces", &json!(null)).await.code, 200);
+}
+
+#[tokio::test]
+async fn watches_of_one_user_leave_some_for_others() {
+    let limits = Limits { watches: 3, watches_per_user: 2, ..Limits::default() };
+    let server = Harness::start_with(limits).await;
+    let path = "/api/v1/namespaces?watch=1";
+    let viewer = Shows::Token(crate::harness::TOKEN);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let watch = server.open(viewer, "GET", path, &[], "").await;
+        assert_eq!(watch.status(), 200);
+        open.push(watch);
+    }
+    let refused = server.send(viewer, "GET", path, &[], "").await;
+    assert_eq!((refused.code, refused.header("retry-after")), (429, "1"));
+    assert_eq!(server.open(Shows::Admin, "GET", path, &[], "").await.status(), 200);
+    drop(open);
+    let again = async {
+        while server.open(viewer, "GET", path, &[], "").await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, again).await.expect("what is given back is there again");
+}
+
+#[tokio::test]
+async fn an_answer_that_can_never_be_had_says_so_and_small_ones_go_on() {
+    let server = Harness::start_with(Limits { answers: 1024 * 1024, ..Limits::default() }).await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    for number in 0..3 {
+        let body =
+            json!({"metadata": {"name": format!("c{number}")}, "data": {"a": "x".repeat(200_000)}});
+        assert_eq!(server.ask("POST", path, &body).await.code, 201);
+    }
+    let whole = server.ask("GET", path, &json!(null)).await;
+    assert_eq!(whole.code, 413);
+    assert!(whole.json()["message"].as_str().unwrap().contains("limit="));
+    let page = server.ask("GET", &format!("{path}?limit=1"), &json!(null)).await;
+    assert_eq!(page.code, 200);
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_ends_no_connection() {
+    let server = Harness::start().await;
+    let pod = json!({"metadata": {"name": crate::harness::PANICS}, "spec": {"nodeName": "n", "containers": [
+        {"name": "a", "image": "b"}
+    ]}});
+    let path = "/api/v1/namespaces/default/pods";
+    assert_eq!(server.ask("POST", path, &pod).await.code, 201);
+    let stream = server.connect(Shows::Admin).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (ask, code) in [(format!("{path}/{}/log", crate::harness::PANICS), 500), (path.into(), 200)]
+    {
+        let request = hyper::Request::get(ask).header("host", "x");
+        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), code);
+        http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn yaml_and_large_bodies_are_worked_on_beside_and_come_out_the_same() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/configmaps";
+    let yaml = "metadata: {name: aliased}\ndata: &d {a: b}\nbinaryData: {}\n";
+    let answer = server
+        .send(Shows::Admin, "POST", path, &[("content-type", "application/yaml")], yaml)
+        .await;
+    assert_eq!((answer.code, &answer.json()["data"]["a"]), (201, &json!("b")));
+    let large = json!({"metadata": {"name": "l"}, "data": {"a": "x".repeat(900_000)}});
+    assert_eq!(server.ask("POST", path, &large).await.code, 201);
+    let change = json!({"data": {"b": "y".repeat(100_000)}});
+    let answer = server.ask("PATCH", &format!("{path}/l"), &change).await;
+    assert_eq!(answer.json()["data"]["b"].as_str().map(str::len), Some(100_000));
+}
+
+#[tokio::test]
+async fn what_is_bound_or_evicted_is_what_the_address_names() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/pods";
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
+    assert_eq!(server.ask("POST", path, &pod).await.code, 201);
+    for (door, body) in [
+        (
+            "eviction",
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "q"}}),
+        ),
+        (
+            "eviction",
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "x"}}),
+        ),
+        ("binding", json!({"metadata": {"name": "q"}, "target": {"name": "n"}})),
+    ] {
+        let answer = server.ask("POST", &format!("{path}/p/{door}"), &body).await;
+        assert_eq!(answer.code, 400, "{door}");
+    }
+    let still = server.ask("GET", &format!("{path}/p"), &json!(null)).await.json();
+    assert!(
+        still["spec"].get("nodeName").is_none()
+            && still["metadata"].get("deletionTimestamp").is_none()
+    );
 }

@@ -166,7 +166,8 @@ impl Control {
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
-            .with_tokens(RegistryTokens::new(registry));
+            .with_tokens(RegistryTokens::new(registry))
+            .with_refusals(gate.refusals.clone());
         let revocations = {
             let revoked = gate.revoked.clone();
             Revocations::follow(objects.clone(), tls.clone(), move |prints| {

@@ -3,6 +3,7 @@
 use crate::field::{Causes, Path, get, has, list, number, text};
 use crate::names;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// Most rules of a policy, and most conditions of a rule.
 const RULES_MAX: usize = 20;
@@ -83,12 +84,13 @@ fn exit_codes(codes: &Value, spec: &Value, path: &Path, causes: &mut Causes) {
     } else if values.len() > 255 {
         causes.too_many(&values_path, values.len(), 255);
     }
+    let mut seen = HashSet::new();
     for (index, value) in values.iter().enumerate() {
         let path = values_path.index(index);
         if operator == "In" && *value == 0 {
             causes.invalid(&path, 0, "must not be 0 for the In operator");
         }
-        if values[..index].contains(value) {
+        if !seen.insert(*value) {
             causes.duplicate(&path, *value);
         }
     }

@@ -131,6 +131,11 @@ fn handled(container: &Value, grace: i64, path: &Path, causes: &mut Causes) {
 fn ephemeral<'a>(of: Of<'a>, path: &Path, names_seen: &mut HashSet<&'a str>, causes: &mut Causes) {
     let spec = of.pod;
     let path = path.child("ephemeralContainers");
+    let targets: HashSet<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|of| list(spec, of))
+        .map(|container| text(container, "name"))
+        .collect();
     for (index, container) in list(spec, "ephemeralContainers").iter().enumerate() {
         let path = path.index(index);
         common(container, &path, of, causes);
@@ -139,8 +144,7 @@ fn ephemeral<'a>(of: Of<'a>, path: &Path, names_seen: &mut HashSet<&'a str>, cau
             causes.duplicate(&path.child("name"), name);
         }
         let target = text(container, "targetContainerName");
-        let known = |of: &str| list(spec, of).iter().any(|c| text(c, "name") == target);
-        if !target.is_empty() && !known("containers") && !known("initContainers") {
+        if !target.is_empty() && !targets.contains(target) {
             causes.not_found(&path.child("targetContainerName"), target);
         }
         for field in [

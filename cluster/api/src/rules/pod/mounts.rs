@@ -30,13 +30,14 @@ pub fn validate(container: &Value, path: &Path, volumes: &Volumes<'_>, causes: &
     devices(container, &path.child("volumeDevices"), volumes, causes);
 }
 
-/// Whether an entry of a list has this text at a field.
-fn is_in(entries: &[Value], field: &str, value: &str) -> bool {
-    entries.iter().any(|entry| text(entry, field) == value)
+/// The texts that entries of a list have at a field.
+fn texts<'a>(entries: &'a [Value], field: &str) -> HashSet<&'a str> {
+    entries.iter().map(|entry| text(entry, field)).collect()
 }
 
 fn mounts(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &mut Causes) {
     let devices = list(container, "volumeDevices");
+    let (device_names, device_places) = (texts(devices, "name"), texts(devices, "devicePath"));
     let mut seen = HashSet::new();
     for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
         let path = all_path.index(index);
@@ -53,10 +54,10 @@ fn mounts(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &mu
         if !seen.insert(place) {
             causes.invalid(&path.child("mountPath"), place, "must be unique");
         }
-        if is_in(devices, "name", name) {
+        if device_names.contains(name) {
             causes.invalid(&path.child("name"), name, "must not already exist in volumeDevices");
         }
-        if is_in(devices, "devicePath", place) {
+        if device_places.contains(place) {
             causes.invalid(
                 &path.child("mountPath"),
                 place,
@@ -122,6 +123,7 @@ fn read_only(mount: &Value, path: &Path, causes: &mut Causes) {
 
 fn devices(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &mut Causes) {
     let mounts = list(container, "volumeMounts");
+    let (mount_names, mount_places) = (texts(mounts, "name"), texts(mounts, "mountPath"));
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (index, device) in list(container, "volumeDevices").iter().enumerate() {
         let path = all_path.index(index);
@@ -152,10 +154,10 @@ fn devices(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &m
         } else {
             places.insert(place);
         }
-        if is_in(mounts, "name", name) {
+        if mount_names.contains(name) {
             causes.invalid(&name_path, name, "must not already exist in volumeMounts");
         }
-        if is_in(mounts, "mountPath", place) {
+        if mount_places.contains(place) {
             causes.invalid(&place_path, place, "must not already exist as a path in volumeMounts");
         }
     }

@@ -129,11 +129,13 @@ fn label_keys(constraint: &Value, path: &Path, causes: &mut Causes) {
     if !keys.is_empty() && selector.is_null() {
         causes.forbidden(path, "must not be specified when labelSelector is not set");
     }
+    let expressions: HashSet<&str> =
+        list(selector, "matchExpressions").iter().map(|one| text(one, "key")).collect();
     for (index, key) in keys.iter().filter_map(Value::as_str).enumerate() {
         let path = path.index(index);
         causes.invalid_all(&path, key, names::qualified(key));
-        let in_selector = get(selector, "matchLabels").get(key).is_some()
-            || list(selector, "matchExpressions").iter().any(|e| text(e, "key") == key);
+        let in_selector =
+            get(selector, "matchLabels").get(key).is_some() || expressions.contains(key);
         if in_selector {
             causes.invalid(&path, key, "exists in both matchLabelKeys and labelSelector");
         }

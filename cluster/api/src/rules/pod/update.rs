@@ -7,7 +7,7 @@ use crate::field::{
 use crate::rules::metadata;
 use crate::status::{Cause, Status};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -227,14 +227,15 @@ pub fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
     }
     // A container that ended for good cannot run again.
     if text(new, "spec.restartPolicy") != "Always" {
+        let statuses = list(new, "status.containerStatuses").iter().rev();
+        // Of several of one name the first is meant.
+        let now: HashMap<&str, &Value> = statuses.map(|one| (text(one, "name"), one)).collect();
         for (index, status) in list(old, "status.containerStatuses").iter().enumerate() {
             let ended = at(status, "state.terminated");
             let over = !ended.is_null()
                 && (text(new, "spec.restartPolicy") == "Never"
                     || number(ended, "exitCode").unwrap_or(0) == 0);
-            let now = list(new, "status.containerStatuses")
-                .iter()
-                .find(|now| text(now, "name") == text(status, "name"));
+            let now = now.get(text(status, "name"));
             if over && now.is_some_and(|now| !has(now, "state.terminated")) {
                 let path = path.child("containerStatuses").index(index).child("state");
                 causes.forbidden(&path, "may not be transitioned to non-terminated state");

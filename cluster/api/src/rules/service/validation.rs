@@ -194,12 +194,13 @@ fn validate_cluster_ips(spec: &Value, kind: &str, path: &Path, causes: &mut Caus
 fn families(spec: &Value, path: &Path, causes: &mut Causes) {
     let families_path = path.child("ipFamilies");
     let families = list(spec, "ipFamilies");
+    let mut seen = HashSet::new();
     for (index, family) in families.iter().enumerate() {
         let path = families_path.index(index);
         if !family.as_str().is_some_and(|family| FAMILIES.contains(&family)) {
             causes.not_supported(&path, family.clone(), FAMILIES);
         }
-        if families[..index].contains(family) {
+        if !seen.insert(family.as_str()) {
             causes.duplicate(&path, family.clone());
         }
     }
