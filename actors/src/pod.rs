@@ -28,6 +28,7 @@ mod launch;
 mod leave;
 mod logs;
 mod messages;
+mod not_done;
 mod prepare;
 mod probing;
 mod question;

@@ -61,6 +61,7 @@ impl MemoryDriver {
                 hostname: name.to_owned(),
                 address: None,
                 host_network: false,
+                cpu_request_milli: 0,
             },
             name: name.to_owned(),
             attempt: 0,

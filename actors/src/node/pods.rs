@@ -61,6 +61,9 @@ impl NodeActor {
                 if let Err(error) = self.kit.gpus.lock().retain(is_there) {
                     tracing::warn!(%error, "the GPUs of pods that are gone are not given back");
                 }
+                if let Err(error) = self.kit.addresses.lock().retain(is_there) {
+                    tracing::warn!(%error, "the addresses of pods that are gone are not given back");
+                }
                 for (uid, found) in left {
                     if !present.contains(&uid) {
                         self.end_orphan(uid, found, ctx);

@@ -7,13 +7,14 @@ use super::{
     last_words,
     prepare::Prepared,
     sources,
+    status::qos_class,
 };
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
 use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
-    container::{LogLimit, PullPolicy, Resources, Security, Started, User},
+    container::{LogLimit, PullPolicy, Qos, Resources, Security, Started, User},
     devices::GpuPoolError,
     volumes::{self, VolumeError},
 };
@@ -177,7 +178,7 @@ async fn start(
             .map(PathBuf::from),
         env,
         mounts,
-        resources: limits(&container),
+        resources: limits(&container, object.spec.as_ref()),
         user: user(&container, object.spec.as_ref()),
         security: security(&container),
         log: LogLimit::default(),
@@ -211,7 +212,7 @@ fn gpus(pod: &v1::PodSpec, name: &str) -> Range<usize> {
     0..0
 }
 
-fn limits(container: &v1::Container) -> Resources {
+fn limits(container: &v1::Container, pod: Option<&v1::PodSpec>) -> Resources {
     let resources = container.resources.as_ref();
     let limits = resources.and_then(|resources| resources.limits.as_ref()).map(requests::amounts);
     let requested =
@@ -219,7 +220,7 @@ fn limits(container: &v1::Container) -> Resources {
     let limit =
         |name: &str| limits.as_ref().map(|limits| limits.get(name)).filter(|amount| *amount > 0);
     Resources {
-        cpu_request_milli: requested.map_or(0, |requested| requested.get(CPU)).max(
+        cpu_request_milli: requested.as_ref().map_or(0, |requested| requested.get(CPU)).max(
             // A limit alone is the request too.
             if resources.is_some_and(|r| r.requests.is_none()) {
                 limit(CPU).unwrap_or(0)
@@ -229,6 +230,12 @@ fn limits(container: &v1::Container) -> Resources {
         ),
         cpu_limit_milli: limit(CPU),
         memory_limit_bytes: limit(MEMORY),
+        memory_request_bytes: requested.map_or(0, |requested| requested.get(MEMORY)),
+        qos: match pod.map(qos_class) {
+            Some("Guaranteed") => Qos::Guaranteed,
+            Some("Burstable") => Qos::Burstable,
+            _ => Qos::BestEffort,
+        },
     }
 }
 

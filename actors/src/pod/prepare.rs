@@ -5,6 +5,7 @@ use super::{
     AGAIN, AGAIN_AT_MOST, PodActor, account, guest,
     kit::Kit,
     life::{Ending, Sandbox},
+    not_done::not_done,
     resolver, sources,
 };
 use crate::{change::ChangeError, requests};
@@ -55,6 +56,10 @@ pub(super) enum PrepareError {
     Account(#[from] account::AccountFailure),
     #[error("the pod's resolv.conf cannot be made: {0}")]
     Resolver(io::Error),
+    #[error(
+        "the {driver} driver does not do {fields}: take it out of the pod, or run the pod on a node that does"
+    )]
+    NotDone { fields: String, driver: &'static str },
     #[error("the task that makes the volumes was lost: {0}")]
     Lost(String),
 }
@@ -65,6 +70,7 @@ impl PrepareError {
             Self::Volume(error) => error.reason(),
             Self::Guest(_) => "FailedGuestCredential",
             Self::Account(_) => "FailedMount",
+            Self::NotDone { .. } => "NotSupported",
             _ => "FailedCreatePodSandBox",
         }
     }
@@ -72,7 +78,7 @@ impl PrepareError {
     /// Whether the same pod can succeed later.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Uid(_) => false,
+            Self::Uid(_) | Self::NotDone { .. } => false,
             Self::Volume(error) => error.may_pass(),
             _ => true,
         }
@@ -80,12 +86,24 @@ impl PrepareError {
 }
 
 impl PodActor {
+    /// Says which of the pod's fields have no effect here.
+    fn tell_what_is_not_done(&self) {
+        let driver = self.kit.driver.name();
+        let fields = self.object.spec.as_ref().map(|spec| not_done(spec, driver).warned);
+        let fields = fields.unwrap_or_default().join(", ");
+        if !fields.is_empty() {
+            let message = format!("no effect here (the {driver} driver does not do it): {fields}");
+            self.kit.events.warning(self.key(), &self.uid, "NotAsAsked", &message);
+        }
+    }
+
     pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
         self.life.sandbox = Sandbox::Preparing;
         let work = prepared(self.kit.clone(), self.object.clone(), self.uid.clone());
         ctx.spawn(work.into_actor(self).map(|prepared, pod, ctx| {
             match prepared {
                 Ok((prepared, warnings)) => {
+                    pod.tell_what_is_not_done();
                     for warning in warnings {
                         pod.kit.events.warning(pod.key(), &pod.uid, "VolumeWarning", &warning);
                     }
@@ -137,6 +155,11 @@ async fn prepared(
         (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
     let no_spec = v1::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
+    let driver = kit.driver.name();
+    let fields = not_done(spec, driver).refused.join(", ");
+    if !fields.is_empty() {
+        return Err(PrepareError::NotDone { fields, driver });
+    }
     let host_network = spec.host_network == Some(true);
     let address =
         if host_network { kit.host } else { IpAddr::V4(kit.addresses.lock().give(&uid)?) };
@@ -147,6 +170,7 @@ async fn prepared(
         name,
         address: Some(address),
         host_network,
+        cpu_request_milli: requests::of_pod(spec).cpu_milli,
     };
     kit.driver.prepare_pod(sandbox.clone()).await?;
     let (address, sandbox) = match kit.driver.pod_address(&uid).await? {

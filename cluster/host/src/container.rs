@@ -25,7 +25,9 @@ pub use error::{DriverError, StartError};
 pub use executed::{Executed, Heard};
 pub use expansion::{expand, expand_all};
 pub use output::{LogLine, LogOptions, LogStream, Stream};
-pub use spec::{ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Resources, Security, User};
+pub use spec::{
+    ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Qos, Resources, Security, User,
+};
 pub use whole_lines::WholeLines;
 
 /// What one driver calls a container. Unique within the driver, stable over its restarts.

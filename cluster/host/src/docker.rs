@@ -12,6 +12,7 @@ mod exec;
 mod image;
 mod output;
 mod pause;
+mod sub_path;
 mod translate;
 
 use crate::container::{
@@ -140,10 +141,10 @@ impl DockerDriver {
     }
 
     async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
-        for mount in &mut spec.mounts {
-            resolve_sub_path(mount)?;
-        }
+        // Held until the engine has mounted them.
+        let _parts = sub_path::pin(&mut spec.mounts)?;
         self.image(&spec.image, spec.pull).await?;
+        self.refuse_root(&spec).await?;
         let network = self.sandbox(&spec.pod).await?;
         let mut labels = self.labels(&spec.pod.uid);
         labels.insert(translate::CONTAINER.into(), spec.name.clone());
@@ -293,25 +294,6 @@ impl DockerDriver {
 fn refusal(spec: &ContainerSpec, refused: Refused) -> StartError {
     translate::start_error(spec, &refused.message)
         .unwrap_or_else(|| DriverError::from(refused).into())
-}
-
-/// Replaces a volume by the part of it that is mounted. The engine takes paths only: who may
-/// write to the volume must not be able to race the start of a container that it does not own.
-fn resolve_sub_path(mount: &mut crate::container::Mount) -> Result<(), StartError> {
-    let Some(part) = mount.sub_path.take() else { return Ok(()) };
-    let resolved = mount.source.canonicalize().and_then(|root| {
-        let path = root.join(&part).canonicalize()?;
-        if path.starts_with(&root) {
-            return Ok(path);
-        }
-        Err(std::io::Error::other("it leads out of its volume"))
-    });
-    mount.source = resolved.map_err(|error| StartError::Mount {
-        volume: mount.volume.clone(),
-        target: mount.target.clone(),
-        cause: format!("subPath {}: {error}", part.display()),
-    })?;
-    Ok(())
 }
 
 impl ContainerDriver for DockerDriver {

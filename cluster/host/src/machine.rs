@@ -52,6 +52,11 @@ pub fn usage() -> io::Result<Usage> {
     Ok(Usage { cpu, memory_bytes })
 }
 
+/// All memory of the machine, whatever of it this process may use.
+pub fn memory() -> io::Result<u64> {
+    meminfo("MemTotal")
+}
+
 fn meminfo(key: &str) -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

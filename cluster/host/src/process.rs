@@ -10,6 +10,8 @@ pub mod cgroup;
 mod end;
 mod exec;
 pub mod identity;
+pub mod oom;
+mod private;
 pub mod record;
 mod start;
 mod usage;
@@ -84,6 +86,9 @@ impl ProcessDriver {
         let mut config = ProcessConfig { data, ..config };
         // The node's files and the volumes of other pods are none of a container's business; its own are mounted.
         config.hidden.push(config.data.clone());
+        if let Err(error) = private::announce(&private::folder(), &tag, &config.hidden) {
+            tracing::warn!(%error, "containers of this user's other nodes on this machine can see this one's files");
+        }
         let (starting, reapers) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, tag, starting, reapers }) })
     }

@@ -19,6 +19,7 @@
 
 mod exec;
 mod first;
+mod gpu_lock;
 mod init;
 mod keep;
 mod mounts;

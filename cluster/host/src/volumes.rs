@@ -11,10 +11,12 @@
 mod content;
 mod downward;
 mod host;
+mod part;
 mod payload;
 
 pub use downward::{field, resource};
-pub(crate) use host::mount_points;
+pub(crate) use host::{mount_points, mount_table};
+pub(crate) use part::open_source;
 pub use payload::Payload;
 
 use crate::container::{Mount, expand_all, is_path_component};
@@ -293,10 +295,31 @@ pub(crate) fn give_to_group(path: &Path, group: Option<u32>) -> io::Result<()> {
 /// Removes a pod's folder with all that is in it and mounted there; not what `hostPath` names.
 pub fn remove(pod_folder: &Path) -> io::Result<()> {
     unmount_below(pod_folder)?;
-    match fs::remove_dir_all(pod_folder) {
+    let mut removed = fs::remove_dir_all(pod_folder);
+    if removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        open_folders(pod_folder)?;
+        removed = fs::remove_dir_all(pod_folder);
+    }
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Opens every folder to its owner: without root a folder that its pod has closed (as caches of packages are)
+/// keeps what is in it from being removed. Nothing of the pod runs any more.
+fn open_folders(folder: &Path) -> io::Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path()); // of links it is the link's own type
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes away every mount at or below `folder`, the deepest first.

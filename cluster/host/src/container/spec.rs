@@ -21,6 +21,21 @@ pub struct PodSandbox {
     pub address: Option<IpAddr>,
     /// Whether the pod uses the node's network.
     pub host_network: bool,
+    /// Thousandths of a CPU that all its containers together are entitled to under contention.
+    #[serde(default)]
+    pub cpu_request_milli: u64,
+}
+
+/// How much a pod has asked for: Kubernetes' quality of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Qos {
+    /// All that it may use.
+    Guaranteed,
+    /// Some.
+    Burstable,
+    /// Nothing.
+    #[default]
+    BestEffort,
 }
 
 /// When an image is fetched.
@@ -57,8 +72,14 @@ pub struct Resources {
     pub cpu_request_milli: u64,
     /// Thousandths of a CPU that it may use.
     pub cpu_limit_milli: Option<u64>,
-    /// Bytes of memory that it may use.
+    /// Bytes of memory that it may use, swap included.
     pub memory_limit_bytes: Option<u64>,
+    /// Bytes of memory that it has asked for.
+    #[serde(default)]
+    pub memory_request_bytes: u64,
+    /// Its pod's quality of service.
+    #[serde(default)]
+    pub qos: Qos,
 }
 
 /// Who a container runs as; what is absent stays as the image or the node has it.

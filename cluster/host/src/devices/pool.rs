@@ -143,7 +143,7 @@ impl GpuPool {
 
     /// Only what is on disk counts.
     fn keep(&mut self, given: Given) -> Result<(), GpuPoolError> {
-        record::write(&self.folder, FILE, &given)
+        record::keep(&self.folder, FILE, &given)
             .map_err(|cause| GpuPoolError::Io { path: self.folder.join(FILE), cause })?;
         self.given = given;
         Ok(())

@@ -3,6 +3,7 @@
 use crate::container::{
     ContainerSpec, ContainerState, ContainerStats, Exit, LogLine, Mount, StartError, Stream,
 };
+use crate::process::{cgroup::processes_of_a_pod, oom};
 use bollard::{
     container::LogOutput,
     models::{
@@ -54,6 +55,10 @@ pub(super) fn body(
             nano_cpus: resources.cpu_limit_milli.map(|milli| (milli * 1_000_000) as i64),
             memory,
             memory_swap: memory, // none beyond it
+            oom_score_adj: crate::machine::memory()
+                .ok()
+                .map(|memory| i64::from(oom::score(resources, memory))),
+            pids_limit: Some(processes_of_a_pod() as i64),
             device_requests: (!spec.gpus.is_empty()).then(|| {
                 vec![DeviceRequest {
                     driver: Some("nvidia".into()),

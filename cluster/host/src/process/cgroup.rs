@@ -1,6 +1,7 @@
 //! Control groups of one container, in version 1 or 2, as far as this node may write there.
 //!
-//! They limit CPU and memory, count both, tell whether memory ran out, and find every process of
+//! They limit CPU, memory and the number of processes, weigh pods against each other by what they asked
+//! for, count what is used, tell whether memory ran out, and find every process of
 //! a container whatever it did to escape its group or session. Without them (no root, a
 //! read-only tree) a node still runs containers; the caller says so in a warning.
 
@@ -11,6 +12,35 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+const SWAP: &str = "the limit of memory with swap";
+/// How far the group of all pods of all nodes is above that of a container: pod, node, all.
+const ABOVE_ALL: usize = 3;
+
+/// One file of a group.
+#[derive(Debug)]
+struct Setting {
+    /// How many folders above the container's.
+    above: usize,
+    what: &'static str,
+    controller: &'static str,
+    file: &'static str,
+    value: String,
+}
+
+/// Whether the machine can move memory to a disk.
+fn has_swap() -> bool {
+    // A line for the columns, then one for each.
+    fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
+/// How many processes and threads one pod may have: half of what the machine can have at all, so that none
+/// keeps all others from starting anything.
+pub(crate) fn processes_of_a_pod() -> u64 {
+    let most = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let most = most.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    most.min().unwrap_or(32_768_u64) / 2
+}
 
 /// Where one container's groups are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +90,9 @@ impl Cgroup {
     }
 
     /// Makes the groups and sets the limits; returns what could not be set, in words.
-    /// On an error nothing of it is left.
-    pub fn create(&self, resources: &Resources) -> io::Result<Vec<String>> {
+    /// On an error nothing of it is left. `pod_cpu_milli` is what the pod's containers together are
+    /// entitled to.
+    pub fn create(&self, resources: &Resources, pod_cpu_milli: u64) -> io::Result<Vec<String>> {
         if let Self::Unified(path) = self {
             enable_controllers(path);
         }
@@ -75,48 +106,79 @@ impl Cgroup {
             }
         }
         let mut warnings = Vec::new();
-        for (what, controller, file, value) in self.settings(resources) {
-            let Some(folder) = self.folder(controller) else {
+        let groups = self.settings_above(pod_cpu_milli).into_iter().chain(self.settings(resources));
+        for Setting { above, what, controller, file, value } in groups {
+            let folder = self.folder(controller).and_then(|folder| folder.ancestors().nth(above));
+            let Some(folder) = folder else {
                 warnings.push(format!("{what} is not kept: no {controller} control group"));
                 continue;
             };
-            if let Err(error) = fs::write(folder.join(file), value) {
+            let path = folder.join(file);
+            if what == SWAP && !path.exists() && !has_swap() {
+                continue; // a machine without swap may have no limit for it, and needs none
+            }
+            if let Err(error) = fs::write(path, value) {
                 warnings.push(format!("{what} is not kept: {file}: {error}"));
             }
         }
         Ok(warnings)
     }
 
-    fn settings(
-        &self,
-        resources: &Resources,
-    ) -> Vec<(&'static str, &'static str, &'static str, String)> {
-        let unified = matches!(self, Self::Unified(_));
-        let mut settings = Vec::new();
-        if resources.cpu_request_milli > 0 {
-            let shares = (resources.cpu_request_milli * 1024 / 1000).clamp(2, 262_144);
+    /// What the groups above a container's are set to. Without it what pods ask for would mean nothing
+    /// between them: the kernel weighs a group against its neighbours alone.
+    fn settings_above(&self, pod_cpu_milli: u64) -> Vec<Setting> {
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
+        vec![
+            // All pods against the rest of the machine, as the kubelet has it.
+            Setting { above: ABOVE_ALL, ..self.weight("the pods' part of the CPU", cpus * 1000) },
+            Setting { above: 1, ..self.weight("the pod's CPU request", pod_cpu_milli) },
+            Setting {
+                above: 1,
+                what: "the limit of processes",
+                controller: "pids",
+                file: "pids.max",
+                value: processes_of_a_pod().to_string(),
+            },
+        ]
+    }
+
+    fn weight(&self, what: &'static str, milli: u64) -> Setting {
+        let shares = (milli * 1024 / 1000).clamp(2, 262_144);
+        let (file, value) = match self {
             // The kubelet's formula from shares to weight.
-            let weight = 1 + (shares - 2) * 9999 / 262_142;
-            settings.push(if unified {
-                ("the CPU request", "cpu", "cpu.weight", weight.to_string())
-            } else {
-                ("the CPU request", "cpu", "cpu.shares", shares.to_string())
-            });
-        }
+            Self::Unified(_) => ("cpu.weight", 1 + (shares - 2) * 9999 / 262_142),
+            Self::Split(_) => ("cpu.shares", shares),
+        };
+        Setting { above: 0, what, controller: "cpu", file, value: value.to_string() }
+    }
+
+    fn settings(&self, resources: &Resources) -> Vec<Setting> {
+        let unified = matches!(self, Self::Unified(_));
+        // One who asks for nothing has next to nothing under contention, and not the kernel's default: a whole CPU.
+        let mut settings = vec![self.weight("the CPU request", resources.cpu_request_milli)];
+        let mut set = |what, controller, file, value: String| {
+            settings.push(Setting { above: 0, what, controller, file, value });
+        };
         if let Some(limit) = resources.cpu_limit_milli {
             let quota = (limit * PERIOD_US / 1000).max(1000);
             if unified {
-                let value = format!("{quota} {PERIOD_US}");
-                settings.push(("the CPU limit", "cpu", "cpu.max", value));
+                set("the CPU limit", "cpu", "cpu.max", format!("{quota} {PERIOD_US}"));
             } else {
-                let period = PERIOD_US.to_string();
-                settings.push(("the CPU limit", "cpu", "cpu.cfs_period_us", period));
-                settings.push(("the CPU limit", "cpu", "cpu.cfs_quota_us", quota.to_string()));
+                set("the CPU limit", "cpu", "cpu.cfs_period_us", PERIOD_US.to_string());
+                set("the CPU limit", "cpu", "cpu.cfs_quota_us", quota.to_string());
             }
         }
         if let Some(limit) = resources.memory_limit_bytes {
-            let file = if unified { "memory.max" } else { "memory.limit_in_bytes" };
-            settings.push(("the memory limit", "memory", file, limit.to_string()));
+            if unified {
+                set("the memory limit", "memory", "memory.max", limit.to_string());
+                set(SWAP, "memory", "memory.swap.max", "0".into());
+                // A container ends as a whole, and not with some of its processes missing.
+                set("the memory limit", "memory", "memory.oom.group", "1".into());
+            } else {
+                set("the memory limit", "memory", "memory.limit_in_bytes", limit.to_string());
+                // Counts both; it cannot be under the other one, which is set first.
+                set(SWAP, "memory", "memory.memsw.limit_in_bytes", limit.to_string());
+            }
         }
         settings
     }
@@ -245,9 +307,9 @@ fn enable_controllers(path: &Path) {
 mod tests {
     use super::*;
 
-    fn in_words(cgroup: &Cgroup, resources: &Resources) -> Vec<String> {
-        let settings = cgroup.settings(resources);
-        settings.into_iter().map(|(_, _, file, value)| format!("{file}={value}")).collect()
+    fn in_words(settings: Vec<Setting>) -> Vec<String> {
+        let in_words = |s: Setting| format!("{}{}={}", "../".repeat(s.above), s.file, s.value);
+        settings.into_iter().map(in_words).collect()
     }
 
     #[test]
@@ -256,18 +318,37 @@ mod tests {
             cpu_request_milli: 500,
             cpu_limit_milli: Some(1500),
             memory_limit_bytes: Some(1 << 20),
+            ..Resources::default()
         };
         let unified = Cgroup::Unified("/x".into());
-        let expected = ["cpu.weight=20", "cpu.max=150000 100000", "memory.max=1048576"];
-        assert_eq!(in_words(&unified, &resources), expected);
+        let expected = [
+            "cpu.weight=20",
+            "cpu.max=150000 100000",
+            "memory.max=1048576",
+            "memory.swap.max=0",
+            "memory.oom.group=1",
+        ];
+        assert_eq!(in_words(unified.settings(&resources)), expected);
         let split = Cgroup::Split(vec![]);
         let expected = [
             "cpu.shares=512",
             "cpu.cfs_period_us=100000",
             "cpu.cfs_quota_us=150000",
             "memory.limit_in_bytes=1048576",
+            "memory.memsw.limit_in_bytes=1048576",
         ];
-        assert_eq!(in_words(&split, &resources), expected);
-        assert!(in_words(&split, &Resources::default()).is_empty());
+        assert_eq!(in_words(split.settings(&resources)), expected);
+        assert_eq!(in_words(split.settings(&Resources::default())), ["cpu.shares=2"]);
+        assert_eq!(in_words(unified.settings(&Resources::default())), ["cpu.weight=1"]);
+    }
+
+    #[test]
+    fn a_pod_weighs_what_its_containers_asked_for_together_and_has_no_more_than_half_of_all_processes()
+     {
+        let words = in_words(Cgroup::Split(vec![]).settings_above(2500));
+        assert!(words[0].starts_with("../../../cpu.shares="), "{words:?}");
+        assert_eq!(words[1], "../cpu.shares=2560");
+        let most: u64 = words[2].strip_prefix("../pids.max=").unwrap().parse().unwrap();
+        assert!(most >= 1024, "{most}");
     }
 }

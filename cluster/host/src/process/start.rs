@@ -5,8 +5,8 @@
 
 use super::cgroup::Cgroup;
 use super::end::end_orphans;
-use super::record::{self, Failed, Order, Report};
-use super::{Inner, make_folder};
+use super::record::{self, Born, Failed, Order, Report};
+use super::{Inner, make_folder, private};
 use crate::container::{
     ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
 };
@@ -63,12 +63,15 @@ impl Inner {
         let leaf = format!("{}-{}", spec.name, spec.attempt);
         let cgroup = Path::new(&self.tag).join(&spec.pod.uid).join(leaf);
         let root = nix::unistd::Uid::effective().is_root();
+        let mut hidden = self.config.hidden.clone();
+        let others = private::known(&private::folder());
+        hidden.extend(others.into_iter().filter(|path| !self.config.hidden.contains(path)));
         let order = Order {
             spec,
             folder: folder.to_owned(),
             shim: self.config.shim.clone(),
             cgroup: root.then(|| Cgroup::plan(&cgroup)).flatten(),
-            hidden: self.config.hidden.clone(),
+            hidden,
         };
         let write = record::write(folder, "order.json", &order);
         write.map_err(DriverError::io(format!("writing {}/order.json", folder.display())))?;
@@ -95,6 +98,12 @@ impl Inner {
             Err(error) => {
                 let said = cri_log::last_line(&folder.join("keeper.err"), 4096).unwrap_or_default();
                 end_orphans(folder);
+                // It was started, and has ended now: it is not started a second time.
+                if let Ok(Some(born)) = record::read::<Born>(folder, "born.json") {
+                    tracing::warn!(container = %id, %error, "its keeper is lost, and it is ended");
+                    let (started_at, warnings) = (born.started_at, born.warnings);
+                    return Ok(Started { id: id.clone(), started_at, warnings });
+                }
                 Err(DriverError::io(format!("the keeper of {id} gave no answer ({said})"))(error)
                     .into())
             }

@@ -10,7 +10,10 @@ use super::{
     mounts::{self, Seen},
     namespaces, privileges,
 };
-use crate::process::record::{Failed, Order};
+use crate::process::{
+    oom,
+    record::{Failed, Order},
+};
 use nix::sys::{
     resource::{Resource, setrlimit},
     signal::{SigSet, Signal},
@@ -161,6 +164,8 @@ fn variable(volume: &str) -> String {
 /// Limits per process, as far as the kernel lets us: they stand in for groups that are missing.
 pub(super) fn limit(order: &Order) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let memory = crate::machine::memory().unwrap_or(u64::MAX);
+    oom::set(oom::score(&order.spec.resources, memory));
     if let (None, Some(bytes)) = (&order.cgroup, order.spec.resources.memory_limit_bytes) {
         let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
     }

@@ -1,6 +1,7 @@
 //! First stage: starts the container, keeps its output, reaps its processes, records its exit.
 
 use super::first::in_words;
+use super::gpu_lock;
 use super::init::Line;
 use super::namespaces;
 use crate::{
@@ -8,11 +9,13 @@ use crate::{
     process::{
         cgroup::Cgroup,
         identity::{self, ProcessKey},
+        oom,
         record::{self, Born, Failed, Order, Report},
     },
 };
 use jiff::Timestamp;
 use nix::{
+    fcntl::Flock,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
@@ -44,6 +47,7 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     close_inherited();
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
+    oom::set(oom::KEEPER);
     let taken = fs::rename(folder.join("order.json"), folder.join("taken.json"));
     if taken.is_err() || folder.join("exit.json").exists() {
         return ExitCode::from(65); // a successor of the node has called it off
@@ -106,6 +110,8 @@ struct Started {
     signals: SignalFd,
     outputs: [Option<OwnedFd>; 2],
     log: cri_log::Writer,
+    /// Its GPUs are nobody else's for as long as the keeper lives.
+    _gpus: Vec<Flock<File>>,
 }
 
 fn start(folder: &Path) -> Result<Started, Failed> {
@@ -121,6 +127,7 @@ fn start(folder: &Path) -> Result<Started, Failed> {
     let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
         .map_err(system("opening the log"))?;
     record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
+    let gpus = gpu_lock::take(&order.spec.gpus)?;
     let mut warnings = Vec::new();
     let cgroup = make_cgroup(&order, &mut warnings);
     let order = Order { cgroup: cgroup.clone(), ..order };
@@ -144,7 +151,7 @@ fn start(folder: &Path) -> Result<Started, Failed> {
         end_all(born.cgroup.as_ref());
         return Err(system("writing born.json")(error));
     }
-    Ok(Started { born, main, channel, signals, outputs, log })
+    Ok(Started { born, main, channel, signals, outputs, log, _gpus: gpus })
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -166,7 +173,8 @@ fn watch_signals() -> io::Result<SignalFd> {
 fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
     let resources = &order.spec.resources;
     let limited = resources.memory_limit_bytes.is_some() || resources.cpu_limit_milli.is_some();
-    let made = order.cgroup.as_ref().map(|cgroup| cgroup.create(resources));
+    let pod_cpu = order.spec.pod.cpu_request_milli;
+    let made = order.cgroup.as_ref().map(|cgroup| cgroup.create(resources, pod_cpu));
     match made {
         Some(Ok(more)) => {
             warnings.extend(more);

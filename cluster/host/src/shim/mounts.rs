@@ -2,8 +2,10 @@
 //!
 //! As root (or where a user may have namespaces) each volume is seen at its mount path, and what
 //! is hidden (the data directories of the machine's nodes) is covered, by whichever path or volume it is
-//! looked for. Nothing is written to the host for that: a mount
-//! point that is missing is made in a *mirror*, a small tmpfs that holds every entry of the
+//! looked for. Root's containers read the machine's files and write none but in `/tmp` and `/var/tmp`;
+//! `/run`, where the machine's own programs listen, is each container's own. Both but for a privileged one.
+//! Nothing is written to the host for all that: a mount point that is missing is made in a *mirror*, a small
+//! tmpfs that holds every entry of the
 //! folder as a bind mount. All of it goes with the container's last process.
 //!
 //! Without namespaces the container sees the host as it is, keys included; a volume is found through
@@ -18,16 +20,16 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     sys::statvfs::{FsFlags, statvfs},
-    unistd::pivot_root,
+    unistd::{Uid, pivot_root},
 };
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2},
+    fs::{CWD, FileType, fstat},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 use std::{
     fs, io,
     os::fd::OwnedFd,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Component, Path, PathBuf},
 };
 
@@ -37,8 +39,15 @@ const MIRROR_LIMIT: usize = 1000;
 const STAGE: &str = "/.impresario";
 /// Where the new root is put together: a folder of every machine that is not taken over as it is.
 const NEW_ROOT: &str = "/sys";
-/// What of the machine's root the container has its own of.
+/// What of the machine's root every container has its own of.
 const OWN: [&str; 3] = ["proc", "sys", "dev"];
+/// Where the machine's programs wait for others (sockets of its managers and engines), and what they know of
+/// each other: of that too a container has its own, unless it is privileged.
+const RUN: &str = "run";
+/// What root's containers may write of the machine, besides volumes: what everybody may.
+const WRITABLE: [&str; 2] = ["tmp", "var/tmp"];
+/// What is read in `/run` by every program that looks for names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Where the container finds its volumes.
 pub(super) enum Seen {
@@ -123,25 +132,12 @@ fn open_and_hide(order: &Order) -> Result<Vec<OwnedFd>, Failed> {
     opened.map(|(mount, source)| source.map_or_else(|| copy_source(mount), Ok)).collect()
 }
 
-/// Opens what is mounted; a part of a volume must lie in it, whatever links were planted there.
+/// Opens what is mounted.
 fn open_source(mount: &Mount) -> Result<OwnedFd, Failed> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = open(&mount.source, flags, Mode::empty());
-    let opened = source.and_then(|source| match &mount.sub_path {
-        None => Ok(source),
-        Some(part) => {
-            // Links within the volume are fine (a projected one is made of them), those out of it not.
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-            openat2(&source, part, flags, Mode::empty(), resolve)
-        }
-    });
-    opened.map_err(|errno| Failed::Mount {
+    crate::volumes::open_source(mount).map_err(|cause| Failed::Mount {
         volume: mount.volume.clone(),
         target: mount.target.clone(),
-        cause: match &mount.sub_path {
-            Some(part) => format!("subPath {}: {errno}", part.display()),
-            None => format!("{}: {errno}", mount.source.display()),
-        },
+        cause,
     })
 }
 
@@ -165,7 +161,16 @@ fn make_root(order: &Order) -> io::Result<()> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     let sys = open_tree(CWD, "/sys", flags)?;
-    mirror(Path::new("/"), root, &OWN)?;
+    let is_privileged = order.spec.security.privileged;
+    let own: Vec<_> = OWN.into_iter().chain((!is_privileged).then_some(RUN)).collect();
+    mirror(Path::new("/"), root, &own)?;
+    if !is_privileged {
+        make_run(&root.join(RUN))?;
+        // Without root nobody writes what is another's.
+        if Uid::effective().is_root() {
+            protect(root)?;
+        }
+    }
     view::make(root, sys, order)?;
     fs::create_dir(root.join(&STAGE[1..]))?;
     nix::unistd::chdir(root)?;
@@ -182,6 +187,51 @@ fn make_root(order: &Order) -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
+/// An empty folder for what runs in the container, with the machine's list of name servers if that is there.
+fn make_run(at: &Path) -> io::Result<()> {
+    fs::create_dir(at)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), at, Some("tmpfs"), flags, Some("mode=755,size=64m"))?;
+    let lock = at.join("lock");
+    fs::create_dir(&lock)?;
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o1777))?;
+    let Ok(servers) = fs::canonicalize(RESOLV_CONF) else { return Ok(()) };
+    if let Ok(below) = servers.strip_prefix("/run") {
+        let to = at.join(below);
+        to.parent().map(fs::create_dir_all).transpose()?;
+        fs::File::create_new(&to)?;
+        bind(&servers, &to)?;
+    }
+    Ok(())
+}
+
+/// Refuses writes to everything of the machine's that is seen below `root`, but where everybody writes.
+fn protect(root: &Path) -> io::Result<()> {
+    let writable: Vec<_> = WRITABLE.iter().map(|name| root.join(name)).collect();
+    for path in writable.iter().filter(|path| path.is_dir()) {
+        bind(path, path)?;
+    }
+    let run = root.join(RUN);
+    for (point, options) in crate::volumes::mount_table()? {
+        let is_own = point == root
+            || !point.starts_with(root)
+            || point.starts_with(&run)
+            || writable.iter().any(|path| point.starts_with(path));
+        if is_own {
+            continue;
+        }
+        let flags =
+            MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | flags_in(&options);
+        match mount(None::<&str>, &point, None::<&str>, flags, None::<&str>) {
+            // Of what was there before, or another mount of the same place that is read-only already.
+            Ok(()) | Err(nix::Error::ENOENT) => {}
+            // What cannot even be looked at is not shown.
+            Err(_) => umount2(&point, MntFlags::MNT_DETACH)?,
+        }
+    }
+    Ok(())
+}
+
 /// Mounts a tmpfs at `at` that shows every entry of `folder` but `without`, mounts below it included.
 fn mirror(folder: &Path, at: &Path, without: &[&str]) -> io::Result<()> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
@@ -189,8 +239,13 @@ fn mirror(folder: &Path, at: &Path, without: &[&str]) -> io::Result<()> {
         let what = format!("{} has more than {MIRROR_LIMIT} entries", folder.display());
         return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, what));
     }
-    let mode = format!("mode={:o},size=4m", fs::metadata(folder)?.mode() & 0o7777);
+    let meta = fs::metadata(folder)?;
+    let mode = format!("mode={:o},size=4m", meta.mode() & 0o7777);
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(mode.as_str()))?;
+    if Uid::effective().is_root() {
+        // Who could enter it can do so still.
+        std::os::unix::fs::chown(at, Some(meta.uid()), Some(meta.gid()))?;
+    }
     for entry in entries {
         if entry.file_name().to_str().is_some_and(|name| without.contains(&name)) {
             continue;
@@ -205,9 +260,21 @@ fn mirror(folder: &Path, at: &Path, without: &[&str]) -> io::Result<()> {
         } else {
             fs::File::create_new(&to)?;
         }
-        bind(&from, &to)?;
+        if let Err(error) = bind(&from, &to) {
+            if !is_out_of_reach(&error) {
+                return Err(error);
+            }
+            // Gone since, or a file system that does not answer: nothing that this container asked for.
+            let _ = if kind.is_dir() { fs::remove_dir(&to) } else { fs::remove_file(&to) };
+        }
     }
     Ok(())
+}
+
+/// Whether something is not there for anybody, rather than not for us.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotConnected, NotFound, PermissionDenied, StaleNetworkFileHandle};
+    matches!(error.kind(), NotFound | StaleNetworkFileHandle | NotConnected | PermissionDenied)
 }
 
 pub(super) fn bind(from: &Path, to: &Path) -> io::Result<()> {
@@ -234,6 +301,20 @@ fn flags_of(at: &Path) -> io::Result<MsFlags> {
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
     Ok(pairs.into_iter().filter(|(on, _)| set.contains(*on)).map(|(_, flag)| flag).collect())
+}
+
+/// What the machine's table of mounts says is set on one.
+fn flags_in(options: &str) -> MsFlags {
+    let flag = |option: &str| match option {
+        "nosuid" => MsFlags::MS_NOSUID,
+        "nodev" => MsFlags::MS_NODEV,
+        "noexec" => MsFlags::MS_NOEXEC,
+        "noatime" => MsFlags::MS_NOATIME,
+        "nodiratime" => MsFlags::MS_NODIRATIME,
+        "relatime" => MsFlags::MS_RELATIME,
+        _ => MsFlags::empty(),
+    };
+    options.split(',').map(flag).collect()
 }
 
 /// Where something is mounted, in this process's view.

@@ -16,23 +16,30 @@ pub(super) fn empty_dir(
     source: &EmptyDirVolumeSource,
     group: Option<u32>,
 ) -> io::Result<Vec<String>> {
-    fs::DirBuilder::new().recursive(true).create(path)?;
+    let mode = source.mode.map_or(0o777, |mode| mode as u32);
+    if !path.is_dir() {
+        // Whole or not at all: what the pod makes of it later is left as it is.
+        let new = path.with_added_extension("new");
+        fs::DirBuilder::new().recursive(true).create(&new)?;
+        // The umask has no say in what the pod's containers may do there.
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+        give_to_group(&new, group)?;
+        fs::rename(&new, path)?;
+    }
     let mut warnings = Vec::new();
     let in_memory = source.medium.as_deref() == Some("Memory");
     if in_memory && !mount_points()?.contains(&fs::canonicalize(path)?) {
         let limit = source.size_limit.as_ref().and_then(|q| q.0.parse::<Quantity>().ok());
         let size = limit.map(|limit| format!(",size={}", limit.units())).unwrap_or_default();
-        let options = format!("mode=0777{size}");
+        let options = format!("mode={mode:04o}{size}");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         if let Err(errno) = mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))
         {
             warnings.push(format!("the volume is on disk, not in memory: {errno}"));
+        } else {
+            give_to_group(path, group)?;
         }
     }
-    // The umask has no say in what the pod's containers may do there.
-    let mode = source.mode.map_or(0o777, |mode| mode as u32);
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    give_to_group(path, group)?;
     Ok(warnings)
 }
 
@@ -73,9 +80,18 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, Volume
 
 /// Where something is mounted, in this process's view.
 pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
+    Ok(mount_table()?.into_iter().map(|(point, _)| point).collect())
+}
+
+/// The same, with the options of each mount, as in `rw,nosuid`: no file system is asked, so that none that does not
+/// answer is waited for.
+pub(crate) fn mount_table() -> io::Result<Vec<(PathBuf, String)>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points.map(|point| PathBuf::from(unescape(point))).collect())
+    let mounts = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        Some((PathBuf::from(unescape(fields.next()?)), fields.next()?.to_owned()))
+    });
+    Ok(mounts.collect())
 }
 
 /// The kernel writes spaces and the like in paths as a backslash and three octal digits.
@@ -127,6 +143,10 @@ mod tests {
         }
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o777);
+        // A database has closed it since, and its node starts anew.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        empty_dir(&path, &source, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let here = fs::canonicalize(&path).unwrap();
         assert!(mount_points().unwrap().iter().filter(|point| **point == here).count() <= 1);
         super::super::unmount_below(folder.path()).unwrap();

@@ -28,6 +28,7 @@ pub fn sandbox(uid: &str) -> PodSandbox {
         hostname: format!("pod-{uid}"),
         address: None,
         host_network: false,
+        cpu_request_milli: 0,
     }
 }
 

@@ -271,3 +271,68 @@ fn read_only(place: &Place, source: &Path) {
     assert!(said.contains("Read-only file system"), "{:?}: {said}", place.uid);
     assert!(said.contains("nodev"), "{:?}: {said}", place.uid);
 }
+
+#[test]
+fn a_container_writes_nothing_of_the_machine_s_and_finds_none_of_its_sockets() {
+    for place in places() {
+        // What root may write everywhere, and an ordinary user nowhere.
+        let script = "for f in /etc /usr /usr/bin /var /var/lib /root /home; do \
+                        touch $f/of-a-test 2>&- && echo wrote $f; done; \
+                      find /run -type s; ls -A /run | grep -v -e lock -e systemd; \
+                      touch /run/own /tmp/of-a-test-$$ /volume-of-a-test/own && rm /tmp/of-a-test-$$ && echo done";
+        let volume = Mount {
+            volume: "v".into(),
+            source: place.path("volume"),
+            sub_path: None,
+            target: "/volume-of-a-test".into(),
+            read_only: false,
+        };
+        let spec = ContainerSpec { mounts: vec![volume], ..Place::spec(script) };
+        let (said, exit) = place.run(spec).unwrap();
+        assert_eq!((said.as_str(), exit.code), ("done\n", 0), "{:?}", place.uid);
+        assert!(place.path("volume/own").exists());
+        for folder in ["/etc", "/usr", "/var/lib", "/root"] {
+            assert!(!Path::new(folder).join("of-a-test").exists(), "{folder}");
+        }
+    }
+}
+
+#[test]
+fn a_privileged_container_of_root_s_has_the_machine_as_it_is() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("left out: needs root");
+        return;
+    }
+    let place = Place::new(None);
+    let folder = tempfile::tempdir_in("/run").unwrap();
+    let script = format!("touch {}/from-inside && echo done", folder.path().display());
+    let security = Security { privileged: true, ..Security::default() };
+    let (said, _) = place.run(ContainerSpec { security, ..Place::spec(&script) }).unwrap();
+    assert_eq!(said, "done\n");
+    assert!(folder.path().join("from-inside").exists());
+}
+
+#[test]
+fn a_folder_on_the_way_to_a_volume_stays_its_owner_s() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("left out: needs root");
+        return;
+    }
+    let place = Place::new(None);
+    let home = place.path("home-of-a-test");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(1000), Some(1000)).unwrap();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(place.path("volume"), fs::Permissions::from_mode(0o777)).unwrap();
+    let volume = Mount {
+        volume: "v".into(),
+        source: place.path("volume"),
+        sub_path: None,
+        target: home.join("data"),
+        read_only: false,
+    };
+    let user = User { uid: Some(1000), gid: Some(1000), ..User::default() };
+    let script = format!("touch {}/file && echo done", home.join("data").display());
+    let spec = ContainerSpec { mounts: vec![volume], user, ..Place::spec(&script) };
+    assert_eq!(place.run(spec).unwrap().0, "done\n");
+}

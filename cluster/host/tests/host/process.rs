@@ -78,6 +78,22 @@ async fn a_container_sees_no_key_of_the_node() {
 }
 
 #[tokio::test]
+async fn the_files_of_another_node_of_this_machine_are_hidden_too() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let subjects = folders.each_ref().map(|folder| subject(folder.path()));
+    let key = folders[1].path().join("data/keys/node.key");
+    std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+    std::fs::write(&key, "secret-of-the-other").unwrap();
+    let script =
+        format!("cat {}; ls -A {} | wc -l", key.display(), key.parent().unwrap().display());
+    let started = start(&subjects[0], shell(&subjects[0], "curious", "a", &script)).await;
+    wait(&subjects[0], &started.id).await;
+    let lines = output(&*subjects[0].driver, &started.id).await;
+    assert!(lines.iter().all(|(_, line)| !line.contains("secret-of-the-other")), "{lines:?}");
+    subjects[0].driver.remove_pod("curious").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_sub_path_that_leaves_its_volume_through_a_link_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let subject = subject(folder.path());

@@ -19,9 +19,6 @@ const DOCKER_HOST: &str = "DOCKER_HOST";
 /// Why containers cannot be run.
 #[derive(Debug, Error)]
 pub enum DriverSetupError {
-    /// The program cannot find itself.
-    #[error("cannot find the program's own file: {0}")]
-    Program(std::io::Error),
     /// The engine is on another machine, where pods' folders cannot be mounted.
     #[error(
         "DOCKER_HOST was {0:?} when this node was made: only unix:///PATH can be used, since pods \
@@ -60,10 +57,10 @@ pub async fn open(
 ) -> Result<Arc<dyn ContainerDriver>, DriverSetupError> {
     match node.driver {
         Driver::Process => {
-            let program = std::env::current_exe().map_err(DriverSetupError::Program)?;
             let config = ProcessConfig {
                 data: dir.path().to_owned(),
-                shim: vec![program.into(), "__shim".into()],
+                // This very program, whatever is at its path by now: a pod may have replaced the file.
+                shim: vec!["/proc/self/exe".into(), "__shim".into()],
                 hidden: dir.private(),
             };
             let driver = ProcessDriver::new(config)

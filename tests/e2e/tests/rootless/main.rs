@@ -87,7 +87,9 @@ fn the_readme_s_example_works_word_for_word() {
 
 /// A cluster of one node, and how to speak to it.
 fn small(home: &Home) -> String {
-    let imp = "export PATH=$PWD/target/release:$PATH KUBECONFIG=~/.impresario/kubeconfig\n";
+    // A program that its user may replace, as most are.
+    home.run("mkdir ~/bin && cp target/release/imp ~/bin/imp");
+    let imp = "export PATH=$HOME/bin:$PATH KUBECONFIG=~/.impresario/kubeconfig\n";
     home.run(&format!("{imp}imp up --nodes 1 --detach"));
     imp.to_owned()
 }
@@ -158,6 +160,32 @@ fn where_nothing_can_be_hidden_a_pod_says_so() {
         });
         if told { Ok(()) } else { Err(events.to_string()) }
     });
+    home.run(&format!("{settings}imp down --purge"));
+    assert!(home.processes().is_empty(), "{:?}", home.processes());
+}
+
+#[test]
+fn what_a_pod_leaves_of_files_neither_runs_as_its_node_nor_stays() {
+    let home = Home::new(Namespaces::Permitted);
+    let settings = small(&home);
+    // The node's program is the user's, and so is the pod: it can replace the file.
+    let (program, mark) = (home.path().join("bin/imp"), home.path().join("outside"));
+    let evil = format!("#!/bin/sh\\ntouch {}\\n", mark.display());
+    let script = format!(
+        "cp {0} {0}.kept; printf '{evil}' > {0}.new; chmod 755 {0}.new; mv {0}.new {0}; \
+         mkdir -p /work-of-a-pod/cache/closed; echo x > /work-of-a-pod/cache/closed/file; \
+         chmod 555 /work-of-a-pod/cache/closed; chmod 0 /work-of-a-pod/cache; echo done",
+        program.display()
+    );
+    assert_eq!(pod(&home, &settings, "evil", &script).1, "done\n");
+    assert_eq!(home.run("head -c 9 ~/bin/imp"), "#!/bin/sh");
+    let next = pod(&home, &settings, "next", "echo mine");
+    assert_eq!(next, ("Succeeded".to_owned(), "mine\n".to_owned()));
+    let ran = home.run(&format!("ls {} 2>/dev/null || true", mark.display()));
+    assert_eq!(ran, "", "what the pod left ran outside of it");
+    home.run(&format!("mv {0}.kept {0}", program.display()));
+    // What it has closed goes with it.
+    home.run(&format!("{settings}kubectl delete pod evil --timeout=20s"));
     home.run(&format!("{settings}imp down --purge"));
     assert!(home.processes().is_empty(), "{:?}", home.processes());
 }

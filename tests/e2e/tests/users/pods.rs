@@ -18,6 +18,7 @@ with_a_kubectl!(
     a_deleted_pod_leaves_no_file,
     a_deadline_ends_a_pod,
     a_command_that_does_not_exist_is_told,
+    what_a_node_does_not_do_is_said_and_never_silently_left_out,
 );
 
 /// The cell of a pod's STATUS column.
@@ -297,5 +298,29 @@ fn a_command_that_does_not_exist_is_told(site: &Site) {
     eventually("the reason is in the status", || {
         let text = kubectl.field("get pod typo", path);
         if text.contains("no-such-command") { Ok(()) } else { Err(text) }
+    });
+}
+
+fn what_a_node_does_not_do_is_said_and_never_silently_left_out(site: &Site) {
+    let kubectl = &site.kubectl;
+    let plain = one_shot("sees-all", "Never", "echo ran");
+    let refused = plain.replace("  restartPolicy:", "  hostPID: true\n  restartPolicy:");
+    kubectl.feed("create -f -", &refused).ok();
+    kubectl.until("get pod sees-all", "{.status.phase}", "Failed");
+    assert_eq!(kubectl.field("get pod sees-all", "{.status.reason}"), "NotSupported");
+    let message = kubectl.field("get pod sees-all", "{.status.message}");
+    assert!(message.contains("does not do hostPID"), "{message}");
+
+    let plain = one_shot("typed-at", "Never", "echo ran");
+    let warned = plain.replace("    image: busybox", "    image: busybox\n    tty: true");
+    kubectl.feed("create -f -", &warned).ok();
+    kubectl.until("get pod typed-at", "{.status.phase}", "Succeeded");
+    eventually("an event says what has no effect", || {
+        let events = kubectl.run("get events --field-selector involvedObject.name=typed-at").ok();
+        if events.contains("no effect here") && events.contains("tty") {
+            Ok(())
+        } else {
+            Err(events)
+        }
     });
 }
