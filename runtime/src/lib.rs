@@ -21,6 +21,8 @@ mod fault;
 mod gate;
 mod mailbox;
 mod message;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod name;
 mod net;
 mod node;
@@ -59,6 +61,26 @@ pub use stream::{Closed, ItemSink, ItemStream, Open, StreamError};
 pub use supervise::{Backoff, Group, Intensity, RestartPolicy, SpawnOptions, Strategy};
 pub use trace::Trace;
 pub use watch::{DeathWatch, Reason, Terminated, WatchError};
+
+/// Whether this process has a fault that was built in on purpose; `false` in every build but those with the
+/// feature `mutants`.
+#[cfg(feature = "mutants")]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_chosen($crate::mutants::Mutant::$name)
+    };
+}
+
+/// Whether this process has a fault that was built in on purpose; `false` in every build but those with the
+/// feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
 
 /// What the macros of this crate expand to; not for use by hand.
 #[doc(hidden)]

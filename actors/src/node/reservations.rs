@@ -74,6 +74,11 @@ impl Reservations {
 
     /// What nobody holds.
     pub fn free(&self) -> Resources {
+        if impresario_runtime::mutant!(Overcommit) {
+            let mut all = self.allocatable.clone();
+            all.add(&self.held);
+            return all;
+        }
         self.allocatable.without(&self.held)
     }
 
@@ -161,6 +166,9 @@ impl Reservations {
 
     /// The pod needs nothing any more. Whether it held anything.
     pub fn forget(&mut self, uid: &str) -> bool {
+        if impresario_runtime::mutant!(ReservationKept) {
+            return self.holds.contains_key(uid);
+        }
         self.take(uid).is_some()
     }
 

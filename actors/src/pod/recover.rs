@@ -21,6 +21,7 @@ pub fn recover(
     scale: BackoffScale,
     now: (Instant, Timestamp),
 ) -> Pod {
+    let found = if impresario_runtime::mutant!(ContainersRestarted) { &[] } else { found };
     let no_spec = v1::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&no_spec);
     let status = object.status.clone().unwrap_or_default();
@@ -135,6 +136,9 @@ fn of_container(
                 since: now.0.checked_sub(ran).unwrap_or(now.0),
                 stopping: None,
             }
+        }
+        ContainerState::Exited(_) if impresario_runtime::mutant!(RunAgain) => {
+            Life::Waiting { reason: "ContainerCreating".into(), message: String::new() }
         }
         ContainerState::Exited(exit) => {
             container.backoff.ended(scale, Duration::ZERO, now.0);

@@ -68,6 +68,9 @@ async fn bind_all(
                 key: binding.key.clone(),
                 revision: binding.revision,
             };
+            if impresario_runtime::mutant!(BindUnchecked) {
+                return transaction.put(binding.key.clone(), value.clone());
+            }
             transaction.when(compare).put(binding.key.clone(), value.clone())
         })
     };

@@ -10,7 +10,7 @@ use crate::output::say;
 use crate::up::{self, UpError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_chaos::{Cluster, HarnessError, Plan, Promise, Report, Session};
+use impresario_chaos::{Cluster, HarnessError, Plan, Report, Session};
 use impresario_registry::RemoteRegistry;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ActorNode, ClusterAuthority, NodeConfig, NodeName, PeerRole, StartError};
@@ -26,9 +26,6 @@ use tokio::time::Instant;
 
 /// Nodes of the cluster; all are control members.
 const NODES: u16 = 3;
-/// The environment variable with which the harness's own test breaks a promise on purpose.
-const SABOTAGE: &str = "IMPRESARIO_CHAOS_SABOTAGE";
-
 /// How long the harness may be a control member; longer than any run.
 const CREDENTIAL_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a process has to go, or to come.
@@ -62,9 +59,10 @@ pub enum ChaosError {
     /// The folder could not be made.
     #[error("cannot make a folder for the cluster: {0}")]
     Folder(std::io::Error),
-    /// A promise that is to be broken does not exist.
-    #[error("{SABOTAGE} names no promise: use one of {0}")]
-    Sabotage(String),
+    /// A fault that is to be built in does not exist.
+    #[cfg(feature = "mutants")]
+    #[error(transparent)]
+    Mutant(#[from] impresario_runtime::mutants::Unknown),
     /// The user has had enough.
     #[error("interrupted: there is no verdict")]
     Interrupted,
@@ -87,7 +85,7 @@ pub async fn run(
     output: Option<Structured>,
     keep: bool,
 ) -> Result<bool, ChaosError> {
-    let sabotage = sabotage()?;
+    let mutant = mutant()?;
     let folder = std::env::temp_dir().join(format!("imp-chaos-{seed}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(ChaosError::Folder)?;
     let dir = DataDir { data_dir: Some(folder.clone()) };
@@ -104,15 +102,19 @@ pub async fn run(
         detach: true,
         chaos: true,
     };
-    let plan = Plan { seed, duration, sabotage };
+    let plan = Plan { seed, duration };
+    let scratch = make_scratch(&folder)?;
     let outcome = tokio::select! {
-        outcome = drive(&args, &plan, output.is_some()) => outcome,
+        outcome = drive(&args, &plan, &scratch, output.is_some()) => outcome,
         () = asked_to_end() => Err(ChaosError::Interrupted),
     };
     resume_all(&folder);
     let passed = matches!(&outcome, Ok(report) if report.passed);
     let purge = (passed || matches!(outcome, Err(ChaosError::Interrupted))) && !keep;
     let ended = down::down(&crate::cli::Down { dir, purge }).await;
+    if purge && let Err(error) = std::fs::remove_dir_all(&scratch) {
+        tracing::warn!(%error, folder = %scratch.display(), "the containers' files stay");
+    }
     let report = match outcome {
         Ok(report) => report,
         Err(ChaosError::Interrupted) => return Err(ChaosError::Interrupted),
@@ -121,8 +123,26 @@ pub async fn run(
         }
     };
     ended?;
-    print(&report, output, &folder);
+    print(&report, output, &folder, mutant);
     Ok(passed)
+}
+
+/// A folder in which containers may write, whoever they run as.
+fn make_scratch(folder: &Path) -> Result<PathBuf, ChaosError> {
+    let mut name = folder.as_os_str().to_owned();
+    name.push("-effects");
+    let scratch = PathBuf::from(name);
+    std::fs::create_dir_all(&scratch).map_err(ChaosError::Folder)?;
+    // As /tmp is: whoever writes there owns what it wrote.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+    std::fs::set_permissions(&scratch, open).map_err(ChaosError::Folder)?;
+    for app in impresario_chaos::workload::APPS {
+        let file = impresario_chaos::effects::file(&scratch, app);
+        std::fs::write(&file, "").map_err(ChaosError::Folder)?;
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&file, open).map_err(ChaosError::Folder)?;
+    }
+    Ok(scratch)
 }
 
 /// A process that is stopped cannot be asked to end.
@@ -135,20 +155,29 @@ fn resume_all(folder: &Path) {
     }
 }
 
-fn sabotage() -> Result<Option<Promise>, ChaosError> {
-    let Ok(name) = std::env::var(SABOTAGE) else { return Ok(None) };
-    let promise = Promise::ALL.into_iter().find(|promise| promise.name() == name);
-    match promise {
-        Some(promise) => Ok(Some(promise)),
-        None => Err(ChaosError::Sabotage(Promise::ALL.map(Promise::name).join(", "))),
-    }
+/// The fault that is built into this process and its nodes, if any: for the report.
+#[cfg(feature = "mutants")]
+fn mutant() -> Result<Option<&'static str>, ChaosError> {
+    Ok(impresario_runtime::mutants::chosen()?.map(impresario_runtime::mutants::Mutant::name))
 }
 
-async fn drive(args: &Up, plan: &Plan, quiet: bool) -> Result<Report, ChaosError> {
+#[cfg(not(feature = "mutants"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other build can fail")]
+fn mutant() -> Result<Option<&'static str>, ChaosError> {
+    Ok(None)
+}
+
+async fn drive(args: &Up, plan: &Plan, scratch: &Path, quiet: bool) -> Result<Report, ChaosError> {
     let running = up::up(args, true).await?;
     let admin = Admin::connect(&running.dir).await?;
     let member = as_member(&running.dir, &admin).await?;
-    let cluster = Arc::new(Processes { dir: running.dir, nodes: running.nodes, admin, member });
+    let cluster = Arc::new(Processes {
+        scratch: scratch.to_owned(),
+        dir: running.dir,
+        nodes: running.nodes,
+        admin,
+        member,
+    });
     let report = impresario_chaos::run(cluster, plan, |fault| {
         if !quiet {
             let leader = if fault.as_leader { " (leader)" } else { "" };
@@ -165,7 +194,7 @@ async fn drive(args: &Up, plan: &Plan, quiet: bool) -> Result<Report, ChaosError
     Ok(report)
 }
 
-fn print(report: &Report, output: Option<Structured>, folder: &Path) {
+fn print(report: &Report, output: Option<Structured>, folder: &Path, mutant: Option<&'static str>) {
     let history = folder.join("history.json");
     let written = (!report.passed).then(|| {
         serde_json::to_vec(&report.history)
@@ -178,6 +207,9 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path) {
     if output == Some(Structured::Json) {
         match serde_json::to_value(report) {
             Ok(mut value) => {
+                if let Some(mutant) = mutant {
+                    value["mutant"] = mutant.into();
+                }
                 if let Some(Ok(())) = written {
                     value["history"] = history.display().to_string().into();
                     value["folder"] = folder.display().to_string().into();
@@ -215,6 +247,8 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path) {
 
 /// The processes of a cluster folder.
 struct Processes {
+    /// Not in the cluster's folder, which is none of the containers' business.
+    scratch: PathBuf,
     dir: ClusterDir,
     nodes: Vec<String>,
     admin: Admin,
@@ -323,6 +357,10 @@ impl Cluster for Processes {
 
     fn leader(&self) -> BoxFuture<'_, Option<String>> {
         self.admin.leader_within(LEADER_LIMIT).boxed()
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.scratch.clone()
     }
 
     fn logs(&self) -> Vec<PathBuf> {

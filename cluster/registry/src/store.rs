@@ -208,7 +208,10 @@ impl Store {
         let lease = self.shards.lease(fence.shard);
         let current = lease.map_or_else(Epoch::default, |lease| lease.epoch);
         let held = lease.is_some_and(|lease| lease.owner.is_some()) && fence.epoch == current;
-        (!held).then_some(Outcome::Fenced { current })
+        if held || impresario_runtime::mutant!(FenceUnchecked) {
+            return None;
+        }
+        Some(Outcome::Fenced { current })
     }
 
     fn check_compares(&self, compares: &[Compare]) -> Option<Outcome> {
@@ -237,8 +240,13 @@ impl Store {
             Operation::Put { key, value } => {
                 let create_revision =
                     self.objects.get(key).map_or(revision, |old| old.create_revision);
-                let record =
-                    Record { value: value.clone(), create_revision, mod_revision: revision };
+                let mut value = value.clone();
+                if impresario_runtime::mutant!(ReplicasDiverge)
+                    && revision % 16 == u64::from(std::process::id()) % 16
+                {
+                    value = [&value[..], b" "].concat().into(); // the same JSON in other bytes
+                }
+                let record = Record { value, create_revision, mod_revision: revision };
                 let before = self.objects.insert(key.clone(), record.clone());
                 self.bytes += record.bytes(key);
                 self.bytes -= before.as_ref().map_or(0, |before| before.bytes(key));

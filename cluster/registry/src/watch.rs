@@ -75,6 +75,9 @@ impl Follower {
             let progressed = changes.cursor > self.cursor;
             self.cursor = changes.cursor;
             self.ready.extend(changes.batches);
+            if impresario_runtime::mutant!(WatchSkips) {
+                self.ready.retain(|batch| batch.revision % 16 != 0);
+            }
             if !self.ready.is_empty() {
                 continue;
             }
@@ -109,6 +112,12 @@ impl Follower {
     }
 
     fn tell(&mut self, batch: WatchBatch) -> WatchBatch {
+        if impresario_runtime::mutant!(WatchDoubles)
+            && batch.revision.is_multiple_of(16)
+            && self.told != batch.revision
+        {
+            self.ready.push_front(batch.clone());
+        }
         self.told = batch.revision;
         self.told_at = Instant::now();
         batch

@@ -1,53 +1,70 @@
 //! What was promised, checked against what was seen. Each check is a plain function.
 
+use crate::agreement::{Agreement, Stand};
+use crate::effects::Effects;
+use crate::ghosts::Haunted;
 use crate::healed::{Healed, Replicas};
 use crate::history::{History, LedgerEntry, Operation, Outcome};
 use crate::linear;
 use crate::observer::Seen;
+use crate::watching::Watched;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// A promise that is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Promise {
-    /// No acknowledged write is lost.
-    NoLostWrite,
-    /// The history of the registry is linearizable.
-    Linearizable,
-    /// Every replication controller is back at N.
-    ReplicasRestored,
-    /// The job completed, and each completion was counted once.
-    JobExact,
-    /// No pod was bound to two nodes.
-    BoundOnce,
-    /// No node was over-committed.
-    NotOvercommitted,
+macro_rules! promises {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal by $check:expr;)+) => {
+        /// A promise that is checked.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Promise {
+            $($(#[doc = $doc])+ $name),+
+        }
+
+        impl Promise {
+            /// All promises, in the order of a report.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The name in reports.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text),+
+                }
+            }
+
+            /// What speaks for it, or what is wrong.
+            fn judge(self, evidence: &Evidence) -> Result<String, String> {
+                match self {
+                    $(Self::$name => $check(evidence)),+
+                }
+            }
+        }
+    };
 }
 
-impl Promise {
-    /// All promises, in the order of a report.
-    pub const ALL: [Self; 6] = [
-        Self::NoLostWrite,
-        Self::Linearizable,
-        Self::ReplicasRestored,
-        Self::JobExact,
-        Self::BoundOnce,
-        Self::NotOvercommitted,
-    ];
-
-    /// The name in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoLostWrite => "no_lost_write",
-            Self::Linearizable => "linearizable",
-            Self::ReplicasRestored => "replicas_restored",
-            Self::JobExact => "job_exact",
-            Self::BoundOnce => "bound_once",
-            Self::NotOvercommitted => "not_overcommitted",
-        }
-    }
+promises! {
+    /// No acknowledged write is lost.
+    NoLostWrite = "no_lost_write" by |of: &Evidence| lost_write(&of.history);
+    /// The history of the registry is linearizable.
+    Linearizable = "linearizable" by |of: &Evidence| linearizable(&of.history);
+    /// Watches are ordered and whole, and go on where they broke.
+    WatchWhole = "watch_whole" by |of: &Evidence| watched(&of.watched);
+    /// Only the newest activation of a shard changes anything.
+    OneWriter = "one_writer" by |of: &Evidence| one_writer(&of.haunted);
+    /// All members have the same state at the same revision.
+    MembersAgree = "members_agree" by |of: &Evidence| members_agree(&of.agreement);
+    /// Every replication controller is back at N.
+    ReplicasRestored = "replicas_restored" by |of: &Evidence| replicas(&of.healed);
+    /// The job completed, each completion was counted once and each pod of it ran once.
+    JobExact = "job_exact" by job;
+    /// No pod was bound to two nodes.
+    BoundOnce = "bound_once" by |of: &Evidence| bound_once(&of.seen);
+    /// No node was over-committed in any resource.
+    NotOvercommitted = "not_overcommitted" by |of: &Evidence| overcommitted(&of.seen);
+    /// Nodes hold nothing for pods that are gone.
+    RoomReturned = "room_returned" by |of: &Evidence| room_returned(&of.agreement);
+    /// Containers run on, whatever happens to their keepers.
+    ContainersKept = "containers_kept" by containers_kept;
 }
 
 /// The verdict on one promise.
@@ -61,32 +78,48 @@ pub struct Check {
     pub detail: String,
 }
 
+/// Everything that was seen in a run.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// What clients did and were told.
+    pub history: History,
+    /// What pods and nodes showed.
+    pub seen: Seen,
+    /// How the cluster stood in the end.
+    pub healed: Healed,
+    /// How many completions the job promises.
+    pub completions: i64,
+    /// What watchers were told.
+    pub watched: Watched,
+    /// What became of writes by activations that were over.
+    pub haunted: Haunted,
+    /// Members and nodes, asked in the end.
+    pub agreement: Agreement,
+    /// What the containers of the job left behind.
+    pub worked: Effects,
+    /// What the containers of replication controllers left behind.
+    pub served: Effects,
+}
+
 /// Everything that was seen, judged.
 #[must_use]
-pub fn judge(history: &History, seen: &Seen, healed: &Healed, completions: i64) -> Vec<Check> {
-    Promise::ALL
-        .into_iter()
-        .map(|promise| {
-            let verdict = match promise {
-                Promise::NoLostWrite => lost_write(history),
-                Promise::Linearizable => linearizable(&history.registers),
-                Promise::ReplicasRestored => replicas(healed),
-                Promise::JobExact => job(seen, healed, completions),
-                Promise::BoundOnce => bound_once(seen),
-                Promise::NotOvercommitted => overcommitted(seen),
-            };
-            let (passed, detail) = match verdict {
-                Ok(detail) => (true, detail),
-                Err(detail) => (false, detail),
-            };
-            Check { name: promise.name(), passed, detail }
-        })
-        .collect()
+pub fn judge(evidence: &Evidence) -> Vec<Check> {
+    let of = |promise: &Promise| {
+        let (passed, detail) = match promise.judge(evidence) {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        Check { name: promise.name(), passed, detail }
+    };
+    Promise::ALL.iter().map(of).collect()
 }
 
 /// Every entry of the ledger whose write was acknowledged is there, none whose write was said to
 /// have failed, and no write was told that somebody else had written its entry.
 fn lost_write(history: &History) -> Result<String, String> {
+    if let Some(reason) = &history.unreadable {
+        return Err(format!("what was written cannot be read: {reason}"));
+    }
     let kept: BTreeMap<u64, u64> = history.ledger_in_the_end.iter().copied().collect();
     let (mut acknowledged, mut unknown) = (0, 0);
     for LedgerEntry { number, outcome } in &history.ledger {
@@ -117,7 +150,8 @@ fn lost_write(history: &History) -> Result<String, String> {
     Ok(format!("{acknowledged} acknowledged writes, {unknown} of unknown outcome"))
 }
 
-fn linearizable(history: &[Operation]) -> Result<String, String> {
+fn linearizable(history: &History) -> Result<String, String> {
+    let history: &[Operation] = &history.registers;
     if !history.iter().any(|op| op.outcome == Outcome::Ok) {
         return Err("no operation was ever answered".into());
     }
@@ -144,16 +178,112 @@ fn replicas(healed: &Healed) -> Result<String, String> {
     if restored && !healed.controllers.is_empty() { Ok(said) } else { Err(said) }
 }
 
-fn job(seen: &Seen, healed: &Healed, completions: i64) -> Result<String, String> {
+fn job(evidence: &Evidence) -> Result<String, String> {
+    let Evidence { seen, healed, completions, worked, .. } = evidence;
     let Healed { succeeded, complete, .. } = healed;
     let ran = i64::try_from(seen.succeeded.len()).unwrap_or(i64::MAX);
     let late = seen.late.len();
     let said = format!(
         "{succeeded} of {completions} counted, {ran} pods seen to succeed, {late} more after their \
-         deletion was counted, complete: {complete}"
+         deletion was counted, {} did their work, complete: {complete}",
+        worked.ended.len()
     );
+    if let Some((uid, times)) = worked.repeated() {
+        return Err(format!("pod {uid} ran {times} times; {said}"));
+    }
+    if let Some(uid) = seen.succeeded.iter().find(|uid| !worked.ended.contains_key(*uid)) {
+        return Err(format!("pod {uid} succeeded without having done its work; {said}"));
+    }
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
-    if *succeeded == completions && *complete && ran <= completions { Ok(said) } else { Err(said) }
+    let exact = succeeded == completions && *complete && ran <= *completions;
+    let done = i64::try_from(worked.ended.len()).unwrap_or(i64::MAX) >= *succeeded;
+    if exact && done { Ok(said) } else { Err(said) }
+}
+
+fn watched(watched: &Watched) -> Result<String, String> {
+    if let Some(fault) = watched.faults.first() {
+        return Err(format!("{fault} ({} faults)", watched.faults.len()));
+    }
+    if watched.batches == 0 {
+        return Err("no watcher was ever told anything".into());
+    }
+    Ok(format!("{} revisions told, {} watches went on elsewhere", watched.batches, watched.resumed))
+}
+
+fn one_writer(haunted: &Haunted) -> Result<String, String> {
+    for (shard, accepted) in &haunted.accepted {
+        let mut newest = 1;
+        for (revision, epoch) in accepted {
+            if *epoch < newest {
+                return Err(format!(
+                    "a write in epoch {epoch} of shard {shard} was accepted at {revision}, after one of {newest}"
+                ));
+            }
+            newest = *epoch;
+        }
+    }
+    if haunted.refused == 0 {
+        return Err("no write of an epoch that was over was ever refused".into());
+    }
+    let accepted: usize = haunted.accepted.values().map(BTreeMap::len).sum();
+    Ok(format!(
+        "{accepted} writes accepted, {} of older epochs refused, {} moves seen",
+        haunted.refused, haunted.moved
+    ))
+}
+
+fn members_agree(agreement: &Agreement) -> Result<String, String> {
+    let mut stands: Vec<(&str, &Stand)> = Vec::new();
+    for (name, stand) in &agreement.members {
+        let stand =
+            stand.as_ref().map_err(|reason| format!("{name} has no state to show: {reason}"))?;
+        stands.push((name, stand));
+    }
+    let Some(((first, stand), others)) = stands.split_first() else {
+        return Err("no member was asked".into());
+    };
+    for (name, other) in others {
+        if let Some((resource, _)) =
+            stand.hashes.iter().find(|(resource, hash)| other.hashes.get(*resource) != Some(hash))
+        {
+            return Err(format!(
+                "{first} and {name} differ in {resource} at revision {}",
+                agreement.revision
+            ));
+        }
+    }
+    if stand.entries == 0 {
+        return Err("members agree on nothing at all".into());
+    }
+    Ok(format!(
+        "{} members, {} entries at revision {}",
+        stands.len(),
+        stand.entries,
+        agreement.revision
+    ))
+}
+
+fn room_returned(agreement: &Agreement) -> Result<String, String> {
+    let wrong = agreement.books.iter().find_map(|(node, wrong)| Some((node, wrong.as_ref()?)));
+    match wrong {
+        Some((node, wrong)) => Err(format!("{node}: {wrong}")),
+        None if agreement.books.is_empty() => Err("no node was asked".into()),
+        None => Ok(format!("{} nodes", agreement.books.len())),
+    }
+}
+
+fn containers_kept(evidence: &Evidence) -> Result<String, String> {
+    let Evidence { seen, served, .. } = evidence;
+    if let Some(restarted) = seen.restarted.first() {
+        return Err(restarted.clone());
+    }
+    if let Some((uid, times)) = served.repeated() {
+        return Err(format!("the container of pod {uid} was started {times} times"));
+    }
+    if seen.containers.is_empty() || served.begun.is_empty() {
+        return Err("no container was ever seen to run".into());
+    }
+    Ok(format!("{} containers, {} starts", seen.containers.len(), served.begun.len()))
 }
 
 fn bound_once(seen: &Seen) -> Result<String, String> {
@@ -163,20 +293,33 @@ fn bound_once(seen: &Seen) -> Result<String, String> {
     }
 }
 
+/// Numerator and denominator of the share of a resource that makes a node full: portions are rounded down.
+const FULL: (i128, i128) = (9, 10);
+
 fn overcommitted(seen: &Seen) -> Result<String, String> {
-    for (node, (milli, revision)) in &seen.carried {
-        match seen.allocatable.get(node) {
-            Some(limit) if milli > limit => {
-                return Err(format!("{node} carried {milli}m of {limit}m at revision {revision}"));
+    for (node, carried) in &seen.carried {
+        let Some(limits) = seen.allocatable.get(node) else {
+            return Err(format!("{node} carried {carried:?} and was never seen itself"));
+        };
+        for (resource, (amount, since)) in carried {
+            let limit = limits.get(resource).copied().unwrap_or(0);
+            if *amount > limit {
+                return Err(format!(
+                    "{node} carried {amount} of {limit} thousandths of {resource} since {since}"
+                ));
             }
-            Some(_) => {}
-            None => return Err(format!("{node} carried {milli}m and was never seen itself")),
         }
     }
-    if seen.carried.is_empty() {
-        return Err("no pod was ever seen on a node".into());
+    let full = seen.carried.iter().filter(|(node, carried)| {
+        let limit = |resource| seen.allocatable.get(*node).and_then(|limits| limits.get(resource));
+        carried.iter().any(|(resource, (amount, _))| {
+            limit(resource).is_some_and(|limit| amount * FULL.1 >= limit * FULL.0)
+        })
+    });
+    match full.count() {
+        0 => Err("no node was ever full: nobody could have been over-committed".into()),
+        full => Ok(format!("{} nodes, {full} of them full at times", seen.carried.len())),
     }
-    Ok(format!("{} nodes", seen.carried.len()))
 }
 
 #[cfg(test)]
@@ -226,13 +369,112 @@ mod tests {
     }
 
     #[test]
-    fn a_job_counts_neither_more_nor_less_than_it_promised() {
-        let healed = |succeeded, complete| Healed { succeeded, complete, ..Healed::default() };
-        let mut seen = Seen::default();
-        assert!(job(&seen, &healed(2, true), 2).is_ok());
-        assert!(job(&seen, &healed(3, true), 2).is_err());
-        assert!(job(&seen, &healed(2, false), 2).is_err());
-        seen.succeeded = ["a", "b", "c"].map(str::to_owned).into();
-        assert!(job(&seen, &healed(2, true), 2).is_err());
+    fn a_history_that_cannot_be_read_in_the_end_proves_nothing() {
+        let history = History {
+            unreadable: Some("no leader".into()),
+            ..ledger(Outcome::Ok, &[(1, 1), (2, 2)])
+        };
+        assert!(lost_write(&history).is_err());
+    }
+
+    fn effects(uids: &[&str]) -> Effects {
+        let once: BTreeMap<_, _> = uids.iter().map(|uid| ((*uid).to_owned(), 1)).collect();
+        Effects { begun: once.clone(), ended: once }
+    }
+
+    #[test]
+    fn a_job_counts_neither_more_nor_less_than_it_promised_and_no_pod_of_it_ran_twice() {
+        let with = |succeeded, complete, seen: &[&str], worked| Evidence {
+            healed: Healed { succeeded, complete, ..Healed::default() },
+            seen: Seen {
+                succeeded: seen.iter().map(|uid| (*uid).to_owned()).collect(),
+                ..Seen::default()
+            },
+            completions: 2,
+            worked,
+            ..Evidence::default()
+        };
+        let two = || effects(&["a", "b"]);
+        assert!(job(&with(2, true, &[], two())).is_ok());
+        assert!(job(&with(2, true, &["a", "b"], two())).is_ok());
+        assert!(job(&with(3, true, &[], two())).is_err());
+        assert!(job(&with(2, false, &[], two())).is_err());
+        assert!(job(&with(2, true, &["a", "b", "c"], effects(&["a", "b", "c"]))).is_err());
+        assert!(job(&with(2, true, &["a", "b"], effects(&["a"]))).is_err());
+        assert!(job(&with(2, true, &[], effects(&["a"]))).is_err());
+        let mut twice = two();
+        twice.begun.insert("a".into(), 2);
+        assert!(job(&with(2, true, &[], twice)).is_err());
+    }
+
+    #[test]
+    fn epochs_that_are_accepted_never_fall_and_none_is_older_than_the_first() {
+        let with = |epochs: &[u64], refused| Haunted {
+            accepted: BTreeMap::from([(8, (1..).zip(epochs.iter().copied()).collect())]),
+            refused,
+            moved: 0,
+        };
+        assert!(one_writer(&with(&[1, 1, 2, 5], 3)).is_ok());
+        assert!(one_writer(&with(&[1, 2, 1], 3)).is_err());
+        assert!(one_writer(&with(&[0], 3)).is_err());
+        assert!(one_writer(&with(&[1], 0)).is_err());
+    }
+
+    #[test]
+    fn members_that_differ_in_one_resource_do_not_agree() {
+        let stand =
+            |hash| Stand { entries: 3, hashes: BTreeMap::from([("pods".to_owned(), hash)]) };
+        let with = |stands: Vec<Result<Stand, String>>| Agreement {
+            members: ["a", "b", "c"].map(str::to_owned).into_iter().zip(stands).collect(),
+            ..Agreement::default()
+        };
+        assert!(members_agree(&with(vec![Ok(stand(1)), Ok(stand(1))])).is_ok());
+        assert!(members_agree(&with(vec![Ok(stand(1)), Ok(stand(2))])).is_err());
+        assert!(members_agree(&with(vec![Ok(stand(1)), Err("gone".into())])).is_err());
+        assert!(members_agree(&with(vec![Ok(Stand::default()), Ok(Stand::default())])).is_err());
+        assert!(members_agree(&with(Vec::new())).is_err());
+    }
+
+    #[test]
+    fn every_resource_that_is_over_committed_is_seen() {
+        for resource in ["cpu", "memory", "nvidia.com/gpu", "pods"] {
+            let with = |carried| Seen {
+                carried: BTreeMap::from([(
+                    "n".into(),
+                    BTreeMap::from([(resource.into(), (carried, String::new()))]),
+                )]),
+                allocatable: BTreeMap::from([(
+                    "n".into(),
+                    BTreeMap::from([(resource.into(), 4000)]),
+                )]),
+                ..Seen::default()
+            };
+            assert!(overcommitted(&with(4000)).is_ok(), "{resource}");
+            assert!(overcommitted(&with(4001)).is_err(), "{resource}");
+            assert!(overcommitted(&with(2000)).is_err(), "half of it proves nothing");
+        }
+        let unknown = Seen {
+            carried: BTreeMap::from([(
+                "n".into(),
+                BTreeMap::from([("fpga".into(), (1, String::new()))]),
+            )]),
+            allocatable: BTreeMap::from([("n".into(), BTreeMap::new())]),
+            ..Seen::default()
+        };
+        assert!(overcommitted(&unknown).is_err());
+        assert!(overcommitted(&Seen::default()).is_err());
+    }
+
+    #[test]
+    fn a_container_that_was_started_twice_was_not_kept() {
+        let mut evidence = Evidence { served: effects(&["a"]), ..Evidence::default() };
+        assert!(containers_kept(&evidence).is_err(), "none was seen to run");
+        evidence.seen.containers.insert(("a".into(), "c".into()), crate::observer::Life::default());
+        assert!(containers_kept(&evidence).is_ok());
+        evidence.served.begun.insert("a".into(), 2);
+        assert!(containers_kept(&evidence).is_err());
+        evidence.served.begun.insert("a".into(), 1);
+        evidence.seen.restarted.push("it began anew".into());
+        assert!(containers_kept(&evidence).is_err());
     }
 }

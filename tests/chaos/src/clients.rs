@@ -5,7 +5,7 @@
 //! too, and may not answer with what is no longer true. Registers are read, written and swapped;
 //! the ledger gets entries that are written once each.
 
-use crate::cluster::{HarnessError, Session};
+use crate::cluster::Session;
 use crate::history::{Action, History, LedgerEntry, Operation, Outcome};
 use impresario_registry_api::{
     Compare, Consistency, Key, ListRequest, Operation as Write, RegistryHandle, Remedy, Selection,
@@ -29,24 +29,24 @@ const WRITERS: u32 = 2;
 /// The mean pause of a client between two operations.
 const PAUSE: Duration = Duration::from_millis(60);
 /// The resource under which the registers are kept; nobody else looks there.
-const REGISTER: &str = "chaos.impresario.dev/registers";
+pub(crate) const REGISTER: &str = "chaos.impresario.dev/registers";
 /// The resource of the ledger.
-const LEDGER: &str = "chaos.impresario.dev/ledger";
+pub(crate) const LEDGER: &str = "chaos.impresario.dev/ledger";
 /// The number under which every register is read in the end.
 const LAST: u32 = u32::MAX;
 
 /// A register as the registry stores it.
-pub(crate) fn register_key(register: u32) -> Key {
+fn register_key(register: u32) -> Key {
     Key::new(REGISTER, "", format!("r{register}"))
 }
 
 /// An entry of the ledger as the registry stores it.
-pub(crate) fn ledger_key(number: u64) -> Key {
+fn ledger_key(number: u64) -> Key {
     Key::new(LEDGER, "", format!("e{number}"))
 }
 
 /// A value as the registry stores it.
-pub(crate) fn stored(value: u64) -> bytes::Bytes {
+fn stored(value: u64) -> bytes::Bytes {
     json!({ "value": value }).to_string().into_bytes().into()
 }
 
@@ -103,28 +103,21 @@ impl Clients {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// An entry of the ledger whose write was acknowledged.
-    pub(crate) async fn acknowledged(&self) -> Result<u64, HarnessError> {
-        let history = self.shared.history.lock().await;
-        let done = history.ledger.iter().find(|entry| entry.outcome == Outcome::Ok);
-        done.map(|entry| entry.number).ok_or_else(|| HarnessError::Cluster {
-            what: "sabotage".into(),
-            reason: "no write was acknowledged".into(),
-        })
+    /// Reads every register and the ledger once more; to be called when the clients have stopped.
+    pub async fn read_all(self, session: &Session) -> History {
+        let mut history = std::mem::take(&mut *self.shared.history.lock().await);
+        if let Err(reason) = self.read_into(&mut history, session).await {
+            history.unreadable = Some(reason);
+        }
+        history
     }
 
-    /// Reads every register and the ledger once more; to be called when the clients have stopped.
-    pub async fn read_all(self, session: &Session) -> Result<History, HarnessError> {
-        let failed = |what: &str, reason: String| HarnessError::Cluster {
-            what: format!("reading {what} after healing"),
-            reason,
-        };
-        let mut history = std::mem::take(&mut *self.shared.history.lock().await);
+    async fn read_into(&self, history: &mut History, session: &Session) -> Result<(), String> {
         for register in 0..REGISTERS {
             let called = self.shared.began.elapsed();
             let seen = read(&session.registry, register)
                 .await
-                .map_err(|error| failed(&format!("register {register}"), error.to_string()))?;
+                .map_err(|error| format!("register {register}: {error}"))?;
             history.registers.push(Operation {
                 client: LAST,
                 register,
@@ -135,14 +128,14 @@ impl Clients {
             });
         }
         let all = ListRequest::of(Selection::all(LEDGER));
-        let page = session.registry.list(all).await;
-        let page = page.map_err(|error| failed("the ledger", error.to_string()))?;
+        let page =
+            session.registry.list(all).await.map_err(|error| format!("the ledger: {error}"))?;
         let entries = page.entries.iter().filter_map(|entry| {
             let number = entry.key.name.strip_prefix('e')?.parse().ok()?;
             Some((number, value(&entry.value)?))
         });
         history.ledger_in_the_end = entries.collect();
-        Ok(history)
+        Ok(())
     }
 }
 

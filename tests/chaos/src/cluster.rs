@@ -68,6 +68,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn resume(&self, node: &str) -> Result<(), HarnessError>;
     /// The name of the leader of the registry, if there is one.
     fn leader(&self) -> BoxFuture<'_, Option<String>>;
+    /// A folder of this machine in which containers may write.
+    fn scratch(&self) -> PathBuf;
     /// Where the logs are.
     fn logs(&self) -> Vec<PathBuf>;
 }

@@ -4,6 +4,7 @@
 //! says so too: a status that outlived its pod does not count.
 
 use crate::cluster::Session;
+use crate::observer::ended;
 use crate::workload::{CONTROLLERS, JOB, NAMESPACE};
 use impresario_client::protocol::pod::{Describe, PodRole, actor_name};
 use impresario_registry_api::{Consistency, Key, ListRequest, Selection};
@@ -24,7 +25,7 @@ pub struct Replicas {
     pub name: String,
     /// How many pods it promises.
     pub wanted: i64,
-    /// How many pods of it there are that nobody has asked to end.
+    /// How many pods of it there are that have not ended, and that nobody has asked to end.
     pub present: i64,
     /// How many of these run and are ready.
     pub ready: i64,
@@ -93,7 +94,7 @@ async fn look(session: &Session) -> Option<Healed> {
         .entries
         .iter()
         .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok())
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && !ended(pod))
         .collect();
     let mut controllers = Vec::new();
     for (name, wanted) in CONTROLLERS {

@@ -80,6 +80,8 @@ pub struct History {
     pub ledger: Vec<LedgerEntry>,
     /// What the ledger held in the end: number and value.
     pub ledger_in_the_end: Vec<(u64, u64)>,
+    /// Why registers or the ledger could not be read in the end, if they could not.
+    pub unreadable: Option<String>,
 }
 
 impl History {

@@ -5,20 +5,24 @@
 //!   schedule(seed) ──> run ──> Cluster: kill -9, SIGSTOP, fault rules by message
 //!                       │
 //!   clients, workload ─> history ┐
-//!        observer ──> seen ─────┼──> checks ──> Report
-//!        after healing ─────────┘
+//!   observer, watchers, ghosts ──┼──> Evidence ──> checks ──> Report
+//!   after healing, effects ──────┘
 //! ```
 
+pub mod agreement;
 pub mod checks;
 pub mod clients;
 pub mod cluster;
+pub mod effects;
+pub mod ghosts;
 pub mod healed;
 pub mod history;
 pub mod linear;
 pub mod observer;
+pub mod rival;
 pub mod run;
-mod sabotage;
 pub mod schedule;
+pub mod watching;
 pub mod workload;
 
 pub use checks::{Check, Promise};

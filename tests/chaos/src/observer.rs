@@ -1,11 +1,13 @@
 //! Watches pods and nodes during the whole run, and keeps what the promises are about: who was bound
-//! where, and how much each node carried.
+//! where, how much of everything each node carried, and which containers ran.
 
 use crate::cluster::Session;
-use crate::workload::{JOB, millicores};
+use crate::workload::{CONTROLLERS, JOB};
 use futures_util::StreamExt as _;
+use impresario_api::quantity;
+use impresario_client::protocol::resources::{CPU, Resources};
 use impresario_registry_api::{
-    Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
+    Entry, ListRequest, RegistryHandle, Selection, WatchEvent, WatchRequest,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// On a pod of a job until its end is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
+/// Amounts of resources by their names, in thousandths: of cores, of bytes, of pieces.
+pub type Amounts = BTreeMap<String, i128>;
+
 /// What was seen.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
@@ -29,18 +34,54 @@ pub struct Seen {
     pub succeeded: BTreeSet<String>,
     /// The pods of the job that succeeded after their deletion had been counted as a failure.
     pub late: BTreeSet<String>,
-    /// For each node the most that its pods ever asked for at once: millicores, at which revision.
-    pub carried: BTreeMap<String, (u64, Revision)>,
-    /// What each node can give: millicores.
-    pub allocatable: BTreeMap<String, u64>,
-    pods: BTreeMap<(String, String), Pod>,
+    /// For each node and resource the most that its pods ever held at once, and since when.
+    pub carried: BTreeMap<String, BTreeMap<String, (i128, String)>>,
+    /// What each node can give.
+    pub allocatable: BTreeMap<String, Amounts>,
+    /// Containers of replication controllers that did not go on as they were, in words.
+    pub restarted: Vec<String>,
+    /// Containers of replication controllers that were seen to run, by pod uid and name.
+    pub containers: BTreeMap<(String, String), Life>,
+    /// The uids of the pods that hold something, by name.
+    names: BTreeMap<String, String>,
+    /// What pods held, by uid.
+    pub(crate) holds: BTreeMap<String, Hold>,
 }
 
-#[derive(Debug, Clone)]
-struct Pod {
+/// What a container must keep as long as its pod lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Life {
+    id: String,
+    started_at: String,
+    restarts: i64,
+}
+
+/// What a pod held on the node that had taken it on, and for how long, by that node's clock in whole seconds.
+///
+/// Not from when it was bound: a node that hears nothing does not know of it, gives its room to another one
+/// when the reservation's time is up, and refuses one of the two when it hears again. And not by revisions:
+/// who was cut off writes late what ended before. One that somebody deletes counts up to then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hold {
     node: String,
-    milli: u64,
-    ended: bool,
+    requests: Amounts,
+    since: String,
+    until: Option<String>,
+}
+
+impl Hold {
+    fn of(node: String, pod: &Value) -> Option<Self> {
+        let since = pod["status"]["startTime"].as_str()?.to_owned();
+        let statuses = pod["status"]["containerStatuses"].as_array();
+        let finished = statuses.into_iter().flatten().filter_map(|status| {
+            status["state"]["terminated"]["finishedAt"].as_str().map(str::to_owned)
+        });
+        // Without containers that ended there were none: the node refused the pod.
+        let ended = ended(pod).then(|| finished.max().unwrap_or_else(|| since.clone()));
+        let deleted = pod["metadata"]["deletionTimestamp"].as_str().map(str::to_owned);
+        let until = ended.into_iter().chain(deleted).min();
+        Some(Self { node, requests: requests(pod), since, until })
+    }
 }
 
 /// The task that watches. Ends when dropped.
@@ -63,13 +104,15 @@ impl Observer {
     pub fn start(session: &Session) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let tasks = ["pods", "nodes"]
-            .map(|resource| tokio::spawn(follow(session.registry.clone(), resource, seen.clone())));
+            .map(|resource| tokio::spawn(follow(session.roaming(), resource, seen.clone())));
         Self { seen, tasks }
     }
 
     /// What was seen until now.
     pub async fn seen(&self) -> Seen {
-        self.seen.lock().await.clone()
+        let mut seen = self.seen.lock().await.clone();
+        seen.weigh();
+        seen
     }
 }
 
@@ -79,12 +122,12 @@ async fn follow(registry: RegistryHandle, resource: &'static str, seen: Arc<Mute
             {
                 let mut seen = seen.lock().await;
                 if resource == "pods" {
-                    seen.pods.clear();
+                    let there = page.entries.iter().map(|entry| &entry.key.name).collect();
+                    seen.forget_unless(&there);
                 }
                 for entry in &page.entries {
                     seen.put(resource, entry);
                 }
-                seen.weigh(page.revision);
             }
             let request = WatchRequest {
                 select: Selection::all(resource),
@@ -97,19 +140,57 @@ async fn follow(registry: RegistryHandle, resource: &'static str, seen: Arc<Mute
                     for event in &batch.events {
                         match event {
                             WatchEvent::Put { entry, .. } => seen.put(resource, entry),
-                            WatchEvent::Delete { previous, .. } if resource == "pods" => {
-                                let key = &previous.key;
-                                seen.pods.remove(&(key.namespace.clone(), key.name.clone()));
-                            }
-                            WatchEvent::Delete { .. } => {}
+                            WatchEvent::Delete { previous, .. } => seen.gone(resource, previous),
                         }
                     }
-                    seen.weigh(batch.revision);
                 }
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What an object's map of quantities says.
+fn amounts(map: &Value) -> Amounts {
+    let entries = map.as_object().into_iter().flatten();
+    entries
+        .filter_map(|(name, amount)| {
+            Some((name.clone(), i128::from(quantity::parse(amount)?.millis())))
+        })
+        .collect()
+}
+
+/// What a pod asks for: its containers together, or the largest of its init containers, and one place.
+pub(crate) fn requests(pod: &Value) -> Amounts {
+    let of = |list: &str| {
+        let containers = pod["spec"][list].as_array().into_iter().flatten();
+        containers.map(|container| amounts(&container["resources"]["requests"])).collect::<Vec<_>>()
+    };
+    let mut all = Amounts::from([("pods".to_owned(), 1000)]);
+    for (name, amount) in of("containers").into_iter().flatten() {
+        *all.entry(name).or_default() += amount;
+    }
+    for (name, amount) in of("initContainers").into_iter().flatten() {
+        let most = all.entry(name).or_default();
+        *most = (*most).max(amount);
+    }
+    all
+}
+
+/// What a pod asks for, as nodes count it.
+pub(crate) fn resources(pod: &Value) -> Resources {
+    let mut all = Resources::default();
+    for (name, milli) in requests(pod) {
+        // Processors are counted in thousandths, and everything else in pieces.
+        let pieces = if name == CPU { milli } else { milli / 1000 };
+        all.set(&name, u64::try_from(pieces).unwrap_or(0));
+    }
+    all
+}
+
+/// Whether a pod's containers have ended for good.
+pub(crate) fn ended(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
 impl Seen {
@@ -119,8 +200,8 @@ impl Seen {
             object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         if resource == "nodes" {
-            let cpu = text("/status/allocatable/cpu");
-            self.allocatable.insert(entry.key.name.clone(), millicores(&cpu));
+            let given = amounts(&object["status"]["allocatable"]);
+            self.allocatable.insert(entry.key.name.clone(), given);
             return;
         }
         let node = text("/spec/nodeName");
@@ -129,9 +210,9 @@ impl Seen {
         }
         let uid = text("/metadata/uid");
         self.bound.entry(uid.clone()).or_default().insert(node.clone());
-        let phase = text("/status/phase");
+        self.look_at_containers(&uid, &object);
         let of_job = object["metadata"]["labels"]["app"] == JOB;
-        if phase == "Succeeded" && of_job {
+        if text("/status/phase") == "Succeeded" && of_job {
             // A pod's end is counted once, in the transaction that takes the finalizer. One that is
             // being deleted may be counted before its end, as a failure, and another one is started
             // for it: if it succeeds in its grace period after all, that is one success more than
@@ -140,32 +221,97 @@ impl Seen {
             let is_counted = !finalizers.into_iter().flatten().any(|one| one == TRACKING);
             let is_marked = !object["metadata"]["deletionTimestamp"].is_null();
             if !(is_marked && is_counted) {
-                self.succeeded.insert(uid);
+                self.succeeded.insert(uid.clone());
             } else if !self.succeeded.contains(&uid) {
-                self.late.insert(uid);
+                self.late.insert(uid.clone());
             }
         }
-        let containers = object["spec"]["containers"].as_array();
-        let milli = containers
-            .into_iter()
-            .flatten()
-            .filter_map(|container| container["resources"]["requests"]["cpu"].as_str())
-            .map(millicores)
-            .sum();
-        let ended = matches!(phase.as_str(), "Succeeded" | "Failed");
-        let place = (entry.key.namespace.clone(), entry.key.name.clone());
-        self.pods.insert(place, Pod { node, milli, ended });
+        if let Some(hold) = Hold::of(node, &object) {
+            self.names.insert(entry.key.name.clone(), uid.clone());
+            self.holds.insert(uid, hold);
+        }
     }
 
-    fn weigh(&mut self, revision: Revision) {
-        let mut now: BTreeMap<&str, u64> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| !pod.ended) {
-            *now.entry(&pod.node).or_default() += pod.milli;
+    /// What was deleted had an end, or one that nobody can tell.
+    fn gone(&mut self, resource: &str, previous: &Entry) {
+        if resource == "pods" {
+            self.put(resource, previous);
+            if let Some(uid) = self.names.remove(&previous.key.name) {
+                self.forget_endless(&uid);
+            }
         }
-        for (node, milli) in now {
-            let most = self.carried.entry(node.to_owned()).or_default();
-            if milli > most.0 {
-                *most = (milli, revision);
+    }
+
+    /// Pods that went while nobody looked.
+    fn forget_unless(&mut self, there: &BTreeSet<&String>) {
+        let (stay, went) = std::mem::take(&mut self.names)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(name, _)| there.contains(name));
+        self.names = stay;
+        for uid in went.values() {
+            self.forget_endless(uid);
+        }
+    }
+
+    fn forget_endless(&mut self, uid: &str) {
+        if self.holds.get(uid).is_some_and(|hold| hold.until.is_none()) {
+            self.holds.remove(uid);
+        }
+    }
+
+    /// The pods of replication controllers run until they are deleted: their containers never change.
+    fn look_at_containers(&mut self, uid: &str, pod: &Value) {
+        let app = pod["metadata"]["labels"]["app"].as_str().unwrap_or_default();
+        if !CONTROLLERS.iter().any(|(name, _)| *name == app) {
+            return;
+        }
+        let statuses = pod["status"]["containerStatuses"].as_array();
+        for status in statuses.into_iter().flatten() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let started = &status["state"]["running"]["startedAt"];
+            if started.is_null() {
+                continue;
+            }
+            let life = Life {
+                id: text(&status["containerID"]),
+                started_at: text(started),
+                restarts: status["restartCount"].as_i64().unwrap_or(0),
+            };
+            let place = (uid.to_owned(), text(&status["name"]));
+            if let Some(before) = self.containers.get(&place)
+                && *before != life
+            {
+                self.restarted.push(format!("pod {uid}: {before:?} became {life:?}"));
+            }
+            self.containers.insert(place, life);
+        }
+    }
+
+    /// Adds up what pods held at the same time.
+    fn weigh(&mut self) {
+        // In one second ends come before beginnings, since nobody knows better.
+        let mut turns: Vec<(&str, bool, &Hold)> = Vec::new();
+        for hold in self.holds.values() {
+            match hold.until.as_deref() {
+                Some(until) if until <= hold.since.as_str() => {}
+                until => {
+                    turns.push((&hold.since, true, hold));
+                    turns.extend(until.map(|until| (until, false, hold)));
+                }
+            }
+        }
+        turns.sort_by_key(|(at, begins, _)| (*at, *begins));
+        let mut now: BTreeMap<&str, Amounts> = BTreeMap::new();
+        for (at, begins, hold) in turns {
+            let on_node = now.entry(&hold.node).or_default();
+            let carried = self.carried.entry(hold.node.clone()).or_default();
+            for (name, amount) in &hold.requests {
+                let held = on_node.entry(name.clone()).or_default();
+                *held += if begins { *amount } else { -amount };
+                let most = carried.entry(name.clone()).or_default();
+                if *held > most.0 {
+                    *most = (*held, at.to_owned());
+                }
             }
         }
     }
@@ -177,6 +323,17 @@ mod tests {
     use impresario_registry_api::Key;
     use serde_json::json;
 
+    fn put(seen: &mut Seen, resource: &str, object: &Value) {
+        let uid = object["metadata"]["uid"].as_str().unwrap_or("n");
+        let entry = Entry {
+            key: Key::new(resource, "default", uid),
+            value: object.to_string().into_bytes().into(),
+            create_revision: 1,
+            mod_revision: 1,
+        };
+        seen.put(resource, &entry);
+    }
+
     fn seen(seen: &mut Seen, uid: &str, phase: &str, tracked: bool, marked: bool) {
         let finalizers = if tracked { json!([TRACKING]) } else { json!([]) };
         let marked = marked.then_some("2024-01-01T00:00:00Z");
@@ -185,13 +342,7 @@ mod tests {
                 "deletionTimestamp": marked},
             "spec": {"nodeName": "n"}, "status": {"phase": phase},
         });
-        let entry = Entry {
-            key: Key::new("pods", "default", uid),
-            value: object.to_string().into_bytes().into(),
-            create_revision: 1,
-            mod_revision: 1,
-        };
-        seen.put("pods", &entry);
+        put(seen, "pods", &object);
     }
 
     #[test]
@@ -207,6 +358,109 @@ mod tests {
             // Nothing that happens to it afterwards changes that.
             seen(&mut all, "a", "Succeeded", false, true);
             assert_eq!((all.succeeded.len(), all.late.len()), (counts.into(), (!counts).into()));
+        }
+    }
+
+    #[test]
+    fn a_node_carries_everything_that_pods_ask_for_from_when_it_takes_them_until_they_end() {
+        let at = |second: u32| format!("2024-01-01T00:00:{second:02}Z");
+        let pod = |uid: &str, since: Option<u32>, ended: Option<u32>, deleted: Option<u32>| {
+            let state = ended.map(|end| json!({"terminated": {"finishedAt": at(end)}}));
+            json!({
+                "metadata": {"uid": uid, "deletionTimestamp": deleted.map(at)},
+                "spec": {
+                    "nodeName": "n",
+                    "initContainers": [{"resources": {"requests": {"memory": "3Gi"}}}],
+                    "containers": [
+                        {"resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": "1"}}},
+                        {"resources": {"requests": {"memory": "1Gi", "cpu": "1"}}},
+                    ],
+                },
+                "status": {
+                    "phase": if ended.is_some() { "Failed" } else { "Running" },
+                    "startTime": since.map(at),
+                    "containerStatuses": [{"state": state}],
+                },
+            })
+        };
+        let most = |pods: &[Value], name: &str| {
+            let mut all = Seen::default();
+            for one in pods {
+                put(&mut all, "pods", one);
+            }
+            all.weigh();
+            all.carried.get("n").map_or(0, |carried| carried[name].0)
+        };
+        let one = [pod("a", Some(1), None, None)];
+        for (name, amount) in
+            [("cpu", 1500), ("memory", (3 << 30) * 1000), ("nvidia.com/gpu", 1000), ("pods", 1000)]
+        {
+            assert_eq!(most(&one, name), amount, "{name}");
+        }
+        for (other, pods) in [
+            (pod("b", Some(2), None, None), 2),
+            // Bound, and never taken on; refused.
+            (pod("b", None, None, None), 1),
+            (pod("b", Some(2), Some(2), None), 1),
+        ] {
+            assert_eq!(most(&[one[0].clone(), other.clone()], "pods"), pods * 1000, "{other}");
+        }
+        for (before, pods) in [
+            (pod("a", Some(1), Some(5), None), 1),
+            (pod("a", Some(1), Some(6), None), 2),
+            (pod("a", Some(1), None, Some(5)), 1),
+            (pod("a", Some(1), Some(9), Some(5)), 1),
+            (pod("a", Some(1), None, None), 2),
+        ] {
+            // Whichever is heard of first.
+            let after = pod("b", Some(5), None, None);
+            assert_eq!(most(&[before.clone(), after.clone()], "pods"), pods * 1000, "{before}");
+            assert_eq!(most(&[after, before.clone()], "pods"), pods * 1000, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_goes_without_an_end_holds_nothing_that_can_be_told() {
+        let object = json!({
+            "metadata": {"uid": "a"}, "spec": {"nodeName": "n"},
+            "status": {"phase": "Running", "startTime": "2024-01-01T00:00:00Z"},
+        });
+        let mut all = Seen::default();
+        put(&mut all, "pods", &object);
+        assert_eq!(all.holds.len(), 1);
+        let mut unseen = all.clone();
+        unseen.forget_unless(&BTreeSet::new());
+        assert!(unseen.holds.is_empty());
+        let entry = Entry {
+            key: Key::new("pods", "default", "a"),
+            value: object.to_string().into_bytes().into(),
+            create_revision: 1,
+            mod_revision: 1,
+        };
+        all.gone("pods", &entry);
+        assert!(all.holds.is_empty());
+    }
+
+    #[test]
+    fn a_container_that_is_another_one_or_began_anew_was_restarted() {
+        let pod = |id: &str, started: &str, restarts: i64| {
+            json!({
+                "metadata": {"uid": "a", "labels": {"app": CONTROLLERS[0].0}},
+                "spec": {"nodeName": "n"},
+                "status": {"containerStatuses": [{"name": "c", "containerID": id,
+                    "restartCount": restarts, "state": {"running": {"startedAt": started}}}]},
+            })
+        };
+        for (then, restarted) in [
+            (pod("x", "1", 0), 0),
+            (pod("y", "1", 0), 1),
+            (pod("x", "2", 0), 1),
+            (pod("x", "1", 1), 1),
+        ] {
+            let mut all = Seen::default();
+            put(&mut all, "pods", &pod("x", "1", 0));
+            put(&mut all, "pods", &then);
+            assert_eq!(all.restarted.len(), restarted, "{then}");
         }
     }
 }

@@ -1,14 +1,18 @@
 //! One run: drive, break by the schedule, heal, check.
 
-use crate::checks::{Check, Promise, judge};
+use crate::agreement;
+use crate::checks::{Check, Evidence, judge};
 use crate::clients::Clients;
 use crate::cluster::{Cluster, HarnessError, Session};
+use crate::effects::Effects;
+use crate::ghosts::Ghosts;
 use crate::healed::await_healed;
 use crate::history::{History, Outcome};
 use crate::observer::Observer;
-use crate::sabotage;
+use crate::rival::Rival;
 use crate::schedule::{Fault, Kind, Target, in_seconds, schedule};
-use crate::workload::{self, Churn};
+use crate::watching::Watchers;
+use crate::workload::{self, CONTROLLERS, Churn, JOB};
 use impresario_runtime::{
     ActorPath, CHAOS_ACTOR, ChaosRole, Direction, FaultRule, NodeName, SetFaults,
 };
@@ -23,8 +27,6 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long the cluster has to heal after the last fault.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
-/// How long a cluster is watched that cannot heal, because what it is asked for was changed on purpose.
-const SABOTAGE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 
@@ -35,8 +37,6 @@ pub struct Plan {
     pub seed: u64,
     /// How long faults go on.
     pub duration: Duration,
-    /// Breaks this promise on purpose, to see that its check fails. Never set for a real run.
-    pub sabotage: Option<Promise>,
 }
 
 /// A fault that happened.
@@ -46,7 +46,7 @@ pub struct Happened {
     pub at_s: f64,
     /// What.
     pub kind: Kind,
-    /// To which node.
+    /// To which node; to `all`.
     pub target: String,
     /// Whether that node was hit because it led the registry.
     pub as_leader: bool,
@@ -67,6 +67,8 @@ pub struct Figures {
     pub unknown: usize,
     /// Pods that were bound to a node.
     pub pods: usize,
+    /// Writes by right of a shard's epoch that was over, all refused.
+    pub stale_writes: u64,
     /// How long healing took after the last fault, in seconds, the rest of the job included.
     pub healed_s: f64,
     /// How long it took until every replication controller was restored, in seconds.
@@ -104,33 +106,45 @@ pub async fn run(
     told: impl FnMut(&Happened) + Send,
 ) -> Result<Report, HarnessError> {
     let session = cluster.session();
-    let promised = workload::completions(plan.duration);
-    workload::set_up(&session, sabotage::completions(plan.sabotage, promised)).await?;
+    let completions = workload::completions(plan.duration);
+    let scratch = cluster.scratch();
+    let unwritable = |error: std::io::Error| HarnessError::Workload {
+        reason: format!("{}: {error}", scratch.display()),
+    };
+    workload::set_up(&session, completions, &scratch).await?;
     let observer = Observer::start(&session);
+    let watchers = Watchers::start(&session);
     let mut clients = Clients::start(&session, plan.seed);
+    let ghosts = Ghosts::start(&session, plan.seed);
     let churn = Churn::start(&session, plan.seed);
+    let rival = Rival::start(&session);
 
     let nodes = cluster.nodes();
     let schedule = schedule(plan.seed, plan.duration, nodes.len());
     let faults = break_it(&cluster, &session, &nodes, &schedule, plan.duration, told).await?;
     heal(&*cluster, &session, &nodes).await?;
-    churn.finish().await?;
-    if let Some(promise) = plan.sabotage {
-        sabotage::before_healing(&session, promise).await?;
-    }
-    let limit = match plan.sabotage {
-        Some(Promise::ReplicasRestored | Promise::JobExact) => SABOTAGE_LIMIT,
-        _ => HEAL_LIMIT,
-    };
-    let healed = await_healed(&session, limit).await;
+    churn.finish().await;
+    let healed = await_healed(&session, HEAL_LIMIT).await;
+    rival.finish().await;
     clients.stop().await;
-    if let Some(promise) = plan.sabotage {
-        let acknowledged = clients.acknowledged().await?;
-        sabotage::after_healing(&session, promise, acknowledged, &observer).await?;
+    let haunted = ghosts.finish().await;
+    let mut served = Effects::default();
+    for (app, _) in CONTROLLERS {
+        served.add(Effects::read(&scratch, app).map_err(unwritable)?);
     }
-    let history = clients.read_all(&session).await?;
-    let seen = observer.seen().await;
-    let checks = judge(&history, &seen, &healed, promised);
+    let evidence = Evidence {
+        history: clients.read_all(&session).await,
+        watched: watchers.finish(&session).await,
+        agreement: agreement::look(&session, &nodes).await,
+        seen: observer.seen().await,
+        healed,
+        completions,
+        haunted,
+        worked: Effects::read(&scratch, JOB).map_err(unwritable)?,
+        served,
+    };
+    let checks = judge(&evidence);
+    let Evidence { history, seen, healed, haunted, .. } = evidence;
     Ok(Report {
         seed: plan.seed,
         passed: checks.iter().all(|check| check.passed),
@@ -143,6 +157,7 @@ pub async fn run(
             failed: history.count(Outcome::Failed),
             unknown: history.count(Outcome::Unknown),
             pods: seen.bound.len(),
+            stale_writes: haunted.refused,
             healed_s: healed.took.as_secs_f64(),
             restored_s: healed.restored.map(|restored| restored.as_secs_f64()),
             job_left: healed.job_left,
@@ -181,9 +196,10 @@ async fn break_it(
         told(&happened);
         faults.push(happened);
         let (cluster, session, broken) = (cluster.clone(), session.clone(), broken.clone());
+        let names = nodes.to_vec();
         repairs.spawn(async move {
             sleep_until(began + fault.at + fault.length).await;
-            end(&*cluster, &session, &broken, &node, fault).await
+            end(&*cluster, &session, &names, &broken, &node, fault).await
         });
     }
     sleep_until(began + duration).await;
@@ -197,11 +213,15 @@ async fn break_it(
     Ok(faults)
 }
 
+/// What is said to be hit by a fault of all nodes.
+const ALL: &str = "all";
+
 /// The node that a fault hits. While there is no leader, a fault of the leader hits a node that the
 /// time of the fault decides.
 async fn target(cluster: &dyn Cluster, nodes: &[String], fault: Fault) -> String {
     let number = match fault.target {
         Target::Node(number) => number,
+        Target::All => return ALL.to_owned(),
         Target::Leader => match cluster.leader().await {
             Some(leader) => return leader,
             None => usize::try_from(fault.at.as_millis()).unwrap_or(0),
@@ -230,6 +250,12 @@ async fn begin(
     state.insert(node.to_owned(), fault.kind);
     match fault.kind {
         Kind::Kill => cluster.kill(node).await?,
+        Kind::Blackout => {
+            // Whatever else is broken about a node: its power fails, too.
+            for node in nodes {
+                cluster.kill(node).await?;
+            }
+        }
         Kind::Pause => cluster.pause(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
             set_rules(session, node, rules(nodes, node, fault.kind)).await;
@@ -241,12 +267,20 @@ async fn begin(
 async fn end(
     cluster: &dyn Cluster,
     session: &Session,
+    nodes: &[String],
     broken: &Broken,
     node: &str,
     fault: Fault,
 ) -> Result<(), HarnessError> {
     match fault.kind {
         Kind::Kill => cluster.start(node).await?,
+        Kind::Blackout => {
+            let state = broken.0.lock().await;
+            // One that was killed before, by itself, comes back in its own time.
+            for node in nodes.iter().filter(|node| state.get(*node) != Some(&Kind::Kill)) {
+                cluster.start(node).await?;
+            }
+        }
         Kind::Pause => cluster.resume(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
             set_rules(session, node, Vec::new()).await;

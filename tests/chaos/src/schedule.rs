@@ -2,8 +2,8 @@
 //!
 //! About one fault begins every five seconds, and faults overlap. The first three kill the leader,
 //! pause a node and cut one off, in an order of the seed, so that even a short run breaks
-//! something that matters. The leader is named as such: who it is when the time comes is found out
-//! then. No fault outlasts the duration, and a node that was killed is started again.
+//! something that matters; then all kinds come, shuffled, before any comes again. The leader is named as
+//! such: who it is when the time comes is found out then. No fault outlasts the duration, and a node that was killed is started again.
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -19,6 +19,8 @@ pub enum Target {
     Leader,
     /// The node of this number, from 0.
     Node(usize),
+    /// All nodes at once.
+    All,
 }
 
 /// What happens.
@@ -27,16 +29,31 @@ pub enum Target {
 pub enum Kind {
     /// kill -9, and a new start when the fault is over.
     Kill,
+    /// kill -9 of all nodes at once, as when the power fails, and a new start of all.
+    Blackout,
     /// SIGSTOP, and SIGCONT when the fault is over.
     Pause,
     /// The node is cut off from all others, both ways.
     Isolate,
     /// The node hears nobody, but is heard.
     Deafen,
-    /// The node loses a third of what it sends and gets, and says some of it twice.
+    /// The node loses some of what it sends and gets, and says some of it twice.
     Lose,
     /// Everything that the node sends is late by 150 ms, some of it overtaken or sent twice.
     Delay,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Kill,
+        Self::Blackout,
+        Self::Pause,
+        Self::Isolate,
+        Self::Deafen,
+        Self::Lose,
+        Self::Delay,
+    ];
 }
 
 /// One fault.
@@ -82,26 +99,28 @@ pub fn schedule(seed: u64, duration: Duration, nodes: usize) -> Vec<Fault> {
     let mut first = [Kind::Kill, Kind::Pause, Kind::Isolate];
     first.shuffle(&mut random);
     let mut faults = Vec::new();
+    let mut deck: Vec<Kind> = Vec::new();
     let mut at = QUIET;
     while at + Duration::from_secs(1) < duration {
-        let any = match random.random_range(0..10) {
-            0..=3 => Kind::Kill,
-            4..=5 => Kind::Pause,
-            6 => Kind::Isolate,
-            7 => Kind::Deafen,
-            8 => Kind::Lose,
-            _ => Kind::Delay,
-        };
         let given = first.get(faults.len()).copied();
-        let kind = given.unwrap_or(any);
+        let kind = given.unwrap_or_else(|| {
+            if deck.is_empty() {
+                deck.extend(Kind::ALL);
+                deck.shuffle(&mut random);
+            }
+            deck.pop().unwrap_or(Kind::Kill)
+        });
         let of_leader = random.random_bool(0.4);
         let number = random.random_range(0..nodes);
-        let target = if of_leader || given == Some(Kind::Kill) {
+        let target = if kind == Kind::Blackout {
+            Target::All
+        } else if of_leader || given == Some(Kind::Kill) {
             Target::Leader
         } else {
             Target::Node(number)
         };
-        let is_long = given.is_none() && random.random_bool(1.0 / LONG_ONE_IN);
+        let is_long =
+            given.is_none() && kind != Kind::Blackout && random.random_bool(1.0 / LONG_ONE_IN);
         let length = random.random_range(if is_long { LONG } else { SHORT });
         let length = Duration::from_millis(length).min(duration.saturating_sub(at));
         faults.push(Fault { at, length, kind, target });
@@ -143,6 +162,19 @@ mod tests {
             assert!(has(Kind::Pause) && has(Kind::Isolate), "seed {seed}");
             let kill = faults.iter().find(|fault| fault.kind == Kind::Kill);
             assert!(kill.is_some_and(|fault| fault.target == Target::Leader), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_minute_has_every_kind_of_fault() {
+        for seed in 0..50 {
+            let faults = schedule(seed, MINUTE, 3);
+            let missing: Vec<_> =
+                Kind::ALL.iter().filter(|kind| faults.iter().all(|f| f.kind != **kind)).collect();
+            // Faults come faster or slower; one or two kinds may not fit in.
+            assert!(missing.len() <= 2, "seed {seed}: {missing:?} of {} faults", faults.len());
+            let black: Vec<_> = faults.iter().filter(|f| f.kind == Kind::Blackout).collect();
+            assert!(black.iter().all(|fault| fault.target == Target::All));
         }
     }
 

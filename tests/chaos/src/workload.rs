@@ -1,36 +1,54 @@
-//! The objects that the cluster has to keep while it is broken: two replication controllers and a
-//! job, whose pods fill the nodes nearly to the brim; and somebody who deletes pods and scales.
+//! The objects that the cluster has to keep while it is broken: three replication controllers and a
+//! job, whose pods fill the nodes nearly to the brim; and users: one deletes pods, scales, and binds pods
+//! by hand, another one deletes pods of the job as soon as they have succeeded.
 //!
-//! Every pod asks for a quarter of the smallest node, so three nodes have room for twelve, and
-//! eleven are wanted: whoever counts wrongly over-commits a node.
+//! Every pod asks for a quarter of the processors and of the memory of the smallest node, so three nodes
+//! have room for twelve. Eleven are wanted, and now and then for some seconds twenty: whoever counts
+//! wrongly over-commits a node. The pods of one controller have a scheduler of their own ([`crate::rival`]). Where nodes have GPUs, one for each of these places, every pod asks for its
+//! share of them, too.
 
 use crate::cluster::{HarnessError, Session};
+use crate::effects;
+use crate::rival;
+use futures_util::StreamExt as _;
 use impresario_api::admission::{DeleteOptions, Door};
+use impresario_api::quantity;
 use impresario_api::resource::Resource;
-use impresario_objects::{Objects, WriteOptions};
-use impresario_registry_api::{ListRequest, Selection};
+use impresario_client::protocol::resources::GPU;
+use impresario_objects::{Binding, Objects, WriteOptions};
+use impresario_registry_api::{ListRequest, Selection, WatchEvent, WatchRequest};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The replication controllers, and how many pods each promises.
-pub const CONTROLLERS: [(&str, i64); 2] = [("chaos", STEADY), ("crowd", CROWD)];
-const STEADY: i64 = 3;
+pub const CONTROLLERS: [(&str, i64); 3] =
+    [("chaos", STEADY), ("crowd", CROWD), (rival::NAME, CONTESTED)];
+const STEADY: i64 = 2;
 const CROWD: i64 = 6;
+/// Pods of the rival scheduler.
+const CONTESTED: i64 = 1;
+/// How many more of both a user wants now and then: more than all nodes have room for together.
+const TOO_MANY: [i64; 2] = [6, 3];
 /// The name of the job.
 pub const JOB: &str = "job";
+/// The labels `app` of all pods.
+pub const APPS: [&str; 4] = [CONTROLLERS[0].0, CONTROLLERS[1].0, CONTROLLERS[2].0, JOB];
 /// The namespace of all.
 pub const NAMESPACE: &str = "default";
 /// Pods of a node of the smallest size.
-const PER_NODE: u64 = 4;
+const PER_NODE: i64 = 4;
 /// Completions of the job for each second that faults go on: it ends when they end, at the earliest.
 const COMPLETIONS_PER_SECOND: f64 = 0.5;
 /// The mean pause between two things that a user does.
-const CHURN: Duration = Duration::from_secs(3);
+const CHURN: Duration = Duration::from_secs(2);
+/// How long a user who was cut off waits before the next try.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,32 +64,47 @@ fn served(group: &str, plural: &str) -> Result<&'static Resource, HarnessError> 
         .ok_or_else(|| HarnessError::Workload { reason: format!("{plural} are not served") })
 }
 
-/// The millicores that every pod asks for.
-async fn portion(session: &Session) -> Result<u64, HarnessError> {
+/// What every pod asks for: a share of whatever the smallest node has of each.
+async fn portion(session: &Session) -> Result<Value, HarnessError> {
     let failed = |reason: String| HarnessError::Workload { reason };
     let list = ListRequest::of(Selection::all("nodes"));
     let page = session.registry.list(list).await.map_err(|error| failed(error.to_string()))?;
-    let sizes = page.entries.iter().map(|entry| {
-        let node: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
-        millicores(node["status"]["allocatable"]["cpu"].as_str().unwrap_or_default())
-    });
-    let smallest = sizes.min().filter(|size| *size > 0);
-    smallest.map(|size| size / PER_NODE).ok_or_else(|| failed("no node has room".into()))
-}
-
-/// The millicores of a quantity; 0 of one that is none.
-pub(crate) fn millicores(text: &str) -> u64 {
-    text.parse::<impresario_api::quantity::Quantity>()
-        .ok()
-        .and_then(|quantity| u64::try_from(quantity.millis()).ok())
-        .unwrap_or(0)
+    let nodes: Vec<Value> = page
+        .entries
+        .iter()
+        .map(|entry| serde_json::from_slice(&entry.value).unwrap_or_default())
+        .collect();
+    let smallest = |resource: &str| {
+        let of = |node: &Value| {
+            quantity::parse(&node["status"]["allocatable"][resource])
+                .map_or(0, quantity::Quantity::millis)
+        };
+        nodes.iter().map(of).min().unwrap_or(0) / PER_NODE
+    };
+    let (cpu, memory, gpus) = (smallest("cpu"), smallest("memory") / 1000, smallest(GPU) / 1000);
+    if cpu == 0 || memory == 0 {
+        return Err(failed("no node has room".into()));
+    }
+    let mut portion =
+        json!({ "requests": { "cpu": format!("{cpu}m"), "memory": memory.to_string() } });
+    if gpus > 0 {
+        portion["limits"] = json!({ GPU: gpus.to_string() });
+        portion["requests"][GPU] = gpus.to_string().into();
+    }
+    Ok(portion)
 }
 
 /// Creates the replication controllers and the job.
-pub async fn set_up(session: &Session, completions: i64) -> Result<(), HarnessError> {
+///
+/// Their containers leave lines in files of `scratch` ([`crate::effects`]).
+pub async fn set_up(
+    session: &Session,
+    completions: i64,
+    scratch: &Path,
+) -> Result<(), HarnessError> {
     let objects = Objects::new(session.registry.clone());
-    let cpu = format!("{}m", portion(session).await?);
-    let pod = |app: &str, restart: &str, command: &[&str]| {
+    let portion = portion(session).await?;
+    let pod = |app: &str, restart: &str, work: &str| {
         json!({
             "metadata": { "labels": { "app": app } },
             "spec": {
@@ -83,22 +116,29 @@ pub async fn set_up(session: &Session, completions: i64) -> Result<(), HarnessEr
                     "effect": "NoExecute", "tolerationSeconds": 1,
                 }],
                 "containers": [{
-                    "name": "c", "image": "none", "command": command,
-                    "resources": { "requests": { "cpu": cpu, "memory": "1Mi" } },
+                    "name": "c", "image": "none",
+                    "command": effects::command(scratch, app, work),
+                    "env": [{
+                        "name": "POD", "valueFrom": { "fieldRef": { "fieldPath": "metadata.uid" } },
+                    }],
+                    "resources": portion,
                 }],
             },
         })
     };
     let mut all = Vec::new();
     for (name, replicas) in CONTROLLERS {
-        let controller = json!({
+        let mut controller = json!({
             "apiVersion": "v1", "kind": "ReplicationController", "metadata": { "name": name },
             "spec": {
                 "replicas": replicas,
                 "selector": { "app": name },
-                "template": pod(name, "Always", &["sleep", "100000"]),
+                "template": pod(name, "Always", "sleep 100000"),
             },
         });
+        if name == rival::NAME {
+            controller["spec"]["template"]["spec"]["schedulerName"] = name.into();
+        }
         all.push((served("", "replicationcontrollers")?, controller));
     }
     let job = json!({
@@ -108,7 +148,7 @@ pub async fn set_up(session: &Session, completions: i64) -> Result<(), HarnessEr
             "parallelism": 2,
             // A pod that a fault kills is a failure of the pod, not of the job.
             "backoffLimit": 1000,
-            "template": pod(JOB, "OnFailure", &["sleep", "2"]),
+            "template": pod(JOB, "Never", "sleep 2"),
         },
     });
     all.push((served("batch", "jobs")?, job));
@@ -119,9 +159,10 @@ pub async fn set_up(session: &Session, completions: i64) -> Result<(), HarnessEr
     Ok(())
 }
 
-/// Somebody who deletes pods, of the job and of the controllers, and scales the crowd.
+/// Users who delete pods, of the job and of the controllers, scale two of them, and bind pods.
 pub struct Churn {
     task: JoinHandle<()>,
+    reaper: JoinHandle<()>,
     stop: watch::Sender<bool>,
     session: Session,
 }
@@ -135,72 +176,148 @@ impl Churn {
         let mut random = StdRng::seed_from_u64(!seed);
         let working = Session { registry: session.roaming(), ..session.clone() };
         let task = tokio::spawn(async move {
-            loop {
+            for act in 0_u32.. {
                 let pause = CHURN.mul_f64(random.random_range(0.5..1.5));
                 if timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
                     return;
                 }
-                let done = timeout(PATIENCE, disturb(&working, &mut random)).await;
+                let done = timeout(PATIENCE, async {
+                    match act % 4 {
+                        0 => scale_both(&working, TOO_MANY).await,
+                        1 => bind_again(&working).await,
+                        2 => scale_both(&working, [0, 0]).await,
+                        _ => disturb(&working, &mut random).await,
+                    }
+                })
+                .await;
                 if let Ok(Err(reason)) = done {
                     tracing::debug!(reason, "a user was refused");
                 }
             }
         });
-        Self { task, stop, session: session.clone() }
+        let reaper = tokio::spawn(reap(Session { registry: session.roaming(), ..session.clone() }));
+        Self { task, reaper, stop, session: session.clone() }
     }
 
-    /// Ends, and asks for as many pods as are promised.
-    pub async fn finish(mut self) -> Result<(), HarnessError> {
+    /// Ends, and asks for as many pods as are promised. A cluster that cannot even be asked is found out
+    /// by the checks.
+    pub async fn finish(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.task).await;
-        scale(&self.session, CROWD).await.map_err(|reason| HarnessError::Cluster {
-            what: "scaling after healing".into(),
-            reason,
-        })
+        self.reaper.abort();
+        let until = Instant::now() + PATIENCE;
+        while let Err(reason) = scale_both(&self.session, [0, 0]).await {
+            tracing::debug!(reason, "scaling after healing");
+            if Instant::now() > until {
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 
 impl Drop for Churn {
     fn drop(&mut self) {
         self.task.abort();
+        self.reaper.abort();
     }
 }
 
+/// Deletes every second pod of the job in the moment in which it has succeeded: whoever has not counted it
+/// must still be able to.
+async fn reap(session: Session) {
+    let mut place = 0_u64;
+    loop {
+        let list = ListRequest::of(Selection::all("pods").within(NAMESPACE));
+        if let Ok(page) = session.registry.list(list).await {
+            let request = WatchRequest {
+                select: Selection::all("pods").within(NAMESPACE),
+                after: page.revision,
+                bookmarks: false,
+            };
+            if let Ok(mut watch) = session.registry.watch(request).await {
+                while let Some(Ok(batch)) = watch.next().await {
+                    for event in batch.events {
+                        let WatchEvent::Put { entry, .. } = event else { continue };
+                        let pod: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+                        let succeeded = pod["status"]["phase"] == "Succeeded"
+                            && pod["metadata"]["labels"]["app"] == JOB
+                            && pod["metadata"]["deletionTimestamp"].is_null();
+                        if succeeded {
+                            place += 1;
+                        }
+                        if succeeded && place % 2 == 1 {
+                            let deleted =
+                                timeout(PATIENCE, delete(&session, &entry.key.name)).await;
+                            tracing::debug!(pod = entry.key.name, ?deleted, "reaped");
+                        }
+                    }
+                }
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn delete(session: &Session, pod: &str) -> Result<(), String> {
+    let pods = served("", "pods").map_err(|error| error.to_string())?;
+    let objects = Objects::new(session.registry.clone());
+    let (options, write) = (DeleteOptions::default(), WriteOptions::default());
+    let deleted = objects.delete(pods, NAMESPACE, pod, &options, &write).await;
+    deleted.map(drop).map_err(|status| status.to_string())
+}
+
+/// The pods of a label `app` that nobody has asked to end, and their nodes.
+async fn pods_of(session: &Session, app: &str) -> Result<Vec<(String, Value)>, String> {
+    let list = ListRequest::of(Selection::all("pods").within(NAMESPACE));
+    let page = session.registry.list(list).await.map_err(|error| error.to_string())?;
+    let pods = page.entries.iter().filter_map(|entry| {
+        let pod: Value = serde_json::from_slice(&entry.value).ok()?;
+        let is_of = pod["metadata"]["labels"]["app"] == app
+            && pod["metadata"]["deletionTimestamp"].is_null();
+        is_of.then(|| (entry.key.name.clone(), pod["spec"]["nodeName"].clone()))
+    });
+    Ok(pods.collect())
+}
+
+/// Binds a pod that has a node to another one, as somebody would who is behind: refused.
+async fn bind_again(session: &Session) -> Result<(), String> {
+    let pods = pods_of(session, CONTROLLERS[1].0).await?;
+    let Some((pod, on)) = pods.iter().find(|(_, node)| node.is_string()) else { return Ok(()) };
+    let Some(node) = session.members.iter().find(|node| *on != node.as_str()) else {
+        return Ok(());
+    };
+    let objects = Objects::new(session.registry.clone());
+    let bound = objects.bind(NAMESPACE, pod, &Binding::to(node), &WriteOptions::default()).await;
+    bound.map(drop).map_err(|status| status.to_string())
+}
+
+/// Deletes a pod, or scales the crowd within what there is room for.
 async fn disturb(session: &Session, random: &mut StdRng) -> Result<(), String> {
-    let what = random.random_range(0..6);
-    let place: usize = random.random_range(0..1_000);
-    let app = match what {
-        0 => return scale(session, random.random_range(2..=CROWD)).await,
+    let app = match random.random_range(0..6) {
+        0 => return scale(session, CONTROLLERS[1].0, random.random_range(2..=CROWD)).await,
         1..=2 => JOB,
         3..=4 => CONTROLLERS[0].0,
         _ => CONTROLLERS[1].0,
     };
-    let list = ListRequest::of(Selection::all("pods").within(NAMESPACE));
-    let page = session.registry.list(list).await.map_err(|error| error.to_string())?;
-    let of_app: Vec<&str> = page
-        .entries
-        .iter()
-        .filter(|entry| {
-            let pod: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
-            let labels = &pod["metadata"]["labels"];
-            labels["app"] == app && pod["metadata"]["deletionTimestamp"].is_null()
-        })
-        .map(|entry| entry.key.name.as_str())
-        .collect();
-    let Some(name) = of_app.get(place.checked_rem(of_app.len()).unwrap_or(0)) else {
-        return Ok(());
-    };
-    let pods = served("", "pods").map_err(|error| error.to_string())?;
-    let objects = Objects::new(session.registry.clone());
-    let (options, write) = (DeleteOptions::default(), WriteOptions::default());
-    let deleted = objects.delete(pods, NAMESPACE, name, &options, &write).await;
-    deleted.map(drop).map_err(|status| status.to_string())
+    let place: usize = random.random_range(0..1_000);
+    let pods = pods_of(session, app).await?;
+    match pods.get(place.checked_rem(pods.len()).unwrap_or(0)) {
+        Some((name, _)) => delete(session, name).await,
+        None => Ok(()),
+    }
 }
 
-async fn scale(session: &Session, replicas: i64) -> Result<(), String> {
+/// Scales the crowd and the rival's controller to so many more than they promise.
+async fn scale_both(session: &Session, [crowd, contested]: [i64; 2]) -> Result<(), String> {
+    scale(session, CONTROLLERS[1].0, CROWD + crowd).await?;
+    scale(session, CONTROLLERS[2].0, CONTESTED + contested).await
+}
+
+async fn scale(session: &Session, name: &str, replicas: i64) -> Result<(), String> {
     let controllers = served("", "replicationcontrollers").map_err(|error| error.to_string())?;
     let objects = Objects::new(session.registry.clone());
-    let (name, options) = (CONTROLLERS[1].0, WriteOptions::default());
+    let options = WriteOptions::default();
     let scaled = objects
         .modify(controllers, Door::Main, NAMESPACE, name, &options, |old| {
             let mut new = old.clone();

@@ -4,10 +4,12 @@
 //! - [`Cluster`] starts `imp up` in a folder of its own. When its owner is dropped, or the test's
 //!   process ends in any way at all, `imp down --purge` leaves nothing behind.
 //! - [`Kubectl`] is one of the versions that users have. A version that is missing fails the test.
+//! - [`chaos`] runs the harness.
 //! - [`eventually`] waits for a condition with a deadline; no test sleeps for a fixed time.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a suite fails by panicking
 
+pub mod chaos;
 mod cluster;
 mod http;
 mod kubectl;

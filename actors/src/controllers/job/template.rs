@@ -17,6 +17,7 @@ pub(super) fn pod(job: &Value, place: Option<Place>) -> Value {
     let mut pod = owned::pod_from(&job["spec"]["template"], &owner, &base);
     let metadata = &mut pod["metadata"];
     match metadata["finalizers"].as_array_mut() {
+        _ if impresario_runtime::mutant!(FinalizerForgotten) => {}
         Some(list) => list.push(TRACKING.into()),
         None => metadata["finalizers"] = json!([TRACKING]),
     }

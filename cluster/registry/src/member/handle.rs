@@ -231,7 +231,8 @@ impl Shared {
         key: Key,
         consistency: Consistency,
     ) -> Result<(Option<Entry>, Revision), ReadError> {
-        if consistency == Consistency::Linearizable {
+        let is_stale = impresario_runtime::mutant!(StaleReads);
+        if consistency == Consistency::Linearizable && !is_stale {
             self.read_barrier().await?;
         }
         Ok(self.replica.read(|store| (store.get(&key), store.revision())))

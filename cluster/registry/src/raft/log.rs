@@ -7,12 +7,11 @@
 //! thread goes on in the journal's reserve, and waits when that is used up: nothing is acknowledged meanwhile, and
 //! nothing is lost.
 
+mod files;
+
 use super::{Entry, LogId, StoredMembership, Types, Vote};
-use crate::disk::{
-    DiskError, frame,
-    journal::{FileNumber, Journal},
-    volume::Room,
-};
+use crate::disk::{DiskError, frame, journal::Journal, volume::Room};
+use files::Files;
 use openraft::{
     EntryPayload, LogState, OptionalSend, RaftLogReader,
     entry::RaftEntry,
@@ -324,6 +323,10 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: OptionalSend,
     {
         let records = entries.into_iter().map(Record::Append).collect();
+        if impresario_runtime::mutant!(AcknowledgeEarly) {
+            callback.io_completed(Ok(()));
+            return self.submit(records, Done::Whenever).await;
+        }
         self.submit(records, Done::Flushed(callback)).await
     }
 
@@ -333,34 +336,6 @@ impl RaftLogStorage<Types> for Log {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         self.submit_and_wait(vec![Record::Purge(log_id)]).await
-    }
-}
-
-/// The highest index that each file holds, oldest file first.
-#[derive(Debug, Default)]
-struct Files(VecDeque<(FileNumber, u64)>);
-
-impl Files {
-    fn saw(&mut self, file: FileNumber, record: &Record) {
-        let index = if let Record::Append(entry) = record { entry.index() } else { 0 };
-        match self.0.back_mut() {
-            Some((last, highest)) if *last == file => *highest = (*highest).max(index),
-            _ => self.0.push_back((file, index)),
-        }
-    }
-
-    /// Whether no file holds an entry behind `purged`.
-    fn all_purged(&self, purged: Option<LogId>) -> bool {
-        purged.is_some_and(|purged| self.0.iter().all(|(_, highest)| *highest <= purged.index))
-    }
-
-    /// The first file that is needed when everything up to `purged` is not.
-    fn first_needed(&mut self, purged: Option<LogId>) -> Option<FileNumber> {
-        let purged = purged?.index;
-        while self.0.len() > 1 && self.0.front().is_some_and(|(_, highest)| *highest <= purged) {
-            self.0.pop_front();
-        }
-        self.0.front().map(|(file, _)| *file)
     }
 }
 

@@ -1,0 +1,116 @@
+//! Each check of the harness is seen to fail: the product is run with one of its faults built in
+//! (`runtime/src/mutants.rs`), and within three seeds the promise that the fault breaks is said to be broken.
+//!
+//! Needs a build that has the faults: `cargo build --workspace --bins --features imp/mutants`, and this suite
+//! with `--features imp/mutants,impresario-e2e/mutants`. All of it takes a quarter of an hour
+//! (`tests/run mutants`); the tests whose names begin with `quick` are part of every `tests/run`.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a suite fails by panicking
+
+use impresario_e2e::chaos::{ChaosRun, checks, left_over};
+use serde_json::Value;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// How long faults go on: long enough for one that hits all nodes.
+const SECONDS: u64 = 25;
+
+/// What a check must say of a fault: its name, and words of its detail, so that it is the check that is meant
+/// for the fault which finds it, and for the reason that is meant.
+type Verdict = (&'static str, &'static str);
+
+fn says(report: &Value, (promise, words): Verdict) -> bool {
+    let checks = report["checks"].as_array().expect("checks");
+    checks.iter().any(|check| {
+        let detail = check["detail"].as_str().expect("a detail");
+        check["name"] == promise && check["passed"] == false && detail.contains(words)
+    })
+}
+
+/// Runs with a fault until all of the verdicts are given, with three seeds at most.
+fn caught(mutant: &str, seeds: [u64; 3], verdicts: &[Verdict]) {
+    let mut seen = Vec::new();
+    for seed in seeds {
+        let folder = TempDir::new().unwrap();
+        let run = ChaosRun::of(seed, SECONDS, Some(mutant), true, folder.path());
+        let report = run.report();
+        assert_eq!(report["mutant"], mutant, "build with `--features imp/mutants`: {}", run.err);
+        assert_eq!(left_over(folder.path()), Vec::<String>::new());
+        let broken: Vec<String> = checks(&report, false).into_iter().map(str::to_owned).collect();
+        eprintln!("{mutant}, seed {seed}: {broken:?}");
+        if verdicts.iter().all(|verdict| says(&report, *verdict)) {
+            assert_eq!(run.code, Some(3), "{report:#}");
+            tells_where_to_look(&report);
+            return;
+        }
+        seen.push(report["checks"].clone());
+    }
+    panic!("{verdicts:?} were not given with {mutant} in {seeds:?}: {seen:#?}");
+}
+
+/// A failed run keeps its history and its logs.
+fn tells_where_to_look(report: &Value) {
+    let history = report["history"].as_str().expect("where the history is");
+    let history: Value = serde_json::from_slice(&std::fs::read(history).unwrap()).unwrap();
+    assert!(!history["registers"].as_array().unwrap().is_empty());
+    for log in report["logs"].as_array().unwrap() {
+        assert!(Path::new(log.as_str().unwrap()).exists(), "{log}");
+    }
+}
+
+macro_rules! mutants {
+    ($($test:ident: $mutant:literal, $seeds:expr => [$($verdict:expr),+];)+) => {
+        $(
+            #[test]
+            fn $test() {
+                caught($mutant, $seeds, &[$($verdict),+]);
+            }
+        )+
+
+        const TESTED: &[&str] = &[$($mutant),+];
+    };
+}
+
+const ANY: [u64; 3] = [1, 2, 3];
+/// Seeds with a blackout: what was acknowledged is lost when all nodes lose what they had not synced.
+const DARK: [u64; 3] = [46, 23, 58];
+
+mutants! {
+    writes_acknowledged_before_the_sync: "AcknowledgeEarly", DARK
+        => [("no_lost_write", "was acknowledged, but")];
+    reads_of_what_is_not_true_any_more: "StaleReads", ANY => [("linearizable", "")];
+    quick_a_fence_that_is_not_checked: "FenceUnchecked", ANY => [("one_writer", "was accepted at")];
+    members_that_come_apart: "ReplicasDiverge", ANY => [("members_agree", "differ in")];
+    quick_a_watch_that_skips: "WatchSkips", ANY => [("watch_whole", "")];
+    a_watch_that_tells_twice: "WatchDoubles", ANY => [("watch_whole", "was told after")];
+    a_bind_without_compare: "BindUnchecked", ANY => [("bound_once", "was bound to")];
+    a_reservation_that_is_not_returned: "ReservationKept", ANY
+        => [("replicas_restored", ""), ("room_returned", "is free, but beside its pods")];
+    a_node_that_gives_more_than_it_has: "Overcommit", ANY => [("not_overcommitted", "thousandths of")];
+    a_finalizer_that_is_forgotten: "FinalizerForgotten", ANY => [("job_exact", "")];
+    containers_that_do_not_outlive_their_keeper: "ContainersRestarted", ANY => [("containers_kept", "")];
+    a_command_that_is_run_again: "RunAgain", ANY => [("job_exact", "")];
+}
+
+#[test]
+fn quick_every_fault_that_can_be_built_in_has_a_test() {
+    let folder = TempDir::new().unwrap();
+    let run = ChaosRun::of(1, 1, Some("Nonsense"), true, folder.path());
+    assert_eq!(run.code, Some(1), "build with `--features imp/mutants`: {}", run.out);
+    let all = run.err.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let mut all: Vec<&str> = all.expect("a list").0.split(", ").collect();
+    let mut tested = TESTED.to_vec();
+    all.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(tested, all);
+}
+
+#[test]
+fn quick_a_failed_run_tells_a_person_the_seed_and_where_to_look() {
+    let folder = TempDir::new().unwrap();
+    let run = ChaosRun::of(5, 4, Some("FenceUnchecked"), false, folder.path());
+    assert_eq!(run.code, Some(3), "{}\n{}", run.out, run.err);
+    for word in ["--seed 5", "BROKEN one_writer", "history: ", "log: ", "data: "] {
+        assert!(run.out.contains(word), "{word:?} is missing in {}", run.out);
+    }
+}
