@@ -15,7 +15,7 @@ pub struct Batch {
 impl Batch {
     /// Samples a step over all replicas.
     #[must_use]
-    pub fn total(&self, replicas: u32) -> f64 {
+    pub fn total(self, replicas: u32) -> f64 {
         f64::from(replicas) * f64::from(self.local_batch) * (f64::from(self.accumulation) + 1.0)
     }
 

@@ -204,3 +204,16 @@ fn a_malformed_plan_line_is_named_by_line_and_field() {
         assert!(said.starts_with(expected), "{said}");
     }
 }
+
+/// The blocks of JSON in the guide: a line, and its answer.
+#[test]
+fn the_example_of_the_guide_is_answered_as_the_guide_says() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/training.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let blocks: Vec<&str> =
+        guide.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let answer = plan::answer(named("goodput").unwrap().as_ref(), 1, blocks[0]).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(blocks[1]).unwrap();
+    assert_eq!(answer, expected);
+}
