@@ -59,6 +59,12 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Simulate schedulers of training jobs, and plan by them.
+    Training {
+        /// What to do.
+        #[command(subcommand)]
+        command: crate::training::Training,
+    },
     /// Show what the cluster does: elastic training on real speech.
     Demo {
         /// What to show.

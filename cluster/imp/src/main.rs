@@ -19,6 +19,7 @@ mod purge;
 mod rest;
 mod status;
 mod token;
+mod training;
 mod up;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -103,6 +104,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo { command: cli::Demo::Speech { data, output } } => {
             demo::speech(data, output).await?;
         }
+        Command::Training { command } => training::run(&command)?,
         Command::Guest { args } => impresario_speech::guest::run(args).await?,
         Command::Apply(args) => objects::apply(&args).await?,
         Command::Get(args) => objects::get(&args).await?,

@@ -13,6 +13,8 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-runtime", &[]),
     ("impresario-api", &[]),
+    ("impresario-auction", &[]),
+    ("impresario-simulation", &["auction"]),
     ("impresario-registry-api", &["runtime"]),
     ("impresario-registry", &["runtime", "registry-api"]),
     ("impresario-host", &["api"]),
@@ -27,6 +29,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "runtime",
             "api",
+            "auction",
+            "simulation",
             "registry-api",
             "registry",
             "objects",
