@@ -3,14 +3,15 @@
 //! Guarantees: a connection costs one of a bounded number of places, which strangers cannot keep from
 //! others; the handshake, the header, the body and the reading of an answer each have a deadline; a
 //! connection that stays silent, before its first request or between two, is closed, and so is one
-//! whose certificate has expired or is revoked. Several processes may listen on one address
-//! (`SO_REUSEPORT`), so that any one of them can die. [`Server::stop`] ends everything that was
-//! started here.
+//! whose certificate has expired or is revoked. Several processes may serve one address
+//! ([`SharedListener`]), so that any one of them can die or be stopped. [`Server::stop`] ends
+//! everything that was started here.
 
 mod connection;
 mod metered;
 mod places;
 mod sending;
+mod shared;
 
 use crate::authenticate::Certificate;
 use crate::gateway::Gateway;
@@ -25,7 +26,9 @@ use hyper_util::server::conn::auto;
 use metered::Metered;
 use places::Places;
 use sending::{Sending, Working};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use shared::HandedOn;
+pub use shared::SharedListener;
+use socket2::TcpKeepalive;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +59,9 @@ pub enum ListenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The socket cannot be used.
+    #[error("the socket that listens cannot be used: {0}")]
+    Socket(std::io::Error),
 }
 
 /// A server that runs.
@@ -63,21 +69,31 @@ pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    handed_on: Option<HandedOn>,
 }
 
 impl Server {
-    /// Listens on an address, which others may share, and serves the gateway there.
+    /// Listens on an address that nobody else uses, and serves the gateway there.
     pub fn start(
         address: SocketAddr,
         tls: Tls,
         gateway: Arc<Gateway>,
     ) -> Result<Self, ListenError> {
-        let listener = listen(address).map_err(|source| ListenError::Bind { address, source })?;
-        let address =
-            listener.local_addr().map_err(|source| ListenError::Bind { address, source })?;
+        Self::serve(SharedListener::alone(address)?, tls, gateway)
+    }
+
+    /// Serves the gateway on a socket from which other processes may take connections too.
+    pub fn serve(
+        shared: SharedListener,
+        tls: Tls,
+        gateway: Arc<Gateway>,
+    ) -> Result<Self, ListenError> {
+        let SharedListener { listener, handed_on } = shared;
+        let address = listener.local_addr().map_err(ListenError::Socket)?;
+        let listener = TcpListener::from_std(listener).map_err(ListenError::Socket)?;
         let (stop, stopping) = watch::channel(false);
         let task = tokio::spawn(accept(listener, tls, gateway, stopping));
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, task, handed_on })
     }
 
     /// Where it listens.
@@ -87,22 +103,13 @@ impl Server {
 
     /// Takes no more connections, lets answers finish until the deadline, then closes the rest.
     pub async fn stop(self, deadline: Duration) {
+        drop(self.handed_on);
         let _ = self.stop.send(true);
         let mut task = self.task;
         if tokio::time::timeout(deadline, &mut task).await.is_err() {
             task.abort(); // drops the set of connections, which aborts each of them
         }
     }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept(

@@ -9,6 +9,7 @@
 //! DIR/nodes/NAME/node.json     who the node is and whom it knows
 //! DIR/nodes/NAME/credential/   certificate and key
 //! DIR/nodes/NAME/{pid,log,lock}
+//! DIR/nodes/NAME/api.sock      where a control member hands on the socket that the API listens on
 //! DIR/nodes/NAME/{registry,pods}/
 //! ```
 //!
@@ -97,6 +98,7 @@ pub const MADE_BY_NODE: &[&str] = &[
     "pods",
     "registry",
     "dns",
+    "api.sock",
     "addresses.json",
     "gpus.json",
     "credential",

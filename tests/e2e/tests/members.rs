@@ -91,6 +91,40 @@ fn kubectl_goes_on_when_a_control_member_is_killed_and_its_pods_move() {
 }
 
 #[test]
+fn who_asks_is_answered_while_a_control_member_is_stopped() {
+    let cluster = Cluster::start(Settings::default());
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.run("get nodes").ok();
+    let leader = cluster.status()["leader"].as_str().unwrap().to_owned();
+    let other = ["node-1", "node-2"].into_iter().find(|name| *name != leader).unwrap();
+    for (member, word) in [(other, "follower"), (leader.as_str(), "leader")] {
+        let pid = cluster.pid(member);
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        // Each command is a connection or two; one that is dealt to who is stopped would not end.
+        for number in 0..15 {
+            let command = format!("create configmap {word}-{number} --from-literal=a=b");
+            let refused = |output: &impresario_e2e::Output| {
+                assert!(!output.err.contains("deadline exceeded"), "{output:?}");
+                assert!(!output.err.contains("Timeout"), "{output:?}");
+            };
+            eventually_within(Duration::from_secs(20), &command, || {
+                let output = kubectl.run(&format!("{command} --request-timeout=8s"));
+                refused(&output);
+                let done = output.code == 0 || output.err.contains("AlreadyExists");
+                if done { Ok(()) } else { Err(output.err) }
+            });
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        kubectl.until(
+            &format!("get node {member}"),
+            "{.status.conditions[?(@.type=='Ready')].status}",
+            "True",
+        );
+    }
+    cluster.down().unwrap();
+}
+
+#[test]
 fn a_cluster_with_one_control_member_gets_two_more_and_bears_the_loss_of_the_first() {
     let cluster = Cluster::start(Settings { control: Some(1), ..Settings::default() });
     let kubectl = Kubectl::new(VERSION, &cluster, "default");

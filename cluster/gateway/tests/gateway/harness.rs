@@ -49,13 +49,7 @@ impl LogSource for Echo {
     }
 }
 
-/// A source of logs for gateways that a test makes itself.
-pub fn logs() -> Arc<dyn LogSource> {
-    Arc::new(Echo)
-}
-
 pub struct Harness {
-    pub objects: Objects,
     pub address: SocketAddr,
     pub folder: tempfile::TempDir,
     admin: Credential,
@@ -109,19 +103,12 @@ impl Harness {
             Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let revocations = Revocations::follow(objects.clone(), tls.clone());
+        let revocations = Revocations::follow(objects, tls.clone());
         let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();
-        let harness = Self {
-            objects,
-            address,
-            folder,
-            admin,
-            authority,
-            _revocations: revocations,
-            _server: server,
-        };
+        let harness =
+            Self { address, folder, admin, authority, _revocations: revocations, _server: server };
         harness.write_kubeconfig();
         harness
     }

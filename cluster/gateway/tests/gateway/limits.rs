@@ -81,23 +81,6 @@ async fn connections_over_the_limit_are_closed_at_once() {
     assert!(matches!(read, Ok(0) | Err(_)));
 }
 
-#[tokio::test]
-async fn several_servers_share_one_address_and_any_of_them_may_die() {
-    use impresario_gateway::{Gateway, Server, Tls, TlsSettings};
-    use impresario_runtime::{ClusterAuthority, PeerRole};
-    let server = Harness::start().await;
-    let authority = ClusterAuthority::create("second").unwrap();
-    let own = authority
-        .issue("b", PeerRole::Control, &["127.0.0.1".into()], Duration::from_hours(1))
-        .unwrap();
-    let gateway = Gateway::new(server.objects.clone(), crate::harness::logs());
-    let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
-    let second = Server::start(server.address, tls, std::sync::Arc::new(gateway)).unwrap();
-    assert_eq!(second.address(), server.address);
-    second.stop(Duration::from_secs(2)).await;
-    assert_eq!(server.send(Shows::Nothing, "GET", "/healthz", &[], "").await.code, 200);
-}
-
 /// Everything that the server says until it closes.
 async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut said = Vec::new();

@@ -3,7 +3,7 @@
 
 use super::renewal::{ApiCertificate, Renewal};
 use super::service_network;
-use crate::layout::{ControlFile, LayoutError, NodeDir, NodeFile};
+use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
@@ -21,7 +21,9 @@ use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, Joi
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
-use impresario_gateway::{Gateway, ListenError, Revocations, Server, Tls, TlsError, TlsSettings};
+use impresario_gateway::{
+    Gateway, ListenError, Revocations, Server, SharedListener, Tls, TlsError, TlsSettings,
+};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{Bindings, Objects, ObjectsActor, ObjectsParts, Refusals, ServiceRanges};
 use impresario_registry::protocol::LeadHeartbeats;
@@ -34,6 +36,7 @@ use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
@@ -155,7 +158,9 @@ impl Control {
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry));
         let revocations = Revocations::follow(objects.clone(), tls.clone());
-        let server = Server::start(settings.api, tls, Arc::new(gateway))?;
+        let others = || other_members(dir);
+        let listener = SharedListener::of(settings.api, dir.path(), others).await?;
+        let server = Server::serve(listener, tls, Arc::new(gateway))?;
         let foundation = tokio::spawn(lay_foundation(
             objects,
             credential.authority_pem().to_owned(),
@@ -216,6 +221,18 @@ impl Heart for MemberHeart {
     fn beat(&self, beat: Heartbeat) -> Pulse<'_> {
         Box::pin(async move { self.0.heartbeat(beat).await.is_ok() })
     }
+}
+
+/// The folders of the other control members that run on this machine.
+fn other_members(own: &NodeDir) -> Vec<PathBuf> {
+    let cluster = own.path().parent().and_then(Path::parent).map(Path::to_owned);
+    let Some(cluster) = cluster.map(ClusterDir::new).filter(ClusterDir::is_ours) else {
+        return Vec::new();
+    };
+    let is_member = |node: &NodeDir| node.load().is_ok_and(|file| file.control.is_some());
+    let nodes = cluster.nodes().unwrap_or_default().into_iter();
+    let others = nodes.filter(|node| node.path() != own.path() && node.is_running());
+    others.filter(is_member).map(|node| node.path().to_owned()).collect()
 }
 
 /// The names and addresses under which clients reach the API.
