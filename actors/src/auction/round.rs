@@ -4,7 +4,7 @@
 //! those that wait get theirs in the order of arrival while it fits: the whole of it or nothing, and then
 //! they are told what is missing, so that no two jobs hold a half each and wait for the other's. A grant
 //! whose pods find no place, because others took it, is taken back after a while. Then, again and again, the one addition with the largest gain, in seconds saved
-//! per unit of its dominant resource, is granted, until nothing fits or no gain is left. At the end a
+//! per unit of its dominant resource, is granted, until nothing fits, no gain is left, or 128 were. At the end a
 //! change whose gain does not pay for what re-scaling costs the job is taken back.
 //!
 //! What is promised is never more than what is free and what the bidders hold together. The same
@@ -19,6 +19,9 @@ const YOUNG_STEPS: u64 = 100;
 const YOUNG_FACTOR: f64 = 0.95;
 /// A grant that is not complete by then, and does not fit any more, is taken back.
 const INCOMPLETE_SECONDS: u64 = 10;
+/// The most pods that are given in one round beyond minimums: what a job may want does not say how long a
+/// round takes. The next goes on from there.
+const MOST_ADDITIONS: usize = 128;
 /// A job with this much left cannot be told from one that will never end.
 const LONGEST_SECONDS: f64 = 1e9;
 
@@ -157,7 +160,7 @@ impl<'a> Hall<'a> {
     }
 
     fn grow(&self, sizes: &mut [Size]) {
-        loop {
+        for _ in 0..MOST_ADDITIONS {
             let mut best: Option<(f64, usize, Size)> = None;
             for (index, bid) in self.bids.iter().enumerate() {
                 if sizes[index].trainers == 0 {

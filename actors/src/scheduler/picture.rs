@@ -101,6 +101,8 @@ pub struct Picture {
     nodes: BTreeMap<String, Node>,
     claims: HashMap<String, Claim>,
     held: HashMap<String, Resources>,
+    /// How many pods hold each port of a node, whether or not its object was read yet.
+    ports: HashMap<String, BTreeMap<HostPort, usize>>,
     told: HashMap<String, NodeSummary>,
 }
 
@@ -147,6 +149,11 @@ impl Picture {
     pub fn node_gone(&mut self, name: &str) {
         self.nodes.remove(name);
         self.told.remove(name);
+    }
+
+    /// Whether this node is known.
+    pub fn knows(&self, name: &str) -> bool {
+        self.nodes.contains_key(name)
     }
 
     /// The names of the nodes that are known.
@@ -230,9 +237,15 @@ impl Picture {
         if let Some(held) = self.held.get_mut(&claim.node) {
             held.subtract(&claim.resources);
         }
-        if let Some(node) = self.nodes.get_mut(&claim.node) {
+        if let Some(ports) = self.ports.get_mut(&claim.node) {
             for port in &claim.host_ports {
-                node.host_ports.remove(port);
+                let count = ports.get_mut(port).map(|count| {
+                    *count = count.saturating_sub(1);
+                    *count
+                });
+                if count == Some(0) {
+                    ports.remove(port);
+                }
             }
         }
         self.derive(&claim.node);
@@ -254,8 +267,9 @@ impl Picture {
     ) {
         self.pod_gone(uid);
         self.held.entry(node.to_owned()).or_default().add(&resources);
-        if let Some(known) = self.nodes.get_mut(node) {
-            known.host_ports.extend(host_ports.iter().cloned());
+        let ports = self.ports.entry(node.to_owned()).or_default();
+        for port in &host_ports {
+            *ports.entry(port.clone()).or_default() += 1;
         }
         let claim = Claim { node: node.to_owned(), resources, host_ports, bound };
         self.claims.insert(uid.to_owned(), claim);
@@ -266,6 +280,8 @@ impl Picture {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.free = node.allocatable.clone();
         node.unschedulable = node.cordoned;
+        let ports = self.ports.get(name).into_iter().flatten();
+        node.host_ports = ports.map(|(port, _)| port.clone()).collect();
         if let Some(held) = self.held.get(name) {
             node.free.subtract(held);
         }
@@ -369,6 +385,26 @@ pub(crate) mod tests {
         assert_eq!(free(&picture), 900);
         picture.corrected("n", Resources::default());
         assert_eq!(free(&picture), 0);
+    }
+
+    #[test]
+    fn a_port_of_a_node_is_taken_as_long_as_one_pod_has_it_whatever_was_read_first() {
+        let ports = json!([{"hostPort": 80, "containerPort": 80}]);
+        let spec: v1::PodSpec =
+            serde_json::from_value(json!({"containers": [{"name": "c", "ports": ports}]})).unwrap();
+        let mut picture = Picture::default();
+        picture.pod_bound("a", "n", &spec, false);
+        seen(&mut picture, "1");
+        let taken = |picture: &Picture| picture.nodes["n"].host_ports.len();
+        assert_eq!(taken(&picture), 1);
+        picture.pod_bound("b", "n", &spec, false);
+        picture.pod_gone("a");
+        assert_eq!(taken(&picture), 1, "the second pod has it still");
+        picture.node_gone("n");
+        seen(&mut picture, "1");
+        assert_eq!(taken(&picture), 1);
+        picture.pod_gone("b");
+        assert_eq!(taken(&picture), 0);
     }
 
     #[test]
