@@ -118,6 +118,9 @@ fn of_object(message: &'static Message, edition: Edition) -> Value {
         if let Some(text) = description(message.name, field.name) {
             property["description"] = text.into();
         }
+        if let Some(value) = defaults().get(&(message.name, field.name)) {
+            property["default"] = value.clone();
+        }
         properties.insert(field.name.to_owned(), property);
     }
     let mut schema = json!({"type": "object"});
@@ -186,6 +189,20 @@ fn extend(field: &'static Field, schema: &mut Value) {
     if !field.merge_key.is_empty() {
         schema["x-kubernetes-patch-merge-key"] = field.merge_key.into();
     }
+}
+
+/// What admission writes into a field that is left out, whatever the other fields say, by message and field.
+/// A test holds the table against admission.
+pub(super) fn defaults() -> &'static BTreeMap<(&'static str, &'static str), Value> {
+    static TABLE: OnceLock<BTreeMap<(&'static str, &'static str), Value>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let rows = include_str!("../../data/defaults.tsv").lines();
+        rows.filter_map(|row| {
+            let mut cells = row.splitn(3, '\t');
+            Some(((cells.next()?, cells.next()?), serde_json::from_str(cells.next()?).ok()?))
+        })
+        .collect()
+    })
 }
 
 /// What a message, or a field of it, is for; the table holds what `kubectl explain` should tell.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::schema::{self, Message};
+use std::collections::BTreeSet;
 
 #[test]
 fn every_reference_leads_somewhere() {
@@ -82,4 +84,85 @@ fn schemas_say_how_lists_merge_and_which_kind_they_are() {
 fn the_smallest_v2_document_says_its_version() {
     assert_eq!(V2_PROTOBUF, [0x0a, 0x03, b'2', b'.', b'0']);
     assert!(!V2_PROTOBUF_TYPE.contains('@'));
+}
+
+/// Objects that leave everything out that may be.
+fn sparse() -> Vec<Value> {
+    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
+    let pod = json!({
+        "containers": [{
+            "name": "c", "image": "i", "ports": [{"containerPort": 80}],
+            "env": [{"name": "A", "valueFrom": field("metadata.name")}],
+            "livenessProbe": {"httpGet": {"port": 80}},
+        }],
+        "volumes": [
+            {"name": "a", "configMap": {"name": "a"}},
+            {"name": "b", "secret": {"secretName": "b"}},
+            {"name": "c", "downwardAPI": {"items": [
+                {"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+            {"name": "d", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+        ],
+    });
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": pod});
+    let mut ends = template.clone();
+    ends["spec"]["restartPolicy"] = "Never".into();
+    let object = |version: &str, kind: &str, rest: Value| {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
+        for (name, part) in rest.as_object().unwrap() {
+            object[name] = part.clone();
+        }
+        object
+    };
+    let trains = json!({"spec": {"trainer": {"template": template},
+        "parameterServer": {"template": template}, "stop": {"epochs": 1}}});
+    vec![
+        object("v1", "Pod", json!({"spec": pod})),
+        object("v1", "Secret", json!({})),
+        object("v1", "Service", json!({"spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}})),
+        object("v1", "ReplicationController", json!({"spec": {"template": template}})),
+        object("batch/v1", "Job", json!({"spec": {"template": ends}})),
+        object("training.impresario.dev/v1", "TrainingJob", trains),
+    ]
+}
+
+/// Each object within one, with the message that describes it.
+fn walk(message: &'static Message, value: &Value, seen: &mut impl FnMut(&'static Message, &Value)) {
+    seen(message, value);
+    for field in message.json_fields() {
+        let (Some(inner), Some(part)) = (field.message(), value.get(field.name)) else { continue };
+        match part {
+            Value::Array(list) => list.iter().for_each(|one| walk(inner, one, seen)),
+            Value::Object(_) => walk(inner, part, seen),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_defaults_that_are_published_are_those_that_admission_writes() {
+    let ranges = std::net::Ipv4Addr::new(127, 96, 0, 0);
+    let allocator = crate::admission::RandomAllocator::new(ranges, 16);
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let context =
+        crate::admission::Context { namespace: "d", user: "u", now, allocator: &allocator };
+    let mut left: BTreeSet<_> = schemas::defaults().keys().copied().collect();
+    assert!(left.len() > 25);
+    for object in sparse() {
+        let row = crate::resource::find_object(&object).unwrap();
+        let message = schema::for_kind(row.group, row.version, row.kind).unwrap();
+        let admitted = crate::admission::admit_create(row, object, &context).unwrap();
+        walk(message, &admitted, &mut |message, value| {
+            for ((of, field), default) in schemas::defaults() {
+                if *of == message.name {
+                    assert_eq!(value.get(*field), Some(default), "{of}.{field}");
+                    left.remove(&(*of, *field));
+                }
+            }
+        });
+    }
+    assert!(left.is_empty(), "no object has these: {left:?}");
+    let document = v3_document("api/v1").unwrap();
+    let protocol = &document["components"]["schemas"]["io.k8s.api.core.v1.ServicePort"]["properties"]
+        ["protocol"];
+    assert_eq!(protocol["default"], "TCP");
 }
