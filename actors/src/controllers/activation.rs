@@ -14,6 +14,7 @@ use super::garbage_collector::Graph;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::namespace::AUTHORITY_MAP;
 use super::pod_view::{PodView, selects};
+use super::service::slices::SERVICE_LABEL;
 use super::view::View;
 use crate::withheld_ports::first_port;
 use futures_util::future::BoxFuture;
@@ -181,6 +182,18 @@ impl Keeper {
             };
             (before != now).then_some(Hint::Ports)
         }));
+        task.spawn(forward_some(
+            view.endpoint_slices.clone(),
+            hints.clone(),
+            |change| match change {
+                Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
+                    let labels = seen.object.metadata.labels.as_ref();
+                    let service = labels.and_then(|labels| labels.get(SERVICE_LABEL))?;
+                    Some(Hint::Endpoints(seen.entry.key.namespace.clone(), service.clone()))
+                }
+                Change::Everything => Some(Hint::Everything),
+            },
+        ));
         if let Some(maps) = graph.of("", "configmaps") {
             task.spawn(forward_some(maps.clone(), hints.clone(), |change| match change {
                 Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {

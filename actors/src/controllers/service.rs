@@ -9,6 +9,7 @@ pub mod slices;
 use super::control::{Look, LookError, Next};
 use super::mirror::Seen;
 use super::owned::{Owner, change, revision_of};
+use super::pod_view::PodView as _;
 use super::view::{Assignment, CATCH_UP, served};
 use super::wrote::Wrote;
 use crate::withheld_ports;
@@ -16,11 +17,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_objects::WriteOptions;
 use impresario_registry_api::{Compare, Operation, Revision};
-use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Pod, Service};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The controller of one service.
@@ -74,7 +76,7 @@ impl ServiceLook {
             None => is.to_vec(),
         };
         // Whatever became of the one, the others are written.
-        let written = self.keep_slices(&service, &subsets).await.and(written);
+        let written = self.keep_slices(&service, &subsets, &pods).await.and(written);
         self.tell_ports(&service).await.and(written)?;
         Ok(Next::WhenTold)
     }
@@ -91,11 +93,16 @@ impl ServiceLook {
             let is = seen.object.subsets.as_deref().unwrap_or_default();
             let annotations = seen.object.metadata.annotations.as_ref();
             let was_cut = annotations.is_some_and(|all| all.contains_key(endpoints::OVER_CAPACITY));
-            if is == subsets && was_cut == is_cut {
+            let is_owned = is_of(&seen.object.metadata, &self.about.uid);
+            if is == subsets && was_cut == is_cut && is_owned {
                 return Ok(());
             }
+            let stored = stored(service)?;
             let written = change(seen, |object| {
                 object["subsets"] = json!(subsets);
+                if !is_owned {
+                    object["metadata"]["ownerReferences"] = json!([owner(&stored).reference()]);
+                }
                 if is_cut {
                     let annotations = &mut object["metadata"]["annotations"];
                     annotations[endpoints::OVER_CAPACITY] = endpoints::TRUNCATED.into();
@@ -132,6 +139,7 @@ impl ServiceLook {
         &self,
         service: &Seen<Service>,
         subsets: &[EndpointSubset],
+        pods: &[Arc<Pod>],
     ) -> Result<(), LookError> {
         let mirror = &self.about.view.endpoint_slices;
         self.wrote_slices.seen_by(mirror).await?;
@@ -141,18 +149,32 @@ impl ServiceLook {
             .filter(|seen| is_slice_of(&seen.object, &self.about.name))
             .map(|seen| (seen.entry.key.name.clone(), seen))
             .collect();
-        for (name, slice) in slices::slices(&self.about.name, subsets) {
+        let by_uid: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.uid(), pod)).collect();
+        let behind = |address: &EndpointAddress| {
+            let pod = by_uid.get(address.target_ref.as_ref()?.uid.as_deref()?)?;
+            Some(slices::Behind { serving: pod.ready(), terminating: pod.terminating() })
+        };
+        let there: BTreeMap<String, &[Endpoint]> = present
+            .iter()
+            .filter_map(|(name, seen)| Some((name.clone(), seen.object.endpoints.as_deref()?)))
+            .collect();
+        let wanted = slices::slices(&self.about.name, subsets, behind, &there);
+        for (name, slice) in wanted {
             let revision = match present.remove(&name) {
                 Some(seen)
                     if seen.object.endpoints.as_ref() == Some(&slice.endpoints)
-                        && seen.object.ports.as_ref() == Some(&slice.ports) =>
+                        && seen.object.ports.as_ref() == Some(&slice.ports)
+                        && is_of(&seen.object.metadata, &self.about.uid) =>
                 {
                     continue;
                 }
                 Some(seen) => {
+                    // Those of a service that had the name before would go with it.
+                    let stored = stored(service)?;
                     let written = change(&seen, |object| {
                         object["endpoints"] = json!(slice.endpoints);
                         object["ports"] = json!(slice.ports);
+                        object["metadata"]["ownerReferences"] = json!([owner(&stored).reference()]);
                     })?;
                     self.about.transact([written]).await?
                 }
@@ -220,6 +242,11 @@ impl ServiceLook {
         let made = objects.create(resource, &self.about.namespace, object, &options).await?;
         Ok(revision_of(&made))
     }
+}
+
+/// Whether an object was made for the service of this uid.
+fn is_of(metadata: &ObjectMeta, uid: &str) -> bool {
+    metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
 fn is_slice_of(slice: &EndpointSlice, service: &str) -> bool {

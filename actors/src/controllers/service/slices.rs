@@ -2,12 +2,12 @@
 //! them (`kubectl describe service` since 1.31 among them).
 //!
 //! A slice has one set of ports and at most 100 endpoints; its name follows from the service,
-//! the ports and its place, so that what should be and what is can be compared by name.
+//! the ports and its number, so that what should be and what is can be compared by name.
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use ring::digest::{SHA256, digest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -34,9 +34,26 @@ pub struct Slice {
     pub ports: Vec<EndpointPort>,
 }
 
-/// The slices of the service `name`, by their names.
+/// What becomes of the pod behind an address (API reference, EndpointConditions v1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// It is ready, whether or not it is on its way out.
+    pub serving: bool,
+    /// It is on its way out.
+    pub terminating: bool,
+}
+
+/// The slices of the service `name`, by their names. `behind` tells of the pods of addresses that have one.
+///
+/// Who is in one of the slices that are `present` stays there: a change writes the slices that it concerns and
+/// no others. Only when there are more than twice as many as needed they are filled anew.
 #[must_use]
-pub fn slices(name: &str, subsets: &[EndpointSubset]) -> BTreeMap<String, Slice> {
+pub fn slices(
+    name: &str,
+    subsets: &[EndpointSubset],
+    behind: impl Fn(&EndpointAddress) -> Option<Behind>,
+    present: &BTreeMap<String, &[Endpoint]>,
+) -> BTreeMap<String, Slice> {
     let mut slices = BTreeMap::new();
     for subset in subsets {
         let ports: Vec<EndpointPort> = subset
@@ -52,27 +69,76 @@ pub fn slices(name: &str, subsets: &[EndpointSubset]) -> BTreeMap<String, Slice>
             .collect();
         let ready = subset.addresses.iter().flatten().map(|address| (address, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        let mut all: Vec<Endpoint> =
-            ready.chain(unready).map(|(address, is_ready)| endpoint(address, is_ready)).collect();
-        // By address alone: one that becomes ready stays in its slice.
-        all.sort_by(|a, b| a.addresses.cmp(&b.addresses));
-        let (four, six): (Vec<_>, Vec<_>) = all.into_iter().partition(|endpoint| {
+        let all = ready.chain(unready);
+        let all = all.map(|(address, is_ready)| endpoint(address, is_ready, behind(address)));
+        let (four, six): (Vec<_>, Vec<_>) = all.partition(|endpoint| {
             endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4())
         });
         for (address_type, endpoints) in [("IPv4", four), ("IPv6", six)] {
-            for (place, part) in endpoints.chunks(MOST).enumerate() {
-                let slice = Slice { address_type, endpoints: part.to_vec(), ports: ports.clone() };
-                slices.insert(slice_name(name, &slice, place), slice);
+            let named = |place| slice_name(name, address_type, &ports, place);
+            for (place, mut endpoints) in placed(endpoints, &named, present) {
+                endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
+                slices
+                    .insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
             }
         }
     }
     slices
 }
 
-fn endpoint(address: &EndpointAddress, is_ready: bool) -> Endpoint {
+/// What an endpoint is known by, whatever is said of it.
+fn identity(endpoint: &Endpoint) -> (&[String], Option<&str>) {
+    let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+    (&endpoint.addresses, pod)
+}
+
+/// The endpoints of each place: where they are now, else where there is room.
+fn placed(
+    endpoints: Vec<Endpoint>,
+    named: &impl Fn(usize) -> String,
+    present: &BTreeMap<String, &[Endpoint]>,
+) -> BTreeMap<usize, Vec<Endpoint>> {
+    let needed = endpoints.len().div_ceil(MOST);
+    // A place that is taken is at most as far as there are slices.
+    let taken =
+        (0..needed + present.len()).filter_map(|place| Some((place, present.get(&named(place))?)));
+    let mut homes = HashMap::new();
+    let mut places = BTreeMap::new();
+    for (place, there) in taken {
+        places.insert(place, Vec::new());
+        homes.extend(there.iter().map(|endpoint| (identity(endpoint), place)));
+    }
+    if places.len() > 2 * needed {
+        (homes, places) = (HashMap::new(), BTreeMap::new());
+    }
+    let mut homeless = Vec::new();
+    for endpoint in endpoints {
+        let home = homes.get(&identity(&endpoint));
+        match home.and_then(|home| places.get_mut(home)).filter(|there| there.len() < MOST) {
+            Some(there) => there.push(endpoint),
+            None => homeless.push(endpoint),
+        }
+    }
+    homeless.sort_by(|a, b| identity(a).cmp(&identity(b)));
+    let mut homeless = homeless.into_iter().peekable();
+    let mut place = 0;
+    while homeless.peek().is_some() {
+        let there = places.entry(place).or_default();
+        there.extend(homeless.by_ref().take(MOST - there.len()));
+        place += 1;
+    }
+    places.retain(|_, there| !there.is_empty());
+    places
+}
+
+fn endpoint(address: &EndpointAddress, is_ready: bool, behind: Option<Behind>) -> Endpoint {
     Endpoint {
         addresses: vec![address.ip.clone()],
-        conditions: Some(EndpointConditions { ready: Some(is_ready), ..Default::default() }),
+        conditions: Some(EndpointConditions {
+            ready: Some(is_ready),
+            serving: behind.map(|pod| pod.serving),
+            terminating: behind.map(|pod| pod.terminating),
+        }),
         hostname: address.hostname.clone(),
         node_name: address.node_name.clone(),
         target_ref: address.target_ref.clone(),
@@ -80,10 +146,10 @@ fn endpoint(address: &EndpointAddress, is_ready: bool) -> Endpoint {
     }
 }
 
-fn slice_name(service: &str, slice: &Slice, place: usize) -> String {
+fn slice_name(service: &str, address_type: &str, ports: &[EndpointPort], place: usize) -> String {
     // Written out, and hashed by a function that no release changes: names outlive programs.
-    let mut identity = format!("{service}/{}/{place}", slice.address_type);
-    for port in &slice.ports {
+    let mut identity = format!("{service}/{address_type}/{place}");
+    for port in ports {
         let text = |word: &Option<String>| word.clone().unwrap_or_default();
         let number = port.port.unwrap_or_default();
         // Writing to a String cannot fail.
@@ -122,35 +188,107 @@ mod tests {
         }
     }
 
+    type Slices = BTreeMap<String, Slice>;
+
+    fn fresh(subsets: &[EndpointSubset]) -> Slices {
+        slices("web", subsets, |_| None, &BTreeMap::new())
+    }
+
+    fn after(before: &Slices, subsets: &[EndpointSubset]) -> Slices {
+        let present: BTreeMap<String, &[Endpoint]> =
+            before.iter().map(|(name, slice)| (name.clone(), &*slice.endpoints)).collect();
+        slices("web", subsets, |_| None, &present)
+    }
+
+    fn many(range: std::ops::Range<u32>) -> Vec<String> {
+        range.map(|n| format!("127.1.{}.{}", n / 250, n % 250)).collect()
+    }
+
+    fn changed(before: &Slices, after: &Slices) -> usize {
+        let differ = after.iter().filter(|(name, slice)| before.get(*name) != Some(*slice));
+        differ.count() + before.keys().filter(|name| !after.contains_key(*name)).count()
+    }
+
+    fn count(slices: &Slices) -> usize {
+        slices.values().map(|slice| slice.endpoints.len()).sum()
+    }
+
     #[test]
-    fn an_endpoint_says_whether_it_is_ready() {
-        let slices = slices("web", &[subset(&["127.1.0.1".into()], &["127.1.0.2".into()], 80)]);
+    fn an_endpoint_says_whether_it_is_ready_serves_and_is_on_its_way_out() {
+        let ip = |n: u8| format!("127.1.0.{n}");
+        let behind = |address: &EndpointAddress| match address.ip.rsplit('.').next()? {
+            "1" => Some(Behind { serving: true, terminating: false }),
+            "2" => Some(Behind { serving: true, terminating: true }),
+            "3" => Some(Behind { serving: false, terminating: true }),
+            _ => None,
+        };
+        let subset = subset(&[ip(1)], &[ip(2), ip(3), ip(4)], 80);
+        let slices = slices("web", &[subset], behind, &BTreeMap::new());
         let slice = slices.values().next().unwrap();
-        let ready = |at: usize| slice.endpoints[at].conditions.as_ref().unwrap().ready;
-        assert_eq!((slices.len(), ready(0), ready(1)), (1, Some(true), Some(false)));
+        let said: Vec<_> = slice
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.conditions.clone().unwrap())
+            .map(|all| (all.ready.unwrap(), all.serving, all.terminating))
+            .collect();
+        let wanted = [
+            (true, Some(true), Some(false)),
+            (false, Some(true), Some(true)),
+            (false, Some(false), Some(true)),
+            (false, None, None), // a user's: nobody knows
+        ];
+        assert_eq!((slices.len(), said), (1, wanted.to_vec()));
         assert!(slices.keys().all(|name| name.starts_with("web-") && name.len() == 9));
     }
 
     #[test]
     fn a_name_is_the_same_in_every_release_and_an_address_that_becomes_ready_stays_in_its_slice() {
-        let many: Vec<String> = (100..250).map(|n| format!("127.1.0.{n}")).collect();
-        let before = slices("web", &[subset(&many[1..], &many[..1], 80)]);
-        let after = slices("web", &[subset(&many, &[], 80)]);
+        let many = many(100..250);
+        let before = fresh(&[subset(&many[1..], &many[..1], 80)]);
+        let after = after(&before, &[subset(&many, &[], 80)]);
         let names: Vec<_> = before.keys().map(String::as_str).collect();
         assert_eq!(names, NAMES);
-        let addresses = |slices: &BTreeMap<String, Slice>| -> Vec<Vec<Vec<String>>> {
-            let of = |slice: &Slice| slice.endpoints.iter().map(|e| e.addresses.clone()).collect();
-            slices.values().map(of).collect()
-        };
-        assert_eq!(addresses(&before), addresses(&after));
+        assert_eq!((changed(&before, &after), count(&after)), (1, 150));
+    }
+
+    #[test]
+    fn an_address_that_comes_or_goes_changes_one_slice() {
+        let before = fresh(&[subset(&many(100..550), &[], 80)]);
+        assert_eq!(before.len(), 5);
+        // The first in order comes into the only slice that has room.
+        let more: Vec<_> = many(99..550);
+        let grown = after(&before, &[subset(&more, &[], 80)]);
+        assert_eq!((changed(&before, &grown), grown.len(), count(&grown)), (1, 5, 451));
+        let fewer: Vec<_> = more[1..].to_vec();
+        let shrunk = after(&grown, &[subset(&fewer, &[], 80)]);
+        assert_eq!((changed(&grown, &shrunk), count(&shrunk)), (1, 450));
+        // Full slices: one more is made.
+        let full = fresh(&[subset(&many(100..300), &[], 80)]);
+        let grown = after(&full, &[subset(&many(99..300), &[], 80)]);
+        assert_eq!((changed(&full, &grown), grown.len()), (1, 3));
+        // Mostly empty ones do not stay for ever.
+        let few: Vec<_> = many(100..550).into_iter().step_by(100).collect();
+        let packed = after(&before, &[subset(&few, &[], 80)]);
+        assert_eq!((packed.len(), count(&packed)), (1, 5));
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_a_slice_is_put_right() {
+        let before = fresh(&[subset(&many(0..150), &[], 80)]);
+        let mut spoilt = before.clone();
+        let all: Vec<Endpoint> =
+            before.values().flat_map(|slice| slice.endpoints.clone()).collect();
+        spoilt.values_mut().for_each(|slice| slice.endpoints.clone_from(&all));
+        let after = after(&spoilt, &[subset(&many(0..150), &[], 80)]);
+        assert_eq!(count(&after), 150);
+        assert!(after.values().all(|slice| slice.endpoints.len() <= MOST));
     }
 
     #[test]
     fn a_name_stays_while_ports_stay_and_each_slice_has_its_own() {
         let many: Vec<String> = (0..150).map(|n| format!("127.1.0.{n}")).collect();
-        let before = slices("web", &[subset(&many, &[], 80), subset(&["::1".into()], &[], 81)]);
-        let after =
-            slices("web", &[subset(&many[..120], &[], 80), subset(&["::2".into()], &[], 81)]);
+        let before = fresh(&[subset(&many, &[], 80), subset(&["::1".into()], &[], 81)]);
+        let after = fresh(&[subset(&many[..120], &[], 80), subset(&["::2".into()], &[], 81)]);
         assert_eq!(before.len(), 3);
         assert!(before.keys().eq(after.keys()));
         assert_eq!(before.values().filter(|slice| slice.address_type == "IPv6").count(), 1);
