@@ -64,8 +64,9 @@ impl ParameterServer {
                     Ok(Ok(order)) => return order,
                     Ok(Err(ReportError::Unknown)) => {}
                     Ok(Err(invalid)) => {
-                        tracing::error!(%invalid, "leaving");
-                        return ServerOrder { wanted: false, settled: 0 };
+                        // What is held here may be all that there is: the job says when to go.
+                        tracing::error!(%invalid, "the job does not take what this server says");
+                        return GO_ON;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the job does not answer");
@@ -80,9 +81,13 @@ impl ParameterServer {
             };
             match link.join(JOB_PATIENCE, join).await {
                 Ok(Ok(()) | Err(JoinRefused::NotYet)) => GO_ON,
-                Ok(Err(refused)) => {
+                Ok(Err(refused @ (JoinRefused::Ended | JoinRefused::NotYours { .. }))) => {
                     tracing::info!(%refused, "leaving");
                     ServerOrder { wanted: false, settled: 0 }
+                }
+                Ok(Err(refused)) => {
+                    tracing::error!(%refused, "the job does not take what this server holds");
+                    GO_ON
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot join the job yet");

@@ -30,13 +30,14 @@ use crate::{
 use actix::prelude::*;
 use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
 use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
-use impresario_runtime::ActorNode;
+use impresario_runtime::{ActorNode, NodeName};
 use k8s_openapi::api::core::v1;
 use picture::{Pending, Picture};
 use policy::Policy;
 use queue::Queue;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -76,6 +77,9 @@ const FOLLOW_AGAIN: Duration = Duration::from_secs(15);
 /// shows: what they told last may have been lost, or overtaken by an older refusal.
 const DOUBT: Duration = Duration::from_secs(1);
 
+/// Names the control members, as the registry's membership has them: never as objects say.
+pub type Members = Arc<dyn Fn() -> Vec<NodeName> + Send + Sync>;
+
 /// The actor. One activation writes under one fence and stops when that is no longer valid.
 pub struct Scheduler {
     settings: SchedulerSettings,
@@ -83,6 +87,7 @@ pub struct Scheduler {
     node: ActorNode,
     registry: RegistryHandle,
     fence: Option<Fence>,
+    members: Members,
     events: Recorder,
     queue: Queue,
     picture: Picture,
@@ -101,12 +106,13 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler that writes under `fence`.
+    /// A scheduler that writes under `fence`. Actors of training jobs live on the `members`.
     pub fn new(
         settings: SchedulerSettings,
         node: ActorNode,
         registry: RegistryHandle,
         fence: Option<Fence>,
+        members: Members,
     ) -> Self {
         let policy = policy::policy(settings.policy, settings.seed);
         let events = Recorder::new(registry.clone(), &settings.name, node.name().as_str());
@@ -116,6 +122,7 @@ impl Scheduler {
             node,
             registry,
             fence,
+            members,
             events,
             queue: Queue::default(),
             picture: Picture::default(),
@@ -276,7 +283,7 @@ impl Scheduler {
             Ok(node) => node,
             Err(error) => return tracing::warn!(%error, "node skipped"),
         };
-        let is_new = !self.picture.node_names().contains(&entry.key.name);
+        let is_new = !self.picture.knows(&entry.key.name);
         if self.picture.node_seen(&node) {
             self.order_round(ctx);
             self.silent.remove(&entry.key.name);

@@ -12,6 +12,8 @@
 pub mod cluster_desk;
 pub mod desk;
 mod earlier;
+mod handlers;
+mod moves;
 pub mod pods;
 pub mod progress;
 pub mod spec;
@@ -23,12 +25,10 @@ use desk::{Desk, DeskError, Sight};
 use earlier::Earlier;
 use futures_util::future::join_all;
 use impresario_client::protocol::training::{
-    Bid, CurrentMap, Describe, Description, Handover, JoinRefused, JoinTraining, Keep, Leave,
-    Member, NextWork, ParameterServerRole, Place, Provide, ProvideError, ReportError, RequestBid,
-    Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size, TrainerReport, TrainerRole,
-    TrainingJobRole, Welcome, Work, job_actor,
+    Leave, Member, ReportError, TrainerRole, TrainingJobRole, job_actor,
 };
 use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
+use moves::{MoveError, carry_out};
 use rand::Rng as _;
 use serde_json::Value;
 use spec::Spec;
@@ -41,8 +41,6 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(250);
 /// How often the status is written at most while nothing important happens.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How long a parameter server or a trainer may take for an order.
-const ORDER: Duration = Duration::from_secs(20);
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(100), most: Duration::from_secs(15) };
 
@@ -232,16 +230,21 @@ impl TrainingJob {
     }
 
     fn create_pod(&mut self, member: Member, context: &mut Context<Self>) {
-        self.state.creation(true);
+        self.state.creation_begins(member);
         let pod = pods::build(&self.job, self.state.spec(), member);
         let creation = self.desk.create_pod(pod);
-        context.spawn(creation.into_actor(self).map(|outcome, this, _| match outcome {
-            Ok(()) => this.failures = 0,
+        context.spawn(creation.into_actor(self).map(move |outcome, this, _| match outcome {
+            Ok(uid) => {
+                this.failures = 0;
+                this.state.creation_ends(member, Some(uid), Instant::now());
+            }
             Err(error) => {
-                this.state.creation(false);
+                this.state.creation_ends(member, None, Instant::now());
                 if error == DeskError::JobDeleted {
                     this.state.is_deleted();
                 } else {
+                    let message = format!("Error creating: {error}");
+                    this.desk.record(&this.job, true, "FailedCreate", &message);
                     this.back_off(&error);
                 }
             }
@@ -269,8 +272,7 @@ impl TrainingJob {
     }
 
     fn make_moves(&mut self, moves: Vec<Action>, context: &mut Context<Self>) {
-        let started = Instant::now();
-        self.state.set_moving(true, None);
+        self.state.moves_begin(Instant::now());
         for action in &moves {
             self.state.move_starts(action);
         }
@@ -286,7 +288,8 @@ impl TrainingJob {
             for (action, outcome) in outcomes {
                 match outcome {
                     Ok(provided) => this.state.moved(&action, &provided),
-                    Err(MoveError::NoCopy) => this.state.has_no_copy(&action),
+                    Err(MoveError::NoCopy) => this.state.has_no_copy(&action, Instant::now()),
+                    Err(MoveError::NotThere) => this.state.was_not_there(&action),
                     Err(MoveError::Failed(error)) => {
                         tracing::warn!(
                             job = this.text("name"),
@@ -297,7 +300,7 @@ impl TrainingJob {
                     }
                 }
             }
-            this.state.set_moving(false, Some(started.elapsed()));
+            this.state.moves_end();
             this.drive(context);
         }));
     }
@@ -356,49 +359,10 @@ impl TrainingJob {
                     }
                     this.written = Some((status, now));
                 }
+                Err(DeskError::JobDeleted) => this.state.is_deleted(),
                 Err(error) => this.back_off(&error),
             }
         }));
-    }
-}
-
-/// Why a move was not made.
-enum MoveError {
-    /// The trainer has nothing to give.
-    NoCopy,
-    /// Anything that the next try may mend.
-    Failed(String),
-}
-
-/// Does a move; gives the versions of shards that were provided.
-async fn carry_out(
-    node: &ActorNode,
-    lease: u64,
-    action: &Action,
-) -> Result<Vec<(u32, u64)>, MoveError> {
-    fn failed(error: impl std::fmt::Display) -> MoveError {
-        MoveError::Failed(error.to_string())
-    }
-    match action.clone() {
-        Action::Provide { from, place, shards, epoch, begins, .. } => {
-            let order = Provide { lease, shards, to: place, epoch, begins };
-            let answer = node.actor::<TrainerRole>(from.path).ask(order, ORDER).await;
-            match answer.map_err(failed)? {
-                Err(ProvideError::NoCopy) => Err(MoveError::NoCopy),
-                answer => answer.map_err(failed),
-            }
-        }
-        Action::Handover { from, place, shard, epoch, .. } => {
-            let order = Handover { lease, shard, to: place, epoch };
-            let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
-            answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
-        }
-        Action::Keep { from, shard, epoch } => {
-            let order = Keep { lease, shard, epoch };
-            let answer = node.actor::<ParameterServerRole>(from.path).ask(order, ORDER).await;
-            answer.map_err(failed)?.map_err(failed).map(|()| Vec::new())
-        }
-        Action::CreatePod(_) | Action::DeletePod { .. } | Action::Leave(_) => Ok(Vec::new()),
     }
 }
 
@@ -430,119 +394,5 @@ impl StreamHandler<Sight> for TrainingJob {
         // Without its eyes it must not go on; its supervisor starts it anew.
         tracing::warn!(job = self.uid, "the job's objects can no longer be followed");
         context.stop();
-    }
-}
-
-// --- handlers
-impl Handler<JoinTraining> for TrainingJob {
-    type Result = Result<Welcome, JoinRefused>;
-
-    fn handle(&mut self, join: JoinTraining, context: &mut Self::Context) -> Self::Result {
-        if !self.awake {
-            return Err(JoinRefused::NotYet);
-        }
-        if !self.is_sure(Instant::now()) {
-            return Err(JoinRefused::NotYet);
-        }
-        let Place { path, address } = join.place.clone();
-        let welcome = self.state.join(join, Instant::now());
-        if welcome.is_ok() {
-            self.node.addresses().set(path.node, address);
-        }
-        self.drive(context);
-        welcome
-    }
-}
-
-impl Handler<NextWork> for TrainingJob {
-    type Result = Result<Work, ReportError>;
-
-    fn handle(&mut self, asked: NextWork, context: &mut Self::Context) -> Self::Result {
-        let (before, now) = (self.state.phase(), Instant::now());
-        self.sure_of(now)?;
-        let work = self.state.work(&asked, now);
-        if self.state.phase() != before {
-            self.drive(context);
-        }
-        work
-    }
-}
-
-impl Handler<TrainerReport> for TrainingJob {
-    type Result = Result<bool, ReportError>;
-
-    fn handle(&mut self, report: TrainerReport, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        self.sure_of(now)?;
-        self.state.alive(&report, now)
-    }
-}
-
-impl Handler<ServerReport> for TrainingJob {
-    type Result = Result<ServerOrder, ReportError>;
-
-    fn handle(&mut self, report: ServerReport, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        self.sure_of(now)?;
-        self.state.report(&report, now)
-    }
-}
-
-impl Handler<CurrentMap> for TrainingJob {
-    type Result = Result<ShardMap, ReportError>;
-
-    fn handle(&mut self, asked: CurrentMap, _: &mut Self::Context) -> Self::Result {
-        self.sure_of(Instant::now())?;
-        self.state.map_for(&asked)
-    }
-}
-
-impl Handler<RequestBid> for TrainingJob {
-    type Result = MessageResult<RequestBid>;
-
-    fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        if !self.awake || !self.is_sure(now) {
-            return MessageResult(None);
-        }
-        let created = status::created_unix_seconds(&self.job);
-        let (namespace, name) = (self.text("namespace"), self.text("name"));
-        let bid: Option<Bid> = self.state.bid(namespace, name, created, now);
-        MessageResult(bid)
-    }
-}
-
-impl Handler<Scale> for TrainingJob {
-    type Result = Result<(), ScaleError>;
-
-    fn handle(&mut self, scale: Scale, context: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        if !self.awake || !self.is_sure(now) {
-            return Err(ScaleError::InDoubt);
-        }
-        let outcome = self.state.scale(&scale, now);
-        self.drive(context);
-        outcome
-    }
-}
-
-impl Handler<Describe> for TrainingJob {
-    type Result = MessageResult<Describe>;
-
-    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        let (state, book) = (&self.state, self.state.book());
-        let size: Size = state.size();
-        MessageResult(Description {
-            size,
-            wanted: state.wanted(),
-            step: state.steps(),
-            total_steps: state.total_steps(),
-            loss: book.loss().map(|loss| loss as f32),
-            evaluated: book.evaluation(),
-            steps_per_second: book.steps_per_second(now),
-            remaining_seconds: status::remaining_seconds(state, now),
-            ended: state.ended(),
-        })
     }
 }

@@ -1,6 +1,6 @@
 //! The scheduler against a real Node actor over an in-memory machine.
 
-use super::{FOLLOW_AGAIN, Scheduler, SchedulerSettings};
+use super::{FOLLOW_AGAIN, Members, Scheduler, SchedulerSettings};
 use crate::{
     change,
     testing::{LIMIT, Machine},
@@ -12,15 +12,18 @@ use impresario_client::protocol::scheduler::{
 };
 use impresario_runtime::{ActorRef, SpawnOptions};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn schedule(machine: &Machine) -> ActorRef<SchedulerRole> {
+    let members: Members = Arc::new(Vec::new);
     let (node, registry) = (machine.node.clone(), machine.registry.clone());
     let settings = SchedulerSettings::default();
     let name = actor_name(&settings.name);
     machine
         .node
         .spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
-            Scheduler::new(settings.clone(), node.clone(), registry.clone(), None)
+            let (settings, members) = (settings.clone(), members.clone());
+            Scheduler::new(settings, node.clone(), registry.clone(), None, members)
         })
         .unwrap()
 }

@@ -27,8 +27,6 @@ const GATHER: Duration = Duration::from_millis(150);
 const AGAIN: u32 = 20;
 /// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The label of control members, on which the jobs' actors live.
-const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// What the scheduler knows about training jobs.
 #[derive(Debug, Default)]
@@ -127,12 +125,7 @@ impl Scheduler {
         if self.hall.holding || !self.nodes_known || !self.pods_known {
             return;
         }
-        let control: Vec<NodeName> = self
-            .picture
-            .nodes()
-            .filter(|node| node.ready && node.labels.contains_key(CONTROL_LABEL))
-            .map(|node| NodeName::from(node.name.as_str()))
-            .collect();
+        let control = (self.members)();
         if control.is_empty() || self.hall.jobs.is_empty() {
             return;
         }
@@ -173,13 +166,22 @@ impl Scheduler {
             .filter(|node| node.ready && !node.unschedulable)
             .map(|node| node.free.clone())
             .collect();
-        let mut outcomes = auction::round(round, &bids, &free);
         let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
-        for one in &mut outcomes {
-            one.scale.scheduler = scheduler;
-        }
-        let tell = tell(self.node.clone(), bidders, outcomes);
-        ctx.spawn(tell.into_actor(self).map(|(), this, _| this.hall.holding = false));
+        let node = self.node.clone();
+        // Beside this actor: pods are placed and nodes are heard meanwhile, however many bids there are.
+        let decided = tokio::task::spawn_blocking(move || auction::round(round, &bids, &free));
+        let told = async move {
+            match decided.await {
+                Ok(mut outcomes) => {
+                    for one in &mut outcomes {
+                        one.scale.scheduler = scheduler;
+                    }
+                    tell(node, bidders, outcomes).await;
+                }
+                Err(error) => tracing::error!(%error, "a round of the auction was cut short"),
+            }
+        };
+        ctx.spawn(told.into_actor(self).map(|(), this, _| this.hall.holding = false));
     }
 }
 

@@ -180,17 +180,18 @@ impl Shards {
 
 impl Slot {
     fn held(&self) -> Option<HeldShard> {
-        match self {
-            Self::Serving { epoch, state } | Self::Leaving { epoch, state, .. } => {
-                Some(HeldShard {
-                    range: state.range,
-                    epoch: *epoch,
-                    version: state.version,
-                    applied: state.applied.clone(),
-                })
-            }
-            Self::Moved { .. } => None,
-        }
+        let (epoch, state, leaving) = match self {
+            Self::Serving { epoch, state } => (epoch, state, None),
+            Self::Leaving { epoch, state, to } => (epoch, state, Some(to.clone())),
+            Self::Moved { .. } => return None,
+        };
+        Some(HeldShard {
+            range: state.range,
+            epoch: *epoch,
+            version: state.version,
+            applied: state.applied.clone(),
+            leaving,
+        })
     }
 }
 
@@ -220,8 +221,10 @@ mod tests {
         shards.accept(1, zero()).unwrap();
         assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Applied { version: 1 });
         assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Already { version: 1 });
+        assert_eq!(shards.held()[0].leaving, None);
         let state = shards.start_move(0, &place("b"), 2).unwrap().unwrap();
         assert_eq!(state.values, [-1.0]);
+        assert_eq!(shards.held()[0].leaving, Some(place("b")));
         assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moving);
         shards.moved(0, 2);
         assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moved { to: Some((2, place("b"))) });

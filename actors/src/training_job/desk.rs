@@ -27,7 +27,7 @@ pub enum DeskError {
 pub enum Sight {
     /// The job's object.
     Job(Value),
-    /// All pods that carry the job's label.
+    /// All pods that name the job as an owner.
     Pods(Vec<Value>),
 }
 
@@ -37,8 +37,8 @@ pub trait Desk: Send + Sync + 'static {
     fn follow(&self) -> BoxStream<'static, Sight>;
 
     /// Makes a pod, unless the job's object is being deleted: what was seen of the two may be old, and pods
-    /// that lose their owner look like pods that are missing.
-    fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>>;
+    /// that lose their owner look like pods that are missing. Gives its uid.
+    fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<String, DeskError>>;
 
     /// Removes a pod; one that is gone, or is another by now, is fine.
     fn delete_pod(&self, name: String, uid: String) -> BoxFuture<'static, Result<(), DeskError>>;

@@ -5,7 +5,7 @@ use impresario_client::protocol::training::Member;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
-/// The label that names the job.
+/// The label that names the job, for people: what the job owns is known by its uid.
 pub const JOB_LABEL: &str = "training.impresario.dev/job";
 /// The label that says what a pod does for it.
 pub const ROLE_LABEL: &str = "training.impresario.dev/role";
@@ -40,9 +40,9 @@ impl Seen {
     /// Reads a pod; `None` if it is none of this job's.
     pub fn read(pod: &Value, job_uid: &str) -> Option<Self> {
         let metadata = &pod["metadata"];
-        let owned = metadata["ownerReferences"]
-            .as_array()
-            .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == job_uid));
+        let owned = metadata["ownerReferences"].as_array().is_some_and(|owners| {
+            owners.iter().any(|owner| owner["uid"] == job_uid && owner["controller"] == true)
+        });
         let member = match metadata["labels"][ROLE_LABEL].as_str()? {
             "parameterServer" => Member::ParameterServer,
             "trainer" => Member::Trainer,
@@ -73,12 +73,13 @@ pub fn build(job: &Value, spec: &Spec, member: Member) -> Value {
     let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": role.template["metadata"].clone(),
+        // A name would be the same for all, and a namespace is the job's.
+        "metadata": {
+            "labels": role.template["metadata"]["labels"].clone(),
+            "annotations": role.template["metadata"]["annotations"].clone(),
+        },
         "spec": role.template["spec"].clone(),
     });
-    if !pod["metadata"].is_object() {
-        pod["metadata"] = json!({});
-    }
     let short = match member {
         Member::ParameterServer => "ps",
         Member::Trainer => "trainer",
@@ -122,7 +123,10 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_made_is_recognised_again() {
-        let template = json!({ "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+        let template = json!({
+            "metadata": { "name": "same", "namespace": "other", "labels": { "team": "a" } },
+            "spec": { "containers": [{ "name": "main", "image": "x" }] },
+        });
         let job = json!({
             "metadata": { "name": "speech", "uid": "u1" },
             "spec": {
@@ -134,6 +138,8 @@ mod tests {
         let spec = Spec::read(&job).unwrap();
         let mut pod = build(&job, &spec, Member::Trainer);
         assert_eq!(pod["metadata"]["generateName"], "speech-trainer-");
+        assert_eq!(pod["metadata"]["labels"]["team"], "a");
+        assert_eq!((pod["metadata"].get("name"), pod["metadata"].get("namespace")), (None, None));
         assert_eq!(pod["metadata"]["annotations"][GUEST_ANNOTATION], "u1");
         assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
         pod["metadata"]["uid"] = json!("p1");

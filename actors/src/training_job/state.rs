@@ -10,9 +10,10 @@
 //!   a shard that nobody holds ────────────> Provide (a trainer's copy, or the initial values)
 //!   a shard at another server than planned > Handover
 //! ```
-//! One move of shards is under way at a time. Everything may be repeated.
+//! A few moves of shards are under way at a time. Everything may be repeated.
 
 mod check;
+mod expected;
 mod membership;
 mod shards;
 mod sizing;
@@ -23,10 +24,11 @@ use super::pods::Seen;
 use super::progress::ProgressBook;
 use super::spec::Spec;
 use crate::training::data_plan::DataPlan;
+use expected::Expected;
 use impresario_client::protocol::training::{
     Applied, Doing, HeldShard, Member, ModelFacts, Place, ShardRange, Size,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The first reason that a job has for its size.
@@ -155,6 +157,12 @@ struct Joined {
     doing: Doing,
     /// It has been at it for longer than anything can take.
     stalled: bool,
+    /// When a trainer pulled the parameters last, as far as it has told: how fresh its copy is.
+    pulled: Option<Instant>,
+    /// The shards that a server has, as it said last.
+    holds: BTreeSet<u32>,
+    /// The shards that it should have and says nothing of, and since when.
+    lacks: BTreeMap<u32, Instant>,
 }
 
 /// An evaluation that a trainer was asked for.
@@ -226,6 +234,8 @@ pub struct State {
     versions: Vec<u64>,
     epoch: u64,
     moving: bool,
+    /// Since when shards move, in however many steps.
+    moves_since: Option<Instant>,
     /// Nobody has a copy of what is missing: initial values do.
     initial_values: bool,
     evaluating: Option<Evaluation>,
@@ -236,7 +246,7 @@ pub struct State {
     failures: u32,
     /// When the next pod may be made, after failures in a row.
     replace_after: Option<Instant>,
-    created: u32,
+    expected: Expected,
     scale_events: Vec<ScaleEvent>,
     remarks: Vec<Remark>,
 }
@@ -287,6 +297,7 @@ impl State {
             versions: Vec::new(),
             epoch: check::first_epoch(lease),
             moving: false,
+            moves_since: None,
             initial_values: false,
             evaluating: None,
             evaluation_took: None,
@@ -295,7 +306,7 @@ impl State {
             book: ProgressBook::default(),
             failures: 0,
             replace_after: None,
-            created: 0,
+            expected: Expected::default(),
             scale_events: Vec::new(),
             remarks: Vec::new(),
         }
@@ -458,9 +469,10 @@ impl State {
             return Vec::new();
         }
         let mut actions = self.replace_silent(now);
+        self.settle_copies(now);
         actions.extend(self.reconcile_pods(now));
         if !self.moving {
-            actions.extend(self.reconcile_shards(now));
+            actions.extend(self.next_moves(now));
         }
         actions
     }

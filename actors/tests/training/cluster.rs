@@ -263,12 +263,11 @@ impl Desk for Door {
         first.chain(sights).boxed()
     }
 
-    fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<(), DeskError>> {
+    fn create_pod(&self, pod: Value) -> BoxFuture<'static, Result<String, DeskError>> {
         let (pods, reached) = (self.pods.clone(), self.reached());
         async move {
             reached?;
-            pods.run(pod);
-            Ok(())
+            Ok(pods.run(pod))
         }
         .boxed()
     }
@@ -309,7 +308,8 @@ impl Pods {
         self.by_name.lock().values().map(|pod| pod.object.clone()).collect()
     }
 
-    fn run(self: &Arc<Self>, mut pod: Value) {
+    /// Gives its uid.
+    fn run(self: &Arc<Self>, mut pod: Value) -> String {
         let serial = *self.changed.borrow();
         let name = format!("{}{serial}", pod["metadata"]["generateName"].as_str().unwrap());
         let member =
@@ -318,7 +318,8 @@ impl Pods {
                 _ => Member::ParameterServer,
             };
         pod["metadata"]["name"] = json!(name);
-        pod["metadata"]["uid"] = json!(format!("uid-{name}"));
+        let uid = format!("uid-{name}");
+        pod["metadata"]["uid"] = json!(uid);
         pod["spec"]["nodeName"] = json!("somewhere");
         pod["status"] = json!({ "phase": "Running", "podIP": "127.0.0.1" });
         let guest = PeerRole::Guest { scope: JOB.to_owned() };
@@ -368,5 +369,6 @@ impl Pods {
             }
             pods.changed.send_modify(|serial| *serial += 1);
         });
+        uid
     }
 }

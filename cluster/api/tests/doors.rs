@@ -353,3 +353,37 @@ fn a_training_job_names_everything_that_is_wrong_with_it() {
         ]
     );
 }
+
+#[test]
+fn a_training_job_has_a_number_of_members_that_can_be() {
+    let jobs = find("training.impresario.dev", "v1", "trainingjobs").expect("training jobs");
+    let wrong = |bounds: &Value| {
+        let mut role = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        for (field, value) in bounds.as_object().expect("bounds") {
+            role[field] = value.clone();
+        }
+        let job = json!({"metadata": {"name": "j"}, "spec": {
+            "trainer": role, "parameterServer": role, "stop": {"epochs": 1}}});
+        let told = admit_create(jobs, job, &context(&allocator()));
+        told.map_or_else(
+            |refused| {
+                assert_eq!(refused.code(), 422, "{refused}");
+                let fields = refused.causes.into_iter().map(|cause| cause.field);
+                fields.filter(|field| field.starts_with("spec.trainer")).collect()
+            },
+            |_| Vec::<String>::new(),
+        )
+    };
+    for (bounds, fields) in [
+        (json!({}), &[][..]),
+        (json!({"min": 10_000}), &[]),
+        (json!({"min": 1, "max": 10_000}), &[]),
+        (json!({"min": 2, "max": 1}), &["spec.trainer.max"]),
+        (json!({"min": 0}), &["spec.trainer.min"]),
+        (json!({"min": -1, "max": 0}), &["spec.trainer.min", "spec.trainer.max"]),
+        (json!({"max": 10_001}), &["spec.trainer.max"]),
+        (json!({"min": i32::MAX, "max": i32::MAX}), &["spec.trainer.min", "spec.trainer.max"]),
+    ] {
+        assert_eq!(wrong(&bounds), fields, "{bounds}");
+    }
+}

@@ -6,6 +6,7 @@ use impresario_client::protocol::training::{
     Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
 };
 use impresario_runtime::Backoff;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Pods that may fail in a row without a step in between.
@@ -14,7 +15,7 @@ const FAILURES: u32 = 10;
 const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_mins(1) };
 
 /// A member that has not been heard of for so long hangs, if others are heard of: it is replaced.
-const SILENCE: Duration = Duration::from_secs(20);
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
 /// When nobody is heard of, it is rather this side that is cut off: they are waited for so long.
 const CUT_OFF: Duration = Duration::from_mins(10);
 /// A look that comes so late found this process paused: silence meanwhile was its own.
@@ -42,8 +43,7 @@ impl State {
         if first_sight && self.wanted == Size::default() && !self.over() {
             self.adopt(now);
         }
-        let fresh = self.pods.keys().filter(|uid| !before.contains_key(*uid)).count() as u32;
-        self.created = self.created.saturating_sub(fresh);
+        self.pods.keys().for_each(|uid| self.expected.seen(uid));
         let failed: Vec<(String, f64)> = self
             .pods
             .values()
@@ -102,9 +102,15 @@ impl State {
         }
     }
 
-    /// A pod has been asked for, or that failed. Until it is seen it counts.
-    pub fn creation(&mut self, asked: bool) {
-        self.created = if asked { self.created + 1 } else { self.created.saturating_sub(1) };
+    /// A pod is asked for. Until it is seen, or cannot be, it counts.
+    pub fn creation_begins(&mut self, member: Member) {
+        self.expected.ask(member);
+    }
+
+    /// The pod has this uid now, or none was made.
+    pub fn creation_ends(&mut self, member: Member, made: Option<String>, now: Instant) {
+        let unseen = made.filter(|uid| !self.pods.contains_key(uid));
+        self.expected.answered(member, unseen, now);
     }
 
     /// A member joins, or joins again after the job's actor has moved.
@@ -129,6 +135,12 @@ impl State {
             no_copy: false,
             doing: Doing::Waiting,
             stalled: false,
+            pulled: None,
+            holds: match &join.holds {
+                Holds::Shards(held) => held.iter().map(|shard| shard.range.shard).collect(),
+                Holds::Model(_) => BTreeSet::new(),
+            },
+            lacks: BTreeMap::new(),
         };
         self.absent.remove(&join.pod_uid);
         self.joined.insert(join.pod_uid, joined);

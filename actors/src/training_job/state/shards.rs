@@ -1,13 +1,15 @@
 //! Where the shards of the parameters are, and their moves between members.
 
 use super::check::MOST_SHARDS;
-use super::{Action, Holder, State};
+use super::membership::SILENCE;
+use super::{Action, Holder, Joined, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::partition;
+use crate::training_job::pods::Seen;
 use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::{
-    Applied, CurrentMap, HeldShard, JoinRefused, Member, ModelFacts, Place, ReportError, ShardMap,
-    ShardRange,
+    Applied, CurrentMap, HeldShard, JoinRefused, Member, ModelFacts, OptimizerKind, Place,
+    ReportError, ShardMap, ShardRange, guest_node,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,6 +21,14 @@ const SHARDS: u64 = 32;
 const LARGEST_SHARD: u64 = 1 << 20;
 /// After a fail-over, how long members are waited for before they are taken for lost.
 const REUNION: Duration = Duration::from_secs(10);
+/// A server that says nothing of a shard for so long does not have it: what it says may have been on its way
+/// when the shard came.
+const LACKING: Duration = Duration::from_secs(3);
+/// Moves that are under way at a time: a shard takes no gradient while it moves, and those that wait for their
+/// turn go on.
+const MOVES: usize = 4;
+/// So many values are provided by one order: it ends within its time on a slow link too.
+const PROVIDED_VALUES: u64 = 1 << 22;
 
 impl State {
     /// The shard map as it is.
@@ -107,8 +117,20 @@ impl State {
             ) else {
                 continue;
             };
-            if shard.epoch >= *since {
-                *holder = Holder::At(pod.to_owned());
+            // In one epoch it may be on its way at one server and arrived at another: that one has it.
+            let is_newest = match shard.leaving {
+                None => shard.epoch >= *since,
+                Some(_) => shard.epoch > *since || *holder == Holder::Nobody,
+            };
+            if is_newest {
+                *holder = match &shard.leaving {
+                    None => Holder::At(pod.to_owned()),
+                    Some(to) => {
+                        let is_there = |uid: &&String| guest_node(uid) == to.path.node;
+                        let to = self.pods.keys().find(is_there).cloned().unwrap_or_default();
+                        Holder::Moving { from: pod.to_owned(), to, epoch: shard.epoch }
+                    }
+                };
                 *since = shard.epoch;
                 *version = shard.version.max(*version);
                 self.claims.insert(shard.range.shard, shard.applied.clone());
@@ -122,6 +144,45 @@ impl State {
                 plan.resume(done);
             }
         }
+    }
+
+    /// What a server should have and has said nothing of for a while is not there: it never arrived, or went on
+    /// by an order of an earlier activation.
+    pub(super) fn find_lacking(&mut self, pod: &str, now: Instant) {
+        let Some(joined) = self.joined.get_mut(pod) else { return };
+        let at = |holder: &Holder| matches!(holder, Holder::At(at) if at == pod);
+        let should = self.holders.iter().enumerate().filter(|(_, holder)| at(holder));
+        let should = should.map(|(shard, _)| shard as u32);
+        let missing: BTreeSet<u32> = should.filter(|shard| !joined.holds.contains(shard)).collect();
+        joined.lacks.retain(|shard, _| missing.contains(shard));
+        for shard in missing {
+            joined.lacks.entry(shard).or_insert(now);
+        }
+        let late = joined.lacks.iter().filter(|(_, since)| now.duration_since(**since) > LACKING);
+        let late: Vec<u32> = late.map(|(shard, _)| *shard).collect();
+        if !self.moving {
+            late.into_iter().for_each(|shard| self.not_at(shard, pod));
+        }
+    }
+
+    /// A shard is not where it was thought to be: it is where somebody says that it is, or nowhere.
+    fn not_at(&mut self, shard: u32, pod: &str) {
+        let has = |(uid, one): &(&String, &Joined)| *uid != pod && one.holds.contains(&shard);
+        let found = self.joined.iter().find(has).map(|(uid, _)| uid.clone());
+        tracing::warn!(job = self.job, shard, pod, ?found, "a shard is not where it should be");
+        if let Some(holder) = self.holders.get_mut(shard as usize) {
+            *holder = found.map_or(Holder::Nobody, Holder::At);
+        }
+    }
+
+    /// The server of this move does not have the shard any more.
+    pub fn was_not_there(&mut self, action: &Action) {
+        let (Action::Handover { shard, .. } | Action::Keep { shard, .. }) = action else { return };
+        let from = match self.holders.get(*shard as usize) {
+            Some(Holder::At(from) | Holder::Moving { from, .. }) => from.clone(),
+            Some(Holder::Nobody) | None => return,
+        };
+        self.not_at(*shard, &from);
     }
 
     /// A move begins: none other until it has ended.
@@ -142,12 +203,26 @@ impl State {
         self.moving
     }
 
-    /// Marks a batch of moves as begun or ended; `took` is how long it was.
-    pub fn set_moving(&mut self, moving: bool, took: Option<Duration>) {
-        self.moving = moving;
-        if let Some(took) = took {
-            self.book.rescaled(took);
+    /// Some moves begin.
+    pub fn moves_begin(&mut self, now: Instant) {
+        self.moving = true;
+        self.moves_since.get_or_insert(now);
+    }
+
+    /// These have ended; others may follow.
+    pub fn moves_end(&mut self) {
+        self.moving = false;
+    }
+
+    /// The moves that are due. What the last change of size cost is known when there are none any more.
+    pub(super) fn next_moves(&mut self, now: Instant) -> Vec<Action> {
+        let moves = self.reconcile_shards(now);
+        if moves.is_empty()
+            && let Some(since) = self.moves_since.take()
+        {
+            self.book.rescaled(now.duration_since(since));
         }
+        moves
     }
 
     /// A move has been confirmed, with the versions that were provided.
@@ -175,8 +250,15 @@ impl State {
                     self.arrived(range.shard, to, *epoch);
                 }
                 if self.steps() > 0 {
-                    let message =
-                        format!("{} shards were replaced; that cost {lost} steps", shards.len());
+                    let optimizer = self.facts.as_ref().map(|facts| facts.optimizer);
+                    let memory = match optimizer {
+                        Some(OptimizerKind::Momentum { momentum: 0.0, .. }) | None => "",
+                        Some(_) => ", and what the optimizer remembered of them begins anew",
+                    };
+                    let message = format!(
+                        "{} shards were replaced; that cost {lost} steps{memory}",
+                        shards.len()
+                    );
                     self.remark(true, "ParametersRestored", message);
                 }
             }
@@ -202,14 +284,31 @@ impl State {
     /// The trainer of this move has nothing to give. When nobody has, and no server has kept a part
     /// either, the job begins anew rather than go on with values that only look trained; where a part
     /// was kept, the rest begins with initial values and the job says what that cost.
-    pub fn has_no_copy(&mut self, action: &Action) {
+    pub fn has_no_copy(&mut self, action: &Action, now: Instant) {
         let Action::Provide { from, .. } = action else { return };
         for one in self.joined.values_mut().filter(|one| one.place == *from) {
             one.no_copy = true;
         }
+        self.settle_copies(now);
+    }
+
+    /// What becomes of shards of which nobody has a copy, as soon as that is certain.
+    pub(super) fn settle_copies(&mut self, now: Instant) {
         let trainers = || self.joined.values().filter(|one| one.member == Member::Trainer);
         let nobody_has = trainers().count() > 0 && trainers().all(|one| one.no_copy);
-        if self.steps() == 0 || !nobody_has {
+        if self.steps() == 0 || self.initial_values || !nobody_has {
+            return;
+        }
+        // One that is on its way back may have a copy.
+        let returns = |pod: &Seen| match self.absent.get(&pod.uid) {
+            Some(absent) => now.duration_since(absent.since) <= SILENCE,
+            None => now.duration_since(self.started) <= REUNION,
+        };
+        let is_awaited = |pod: &Seen| {
+            let is_there = self.joined.contains_key(&pod.uid);
+            pod.member == Member::Trainer && pod.lives() && pod.bound && !is_there && returns(pod)
+        };
+        if !self.over() && self.pods.values().any(is_awaited) {
             return;
         }
         if self.holders.iter().all(|holder| *holder == Holder::Nobody) {
@@ -236,7 +335,7 @@ impl State {
         self.remark(true, "TrainingBeginsAnew", message);
     }
 
-    pub(super) fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
+    fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
         // Without a trainer's facts the whole map is not known.
         if self.facts.is_none() || self.ranges.is_empty() || self.over() {
             return Vec::new();
@@ -288,16 +387,24 @@ impl State {
         let planned = partition::assign(&self.ranges, &before, servers.len());
         epoch += 1;
         let begins = self.steps() == 0 || self.initial_values;
+        // The freshest copy: what was learned after the others were pulled is not lost.
         let trainer = self
             .joined
             .values()
-            .find(|one| one.member == Member::Trainer && (begins || !one.no_copy));
+            .filter(|one| one.member == Member::Trainer && (begins || !one.no_copy))
+            .max_by_key(|one| one.pulled);
         for (number, uid) in servers.iter().enumerate() {
             let place = &self.joined[*uid].place;
             let mine = |shard: &usize| planned[*shard] == number;
+            let mut values = 0;
             let shards: Vec<ShardRange> = (0..self.ranges.len())
                 .filter(|shard| mine(shard) && self.holders[*shard] == Holder::Nobody)
                 .map(|shard| self.ranges[shard])
+                .take_while(|range| {
+                    let begun = values < PROVIDED_VALUES;
+                    values += range.length;
+                    begun
+                })
                 .collect();
             if let Some(trainer) = trainer.filter(|_| !shards.is_empty()) {
                 let (from, to, place) = (trainer.place.clone(), (*uid).clone(), place.clone());
@@ -318,6 +425,7 @@ impl State {
                 }
             }
         }
+        actions.truncate(MOVES);
         actions
     }
 
@@ -338,7 +446,11 @@ impl State {
             .map(|pod| &pod.uid)
             .filter(|uid| !self.joined.contains_key(*uid))
             .collect();
-        let nobody = self.holders.contains(&Holder::Nobody);
+        let nobody = self.holders.iter().any(|holder| match holder {
+            Holder::Nobody => true,
+            Holder::At(_) => false,
+            Holder::Moving { to, .. } => !self.joined.contains_key(to),
+        });
         let resumed = self.steps() > 0 || self.recalled.is_some();
         !nobody || !resumed || strangers.is_empty() || now.duration_since(self.started) > REUNION
     }

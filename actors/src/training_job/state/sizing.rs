@@ -168,7 +168,6 @@ impl State {
         // What ended well was not needed any more; what failed is kept for its logs until the end.
         let done = self.pods.values().filter(|pod| pod.ended == Some(true) && !pod.deleting);
         actions.extend(done.map(delete));
-        let mut pending = self.created;
         for member in [Member::ParameterServer, Member::Trainer] {
             let wanted = match member {
                 Member::ParameterServer => self.wanted.parameter_servers,
@@ -198,8 +197,7 @@ impl State {
                 }
             }
             let missing = wanted.saturating_sub(living.len());
-            let expected = missing.min(pending as usize);
-            pending -= expected as u32;
+            let expected = missing.min(self.expected.count(member, now));
             if self.may_create(now) {
                 actions.extend((expected..missing).map(|_| Action::CreatePod(member)));
             }

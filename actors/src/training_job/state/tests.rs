@@ -10,6 +10,7 @@ use impresario_runtime::ActorPath;
 use serde_json::json;
 use std::time::Duration;
 
+mod copies;
 mod endings;
 mod forged;
 mod gang;
@@ -70,6 +71,35 @@ fn pods_that_fail_in_a_row_are_replaced_ever_later_and_end_the_job_at_last() {
     pods.push(pod(9, Member::Trainer, Some(false)));
     state.pods_are(pods, now);
     assert_eq!(state.phase(), Phase::Failed);
+}
+
+#[test]
+fn a_pod_that_was_made_and_went_before_anybody_saw_it_is_made_again() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.pods_are(Vec::new(), now);
+    let asked = state.reconcile(now);
+    let asked: Vec<Member> = asked
+        .iter()
+        .filter_map(|action| match action {
+            Action::CreatePod(member) => Some(*member),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [Member::ParameterServer, Member::Trainer]);
+    asked.iter().for_each(|member| state.creation_begins(*member));
+    assert_eq!(creations(&mut state, now + Duration::from_mins(1)), 0, "the registry is slow");
+    state.creation_ends(Member::ParameterServer, None, now);
+    let again = state.reconcile(now);
+    assert_eq!(again, [Action::CreatePod(Member::ParameterServer)], "that one was not made");
+    state.creation_begins(Member::ParameterServer);
+    state.creation_ends(Member::ParameterServer, Some("uid-0".into()), now);
+    state.creation_ends(Member::Trainer, Some("uid-1".into()), now);
+    state.pods_are(vec![pod(0, Member::ParameterServer, None)], now);
+    assert_eq!(creations(&mut state, now + Duration::from_secs(9)), 0);
+    // Somebody deleted it at once.
+    let later = now + Duration::from_secs(11);
+    assert_eq!(state.reconcile(later), [Action::CreatePod(Member::Trainer)]);
 }
 
 #[test]
@@ -162,7 +192,7 @@ fn a_job_whose_parameters_are_all_lost_says_so_and_begins_anew() {
         let asked = provided(&actions);
         assert!(asked.len() == 1 && !asked[0].1, "{asked:?}");
         for action in &actions {
-            state.has_no_copy(action);
+            state.has_no_copy(action, now);
         }
     }
     assert_eq!(state.steps(), 0);

@@ -32,6 +32,7 @@ impl State {
         let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
         let leaving = joined.leaving;
+        joined.holds = report.versions.iter().map(|(shard, _)| *shard).collect();
         for (shard, version) in &report.versions {
             let index = *shard as usize;
             let Some(holder) = self.holders.get_mut(index) else { continue };
@@ -48,6 +49,7 @@ impl State {
             }
             self.versions[index] = self.versions[index].max(*version);
         }
+        self.find_lacking(&report.pod_uid, now);
         let holds = self.holders.iter().any(|holder| match holder {
             Holder::Nobody => false,
             Holder::At(pod) => *pod == report.pod_uid,
@@ -71,6 +73,10 @@ impl State {
         let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
         joined.doing = report.doing;
+        if matches!(report.doing, Doing::Training(_)) {
+            let since = now.checked_sub(Duration::from_millis(report.milliseconds));
+            joined.pulled = joined.pulled.max(since);
+        }
         let busy = report.doing != Doing::Waiting;
         joined.stalled = busy && Duration::from_millis(report.milliseconds) > limit;
         joined.stopped |= dismissed;
@@ -88,6 +94,11 @@ impl State {
         joined.map_epoch = asked.map_epoch;
         // Who computes gradients has pulled what it computes them from.
         joined.no_copy &= asked.done.is_empty();
+        if let Some(last) = asked.done.last() {
+            // A batch begins with it.
+            let since = now.checked_sub(Duration::from_secs_f32(last.seconds));
+            joined.pulled = joined.pulled.max(since);
+        }
         let leaving = joined.leaving;
         if let Some(plan) = &mut self.plan {
             for progress in &asked.done {

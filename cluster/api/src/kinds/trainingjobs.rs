@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 /// How gradients come together. A mode that nobody would serve is refused here, not left waiting.
 pub const MODES: &[&str] = &["async"];
 const ROLES: [&str; 2] = ["parameterServer", "trainer"];
+/// The most pods of one role: as many as fit twice over on the largest cluster that is meant, 5,000 nodes.
+const MOST_MEMBERS: i64 = 10_000;
 
 /// The row.
 pub const RESOURCE: Resource = Resource {
@@ -119,8 +121,13 @@ fn at_least_one(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
 }
 
 fn validate_role(role: &Value, path: &Path, causes: &mut Causes) {
-    at_least_one(role, "min", path, causes);
-    at_least_one(role, "max", path, causes);
+    for field in ["min", "max"] {
+        let count = number(role, field).filter(|count| !(1..=MOST_MEMBERS).contains(count));
+        if let Some(count) = count {
+            let rule = format!("must be between 1 and {MOST_MEMBERS}, inclusive");
+            causes.invalid(&path.child(field), count, &rule);
+        }
+    }
     let (min, max) = (number(role, "min").unwrap_or(1), number(role, "max").unwrap_or(1));
     if min >= 1 && max >= 1 && max < min {
         causes.invalid(&path.child("max"), max, "must be greater than or equal to `min`");

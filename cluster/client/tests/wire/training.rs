@@ -65,12 +65,17 @@ pub fn record() -> Record {
 fn membership(record: Record) -> Record {
     let [_, adam] = optimizers();
     let holds = every([
-        Holds::Shards(vec![HeldShard {
-            range: range(),
-            epoch: 4,
-            version: 301,
-            applied: applied(),
-        }]),
+        Holds::Shards(
+            [None, Some(place())]
+                .map(|leaving| HeldShard {
+                    range: range(),
+                    epoch: 4,
+                    version: 301,
+                    applied: applied(),
+                    leaving,
+                })
+                .into(),
+        ),
         Holds::Model(ModelFacts {
             blocks: vec![("w".into(), 300)],
             samples: 70_000,

@@ -15,7 +15,7 @@ use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
 use impresario_actors::controllers::view::View;
 use impresario_actors::controllers::{self};
 use impresario_actors::node::{Heart, Pulse};
-use impresario_actors::scheduler::{Scheduler, SchedulerSettings};
+use impresario_actors::scheduler::{Members, Scheduler, SchedulerSettings};
 use impresario_actors::training_job::{self, cluster_desk::ClusterDesk};
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
@@ -151,7 +151,7 @@ impl Control {
         let graph = Graph::start(&registry);
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
-        kinds.push(scheduler(&registry));
+        kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view));
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
@@ -257,18 +257,30 @@ fn api_names(file: &NodeFile, objects: &Objects) -> Vec<String> {
     names
 }
 
-fn scheduler(registry: &RegistryHandle) -> Kind {
+/// The control members, as this one knows them.
+fn members_of(member: &Arc<Member>) -> Members {
+    let member = Arc::downgrade(member);
+    Arc::new(move || {
+        let status = member.upgrade().map(|member| member.status());
+        let names =
+            status.into_iter().flat_map(|known| known.voters.into_iter().chain(known.learners));
+        names.map(|name| NodeName::from(name.as_str())).collect()
+    })
+}
+
+fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
     let registry = registry.clone();
     let settings = SchedulerSettings::default();
     Kind::One {
         name: DEFAULT_SCHEDULER_ACTOR,
         start: Arc::new(move |node, activation| {
-            let (settings, registry, actor_node) =
-                (settings.clone(), registry.clone(), node.clone());
-            let fence = activation.fence;
+            let (settings, registry, actor_node, members) =
+                (settings.clone(), registry.clone(), node.clone(), members.clone());
+            let fence = Some(activation.fence);
             let name = actor_name(&settings.name);
             node.spawn::<SchedulerRole, _>(name, SpawnOptions::default(), move |_| {
-                Scheduler::new(settings.clone(), actor_node.clone(), registry.clone(), Some(fence))
+                let (settings, registry) = (settings.clone(), registry.clone());
+                Scheduler::new(settings, actor_node.clone(), registry, fence, members.clone())
             })?;
             Ok(())
         }),
@@ -285,7 +297,7 @@ fn training_jobs(view: &View) -> Kind {
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();
-            let desk = ClusterDesk::new(objects, events, &activation.namespace, &activation.name);
+            let desk = ClusterDesk::new(objects, events, view.pods.clone(), &activation);
             let lease = activation.fence.epoch.0;
             training_job::start(node, Arc::new(desk), &activation.uid, lease).map(|_| ())
         }),

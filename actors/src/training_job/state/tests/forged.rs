@@ -30,7 +30,8 @@ fn all(state: &State) -> String {
 fn held(spoil: fn(&mut HeldShard)) -> Holds {
     let range = ShardRange { shard: 0, start: 0, length: 1 };
     let applied = Applied::all_below(3);
-    let mut shard = HeldShard { range, epoch: first_epoch(LEASE) + 1, version: 3, applied };
+    let epoch = first_epoch(LEASE) + 1;
+    let mut shard = HeldShard { range, epoch, version: 3, applied, leaving: None };
     spoil(&mut shard);
     Holds::Shards(vec![shard])
 }
@@ -283,7 +284,8 @@ fn a_new_activation_trains_again_what_one_of_the_shards_lacks() {
     state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
     let shard = |shard: u32, applied: Applied| {
         let range = ShardRange { shard, start: u64::from(shard), length: 1 };
-        HeldShard { range, epoch: first_epoch(LEASE - 1) + 5, version: applied.count(), applied }
+        let epoch = first_epoch(LEASE - 1) + 5;
+        HeldShard { range, epoch, version: applied.count(), applied, leaving: None }
     };
     let some = |shards: std::ops::Range<u32>, applied: &Applied| {
         Holds::Shards(shards.map(|number| shard(number, applied.clone())).collect())

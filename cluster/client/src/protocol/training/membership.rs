@@ -99,6 +99,8 @@ pub struct HeldShard {
     pub version: u64,
     /// Which ones.
     pub applied: Applied,
+    /// Where it is on its way to, as far as this server knows: it does not change here any more.
+    pub leaving: Option<Place>,
 }
 
 /// The member belongs to the job now.

@@ -1,0 +1,123 @@
+//! What members of the job, the auction and users ask its actor.
+
+use super::{TrainingJob, status};
+use actix::prelude::*;
+use impresario_client::protocol::training::{
+    Bid, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork, Place,
+    ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size,
+    TrainerReport, Welcome, Work,
+};
+use std::time::Instant;
+
+impl Handler<JoinTraining> for TrainingJob {
+    type Result = Result<Welcome, JoinRefused>;
+
+    fn handle(&mut self, join: JoinTraining, context: &mut Self::Context) -> Self::Result {
+        if !self.awake {
+            return Err(JoinRefused::NotYet);
+        }
+        if !self.is_sure(Instant::now()) {
+            return Err(JoinRefused::NotYet);
+        }
+        let Place { path, address } = join.place.clone();
+        let welcome = self.state.join(join, Instant::now());
+        if welcome.is_ok() {
+            self.node.addresses().set(path.node, address);
+        }
+        self.drive(context);
+        welcome
+    }
+}
+
+impl Handler<NextWork> for TrainingJob {
+    type Result = Result<Work, ReportError>;
+
+    fn handle(&mut self, asked: NextWork, context: &mut Self::Context) -> Self::Result {
+        let (before, now) = (self.state.phase(), Instant::now());
+        self.sure_of(now)?;
+        let work = self.state.work(&asked, now);
+        if self.state.phase() != before {
+            self.drive(context);
+        }
+        work
+    }
+}
+
+impl Handler<TrainerReport> for TrainingJob {
+    type Result = Result<bool, ReportError>;
+
+    fn handle(&mut self, report: TrainerReport, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        self.sure_of(now)?;
+        self.state.alive(&report, now)
+    }
+}
+
+impl Handler<ServerReport> for TrainingJob {
+    type Result = Result<ServerOrder, ReportError>;
+
+    fn handle(&mut self, report: ServerReport, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        self.sure_of(now)?;
+        self.state.report(&report, now)
+    }
+}
+
+impl Handler<CurrentMap> for TrainingJob {
+    type Result = Result<ShardMap, ReportError>;
+
+    fn handle(&mut self, asked: CurrentMap, _: &mut Self::Context) -> Self::Result {
+        self.sure_of(Instant::now())?;
+        self.state.map_for(&asked)
+    }
+}
+
+impl Handler<RequestBid> for TrainingJob {
+    type Result = MessageResult<RequestBid>;
+
+    fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        if !self.awake || !self.is_sure(now) {
+            return MessageResult(None);
+        }
+        let created = status::created_unix_seconds(&self.job);
+        let (namespace, name) = (self.text("namespace"), self.text("name"));
+        let bid: Option<Bid> = self.state.bid(namespace, name, created, now);
+        MessageResult(bid)
+    }
+}
+
+impl Handler<Scale> for TrainingJob {
+    type Result = Result<(), ScaleError>;
+
+    fn handle(&mut self, scale: Scale, context: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        if !self.awake || !self.is_sure(now) {
+            return Err(ScaleError::InDoubt);
+        }
+        let outcome = self.state.scale(&scale, now);
+        self.drive(context);
+        outcome
+    }
+}
+
+impl Handler<Describe> for TrainingJob {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        let (state, book) = (&self.state, self.state.book());
+        let size: Size = state.size();
+        MessageResult(Description {
+            size,
+            wanted: state.wanted(),
+            step: state.steps(),
+            total_steps: state.total_steps(),
+            loss: book.loss().map(|loss| loss as f32),
+            evaluated: book.evaluation(),
+            steps_per_second: book.steps_per_second(now),
+            remaining_seconds: status::remaining_seconds(state, now),
+            ended: state.ended(),
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Where the shards are when messages and members are lost: the freshest copy counts, and nothing waits
+//! for ever.
+
+use super::super::check::first_epoch;
+use super::*;
+use impresario_client::protocol::training::{
+    Applied, HeldShard, Progress, ServerReport, ShardRange, TrainerReport,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A job of these servers and trainers, which has done five steps and whose shards nobody has yet.
+fn resumed(servers: &[u32], trainers: &[u32], now: Instant) -> State {
+    let mut state = state(now);
+    state.wanted =
+        Size { parameter_servers: servers.len() as u32, trainers: trainers.len() as u32 };
+    state.resume(&Earlier { steps: 5, ..Earlier::default() });
+    let server = servers.iter().map(|number| pod(*number, Member::ParameterServer, None));
+    let trainer = trainers.iter().map(|number| pod(*number, Member::Trainer, None));
+    state.pods_are(server.chain(trainer).collect(), now);
+    state
+}
+
+fn of(number: u32) -> HeldShard {
+    let range = ShardRange { shard: number, start: u64::from(number), length: 1 };
+    let applied = Applied::all_below(5);
+    HeldShard { range, epoch: first_epoch(LEASE - 1) + 5, version: 5, applied, leaving: None }
+}
+
+fn server(state: &mut State, number: u32, shards: Vec<HeldShard>, now: Instant) {
+    joins(state, number, Holds::Shards(shards), now);
+}
+
+fn report(state: &mut State, number: u32, shards: &[u32], now: Instant) {
+    let versions = shards.iter().map(|shard| (*shard, 5)).collect();
+    let report = ServerReport { activation: 1, pod_uid: format!("uid-{number}"), versions };
+    state.report(&report, now).unwrap();
+}
+
+fn at(state: &State, shard: usize) -> &str {
+    match &state.holders[shard] {
+        Holder::At(pod) => pod,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn shards_are_restored_from_the_trainer_that_pulled_last() {
+    let began = Instant::now();
+    let now = began + SECOND * 20;
+    let done = |step: u64, seconds: f32| NextWork {
+        done: vec![Progress {
+            step,
+            samples: 8,
+            loss: None,
+            seconds,
+            compute_seconds: 0.0,
+            gradient_square: None,
+        }],
+        ..ask(0)
+    };
+    let trains = |number: u32, milliseconds: u64| TrainerReport {
+        activation: 1,
+        pod_uid: format!("uid-{number}"),
+        doing: Doing::Training(6),
+        milliseconds,
+    };
+    // Whoever it is: of two that report batches, and of one that is at a long one.
+    for (ages, freshest) in [([9, 3, 7], 2), ([2, 3, 7], 1), ([9, 8, 7], 3)] {
+        let mut state = resumed(&[0], &[1, 2, 3], began);
+        for number in 1..=3 {
+            joins(&mut state, number, model(), now);
+        }
+        for (number, step) in [(1, 5), (2, 6)] {
+            let work = NextWork {
+                pod_uid: format!("uid-{number}"),
+                ..done(step, ages[number as usize - 1] as f32)
+            };
+            state.work(&work, now).unwrap();
+        }
+        state.alive(&trains(3, ages[2] * 1_000), now).unwrap();
+        server(&mut state, 0, Vec::new(), now);
+        let from = guest_node(&format!("uid-{freshest}")).to_string();
+        assert_eq!(provided(&state.reconcile(now)), [(from, false)], "{ages:?}");
+    }
+}
+
+#[test]
+fn what_the_optimizer_forgets_is_said() {
+    let now = Instant::now() + SECOND * 20;
+    for (momentum, is_said) in [(0.0, false), (0.9, true)] {
+        let mut state = resumed(&[0], &[1], now);
+        let optimizer = OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum };
+        joins(&mut state, 1, Holds::Model(ModelFacts { optimizer, ..facts() }), now);
+        server(&mut state, 0, Vec::new(), now);
+        for action in state.reconcile(now) {
+            state.moved(&action, &[]);
+        }
+        let remarks = state.take_remarks();
+        let restored = remarks.iter().find(|remark| remark.reason == "ParametersRestored").unwrap();
+        assert_eq!(restored.message.contains("begins anew"), is_said, "{restored:?}");
+    }
+}
+
+#[test]
+fn a_shard_of_which_its_server_says_nothing_is_looked_for_elsewhere_and_then_restored() {
+    let now = Instant::now();
+    let mut state = resumed(&[0, 2], &[1], now);
+    server(&mut state, 0, (0..4).map(of).collect(), now);
+    server(&mut state, 2, (4..8).map(of).collect(), now);
+    joins(&mut state, 1, model(), now);
+    assert_eq!((at(&state, 3), at(&state, 4)), ("uid-0", "uid-2"));
+    // Shard 3 went to the other server by an order that nobody here knows; shard 2 is nowhere.
+    for half in 0..6 {
+        let now = now + SECOND * half / 2;
+        report(&mut state, 0, &[0, 1], now);
+        report(&mut state, 2, &[3, 4, 5, 6, 7], now);
+        assert_eq!((at(&state, 2), at(&state, 3)), ("uid-0", "uid-0"), "it may be on its way");
+    }
+    let later = now + SECOND * 4;
+    report(&mut state, 0, &[0, 1], later);
+    assert_eq!((at(&state, 3), &state.holders[2]), ("uid-2", &Holder::Nobody));
+    let restored = state.reconcile(later + SECOND * 10);
+    let shards = restored.iter().find_map(|action| match action {
+        Action::Provide { shards, .. } => Some(shards.iter().map(|one| one.shard).collect()),
+        _ => None,
+    });
+    assert_eq!(shards, Some(vec![2]), "{restored:?}");
+}
+
+#[test]
+fn a_handover_whose_answer_was_lost_with_its_receiver_keeps_no_other_move_from_being_made() {
+    let now = Instant::now();
+    let mut state = resumed(&[0, 2], &[1], now);
+    server(&mut state, 0, (0..8).map(of).collect(), now);
+    server(&mut state, 2, Vec::new(), now);
+    joins(&mut state, 1, model(), now);
+    let moves = state.reconcile(now);
+    let gone = moves.iter().find(|action| matches!(action, Action::Handover { .. })).unwrap();
+    state.move_starts(gone);
+    // It arrived, the answer did not, and the receiver is gone.
+    state.lost("uid-2", now);
+    let kept = state.reconcile(now + SECOND * 11);
+    let [keep @ Action::Keep { shard, .. }] = &kept[..] else { panic!("{kept:?}") };
+    state.was_not_there(keep);
+    assert_eq!(state.holders[*shard as usize], Holder::Nobody);
+    let restored = state.reconcile(now + SECOND * 11);
+    assert_eq!(provided(&restored).len(), 1, "{restored:?}");
+}
+
+#[test]
+fn a_new_activation_finds_a_shard_that_was_moving_at_one_server_alone_whoever_comes_first() {
+    let now = Instant::now();
+    let leaving = |to: u32| HeldShard { leaving: Some(join(to, model()).place), ..of(0) };
+    for first in [0, 2] {
+        let mut state = resumed(&[0, 2], &[1], now);
+        joins(&mut state, 1, model(), now);
+        for number in [first, 2 - first] {
+            let shard = if number == 0 { leaving(2) } else { of(0) };
+            server(&mut state, number, vec![shard], now);
+        }
+        assert_eq!(at(&state, 0), "uid-2", "it has arrived there");
+    }
+    // It has not arrived: the move goes on, with the order of then.
+    let mut state = resumed(&[0, 2], &[1], now);
+    joins(&mut state, 1, model(), now);
+    server(&mut state, 0, vec![leaving(2)], now);
+    server(&mut state, 2, Vec::new(), now);
+    let actions = state.reconcile(now + SECOND * 11);
+    let again = |action: &Action| matches!(action, Action::Handover { to, epoch, .. } if to == "uid-2" && *epoch == of(0).epoch);
+    assert!(actions.len() == 1 && again(&actions[0]), "{actions:?}");
+    // Nor will it: the receiver is not there any more.
+    let mut state = resumed(&[0], &[1], now);
+    joins(&mut state, 1, model(), now);
+    server(&mut state, 0, vec![leaving(2)], now);
+    let actions = state.reconcile(now + SECOND * 11);
+    assert!(matches!(actions[..], [Action::Keep { .. }]), "{actions:?}");
+}
+
+#[test]
+fn what_was_learned_is_not_given_up_while_a_trainer_may_come_back_with_it() {
+    let began = Instant::now();
+    let now = began + SECOND * 30;
+    let mut state = resumed(&[0], &[1, 2], began);
+    joins(&mut state, 2, model(), now);
+    state.lost("uid-2", now);
+    joins(&mut state, 1, model(), now);
+    server(&mut state, 0, Vec::new(), now);
+    for action in state.reconcile(now) {
+        state.has_no_copy(&action, now);
+    }
+    assert_eq!(state.steps(), 5, "the other one's pod lives: it may have a copy");
+    let later = now + SECOND * 5;
+    joins(&mut state, 2, model(), later);
+    let from = guest_node("uid-2").to_string();
+    assert_eq!(provided(&state.reconcile(later)), [(from, false)]);
+}
