@@ -3,7 +3,7 @@
 //! A cell outlives the restarts of its actor. It leaves the table in the moment in which its end is published, so a
 //! watcher that is told can use the name again.
 
-use crate::{door::Doors, name::ActorName, watch::Reason};
+use crate::{door::Doors, gate::Gate, name::ActorName, watch::Reason};
 use parking_lot::RwLock;
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,6 +25,8 @@ pub(crate) struct Cell {
     /// Tells it from others of its name, before and after it.
     pub(crate) life: u64,
     pub(crate) doors: Doors,
+    /// Judges what comes from other nodes, after the gate.
+    pub(crate) guard: Option<Arc<dyn Gate>>,
     end: watch::Sender<Option<Reason>>,
     pub(crate) orders: Orders,
     alive: Box<dyn Fn() -> bool + Send + Sync>,
@@ -44,6 +46,7 @@ impl Cell {
     pub(crate) fn new(
         name: ActorName,
         doors: Doors,
+        guard: Option<Arc<dyn Gate>>,
         supervised: bool,
         alive: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -51,6 +54,7 @@ impl Cell {
             name,
             life: LIVES.fetch_add(1, Ordering::Relaxed),
             doors,
+            guard,
             end: watch::Sender::new(None),
             orders: Orders::default(),
             alive: Box::new(alive),

@@ -184,7 +184,9 @@ impl ActorNode {
         claim_tags(R::MESSAGES)?;
         let mailbox = Mailbox::<A>::empty();
         let watched = mailbox.clone();
-        let cell = Cell::new(name.into(), R::doors(&mailbox), true, move || watched.is_open());
+        let guard = options.guard.clone();
+        let cell =
+            Cell::new(name.into(), R::doors(&mailbox), guard, true, move || watched.is_open());
         let (sender, first) = channel::channel(options.mailbox);
         mailbox.open(sender);
         let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
@@ -223,7 +225,8 @@ impl ActorNode {
         claim_tags(R::MESSAGES)?;
         let mailbox = Mailbox::registered(actor);
         let watched = mailbox.clone();
-        let cell = Cell::new(name.into(), R::doors(&mailbox), false, move || watched.is_open());
+        let cell =
+            Cell::new(name.into(), R::doors(&mailbox), None, false, move || watched.is_open());
         if !self.0.cells.add(&cell) {
             return Err(SpawnError::NameTaken {
                 path: ActorPath::new(self.0.name.clone(), cell.name.clone()),

@@ -4,10 +4,11 @@
 //! obeys. In a [`Group`] with [`Strategy::RestForOne`] the failure of one restarts those spawned after it too, and one
 //! that gives up ends the group (escalation): all members end as `Failed` and the group's owner hears of it.
 
-use crate::{cell::Cell, watch::Reason};
+use crate::{cell::Cell, gate::Gate, watch::Reason};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -69,7 +70,7 @@ impl RestartPolicy {
 }
 
 /// How an actor is spawned.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SpawnOptions {
     /// How many messages wait in its mailbox before senders get `Overloaded`.
     pub mailbox: usize,
@@ -79,11 +80,30 @@ pub struct SpawnOptions {
     pub group: Option<Group>,
     /// The thread it runs on; by default one of the node's own.
     pub arbiter: Option<actix::ArbiterHandle>,
+    /// Judges every message from another node once more, after the node's gate: what the actor guards does not
+    /// depend on that gate alone.
+    pub guard: Option<Arc<dyn Gate>>,
+}
+
+impl fmt::Debug for SpawnOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnOptions")
+            .field("mailbox", &self.mailbox)
+            .field("restart", &self.restart)
+            .field("guarded", &self.guard.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for SpawnOptions {
     fn default() -> Self {
-        Self { mailbox: 1024, restart: RestartPolicy::default(), group: None, arbiter: None }
+        Self {
+            mailbox: 1024,
+            restart: RestartPolicy::default(),
+            group: None,
+            arbiter: None,
+            guard: None,
+        }
     }
 }
 

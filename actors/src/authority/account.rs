@@ -8,6 +8,8 @@ use impresario_registry_api::{Key, ListRequest, Operation, Selection, Transactio
 use k8s_openapi::api::core::v1;
 use std::collections::HashSet;
 
+/// What says of a pod that it is a picture of one that its node runs by itself.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Tokens above which those of pods that are gone are swept out first.
 const SWEEP_ABOVE: usize = 1024;
 
@@ -22,6 +24,9 @@ impl AuthorityParts {
             .await
             .map_err(|error| unavailable(error.to_string()))?;
         let account = account(&asked, found.as_ref())?;
+        if !is_digest(&asked.hash) {
+            return Err(unavailable("the digest of a token is 64 hexadecimal digits".to_owned()));
+        }
         self.sweep().await;
         let token = StoredToken {
             user: format!("system:serviceaccount:{}:{account}", asked.namespace),
@@ -81,6 +86,8 @@ fn account<'a>(
 ) -> Result<&'a str, AccountTokenError> {
     let spec = pod
         .filter(|pod| pod.metadata.uid.as_deref() == Some(&asked.uid))
+        // The picture of a pod that its node made itself speaks for nobody.
+        .filter(|pod| !is_mirror(pod))
         .and_then(|pod| pod.spec.as_ref())
         .filter(|spec| spec.node_name.as_deref() == Some(&asked.node));
     match spec {
@@ -92,6 +99,15 @@ fn account<'a>(
             node: asked.node.clone(),
         }),
     }
+}
+
+fn is_mirror(pod: &v1::Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(MIRROR))
+}
+
+/// Whether a text is what [`tokens::hash_token`] makes.
+fn is_digest(hash: &str) -> bool {
+    hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -116,5 +132,10 @@ mod tests {
         assert!(account(&asked("n2", "u"), Some(&pod)).is_err());
         assert!(account(&asked("n1", "other"), Some(&pod)).is_err());
         assert!(account(&asked("n1", "u"), None).is_err());
+        let mut mirror = pod.clone();
+        mirror.metadata.annotations = Some([(MIRROR.to_owned(), "x".to_owned())].into());
+        assert!(account(&asked("n1", "u"), Some(&mirror)).is_err(), "made by its node");
+        assert!(is_digest(&tokens::hash_token("secret")));
+        assert!(!is_digest("../x") && !is_digest(&"A".repeat(64)) && !is_digest(&"a".repeat(65)));
     }
 }

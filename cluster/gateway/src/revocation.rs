@@ -34,12 +34,20 @@ impl Drop for Revocations {
 }
 
 impl Revocations {
-    /// Revokes at `tls` what stands among `objects`.
+    /// Revokes at `tls` what stands among `objects`, and tells it, whenever it changes.
     #[must_use]
-    pub fn follow(objects: Objects, tls: Tls) -> Self {
+    pub fn follow(
+        objects: Objects,
+        tls: Tls,
+        told: impl Fn(&HashSet<Fingerprint>) + Send + Sync + 'static,
+    ) -> Self {
+        let revoke = move |revoked: HashSet<Fingerprint>| {
+            told(&revoked);
+            tls.revoke(revoked);
+        };
         Self(tokio::spawn(async move {
             loop {
-                follow_once(&objects, &tls).await;
+                follow_once(&objects, &revoke).await;
                 tokio::time::sleep(PAUSE + PAUSE.mul_f64(rand::random())).await;
             }
         }))
@@ -47,7 +55,7 @@ impl Revocations {
 }
 
 /// Until the watch ends. What cannot be read changes nothing: who was revoked stays so.
-async fn follow_once(objects: &Objects, tls: &Tls) {
+async fn follow_once(objects: &Objects, revoke: &(impl Fn(HashSet<Fingerprint>) + Sync)) {
     let Some(configs) = find("", "v1", "configmaps") else { return };
     let filter = Filter { name: Some(NAME.to_owned()), ..Filter::default() };
     let query = WatchQuery {
@@ -70,7 +78,7 @@ async fn follow_once(objects: &Objects, tls: &Tls) {
             Err(error) => return tracing::debug!(%error, "the watch of revoked certificates ended"),
         }
         if begun {
-            tls.revoke(found.clone());
+            revoke(found.clone());
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::cli::{DataDir, Structured, Up};
 use crate::down::{self, DownFailed};
 use crate::interrupt::asked_to_end;
 use crate::layout::{ClusterDir, NodeDir};
-use crate::node::gate::ClusterGate;
+use crate::node::gate::{ClusterGate, HARNESS};
 use crate::output::say;
 use crate::up::{self, UpError};
 use futures_util::FutureExt as _;
@@ -225,7 +225,7 @@ struct Processes {
 /// An actor node with a control member's certificate, made with the authority of the run's own cluster.
 async fn as_member(dir: &ClusterDir, admin: &Admin) -> Result<ActorNode, ChaosError> {
     let authority = ClusterAuthority::load(&dir.pki())?;
-    let credential = authority.issue("chaos", PeerRole::Control, &[], CREDENTIAL_LIFETIME)?;
+    let credential = authority.issue(HARNESS, PeerRole::Control, &[], CREDENTIAL_LIFETIME)?;
     let config = NodeConfig {
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         gate: Arc::new(ClusterGate::default()),

@@ -30,7 +30,7 @@ use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
 use impresario_host::proxy::{ProxyLimits, ServiceProxy};
-use impresario_objects::{Refusals, RemoteDoor};
+use impresario_objects::RemoteDoor;
 use impresario_registry::{RegistryHandle, RemoteRegistry};
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
@@ -151,10 +151,10 @@ impl Running {
     ) -> Result<Self, NodeError> {
         let driver = drivers::open(dir, file).await?;
         let door = Arc::new(control::Door::default());
-        let refusals = Arc::new(Refusals::default());
+        let gate = ClusterGate::default();
         let node = ActorNode::start(NodeConfig {
             bind: file.bind,
-            gate: Arc::new(ClusterGate { refusals: refusals.clone() }),
+            gate: Arc::new(gate.clone()),
             chaos: file.chaos,
             join: file.control.is_some().then(|| door.clone() as _),
             ..NodeConfig::new(credential.clone())
@@ -174,8 +174,7 @@ impl Running {
         let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
             Some(settings) => {
                 let control =
-                    Control::start(dir, file, settings, &node, &credential, &door, refusals)
-                        .await?;
+                    Control::start(dir, file, settings, &node, &credential, &door, &gate).await?;
                 let (registry, heart) = (control.registry(), control.heart());
                 (Some(control), registry, heart)
             }

@@ -7,6 +7,7 @@ use crate::rest::{Rest, RestError};
 use impresario_api::patch;
 use impresario_api::resource::{self, Resource};
 use impresario_api::schema::{self, Message};
+use impresario_api::wire;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -282,14 +283,19 @@ fn manifests(files: &[PathBuf]) -> Result<Vec<Value>, ObjectsError> {
             std::fs::read_to_string(path)
         };
         let text = text.map_err(|error| wrong(error.to_string()))?;
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(&text).map_err(|error| wrong(error.to_string()))?;
-        for document in documents {
-            match document["items"].as_array() {
-                Some(items) => objects.extend(items.iter().cloned()),
-                None if document.is_null() => {}
-                None => objects.push(document),
-            }
+        objects.extend(documents(&text).map_err(wrong)?);
+    }
+    Ok(objects)
+}
+
+/// The objects of a manifest, read by the API's own reader: what it means does not depend on the way in.
+fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let mut objects = Vec::new();
+    for mut document in wire::parse_manifest(text).map_err(|error| error.to_string())? {
+        if let Some(Value::Array(items)) = document.get_mut("items") {
+            objects.append(items);
+        } else {
+            objects.push(document);
         }
     }
     Ok(objects)
@@ -381,6 +387,37 @@ fn table(table: &Value, wide: bool, namespaces: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_means_here_what_it_means_to_the_api() {
+        let keys = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  on: \"a\"\n  n: \"b\"\n  \
+                    0x10: \"c\"\n  1.50: \"d\"\n  \"yes\": \"e\"\n";
+        let bomb = format!("a: &a [{}]\nb: [{}]\n", "x,".repeat(50_000), "*a,".repeat(2_000));
+        let texts = [
+            keys,
+            "a: 0644\nb: yes\n",
+            "a: &x {b: 1}\nc: {<<: *x}\n",
+            "a: [",
+            "a: .inf\n",
+            "- *x\n",
+            &bomb,
+        ];
+        for text in texts {
+            let short = &text[..text.len().min(40)];
+            match (documents(text), wire::parse(wire::YAML, text.as_bytes())) {
+                (Ok(read), Ok(api)) => assert_eq!(read, [api], "{short:?}"),
+                (Err(_), Err(_)) => {}
+                (read, api) => panic!("{short:?}: {read:?} here, {api:?} there"),
+            }
+        }
+        let names: Vec<_> =
+            documents(keys).unwrap()[0]["data"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(names, ["true", "false", "16", "1.5", "yes"]);
+        let list = "kind: List\nitems: [{kind: A}, {kind: B}]\n---\n---\nkind: C\n";
+        let kinds: Vec<_> =
+            documents(list).unwrap().iter().map(|one| one["kind"].clone()).collect();
+        assert_eq!(kinds, ["A", "B", "C"]);
+    }
 
     #[test]
     fn a_resource_is_found_by_every_name_that_users_give_it() {

@@ -83,6 +83,8 @@ struct BoundPod {
 #[derive(Debug, Default)]
 struct State {
     pods: HashMap<Place, BoundPod>,
+    /// Whether all pods were listed and are being followed since.
+    is_current: bool,
     /// How many pods of a node name an object.
     named: HashMap<String, HashMap<Named, usize>>,
 }
@@ -156,6 +158,11 @@ impl Bindings {
         Self { state, news, task }
     }
 
+    /// Whether the pods are being followed. Who is refused while they are not may be within its rights.
+    pub fn is_current(&self) -> bool {
+        self.state.read().is_current
+    }
+
     /// Tells when something becomes known.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.clone()
@@ -186,7 +193,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
         };
         match registry.list(list).await {
             Ok(page) => {
-                let mut fresh = State::default();
+                let mut fresh = State { is_current: true, ..State::default() };
                 for entry in &page.entries {
                     fresh.put(entry);
                 }
@@ -194,6 +201,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
                 told.send_modify(|count| *count += 1);
                 pause = PAUSES.0;
                 keep_up(&registry, page.revision, &state, &told).await;
+                state.write().is_current = false;
             }
             Err(error) => tracing::debug!(%error, "the pods cannot be listed yet"),
         }

@@ -6,6 +6,7 @@
 use super::Objects;
 use super::write::Change;
 use crate::may::Verb;
+use futures_util::{StreamExt, stream};
 use impresario_api::admission::{DeleteOptions, Deletion, admit_delete};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
@@ -14,6 +15,8 @@ use impresario_client::objects::{Deleted, ListQuery, WriteOptions};
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// Deletions of a collection that are under way at once; the registry commits them in groups.
+const CONCURRENT: usize = 16;
 /// Namespaces that a cluster cannot be without.
 const KEPT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
@@ -58,19 +61,39 @@ impl Objects {
         write: &WriteOptions,
     ) -> Result<Vec<Value>, Status> {
         let listed = self.list(resource, query).await?;
-        let mut deleted = Vec::with_capacity(listed.items.len());
-        for object in listed.items {
-            // What was listed is deleted, not another of the same name that came since.
-            let uid = Some(text(&object, "/metadata/uid").to_owned());
-            let options = DeleteOptions { uid, ..options.clone() };
-            let (namespace, name) =
-                (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
-            match self.delete(resource, namespace, name, &options, write).await {
+        let deletions: Vec<_> = listed
+            .items
+            .into_iter()
+            .map(|object| self.delete_listed(resource, object, options, write))
+            .collect();
+        let mut outcomes = stream::iter(deletions).buffered(CONCURRENT);
+        let (mut deleted, mut first) = (Vec::new(), None);
+        // One that may not go stops no other; it is told when all others are done.
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
                 Ok(Deleted::Gone(object) | Deleted::Lingers(object)) => deleted.push(object),
                 Err(status) if status.code() == 404 || status.code() == 409 => {}
-                Err(status) => return Err(status),
+                Err(status) => first = first.or(Some(status)),
             }
         }
+        if let Some(status) = first {
+            return Err(status);
+        }
         Ok(deleted)
+    }
+
+    /// Deletes what was listed, and not another of the same name that came since.
+    async fn delete_listed(
+        &self,
+        resource: &'static Resource,
+        object: Value,
+        options: &DeleteOptions,
+        write: &WriteOptions,
+    ) -> Result<Deleted, Status> {
+        let uid = Some(text(&object, "/metadata/uid").to_owned());
+        let options = DeleteOptions { uid, ..options.clone() };
+        let (namespace, name) =
+            (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+        self.delete(resource, namespace, name, &options, write).await
     }
 }

@@ -20,12 +20,14 @@ mod bound;
 mod delete;
 pub mod events;
 mod foundation;
+mod incoming;
 pub mod may;
 mod refusals;
 mod refuse;
+mod serving;
 mod write;
 
-pub use actor::{ObjectsActor, ObjectsParts};
+pub use actor::ObjectsActor;
 pub use address::ServiceRanges;
 pub use bound::Bindings;
 pub use foundation::NAMESPACES;
@@ -35,6 +37,7 @@ pub use impresario_client::objects::{
     WriteOptions, fresh_token, key_of, patch_refused, protocol,
 };
 pub use refusals::Refusals;
+pub use serving::{Membership, ObjectsParts};
 
 use crate::may::Verb;
 use impresario_api::resource::Resource;

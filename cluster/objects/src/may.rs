@@ -36,10 +36,12 @@ pub enum Who<'a> {
 }
 
 impl<'a> Who<'a> {
-    /// Who holds a certificate of this name and role.
-    pub fn holder(name: &'a str, role: &PeerRole) -> Self {
+    /// Who holds a certificate of this name and role. A control member is one by its role and because the group
+    /// counts it among its members: one that was removed is a node like others.
+    pub fn holder(name: &'a str, role: &PeerRole, is_member: impl Fn(&str) -> bool) -> Self {
         match role {
-            PeerRole::Control => Self::Member,
+            PeerRole::Control if is_member(name) => Self::Member,
+            PeerRole::Control => Self::Node(name),
             PeerRole::Node => Self::Node(name),
             PeerRole::Guest { .. } => Self::Guest,
             PeerRole::Client => Self::Client,
@@ -135,6 +137,19 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// The refusal by a rule of who asks it.
+    pub fn denied(&self, who: Who<'_>, rule: Rule) -> Denied {
+        Denied {
+            who: match who {
+                Who::Node(name) => format!("node {name}"),
+                other => format!("a {}", other.role()),
+            },
+            verb: self.verb,
+            what: what(self),
+            rule,
+        }
+    }
+
     /// With the object before and after.
     pub fn change(self, old: Option<&'a Value>, new: Option<&'a Value>) -> Self {
         Self { old, new, ..self }
@@ -166,6 +181,8 @@ pub enum Rule {
     OwnEvents,
     /// A node keeps its own lease.
     OwnLease,
+    /// Nodes settle what they own; others create, change and delete.
+    Settles,
     /// No rule allows it.
     Nothing,
 }
@@ -195,6 +212,9 @@ impl Rule {
             }
             Self::OwnEvents => "a node tells events of its Node and of its pods, as their source",
             Self::OwnLease => "a node keeps the lease of its own name in kube-node-lease",
+            Self::Settles => {
+                "nodes alone settle the state of what they own; others create, change or delete it"
+            }
             Self::Nothing => "no rule allows it",
         }
     }
@@ -245,15 +265,7 @@ pub fn may(who: Who<'_>, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Denied>
         Who::Client => reads(ask),
         Who::User(groups) => user(groups, ask),
     };
-    verdict.map_err(|rule| Denied {
-        who: match who {
-            Who::Node(name) => format!("node {name}"),
-            other => format!("a {}", other.role()),
-        },
-        verb: ask.verb,
-        what: what(ask),
-        rule,
-    })
+    verdict.map_err(|rule| ask.denied(who, rule))
 }
 
 fn what(ask: &Ask<'_>) -> String {
@@ -328,6 +340,14 @@ mod tests {
         assert!(may(Who::User(&masters), &all, &NothingBound).is_ok());
         assert!(may(Who::Admin, &all, &NothingBound).is_ok());
         assert!(may(Who::Member, &all, &NothingBound).is_ok());
+    }
+
+    #[test]
+    fn a_control_member_is_one_by_its_certificate_and_by_the_membership() {
+        let is_member = |name: &str| name == "m1";
+        assert_eq!(Who::holder("m1", &PeerRole::Control, is_member), Who::Member);
+        assert_eq!(Who::holder("removed", &PeerRole::Control, is_member), Who::Node("removed"));
+        assert_eq!(Who::holder("m1", &PeerRole::Node, is_member), Who::Node("m1"));
     }
 
     #[test]

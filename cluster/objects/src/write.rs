@@ -206,6 +206,8 @@ impl Objects {
         for attempt in 0..ATTEMPTS {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
+            // Before anything is made of it: the words of a later refusal would tell what it holds.
+            self.judge(Verb::Get, Some(&stored.object), None)?;
             let draws = self.draws(resource, attempt).await?;
             let change = decide(&stored, &draws)?;
             let new = match &change {

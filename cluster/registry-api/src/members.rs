@@ -172,12 +172,11 @@ impl<R: Role> Members<R> {
     }
 
     /// Opens a watch at whichever member takes it.
-    async fn open<M>(&self, message: M) -> Result<Batches, WatchError>
+    async fn open<M>(&self, message: M, pauses: &mut Pauses) -> Result<Batches, WatchError>
     where
         M: StreamMessage<Item = Result<WatchBatch, WatchError>> + Clone,
         R: Streams<M>,
     {
-        let mut pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
         while let Some(left) = pauses.left() {
             if let Some(member) = self.member() {
                 match member.open(message.clone(), left.min(OPEN_LIMIT)).await {
@@ -206,8 +205,9 @@ impl<R: Role> Members<R> {
     {
         let bookmarks = request.bookmarks;
         let request = WatchRequest { bookmarks: true, ..request };
-        let batches = Some(self.open(asking(request.clone())).await?);
-        let following = Following { members: self, asking, request, bookmarks, batches };
+        let mut pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
+        let batches = Some(self.open(asking(request.clone()), &mut pauses).await?);
+        let following = Following { members: self, asking, request, bookmarks, batches, pauses };
         Ok(Watch::new(stream::unfold(following, |mut following| async move {
             let item = following.next().await;
             Some((item, following))
@@ -225,6 +225,9 @@ struct Following<R, F> {
     /// Whether the watcher wants bookmarks; the member is asked for them in any case.
     bookmarks: bool,
     batches: Option<Batches>,
+    /// Before it is opened anew; from the last batch on, so that members that open it and end it at once are not asked
+    /// without end.
+    pauses: Pauses,
 }
 
 impl<R, M, F> Following<R, F>
@@ -237,12 +240,13 @@ where
         loop {
             let Some(batches) = self.batches.as_mut() else {
                 let message = (self.asking)(self.request.clone());
-                self.batches = Some(self.members.open(message).await?);
+                self.batches = Some(self.members.open(message, &mut self.pauses).await?);
                 continue;
             };
             match timeout(SILENCE, batches.next()).await {
                 Ok(Some(Ok(Ok(batch)))) => {
                     self.request.after = self.request.after.max(batch.revision);
+                    self.pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
                     if self.bookmarks || !batch.events.is_empty() {
                         return Ok(batch);
                     }
@@ -254,6 +258,7 @@ where
                 Ok(Some(Ok(Err(WatchError::Closed)) | Err(_)) | None) | Err(_) => {
                     self.members.fail_over();
                     self.batches = None;
+                    self.pauses.pause().await;
                 }
             }
         }

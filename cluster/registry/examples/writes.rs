@@ -41,7 +41,7 @@ async fn measure(directory: &Path) -> Outcome<()> {
     for name in ["n0", "n1", "n2"] {
         nodes.push(start(name, PeerRole::Control).await?);
     }
-    let worker = start("worker", PeerRole::Node).await?;
+    let worker = start("worker", PeerRole::Control).await?;
     for node in nodes.iter().chain([&worker]) {
         for other in &nodes {
             node.addresses().set(other.name().clone(), other.local_addr());
@@ -53,12 +53,13 @@ async fn measure(directory: &Path) -> Outcome<()> {
             0 => Beginning::Found { peers: Vec::new() },
             _ => Beginning::Join { members: vec![nodes[0].name().clone()] },
         };
-        let config = MemberConfig::new(
+        let mut config = MemberConfig::new(
             directory.join(node.name().as_str()),
             node.clone(),
             node.local_addr(),
             beginning,
         );
+        config.harness = Some("worker".to_owned());
         members.push(Member::start(config).await?);
     }
     while members.iter().any(|member| member.status().voters.len() < 3) {

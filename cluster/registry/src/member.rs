@@ -6,10 +6,12 @@
 
 mod actor;
 mod enrol;
+mod guard;
 mod handle;
 mod intake;
 mod keeper;
 pub mod leases;
+mod timing;
 
 use crate::{
     RegistryHandle,
@@ -40,6 +42,7 @@ use crate::{
     store::{RingLimits, Store},
 };
 use actix::Arbiter;
+use guard::Guard;
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, NodeName, SpawnError, SpawnOptions};
 use leases::Leases;
 use openraft::async_runtime::WatchReceiver;
@@ -53,6 +56,7 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
+pub use timing::RaftTiming;
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     task::JoinHandle,
@@ -90,6 +94,8 @@ pub struct MemberConfig {
     pub timing: RaftTiming,
     /// The disk that the directory is on; tests give a small one.
     pub volume: Arc<dyn Volume>,
+    /// The harness of a cluster that is tested: its control certificate reads and writes as a member's does.
+    pub harness: Option<String>,
 }
 
 impl MemberConfig {
@@ -102,39 +108,8 @@ impl MemberConfig {
     ) -> Self {
         let (history, timing) = (RingLimits::default(), RaftTiming::default());
         let volume = Arc::new(Files);
-        Self { directory: directory.into(), node, address, beginning, history, timing, volume }
-    }
-}
-
-/// How fast a lost leader is noticed, and how often the log is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RaftTiming {
-    /// How often the leader says that it lives.
-    pub heartbeat: Duration,
-    /// After this silence, at the earliest, a member stands for election.
-    pub election_least: Duration,
-    /// After this silence, at the latest.
-    pub election_most: Duration,
-    /// A snapshot is taken after so many entries.
-    pub snapshot_every: u64,
-    /// So many entries are kept behind a snapshot, for members that lag a little.
-    pub keep_behind: u64,
-    /// A snapshot is taken as well when the log has so many bytes.
-    pub snapshot_bytes: usize,
-}
-
-impl Default for RaftTiming {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(150),
-            // openraft waits out the leader's lease (`election_most`) first, then one of these: a dead
-            // leader is replaced after 1.8 to 2.4 s, well within the 5 s that a write may take.
-            election_least: Duration::from_millis(600),
-            election_most: Duration::from_millis(1200),
-            snapshot_every: 5000,
-            keep_behind: 500,
-            snapshot_bytes: 16 * 1024 * 1024,
-        }
+        let directory = directory.into();
+        Self { directory, node, address, beginning, history, timing, volume, harness: None }
     }
 }
 
@@ -196,13 +171,14 @@ struct Shared {
     client: Serials,
     stop: watch::Sender<bool>,
     /// Why the group has no place for this member, once that is certain.
-    refused: watch::Sender<Option<String>>,
+    refused: watch::Sender<Option<MembershipError>>,
 }
 
 /// A running control member.
 #[derive(Debug)]
 pub struct Member {
     shared: Arc<Shared>,
+    guard: Arc<Guard>,
     tasks: Vec<JoinHandle<()>>,
     log_end: oneshot::Receiver<()>,
     work: Work,
@@ -215,7 +191,8 @@ pub struct Member {
 impl Member {
     /// Starts a member. Returns when it takes part; it may take longer until it has a vote.
     pub async fn start(config: MemberConfig) -> Result<Self, StartError> {
-        let MemberConfig { directory, node, address, beginning, history, timing, volume } = config;
+        let MemberConfig { directory, node, address, beginning, history, timing, volume, harness } =
+            config;
         let mut claim = Claimed::claim(&directory, node.cluster(), node.name().as_str())?;
         let (log_path, snapshots) = (directory.join("log"), directory.join("snapshots"));
         let room = Room::new(volume.clone(), &directory);
@@ -233,7 +210,11 @@ impl Member {
             Some(member) => {
                 let group = log.last_membership().unwrap_or_else(|| machine.membership());
                 let others = enrol::others(&node, &beginning, &group);
-                enrol::may_return(&node, member, &me, &others).await?;
+                let may = enrol::may_return(&node, member, &me, &others).await;
+                if let Err(StartError::Refused(copied @ MembershipError::Copied { .. })) = &may {
+                    claim.refuse(copied.to_string())?;
+                }
+                may?;
                 member
             }
             None => enrol::number(&node, &mut claim, &beginning).await?,
@@ -269,7 +250,12 @@ impl Member {
             stop: watch::Sender::new(false),
             refused: watch::Sender::new(None),
         });
-        let options = SpawnOptions { mailbox: MAILBOX, ..SpawnOptions::default() };
+        let guard = Arc::new(Guard { raft: raft.clone(), harness });
+        let options = SpawnOptions {
+            mailbox: MAILBOX,
+            guard: Some(guard.clone()),
+            ..SpawnOptions::default()
+        };
         let raft_actor = RaftActor::new(raft, seat, snapshots, volume);
         let beside = SpawnOptions { arbiter: Some(thread.handle()), ..options.clone() };
         node.spawn::<RaftRole, _>(RAFT_ACTOR, beside, move |_| raft_actor.clone())?;
@@ -282,7 +268,7 @@ impl Member {
             tokio::spawn(keeper::keep(shared.clone())),
             tokio::spawn(enrol::stay_enrolled(shared.clone(), beginning)),
         ];
-        Ok(Self { shared, tasks, log_end, work, thread, claim })
+        Ok(Self { shared, guard, tasks, log_end, work, thread, claim })
     }
 
     /// The registry through this member: writes and fresh reads go to the leader, everything else stays here.
@@ -305,6 +291,12 @@ impl Member {
         let metrics = self.shared.raft.metrics().borrow_watched().clone();
         let mut members = metrics.membership_config.membership().nodes();
         members.find(|(_, known)| known.name == node).map(|(_, known)| known.generation)
+    }
+
+    /// Tells whether a node is one of the group's members, as far as this member knows; one that has no vote yet is.
+    pub fn membership(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let guard = self.guard.clone();
+        move |name| guard.is_member(name)
     }
 
     /// Its number in the group.
@@ -380,8 +372,8 @@ impl Member {
         };
         async move {
             let refused = async {
-                match refused.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
-                    Ok(Some(reason)) => reason,
+                match refused.wait_for(Option::is_some).await.map(|refused| refused.clone()) {
+                    Ok(Some(refused)) => refused.to_string(),
                     _ => std::future::pending().await,
                 }
             };
@@ -426,7 +418,12 @@ impl Member {
         if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
             tracing::warn!("raft's thread still runs");
         }
-        drop(self.claim);
+        let (mut claim, refused) = (self.claim, self.shared.refused.borrow().clone());
+        if let Some(copied @ MembershipError::Copied { .. }) = refused
+            && let Err(error) = claim.refuse(copied.to_string())
+        {
+            tracing::error!(%error, "the directory does not say that it was refused");
+        }
     }
 }
 

@@ -104,7 +104,11 @@ pub(crate) fn enter<T>(
     let cell = network.cells.get(&envelope.to).ok_or(Failure::NoSuchActor)?;
     let door = cell.doors.get(envelope.tag).ok_or(Failure::UnknownMessage)?;
     let permit = |message: &'static str, body: &dyn Any| -> Result<(), Refusal> {
-        network.gate.permit(&link.identity, &envelope.to, message, body)
+        network.gate.permit(&link.identity, &envelope.to, message, body)?;
+        match &cell.guard {
+            Some(guard) => guard.permit(&link.identity, &envelope.to, message, body),
+            None => Ok(()),
+        }
     };
     let span = envelope.trace.map(|trace| {
         tracing::debug_span!("message", name = door.name(), to = %envelope.to, %trace).entered()

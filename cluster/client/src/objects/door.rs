@@ -102,6 +102,12 @@ impl RemoteDoor {
     }
 
     async fn create(&self, key: Key, value: Bytes) -> Result<Committed, TransactError> {
+        let named = serde_json::from_slice::<Value>(&value).ok();
+        let named = named.as_ref().and_then(|object| object.pointer("/metadata/name")?.as_str());
+        if named != Some(key.name.as_str()) {
+            let reason = format!("the object is not named {:?}, as its key is", key.name);
+            return Err(TransactError::Refused { reason });
+        }
         let message = Create {
             sender: self.sender.clone(),
             resource: key.resource.clone(),
@@ -133,15 +139,19 @@ impl RemoteDoor {
         }
         };
         let operation = only.ok_or_else(refused)?;
-        let compare = compares.into_iter().find(|compare| compare.key() == operation.key());
-        match (operation, compare.ok_or_else(refused)?) {
-            (Operation::Put { key, value }, Compare::Revision { revision, .. }) => {
-                self.settle(key, revision, Some(value)).await
+        let (own, others): (Vec<_>, Vec<_>) =
+            compares.into_iter().partition(|compare| compare.key() == operation.key());
+        match (operation, own.as_slice(), others.is_empty()) {
+            (Operation::Put { key, value }, [Compare::Revision { revision, .. }], true) => {
+                self.settle(key, *revision, Some(value)).await
             }
-            (Operation::Delete { key }, Compare::Revision { revision, .. }) => {
-                self.settle(key, revision, None).await
+            (Operation::Delete { key }, [Compare::Revision { revision, .. }], true) => {
+                self.settle(key, *revision, None).await
             }
-            (Operation::Put { key, value }, Compare::Absent { .. }) => {
+            // The member that creates makes sure itself that the namespace is there, and not going.
+            (Operation::Put { key, value }, [Compare::Absent { .. }], _)
+                if others.iter().all(|other| other.key().resource == "namespaces") =>
+            {
                 self.create(key, value).await
             }
             _ => Err(refused()),

@@ -183,7 +183,14 @@ impl Reader {
                 .map(|entry| (entry.key.namespace.clone(), entry.key.name.clone()));
             let count = page.entries.len();
             for (index, entry) in page.entries.iter().enumerate() {
-                let object = object_at(entry, entry.mod_revision)?;
+                let object = match object_at(entry, entry.mod_revision) {
+                    Ok(object) => object,
+                    // All others are still there to be read.
+                    Err(status) => {
+                        tracing::error!(%status, "an object is left out of a list");
+                        continue;
+                    }
+                };
                 if !query.filter.matches(resource, &object) {
                     continue;
                 }

@@ -128,9 +128,9 @@ impl Following {
         }
         for event in batch.events {
             match self.see(event, batch.revision) {
-                Ok(Some(event)) => self.ready.push_back(Ok(event)),
-                Ok(None) => {}
-                Err(status) => self.ready.push_back(Err(status)),
+                Ok(event) => self.ready.extend(event.map(Ok)),
+                // It would end every watch that comes by, each time it is opened anew.
+                Err(status) => tracing::error!(%status, "an object is left out of a watch"),
             }
         }
     }

@@ -101,6 +101,7 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
             objects,
             bindings: Arc::new(Bindings::follow(member.handle())),
             refusals: Arc::new(Refusals::default()),
+            is_member: Arc::new(member.membership()),
         };
         let refusals = parts.refusals.clone();
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {

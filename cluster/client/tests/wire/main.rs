@@ -7,6 +7,7 @@
 
 mod authority;
 mod nodes;
+mod objects;
 mod raft;
 mod record;
 mod registry;
@@ -16,13 +17,20 @@ use record::Record;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const AREAS: [fn() -> Record; 5] =
-    [authority::record, nodes::record, raft::record, registry::record, training::record];
+const AREAS: [fn() -> Record; 6] = [
+    authority::record,
+    nodes::record,
+    objects::record,
+    raft::record,
+    registry::record,
+    training::record,
+];
 
 /// Where messages are declared.
-const DECLARED_IN: [&str; 4] = [
+const DECLARED_IN: [&str; 5] = [
     "cluster/client/src/protocol",
-    "cluster/registry/src/protocol.rs",
+    "cluster/client/src/objects/protocol.rs",
+    "cluster/registry-api/src/protocol.rs",
     "cluster/registry/src/raft/messages.rs",
     "runtime/src/chaos.rs",
 ];

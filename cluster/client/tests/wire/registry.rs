@@ -14,15 +14,15 @@ use impresario_registry::{
 };
 use std::time::Duration;
 
-fn key() -> Key {
+pub fn key() -> Key {
     Key::new("batch/jobs", "ns", "j")
 }
 
-fn entry() -> Entry {
+pub fn entry() -> Entry {
     Entry { key: key(), value: "{}".into(), create_revision: 3, mod_revision: 300 }
 }
 
-fn selection() -> Selection {
+pub fn selection() -> Selection {
     Selection::all("pods").within("ns").named("p").with_field("/spec/nodeName", "n1")
 }
 
@@ -44,7 +44,7 @@ fn transaction() -> Transaction {
     }
 }
 
-fn transact_errors() -> [TransactError; 12] {
+pub fn transact_errors() -> [TransactError; 12] {
     every([
         TransactError::Conflict { key: key(), expected: u64::MAX, found: 0 },
         TransactError::Fenced { shard: Shard(1), held: Epoch(2), current: Epoch(3) },
@@ -61,7 +61,7 @@ fn transact_errors() -> [TransactError; 12] {
     ])
 }
 
-fn read_errors() -> [ReadError; 4] {
+pub fn read_errors() -> [ReadError; 4] {
     every([
         ReadError::Gone { requested: 1, oldest: 300 },
         ReadError::Future { requested: 300, current: 1 },

@@ -109,7 +109,7 @@ impl Harness {
             Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let revocations = Revocations::follow(objects.clone(), tls.clone());
+        let revocations = Revocations::follow(objects.clone(), tls.clone(), |_| {});
         let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();

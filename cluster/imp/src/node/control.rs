@@ -1,6 +1,7 @@
 //! What a control member runs besides a node: its share of the registry, the control actors of its
 //! shards, the authority's door, and the REST API.
 
+use super::gate::{ClusterGate, HARNESS};
 use super::renewal::{ApiCertificate, Renewal};
 use super::service_network;
 use crate::layout::{ControlFile, LayoutError, NodeDir, NodeFile};
@@ -23,7 +24,9 @@ use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{Gateway, ListenError, Revocations, Server, Tls, TlsError, TlsSettings};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
-use impresario_objects::{Bindings, Objects, ObjectsActor, ObjectsParts, Refusals, ServiceRanges};
+use impresario_objects::{
+    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, ServiceRanges,
+};
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
     Beginning, Heartbeat, Member, MemberConfig, REGISTRY_ACTOR, ReadError, RegistryHandle,
@@ -34,6 +37,7 @@ use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
+use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
@@ -92,7 +96,7 @@ impl Control {
         node: &ActorNode,
         credential: &Credential,
         door: &Door,
-        refusals: Arc<Refusals>,
+        gate: &ClusterGate,
     ) -> Result<Self, ControlError> {
         let others = file.peers.iter().filter(|peer| peer.control);
         let others = others.map(|peer| NodeName::from(peer.name.as_str())).collect();
@@ -101,8 +105,12 @@ impl Control {
         } else {
             Beginning::Join { members: others }
         };
-        let config = MemberConfig::new(dir.registry(), node.clone(), file.advertise, beginning);
+        let mut config = MemberConfig::new(dir.registry(), node.clone(), file.advertise, beginning);
+        config.harness = file.chaos.then(|| HARNESS.to_owned());
         let member = Arc::new(Member::start(config).await?);
+        let is_member: Membership = Arc::new(member.membership());
+        // One start, one member: it is set once.
+        let _ = gate.membership.set(is_member.clone());
         if settings.founder {
             // Once and never again: a founder whose disk is emptied must not found another group.
             let control = Some(ControlFile { founder: false, ..settings.clone() });
@@ -116,7 +124,8 @@ impl Control {
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(registry.clone())),
-            refusals,
+            refusals: gate.refusals.clone(),
+            is_member,
         };
         let options = SpawnOptions { mailbox: OBJECTS_MAILBOX, ..SpawnOptions::default() };
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, options, move |_| {
@@ -154,7 +163,12 @@ impl Control {
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry));
-        let revocations = Revocations::follow(objects.clone(), tls.clone());
+        let revocations = {
+            let revoked = gate.revoked.clone();
+            Revocations::follow(objects.clone(), tls.clone(), move |prints| {
+                *revoked.write() = prints.iter().map(|print| in_hex(print)).collect();
+            })
+        };
         let server = Server::start(settings.api, tls, Arc::new(gateway))?;
         let foundation = tokio::spawn(lay_foundation(
             objects,
@@ -208,6 +222,15 @@ impl Control {
             member.stop().await;
         }
     }
+}
+
+/// As the runtime writes fingerprints.
+fn in_hex(print: &[u8]) -> String {
+    print.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 struct MemberHeart(Arc<Member>);

@@ -2,7 +2,7 @@
 //!
 //! | sender | may |
 //! |---|---|
-//! | control member | everything |
+//! | control member | everything, while the group counts it among its members; else to ask to be let in |
 //! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens |
 //! | guest | message its own job, and the other guests of that job |
 //! | client | ask the objects, under the rules for readers, and ask actors to describe themselves |
@@ -14,21 +14,38 @@
 
 use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
 use impresario_client::protocol::{control, node, pod, scheduler, training};
-use impresario_objects::Refusals;
 use impresario_objects::protocol as objects;
+use impresario_objects::{Membership, Refusals};
 use impresario_registry::protocol as registry;
 use impresario_registry::raft::messages::RAFT_ACTOR;
 use impresario_runtime::{
     ActorName, Gate, Message, NodeName, PeerIdentity, PeerRole, Refusal, StreamMessage,
 };
+use parking_lot::RwLock;
 use std::any::Any;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+/// The name in the certificate of the harness, which a cluster started with `--chaos` counts among its members.
+pub const HARNESS: &str = "chaos";
 
 /// The gate of a node.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct ClusterGate {
     /// Where refusals are counted.
     pub refusals: Arc<Refusals>,
+    /// On a control member: who is one, by the membership of the registry. Until it is known, and on other nodes, the
+    /// role in the certificate says it.
+    pub membership: Arc<OnceLock<Membership>>,
+    /// On a control member: the fingerprints of certificates that are trusted no more, as [`PeerIdentity`] has them.
+    pub revoked: Arc<RwLock<HashSet<String>>>,
+}
+
+impl ClusterGate {
+    /// Whether a control member's certificate is that of a member.
+    fn is_member(&self, name: &str) -> bool {
+        self.membership.get().is_none_or(|is_member| is_member(name))
+    }
 }
 
 impl Gate for ClusterGate {
@@ -39,7 +56,16 @@ impl Gate for ClusterGate {
         message: &'static str,
         body: &dyn Any,
     ) -> Result<(), Refusal> {
-        if may_send(peer, to, message, body) {
+        let revoked = self.revoked.read().contains(&peer.fingerprint);
+        if revoked {
+            let role = role_name(&peer.role);
+            self.refusals.count(role, "revoked");
+            return Err(Refusal::new(format!(
+                "the certificate of {} ({role}) was revoked: ask the cluster's operator",
+                peer.node
+            )));
+        }
+        if may_send(peer, to, message, body, |name| self.is_member(name)) {
             return Ok(());
         }
         let role = role_name(&peer.role);
@@ -51,7 +77,18 @@ impl Gate for ClusterGate {
     }
 }
 
-fn may_send(peer: &PeerIdentity, to: &ActorName, message: &'static str, body: &dyn Any) -> bool {
+/// What is said by a control member that the group does not count among its own, not yet or not any more: it may ask
+/// to be let in, and how things stand. The registry's own guard looks at the names.
+const OF_APPLICANTS: [&str; 4] =
+    [registry::Status::NAME, registry::Join::NAME, registry::Enrol::NAME, registry::Return::NAME];
+
+fn may_send(
+    peer: &PeerIdentity,
+    to: &ActorName,
+    message: &'static str,
+    body: &dyn Any,
+    is_member: impl Fn(&str) -> bool,
+) -> bool {
     // Nobody speaks for another, whatever their role.
     if let Some(sender) = objects::sender(body)
         && !sender.is(peer)
@@ -59,7 +96,11 @@ fn may_send(peer: &PeerIdentity, to: &ActorName, message: &'static str, body: &d
         return false;
     }
     match &peer.role {
-        PeerRole::Control => true,
+        PeerRole::Control => {
+            is_member(peer.node.as_str())
+                || to.as_str() == RAFT_ACTOR
+                || OF_APPLICANTS.contains(&message)
+        }
         PeerRole::Admin => !is_of_members(to, message),
         PeerRole::Node => may_node(peer.node.as_str(), message, body),
         PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
@@ -165,7 +206,7 @@ mod tests {
     }
 
     fn sent<M: Any>(from: &PeerIdentity, to: &str, message: &'static str, body: &M) -> bool {
-        may_send(from, &ActorName::from(to), message, body)
+        may_send(from, &ActorName::from(to), message, body, |name| name != "removed")
     }
 
     #[test]
@@ -193,6 +234,14 @@ mod tests {
         }
         let member = peer("n1", PeerRole::Control);
         assert!(sent(&member, "registry", registry::Transact::NAME, &write));
+        // Its certificate is good for a while; the group knows it no more.
+        let removed = peer("removed", PeerRole::Control);
+        assert!(!sent(&removed, "registry", registry::Transact::NAME, &write));
+        assert!(!sent(&removed, "registry", registry::Get::NAME, &get));
+        assert!(!sent(&removed, "node", node::Drain::NAME, &()));
+        assert!(sent(&removed, "registry", registry::Status::NAME, &registry::Status));
+        let join = registry::Join { disk: 7, node: "removed".into() };
+        assert!(sent(&removed, "registry", registry::Join::NAME, &join));
     }
 
     #[test]
@@ -245,6 +294,21 @@ mod tests {
             |node: &str| registry::Heartbeat { node: node.into(), incarnation: 1, ready: true };
         assert!(may_node("n1", registry::Heartbeat::NAME, &beat("n1")));
         assert!(!may_node("n1", registry::Heartbeat::NAME, &beat("n2")));
+    }
+
+    #[test]
+    fn a_revoked_certificate_is_worth_nothing_whatever_its_role() {
+        let gate = ClusterGate::default();
+        let state = |peer: &PeerIdentity| {
+            let to = ActorName::from("registry");
+            gate.permit(peer, &to, registry::Status::NAME, &registry::Status).is_ok()
+        };
+        let roles = [PeerRole::Control, PeerRole::Node, PeerRole::Client, PeerRole::Admin];
+        assert!(roles.iter().all(|role| state(&peer("n1", role.clone()))));
+        *gate.revoked.write() = HashSet::from(["ab".to_owned()]);
+        assert!(!roles.iter().any(|role| state(&peer("n1", role.clone()))));
+        let other = PeerIdentity { fingerprint: "cd".into(), ..peer("n1", PeerRole::Node) };
+        assert!(state(&other));
     }
 
     #[test]

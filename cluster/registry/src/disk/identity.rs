@@ -30,6 +30,9 @@ pub struct Identity {
     /// The format of the log and the snapshots.
     #[serde(default)]
     pub format: u32,
+    /// Why the group has refused the directory for good: a copy, or one restored from an older state.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// The format that this program writes and reads. Directories from before it was counted have 0.
@@ -68,7 +71,8 @@ impl Claimed {
         } else {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
             let (disk, generation, format) = (rand::random(), 0, FORMAT);
-            let fresh = Identity { cluster, node, disk, member: None, generation, format };
+            let fresh =
+                Identity { cluster, node, disk, member: None, generation, format, refused: None };
             save(&path, &fresh)?;
             fresh
         };
@@ -88,6 +92,9 @@ impl Claimed {
                  or begin with an empty directory",
                 identity.format
             );
+            return Err(DiskError::Foreign { path: directory.to_owned(), what });
+        }
+        if let Some(what) = identity.refused {
             return Err(DiskError::Foreign { path: directory.to_owned(), what });
         }
         Ok(Self { directory: directory.to_owned(), identity, _lock: lock })
@@ -113,6 +120,12 @@ impl Claimed {
         let generation = self.identity.generation + 1;
         self.change(Identity { generation, ..self.identity.clone() })?;
         Ok(generation)
+    }
+
+    /// Writes down that the group has refused the directory. Its later lives would be numbered past the one that the
+    /// group knows, and so could not be told from those of the true one.
+    pub fn refuse(&mut self, why: String) -> Result<(), DiskError> {
+        self.change(Identity { refused: Some(why), ..self.identity.clone() })
     }
 
     fn change(&mut self, identity: Identity) -> Result<(), DiskError> {

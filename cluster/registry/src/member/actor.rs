@@ -1,6 +1,7 @@
 //! The actor behind [`RegistryRole`](crate::protocol::RegistryRole): every handler starts a future and returns.
 
 use super::Shared;
+use crate::WatchError;
 use crate::protocol::{
     Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
     LeadTransact, List, MemberStatus, NotLeader, Remove, Return, Status, Transact,
@@ -92,9 +93,11 @@ impl Handler<Open<Follow>> for RegistryActor {
     fn handle(&mut self, open: Open<Follow>, _: &mut Self::Context) -> Self::Result {
         let Open { message: Follow(request), sink } = open;
         let Ok(place) = self.watches.clone().try_acquire_owned() else {
-            return Err(Refusal::new(
-                "this member serves as many watches as it may: ask another one",
-            ));
+            // No refusal, which would be for good: the reader goes on at another member.
+            actix::spawn(async move {
+                let _ = sink.send(Err(WatchError::Closed)).await;
+            });
+            return Ok(());
         };
         let watch = self.shared.watch(request);
         // Ends when the reader goes, and with the member's stop at the latest.

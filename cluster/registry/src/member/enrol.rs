@@ -175,8 +175,12 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
                     }
                     Ok(Err(refused)) => {
                         tracing::error!(%refused, "this member gets no vote");
-                        if matches!(refused, MembershipError::Copied { .. }) {
-                            shared.refused.send_replace(Some(refused.to_string()));
+                        // For good: the member ends, and says why, rather than serve what is old without end.
+                        if matches!(
+                            refused,
+                            MembershipError::Copied { .. } | MembershipError::Retired { .. }
+                        ) {
+                            shared.refused.send_replace(Some(refused));
                         }
                         return;
                     }

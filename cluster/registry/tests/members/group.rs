@@ -456,8 +456,8 @@ fn three_megabytes_go_over_a_slow_link_and_block_nothing_behind_them() {
     });
 }
 
-async fn remote(group: &Group, role: PeerRole) -> (ActorNode, RemoteRegistry) {
-    let node = group.cluster.node_as("worker", role).await;
+async fn remote(group: &Group, name: &str, role: PeerRole) -> (ActorNode, RemoteRegistry) {
+    let node = group.cluster.node_as(name, role).await;
     for other in &group.nodes {
         node.addresses().set(other.name().clone(), other.local_addr());
     }
@@ -469,7 +469,7 @@ async fn remote(group: &Group, role: PeerRole) -> (ActorNode, RemoteRegistry) {
 fn a_process_elsewhere_writes_and_watches_through_the_loss_of_members() {
     run(async {
         let mut group = Group::new().await;
-        let (node, remote) = remote(&group, PeerRole::Node).await;
+        let (node, remote) = remote(&group, HARNESS, PeerRole::Control).await;
         let remote: RegistryHandle = Arc::new(remote);
         let request = WatchRequest { select: Selection::all("pods"), after: 0, bookmarks: false };
         let watch = remote.watch(request).await.unwrap();
@@ -505,7 +505,7 @@ fn a_process_elsewhere_writes_and_watches_through_the_loss_of_members() {
 fn heartbeats_of_nodes_reach_whoever_leads() {
     run(async {
         let mut group = Group::new().await;
-        let (node, remote) = remote(&group, PeerRole::Node).await;
+        let (node, remote) = remote(&group, "worker", PeerRole::Node).await;
         for lost in [false, true] {
             if lost {
                 let leader = group.leader().await;

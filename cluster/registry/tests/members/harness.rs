@@ -20,6 +20,9 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// What a test reads and writes as, from outside the group.
+pub const HARNESS: &str = "harness";
+
 /// For a busy machine; a passing test never spends it.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
@@ -74,6 +77,7 @@ impl Cluster {
         let directory = self.directory(node.name().as_str());
         let mut config = MemberConfig::new(directory, node.clone(), node.local_addr(), beginning);
         config.volume = self.volume.clone();
+        config.harness = Some(HARNESS.to_owned());
         config.timing =
             RaftTiming { snapshot_every: 200, keep_behind: 20, ..RaftTiming::default() };
         config

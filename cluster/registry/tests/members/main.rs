@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod alone;
+mod copies;
 mod group;
+mod guard;
 mod harness;
 mod room;
 mod unsynced;

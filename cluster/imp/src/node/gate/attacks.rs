@@ -45,7 +45,8 @@ impl Cluster {
             authority.issue("m1", PeerRole::Control, &[], Duration::from_hours(1)).unwrap();
         let refusals = Arc::new(Refusals::default());
         let mut config = NodeConfig::new(credential);
-        config.gate = Arc::new(ClusterGate { refusals: refusals.clone() });
+        let gate = ClusterGate { refusals: refusals.clone(), ..ClusterGate::default() };
+        config.gate = Arc::new(gate.clone());
         let node = ActorNode::start(config).await.unwrap();
         let beginning = Beginning::Found { peers: Vec::new() };
         let path = folder.path().join("registry");
@@ -56,7 +57,9 @@ impl Cluster {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(member.handle())),
             refusals: refusals.clone(),
+            is_member: Arc::new(member.membership()),
         };
+        let _ = gate.membership.set(Arc::new(member.membership()));
         node.spawn::<ObjectsRole, _>(OBJECTS_ACTOR, SpawnOptions::default(), move |_| {
             ObjectsActor::new(parts.clone())
         })
@@ -94,7 +97,8 @@ impl Cluster {
             let pod = json!({
                 "metadata": {"name": name},
                 "spec": {
-                    "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": secret}}]}],
+                    "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": secret}}],
+                        "env": [{"name": "A", "value": PLANTED}]}],
                     "serviceAccountName": "robot"
                 }
             });
@@ -131,6 +135,8 @@ impl Cluster {
 }
 
 const NODE_NAME: &str = "/spec/nodeName";
+/// A value in pods that only their own nodes may see.
+const PLANTED: &str = "planted value";
 
 /// Runs a test with a cluster, in an actor system of its own.
 fn with_cluster(test: impl AsyncFnOnce(&Cluster)) {
@@ -158,6 +164,7 @@ fn a_node_s_credential_gets_nothing_that_is_not_its_own() {
         node.raw(cluster).await;
         node.forged().await;
         node.credentials().await;
+        node.by_the_words_of_a_refusal().await;
         assert!(node.tried.len() >= 80, "{} were tried", node.tried.len());
         assert_eq!(node.passed(), Vec::<&str>::new());
         assert_eq!(revision(cluster).await, before, "nothing was written");
@@ -222,6 +229,48 @@ fn a_node_s_credential_gets_what_is_its_own() {
         }
         assert!(gone);
         node.node.stop(LIMIT).await;
+    });
+}
+
+#[test]
+fn a_control_certificate_of_who_is_no_member_gets_nothing() {
+    with_cluster(async |cluster| {
+        let before = revision(cluster).await;
+        let mut removed = cluster.join("m9", PeerRole::Control).await;
+        removed.raw(cluster).await;
+        removed.forged().await;
+        removed.credentials().await;
+        removed.by_the_words_of_a_refusal().await;
+        for plural in ["pods", "nodes", "secrets", "namespaces"] {
+            let list = removed.objects.list(kind(plural), &ListQuery::default()).await;
+            removed.tries(&format!("list {plural}"), list);
+        }
+        assert_eq!(removed.passed(), Vec::<&str>::new());
+        assert_eq!(revision(cluster).await, before, "nothing was written");
+        removed.node.stop(LIMIT).await;
+    });
+}
+
+#[test]
+fn an_admin_s_writes_pass_the_rules_of_objects_like_everybody_s() {
+    with_cluster(async |cluster| {
+        let before = revision(cluster).await;
+        let mut admin = cluster.join("admin", PeerRole::Admin).await;
+        for (resource, namespace, name) in
+            [("pods", "default", "mine"), ("nodes", "", "n1"), ("namespaces", "", "default")]
+        {
+            let entry = cluster.entry(resource, namespace, name).await;
+            let removed = Transaction::remove(entry.key.clone(), entry.mod_revision);
+            let outcome = admin.door.transact(removed).await;
+            admin.tries(&format!("remove {resource} past all rules"), outcome);
+            let written = Transaction::update(entry.key, entry.mod_revision, entry.value);
+            let outcome = admin.door.transact(written).await;
+            admin.tries(&format!("write {resource} past all rules"), outcome);
+        }
+        assert_eq!(admin.passed(), Vec::<&str>::new());
+        assert_eq!(revision(cluster).await, before, "nothing was written");
+        assert!(admin.objects.list(kind("secrets"), &ListQuery::default()).await.is_ok());
+        admin.node.stop(LIMIT).await;
     });
 }
 

@@ -1,6 +1,6 @@
 //! A credential that tries what is not its own.
 
-use super::{Cluster, LIMIT, NODE_NAME, kind};
+use super::{Cluster, LIMIT, NODE_NAME, PLANTED, kind};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use impresario_client::protocol::authority::{
@@ -18,6 +18,7 @@ use impresario_registry::{
 use impresario_runtime::pki::KeyRequest;
 use impresario_runtime::{ActorNode, ActorPath, NodeName, PeerRole};
 use serde_json::{Value, json};
+use std::fmt::Display;
 
 /// A credential, and what came of what it tried.
 pub(super) struct Intruder {
@@ -29,8 +30,15 @@ pub(super) struct Intruder {
 }
 
 impl Intruder {
-    pub(super) fn tries<T, E>(&mut self, what: &str, outcome: Result<T, E>) {
+    pub(super) fn tries<T, E: Display>(&mut self, what: &str, outcome: Result<T, E>) {
         self.tried.push((what.into(), outcome.is_ok()));
+        if let Err(refusal) = outcome {
+            let refusal = refusal.to_string();
+            assert!(
+                !refusal.contains(PLANTED),
+                "{what} is answered with what it may not see: {refusal}"
+            );
+        }
     }
 
     pub(super) fn passed(&self) -> Vec<&str> {
@@ -272,6 +280,31 @@ impl Intruder {
         self.tries("an event of another's pod", outcome);
     }
 
+    /// Patches of others' pods that are refused for what comes out, in words that would tell what went in.
+    pub(super) async fn by_the_words_of_a_refusal(&mut self) {
+        let options = WriteOptions::default();
+        let from = "/spec/containers/0/env/0/value";
+        for (what, patch) in [
+            ("the name", json!([{"op": "copy", "from": from, "path": "/metadata/name"}])),
+            (
+                "a label",
+                json!([{"op": "add", "path": "/metadata/labels", "value": {}},
+                {"op": "copy", "from": from, "path": "/metadata/labels/a"}]),
+            ),
+            ("a list", json!([{"op": "copy", "from": from, "path": "/metadata/finalizers"}])),
+            ("a test", json!([{"op": "test", "path": from, "value": "a"}])),
+        ] {
+            for name in ["other", "free"] {
+                let patch = Patch::Json(patch.clone());
+                let outcome = self
+                    .objects
+                    .patch(kind("pods"), Door::Main, "default", name, &patch, &options)
+                    .await;
+                self.tries(&format!("read {name} by {what}"), outcome);
+            }
+        }
+    }
+
     /// What the authority gives for a pod.
     pub(super) async fn credentials(&mut self) {
         let authority =
@@ -284,7 +317,7 @@ impl Intruder {
                 namespace: "default".into(),
                 pod: pod.into(),
                 uid: uid.clone(),
-                hash: "ab".into(),
+                hash: "ab".repeat(32),
             };
             let answer = authority.ask(token, LIMIT).await.map_err(|e| e.to_string());
             self.tries(

@@ -1,0 +1,366 @@
+//! What is asked of objects, judged and done.
+//!
+//! What is asked is judged by [`may`](crate::may) first, and again by the object that a write would replace; a refusal
+//! is typed, counted, logged now and then, and leaves everything as it was.
+
+use crate::Objects;
+use crate::bound::Bindings;
+use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
+use crate::may::{Ask, Denied, Rule, Verb, Who, may};
+use crate::refusals::Refusals;
+use bytes::Bytes;
+use impresario_api::admission::{DeleteOptions, Door, Propagation};
+use impresario_api::patch::{self, PatchType};
+use impresario_api::resource::{Resource, resource_key};
+use impresario_api::status::Status;
+use impresario_api::wire::FieldValidation;
+use impresario_client::objects::protocol::{
+    Bind, Change, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal, Refused, Sender,
+    Settle,
+};
+use impresario_client::objects::stored::{bytes_of, text};
+use impresario_client::objects::{Binding, Deleted, WriteOptions, patch_refused};
+use impresario_registry_api::{
+    Committed, Consistency, Entry, Page, ReadError, Revision, Selection, TransactError,
+    Transaction, Watch, WatchError,
+};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a node that names a pod's secret may be ahead of what this member has seen of its pods.
+const CATCH_UP: Duration = Duration::from_millis(500);
+/// Where nodes say that a value is found that says where a pod is.
+const NODE_NAME: &str = "/spec/nodeName";
+
+/// What an [`ObjectsActor`](crate::ObjectsActor) is made of; outlives its restarts.
+#[derive(Clone)]
+pub struct ObjectsParts {
+    /// What reads and writes.
+    pub objects: Objects,
+    /// What is bound where.
+    pub bindings: Arc<Bindings>,
+    /// Where refusals are counted.
+    pub refusals: Arc<Refusals>,
+    /// Whether a node is a control member, by the membership of the registry.
+    pub is_member: Membership,
+}
+
+/// Tells of a node's name whether it is a control member.
+pub type Membership = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+impl ObjectsParts {
+    /// Who that is to the rules.
+    pub(crate) fn who<'s>(&self, sender: &'s Sender) -> Who<'s> {
+        Who::holder(&sender.name, &sender.role, &*self.is_member)
+    }
+
+    /// Whether it may be done, as far as this member has seen what is bound where.
+    fn judge(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Denied> {
+        may(self.who(sender), ask, &*self.bindings)
+    }
+
+    /// Whether it may be done, where it does not depend on a state that a write replaces.
+    async fn permit(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Denied> {
+        let mut denied = match self.judge(sender, ask) {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        if denied.rule == Rule::NamedByOwnPods && !ask.name.is_empty() {
+            // The node may know of a pod that another member bound a moment ago.
+            let mut news = self.bindings.news();
+            let until = Instant::now() + CATCH_UP;
+            let key = impresario_registry_api::Key::new("nodes", "", &sender.name);
+            let read = self.objects.registry().get(key, Consistency::Linearizable);
+            // Whatever it says, the member has caught up as far as it can.
+            let _ = timeout_at(until, read).await;
+            loop {
+                match self.judge(sender, ask) {
+                    Ok(()) => return Ok(()),
+                    Err(again) => denied = again,
+                }
+                if !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        }
+        Err(denied)
+    }
+
+    /// Counts a refusal, and logs it now and then.
+    fn refused(&self, sender: &Sender, denied: Denied) -> Denied {
+        let role = self.who(sender).role();
+        self.refusals.count(role, &format!("{:?}", denied.rule));
+        if let Some(unsaid) = self.refusals.is_to_be_logged(&sender.name, std::time::Instant::now())
+        {
+            tracing::warn!(peer = %sender.name, role, rule = ?denied.rule, unsaid, %denied, "refused");
+        }
+        denied
+    }
+
+    /// The engine for this sender: what a write replaces is judged where it is replaced.
+    fn engine(&self, sender: &Sender, resource: &'static Resource) -> Objects {
+        if matches!(self.who(sender), Who::Member | Who::Admin) {
+            return self.objects.clone();
+        }
+        let (parts, sender, key) = (self.clone(), sender.clone(), resource_key(resource));
+        self.objects.judged(Arc::new(move |verb, old, new| {
+            let named = old.or(new).unwrap_or(&Value::Null);
+            let (namespace, name) =
+                (text(named, "/metadata/namespace"), text(named, "/metadata/name"));
+            let ask = Ask::of(verb, &key, namespace, name).change(old, new);
+            parts
+                .judge(&sender, &ask)
+                .map_err(|denied| Status::forbidden(resource, name, parts.refused(&sender, denied)))
+        }))
+    }
+
+    pub(crate) async fn get(self, asked: Get) -> Result<(Option<Entry>, Revision), ReadError> {
+        let Get { sender, key, consistency } = asked;
+        let refused = |denied: Denied| ReadError::Refused { reason: denied.to_string() };
+        let names = bounded(&[&key.resource, &key.namespace, &key.name]);
+        names.map_err(|reason| ReadError::Refused { reason })?;
+        known(&key.resource).map_err(|reason| ReadError::Refused { reason })?;
+        let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
+        if let Err(denied) = self.permit(&sender, &ask).await {
+            if denied.rule == Rule::NamedByOwnPods && !self.bindings.is_current() {
+                let reason = "this member does not know yet which pods are bound where".to_owned();
+                return Err(ReadError::Unavailable { reason });
+            }
+            return Err(refused(self.refused(&sender, denied)));
+        }
+        let (entry, revision) = self.objects.registry().get(key.clone(), consistency).await?;
+        if let (Who::Node(_), Some(entry)) = (self.who(&sender), &entry)
+            && matches!(key.resource.as_str(), "pods" | "events")
+        {
+            let old: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let ask = ask.change(Some(&old), None);
+            self.judge(&sender, &ask).map_err(|denied| refused(self.refused(&sender, denied)))?;
+        }
+        Ok((entry, revision))
+    }
+
+    async fn permit_all(
+        &self,
+        sender: &Sender,
+        verb: Verb,
+        select: &Selection,
+    ) -> Result<(), String> {
+        bounded(&[
+            &select.resource,
+            select.namespace.as_deref().unwrap_or_default(),
+            select.name.as_deref().unwrap_or_default(),
+        ])?;
+        if let Some((pointer, value)) = &select.field {
+            bounded(&[pointer, value])?;
+        }
+        known(&select.resource)?;
+        let namespace = select.namespace.as_deref().unwrap_or_default();
+        let name = select.name.as_deref().unwrap_or_default();
+        let on_node = select.field.as_ref().filter(|(pointer, _)| pointer == NODE_NAME);
+        let on_node = on_node.map(|(_, node)| node.as_str());
+        let ask = Ask { on_node, ..Ask::of(verb, &select.resource, namespace, name) };
+        let permitted = self.permit(sender, &ask).await;
+        permitted.map_err(|denied| self.refused(sender, denied).to_string())
+    }
+
+    pub(crate) async fn list(self, asked: List) -> Result<Page, ReadError> {
+        let permitted = self.permit_all(&asked.sender, Verb::List, &asked.request.select).await;
+        permitted.map_err(|reason| ReadError::Refused { reason })?;
+        let page = self.objects.registry().list(asked.request).await?;
+        Ok(within(page, PAGE_BYTES))
+    }
+
+    pub(crate) async fn follow(self, asked: Follow) -> Result<Watch, WatchError> {
+        let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select).await;
+        permitted.map_err(|reason| WatchError::Refused { reason })?;
+        self.objects.registry().watch(asked.request).await
+    }
+
+    pub(crate) async fn settle(self, asked: Settle) -> Result<Committed, TransactError> {
+        let Settle { sender, key, at, value } = asked;
+        let refused = |reason: String| TransactError::Refused { reason };
+        bounded(&[&key.resource, &key.namespace, &key.name]).map_err(refused)?;
+        let resource = known(&key.resource).map_err(refused)?;
+        let denied = |denied| refused(self.refused(&sender, denied).to_string());
+        if !matches!(self.who(&sender), Who::Node(_)) {
+            let ask = Ask::of(Verb::Update, &key.resource, &key.namespace, &key.name);
+            return Err(denied(ask.denied(self.who(&sender), Rule::Settles)));
+        }
+        let found = self.entry_at(&key, at).await?;
+        let old: Value =
+            serde_json::from_slice(&found.value).map_err(|error| refused(error.to_string()))?;
+        // Before anything is made of it: the words of a later refusal would tell what it holds.
+        let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
+        self.judge(&sender, &ask.change(Some(&old), None)).map_err(denied)?;
+        let new = value.as_deref().map(|value| settled(resource, &old, value)).transpose();
+        let new = new.map_err(refused)?;
+        let verb = if new.is_some() { Verb::Update } else { Verb::Delete };
+        let ask = Ask::of(verb, &key.resource, &key.namespace, &key.name);
+        let ask = ask.change(Some(&old), new.as_ref());
+        self.judge(&sender, &ask).map_err(denied)?;
+        let transaction = match &new {
+            // What was checked is stored, not what was sent.
+            Some(new) => {
+                let value = bytes_of(new).map_err(|status| refused(status.message))?;
+                Transaction::update(key, at, value)
+            }
+            None => Transaction::remove(key, at),
+        };
+        self.objects.registry().transact(transaction).await
+    }
+
+    /// The state that a write means to replace. What this member has is enough where it is that very
+    /// state: the compare of the write makes sure that it is the newest.
+    async fn entry_at(
+        &self,
+        key: &impresario_registry_api::Key,
+        at: Revision,
+    ) -> Result<Entry, TransactError> {
+        let mut found = None;
+        for consistency in [Consistency::Local, Consistency::Linearizable] {
+            let read = self.objects.registry().get(key.clone(), consistency).await;
+            let (entry, _) = read.map_err(|error| match error {
+                ReadError::Refused { reason } => TransactError::Refused { reason },
+                other => TransactError::Unavailable { reason: other.to_string() },
+            })?;
+            match entry {
+                Some(entry) if entry.mod_revision == at => return Ok(entry),
+                other => found = other,
+            }
+        }
+        let found = found.map_or(0, |entry| entry.mod_revision);
+        Err(TransactError::Conflict { key: key.clone(), expected: at, found })
+    }
+
+    pub(crate) async fn create(self, asked: Create) -> Result<Bytes, Refusal> {
+        bounded(&[&asked.resource, &asked.namespace]).map_err(Status::bad_request)?;
+        let resource = served(&asked.resource)?;
+        let ask = Ask::of(Verb::Create, &asked.resource, &asked.namespace, "");
+        self.permit_unseen(&asked.sender, &ask, resource).await?;
+        let object = read(resource, &asked.object)?;
+        let options = options(&asked.sender, asked.dry_run);
+        let engine = self.engine(&asked.sender, resource);
+        let created = engine.create(resource, &asked.namespace, object, &options).await?;
+        Ok(bytes(&created)?)
+    }
+
+    pub(crate) async fn change(self, asked: Change) -> Result<Bytes, Refusal> {
+        bounded(&[&asked.resource, &asked.namespace, &asked.name]).map_err(Status::bad_request)?;
+        let resource = served(&asked.resource)?;
+        let ask = Ask::of(Verb::Update, &asked.resource, &asked.namespace, &asked.name);
+        self.permit_unseen(&asked.sender, &ask, resource).await?;
+        let door = match asked.part {
+            Part::Main => Door::Main,
+            Part::Status => Door::Status,
+            Part::Scale => Door::Scale,
+            Part::Finalize => Door::Finalize,
+        };
+        let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
+        let options = options(&asked.sender, asked.dry_run);
+        let engine = self.engine(&asked.sender, resource);
+        let form = match asked.form {
+            Form::Whole => {
+                let object = read(resource, &asked.body)?;
+                let updated =
+                    engine.update(resource, door, namespace, name, object, &options).await?;
+                return Ok(bytes(&updated)?);
+            }
+            Form::Json => PatchType::Json,
+            Form::Merge => PatchType::Merge,
+            Form::Strategic => PatchType::Strategic,
+        };
+        let target = target(resource)?;
+        let patched = engine
+            .modify(resource, door, namespace, name, &options, |old| {
+                patch::apply(target, old, form, &asked.body, FieldValidation::Strict)
+                    .map(|outcome| outcome.object)
+                    .map_err(|error| patch_refused(resource, name, &error))
+            })
+            .await?;
+        Ok(bytes(&patched)?)
+    }
+
+    pub(crate) async fn delete(self, asked: Delete) -> Result<Gone, Refusal> {
+        bounded(&[&asked.resource, &asked.namespace, &asked.name]).map_err(Status::bad_request)?;
+        let resource = served(&asked.resource)?;
+        let ask = Ask::of(Verb::Delete, &asked.resource, &asked.namespace, &asked.name);
+        self.permit_unseen(&asked.sender, &ask, resource).await?;
+        let propagation = match asked.propagation.as_str() {
+            "Foreground" => Propagation::Foreground,
+            "Orphan" => Propagation::Orphan,
+            "" | "Background" => Propagation::Background,
+            other => {
+                let why =
+                    format!("{other:?} is no propagation: use Background, Foreground or Orphan");
+                return Err(Status::bad_request(why).into());
+            }
+        };
+        let deletion = DeleteOptions {
+            grace_period_seconds: asked.grace_period_seconds,
+            propagation,
+            uid: asked.uid,
+            resource_version: asked.resource_version,
+        };
+        let options = options(&asked.sender, asked.dry_run);
+        let engine = self.engine(&asked.sender, resource);
+        let deleted =
+            engine.delete(resource, &asked.namespace, &asked.name, &deletion, &options).await?;
+        let (object, lingers) = match &deleted {
+            Deleted::Gone(object) => (object, false),
+            Deleted::Lingers(object) => (object, true),
+        };
+        Ok(Gone { object: bytes(object)?, lingers })
+    }
+
+    pub(crate) async fn bind(self, asked: Bind) -> Result<Bytes, Refusal> {
+        bounded(&[&asked.namespace, &asked.pod, &asked.node]).map_err(Status::bad_request)?;
+        let pods = served("pods")?;
+        let ask = Ask::of(Verb::Bind, "pods", &asked.namespace, &asked.pod);
+        let permitted = self.permit(&asked.sender, &ask).await;
+        permitted
+            .map_err(|denied| forbidden(pods, &asked.pod, &self.refused(&asked.sender, denied)))?;
+        let binding =
+            Binding { node: asked.node, uid: asked.uid, resource_version: asked.resource_version };
+        let options = options(&asked.sender, asked.dry_run);
+        let bound = self.objects.bind(&asked.namespace, &asked.pod, &binding, &options).await?;
+        Ok(bytes(&bound)?)
+    }
+
+    /// Refuses at once what no state of the object could allow; nodes are judged by the state.
+    async fn permit_unseen(
+        &self,
+        sender: &Sender,
+        ask: &Ask<'_>,
+        resource: &'static Resource,
+    ) -> Result<(), Refusal> {
+        let depends = matches!(self.who(sender), Who::Node(_))
+            && matches!(ask.resource, "pods" | "events" | "nodes" | "coordination.k8s.io/leases");
+        if depends {
+            return Ok(());
+        }
+        let permitted = self.permit(sender, ask).await;
+        permitted.map_err(|denied| forbidden(resource, ask.name, &self.refused(sender, denied)))
+    }
+
+    pub(crate) fn count_refusals(&self) -> Vec<Refused> {
+        self.refusals.read()
+    }
+}
+
+fn served(resource: &str) -> Result<&'static Resource, Status> {
+    known(resource).map_err(Status::bad_request)
+}
+
+fn forbidden(resource: &Resource, name: &str, denied: &Denied) -> Refusal {
+    Status::forbidden(resource, name, denied).into()
+}
+
+fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
+    WriteOptions { dry_run, manager: sender.name.clone(), user: sender.name.clone() }
+}
+
+fn bytes(object: &Value) -> Result<Bytes, Status> {
+    serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
+}

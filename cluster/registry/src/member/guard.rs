@@ -1,0 +1,172 @@
+//! Who may speak with a member's registry: judged here once more, whatever the node's gate let pass.
+//!
+//! Raw reads and writes are for control members: a certificate of that role, of a node that the group counts among its
+//! members. A member that was removed holds a good certificate for as long as that lasts, and nothing more: it may ask
+//! to be let in again, as itself, and how things stand.
+
+use crate::{
+    protocol::{Enrol, Heartbeat, Join, Remove, Return, Status},
+    raft::{Raft, messages::RAFT_ACTOR},
+};
+use impresario_runtime::{ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal};
+use openraft::async_runtime::WatchReceiver;
+use std::any::Any;
+use thiserror::Error;
+
+/// Why a message does not reach the registry. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Denied {
+    /// The certificate is of another role.
+    #[error("the registry is for control members alone: ask the objects of a member")]
+    Role,
+    /// The group has no such member.
+    #[error(
+        "the group has no such member: it was removed, or is not let in yet; start it with an empty directory to join"
+    )]
+    NoMember,
+    /// It is said in another's name.
+    #[error("it is said in the name of another node")]
+    Another,
+}
+
+/// The guard of a member's actors.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) raft: Raft,
+    /// The harness of a cluster that is tested, which reads and writes as a member does.
+    pub(super) harness: Option<String>,
+}
+
+impl Guard {
+    /// Whether a node is one of the group's members, be it that it has no vote yet.
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut members = metrics.membership_config.membership().nodes();
+        self.harness.as_deref() == Some(name) || members.any(|(_, node)| node.name == name)
+    }
+}
+
+impl Gate for Guard {
+    fn permit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+        body: &dyn Any,
+    ) -> Result<(), Refusal> {
+        let asked = Asked { to: to.as_str(), message, body };
+        judge(peer, &asked, |name| self.is_member(name)).map_err(|denied| {
+            Refusal::new(format!("{} may not send {message}: {denied}", peer.node))
+        })
+    }
+}
+
+/// What somebody wants.
+struct Asked<'m> {
+    to: &'m str,
+    message: &'static str,
+    body: &'m dyn Any,
+}
+
+fn judge(
+    peer: &PeerIdentity,
+    asked: &Asked<'_>,
+    is_member: impl Fn(&str) -> bool,
+) -> Result<(), Denied> {
+    let name = peer.node.as_str();
+    let is_control = peer.role == PeerRole::Control;
+    // A member that lags may not have heard of the one that leads: who may vote is what votes are judged by.
+    if asked.to == RAFT_ACTOR {
+        return if is_control { Ok(()) } else { Err(Denied::Role) };
+    }
+    if asked.message == Status::NAME || (is_control && is_member(name)) {
+        return Ok(());
+    }
+    let body = asked.body;
+    if let Some(beat) = body.downcast_ref::<Heartbeat>() {
+        return if beat.node == name { Ok(()) } else { Err(Denied::Another) };
+    }
+    if body.is::<Remove>() && peer.role == PeerRole::Admin {
+        return Ok(());
+    }
+    if !is_control {
+        return Err(Denied::Role);
+    }
+    let applicant = None
+        .or_else(|| body.downcast_ref::<Join>().map(|join| &join.node))
+        .or_else(|| body.downcast_ref::<Enrol>().map(|enrol| &enrol.node.name))
+        .or_else(|| body.downcast_ref::<Return>().map(|asks| &asks.node.name));
+    match applicant {
+        Some(applicant) if applicant == name => Ok(()),
+        Some(_) => Err(Denied::Another),
+        None => Err(Denied::NoMember),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Consistency, Key, Transaction,
+        protocol::{Get, LeadTransact, REGISTRY_ACTOR, Transact},
+        raft::MemberNode,
+    };
+
+    fn said<M: Message>(name: &str, role: PeerRole, body: &M) -> Result<(), Denied> {
+        let peer = PeerIdentity {
+            node: name.into(),
+            role,
+            cluster: "test".into(),
+            fingerprint: "ab".into(),
+        };
+        let asked = Asked { to: REGISTRY_ACTOR, message: M::NAME, body };
+        judge(&peer, &asked, |name| name == "m1")
+    }
+
+    #[test]
+    fn raw_reads_and_writes_are_for_members_by_role_and_by_membership() {
+        let write = Transact(Transaction::new());
+        let lead = LeadTransact(Transaction::new());
+        let read = Get { key: Key::new("secrets", "d", "a"), consistency: Consistency::Local };
+        assert_eq!(said("m1", PeerRole::Control, &write), Ok(()));
+        assert_eq!(said("m1", PeerRole::Control, &lead), Ok(()));
+        assert_eq!(said("m1", PeerRole::Control, &read), Ok(()));
+        let guest = PeerRole::Guest { scope: "j".into() };
+        for role in [PeerRole::Node, PeerRole::Client, PeerRole::Admin, guest] {
+            // Of a member's name, and yet of another role.
+            assert_eq!(said("m1", role.clone(), &write), Err(Denied::Role), "{role:?}");
+            assert_eq!(said("m1", role.clone(), &lead), Err(Denied::Role), "{role:?}");
+            assert_eq!(said("m1", role.clone(), &read), Err(Denied::Role), "{role:?}");
+        }
+        for denied in [
+            said("removed", PeerRole::Control, &write),
+            said("removed", PeerRole::Control, &lead),
+            said("removed", PeerRole::Control, &read),
+            said("removed", PeerRole::Control, &Remove { node: "m1".into() }),
+        ] {
+            assert_eq!(denied, Err(Denied::NoMember));
+        }
+    }
+
+    #[test]
+    fn who_is_no_member_applies_as_itself_alone() {
+        let enrol = |name: &str| Enrol {
+            member: 4,
+            node: MemberNode { name: name.into(), ..MemberNode::default() },
+        };
+        let join = |name: &str| Join { disk: 7, node: name.into() };
+        let beat = |name: &str| Heartbeat { node: name.into(), incarnation: 1, ready: true };
+        assert_eq!(said("m4", PeerRole::Control, &enrol("m4")), Ok(()));
+        assert_eq!(said("m4", PeerRole::Control, &join("m4")), Ok(()));
+        assert_eq!(said("m4", PeerRole::Control, &enrol("m1")), Err(Denied::Another));
+        assert_eq!(said("m4", PeerRole::Control, &join("m1")), Err(Denied::Another));
+        assert_eq!(said("n1", PeerRole::Node, &join("n1")), Err(Denied::Role));
+        assert_eq!(said("n1", PeerRole::Node, &beat("n1")), Ok(()));
+        assert_eq!(said("n1", PeerRole::Node, &beat("n2")), Err(Denied::Another));
+        assert_eq!(said("m1", PeerRole::Control, &beat("n2")), Ok(()), "brought to the leader");
+        assert_eq!(said("admin", PeerRole::Admin, &Remove { node: "m2".into() }), Ok(()));
+        assert_eq!(said("n1", PeerRole::Node, &Remove { node: "m2".into() }), Err(Denied::Role));
+        assert_eq!(said("anybody", PeerRole::Client, &Status), Ok(()));
+    }
+}

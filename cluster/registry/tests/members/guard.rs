@@ -1,0 +1,72 @@
+//! A gate that lets everything pass (as these nodes have) is not the registry's: its own guard judges again.
+
+use crate::{group::Group, harness::*};
+use impresario_registry::{
+    Consistency, Key, ListRequest, REGISTRY_ACTOR, RegistryRole, Selection, Transaction,
+    WatchRequest,
+    protocol::{
+        Follow, Get, Join, LeadAlive, LeadReadIndex, LeadTransact, List, Remove, Status, Transact,
+    },
+};
+use impresario_runtime::{ActorNode, ActorPath, AskError, PeerRole};
+use std::time::Duration;
+
+/// What `intruder` gets of the registry on `member` with everything that a member may ask.
+async fn passes(intruder: &ActorNode, member: &ActorNode) -> Vec<&'static str> {
+    let registry =
+        intruder.actor::<RegistryRole>(ActorPath::new(member.name().clone(), REGISTRY_ACTOR));
+    let mut passed = Vec::new();
+    let mut saw = |what: &'static str, error: Option<AskError>| match error {
+        Some(AskError::Refused { .. }) => {}
+        _ => passed.push(what),
+    };
+    let write = || Transaction::new().put(Key::new("secrets", "d", "stolen"), "{}");
+    saw("write", registry.ask(Transact(write()), LIMIT).await.err());
+    saw("lead a write", registry.ask(LeadTransact(write()), LIMIT).await.err());
+    let get = Get { key: Key::new("secrets", "d", "a"), consistency: Consistency::Local };
+    saw("read", registry.ask(get, LIMIT).await.err());
+    let list = List(ListRequest::of(Selection::all("secrets")));
+    saw("list", registry.ask(list, LIMIT).await.err());
+    let select = Selection::all("secrets");
+    let follow = Follow(WatchRequest { select, after: 0, bookmarks: true });
+    saw("follow", registry.open(follow, LIMIT).await.err());
+    saw("read index", registry.ask(LeadReadIndex, LIMIT).await.err());
+    let alive = LeadAlive { node: "n0".to_owned(), generation: 9, room: false };
+    saw("live in another's name", registry.ask(alive, LIMIT).await.err());
+    let remove = Remove { node: member.name().to_string() };
+    saw("remove a member", registry.ask(remove, LIMIT).await.err());
+    let join = Join { disk: 7, node: "n0".to_owned() };
+    saw("join in another's name", registry.ask(join, LIMIT).await.err());
+    passed
+}
+
+#[test]
+fn neither_a_node_nor_a_removed_member_reads_or_writes_the_registry_though_the_gate_lets_it() {
+    run(async {
+        let mut group = Group::new().await;
+        let secret = Transaction::new().put(Key::new("secrets", "d", "a"), "{}");
+        let before = group.handle(0).transact(secret).await.unwrap().revision;
+        let node = group.cluster.node_as("worker", PeerRole::Node).await;
+        for member in &group.nodes {
+            node.addresses().set(member.name().clone(), member.local_addr());
+        }
+        assert_eq!(passes(&node, &group.nodes[0]).await, Vec::<&str>::new());
+        node.stop(Duration::from_secs(5)).await;
+
+        // Its certificate is good, its connections stand, and it is a member no more.
+        group.members[&0].remove_member("n2").await.unwrap();
+        group.stop(2).await;
+        for index in [0, 1] {
+            until("two members", async || {
+                let status = group.members[&index].status();
+                (status.voters.len() == 2 && status.learners.is_empty(), status)
+            })
+            .await;
+            assert_eq!(passes(&group.nodes[2], &group.nodes[index]).await, Vec::<&str>::new());
+        }
+        let path = ActorPath::new(group.nodes[0].name().clone(), REGISTRY_ACTOR);
+        let state = group.nodes[2].actor::<RegistryRole>(path).ask(Status, LIMIT).await.unwrap();
+        assert_eq!(state.revision, before, "nothing was written");
+        group.end().await;
+    });
+}
