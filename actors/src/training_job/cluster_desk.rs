@@ -212,9 +212,8 @@ impl ClusterDesk {
             // What has come so far is in the picture that is taken next.
             while !matches!(changes.try_recv(), Err(broadcast::error::TryRecvError::Empty)) {}
             let mut pods = Vec::new();
-            for seen in self.pods.owned_by(&self.uid) {
+            for seen in self.pods.controlled_by(&self.namespace, &self.uid) {
                 match serde_json::from_slice(&seen.entry.value) {
-                    Ok(_) if seen.entry.key.namespace != self.namespace => {}
                     Ok(pod) => pods.push(pod),
                     Err(error) => tracing::error!(pod = %seen.entry.key, %error, "left out"),
                 }

@@ -114,9 +114,7 @@ fn may_name(
     is_member: impl Fn(&str) -> bool,
 ) -> bool {
     match &peer.role {
-        PeerRole::Control => {
-            is_member(peer.node.as_str()) || OF_APPLICANTS.contains(&message)
-        }
+        PeerRole::Control => is_member(peer.node.as_str()) || OF_APPLICANTS.contains(&message),
         PeerRole::Admin => !is_of_members(to, message),
         PeerRole::Node => {
             WORKING.contains(&message) || OBJECTS.contains(&message) || OF_ITSELF.contains(&message)
@@ -207,12 +205,8 @@ fn may_guest(node: &NodeName, scope: &str, to: &ActorName, message: &str, body: 
 }
 
 /// What a node may send to anybody.
-const WORKING: [&str; 4] = [
-    registry::Status::NAME,
-    pod::Logs::NAME,
-    node::Describe::NAME,
-    pod::Describe::NAME,
-];
+const WORKING: [&str; 4] =
+    [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
 const OF_ITSELF: [&str; 5] = [
@@ -325,7 +319,12 @@ mod tests {
         let guest = peer("g", guest);
         assert!(may_name(&guest, &job, training::NextWork::NAME, |_| true));
         assert!(!may_name(&guest, &job, training::Scale::NAME, |_| true));
-        assert!(!may_name(&guest, &ActorName::from("trainingjob/j2"), training::NextWork::NAME, |_| true));
+        assert!(!may_name(
+            &guest,
+            &ActorName::from("trainingjob/j2"),
+            training::NextWork::NAME,
+            |_| true
+        ));
         assert!(!may_name(&guest, &ActorName::from("objects"), objects::Get::NAME, |_| true));
     }
 

@@ -48,6 +48,19 @@ impl Guard {
 }
 
 impl Gate for Guard {
+    fn admit(
+        &self,
+        peer: &PeerIdentity,
+        to: &ActorName,
+        message: &'static str,
+    ) -> Result<(), Refusal> {
+        let is_open = to.as_str() != RAFT_ACTOR && OF_OTHERS.contains(&message);
+        if is_open || peer.role == PeerRole::Control {
+            return Ok(());
+        }
+        Err(Refusal::new(format!("{} may not send {message}: {}", peer.node, Denied::Role)))
+    }
+
     fn permit(
         &self,
         peer: &PeerIdentity,
@@ -61,6 +74,9 @@ impl Gate for Guard {
         })
     }
 }
+
+/// What others than control members may say to the registry.
+const OF_OTHERS: [&str; 3] = [Status::NAME, Heartbeat::NAME, Remove::NAME];
 
 /// What somebody wants.
 struct Asked<'m> {
