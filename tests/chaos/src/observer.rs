@@ -43,7 +43,7 @@ pub struct Seen {
     /// Containers of replication controllers that were seen to run, by pod uid and name.
     pub containers: BTreeMap<(String, String), Life>,
     /// The uids of the pods that hold something, by name.
-    names: BTreeMap<String, String>,
+    pub(crate) names: BTreeMap<String, String>,
     /// What pods held, by uid.
     pub(crate) holds: BTreeMap<String, Hold>,
 }
