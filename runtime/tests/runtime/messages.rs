@@ -114,6 +114,9 @@ fn a_full_lane_pushes_back_on_the_sender() {
         let mut config = cluster.config("a");
         config.limits.lane_frames = 10;
         let a = ActorNode::start(config).await.unwrap();
+        // Nobody answers there: what is told waits for as long as it is dialled.
+        let hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        a.addresses().set("far".into(), hole.local_addr().unwrap());
         let nobody = a.actor::<PlayerRole>(impresario_runtime::ActorPath::new("far", "player"));
         let outcomes: Vec<_> = (0..20).map(|number| nobody.tell(Note(number))).collect();
         assert!(
