@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_looks_small_and_is_not_goes_beside() {
         assert!(matches!(Load::of("application/json", b"{}"), Load::Small(64)));
-        assert!(matches!(Load::of("application/json", &[b' '; SMALL + 1]), Load::Large(_)));
+        assert!(matches!(Load::of("application/json", &vec![b' '; SMALL + 1]), Load::Large(_)));
         assert!(matches!(Load::of("application/yaml", b"a: b"), Load::Large(128)));
         assert!(matches!(Load::of("application/yaml", b""), Load::Small(0)));
         let most = wire::MAX_BODY_BYTES * WORK_PER_BYTE;

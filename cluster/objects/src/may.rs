@@ -41,8 +41,7 @@ impl<'a> Who<'a> {
     pub fn holder(name: &'a str, role: &PeerRole, is_member: impl Fn(&str) -> bool) -> Self {
         match role {
             PeerRole::Control if is_member(name) => Self::Member,
-            PeerRole::Control => Self::Node(name),
-            PeerRole::Node => Self::Node(name),
+            PeerRole::Control | PeerRole::Node => Self::Node(name),
             PeerRole::Guest { .. } => Self::Guest,
             PeerRole::Client => Self::Client,
             PeerRole::Admin => Self::Admin,

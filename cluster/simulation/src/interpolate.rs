@@ -64,13 +64,14 @@ pub(crate) fn weights(points: &[[f64; 3]], x: [f64; 3]) -> Option<Vec<(usize, f6
             if row != leaving {
                 values[row] = (values[row] - step * direction[row]).max(0.0);
                 let factor = direction[row] / direction[leaving];
-                for k in 0..ROWS {
-                    inverse[row][k] -= factor * inverse[leaving][k];
+                let pivot = inverse[leaving];
+                for (entry, of_pivot) in inverse[row].iter_mut().zip(pivot) {
+                    *entry -= factor * of_pivot;
                 }
             }
         }
-        for k in 0..ROWS {
-            inverse[leaving][k] /= direction[leaving];
+        for entry in &mut inverse[leaving] {
+            *entry /= direction[leaving];
         }
         values[leaving] = step;
         basis[leaving] = entering;

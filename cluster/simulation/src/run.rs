@@ -176,7 +176,7 @@ impl Running<'_> {
             }
             before = Some(node);
         }
-        self.job.allocation = allocation.clone();
+        self.job.allocation.clone_from(&allocation);
         if !self.placement.is_empty() {
             self.choose_batch();
             self.pause = pause;

@@ -119,7 +119,7 @@ macro_rules! plain {
     };
 }
 
-impl<'de, 's, D: Deserializer<'de>> Deserializer<'de> for Weighed<'s, D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Weighed<'_, D> {
     type Error = D::Error;
 
     plain! {

@@ -139,12 +139,12 @@ impl Entrance {
     }
 }
 
+/// What a connection that stands holds: a place of its kind, and one of its certificate if many share that.
+type Standing = (OwnedSemaphorePermit, Option<Place<(&'static str, NodeName)>>);
+
 impl Entrance {
     /// A place for a connection that stands: of its kind, and of its certificate if many processes share that.
-    fn stand(
-        &self,
-        identity: &PeerIdentity,
-    ) -> Option<(OwnedSemaphorePermit, Option<Place<(&'static str, NodeName)>>)> {
+    fn stand(&self, identity: &PeerIdentity) -> Option<Standing> {
         let kind = match identity.role {
             PeerRole::Control | PeerRole::Node => &self.members,
             PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => &self.others,

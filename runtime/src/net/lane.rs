@@ -44,7 +44,7 @@ struct Entry {
     /// The name of the message, if it is a tell: one that is dropped is reported.
     tell: Option<&'static str>,
     /// Beyond what each lane has for itself, what waits is on its peer's account.
-    _hold: Option<Hold>,
+    hold: Option<Hold>,
     due: Option<Instant>,
     overtakable: bool,
 }
@@ -72,7 +72,7 @@ impl Queue {
     /// Behind all others, or before a last one that is to be overtaken.
     fn add(&mut self, entry: Entry) {
         self.bytes += entry.bytes.len();
-        if entry._hold.is_none() {
+        if entry.hold.is_none() {
             self.free_bytes += entry.bytes.len();
         }
         let place = match self.entries.back_mut() {
@@ -88,7 +88,7 @@ impl Queue {
     fn take_first(&mut self) -> Option<Entry> {
         let first = self.entries.pop_front()?;
         self.bytes -= first.bytes.len();
-        if first._hold.is_none() {
+        if first.hold.is_none() {
             self.free_bytes -= first.bytes.len();
         }
         Some(first)
@@ -163,9 +163,9 @@ impl LaneQueue {
         if fate.doubled {
             let bytes = bytes.clone();
             let overtakable = fate.overtaken;
-            queue.add(Entry { bytes, tell: None, _hold: None, due, overtakable });
+            queue.add(Entry { bytes, tell: None, hold: None, due, overtakable });
         }
-        queue.add(Entry { bytes, tell, _hold: hold, due, overtakable: fate.overtaken });
+        queue.add(Entry { bytes, tell, hold, due, overtakable: fate.overtaken });
         drop(queue);
         self.filled.notify_one();
         Ok(())

@@ -278,7 +278,9 @@ mod tests {
         let mut spoilt = before.clone();
         let all: Vec<Endpoint> =
             before.values().flat_map(|slice| slice.endpoints.clone()).collect();
-        spoilt.values_mut().for_each(|slice| slice.endpoints.clone_from(&all));
+        for slice in spoilt.values_mut() {
+            slice.endpoints.clone_from(&all);
+        }
         let after = after(&spoilt, &[subset(&many(0..150), &[], 80)]);
         assert_eq!(count(&after), 150);
         assert!(after.values().all(|slice| slice.endpoints.len() <= MOST));

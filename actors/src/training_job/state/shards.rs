@@ -161,7 +161,9 @@ impl State {
         let late = joined.lacks.iter().filter(|(_, since)| now.duration_since(**since) > LACKING);
         let late: Vec<u32> = late.map(|(shard, _)| *shard).collect();
         if !self.moving {
-            late.into_iter().for_each(|shard| self.not_at(shard, pod));
+            for shard in late {
+                self.not_at(shard, pod);
+            }
         }
     }
 

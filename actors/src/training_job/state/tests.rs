@@ -87,7 +87,9 @@ fn a_pod_that_was_made_and_went_before_anybody_saw_it_is_made_again() {
         })
         .collect();
     assert_eq!(asked, [Member::ParameterServer, Member::Trainer]);
-    asked.iter().for_each(|member| state.creation_begins(*member));
+    for member in &asked {
+        state.creation_begins(*member);
+    }
     assert_eq!(creations(&mut state, now + Duration::from_mins(1)), 0, "the registry is slow");
     state.creation_ends(Member::ParameterServer, None, now);
     let again = state.reconcile(now);

@@ -138,7 +138,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn limits(connections: usize, handshakes: usize, strangers: usize, per_user: usize) -> Limits {
-        Limits { connections, handshakes, strangers, per_user, ..Limits::default() }
+        Limits { connections, per_user, strangers, handshakes, ..Limits::default() }
     }
 
     fn connection(start: Instant, second: u64) -> Arc<Connection> {

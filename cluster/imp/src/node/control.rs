@@ -322,7 +322,7 @@ fn training_jobs(view: &View) -> Kind {
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();
-            let desk = ClusterDesk::new(objects, events, view.pods.clone(), &activation);
+            let desk = ClusterDesk::new(objects, events, view.pods.clone(), activation);
             let lease = activation.fence.epoch.0;
             training_job::start(node, Arc::new(desk), &activation.uid, lease).map(|_| ())
         }),
