@@ -114,7 +114,7 @@ fn may_name(
     is_member: impl Fn(&str) -> bool,
 ) -> bool {
     match &peer.role {
-        PeerRole::Control => is_member(peer.node.as_str()) || OF_APPLICANTS.contains(&message),
+        PeerRole::Control => may_control(peer, to, message, is_member),
         PeerRole::Admin => !is_of_members(to, message),
         PeerRole::Node => {
             WORKING.contains(&message) || OBJECTS.contains(&message) || OF_ITSELF.contains(&message)
@@ -124,6 +124,16 @@ fn may_name(
         }
         PeerRole::Client => may_client(message),
     }
+}
+
+/// A member that lags may not have heard of the one that leads: raft judges by who may vote.
+fn may_control(
+    peer: &PeerIdentity,
+    to: &ActorName,
+    message: &str,
+    is_member: impl Fn(&str) -> bool,
+) -> bool {
+    is_member(peer.node.as_str()) || to.as_str() == RAFT_ACTOR || OF_APPLICANTS.contains(&message)
 }
 
 fn may_send(
@@ -140,11 +150,7 @@ fn may_send(
         return false;
     }
     match &peer.role {
-        PeerRole::Control => {
-            is_member(peer.node.as_str())
-                || to.as_str() == RAFT_ACTOR
-                || OF_APPLICANTS.contains(&message)
-        }
+        PeerRole::Control => may_control(peer, to, message, is_member),
         PeerRole::Admin => !is_of_members(to, message),
         PeerRole::Node => may_node(peer.node.as_str(), message, body),
         PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
@@ -311,6 +317,10 @@ mod tests {
                 );
             }
         }
+        // A new member has heard of no other yet: the first of them sends it the log.
+        let leader = peer("m1", PeerRole::Control);
+        assert!(may_name(&leader, &ActorName::from(RAFT_ACTOR), "raft.Append", |_| false));
+        assert!(!may_name(&leader, &ActorName::from("objects"), objects::Get::NAME, |_| false));
         let node = peer("n1", PeerRole::Node);
         for message in WORKING.iter().chain(&OBJECTS).chain(&OF_ITSELF) {
             assert!(may_name(&node, &ActorName::from("objects"), message, |_| true), "{message}");
