@@ -21,7 +21,7 @@ mod files;
 pub use files::{make_private_dir, replace};
 
 use crate::cli::Driver;
-use files::{read_json, write_json};
+use files::{read_json, refuse_foreign, write_json};
 use impresario_actors::node::machine::Share;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -463,15 +463,6 @@ impl NodeDir {
         }
         Err(LayoutError::Running { path: self.0.clone() })
     }
-}
-
-fn refuse_foreign(path: &Path, names: &[&str]) -> Result<(), LayoutError> {
-    let taken = |name: &&&str| fs::symlink_metadata(path.join(**name)).is_ok();
-    let taken: Vec<&str> = names.iter().filter(taken).copied().collect();
-    if taken.is_empty() {
-        return Ok(());
-    }
-    Err(LayoutError::Foreign { path: path.to_owned(), names: taken.join(", ") })
 }
 
 #[cfg(test)]

@@ -49,3 +49,13 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), LayoutErro
     })?;
     replace(path, &bytes)
 }
+
+/// Refuses a folder that has entries under these names.
+pub fn refuse_foreign(path: &Path, names: &[&str]) -> Result<(), LayoutError> {
+    let taken = |name: &&&str| fs::symlink_metadata(path.join(**name)).is_ok();
+    let taken: Vec<&str> = names.iter().filter(taken).copied().collect();
+    if taken.is_empty() {
+        return Ok(());
+    }
+    Err(LayoutError::Foreign { path: path.to_owned(), names: taken.join(", ") })
+}
