@@ -11,6 +11,7 @@ pub mod activation;
 pub mod control;
 pub mod event_expiry;
 pub mod garbage_collector;
+mod held;
 pub mod job;
 pub mod mirror;
 pub mod namespace;

@@ -11,6 +11,7 @@
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
 use super::garbage_collector::Graph;
+use super::held::Held;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::namespace::AUTHORITY_MAP;
 use super::pod_view::{PodView, selects};
@@ -20,12 +21,12 @@ use crate::withheld_ports::first_port;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_client::protocol::control::{Changed, ControlRole};
-use impresario_registry_api::{Fence, Key, ShardTable, shard_of};
+use impresario_registry_api::{Fence, Key, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -50,6 +51,8 @@ pub struct Activation {
     pub uid: String,
     /// The right by which it writes.
     pub fence: Fence,
+    /// Since when this member has it, as far as it was seen here: until then others may have written.
+    pub since: Instant,
 }
 
 /// Starts the actor of an activation on this node.
@@ -213,7 +216,8 @@ impl Keeper {
         });
         let (dead, deaths) = mpsc::channel(HINTS);
         let running = HashMap::new();
-        let state = State { node, view, kinds, shards, running, dead, serial: 0 };
+        let held = Held::new(node.name().clone(), shards);
+        let state = State { node, view, kinds, held, running, dead, serial: 0 };
         task.spawn(state.run(inbox, deaths));
         Self { _task: task }
     }
@@ -264,7 +268,7 @@ struct State {
     node: ActorNode,
     view: View,
     kinds: Vec<Kind>,
-    shards: watch::Receiver<ShardTable>,
+    held: Held,
     /// By uid of the object, or name of the singleton.
     running: HashMap<String, Running>,
     dead: mpsc::Sender<Dead>,
@@ -276,7 +280,7 @@ impl State {
         self.sync();
         loop {
             tokio::select! {
-                changed = self.shards.changed() => match changed {
+                changed = self.held.changed() => match changed {
                     Ok(()) => self.sync(),
                     Err(_) => break,
                 },
@@ -297,7 +301,8 @@ impl State {
     /// Starts an actor that has ended again, if it should still run: one alone, it concerns no other.
     fn again(&mut self, uid: &str) {
         let Some(ended) = self.running.remove(uid) else { return };
-        if let Some(activation) = self.activation(ended.number, ended.subject) {
+        let kind = &self.kinds[ended.number];
+        if let Some(activation) = activation(kind, &mut self.held, ended.subject) {
             self.begin(ended.number, activation);
         }
     }
@@ -315,7 +320,7 @@ impl State {
                 Kind::Each { objects, .. } => (objects.all)(),
             };
             for subject in subjects {
-                if let Some(activation) = self.activation(number, subject) {
+                if let Some(activation) = activation(kind, &mut self.held, subject) {
                     wanted.insert(activation.uid.clone(), (number, activation));
                 }
             }
@@ -349,7 +354,9 @@ impl State {
                     self.stop(&subject.uid);
                 } else if self.running.contains_key(&subject.uid) {
                     self.tell(&subject.uid);
-                } else if let Some(activation) = self.activation(number, subject) {
+                } else if let Some(activation) =
+                    activation(&self.kinds[number], &mut self.held, subject)
+                {
                     self.begin(number, activation);
                 }
             }
@@ -399,32 +406,13 @@ impl State {
         }
     }
 
-    /// The right to write for `uid`, if this member holds its shard.
-    fn held(&self, uid: &str) -> Option<Fence> {
-        let shard = shard_of(uid);
-        let table = self.shards.borrow();
-        let lease = table.lease(shard)?;
-        (lease.owner.as_deref() == Some(self.node.name().as_str()))
-            .then_some(Fence { shard, epoch: lease.epoch })
-    }
-
-    fn activation(&self, number: usize, subject: Subject) -> Option<Activation> {
-        let Subject { namespace, name, uid } = subject;
-        let actor = match &self.kinds[number] {
-            Kind::Each { prefix, .. } => format!("{prefix}/{uid}").into(),
-            Kind::One { name, .. } => (*name).into(),
-        };
-        let fence = self.held(&uid).filter(|_| !uid.is_empty())?;
-        Some(Activation { actor, namespace, name, uid, fence })
-    }
-
     fn begin(&mut self, number: usize, activation: Activation) {
         let start = match &self.kinds[number] {
             Kind::Each { start, .. } | Kind::One { start, .. } => start.clone(),
         };
         self.serial += 1;
         let serial = self.serial;
-        let Activation { actor, namespace, name, uid, fence } = activation.clone();
+        let Activation { actor, namespace, name, uid, fence, .. } = activation.clone();
         let subject = Subject { namespace, name, uid: uid.clone() };
         let started = start(&self.node, &activation);
         let path = self.node.local::<ControlRole>(actor.clone()).path().clone();
@@ -473,4 +461,15 @@ impl State {
             let _ = self.node.local::<ControlRole>(running.actor.clone()).tell(Changed);
         }
     }
+}
+
+/// What the actor of this object is made of, if this member holds its shard.
+fn activation(kind: &Kind, held: &mut Held, subject: Subject) -> Option<Activation> {
+    let Subject { namespace, name, uid } = subject;
+    let actor = match kind {
+        Kind::Each { prefix, .. } => format!("{prefix}/{uid}").into(),
+        Kind::One { name, .. } => (*name).into(),
+    };
+    let (fence, since) = held.right(&uid).filter(|_| !uid.is_empty())?;
+    Some(Activation { actor, namespace, name, uid, fence, since })
 }

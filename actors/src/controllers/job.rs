@@ -33,7 +33,8 @@ impl JobLook {
     /// A look at this job.
     #[must_use]
     pub fn new(about: Assignment) -> Self {
-        Self { about, wrote_pods: Wrote::default(), wrote_self: Wrote::default() }
+        let [wrote_pods, wrote_self] = [(); 2].map(|()| Wrote::since(about.since));
+        Self { about, wrote_pods, wrote_self }
     }
 
     /// The look, ready for a control actor.

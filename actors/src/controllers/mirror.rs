@@ -8,7 +8,8 @@
 
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
-    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
+    Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection, WatchEvent,
+    WatchRequest,
 };
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -17,9 +18,9 @@ use rand::Rng as _;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
 
 /// Changes that a reader may be behind before it must look at everything.
@@ -135,7 +136,10 @@ impl<K: Mirrored> State<K> {
 
 struct Shared<K> {
     resource: String,
+    registry: RegistryHandle,
     state: RwLock<State<K>>,
+    /// The newest revision that the registry itself has shown, and when it was asked.
+    newest: Mutex<Option<(Instant, Revision)>>,
     revision: watch::Sender<Revision>,
     changes: broadcast::Sender<Change<K>>,
 }
@@ -168,6 +172,8 @@ impl<K: Mirrored> Mirror<K> {
     pub fn start(registry: RegistryHandle, resource: &str) -> Self {
         let shared = Arc::new(Shared {
             resource: resource.to_owned(),
+            registry: registry.clone(),
+            newest: Mutex::new(None),
             state: RwLock::new(State { objects: BTreeMap::new(), by_owner: HashMap::new() }),
             revision: watch::Sender::new(0),
             changes: broadcast::Sender::new(CHANGES),
@@ -255,6 +261,23 @@ impl<K: Mirrored> Mirror<K> {
         *self.shared.revision.borrow()
     }
 
+    /// The newest revision of an object of this resource, as the registry itself has it at `since` or
+    /// later. Who waits for it with [`Mirror::reached`] sees all that was created or changed until `since`,
+    /// by whomever. One listing answers all that ask about a time before it.
+    pub async fn newest(&self, since: Instant) -> Result<Revision, ReadError> {
+        let mut known = self.shared.newest.lock().await;
+        if let Some((_, revision)) = known.filter(|(at, _)| *at >= since) {
+            return Ok(revision);
+        }
+        let at = Instant::now();
+        let mut request = ListRequest::of(Selection::all(&self.shared.resource));
+        request.consistency = Consistency::Linearizable;
+        let page = self.shared.registry.list(request).await?;
+        let revision = page.entries.iter().map(|entry| entry.mod_revision).max().unwrap_or(1);
+        *known = Some((at, revision));
+        Ok(revision)
+    }
+
     /// Waits until everything up to `revision`, at which this resource changed, is seen. Revision 1
     /// waits for the first list.
     pub async fn reached(&self, revision: Revision, limit: Duration) -> Result<(), Behind> {
@@ -297,7 +320,7 @@ async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Shared<K>>) {
 async fn fill<K: Mirrored>(
     registry: &RegistryHandle,
     shared: &Shared<K>,
-) -> Result<Revision, impresario_registry_api::ReadError> {
+) -> Result<Revision, ReadError> {
     let mut request = ListRequest::of(Selection::all(&shared.resource));
     request.consistency = Consistency::Linearizable;
     let page = registry.list(request).await?;

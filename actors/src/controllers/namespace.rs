@@ -289,6 +289,7 @@ mod tests {
         let about = Assignment {
             view,
             fence: Fence { shard: Shard(0), epoch: Epoch(1) },
+            since: std::time::Instant::now(),
             namespace: String::new(),
             name: "x".into(),
             uid: uid.into(),

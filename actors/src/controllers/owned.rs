@@ -7,6 +7,7 @@ use super::mirror::{Mirrored, Seen};
 use super::view::{Assignment, put, served};
 use super::wrote::Wrote;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use impresario_api::admission::{Deletion, admit_delete};
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
@@ -168,7 +169,11 @@ pub(super) async fn change_pods<K: Mirrored>(
     deletions: Vec<(String, String)>,
     wrote: &Wrote,
 ) -> Result<(), LookError> {
+    if creations.is_empty() && deletions.is_empty() {
+        return Ok(());
+    }
     let (objects, view) = (about.objects(), &about.view);
+    wrote.begin();
     let created =
         create_all(&objects, &about.namespace, creations, wrote, |outcome| match outcome {
             Ok(pod) => {
@@ -182,11 +187,24 @@ pub(super) async fn change_pods<K: Mirrored>(
         view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
     })
     .await;
+    if ![&created, &deleted].into_iter().any(may_be_done) {
+        wrote.all_known();
+    }
     created.and(deleted)
 }
 
-/// Creates pods and tells of each: one, then two, four, and so on, until some cannot be created. What is
-/// wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
+/// Whether what failed may have been done all the same: the answer was lost.
+fn may_be_done(outcome: &Result<(), LookError>) -> bool {
+    match outcome {
+        Err(LookError::Refused(status)) => status.code() == 429 || status.code() >= 500,
+        Err(_) => true,
+        Ok(()) => false,
+    }
+}
+
+/// Creates pods and tells of each: one, then with each that is made one more at a time, until one cannot be
+/// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
+/// The first failure counts, before others one after which it is not known what was done.
 async fn create_all(
     objects: &Objects,
     namespace: &str,
@@ -195,25 +213,32 @@ async fn create_all(
     mut told: impl FnMut(&Result<Value, Status>),
 ) -> Result<(), LookError> {
     let options = WriteOptions::default();
-    let mut pods = pods.into_iter();
+    let mut creations =
+        pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
     let mut at_once = 1;
-    let mut failed = None;
-    while failed.is_none() && pods.len() > 0 {
-        let creations = pods
-            .by_ref()
-            .take(at_once)
-            .map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
-        let mut outcomes = futures_util::stream::iter(creations).buffer_unordered(CONCURRENT);
-        while let Some(outcome) = outcomes.next().await {
-            told(&outcome);
-            match outcome {
-                Ok(pod) => wrote.at(revision_of(&pod)),
-                Err(error) => failed = failed.or(Some(error)),
-            }
+    let mut under_way = FuturesUnordered::new();
+    let mut failed: Result<(), LookError> = Ok(());
+    loop {
+        if failed.is_ok() {
+            let free = at_once - under_way.len();
+            under_way.extend(creations.by_ref().take(free));
         }
-        at_once = (at_once * 2).min(CONCURRENT);
+        let Some(outcome) = under_way.next().await else { return failed };
+        told(&outcome);
+        match outcome {
+            Ok(pod) => {
+                wrote.at(revision_of(&pod));
+                at_once = (at_once + 1).min(CONCURRENT);
+            }
+            Err(error) => failed = worse(failed, error),
+        }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The failure that counts of these: the first, before others one after which it is not known what was done.
+fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
+    let next = Err(error.into());
+    if first.is_ok() || (!may_be_done(&first) && may_be_done(&next)) { next } else { first }
 }
 
 /// Deletes pods by name and uid; one that is gone already is fine. All are tried; then the first
@@ -234,7 +259,7 @@ async fn delete_all(
         (name, outcome)
     });
     let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(CONCURRENT);
-    let mut failed = None;
+    let mut failed = Ok(());
     while let Some((name, outcome)) = outcomes.next().await {
         match outcome {
             Ok(Deleted::Lingers(pod) | Deleted::Gone(pod)) => {
@@ -242,10 +267,10 @@ async fn delete_all(
                 told(&name);
             }
             Err(error) if matches!(error.code(), 404 | 409) => {}
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => failed = worse(failed, error),
         }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed
 }
 
 /// The revision that an object's `resourceVersion` names; 1 where there is none.

@@ -13,7 +13,7 @@ use super::wrote::Wrote;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_registry_api::{Compare, Operation, Transaction};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController, ReplicationControllerStatus};
 use k8s_openapi::jiff::Timestamp;
 use plan::Action;
 use serde_json::Value;
@@ -30,7 +30,8 @@ impl ReplicationControllerLook {
     /// A look at this replication controller.
     #[must_use]
     pub fn new(about: Assignment) -> Self {
-        Self { about, wrote_pods: Wrote::default(), wrote_self: Wrote::default() }
+        let [wrote_pods, wrote_self] = [(); 2].map(|()| Wrote::since(about.since));
+        Self { about, wrote_pods, wrote_self }
     }
 
     /// The look, ready for a control actor.
@@ -98,16 +99,39 @@ impl ReplicationControllerLook {
         let pods =
             (0..creations).map(|_| owned::pod_from(template, &owner, &self.about.name)).collect();
         let made = owned::change_pods(&self.about, &seen, pods, deletions, &self.wrote_pods).await;
-        owned.and(made)?;
-        if let Some(status) = status {
-            let write = replace(&seen, &["status"], &status)?;
-            self.wrote_self.at(self.about.transact([write]).await?);
+        let reason = if creations > 0 { plan::FAILED_CREATE } else { plan::FAILED_DELETE };
+        let refused = match &made {
+            Err(error) if error.is_of_one_object() => Some((reason, error.to_string())),
+            _ => None,
+        };
+        let was = seen.object.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let conditions = plan::conditions(was, refused, Timestamp::now());
+        if conditions.as_ref() != was {
+            let status =
+                status.get_or_insert_with(|| seen.object.status.clone().unwrap_or_default());
+            status.conditions = conditions;
         }
+        // What failed is said before it is tried again.
+        let told = match status {
+            Some(status) => self.report(&seen, &status).await,
+            None => Ok(()),
+        };
+        owned.and(made).and(told)?;
         Ok(availability(&seen.object))
     }
 }
 
 impl ReplicationControllerLook {
+    async fn report(
+        &self,
+        seen: &Seen<ReplicationController>,
+        status: &ReplicationControllerStatus,
+    ) -> Result<(), LookError> {
+        let write = replace(seen, &["status"], status)?;
+        self.wrote_self.at(self.about.transact([write]).await?);
+        Ok(())
+    }
+
     /// Applies these writes to pods as long as the controller is as it was seen: one that is being
     /// deleted meanwhile, and leaves its pods alone, must adopt nobody. All are tried; then the first
     /// failure counts.
@@ -165,6 +189,10 @@ mod tests {
     use super::*;
     use impresario_objects::{Objects, WriteOptions};
     use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{
+        Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Registry, Revision,
+        Selection, TransactError, Watch, WatchError, WatchRequest,
+    };
     use serde_json::json;
 
     async fn controller(objects: &Objects, replicas: i32) -> String {
@@ -180,30 +208,128 @@ mod tests {
         made.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
-    #[tokio::test]
-    async fn looking_again_and_again_creates_no_more_pods_than_are_asked_for() {
-        let registry = MemoryRegistry::default();
-        registry.assign_shards(&["test".to_owned()]);
-        let objects = Objects::new(Arc::new(registry));
-        objects.lay_foundation("pem", 6443).await.unwrap();
-        let uid = controller(&objects, 3).await;
-        let view = View::start(objects, "test");
+    fn look(view: &View, uid: &str) -> ReplicationControllerLook {
         let fence = impresario_registry_api::Fence {
-            shard: impresario_registry_api::shard_of(&uid),
+            shard: impresario_registry_api::shard_of(uid),
             epoch: impresario_registry_api::Epoch(1),
         };
-        let look = ReplicationControllerLook::new(Assignment {
+        ReplicationControllerLook::new(Assignment {
             view: view.clone(),
             fence,
+            since: std::time::Instant::now(),
             namespace: "default".into(),
             name: "web".into(),
-            uid,
-        });
+            uid: uid.into(),
+        })
+    }
+
+    async fn founded(registry: &MemoryRegistry) -> Objects {
+        registry.assign_shards(&["test".to_owned()]);
+        let objects = Objects::new(Arc::new(registry.clone()));
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        objects
+    }
+
+    #[tokio::test]
+    async fn looking_again_and_again_creates_no_more_pods_than_are_asked_for() {
+        let objects = founded(&MemoryRegistry::default()).await;
+        let uid = controller(&objects, 3).await;
+        let view = View::start(objects, "test");
+        let look = look(&view, &uid);
         for _ in 0..5 {
             look.look_once().await.unwrap();
         }
         assert_eq!(view.pods.within("default").len(), 3);
         let seen = view.replication_controllers.get("default", "web").unwrap();
         assert_eq!(seen.object.status.as_ref().unwrap().replicas, 3);
+    }
+
+    #[tokio::test]
+    async fn why_no_pod_can_be_created_stands_in_the_controller_until_one_can() {
+        let registry = MemoryRegistry::default();
+        let objects = founded(&registry).await;
+        let uid = controller(&objects, 2).await;
+        let view = View::start(objects.clone(), "test");
+        let look = look(&view, &uid);
+        let condition = async || {
+            look.wrote_self.seen_by(&view.replication_controllers).await.unwrap();
+            let seen = view.replication_controllers.get("default", "web").unwrap();
+            let conditions = seen.object.status.as_ref()?.conditions.as_ref()?;
+            let [said] = conditions.as_slice() else { panic!("{conditions:?}") };
+            Some((said.type_.clone(), said.reason.clone()?, said.message.clone()?))
+        };
+        let namespace = Key::new("namespaces", "", "default");
+        registry.transact(Transaction::new().delete(namespace)).await.unwrap();
+        let refused = look.look_once().await.unwrap_err();
+        let failure = ("ReplicaFailure".into(), "FailedCreate".into(), refused.to_string());
+        assert_eq!(condition().await, Some(failure));
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        look.look_once().await.unwrap();
+        assert_eq!(condition().await, None);
+    }
+
+    /// A registry whose watches of pods tell nothing until it is opened.
+    struct Late {
+        registry: MemoryRegistry,
+        open: tokio::sync::watch::Receiver<bool>,
+    }
+
+    impl Registry for Late {
+        fn get(
+            &self,
+            key: Key,
+            consistency: Consistency,
+        ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+            self.registry.get(key, consistency)
+        }
+
+        fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+            self.registry.list(request)
+        }
+
+        fn transact(
+            &self,
+            transaction: Transaction,
+        ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+            self.registry.transact(transaction)
+        }
+
+        fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+            async move {
+                let (mut open, is_late) = (self.open.clone(), request.select.resource == "pods");
+                let watch = self.registry.watch(request).await?;
+                let opened = async move {
+                    if is_late {
+                        let _ = open.wait_for(|open| *open).await;
+                    }
+                    watch
+                };
+                Ok(Watch::new(opened.flatten_stream()))
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_activation_creates_nothing_before_it_sees_what_the_one_before_created() {
+        let registry = MemoryRegistry::default();
+        let objects = founded(&registry).await;
+        let uid = controller(&objects, 3).await;
+        let (opener, open) = tokio::sync::watch::channel(false);
+        let late = Objects::new(Arc::new(Late { registry, open }));
+        let view = View::start(late.clone(), "test");
+        view.pods.reached(1, std::time::Duration::from_secs(60)).await.unwrap();
+
+        // Its view is its own, and sees everything at once.
+        look(&View::start(objects, "before"), &uid).look_once().await.unwrap();
+
+        let after = look(&view, &uid);
+        let mut looking = after.look_once().boxed();
+        assert!(futures_util::poll!(&mut looking).is_pending());
+        opener.send_replace(true);
+        looking.await.unwrap();
+        after.look_once().await.unwrap();
+        let all = late.registry().list(ListRequest::of(Selection::all("pods"))).await.unwrap();
+        assert_eq!(all.entries.len(), 3);
     }
 }

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationCon
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a look waits for its mirrors to see what it wrote before.
 pub const CATCH_UP: Duration = Duration::from_secs(5);
@@ -89,6 +89,8 @@ pub struct Assignment {
     pub view: View,
     /// The right by which it writes.
     pub fence: Fence,
+    /// Since when, by this member's table of shards.
+    pub since: Instant,
     /// The object's namespace; empty for one without.
     pub namespace: String,
     /// The object's name.
@@ -104,6 +106,7 @@ impl Assignment {
         Self {
             view: view.clone(),
             fence: activation.fence,
+            since: activation.since,
             namespace: activation.namespace.clone(),
             name: activation.name.clone(),
             uid: activation.uid.clone(),

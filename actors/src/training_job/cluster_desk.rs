@@ -308,6 +308,7 @@ mod tests {
             name: "job".into(),
             uid: uid.into(),
             fence: Fence { shard: shard_of(uid), epoch: Epoch(1) },
+            since: std::time::Instant::now(),
         };
         let events = Recorder::start(objects.clone(), "test", "");
         ClusterDesk::new(objects, events, Mirror::start(handle, "pods"), &activation)

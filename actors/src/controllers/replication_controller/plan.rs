@@ -5,7 +5,10 @@
 //! actions are applied, it has no more to say. (API reference, ReplicationController v1.)
 
 use super::super::pod_view::{PodView, loss, selects};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController, ReplicationControllerStatus};
+use k8s_openapi::api::core::v1::{
+    Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -126,6 +129,38 @@ fn node(pod: &Pod) -> Option<&str> {
 fn deletion_cost(pod: &Pod) -> i32 {
     let cost = pod.metadata.annotations.as_ref().and_then(|all| all.get(DELETION_COST));
     cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+}
+
+/// Why a controller has not the pods that it asks for, as the reason of its condition.
+pub const FAILED_CREATE: &str = "FailedCreate";
+/// Why it has more than it asks for.
+pub const FAILED_DELETE: &str = "FailedDelete";
+/// The type of that condition (API reference, ReplicationControllerStatus v1).
+const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+/// The conditions of a controller whose pods could not all be created or deleted for this reason, with the
+/// error. One that says so already stays as it is: each attempt may fail in other words.
+#[must_use]
+pub fn conditions(
+    was: Option<&Vec<ReplicationControllerCondition>>,
+    failed: Option<(&str, String)>,
+    now: Timestamp,
+) -> Option<Vec<ReplicationControllerCondition>> {
+    let (said, mut conditions): (Vec<_>, Vec<_>) =
+        was.into_iter().flatten().cloned().partition(|said| said.type_ == REPLICA_FAILURE);
+    if let Some((reason, message)) = failed {
+        let same = said.into_iter().find(|said| said.reason.as_deref() == Some(reason));
+        conditions.push(same.unwrap_or_else(|| ReplicationControllerCondition {
+            type_: REPLICA_FAILURE.into(),
+            status: "True".into(),
+            reason: Some(reason.into()),
+            message: Some(message),
+            last_transition_time: Some(Time(
+                Timestamp::from_second(now.as_second()).unwrap_or(now),
+            )),
+        }));
+    }
+    (!conditions.is_empty()).then_some(conditions)
 }
 
 /// The status of what was seen. `replicas` is what lives now, before the actions of this look.
@@ -256,6 +291,27 @@ mod tests {
             let actions = reconcile(&controller, &pods, Timestamp::UNIX_EPOCH);
             assert_eq!(in_words(&actions), expected, "in row {row}");
         }
+    }
+
+    #[test]
+    fn why_pods_cannot_be_created_is_said_once_and_until_they_can() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let other = ReplicationControllerCondition {
+            type_: "Other".into(),
+            status: "True".into(),
+            ..ReplicationControllerCondition::default()
+        };
+        let before = Some(vec![other]);
+        let failing = |message: &str| Some((FAILED_CREATE, message.to_owned()));
+        let first = conditions(before.as_ref(), failing("web-1 is refused"), at(1));
+        let said = &first.as_ref().unwrap()[1];
+        assert_eq!(
+            (said.type_.as_str(), said.reason.as_deref()),
+            ("ReplicaFailure", Some("FailedCreate"))
+        );
+        assert_eq!(conditions(first.as_ref(), failing("web-2 is refused"), at(2)), first);
+        assert_eq!(conditions(first.as_ref(), None, at(3)), before);
+        assert_eq!(conditions(None, None, at(3)), None);
     }
 
     #[test]
