@@ -13,7 +13,7 @@ use impresario_client::protocol::training::{
     Place, Pull, Pulled, Push, Pushed, ReportError, ServerOrder, ServerReport,
 };
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How often the job hears of us.
@@ -23,7 +23,9 @@ const JOB_PATIENCE: Duration = Duration::from_secs(10);
 /// An answer to a pull is closed once it has so many values: 16 MiB.
 const ANSWER_VALUES: usize = 4 << 20;
 /// What a server does that is told nothing: what it did before.
-const GO_ON: ServerOrder = ServerOrder { wanted: true, settled: 0 };
+const GO_ON: ServerOrder = ServerOrder { wanted: true, settled: 0, elsewhere: Vec::new() };
+/// A server whose pod is being stopped goes when nothing has been heard of the job for so long: it is gone, too.
+const ABANDONED: Duration = Duration::from_secs(5);
 /// How long another server may take to accept a shard.
 const TRANSFER: Duration = Duration::from_secs(15);
 
@@ -36,17 +38,36 @@ pub struct ParameterServer {
     shards: Shards,
     reporting: bool,
     ended: watch::Sender<bool>,
+    /// Since when the pod is being stopped.
+    stopping: watch::Receiver<Option<Instant>>,
 }
 
 impl ParameterServer {
     /// A server without shards, reached at `place`; `ended` becomes true when the job needs it no
-    /// more.
-    pub fn new(pod_uid: &str, place: Place, link: Link, ended: watch::Sender<bool>) -> Self {
-        let pod_uid = pod_uid.to_owned();
-        Self { pod_uid, place, link, shards: Shards::default(), reporting: false, ended }
+    /// more. `stopping` tells since when its pod is being stopped: it hands its shards on, for as long as
+    /// its node leaves it the time.
+    pub fn new(
+        pod_uid: &str,
+        place: Place,
+        link: Link,
+        ended: watch::Sender<bool>,
+        stopping: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        let (pod_uid, shards) = (pod_uid.to_owned(), Shards::default());
+        Self { pod_uid, place, link, shards, reporting: false, ended, stopping }
+    }
+
+    /// Whether the pod is being stopped and there is no job that would take the shards.
+    fn is_abandoned(&self) -> bool {
+        let since = *self.stopping.borrow();
+        since.is_some_and(|since| since.max(self.link.heard()).elapsed() > ABANDONED)
     }
 
     fn report(&mut self, context: &mut Context<Self>) {
+        if self.is_abandoned() {
+            tracing::info!("the pod is being stopped and the job does not answer: leaving");
+            self.ended.send_replace(true);
+        }
         if std::mem::replace(&mut self.reporting, true) {
             return;
         }
@@ -61,7 +82,10 @@ impl ParameterServer {
                     versions: versions.clone(),
                 };
                 match link.ask(JOB_PATIENCE, report).await {
-                    Ok(Ok(order)) => return order,
+                    Ok(Ok(order)) => {
+                        link.refresh(&pod_uid).await;
+                        return order;
+                    }
                     Ok(Err(ReportError::Unknown)) => {}
                     Ok(Err(invalid)) => {
                         // What is held here may be all that there is: the job says when to go.
@@ -80,10 +104,14 @@ impl ParameterServer {
                 holds: Holds::Shards(held.clone()),
             };
             match link.join(JOB_PATIENCE, join).await {
-                Ok(Ok(()) | Err(JoinRefused::NotYet)) => GO_ON,
+                Ok(Ok(())) => {
+                    link.refresh(&pod_uid).await;
+                    GO_ON
+                }
+                Ok(Err(JoinRefused::NotYet)) => GO_ON,
                 Ok(Err(refused @ (JoinRefused::Ended | JoinRefused::NotYours { .. }))) => {
                     tracing::info!(%refused, "leaving");
-                    ServerOrder { wanted: false, settled: 0 }
+                    ServerOrder { wanted: false, ..GO_ON }
                 }
                 Ok(Err(refused)) => {
                     tracing::error!(%refused, "the job does not take what this server holds");
@@ -98,6 +126,7 @@ impl ParameterServer {
         context.spawn(talk.into_actor(self).map(|order, this, _| {
             this.reporting = false;
             this.shards.settle(order.settled);
+            this.shards.left_behind(order.elsewhere);
             if !order.wanted {
                 this.ended.send_replace(true);
             }

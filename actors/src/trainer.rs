@@ -76,9 +76,9 @@ struct Bench {
     facts: ModelFacts,
     model: Arc<Mutex<Box<dyn Model>>>,
     shards: ShardClient,
-    copy: Mutex<Option<Snapshot>>,
+    copy: Mutex<Option<Arc<Snapshot>>>,
     /// The model's initial values, once they were asked for.
-    initial: OnceCell<Vec<f32>>,
+    initial: OnceCell<Arc<Snapshot>>,
     leaving: Arc<AtomicBool>,
     /// The job needs nothing more of what is being done.
     dismissed: watch::Sender<bool>,
@@ -179,6 +179,7 @@ impl Bench {
             holds: Holds::Model(self.facts.clone()),
         };
         self.link.join(JOB_PATIENCE, message).await??;
+        self.link.refresh(&self.pod_uid).await;
         // Maps of another activation are none of this one's.
         self.shards.forget();
         Ok(())
@@ -200,7 +201,7 @@ impl Bench {
             TrainerReport { activation, pod_uid: self.pod_uid.clone(), doing, milliseconds }
         };
         match self.link.ask(REPORT_PATIENCE, message).await {
-            Ok(Ok(true)) => {}
+            Ok(Ok(true)) => self.link.refresh(&self.pod_uid).await,
             Ok(Ok(false)) => {
                 self.dismissed.send_replace(true);
             }
@@ -250,12 +251,15 @@ impl Bench {
                 Order::Wait { milliseconds } => {
                     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
                 }
-                Order::Evaluate => match self.evaluate().await {
-                    Err(TrainerError::Shards(ShardError::Rejoin)) => {}
-                    Ok(evaluated) => report.evaluated = Some(evaluated),
-                    Err(TrainerError::Shards(error)) => tracing::warn!(%error, "not evaluated"),
-                    Err(error) => return Err(error),
-                },
+                Order::Evaluate { number } => {
+                    report.evaluation = Some(number);
+                    match self.evaluate().await {
+                        Err(TrainerError::Shards(ShardError::Rejoin)) => {}
+                        Ok(evaluated) => report.evaluated = Some(evaluated),
+                        Err(TrainerError::Shards(error)) => tracing::warn!(%error, "not evaluated"),
+                        Err(error) => return Err(error),
+                    }
+                }
                 Order::Train(batches) => {
                     for batch in batches {
                         if self.leaving.load(Ordering::Acquire)
@@ -297,6 +301,7 @@ impl Bench {
             done: Vec::new(),
             returned: Vec::new(),
             evaluated: None,
+            evaluation: None,
             map_epoch: 0,
         }
     }
@@ -304,7 +309,7 @@ impl Bench {
     async fn train(&self, batch: Batch, order: Arc<Vec<u64>>) -> Result<Progress, TrainerError> {
         let started = Instant::now();
         self.is_at(Doing::Training(batch.step));
-        let snapshot = self.shards.pull(false).await?;
+        let snapshot = Arc::new(self.shards.pull(false).await?);
         *self.copy.lock() = Some(snapshot.clone());
         let (model, seed) = (self.model.clone(), data_plan::mix(self.facts.seed, batch.step));
         let (gradient, computed) = tokio::task::spawn_blocking(move || {
@@ -354,15 +359,16 @@ impl Bench {
             None if !order.begins => return Err(ProvideError::NoCopy),
             None => {
                 // Made once, however long it takes and however often it is asked for meanwhile.
-                let values = self.initial.get_or_try_init(|| async {
+                let initial = self.initial.get_or_try_init(|| async {
                     let (model, seed) = (self.model.clone(), self.facts.seed);
-                    tokio::task::spawn_blocking(move || model.lock().initial(seed)).await
+                    let values = tokio::task::spawn_blocking(move || model.lock().initial(seed));
+                    let values = values.await?;
+                    Ok(Arc::new(Snapshot { values, ..Snapshot::default() }))
                 });
-                let values = values.await.map_err(|error| ProvideError::NotTaken {
-                    shard: first,
-                    cause: error.to_string(),
-                })?;
-                Snapshot { values: values.clone(), ..Snapshot::default() }
+                let initial = initial.await;
+                let cause = |error: tokio::task::JoinError| error.to_string();
+                let initial = initial.map_err(cause);
+                initial.map_err(|cause| ProvideError::NotTaken { shard: first, cause })?.clone()
             }
         };
         self.link.node().addresses().set(order.to.path.node.clone(), order.to.address);

@@ -137,6 +137,13 @@ impl DataPlan {
         self.done.insert(step)
     }
 
+    /// What a trainer has been given and has not done yet.
+    pub fn in_work(&self, trainer: &str) -> Vec<Batch> {
+        let wanted = |step: &u64| self.total.is_none_or(|total| *step < total);
+        let of = |(step, holder): &(&u64, &String)| holder.as_str() == trainer && wanted(step);
+        self.working.iter().filter(of).map(|(step, _)| self.batch(*step)).collect()
+    }
+
     /// A trainer will not do this step.
     pub fn give_back(&mut self, trainer: &str, step: u64) {
         if self.working.get(&step).is_some_and(|holder| holder == trainer) {

@@ -21,7 +21,7 @@ use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -183,16 +183,38 @@ async fn serve(node: &ActorNode, config: &GuestConfig) -> Result<(), GuestError>
     let (ended, mut end) = watch::channel(false);
     let link = Link::new(node.clone(), &config.job, config.control.clone());
     let (uid, place) = (config.pod_uid.clone(), place(node, &name));
+    let stopping = stop_asked();
     // A server that failed has lost its shards: its pod is replaced, not its actor.
     let options = SpawnOptions { restart: RestartPolicy::never(), ..SpawnOptions::default() };
     let server = node.spawn::<ParameterServerRole, _>(name, options, move |_| {
-        ParameterServer::new(&uid, place.clone(), link.clone(), ended.clone())
+        ParameterServer::new(&uid, place.clone(), link.clone(), ended.clone(), stopping.clone())
     })?;
     let death = node.watch(server.path().clone());
     tokio::select! {
         over = end.wait_for(|over| *over) => over.map(|_| ()).map_err(|_| GuestError::Stopped),
         _ = death.terminated() => Err(GuestError::Stopped),
     }
+}
+
+/// Since when the node asks this process to stop (SIGTERM). A server does not stop at once: what it holds is
+/// handed on first. The node ends it when its grace is over.
+fn stop_asked() -> watch::Receiver<Option<Instant>> {
+    let (asked, receiver) = watch::channel(None);
+    #[cfg(unix)]
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::spawn(async move {
+                while terminate.recv().await.is_some() {
+                    tracing::info!("asked to stop: the shards are handed on first");
+                    asked.send_if_modified(|since| {
+                        since.is_none() && since.replace(Instant::now()).is_none()
+                    });
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "a stop will be at once: shards are not handed on"),
+    }
+    receiver
 }
 
 async fn train(

@@ -4,20 +4,26 @@
 //! A [`Link`] asks the member that answered last, and goes round the others when it no longer does.
 
 use impresario_client::protocol::training::{
-    JoinRefused, JoinTraining, StaleLease, TrainingJobRole, job_actor,
+    ControlMembers, JoinRefused, JoinTraining, StaleLease, TrainingJobRole, job_actor,
 };
 use impresario_runtime::{
     Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy,
 };
+use parking_lot::Mutex;
 use rand::Rng as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one control member may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
 /// Pauses until a job whose actor has just started is asked again.
 const NOT_YET: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) };
+/// How often the job is asked who the control members are.
+const REFRESH: Duration = Duration::from_secs(30);
+/// So many control members are believed.
+const MOST_MEMBERS: usize = 64;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
 
 /// The way to a job. Cheap to clone; clones share what they learn.
@@ -25,7 +31,11 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Durat
 pub struct Link {
     node: ActorNode,
     job: String,
-    control: Arc<Vec<NodeName>>,
+    /// The control members: those of the pod's start, then those that the job names.
+    control: Arc<Mutex<Vec<NodeName>>>,
+    refreshed: Arc<Mutex<Option<Instant>>>,
+    /// When the job answered last.
+    heard: Arc<Mutex<Instant>>,
     turn: Arc<AtomicUsize>,
     activation: Arc<AtomicU64>,
     /// The highest lease epoch of the job that was seen: orders of older ones are refused.
@@ -38,7 +48,9 @@ impl Link {
         Self {
             node,
             job: job.to_owned(),
-            control: Arc::new(control),
+            control: Arc::new(Mutex::new(control)),
+            refreshed: Arc::default(),
+            heard: Arc::new(Mutex::new(Instant::now())),
             turn: Arc::default(),
             activation: Arc::default(),
             lease: Arc::default(),
@@ -53,6 +65,47 @@ impl Link {
     /// The activation of the job's actor that welcomed this member; 0 before.
     pub fn activation(&self) -> u64 {
         self.activation.load(Ordering::Acquire)
+    }
+
+    /// When the job answered last; when the link was made, if it never did.
+    pub fn heard(&self) -> Instant {
+        *self.heard.lock()
+    }
+
+    /// Asks who the control members are, now and then: each of those that were there when the pod started
+    /// may have been replaced since.
+    pub async fn refresh(&self, pod_uid: &str) {
+        {
+            let mut refreshed = self.refreshed.lock();
+            if refreshed.is_some_and(|at| at.elapsed() < REFRESH) {
+                return;
+            }
+            *refreshed = Some(Instant::now());
+        }
+        let ask = || ControlMembers { pod_uid: pod_uid.to_owned() };
+        match self.ask(ANSWER, ask).await {
+            Ok(told) => self.learn(told),
+            Err(error) => {
+                tracing::debug!(%error, "the job does not say who the control members are");
+            }
+        }
+    }
+
+    /// Goes by these control members from now on.
+    fn learn(&self, told: Vec<(NodeName, SocketAddr)>) {
+        // A member that has not found its group yet knows of nobody.
+        if told.is_empty() || told.len() > MOST_MEMBERS {
+            return;
+        }
+        for (name, address) in &told {
+            self.node.addresses().set(name.clone(), *address);
+        }
+        let told: Vec<NodeName> = told.into_iter().map(|(name, _)| name).collect();
+        let mut known = self.control.lock();
+        if *known != told {
+            tracing::info!(job = self.job, ?told, "the control members are others now");
+            *known = told;
+        }
     }
 
     /// Whether an order of this lease is to be followed: not if a later one has been seen.
@@ -111,14 +164,21 @@ impl Link {
         let mut attempt = 0;
         loop {
             let turn = self.turn.load(Ordering::Relaxed);
-            let Some(member) = self.control.get(turn % self.control.len().max(1)) else {
+            let (member, members) = {
+                let control = self.control.lock();
+                (control.get(turn % control.len().max(1)).cloned(), control.len().max(1))
+            };
+            let Some(member) = member else {
                 let actor = job_actor(&self.job).into();
                 return Err(AskError::NoSuchActor { actor });
             };
-            let path = ActorPath::new(member.clone(), job_actor(&self.job));
+            let path = ActorPath::new(member, job_actor(&self.job));
             let error = match self.node.actor::<TrainingJobRole>(path).ask(message(), ANSWER).await
             {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    *self.heard.lock() = Instant::now();
+                    return Ok(reply);
+                }
                 Err(error) => error,
             };
             if error.remedy() == Remedy::GiveUp || started.elapsed() > patience {
@@ -135,8 +195,8 @@ impl Link {
             }
             // Each member is tried at once; only a whole round in vain waits.
             attempt += 1;
-            let round = attempt / self.control.len().max(1);
-            if attempt % self.control.len().max(1) == 0 {
+            let round = attempt / members;
+            if attempt % members == 0 {
                 let wait = BACKOFF.wait(round as u32, rand::rng().random_range(0.0..1.0));
                 tokio::time::sleep(wait).await;
             }

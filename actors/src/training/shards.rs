@@ -12,7 +12,7 @@
 
 use super::optimizer;
 use impresario_client::protocol::training::{
-    HandoverError, HeldShard, Place, Pulled, Pushed, ShardState,
+    Elsewhere, HandoverError, HeldShard, Place, Pulled, Pushed, ShardState,
 };
 use std::collections::BTreeMap;
 
@@ -119,6 +119,24 @@ impl Shards {
             && *started == epoch
         {
             *slot = Slot::Moved { epoch, to: to.clone() };
+        }
+    }
+
+    /// Another serves these since: what is here is old, and whoever comes is sent there.
+    pub fn left_behind(&mut self, elsewhere: Vec<Elsewhere>) {
+        for Elsewhere { shard, epoch, to } in elsewhere {
+            let Some(slot) = self.0.get_mut(&shard) else { continue };
+            let is_old = match &*slot {
+                Slot::Serving { epoch: own, .. } => *own < epoch,
+                // It has arrived there, and only the answer was lost.
+                Slot::Leaving { epoch: own, to: there, .. } => {
+                    *own < epoch || (*own == epoch && *there == to)
+                }
+                Slot::Moved { .. } => false,
+            };
+            if is_old {
+                *slot = Slot::Moved { epoch, to };
+            }
         }
     }
 
@@ -268,6 +286,24 @@ mod tests {
         shards.settle(1 << 40);
         assert_eq!(shards.push((1 << 40) + 3, 0, &[1.0]), Pushed::Applied { version: 1 });
         assert_eq!(shards.push(5, 0, &[1.0]), Pushed::Already { version: 1 });
+    }
+
+    #[test]
+    fn what_another_serves_since_takes_no_gradient_here_and_what_came_later_stays() {
+        let mut shards = Shards::default();
+        shards.accept(5, zero()).unwrap();
+        let elsewhere = |epoch: u64, name: &str| Elsewhere { shard: 0, epoch, to: place(name) };
+        shards.left_behind(vec![elsewhere(4, "b"), elsewhere(5, "b")]);
+        assert_eq!(shards.push(0, 0, &[1.0]), Pushed::Applied { version: 1 });
+        shards.start_move(0, &place("b"), 6).unwrap();
+        shards.left_behind(vec![elsewhere(6, "c")]);
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moving, "it is on its way to another");
+        shards.left_behind(vec![elsewhere(6, "b")]);
+        assert_eq!(shards.push(1, 0, &[1.0]), Pushed::Moved { to: Some((6, place("b"))) });
+        shards.accept(7, zero()).unwrap();
+        shards.left_behind(vec![elsewhere(9, "c")]);
+        assert_eq!(shards.push(2, 0, &[1.0]), Pushed::Moved { to: Some((9, place("c"))) });
+        assert!(shards.held().is_empty());
     }
 
     proptest! {

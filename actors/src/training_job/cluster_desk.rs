@@ -15,10 +15,12 @@ use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{
     DeleteOptions, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery, WriteOptions,
 };
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, NodeName};
 use k8s_openapi::api::core::v1::Pod;
 use rand::Rng as _;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
@@ -38,7 +40,11 @@ pub struct ClusterDesk {
     namespace: String,
     name: String,
     uid: String,
+    control: Reached,
 }
+
+/// The control members and where they are reached, as far as they are known.
+pub type Reached = Arc<dyn Fn() -> Vec<(NodeName, SocketAddr)> + Send + Sync>;
 
 impl ClusterDesk {
     /// The desk of the job that is activated. `objects` must write under the fence of its shard; `pods` are all
@@ -48,9 +54,10 @@ impl ClusterDesk {
         events: Recorder,
         pods: Mirror<Pod>,
         activation: &Activation,
+        control: Reached,
     ) -> Self {
         let Activation { namespace, name, uid, .. } = activation.clone();
-        Self { objects, events, pods, namespace, name, uid }
+        Self { objects, events, pods, namespace, name, uid, control }
     }
 }
 
@@ -121,6 +128,10 @@ impl Desk for ClusterDesk {
     fn confirm(&self) -> BoxFuture<'static, Result<(), DeskError>> {
         let desk = self.clone();
         async move { desk.job().await.map(|_| ()) }.boxed()
+    }
+
+    fn control_members(&self) -> Vec<(NodeName, SocketAddr)> {
+        (self.control)()
     }
 
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>> {
@@ -311,7 +322,8 @@ mod tests {
             since: std::time::Instant::now(),
         };
         let events = Recorder::start(objects.clone(), "test", "");
-        ClusterDesk::new(objects, events, Mirror::start(handle, "pods"), &activation)
+        let pods = Mirror::start(handle, "pods");
+        ClusterDesk::new(objects, events, pods, &activation, Arc::new(Vec::new))
     }
 
     #[tokio::test]

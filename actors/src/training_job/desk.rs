@@ -4,7 +4,9 @@
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use impresario_runtime::NodeName;
 use serde_json::Value;
+use std::net::SocketAddr;
 use thiserror::Error;
 
 /// Why something was not written.
@@ -46,6 +48,9 @@ pub trait Desk: Send + Sync + 'static {
     /// Reaches the registry, as it is agreed on by a majority. Without that nobody can know whether this
     /// activation still holds the job.
     fn confirm(&self) -> BoxFuture<'static, Result<(), DeskError>>;
+
+    /// The control members and where they are reached, as far as this one knows.
+    fn control_members(&self) -> Vec<(NodeName, SocketAddr)>;
 
     /// Writes the job's status.
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>>;

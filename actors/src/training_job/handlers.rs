@@ -3,8 +3,8 @@
 use super::{TrainingJob, status};
 use actix::prelude::*;
 use impresario_client::protocol::training::{
-    Bid, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork, Place,
-    ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size,
+    Bid, ControlMembers, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork,
+    Place, ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size,
     TrainerReport, Welcome, Work,
 };
 use std::time::Instant;
@@ -69,6 +69,14 @@ impl Handler<CurrentMap> for TrainingJob {
     fn handle(&mut self, asked: CurrentMap, _: &mut Self::Context) -> Self::Result {
         self.sure_of(Instant::now())?;
         self.state.map_for(&asked)
+    }
+}
+
+impl Handler<ControlMembers> for TrainingJob {
+    type Result = MessageResult<ControlMembers>;
+
+    fn handle(&mut self, _: ControlMembers, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.desk.control_members())
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Seen {
     pub bound: bool,
     /// Its address, once its node has said so: nothing of it is reached anywhere else.
     pub address: Option<IpAddr>,
+    /// Whether its containers run.
+    pub running: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// How it ended, if it has: whether well.
@@ -35,6 +37,11 @@ impl Seen {
     /// Whether it works or may still come to.
     pub fn lives(&self) -> bool {
         !self.deleting && self.ended.is_none()
+    }
+
+    /// Whether its process may be there: one that is being deleted has until its grace is over.
+    pub fn may_run(&self) -> bool {
+        self.bound && self.ended.is_none()
     }
 
     /// Reads a pod; `None` if it is none of this job's.
@@ -56,6 +63,7 @@ impl Seen {
             member,
             bound: pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()),
             address: pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()),
+            running: phase == "Running",
             deleting: !metadata["deletionTimestamp"].is_null(),
             ended: match phase {
                 "Succeeded" => Some(true),

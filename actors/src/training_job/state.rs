@@ -163,11 +163,15 @@ struct Joined {
     holds: BTreeSet<u32>,
     /// The shards that it should have and says nothing of, and since when.
     lacks: BTreeMap<u32, Instant>,
+    /// When a trainer was given the batches that it has not reported yet.
+    given: Option<Instant>,
 }
 
 /// An evaluation that a trainer was asked for.
 #[derive(Debug)]
 struct Evaluation {
+    /// The number of the order.
+    number: u64,
     trainer: String,
     since: Instant,
     /// Asked for when nothing was left to train: what it finds is what the job has reached.
@@ -210,6 +214,8 @@ pub struct State {
     joined: BTreeMap<String, Joined>,
     /// Members that were there and are not any more, by pod.
     absent: BTreeMap<String, Absent>,
+    /// Pods that run and have not joined this activation, and since when.
+    strangers: BTreeMap<String, Instant>,
     /// When time was looked at last: what nobody looked at says nothing about members.
     looked: Instant,
     /// The object is being deleted: nothing new is begun.
@@ -239,6 +245,10 @@ pub struct State {
     /// Nobody has a copy of what is missing: initial values do.
     initial_values: bool,
     evaluating: Option<Evaluation>,
+    /// Evaluations that were ordered.
+    evaluations: u64,
+    /// Steps that were given to a second trainer, and when.
+    given_again: BTreeMap<u64, Instant>,
     evaluation_took: Option<Duration>,
     evaluated_at: Option<Instant>,
     final_evaluation: bool,
@@ -279,6 +289,7 @@ impl State {
             pods_known: false,
             joined: BTreeMap::new(),
             absent: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             looked: now,
             deleting: false,
             end_written: None,
@@ -300,6 +311,8 @@ impl State {
             moves_since: None,
             initial_values: false,
             evaluating: None,
+            evaluations: 0,
+            given_again: BTreeMap::new(),
             evaluation_took: None,
             evaluated_at: None,
             final_evaluation: false,

@@ -290,6 +290,10 @@ impl Desk for Door {
         .boxed()
     }
 
+    fn control_members(&self) -> Vec<(NodeName, SocketAddr)> {
+        self.pods.control.clone()
+    }
+
     fn write_status(&self, status: Value) -> BoxFuture<'static, Result<(), DeskError>> {
         let reached = self.reached();
         if reached.is_ok() {
@@ -329,8 +333,9 @@ impl Pods {
                 .authority
                 .issue(guest_node(&format!("uid-{name}")).as_str(), guest, &sans, DAY)
                 .unwrap(),
-            addresses: self.control.clone(),
-            control: self.control.iter().map(|(name, _)| name.clone()).collect(),
+            // The others came later: the job says who they are.
+            addresses: self.control[..1].into(),
+            control: vec![self.control[0].0.clone()],
             address: Ipv4Addr::LOCALHOST.into(),
             pod_uid: format!("uid-{name}"),
             job: JOB.to_owned(),

@@ -4,7 +4,6 @@
 use super::{Joined, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::optimizer;
-use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     CurrentMap, Doing, Evaluated, HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts,
     NextWork, Progress, ReportError, ServerReport, TrainerReport, guest_node,
@@ -76,7 +75,8 @@ impl State {
     pub(super) fn check_join(&self, join: &JoinTraining) -> Result<(), JoinRefused> {
         // A pod that is not seen yet will be, if it is ours.
         let pod = self.pods.get(&join.pod_uid).ok_or(JoinRefused::NotYet)?;
-        if !Seen::lives(pod) {
+        // One that is being deleted comes back to hand on what it has.
+        if pod.ended.is_some() {
             return Err(JoinRefused::NotYours { pod_uid: join.pod_uid.clone() });
         }
         let (member, uid, place) = (join.holds.member(), &join.pod_uid, &join.place);

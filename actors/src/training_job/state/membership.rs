@@ -1,6 +1,6 @@
 //! Who belongs to the job: its pods, and the members that have joined from them.
 
-use super::{Absent, Action, Holder, Joined, Phase, State};
+use super::{Absent, Action, Holder, Joined, Phase, Remark, State};
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
@@ -18,6 +18,10 @@ const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), most: Duration:
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
 /// When nobody is heard of, it is rather this side that is cut off: they are waited for so long.
 const CUT_OFF: Duration = Duration::from_mins(10);
+/// A pod that runs and has not joined by then never will: a parameter server has nothing to do first.
+const SERVER_JOINS: Duration = Duration::from_mins(2);
+/// A trainer's program reads its data and makes its model first.
+const TRAINER_JOINS: Duration = Duration::from_mins(30);
 /// A look that comes so late found this process paused: silence meanwhile was its own.
 const PAUSE: Duration = Duration::from_secs(3);
 
@@ -54,6 +58,12 @@ impl State {
             .map(|pod| (pod.name.clone(), pause_share(&pod.uid)))
             .collect();
         self.absent.retain(|uid, _| self.pods.get(uid).is_some_and(Seen::lives));
+        self.release_deleted();
+        let strange =
+            |pod: &&Seen| pod.lives() && pod.running && !self.joined.contains_key(&pod.uid);
+        let strange = self.pods.values().filter(strange);
+        let since = |uid: &String| self.strangers.get(uid).copied().unwrap_or(now);
+        self.strangers = strange.map(|pod| (pod.uid.clone(), since(&pod.uid))).collect();
         for (name, jitter) in failed {
             if self.over() {
                 break;
@@ -78,6 +88,23 @@ impl State {
             .collect();
         for uid in gone {
             self.lost(&uid, now);
+        }
+    }
+
+    /// A member whose pod somebody deletes leaves: it hands on what it has while it is given the time.
+    fn release_deleted(&mut self) {
+        if self.over() {
+            return;
+        }
+        for (uid, pod) in self.pods.iter().filter(|(_, pod)| pod.deleting) {
+            let Some(one) = self.joined.get_mut(uid).filter(|one| !one.leaving) else { continue };
+            one.leaving = true;
+            let hands_on = match pod.member {
+                Member::ParameterServer => "its shards",
+                Member::Trainer => "its unfinished batches",
+            };
+            let message = format!("pod {} is being deleted: it hands on {hands_on}", pod.name);
+            self.remarks.push(Remark { warning: false, reason: "MemberLeaving", message });
         }
     }
 
@@ -124,7 +151,9 @@ impl State {
             Holds::Model(facts) => self.learn_facts(facts)?,
             Holds::Shards(held) => self.learn_held(&join.pod_uid, held),
         }
-        let leaving = self.joined.get(&join.pod_uid).is_some_and(|one| one.leaving);
+        // Who is asked to go takes nothing more, and hands on what it has.
+        let leaving = self.joined.get(&join.pod_uid).is_some_and(|one| one.leaving)
+            || self.pods.get(&join.pod_uid).is_some_and(|pod| pod.deleting);
         let joined = Joined {
             member,
             place: join.place,
@@ -141,8 +170,10 @@ impl State {
                 Holds::Model(_) => BTreeSet::new(),
             },
             lacks: BTreeMap::new(),
+            given: None,
         };
         self.absent.remove(&join.pod_uid);
+        self.strangers.remove(&join.pod_uid);
         self.joined.insert(join.pod_uid, joined);
         self.settle_size(now);
         Ok(Welcome { activation: self.activation, lease: self.lease })
@@ -205,6 +236,7 @@ impl State {
         if gap > PAUSE {
             self.joined.values_mut().for_each(|one| one.heard += gap);
             self.absent.values_mut().for_each(|one| one.since += gap);
+            self.strangers.values_mut().for_each(|since| *since += gap);
         }
         let is_heard = |one: &Joined| now.duration_since(one.heard) <= SILENCE;
         let patience = if self.joined.values().any(is_heard) { SILENCE } else { CUT_OFF };
@@ -227,6 +259,33 @@ impl State {
             self.lost(&uid, now);
             // Told once; it is gone from the pods when it is deleted.
             self.absent.insert(uid, Absent { since: now });
+        }
+        actions.extend(self.replace_strangers(patience, now));
+        actions
+    }
+
+    /// Pods that run and never join: their program hangs, or is none that works for a job.
+    fn replace_strangers(&mut self, patience: Duration, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (uid, since) in &mut self.strangers {
+            let known = self.pods.get(uid).filter(|_| !self.absent.contains_key(uid));
+            let Some(pod) = known else { continue };
+            let limit = match pod.member {
+                Member::ParameterServer => SERVER_JOINS,
+                Member::Trainer => TRAINER_JOINS,
+            };
+            let waited = now.duration_since(*since);
+            if waited <= limit.max(patience) || self.deleting || self.end_written.is_some() {
+                continue;
+            }
+            *since = now;
+            let message = format!(
+                "pod {} has run for {} minutes and has not joined the job; it is replaced: see its logs",
+                pod.name,
+                waited.as_secs() / 60
+            );
+            self.remarks.push(Remark { warning: true, reason: "MemberSilent", message });
+            actions.push(Action::DeletePod { name: pod.name.clone(), uid: uid.clone() });
         }
         actions
     }

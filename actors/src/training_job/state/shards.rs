@@ -8,8 +8,8 @@ use crate::training::partition;
 use crate::training_job::pods::Seen;
 use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::{
-    Applied, CurrentMap, HeldShard, JoinRefused, Member, ModelFacts, OptimizerKind, Place,
-    ReportError, ShardMap, ShardRange, guest_node,
+    Applied, CurrentMap, Elsewhere, HeldShard, JoinRefused, Member, ModelFacts, OptimizerKind,
+    Place, ReportError, ShardMap, ShardRange, guest_node,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,6 +21,10 @@ const SHARDS: u64 = 32;
 const LARGEST_SHARD: u64 = 1 << 20;
 /// After a fail-over, how long members are waited for before they are taken for lost.
 const REUNION: Duration = Duration::from_secs(10);
+/// How long the shards of a server are left to it that is not heard of any more while its pod runs.
+const RETURN: Duration = Duration::from_secs(5);
+/// So many shards of a report are answered with where they are; the others are with the next.
+const MOST_ELSEWHERE: usize = 1_024;
 /// A server that says nothing of a shard for so long does not have it: what it says may have been on its way
 /// when the shard came.
 const LACKING: Duration = Duration::from_secs(3);
@@ -167,6 +171,19 @@ impl State {
         }
     }
 
+    /// Of what a server says that it has, the shards that another has been given since.
+    pub(super) fn elsewhere(&self, pod: &str, versions: &[(u32, u64)]) -> Vec<Elsewhere> {
+        let other = |shard: u32| {
+            let index = shard as usize;
+            let Some(Holder::At(at)) = self.holders.get(index).filter(|_| !self.moving) else {
+                return None;
+            };
+            let to = self.joined.get(at).filter(|_| at != pod)?.place.clone();
+            Some(Elsewhere { shard, epoch: *self.held_since.get(index)?, to })
+        };
+        versions.iter().filter_map(|(shard, _)| other(*shard)).take(MOST_ELSEWHERE).collect()
+    }
+
     /// A shard is not where it was thought to be: it is where somebody says that it is, or nowhere.
     fn not_at(&mut self, shard: u32, pod: &str) {
         let has = |(uid, one): &(&String, &Joined)| *uid != pod && one.holds.contains(&shard);
@@ -308,7 +325,7 @@ impl State {
         };
         let is_awaited = |pod: &Seen| {
             let is_there = self.joined.contains_key(&pod.uid);
-            pod.member == Member::Trainer && pod.lives() && pod.bound && !is_there && returns(pod)
+            pod.member == Member::Trainer && pod.may_run() && !is_there && returns(pod)
         };
         if !self.over() && self.pods.values().any(is_awaited) {
             return;
@@ -323,12 +340,15 @@ impl State {
     fn begin_anew(&mut self) {
         let Some(facts) = &self.facts else { return };
         let lost = self.steps();
+        // What members have from before is not of this plan: they join again.
+        self.activation = self.activation.wrapping_add(1).max(1);
         self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
         self.recalled = None;
         (self.recalled_loss, self.recalled_accuracy) = (None, None);
         self.claims.clear();
         self.final_evaluation = false;
         self.evaluating = None;
+        self.given_again.clear();
         self.book = ProgressBook::default();
         self.versions.fill(0);
         let message = format!(
@@ -444,7 +464,7 @@ impl State {
         let strangers: BTreeSet<&String> = self
             .pods
             .values()
-            .filter(|pod| pod.member == Member::ParameterServer && pod.lives() && pod.bound)
+            .filter(|pod| pod.member == Member::ParameterServer && pod.may_run())
             .map(|pod| &pod.uid)
             .filter(|uid| !self.joined.contains_key(*uid))
             .collect();
@@ -454,6 +474,11 @@ impl State {
             Holder::Moving { to, .. } => !self.joined.contains_key(to),
         });
         let resumed = self.steps() > 0 || self.recalled.is_some();
-        !nobody || !resumed || strangers.is_empty() || now.duration_since(self.started) > REUNION
+        // A connection that was lost says nothing of the server: it comes back with what it has.
+        let is_back = |uid: &&String| match self.absent.get(*uid) {
+            Some(absent) => now.duration_since(absent.since) > RETURN,
+            None => now.duration_since(self.started) > REUNION,
+        };
+        !nobody || !resumed || strangers.iter().all(is_back)
     }
 }

@@ -14,6 +14,7 @@ mod copies;
 mod endings;
 mod forged;
 mod gang;
+mod hang;
 mod silence;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
@@ -23,6 +24,7 @@ fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {
         member,
         bound: true,
         address: Some([127, 0, 0, 1].into()),
+        running: true,
         deleting: false,
         ended,
     }
@@ -160,6 +162,7 @@ fn ask(number: u32) -> NextWork {
         done: Vec::new(),
         returned: Vec::new(),
         evaluated: None,
+        evaluation: None,
         map_epoch: 0,
     }
 }

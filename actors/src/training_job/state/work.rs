@@ -3,7 +3,8 @@
 use super::{Evaluation, Holder, Phase, State};
 use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{
-    Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport, Work,
+    Batch, Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport,
+    Work,
 };
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,14 @@ const LARGEST_GRANT: usize = 64;
 const EVALUATE_EVERY: Duration = Duration::from_secs(2);
 /// An evaluation that has not come by then is given to another trainer.
 const EVALUATION: Duration = Duration::from_secs(15);
+/// One that a trainer says it is at is, once it is known how long one takes, given so many times that.
+const LONG_EVALUATIONS: u32 = 5;
+/// But not before.
+const LONG_EVALUATION: Duration = Duration::from_mins(1);
+/// Batches that have not come by then are given to another trainer as well: a step counts once, whoever does it.
+const OVERDUE: Duration = Duration::from_secs(10);
+/// But not before so many times what they usually take.
+const OVERDUE_BATCHES: u32 = 8;
 /// A trainer that is at one thing for longer hangs, however alive it is.
 const STALLED: Duration = Duration::from_mins(15);
 /// But not before so many times what a batch usually takes.
@@ -47,8 +56,14 @@ impl State {
             if arrived && !self.moving {
                 *holder = Holder::At(report.pod_uid.clone());
             }
-            self.versions[index] = self.versions[index].max(*version);
+            // What another has been given since is old here.
+            if matches!(holder, Holder::Moving { .. })
+                || *holder == Holder::At(report.pod_uid.clone())
+            {
+                self.versions[index] = self.versions[index].max(*version);
+            }
         }
+        let elsewhere = self.elsewhere(&report.pod_uid, &report.versions);
         self.find_lacking(&report.pod_uid, now);
         let holds = self.holders.iter().any(|holder| match holder {
             Holder::Nobody => false,
@@ -59,9 +74,9 @@ impl State {
             if let Some(joined) = self.joined.get_mut(&report.pod_uid) {
                 joined.stopped = true;
             }
-            return Ok(ServerOrder { wanted: false, settled });
+            return Ok(ServerOrder { wanted: false, settled, elsewhere });
         }
-        Ok(ServerOrder { wanted: true, settled })
+        Ok(ServerOrder { wanted: true, settled, elsewhere })
     }
 
     /// A trainer says that it lives. Whether it is wanted.
@@ -92,6 +107,7 @@ impl State {
         joined.doing = Doing::Waiting;
         joined.stalled = false;
         joined.map_epoch = asked.map_epoch;
+        joined.given = None;
         // Who computes gradients has pulled what it computes them from.
         joined.no_copy &= asked.done.is_empty();
         if let Some(last) = asked.done.last() {
@@ -102,6 +118,7 @@ impl State {
         let leaving = joined.leaving;
         if let Some(plan) = &mut self.plan {
             for progress in &asked.done {
+                self.given_again.remove(&progress.step);
                 if plan.finish(progress.step) {
                     self.failures = 0;
                     self.replace_after = None;
@@ -116,7 +133,9 @@ impl State {
         if let Some(asked_for) = asked_for {
             // One that did not succeed is tried again later, by whoever asks then.
             self.evaluated_at = Some(now);
-            if let Some(evaluated) = asked.evaluated {
+            // A report that comes twice tells of what was evaluated before.
+            let is_of_it = asked.evaluation == Some(asked_for.number);
+            if let Some(evaluated) = asked.evaluated.filter(|_| is_of_it) {
                 self.evaluation_took = Some(now.duration_since(asked_for.since));
                 self.book.evaluated(evaluated);
                 reached = asked_for.last;
@@ -173,23 +192,24 @@ impl State {
         if self.phase == Phase::Pending && self.steps() == 0 && !self.has_minimum() {
             return Order::Wait { milliseconds: 50 };
         }
-        let limit = self.evaluation_took.map_or(EVALUATION, |took| EVALUATION.max(took * 3));
-        let overdue = self.evaluating.as_ref().is_some_and(|one| {
-            let trainer = self.joined.get(&one.trainer);
-            let at_it = trainer.is_some_and(|trainer| trainer.doing == Doing::Evaluating);
-            trainer.is_none() || (!at_it && now.duration_since(one.since) > limit)
-        });
-        if overdue {
+        if self.evaluation_is_overdue(now) {
             self.evaluating = None;
         }
         let due = self.evaluated_at.is_none_or(|at| now.duration_since(at) > EVALUATE_EVERY);
         if self.evaluating.is_none() && (self.final_evaluation || (due && self.steps() > 0)) {
             let last = self.final_evaluation;
-            self.evaluating = Some(Evaluation { trainer: uid.to_owned(), since: now, last });
-            return Order::Evaluate;
+            self.evaluations += 1;
+            let number = self.evaluations;
+            self.evaluating =
+                Some(Evaluation { number, trainer: uid.to_owned(), since: now, last });
+            return Order::Evaluate { number };
         }
         if self.final_evaluation {
             return Order::Wait { milliseconds: 50 };
+        }
+        let again = self.overdue_batches(uid, now);
+        if !again.is_empty() {
+            return Order::Train(again);
         }
         let limit =
             (GRANT_SECONDS / self.book.seconds_per_batch()).clamp(1.0, LARGEST_GRANT as f64);
@@ -202,10 +222,58 @@ impl State {
         if batches.is_empty() {
             return Order::Wait { milliseconds: 20 };
         }
+        if let Some(joined) = self.joined.get_mut(uid) {
+            joined.given = Some(now);
+        }
         if self.phase == Phase::Pending {
             self.phase = Phase::Running;
             self.remark(false, "Started", "the first trainer has begun".to_owned());
         }
         Order::Train(batches)
+    }
+
+    /// Whether nobody waits any more for the evaluation that was ordered.
+    fn evaluation_is_overdue(&self, now: Instant) -> bool {
+        let Some(one) = &self.evaluating else { return false };
+        let Some(trainer) = self.joined.get(&one.trainer) else { return true };
+        let took = self.evaluation_took;
+        let limit = if trainer.doing == Doing::Evaluating {
+            // How long the first one takes nobody can know.
+            took.map_or(STALLED, |took| LONG_EVALUATION.max(took * LONG_EVALUATIONS))
+        } else {
+            took.map_or(EVALUATION, |took| EVALUATION.max(took * 3))
+        };
+        now.duration_since(one.since) > limit
+    }
+
+    /// Batches that others were given long ago, for this trainer to do as well: one that hangs, however
+    /// alive it is, holds up nothing.
+    fn overdue_batches(&mut self, uid: &str, now: Instant) -> Vec<Batch> {
+        let Some(plan) = &self.plan else { return Vec::new() };
+        let usual = Duration::from_secs_f64(self.book.seconds_per_batch().min(1e6));
+        let overdue = |since: Instant, batches: usize| {
+            let limit = OVERDUE.max(usual * OVERDUE_BATCHES * batches as u32);
+            now.duration_since(since) > limit
+        };
+        let mut again = Vec::new();
+        for (other, one) in self.joined.iter().filter(|(other, _)| *other != uid) {
+            let Some(since) = one.given.filter(|since| overdue(*since, 1)) else { continue };
+            let theirs = plan.in_work(other);
+            if !overdue(since, theirs.len()) {
+                continue;
+            }
+            let due = |batch: &Batch| match self.given_again.get(&batch.step) {
+                Some(since) => overdue(*since, theirs.len()),
+                None => true,
+            };
+            again.extend(theirs.iter().copied().filter(due));
+            if !again.is_empty() {
+                break;
+            }
+        }
+        for batch in &again {
+            self.given_again.insert(batch.step, now);
+        }
+        again
     }
 }

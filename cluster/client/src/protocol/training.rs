@@ -21,8 +21,8 @@ pub use parameters::{
 pub use shard::{Applied, OptimizerKind, ShardMap, ShardRange, ShardState};
 pub use sizing::{Bid, Describe, Description, RequestBid, Scale, ScaleError, Size, SpeedModel};
 pub use work::{
-    Batch, CurrentMap, Doing, Evaluated, NextWork, Order, Progress, ServerOrder, ServerReport,
-    TrainerReport, Work,
+    Batch, ControlMembers, CurrentMap, Doing, Elsewhere, Evaluated, NextWork, Order, Progress,
+    ServerOrder, ServerReport, TrainerReport, Work,
 };
 
 use impresario_runtime::{Message, NodeName, role};
@@ -59,7 +59,8 @@ pub fn is_of_guest(node: &NodeName, message: &str, body: &dyn Any) -> bool {
     let trainer = body.downcast_ref().map(|TrainerReport { pod_uid, .. }| pod_uid);
     let server = body.downcast_ref().map(|ServerReport { pod_uid, .. }| pod_uid);
     let map = body.downcast_ref().map(|CurrentMap { pod_uid, .. }| pod_uid);
-    let pod_uid = work.or(trainer).or(server).or(map);
+    let members = body.downcast_ref().map(|ControlMembers { pod_uid }| pod_uid);
+    let pod_uid = work.or(trainer).or(server).or(map).or(members);
     message == Describe::NAME || pod_uid.is_some_and(|uid| speaks_for(uid))
 }
 
@@ -71,6 +72,7 @@ pub fn is_from_guests(message: &str) -> bool {
         TrainerReport::NAME,
         ServerReport::NAME,
         CurrentMap::NAME,
+        ControlMembers::NAME,
         Describe::NAME,
     ]
     .contains(&message)
@@ -84,7 +86,7 @@ pub fn is_between_guests(message: &str) -> bool {
 role! {
     /// The actor that runs one training job.
     pub TrainingJobRole = "trainingjob" {
-        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, RequestBid, Scale, Describe],
+        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, Scale, Describe],
         streams: []
     }
 }

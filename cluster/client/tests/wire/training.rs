@@ -3,11 +3,12 @@
 use crate::record::{Record, every};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
-    Accept, Applied, Batch, Bid, CurrentMap, Describe, Description, Doing, Evaluated, Handover,
-    HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave, ModelFacts, NextWork,
-    OptimizerKind, Order, Place, Progress, Provide, ProvideError, Pull, Pulled, Push, Pushed,
-    ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange,
-    ShardState, Size, SpeedModel, StaleLease, TrainerReport, Welcome, Work,
+    Accept, Applied, Batch, Bid, ControlMembers, CurrentMap, Describe, Description, Doing,
+    Elsewhere, Evaluated, Handover, HandoverError, HeldShard, Holds, JoinRefused, JoinTraining,
+    Keep, Leave, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress, Provide,
+    ProvideError, Pull, Pulled, Push, Pushed, ReportError, RequestBid, Scale, ScaleError,
+    ServerOrder, ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel, StaleLease,
+    TrainerReport, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -112,11 +113,13 @@ fn work(record: Record) -> Record {
         done: vec![progress],
         returned: vec![301],
         evaluated: Some(evaluated()),
+        evaluation: Some(3),
         map_epoch: 4,
     };
+    let elsewhere = vec![Elsewhere { shard: 2, epoch: 5, to: distant() }];
     let orders = every([
         Order::Train(vec![Batch { step: 303, epoch: 1, start: 64, length: 32 }]),
-        Order::Evaluate,
+        Order::Evaluate { number: 3 },
         Order::Wait { milliseconds: 250 },
         Order::Stop,
     ]);
@@ -132,9 +135,15 @@ fn work(record: Record) -> Record {
         .ask(
             [ServerReport { activation: 9, pod_uid: "u1".into(), versions: vec![(2, 301)] }],
             [true, false]
-                .map(|wanted| Ok(ServerOrder { wanted, settled: 300 }))
+                .map(|wanted| {
+                    Ok(ServerOrder { wanted, settled: 300, elsewhere: elsewhere.clone() })
+                })
                 .into_iter()
                 .chain(report_errors().map(Err)),
+        )
+        .ask(
+            [ControlMembers { pod_uid: "u2".into() }],
+            [vec![("n1".into(), "10.0.0.1:7443".parse().unwrap())], Vec::new()],
         )
         .ask(
             [CurrentMap { activation: 9, pod_uid: "u2".into() }],

@@ -162,7 +162,7 @@ impl Control {
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
         kinds.push(scheduler(&registry, members_of(&member)));
-        kinds.push(training_jobs(&view));
+        kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
@@ -312,7 +312,8 @@ fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
     }
 }
 
-fn training_jobs(view: &View) -> Kind {
+/// `own` is where this member is reached.
+fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Kind {
     let view = view.clone();
     let jobs: Mirror<Partial> =
         Mirror::start(view.registry().clone(), "training.impresario.dev/trainingjobs");
@@ -322,7 +323,17 @@ fn training_jobs(view: &View) -> Kind {
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();
-            let desk = ClusterDesk::new(objects, events, view.pods.clone(), activation);
+            let (members, me) = (members.clone(), node.clone());
+            let reached = move || {
+                let address = |name: &NodeName| match name == me.name() {
+                    true => Some(own),
+                    false => me.addresses().get(name),
+                };
+                let members = (members)().into_iter();
+                members.filter_map(|name| address(&name).map(|at| (name, at))).collect()
+            };
+            let pods = view.pods.clone();
+            let desk = ClusterDesk::new(objects, events, pods, activation, Arc::new(reached));
             let lease = activation.fence.epoch.0;
             training_job::start(node, Arc::new(desk), &activation.uid, lease).map(|_| ())
         }),

@@ -4,7 +4,7 @@
 use super::super::check::first_epoch;
 use super::*;
 use impresario_client::protocol::training::{
-    Applied, HeldShard, Progress, ServerReport, ShardRange, TrainerReport,
+    Applied, Elsewhere, HeldShard, Progress, ServerReport, ShardRange, TrainerReport,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -140,6 +140,7 @@ fn a_handover_whose_answer_was_lost_with_its_receiver_keeps_no_other_move_from_b
     state.move_starts(gone);
     // It arrived, the answer did not, and the receiver is gone.
     state.lost("uid-2", now);
+    state.looked = now + SECOND * 11;
     let kept = state.reconcile(now + SECOND * 11);
     let [keep @ Action::Keep { shard, .. }] = &kept[..] else { panic!("{kept:?}") };
     state.was_not_there(keep);
@@ -194,4 +195,111 @@ fn what_was_learned_is_not_given_up_while_a_trainer_may_come_back_with_it() {
     joins(&mut state, 2, model(), later);
     let from = guest_node("uid-2").to_string();
     assert_eq!(provided(&state.reconcile(later)), [(from, false)]);
+}
+
+/// Does these moves as if all went well.
+fn carried_out(state: &mut State, moves: &[Action]) {
+    for action in moves {
+        state.move_starts(action);
+        state.moved(action, &[]);
+    }
+}
+
+fn deleted(number: u32) -> Seen {
+    Seen { deleting: true, ..pod(number, Member::ParameterServer, None) }
+}
+
+#[test]
+fn a_server_whose_pod_is_deleted_hands_its_shards_on_gets_none_and_is_then_let_go() {
+    let now = Instant::now();
+    let mut state = resumed(&[0], &[1], now);
+    server(&mut state, 0, (0..8).map(of).collect(), now);
+    joins(&mut state, 1, model(), now);
+    state.pods_are(vec![deleted(0), pod(1, Member::Trainer, None)], now);
+    // Nobody can take them yet: it serves them until then.
+    assert_eq!(state.reconcile(now), [Action::CreatePod(Member::ParameterServer)]);
+    assert_eq!(state.map().places.len(), 8);
+    let said = state.take_remarks();
+    assert!(said.iter().any(|remark| remark.reason == "MemberLeaving"), "{said:?}");
+    let other = pod(2, Member::ParameterServer, None);
+    state.pods_are(vec![deleted(0), pod(1, Member::Trainer, None), other], now);
+    server(&mut state, 2, Vec::new(), now);
+    let told = |state: &mut State, shards: std::ops::Range<u32>| {
+        let versions = shards.map(|shard| (shard, 5)).collect();
+        let report = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions };
+        state.report(&report, now).unwrap().wanted
+    };
+    assert!(told(&mut state, 0..8));
+    loop {
+        let moves = state.reconcile(now);
+        let [Action::Handover { .. }, ..] = &moves[..] else { break };
+        carried_out(&mut state, &moves);
+    }
+    assert!((0..8).all(|shard| at(&state, shard) == "uid-2"));
+    assert!(!told(&mut state, 0..0), "it has nothing any more");
+    let said = state.take_remarks();
+    assert!(said.iter().all(|remark| !remark.warning), "nothing was lost: {said:?}");
+}
+
+#[test]
+fn a_server_that_is_being_deleted_comes_back_to_a_new_activation_and_hands_on_what_it_has() {
+    let now = Instant::now();
+    let mut state = resumed(&[2], &[1], now);
+    let others = [pod(1, Member::Trainer, None), pod(2, Member::ParameterServer, None)];
+    state.pods_are([vec![deleted(0)], others.into()].concat(), now);
+    joins(&mut state, 1, model(), now);
+    server(&mut state, 2, Vec::new(), now);
+    assert!(provided(&state.reconcile(now)).is_empty(), "it may be on its way with them");
+    server(&mut state, 0, (0..8).map(of).collect(), now);
+    let moves = state.reconcile(now);
+    let to_other = |action: &Action| matches!(action, Action::Handover { to, .. } if to == "uid-2");
+    assert!(!moves.is_empty() && moves.iter().all(to_other), "{moves:?}");
+}
+
+#[test]
+fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
+    let began = Instant::now();
+    let now = began + SECOND * 60;
+    let mut state = resumed(&[0, 2], &[1], began);
+    server(&mut state, 0, (0..4).map(of).collect(), now);
+    server(&mut state, 2, (4..8).map(of).collect(), now);
+    joins(&mut state, 1, model(), now);
+    state.lost("uid-0", now);
+    state.looked = now;
+    assert!(provided(&state.reconcile(now + SECOND * 2)).is_empty());
+    // It was only the connection.
+    server(&mut state, 0, (0..4).map(of).collect(), now + SECOND * 3);
+    assert!(state.reconcile(now + SECOND * 3).is_empty());
+    assert_eq!(at(&state, 0), "uid-0");
+    // Its process is gone: nothing is waited for.
+    state.lost("uid-0", now + SECOND * 4);
+    let failed = pod(0, Member::ParameterServer, Some(false));
+    let others = [pod(1, Member::Trainer, None), pod(2, Member::ParameterServer, None)];
+    state.pods_are([vec![failed], others.into()].concat(), now + SECOND * 4);
+    assert_eq!(provided(&state.reconcile(now + SECOND * 4)).len(), 1);
+}
+
+#[test]
+fn a_server_that_comes_back_after_it_was_replaced_is_told_where_its_shards_are_now() {
+    let began = Instant::now();
+    let now = began + SECOND * 60;
+    let mut state = resumed(&[0, 2], &[1], began);
+    server(&mut state, 0, (0..4).map(of).collect(), now);
+    server(&mut state, 2, (4..8).map(of).collect(), now);
+    joins(&mut state, 1, model(), now);
+    state.lost("uid-0", now);
+    state.looked = now + SECOND * 6;
+    let restored = state.reconcile(now + SECOND * 6);
+    assert_eq!(provided(&restored).len(), 1, "{restored:?}");
+    carried_out(&mut state, &restored);
+    let epoch = state.map().epoch;
+    server(&mut state, 0, (0..4).map(of).collect(), now + SECOND * 7);
+    assert_eq!(at(&state, 0), "uid-2", "what was restored since counts");
+    let versions = vec![(0, 9_000), (3, 5)];
+    let report = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions };
+    let order = state.report(&report, now + SECOND * 7).unwrap();
+    let to = join(2, Holds::Shards(Vec::new())).place;
+    let elsewhere = [0, 3].map(|shard| Elsewhere { shard, epoch, to: to.clone() });
+    assert_eq!(order.elsewhere, elsewhere);
+    assert!(order.wanted && state.versions[0] < 9_000, "what it has counts for nothing");
 }

@@ -297,7 +297,7 @@ fn a_new_activation_trains_again_what_one_of_the_shards_lacks() {
     lacks.insert(5);
     joins(&mut state, 2, some(4..8, &lacks), now);
     assert_eq!((state.steps(), state.samples()), (5, 40));
-    assert_eq!(state.work(&ask(1), now).unwrap().order, Order::Evaluate);
+    assert_eq!(state.work(&ask(1), now).unwrap().order, Order::Evaluate { number: 1 });
     let Order::Train(batches) = state.work(&ask(1), now).unwrap().order else { panic!() };
     assert_eq!(batches[0].step, 4);
 }

@@ -70,3 +70,39 @@ fn a_pause_of_this_process_is_nobodys_silence() {
     let later = now + SECOND * 125;
     assert!(pass(&mut state, later, 10, &[0]).is_empty());
 }
+
+#[test]
+fn a_pod_that_runs_and_never_joins_is_replaced_and_that_is_told() {
+    let now = Instant::now();
+    let mut state = team(now);
+    state.wanted = Size { parameter_servers: 3, trainers: 3 };
+    let with = |mut more: Vec<Seen>| {
+        let team = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
+        more.extend(team.map(|(number, member)| pod(number, member, None)));
+        more
+    };
+    // The image of one is still being fetched: that is its node's business.
+    let fetched = Seen { running: false, ..pod(5, Member::ParameterServer, None) };
+    let silent = [pod(3, Member::ParameterServer, None), pod(4, Member::Trainer, None), fetched];
+    state.pods_are(with(silent.into()), now);
+    assert!(pass(&mut state, now, 119, &[0, 1, 2]).is_empty());
+    assert_eq!(pass(&mut state, now + SECOND * 119, 5, &[0, 1, 2]), ["uid-3"]);
+    let remarks = state.take_remarks();
+    let told =
+        |remark: &Remark| remark.reason == "MemberSilent" && remark.message.contains("pod-3");
+    assert!(remarks.iter().any(told), "{remarks:?}");
+    // A trainer reads its data first, and is waited for longer.
+    state.pods_are(with(vec![pod(4, Member::Trainer, None)]), now + SECOND * 124);
+    assert!(pass(&mut state, now + SECOND * 124, 1_600, &[0, 1, 2]).is_empty());
+    assert_eq!(pass(&mut state, now + SECOND * 1_724, 120, &[0, 1, 2]), ["uid-4"]);
+}
+
+#[test]
+fn a_pod_that_joins_late_but_in_time_is_not_replaced() {
+    let now = Instant::now();
+    let mut state = state(now);
+    state.pods_are(vec![pod(0, Member::ParameterServer, None)], now);
+    assert!(pass(&mut state, now, 100, &[]).is_empty());
+    joins(&mut state, 0, Holds::Shards(Vec::new()), now + SECOND * 100);
+    assert!(pass(&mut state, now + SECOND * 100, 1_000, &[0]).is_empty());
+}

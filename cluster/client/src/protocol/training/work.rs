@@ -1,8 +1,9 @@
 //! What a trainer does next, and what members report.
 
-use super::{ReportError, ShardMap};
-use impresario_runtime::{Lane, message};
+use super::{Place, ReportError, ShardMap};
+use impresario_runtime::{Lane, NodeName, message};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// A batch of the data plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +46,10 @@ pub struct NextWork {
     pub done: Vec<Progress>,
     /// Batches that it will not do.
     pub returned: Vec<u64>,
-    /// An evaluation that it was asked for.
+    /// What an evaluation that it was asked for has found; none if it did not succeed.
     pub evaluated: Option<Evaluated>,
+    /// The number of the order that this evaluation was for.
+    pub evaluation: Option<u64>,
     /// The epoch of its shard map.
     pub map_epoch: u64,
 }
@@ -104,7 +107,10 @@ pub enum Order {
     /// Compute these, in order.
     Train(Vec<Batch>),
     /// Evaluate the averaged parameters, then ask again.
-    Evaluate,
+    Evaluate {
+        /// Goes back with what was found: a report that comes twice is not about a later order.
+        number: u64,
+    },
     /// Nothing to do now: ask again after this time.
     Wait {
         /// In milliseconds.
@@ -127,12 +133,25 @@ pub struct ServerReport {
 message!(ServerReport => Result<ServerOrder, ReportError>, "training.ServerReport");
 
 /// What a parameter server is told when it reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerOrder {
     /// Whether it is needed: if not, it stops.
     pub wanted: bool,
     /// Every step below this is done with: a gradient of one is not applied any more.
     pub settled: u64,
+    /// Shards of its report that others serve since: what it has of them is old, and takes no gradient.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// Where a shard is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Which shard.
+    pub shard: u32,
+    /// The epoch in which it came there.
+    pub epoch: u64,
+    /// The server that has it.
+    pub to: Place,
 }
 
 /// A trainer cannot reach a shard and asks where it is now.
@@ -144,3 +163,11 @@ pub struct CurrentMap {
     pub pod_uid: String,
 }
 message!(CurrentMap => Result<ShardMap, ReportError>, "training.CurrentMap");
+
+/// A member asks who the control members are: they may be others than when its pod started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlMembers {
+    /// The pod's uid.
+    pub pod_uid: String,
+}
+message!(ControlMembers => Vec<(NodeName, SocketAddr)>, "training.ControlMembers", Lane::Control);
