@@ -8,6 +8,7 @@
 //! ```
 
 pub mod activation;
+pub mod api_endpoints;
 pub mod control;
 pub mod event_expiry;
 pub mod garbage_collector;
@@ -27,6 +28,7 @@ mod wrote;
 #[cfg(test)]
 mod table;
 
+use crate::scheduler::Members;
 use activation::{Activation, Kind, Start, Subjects};
 use control::{Control, Look};
 use impresario_client::protocol::control::ControlRole;
@@ -39,17 +41,22 @@ pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
 /// The singleton that notices lost nodes.
 pub const NODE_LIFECYCLE: &str = "node-lifecycle";
 
+/// The singleton that says where the API is served.
+pub const API_ENDPOINTS: &str = "api-endpoints";
+
 /// The singleton that deletes events that are over.
 pub const EVENT_EXPIRY: &str = "event-expiry";
 
-/// The kinds of control actors that every cluster has.
+/// The kinds of control actors that every cluster has. `members` names the control members.
 #[must_use]
 pub fn kinds(
     view: &view::View,
     graph: &garbage_collector::Graph,
     silence: Arc<dyn node_lifecycle::Silence>,
+    members: Members,
     authority_pem: &str,
 ) -> Vec<Kind> {
+    use api_endpoints::ApiEndpointsLook;
     use event_expiry::EventExpiryLook;
     use garbage_collector::GarbageCollectorLook;
     use job::JobLook;
@@ -87,6 +94,10 @@ pub fn kinds(
                 let events = view.events.clone();
                 GarbageCollectorLook::new(&view.objects, graph.clone(), a.fence, events).shared()
             })
+        }),
+        one(API_ENDPOINTS, {
+            let view = view.clone();
+            looking(move |a| ApiEndpointsLook::new(view.clone(), a.fence, members.clone()).shared())
         }),
         one(EVENT_EXPIRY, {
             let registry = view.objects.registry().clone();

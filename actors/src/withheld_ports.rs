@@ -5,6 +5,7 @@
 //! another port of the same virtual address, which follows from the service alone. The service says so in
 //! a condition, an annotation and an event for as long as there is such a node.
 
+use crate::node::object::is_ready;
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use std::collections::BTreeSet;
 
@@ -22,11 +23,16 @@ const STEP: u16 = 1000;
 /// How many nodes are named; of more only the number is told.
 const NAMED: usize = 3;
 
-/// The first port that a node may open.
+/// No node is believed that it may open less than this: the kernel's own bound for ordinary users. Who
+/// writes a node's annotations could make every service say that it is reached nowhere.
+const PRIVILEGED: u16 = 1024;
+
+/// The first port that a node may open, as far as services have to say so: 0 where it is not ready.
 #[must_use]
 pub fn first_port(node: &Node) -> u16 {
     let annotations = node.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(FIRST_PORT)?.parse().ok()).unwrap_or(0)
+    let said = annotations.and_then(|all| all.get(FIRST_PORT)?.parse::<u16>().ok());
+    said.filter(|_| is_ready(node)).unwrap_or(0).min(PRIVILEGED)
 }
 
 fn protocol(port: &ServicePort) -> &str {
@@ -68,8 +74,10 @@ pub fn served_at(ports: &[ServicePort], first: u16) -> Vec<Option<u16>> {
 /// What is to be said of a service whose ports cannot all be had on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withheld {
-    /// For people.
+    /// For people: the ports, and some of the nodes.
     pub message: String,
+    /// What the message begins with, which depends on the ports alone: nodes come and go.
+    pub ports: String,
     /// For programs; see [`ALTERNATE_PORTS`].
     pub alternates: String,
 }
@@ -100,14 +108,14 @@ pub fn withheld(service: &Service, nodes: &[(String, u16)]) -> Option<Withheld> 
     if let Some(more) = concerned.len().checked_sub(NAMED).filter(|more| *more > 0) {
         names.push(format!("{more} more"));
     }
-    let message = format!(
-        "The user of {} may open ports from {first} on: there the service answers {}. To have its own \
-         ports, run these nodes as root or with CAP_NET_BIND_SERVICE, or set \
-         net.ipv4.ip_unprivileged_port_start to {lowest}, and start them again.",
-        names.join(", "),
+    let ports = format!(
+        "Where a node's user may open ports from {first} on, the service answers {}. To have its own ports, \
+         run the nodes as root or with CAP_NET_BIND_SERVICE, or set net.ipv4.ip_unprivileged_port_start to \
+         {lowest}, and start them again.",
         words.join(", "),
     );
-    Some(Withheld { message, alternates: alternates.join(",") })
+    let message = format!("{ports} Seen on {}.", names.join(", "));
+    Some(Withheld { message, ports, alternates: alternates.join(",") })
 }
 
 #[cfg(test)]
@@ -134,10 +142,26 @@ mod tests {
         let web = service(&[(80, "TCP"), (8443, "TCP"), (443, "TCP"), (53, "UDP")]);
         let said = withheld(&web, &nodes(&[1024, 0, 1024, 1024, 1024])).unwrap();
         assert_eq!(said.alternates, "80/TCP=8080,443/TCP=9443,53/UDP=8053");
-        let words = "The user of n0, n2, n3, 1 more may open ports from 1024 on: there the service answers for \
-                     port 80/TCP at 127.96.0.9:8080, for port 443/TCP at 127.96.0.9:9443, for port 53/UDP at \
-                     127.96.0.9:8053.";
+        let words = "Where a node's user may open ports from 1024 on, the service answers for port 80/TCP at \
+                     127.96.0.9:8080, for port 443/TCP at 127.96.0.9:9443, for port 53/UDP at 127.96.0.9:8053.";
         assert!(said.message.starts_with(words), "{}", said.message);
+        assert!(said.message.ends_with("Seen on n0, n2, n3, 1 more."), "{}", said.message);
+        let fewer = withheld(&web, &nodes(&[0, 1024])).unwrap();
+        assert_eq!((fewer.ports, fewer.alternates), (said.ports, said.alternates));
+    }
+
+    #[test]
+    fn no_node_is_believed_that_it_opens_hardly_any_ports_or_while_it_is_lost() {
+        let node = |first: &str, ready: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"annotations": {FIRST_PORT: first}},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            .unwrap()
+        };
+        let table =
+            [("80", "True", 80), ("65535", "True", 1024), ("1024", "Unknown", 0), ("x", "True", 0)];
+        for (said, ready, first) in table {
+            assert_eq!(first_port(&node(said, ready)), first, "{said} {ready}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
+use super::api_endpoints::{NAMESPACE, SERVICE, serves};
 use super::garbage_collector::Graph;
 use super::held::Held;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
@@ -133,6 +134,8 @@ enum Hint {
     Endpoints(String, String),
     /// Nodes may open other ports than before: each service says which it cannot have.
     Ports,
+    /// A node serves the API elsewhere than before, or can be reached, or cannot, any more.
+    Api,
     /// What this namespace is furnished with was put or deleted.
     Furniture(String),
     /// Look at everything.
@@ -184,6 +187,15 @@ impl Keeper {
                 Change::Everything => return Some(Hint::Ports),
             };
             (before != now).then_some(Hint::Ports)
+        }));
+        task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
+            let serves = |node: &Seen<Node>| serves(&node.object);
+            let (before, now) = match &change {
+                Change::Put { now, before } => (before.as_ref().and_then(serves), serves(now)),
+                Change::Deleted { before } => (serves(before), None),
+                Change::Everything => return Some(Hint::Api),
+            };
+            (before != now).then_some(Hint::Api)
         }));
         task.spawn(forward_some(
             view.endpoint_slices.clone(),
@@ -371,7 +383,11 @@ impl State {
                     self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
                 }
             }
+            Hint::Api => self.tell(super::API_ENDPOINTS),
             Hint::Endpoints(namespace, name) => {
+                if (namespace.as_str(), name.as_str()) == (NAMESPACE, SERVICE) {
+                    self.tell(super::API_ENDPOINTS);
+                }
                 if let Some(service) = self.view.services.get(&namespace, &name) {
                     self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
                 }

@@ -38,6 +38,8 @@ use std::time::{Duration, Instant};
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 /// Objects that are read at a time.
 const PAGE: usize = 1000;
+/// So many listings are under way at once; of more namespaces than this, all are looked through.
+const FEW: usize = 8;
 /// Writes that are under way at once.
 const CONCURRENT: usize = 64;
 
@@ -86,23 +88,45 @@ impl GarbageCollectorLook {
             plan::reconcile(&held, |dependent, owner| self.graph.presence(dependent, owner));
         let now = Instant::now();
         let uid = |action: &Action<'_>| held[action.at()].uid.as_deref().unwrap_or_default();
-        let actions: Vec<_> =
-            actions.into_iter().filter(|action| self.retries.may_try(uid(action), now)).collect();
-        let let_go: Vec<_> = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::LetGo { at, finalizer } => Some((held[*at], *finalizer)),
-                Action::Delete { .. } | Action::Rewrite { .. } => None,
-            })
-            .filter(|(_, finalizer)| *finalizer != TRACKING)
-            .collect();
-        let held_up = self.held_up(&let_go).await?;
+        let actions = actions.into_iter().filter(|action| self.retries.may_try(uid(action), now));
+        // Whose dependents must be looked for in all of the registry comes last: nobody else waits for that.
+        let owner = |action: &Action<'_>| match action {
+            Action::LetGo { at, finalizer } if *finalizer != TRACKING => {
+                Some((held[*at], *finalizer))
+            }
+            _ => None,
+        };
+        let (owners, others): (Vec<_>, Vec<_>) =
+            actions.partition(|action| owner(action).is_some());
+        let first = self.all_of(&seen, &HashSet::new(), others, now).await;
+        let let_go: Vec<_> = owners.iter().filter_map(owner).collect();
+        let then = match self.held_up(&let_go).await {
+            Ok(held_up) => self.all_of(&seen, &held_up, owners, now).await,
+            Err(error) => Err(error),
+        };
+        let again = first? | then?;
+        Ok(match (again, self.retries.next(now)) {
+            (true, _) => Next::At(Timestamp::now() + SHOWN_WITHIN),
+            (false, Some(wait)) => Next::At(Timestamp::now() + wait),
+            (false, None) => Next::WhenTold,
+        })
+    }
+
+    /// Tries these actions. Whether anything was written; the first failure that is not one object's own.
+    async fn all_of(
+        &self,
+        seen: &[(&'static Resource, Seen<Partial>)],
+        held_up: &HashSet<(String, &'static str)>,
+        actions: Vec<Action<'_>>,
+        now: Instant,
+    ) -> Result<bool, LookError> {
         // In boxes: the compiler does not see that futures of actions that borrow are Send.
         let each: Vec<BoxFuture<'_, _>> = actions
             .into_iter()
             .map(|action| {
-                let (seen, held_up, uid) = (&seen, &held_up, uid(&action));
-                let about = &seen[action.at()].1.entry.key;
+                let (_, object) = &seen[action.at()];
+                let uid = object.object.metadata.uid.as_deref().unwrap_or_default();
+                let about = &object.entry.key;
                 async move { (uid, about, self.act(seen, held_up, action).await) }.boxed()
             })
             .collect();
@@ -119,13 +143,7 @@ impl GarbageCollectorLook {
                 },
             }
         }
-        let retry = self.retries.next(now);
-        match (failed, again, retry) {
-            (Some(error), ..) => Err(error),
-            (None, true, _) => Ok(Next::At(Timestamp::now() + SHOWN_WITHIN)),
-            (None, false, Some(wait)) => Ok(Next::At(Timestamp::now() + wait)),
-            (None, false, None) => Ok(Next::WhenTold),
-        }
+        failed.map_or(Ok(again), Err)
     }
 
     async fn act(
@@ -181,9 +199,8 @@ impl GarbageCollectorLook {
         &self,
         owners: &[(&ObjectMeta, &'static str)],
     ) -> Result<HashSet<(String, &'static str)>, LookError> {
-        let mut held_up = HashSet::new();
         if owners.is_empty() {
-            return Ok(held_up);
+            return Ok(HashSet::new());
         }
         let waiting: HashSet<(&str, &'static str)> = owners
             .iter()
@@ -193,42 +210,54 @@ impl GarbageCollectorLook {
             .iter()
             .map(|(owner, _)| owner.namespace.as_deref().unwrap_or_default())
             .collect();
-        for (resource, _) in self.graph.parts() {
+        let selections = self.graph.parts().flat_map(|(resource, _)| {
             let all = Selection::all(resource_key(resource));
-            // Dependents of what is in no namespace can be anywhere.
-            let selections: Vec<_> = if namespaces.contains("") {
+            // Dependents of what is in no namespace can be anywhere; many namespaces are nearly everywhere.
+            if namespaces.contains("") || namespaces.len() > FEW {
                 vec![all]
             } else {
                 namespaces.iter().map(|namespace| all.clone().within(*namespace)).collect()
-            };
-            for select in selections {
-                let mut request = ListRequest { limit: Some(PAGE), ..ListRequest::of(select) };
-                loop {
-                    let page = self.objects.registry().list(request.clone()).await?;
-                    for entry in &page.entries {
-                        // What is no object has no owners.
-                        let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else {
-                            continue;
-                        };
-                        for owner in object.metadata.owner_references.iter().flatten() {
-                            for finalizer in [plan::FOREGROUND, plan::ORPHAN] {
-                                if waiting.contains(&(owner.uid.as_str(), finalizer))
-                                    && plan::holds_up(owner, finalizer)
-                                {
-                                    held_up.insert((owner.uid.clone(), finalizer));
-                                }
-                            }
+            }
+        });
+        let each: Vec<BoxFuture<'_, _>> =
+            selections.map(|select| self.held_up_within(select, &waiting).boxed()).collect();
+        let mut found = futures_util::stream::iter(each).buffer_unordered(FEW);
+        let mut held_up = HashSet::new();
+        while let Some(some) = found.next().await {
+            held_up.extend(some?);
+        }
+        Ok(held_up)
+    }
+
+    /// Which of those that are `waiting` the objects of this selection hold up.
+    async fn held_up_within(
+        &self,
+        select: Selection,
+        waiting: &HashSet<(&str, &'static str)>,
+    ) -> Result<HashSet<(String, &'static str)>, LookError> {
+        let mut held_up = HashSet::new();
+        let mut request = ListRequest { limit: Some(PAGE), ..ListRequest::of(select) };
+        loop {
+            let page = self.objects.registry().list(request.clone()).await?;
+            for entry in &page.entries {
+                // What is no object has no owners.
+                let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else { continue };
+                for owner in object.metadata.owner_references.iter().flatten() {
+                    for finalizer in [plan::FOREGROUND, plan::ORPHAN] {
+                        if waiting.contains(&(owner.uid.as_str(), finalizer))
+                            && plan::holds_up(owner, finalizer)
+                        {
+                            held_up.insert((owner.uid.clone(), finalizer));
                         }
-                    }
-                    let last = page.entries.last().map(|entry| &entry.key);
-                    request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
-                    if page.remaining == 0 || request.after.is_none() {
-                        break;
                     }
                 }
             }
+            let last = page.entries.last().map(|entry| &entry.key);
+            request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
+            if page.remaining == 0 || request.after.is_none() {
+                return Ok(held_up);
+            }
         }
-        Ok(held_up)
     }
 
     async fn write(&self, compare: Compare, operation: Operation) -> Result<Done, LookError> {

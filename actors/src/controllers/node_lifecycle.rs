@@ -78,12 +78,12 @@ impl NodeLifecycleLook {
         let (actions, _) = plan::reconcile(&nodes, &pods, &heard, &missing, now);
         // One that fails, however often, keeps nobody else waiting.
         for action in actions {
-            let (uid, what) = action.about();
-            if !self.retries.may_try(&uid, instant) {
+            let (key, what) = action.about();
+            if !self.retries.may_try(&key, instant) {
                 continue;
             }
             let outcome = self.act(&seen, action, now).await;
-            self.retries.note(&uid, what, outcome, instant)?;
+            self.retries.note(&key, what, outcome, instant)?;
         }
         // It looks again before any of them is due.
         let _ = self.retries.next(instant);

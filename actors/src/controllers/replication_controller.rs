@@ -3,6 +3,7 @@
 //! Holds no truth: [`plan`] decides from the mirrors, this module does what it says. Each action is
 //! fenced and compares what was seen; what another was quicker at is seen by the next look.
 
+mod failures;
 pub mod plan;
 
 use super::control::{Look, LookError, Next};
@@ -67,6 +68,7 @@ impl ReplicationControllerLook {
         let mut creations = 0;
         let mut deletions = Vec::new();
         let mut status = None;
+        let mut wait = None;
         for action in plan::reconcile(&seen.object, &objects, Timestamp::now()) {
             writes.push(match action {
                 Action::Adopt { pod: name, uid } => match pod(&name, &uid) {
@@ -79,6 +81,10 @@ impl ReplicationControllerLook {
                 },
                 Action::Create(count) => {
                     creations = count;
+                    continue;
+                }
+                Action::Wait(until) => {
+                    wait = Some(until);
                     continue;
                 }
                 Action::Delete { pod, uid } => {
@@ -117,7 +123,11 @@ impl ReplicationControllerLook {
             None => Ok(()),
         };
         owned.and(made).and(told)?;
-        Ok(availability(&seen.object))
+        Ok(match (availability(&seen.object), wait) {
+            (Next::At(one), Some(other)) => Next::At(one.min(other)),
+            (Next::WhenTold, Some(until)) => Next::At(until),
+            (next, None) => next,
+        })
     }
 }
 

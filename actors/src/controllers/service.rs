@@ -21,9 +21,14 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Pod
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a service says of its ports is written again after so long, at the earliest.
+const PORTS_AGAIN: Duration = Duration::from_secs(60);
 
 /// The controller of one service.
 pub struct ServiceLook {
@@ -31,6 +36,8 @@ pub struct ServiceLook {
     wrote: Wrote,
     wrote_slices: Wrote,
     wrote_service: Wrote,
+    /// When it was said last which ports cannot be had.
+    told_ports: Mutex<Option<Instant>>,
 }
 
 impl ServiceLook {
@@ -38,7 +45,7 @@ impl ServiceLook {
     #[must_use]
     pub fn new(about: Assignment) -> Self {
         let (wrote, wrote_slices, wrote_service) = Default::default();
-        Self { about, wrote, wrote_slices, wrote_service }
+        Self { about, wrote, wrote_slices, wrote_service, told_ports: Mutex::new(None) }
     }
 
     /// The look, ready for a control actor.
@@ -73,12 +80,15 @@ impl ServiceLook {
                 subsets
             }
             // Its endpoints are its user's business.
-            None => is.to_vec(),
+            None => match &seen {
+                Some(seen) if endpoints::is_mirrored(&seen.object) => is.to_vec(),
+                _ => Vec::new(),
+            },
         };
         // Whatever became of the one, the others are written.
         let written = self.keep_slices(&service, &subsets, &pods).await.and(written);
-        self.tell_ports(&service).await.and(written)?;
-        Ok(Next::WhenTold)
+        let told = self.tell_ports(&service).await;
+        written.and(told)
     }
 
     /// Makes the Endpoints, which are `seen` now, say as much of this as they can hold.
@@ -144,9 +154,8 @@ impl ServiceLook {
         let mirror = &self.about.view.endpoint_slices;
         self.wrote_slices.seen_by(mirror).await?;
         let mut present: BTreeMap<String, Seen<EndpointSlice>> = mirror
-            .within(&self.about.namespace)
+            .picked_within(&self.about.namespace, |slice| is_slice_of(slice, &self.about.name))
             .into_iter()
-            .filter(|seen| is_slice_of(&seen.object, &self.about.name))
             .map(|seen| (seen.entry.key.name.clone(), seen))
             .collect();
         let by_uid: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.uid(), pod)).collect();
@@ -210,24 +219,30 @@ impl ServiceLook {
         Ok(())
     }
 
-    /// Makes the service say which of its ports cannot be had, for as long as that is so.
-    async fn tell_ports(&self, service: &Seen<Service>) -> Result<(), LookError> {
-        let nodes = self.about.view.nodes.all();
+    /// Makes the service say which of its ports cannot be had, for as long as that is so; when to look at
+    /// that again. One node that says now this and now that does not have all services written each time.
+    async fn tell_ports(&self, service: &Seen<Service>) -> Result<Next, LookError> {
+        let nodes = self.about.view.nodes.picked(|node| withheld_ports::first_port(node) > 0);
         let nodes: Vec<_> = nodes
             .iter()
             .map(|seen| (seen.entry.key.name.clone(), withheld_ports::first_port(&seen.object)))
             .collect();
         let withheld = withheld_ports::withheld(&service.object, &nodes);
         if ports::is_told(&service.object, withheld.as_ref()) {
-            return Ok(());
+            return Ok(Next::WhenTold);
         }
         let now = Timestamp::now();
+        let since = self.told_ports.lock().map(|at| at.elapsed());
+        if let Some(left) = since.and_then(|since| PORTS_AGAIN.checked_sub(since)) {
+            return Ok(Next::At(now + left));
+        }
         let written = change(service, |object| ports::tell(object, withheld.as_ref(), now))?;
         self.wrote_service.at(self.about.transact([written]).await?);
+        *self.told_ports.lock() = Some(Instant::now());
         if let Some(withheld) = withheld {
             self.about.view.warning(service, ports::REASON, &withheld.message);
         }
-        Ok(())
+        Ok(Next::WhenTold)
     }
 
     async fn create(

@@ -17,6 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Where a node's actors are reached.
 pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
+/// Where a control member serves the REST API.
+pub const API_ADDRESS: &str = "impresario.dev/api-address";
 /// SHA-256 of a node's certificate.
 pub const FINGERPRINT: &str = "impresario.dev/certificate-fingerprint";
 /// Marks control members.
@@ -34,6 +36,8 @@ pub struct NodeFacts {
     pub hostname: String,
     /// Whether it is a control member.
     pub is_control: bool,
+    /// Where it serves the REST API to others, if it does.
+    pub api_address: Option<SocketAddr>,
     /// Where its actors are reached.
     pub quic_address: SocketAddr,
     /// SHA-256 of its certificate, in hexadecimal.
@@ -152,6 +156,11 @@ pub fn describe(node: &mut Value, facts: &NodeFacts, now: Timestamp) {
     } else if let Some(annotations) = node["metadata"]["annotations"].as_object_mut() {
         annotations.remove(FIRST_PORT);
     }
+    if let Some(address) = facts.api_address {
+        node["metadata"]["annotations"][API_ADDRESS] = address.to_string().into();
+    } else if let Some(annotations) = node["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(API_ADDRESS);
+    }
     let before = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
     let status = &mut node["status"];
     status["addresses"] = json!([
@@ -226,6 +235,7 @@ pub(crate) mod tests {
             address: IpAddr::from([127, 0, 0, 1]),
             hostname: "host".into(),
             is_control: true,
+            api_address: None,
             quic_address: SocketAddr::from(([127, 0, 0, 1], 7000)),
             fingerprint: "ab".into(),
             incarnation: 7,

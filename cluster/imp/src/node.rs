@@ -17,7 +17,7 @@ mod renewal;
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
 use addresses::AddressKeeper;
-use control::{Control, ControlError};
+use control::{Control, ControlError, api_address};
 use drivers::DriverSetupError;
 use gate::ClusterGate;
 use impresario_actors::node::machine::{self, Share};
@@ -234,6 +234,7 @@ impl Running {
                 address: file.advertise.ip(),
                 hostname: file.name.clone(),
                 is_control: file.control.is_some(),
+                api_address: file.control.as_ref().map(|settings| api_address(file, settings)),
                 quic_address: file.advertise,
                 fingerprint: credential.identity().fingerprint.clone(),
                 incarnation: node.incarnation(),

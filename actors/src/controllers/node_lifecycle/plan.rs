@@ -57,7 +57,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The object that it changes, in a word that no other object has, and what it does to it.
+    /// A word that no other action has, and what it does in words.
     #[must_use]
     pub fn about(&self) -> (String, String) {
         let (what, node, pod) = match self {
@@ -68,8 +68,10 @@ impl Action {
             Self::Remove { pod, .. } => ("remove", &pod.1, Some(pod)),
         };
         match pod {
-            Some((namespace, name, uid)) => (uid.clone(), format!("{what} pod {namespace}/{name}")),
-            None => (format!("node/{node}"), format!("{what} node {node}")),
+            Some((namespace, name, uid)) => {
+                (format!("{what}/{uid}"), format!("{what} pod {namespace}/{name}"))
+            }
+            None => (format!("{what}/node/{node}"), format!("{what} node {node}")),
         }
     }
 }

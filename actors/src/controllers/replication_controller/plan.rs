@@ -5,6 +5,7 @@
 //! actions are applied, it has no more to say. (API reference, ReplicationController v1.)
 
 use super::super::pod_view::{PodView, loss, selects};
+use super::failures::failures;
 use k8s_openapi::api::core::v1::{
     Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
 };
@@ -40,7 +41,9 @@ pub enum Action {
     },
     /// Create this many pods from the template.
     Create(usize),
-    /// Delete a surplus pod.
+    /// Create none before: too many failed of late. Look again then.
+    Wait(Timestamp),
+    /// Delete a surplus pod, or one that failed long ago.
     Delete {
         /// The pod's name.
         pod: String,
@@ -69,6 +72,7 @@ pub fn reconcile(
 
     let mut actions = Vec::new();
     let mut alive: Vec<&Pod> = Vec::new();
+    let mut failed: Vec<&Pod> = Vec::new();
     for pod in pods {
         let ours = pod.controller().is_some_and(|owner| owner.uid == uid);
         let selected = selects(selector, pod.labels());
@@ -77,6 +81,8 @@ pub fn reconcile(
             actions.push(Action::Release { pod: pod.name().into(), uid: pod.uid().into() });
         } else if ours && selected && counts {
             alive.push(pod);
+        } else if ours && !pod.terminating() {
+            failed.push(pod);
         } else if selected && counts && pod.controller().is_none() && !deleting {
             actions.push(Action::Adopt { pod: pod.name().into(), uid: pod.uid().into() });
             alive.push(pod);
@@ -96,10 +102,13 @@ pub fn reconcile(
     });
     let surplus = alive.len().saturating_sub(wanted);
     let missing = wanted.saturating_sub(alive.len()).min(BURST);
-    if missing > 0 {
-        actions.push(Action::Create(missing));
+    let failures = failures(failed, wanted);
+    match failures.wait_until.filter(|until| *until > now) {
+        Some(until) if missing > 0 => actions.push(Action::Wait(until)),
+        None if missing > 0 => actions.push(Action::Create(missing)),
+        _ => {}
     }
-    for pod in &alive[..surplus] {
+    for pod in alive[..surplus].iter().chain(failures.surplus.iter().take(BURST)) {
         actions.push(Action::Delete { pod: pod.name().into(), uid: pod.uid().into() });
     }
     let status = status(controller, &alive, now);
@@ -243,6 +252,7 @@ mod tests {
             Action::Adopt { pod, .. } => format!("adopt {pod}"),
             Action::Release { pod, .. } => format!("release {pod}"),
             Action::Create(n) => format!("create {n}"),
+            Action::Wait(until) => format!("wait {}", until.as_second()),
             Action::Delete { pod, .. } => format!("delete {pod}"),
             Action::Report(status) => {
                 format!("report {}/{}", status.ready_replicas.unwrap_or(0), status.replicas)

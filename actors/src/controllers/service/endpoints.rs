@@ -5,7 +5,8 @@
 
 use super::super::pod_view::{PodView, selects};
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, ObjectReference, Pod, Service, ServicePort,
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
+    ServicePort,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
@@ -17,6 +18,17 @@ pub const CAPACITY: usize = 1_000;
 pub const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// What it says.
 pub const TRUNCATED: &str = "truncated";
+
+/// The label of Endpoints of which no slices are made: somebody makes these himself (well-known labels,
+/// `endpointslice.kubernetes.io/skip-mirror`).
+pub const NOT_MIRRORED: &str = "endpointslice.kubernetes.io/skip-mirror";
+
+/// Whether slices are to say the same as these Endpoints, which a user keeps.
+#[must_use]
+pub fn is_mirrored(endpoints: &Endpoints) -> bool {
+    let labels = endpoints.metadata.labels.as_ref();
+    labels.and_then(|all| all.get(NOT_MIRRORED)).is_none_or(|value| value != "true")
+}
 
 /// The subsets of the Endpoints object of `service`, or `None` where its endpoints are the
 /// user's business: no selector, or an external name.

@@ -15,9 +15,15 @@ pub(super) fn is_told(service: &Service, withheld: Option<&Withheld>) -> bool {
     let said = conditions.unwrap_or_default().iter().find(|said| said.type_ == PORTS_WITHHELD);
     let annotations = service.metadata.annotations.as_ref();
     let alternates = annotations.and_then(|all| all.get(ALTERNATE_PORTS));
-    let is = said.map(|said| (said.status.as_str(), said.message.as_str()));
-    is == withheld.map(|withheld| ("True", withheld.message.as_str()))
-        && alternates == withheld.map(|withheld| &withheld.alternates)
+    let is_said = match (said, withheld) {
+        (None, None) => true,
+        // On which nodes is said when it is written, and not again for each that comes or goes.
+        (Some(said), Some(withheld)) => {
+            said.status == "True" && said.message.starts_with(&withheld.ports)
+        }
+        _ => false,
+    };
+    is_said && alternates == withheld.map(|withheld| &withheld.alternates)
 }
 
 /// Makes a service say so, or no more.
@@ -63,13 +69,18 @@ mod tests {
         let mut service = bare.clone();
         assert!(is_told(&typed(&service), None));
         let at = |second| Timestamp::from_second(second).unwrap();
-        let of =
-            |message: &str| Withheld { message: message.into(), alternates: "80/TCP=8080".into() };
+        let of = |ports: &str| Withheld {
+            message: format!("{ports} Seen on n1."),
+            ports: ports.into(),
+            alternates: "80/TCP=8080".into(),
+        };
         for (second, message) in [(0, "on one"), (60, "on two")] {
             let withheld = of(message);
             assert!(!is_told(&typed(&service), Some(&withheld)));
             tell(&mut service, Some(&withheld), at(second));
             assert!(is_told(&typed(&service), Some(&withheld)));
+            let elsewhere = Withheld { message: format!("{message} Seen on n2."), ..withheld };
+            assert!(is_told(&typed(&service), Some(&elsewhere)));
         }
         let condition = &service["status"]["conditions"][0];
         assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:00:00Z");
@@ -85,7 +96,8 @@ mod tests {
             "status": {"conditions": [{"type": "Other", "status": "True", "reason": "R", "message": "",
                 "lastTransitionTime": "1970-01-01T00:00:00Z"}]}});
         let before = service.clone();
-        let withheld = Withheld { message: "m".into(), alternates: String::new() };
+        let withheld =
+            Withheld { message: "m".into(), ports: "m".into(), alternates: String::new() };
         tell(&mut service, Some(&withheld), Timestamp::UNIX_EPOCH);
         assert_eq!(service["status"]["conditions"].as_array().unwrap().len(), 2);
         tell(&mut service, None, Timestamp::UNIX_EPOCH);

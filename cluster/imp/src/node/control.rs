@@ -40,6 +40,7 @@ use impresario_runtime::{
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -160,7 +161,13 @@ impl Control {
         let view = View::start(objects.clone(), "controller-manager");
         let graph = Graph::start(&registry);
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
-        let mut kinds = controllers::kinds(&view, &graph, silence, credential.authority_pem());
+        let mut kinds = controllers::kinds(
+            &view,
+            &graph,
+            silence,
+            members_of(&member),
+            credential.authority_pem(),
+        );
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
@@ -258,6 +265,13 @@ fn other_members(own: &NodeDir) -> Vec<PathBuf> {
     let nodes = cluster.nodes().unwrap_or_default().into_iter();
     let others = nodes.filter(|node| node.path() != own.path() && node.is_running());
     others.filter(is_member).map(|node| node.path().to_owned()).collect()
+}
+
+/// Where others reach the API of this member: at the node's address where it listens on all.
+pub fn api_address(file: &NodeFile, settings: &ControlFile) -> SocketAddr {
+    let listens_on_all = settings.api.ip().is_unspecified();
+    let ip = if listens_on_all { file.advertise.ip() } else { settings.api.ip() };
+    SocketAddr::new(ip, settings.api.port())
 }
 
 /// The names and addresses under which clients reach the API.

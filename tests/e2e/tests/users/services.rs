@@ -12,6 +12,7 @@ with_a_kubectl!(
     a_service_has_a_name_on_every_node,
     a_pod_finds_services_by_name_and_in_its_environment,
     a_service_finds_a_named_port_of_a_sidecar,
+    the_api_is_reached_by_its_service,
 );
 
 fn get(server: SocketAddr) -> Result<Answer, String> {
@@ -191,4 +192,26 @@ spec:
     let ports =
         "{.items[*].ports[?(@.name=='tls')].port} {.items[*].ports[?(@.name=='never')].port}";
     kubectl.until(slices, ports, "19443 ");
+}
+
+fn the_api_is_reached_by_its_service(site: &Site) {
+    let kubectl = &site.kubectl;
+    let server = kubectl.field("config view --minify", "{.clusters[0].cluster.server}");
+    let api: SocketAddr = server.trim_start_matches("https://").parse().unwrap();
+    let wanted = format!("{}:{}", api.ip(), api.port());
+    let endpoints = "get endpoints kubernetes -n default";
+    kubectl.until(endpoints, "{.subsets[*].addresses[*].ip}:{.subsets[*].ports[*].port}", &wanted);
+    let slices = "get endpointslices -n default -l kubernetes.io/service-name=kubernetes";
+    let said = "{.items[*].endpoints[*].addresses[*]}:{.items[*].ports[*].port}";
+    kubectl.until(slices, said, &wanted);
+    let ip = kubectl.field("get service kubernetes -n default", "{.spec.clusterIP}");
+    eventually("the API answers at the address of its service", || {
+        let asked =
+            kubectl.run(&format!("get namespace default -o name --server=https://{ip}:443"));
+        let is_told = asked.out.trim() == "namespace/default";
+        if is_told { Ok(()) } else { Err(format!("{asked:?}")) }
+    });
+    // Somebody deletes them: they are made again.
+    kubectl.run("delete endpoints kubernetes -n default").ok();
+    kubectl.until(endpoints, "{.subsets[*].addresses[*].ip}:{.subsets[*].ports[*].port}", &wanted);
 }
