@@ -233,6 +233,9 @@ pub enum Member {
         dir: DataDir,
         /// The member's node.
         name: String,
+        /// Also when those that are left do not answer, though the registry may then take no writes any more.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -93,8 +93,8 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Member { command: cli::Member::Add { dir, name } } => {
             member::add::add(&layout::ClusterDir::new(dir.path()), &name).await?;
         }
-        Command::Member { command: cli::Member::Remove { dir, name } } => {
-            member::remove(&layout::ClusterDir::new(dir.path()), &name).await?;
+        Command::Member { command: cli::Member::Remove { dir, name, force } } => {
+            member::remove(&layout::ClusterDir::new(dir.path()), &name, force).await?;
         }
         Command::Chaos { command: cli::Chaos::Run { seed, duration, output, keep } } => {
             if !chaos::run(seed, duration, output, keep).await? {

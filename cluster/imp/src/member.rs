@@ -34,14 +34,14 @@ pub enum MemberError {
 }
 
 /// Removes the member and says what comes next.
-pub async fn remove(dir: &ClusterDir, name: &str) -> Result<(), MemberError> {
+pub async fn remove(dir: &ClusterDir, name: &str, force: bool) -> Result<(), MemberError> {
     let admin = Admin::connect(dir).await?;
     let others = admin.nodes.iter().filter(|node| node.control.is_some() && node.name != name);
     let mut last = MemberError::NoMember;
     for node in others {
         let path = ActorPath::new(NodeName::from(node.name.as_str()), REGISTRY_ACTOR);
         let member = admin.client.actor::<RegistryRole>(path);
-        match member.ask(Remove { node: name.to_owned() }, LIMIT).await {
+        match member.ask(Remove { node: name.to_owned(), force }, LIMIT).await {
             Ok(Ok(())) => {
                 say!("{name} is no control member any more");
                 let folder = dir.node(name).registry();

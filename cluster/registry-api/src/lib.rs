@@ -11,6 +11,7 @@
 pub mod error;
 pub mod field;
 pub mod key;
+pub mod life;
 pub mod members;
 pub mod protocol;
 pub mod query;
@@ -24,6 +25,7 @@ mod registry;
 
 pub use error::{ReadError, Remedy, TransactError, WatchError};
 pub use key::{Entry, Key, Revision};
+pub use life::Life;
 pub use members::Members;
 pub use protocol::{
     Heartbeat, Heartbeats, MemberStatus, MembershipError, REGISTRY_ACTOR, RegistryRole,

@@ -35,8 +35,10 @@ pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(9);
 /// How often a list is begun anew when its revision is no longer kept before its end.
 const LIST_TRIES: usize = 3;
 pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(3);
-/// A watch that cannot be taken up again for this long ends with `Closed`.
+/// A watch that cannot be taken up again for this long after it broke off ends with `Closed`.
 const RESUME_LIMIT: Duration = Duration::from_mins(1);
+/// One that went on for so long at a member was taken up there.
+const TAKEN_UP: Duration = Duration::from_secs(5);
 /// A member tells a watch something at least every five seconds; after this silence it is taken for lost.
 const SILENCE: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -59,6 +61,14 @@ impl Pauses {
     pub fn left(&self) -> Option<Duration> {
         let left = self.until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// A watch broke off that had gone on for so long: its time to be taken up again begins, however long its reader was
+    /// away, unless a member had opened it and ended it at once.
+    fn broke_off(&mut self, lived: Duration, now: Instant) {
+        if lived >= TAKEN_UP {
+            *self = Self::until(now + RESUME_LIMIT);
+        }
     }
 
     /// Waits, up to the deadline.
@@ -207,7 +217,9 @@ impl<R: Role> Members<R> {
         let request = WatchRequest { bookmarks: true, ..request };
         let mut pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
         let batches = Some(self.open(asking(request.clone()), &mut pauses).await?);
-        let following = Following { members: self, asking, request, bookmarks, batches, pauses };
+        let opened = Instant::now();
+        let following =
+            Following { members: self, asking, request, bookmarks, batches, opened, pauses };
         Ok(Watch::new(stream::unfold(following, |mut following| async move {
             let item = following.next().await;
             Some((item, following))
@@ -225,8 +237,8 @@ struct Following<R, F> {
     /// Whether the watcher wants bookmarks; the member is asked for them in any case.
     bookmarks: bool,
     batches: Option<Batches>,
-    /// Before it is opened anew; from the last batch on, so that members that open it and end it at once are not asked
-    /// without end.
+    opened: Instant,
+    /// Before it is opened anew.
     pauses: Pauses,
 }
 
@@ -241,12 +253,12 @@ where
             let Some(batches) = self.batches.as_mut() else {
                 let message = (self.asking)(self.request.clone());
                 self.batches = Some(self.members.open(message, &mut self.pauses).await?);
+                self.opened = Instant::now();
                 continue;
             };
             match timeout(SILENCE, batches.next()).await {
                 Ok(Some(Ok(Ok(batch)))) => {
                     self.request.after = self.request.after.max(batch.revision);
-                    self.pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
                     if self.bookmarks || !batch.events.is_empty() {
                         return Ok(batch);
                     }
@@ -258,6 +270,7 @@ where
                 Ok(Some(Ok(Err(WatchError::Closed)) | Err(_)) | None) | Err(_) => {
                     self.members.fail_over();
                     self.batches = None;
+                    self.pauses.broke_off(self.opened.elapsed(), Instant::now());
                     self.pauses.pause().await;
                 }
             }
@@ -300,5 +313,28 @@ where
             }
         }
         return Ok(page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_minute_of_a_watch_begins_where_it_breaks_off_and_not_each_time_that_it_is_opened()
+    {
+        let mut pauses = Pauses::until(Instant::now() + RESUME_LIMIT);
+        // Its reader was busy for so long.
+        sleep(2 * RESUME_LIMIT).await;
+        pauses.broke_off(2 * RESUME_LIMIT, Instant::now());
+        assert_eq!(pauses.left(), Some(RESUME_LIMIT));
+        // Members that open it and end it at once are not asked without end, and less and less often.
+        let mut asked = 0;
+        while pauses.left().is_some() {
+            pauses.broke_off(Duration::ZERO, Instant::now());
+            pauses.pause().await;
+            asked += 1;
+        }
+        assert!((100..300).contains(&asked), "{asked}");
     }
 }

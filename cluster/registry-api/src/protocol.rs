@@ -6,6 +6,7 @@
 use crate::{
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
+    life::Life,
     query::{Consistency, ListRequest, Page, WatchBatch, WatchRequest},
     transaction::{Committed, MAX_TRANSACTION_BYTES, Transaction},
 };
@@ -20,6 +21,9 @@ const MAX_REQUEST_BYTES: usize = 2 * MAX_TRANSACTION_BYTES;
 /// The name of the actor that serves [`RegistryRole`] on every control member.
 pub const REGISTRY_ACTOR: &str = "registry";
 
+/// The name of the actor that serves [`DoorRole`] on every control member, from before it takes part.
+pub const DOOR_ACTOR: &str = "registry/door";
+
 /// The number of a member: given by the log, to one disk, once.
 pub type MemberId = u64;
 
@@ -33,7 +37,7 @@ pub struct MemberNode {
     /// The id of its disk; a member that shows another one is refused.
     pub disk: u128,
     /// Which life of its directory; one that shows an older one is a copy or was restored, and is refused.
-    pub generation: u64,
+    pub generation: Life,
 }
 
 /// Asks for one object.
@@ -95,6 +99,8 @@ pub struct Enrol {
     pub member: MemberId,
     /// Its node, address and disk.
     pub node: MemberNode,
+    /// The last lives of its directory, oldest first, with the one that it is in.
+    pub lives: Vec<Life>,
 }
 message!(Enrol => Result<(), MembershipError>, "registry.Enrol");
 
@@ -105,6 +111,8 @@ pub struct Return {
     pub member: MemberId,
     /// Its node, address and disk, in the life that begins.
     pub node: MemberNode,
+    /// The last lives of its directory, oldest first, with the one that begins.
+    pub lives: Vec<Life>,
 }
 message!(Return => Result<(), MembershipError>, "registry.Return");
 
@@ -113,6 +121,8 @@ message!(Return => Result<(), MembershipError>, "registry.Return");
 pub struct Remove {
     /// The name of its node.
     pub node: String,
+    /// Though those that are left are not enough to go on, as far as they are heard.
+    pub force: bool,
 }
 message!(Remove => Result<(), MembershipError>, "registry.Remove");
 
@@ -132,7 +142,7 @@ pub struct LeadAlive {
     /// Its name.
     pub node: String,
     /// Which life of its directory.
-    pub generation: u64,
+    pub generation: Life,
     /// Whether its disk takes writes.
     pub room: bool,
 }
@@ -146,10 +156,15 @@ message!(LeadHeartbeats => Result<Heartbeats, NotLeader>, "registry.LeadHeartbea
 role! {
     /// The registry of a control member.
     pub RegistryRole = "registry" {
-        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Return, Remove, LeadTransact, LeadReadIndex,
-            LeadAlive, LeadHeartbeats],
+        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex, LeadAlive,
+            LeadHeartbeats],
         streams: [Follow]
     }
+}
+
+role! {
+    /// What a control member is asked by those who return, though it may not take part itself yet.
+    pub DoorRole = "registry/door" { asks: [Return] }
 }
 
 /// The member that was asked does not lead, or cannot prove that it still does.
@@ -240,6 +255,18 @@ pub enum MembershipError {
     TooManyDisks {
         /// How many.
         count: usize,
+    },
+    /// Those who are left could not go on.
+    #[error(
+        "without {node} the group would wait for {}, and does not hear from there: start what is down, or remove it \
+         first (`imp member remove`). Nothing was changed; `--force` removes {node} all the same",
+        silent.join(", ")
+    )]
+    WouldStop {
+        /// The name of the member that was to go.
+        node: String,
+        /// The members that are not heard.
+        silent: Vec<String>,
     },
     /// The group did not get to it; it may still happen.
     #[error(

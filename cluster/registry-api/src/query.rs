@@ -94,7 +94,7 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// The state that was listed; ask `at` this for the next page, or watch after it.
     pub revision: Revision,
-    /// How many more objects match behind this page.
+    /// How many more objects match behind this page; where the selection has a field, 1 if there are any.
     pub remaining: usize,
 }
 

@@ -54,12 +54,14 @@ impl RemoteRegistry {
     async fn write(&self, mut transaction: Transaction) -> Result<Committed, TransactError> {
         transaction.check()?;
         let started = Instant::now();
-        let mut place = self.serials.number(&mut transaction).await;
-        let mut pauses = Pauses::until(started + CALL_LIMIT);
+        let transit = transaction.transit();
+        let deadline = started + CALL_LIMIT + 3 * transit;
+        let mut place = self.serials.number(&mut transaction, deadline).await?;
+        let mut pauses = Pauses::until(deadline);
         let (mut in_doubt, mut last) = (false, "no time was left".to_owned());
         while let Some(left) = pauses.left() {
             let sent = Transact(transaction.clone());
-            match self.members.attempt(sent, left.min(ATTEMPT_LIMIT)).await {
+            match self.members.attempt(sent, left.min(ATTEMPT_LIMIT + 3 * transit)).await {
                 Ok(Err(TransactError::Unavailable { reason })) => {
                     self.members.fail_over();
                     last = reason;
@@ -67,7 +69,7 @@ impl RemoteRegistry {
                 Ok(Err(TransactError::Unknown { .. })) | Err(Failed::InDoubt(_)) => in_doubt = true,
                 Ok(Err(TransactError::Forgotten { heard })) if !in_doubt && place.is_some() => {
                     if let Some(known) = place.take() {
-                        place = known.anew(&mut transaction, heard).await;
+                        place = known.anew(&mut transaction, heard, deadline).await?;
                     }
                     continue;
                 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The most bytes that one value may have.
 pub const MAX_VALUE_BYTES: usize = 1_572_864;
@@ -20,6 +20,11 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_TRANSACTION_BYTES: usize = 3 * 1024 * 1024;
 /// The most compares, and the most operations, of one transaction.
 pub const MAX_ITEMS: usize = 1024;
+
+/// What a step of a removal may add to an object: when it began, how it stands.
+const MARK_BYTES: usize = 1024;
+/// Bytes a second that a link between members has at least, as far as the time for a transaction goes.
+const SLOW_LINK: f64 = 128.0 * 1024.0;
 
 /// Where an object says that it is being deleted.
 const DELETION: &str = "/metadata/deletionTimestamp";
@@ -225,13 +230,24 @@ impl Transaction {
             && self.bytes() <= MAX_TRANSACTION_BYTES
     }
 
-    /// Whether it only removes objects, or takes the steps that removal needs, so that it is taken when the disk is
-    /// full: an object that is being deleted says so of itself, and is written while its finalizers go.
-    pub fn only_removes(&self) -> bool {
-        self.operations.iter().all(|operation| match operation {
-            Operation::Put { value, .. } => crate::field::string_at(value, DELETION).is_some(),
-            Operation::Delete { .. } => true,
-        })
+    /// How many bytes it writes where it only removes objects or takes the steps that removal needs, so that it is taken
+    /// when the disk is full: an object that is being deleted says so of itself, and is written while its finalizers go,
+    /// each time no larger than it was but for a few marks. None where it does more. `held` says how many bytes the value
+    /// of a key has now.
+    pub fn ending_bytes(&self, held: impl Fn(&Key) -> Option<usize>) -> Option<usize> {
+        let bytes = self.operations.iter().map(|operation| match operation {
+            Operation::Put { key, value } => {
+                let fits = held(key).is_some_and(|held| value.len() <= held + MARK_BYTES);
+                (fits && crate::field::string_at(value, DELETION).is_some()).then_some(value.len())
+            }
+            Operation::Delete { .. } => Some(0),
+        });
+        bytes.sum()
+    }
+
+    /// How much longer than a small one it may be on its way to a member, for its size on a link that is of use.
+    pub fn transit(&self) -> Duration {
+        Duration::from_secs_f64(self.bytes() as f64 / SLOW_LINK)
     }
 
     /// Refuses what no state of the registry could accept. Checked where a transaction enters and when it is applied.

@@ -6,6 +6,7 @@
 //! [`Store`]: crate::store::Store
 
 pub mod actor;
+pub mod heard;
 pub mod log;
 pub mod machine;
 pub mod messages;

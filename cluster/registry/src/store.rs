@@ -131,6 +131,11 @@ impl Store {
         self.objects.get(key).map(|record| record.entry(key.clone()))
     }
 
+    /// How many bytes the value of an object has, if there is one.
+    pub fn value_bytes(&self, key: &Key) -> Option<usize> {
+        self.objects.get(key).map(|record| record.value.len())
+    }
+
     /// Applies a transaction, or refuses it and changes nothing.
     pub fn transact(&mut self, transaction: &Transaction) -> Result<Committed, TransactError> {
         // What no state could accept is refused the same way again: nothing has to be remembered of it.

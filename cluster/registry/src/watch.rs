@@ -1,7 +1,7 @@
 //! Watches: streams of batches that the watcher pulls out of a replica's recent past.
 //!
-//! Nothing is queued for a watcher, so that a slow one costs the writer nothing; it falls out of the ring
-//! and is told `Gone`. Batches are ordered, whole and without gaps because the ring is.
+//! A watcher takes out little at a time and nothing is queued for it, so that a slow one costs the writer nothing and
+//! keeps little in memory; it falls out of the ring and is told `Gone`. Batches are ordered, whole and without gaps because the ring is.
 
 use crate::{
     Watch,

@@ -8,7 +8,7 @@ use impresario_registry::raft::{
     Command, Entry, LogId, MemberNode, SnapshotMeta, StoredMembership, Types, Vote,
 };
 use impresario_registry::shard::ShardMove;
-use impresario_registry::{Epoch, Shard, Transaction};
+use impresario_registry::{Epoch, Life, Shard, Transaction};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -18,11 +18,11 @@ use openraft::{EntryPayload, Membership};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn seat() -> Seat {
-    Seat { member: 2, disk: u128::MAX, generation: 300 }
+    Seat { member: 2, disk: u128::MAX, generation: Life::numbered(300) }
 }
 
 fn route() -> Route {
-    Route { from: Seat { member: 1, disk: 7, generation: 2 }, to: seat() }
+    Route { from: Seat { member: 1, disk: 7, generation: Life::numbered(2) }, to: seat() }
 }
 
 fn vote() -> Vote {
@@ -34,18 +34,23 @@ fn at(index: u64) -> LogId {
 }
 
 fn membership() -> Membership<u64, MemberNode> {
-    let node =
-        MemberNode { name: "n1".into(), address: "10.0.0.1:7443".into(), disk: 7, generation: 2 };
+    let node = MemberNode {
+        name: "n1".into(),
+        address: "10.0.0.1:7443".into(),
+        disk: 7,
+        generation: Life::numbered(2),
+    };
     Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, node)])).unwrap()
 }
 
-fn declined() -> [Declined; 5] {
+fn declined() -> [Declined; 6] {
     every([
         Declined::OtherSeat(seat()),
         Declined::StaleSender(seat()),
         Declined::TooLarge(70_000),
         Declined::Stopped("disk full".into()),
         Declined::Snapshot("a gap".into()),
+        Declined::NoRoom(70_000),
     ])
 }
 
@@ -117,6 +122,7 @@ pub fn record() -> Record {
     let chunks = [None, Some((vote(), meta))].map(|end| SnapshotChunk {
         route: route(),
         transfer: 5,
+        size: 90_000,
         offset: 70_000,
         bytes: "ab".into(),
         end,

@@ -8,7 +8,7 @@ use impresario_registry::protocol::{
 };
 use impresario_registry::raft::MemberNode;
 use impresario_registry::{
-    Committed, Compare, Consistency, Entry, Epoch, Fence, Key, ListRequest, Operation, Page,
+    Committed, Compare, Consistency, Entry, Epoch, Fence, Key, Life, ListRequest, Operation, Page,
     ReadError, RequestId, Selection, Shard, TransactError, Transaction, WatchBatch, WatchError,
     WatchEvent, WatchRequest,
 };
@@ -78,7 +78,7 @@ fn beat() -> Heartbeat {
     Heartbeat { node: "n2".into(), incarnation: 70_000, ready: true }
 }
 
-fn membership_errors() -> [MembershipError; 9] {
+fn membership_errors() -> [MembershipError; 10] {
     every([
         MembershipError::NameTaken { node: "n1".into(), member: 1 },
         MembershipError::Retired { member: 2 },
@@ -88,6 +88,7 @@ fn membership_errors() -> [MembershipError; 9] {
         MembershipError::Copied { node: "n1".into(), known: 300, shown: 7 },
         MembershipError::RunsAlready { node: "n1".into(), member: 3 },
         MembershipError::TooManyDisks { count: 4096 },
+        MembershipError::WouldStop { node: "n1".into(), silent: vec!["n2".into()] },
         MembershipError::Unavailable { reason: "no leader".into() },
     ])
 }
@@ -140,7 +141,7 @@ fn members(record: Record) -> Record {
         name: "n1".into(),
         address: "10.0.0.1:7443".into(),
         disk: 1 << 100,
-        generation: 300,
+        generation: Life::numbered(300),
     };
     let status = MemberStatus {
         id: 1,
@@ -161,12 +162,15 @@ fn members(record: Record) -> Record {
             [Ok(1)].into_iter().chain(membership_errors().map(Err)),
         )
         .ask(
-            [Enrol { member: 1, node: node.clone() }],
+            [Enrol { member: 1, node: node.clone(), lives: vec![Life::numbered(300)] }],
             [Ok(())].into_iter().chain(membership_errors().map(Err)),
         )
-        .ask([Return { member: 1, node }], [Ok(())].into_iter().chain(membership_errors().map(Err)))
         .ask(
-            [Remove { node: "n1".into() }],
+            [Return { member: 1, node, lives: vec![Life::numbered(300)] }],
+            [Ok(())].into_iter().chain(membership_errors().map(Err)),
+        )
+        .ask(
+            [Remove { node: "n1".into(), force: true }],
             [Ok(())].into_iter().chain(membership_errors().map(Err)),
         )
 }
@@ -185,7 +189,7 @@ fn leading(record: Record) -> Record {
         )
         .ask([LeadReadIndex], [Ok(300), Err(not_leader())])
         .ask(
-            [LeadAlive { node: "n1".into(), generation: 300, room: true }],
+            [LeadAlive { node: "n1".into(), generation: Life::numbered(300), room: true }],
             [Ok(()), Err(not_leader())],
         )
         .ask([LeadHeartbeats], [Ok(heard), Err(not_leader())])

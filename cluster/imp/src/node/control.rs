@@ -39,6 +39,7 @@ use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -176,9 +177,12 @@ impl Control {
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
         let revocations = {
-            let revoked = gate.revoked.clone();
+            let (revoked, node) = (gate.revoked.clone(), node.clone());
             Revocations::follow(objects.clone(), tls.clone(), move |prints| {
-                *revoked.write() = prints.iter().map(|print| in_hex(print)).collect();
+                let prints: HashSet<String> = prints.iter().map(|print| in_hex(print)).collect();
+                // What was opened before ends with its link.
+                node.shut_out(prints.clone());
+                *revoked.write() = prints;
             })
         };
         let others = || other_members(dir);
@@ -231,10 +235,7 @@ impl Control {
         drop(keeper);
         drop(failed);
         server.stop(limit).await;
-        // The node's heart may hold the member until the node stops; then its end ends the member.
-        if let Ok(member) = Arc::try_unwrap(member) {
-            member.stop().await;
-        }
+        member.stop().await;
     }
 }
 

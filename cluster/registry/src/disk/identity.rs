@@ -1,10 +1,11 @@
 //! Whose directory this is: the cluster, the member's number in it, and a random id of the disk.
 //!
-//! The disk id is part of the raft membership, and so is the generation: which life of the directory this is, raised
-//! at each start before anybody hears of it. A directory that was emptied has no id; one that was copied or restored
-//! shows a life that the group knows to be over, or that runs already. So neither can vote twice under one number.
+//! The disk id is part of the raft membership, and so is the generation: which life of the directory this is, drawn
+//! at each start before anybody hears of it, and kept with those before. A directory that was emptied has no id; one
+//! that was copied or restored has not had a life that the group knows of. So neither can vote twice under one number.
 
 use super::{DiskError, durable, journal, sealed};
+use crate::Life;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -24,9 +25,12 @@ pub struct Identity {
     pub disk: u128,
     /// The member's number in the raft group, once the group has given it one.
     pub member: Option<u64>,
-    /// Which life of the directory this is: 1 for the first.
+    /// Which life of the directory this is.
     #[serde(default)]
-    pub generation: u64,
+    pub generation: Life,
+    /// The last lives, oldest first, with this one.
+    #[serde(default)]
+    pub lives: Vec<Life>,
     /// The format of the log and the snapshots.
     #[serde(default)]
     pub format: u32,
@@ -37,6 +41,8 @@ pub struct Identity {
 
 /// The format that this program writes and reads. Directories from before it was counted have 0.
 const FORMAT: u32 = 1;
+/// So many lives are remembered. The group knows of one that is not long past, or of none of those since.
+const LIVES: usize = 256;
 
 /// A directory that this process alone uses until it drops this.
 #[derive(Debug)]
@@ -70,9 +76,10 @@ impl Claimed {
             known
         } else {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
-            let (disk, generation, format) = (rand::random(), 0, FORMAT);
+            let (disk, generation, format) = (rand::random(), Life::default(), FORMAT);
+            let (member, lives, refused) = (None, Vec::new(), None);
             let fresh =
-                Identity { cluster, node, disk, member: None, generation, format, refused: None };
+                Identity { cluster, node, disk, member, generation, lives, format, refused };
             save(&path, &fresh)?;
             fresh
         };
@@ -115,15 +122,20 @@ impl Claimed {
         self.change(Identity { member: Some(member), ..self.identity.clone() })
     }
 
-    /// Begins a new life of the directory and returns its number. Nothing may be said to others before.
-    pub fn begin_life(&mut self) -> Result<u64, DiskError> {
-        let generation = self.identity.generation + 1;
-        self.change(Identity { generation, ..self.identity.clone() })?;
+    /// Begins a new life of the directory and returns it. Nothing may be said to others before.
+    pub fn begin_life(&mut self) -> Result<Life, DiskError> {
+        let generation = self.identity.generation.next();
+        let mut lives = self.identity.lives.clone();
+        if lives.is_empty() && self.identity.generation != Life::default() {
+            lives.push(self.identity.generation); // one from before they were remembered
+        }
+        lives.push(generation);
+        lives.drain(..lives.len().saturating_sub(LIVES));
+        self.change(Identity { generation, lives, ..self.identity.clone() })?;
         Ok(generation)
     }
 
-    /// Writes down that the group has refused the directory. Its later lives would be numbered past the one that the
-    /// group knows, and so could not be told from those of the true one.
+    /// Writes down that the group has refused the directory, so that it is not asked again.
     pub fn refuse(&mut self, why: String) -> Result<(), DiskError> {
         self.change(Identity { refused: Some(why), ..self.identity.clone() })
     }
@@ -169,8 +181,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut first = Claimed::claim(root.path(), "c", "n1").unwrap();
         first.become_member(3).unwrap();
-        assert_eq!((first.begin_life().unwrap(), first.begin_life().unwrap()), (1, 2));
+        let lives = [first.begin_life().unwrap(), first.begin_life().unwrap()];
+        assert_eq!(lives.map(Life::number), [1, 2]);
         let identity = first.identity().clone();
+        assert_eq!(identity.lives, lives);
         let busy = Claimed::claim(root.path(), "c", "n1").unwrap_err().to_string();
         assert!(busy.contains("another process"), "{busy}");
         drop(first);

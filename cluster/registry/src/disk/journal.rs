@@ -8,10 +8,14 @@
 //! [`DiskError::Full`], and the same may be appended later. For what cannot wait there is a reserve, a file whose
 //! blocks were written beforehand: it becomes the next file of the journal, and nobody else can take its room.
 
+mod reserve;
+
 use super::{
     DiskError, durable, frame,
     volume::{Room, is_full},
 };
+pub use reserve::RESERVE;
+use reserve::Reserve;
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
@@ -22,23 +26,20 @@ use std::{
 /// A file is followed by the next one when it is larger than this.
 pub const FILE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The name of the reserve in the journal's directory.
-pub const RESERVE: &str = "reserve";
-
 /// The number of a file of the journal; later files have higher numbers.
 pub type FileNumber = u64;
-
-/// The reserve is written in pieces of this size.
-const ZEROS: usize = 256 * 1024;
 
 /// A journal that is open for appending.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
     room: Room,
+    reserve: Reserve,
     files: VecDeque<FileNumber>,
     active: Option<File>,
     active_bytes: u64,
+    /// The active file was cut after its last sync.
+    is_cut: bool,
     /// The active file was the reserve: behind what was appended it has zeros.
     in_reserve: bool,
     next_sequence: u64,
@@ -56,10 +57,12 @@ impl Journal {
         let files = numbered(directory)?;
         let mut journal = Self {
             directory: directory.to_owned(),
+            reserve: Reserve::new(directory, room.clone()),
             room,
             files: VecDeque::new(),
             active: None,
             active_bytes: 0,
+            is_cut: false,
             in_reserve: false,
             next_sequence: 0,
             broken: false,
@@ -137,15 +140,19 @@ impl Journal {
         };
         self.broken = true;
         if let Err(error) = self.room.volume().write(file, &batch, self.active_bytes) {
-            if is_full(&error) && !self.in_reserve {
+            // In the reserve the rest of a batch lies before zeros, and the next batch over it, or it is torn. Where
+            // the zeros would have held it and did not, overwriting takes room of its own: they are better given up.
+            let end = self.active_bytes + batch.len() as u64;
+            let copies = || file.metadata().is_ok_and(|found| end <= found.len());
+            if is_full(&error) && (!self.in_reserve || copies()) {
                 file.set_len(self.active_bytes).map_err(DiskError::io("cut", &path))?;
+                (self.in_reserve, self.is_cut) = (false, true);
             }
-            // In the reserve the rest of a batch lies before zeros, and the next batch over it, or it is torn.
             self.broken = !is_full(&error);
             return Err(DiskError::io("append to", &path)(error));
         }
         self.sync(file, &path)?;
-        self.broken = false;
+        (self.broken, self.is_cut) = (false, false);
         self.next_sequence += 1;
         self.active_bytes += batch.len() as u64;
         Ok(())
@@ -203,22 +210,28 @@ impl Journal {
     }
 
     /// Makes the reserve the next file, so that it begins without more room; an error if there is none.
+    /// After [`DiskError::Full`] the journal is as it was before.
     pub fn roll_into_reserve(&mut self, checkpoint: &[Vec<u8>]) -> Result<FileNumber, DiskError> {
-        let reserve = self.reserve();
-        if !reserve.exists() {
+        if !self.reserve.is_there() {
             return Err(DiskError::Full { path: self.path(self.newest()) });
         }
         let (number, path, batch) = self.next_file(checkpoint)?;
         self.broken = true;
-        fs::rename(&reserve, &path).map_err(DiskError::io("rename", &reserve))?;
-        self.room.set_spent(true);
-        let file = OpenOptions::new().write(true).open(&path);
-        let file = file.map_err(DiskError::io("open", &path))?;
-        self.room
-            .volume()
-            .write(&file, &batch, 0)
-            .map_err(DiskError::io("write into the reserve", &path))?;
-        self.begin(number, file, batch.len() as u64, true)
+        let file = self.reserve.become_file(&path)?;
+        let written = self.room.volume().write(&file, &batch, 0);
+        match written.map_err(DiskError::io("write into the reserve", &path)) {
+            Ok(()) => self.begin(number, file, batch.len() as u64, true),
+            // Overwriting takes new blocks on a disk that copies on write (btrfs, ZFS). What the zeros took is free
+            // once they are gone, and a file that only grows has it, unless another was faster.
+            Err(DiskError::Full { .. }) => {
+                drop(file);
+                fs::remove_file(&path).map_err(DiskError::io("remove", &path))?;
+                durable::sync_directory(&self.directory)?;
+                self.broken = false;
+                self.roll(checkpoint)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The number, the name and the first bytes of the next file. What the one before it has behind its end goes.
@@ -230,11 +243,12 @@ impl Journal {
         let path = self.path(number);
         self.guard(&path)?;
         let batch = self.encode(&path, checkpoint)?;
-        if let (true, Some(file)) = (self.in_reserve, &self.active) {
+        if let (true, Some(file)) = (self.in_reserve || self.is_cut, &self.active) {
+            // Only the newest file may have a torn end, so the cut is on the disk before there is a newer one.
             let old = self.path(self.newest());
             file.set_len(self.active_bytes).map_err(DiskError::io("cut", &old))?;
-            file.sync_all().map_err(DiskError::io("sync", &old))?;
-            self.in_reserve = false;
+            self.room.volume().sync(file).map_err(DiskError::io("sync", &old))?;
+            (self.in_reserve, self.is_cut) = (false, false);
         }
         Ok((number, path, batch))
     }
@@ -252,43 +266,14 @@ impl Journal {
         self.files.push_back(number);
         self.active = Some(file);
         self.active_bytes = bytes;
-        self.in_reserve = in_reserve;
+        (self.in_reserve, self.is_cut) = (in_reserve, false);
         self.next_sequence += 1;
         Ok(number)
     }
 
     /// Makes the reserve where it is missing and there is room for it.
     pub fn tend(&mut self) -> Result<(), DiskError> {
-        let (path, size) = (self.reserve(), self.room.reserve_bytes());
-        let whole = fs::metadata(&path).is_ok_and(|found| found.len() >= size);
-        let there = whole || (self.room.takes_reserve() && self.make_reserve(&path, size)?);
-        self.room.set_spent(!there);
-        Ok(())
-    }
-
-    /// False if there was no room after all.
-    fn make_reserve(&self, path: &Path, size: u64) -> Result<bool, DiskError> {
-        let made = File::create(path).map_err(DiskError::io("create", path)).and_then(|file| {
-            for offset in (0..size).step_by(ZEROS) {
-                let piece = vec![0; ZEROS.min((size - offset) as usize)];
-                let written = self.room.volume().write(&file, &piece, offset);
-                written.map_err(DiskError::io("write", path))?;
-            }
-            self.room.volume().sync(&file).map_err(DiskError::io("sync", path))
-        });
-        match made {
-            Ok(()) => {
-                durable::sync_directory(&self.directory)?;
-                Ok(true)
-            }
-            Err(DiskError::Full { .. }) => {
-                if path.exists() {
-                    fs::remove_file(path).map_err(DiskError::io("remove", path))?;
-                }
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        self.reserve.tend()
     }
 
     /// Removes files older than `first`; the newest stays in any case.
@@ -317,10 +302,6 @@ impl Journal {
         Ok(())
     }
 
-    fn reserve(&self) -> PathBuf {
-        self.directory.join(RESERVE)
-    }
-
     fn path(&self, number: FileNumber) -> PathBuf {
         self.directory.join(format!("{number:020}.log"))
     }
@@ -341,172 +322,4 @@ fn numbered(directory: &Path) -> Result<Vec<FileNumber>, DiskError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::volume::{Machine, Space, Volume};
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
-
-    /// A disk of so many bytes, all of them the journal's.
-    #[derive(Debug)]
-    struct Small {
-        directory: PathBuf,
-        total: AtomicU64,
-    }
-
-    impl Small {
-        fn used(&self) -> u64 {
-            let files = fs::read_dir(&self.directory).unwrap();
-            files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
-        }
-
-        fn left(&self) -> u64 {
-            self.total.load(Ordering::SeqCst).saturating_sub(self.used())
-        }
-    }
-
-    impl Volume for Small {
-        fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-            let end = offset + bytes.len() as u64;
-            let more = end.saturating_sub(file.metadata()?.len());
-            let missing = more.saturating_sub(self.left()).min(bytes.len() as u64);
-            Machine.write(file, &bytes[..bytes.len() - missing as usize], offset)?;
-            if missing == 0 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
-        }
-
-        fn sync(&self, file: &File) -> io::Result<()> {
-            Machine.sync(file)
-        }
-
-        fn space(&self, _: &Path) -> io::Result<Space> {
-            let total = self.total.load(Ordering::SeqCst);
-            Ok(Space { total: total.min(16 << 20), available: self.left() })
-        }
-    }
-
-    fn replayed(directory: &Path) -> Result<(Journal, Vec<Vec<u8>>), DiskError> {
-        let mut records = Vec::new();
-        let room = Room::new(std::sync::Arc::new(Machine), directory);
-        let journal = Journal::open(directory, room, |_, record| {
-            records.push(record.to_vec());
-            Ok(())
-        })?;
-        Ok((journal, records))
-    }
-
-    fn numbers(range: std::ops::Range<u8>) -> Vec<Vec<u8>> {
-        range.map(|n| vec![n; 30]).collect()
-    }
-
-    #[test]
-    fn a_journal_cut_at_any_byte_opens_with_what_was_whole_and_goes_on() {
-        let source = tempfile::tempdir().unwrap();
-        let (mut journal, _) = replayed(source.path()).unwrap();
-        journal.roll(&numbers(0..1)).unwrap();
-        journal.append(&numbers(1..3)).unwrap();
-        journal.append(&numbers(3..4)).unwrap();
-        let whole = fs::read(journal.path(1)).unwrap();
-        for cut in 0..=whole.len() {
-            let target = tempfile::tempdir().unwrap();
-            fs::write(target.path().join(format!("{:020}.log", 1)), &whole[..cut]).unwrap();
-            let (mut journal, mut records) = replayed(target.path()).unwrap();
-            assert!(numbers(0..4).starts_with(&records), "cut at {cut}");
-            if journal.is_full() {
-                journal.roll(&[]).unwrap();
-            }
-            journal.append(&numbers(9..10)).unwrap();
-            records.extend(numbers(9..10));
-            assert_eq!(replayed(target.path()).unwrap().1, records, "cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn at_whatever_byte_the_disk_is_full_what_was_acknowledged_stays_and_it_goes_on_in_the_reserve()
-    {
-        for room in (0..200).step_by(13) {
-            let directory = tempfile::tempdir().unwrap();
-            let small = Arc::new(Small {
-                directory: directory.path().to_owned(),
-                total: AtomicU64::new(u64::MAX),
-            });
-            // A power cut at this moment: what is there, read by another life.
-            let after_a_cut = || {
-                let copy = tempfile::tempdir().unwrap();
-                for file in fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
-                    fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-                }
-                replayed(copy.path()).unwrap().1
-            };
-            let whole = Room::new(small.clone(), directory.path());
-            let mut journal = Journal::open(directory.path(), whole, |_, _| Ok(())).unwrap();
-            journal.roll(&[]).unwrap();
-            small.total.store(small.used() + room, Ordering::SeqCst);
-            let mut kept = Vec::new();
-            let mut refused = 0;
-            for n in 0..40 {
-                let records = numbers(n..n + 1);
-                match journal.append(&records) {
-                    Ok(()) => kept.extend(records),
-                    Err(DiskError::Full { .. }) => {
-                        refused += 1;
-                        journal.roll_into_reserve(&[]).unwrap();
-                        journal.append(&records).unwrap();
-                        kept.extend(records);
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-                if n % 10 == 1 {
-                    assert_eq!(after_a_cut(), kept, "with room for {room}, after {n}");
-                }
-            }
-            assert_eq!(refused, 1, "the reserve has room for more than that");
-            assert!(!journal.room.takes(0), "nothing else is taken now");
-            small.total.store(u64::MAX, Ordering::SeqCst);
-            journal.tend().unwrap();
-            assert!(journal.room.takes(1 << 10) && journal.reserve().exists());
-            journal.roll(&[]).unwrap();
-            journal.append(&numbers(201..202)).unwrap();
-            kept.extend(numbers(201..202));
-            assert_eq!(after_a_cut(), kept, "with room for {room}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut journal, _) = replayed(directory.path()).unwrap();
-        for n in 0..3 {
-            journal.roll(&numbers(n..n + 1)).unwrap();
-        }
-        fs::remove_file(journal.path(2)).unwrap();
-        let error = replayed(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("00003.log") && error.contains("missing"), "{error}");
-    }
-
-    #[test]
-    fn a_flipped_byte_in_an_older_file_is_refused_with_its_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut journal, _) = replayed(directory.path()).unwrap();
-        journal.roll(&numbers(0..1)).unwrap();
-        journal.roll(&numbers(1..2)).unwrap();
-        let path = journal.path(1);
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let error = replayed(directory.path()).unwrap_err().to_string();
-        assert!(error.contains(path.to_str().unwrap()), "{error}");
-    }
-
-    #[test]
-    fn old_files_go_and_the_rest_is_replayed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut journal, _) = replayed(directory.path()).unwrap();
-        for n in 0..4 {
-            journal.roll(&numbers(n..n + 1)).unwrap();
-        }
-        journal.remove_before(3).unwrap();
-        assert_eq!(replayed(directory.path()).unwrap().1, numbers(2..4));
-    }
-}
+mod tests;

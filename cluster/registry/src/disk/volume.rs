@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -68,6 +68,8 @@ pub struct Room {
     spent: Arc<AtomicBool>,
     /// The log waits for room.
     stalled: Arc<AtomicBool>,
+    /// The bytes of a snapshot that there was no room for.
+    wanted: Arc<AtomicU64>,
 }
 
 const MIB: u64 = 1 << 20;
@@ -75,7 +77,8 @@ const MIB: u64 = 1 << 20;
 impl Room {
     /// The room of a directory.
     pub fn new(volume: Arc<dyn Volume>, directory: &Path) -> Self {
-        Self { volume, directory: directory.into(), spent: Arc::default(), stalled: Arc::default() }
+        let (spent, stalled, wanted) = (Arc::default(), Arc::default(), Arc::default());
+        Self { volume, directory: directory.into(), spent, stalled, wanted }
     }
 
     /// The volume.
@@ -87,13 +90,16 @@ impl Room {
     /// A disk that does not tell its room is taken at its word when it refuses.
     pub fn takes(&self, bytes: u64) -> bool {
         let spent = self.spent.load(Ordering::Acquire);
+        let wanted = self.wanted.load(Ordering::Acquire);
         !self.stalled.load(Ordering::Acquire)
+            && (wanted == 0 || self.fits(wanted))
             && self.space().is_none_or(|space| takes(space, bytes, spent))
     }
 
     /// Whether so many bytes can be written at all: for what frees more than it takes.
     pub fn fits(&self, bytes: u64) -> bool {
-        self.space().is_none_or(|space| space.available > bytes + bytes / 8 + MIB / 4)
+        let needed = bytes.saturating_add(bytes / 8).saturating_add(MIB / 4);
+        self.space().is_none_or(|space| space.available > needed)
     }
 
     /// How many bytes the reserve has: what deletions and marks may take when nothing else is taken any more.
@@ -113,6 +119,12 @@ impl Room {
     /// Says whether the log waits for room. True if that is news.
     pub(crate) fn set_stalled(&self, stalled: bool) -> bool {
         self.stalled.swap(stalled, Ordering::AcqRel) != stalled
+    }
+
+    /// Says how many bytes a snapshot has that there is no room for; 0 where there is. True if that is news.
+    pub(crate) fn set_wanted(&self, bytes: u64) -> bool {
+        let before = self.wanted.swap(bytes, Ordering::AcqRel);
+        (before == 0) != (bytes == 0)
     }
 
     fn space(&self) -> Option<Space> {

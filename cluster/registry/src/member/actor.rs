@@ -1,10 +1,10 @@
 //! The actor behind [`RegistryRole`](crate::protocol::RegistryRole): every handler starts a future and returns.
 
-use super::Shared;
+use super::shared::Shared;
 use crate::WatchError;
 use crate::protocol::{
     Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
-    LeadTransact, List, MemberStatus, NotLeader, Remove, Return, Status, Transact,
+    LeadTransact, List, MemberStatus, NotLeader, Remove, Status, Transact,
 };
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures_util::StreamExt;
@@ -57,8 +57,7 @@ answered!(Transact, |shared, Transact(transaction)| shared.transact(transaction)
 answered!(Heartbeat, |shared, beat| shared.heartbeat(beat));
 answered!(Join, |shared, join| shared.join(join));
 answered!(Enrol, |shared, enrol| shared.enrol(enrol));
-answered!(Return, |shared, asks| shared.may_return(asks));
-answered!(Remove, |shared, Remove { node }| shared.remove(&node));
+answered!(Remove, |shared, Remove { node, force }| shared.remove(&node, force));
 answered!(LeadTransact, |shared, LeadTransact(transaction)| shared.lead_transact(transaction));
 answered!(LeadReadIndex, |shared, LeadReadIndex| shared.lead_read_index());
 

@@ -5,19 +5,21 @@
 //! member asks before it takes part again: one that was copied or restored is refused while it has not yet voted.
 //! Where nobody answers, as when all start at once, the members find out by each other's messages.
 
-use super::{Beginning, Shared, StartError, handle::CALL_LIMIT};
+use super::{Beginning, StartError, handle::CALL_LIMIT, place::copied, shared::Shared};
 use crate::{
     clock::BootTime,
     disk::identity::Claimed,
+    life::{Life, goes_on},
     members::Pauses,
     protocol::{
-        Enrol, Join, MembershipError, REGISTRY_ACTOR, RegistryRole, Remove, Return, Status,
+        DOOR_ACTOR, DoorRole, Enrol, Join, MembershipError, NotLeader, REGISTRY_ACTOR,
+        RegistryRole, Remove, Return, Status,
     },
     raft::{Answer, Command, MemberId, MemberNode, Raft, StoredMembership},
     store::{Admission, FOUNDER},
 };
 use futures_util::future::join_all;
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, ActorRef, AskError, NodeName, Remedy};
 use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver,
@@ -40,6 +42,8 @@ const JOIN_LIMIT: Duration = Duration::from_mins(1);
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// How long the leader waits for a learner to catch up, and for each change.
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
+/// A member that no leader has heard for this long may have been taken out without hearing of it.
+const UNHEARD: Duration = Duration::from_secs(10);
 /// How often a member looks whether the group knows it as it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -93,11 +97,13 @@ pub(super) async fn may_return(
     node: &ActorNode,
     member: MemberId,
     me: &MemberNode,
+    lives: &[Life],
     others: &BTreeSet<NodeName>,
 ) -> Result<(), StartError> {
     let asked = others.iter().filter(|other| *other != node.name()).map(|other| {
-        let registry = node.actor::<RegistryRole>(ActorPath::new(other.clone(), REGISTRY_ACTOR));
-        registry.ask(Return { member, node: me.clone() }, RETURN_LIMIT)
+        let door = node.actor::<DoorRole>(ActorPath::new(other.clone(), DOOR_ACTOR));
+        let asks = Return { member, node: me.clone(), lives: lives.to_vec() };
+        ask_door(door, asks)
     });
     for answer in join_all(asked).await {
         match answer {
@@ -109,6 +115,24 @@ pub(super) async fn may_return(
         }
     }
     Ok(())
+}
+
+/// Asks at one door. One that is not there yet is tried again for a while: when all start at once each comes up a
+/// moment before or after the others.
+async fn ask_door(
+    door: ActorRef<DoorRole>,
+    asks: Return,
+) -> Result<Result<(), MembershipError>, AskError> {
+    let mut pauses = Pauses::until(Instant::now() + RETURN_LIMIT);
+    let mut last = AskError::Deadline { waited: RETURN_LIMIT };
+    while let Some(left) = pauses.left() {
+        match door.ask(asks.clone(), left).await {
+            Err(error) if matches!(error.remedy(), Remedy::Retry | Remedy::Resolve) => last = error,
+            answer => return answer,
+        }
+        pauses.pause().await;
+    }
+    Err(last)
 }
 
 async fn ask_in(
@@ -163,25 +187,28 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
         Beginning::Join { members } => members,
     };
     loop {
-        if !shared.is_enrolled() {
+        if !shared.is_enrolled() || shared.is_unheard() {
             // Before the first message of a leader nobody but those who invited it is known.
-            let doors = shared.leader().map_or_else(|| invited.clone(), |leader| vec![leader]);
+            let doors = match shared.leader().filter(|_| !shared.is_unheard()) {
+                Some(leader) => vec![leader],
+                None => shared.others(&invited),
+            };
             for door in doors {
-                let enrol = Enrol { member: shared.id, node: shared.me.clone() };
+                let (node, lives) = (shared.me.clone(), shared.lives.clone());
+                let enrol = Enrol { member: shared.id, node, lives };
                 match shared.registry_at(door).ask(enrol, CHANGE_LIMIT).await {
                     Ok(Ok(())) => break,
+                    Ok(Err(error @ MembershipError::Unavailable { .. }))
+                        if shared.is_enrolled() =>
+                    {
+                        tracing::debug!(%error, "nobody says whether this member is one still");
+                    }
                     Ok(Err(error @ MembershipError::Unavailable { .. })) => {
                         tracing::info!(%error, "this member has no vote yet");
                     }
+                    // For good: the member ends, and says why, rather than serve what is old without end.
                     Ok(Err(refused)) => {
-                        tracing::error!(%refused, "this member gets no vote");
-                        // For good: the member ends, and says why, rather than serve what is old without end.
-                        if matches!(
-                            refused,
-                            MembershipError::Copied { .. } | MembershipError::Retired { .. }
-                        ) {
-                            shared.refused.send_replace(Some(refused));
-                        }
+                        shared.place.refuse(&refused);
                         return;
                     }
                     Err(error) => {
@@ -195,6 +222,23 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
 }
 
 impl Shared {
+    /// Whether no leader has heard this member for long.
+    fn is_unheard(&self) -> bool {
+        self.unheard.lock().is_some_and(|since| since.elapsed() >= UNHEARD)
+    }
+
+    /// Those who invited this member and all other members that it knows.
+    fn others(&self, invited: &[NodeName]) -> Vec<NodeName> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let members = metrics.membership_config.membership().nodes();
+        let known = members.map(|(_, node)| NodeName::from(node.name.as_str()));
+        let mut others: Vec<NodeName> = invited.iter().cloned().chain(known).collect();
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|other| other != self.node.name());
+        others
+    }
+
     fn is_enrolled(&self) -> bool {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
@@ -259,14 +303,17 @@ impl Shared {
         if let Some(answer) = self.at_leader(enrol.clone()).await? {
             return answer;
         }
-        let Enrol { member, node } = enrol;
+        let Enrol { member, node, lives } = enrol;
         if let Some((holder, known)) = self.holder(&node.name)
             && (holder != member || known.disk != node.disk)
         {
             return Err(MembershipError::NameTaken { node: node.name, member: holder });
         }
-        self.judge(member, &node)?;
+        self.judge(member, &node, &lives)?;
         let known = self.holder(&node.name).map(|(_, known)| known);
+        if known.as_ref() == Some(&node) && self.voter_names().contains(&node.name) {
+            return Ok(());
+        }
         match known {
             None => {
                 let add = self.raft.add_learner(member, node, true);
@@ -282,7 +329,12 @@ impl Shared {
     }
 
     /// Refuses a directory that is not the member that it says it is, as far as this member knows.
-    fn judge(&self, member: MemberId, node: &MemberNode) -> Result<(), MembershipError> {
+    fn judge(
+        &self,
+        member: MemberId,
+        node: &MemberNode,
+        lives: &[Life],
+    ) -> Result<(), MembershipError> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let known = metrics.membership_config.membership().get_node(&member).cloned();
         let (retired, admitted) =
@@ -295,12 +347,8 @@ impl Shared {
             (Some(known), _) if known.disk != node.disk => {
                 Err(MembershipError::OtherDisk { member })
             }
-            (Some(known), _) if known.generation > node.generation => {
-                Err(MembershipError::Copied {
-                    node: node.name.clone(),
-                    known: known.generation,
-                    shown: node.generation,
-                })
+            (Some(known), _) if !goes_on(lives, known.generation) => {
+                Err(copied(node, known.generation))
             }
             // The founder's disk never asked for its number; the membership has known it from the first entry on.
             (Some(_), None) if member == FOUNDER => Ok(()),
@@ -310,47 +358,57 @@ impl Shared {
     }
 
     /// Whether a member may take part in the life of its directory that begins.
-    pub(super) async fn may_return(&self, asks: Return) -> Result<(), MembershipError> {
-        let Return { member, node } = asks;
+    pub(super) async fn may_return(&self, asks: &Return) -> Result<(), MembershipError> {
+        let Return { member, node, lives } = asks;
+        let member = *member;
         if self.raft.metrics().borrow_watched().membership_config.membership().nodes().count() == 0
         {
             let reason = "this member knows of no group yet".to_owned();
             return Err(MembershipError::Unavailable { reason });
         }
         let leads = self.raft.is_leader();
-        match self.judge(member, &node) {
+        match self.judge(member, node, lives) {
             // A member that lags may not have heard of the other's admission.
             Err(MembershipError::OtherDisk { .. }) if !leads => return Ok(()),
             judged => judged?,
         }
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let known = metrics.membership_config.membership().get_node(&member).cloned();
-        if let Some(known) = known.filter(|known| known.generation == node.generation) {
-            let (known, shown) = (known.generation, node.generation);
-            return Err(MembershipError::Copied { node: node.name, known, shown });
-        }
         let earlier = |now| {
-            let alive =
-                |leases: &mut super::Leases| leases.earlier_life(&node.name, node.generation, now);
+            let alive = |leases: &mut super::leases::Leases| {
+                leases.earlier_life(&node.name, node.generation, now)
+            };
             self.lead(alive).ok().flatten()
         };
         if let Some(heard) = earlier(BootTime::now()) {
             tokio::time::sleep(EARLIER_LIFE).await;
             if earlier(BootTime::now()).is_some_and(|later| later > heard) {
-                return Err(MembershipError::RunsAlready { node: node.name, member });
+                return Err(MembershipError::RunsAlready { node: node.name.clone(), member });
             }
         }
         Ok(())
     }
 
-    pub(super) async fn remove(&self, name: &str) -> Result<(), MembershipError> {
-        if let Some(answer) = self.at_leader(Remove { node: name.to_owned() }).await? {
+    pub(super) async fn remove(&self, name: &str, force: bool) -> Result<(), MembershipError> {
+        if let Some(answer) = self.at_leader(Remove { node: name.to_owned(), force }).await? {
             return answer;
         }
         let (member, _) =
             self.holder(name).ok_or_else(|| MembershipError::Unknown { node: name.to_owned() })?;
-        if self.voter_names().iter().all(|voter| voter == name) {
+        let voters = self.voter_names();
+        if voters.iter().all(|voter| voter == name) {
             return Err(MembershipError::LastVoter { node: name.to_owned() });
+        }
+        let missing = || {
+            let look = |leases: &mut super::leases::Leases| leases.silent(&voters, BootTime::now());
+            self.lead(look).map(|silent| missing(&voters, &silent, name))
+        };
+        let unavailable =
+            |error: NotLeader| MembershipError::Unavailable { reason: error.to_string() };
+        if !force && missing().map_err(unavailable)?.is_some() {
+            // A leader that is new to it has not heard everyone yet.
+            tokio::time::sleep(EARLIER_LIFE).await;
+            if let Some(silent) = missing().map_err(unavailable)? {
+                return Err(MembershipError::WouldStop { node: name.to_owned(), silent });
+            }
         }
         // Retired first: once it is out, nothing must let its disk in again.
         let retire = timeout(CALL_LIMIT, self.raft.client_write(Command::Retire { member })).await;
@@ -373,6 +431,21 @@ impl Shared {
     }
 }
 
+/// Which members would be waited for if a member left: the silent ones, where the others are no majority of those that
+/// are left, or of all, whose word it takes to change the group. None if the group could go on.
+fn missing(
+    voters: &BTreeSet<String>,
+    silent: &BTreeSet<String>,
+    leaves: &str,
+) -> Option<Vec<String>> {
+    let heard = voters.difference(silent).count();
+    let left = voters.iter().filter(|voter| *voter != leaves);
+    let (gone, left): (Vec<&String>, Vec<&String>) =
+        left.partition(|voter| silent.contains(*voter));
+    let can = 2 * heard > voters.len() && left.len() > gone.len();
+    (!can && !gone.is_empty()).then(|| gone.into_iter().cloned().collect())
+}
+
 type Written<T> = Result<
     Result<T, RaftError<crate::raft::Types, ClientWriteError<crate::raft::Types>>>,
     tokio::time::error::Elapsed,
@@ -383,5 +456,29 @@ fn settle<T>(written: Written<T>) -> Result<(), MembershipError> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(MembershipError::Unavailable { reason: error.to_string() }),
         Err(late) => Err(MembershipError::Unavailable { reason: late.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn who_is_down_may_leave_and_who_is_up_only_while_the_others_can_go_on() {
+        let three = names(&["a", "b", "c"]);
+        let down = names(&["c"]);
+        assert_eq!(missing(&three, &names(&[]), "b"), None);
+        assert_eq!(missing(&three, &down, "c"), None);
+        assert_eq!(missing(&three, &down, "b"), Some(vec!["c".to_owned()]));
+        let five = names(&["a", "b", "c", "d", "e"]);
+        assert_eq!(missing(&five, &down, "b"), None);
+        let two_down = names(&["c", "d"]);
+        assert_eq!(missing(&five, &two_down, "b"), Some(vec!["c".to_owned(), "d".to_owned()]));
+        assert_eq!(missing(&five, &two_down, "c"), None);
+        assert_eq!(missing(&names(&["a", "c"]), &down, "c"), None, "there is no other way");
     }
 }

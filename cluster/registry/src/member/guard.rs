@@ -2,11 +2,16 @@
 //!
 //! Raw reads and writes are for control members: a certificate of that role, of a node that the group counts among its
 //! members. A member that was removed holds a good certificate for as long as that lasts, and nothing more: it may ask
-//! to be let in again, as itself, and how things stand.
+//! to be let in again, as itself, and how things stand. What raft's members say to each other is said in the name of
+//! the certificate's node, and not by one that was removed.
 
 use crate::{
-    protocol::{Enrol, Heartbeat, Join, Remove, Return, Status},
-    raft::{Raft, messages::RAFT_ACTOR},
+    protocol::{Enrol, Heartbeat, Join, Remove, Status},
+    raft::{
+        MemberId, Raft,
+        messages::{self, RAFT_ACTOR},
+    },
+    replica::Replica,
 };
 use impresario_runtime::{ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal};
 use openraft::async_runtime::WatchReceiver;
@@ -33,6 +38,8 @@ pub(super) enum Denied {
 #[derive(Debug)]
 pub(super) struct Guard {
     pub(super) raft: Raft,
+    /// Knows who was removed.
+    pub(super) replica: Replica,
     /// The harness of a cluster that is tested, which reads and writes as a member does.
     pub(super) harness: Option<String>,
 }
@@ -44,6 +51,18 @@ impl Guard {
         let metrics = metrics.borrow_watched();
         let mut members = metrics.membership_config.membership().nodes();
         self.harness.as_deref() == Some(name) || members.any(|(_, node)| node.name == name)
+    }
+
+    /// What the group has under a number.
+    fn standing(&self, member: MemberId) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // One that leads its own removal is retired already and still needed for it.
+        match metrics.membership_config.membership().get_node(&member) {
+            Some(known) => Standing::Member(known.name.clone()),
+            None if self.replica.read(|store| store.is_retired(member)) => Standing::Retired,
+            None => Standing::Unknown,
+        }
     }
 }
 
@@ -69,7 +88,11 @@ impl Gate for Guard {
         body: &dyn Any,
     ) -> Result<(), Refusal> {
         let asked = Asked { to: to.as_str(), message, body };
-        judge(peer, &asked, |name| self.is_member(name)).map_err(|denied| {
+        let judged = match messages::sender(body).filter(|_| to.as_str() == RAFT_ACTOR) {
+            Some(sender) => seated(peer, &self.standing(sender.member)),
+            None => judge(peer, &asked, |name| self.is_member(name)),
+        };
+        judged.map_err(|denied| {
             Refusal::new(format!("{} may not send {message}: {denied}", peer.node))
         })
     }
@@ -85,6 +108,28 @@ struct Asked<'m> {
     body: &'m dyn Any,
 }
 
+/// What the group has under a member's number.
+enum Standing {
+    /// The member on this node.
+    Member(String),
+    /// One that was removed.
+    Retired,
+    /// Nobody, as far as this member has heard.
+    Unknown,
+}
+
+/// Whether the holder of a certificate may say a raft message under a number.
+fn seated(peer: &PeerIdentity, standing: &Standing) -> Result<(), Denied> {
+    match standing {
+        _ if peer.role != PeerRole::Control => Err(Denied::Role),
+        Standing::Member(node) if node == peer.node.as_str() => Ok(()),
+        Standing::Member(_) => Err(Denied::Another),
+        Standing::Retired => Err(Denied::NoMember),
+        // A member that lags may not have heard of the one that leads: who may vote is what votes are judged by.
+        Standing::Unknown => Ok(()),
+    }
+}
+
 fn judge(
     peer: &PeerIdentity,
     asked: &Asked<'_>,
@@ -92,9 +137,8 @@ fn judge(
 ) -> Result<(), Denied> {
     let name = peer.node.as_str();
     let is_control = peer.role == PeerRole::Control;
-    // A member that lags may not have heard of the one that leads: who may vote is what votes are judged by.
     if asked.to == RAFT_ACTOR {
-        return if is_control { Ok(()) } else { Err(Denied::Role) };
+        return Err(if is_control { Denied::NoMember } else { Denied::Role });
     }
     if asked.message == Status::NAME || (is_control && is_member(name)) {
         return Ok(());
@@ -111,8 +155,7 @@ fn judge(
     }
     let applicant = None
         .or_else(|| body.downcast_ref::<Join>().map(|join| &join.node))
-        .or_else(|| body.downcast_ref::<Enrol>().map(|enrol| &enrol.node.name))
-        .or_else(|| body.downcast_ref::<Return>().map(|asks| &asks.node.name));
+        .or_else(|| body.downcast_ref::<Enrol>().map(|enrol| &enrol.node.name));
     match applicant {
         Some(applicant) if applicant == name => Ok(()),
         Some(_) => Err(Denied::Another),
@@ -129,13 +172,23 @@ mod tests {
         raft::MemberNode,
     };
 
+    fn peer(name: &str, role: PeerRole) -> PeerIdentity {
+        PeerIdentity { node: name.into(), role, cluster: "test".into(), fingerprint: "ab".into() }
+    }
+
+    #[test]
+    fn raft_is_spoken_in_one_s_own_name_and_not_by_who_was_removed() {
+        let m1 = peer("m1", PeerRole::Control);
+        assert_eq!(seated(&m1, &Standing::Member("m1".into())), Ok(()));
+        assert_eq!(seated(&m1, &Standing::Member("m2".into())), Err(Denied::Another));
+        assert_eq!(seated(&m1, &Standing::Retired), Err(Denied::NoMember));
+        assert_eq!(seated(&m1, &Standing::Unknown), Ok(()));
+        let node = peer("m1", PeerRole::Node);
+        assert_eq!(seated(&node, &Standing::Member("m1".into())), Err(Denied::Role));
+    }
+
     fn said<M: Message>(name: &str, role: PeerRole, body: &M) -> Result<(), Denied> {
-        let peer = PeerIdentity {
-            node: name.into(),
-            role,
-            cluster: "test".into(),
-            fingerprint: "ab".into(),
-        };
+        let peer = peer(name, role);
         let asked = Asked { to: REGISTRY_ACTOR, message: M::NAME, body };
         judge(&peer, &asked, |name| name == "m1")
     }
@@ -159,7 +212,7 @@ mod tests {
             said("removed", PeerRole::Control, &write),
             said("removed", PeerRole::Control, &lead),
             said("removed", PeerRole::Control, &read),
-            said("removed", PeerRole::Control, &Remove { node: "m1".into() }),
+            said("removed", PeerRole::Control, &Remove { node: "m1".into(), force: false }),
         ] {
             assert_eq!(denied, Err(Denied::NoMember));
         }
@@ -170,6 +223,7 @@ mod tests {
         let enrol = |name: &str| Enrol {
             member: 4,
             node: MemberNode { name: name.into(), ..MemberNode::default() },
+            lives: Vec::new(),
         };
         let join = |name: &str| Join { disk: 7, node: name.into() };
         let beat = |name: &str| Heartbeat { node: name.into(), incarnation: 1, ready: true };
@@ -181,8 +235,14 @@ mod tests {
         assert_eq!(said("n1", PeerRole::Node, &beat("n1")), Ok(()));
         assert_eq!(said("n1", PeerRole::Node, &beat("n2")), Err(Denied::Another));
         assert_eq!(said("m1", PeerRole::Control, &beat("n2")), Ok(()), "brought to the leader");
-        assert_eq!(said("admin", PeerRole::Admin, &Remove { node: "m2".into() }), Ok(()));
-        assert_eq!(said("n1", PeerRole::Node, &Remove { node: "m2".into() }), Err(Denied::Role));
+        assert_eq!(
+            said("admin", PeerRole::Admin, &Remove { node: "m2".into(), force: false }),
+            Ok(())
+        );
+        assert_eq!(
+            said("n1", PeerRole::Node, &Remove { node: "m2".into(), force: false }),
+            Err(Denied::Role)
+        );
         assert_eq!(said("anybody", PeerRole::Client, &Status), Ok(()));
     }
 }

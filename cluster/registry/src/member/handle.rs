@@ -4,7 +4,10 @@
 //! once. A fresh read asks the leader how far it must see, waits until this member has applied that much, and
 //! reads here: the answer is never older than the call.
 
-use super::{Shared, intake::Turned};
+use super::{
+    intake::{OnItsWay, Turned},
+    shared::Shared,
+};
 use crate::{
     BoxFuture, Registry, Watch,
     error::{ReadError, TransactError, WatchError},
@@ -24,14 +27,20 @@ use openraft::{
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, RaftError},
 };
-use std::{pin::pin, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How many keys are looked at in one go.
 const PART: usize = 512;
-/// How long a call to a member may take.
+/// How many are when they are only counted.
+const COUNT: usize = 8192;
+/// How long a call to a member may take, the transit of a large one aside.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(8);
-/// How long one attempt at the leader may take, so that a new leader is asked in time.
+/// How long one attempt at the leader may take, its transit aside, so that a new leader is asked in time.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 
 /// What one attempt to write came to.
@@ -50,8 +59,8 @@ impl Shared {
         transaction: Transaction,
     ) -> Result<Result<Committed, TransactError>, NotLeader> {
         let started = Instant::now();
-        let key = transaction.subject();
-        match self.write_here(transaction, CALL_LIMIT).await {
+        let (key, limit) = (transaction.subject(), CALL_LIMIT + transaction.transit());
+        match self.write_here(transaction, limit).await {
             Attempt::Answered(answer) => Ok(answer),
             Attempt::NotTaken(reason) if self.raft.is_leader() => {
                 Ok(Err(TransactError::Unavailable { reason }))
@@ -65,15 +74,18 @@ impl Shared {
         if let Err(refused) = transaction.check() {
             return Attempt::Answered(Err(refused));
         }
-        let entered = self.intake.enter(&transaction, self.disk(), limit).await;
-        let _place = match entered {
+        let deadline = Instant::now() + limit;
+        let entered = self.intake.enter(&transaction, &self.disk(), limit).await;
+        let place = match entered {
             Ok(place) => place,
             Err(Turned::Away(refused)) => return Attempt::Answered(Err(refused)),
             Err(Turned::Late) => {
                 return Attempt::NotTaken("too many writes are on their way".to_owned());
             }
         };
-        match timeout(limit, self.raft.client_write(Command::Transact(transaction))).await {
+        let raft = self.raft.clone();
+        let write = async move { raft.client_write(Command::Transact(transaction)).await };
+        match timeout_at(deadline, OnItsWay::new(place, write)).await {
             Ok(Ok(response)) => match response.data {
                 Answer::Transacted(outcome) => Attempt::Answered(outcome),
                 Answer::Admitted(_) | Answer::Done => Attempt::InDoubt,
@@ -86,7 +98,7 @@ impl Shared {
     }
 
     async fn attempt(&self, transaction: Transaction, left: Duration) -> Attempt {
-        let limit = left.min(ATTEMPT_LIMIT);
+        let limit = left.min(ATTEMPT_LIMIT + transaction.transit());
         let Some(leader) = self.leader() else {
             return Attempt::NotTaken("there is no leader".to_owned());
         };
@@ -137,8 +149,10 @@ impl Shared {
     ) -> Result<Committed, TransactError> {
         transaction.check()?;
         let started = Instant::now();
-        let mut place = self.client.number(&mut transaction).await;
-        let mut pauses = Pauses::until(started + CALL_LIMIT);
+        // To the leader, and from there to the others.
+        let deadline = started + CALL_LIMIT + 2 * transaction.transit();
+        let mut place = self.client.number(&mut transaction, deadline).await?;
+        let mut pauses = Pauses::until(deadline);
         let mut in_doubt = false;
         let mut reason = "no time was left".to_owned();
         while let Some(left) = pauses.left() {
@@ -153,7 +167,7 @@ impl Shared {
                             TransactError::Forgotten { heard }
                         });
                     };
-                    place = known.anew(&mut transaction, heard).await;
+                    place = known.anew(&mut transaction, heard, deadline).await?;
                     continue;
                 }
                 Attempt::Answered(answer) => return answer,
@@ -218,6 +232,30 @@ impl Shared {
         }
     }
 
+    /// Returns when this member has applied, or given up, all that its log held when it started: an earlier life of it
+    /// may have shown what that came to, and nothing that is read here goes back.
+    async fn caught_up(&self) -> Result<(), ReadError> {
+        if self.caught_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let unavailable = |reason| ReadError::Unavailable { reason };
+        let (deadline, mut metrics) = (Instant::now() + CALL_LIMIT, self.raft.metrics());
+        loop {
+            let applied = metrics.borrow_watched().last_applied.map(|log_id| log_id.index);
+            if applied >= self.log.found() {
+                self.caught_up.store(true, Ordering::Release);
+                return Ok(());
+            }
+            self.alive().map_err(unavailable)?;
+            let reason =
+                "this member has started and does not know yet what of its log is committed";
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(unavailable(reason.to_owned())),
+            }
+        }
+    }
+
     /// Why this member can do nothing any more, if so.
     fn alive(&self) -> Result<(), String> {
         if *self.stop.borrow() {
@@ -234,6 +272,8 @@ impl Shared {
         let is_stale = impresario_runtime::mutant!(StaleReads);
         if consistency == Consistency::Linearizable && !is_stale {
             self.read_barrier().await?;
+        } else {
+            self.caught_up().await?;
         }
         Ok(self.replica.read(|store| (store.get(&key), store.revision())))
     }
@@ -249,9 +289,14 @@ impl Shared {
         // The past is the same everywhere; only a member that has not got there yet must catch up.
         if ahead || (request.at.is_none() && request.consistency == Consistency::Linearizable) {
             self.read_barrier().await?;
+        } else {
+            self.caught_up().await?;
         }
-        let unavailable = |_| ReadError::Unavailable { reason: "this member stops".to_owned() };
-        let _turn = self.lists.acquire().await.map_err(unavailable)?;
+        let turn = timeout(CALL_LIMIT, self.lists.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            let reason = "too many lists are put together at a time".to_owned();
+            return Err(ReadError::Unavailable { reason });
+        };
         // A part at a time, so that neither the lock nor the thread is held for long; all of one revision.
         let mut paging = Paging::new(&request, most_bytes);
         let mut rest = request.clone();
@@ -260,15 +305,52 @@ impl Shared {
                 Ok(part) => part,
                 // The revision fell out of the past while it was being listed.
                 Err(ReadError::Gone { .. }) if rest.at != request.at => {
-                    return self.replica.read(|store| store.list(&request));
+                    return self.list_at_once(&request, most_bytes).await;
                 }
                 Err(error) => return Err(error),
             };
             paging.take(part.records);
             rest.at = Some(part.revision);
-            match part.next {
-                Some(next) => rest.after = Some(next),
-                None => return Ok(paging.page(part.revision)),
+            rest.after = part.next;
+            if rest.after.is_none() || paging.is_done() {
+                return Ok(paging.page(part.revision));
+            }
+            tokio::task::yield_now().await;
+            if paging.only_counts() {
+                self.count_rest(rest, &mut paging).await;
+                return Ok(paging.page(part.revision));
+            }
+        }
+    }
+
+    /// A list for which the past is too short: what it may mean is taken out in one go, and looked through afterwards,
+    /// so that the writer waits for no filter.
+    async fn list_at_once(
+        &self,
+        request: &ListRequest,
+        most_bytes: usize,
+    ) -> Result<Page, ReadError> {
+        let part = self.replica.read(|store| store.part(request, usize::MAX))?;
+        let mut paging = Paging::new(request, most_bytes);
+        let mut records = part.records.into_iter();
+        loop {
+            let some: Vec<_> = records.by_ref().take(PART).collect();
+            if some.is_empty() || paging.is_done() {
+                return Ok(paging.page(part.revision));
+            }
+            paging.take(some);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts what is behind a page that is full already.
+    async fn count_rest(&self, mut rest: ListRequest, paging: &mut Paging<'_>) {
+        // Where the revision is kept no more, those who go on are told so; that there is more is known.
+        while let Ok(counted) = self.replica.read(|store| store.count(&rest, COUNT)) {
+            paging.add(counted.count);
+            rest.after = counted.next;
+            if rest.after.is_none() {
+                return;
             }
             tokio::task::yield_now().await;
         }

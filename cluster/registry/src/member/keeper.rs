@@ -1,6 +1,6 @@
 //! What a member does all the time: say that it lives, and, when it leads, deal out shards and keep the log short.
 
-use super::Shared;
+use super::shared::Shared;
 use crate::{
     clock::BootTime,
     protocol::{Heartbeats, LeadAlive},
@@ -8,7 +8,7 @@ use crate::{
 };
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use std::{sync::Arc, time::Duration};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 const TICK: Duration = Duration::from_millis(500);
 /// How long the leader is given to hear.
@@ -49,20 +49,33 @@ impl Shared {
     }
 
     async fn say_alive(&self) {
-        if self.raft.is_leader() {
+        let is_heard = if self.raft.is_leader() {
             // Losing the lead in between is no matter: the next tick says it to the new leader.
             let _ = self.member_alive(self.alive_now());
-        } else if let Some(leader) = self.leader()
-            && let Err(error) = self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await
-        {
-            tracing::debug!(%error, "the leader did not hear that this member lives");
+            true
+        } else if let Some(leader) = self.leader() {
+            match self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await {
+                Ok(_) => true,
+                Err(error) => {
+                    tracing::debug!(%error, "the leader did not hear that this member lives");
+                    false
+                }
+            }
+        } else {
+            false
+        };
+        let mut unheard = self.unheard.lock();
+        if is_heard {
+            *unheard = None;
+        } else {
+            unheard.get_or_insert_with(Instant::now);
         }
     }
 
     async fn deal_shards(&self) {
         let voters = self.voter_names();
         let table = self.replica.shards().borrow().clone();
-        let look = |leases: &mut super::Leases| {
+        let look = |leases: &mut super::leases::Leases| {
             let moves = leases.moves(&table, &voters, BootTime::now());
             (moves, leases.without_room())
         };

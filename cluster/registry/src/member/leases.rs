@@ -5,6 +5,7 @@
 //! late, and the silence was its own.
 
 use crate::{
+    Life,
     clock::BootTime,
     protocol::{Heartbeat, Heartbeats, LeadAlive, NodeBeat},
     shard::{ShardMove, ShardTable, assign},
@@ -24,7 +25,7 @@ const FORGET: Duration = Duration::from_hours(1);
 /// What a control member said last.
 #[derive(Debug, Clone, Copy)]
 struct Alive {
-    generation: u64,
+    generation: Life,
     heard: BootTime,
     /// Whether its disk takes writes.
     room: bool,
@@ -68,9 +69,20 @@ impl Leases {
     }
 
     /// When a control member was last heard in a life before this one, if it was within the lease.
-    pub fn earlier_life(&self, node: &str, generation: u64, now: BootTime) -> Option<BootTime> {
-        let alive = self.members.get(node).filter(|alive| alive.generation < generation)?;
+    pub fn earlier_life(&self, node: &str, generation: Life, now: BootTime) -> Option<BootTime> {
+        let alive = self
+            .members
+            .get(node)
+            .filter(|alive| alive.generation.number() < generation.number())?;
         (now.since(alive.heard) < LEASE).then_some(alive.heard)
+    }
+
+    /// Those of the voters that have not been heard within the lease. A leader that is new to it has heard nobody yet.
+    pub fn silent(&self, voters: &BTreeSet<String>, now: BootTime) -> BTreeSet<String> {
+        let is_heard = |name: &&String| {
+            self.members.get(*name).is_some_and(|alive| now.since(alive.heard) < LEASE)
+        };
+        voters.iter().filter(|name| !is_heard(name)).cloned().collect()
     }
 
     /// The members whose disks had no room when they were last heard.
@@ -133,7 +145,7 @@ mod tests {
     }
 
     fn alive(name: &str) -> LeadAlive {
-        LeadAlive { node: name.to_owned(), generation: 1, room: true }
+        LeadAlive { node: name.to_owned(), generation: Life::numbered(1), room: true }
     }
 
     fn owners(table: &ShardTable) -> BTreeSet<String> {
@@ -215,9 +227,9 @@ mod tests {
     fn an_earlier_life_is_one_that_was_heard_within_the_lease() {
         let now = BootTime::now();
         let mut leases = Leases::new(1, now);
-        leases.member_alive(LeadAlive { generation: 4, ..alive("a") }, now);
-        assert_eq!(leases.earlier_life("a", 5, now + LEASE / 2), Some(now));
-        assert_eq!(leases.earlier_life("a", 4, now + LEASE / 2), None);
-        assert_eq!(leases.earlier_life("a", 5, now + LEASE), None);
+        leases.member_alive(LeadAlive { generation: Life::numbered(4), ..alive("a") }, now);
+        assert_eq!(leases.earlier_life("a", Life::numbered(5), now + LEASE / 2), Some(now));
+        assert_eq!(leases.earlier_life("a", Life::numbered(4), now + LEASE / 2), None);
+        assert_eq!(leases.earlier_life("a", Life::numbered(5), now + LEASE), None);
     }
 }

@@ -5,11 +5,12 @@
 
 use super::{
     Command, Entry, Raft,
+    heard::Heard,
     machine::aside,
     messages::{Append, AskVote, Beat, Declined, Route, Seat, SnapshotChunk, Transfer},
     snapshot::{self, SnapshotFile},
 };
-use crate::disk::{DiskError, volume::Volume};
+use crate::disk::{DiskError, volume::Room};
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use openraft::{EntryPayload, Snapshot, async_runtime::WatchReceiver, raft::SnapshotResponse};
 use std::{
@@ -25,8 +26,9 @@ use tokio::sync::Mutex;
 pub struct RaftActor {
     raft: Raft,
     seat: Seat,
+    heard: Arc<Heard>,
     directory: PathBuf,
-    volume: Arc<dyn Volume>,
+    room: Room,
     arriving: Arc<Mutex<Option<Arriving>>>,
 }
 
@@ -36,6 +38,8 @@ struct Arriving {
     path: PathBuf,
     file: File,
     bytes: u64,
+    /// How many there are to be.
+    size: u64,
 }
 
 impl Drop for Arriving {
@@ -47,24 +51,29 @@ impl Drop for Arriving {
 
 impl RaftActor {
     /// Serves a raft member that keeps its snapshots in `directory`.
-    pub fn new(raft: Raft, seat: Seat, directory: PathBuf, volume: Arc<dyn Volume>) -> Self {
-        Self { raft, seat, directory, volume, arriving: Arc::default() }
+    pub fn new(raft: Raft, seat: Seat, heard: Arc<Heard>, directory: PathBuf, room: Room) -> Self {
+        Self { raft, seat, heard, directory, room, arriving: Arc::default() }
     }
 
     fn check(&self, Route { from, to }: Route) -> Result<(), Declined> {
         // A life that the sender does not know of yet is fine, one that it knows and this is before is not.
         let meant = to.member == self.seat.member && to.disk == self.seat.disk;
-        if !meant || to.generation > self.seat.generation {
+        if !meant || self.seat.generation.is_refuted_by(to.generation) {
             return Err(Declined::OtherSeat(self.seat));
         }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         match metrics.membership_config.membership().get_node(&from.member) {
-            Some(known) if known.disk != from.disk || known.generation > from.generation => {
+            Some(known)
+                if known.disk != from.disk || from.generation.is_refuted_by(known.generation) =>
+            {
                 let generation = known.generation;
                 Err(Declined::StaleSender(Seat { disk: known.disk, generation, ..from }))
             }
-            _ => Ok(()),
+            _ => self
+                .heard
+                .hear(from.member, from.generation)
+                .map_err(|generation| Declined::StaleSender(Seat { generation, ..from })),
         }
     }
 
@@ -74,15 +83,31 @@ impl RaftActor {
     ) -> Result<Option<SnapshotResponse<super::Types>>, Declined> {
         let mut arriving = self.arriving.lock().await;
         if chunk.offset == 0 && chunk.end.is_none() {
-            *arriving =
-                Some(Arriving::begin(chunk.transfer, aside(&self.directory)).map_err(unfit)?);
+            // What came of an earlier transfer gives its room back first.
+            *arriving = None;
+            let fits = self.room.fits(chunk.size);
+            if self.room.set_wanted(if fits { 0 } else { chunk.size }) {
+                tracing::warn!(
+                    bytes = chunk.size,
+                    fits,
+                    "a snapshot from the leader: whether there is room"
+                );
+            }
+            if !fits {
+                return Err(Declined::NoRoom(chunk.size));
+            }
+            let begun = Arriving::begin(chunk.transfer, aside(&self.directory), chunk.size);
+            *arriving = Some(begun.map_err(unfit)?);
         }
         let mut current = arriving.take().filter(|known| known.transfer == chunk.transfer);
         let Some(mut known) = current.take().filter(|known| known.bytes == chunk.offset) else {
             return Err(Declined::Snapshot("a piece is missing before this one".to_owned()));
         };
+        if known.bytes + chunk.bytes.len() as u64 > known.size {
+            return Err(Declined::Snapshot("it is larger than was announced".to_owned()));
+        }
         let Some((vote, meta)) = chunk.end else {
-            let volume = self.volume.clone();
+            let volume = self.room.volume().clone();
             let write = move || {
                 volume
                     .write(&known.file, &chunk.bytes, known.bytes)
@@ -112,9 +137,9 @@ impl RaftActor {
 }
 
 impl Arriving {
-    fn begin(transfer: u128, path: PathBuf) -> Result<Self, DiskError> {
+    fn begin(transfer: u128, path: PathBuf, size: u64) -> Result<Self, DiskError> {
         let file = create(&path)?;
-        Ok(Self { transfer, path, file, bytes: 0 })
+        Ok(Self { transfer, path, file, bytes: 0, size })
     }
 }
 

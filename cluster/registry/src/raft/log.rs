@@ -82,6 +82,8 @@ struct State {
     marks: Marks,
     entries: BTreeMap<u64, (Entry, usize)>,
     bytes: usize,
+    /// The last of the entries that were there when the log was opened and have not been cut off since.
+    found: Option<LogId>,
 }
 
 impl Debug for State {
@@ -107,6 +109,7 @@ impl State {
             Record::Truncate(last) => {
                 let gone = self.entries.split_off(&last.map_or(0, |last| last.index + 1));
                 self.bytes -= total(&gone);
+                self.found = self.found.min(last);
             }
             Record::Purge(last) => {
                 let kept = self.entries.split_off(&(last.index + 1));
@@ -124,6 +127,7 @@ impl State {
         let first = self.marks.purged.map_or(0, |purged| purged.index + 1);
         let expected = first..first + self.entries.len() as u64;
         if expected.eq(self.entries.keys().copied()) {
+            self.found = self.entries.values().next_back().map(|(entry, _)| entry.log_id());
             Ok(())
         } else {
             Err("entries are missing before or in it")
@@ -249,6 +253,12 @@ impl LogTender {
         self.reader.state.read().bytes
     }
 
+    /// Up to which index the log goes on from before this start. An earlier life may have shown what that came to, so
+    /// nothing is read here before it is applied again, or cut off because the group went another way.
+    pub fn found(&self) -> Option<u64> {
+        self.reader.state.read().found.map(|found| found.index)
+    }
+
     /// Has the reserve made again where it is missing and there is room.
     pub fn tend(&self) {
         if let Some(jobs) = self.jobs.upgrade() {
@@ -282,12 +292,8 @@ impl RaftLogReader<Types> for LogReader {
             bytes += size;
             bytes == *size || bytes <= READ_BYTES
         };
-        Ok(state
-            .entries
-            .range(start..end)
-            .take_while(fits)
-            .map(|(_, (entry, _))| entry.clone())
-            .collect())
+        let entries = state.entries.range(start..end).take_while(fits);
+        Ok(entries.map(|(_, (entry, _))| entry.clone()).collect())
     }
 }
 

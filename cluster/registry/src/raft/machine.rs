@@ -213,6 +213,7 @@ impl RaftStateMachine<Types> for Machine {
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let (path, current) = (snapshot.path().to_owned(), self.directory.join(CURRENT));
+        let limits = self.replica.read(Store::limits);
         let install = self.work.run(move || {
             let loaded = snapshot::load(&path)?;
             let missing = || DiskError::io("open", &path)(io::ErrorKind::NotFound.into());
@@ -220,14 +221,17 @@ impl RaftStateMachine<Types> for Machine {
             if path != current {
                 snapshot::put_in_place(&path, &current)?;
             }
-            Ok(loaded)
+            let (saved, image) = loaded;
+            Ok((saved, Store::restore(image, limits)))
         });
-        let (saved, image) = install.await?;
+        let (saved, store) = install.await?;
         if saved != *meta {
             let text = format!("a snapshot of {meta} was announced and one of {saved} came");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        self.replica.write(|store| store.replace(image));
+        let old = self.replica.write(|current| std::mem::replace(current, store));
+        // So many objects take long to let go of, and this is raft's thread.
+        tokio::task::spawn_blocking(move || drop(old));
         self.stand_at(saved);
         Ok(())
     }

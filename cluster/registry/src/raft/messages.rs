@@ -5,6 +5,7 @@
 //! take streams of their own.
 
 use super::{MemberId, SnapshotMeta, Types, Vote};
+use crate::Life;
 use bytes::Bytes;
 use impresario_runtime::{Lane, message, role};
 use openraft::raft::{
@@ -12,6 +13,7 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use thiserror::Error;
 
 /// The most that entries may have together: the largest piece that a fast link is given (`pace`), and an entry more.
@@ -27,7 +29,7 @@ pub struct Seat {
     /// The disk.
     pub disk: u128,
     /// The life of its directory.
-    pub generation: u64,
+    pub generation: Life,
 }
 
 /// Who sends a message and who is meant, as far as the sender knows.
@@ -64,6 +66,9 @@ pub enum Declined {
     /// A part of a snapshot did not fit, or could not be kept.
     #[error("the snapshot was not taken: {0}")]
     Snapshot(String),
+    /// There is no room for a snapshot of so many bytes. Nothing of it was written.
+    #[error("there is no room for a snapshot of {0} bytes: free some space on that member's disk")]
+    NoRoom(u64),
 }
 
 /// Asks for a vote, or whether one would be given.
@@ -115,6 +120,8 @@ pub struct SnapshotChunk {
     pub route: Route,
     /// Names the transfer; a new one replaces the old one.
     pub transfer: u128,
+    /// The bytes of the whole snapshot, so that nothing is begun for which there is no room.
+    pub size: u64,
     /// Where the piece belongs.
     pub offset: u64,
     /// The piece.
@@ -127,6 +134,17 @@ message!(SnapshotChunk => Result<Option<SnapshotResponse<Types>>, Declined>, "ra
 role! {
     /// A member of the registry's raft group, as the other members see it.
     pub RaftRole = "registry/raft" { asks: [AskVote, Beat, Append, Transfer, SnapshotChunk] }
+}
+
+/// Who says a message of [`RaftRole`], by its own word.
+pub fn sender(body: &dyn Any) -> Option<Seat> {
+    let route = None
+        .or_else(|| body.downcast_ref::<Beat>().map(|beat| beat.route))
+        .or_else(|| body.downcast_ref::<Append>().map(|append| append.route))
+        .or_else(|| body.downcast_ref::<AskVote>().map(|asks| asks.route))
+        .or_else(|| body.downcast_ref::<SnapshotChunk>().map(|chunk| chunk.route))
+        .or_else(|| body.downcast_ref::<Transfer>().map(|transfer| transfer.route));
+    route.map(|route| route.from)
 }
 
 /// The name of the actor that serves [`RaftRole`].

@@ -29,6 +29,7 @@ use openraft::{
 use std::{
     future::Future,
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,16 +39,20 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const INSTALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// Makes links to other members.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Network {
     node: ActorNode,
     me: Seat,
+    refuted: Refuted,
 }
+
+/// Hears of the seat that another member knows in place of this one.
+pub type Refuted = Arc<dyn Fn(Seat) + Send + Sync>;
 
 impl Network {
     /// The network as this member sees it.
-    pub fn new(node: ActorNode, me: Seat) -> Self {
-        Self { node, me }
+    pub fn new(node: ActorNode, me: Seat, refuted: Refuted) -> Self {
+        Self { node, me, refuted }
     }
 }
 
@@ -68,16 +73,17 @@ impl RaftNetworkFactory<Types> for Network {
                 from: self.me,
                 to: Seat { member: target, disk: node.disk, generation: node.generation },
             },
+            refuted: self.refuted.clone(),
             pace: Pace::default(),
         }
     }
 }
 
 /// A link to one member.
-#[derive(Debug)]
 pub struct Link {
     actor: ActorRef<RaftRole>,
     route: Route,
+    refuted: Refuted,
     pace: Pace,
 }
 
@@ -94,7 +100,12 @@ impl Link {
     {
         match self.actor.ask(message, limit).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(declined)) => Err(unreachable(&declined)),
+            Ok(Err(declined)) => {
+                if let Declined::StaleSender(known) = declined {
+                    (self.refuted)(known);
+                }
+                Err(unreachable(&declined))
+            }
             Err(AskError::Deadline { waited }) => Err(Timeout {
                 action: kind,
                 id: self.route.from.member,
@@ -112,6 +123,7 @@ impl Link {
         snapshot: SnapshotOf<Types, SnapshotFile>,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let transfer = rand::random();
+        let size = snapshot.snapshot.size().map_err(|error| NetworkError::new(&error))?;
         let mut offset = 0;
         loop {
             let file = snapshot.snapshot.clone();
@@ -123,8 +135,14 @@ impl Link {
             // The end goes alone, after the last byte, so that no look ahead is needed.
             let end = bytes.is_empty().then(|| (vote, snapshot.meta.clone()));
             let limit = if end.is_some() { INSTALL_LIMIT } else { self.pace.limit(bytes.len()) };
-            let chunk =
-                SnapshotChunk { route: self.route, transfer, offset, bytes: bytes.into(), end };
+            let chunk = SnapshotChunk {
+                route: self.route,
+                transfer,
+                size,
+                offset,
+                bytes: bytes.into(),
+                end,
+            };
             let asked = Instant::now();
             match self.ask(chunk, limit, RPCTypes::InstallSnapshot).await {
                 Ok(Some(answer)) => return Ok(answer),

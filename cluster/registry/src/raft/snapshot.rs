@@ -47,6 +47,12 @@ impl SnapshotFile {
         &self.path
     }
 
+    /// How many bytes it has.
+    pub fn size(&self) -> Result<u64, DiskError> {
+        let found = self.file.metadata().map_err(DiskError::io("look at", &self.path))?;
+        Ok(found.len())
+    }
+
     /// What it says of itself.
     pub fn head(&self) -> Result<SnapshotMeta, DiskError> {
         let damage = |what| DiskError::Corrupt { path: self.path.clone(), offset: 0, what };

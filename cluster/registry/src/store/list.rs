@@ -18,6 +18,14 @@ pub(crate) struct Part {
     pub(crate) next: Option<(String, String)>,
 }
 
+/// How many more of the keys that a request means there are, not filtered by value.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) count: usize,
+    /// As in [`Part`].
+    pub(crate) next: Option<(String, String)>,
+}
+
 /// Puts a page together from parts.
 #[derive(Debug)]
 pub(crate) struct Paging<'r> {
@@ -37,6 +45,9 @@ impl<'r> Paging<'r> {
     pub(crate) fn take(&mut self, records: Vec<(Key, Record)>) {
         let limit = self.request.limit.unwrap_or(usize::MAX);
         for (key, record) in records {
+            if self.is_done() {
+                return;
+            }
             if !self.request.select.accepts(&record.value) {
                 continue;
             }
@@ -49,6 +60,21 @@ impl<'r> Paging<'r> {
                 self.remaining += 1;
             }
         }
+    }
+
+    /// Whether nothing of what comes behind is looked for any more: to count it, each value would have to be read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.remaining > 0 && self.request.select.field.is_some()
+    }
+
+    /// Whether what comes behind needs to be counted only.
+    pub(crate) fn only_counts(&self) -> bool {
+        self.remaining > 0 && !self.is_done()
+    }
+
+    /// So many more match behind the page.
+    pub(crate) fn add(&mut self, count: usize) {
+        self.remaining += count;
     }
 
     pub(crate) fn page(self, revision: Revision) -> Page {
@@ -67,6 +93,24 @@ impl Store {
 
     /// The first of the objects that a request may mean, by their keys; at most so many keys are looked at.
     pub(crate) fn part(&self, request: &ListRequest, most: usize) -> Result<Part, ReadError> {
+        let revision = self.listed(request)?;
+        let mut records = Vec::new();
+        let next = self.walk(request, revision, most, |key, record| {
+            records.push((key.clone(), record.clone()));
+        });
+        Ok(Part { revision, records, next })
+    }
+
+    /// Counts what a request may mean by its key; at most so many keys are looked at.
+    pub(crate) fn count(&self, request: &ListRequest, most: usize) -> Result<Counted, ReadError> {
+        let revision = self.listed(request)?;
+        let mut count = 0;
+        let next = self.walk(request, revision, most, |_, _| count += 1);
+        Ok(Counted { count, next })
+    }
+
+    /// The revision that a list is of, if it is kept.
+    fn listed(&self, request: &ListRequest) -> Result<Revision, ReadError> {
         let revision = request.at.unwrap_or(self.revision);
         if revision > self.revision {
             return Err(ReadError::Future { requested: revision, current: self.revision });
@@ -74,27 +118,36 @@ impl Store {
         if revision < self.oldest() {
             return Err(ReadError::Gone { requested: revision, oldest: self.oldest() });
         }
-        let range = bounds(request);
+        Ok(revision)
+    }
+
+    /// Looks at no more than so many keys, and says behind which the next look begins.
+    fn walk(
+        &self,
+        request: &ListRequest,
+        revision: Revision,
+        most: usize,
+        mut see: impl FnMut(&Key, &Record),
+    ) -> Option<(String, String)> {
         let past = self.past(request, revision);
-        let mut records = Vec::new();
         let within = |key: &Key| {
             let namespace = request.select.namespace.as_ref();
             key.resource == request.select.resource
                 && namespace.is_none_or(|namespace| *namespace == key.namespace)
         };
-        for (looked, (key, record)) in (1..).zip(merged(self.objects.range(range), past)) {
+        let keys = merged(self.objects.range(bounds(request)), past);
+        for (looked, (key, record)) in (1..).zip(keys) {
             if !within(key) {
                 break; // the keys of a resource, and of a namespace in it, are neighbours
             }
             if request.select.covers(key) {
-                records.push((key.clone(), record.clone()));
+                see(key, record);
             }
             if looked == most {
-                let next = Some((key.namespace.clone(), key.name.clone()));
-                return Ok(Part { revision, records, next });
+                return Some((key.namespace.clone(), key.name.clone()));
             }
         }
-        Ok(Part { revision, records, next: None })
+        None
     }
 
     /// What the keys in range that changed after `revision` were then; `None` for what did not exist.

@@ -224,7 +224,12 @@ proptest! {
         loop {
             let page = store.list(&request).unwrap();
             prop_assert_eq!(page.revision, revision);
-            prop_assert_eq!(page.remaining, expected.len() - listed.len() - page.entries.len());
+            let behind = expected.len() - listed.len() - page.entries.len();
+            // To count what matches by value each value would have to be read: that there is more is said.
+            let told = if select.field.is_some() { behind.min(1) } else { behind };
+            prop_assert_eq!(page.remaining, told);
+            let counted = store.count(&request, usize::MAX).unwrap().count;
+            prop_assert!(counted >= page.entries.len() + told);
             listed.extend(page.entries);
             if page.remaining == 0 { break }
             let last = &listed.last().unwrap().key;

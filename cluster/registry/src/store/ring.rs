@@ -14,6 +14,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 /// How many revisions a watcher looks through at once, so that it holds the lock shortly.
 const SCAN: usize = 512;
+/// How many bytes it takes out at once, one revision at least: a watcher that then stops reading keeps them in memory,
+/// though the ring has long let go of them.
+const SCAN_BYTES: usize = 256 * 1024;
 /// What a change costs beside its key and values.
 const OVERHEAD_BYTES: usize = 128;
 
@@ -156,7 +159,13 @@ impl Ring {
         if cursor < self.floor {
             return Err(WatchError::Gone { oldest: self.floor });
         }
-        Ok(self.after(cursor).take(SCAN).cloned().collect())
+        let mut bytes = 0;
+        let fits = |batch: &&SharedChanges| {
+            let first = bytes == 0;
+            bytes += size(batch);
+            first || bytes <= SCAN_BYTES
+        };
+        Ok(self.after(cursor).take(SCAN).take_while(fits).cloned().collect())
     }
 
     /// The newest batches that fit into `bytes`, oldest first, and the floor below them.
@@ -177,4 +186,29 @@ impl Ring {
 
 fn size(batch: &SharedChanges) -> usize {
     batch.1.iter().map(Change::bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_takes_out_few_bytes_and_one_revision_at_least() {
+        let mut ring = Ring::new(RingLimits::default());
+        for revision in 1..=20 {
+            let value = vec![b'x'; if revision == 1 { 1 << 20 } else { 100 << 10 }];
+            let after = Record { value: value.into(), create_revision: 1, mod_revision: revision };
+            let key = Key::new("pods", "d", "a");
+            ring.push(revision, vec![Change { key, before: None, after: Some(after) }]);
+        }
+        let mut cursor = 0;
+        let mut looks = Vec::new();
+        while cursor < 20 {
+            let seen = ring.read(cursor).unwrap();
+            cursor = seen.last().unwrap().0;
+            looks.push(seen.len());
+        }
+        assert_eq!(looks[0], 1, "however large");
+        assert!(looks[1..].iter().all(|look| (1..=2).contains(look)), "{looks:?}");
+    }
 }

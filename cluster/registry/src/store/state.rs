@@ -100,8 +100,8 @@ impl Store {
         }
     }
 
-    /// Becomes what an image was taken of, with the limits it has.
-    pub fn replace(&mut self, image: Image) {
-        *self = Self::restore(image, self.ring.limits());
+    /// How much of the past it keeps.
+    pub(crate) fn limits(&self) -> RingLimits {
+        self.ring.limits()
     }
 }

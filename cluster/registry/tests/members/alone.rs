@@ -225,3 +225,64 @@ fn a_node_that_falls_silent_grows_old_at_the_leader() {
         member.stop().await;
     });
 }
+
+#[test]
+fn nothing_that_was_told_is_untold_by_a_member_that_has_just_started() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let directory = cluster.directory("n1");
+        let member = cluster.start(&node, found()).await.unwrap();
+        put(&member.handle(), "a").await;
+        member.handle().transact(Transaction::new().delete(pod("a"))).await.unwrap();
+        let revision = put(&member.handle(), "b").await;
+        // The power is cut here: how far the log is committed is not on the disk yet.
+        let cut = tempfile::tempdir().unwrap();
+        image(&directory, cut.path());
+        member.stop().await;
+        fs::remove_dir_all(&directory).unwrap();
+        image(cut.path(), &directory);
+        let member = cluster.start(&node, found()).await.unwrap();
+        let registry = member.handle();
+        let (gone, seen) = registry.get(pod("a"), Consistency::Local).await.unwrap();
+        assert_eq!((gone, seen), (None, revision), "it was acknowledged that it is deleted");
+        let list = ListRequest {
+            consistency: Consistency::Local,
+            ..ListRequest::of(Selection::all("pods"))
+        };
+        assert_eq!(registry.list(list).await.unwrap().entries.len(), 1);
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_list_of_a_page_says_what_is_behind_it() {
+    run(async {
+        let cluster = Cluster::new();
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let registry = member.handle();
+        let writes = (0..1200).map(|n| {
+            let value = format!(r#"{{"spec":{{"nodeName":"m{}"}}}}"#, n % 3);
+            let key = pod(format!("{n:04}"));
+            let registry = registry.clone();
+            async move { registry.transact(Transaction::create(key, value)).await.unwrap() }
+        });
+        futures_util::future::join_all(writes).await;
+        let all = Selection::all("pods");
+        let page = |select: Selection, limit: usize| {
+            let request = ListRequest { limit: Some(limit), ..ListRequest::of(select) };
+            let registry = registry.clone();
+            async move {
+                let page = registry.list(request).await.unwrap();
+                (page.entries.len(), page.remaining)
+            }
+        };
+        assert_eq!(page(all.clone(), 5).await, (5, 1195));
+        assert_eq!(page(all.clone(), 1200).await, (1200, 0));
+        let of_one = all.clone().with_field("/spec/nodeName", "m1");
+        assert_eq!(page(of_one.clone(), 5).await, (5, 1), "there is more");
+        assert_eq!(page(of_one, 400).await, (400, 0));
+        member.stop().await;
+    });
+}

@@ -1,7 +1,10 @@
 //! Directories that were copied or restored, and are started again and again.
 
-use crate::{group::Group, harness::*};
-use impresario_registry::{MembershipError, disk::DiskError, member::StartError};
+use crate::{harness::*, three::Group};
+use futures_util::future::{join_all, select_all};
+use impresario_registry::{
+    Beginning, Life, Member, MembershipError, disk::DiskError, member::StartError,
+};
 use std::fs;
 
 #[test]
@@ -15,7 +18,7 @@ fn a_restored_directory_stays_refused_however_often_it_is_started() {
         image(&directory, saved.path());
         group.start(2).await.unwrap();
         until("the new life in the membership", async || {
-            let known = group.members[&0].generation_of("n2");
+            let known = group.members[&0].generation_of("n2").map(Life::number);
             (known == Some(2), known)
         })
         .await;
@@ -34,6 +37,84 @@ fn a_restored_directory_stays_refused_however_often_it_is_started() {
             assert!(refused.to_string().contains("imp member remove n2"), "{refused}");
         }
         put(&group.handle(0), "y").await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_restored_directory_is_refused_before_it_votes() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let directory = group.cluster.directory("n2");
+        group.stop(2).await;
+        let saved = tempfile::tempdir().unwrap();
+        image(&directory, saved.path());
+        group.start(2).await.unwrap();
+        group.whole().await;
+        // The group knows the life that has begun since.
+        until("the new life in the membership", async || {
+            let member = group.members[&2].status();
+            let known = group.members[&0].generation_of("n2").map(Life::number);
+            (known == Some(2), (known, member))
+        })
+        .await;
+        put(&group.handle(2), "y").await;
+        group.stop(2).await;
+        fs::remove_dir_all(&directory).unwrap();
+        image(saved.path(), &directory);
+        let refused = group.start(2).await.unwrap_err();
+        let StartError::Refused(MembershipError::Copied { known: 2, shown: 2, .. }) = refused
+        else {
+            panic!("{refused:?}");
+        };
+        assert!(refused.to_string().contains("imp member remove n2"), "{refused}");
+        put(&group.handle(0), "z").await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn of_two_copies_that_start_at_the_same_time_as_all_others_one_at_most_stays() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        for index in 0..3 {
+            group.stop(index).await;
+        }
+        let twin = group.cluster.node("n2").await;
+        for other in &group.nodes[..2] {
+            twin.addresses().set(other.name().clone(), other.local_addr());
+        }
+        let copy = group.cluster.directory("n2-copy");
+        image(&group.cluster.directory("n2"), &copy);
+        let mut configs: Vec<_> = (0..3)
+            .map(|index| group.cluster.config(&group.nodes[index], group.beginning(index)))
+            .collect();
+        let members = vec![group.nodes[0].name().clone(), group.nodes[1].name().clone()];
+        let mut of_twin = group.cluster.config(&twin, Beginning::Join { members });
+        of_twin.directory = copy;
+        configs.push(of_twin);
+        let mut started = join_all(configs.into_iter().map(Member::start)).await;
+        let (twin_member, original) = (started.pop().unwrap(), started.pop().unwrap());
+        for (index, member) in started.into_iter().enumerate() {
+            group.members.insert(index, member.unwrap());
+        }
+        let both = [original, twin_member];
+        let mut running: Vec<Member> = both.into_iter().filter_map(Result::ok).collect();
+        if running.len() == 2 {
+            let ends = running.iter().map(|member| Box::pin(member.failed()));
+            let (why, ended, _) =
+                tokio::time::timeout(LIMIT, select_all(ends)).await.expect("one is refused");
+            assert!(why.contains("copy"), "{why}");
+            running.remove(ended).stop().await;
+        }
+        for member in running {
+            member.stop().await;
+        }
+        twin.stop(std::time::Duration::from_secs(5)).await;
+        put(&group.handle(0), "y").await;
+        assert_eq!(pods(&group.handle(1)).await, 2);
         group.end().await;
     });
 }

@@ -1,14 +1,20 @@
 //! A gate that lets everything pass (as these nodes have) is not the registry's: its own guard judges again.
 
-use crate::{group::Group, harness::*};
+use crate::{harness::*, three::Group};
 use impresario_registry::{
-    Consistency, Key, ListRequest, REGISTRY_ACTOR, RegistryRole, Selection, Transaction,
+    Consistency, Key, Life, ListRequest, REGISTRY_ACTOR, RegistryRole, Selection, Transaction,
     WatchRequest,
+    disk::{identity::Identity, sealed},
     protocol::{
         Follow, Get, Join, LeadAlive, LeadReadIndex, LeadTransact, List, Remove, Status, Transact,
     },
+    raft::{
+        Vote,
+        messages::{AskVote, RAFT_ACTOR, RaftRole, Route, Seat},
+    },
 };
 use impresario_runtime::{ActorNode, ActorPath, AskError, PeerRole};
+use openraft::raft::VoteRequest;
 use std::time::Duration;
 
 /// What `intruder` gets of the registry on `member` with everything that a member may ask.
@@ -31,13 +37,32 @@ async fn passes(intruder: &ActorNode, member: &ActorNode) -> Vec<&'static str> {
     let follow = Follow(WatchRequest { select, after: 0, bookmarks: true });
     saw("follow", registry.open(follow, LIMIT).await.err());
     saw("read index", registry.ask(LeadReadIndex, LIMIT).await.err());
-    let alive = LeadAlive { node: "n0".to_owned(), generation: 9, room: false };
+    let alive = LeadAlive { node: "n0".to_owned(), generation: Life::numbered(9), room: false };
     saw("live in another's name", registry.ask(alive, LIMIT).await.err());
-    let remove = Remove { node: member.name().to_string() };
+    let remove = Remove { node: member.name().to_string(), force: true };
     saw("remove a member", registry.ask(remove, LIMIT).await.err());
     let join = Join { disk: 7, node: "n0".to_owned() };
     saw("join in another's name", registry.ask(join, LIMIT).await.err());
     passed
+}
+
+/// Whether `intruder` is heard by the raft of `member` when it asks for a vote under a number.
+async fn votes(intruder: &ActorNode, member: &ActorNode, from: Seat, to: Seat) -> bool {
+    let raft = intruder.actor::<RaftRole>(ActorPath::new(member.name().clone(), RAFT_ACTOR));
+    let vote = Vote::new(99, from.member);
+    let request = VoteRequest { vote, last_log_id: None, leadership_transfer: false };
+    let asks = AskVote { route: Route { from, to }, pre: true, request };
+    !matches!(raft.ask(asks, LIMIT).await, Err(AskError::Refused { .. }))
+}
+
+/// What a member's directory says of it.
+fn seat(group: &Group, index: usize) -> Seat {
+    let directory = group.cluster.directory(group.nodes[index].name().as_str());
+    let sealed = std::fs::read(directory.join("identity")).unwrap();
+    let text = sealed::unseal(*b"IDEN", &sealed).unwrap();
+    let identity: Identity = serde_json::from_slice(text).unwrap();
+    let (disk, generation) = (identity.disk, identity.generation);
+    Seat { member: identity.member.unwrap(), disk, generation }
 }
 
 #[test]
@@ -53,8 +78,13 @@ fn neither_a_node_nor_a_removed_member_reads_or_writes_the_registry_though_the_g
         assert_eq!(passes(&node, &group.nodes[0]).await, Vec::<&str>::new());
         node.stop(Duration::from_secs(5)).await;
 
+        // Raft is spoken in nobody else's name.
+        let seats: Vec<Seat> = (0..3).map(|index| seat(&group, index)).collect();
+        assert!(votes(&group.nodes[2], &group.nodes[0], seats[2], seats[0]).await);
+        assert!(!votes(&group.nodes[2], &group.nodes[0], seats[1], seats[0]).await);
+
         // Its certificate is good, its connections stand, and it is a member no more.
-        group.members[&0].remove_member("n2").await.unwrap();
+        group.members[&0].remove_member("n2", false).await.unwrap();
         group.stop(2).await;
         for index in [0, 1] {
             until("two members", async || {
@@ -63,6 +93,7 @@ fn neither_a_node_nor_a_removed_member_reads_or_writes_the_registry_though_the_g
             })
             .await;
             assert_eq!(passes(&group.nodes[2], &group.nodes[index]).await, Vec::<&str>::new());
+            assert!(!votes(&group.nodes[2], &group.nodes[index], seats[2], seats[index]).await);
         }
         let path = ActorPath::new(group.nodes[0].name().clone(), REGISTRY_ACTOR);
         let state = group.nodes[2].actor::<RegistryRole>(path).ask(Status, LIMIT).await.unwrap();

@@ -7,5 +7,8 @@ mod copies;
 mod group;
 mod guard;
 mod harness;
+mod membership;
 mod room;
+mod starts;
+mod three;
 mod unsynced;

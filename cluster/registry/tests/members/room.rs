@@ -1,18 +1,20 @@
 //! A disk that is full, and has room again later: three members on one disk of 64 MiB.
 
-use crate::group::Group;
 use crate::harness::*;
+use crate::three::Group;
 use impresario_registry::disk::volume::{Machine, Space, Volume};
 use impresario_registry::{
     Consistency, Heartbeat, Key, ListRequest, Selection, TransactError, Transaction,
 };
+use openraft::entry::RaftEntry;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const SIZE: u64 = 64 << 20;
@@ -25,6 +27,8 @@ const TAKEN: u64 = 16 << 20;
 struct Small {
     root: PathBuf,
     taken: AtomicU64,
+    /// Overwriting takes as much room as writing, as on btrfs and ZFS.
+    copies: bool,
 }
 
 fn used(directory: &Path) -> u64 {
@@ -40,7 +44,11 @@ fn used(directory: &Path) -> u64 {
 
 impl Small {
     fn below(root: &Path) -> Arc<Self> {
-        Arc::new(Self { root: root.to_owned(), taken: AtomicU64::new(0) })
+        Arc::new(Self::new(root))
+    }
+
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), taken: AtomicU64::new(0), copies: false }
     }
 
     fn available(&self) -> u64 {
@@ -50,7 +58,8 @@ impl Small {
 
 impl Volume for Small {
     fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let more = (offset + bytes.len() as u64).saturating_sub(file.metadata()?.len());
+        let grows = (offset + bytes.len() as u64).saturating_sub(file.metadata()?.len());
+        let more = if self.copies { bytes.len() as u64 } else { grows };
         let missing = more.saturating_sub(self.available()).min(bytes.len() as u64);
         // As a disk does it: what fits is written.
         Machine.write(file, &bytes[..bytes.len() - missing as usize], offset)?;
@@ -152,6 +161,112 @@ fn a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_goes_on_when_there
     });
 }
 
+#[test]
+fn a_full_disk_that_copies_on_write_stops_no_member() {
+    run(async {
+        let root = tempfile::tempdir().unwrap();
+        let small = Arc::new(Small { copies: true, ..Small::new(root.path()) });
+        let cluster = Cluster::on(root, small.clone());
+        let node = cluster.node("n1").await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        let registry = member.handle();
+        put(&registry, "a").await;
+        put(&registry, "b").await;
+        // All is taken at once, so that what comes next meets the full disk in the log and not at the door.
+        small.taken.store(SIZE, Ordering::SeqCst);
+        let removed = registry.transact(Transaction::new().delete(pod("a"))).await;
+        small.taken.store(0, Ordering::SeqCst);
+        until("a write", async || {
+            let written = registry.transact(Transaction::new().put(pod("c"), "{}")).await;
+            (written.is_ok(), (written, member.status().failure))
+        })
+        .await
+        .0
+        .unwrap();
+        let names = if removed.is_ok() { 2 } else { 3 };
+        assert!((2..=names).contains(&pods(&registry).await), "{removed:?}");
+        member.stop().await;
+        let member = cluster.start(&node, found()).await.unwrap();
+        assert!((2..=names).contains(&pods(&member.handle()).await));
+        member.stop().await;
+        node.stop(Duration::from_secs(5)).await;
+    });
+}
+
+/// A disk on which one member has little room, and that remembers whether a snapshot was written there.
+#[derive(Debug)]
+struct Narrow {
+    member: &'static str,
+    left: AtomicU64,
+    written: AtomicBool,
+}
+
+impl Volume for Narrow {
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let text = path.to_string_lossy();
+        if text.contains(&format!("/{}/", self.member)) && text.ends_with(".tmp") {
+            self.written.store(true, Ordering::SeqCst);
+        }
+        Machine.write(file, bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        Machine.sync(file)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        let narrow = directory.ends_with(self.member);
+        let available = if narrow { self.left.load(Ordering::SeqCst) } else { 1 << 40 };
+        Ok(Space { total: 1 << 40, available })
+    }
+}
+
+#[test]
+fn a_snapshot_for_which_there_is_no_room_is_not_begun_and_comes_when_there_is() {
+    run(async {
+        let root = tempfile::tempdir().unwrap();
+        let (left, written) = (AtomicU64::new(1 << 40), AtomicBool::new(false));
+        let narrow = Arc::new(Narrow { member: "n2", left, written });
+        let mut group = Group::of(Cluster::on(root, narrow.clone())).await;
+        let before = group.members[&2].status().applied;
+        group.stop(2).await;
+        let leader = group.leader().await;
+        let registry = group.handle(leader);
+        for n in 0..20 {
+            let value = vec![b'x'; VALUE_BYTES];
+            registry.transact(Transaction::new().put(object(n), value)).await.unwrap();
+        }
+        futures_util::future::join_all((0..600).map(|n| put(&registry, n))).await;
+        for index in [0, 1] {
+            let directory = group.cluster.directory(group.nodes[index].name().as_str());
+            until("a log that begins behind what the other has", async || {
+                let first = entries(&directory).await.first().map(|entry| entry.log_id().index);
+                (first.is_some_and(|first| first > before + 1), first)
+            })
+            .await;
+        }
+        narrow.left.store(3 << 20, Ordering::SeqCst);
+        narrow.written.store(false, Ordering::SeqCst);
+        group.start(2).await.unwrap();
+        until("word at the leader that one member has no room", async || {
+            let without = group.members[&leader].without_room();
+            (without.contains("n2"), without)
+        })
+        .await;
+        assert!(!narrow.written.load(Ordering::SeqCst), "not a byte of it");
+        narrow.left.store(1 << 40, Ordering::SeqCst);
+        group.agree_on(600).await;
+        assert!(narrow.written.load(Ordering::SeqCst));
+        until("room everywhere", async || {
+            let without = group.members[&group.leader().await].without_room();
+            (without.is_empty(), without)
+        })
+        .await;
+        group.end().await;
+    });
+}
+
 /// A tmpfs that is unmounted when the test ends.
 struct Mounted(PathBuf);
 
@@ -228,7 +343,7 @@ fn a_registry_that_filled_its_own_disk_takes_writes_again_once_objects_are_delet
 fn a_member_starts_on_a_full_disk() {
     run(async {
         let root = tempfile::tempdir().unwrap();
-        let small = Arc::new(Small { root: root.path().to_owned(), taken: AtomicU64::new(0) });
+        let small = Small::below(root.path());
         let cluster = Cluster::on(root, small.clone());
         let node = cluster.node("n1").await;
         let member = cluster.start(&node, found()).await.unwrap();

@@ -4,8 +4,8 @@
 //! written. Nothing counts on what is lost: once the image is taken the leader hears no answer, so
 //! that nothing that it writes can be committed with its own disk's word.
 
-use crate::group::Group;
 use crate::harness::*;
+use crate::three::Group;
 use impresario_registry::raft::{Entry, LogId};
 use impresario_registry::{Consistency, ListRequest, Selection, Transaction};
 use impresario_runtime::{Direction, FaultRule};

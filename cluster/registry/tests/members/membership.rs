@@ -1,0 +1,173 @@
+//! Members that are wiped, removed, or were removed and do not know it.
+
+use crate::{harness::*, three::Group};
+use impresario_registry::{
+    Beginning, Life, Member, MembershipError, member::StartError, raft::MemberNode,
+};
+use impresario_runtime::{Direction, FaultRule};
+use std::fs;
+
+#[test]
+fn an_emptied_directory_is_refused_until_its_member_is_removed() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        group.stop(2).await;
+        fs::remove_dir_all(group.cluster.directory("n2")).unwrap();
+        let refused = group.start(2).await.unwrap_err();
+        let StartError::Refused(MembershipError::NameTaken { node, member: old }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(node, "n2");
+        until("the member removed", async || {
+            let removed = group.members[&1].remove_member("n2", false).await;
+            (removed.is_ok(), removed)
+        })
+        .await
+        .unwrap();
+        group.start(2).await.unwrap();
+        assert!(group.members[&2].id() > old, "numbers are not used again");
+        group.whole().await;
+        group.agree_on(1).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn an_emptied_founder_does_not_found_a_second_group() {
+    run(async {
+        let mut group = Group::new().await;
+        group.stop(0).await;
+        fs::remove_dir_all(group.cluster.directory("n0")).unwrap();
+        let again = Beginning::Found { peers: names(&[&group.nodes[1], &group.nodes[2]]) };
+        let refused = group.cluster.start(&group.nodes[0], again).await.unwrap_err();
+        assert!(matches!(refused, StartError::GroupExists { .. }), "{refused}");
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_removed_member_is_refused_for_good() {
+    run(async {
+        let mut group = Group::new().await;
+        let follower = group.follower().await;
+        let name = group.nodes[follower].name().to_string();
+        group.members[&group.leader().await].remove_member(&name, false).await.unwrap();
+        group.stop(follower).await;
+        let leader = group.leader().await;
+        let status = group.members[&leader].status();
+        assert_eq!(status.voters.len(), 2, "{status:?}");
+        put(&group.handle(leader), "x").await;
+        let refused = group.start(follower).await.unwrap_err();
+        assert!(
+            matches!(refused, StartError::Refused(MembershipError::Retired { .. })),
+            "{refused:?}"
+        );
+        assert!(refused.to_string().contains("empty directory"), "{refused}");
+        put(&group.handle(leader), "y").await;
+        let status = group.members[&leader].status();
+        assert!(!status.voters.contains(&name) && status.voters.len() == 2, "{status:?}");
+        // With an empty directory it comes back, under a number that was never used.
+        fs::remove_dir_all(group.cluster.directory(&name)).unwrap();
+        group.start(follower).await.unwrap();
+        assert!(group.members[&follower].id() > 3);
+        group.whole().await;
+        group.agree_on(2).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_removed_founder_does_not_return() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(1), "x").await;
+        until("the founder removed", async || {
+            let removed = group.members[&1].remove_member("n0", false).await;
+            (removed.is_ok(), removed)
+        })
+        .await
+        .unwrap();
+        group.stop(0).await;
+        let refused = group.start(0).await.unwrap_err();
+        let StartError::Refused(MembershipError::Retired { member: 1 }) = refused else {
+            panic!("{refused:?}");
+        };
+        // Nor by asking for its vote behind the door.
+        let node = MemberNode {
+            name: "n0".to_owned(),
+            address: group.nodes[0].local_addr().to_string(),
+            disk: 7,
+            generation: Life::numbered(100),
+        };
+        until("the leader's word", async || {
+            let asked = group.members[&1].add_member(1, node.clone()).await;
+            (asked == Err(MembershipError::Retired { member: 1 }), asked)
+        })
+        .await
+        .unwrap_err();
+        put(&group.handle(2), "y").await;
+        group.agree_on(2).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_member_that_is_needed_is_not_removed_while_another_is_down() {
+    run(async {
+        let mut group = Group::new().await;
+        let leader = group.leader().await;
+        let (down, up) = ((leader + 1) % 3, (leader + 2) % 3);
+        let name = |index: usize| format!("n{index}");
+        group.stop(down).await;
+        until("the silence of one that is down", async || {
+            let leader = &group.members[&group.leader().await];
+            let held = leader.shards().borrow().held_by(&name(down)).count();
+            (held == 0, held)
+        })
+        .await;
+        let refused = group.members[&group.leader().await].remove_member(&name(up), false).await;
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, MembershipError::WouldStop { .. }), "{refused}");
+        assert!(refused.to_string().contains(&name(down)), "{refused}");
+        assert!(refused.to_string().contains("imp member remove"), "{refused}");
+        put(&group.handle(up), "x").await;
+        // The one that is down may go, and then the other as well.
+        for gone in [down, up] {
+            until("the member removed", async || {
+                let removed = group.members[&leader].remove_member(&name(gone), false).await;
+                (removed.is_ok() || group.members[&leader].status().voters.len() < 2, removed)
+            })
+            .await
+            .unwrap();
+        }
+        put(&group.handle(leader), "y").await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_member_that_was_removed_while_it_was_cut_off_ends_when_it_is_back() {
+    run(async {
+        let group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let cut = group.follower().await;
+        let name = group.nodes[cut].name().to_string();
+        for direction in [Direction::Send, Direction::Receive] {
+            let rule = FaultRule { cut: true, ..FaultRule::new(None, direction) };
+            group.nodes[cut].faults().set(rule);
+        }
+        until("the member removed", async || {
+            let leader = &group.members[&((cut + 1) % 3)];
+            let removed = leader.remove_member(&name, false).await;
+            let gone = !leader.status().voters.contains(&name);
+            (gone, removed)
+        })
+        .await
+        .ok();
+        group.nodes[cut].faults().clear();
+        let failed = tokio::time::timeout(LIMIT, Member::failed(&group.members[&cut])).await;
+        assert!(failed.unwrap().contains("has been removed"));
+        group.end().await;
+    });
+}
