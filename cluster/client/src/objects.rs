@@ -6,10 +6,12 @@
 
 mod door;
 mod list;
+mod listing;
 pub mod protocol;
 mod reader;
 pub mod refuse;
 mod remote;
+pub mod spliced;
 pub mod stored;
 mod watch;
 mod written;
@@ -17,6 +19,7 @@ mod written;
 pub use door::RemoteDoor;
 pub use impresario_api::admission::{DeleteOptions, Door, Propagation};
 pub use list::{Filter, ListQuery, Listed, VersionMatch, fresh_token};
+pub use listing::{Item, Listing, ReadAhead};
 pub use reader::Reader;
 pub use remote::RemoteObjects;
 pub use stored::Stored;

@@ -29,7 +29,12 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 struct Pieces(Bytes);
 
 /// Bytes of a piece.
-const PIECE: usize = 64 * 1024;
+pub const PIECE: usize = 64 * 1024;
+
+/// Says of an answer that is sent as it is made that all of it is there to be read: who reads it must be as fast as
+/// for one that was made before.
+#[derive(Debug, Clone, Copy)]
+pub struct Paced;
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;

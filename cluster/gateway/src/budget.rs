@@ -4,9 +4,17 @@
 //! more than a part of a budget, so that others always find something left of it.
 
 use crate::limits::Limits;
+use impresario_objects::ReadAhead;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
+
+/// Answers of at most so many bytes are not counted: they are there for everybody, whoever keeps the
+/// budget of the others.
+pub const SMALL: usize = 64 * 1024;
+/// Most bytes that one listing reads ahead of its client. They are the registry's own: they cost something only when
+/// they are replaced meanwhile.
+const AHEAD_MOST: usize = 16 * 1024 * 1024;
 
 /// So much, for everybody together, and so much for one holder.
 #[derive(Debug, Clone)]
@@ -86,21 +94,52 @@ impl Share {
         self.amount = amount;
         Ok(())
     }
-}
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.amount == 0 {
+    /// Gives back what is over `amount`.
+    pub fn shrink(&mut self, amount: usize) {
+        let less = self.amount.saturating_sub(amount);
+        if less == 0 {
             return;
         }
+        self.amount = amount;
         let mut held = self.budget.held();
-        held.all = held.all.saturating_sub(self.amount);
+        held.all = held.all.saturating_sub(less);
         match held.by.get_mut(&self.holder) {
-            Some(own) if *own > self.amount => *own -= self.amount,
+            Some(own) if *own > less => *own -= less,
             _ => {
                 held.by.remove(&self.holder);
             }
         }
+    }
+
+    /// Makes the share just so large; leaves it as it is where there is no room.
+    pub fn set(&mut self, amount: usize) -> Result<(), Over> {
+        self.shrink(amount);
+        self.grow(amount)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
+}
+
+/// What one listing may hold of what its client has not read.
+#[derive(Debug)]
+pub struct Unread {
+    needed: Share,
+    ahead: Share,
+}
+
+impl ReadAhead for Unread {
+    fn hold(&mut self, bytes: usize) -> bool {
+        self.ahead.shrink(0);
+        self.needed.set(if bytes > SMALL { bytes } else { 0 }).is_ok()
+    }
+
+    fn hold_ahead(&mut self, bytes: usize) -> bool {
+        bytes <= AHEAD_MOST && self.ahead.grow(bytes).is_ok()
     }
 }
 
@@ -111,6 +150,8 @@ pub struct Budgets {
     pub bodies: Budget,
     /// Answers that wait to be read, in bytes.
     pub answers: Budget,
+    /// What is read of the registry before a client has read so far, in bytes.
+    pub ahead: Budget,
     /// Watches and logs that are followed.
     pub streams: Budget,
 }
@@ -121,8 +162,14 @@ impl Budgets {
         Self {
             bodies: Budget::of(limits.bodies, limits.bodies / 2),
             answers: Budget::of(limits.answers, limits.answers / 2),
+            ahead: Budget::of(limits.answers / 4, limits.answers / 8),
             streams: Budget::of(limits.watches, limits.watches_per_user),
         }
+    }
+
+    /// What a listing for this user may hold, with nothing in it yet.
+    pub fn unread(&self, user: &str) -> Unread {
+        Unread { needed: self.answers.share(user), ahead: self.ahead.share(user) }
     }
 }
 
@@ -156,5 +203,7 @@ mod tests {
         assert_eq!(budget.share("b").grow(4), Ok(()));
         drop(first);
         assert_eq!(second.grow(6), Ok(()));
+        assert_eq!(second.set(2), Ok(()));
+        assert_eq!(budget.share("a").grow(4), Ok(()), "what was given back is there again");
     }
 }

@@ -9,7 +9,7 @@ use crate::authenticate::{
     AUTHENTICATED, AuthenticateError, Certificate, TokenReview, User, identify,
 };
 use crate::authorize::{self, Authorize, Decision, GroupPolicy};
-use crate::budget::{Budgets, Over, Share};
+use crate::budget::{self, Budgets, Over, Share, Unread};
 use crate::call::{self, Call, ResourceCall};
 use crate::discovery;
 use crate::limits::Limits;
@@ -71,10 +71,6 @@ impl fmt::Debug for Gateway {
             .finish_non_exhaustive()
     }
 }
-
-/// Answers of at most so many bytes are not counted: they are there for everybody, whoever keeps the
-/// budget of the others.
-const SMALL_ANSWER: usize = 64 * 1024;
 
 impl Gateway {
     /// A gateway to these objects that decides access by group and knows no bearer tokens.
@@ -153,6 +149,16 @@ impl Gateway {
         Ok(share)
     }
 
+    /// What a listing may hold of what its client has not read yet.
+    pub(crate) fn unread(&self, call: &Call) -> Unread {
+        self.budgets.unread(&call.user.name)
+    }
+
+    /// A share of the answers that wait to be read, with nothing in it yet.
+    pub(crate) fn waiting(&self, call: &Call) -> Share {
+        self.budgets.answers.share(&call.user.name)
+    }
+
     /// Resolves when a stream must end because its token is not good any more.
     pub(crate) fn distrusts(&self, call: &Call) -> impl Future<Output = ()> + Send + 'static {
         let (header, user) = (call.authorization.clone(), call.user.name.clone());
@@ -182,11 +188,14 @@ impl Gateway {
         let bytes = response.body().size_hint().exact().unwrap_or(0);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut share = None;
-        if bytes > SMALL_ANSWER {
+        if bytes > budget::SMALL {
             let mut wanted = self.budgets.answers.share(&asks);
             match wanted.grow(bytes) {
                 Ok(()) => share = Some(wanted),
-                Err(over) => response = answer::status(&unread(over), pretty),
+                Err(over) if method.is_safe() => response = answer::status(&unread(over), pretty),
+                // It has been done: who is told to try again would do it again.
+                Err(_) if bytes <= self.limits.body_bytes => {}
+                Err(_) => response = answer::json(200, &done(), pretty),
             }
         }
         tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
@@ -409,6 +418,18 @@ fn role(user: &User) -> &'static str {
     if user.is_in(AUTHENTICATED) { "user" } else { "stranger" }
 }
 
+/// What is answered to a write in place of a long list of what was written.
+fn done() -> serde_json::Value {
+    serde_json::json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "message": "done; what was written is not told: too many answers are not read yet",
+        "code": 200,
+    })
+}
+
 /// What is answered in place of an answer for which there is no room.
 pub(crate) fn unread(over: Over) -> Status {
     match over {
@@ -416,8 +437,7 @@ pub(crate) fn unread(over: Over) -> Status {
         Over::Ever(most) => {
             let mut status = Status::too_large(most);
             status.message = format!(
-                "the answer is larger than the {most} bytes that one user may have waiting: ask for \
-                 pages (limit=500 and continue), or for less with a selector"
+                "the answer is larger than the {most} bytes that one user may have waiting"
             );
             status
         }

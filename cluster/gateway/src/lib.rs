@@ -14,6 +14,7 @@ mod discovery;
 mod gateway;
 mod invalid;
 mod limits;
+mod listed;
 mod negotiate;
 mod options;
 mod query;

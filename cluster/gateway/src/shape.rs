@@ -27,13 +27,17 @@ fn table_of(
     if version != "v1" {
         table["apiVersion"] = format!("meta.k8s.io/{version}").into();
         let rows = table.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
-        for row in rows.filter(|row| {
-            row.pointer("/object/kind").is_some_and(|kind| kind == "PartialObjectMetadata")
-        }) {
-            row["object"]["apiVersion"] = format!("meta.k8s.io/{version}").into();
-        }
+        rows.for_each(|row| typed_row(row, version));
     }
     table
+}
+
+/// What a row carries of its object has the version of the table.
+fn typed_row(row: &mut Value, version: &str) {
+    let kind = row.pointer("/object/kind");
+    if kind.is_some_and(|kind| kind == "PartialObjectMetadata") {
+        row["object"]["apiVersion"] = format!("meta.k8s.io/{version}").into();
+    }
 }
 
 /// One object in this view.
@@ -53,6 +57,44 @@ pub fn one(resource: &Resource, object: Value, view: View, include: IncludeObjec
     }
 }
 
+/// What stands around the items of a list in this view, and the name of the field that they are in; `metadata` is
+/// the list's own.
+pub fn envelope(
+    resource: &Resource,
+    metadata: Map<String, Value>,
+    view: View,
+) -> (Map<String, Value>, &'static str) {
+    let (kind, version) = match view {
+        View::Whole => (format!("{}List", resource.kind), resource.api_version()),
+        View::Metadata(version) => {
+            ("PartialObjectMetadataList".to_owned(), format!("meta.k8s.io/{version}"))
+        }
+        View::Table(version) => ("Table".to_owned(), format!("meta.k8s.io/{version}")),
+    };
+    let mut envelope = Map::new();
+    envelope.insert("kind".to_owned(), kind.into());
+    envelope.insert("apiVersion".to_owned(), version.into());
+    envelope.insert("metadata".to_owned(), metadata.into());
+    if !matches!(view, View::Table(_)) {
+        return (envelope, "items");
+    }
+    envelope.insert("columnDefinitions".to_owned(), table::column_definitions(resource));
+    (envelope, "rows")
+}
+
+/// An item of a list in this view.
+pub fn item(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
+    match view {
+        View::Whole => without_type(object),
+        View::Metadata(version) => metadata_only(&object, version),
+        View::Table(version) => {
+            let mut row = table::row(resource, &object, include, Timestamp::now());
+            typed_row(&mut row, version);
+            row
+        }
+    }
+}
+
 /// A list in this view; `metadata` is the list's own.
 pub fn list(
     resource: &Resource,
@@ -61,28 +103,10 @@ pub fn list(
     view: View,
     include: IncludeObject,
 ) -> Value {
-    match view {
-        View::Whole => {
-            let items: Vec<Value> = items.into_iter().map(without_type).collect();
-            json!({
-                "kind": format!("{}List", resource.kind),
-                "apiVersion": resource.api_version(),
-                "metadata": metadata,
-                "items": items,
-            })
-        }
-        View::Metadata(version) => json!({
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": format!("meta.k8s.io/{version}"),
-            "metadata": metadata,
-            "items": items.iter().map(|item| metadata_only(item, version)).collect::<Vec<_>>(),
-        }),
-        View::Table(version) => {
-            let mut table = table_of(resource, &items, version, include);
-            table["metadata"] = metadata.into();
-            table
-        }
-    }
+    let (mut list, field) = envelope(resource, metadata, view);
+    let items = items.into_iter().map(|object| item(resource, object, view, include));
+    list.insert(field.to_owned(), items.collect());
+    list.into()
 }
 
 /// An item of a list has the type that the list says.

@@ -32,9 +32,9 @@ pub use address::ServiceRanges;
 pub use bound::Bindings;
 pub use foundation::NAMESPACES;
 pub use impresario_client::objects::{
-    Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, Listed, ObjectEvent, ObjectWatch,
-    Patch, Propagation, Reader, RemoteDoor, RemoteObjects, Stored, VersionMatch, WatchQuery,
-    WriteOptions, fresh_token, key_of, patch_refused, protocol,
+    Binding, DeleteOptions, Deleted, Door, Filter, Item, ListQuery, Listed, Listing, ObjectEvent,
+    ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor, RemoteObjects, Stored,
+    VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, patch_refused, protocol, spliced,
 };
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
@@ -147,6 +147,16 @@ impl Objects {
         self.reads.list(resource, query).await
     }
 
+    /// Begins to list objects, for who takes them one by one.
+    pub async fn listing(
+        &self,
+        resource: &'static Resource,
+        query: &ListQuery,
+        ahead: Box<dyn ReadAhead>,
+    ) -> Result<Listing, Status> {
+        self.reads.listing(resource, query, Some(ahead)).await
+    }
+
     /// Follows objects.
     pub async fn watch(
         &self,
@@ -154,6 +164,16 @@ impl Objects {
         query: WatchQuery,
     ) -> Result<ObjectWatch, Status> {
         self.reads.watch(resource, query).await
+    }
+
+    /// Follows objects; the present ones are read so far ahead of who takes them.
+    pub async fn watch_ahead(
+        &self,
+        resource: &'static Resource,
+        query: WatchQuery,
+        ahead: Box<dyn ReadAhead>,
+    ) -> Result<ObjectWatch, Status> {
+        self.reads.watch_ahead(resource, query, Some(ahead)).await
     }
 
     fn begin(&self) -> Transaction {

@@ -27,6 +27,18 @@ pub trait Registry: Send + Sync + 'static {
     /// The objects of a selection, all of one revision.
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>>;
 
+    /// The first objects of a selection, for who goes on with the next ones when it has dealt with these: about
+    /// so many bytes of them, one at least, where they lie near, and as many as a list has where they are far.
+    /// `remaining` only tells whether there are more.
+    fn part(
+        &self,
+        request: ListRequest,
+        most_bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, ReadError>> {
+        let _ = most_bytes;
+        self.list(request)
+    }
+
     /// Applies a transaction: durable on a majority when it is answered.
     fn transact(&self, transaction: Transaction)
     -> BoxFuture<'_, Result<Committed, TransactError>>;

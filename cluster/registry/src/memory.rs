@@ -7,7 +7,7 @@ use crate::{
     query::{Consistency, ListRequest, Page, WatchRequest},
     replica::Replica,
     shard::{ShardTable, assign},
-    store::{RingLimits, Store},
+    store::{Paging, RingLimits, Store},
     transaction::{Committed, Transaction},
 };
 use std::sync::Arc;
@@ -70,6 +70,19 @@ impl Registry for MemoryRegistry {
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move { self.replica.read(|store| store.list(&request)) })
+    }
+
+    fn part(
+        &self,
+        request: ListRequest,
+        most_bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(async move {
+            let part = self.replica.read(|store| store.part(&request, usize::MAX))?;
+            let mut paging = Paging::new(&request, most_bytes);
+            paging.take(part.records);
+            Ok(paging.page(part.revision))
+        })
     }
 
     fn transact(

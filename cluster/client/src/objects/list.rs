@@ -5,14 +5,13 @@
 //! on at the newest state from the same place.
 
 use super::Reader;
-use super::refuse::read_refused;
-use super::stored::{object_at, text};
+use super::stored::text;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::selector::{FieldSelector, LabelSelector};
 use impresario_api::status::Status;
-use impresario_registry_api::{Consistency, ListRequest, Revision, Selection};
+use impresario_registry_api::{Revision, Selection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -105,22 +104,22 @@ pub struct Listed {
 
 /// The inside of a continue token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Token {
+pub(super) struct Token {
     /// The revision that the list is of; `None` goes on at the newest.
     #[serde(rename = "rv")]
-    revision: Option<Revision>,
+    pub(super) revision: Option<Revision>,
     #[serde(rename = "ns")]
-    namespace: String,
+    pub(super) namespace: String,
     #[serde(rename = "n")]
-    name: String,
+    pub(super) name: String,
 }
 
 impl Token {
-    fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    fn decode(text: &str) -> Result<Self, Status> {
+    pub(super) fn decode(text: &str) -> Result<Self, Status> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -134,9 +133,6 @@ pub fn fresh_token(expired: &str) -> Option<String> {
     Some(Token { revision: None, ..token }.encode())
 }
 
-/// How many entries are read at a time when most may not match.
-const FILTER_PAGE: usize = 500;
-
 impl Reader {
     /// Lists objects.
     pub async fn list(
@@ -144,79 +140,17 @@ impl Reader {
         resource: &'static Resource,
         query: &ListQuery,
     ) -> Result<Listed, Status> {
-        let token = query.token.as_deref().map(Token::decode).transpose()?;
-        if token.is_some() && query.version.is_some_and(|version| version != 0) {
-            return Err(Status::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
-        let exact = match (query.version, query.version_match) {
-            (Some(version), Some(VersionMatch::Exact)) => Some(version),
-            (Some(version), None) if version > 0 && query.limit.is_some() => Some(version),
-            _ => None,
-        };
-        let any = query.version == Some(0) && exact.is_none();
-        let mut request = ListRequest {
-            select: query.filter.selection(resource, query.namespace.as_deref()),
-            after: token.as_ref().map(|token| (token.namespace.clone(), token.name.clone())),
-            limit: query.limit,
-            at: token.as_ref().map_or(exact, |token| token.revision),
-            consistency: if any { Consistency::Local } else { Consistency::Linearizable },
-        };
-        let everything = query.filter.is_everything();
-        if query.limit.is_some() && !everything {
-            request.limit = query.limit.map(|limit| limit.max(FILTER_PAGE));
-        }
+        let mut listing = self.listing(resource, query, None).await?;
         let mut items = Vec::new();
-        loop {
-            let page = self
-                .registry()
-                .list(request.clone())
-                .await
-                .map_err(|error| read_refused(&error))?;
-            if let Some(wanted) = query.version.filter(|wanted| *wanted > page.revision) {
-                return Err(Status::revision_too_large(wanted, page.revision));
-            }
-            let last = page
-                .entries
-                .last()
-                .map(|entry| (entry.key.namespace.clone(), entry.key.name.clone()));
-            let count = page.entries.len();
-            for (index, entry) in page.entries.iter().enumerate() {
-                let object = match object_at(entry, entry.mod_revision) {
-                    Ok(object) => object,
-                    // All others are still there to be read.
-                    Err(status) => {
-                        tracing::error!(%status, "an object is left out of a list");
-                        continue;
-                    }
-                };
-                if !query.filter.matches(resource, &object) {
-                    continue;
-                }
-                items.push(object);
-                let more = index + 1 < count || page.remaining > 0;
-                if more && query.limit.is_some_and(|limit| items.len() >= limit) {
-                    let token = Token {
-                        revision: Some(page.revision),
-                        namespace: entry.key.namespace.clone(),
-                        name: entry.key.name.clone(),
-                    };
-                    let left = page.remaining + count - index - 1;
-                    return Ok(Listed {
-                        items,
-                        revision: page.revision,
-                        token: Some(token.encode()),
-                        remaining: everything.then_some(left),
-                    });
-                }
-            }
-            if page.remaining == 0 || last.is_none() {
-                return Ok(Listed { items, revision: page.revision, token: None, remaining: None });
-            }
-            request.after = last;
-            request.at = Some(page.revision);
+        while let Some(item) = listing.next().await? {
+            items.extend(item.object());
         }
+        Ok(Listed {
+            items,
+            revision: listing.revision(),
+            token: listing.token().map(ToOwned::to_owned),
+            remaining: listing.remaining(),
+        })
     }
 }
 

@@ -3,15 +3,14 @@
 //! Events come in the order of their revisions, none is left out, and an object that ceases to match
 //! is told as deleted. Without a version to start from the present objects come first, as added.
 
+use super::listing::{Listing, ReadAhead};
 use super::refuse::{read_refused, watch_refused};
 use super::stored::object_at;
 use super::{Filter, ListQuery, Reader};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_registry_api::{
-    Consistency, Entry, Revision, Watch, WatchBatch, WatchEvent, WatchRequest,
-};
+use impresario_registry_api::{Consistency, Entry, Revision, Watch, WatchEvent, WatchRequest};
 use serde_json::Value;
 use std::collections::VecDeque;
 
@@ -52,8 +51,19 @@ pub type ObjectWatch = BoxStream<'static, Result<ObjectEvent, Status>>;
 struct Following {
     resource: &'static Resource,
     filter: Filter,
-    ready: VecDeque<Result<ObjectEvent, Status>>,
+    /// Whether there is nothing to look at in an object.
+    everything: bool,
+    /// The objects that were there at the start, while they are told.
+    present: Option<Present>,
+    /// Changes, as the registry tells them, of this revision.
+    changes: VecDeque<WatchEvent>,
+    revision: Revision,
     watch: Option<Watch>,
+}
+
+struct Present {
+    listing: Listing,
+    initial_end: bool,
 }
 
 impl Reader {
@@ -63,9 +73,19 @@ impl Reader {
         resource: &'static Resource,
         query: WatchQuery,
     ) -> Result<ObjectWatch, Status> {
+        self.watch_ahead(resource, query, None).await
+    }
+
+    /// Follows objects; the present ones are read so far ahead of who takes them.
+    pub async fn watch_ahead(
+        &self,
+        resource: &'static Resource,
+        query: WatchQuery,
+        ahead: Option<Box<dyn ReadAhead>>,
+    ) -> Result<ObjectWatch, Status> {
         let select = query.filter.selection(resource, query.namespace.as_deref());
-        let mut ready = VecDeque::new();
         let from = query.version.filter(|version| *version > 0);
+        let mut present = None;
         let after = match (from, query.initial_events) {
             (Some(version), None | Some(false)) => version,
             (None, Some(false)) => self.newest(resource).await?,
@@ -76,18 +96,23 @@ impl Reader {
                     version: query.version,
                     ..ListQuery::default()
                 };
-                let listed = self.list(resource, &list).await?;
-                ready.extend(listed.items.into_iter().map(|object| Ok(ObjectEvent::Added(object))));
-                ready.push_back(Ok(ObjectEvent::Bookmark {
-                    revision: listed.revision,
-                    initial_end: initial == Some(true),
-                }));
-                listed.revision
+                let listing = self.listing(resource, &list, ahead).await?;
+                let revision = listing.revision();
+                present = Some(Present { listing, initial_end: initial == Some(true) });
+                revision
             }
         };
         let request = WatchRequest { select, after, bookmarks: true };
         let watch = self.registry().watch(request).await.map_err(|error| watch_refused(&error))?;
-        let following = Following { resource, filter: query.filter, ready, watch: Some(watch) };
+        let following = Following {
+            resource,
+            everything: query.filter.is_everything(),
+            filter: query.filter,
+            present,
+            changes: VecDeque::new(),
+            revision: after,
+            watch: Some(watch),
+        };
         Ok(stream::unfold(following, |mut following| async move {
             let item = following.next().await?;
             Some((item, following))
@@ -105,34 +130,49 @@ impl Reader {
 impl Following {
     async fn next(&mut self) -> Option<Result<ObjectEvent, Status>> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
+            if let Some(present) = &mut self.present {
+                match present.listing.next().await {
+                    Ok(Some(item)) => match item.object() {
+                        Some(object) => return Some(Ok(ObjectEvent::Added(object))),
+                        None => continue,
+                    },
+                    Ok(None) => {
+                        let (revision, initial_end) = (self.revision, present.initial_end);
+                        self.present = None;
+                        return Some(Ok(ObjectEvent::Bookmark { revision, initial_end }));
+                    }
+                    Err(status) => return Some(Err(self.ends(status))),
+                }
+            }
+            if let Some(event) = self.changes.pop_front() {
+                match self.see(event, self.revision) {
+                    Ok(Some(event)) => return Some(Ok(event)),
+                    Ok(None) => {}
+                    // It would end every watch that comes by, each time it is opened anew.
+                    Err(status) => tracing::error!(%status, "an object is left out of a watch"),
+                }
+                continue;
             }
             match self.watch.as_mut()?.next().await {
-                Some(Ok(batch)) => self.take(batch),
-                Some(Err(error)) => {
-                    self.watch = None;
-                    return Some(Err(watch_refused(&error)));
+                Some(Ok(batch)) => {
+                    self.revision = batch.revision;
+                    if batch.events.is_empty() {
+                        let (revision, initial_end) = (batch.revision, false);
+                        return Some(Ok(ObjectEvent::Bookmark { revision, initial_end }));
+                    }
+                    // Read one by one as they are taken: parsed they are many times as large.
+                    self.changes = batch.events.into();
                 }
+                Some(Err(error)) => return Some(Err(self.ends(watch_refused(&error)))),
                 None => return None,
             }
         }
     }
 
-    fn take(&mut self, batch: WatchBatch) {
-        if batch.events.is_empty() {
-            self.ready.push_back(Ok(ObjectEvent::Bookmark {
-                revision: batch.revision,
-                initial_end: false,
-            }));
-        }
-        for event in batch.events {
-            match self.see(event, batch.revision) {
-                Ok(event) => self.ready.extend(event.map(Ok)),
-                // It would end every watch that comes by, each time it is opened anew.
-                Err(status) => tracing::error!(%status, "an object is left out of a watch"),
-            }
-        }
+    /// After an error there is nothing more.
+    fn ends(&mut self, status: Status) -> Status {
+        (self.present, self.watch) = (None, None);
+        status
     }
 
     /// One change as this watch sees it.
@@ -143,6 +183,13 @@ impl Following {
         };
         Ok(match event {
             WatchEvent::Put { entry, previous } => {
+                if self.everything {
+                    let now = object_at(&entry, revision)?;
+                    return Ok(Some(match previous {
+                        Some(_) => ObjectEvent::Modified(now),
+                        None => ObjectEvent::Added(now),
+                    }));
+                }
                 let before = previous.as_ref().map(matching).transpose()?.flatten();
                 match (before, matching(&entry)?) {
                     (None, Some(now)) => Some(ObjectEvent::Added(now)),

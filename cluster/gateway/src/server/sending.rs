@@ -1,7 +1,7 @@
 //! Answers on their way out: each keeps its connection busy, and tells when it is not read.
 
 use super::connection::Connection;
-use crate::answer::Body;
+use crate::answer::{Body, Paced};
 use crate::budget::Share;
 use bytes::Bytes;
 use hyper::Response;
@@ -48,7 +48,9 @@ impl Sending {
         bodiless: bool,
     ) -> Response<Self> {
         working.done = bodiless;
-        let begun = answer.body().size_hint().exact().map(|_| Instant::now());
+        let paced = answer.extensions().get::<Paced>().is_some();
+        let no_stream = paced || answer.body().size_hint().exact().is_some();
+        let begun = no_stream.then(Instant::now);
         let number = working.connection.sends(begun);
         answer.map(|body| Self { body, number, working, _share: share })
     }

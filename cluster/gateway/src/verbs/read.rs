@@ -1,15 +1,15 @@
 //! Reading one object, or a collection.
 
-use super::{show, write};
+use super::show;
 use crate::answer::{self, Body};
 use crate::call::ResourceCall;
 use crate::gateway::Gateway;
-use crate::{options, shape};
+use crate::listed::{self, Format};
+use crate::options;
 use hyper::Response;
 use impresario_api::status::{Reason, Status};
-use impresario_objects::{Listed, fresh_token};
+use impresario_objects::fresh_token;
 use impresario_registry_api::Consistency;
-use serde_json::Map;
 
 /// One object. `resourceVersion=0` allows an older state of it.
 pub async fn get(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
@@ -25,24 +25,21 @@ pub async fn get(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
 pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let form = call.call.form(true)?;
     let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
-    let listed = match gateway.objects().list(call.resource, &query).await {
-        Ok(listed) => listed,
+    let unread = Box::new(gateway.unread(&call.call));
+    let listing = match gateway.objects().listing(call.resource, &query, unread).await {
+        Ok(listing) => listing,
         Err(status) if status.reason == Reason::Expired && query.token.is_some() => {
             return Ok(expired(&status, query.token.as_deref(), call.call.pretty()));
         }
         Err(status) => return Err(status),
     };
-    let Listed { items, revision, token, remaining } = listed;
-    let mut metadata = Map::new();
-    metadata.insert("resourceVersion".into(), revision.to_string().into());
-    if let Some(token) = token {
-        metadata.insert("continue".into(), token.into());
-    }
-    if let Some(remaining) = remaining {
-        metadata.insert("remainingItemCount".into(), remaining.into());
-    }
-    let shown = shape::list(call.resource, items, metadata, form.view, call.call.include()?);
-    write(call, 200, &shown, form.encoding)
+    let format = Format {
+        resource: call.resource,
+        form,
+        pretty: call.call.pretty(),
+        include: call.call.include()?,
+    };
+    listed::answer(listing, &format, gateway.waiting(&call.call)).await
 }
 
 /// The state of a page's list is no longer kept: the answer has a token to go on without it.

@@ -1,17 +1,17 @@
 //! Following a collection: one JSON object a line, as it happens.
 //!
 //! The stream ends when its time is up, after an `ERROR` line, or with the connection. A client that
-//! reads slowly holds nothing here: the registry drops it when it falls behind, and it is told
+//! reads slowly holds a piece of it here: the registry drops it when it falls behind, and it is told
 //! `Expired`.
 
-use crate::answer::{self, Body};
-use crate::budget::Share;
+use crate::answer::{self, Body, PIECE};
+use crate::budget::{self, Share};
 use crate::call::ResourceCall;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, unread};
 use crate::negotiate::View;
 use crate::{options, shape};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
@@ -24,8 +24,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// How often a quiet watch tells how far it has come.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
-/// Lines that are sent together when they are ready together.
-const LINES_AT_ONCE: usize = 64;
 
 struct Lines {
     resource: &'static Resource,
@@ -42,6 +40,10 @@ struct Lines {
     tick: Interval,
     end: Instant,
     over: bool,
+    /// Lines that are made and not given out.
+    ready: Bytes,
+    /// A share for a line that is large, of the answers that wait to be read.
+    waiting: Share,
     /// The place among the watches that may be sent at a time.
     _place: Share,
 }
@@ -58,7 +60,8 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let place = gateway.stream(&call.call)?;
     let from = options.query.version.unwrap_or(0);
     let begun = from > 0 && options.query.initial_events != Some(true);
-    let watch = match gateway.objects().watch(call.resource, options.query).await {
+    let unread = Box::new(gateway.unread(&call.call));
+    let watch = match gateway.objects().watch_ahead(call.resource, options.query, unread).await {
         Ok(watch) => watch,
         // A state that is no longer kept is told inside the stream, where clients look for it.
         Err(status) if status.code() == 410 => {
@@ -84,13 +87,14 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         tick,
         end: Instant::now() + timeout,
         over: false,
+        ready: Bytes::new(),
+        waiting: gateway.waiting(&call.call),
         _place: place,
     };
-    let lines = stream::unfold(lines, |mut lines| async move {
-        let line = lines.next().await?;
-        Some((line, lines))
+    let pieces = stream::unfold(lines, |mut lines| async move {
+        let piece = lines.piece().await?;
+        Some((Ok(piece), lines))
     });
-    let pieces = lines.ready_chunks(LINES_AT_ONCE).map(|lines| Ok(Bytes::from(lines.concat())));
     let pieces = pieces.take_until(Box::pin(gateway.distrusts(&call.call)));
     Ok(answer::stream("application/json", pieces))
 }
@@ -103,6 +107,27 @@ fn line(kind: &str, object: &Value) -> Vec<u8> {
 }
 
 impl Lines {
+    /// The next bytes, at most a piece of them: lines that are ready together are sent together.
+    async fn piece(&mut self) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            self.waiting.shrink(0);
+            let mut lines = self.next().await?;
+            while lines.len() < PIECE
+                && let Some(Some(line)) = self.next().now_or_never()
+            {
+                lines.extend_from_slice(&line);
+            }
+            if lines.len() > PIECE + budget::SMALL
+                && let Err(over) = self.waiting.grow(lines.len())
+            {
+                self.over = true;
+                lines = line("ERROR", &unread(over).to_value());
+            }
+            self.ready = lines.into();
+        }
+        Some(self.ready.split_to(self.ready.len().min(PIECE)))
+    }
+
     async fn next(&mut self) -> Option<Vec<u8>> {
         while !self.over {
             let event = tokio::select! {
@@ -120,7 +145,7 @@ impl Lines {
                 }
             };
             match event {
-                None => return None,
+                None => self.over = true,
                 Some(Err(status)) => {
                     self.over = true;
                     return Some(line("ERROR", &status.to_value()));

@@ -344,19 +344,31 @@ async fn watches_of_one_user_leave_some_for_others() {
 }
 
 #[tokio::test]
-async fn an_answer_that_can_never_be_had_says_so_and_small_ones_go_on() {
+async fn a_list_larger_than_what_may_wait_to_be_read_is_had_in_every_form() {
     let server = Harness::start_with(Limits { answers: 1024 * 1024, ..Limits::default() }).await;
     let path = "/api/v1/namespaces/default/configmaps";
-    for number in 0..3 {
+    for number in 0..8 {
         let body =
             json!({"metadata": {"name": format!("c{number}")}, "data": {"a": "x".repeat(200_000)}});
         assert_eq!(server.ask("POST", path, &body).await.code, 201);
     }
-    let whole = server.ask("GET", path, &json!(null)).await;
-    assert_eq!(whole.code, 413);
-    assert!(whole.json()["message"].as_str().unwrap().contains("limit="));
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    for (accept, query, field) in [
+        ("application/json", "", "items"),
+        ("application/json", "?pretty=true", "items"),
+        ("application/json", "?fieldSelector=metadata.name!%3Dother", "items"),
+        (table, "?includeObject=Object", "rows"),
+    ] {
+        let path = format!("{path}{query}");
+        let whole = server.send(Shows::Admin, "GET", &path, &[("accept", accept)], "").await;
+        assert_eq!((whole.code, whole.header("content-type")), (200, "application/json"));
+        let list = whole.json();
+        assert!(list["metadata"]["resourceVersion"].is_string(), "{query}");
+        // The root certificates are there as well.
+        assert_eq!(list[field].as_array().unwrap().len(), 9, "{query}");
+    }
     let page = server.ask("GET", &format!("{path}?limit=1"), &json!(null)).await;
-    assert_eq!(page.code, 200);
+    assert_eq!(page.json()["metadata"]["remainingItemCount"], 8);
 }
 
 #[tokio::test]

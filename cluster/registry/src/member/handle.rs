@@ -284,6 +284,16 @@ impl Shared {
         request: ListRequest,
         most_bytes: usize,
     ) -> Result<Page, ReadError> {
+        self.page(request, most_bytes, true).await
+    }
+
+    /// A page of a list. Where the others behind it are not counted, it only tells whether there are any.
+    async fn page(
+        &self,
+        request: ListRequest,
+        most_bytes: usize,
+        counted: bool,
+    ) -> Result<Page, ReadError> {
         let ahead =
             request.at.is_some_and(|at| at > self.replica.read(crate::store::Store::revision));
         // The past is the same everywhere; only a member that has not got there yet must catch up.
@@ -310,6 +320,9 @@ impl Shared {
                 Err(error) => return Err(error),
             };
             paging.take(part.records);
+            if !counted && paging.has_more() {
+                return Ok(paging.page(part.revision));
+            }
             rest.at = Some(part.revision);
             rest.after = part.next;
             if rest.after.is_none() || paging.is_done() {
@@ -376,6 +389,14 @@ impl Registry for LocalRegistry {
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(self.0.list(request, usize::MAX))
+    }
+
+    fn part(
+        &self,
+        request: ListRequest,
+        most_bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, ReadError>> {
+        Box::pin(self.0.page(request, most_bytes, false))
     }
 
     fn transact(

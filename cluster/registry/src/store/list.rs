@@ -77,6 +77,11 @@ impl<'r> Paging<'r> {
         self.remaining += count;
     }
 
+    /// Whether an object is known that did not fit.
+    pub(crate) fn has_more(&self) -> bool {
+        self.remaining > 0
+    }
+
     pub(crate) fn page(self, revision: Revision) -> Page {
         Page { entries: self.entries, revision, remaining: self.remaining }
     }

@@ -1,0 +1,309 @@
+//! Lists that are read as they are taken: a part at a time, all of one revision.
+//!
+//! What a listing holds is a part of its entries, whose bytes are the registry's own; who takes it slowly holds no
+//! more. How far it reads ahead of who takes it is asked of a [`ReadAhead`]: what has been read is safe from
+//! the registry's forgetting of the past, which ends a listing with `Expired`.
+
+use super::list::{Token, VersionMatch};
+use super::refuse::read_refused;
+use super::stored::object_at;
+use super::{Filter, ListQuery, Reader};
+use impresario_api::resource::Resource;
+use impresario_api::status::Status;
+use impresario_registry_api::{Consistency, Entry, ListRequest, RegistryHandle, Revision};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Bytes of the entries that are read at a time.
+const PART_BYTES: usize = 256 * 1024;
+/// What an entry costs beside its key and its object, about.
+const ENTRY_BYTES: usize = 256;
+/// Bytes of a page: what would be more of it is left to the next one.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Objects of a page.
+const PAGE_OBJECTS: usize = 5_000;
+/// After so many objects that were looked at, others have their turn.
+const TURN: usize = 100;
+
+/// Decides how much a listing may hold of what is not taken yet.
+pub trait ReadAhead: Send {
+    /// Whether it may hold so many bytes in all from now on, which it needs to go on. Nothing is read ahead then.
+    fn hold(&mut self, bytes: usize) -> bool;
+
+    /// Whether it may hold so many bytes in all, which have only been read ahead.
+    fn hold_ahead(&mut self, bytes: usize) -> bool;
+}
+
+/// A list that is being read. All of it is of one revision; after an error there is nothing more.
+pub struct Listing {
+    registry: RegistryHandle,
+    resource: &'static Resource,
+    filter: Filter,
+    /// Whether what is ready is still to be looked at: whether it matches.
+    sifts: bool,
+    ready: VecDeque<Entry>,
+    /// Bytes that `ready` held when it was filled.
+    held: usize,
+    /// What is still to be read.
+    rest: Option<ListRequest>,
+    revision: Revision,
+    token: Option<String>,
+    remaining: Option<usize>,
+    ahead: Option<Box<dyn ReadAhead>>,
+    looked: usize,
+}
+
+impl fmt::Debug for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing")
+            .field("resource", &self.resource.plural)
+            .field("revision", &self.revision)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One object of a listing.
+#[derive(Debug)]
+pub struct Item {
+    /// As the registry keeps it.
+    pub entry: Entry,
+    /// As it was read, where it had to be looked at.
+    object: Option<Value>,
+}
+
+impl Item {
+    /// The object with its resourceVersion; `None`, with a line in the log, for what cannot be read: all others
+    /// are still there to be had.
+    pub fn object(self) -> Option<Value> {
+        self.object.or_else(|| read(&self.entry))
+    }
+}
+
+fn read(entry: &Entry) -> Option<Value> {
+    object_at(entry, entry.mod_revision)
+        .inspect_err(|status| tracing::error!(%status, "an object is left out of a list"))
+        .ok()
+}
+
+fn weight(entry: &Entry) -> usize {
+    entry.key.bytes() + entry.value.len() + ENTRY_BYTES
+}
+
+impl Reader {
+    /// Begins to list objects. Whatever can be refused is refused here, but for a past that is forgotten later.
+    pub async fn listing(
+        &self,
+        resource: &'static Resource,
+        query: &ListQuery,
+        ahead: Option<Box<dyn ReadAhead>>,
+    ) -> Result<Listing, Status> {
+        let request = request(resource, query)?;
+        let mut listing = Listing {
+            registry: self.registry().clone(),
+            resource,
+            filter: query.filter.clone(),
+            sifts: !query.filter.is_everything(),
+            ready: VecDeque::new(),
+            held: 0,
+            rest: Some(request),
+            revision: 0,
+            token: None,
+            remaining: None,
+            ahead,
+            looked: 0,
+        };
+        match query.limit {
+            Some(limit) if listing.sifts => listing.sift(limit.min(PAGE_OBJECTS)).await?,
+            Some(limit) => listing.page(limit.min(PAGE_OBJECTS)).await?,
+            None => listing.part().await?,
+        }
+        if let Some(wanted) = query.version.filter(|wanted| *wanted > listing.revision) {
+            return Err(Status::revision_too_large(wanted, listing.revision));
+        }
+        if listing.holds(listing.held) {
+            listing.read_ahead().await?;
+            return Ok(listing);
+        }
+        Err(Status::too_many_requests(
+            "the server is busy with answers that are not read yet: try again",
+            1,
+        ))
+    }
+}
+
+fn request(resource: &'static Resource, query: &ListQuery) -> Result<ListRequest, Status> {
+    let token = query.token.as_deref().map(Token::decode).transpose()?;
+    if token.is_some() && query.version.is_some_and(|version| version != 0) {
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    let exact = match (query.version, query.version_match) {
+        (Some(version), Some(VersionMatch::Exact)) => Some(version),
+        (Some(version), None) if version > 0 && query.limit.is_some() => Some(version),
+        _ => None,
+    };
+    let any = query.version == Some(0) && exact.is_none();
+    Ok(ListRequest {
+        select: query.filter.selection(resource, query.namespace.as_deref()),
+        after: token.as_ref().map(|token| (token.namespace.clone(), token.name.clone())),
+        limit: None,
+        at: token.as_ref().map_or(exact, |token| token.revision),
+        consistency: if any { Consistency::Local } else { Consistency::Linearizable },
+    })
+}
+
+impl Listing {
+    /// The state that all of it is of.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Asks for the next page; `None` where there is none.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// How many objects come after this page, where it can be told.
+    pub fn remaining(&self) -> Option<usize> {
+        self.remaining
+    }
+
+    /// Whether every object of the list is in it as it is kept: nothing has to be looked at.
+    pub fn is_everything(&self) -> bool {
+        self.filter.is_everything()
+    }
+
+    /// The next object.
+    pub async fn next(&mut self) -> Result<Option<Item>, Status> {
+        loop {
+            let Some(entry) = self.ready.pop_front() else {
+                if self.rest.is_none() {
+                    self.holds(0);
+                    return Ok(None);
+                }
+                self.refill().await?;
+                continue;
+            };
+            if !self.sifts {
+                return Ok(Some(Item { entry, object: None }));
+            }
+            self.breathe().await;
+            let Some(object) = read(&entry) else { continue };
+            if self.filter.matches(self.resource, &object) {
+                return Ok(Some(Item { entry, object: Some(object) }));
+            }
+        }
+    }
+
+    fn holds(&mut self, bytes: usize) -> bool {
+        self.ahead.as_mut().is_none_or(|ahead| ahead.hold(bytes))
+    }
+
+    /// Lets others have their turn now and then.
+    async fn breathe(&mut self) {
+        self.looked += 1;
+        if self.looked.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reads on, and ahead as far as it may.
+    async fn refill(&mut self) -> Result<(), Status> {
+        self.held = 0;
+        // What it had at its beginning was not less.
+        self.holds(PART_BYTES);
+        self.part().await?;
+        self.read_ahead().await
+    }
+
+    async fn read_ahead(&mut self) -> Result<(), Status> {
+        while self.rest.is_some() {
+            let wanted = self.held + PART_BYTES;
+            if !self.ahead.as_mut().is_some_and(|ahead| ahead.hold_ahead(wanted)) {
+                break;
+            }
+            self.part().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads one part more.
+    async fn part(&mut self) -> Result<(), Status> {
+        let Some(mut request) = self.rest.take() else { return Ok(()) };
+        let page = self.registry.part(request.clone(), PART_BYTES).await;
+        let page = page.map_err(|error| read_refused(&error))?;
+        if let Some(last) = page.entries.last().filter(|_| page.remaining > 0) {
+            request.after = Some((last.key.namespace.clone(), last.key.name.clone()));
+            request.at = Some(page.revision);
+            self.rest = Some(request);
+        }
+        self.revision = page.revision;
+        self.held += page.entries.iter().map(weight).sum::<usize>();
+        self.ready.extend(page.entries);
+        Ok(())
+    }
+
+    /// Reads a page of at most so many objects, of which the registry knows how many come behind it.
+    async fn page(&mut self, limit: usize) -> Result<(), Status> {
+        let Some(mut request) = self.rest.take() else { return Ok(()) };
+        request.limit = Some(limit);
+        let page = self.registry.list(request).await.map_err(|error| read_refused(&error))?;
+        self.revision = page.revision;
+        let count = page.entries.len();
+        for entry in page.entries {
+            let weight = weight(&entry);
+            if !self.ready.is_empty() && self.held + weight > PAGE_BYTES {
+                break;
+            }
+            self.held += weight;
+            self.ready.push_back(entry);
+        }
+        let remaining = page.remaining + count - self.ready.len();
+        if remaining > 0 {
+            self.ends_before_more();
+            self.remaining = Some(remaining);
+        }
+        Ok(())
+    }
+
+    /// Reads until so many objects match.
+    async fn sift(&mut self, limit: usize) -> Result<(), Status> {
+        let mut found = VecDeque::new();
+        let mut bytes = 0;
+        while self.rest.is_some() {
+            self.part().await?;
+            while let Some(entry) = self.ready.pop_front() {
+                self.breathe().await;
+                let matches = |object| self.filter.matches(self.resource, &object);
+                if !read(&entry).is_some_and(matches) {
+                    continue;
+                }
+                bytes += weight(&entry);
+                found.push_back(entry);
+                if found.len() < limit && bytes < PAGE_BYTES {
+                    continue;
+                }
+                let more = self.rest.take().is_some() || !self.ready.is_empty();
+                (self.ready, self.held, self.sifts) = (found, bytes, false);
+                if more {
+                    self.ends_before_more();
+                }
+                return Ok(());
+            }
+        }
+        (self.ready, self.held, self.sifts) = (found, bytes, false);
+        Ok(())
+    }
+
+    /// The last object that is ready is the last one of this page.
+    fn ends_before_more(&mut self) {
+        self.token = self.ready.back().map(|last| {
+            let Entry { key, .. } = last;
+            let (namespace, name) = (key.namespace.clone(), key.name.clone());
+            Token { revision: Some(self.revision), namespace, name }.encode()
+        });
+    }
+}

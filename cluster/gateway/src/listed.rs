@@ -1,0 +1,323 @@
+//! Lists on their way out, made as they are read.
+//!
+//! What a client has not read yet is in the registry and not here: at most a piece of the answer and one object are
+//! made ahead of it. An object that is shown as it is kept is never read at all.
+
+use crate::answer::{self, Body, PIECE, Paced};
+use crate::budget::{self, Share};
+use crate::gateway::unread;
+use crate::negotiate::{Encoding, Form, View};
+use crate::shape;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use hyper::Response;
+use impresario_api::resource::Resource;
+use impresario_api::status::Status;
+use impresario_api::table::IncludeObject;
+use impresario_api::wire;
+use impresario_objects::{Item, Listing, spliced};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+
+/// How a list is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    /// What it is a list of.
+    pub resource: &'static Resource,
+    /// In which form.
+    pub form: Form,
+    /// Whether it is for human eyes.
+    pub pretty: bool,
+    /// What a table carries of each object.
+    pub include: IncludeObject,
+}
+
+/// Answers with a list; `waiting` is a share of the bytes of answers that wait to be read, with nothing in it yet.
+pub async fn answer(
+    listing: Listing,
+    format: &Format,
+    waiting: Share,
+) -> Result<Response<Body>, Status> {
+    let kind = match format.form.encoding {
+        Encoding::Json => "application/json",
+        Encoding::Yaml => "application/yaml",
+    };
+    let mut writing = Writing::begin(listing, format, waiting)?;
+    // Until here a refusal can still be told as one.
+    let first = writing.piece().await?.unwrap_or_default();
+    if writing.is_over() {
+        return Ok(answer::bytes(200, kind, first));
+    }
+    let rest = stream::unfold(writing, |mut writing| async move {
+        match writing.piece().await {
+            Ok(piece) => piece.map(|piece| (Ok(piece), writing)),
+            Err(status) => {
+                // The list is cut where it is: it never looks like a whole one.
+                tracing::warn!(%status, "a list was ended before its end");
+                writing.fails();
+                Some((Err(std::io::Error::other(status.message)), writing))
+            }
+        }
+    });
+    let mut response = answer::stream(kind, stream::iter([Ok(first)]).chain(rest));
+    response.extensions_mut().insert(Paced);
+    Ok(response)
+}
+
+/// How the parts of a list are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Json,
+    Pretty,
+    Yaml,
+}
+
+struct Writing {
+    listing: Listing,
+    format: Format,
+    style: Style,
+    /// What is made and not given out.
+    ready: VecDeque<Bytes>,
+    /// Whether no item was written yet.
+    empty: bool,
+    ended: bool,
+    waiting: Share,
+}
+
+impl Writing {
+    fn begin(listing: Listing, format: &Format, waiting: Share) -> Result<Self, Status> {
+        let style = match (format.form.encoding, format.pretty) {
+            (Encoding::Yaml, _) => Style::Yaml,
+            (Encoding::Json, true) => Style::Pretty,
+            (Encoding::Json, false) => Style::Json,
+        };
+        let mut metadata = Map::new();
+        metadata.insert("resourceVersion".into(), listing.revision().to_string().into());
+        if let Some(token) = listing.token() {
+            metadata.insert("continue".into(), token.into());
+        }
+        if let Some(remaining) = listing.remaining() {
+            metadata.insert("remainingItemCount".into(), remaining.into());
+        }
+        let (envelope, field) = shape::envelope(format.resource, metadata, format.form.view);
+        let head = head(&envelope.into(), field, style)?;
+        Ok(Self {
+            listing,
+            format: *format,
+            style,
+            ready: VecDeque::from([head]),
+            empty: true,
+            ended: false,
+            waiting,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended && self.ready.is_empty()
+    }
+
+    fn fails(&mut self) {
+        self.ready.clear();
+        self.ended = true;
+    }
+
+    /// The next bytes, at most a piece of them.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Status> {
+        let mut piece = Vec::new();
+        while piece.len() < PIECE {
+            let Some(front) = self.ready.front_mut() else {
+                self.waiting.shrink(0);
+                if self.ended {
+                    break;
+                }
+                self.more().await?;
+                continue;
+            };
+            let length = front.len().min(PIECE - piece.len());
+            piece.extend_from_slice(&front.split_to(length));
+            if front.is_empty() {
+                self.ready.pop_front();
+            }
+        }
+        Ok((!piece.is_empty()).then(|| piece.into()))
+    }
+
+    /// Makes one item more, or the end.
+    async fn more(&mut self) -> Result<(), Status> {
+        let Some(item) = self.listing.next().await? else {
+            self.ended = true;
+            self.ready.push_back(Bytes::from_static(tail(self.style, self.empty)));
+            return Ok(());
+        };
+        let Some(pieces) = self.write(item)? else { return Ok(()) };
+        let before = match (self.style, self.empty) {
+            (Style::Json, true) | (Style::Pretty, true) => "",
+            (Style::Json | Style::Pretty, false) => ",",
+            (Style::Yaml, true) => "\n",
+            (Style::Yaml, false) => "",
+        };
+        self.empty = false;
+        self.ready.push_back(Bytes::from_static(before.as_bytes()));
+        self.ready.extend(pieces);
+        Ok(())
+    }
+
+    /// An item as it is sent; `None` for what cannot be read.
+    fn write(&mut self, item: Item) -> Result<Option<Vec<Bytes>>, Status> {
+        let Format { resource, form, include, .. } = self.format;
+        if self.style == Style::Json
+            && form.view == View::Whole
+            && let Some(pieces) = spliced::item(&item.entry)
+        {
+            return Ok(Some(pieces));
+        }
+        let Some(object) = item.object() else { return Ok(None) };
+        let shown = shape::item(resource, object, form.view, include);
+        let text = match self.style {
+            Style::Json => serde_json::to_vec(&shown).map_err(Status::internal)?,
+            Style::Pretty => {
+                let text = serde_json::to_string_pretty(&shown).map_err(Status::internal)?;
+                // No string of JSON has a line break in it.
+                format!("\n{text}").replace('\n', "\n    ").into_bytes()
+            }
+            Style::Yaml => yaml(&json!([shown]))?,
+        };
+        if text.len() > budget::SMALL {
+            self.waiting.grow(text.len()).map_err(unread)?;
+        }
+        Ok(Some(vec![text.into()]))
+    }
+}
+
+fn yaml(value: &Value) -> Result<Vec<u8>, Status> {
+    wire::encode(wire::YAML, value).ok_or_else(|| Status::internal("the answer is no YAML"))
+}
+
+/// A list up to its first item.
+fn head(envelope: &Value, field: &str, style: Style) -> Result<Bytes, Status> {
+    let text = match style {
+        Style::Json => serde_json::to_string(envelope).map_err(Status::internal)?,
+        Style::Pretty => serde_json::to_string_pretty(envelope).map_err(Status::internal)?,
+        Style::Yaml => {
+            let mut text = yaml(envelope)?;
+            text.extend_from_slice(field.as_bytes());
+            text.push(b':');
+            return Ok(text.into());
+        }
+    };
+    let open = text.strip_suffix('}').unwrap_or(&text).trim_end();
+    Ok(match style {
+        Style::Pretty => format!("{open},\n  \"{field}\": ["),
+        _ => format!("{open},\"{field}\":["),
+    }
+    .into())
+}
+
+/// A list behind its last item.
+fn tail(style: Style, empty: bool) -> &'static [u8] {
+    match (style, empty) {
+        (Style::Json, _) => b"]}\n",
+        (Style::Pretty, true) => b"]\n}\n",
+        (Style::Pretty, false) => b"\n  ]\n}\n",
+        (Style::Yaml, true) => b" []\n",
+        (Style::Yaml, false) => b"",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::budget::Budgets;
+    use crate::limits::Limits;
+    use impresario_api::resource::resources;
+    use impresario_objects::{ListQuery, Reader};
+    use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
+    use std::sync::Arc;
+
+    const KINDS: [(View, &str); 3] =
+        [(View::Whole, "items"), (View::Metadata("v1"), "items"), (View::Table("v1beta1"), "rows")];
+
+    async fn put(registry: &MemoryRegistry, name: &str, text: &str) {
+        let key = Key::new("configmaps", "default", name);
+        let value = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": {"a": text}});
+        let put = Operation::Put { key, value: serde_json::to_vec(&value).unwrap().into() };
+        let written = Transaction { operations: vec![put], ..Transaction::default() };
+        registry.transact(written).await.unwrap();
+    }
+
+    async fn pieces(registry: &MemoryRegistry, format: &Format) -> Vec<Bytes> {
+        let budgets = Budgets::of(&Limits::default());
+        let reader = Reader::new(Arc::new(registry.clone()));
+        let unread = Box::new(budgets.unread("a"));
+        let listing =
+            reader.listing(format.resource, &ListQuery::default(), Some(unread)).await.unwrap();
+        let mut writing = Writing::begin(listing, format, budgets.answers.share("a")).unwrap();
+        let mut pieces = Vec::new();
+        while let Some(piece) = writing.piece().await.unwrap() {
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    #[tokio::test]
+    async fn a_list_is_in_every_form_what_it_would_be_made_at_once() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        for count in [0, 1, 3] {
+            for number in 0..count {
+                put(&registry, &format!("a{number}"), "x: \"}]\n- y").await;
+            }
+            let listed = Reader::new(Arc::new(registry.clone()))
+                .list(resource, &ListQuery::default())
+                .await
+                .unwrap();
+            let metadata = json!({"resourceVersion": listed.revision.to_string()});
+            let metadata = metadata.as_object().unwrap();
+            for (view, field) in KINDS {
+                let include = IncludeObject::Object;
+                let whole =
+                    shape::list(resource, listed.items.clone(), metadata.clone(), view, include);
+                assert_eq!(whole[field].as_array().unwrap().len(), count);
+                for (encoding, pretty) in
+                    [(Encoding::Json, false), (Encoding::Json, true), (Encoding::Yaml, false)]
+                {
+                    let form = Form { view, encoding };
+                    let format = Format { resource, form, pretty, include };
+                    let text = pieces(&registry, &format).await.concat();
+                    let told: Value = match encoding {
+                        Encoding::Json => serde_json::from_slice(&text).unwrap(),
+                        Encoding::Yaml => wire::parse(wire::YAML, &text).unwrap(),
+                    };
+                    assert_eq!(told, whole, "{}", String::from_utf8_lossy(&text));
+                    if pretty {
+                        let mut wanted = serde_json::to_string_pretty(&whole).unwrap();
+                        wanted.push('\n');
+                        assert_eq!(text.len(), wanted.len(), "the same but for the order");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_list_holds_for_a_reader_is_a_piece_and_not_the_list() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let text = "x".repeat(250_000);
+        for number in 0..20 {
+            put(&registry, &format!("a{number}"), &text).await;
+        }
+        let form = Form { view: View::Whole, encoding: Encoding::Json };
+        let format = Format { resource, form, pretty: false, include: IncludeObject::Metadata };
+        let pieces = pieces(&registry, &format).await;
+        assert!(pieces.len() > 20 * 250_000 / PIECE && pieces.iter().all(|one| one.len() <= PIECE));
+        let told: Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        assert_eq!(told["items"].as_array().unwrap().len(), 20);
+        assert_eq!(
+            told["items"][19]["metadata"]["resourceVersion"].as_str().map(str::is_empty),
+            Some(false)
+        );
+    }
+}
