@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 
 /// Changes within this long are applied at once.
 const GATHER: Duration = Duration::from_millis(10);
+/// How soon an address is tried again that somebody else has.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a node serves of the cluster's services.
 #[derive(Debug, Default, PartialEq)]
@@ -148,18 +150,28 @@ impl ServiceNetwork {
         let endpoints: Mirror<Endpoints> = Mirror::start(registry.clone(), "endpoints");
         let task = tokio::spawn(async move {
             let (mut some, mut other) = (services.changes(), endpoints.changes());
+            let mut known = BTreeSet::new();
             loop {
                 let Picture { rules, names } =
                     picture(&services.all(), &endpoints.all(), first_port);
-                for failed in proxy.apply(rules) {
-                    tracing::warn!(service = failed.name, %failed, "service is not reachable here");
+                let applied = proxy.apply(rules).await;
+                let mut failing = BTreeSet::new();
+                for failed in &applied.not_served {
+                    if !known.contains(&failed.name) {
+                        let service = &failed.name;
+                        tracing::warn!(service, %failed, "service is not reachable here");
+                    }
+                    failing.insert(failed.name.clone());
                 }
+                known = failing;
                 if let Some(dns) = &dns {
                     dns.apply(&names);
                 }
                 tokio::select! {
                     is_open = changed(&mut some) => if !is_open { return },
                     is_open = changed(&mut other) => if !is_open { return },
+                    // Nobody tells when whoever has an address lets go of it.
+                    () = tokio::time::sleep(AGAIN), if !applied.is_complete() => {}
                 }
                 tokio::time::sleep(GATHER).await;
                 while some.try_recv().is_ok() || other.try_recv().is_ok() {}

@@ -37,5 +37,5 @@ pub use gateway::Gateway;
 pub use limits::Limits;
 pub use request::Action;
 pub use revocation::Revocations;
-pub use server::{ListenError, Server, SharedListener};
+pub use server::{ListenError, Server, SharedListener, Sharer};
 pub use tls::{Fingerprint, Tls, TlsError, TlsSettings};

@@ -27,7 +27,7 @@ use metered::Metered;
 use places::{Place, Places};
 use sending::{Sending, Working};
 use shared::HandedOn;
-pub use shared::SharedListener;
+pub use shared::{SharedListener, Sharer};
 use socket2::TcpKeepalive;
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -12,6 +12,7 @@ pub mod devices;
 pub mod dns;
 pub mod docker;
 pub mod machine;
+mod private;
 pub mod process;
 pub mod proxy;
 pub mod shim;
@@ -21,3 +22,4 @@ pub use container::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
 };
+pub use private::nodes_of_this_machine;

@@ -5,26 +5,37 @@
 //!   cannot be reached is passed over for the next.
 //! - A service without endpoints refuses connections: its port is not even listened on.
 //! - Sessions are bounded per service; at the limit new ones wait in the kernel's queue.
-//! - The port is shared (SO_REUSEPORT), so that every node of one machine can serve it.
+//! - An address is listened on once, and by nobody beside us: nodes of one machine share the socket
+//!   ([`Neighbourhood`]).
 
 mod balance;
 mod first_port;
+mod neighbours;
 mod tcp;
 mod udp;
 
 pub use balance::Policy;
 pub use first_port::first_port;
+pub use neighbours::Neighbourhood;
 
 use balance::Backends;
+use neighbours::{Answer, Neighbours};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap, io, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration,
+    collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, sync::atomic::Ordering,
+    time::Duration,
 };
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// How often an address is tried that a neighbour seems to have, which may be taking or leaving it just then.
+const TRIES: usize = 3;
+/// Pause between tries.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// How a port's data is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// Connections.
     Tcp,
@@ -89,17 +100,41 @@ pub struct PortStats {
     pub failed: u64,
 }
 
+/// What came of rules.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Rules that are not in force.
+    pub not_served: Vec<NotServed>,
+    /// How many are served by another node of this machine alone (datagrams: those of one client must come to one
+    /// process). Applying the rules again takes over from one that is gone.
+    pub left_to_others: usize,
+}
+
+impl Applied {
+    /// Whether nothing is left to be tried again.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.not_served.is_empty() && self.left_to_others == 0
+    }
+}
+
 /// Serves virtual addresses until it is dropped.
 #[derive(Debug)]
 pub struct ServiceProxy {
     limits: ProxyLimits,
-    ports: Mutex<HashMap<(SocketAddr, Protocol), Port>>,
+    ports: Ports,
+    neighbours: Option<Neighbours>,
 }
+
+/// The ports that are served.
+type Ports = Arc<Mutex<HashMap<(SocketAddr, Protocol), Port>>>;
 
 #[derive(Debug)]
 struct Port {
     backends: Arc<Backends>,
     task: JoinHandle<()>,
+    /// The socket again, to hand it on; only connections can be taken by several.
+    listener: Option<OwnedFd>,
 }
 
 impl Drop for Port {
@@ -108,55 +143,112 @@ impl Drop for Port {
     }
 }
 
+impl Port {
+    /// Returns when its socket is closed, so that the address may be listened on again.
+    async fn close(mut self) {
+        self.listener = None;
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl ServiceProxy {
-    /// A proxy that serves nothing yet.
+    /// A proxy that serves nothing yet, on a machine where no other does.
+    #[must_use]
     pub fn new(limits: ProxyLimits) -> Self {
-        Self { limits, ports: Mutex::default() }
+        Self { limits, ports: Ports::default(), neighbours: None }
+    }
+
+    /// A proxy that shares addresses with those of other nodes of this machine.
+    /// Must be called within a tokio runtime.
+    pub fn among(limits: ProxyLimits, neighbourhood: Neighbourhood) -> io::Result<Self> {
+        let ports = Ports::default();
+        let neighbours = Some(Neighbours::start(neighbourhood, ports.clone())?);
+        Ok(Self { limits, ports, neighbours })
     }
 
     /// Makes exactly these rules be in force, but for those that are returned.
-    /// Must be called within a tokio runtime.
-    pub fn apply(&self, rules: Vec<ServiceRule>) -> Vec<NotServed> {
-        let mut ports = self.ports.lock();
-        let mut old = std::mem::take(&mut *ports);
-        let mut not_served = Vec::new();
-        for rule in rules {
-            let key = (rule.address, rule.protocol);
-            let kept = old.remove(&key).filter(|port| !port.task.is_finished());
-            if rule.endpoints.is_empty() {
-                continue; // connections are refused, those that are open end with their port
-            }
-            let port = match kept {
-                Some(port) => port,
-                None => match self.open(&rule) {
-                    Ok(port) => port,
-                    Err(cause) => {
-                        let (name, address) = (rule.name, rule.address);
-                        not_served.push(NotServed { name, address, cause });
-                        continue;
-                    }
-                },
-            };
-            port.backends.set(&rule);
-            ports.insert(key, port);
+    pub async fn apply(&self, rules: Vec<ServiceRule>) -> Applied {
+        let (missing, closed) = self.keep(rules);
+        for port in closed {
+            port.close().await;
         }
-        not_served
+        let mut applied = Applied::default();
+        let mut silent = Vec::new();
+        for rule in missing {
+            match self.open(&rule, &mut silent).await {
+                Ok(Some(port)) => {
+                    self.ports.lock().insert((rule.address, rule.protocol), port);
+                }
+                Ok(None) => applied.left_to_others += 1,
+                Err(cause) => {
+                    let (name, address) = (rule.name, rule.address);
+                    applied.not_served.push(NotServed { name, address, cause });
+                }
+            }
+        }
+        applied
     }
 
-    fn open(&self, rule: &ServiceRule) -> io::Result<Port> {
-        let backends = Arc::new(Backends::default());
-        backends.set(rule);
-        let task = match rule.protocol {
-            Protocol::Tcp => {
-                let listener = tcp::listen(rule.address)?;
-                tokio::spawn(tcp::serve(listener, Arc::clone(&backends), self.limits))
+    /// Brings what is served already up to date; the rules that are not yet, and the ports that are no longer.
+    fn keep(&self, rules: Vec<ServiceRule>) -> (Vec<ServiceRule>, Vec<Port>) {
+        let mut ports = self.ports.lock();
+        let mut old = std::mem::take(&mut *ports);
+        let mut missing = Vec::new();
+        // Connections to one without endpoints are refused, those that are open end with their port.
+        for rule in rules.into_iter().filter(|rule| !rule.endpoints.is_empty()) {
+            let key = (rule.address, rule.protocol);
+            match old.remove(&key) {
+                Some(port) if !port.task.is_finished() => {
+                    port.backends.set(&rule);
+                    ports.insert(key, port);
+                }
+                _ => missing.push(rule),
             }
+        }
+        (missing, old.into_values().collect())
+    }
+
+    /// Opens a port; `None` if another node serves it. Those that do not answer are added to `silent` and not asked.
+    async fn open(
+        &self,
+        rule: &ServiceRule,
+        silent: &mut Vec<std::path::PathBuf>,
+    ) -> io::Result<Option<Port>> {
+        let mut tries = 1..;
+        loop {
+            let in_use = match self.listen(rule) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+                opened => return opened.map(Some),
+            };
+            let Some(neighbours) = &self.neighbours else { return Err(in_use) };
+            match neighbours.ask(rule.address, rule.protocol, silent).await {
+                Some(Answer::Socket(listener)) => {
+                    return self.serve_connections(rule, listener).map(Some);
+                }
+                Some(Answer::Served) => return Ok(None),
+                None if tries.next().is_none_or(|tries| tries >= TRIES) => return Err(in_use),
+                None => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+
+    fn listen(&self, rule: &ServiceRule) -> io::Result<Port> {
+        match rule.protocol {
+            Protocol::Tcp => self.serve_connections(rule, tcp::listen(rule.address)?),
             Protocol::Udp => {
-                let socket = udp::bind(rule.address)?;
-                tokio::spawn(udp::serve(socket, Arc::clone(&backends), self.limits))
+                let (socket, backends) = (udp::bind(rule.address)?, backends(rule));
+                let task = tokio::spawn(udp::serve(socket, Arc::clone(&backends), self.limits));
+                Ok(Port { backends, task, listener: None })
             }
-        };
-        Ok(Port { backends, task })
+        }
+    }
+
+    fn serve_connections(&self, rule: &ServiceRule, listener: TcpListener) -> io::Result<Port> {
+        let again = std::os::fd::AsFd::as_fd(&listener).try_clone_to_owned()?;
+        let backends = backends(rule);
+        let task = tokio::spawn(tcp::serve(listener, Arc::clone(&backends), self.limits));
+        Ok(Port { backends, task, listener: Some(again) })
     }
 
     /// What a port did, when it is served.
@@ -169,4 +261,10 @@ impl ServiceProxy {
             failed: backends.failed.load(Ordering::Relaxed),
         })
     }
+}
+
+fn backends(rule: &ServiceRule) -> Arc<Backends> {
+    let backends = Arc::new(Backends::default());
+    backends.set(rule);
+    backends
 }

@@ -29,7 +29,7 @@ use impresario_client::protocol::resources::Resources;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
-use impresario_host::proxy::{ProxyLimits, ServiceProxy};
+use impresario_host::proxy::{Neighbourhood, ProxyLimits, ServiceProxy};
 use impresario_objects::RemoteDoor;
 use impresario_registry::{RegistryHandle, RemoteRegistry};
 use impresario_runtime::pki::PkiError;
@@ -208,7 +208,16 @@ impl Running {
         let for_pods = for_pods
             .filter(|dns| dns.port() == DNS_PORT && driver.name() == "process")
             .map(|dns| dns.ip());
-        let proxy = ServiceProxy::new(ProxyLimits::default());
+        let neighbourhood = Neighbourhood {
+            cluster: file.cluster.clone(),
+            folder: dir.path().to_owned(),
+            nodes: Box::new(impresario_host::nodes_of_this_machine),
+        };
+        let proxy = ServiceProxy::among(ProxyLimits::default(), neighbourhood);
+        let proxy = proxy.unwrap_or_else(|error| {
+            tracing::warn!(%error, "services are not shared with other nodes of this machine");
+            ServiceProxy::new(ProxyLimits::default())
+        });
         let first_port = machine_ports(&file.name);
         let services = ServiceNetwork::start(&registry, proxy, dns, first_port);
 

@@ -4,8 +4,12 @@
 //! stopped or stuck as to any other, and nothing in that process can prevent it. From one socket
 //! that all hold, each takes a connection when it can: who does not live takes none.
 //!
+//! Nobody can listen beside it either, so that no other program of the same user, such as a pod, is dealt our
+//! connections.
+//!
 //! Who finds the address free listens there. Everyone who has the socket hands it on (`SCM_RIGHTS`,
-//! unix(7)) at a Unix socket in a folder of its own, to processes of the same user.
+//! unix(7)) at a Unix socket in a folder of its own, to processes of the same user. From one that is
+//! stopped it is taken (pidfd_getfd(2)).
 
 use super::ListenError;
 use impresario_runtime::Backoff;
@@ -14,7 +18,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -32,13 +37,22 @@ const HANDED_ON: &str = "api.sock";
 const BACKLOG: i32 = 1024;
 /// How long another process may take to hand its socket on.
 const ANSWER: Duration = Duration::from_millis(500);
-/// After so long we listen beside processes that run and do not answer.
+/// After so long the socket is taken from a process that runs and does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So long an address is tried that strangers use: they may be about to end.
 const STRANGERS: Duration = Duration::from_secs(2);
 /// Pauses between tries.
 const RETRY: Backoff =
     Backoff { first: Duration::from_millis(20), most: Duration::from_millis(500) };
+
+/// Another process that runs and shares the address.
+#[derive(Debug, Clone)]
+pub struct Sharer {
+    /// Its own folder.
+    pub folder: PathBuf,
+    /// Its number, as far as it is known.
+    pub pid: Option<i32>,
+}
 
 /// A socket that listens, handed on to others as long as this is there.
 #[derive(Debug)]
@@ -50,21 +64,20 @@ pub struct SharedListener {
 impl SharedListener {
     /// The socket of an address that nobody else uses or will be given.
     pub fn alone(address: SocketAddr) -> Result<Self, ListenError> {
-        let listener = listen(address, false);
+        let listener = listen(address);
         let listener = listener.map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { listener, handed_on: None })
     }
 
     /// The socket of an address: that of another process that runs, else a new one. It is handed on in
-    /// `folder`, which is this process's alone; `others` gives the folders of the processes that run
-    /// and share the address.
+    /// `folder`, which is this process's alone; `others` gives the processes that run and share the address.
     ///
-    /// Where some run and none hands its socket on for five seconds, as when all are stopped, this one
-    /// listens beside them: better some connections than none.
+    /// Where some run and none hands its socket on for five seconds, as when all are stopped, it is taken from
+    /// them, as far as the machine lets us: as root, or where a user may trace what is theirs.
     pub async fn of(
         address: SocketAddr,
         folder: &Path,
-        others: impl Fn() -> Vec<PathBuf>,
+        others: impl Fn() -> Vec<Sharer>,
     ) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { address, source };
         let began = Instant::now();
@@ -74,14 +87,13 @@ impl SharedListener {
             if let Some(listener) = ask_all(&running, address).await {
                 break listener;
             }
-            let unanswered = !running.is_empty() && began.elapsed() > PATIENCE;
-            match listen(address, unanswered) {
-                Ok(listener) => {
-                    if unanswered {
-                        tracing::warn!(%address, "others listen here that do not answer: end them");
-                    }
-                    break listener;
-                }
+            if began.elapsed() > PATIENCE
+                && let Some(listener) = take_from_any(&running, address)
+            {
+                break listener;
+            }
+            match listen(address) {
+                Ok(listener) => break listener,
                 Err(error)
                     if error.kind() != io::ErrorKind::AddrInUse
                         || (running.is_empty() && began.elapsed() > STRANGERS)
@@ -104,21 +116,57 @@ impl SharedListener {
     }
 }
 
-/// Listens where nobody does, or, if asked to, beside others.
-fn listen(address: SocketAddr, beside: bool) -> io::Result<TcpListener> {
+/// Listens where nobody does. The port is not for sharing (`SO_REUSEPORT`), now or later: the kernel would share it
+/// with whatever program of the same user asks.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(beside)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    // From now on others may listen beside this one, should it stop answering.
-    socket.set_reuse_port(true)?;
     Ok(socket.into())
 }
 
-async fn ask_all(folders: &[PathBuf], address: SocketAddr) -> Option<TcpListener> {
-    for folder in folders {
+/// The socket of a process that does not answer.
+fn take_from_any(sharers: &[Sharer], address: SocketAddr) -> Option<TcpListener> {
+    for Sharer { folder, pid } in sharers {
+        match pid.map(|pid| take(pid, address)) {
+            Some(Ok(Some(listener))) => {
+                tracing::warn!(%address, ?folder, pid, "the API's socket was taken from a member that does not answer: end it");
+                return Some(listener);
+            }
+            Some(Err(error)) => tracing::debug!(?folder, pid, %error, "its socket cannot be taken"),
+            Some(Ok(None)) | None => {}
+        }
+    }
+    None
+}
+
+/// The socket by which a process listens at an address.
+fn take(pid: i32, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    let process = pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let is_socket = std::fs::read_link(entry.path())
+            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"));
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|_| is_socket) else { continue };
+        let socket = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(socket) => socket,
+            Err(Errno::BADF) => continue, // closed since
+            Err(error) => return Err(error.into()),
+        };
+        let seen = SockRef::from(&socket);
+        let is_here = || seen.local_addr().is_ok_and(|is| is.as_socket() == Some(address));
+        if seen.is_listener().unwrap_or(false) && is_here() {
+            return Ok(Some(socket.into()));
+        }
+    }
+    Ok(None)
+}
+
+async fn ask_all(sharers: &[Sharer], address: SocketAddr) -> Option<TcpListener> {
+    for Sharer { folder, .. } in sharers {
         match tokio::time::timeout(ANSWER, ask(folder)).await {
             Ok(Ok(listener)) if listener.local_addr().is_ok_and(|is| is == address) => {
                 return Some(listener);
@@ -240,13 +288,17 @@ mod tests {
         folder
     }
 
+    fn sharer(folder: &Path) -> Sharer {
+        Sharer { folder: folder.to_owned(), pid: i32::try_from(std::process::id()).ok() }
+    }
+
     #[tokio::test]
     async fn a_process_that_takes_no_connections_keeps_none_from_the_others() {
         let scratch = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| folder(scratch.path(), name));
         let address = any();
         let stopped = SharedListener::of(address, &a, Vec::new).await.unwrap();
-        let lives = SharedListener::of(address, &b, || vec![a.clone()]).await.unwrap();
+        let lives = SharedListener::of(address, &b, || vec![sharer(&a)]).await.unwrap();
         let taken = tokio::net::TcpListener::from_std(lives.listener).unwrap();
         for _ in 0..50 {
             let client = tokio::net::TcpStream::connect(address);
@@ -265,7 +317,8 @@ mod tests {
         let folders: Vec<_> = (0..8).map(|n| folder(scratch.path(), &n.to_string())).collect();
         let address = any();
         let all = folders.iter().map(|own| {
-            let others: Vec<_> = folders.iter().filter(|other| *other != own).cloned().collect();
+            let others = folders.iter().filter(|other| *other != own);
+            let others: Vec<_> = others.map(|other| sharer(other)).collect();
             SharedListener::of(address, own, move || others.clone())
         });
         let all = futures_util::future::join_all(all).await;
@@ -279,13 +332,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beside_one_that_runs_and_does_not_answer_another_listens_in_the_end() {
+    async fn the_socket_of_one_that_runs_and_does_not_answer_is_taken() {
         let scratch = tempfile::tempdir().unwrap();
         let [a, b] = ["a", "b"].map(|name| folder(scratch.path(), name));
         let address = any();
         let _silent = SharedListener::alone(address).unwrap();
-        let second = SharedListener::of(address, &b, || vec![a.clone()]).await.unwrap();
+        let second = SharedListener::of(address, &b, || vec![sharer(&a)]).await.unwrap();
         assert_eq!(second.address().unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn nobody_of_the_same_user_listens_beside_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let address = any();
+        let _ours = SharedListener::of(address, scratch.path(), Vec::new).await.unwrap();
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        for address in [address, everywhere] {
+            let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            other.set_reuse_address(true).unwrap();
+            other.set_reuse_port(true).unwrap();
+            let refused = other.bind(&address.into()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{address}");
+        }
     }
 
     #[tokio::test]

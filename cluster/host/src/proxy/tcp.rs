@@ -18,10 +18,11 @@ use tokio::{
 /// Connections that the kernel keeps for us.
 const BACKLOG: u32 = 1024;
 
+/// Listens where nobody does. The port is not for sharing (`SO_REUSEPORT`): the kernel would share it with
+/// whatever program of the same user asks, every pod among them.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -17,17 +17,11 @@ use tokio::{
 /// The largest datagram that there can be.
 const DATAGRAM: usize = 65_535;
 
+/// A socket at an address that nobody has, and nobody is given beside it.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
-    };
-    use std::os::fd::AsRawFd;
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(family, SockType::Datagram, flags, None)?;
-    setsockopt(&fd, sockopt::ReusePort, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    UdpSocket::from_std(fd.into())
+    let socket = std::net::UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }
 
 struct Client {

@@ -3,7 +3,7 @@
 use crate::conformance::LIMIT;
 use impresario_host::{
     dns::{DnsServer, EndpointName, NamedPort, ServiceName},
-    proxy::{Policy, Protocol, ProxyLimits, ServiceProxy, ServiceRule},
+    proxy::{Neighbourhood, Policy, Protocol, ProxyLimits, ServiceProxy, ServiceRule},
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
@@ -58,7 +58,7 @@ async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
     let ((a, _a), (b, b_task)) = (endpoint("a").await, endpoint("b").await);
     let address = virtual_address().await;
     let proxy = ServiceProxy::new(ProxyLimits::default());
-    assert!(proxy.apply(vec![rule(address, &[a, b])]).is_empty());
+    assert!(proxy.apply(vec![rule(address, &[a, b])]).await.is_complete());
     let mut names = Vec::new();
     let mut kept = Vec::new();
     for _ in 0..4 {
@@ -70,7 +70,7 @@ async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
     assert_eq!(names, b"aabb");
     assert_eq!(proxy.stats(address, Protocol::Tcp).unwrap().open, 4);
 
-    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    assert!(proxy.apply(vec![rule(address, &[a])]).await.is_complete());
     for _ in 0..3 {
         assert_eq!(who(address).await.unwrap().0, b'a');
     }
@@ -84,13 +84,13 @@ async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
     // One that is listed but dead is passed over.
     b_task.abort();
     let _ = b_task.await;
-    assert!(proxy.apply(vec![rule(address, &[a, b])]).is_empty());
+    assert!(proxy.apply(vec![rule(address, &[a, b])]).await.is_complete());
     for _ in 0..4 {
         assert_eq!(who(address).await.unwrap().0, b'a');
     }
     // Without endpoints, and without a rule, the port is closed.
     for rules in [vec![rule(address, &[])], vec![]] {
-        assert!(proxy.apply(rules).is_empty());
+        assert!(proxy.apply(rules).await.is_complete());
         let refused = timeout(LIMIT, async {
             while TcpStream::connect(address).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -100,19 +100,81 @@ async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
     }
 }
 
+/// Nodes of one machine: a folder each.
+struct Machine(tempfile::TempDir);
+
+impl Machine {
+    fn proxy(&self, cluster: &str, name: &str) -> ServiceProxy {
+        // Longer than the address of a Unix socket may be.
+        let nodes = self.0.path().join("x".repeat(120));
+        let folder = nodes.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let list = move || std::fs::read_dir(&nodes).unwrap().map(|e| e.unwrap().path()).collect();
+        let among = Neighbourhood { cluster: cluster.into(), folder, nodes: Box::new(list) };
+        ServiceProxy::among(ProxyLimits::default(), among).unwrap()
+    }
+}
+
 #[tokio::test]
 async fn two_nodes_of_one_machine_serve_the_same_address() {
     let (a, _a) = endpoint("a").await;
     let address = virtual_address().await;
-    let [first, second] = [(); 2].map(|()| ServiceProxy::new(ProxyLimits::default()));
+    let machine = Machine(tempfile::tempdir().unwrap());
+    let [first, second] = ["one", "two"].map(|name| machine.proxy("c", name));
     for proxy in [&first, &second] {
-        assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+        assert!(proxy.apply(vec![rule(address, &[a])]).await.is_complete());
     }
     drop(first);
-    // The listener of the first closes when its task is dropped, and what it queued is reset.
+    // What the first has taken is reset when its task is dropped.
     let served = timeout(LIMIT, async { while who(address).await.is_none() {} });
     served.await.expect("the second serves it");
     assert_eq!(second.stats(address, Protocol::Tcp).unwrap().carried, 1);
+    // A node of another cluster is given nothing.
+    let stranger = machine.proxy("d", "three");
+    assert_eq!(stranger.apply(vec![rule(address, &[a])]).await.not_served.len(), 1);
+}
+
+#[tokio::test]
+async fn a_program_of_the_same_user_cannot_listen_beside_a_service() {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+    };
+    use std::os::fd::AsRawFd;
+    let (a, _a) = endpoint("a").await;
+    let tcp = virtual_address().await;
+    let udp = UdpSocket::bind("127.96.7.4:0").await.unwrap().local_addr().unwrap();
+    let machine = Machine(tempfile::tempdir().unwrap());
+    let datagrams = ServiceRule { protocol: Protocol::Udp, ..rule(udp, &[a]) };
+    let nodes = ["one", "two"].map(|name| machine.proxy("c", name));
+    for node in &nodes {
+        let applied = node.apply(vec![rule(tcp, &[a]), datagrams.clone()]).await;
+        assert!(applied.not_served.is_empty(), "{applied:?}");
+    }
+    for (address, kind) in [(tcp, SockType::Stream), (udp, SockType::Datagram)] {
+        let everywhere = SocketAddr::new([0, 0, 0, 0].into(), address.port());
+        for address in [address, everywhere] {
+            let own = socket(AddressFamily::Inet, kind, SockFlag::empty(), None).unwrap();
+            setsockopt(&own, sockopt::ReuseAddr, &true).unwrap();
+            setsockopt(&own, sockopt::ReusePort, &true).unwrap();
+            let bound = bind(own.as_raw_fd(), &SockaddrStorage::from(address));
+            assert_eq!(bound, Err(nix::Error::EADDRINUSE), "{kind:?} {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn datagrams_are_taken_over_from_a_node_that_is_gone() {
+    let (a, _a) = endpoint("a").await;
+    let address = UdpSocket::bind("127.96.7.5:0").await.unwrap().local_addr().unwrap();
+    let rules = || vec![ServiceRule { protocol: Protocol::Udp, ..rule(address, &[a]) }];
+    let machine = Machine(tempfile::tempdir().unwrap());
+    let [first, second] = ["one", "two"].map(|name| machine.proxy("c", name));
+    assert!(first.apply(rules()).await.is_complete());
+    let waits = second.apply(rules()).await;
+    assert_eq!((waits.left_to_others, waits.not_served.len()), (1, 0));
+    drop(first);
+    let taken = timeout(LIMIT, async { while !second.apply(rules()).await.is_complete() {} });
+    taken.await.expect("the second serves it");
 }
 
 #[tokio::test]
@@ -121,11 +183,11 @@ async fn an_address_that_cannot_be_had_is_said_and_tried_again() {
     let taken = TcpListener::bind("127.96.7.2:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let proxy = ServiceProxy::new(ProxyLimits::default());
-    let not_served = proxy.apply(vec![rule(address, &[a])]);
+    let not_served = proxy.apply(vec![rule(address, &[a])]).await.not_served;
     assert_eq!(not_served.len(), 1);
     assert!(not_served[0].to_string().contains("default/web:http"));
     drop(taken);
-    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    assert!(proxy.apply(vec![rule(address, &[a])]).await.is_complete());
     assert!(who(address).await.is_some());
 }
 
@@ -134,7 +196,7 @@ async fn sessions_beyond_the_limit_wait_for_one_to_end() {
     let (a, _a) = endpoint("a").await;
     let address = virtual_address().await;
     let proxy = ServiceProxy::new(ProxyLimits { sessions: 2, ..ProxyLimits::default() });
-    assert!(proxy.apply(vec![rule(address, &[a])]).is_empty());
+    assert!(proxy.apply(vec![rule(address, &[a])]).await.is_complete());
     let (_, first) = who(address).await.unwrap();
     let _second = who(address).await.unwrap();
     let third = tokio::spawn(who(address));
@@ -158,7 +220,7 @@ async fn datagrams_find_an_endpoint_and_their_answers_the_client() {
     let address = UdpSocket::bind("127.96.7.3:0").await.unwrap().local_addr().unwrap();
     let proxy = ServiceProxy::new(ProxyLimits::default());
     let rule = ServiceRule { protocol: Protocol::Udp, ..rule(address, &[endpoint]) };
-    assert!(proxy.apply(vec![rule]).is_empty());
+    assert!(proxy.apply(vec![rule]).await.is_complete());
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(address).await.unwrap();
     for word in ["one", "two"] {

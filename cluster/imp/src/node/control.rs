@@ -23,7 +23,7 @@ use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{
-    Gateway, ListenError, Revocations, Server, SharedListener, Tls, TlsError, TlsSettings,
+    Gateway, ListenError, Revocations, Server, SharedListener, Sharer, Tls, TlsError, TlsSettings,
 };
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
@@ -42,7 +42,7 @@ use impresario_runtime::{
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thiserror::Error;
@@ -256,8 +256,8 @@ impl Heart for MemberHeart {
     }
 }
 
-/// The folders of the other control members that run on this machine.
-fn other_members(own: &NodeDir) -> Vec<PathBuf> {
+/// The other control members that run on this machine.
+fn other_members(own: &NodeDir) -> Vec<Sharer> {
     let cluster = own.path().parent().and_then(Path::parent).map(Path::to_owned);
     let Some(cluster) = cluster.map(ClusterDir::new).filter(ClusterDir::is_ours) else {
         return Vec::new();
@@ -265,7 +265,8 @@ fn other_members(own: &NodeDir) -> Vec<PathBuf> {
     let is_member = |node: &NodeDir| node.load().is_ok_and(|file| file.control.is_some());
     let nodes = cluster.nodes().unwrap_or_default().into_iter();
     let others = nodes.filter(|node| node.path() != own.path() && node.is_running());
-    others.filter(is_member).map(|node| node.path().to_owned()).collect()
+    let sharer = |node: NodeDir| Sharer { folder: node.path().to_owned(), pid: node.pid() };
+    others.filter(is_member).map(sharer).collect()
 }
 
 /// Where others reach the API of this member: at the node's address where it listens on all.
