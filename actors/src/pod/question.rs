@@ -6,6 +6,7 @@ use impresario_host::{
     ContainerDriver, ContainerId,
     ask::{HttpGet, check_health},
     container::{DriverError, Executed},
+    machine::has_address,
 };
 use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
 use std::{
@@ -64,7 +65,7 @@ impl Question {
         if let Some(tcp) = &probe.tcp_socket {
             let port = port(&tcp.port, container)
                 .ok_or("tcpSocket without a port that the container names")?;
-            return Ok(Self::Tcp { to: SocketAddr::new(address(tcp.host.as_ref(), pod), port) });
+            return Ok(Self::Tcp { to: SocketAddr::new(address(tcp.host.as_deref(), pod)?, port) });
         }
         let grpc = probe.grpc.as_ref().ok_or("no handler")?;
         let port = u16::try_from(grpc.port).map_err(|_| "grpc without a port")?;
@@ -109,7 +110,7 @@ pub fn http_get(
     let headers = http.http_headers.iter().flatten();
     let headers: Vec<_> =
         headers.map(|header| (header.name.clone(), header.value.clone())).collect();
-    let address = address(http.host.as_ref(), pod);
+    let address = address(http.host.as_deref(), pod)?;
     let named = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
     let host = named.map_or_else(|| format!("{address}:{port}"), |(_, value)| value.clone());
     let path =
@@ -123,8 +124,32 @@ fn url(get: &HttpGet) -> String {
     format!("{scheme}://{}{}", get.host, get.path)
 }
 
-fn address(host: Option<&String>, pod: IpAddr) -> IpAddr {
-    host.and_then(|host| host.parse().ok()).unwrap_or(pod)
+/// Where a probe or a hook goes: to the pod, or to the address that it names. The node's process asks, so that one of
+/// a pod with a network of its own is not sent where that pod does not get: to services that listen for this
+/// machine alone, or to the provider of the machine by its link-local address.
+fn address(host: Option<&str>, pod: IpAddr) -> Result<IpAddr, &'static str> {
+    let host = match host.filter(|host| !host.is_empty()) {
+        None => return Ok(pod),
+        Some("localhost") => IpAddr::from([127, 0, 0, 1]),
+        Some(host) => host.parse().map_err(
+            |_| "host is not an IP address: leave it out to ask the pod, or name an address",
+        )?,
+    };
+    let host = host.to_canonical();
+    // Pods on the machine's own network get to all of that themselves.
+    if host == pod || pod.is_loopback() || has_address(pod) {
+        return Ok(host);
+    }
+    let link_local = match host {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if host.is_loopback() || host.is_unspecified() || link_local || has_address(host) {
+        return Err(
+            "host is an address of the node, or one that only the node reaches: leave it out to ask the pod",
+        );
+    }
+    Ok(host)
 }
 
 fn port(port: &IntOrString, container: &v1::Container) -> Option<u16> {
@@ -214,6 +239,29 @@ mod tests {
         assert!(of(json!({"httpGet": {"port": "none"}})).is_err());
         assert!(of(json!({"tcpSocket": {"port": 0}})).is_err());
         assert!(of(json!({})).is_err());
+        assert!(of(json!({"httpGet": {"port": 80, "host": "example.org"}})).is_err());
+    }
+
+    #[test]
+    fn a_pod_with_a_network_of_its_own_has_nobody_asked_that_only_its_node_reaches() {
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let apart = IpAddr::from([192, 0, 2, 7]); // of RFC 5737: no machine has it
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "fe80::1",
+        ] {
+            assert!(address(Some(host), apart).is_err(), "{host}");
+        }
+        for (host, to) in [(None, apart), (Some(""), apart), (Some("192.0.2.7"), apart)] {
+            assert_eq!(address(host, apart), Ok(to));
+        }
+        assert_eq!(address(Some("192.0.2.9"), apart), Ok([192, 0, 2, 9].into()));
+        assert_eq!(address(Some("localhost"), here), Ok(here));
     }
 
     #[tokio::test]

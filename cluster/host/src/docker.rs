@@ -9,16 +9,18 @@
 
 mod call;
 mod exec;
+mod gpus;
 mod image;
 mod output;
 mod pause;
-mod sub_path;
+mod source;
 mod translate;
 
 use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
+use crate::private;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
@@ -31,7 +33,9 @@ use bollard::{
 };
 use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use gpus::Gpus;
 use jiff::Timestamp;
+use source::Sources;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
@@ -56,6 +60,10 @@ pub struct DockerConfig {
     pub node: String,
     /// The engine's network that pods are attached to: `bridge`, `none`, or one by name.
     pub network: String,
+    /// The folder with a folder for each pod, by its uid: what is there may be mounted by that pod.
+    pub pods: PathBuf,
+    /// Files and folders that no container may be given, nor what holds them.
+    pub hidden: Vec<PathBuf>,
 }
 
 /// Runs containers through Docker Engine.
@@ -63,6 +71,7 @@ pub struct DockerConfig {
 pub struct DockerDriver {
     docker: Docker,
     config: DockerConfig,
+    gpus: Gpus,
 }
 
 impl DockerDriver {
@@ -76,7 +85,12 @@ impl DockerDriver {
             cause: error.to_string(),
         })?;
         let agreed = call("agree on a version", CALL_LIMIT, docker.negotiate_version()).await;
-        Ok(Self { docker: agreed?, config })
+        // The node's name is its own among those of its cluster.
+        let tag = format!("{}-{}", config.cluster, config.node);
+        if let Err(error) = private::announce(&tag, &config.hidden) {
+            tracing::warn!(%error, "pods of this user's other nodes on this machine can be given this one's files");
+        }
+        Ok(Self { docker: agreed?, config, gpus: Gpus::default() })
     }
 
     fn labels(&self, uid: &str) -> HashMap<String, String> {
@@ -106,8 +120,15 @@ impl DockerDriver {
     async fn look(&self, id: &ContainerId) -> Result<ContainerState, DriverError> {
         let inspect = self.docker.inspect_container(&id.0, None::<InspectContainerOptions>);
         let found = call("inspect a container", CALL_LIMIT, inspect).await;
-        let found = found.map_err(|refused| refused.about(id))?;
-        Ok(found.state.as_ref().map_or(ContainerState::Created, translate::state))
+        let found = found.map_err(|refused| refused.about(id));
+        if matches!(found, Err(DriverError::NoContainer { .. })) {
+            self.gpus.let_go(&id.0);
+        }
+        let state = found?.state.as_ref().map_or(ContainerState::Created, translate::state);
+        if matches!(state, ContainerState::Exited(_)) {
+            self.gpus.let_go(&id.0);
+        }
+        Ok(state)
     }
 
     /// Makes sure that something holds the pod's network, and returns the mode to join it.
@@ -142,13 +163,23 @@ impl DockerDriver {
 
     async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
         // Held until the engine has mounted them.
-        let _parts = sub_path::pin(&mut spec.mounts)?;
+        let sources = Sources {
+            config: &self.config,
+            uid: &spec.pod.uid,
+            container: &format!("{}-{}", spec.name, spec.attempt),
+            is_privileged: spec.security.privileged,
+        };
+        let _sources = sources.pin(&mut spec.mounts)?;
         self.image(&spec.image, spec.pull).await?;
         self.refuse_root(&spec).await?;
         let network = self.sandbox(&spec.pod).await?;
         let mut labels = self.labels(&spec.pod.uid);
         labels.insert(translate::CONTAINER.into(), spec.name.clone());
         labels.insert(translate::ATTEMPT.into(), spec.attempt.to_string());
+        if !spec.gpus.is_empty() {
+            labels.insert(translate::GPUS.into(), spec.gpus.join(","));
+        }
+        let gpus = self.gpus.take(&spec.gpus).await?;
         let name = self.container_name(&spec.pod.uid, &format!("{}-{}", spec.name, spec.attempt));
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let body = translate::body(&spec, labels, network);
@@ -166,6 +197,7 @@ impl DockerDriver {
             }
             return Err(refusal(&spec, refused));
         }
+        self.gpus.keep(&id.0, gpus);
         let started_at = match self.look(&id).await? {
             ContainerState::Running { started_at, .. } => started_at,
             ContainerState::Exited(exit) => exit.started_at.unwrap_or(exit.finished_at),
@@ -187,7 +219,10 @@ impl DockerDriver {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let remove = self.docker.remove_container(id, Some(options));
         match call("remove a container", CALL_LIMIT, remove).await {
-            Ok(()) | Err(Refused { code: 404, .. }) => Ok(()),
+            Ok(()) | Err(Refused { code: 404, .. }) => {
+                self.gpus.let_go(id);
+                Ok(())
+            }
             // Another removal of it is under way.
             Err(Refused { code: 409, message, .. }) if message.contains("already in progress") => {
                 Ok(())
@@ -269,6 +304,9 @@ impl DockerDriver {
         let id = ContainerId(id);
         match self.look(&id).await {
             Ok(state) => {
+                if matches!(state, ContainerState::Running { .. }) {
+                    self.gpus.take_again(&id, &labels);
+                }
                 let (pod_uid, container) = (pod_uid.clone(), container.clone());
                 Ok(Some(Found { id, pod_uid, container, attempt, state }))
             }

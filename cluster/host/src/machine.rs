@@ -6,6 +6,7 @@
 use crate::process::cgroup::value_of;
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -145,6 +146,18 @@ pub fn disk(path: &Path) -> io::Result<Disk> {
     })
 }
 
+/// Whether an interface of this machine has the address.
+#[must_use]
+pub fn has_address(address: IpAddr) -> bool {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return false };
+    let addresses = interfaces.filter_map(|interface| interface.address);
+    addresses.into_iter().any(|has| match (has.as_sockaddr_in(), has.as_sockaddr_in6()) {
+        (Some(v4), _) => IpAddr::V4(v4.ip()) == address,
+        (None, Some(v6)) => IpAddr::V6(v6.ip()) == address,
+        (None, None) => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +184,6 @@ mod tests {
         assert!(capacity.cpu_milli > 0 && capacity.memory_bytes > 1 << 20);
         assert!(usage.memory_bytes > 0 && !usage.cpu.is_zero());
         assert!(disk(Path::new("/")).unwrap().total_bytes > 0);
+        assert!(has_address([127, 0, 0, 1].into()) && !has_address([192, 0, 2, 7].into()));
     }
 }

@@ -11,7 +11,6 @@ mod end;
 mod exec;
 pub mod identity;
 pub mod oom;
-mod private;
 pub mod record;
 mod start;
 mod usage;
@@ -22,7 +21,7 @@ use crate::{
         DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
         cri_log, is_path_component,
     },
-    volumes,
+    private, volumes,
 };
 use end::{end_orphans, lost};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -38,6 +37,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -67,6 +67,8 @@ struct Inner {
     config: ProcessConfig,
     /// Tells the groups of this node's containers from those of another node on this machine.
     tag: String,
+    /// Whether containers may have namespaces.
+    namespaces: bool,
     /// Containers between their order and its answer.
     starting: Mutex<HashSet<ContainerId>>,
     /// Waits for the keepers that are children of this process.
@@ -86,17 +88,30 @@ impl ProcessDriver {
         let mut config = ProcessConfig { data, ..config };
         // The node's files and the volumes of other pods are none of a container's business; its own are mounted.
         config.hidden.push(config.data.clone());
-        if let Err(error) = private::announce(&private::folder(), &tag, &config.hidden) {
+        if let Err(error) = private::announce(&tag, &config.hidden) {
             tracing::warn!(%error, "containers of this user's other nodes on this machine can see this one's files");
         }
+        let namespaces = has_namespaces(&config.shim);
         let (starting, reapers) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { config, tag, starting, reapers }) })
+        Ok(Self { inner: Arc::new(Inner { config, tag, namespaces, starting, reapers }) })
     }
 
     /// Where a pod's files are: its volumes and its containers.
     pub fn pod_folder(&self, uid: &str) -> PathBuf {
         self.inner.pods().join(uid)
     }
+}
+
+/// Whether this user's containers may have namespaces. Where a machine lets users make one and then refuses to say who
+/// is who in it (Ubuntu's `kernel.apparmor_restrict_unprivileged_userns`), whoever tried is nobody for good: so
+/// that another process tries.
+fn has_namespaces(shim: &[OsString]) -> bool {
+    let Some((program, args)) = shim.split_first() else { return true };
+    let mut trial = Command::new(program);
+    trial.args(args).arg("trial").env_clear();
+    trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // One that cannot be run at all says so when a container is started.
+    trial.status().is_ok_and(|status| status.success())
 }
 
 fn make_folder(path: &Path, mode: u32) -> io::Result<()> {

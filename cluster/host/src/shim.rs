@@ -19,7 +19,7 @@
 
 mod exec;
 mod first;
-mod gpu_lock;
+pub(crate) mod gpu_lock;
 mod init;
 mod keep;
 mod mounts;
@@ -37,6 +37,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
         [stage] if stage == "init" => init::run(),
         [stage, folder] if stage == "exec" => exec::run(folder.as_ref()),
+        [stage] if stage == "trial" => namespaces::trial(),
         _ => ExitCode::from(64),
     }
 }

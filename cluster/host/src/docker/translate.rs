@@ -18,6 +18,8 @@ pub(super) const CLUSTER: &str = "impresario.dev/cluster";
 pub(super) const NODE: &str = "impresario.dev/node";
 pub(super) const POD_UID: &str = "impresario.dev/pod-uid";
 pub(super) const CONTAINER: &str = "impresario.dev/container";
+/// The UUIDs of its GPUs.
+pub(super) const GPUS: &str = "impresario.dev/gpus";
 pub(super) const ATTEMPT: &str = "impresario.dev/attempt";
 
 /// What is asked of the engine for a container of a pod whose network is `network`.

@@ -19,6 +19,7 @@
 use super::{cgroup::Cgroup, identity::ProcessKey};
 use crate::container::ContainerSpec;
 use jiff::Timestamp;
+use rustix::{fs::FallocateFlags, io::Errno};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     ffi::OsString,
@@ -41,6 +42,13 @@ pub struct Order {
     pub cgroup: Option<Cgroup>,
     /// What it must not see, where it can be hidden.
     pub hidden: Vec<PathBuf>,
+    /// Whether it may have namespaces; where that was found to fail half way it has none.
+    #[serde(default = "yes")]
+    pub namespaces: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A container whose command executes.
@@ -112,12 +120,17 @@ pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<(
 }
 
 /// Bytes that are set aside for one record.
-const ROOM: usize = 4096;
+const ROOM: u64 = 4096;
 
-/// Sets room aside for a record, which [`keep`] then uses.
+/// Sets room aside for a record, which [`keep`] then uses. The file system gives it now, not when it comes to
+/// write; one that writes what changes elsewhere (btrfs, ZFS) may need more all the same.
 pub fn reserve(folder: &Path, name: &str) -> io::Result<()> {
     let mut file = open_reserved(folder, name)?;
-    file.write_all(&[b' '; ROOM])
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, ROOM) {
+        // Not every file system can (NFS, say).
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.write_all(&[b' '; ROOM as usize]),
+        given => Ok(given?),
+    }
 }
 
 fn open_reserved(folder: &Path, name: &str) -> io::Result<fs::File> {

@@ -6,10 +6,11 @@
 use super::cgroup::Cgroup;
 use super::end::end_orphans;
 use super::record::{self, Born, Failed, Order, Report};
-use super::{Inner, make_folder, private};
+use super::{Inner, make_folder};
 use crate::container::{
     ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
 };
+use crate::private::nodes_of_this_machine;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -64,7 +65,7 @@ impl Inner {
         let cgroup = Path::new(&self.tag).join(&spec.pod.uid).join(leaf);
         let root = nix::unistd::Uid::effective().is_root();
         let mut hidden = self.config.hidden.clone();
-        let others = private::known(&private::folder());
+        let others = nodes_of_this_machine();
         hidden.extend(others.into_iter().filter(|path| !self.config.hidden.contains(path)));
         let order = Order {
             spec,
@@ -72,6 +73,7 @@ impl Inner {
             shim: self.config.shim.clone(),
             cgroup: root.then(|| Cgroup::plan(&cgroup)).flatten(),
             hidden,
+            namespaces: self.namespaces,
         };
         let write = record::write(folder, "order.json", &order);
         write.map_err(DriverError::io(format!("writing {}/order.json", folder.display())))?;

@@ -2,7 +2,7 @@
 //! nothing of each other, but all of them see the same files.
 //!
 //! The keeper holds a lock (flock(2)) on a file per GPU for as long as it lives: it is gone with the container, however
-//! that ends, and never earlier.
+//! that ends, and never earlier. For containers of Docker, which have no keeper, the node holds it.
 
 use crate::process::record::Failed;
 use nix::fcntl::{Flock, FlockArg};
@@ -21,11 +21,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Takes all these GPUs; they are let go when what is returned is dropped.
-pub(super) fn take(uuids: &[String]) -> Result<Vec<Flock<File>>, Failed> {
+pub(crate) fn take(uuids: &[String]) -> Result<Vec<Flock<File>>, Failed> {
+    take_within(uuids, LIMIT)
+}
+
+/// The same, waiting no longer than `limit` for each.
+pub(crate) fn take_within(uuids: &[String], limit: Duration) -> Result<Vec<Flock<File>>, Failed> {
     // Always in the same order: two that want the same ones do not wait for each other.
     let mut uuids: Vec<_> = uuids.iter().collect();
     uuids.sort();
-    uuids.into_iter().map(|uuid| take_one(Path::new(FOLDER), uuid, LIMIT)).collect()
+    uuids.into_iter().map(|uuid| take_one(Path::new(FOLDER), uuid, limit)).collect()
 }
 
 fn take_one(folder: &Path, uuid: &str, limit: Duration) -> Result<Flock<File>, Failed> {

@@ -201,7 +201,9 @@ fn begin(order: &Order, warnings: &mut Vec<String>) -> Result<Begun, Failed> {
     };
     let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
     // Where that cannot be had the second stage finds no namespaces, and warns.
-    let _ = namespaces::isolate_children();
+    if order.namespaces {
+        let _ = namespaces::isolate_children();
+    }
     let mut child = Command::new(program)
         .args(args)
         .arg("init")

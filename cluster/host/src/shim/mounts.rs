@@ -2,7 +2,7 @@
 //!
 //! As root (or where a user may have namespaces) each volume is seen at its mount path, and what
 //! is hidden (the data directories of the machine's nodes) is covered, by whichever path or volume it is
-//! looked for. Root's containers read the machine's files and write none but in `/tmp` and `/var/tmp`;
+//! looked for, also where its file system is mounted a second time. Root's containers read the machine's files and write none but in `/tmp` and `/var/tmp`;
 //! `/run`, where the machine's own programs listen, is each container's own. Both but for a privileged one.
 //! Nothing is written to the host for all that: a mount point that is missing is made in a *mirror*, a small
 //! tmpfs that holds every entry of the
@@ -14,7 +14,9 @@
 use super::view;
 use crate::{
     container::Mount,
+    private,
     process::record::{Failed, Order},
+    volumes::{Mounted, mount_table},
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -27,6 +29,7 @@ use rustix::{
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::fd::OwnedFd,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -95,8 +98,12 @@ pub(super) fn make(order: &Order, mut warn: impl FnMut(String)) -> Result<Seen, 
     })?;
     let mut shallow_first: Vec<_> = mounts.iter().zip(sources).collect();
     shallow_first.sort_by_key(|(mount, _)| mount.target.components().count());
+    let own = own_devices(order.spec.security.privileged).map_err(|error| Failed::System {
+        what: "looking at the container's root".into(),
+        cause: error.to_string(),
+    })?;
     for (mount, source) in shallow_first {
-        attach(mount, source).map_err(|error| Failed::Mount {
+        attach(mount, source, &own).map_err(|error| Failed::Mount {
             volume: mount.volume.clone(),
             target: mount.target.clone(),
             cause: error.to_string(),
@@ -122,8 +129,12 @@ fn open_and_hide(order: &Order) -> Result<Vec<OwnedFd>, Failed> {
         let is_own = mount.source.starts_with(pod);
         sources.push(is_own.then(|| copy_source(mount)).transpose()?);
     }
-    for path in &order.hidden {
-        view::mask(path).map_err(|error| Failed::System {
+    let table = mount_table().map_err(|error| Failed::System {
+        what: "reading the table of mounts".into(),
+        cause: error.to_string(),
+    })?;
+    for path in order.hidden.iter().flat_map(|path| private::places(path, &table)) {
+        view::mask(&path).map_err(|error| Failed::System {
             what: format!("hiding {}", path.display()),
             cause: error.to_string(),
         })?;
@@ -212,7 +223,7 @@ fn protect(root: &Path) -> io::Result<()> {
         bind(path, path)?;
     }
     let run = root.join(RUN);
-    for (point, options) in crate::volumes::mount_table()? {
+    for Mounted { point, options, .. } in mount_table()? {
         let is_own = point == root
             || !point.starts_with(root)
             || point.starts_with(&run)
@@ -322,9 +333,9 @@ pub(super) fn mount_points() -> io::Result<Vec<PathBuf>> {
     crate::volumes::mount_points()
 }
 
-fn attach(mount_: &Mount, source: OwnedFd) -> io::Result<()> {
+fn attach(mount_: &Mount, source: OwnedFd, own: &BTreeSet<u64>) -> io::Result<()> {
     let is_folder = FileType::from_raw_mode(fstat(&source)?.st_mode).is_dir();
-    let target = make_target(&mount_.target, is_folder)?;
+    let target = make_target(&mount_.target, is_folder, own)?;
     move_mount(source, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     if mount_.read_only {
         make_read_only(&target)?;
@@ -333,7 +344,7 @@ fn attach(mount_: &Mount, source: OwnedFd) -> io::Result<()> {
 }
 
 /// Makes sure that there is something to mount on, without writing to the host.
-fn make_target(target: &Path, folder: bool) -> io::Result<PathBuf> {
+fn make_target(target: &Path, folder: bool, own: &BTreeSet<u64>) -> io::Result<PathBuf> {
     let plain = target.is_absolute()
         && target.components().all(|c| matches!(c, Component::Normal(_) | Component::RootDir));
     if !plain {
@@ -353,7 +364,7 @@ fn make_target(target: &Path, folder: bool) -> io::Result<PathBuf> {
     if missing.as_os_str().is_empty() {
         return Ok(existing);
     }
-    if !is_ours(&existing)? {
+    if !own.contains(&fs::metadata(&existing)?.dev()) {
         let stage = PathBuf::from(STAGE);
         mirror(&existing, &stage, &[])?;
         mount(Some(&stage), &existing, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
@@ -368,7 +379,9 @@ fn make_target(target: &Path, folder: bool) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether a folder is on one of our mirrors: on the root's, or on one marked by its own device.
-fn is_ours(folder: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(folder)?.dev() == fs::metadata("/")?.dev())
+/// The devices of what was made for this container alone: its root, `/run` and `/dev`. A mount point that is missing
+/// there is made in place.
+fn own_devices(is_privileged: bool) -> io::Result<BTreeSet<u64>> {
+    let paths: &[&str] = if is_privileged { &["/"] } else { &["/", "/run", "/dev"] };
+    paths.iter().map(|path| Ok(fs::metadata(path)?.dev())).collect()
 }

@@ -9,7 +9,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, set_capabilities,
 };
-use std::{fs, io};
+use std::{fs, io, process::ExitCode};
 
 /// Makes the namespaces that the next child is born in.
 pub(super) fn isolate_children() -> io::Result<()> {
@@ -22,6 +22,14 @@ pub(super) fn isolate_children() -> io::Result<()> {
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
     keep_over_execve()
+}
+
+/// Tries whether namespaces can be had, in a process that is good for nothing else afterwards.
+pub(super) fn trial() -> ExitCode {
+    match isolate_children() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// Whether this process is the first of a namespace of process numbers.

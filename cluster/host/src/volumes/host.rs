@@ -78,18 +78,36 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, Volume
     if fits { Ok(path) } else { Err(wanted) }
 }
 
-/// Where something is mounted, in this process's view.
-pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
-    Ok(mount_table()?.into_iter().map(|(point, _)| point).collect())
+/// One line of the table of mounts (proc_pid_mountinfo(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    /// The number of the file system.
+    pub device: String,
+    /// Which folder of the file system.
+    pub root: PathBuf,
+    /// Where it is seen.
+    pub point: PathBuf,
+    /// The options of the mount, as in `rw,nosuid`.
+    pub options: String,
 }
 
-/// The same, with the options of each mount, as in `rw,nosuid`: no file system is asked, so that none that does not
+/// Where something is mounted, in this process's view.
+pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
+    Ok(mount_table()?.into_iter().map(|mounted| mounted.point).collect())
+}
+
+/// The same, with all that is told of each: no file system is asked, so that none that does not
 /// answer is waited for.
-pub(crate) fn mount_table() -> io::Result<Vec<(PathBuf, String)>> {
+pub(crate) fn mount_table() -> io::Result<Vec<Mounted>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mounts = table.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(4);
-        Some((PathBuf::from(unescape(fields.next()?)), fields.next()?.to_owned()))
+        let mut fields = line.split(' ').skip(2);
+        Some(Mounted {
+            device: fields.next()?.to_owned(),
+            root: unescape(fields.next()?).into(),
+            point: unescape(fields.next()?).into(),
+            options: fields.next()?.to_owned(),
+        })
     });
     Ok(mounts.collect())
 }

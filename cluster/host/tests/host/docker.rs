@@ -3,7 +3,7 @@
 use crate::conformance::{self, LIMIT, Subject, output, said, shell, start, wait};
 use impresario_host::{
     ContainerDriver, ContainerState, StartError,
-    container::PullPolicy,
+    container::{Mount, PullPolicy},
     docker::{DockerConfig, DockerDriver},
     volumes,
 };
@@ -101,6 +101,8 @@ async fn connect(socket: &Path) -> Arc<dyn ContainerDriver> {
         cluster: "test".into(),
         node: "node-1".into(),
         network: "none".into(),
+        pods: socket.with_file_name("volumes"),
+        hidden: vec![socket.with_file_name("keys")],
     };
     Arc::new(DockerDriver::connect(config).await.unwrap())
 }
@@ -139,6 +141,7 @@ async fn the_docker_driver_conforms_and_keeps_its_own_promises() {
     conformance::check(&subject).await;
     images_are_fetched_as_the_policy_says(&subject).await;
     containers_of_a_pod_share_its_network_and_outlive_each_other(&subject).await;
+    folders_of_the_host_are_mounted_but_for_the_keys_of_the_node(&subject, &engine).await;
     a_container_that_is_taken_away_behind_our_back_is_missed(&subject, &engine).await;
     let left = engine.docker(&["ps", "-aq"]);
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "containers are left");
@@ -179,6 +182,36 @@ async fn containers_of_a_pod_share_its_network_and_outlive_each_other(subject: &
     let state = subject.driver.inspect(&second.id).await.unwrap();
     assert!(matches!(state, ContainerState::Running { .. }), "{state:?}");
     subject.driver.remove_pod("net").await.unwrap();
+}
+
+async fn folders_of_the_host_are_mounted_but_for_the_keys_of_the_node(
+    subject: &Subject,
+    engine: &Engine,
+) {
+    for name in ["keys", "files"] {
+        fs::create_dir(engine.path(name)).unwrap();
+        fs::write(engine.path(name).join("file"), name).unwrap();
+    }
+    let seen = async |name: &str, part: Option<&str>| {
+        let mut spec = shell(subject, "host", name, "cat /host/file || cat /host");
+        spec.mounts = vec![Mount {
+            volume: "host".into(),
+            source: engine.path(name),
+            sub_path: part.map(PathBuf::from),
+            target: "/host".into(),
+            read_only: true,
+        }];
+        subject.driver.start(spec).await
+    };
+    let refused = seen("keys", None).await.unwrap_err();
+    assert!(refused.to_string().contains("may not be mounted"), "{refused}");
+    for part in [None, Some("file")] {
+        let started = seen("files", part).await.unwrap();
+        assert_eq!(wait(subject, &started.id).await.code, 0);
+        let lines = output(&*subject.driver, &started.id).await;
+        assert_eq!(lines.last().unwrap().1, "files");
+        subject.driver.remove_pod("host").await.unwrap();
+    }
 }
 
 async fn a_container_that_is_taken_away_behind_our_back_is_missed(

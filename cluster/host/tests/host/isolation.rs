@@ -19,6 +19,7 @@ const NOBODY: u32 = 65534;
 struct Place {
     folder: tempfile::TempDir,
     uid: Option<u32>,
+    namespaces: bool,
 }
 
 /// Each place that can be had: as the user of the test, and as an ordinary one where that is root.
@@ -33,7 +34,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_impresario-shim"), folder.path().join("shim")).unwrap();
-        let place = Self { folder, uid };
+        let place = Self { folder, uid, namespaces: true };
         for name in ["data", "data/keys", "data/pods", "volume"] {
             fs::create_dir(place.path(name)).unwrap();
         }
@@ -87,6 +88,7 @@ impl Place {
             shim: vec![self.path("shim").into()],
             cgroup: None,
             hidden: vec![self.path("data")],
+            namespaces: self.namespaces,
         };
         record::write(&folder, "order.json", &order).unwrap();
         self.hand_over();
@@ -127,6 +129,37 @@ fn the_folders_of_the_node_are_empty_for_a_container_by_every_path() {
         assert!(!said.contains("data/keys\n"), "{:?}: {said}", place.uid);
         assert!(said.lines().any(|line| line == "0"), "{:?}: {said}", place.uid);
         assert!(said.lines().all(|line| !line.ends_with("node.key")), "{:?}: {said}", place.uid);
+    }
+}
+
+#[test]
+fn the_folders_of_the_node_are_empty_where_their_file_system_is_mounted_again_too() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("left out: needs root");
+        return;
+    }
+    for place in places() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let [again, part] = ["again", "part"].map(|name| elsewhere.path().join(name));
+        for (from, to) in [(place.folder.path(), &again), (&place.path("data/keys"), &part)] {
+            fs::create_dir(to).unwrap();
+            let flags = nix::mount::MsFlags::MS_BIND;
+            nix::mount::mount(Some(from), to, None::<&str>, flags, None::<&str>).unwrap();
+        }
+        let script = format!(
+            "ls {0}; cat {0}/data/keys/node.key; ls -A {1}",
+            again.display(),
+            part.display()
+        );
+        let said = std::panic::catch_unwind(|| place.run(Place::spec(&script)).unwrap().0);
+        for at in [&again, &part] {
+            nix::mount::umount(at).unwrap();
+        }
+        let said = said.unwrap();
+        assert!(said.contains("volume\n"), "{:?}: {said}", place.uid);
+        assert!(!said.contains("secret-of-the-node"), "{:?}: {said}", place.uid);
+        assert!(!said.lines().any(|line| line == "node.key"), "{:?}: {said}", place.uid);
     }
 }
 
@@ -335,4 +368,26 @@ fn a_folder_on_the_way_to_a_volume_stays_its_owner_s() {
     let script = format!("touch {}/file && echo done", home.join("data").display());
     let spec = ContainerSpec { mounts: vec![volume], user, ..Place::spec(&script) };
     assert_eq!(place.run(spec).unwrap().0, "done\n");
+}
+
+#[test]
+fn who_may_make_a_user_namespace_and_not_say_who_is_who_in_it_has_containers_without() {
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("left out: needs root");
+        return;
+    }
+    let mut place = Place::new(Some(NOBODY));
+    let trial = |before: &str| {
+        let shim = place.path("shim");
+        let user = format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups");
+        let script = format!("{before} exec setpriv {user} {} trial", shim.display());
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]).status().unwrap().success()
+    };
+    assert!(trial(""), "this machine permits user namespaces");
+    // Neither /proc/self/setgroups nor /proc/self/uid_map can be written.
+    assert!(!trial("mount -o remount,bind,ro /proc &&"));
+    place.namespaces = false;
+    let (said, exit) = place.run(Place::spec("id -u; ls -d /proc/self/fd")).unwrap();
+    assert_eq!((said.as_str(), exit.code), ("65534\n/proc/self/fd\n", 0));
 }

@@ -73,6 +73,8 @@ pub async fn open(
                 cluster: node.cluster.clone(),
                 node: node.name.clone(),
                 network: "bridge".into(),
+                pods: dir.pods(),
+                hidden: dir.private(),
             };
             let driver = DockerDriver::connect(config)
                 .await

@@ -1,0 +1,239 @@
+//! What of the machine is mounted: what was looked at is what the engine mounts.
+//!
+//! The engine takes paths only, and looks them up later and as root. A path that was checked could be another by then:
+//! who may write to a volume, or where it lies, exchanges a folder for a link to anywhere (CVE-2021-25741). So
+//! that the source is opened, a part of a volume beneath it, what was opened is mounted in the pod's folder, and the
+//! engine is given that place, as the kubelet does.
+//!
+//! What the pod's own folder has is the pod's. Of the machine's other files no container is given the keys of a
+//! node: nothing in a hidden folder, by whichever path, and nothing that holds one, since the engine cannot cover
+//! what lies in a volume. The engine's socket, which is the machine, is for privileged containers alone.
+
+use super::DockerConfig;
+use crate::container::{Mount, StartError};
+use crate::private::{nodes_of_this_machine, places};
+use crate::volumes::{Mounted, mount_table, open_source};
+use nix::mount::{MntFlags, umount2};
+use rustix::{
+    fs::{CWD, FileType, fstat},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+};
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// What was opened is at these places of the pod's folder, for as long as this lives: what the engine has mounted by
+/// then is its container's.
+#[derive(Debug, Default)]
+pub(super) struct Pinned(Vec<PathBuf>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        for place in &self.0 {
+            // One that stays goes with the pod's folder.
+            let gone = umount2(place, MntFlags::MNT_DETACH).map_err(io::Error::from);
+            if let Err(error) = gone.and_then(|()| remove(place)) {
+                tracing::debug!(?place, %error, "a source of a mount stays for now");
+            }
+        }
+    }
+}
+
+/// The volumes of this driver for a pod.
+pub(super) struct Sources<'a> {
+    pub config: &'a DockerConfig,
+    /// The pod's uid.
+    pub uid: &'a str,
+    /// The container, as one of all of the pod's.
+    pub container: &'a str,
+    pub is_privileged: bool,
+}
+
+impl Sources<'_> {
+    /// Replaces the sources that could be exchanged: they are those that were looked at as long as what is
+    /// returned lives.
+    pub(super) fn pin(&self, mounts: &mut [Mount]) -> Result<Pinned, StartError> {
+        let own = self.config.pods.join(self.uid);
+        let mut kept = self.config.hidden.clone();
+        kept.extend(nodes_of_this_machine());
+        if !self.is_privileged {
+            kept.push(self.config.socket.clone());
+        }
+        let table = mount_table().unwrap_or_default();
+        let mut pinned = Pinned::default();
+        for (number, mount) in mounts.iter_mut().enumerate() {
+            let is_own = mount.source.starts_with(&own);
+            if is_own && mount.sub_path.is_none() {
+                continue;
+            }
+            let at = self.look(mount, is_own, &kept, &table).and_then(|(opened, at)| {
+                let place = own.join("sources").join(format!("{}-{number}", self.container));
+                match show(&opened, &place) {
+                    Ok(()) => {
+                        pinned.0.push(place.clone());
+                        Ok(place)
+                    }
+                    // As an ordinary user, who may not mount: it is what was looked at unless somebody who may write
+                    // to a folder on the way exchanges it, and nobody else than that pod may write to a volume.
+                    Err(error) if is_refused(&error) && mount.sub_path.is_none() => Ok(at),
+                    Err(error) if is_refused(&error) => Err(format!(
+                        "a part of a volume is mounted by nodes that run as root alone ({error})"
+                    )),
+                    Err(error) => Err(format!("{}: {error}", place.display())),
+                }
+            });
+            mount.source = at.map_err(|cause| StartError::Mount {
+                volume: mount.volume.clone(),
+                target: mount.target.clone(),
+                cause,
+            })?;
+            mount.sub_path = None;
+        }
+        Ok(pinned)
+    }
+
+    /// What is to be mounted, and its name without links.
+    fn look(
+        &self,
+        mount: &Mount,
+        is_own: bool,
+        kept: &[PathBuf],
+        table: &[Mounted],
+    ) -> Result<(OwnedFd, PathBuf), String> {
+        let opened = open_source(mount)?;
+        let at = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+            .map_err(|error| error.to_string())?;
+        match kept_from(&at, kept, table).filter(|_| !is_own) {
+            Some(path) => Err(format!(
+                "{} may not be mounted: it holds, or lies in, {}, which no pod of this node may have",
+                at.display(),
+                path.display()
+            )),
+            None => Ok((opened, at)),
+        }
+    }
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Mounts what was opened, with all that is mounted below it, at a place that is made for it.
+fn show(opened: &OwnedFd, place: &Path) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(opened, "", flags)?;
+    place.parent().map(fs::create_dir_all).transpose()?;
+    if FileType::from_raw_mode(fstat(opened)?.st_mode).is_dir() {
+        fs::create_dir_all(place)?;
+    } else {
+        fs::OpenOptions::new().create(true).append(true).open(place)?;
+    }
+    Ok(move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+fn remove(place: &Path) -> io::Result<()> {
+    if place.is_dir() { fs::remove_dir(place) } else { fs::remove_file(place) }
+}
+
+/// Which of what is kept from containers would be had with `source`.
+fn kept_from<'a>(source: &Path, kept: &'a [PathBuf], table: &[Mounted]) -> Option<&'a Path> {
+    let leads = |place: &PathBuf| source.starts_with(place) || place.starts_with(source);
+    kept.iter().find(|path| places(path, table).iter().any(leads)).map(PathBuf::as_path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn mount(source: &Path, part: Option<&str>) -> Mount {
+        Mount {
+            volume: "v".into(),
+            source: source.to_owned(),
+            sub_path: part.map(PathBuf::from),
+            target: "/v".into(),
+            read_only: false,
+        }
+    }
+
+    /// An engine that is never asked.
+    fn config(folder: &Path) -> DockerConfig {
+        DockerConfig {
+            socket: folder.join("engine/docker.sock"),
+            cluster: "c".into(),
+            node: "n".into(),
+            network: "none".into(),
+            pods: folder.join("node/pods"),
+            hidden: vec![folder.join("node")],
+        }
+    }
+
+    fn sources(config: &DockerConfig, is_privileged: bool) -> Sources<'_> {
+        Sources { config, uid: "uid", container: "a-0", is_privileged }
+    }
+
+    fn refused(config: &DockerConfig, privileged: bool, mount: Mount) -> bool {
+        match sources(config, privileged).pin(&mut [mount]) {
+            Ok(_) => false,
+            Err(StartError::Mount { .. }) => true,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_exchanged_after_it_was_looked_at_is_still_the_one_that_is_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, secret) = (folder.path().join("volume"), folder.path().join("secret"));
+        fs::create_dir_all(volume.join("part")).unwrap();
+        fs::create_dir(&secret).unwrap();
+        fs::write(volume.join("part/own"), "").unwrap();
+        let config = config(folder.path());
+        if !nix::unistd::Uid::effective().is_root() {
+            println!("left out: needs root");
+            return;
+        }
+        let mut mounts = [mount(&volume, Some("part")), mount(&volume.join("part"), None)];
+        let pinned = sources(&config, false).pin(&mut mounts).unwrap();
+        fs::rename(volume.join("part"), volume.join("aside")).unwrap();
+        symlink(&secret, volume.join("part")).unwrap();
+        assert!(mounts.iter().all(|mount| mount.source.join("own").exists()));
+        drop(pinned);
+        assert_eq!(fs::read_dir(folder.path().join("node/pods/uid/sources")).unwrap().count(), 0);
+        for part in ["part", "../secret", "none"] {
+            assert!(refused(&config, false, mount(&volume, Some(part))), "{part}");
+        }
+    }
+
+    #[test]
+    fn no_volume_of_the_host_holds_the_keys_of_a_node_or_lies_among_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["node/pki", "node/pods/uid/volumes/v", "node/pods/other/v", "engine", "data"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        fs::write(path("engine/docker.sock"), "").unwrap();
+        symlink(path("node/pki"), path("data/link")).unwrap();
+        let config = config(folder.path());
+        for source in
+            ["", "node", "node/pki", "node/pods", "node/pods/other/v", "data/link", "absent"]
+        {
+            for privileged in [true, false] {
+                assert!(refused(&config, privileged, mount(&path(source), None)), "{source}");
+            }
+        }
+        assert!(refused(&config, false, mount(Path::new("/"), None)));
+        assert!(refused(&config, false, mount(&path(""), Some("node"))));
+        for source in ["engine", "engine/docker.sock"] {
+            assert!(refused(&config, false, mount(&path(source), None)), "{source}");
+            assert!(!refused(&config, true, mount(&path(source), None)), "{source}");
+        }
+        for source in ["data", "node/pods/uid/volumes/v"] {
+            assert!(!refused(&config, false, mount(&path(source), None)), "{source}");
+        }
+    }
+}
