@@ -142,6 +142,7 @@ impl AuthorityParts {
         let unavailable = |cause: String| TokenError::Unavailable { cause };
         let made = JoinToken::create(&self.authority.fingerprint())
             .map_err(|error| unavailable(error.to_string()))?;
+        let made = if asked.role == JoinRole::Client { made.for_client() } else { made };
         let expires_at = Timestamp::now() + asked.ttl;
         let hash = made.secret_hash();
         let token = Token { role: asked.role, expires_at, used: None };

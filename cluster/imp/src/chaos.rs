@@ -168,7 +168,7 @@ fn mutant() -> Result<Option<&'static str>, ChaosError> {
 }
 
 async fn drive(args: &Up, plan: &Plan, scratch: &Path, quiet: bool) -> Result<Report, ChaosError> {
-    let running = up::up(args, true).await?;
+    let running = up::up(args, true, &up::Started::default()).await?;
     let admin = Admin::connect(&running.dir).await?;
     let member = as_member(&running.dir, &admin).await?;
     let cluster = Arc::new(Processes {

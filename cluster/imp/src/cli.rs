@@ -212,6 +212,10 @@ pub struct Node {
     /// How containers run.
     #[arg(long, value_enum, default_value_t = Driver::Process)]
     pub driver: Driver,
+    /// Join a cluster that runs on this very machine, and offer all of the machine once more: its other nodes offer it
+    /// already.
+    #[arg(long)]
+    pub whole_machine: bool,
 }
 
 /// `imp member`.

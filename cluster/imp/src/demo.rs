@@ -7,7 +7,7 @@ use crate::down::{DownFailed, down};
 use crate::interrupt::asked_to_end;
 use crate::layout::ClusterDir;
 use crate::output::say;
-use crate::up::{UpError, up};
+use crate::up::{Started, UpError, up};
 use impresario_speech::demo::{self, DemoContext, DemoError, DemoSummary};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ async fn show(
         chaos: false,
     };
     let display = human && io::stderr().is_terminal();
-    let running = up(&args, !display).await?;
+    let running = up(&args, !display, &Started::default()).await?;
     let admin = Admin::connect(&ClusterDir::new(running.dir.path().to_owned())).await?;
     let context = DemoContext {
         client: admin.client.clone(),

@@ -5,6 +5,7 @@ use crate::layout::{ClusterDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
 use crate::output::say;
 use crate::purge::{PurgeError, purge};
+use crate::up::CLAIM_LIMIT;
 use impresario_host::container::DriverError;
 use impresario_host::{ContainerState, Found, volumes};
 use nix::sys::signal::{Signal, kill};
@@ -17,8 +18,6 @@ use tokio::time::Instant;
 
 /// How long a node has to stop by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// How long a process that was just started takes to claim its folder.
-const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a container has to stop by itself.
@@ -115,18 +114,15 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
     Ok(())
 }
 
-/// Ends the processes of all nodes but these. One that was started a moment ago may not have claimed its
-/// folder yet; it is looked for until it must have.
-pub async fn end_others(dir: &ClusterDir, these: &[NodeDir]) -> Result<(), DownError> {
+/// Ends the processes of nodes that were started a moment ago. One that has not claimed its folder yet is waited for
+/// until it must have.
+pub async fn end_started(nodes: &[NodeDir]) -> Result<(), DownError> {
     let deadline = Instant::now() + CLAIM_LIMIT;
-    while Instant::now() < deadline {
-        for node in dir.nodes()? {
-            let stays = these.iter().any(|other| other.path() == node.path());
-            if !stays && node.is_running() {
-                end_process(&node).await?;
-            }
+    for node in nodes {
+        while !node.is_running() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
         }
-        tokio::time::sleep(LOOK).await;
+        end_process(node).await?;
     }
     Ok(())
 }

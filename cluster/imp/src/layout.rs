@@ -23,6 +23,7 @@ pub use files::{make_private_dir, replace};
 use crate::cli::Driver;
 use files::{read_json, refuse_foreign, write_json};
 use impresario_actors::node::machine::Share;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -77,6 +78,17 @@ pub enum LayoutError {
         /// The node's folder.
         path: PathBuf,
     },
+    /// The file system knows no locks.
+    #[error(
+        "{path} cannot be locked ({source}), and two `imp` at a time would break it: choose a folder of a local \
+         disk with --data-dir"
+    )]
+    NoLock {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Another command changes this cluster and does not come to an end.
     #[error("another `imp` is at work on {path}: try again when it has ended")]
     Busy {
@@ -90,15 +102,19 @@ const BUSY_LIMIT: Duration = Duration::from_secs(150);
 
 /// What `imp up` puts into the folder of a cluster. The last of them say that it is one.
 pub const MADE_BY_CLUSTER: &[&str] =
-    &["kubeconfig", "pki", "admin", "nodes", "making", "cluster.json"];
+    &["kubeconfig", "pki", "admin", "nodes", LOCK, "making", "cluster.json"];
+/// What is locked where the file system cannot lock the folder itself.
+const LOCK: &str = "cluster.lock";
 
 /// What a node keeps in its folder; the last of them says that it is one. Its log is written by
 /// whoever started it.
 pub const MADE_BY_NODE: &[&str] = &[
+    JOINING,
     "pods",
     "registry",
     "dns",
     "api.sock",
+    "services.sock",
     "addresses.json",
     "gpus.json",
     "credential",
@@ -106,6 +122,9 @@ pub const MADE_BY_NODE: &[&str] = &[
     "lock",
     "node.json",
 ];
+
+/// Takes the room that a node's files will need, while it joins.
+pub const JOINING: &str = "joining";
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LayoutError + '_ {
     move |source| LayoutError::Io { path: path.to_owned(), source }
@@ -232,16 +251,34 @@ impl ClusterDir {
             Err(error) => return Err(at(&self.0)(error)),
         };
         let deadline = tokio::time::Instant::now() + BUSY_LIMIT;
+        let mut is_folder = true;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Some(lock)),
-                Err((back, _)) => file = back,
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+                // NFS locks only what is open for writing, which a folder cannot be (flock(2)).
+                Err((_, Errno::EBADF)) if is_folder => {
+                    file = self.lock_file()?;
+                    is_folder = false;
+                    continue;
+                }
+                Err((_, errno)) => {
+                    return Err(LayoutError::NoLock { path: self.0.clone(), source: errno.into() });
+                }
             }
             if tokio::time::Instant::now() > deadline {
                 return Err(LayoutError::Busy { path: self.0.clone() });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What is locked where a folder cannot be.
+    fn lock_file(&self) -> Result<File, LayoutError> {
+        let path = self.0.join(LOCK);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(&path).map_err(at(&path))
     }
 
     /// Whether `imp up` made this folder, or began to.

@@ -118,14 +118,15 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
-    let dir = layout::ClusterDir::new(args.dir.path());
-    let before: Vec<_> = dir.nodes()?.into_iter().filter(layout::NodeDir::is_running).collect();
+    let started = up::Started::default();
     let running = tokio::select! {
-        running = up::up(args, false) => running?,
+        running = up::up(args, false, &started) => running?,
         () = interrupt::asked_to_end() => {
-            // What ran before goes on.
-            down::end_others(&dir, &before).await?;
-            return Err("interrupted: the nodes that this command had started are ended".into());
+            // What ran before goes on, and so does what another command starts.
+            let started = started.nodes();
+            down::end_started(&started).await?;
+            let what = if started.is_empty() { "nothing was started" } else { "the nodes that this command had started are ended" };
+            return Err(format!("interrupted: {what}").into());
         }
     };
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);

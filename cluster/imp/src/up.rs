@@ -22,6 +22,7 @@ use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -31,6 +32,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -38,7 +40,7 @@ use tokio::time::Instant;
 /// How long the nodes have to become Ready.
 const READY_LIMIT: Duration = Duration::from_secs(90);
 /// How long a process may take to claim its folder; one that has not has ended.
-const CLAIM_LIMIT: Duration = Duration::from_secs(5);
+pub const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 /// How many nodes a new cluster has, unless it was said otherwise.
 const NODES: usize = 3;
 /// The port of the API, unless it was said otherwise: that of Kubernetes.
@@ -109,6 +111,17 @@ pub enum UpError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address of this cluster's API was taken while it was down.
+    #[error(
+        "the API of this cluster is at {address}, where another program listens by now ({source}): end that \
+         one first (if it is another cluster, by `imp down --data-dir` with its folder); the address cannot be changed"
+    )]
+    ApiTaken {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A process could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
@@ -150,8 +163,25 @@ pub struct Running {
     pub listen: IpAddr,
 }
 
-/// Brings the cluster up and returns when all its nodes are Ready.
-pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
+/// The nodes that a command has started.
+#[derive(Debug, Clone, Default)]
+pub struct Started(Arc<Mutex<Vec<NodeDir>>>);
+
+impl Started {
+    fn note(&self, node: &NodeDir) {
+        self.0.lock().push(node.clone());
+    }
+
+    /// So far.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeDir> {
+        self.0.lock().clone()
+    }
+}
+
+/// Brings the cluster up and returns when all its nodes are Ready. What it starts is noted in `begun`, also when it is
+/// dropped before it is done.
+pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpError> {
     let dir = ClusterDir::new(args.dir.path());
     let is_new = !dir.path().exists();
     make_private_dir(dir.path())?;
@@ -171,7 +201,7 @@ pub async fn up(args: &Up, quiet: bool) -> Result<Running, UpError> {
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(names.len() as u64) };
     bar.set_style(style());
     bar.set_message("starting nodes");
-    await_ready(&dir, &nodes, &bar).await?;
+    await_ready(&dir, &nodes, &bar, begun).await?;
     bar.finish_and_clear();
     Ok(Running { dir, nodes: names, api: cluster.api, listen: cluster.listen })
 }
@@ -207,6 +237,10 @@ async fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpErr
         && asked != control
     {
         return Err(UpError::Control { path: dir.path().to_owned(), found: control, asked });
+    }
+    let mut control_nodes = present.iter().zip(&members).filter(|(_, file)| file.control.is_some());
+    if !members.is_empty() && !control_nodes.any(|(node, _)| node.is_running()) {
+        refuse_taken(&cluster)?;
     }
     renew_certificates(dir, &cluster)?;
     add_nodes(dir, &cluster, args, asked, &members)?;
@@ -379,6 +413,17 @@ fn api_address(listen: IpAddr, port: u16) -> Result<SocketAddr, UpError> {
     socket.local_addr().map_err(UpError::Port)
 }
 
+/// Where no member of a cluster runs, nobody may listen at its API's address.
+fn refuse_taken(cluster: &ClusterFile) -> Result<(), UpError> {
+    let address = SocketAddr::new(cluster.listen, cluster.api.port());
+    match std::net::TcpListener::bind(address) {
+        Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+            Err(UpError::ApiTaken { address, source })
+        }
+        _ => Ok(()), // what else is wrong is told by the members
+    }
+}
+
 /// The address from which this machine reaches others. No packet is sent to find out: a UDP socket
 /// that is connected to an address of RFC 5737 or RFC 3849 only looks at the routes.
 fn outward(family: IpAddr) -> io::Result<IpAddr> {
@@ -423,6 +468,7 @@ async fn await_ready(
     dir: &ClusterDir,
     nodes: &[NodeDir],
     bar: &ProgressBar,
+    begun: &Started,
 ) -> Result<(), UpError> {
     let deadline = Instant::now() + READY_LIMIT;
     let mut started = BTreeMap::new();
@@ -433,6 +479,8 @@ async fn await_ready(
             let name = name_of(node);
             match started.get(&name) {
                 None => {
+                    // Before there is anything to end.
+                    begun.note(node);
                     start(node)?;
                     started.insert(name, Instant::now());
                 }

@@ -10,6 +10,8 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 const PREFIX: &str = "imp1.";
+/// Of those that make a client: whoever wants to be something else knows before the token is used.
+const OF_CLIENT: &str = "imp1c.";
 const SECRET_BYTES: usize = 24;
 const FINGERPRINT_BYTES: usize = 32;
 
@@ -18,6 +20,7 @@ const FINGERPRINT_BYTES: usize = 32;
 pub struct JoinToken {
     secret: [u8; SECRET_BYTES],
     authority: [u8; FINGERPRINT_BYTES],
+    for_client: bool,
 }
 
 /// Why a text is not a join token.
@@ -26,7 +29,7 @@ pub struct JoinToken {
 pub enum TokenError {
     /// It is none, or was cut when copied.
     #[error(
-        "this is no join token: copy the whole line that `imp token create` printed (it begins with imp1.)"
+        "this is no join token: copy the whole line that `imp token create` printed (it begins with imp1)"
     )]
     Malformed,
     /// The authority's fingerprint is not one.
@@ -42,7 +45,19 @@ impl JoinToken {
     pub fn create(authority_fingerprint: &str) -> Result<Self, TokenError> {
         let mut secret = [0; SECRET_BYTES];
         SystemRandom::new().fill(&mut secret).map_err(|_| TokenError::NoRandomness)?;
-        Ok(Self { secret, authority: unhex(authority_fingerprint).ok_or(TokenError::Fingerprint)? })
+        let authority = unhex(authority_fingerprint).ok_or(TokenError::Fingerprint)?;
+        Ok(Self { secret, authority, for_client: false })
+    }
+
+    /// The same, and its text says that it makes a client. What it really makes is the join door's business.
+    #[must_use]
+    pub fn for_client(self) -> Self {
+        Self { for_client: true, ..self }
+    }
+
+    /// Whether its text says that it makes a client.
+    pub fn is_for_client(&self) -> bool {
+        self.for_client
     }
 
     /// The secret, as it is sent to the join door.
@@ -80,7 +95,8 @@ fn unhex(text: &str) -> Option<[u8; FINGERPRINT_BYTES]> {
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes: Vec<u8> = self.secret.iter().chain(&self.authority).copied().collect();
-        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        let prefix = if self.for_client { OF_CLIENT } else { PREFIX };
+        write!(f, "{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
@@ -96,13 +112,18 @@ impl FromStr for JoinToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Malformed)?;
+        let text = text.trim();
+        let (encoded, for_client) = match text.strip_prefix(OF_CLIENT) {
+            Some(encoded) => (encoded, true),
+            None => (text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?, false),
+        };
         let bytes = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed)?;
         let (secret, authority) =
             bytes.split_at_checked(SECRET_BYTES).ok_or(TokenError::Malformed)?;
         Ok(Self {
             secret: secret.try_into().map_err(|_| TokenError::Malformed)?,
             authority: authority.try_into().map_err(|_| TokenError::Malformed)?,
+            for_client,
         })
     }
 }
@@ -116,6 +137,10 @@ mod tests {
     fn a_token_survives_being_printed_and_pasted_and_does_not_show_its_secret() {
         let token = JoinToken::create(&"ab".repeat(32)).unwrap();
         assert_eq!(format!(" {token}\n").parse(), Ok(token.clone()));
+        let client = token.clone().for_client();
+        assert_eq!(client.to_string().parse(), Ok(client.clone()));
+        assert!(client.is_for_client() && !token.is_for_client());
+        assert_eq!(client.secret_hash(), token.secret_hash());
         assert!(!format!("{token:?}").contains(&token.secret()));
         assert_ne!(token.secret_hash(), JoinToken::create(&"ab".repeat(32)).unwrap().secret_hash());
     }

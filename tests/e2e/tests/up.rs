@@ -224,3 +224,79 @@ fn two_that_start_one_cluster_make_one_and_an_interrupted_start_leaves_none() {
     }
     assert!(run(&["down", "--purge"], &folder).status.success());
 }
+
+#[test]
+fn who_is_interrupted_while_another_brings_the_cluster_up_ends_nothing_of_its() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("cluster");
+    let up = || {
+        let mut command = Command::new(imp());
+        command.args(["up", "--detach", "--nodes", "1", "--api-port", "0", "--data-dir"]);
+        command.arg(&folder).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    std::fs::create_dir(&folder).unwrap();
+    // Whoever is at work on it.
+    let lock = std::fs::File::open(&folder).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let waits = up();
+    let listens_for_signals = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", waits.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        (caught & (1 << (Signal::SIGINT as i32 - 1)) != 0).then_some(()).ok_or("not yet".to_owned())
+    };
+    eventually("it waits", listens_for_signals);
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    // A node that the other one starts: its lock is held, by a process that would be ended.
+    let node = folder.join("nodes/node-1");
+    std::fs::create_dir_all(&node).unwrap();
+    for (name, text) in
+        [("lock", String::new()), ("node.json", "{}".into()), ("pid", sleeper.id().to_string())]
+    {
+        std::fs::write(node.join(name), text).unwrap();
+    }
+    let claim = std::fs::File::open(node.join("lock")).unwrap();
+    let claim = Flock::lock(claim, FlockArg::LockExclusiveNonblock).unwrap();
+    kill(Pid::from_raw(waits.id().cast_signed()), Signal::SIGINT).unwrap();
+    let output = waits.wait_with_output().unwrap();
+    assert!(said(&output).contains("nothing was started"), "{}", said(&output));
+    assert!(sleeper.try_wait().unwrap().is_none(), "another's node was ended");
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    drop((claim, lock));
+}
+
+#[test]
+fn a_cluster_whose_port_was_taken_while_it_was_down_says_so_and_is_not_mixed_with_who_has_it() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let folder = cluster.dir().to_owned();
+    let kubeconfig = std::fs::read_to_string(folder.join("kubeconfig")).unwrap();
+    let port = kubeconfig.split("server: https://").nth(1).unwrap();
+    let port = port
+        .lines()
+        .next()
+        .unwrap()
+        .trim()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .trim_matches('"')
+        .to_owned();
+    assert!(run(&["down"], &folder).status.success());
+    let scratch = tempfile::tempdir().unwrap();
+    let other = scratch.path().join("other");
+    let up = ["up", "--detach", "--nodes", "1"];
+    let output = run(&[&up[..], &["--api-port", port.as_str()]].concat(), &other);
+    assert!(output.status.success(), "{}", said(&output));
+    let output = run(&["up", "--detach"], &folder);
+    let goes_on = run(&["get", "nodes"], &other).status.success();
+    let ended = run(&["down", "--purge"], &other);
+    assert!(
+        !output.status.success() && said(&output).contains("another program listens"),
+        "{}",
+        said(&output)
+    );
+    assert!(goes_on && ended.status.success());
+    let output = run(&["up", "--detach"], &folder);
+    assert!(output.status.success(), "{}", said(&output));
+}

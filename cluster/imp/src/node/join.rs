@@ -2,18 +2,21 @@
 
 use super::pod_range;
 use crate::cli;
-use crate::layout::{LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
+use crate::layout::{JOINING, LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
 use crate::node::drivers;
 use crate::node::gate::role_name;
 use impresario_actors::node::machine::Share;
 use impresario_client::reachable;
+use impresario_host::machine::has_address;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{JoinToken, PeerRole};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::time::Duration;
 use thiserror::Error;
 
+/// More than certificate, key and description of a node take, in bytes.
+const ROOM: usize = 64 * 1024;
 /// How long the cluster has to answer.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
 
@@ -32,6 +35,12 @@ pub enum JoinError {
     /// The token was made for something else.
     #[error("the token makes a {0}, not a node: make one with `imp token create --role node`")]
     Role(&'static str),
+    /// The cluster runs on this machine.
+    #[error(
+        "the cluster at {0} runs on this machine, and its nodes offer all of it already: `imp up --nodes N` gives one \
+         more its part; --whole-machine offers all of it once more"
+    )]
+    SameMachine(SocketAddr),
     /// The certificate could not be kept.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -57,7 +66,13 @@ pub async fn join(
 ) -> Result<(), JoinError> {
     let bad = || JoinError::Address(address.to_owned());
     let target = address.to_socket_addrs().map_err(|_| bad())?.next().ok_or_else(bad)?;
+    if !args.whole_machine && (target.ip().is_loopback() || has_address(target.ip())) {
+        return Err(JoinError::SameMachine(target));
+    }
     let token: JoinToken = token.trim().parse()?;
+    if token.is_for_client() {
+        return Err(JoinError::Role(role_name(&PeerRole::Client)));
+    }
     let failed = |address| move |source| JoinError::Bind { address, source };
     let seen = own_address(target).map_err(failed(target))?;
     let wanted = args.bind.unwrap_or(SocketAddr::new(seen, 0));
@@ -66,11 +81,13 @@ pub async fn join(
     drop(socket);
 
     let name = args.name.clone().or_else(host_name);
+    // Better now than when the token is used up.
+    make_private_dir(dir.path())?;
+    try_room(dir)?;
     let (credential, answer) = impresario_runtime::join(target, &token, name, JOIN_LIMIT).await?;
     if answer.role != PeerRole::Node {
         return Err(JoinError::Role(role_name(&answer.role)));
     }
-    make_private_dir(dir.path())?;
     credential.save(&dir.credential())?;
     let through = target.ip();
     dir.save(&NodeFile {
@@ -96,6 +113,17 @@ pub async fn join(
         chaos: false,
     })?;
     Ok(())
+}
+
+/// Whether the disk takes what is to be kept.
+fn try_room(dir: &NodeDir) -> Result<(), LayoutError> {
+    let path = dir.path().join(JOINING);
+    let written = std::fs::File::create(&path).and_then(|mut file| {
+        file.write_all(&[0; ROOM])?;
+        file.sync_all()
+    });
+    let removed = std::fs::remove_file(&path);
+    written.and(removed).map_err(|source| LayoutError::Io { path, source })
 }
 
 /// The address from which this machine reaches `target`: no packet is sent to find out.

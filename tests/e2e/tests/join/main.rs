@@ -23,6 +23,8 @@ fn error_of(output: &Output) -> String {
 fn node(join: &str, token: &str, name: &str, dir: &Path) -> Command {
     let mut command = Command::new(imp());
     command.args(["node", "--join", join, "--token", token, "--name", name, "--data-dir"]).arg(dir);
+    // Most of these run on the machine of their cluster.
+    command.arg("--whole-machine");
     command
 }
 
@@ -134,6 +136,13 @@ fn a_fourth_node_joins_on_the_same_machine() {
     let made = cluster.token("node", "10m");
     let since = Instant::now();
     let home = folder.path().join("fourth");
+    // Who does not say that the machine is to be offered once more does not do it.
+    let mut unasked = Command::new(imp());
+    unasked.args(["node", "--join", &made.address, "--token", &made.secret, "--data-dir"]);
+    let output = unasked.arg(&home).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_of(&output).contains("--whole-machine"), "{}", error_of(&output));
+    assert!(!home.exists());
     let mut fourth = Process::node(node(&made.address, &made.secret, "fourth", &home), &home);
     ready(&cluster, "fourth", since, &mut fourth);
     carries_a_pod(&cluster, "fourth", "guest");
