@@ -29,6 +29,7 @@ use impresario_client::protocol::resources::Resources;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
+use impresario_host::process::oom;
 use impresario_host::proxy::{Neighbourhood, ProxyLimits, ServiceProxy};
 use impresario_objects::RemoteDoor;
 use impresario_registry::{RegistryHandle, RemoteRegistry};
@@ -112,6 +113,7 @@ pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
             return Err(error);
         }
     }
+    oom::set(oom::NODE);
     let file = dir.load()?;
     let credential = Credential::load(&dir.credential())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signal)?;

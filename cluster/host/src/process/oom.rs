@@ -3,6 +3,8 @@
 
 use crate::container::{Qos, Resources};
 
+/// What a node sets itself to: without it the pods that are spared would be spared at its cost.
+pub const NODE: i32 = -999;
 /// What keepers are set to, so that a container goes before the one who tells how it ended.
 pub const KEEPER: i32 = -998;
 /// What nobody else than guaranteed pods has.

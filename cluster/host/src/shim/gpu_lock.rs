@@ -62,7 +62,8 @@ fn open(folder: &Path, uuid: &str) -> io::Result<File> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let path = folder.join(format!("impresario-{}", uuid.chars().map(plain).collect::<String>()));
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(nix::libc::O_NOFOLLOW);
+    // Whatever else somebody has put there is not followed, and not waited for.
+    options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let found = options.open(&path);
     if !found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return found;
