@@ -196,7 +196,9 @@ fn job(evidence: &Evidence) -> Result<String, String> {
     }
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
     let exact = succeeded == completions && *complete && ran <= *completions;
-    let done = i64::try_from(worked.ended.len()).unwrap_or(i64::MAX) >= *succeeded;
+    // What a pod did after its deletion was counted is no success, and makes no room for one counted twice.
+    let counted = worked.ended.keys().filter(|uid| !seen.late.contains(*uid)).count();
+    let done = i64::try_from(counted).unwrap_or(i64::MAX) >= *succeeded;
     if exact && done { Ok(said) } else { Err(said) }
 }
 
@@ -207,10 +209,19 @@ fn watched(watched: &Watched) -> Result<String, String> {
     if watched.batches == 0 {
         return Err("no watcher was ever told anything".into());
     }
-    Ok(format!("{} revisions told, {} watches went on elsewhere", watched.batches, watched.resumed))
+    let Watched { batches, resumed, gone, .. } = watched;
+    if *gone > 0 && *resumed == 0 {
+        return Err(format!("no watch that broke went on: each of {gone} was told to begin anew"));
+    }
+    Ok(format!(
+        "{batches} revisions told, {resumed} watches went on elsewhere, {gone} began anew with a list"
+    ))
 }
 
 fn one_writer(haunted: &Haunted) -> Result<String, String> {
+    if let Some(reason) = &haunted.unread {
+        return Err(format!("what was accepted cannot be read in the end: {reason}"));
+    }
     for (shard, accepted) in &haunted.accepted {
         let mut newest = 1;
         for (revision, epoch) in accepted {
@@ -402,6 +413,9 @@ mod tests {
         assert!(job(&with(2, true, &["a", "b", "c"], effects(&["a", "b", "c"]))).is_err());
         assert!(job(&with(2, true, &["a", "b"], effects(&["a"]))).is_err());
         assert!(job(&with(2, true, &[], effects(&["a"]))).is_err());
+        let mut late = with(2, true, &["a"], two());
+        late.seen.late.insert("b".into());
+        assert!(job(&late).is_err(), "the work of a pod that does not count stands in for none");
         let mut twice = two();
         twice.begun.insert("a".into(), 2);
         assert!(job(&with(2, true, &[], twice)).is_err());
@@ -412,12 +426,23 @@ mod tests {
         let with = |epochs: &[u64], refused| Haunted {
             accepted: BTreeMap::from([(8, (1..).zip(epochs.iter().copied()).collect())]),
             refused,
-            moved: 0,
+            ..Haunted::default()
         };
         assert!(one_writer(&with(&[1, 1, 2, 5], 3)).is_ok());
         assert!(one_writer(&with(&[1, 2, 1], 3)).is_err());
         assert!(one_writer(&with(&[0], 3)).is_err());
         assert!(one_writer(&with(&[1], 0)).is_err());
+        let unread = Haunted { unread: Some("no leader".into()), ..with(&[1], 3) };
+        assert!(one_writer(&unread).is_err());
+    }
+
+    #[test]
+    fn watches_of_which_none_ever_went_on_are_not_whole() {
+        let with = |resumed, gone| Watched { batches: 9, resumed, gone, ..Watched::default() };
+        assert!(watched(&with(1, 3)).is_ok());
+        assert!(watched(&with(0, 0)).is_ok(), "none broke");
+        assert!(watched(&with(0, 1)).is_err());
+        assert!(watched(&Watched { batches: 0, ..with(1, 0) }).is_err());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! epoch. What the registry accepts, in the order of its revisions, may never fall.
 
 use crate::cluster::Session;
+use futures_util::StreamExt as _;
 use impresario_registry_api::{
-    Epoch, Fence, Key, RegistryHandle, Revision, SHARDS, Shard, TransactError, Transaction,
+    Entry, Epoch, Fence, Key, ListRequest, RegistryHandle, Revision, SHARDS, Selection, Shard,
+    TransactError, Transaction, WatchEvent, WatchRequest,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -16,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Every so many shards has ghosts.
 const EVERY: u8 = 8;
 /// The mean pause between two writes.
 const PAUSE: Duration = Duration::from_millis(80);
+/// How long the entries may take to be read when nobody writes any more.
+const LAST_WORD: Duration = Duration::from_secs(60);
 /// The resource of the entries.
 pub(crate) const FENCED: &str = "chaos.impresario.dev/fenced";
 
@@ -34,11 +38,28 @@ pub struct Haunted {
     pub refused: u64,
     /// Shards that were seen to change hands.
     pub moved: u64,
+    /// Why the entries could not be read in the end, if that is so.
+    pub unread: Option<String>,
+}
+
+impl Haunted {
+    /// An entry that is there was accepted, whether its writer was told or not.
+    fn accept(&mut self, entry: &Entry) {
+        let shard = entry.key.name.strip_prefix('s').and_then(|number| number.parse().ok());
+        let value: Option<serde_json::Value> = serde_json::from_slice(&entry.value).ok();
+        let epoch = value.and_then(|value| value.get("epoch").and_then(serde_json::Value::as_u64));
+        if let (Some(shard), Some(epoch)) = (shard, epoch) {
+            self.accepted.entry(shard).or_default().insert(entry.mod_revision, epoch);
+        }
+    }
 }
 
 /// The ghosts. They write until told to stop.
 pub struct Ghosts {
     task: JoinHandle<()>,
+    /// Sees what was accepted although the answer was lost.
+    reader: JoinHandle<()>,
+    registry: RegistryHandle,
     stop: watch::Sender<bool>,
     seen: Arc<Mutex<Haunted>>,
 }
@@ -46,6 +67,7 @@ pub struct Ghosts {
 impl Drop for Ghosts {
     fn drop(&mut self) {
         self.task.abort();
+        self.reader.abort();
     }
 }
 
@@ -57,14 +79,54 @@ impl Ghosts {
         let seen = Arc::new(Mutex::new(Haunted::default()));
         let random = StdRng::seed_from_u64(seed.rotate_left(17));
         let task = tokio::spawn(haunt(session.roaming(), random, stopping, seen.clone()));
-        Self { task, stop, seen }
+        let reader = tokio::spawn(read(session.roaming(), seen.clone()));
+        Self { task, reader, registry: session.roaming(), stop, seen }
     }
 
     /// Ends, and tells what became of the writes.
     pub async fn finish(mut self) -> Haunted {
         let _ = self.stop.send(true);
         let _ = (&mut self.task).await;
-        self.seen.lock().await.clone()
+        self.reader.abort();
+        let began = Instant::now();
+        let unread = loop {
+            match self.registry.list(ListRequest::of(Selection::all(FENCED))).await {
+                Ok(page) => {
+                    let mut seen = self.seen.lock().await;
+                    page.entries.iter().for_each(|entry| seen.accept(entry));
+                    break None;
+                }
+                Err(error) if began.elapsed() > LAST_WORD => break Some(error.to_string()),
+                Err(_) => sleep(PAUSE).await,
+            }
+        };
+        Haunted { unread, ..self.seen.lock().await.clone() }
+    }
+}
+
+/// Watches the entries, so that a write whose answer was lost is seen as well: in a change of leader, when a
+/// stale one might slip through, it often is.
+async fn read(registry: RegistryHandle, seen: Arc<Mutex<Haunted>>) {
+    loop {
+        if let Ok(page) = registry.list(ListRequest::of(Selection::all(FENCED))).await {
+            let after = page.revision;
+            {
+                let mut seen = seen.lock().await;
+                page.entries.iter().for_each(|entry| seen.accept(entry));
+            }
+            let request = WatchRequest { select: Selection::all(FENCED), after, bookmarks: false };
+            if let Ok(mut watch) = registry.watch(request).await {
+                while let Some(Ok(batch)) = watch.next().await {
+                    let mut seen = seen.lock().await;
+                    for event in &batch.events {
+                        if let WatchEvent::Put { entry, .. } = event {
+                            seen.accept(entry);
+                        }
+                    }
+                }
+            }
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -97,7 +159,7 @@ async fn haunt(
                     seen.moved += 1;
                 }
             }
-            // Nothing is known of it; whoever comes next shows what it did.
+            // Nothing is known of it; who reads the entries sees what it did.
             Err(_) => {}
         }
         drop(seen);

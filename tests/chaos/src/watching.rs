@@ -102,6 +102,7 @@ struct Shared {
     /// By resource and by the member that the watcher began with.
     told: BTreeMap<(&'static str, usize), Told>,
     resumed: u64,
+    gone: u64,
 }
 
 /// What is known of all watches when a run is over.
@@ -111,13 +112,17 @@ pub struct Watched {
     pub faults: Vec<String>,
     /// How many revisions were told, to all watchers together.
     pub batches: u64,
-    /// How often a watch went on where another had broken.
+    /// How often a watch went on where another had broken: it told more after the last revision of that one.
     pub resumed: u64,
+    /// How often a member had no history that reaches back so far, and a watcher began anew with a list.
+    pub gone: u64,
 }
 
 /// The watchers. They end when dropped.
 pub struct Watchers {
     shared: Arc<Mutex<Shared>>,
+    /// One watcher for each member and resource.
+    members: usize,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -145,7 +150,7 @@ impl Watchers {
                 tasks.push(tokio::spawn(follow(members.clone(), first, resource, shared.clone())));
             }
         }
-        Self { shared, tasks }
+        Self { shared, members: members.len(), tasks }
     }
 
     /// What was told, compared with what is there; for when nobody writes registers any more.
@@ -158,6 +163,7 @@ impl Watchers {
             faults: shared.faults.clone(),
             batches: shared.told.values().map(|told| told.batches).sum(),
             resumed: shared.resumed,
+            gone: shared.gone,
         }
     }
 
@@ -176,18 +182,9 @@ impl Watchers {
                         .map(|entry| (entry.key, entry.mod_revision))
                         .collect();
                     let shared = locked(&self.shared);
-                    let of_resource = shared.told.iter().filter(|((of, _), _)| *of == resource);
-                    of_resource
-                        .filter(|(_, told)| told.known != there)
-                        .map(|((_, member), told)| {
-                            let differ = |(key, revision): &(&Key, &Revision)| {
-                                told.known.get(key) != Some(revision)
-                            };
-                            let first = there.iter().find(differ);
-                            format!(
-                                "watcher {member} of {resource} was told up to {} and never of {first:?}",
-                                told.last
-                            )
+                    (0..self.members)
+                        .filter_map(|member| {
+                            unlike(member, resource, shared.told.get(&(resource, member)), &there)
                         })
                         .collect()
                 }
@@ -205,6 +202,26 @@ impl Watchers {
     }
 }
 
+/// What a watcher was told, where it is not what is there. One that was told nothing proves nothing.
+fn unlike(
+    member: usize,
+    resource: &str,
+    told: Option<&Told>,
+    there: &BTreeMap<Key, Revision>,
+) -> Option<String> {
+    let Some(told) = told else {
+        return Some(format!("watcher {member} of {resource} was told nothing in the end"));
+    };
+    if told.known == *there {
+        return None;
+    }
+    let first = there.iter().find(|(key, revision)| told.known.get(key) != Some(revision));
+    Some(format!(
+        "watcher {member} of {resource} was told up to {} and never of {first:?}",
+        told.last
+    ))
+}
+
 async fn follow(
     members: Vec<RegistryHandle>,
     first: usize,
@@ -213,8 +230,9 @@ async fn follow(
 ) {
     for place in first.. {
         let Some(member) = members.get(place % members.len().max(1)) else { return };
-        let after = locked(&shared).told.get(&(resource, first)).map(|told| told.last);
-        let after = match after {
+        let last = locked(&shared).told.get(&(resource, first)).map(|told| told.last);
+        let mut resumes = last.is_some();
+        let after = match last {
             Some(last) => last,
             None => match begin(member, resource).await {
                 Some(told) => {
@@ -236,16 +254,21 @@ async fn follow(
                         if !hear(&shared, resource, first, &batch) {
                             break;
                         }
+                        if std::mem::take(&mut resumes) {
+                            locked(&shared).resumed += 1;
+                        }
                     }
                     Err(WatchError::Gone { .. }) => {
-                        // Told so, and not kept from it: a new list is what is due.
-                        locked(&shared).told.remove(&(resource, first));
+                        // Told so, and not kept from it: a new list is what is due. Where each is told so,
+                        // none resumes, which is a fault.
+                        let mut shared = locked(&shared);
+                        shared.gone += 1;
+                        shared.told.remove(&(resource, first));
                         break;
                     }
                     Err(_) => break,
                 }
             }
-            locked(&shared).resumed += 1;
         }
         sleep(PAUSE).await;
     }
@@ -294,6 +317,18 @@ mod tests {
     fn put(name: &str, before: Option<Revision>, revision: Revision) -> WatchEvent {
         let previous = before.map(|before| entry(name, 1, before));
         WatchEvent::Put { entry: entry(name, 1, revision), previous }
+    }
+
+    #[test]
+    fn a_watcher_that_was_told_nothing_or_less_than_is_there_is_a_fault() {
+        let there: BTreeMap<Key, Revision> =
+            [("a", 2), ("b", 3)].map(|(name, at)| (Key::new(LEDGER, "", name), at)).into();
+        assert!(unlike(0, LEDGER, None, &there).is_some());
+        assert_eq!(unlike(0, LEDGER, Some(&Told::at(3, there.clone())), &there), None);
+        let mut less = there.clone();
+        less.remove(&Key::new(LEDGER, "", "b"));
+        let said = unlike(0, LEDGER, Some(&Told::at(3, less)), &there).unwrap();
+        assert!(said.contains("up to 3 and never of"), "{said}");
     }
 
     fn batch(revision: Revision, events: Vec<WatchEvent>) -> WatchBatch {
