@@ -4,7 +4,7 @@ use crate::cast::*;
 use futures_util::StreamExt;
 use impresario_runtime::{
     ActorName, ActorNode, AskError, Cause, Credential, Gate, NodeConfig, PeerEvent, PeerIdentity,
-    PeerRole, Refusal, SpawnOptions, encode,
+    PeerRole, Refusal, SpawnOptions, Timing, encode,
     pki::{ALPN_NODE, tls_client_config},
     tag_of,
 };
@@ -93,6 +93,12 @@ fn promise(message: &str, bytes: u32) -> Vec<u8> {
     frame
 }
 
+/// A node `b` that takes who says nothing for so long for lost.
+async fn losing_after(cluster: &Cluster, silence: Duration) -> ActorNode {
+    let timing = lost_after(silence);
+    ActorNode::start(NodeConfig { timing, ..cluster.config("b") }).await.unwrap()
+}
+
 /// A response of `Overloaded`, as it travels.
 const OVERLOADED: &[u8] = &[3, 0, 0, 0, 0, 1, 1];
 
@@ -100,7 +106,8 @@ const OVERLOADED: &[u8] = &[3, 0, 0, 0, 0, 1, 1];
 fn a_request_is_held_on_its_senders_account_before_it_is_read_and_has_a_deadline() {
     on_threads(async {
         let cluster = Cluster::new();
-        let b = cluster.node("b").await;
+        // What is promised here must stand until the second one is judged.
+        let b = losing_after(&cluster, Duration::from_secs(8)).await;
         let player = play(&b, "player", SpawnOptions::default());
         let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
         let hostile = Hostile::connect(&node, &b).await;
@@ -134,12 +141,13 @@ fn a_request_is_held_on_its_senders_account_before_it_is_read_and_has_a_deadline
 fn a_guest_that_reads_nothing_of_what_quic_brings_it_is_not_lost_while_it_beats() {
     on_threads(async {
         let cluster = Cluster::new();
-        let b = cluster.node("b").await;
+        let silence = Duration::from_secs(5);
+        let b = losing_after(&cluster, silence).await;
         let (player, sent) = shown(&b, "counter", SpawnOptions::default());
         let guest = PeerRole::Guest { scope: "default/digits".into() };
         let guest = cluster.authority.issue("g", guest, &[], DAY).unwrap();
-        let hostile = Hostile::connect(&guest, &b).await;
         let mut events = b.peers();
+        let hostile = Hostile::connect(&guest, &b).await;
         // `Request::Open` of a `Count`.
         let count = encode(&Count { to: 1 << 40, bytes_each: 16 << 10 }).unwrap();
         let to = player.path().actor.clone();
@@ -158,12 +166,11 @@ fn a_guest_that_reads_nothing_of_what_quic_brings_it_is_not_lost_while_it_beats(
         introduce(&[&a, &b]);
         let far = a.actor::<PlayerRole>(player.path().clone());
         let begun = std::time::Instant::now();
-        while begun.elapsed() < 2 * fast().lost_after {
+        while begun.elapsed() < 2 * silence {
             far.ask(Urgent, LIMIT).await.unwrap();
         }
         while let Ok(event) = events.try_recv() {
-            let PeerEvent::Up { node, .. } = event else { panic!("{event:?}") };
-            assert_ne!(node.as_str(), "g", "it came back");
+            assert!(!matches!(event, PeerEvent::Lost { .. }), "{event:?}");
         }
         drop(unread);
         until("all is let go", || usage(&b, "g").is_none_or(|usage| usage.held_bytes == 0)).await;
@@ -176,21 +183,24 @@ fn serde_bytes(bytes: &[u8]) -> bytes::Bytes {
 }
 
 #[test]
-fn a_hundred_peers_that_never_read_hold_a_bounded_sum_and_others_are_answered() {
+fn many_peers_that_never_read_hold_a_bounded_sum_and_others_are_answered() {
     on_threads(async {
-        const POOL: usize = 8 << 20;
+        const PEERS: usize = 40;
+        // Less than a third of what they would take.
+        const POOL: usize = 3 << 20;
         let cluster = Cluster::new();
-        let mut config =
-            NodeConfig { timing: impresario_runtime::Timing::default(), ..cluster.config("b") };
+        // So many nodes keep the machine busy enough without their heartbeats.
+        let timing = Timing { heartbeat: Duration::from_secs(1), ..calm() };
+        let mut config = NodeConfig { timing, ..cluster.config("b") };
         config.limits.lesser_pool_bytes = POOL;
         let b = ActorNode::start(config).await.unwrap();
         let player = play(&b, "player", SpawnOptions::default());
         let mut readers = Vec::new();
-        for number in 0..100 {
+        for number in 0..PEERS {
             let role = PeerRole::Guest { scope: "default/digits".into() };
             let mut config = cluster.config_as(&format!("g{number}"), role);
             config.limits.arbiters = 1;
-            config.timing = impresario_runtime::Timing::default();
+            config.timing = timing;
             let reader = ActorNode::start(config).await.unwrap();
             reader.addresses().set(b.name().clone(), b.local_addr());
             readers.push(reader);
@@ -208,7 +218,7 @@ fn a_hundred_peers_that_never_read_hold_a_bounded_sum_and_others_are_answered() 
                 }
             }
         }
-        assert!(unread.len() >= 100, "each has its first stream");
+        assert!(unread.len() >= PEERS, "each has its first stream");
         let sum = || b.usage().iter().map(|usage| usage.held_bytes).sum::<usize>();
         until("they take up what they can", || sum() > POOL / 2).await;
         let honest = PeerRole::Guest { scope: "default/digits".into() };
@@ -220,7 +230,11 @@ fn a_hundred_peers_that_never_read_hold_a_bounded_sum_and_others_are_answered() 
             assert_eq!(far.ask(Give(100 << 10), LIMIT).await.unwrap().len(), 100 << 10);
             let items = far.open(Count { to: 3, bytes_each: 10 }, LIMIT).await.unwrap();
             assert_eq!(soon("its items", items.count()).await, 3);
-            assert!(sum() <= POOL + 101 * (64 << 10) + (1 << 20), "{} bytes are held", sum());
+            assert!(
+                sum() <= POOL + (PEERS + 1) * (64 << 10) + (1 << 20),
+                "{} bytes are held",
+                sum()
+            );
         }
         drop(unread);
         until("all is let go", || sum() < 1 << 20).await;
@@ -233,7 +247,7 @@ fn asks_over_the_budget_are_told_so_and_deadlines_are_cut() {
         let cluster = Cluster::new();
         let mut config = cluster.config("b");
         config.limits.node.asks = 2;
-        config.limits.node.deadline = Duration::from_secs(2);
+        config.limits.node.deadline = Duration::from_secs(10);
         let (a, c) = (cluster.node("a").await, cluster.node("c").await);
         let b = ActorNode::start(config).await.unwrap();
         introduce(&[&a, &b, &c]);
@@ -250,6 +264,8 @@ fn asks_over_the_budget_are_told_so_and_deadlines_are_cut() {
             let answer = soon("the cut deadline", ask).await.unwrap();
             assert!(matches!(answer, Err(AskError::Deadline { .. })), "{answer:?}");
         }
+        // The room of an ask is free a moment after its answer.
+        until("all are answered", || b.usage().iter().all(|usage| usage.asks == 0)).await;
         assert_eq!(far.ask(Echo("y".into()), LIMIT).await, Ok("y".into()));
         let counts = b.refusals();
         assert!(counts.iter().any(|one| one.cause == Cause::Asks && one.count == 2), "{counts:?}");
@@ -314,7 +330,9 @@ fn what_a_peer_may_not_send_or_not_so_large_is_refused_before_it_is_read() {
             assert_eq!(said[4..7], answer, "{message}: {said:?}");
         }
         assert!(gate.0.lock().is_empty(), "{:?} was decoded", gate.0.lock());
-        assert_eq!(usage(&b, "h").unwrap().held_bytes, 0);
+        // A heartbeat that waits to be sent is held for a moment.
+        until("nothing is held", || usage(&b, "h").is_some_and(|usage| usage.held_bytes == 0))
+            .await;
         assert!(b.refusals().iter().any(|one| one.message == "test.Large" && one.count == 1));
     });
 }
@@ -343,7 +361,8 @@ fn a_message_that_becomes_much_more_than_its_bytes_is_held_on_its_senders_accoun
 fn an_answer_is_held_on_its_senders_account_before_it_is_read_and_must_go_on() {
     on_threads(async {
         let cluster = Cluster::new();
-        let b = cluster.node("b").await;
+        // The second answer must be judged before the first is given up.
+        let b = losing_after(&cluster, Duration::from_secs(8)).await;
         let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
         let hostile = Hostile::connect(&node, &b).await;
         let far = b.actor::<PlayerRole>(impresario_runtime::ActorPath::new("h", "player"));
@@ -376,7 +395,8 @@ fn an_answer_is_held_on_its_senders_account_before_it_is_read_and_must_go_on() {
 fn a_request_that_is_slow_but_goes_on_is_taken() {
     on_threads(async {
         let cluster = Cluster::new();
-        let b = cluster.node("b").await;
+        let silence = Duration::from_secs(4);
+        let b = losing_after(&cluster, silence).await;
         play(&b, "player", SpawnOptions::default());
         let node = cluster.authority.issue("h", PeerRole::Node, &[], DAY).unwrap();
         let hostile = Hostile::connect(&node, &b).await;
@@ -386,12 +406,12 @@ fn a_request_that_is_slow_but_goes_on_is_taken() {
         let (mut send, mut receive) = hostile.connection.open_bi().await.unwrap();
         let begun = std::time::Instant::now();
         // For twice as long as a silence may last.
-        let mut ticks = tokio::time::interval(fast().lost_after / 6);
+        let mut ticks = tokio::time::interval(silence / 6);
         for part in framed(&ask).chunks(17 << 10) {
             ticks.tick().await;
             send.write_all(part).await.unwrap();
         }
-        assert!(begun.elapsed() > fast().lost_after);
+        assert!(begun.elapsed() > silence);
         send.finish().unwrap();
         let answer = soon("an answer", receive.read_to_end(1 << 20)).await.unwrap();
         assert!(answer.len() > 200 << 10, "{} bytes", answer.len());

@@ -20,7 +20,7 @@ pub fn on_threads<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// For a busy machine: a passing test never spends it.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 pub const DAY: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,11 +39,6 @@ message!(Notes => Vec<u64>, "test.Notes");
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ponder(pub u64);
 message!(Ponder => u64, "test.Ponder");
-
-/// Blocks the actor, and the thread that it runs on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Block(pub u64);
-message!(Block => (), "test.Block");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Panic;
@@ -71,12 +66,13 @@ message!(Urgent => (), "test.Urgent", Lane::Control);
 pub struct Texts(pub Vec<String>);
 message!(Texts => usize, "test.Texts");
 
-/// Keeps the actor from its mailbox until its `sent` says [`GO`].
+/// Keeps the actor from its mailbox until its `sent` says [`GO`]; it says [`HALTED`] once it does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Halt;
 message!(Halt => (), "test.Halt");
 
 pub const GO: u64 = u64::MAX - 1;
+pub const HALTED: u64 = u64::MAX - 2;
 
 /// Not handled by [`Player`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,7 +106,7 @@ use bytes::Bytes;
 role! {
     /// What the test's actor answers.
     pub PlayerRole = "player" {
-        asks: [Echo, Note, Notes, Ponder, Block, Halt, Panic, Quit, Large, Give, Urgent, Texts],
+        asks: [Echo, Note, Notes, Ponder, Halt, Panic, Quit, Large, Give, Urgent, Texts],
         streams: [Count, Break],
     }
 }
@@ -167,18 +163,17 @@ impl Handler<Ponder> for Player {
     }
 }
 
-impl Handler<Block> for Player {
-    type Result = ();
-    fn handle(&mut self, message: Block, _: &mut Self::Context) {
-        self.sent.send_replace(1);
-        std::thread::sleep(Duration::from_millis(message.0));
-    }
-}
-
 impl Handler<Halt> for Player {
     type Result = ();
     fn handle(&mut self, _: Halt, context: &mut Self::Context) {
         let mut go = self.sent.subscribe();
+        self.sent.send_if_modified(|sent| {
+            let is_first = *sent == 0;
+            if is_first {
+                *sent = HALTED;
+            }
+            is_first
+        });
         let halt = async move { drop(go.wait_for(|go| *go == GO).await) };
         context.wait(halt.into_actor(self));
     }
@@ -259,15 +254,25 @@ impl Handler<Open<Break>> for Player {
     }
 }
 
-/// Fast detection, for tests that wait for it.
-pub fn fast() -> Timing {
+/// The timing of every node that no test wants to be lost: a machine that stands still for seconds ends no link.
+pub fn calm() -> Timing {
     Timing {
         heartbeat: Duration::from_millis(50),
-        suspect_after: Duration::from_millis(600),
-        lost_after: Duration::from_millis(1500),
-        dial: Duration::from_secs(1),
+        suspect_after: Duration::from_secs(10),
+        lost_after: Duration::from_secs(20),
+        dial: Duration::from_secs(10),
         redial: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(200) },
     }
+}
+
+/// The same, with a silence that may last so long: for tests that wait for a loss.
+pub fn lost_after(silence: Duration) -> Timing {
+    Timing { suspect_after: silence / 2, lost_after: silence, ..calm() }
+}
+
+/// Fast detection, for tests that wait for it.
+pub fn fast() -> Timing {
+    Timing { dial: Duration::from_secs(5), ..lost_after(Duration::from_secs(4)) }
 }
 
 /// A restart policy that does not make a test wait.
@@ -295,7 +300,7 @@ impl Cluster {
     pub fn config_as(&self, name: &str, role: PeerRole) -> NodeConfig {
         let credential = self.authority.issue(name, role, &[], DAY).unwrap();
         let gate = Arc::new(PermitAll);
-        NodeConfig { timing: fast(), gate, ..NodeConfig::new(credential) }
+        NodeConfig { timing: calm(), gate, ..NodeConfig::new(credential) }
     }
 
     pub async fn node(&self, name: &str) -> ActorNode {
@@ -352,6 +357,17 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
         }
     };
     soon(what, looking).await;
+}
+
+/// Asks until there is an answer. What a connection that is just ending has taken is lost with it, so that one ask may
+/// wait for its whole deadline.
+pub async fn answered(what: &str, player: &ActorRef<PlayerRole>) {
+    soon(what, async {
+        while player.ask(Urgent, Duration::from_secs(1)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// Waits until a count stands still: nobody can go on.

@@ -4,9 +4,14 @@ use crate::cast::*;
 use futures_util::StreamExt;
 use impresario_runtime::{
     ActorNode, AskError, Cause, Direction, FaultRule, NodeConfig, PeerEvent, Reason, RestartPolicy,
-    SpawnOptions, StreamError, Timing, WatchError,
+    SpawnOptions, StreamError, WatchError,
 };
 use tokio::sync::broadcast;
+
+/// A node that soon takes who is silent for lost.
+async fn impatient(cluster: &Cluster, name: &str) -> ActorNode {
+    ActorNode::start(NodeConfig { timing: fast(), ..cluster.config(name) }).await.unwrap()
+}
 
 async fn event(
     events: &mut broadcast::Receiver<PeerEvent>,
@@ -124,7 +129,11 @@ fn a_new_process_of_the_same_name_replaces_the_old_one() {
 fn a_peer_that_falls_silent_is_suspect_then_lost_and_comes_back() {
     on_threads(async {
         let cluster = Cluster::new();
-        let (a, b, far) = cluster.pair().await;
+        let a = impatient(&cluster, "a").await;
+        let b = cluster.node("b").await;
+        introduce(&[&a, &b]);
+        let player = play(&b, "player", SpawnOptions::default());
+        let far = a.actor::<PlayerRole>(player.path().clone());
         far.ask(Urgent, LIMIT).await.unwrap();
         let mut events = a.peers();
         let watch = a.watch(path(&b, "player"));
@@ -142,12 +151,7 @@ fn a_peer_that_falls_silent_is_suspect_then_lost_and_comes_back() {
         assert_eq!(soon("the watch", watch.terminated()).await.unwrap().reason, Reason::NodeLost);
         assert!(far.ask(Urgent, LIMIT).await.is_err());
         a.faults().clear();
-        soon("reachable again", async {
-            while far.ask(Urgent, LIMIT).await.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        answered("reachable again", &far).await;
         event(&mut events, "up", |event| matches!(event, PeerEvent::Up { .. })).await;
     });
 }
@@ -155,7 +159,7 @@ fn a_peer_that_falls_silent_is_suspect_then_lost_and_comes_back() {
 #[test]
 fn a_watch_on_a_node_that_never_answers_ends_as_lost() {
     on_threads(async {
-        let a: ActorNode = Cluster::new().node("a").await;
+        let a = impatient(&Cluster::new(), "a").await;
         let watch = a.watch(impresario_runtime::ActorPath::new("nowhere", "player"));
         assert_eq!(soon("the watch", watch.terminated()).await.unwrap().reason, Reason::NodeLost);
     });
@@ -164,7 +168,7 @@ fn a_watch_on_a_node_that_never_answers_ends_as_lost() {
 #[test]
 fn a_watch_on_a_node_that_swallows_all_packets_ends_as_lost_however_long_a_dial_takes() {
     on_threads(async {
-        let a: ActorNode = Cluster::new().node("a").await;
+        let a = impatient(&Cluster::new(), "a").await;
         let hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         a.addresses().set("hole".into(), hole.local_addr().unwrap());
         let path = impresario_runtime::ActorPath::new("hole", "player");
@@ -258,7 +262,7 @@ async fn break_connection(node: &ActorNode, far: &impresario_runtime::ActorRef<P
         async { while !matches!(items.next().await, Some(Err(StreamError::Lost { .. }))) {} };
     soon("the connection breaks", lost).await;
     node.faults().clear();
-    far.ask(Urgent, LIMIT).await.unwrap();
+    answered("another connection", far).await;
 }
 
 #[test]
@@ -288,8 +292,7 @@ fn a_node_that_had_given_its_watcher_up_still_tells_of_the_life_that_was_watched
     on_threads(async {
         let cluster = Cluster::new();
         // a is patient, b is not: only b takes the other for lost.
-        let patient = NodeConfig { timing: Timing::default(), ..cluster.config("a") };
-        let (a, b) = (ActorNode::start(patient).await.unwrap(), cluster.node("b").await);
+        let (a, b) = (cluster.node("a").await, impatient(&cluster, "b").await);
         introduce(&[&a, &b]);
         let player = play(&b, "player", SpawnOptions::default());
         let far = a.actor::<PlayerRole>(player.path().clone());

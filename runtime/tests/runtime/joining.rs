@@ -64,7 +64,7 @@ fn a_newcomer_with_a_good_token_gets_a_certificate_and_is_a_node() {
         let (credential, answer) =
             join(control.local_addr(), &token, Some("new".into()), LIMIT).await.unwrap();
         assert_eq!((answer.name.as_str(), &*answer.cluster), ("new", "test"));
-        let new = ActorNode::start(NodeConfig { timing: fast(), ..NodeConfig::new(credential) })
+        let new = ActorNode::start(NodeConfig { timing: calm(), ..NodeConfig::new(credential) })
             .await
             .unwrap();
         introduce(&[&new, &control]);

@@ -78,18 +78,12 @@ fn a_full_mailbox_says_overloaded_here_and_from_afar() {
     on_threads(async {
         let cluster = Cluster::new();
         let (a, b, _) = cluster.pair().await;
-        let (begun, mut blocked) = tokio::sync::watch::channel(0);
         let options = SpawnOptions { mailbox: 2, ..SpawnOptions::default() };
-        let near = b.spawn::<PlayerRole, _>("small", options, move |_| {
-            let mut player = Player::default();
-            player.sent = begun.clone();
-            player
-        });
-        let near = near.unwrap();
+        let (near, go) = shown(&b, "small", options);
         let far = a.actor::<PlayerRole>(near.path().clone());
         far.ask(Echo("connected".into()), LIMIT).await.unwrap();
-        near.tell(Block(3000)).unwrap();
-        within("the actor is blocked", &mut blocked, |begun| *begun == 1).await;
+        near.tell(Halt).unwrap();
+        within("the actor halts", &mut go.subscribe(), |sent| *sent == HALTED).await;
         let mut refused = None;
         for number in 0..10 {
             refused = near.tell(Note(number)).err().or(refused);
@@ -98,6 +92,7 @@ fn a_full_mailbox_says_overloaded_here_and_from_afar() {
         let error = far.ask(Echo(String::new()), LIMIT).await.unwrap_err();
         assert_eq!(error, AskError::Overloaded { actor: "small".into() });
         assert_eq!(error.remedy(), Remedy::Retry);
+        go.send_replace(GO);
         soon("the actor is free again", async {
             while far.ask(Echo(String::new()), LIMIT).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -288,7 +283,7 @@ fn tells_that_cannot_be_kept_are_reported_to_their_sender_and_counted_by_both() 
         far.tell(Halt).unwrap();
         // All at once, before it hears that the mailbox is full.
         let slowly = impresario_runtime::FaultRule {
-            delay: Duration::from_millis(300),
+            delay: Duration::from_secs(5),
             ..impresario_runtime::FaultRule::new(
                 Some("b".into()),
                 impresario_runtime::Direction::Receive,

@@ -65,11 +65,6 @@ fn the_gate_sees_the_certificates_identity_and_the_decoded_message() {
         assert_eq!(from_guest.open(Break, LIMIT).await.unwrap_err(), refused);
         from_guest.tell(Note(3)).unwrap();
         from_guest.ask(Urgent, LIMIT).await.unwrap_err();
-        assert_eq!(
-            player.ask(Notes, LIMIT).await,
-            Ok(vec![1]),
-            "nothing that was refused was delivered"
-        );
         assert!(gate.0.lock().contains(&("trainer-0".into(), guest, "test.Large")));
         let refused = |role, message| {
             let counts = b.refusals().into_iter();
@@ -77,6 +72,13 @@ fn the_gate_sees_the_certificates_identity_and_the_decoded_message() {
                 .filter(|one| (one.role, one.cause, one.message) == (role, Cause::Gate, message));
             kinds.next().map_or(0, |one| one.count)
         };
+        // The tell has a lane of its own, which the ask may overtake.
+        until("the tell is counted", || refused("guest", "test.Note") == 2).await;
+        assert_eq!(
+            player.ask(Notes, LIMIT).await,
+            Ok(vec![1]),
+            "nothing that was refused was delivered"
+        );
         assert_eq!((refused("node", "test.Note"), refused("guest", "test.Note")), (1, 2));
         assert_eq!((refused("guest", "test.Large"), refused("guest", "test.Break")), (1, 1));
     });
@@ -219,6 +221,7 @@ fn one_address_leaves_room_for_strangers_of_others_and_a_join_that_says_nothing_
         // The time of a handshake is all that it may be silent.
         let config =
             NodeConfig { join: Some(Arc::new(crate::joining::NoOne)), ..cluster.config("c") };
+        let config = NodeConfig { timing: fast(), ..config };
         let c = ActorNode::start(config).await.unwrap();
         let (silent, _endpoint) = connect(&c, &cluster.authority, ALPN_JOIN).await.unwrap();
         soon("the end of a silent join", silent.closed()).await;
@@ -236,13 +239,15 @@ fn processes_of_one_certificate_share_its_budget() {
         let credential = cluster.authority.issue("tool", PeerRole::Client, &[], DAY).unwrap();
         let mut clients = Vec::new();
         for _ in 0..2 {
-            let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential.clone()) };
+            let config = NodeConfig { timing: calm(), ..NodeConfig::new(credential.clone()) };
             let client = ActorNode::start(config).await.unwrap();
             introduce(&[&client, &b]);
             let far = client.actor::<PlayerRole>(player.path().clone());
             far.ask(Urgent, LIMIT).await.unwrap();
             clients.push((client, far));
         }
+        // The room of an ask is free a moment after its answer.
+        until("all are answered", || b.usage().iter().all(|usage| usage.asks == 0)).await;
         let waiting: Vec<_> = clients
             .iter()
             .map(|(_, far)| tokio::spawn(far.ask(Ponder(600_000), LIMIT * 10)))
@@ -259,7 +264,8 @@ fn processes_of_one_certificate_share_its_budget() {
 /// Asks until the node is not reached any more.
 async fn until_unreachable(what: &str, far: &impresario_runtime::ActorRef<PlayerRole>) {
     soon(what, async {
-        while !matches!(far.ask(Urgent, LIMIT).await, Err(AskError::Unreachable { .. })) {
+        let second = Duration::from_secs(1);
+        while !matches!(far.ask(Urgent, second).await, Err(AskError::Unreachable { .. })) {
             tokio::task::yield_now().await;
         }
     })
@@ -272,10 +278,10 @@ fn a_link_ends_with_its_certificate_and_when_that_is_shut_out() {
         let cluster = Cluster::new();
         let b = cluster.node("b").await;
         let player = play(&b, "player", SpawnOptions::default());
-        for (name, holds) in [("short", Duration::from_secs(3)), ("long", DAY)] {
+        for (name, holds) in [("short", Duration::from_secs(8)), ("long", DAY)] {
             let credential = cluster.authority.issue(name, PeerRole::Node, &[], holds).unwrap();
             let fingerprint = credential.identity().fingerprint.clone();
-            let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential) };
+            let config = NodeConfig { timing: calm(), ..NodeConfig::new(credential) };
             let node = ActorNode::start(config).await.unwrap();
             introduce(&[&node, &b]);
             let far = node.actor::<PlayerRole>(player.path().clone());
@@ -332,7 +338,7 @@ fn an_expired_certificate_is_refused() {
         let expiring =
             cluster.authority.issue("a", PeerRole::Node, &[], Duration::from_secs(1)).unwrap();
         let (_, until) = expiring.validity();
-        let a = ActorNode::start(NodeConfig { timing: fast(), ..NodeConfig::new(expiring) })
+        let a = ActorNode::start(NodeConfig { timing: calm(), ..NodeConfig::new(expiring) })
             .await
             .unwrap();
         introduce(&[&a, &b]);
@@ -355,7 +361,10 @@ fn a_rotated_certificate_is_used_for_new_connections_and_cuts_no_old_one() {
         let renewed = cluster.authority.issue("b", PeerRole::Node, &[], DAY).unwrap();
         b.replace_credential(&renewed).unwrap();
         far.ask(Urgent, LIMIT).await.unwrap();
-        assert!(events.try_recv().is_err(), "the old connection stands");
+        while let Ok(event) = events.try_recv() {
+            let is_slow = matches!(event, impresario_runtime::PeerEvent::Suspect { .. });
+            assert!(is_slow, "the old connection stands: {event:?}");
+        }
 
         let c = cluster.node("c").await;
         let mut seen = c.peers();
@@ -379,7 +388,7 @@ fn two_client_processes_with_one_certificate_do_not_disturb_each_other() {
         let credential = cluster.authority.issue("tool", PeerRole::Client, &[], DAY).unwrap();
         let mut clients = Vec::new();
         for _ in 0..2 {
-            let config = NodeConfig { timing: fast(), ..NodeConfig::new(credential.clone()) };
+            let config = NodeConfig { timing: calm(), ..NodeConfig::new(credential.clone()) };
             let client = ActorNode::start(config).await.unwrap();
             introduce(&[&client, &b]);
             clients.push(client);
