@@ -22,12 +22,13 @@ fn a_member_alone_remembers_what_it_acknowledged() {
             futures_util::future::join_all(writes).await;
             let status = member.status();
             assert_eq!((status.id, status.leader.as_deref()), (1, Some("n1")));
+            // So many entries make a snapshot, which is written beside.
+            let snapshot = cluster.directory("n1").join("snapshots/snapshot");
+            until("a snapshot", async || (snapshot.exists(), ())).await;
             member.stop().await;
         }
         let member = cluster.start(&node, found()).await.unwrap();
         assert_eq!(pods(&member.handle()).await, 900);
-        let snapshots = cluster.directory("n1").join("snapshots/snapshot");
-        assert!(snapshots.exists(), "so many entries make a snapshot");
         member.stop().await;
     });
 }
@@ -170,10 +171,9 @@ fn large_values_are_taken_and_cut_the_log_by_size() {
         assert!(matches!(registry.transact(too_large).await, Err(TransactError::TooLarge { .. })));
         let log = cluster.directory("n1").join("log");
         until("a short log", async || {
-            let size: u64 = fs::read_dir(&log)
-                .unwrap()
-                .map(|entry| entry.unwrap().metadata().unwrap().len())
-                .sum();
+            // What is removed meanwhile takes nothing any more.
+            let sizes = fs::read_dir(&log).unwrap().filter_map(|entry| entry.ok()?.metadata().ok());
+            let size: u64 = sizes.map(|metadata| metadata.len()).sum();
             (size < 20 << 20, size)
         })
         .await;
@@ -216,12 +216,12 @@ fn a_node_that_falls_silent_grows_old_at_the_leader() {
         })
         .await
         .unwrap();
-        let silent = until("a silence longer than a lease", async || {
+        // A leader without others goes on judging; a machine that stood still may keep it from it for a moment.
+        until("a silence longer than a lease", async || {
             let age = member.heartbeats().map(|heard| heard.nodes[0].age);
-            (age.is_none_or(|age| age > LEASE + LEASE / 10), age)
+            (age.is_some_and(|age| age > LEASE + LEASE / 10), age)
         })
         .await;
-        assert!(silent.is_some(), "a leader without others goes on judging");
         member.stop().await;
     });
 }

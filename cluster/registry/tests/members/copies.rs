@@ -25,6 +25,7 @@ fn a_restored_directory_stays_refused_however_often_it_is_started() {
         group.stop(2).await;
         fs::remove_dir_all(&directory).unwrap();
         image(saved.path(), &directory);
+        group.reached(2).await;
         let refused = group.start(2).await.unwrap_err();
         assert!(
             matches!(refused, StartError::Refused(MembershipError::Copied { .. })),
@@ -63,6 +64,7 @@ fn a_restored_directory_is_refused_before_it_votes() {
         group.stop(2).await;
         fs::remove_dir_all(&directory).unwrap();
         image(saved.path(), &directory);
+        group.reached(2).await;
         let refused = group.start(2).await.unwrap_err();
         let StartError::Refused(MembershipError::Copied { known: 2, shown: 2, .. }) = refused
         else {

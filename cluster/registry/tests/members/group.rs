@@ -62,8 +62,8 @@ fn a_member_that_lags_behind_the_log_catches_up_by_snapshot() {
 #[test]
 fn a_compare_lets_one_of_many_writers_through() {
     run(async {
-        let group = Group::new().await;
-        put(&group.handle(0), "x").await;
+        let group = Group::calm().await;
+        create(&group.handle(0), "x").await;
         let writers = (0..12).map(|n| {
             let registry = group.handle(n % 3);
             async move {
@@ -89,8 +89,12 @@ fn a_fresh_read_sees_every_acknowledged_write_from_any_member() {
         let group = Group::new().await;
         for n in 0..60 {
             let revision = put(&group.handle(n % 3), "x").await;
-            let (entry, _) =
-                group.handle((n + 1) % 3).get(pod("x"), Consistency::Linearizable).await.unwrap();
+            let (entry, _) = until("a fresh read", async || {
+                let read = group.handle((n + 1) % 3).get(pod("x"), Consistency::Linearizable).await;
+                (read.is_ok(), read)
+            })
+            .await
+            .unwrap();
             assert!(entry.unwrap().mod_revision >= revision);
         }
         group.end().await;
@@ -173,7 +177,7 @@ fn a_leader_that_is_cut_off_neither_writes_nor_reads_fresh() {
 #[test]
 fn three_megabytes_go_over_a_slow_link_and_block_nothing_behind_them() {
     run(async {
-        let group = Group::new().await;
+        let group = Group::calm().await;
         put(&group.handle(0), "before").await;
         let leader = group.leader().await;
         let (slow, away) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -188,12 +192,15 @@ fn three_megabytes_go_over_a_slow_link_and_block_nothing_behind_them() {
             delay: Duration::from_millis(250),
             ..FaultRule::new(Some(name), Direction::Send)
         });
-        let large = Transaction::new()
-            .put(pod("one"), vec![b'x'; 3 << 19])
-            .put(pod("two"), vec![b'x'; (3 << 19) - 1000]);
         let registry = group.handle(leader);
-        let (large, small) =
-            futures_util::future::join(registry.transact(large), put(&registry, "behind")).await;
+        let large = until("the large write", async || {
+            let large = Transaction::new()
+                .put(pod("one"), vec![b'x'; 3 << 19])
+                .put(pod("two"), vec![b'x'; (3 << 19) - 1000]);
+            let written = registry.transact(large).await;
+            (written.is_ok(), written)
+        });
+        let (large, small) = futures_util::future::join(large, put(&registry, "behind")).await;
         large.unwrap();
         assert!(small > 0);
         for node in &group.nodes {
@@ -230,15 +237,15 @@ fn a_process_elsewhere_writes_and_watches_through_the_loss_of_members() {
             if n == 30 {
                 let leader = group.leader().await;
                 group.stop(leader).await;
-                put(&remote, n).await;
+                create(&remote, n).await;
                 group.start(leader).await.unwrap();
             } else if n == 60 {
                 let follower = group.follower().await;
                 group.stop(follower).await;
-                put(&remote, n).await;
+                create(&remote, n).await;
                 group.start(follower).await.unwrap();
             } else {
-                put(&remote, n).await;
+                create(&remote, n).await;
             }
         }
         let revisions = tokio::time::timeout(LIMIT, following).await.unwrap().unwrap();

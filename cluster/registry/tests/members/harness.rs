@@ -2,7 +2,7 @@
 
 use impresario_registry::raft::{Entry, log::Log};
 use impresario_registry::{
-    Beginning, Member, MemberConfig, Transaction,
+    Beginning, Member, MemberConfig, TransactError, Transaction,
     disk::volume::{Machine, Room, Volume},
     member::{RaftTiming, StartError},
 };
@@ -40,6 +40,7 @@ pub struct Cluster {
     authority: ClusterAuthority,
     root: TempDir,
     volume: Arc<dyn Volume>,
+    timing: RaftTiming,
 }
 
 impl Cluster {
@@ -50,7 +51,16 @@ impl Cluster {
     /// A cluster whose members all keep their directories below `root`, on this disk.
     pub fn on(root: TempDir, volume: Arc<dyn Volume>) -> Self {
         let authority = ClusterAuthority::create("test").expect("an authority");
-        Self { authority, root, volume }
+        let timing = RaftTiming { snapshot_every: 200, keep_behind: 20, ..RaftTiming::default() };
+        Self { authority, root, volume, timing }
+    }
+
+    /// A cluster whose leader stays, though a machine that is busy keeps it silent for seconds.
+    pub fn calm() -> Self {
+        let mut cluster = Self::new();
+        cluster.timing.election_least = Duration::from_secs(5);
+        cluster.timing.election_most = Duration::from_secs(10);
+        cluster
     }
 
     pub fn credential(&self, name: &str, role: PeerRole) -> Credential {
@@ -78,8 +88,7 @@ impl Cluster {
         let mut config = MemberConfig::new(directory, node.clone(), node.local_addr(), beginning);
         config.volume = self.volume.clone();
         config.harness = Some(HARNESS.to_owned());
-        config.timing =
-            RaftTiming { snapshot_every: 200, keep_behind: 20, ..RaftTiming::default() };
+        config.timing = self.timing;
         config
     }
 
@@ -124,18 +133,51 @@ pub fn pod(name: impl std::fmt::Display) -> Key {
     Key::new("pods", "default", name.to_string())
 }
 
+/// Whether a write may be tried again: nobody took it, or nobody knows whether it is there.
+fn is_open(error: &TransactError) -> bool {
+    matches!(error, TransactError::Unavailable { .. } | TransactError::Unknown { .. })
+}
+
+fn value(name: impl std::fmt::Display) -> String {
+    format!(r#"{{"metadata":{{"name":"{name}"}}}}"#)
+}
+
 /// Puts a pod and insists until it is acknowledged.
 pub async fn put(registry: &RegistryHandle, name: impl std::fmt::Display) -> Revision {
-    let value = format!(r#"{{"metadata":{{"name":"{name}"}}}}"#);
-    let put = Transaction::new().put(pod(name), value);
-    registry.transact(put).await.expect("an acknowledged write").revision
+    let written = until("an acknowledged write", async || {
+        let put = Transaction::new().put(pod(&name), value(&name));
+        let written = registry.transact(put).await;
+        (!written.as_ref().is_err_and(is_open), written)
+    });
+    written.await.expect("an acknowledged write").revision
+}
+
+/// The same for a pod that is new, of which there is one revision however often it is tried.
+pub async fn create(registry: &RegistryHandle, name: impl std::fmt::Display) -> Revision {
+    let mut is_tried = false;
+    let written = until("an acknowledged write", async || {
+        let written = registry.transact(Transaction::create(pod(&name), value(&name))).await;
+        let again = written.as_ref().is_err_and(is_open);
+        let outcome = match written {
+            // An earlier try of ours did it, of which we did not hear.
+            Err(TransactError::Conflict { found, .. }) if is_tried => Ok(found),
+            Ok(committed) => Ok(committed.revision),
+            Err(error) => Err(error),
+        };
+        is_tried |= again;
+        (!again, outcome)
+    });
+    written.await.expect("an acknowledged write")
 }
 
 /// How many pods a fresh list shows.
 pub async fn pods(registry: &RegistryHandle) -> usize {
     use impresario_registry::{ListRequest, Selection};
-    let page = registry.list(ListRequest::of(Selection::all("pods"))).await;
-    page.expect("a fresh list").entries.len()
+    let page = until("a fresh list", async || {
+        let page = registry.list(ListRequest::of(Selection::all("pods"))).await;
+        (page.is_ok(), page)
+    });
+    page.await.expect("a fresh list").entries.len()
 }
 
 /// The files of a directory as they are now. Of one that is being appended to it is a prefix, as it
@@ -145,22 +187,32 @@ pub fn image(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
+        // The member may remove or rename a file that was just listed.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             image(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+        } else if let Err(error) = fs::copy(entry.path(), target) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
         }
     }
 }
 
 /// The entries that a member's directory holds, read from a copy: the member may be running.
 pub async fn entries(directory: &Path) -> Vec<Entry> {
-    let copy = tempfile::tempdir().unwrap();
-    image(&directory.join("log"), copy.path());
-    let (mut log, end) = Log::open(copy.path(), Room::new(Arc::new(Machine), copy.path())).unwrap();
+    // A copy that was made while the log was cut may miss a piece: another is whole.
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    let (copy, (mut log, end)) = loop {
+        let copy = tempfile::tempdir().unwrap();
+        image(&directory.join("log"), copy.path());
+        match Log::open(copy.path(), Room::new(Arc::new(Machine), copy.path())) {
+            Ok(log) => break (copy, log),
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let found = log.get_log_reader().await.try_get_log_entries(0..u64::MAX).await.unwrap();
     drop(log);
     // The thread lets go of the copy before it is removed; its end is told by closing the channel.
     let _ = end.await;
+    drop(copy);
     found
 }

@@ -19,12 +19,7 @@ fn an_emptied_directory_is_refused_until_its_member_is_removed() {
             panic!("{refused:?}");
         };
         assert_eq!(node, "n2");
-        until("the member removed", async || {
-            let removed = group.members[&1].remove_member("n2", false).await;
-            (removed.is_ok(), removed)
-        })
-        .await
-        .unwrap();
+        group.remove(1, "n2").await;
         group.start(2).await.unwrap();
         assert!(group.members[&2].id() > old, "numbers are not used again");
         group.whole().await;
@@ -38,6 +33,7 @@ fn an_emptied_founder_does_not_found_a_second_group() {
     run(async {
         let mut group = Group::new().await;
         group.stop(0).await;
+        group.reached(0).await;
         fs::remove_dir_all(group.cluster.directory("n0")).unwrap();
         let again = Beginning::Found { peers: names(&[&group.nodes[1], &group.nodes[2]]) };
         let refused = group.cluster.start(&group.nodes[0], again).await.unwrap_err();
@@ -52,11 +48,14 @@ fn a_removed_member_is_refused_for_good() {
         let mut group = Group::new().await;
         let follower = group.follower().await;
         let name = group.nodes[follower].name().to_string();
-        group.members[&group.leader().await].remove_member(&name, false).await.unwrap();
+        group.remove(group.leader().await, &name).await;
         group.stop(follower).await;
         let leader = group.leader().await;
-        let status = group.members[&leader].status();
-        assert_eq!(status.voters.len(), 2, "{status:?}");
+        let two_vote = async || {
+            let status = group.members[&leader].status();
+            (!status.voters.contains(&name) && status.voters.len() == 2, status)
+        };
+        until("two voters", two_vote).await;
         put(&group.handle(leader), "x").await;
         let refused = group.start(follower).await.unwrap_err();
         assert!(
@@ -65,8 +64,12 @@ fn a_removed_member_is_refused_for_good() {
         );
         assert!(refused.to_string().contains("empty directory"), "{refused}");
         put(&group.handle(leader), "y").await;
-        let status = group.members[&leader].status();
-        assert!(!status.voters.contains(&name) && status.voters.len() == 2, "{status:?}");
+        let leader = group.leader().await;
+        let two_vote = async || {
+            let status = group.members[&leader].status();
+            (!status.voters.contains(&name) && status.voters.len() == 2, status)
+        };
+        until("still two voters", two_vote).await;
         // With an empty directory it comes back, under a number that was never used.
         fs::remove_dir_all(group.cluster.directory(&name)).unwrap();
         group.start(follower).await.unwrap();
@@ -82,12 +85,7 @@ fn a_removed_founder_does_not_return() {
     run(async {
         let mut group = Group::new().await;
         put(&group.handle(1), "x").await;
-        until("the founder removed", async || {
-            let removed = group.members[&1].remove_member("n0", false).await;
-            (removed.is_ok(), removed)
-        })
-        .await
-        .unwrap();
+        group.remove(1, "n0").await;
         group.stop(0).await;
         let refused = group.start(0).await.unwrap_err();
         let StartError::Refused(MembershipError::Retired { member: 1 }) = refused else {

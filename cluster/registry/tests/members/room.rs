@@ -88,10 +88,17 @@ async fn fill_and_free(mut group: Group, take: impl Fn(), free: impl Fn()) {
         let put = Transaction::new().put(object(n), vec![b'a' + (n % 26) as u8; VALUE_BYTES]);
         registry.transact(put).await
     };
+    let deadline = Instant::now() + 4 * LIMIT;
     let refused = loop {
         let n = acknowledged.len();
         match write(n).await {
             Ok(committed) => acknowledged.insert(object(n), committed.revision),
+            // A slow disk: the same object again.
+            Err(TransactError::Unknown { .. } | TransactError::Unavailable { .. })
+                if Instant::now() < deadline =>
+            {
+                continue;
+            }
             Err(refused) => break refused,
         };
         assert!(n < 1000, "the disk never fills");
@@ -316,10 +323,14 @@ fn a_registry_that_filled_its_own_disk_takes_writes_again_once_objects_are_delet
         let write = async |n: usize| {
             registry.transact(Transaction::new().put(object(n), vec![b'x'; VALUE_BYTES])).await
         };
+        let deadline = Instant::now() + 4 * LIMIT;
         let mut written = 0;
         let refused = loop {
             match write(written).await {
                 Ok(_) => written += 1,
+                // A slow disk: the same object again.
+                Err(TransactError::Unknown { .. } | TransactError::Unavailable { .. })
+                    if Instant::now() < deadline => {}
                 Err(refused) => break refused,
             }
         };

@@ -2,9 +2,10 @@
 
 use crate::harness::*;
 use impresario_registry::{
-    Beginning, Consistency, ListRequest, Member, RegistryHandle, Selection, member::StartError,
+    Beginning, Consistency, ListRequest, Member, MembershipError, REGISTRY_ACTOR, RegistryHandle,
+    RegistryRole, Selection, member::StartError, protocol::Status,
 };
-use impresario_runtime::ActorNode;
+use impresario_runtime::{ActorNode, ActorPath};
 use std::{collections::BTreeMap, time::Duration};
 
 /// Three nodes and the members on them that run.
@@ -17,6 +18,11 @@ pub struct Group {
 impl Group {
     pub async fn new() -> Self {
         Self::of(Cluster::new()).await
+    }
+
+    /// Three members of which the one that leads stays the leader.
+    pub async fn calm() -> Self {
+        Self::of(Cluster::calm()).await
     }
 
     pub async fn of(cluster: Cluster) -> Self {
@@ -45,6 +51,43 @@ impl Group {
         let member = self.cluster.start(&self.nodes[index], self.beginning(index)).await?;
         self.members.insert(index, member);
         Ok(())
+    }
+
+    /// Removes a member by the word of another, and waits until the membership is without it.
+    pub async fn remove(&self, by: usize, name: &str) {
+        until("the member removed", async || {
+            let removed = self.members[&by].remove_member(name, false).await;
+            // An earlier try may have done it without an answer.
+            let done = matches!(removed, Ok(()) | Err(MembershipError::Unknown { .. }));
+            (done, removed)
+        })
+        .await
+        .ok();
+        for index in self.members.keys().filter(|index| self.nodes[**index].name().as_str() != name)
+        {
+            until("a membership without it", async || {
+                let status = self.members[index].status();
+                (!status.voters.iter().any(|voter| voter == name), status)
+            })
+            .await;
+        }
+    }
+
+    /// Waits until the members answer this node: who begins a life asks them once.
+    pub async fn reached(&self, index: usize) {
+        for name in names(&self.nodes.iter().collect::<Vec<_>>()) {
+            if name == *self.nodes[index].name() {
+                continue;
+            }
+            let path = ActorPath::new(name, REGISTRY_ACTOR);
+            let registry = self.nodes[index].actor::<RegistryRole>(path);
+            until("an answer of a member", async || {
+                let answer = registry.ask(Status, LIMIT).await;
+                (answer.is_ok(), answer)
+            })
+            .await
+            .unwrap();
+        }
     }
 
     pub async fn stop(&mut self, index: usize) {

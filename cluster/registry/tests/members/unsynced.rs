@@ -16,7 +16,7 @@ use std::fs;
 #[test]
 fn a_leader_that_lost_what_it_had_sent_gives_no_log_id_to_a_second_entry() {
     run(async {
-        let mut group = Group::new().await;
+        let mut group = Group::calm().await;
         for n in 0..20 {
             put(&group.handle(n % 3), n).await;
         }
