@@ -223,7 +223,7 @@ impl Harness {
     ) -> Answer {
         let response = self.open(shows, method, path, headers, body).await;
         let (code, headers) = (response.status().as_u16(), response.headers().clone());
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let collected = tokio::time::timeout(limit, response.into_body().collect()).await;
         Answer { code, headers, body: collected.expect("a body in time").unwrap().to_bytes() }
     }

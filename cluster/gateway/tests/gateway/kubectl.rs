@@ -163,7 +163,7 @@ async fn it_follows_changes_as_they_happen() {
         let mut child = kubectl.command(&["get", "cm", "-w", "-o", "name"]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut next = async || {
-            let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+            let line = tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await;
             line.expect("a line in time").unwrap().expect("one more line")
         };
         // What every namespace has.

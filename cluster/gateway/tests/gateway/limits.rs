@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// For a busy machine: a passing test never spends it.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_body_over_three_mebibytes_is_refused_and_nothing_changes() {
@@ -27,28 +28,26 @@ async fn a_body_over_three_mebibytes_is_refused_and_nothing_changes() {
 
 #[tokio::test]
 async fn who_says_nothing_is_cut_off_before_and_after_the_handshake() {
-    let short = Duration::from_millis(200);
-    let server = Harness::start_with(Limits {
-        handshake: short,
-        idle: short,
-        header: short,
-        ..Limits::default()
-    })
-    .await;
-
+    // The handshakes of the other two have their usual time.
+    let handshake = Duration::from_millis(200);
+    let server = Harness::start_with(Limits { handshake, ..Limits::default() }).await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     let mut nothing = [0; 1];
     let read =
         tokio::time::timeout(LIMIT, silent.read(&mut nothing)).await.expect("closed in time");
     assert!(matches!(read, Ok(0) | Err(_)));
 
+    let short = Duration::from_secs(1);
+    let limits = Limits { idle: short, header: short, ..Limits::default() };
+    let server = Harness::start_with(limits).await;
     let mut greeted = server.connect(Shows::Nothing).await;
     let read =
         tokio::time::timeout(LIMIT, greeted.read(&mut nothing)).await.expect("closed in time");
     assert!(matches!(read, Ok(0) | Err(_)));
 
     let mut slow = server.connect(Shows::Nothing).await;
-    slow.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    // On a slow machine it may be cut off before it has said this.
+    slow.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\n").await.ok();
     let mut rest = Vec::new();
     tokio::time::timeout(LIMIT, slow.read_to_end(&mut rest)).await.expect("closed in time").ok();
 }
@@ -225,7 +224,8 @@ async fn idle_strangers_make_room_and_keep_nobody_out() {
 
 #[tokio::test]
 async fn who_does_not_read_an_answer_is_cut_off() {
-    let limits = Limits { write: Duration::from_millis(200), ..Limits::default() };
+    // The answers to those who read must come within it too, on a machine that stands still for a moment.
+    let limits = Limits { write: Duration::from_secs(3), ..Limits::default() };
     let server = Harness::start_with(limits).await;
     let path = "/api/v1/namespaces/default/configmaps";
     for number in 0..8 {
@@ -284,7 +284,7 @@ async fn a_certificate_that_is_revoked_or_ends_takes_its_connections_along() {
     assert_eq!(again.code, 401);
     assert_eq!(server.ask("GET", "/version", &json!(null)).await.code, 200, "others stay");
 
-    let brief = server.issue("brief", Duration::from_secs(3));
+    let brief = server.issue("brief", Duration::from_secs(8));
     let watch =
         server.open(Shows::Certificate(&brief), "GET", "/api/v1/namespaces?watch=1", &[], "").await;
     assert_eq!(watch.status(), 200);

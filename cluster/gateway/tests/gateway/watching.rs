@@ -28,7 +28,7 @@ impl Lines {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await;
+            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await;
             let frame = frame.expect("a line in time")?.unwrap();
             self.rest.extend_from_slice(&frame.into_data().unwrap());
         }
@@ -104,7 +104,7 @@ async fn only_the_first_table_of_a_watch_tells_its_columns() {
 async fn a_watch_ends_when_its_time_is_up_and_tells_how_far_it_came() {
     let server = Harness::start().await;
     let from = put(&server, "a", "web").await;
-    let query = format!("resourceVersion={from}&timeoutSeconds=1&allowWatchBookmarks=true");
+    let query = format!("resourceVersion={from}&timeoutSeconds=5&allowWatchBookmarks=true");
     let mut lines = Lines::open(&server, &query, "application/json").await;
     let last = lines.next().await.unwrap();
     assert_eq!(
@@ -151,7 +151,7 @@ async fn no_bookmark_is_told_amid_the_objects_that_were_there_at_the_start() {
     // Names come in another order than revisions: a client that goes on from the second would miss the first.
     put(&server, "z", "web").await;
     let newest = put(&server, "a", "web").await;
-    let query = "allowWatchBookmarks=true&timeoutSeconds=1&labelSelector=tier";
+    let query = "allowWatchBookmarks=true&timeoutSeconds=5&labelSelector=tier";
     let mut lines = Lines::open(&server, query, "application/json").await;
     assert_eq!(lines.short().await, "ADDED a");
     assert_eq!(lines.short().await, "ADDED z");
