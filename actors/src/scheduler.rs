@@ -54,6 +54,8 @@ pub struct SchedulerSettings {
     pub reservation_ttl: Duration,
     /// How long a node has to answer.
     pub ask_deadline: Duration,
+    /// After this long the nodes are asked again to keep telling what they have.
+    pub follow_again: Duration,
 }
 
 impl Default for SchedulerSettings {
@@ -64,14 +66,13 @@ impl Default for SchedulerSettings {
             seed: 0,
             reservation_ttl: Duration::from_secs(10),
             ask_deadline: Duration::from_secs(3),
+            follow_again: Duration::from_secs(15),
         }
     }
 }
 
 /// The most pods that are placed on one node at a time: keeps a transaction within its limits.
 const BATCH: usize = 64;
-/// After this long the nodes are asked again to keep telling what they have.
-const FOLLOW_AGAIN: Duration = Duration::from_secs(15);
 
 /// While a pod fits nowhere, nodes are asked this often that say they have less than the registry
 /// shows: what they told last may have been lost, or overtaken by an older refusal.
@@ -153,7 +154,7 @@ impl Actor for Scheduler {
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
         ctx.run_interval(training::ROUND, Scheduler::order_round);
-        ctx.run_interval(FOLLOW_AGAIN, |scheduler, ctx| {
+        ctx.run_interval(self.settings.follow_again, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
                 scheduler.follow_node(name, ctx);
             }

@@ -1,6 +1,7 @@
 //! A control member with one job, and pods that are threads with actor nodes of their own.
 
-use crate::line::{Counter, Line};
+use crate::LIMIT;
+use crate::line::{Counter, Line, Pace};
 use actix::Addr;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -35,8 +36,6 @@ pub enum Learns {
     Line,
     /// How many gradients there were.
     Count,
-    /// The same, for as long as it takes to take over a job.
-    CountSlowly,
 }
 
 pub struct Cluster {
@@ -60,6 +59,7 @@ struct Pods {
     authority: ClusterAuthority,
     control: Vec<(NodeName, SocketAddr)>,
     learns: Learns,
+    pace: Pace,
     by_name: Mutex<BTreeMap<String, Pod>>,
     status: watch::Sender<Value>,
     remarks: Mutex<Vec<String>>,
@@ -87,6 +87,7 @@ impl Cluster {
             authority,
             control,
             learns,
+            pace: Pace::default(),
             by_name: Mutex::default(),
             status: watch::Sender::new(json!({})),
             remarks: Mutex::default(),
@@ -111,7 +112,7 @@ impl Cluster {
             cluster.try_scale(0, Size { parameter_servers: 1, trainers: 1 }, "the minimum").await
         {
             assert_eq!(error, ScaleError::InDoubt, "only until it is awake");
-            assert!(started.elapsed() < Duration::from_secs(10));
+            assert!(started.elapsed() < LIMIT);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         cluster
@@ -134,21 +135,21 @@ impl Cluster {
     pub async fn fail_over(&mut self) {
         self.running.clear();
         self.activate(0, true);
-        self.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
+        self.until("awake", LIMIT, |seen| seen.wanted.trainers > 0).await;
     }
 
     /// The member that runs the job is cut off from the registry and goes on; another takes the job over.
     pub async fn cut_off(&mut self) {
         self.running[0].cut_off.store(true, Ordering::Release);
         self.activate(1, true);
-        self.until("awake", Duration::from_secs(10), |seen| seen.wanted.trainers > 0).await;
+        self.until("awake", LIMIT, |seen| seen.wanted.trainers > 0).await;
     }
 
     /// How the activation sees the job that was begun as the `number`th of those that run.
     async fn described_by(&self, number: usize) -> Description {
         let node = &self.nodes[self.running[number].member];
         let job = node.local::<TrainingJobRole>(job_actor(JOB));
-        job.ask(Describe, Duration::from_secs(5)).await.unwrap()
+        job.ask(Describe, LIMIT).await.unwrap()
     }
 
     pub async fn describe(&self) -> Description {
@@ -167,7 +168,7 @@ impl Cluster {
         let path = ActorPath::new(guest_node(&uid), parameter_server_actor(&uid));
         let server =
             self.nodes[self.running.last().unwrap().member].actor::<ParameterServerRole>(path);
-        server.ask(Keep { lease, shard: 0, epoch: 0 }, Duration::from_secs(5)).await.unwrap()
+        server.ask(Keep { lease, shard: 0, epoch: 0 }, LIMIT).await.unwrap()
     }
 
     fn pod(&self, role: &str) -> String {
@@ -210,13 +211,24 @@ impl Cluster {
         let job = node.local::<TrainingJobRole>(job_actor(JOB));
         let (lease, reason) = (self.lease, reason.to_owned());
         let scale = Scale { round, scheduler: 1, lease, size, reason };
-        job.ask(scale, Duration::from_secs(5)).await.unwrap()
+        job.ask(scale, LIMIT).await.unwrap()
     }
 
     /// One running pod of a role is gone without a word.
     pub fn kill(&self, role: &str) {
         let name = self.pod(role);
         self.pods.by_name.lock()[&name].stop.send_replace(true);
+    }
+
+    /// What the test wanted to see has been seen: on to the end of the job.
+    pub fn hurry(&self) {
+        self.pods.pace.hurry();
+    }
+
+    /// Waits until the job has said this of what happened to it.
+    pub async fn until_remarked(&self, reason: &str) {
+        let remarked = |_: &Description| self.remarks().iter().any(|said| said == reason);
+        self.until(reason, LIMIT, remarked).await;
     }
 
     pub fn remarks(&self) -> Vec<String> {
@@ -344,22 +356,21 @@ impl Pods {
         let (stop, mut stopped) = watch::channel(false);
         self.by_name.lock().insert(name.clone(), Pod { object: pod, stop });
         self.changed.send_modify(|serial| *serial += 1);
-        let (pods, pods_learn) = (self.clone(), self.learns);
+        let (pods, pods_learn, pace) = (self.clone(), self.learns, self.pace.clone());
         std::thread::spawn(move || {
             let system = actix::System::new();
             let phase = system.block_on(async move {
                 let (rate, momentum) = match pods_learn {
                     Learns::Line => (0.05, 0.5),
-                    Learns::Count | Learns::CountSlowly => (1.0, 0.0),
+                    Learns::Count => (1.0, 0.0),
                 };
                 let optimizer = OptimizerKind::Momentum { rate, decay: 0.0, momentum };
                 let method = Method { batch: 8, optimizer, seed: 3 };
-                let model = || -> Result<Box<dyn Model>, ModelError> {
-                    let slow = pods_learn == Learns::CountSlowly;
-                    let pace = Duration::from_millis(if slow { 25 } else { 2 });
+                let model = move || -> Result<Box<dyn Model>, ModelError> {
+                    let pace = pace.clone();
                     Ok(match pods_learn {
                         Learns::Line => Box::new(Line { pace }),
-                        Learns::Count | Learns::CountSlowly => Box::new(Counter { pace }),
+                        Learns::Count => Box::new(Counter { pace }),
                     })
                 };
                 tokio::select! {

@@ -1,7 +1,13 @@
 //! A model small enough to reason about: a line through points that lie on one.
 
 use impresario_actors::training::model::{Block, Evaluation, Gradient, Model, ModelError};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 pub const SAMPLES: u64 = 64;
 const INPUTS: usize = 12;
@@ -10,10 +16,26 @@ const INPUTS: usize = 12;
 pub const COUNTED_EPOCHS: u64 = 80;
 const COUNTED_STEPS: u64 = COUNTED_EPOCHS * SAMPLES / 8;
 
+/// How long a gradient takes: long until the test has seen what it wants of the middle of a job.
+#[derive(Clone, Default)]
+pub struct Pace(Arc<AtomicBool>);
+
+impl Pace {
+    /// On to the end.
+    pub fn hurry(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn wait(&self) {
+        let millis = if self.0.load(Ordering::Acquire) { 2 } else { 100 };
+        std::thread::sleep(Duration::from_millis(millis));
+    }
+}
+
 /// Finds twelve coefficients and an intercept.
 pub struct Line {
-    /// How long a gradient takes, so that a test sees the middle of a job.
-    pub pace: Duration,
+    /// How long a gradient takes.
+    pub pace: Pace,
 }
 
 fn truth(index: usize) -> f32 {
@@ -41,7 +63,7 @@ impl Line {
 /// parameters shows in the values: each gradient is -1 everywhere, and the rate is 1.
 pub struct Counter {
     /// How long a gradient takes.
-    pub pace: Duration,
+    pub pace: Pace,
 }
 
 impl Counter {
@@ -74,7 +96,7 @@ impl Model for Counter {
     }
 
     fn gradient(&mut self, parameters: &[f32], _: &[u64], _: u64) -> Result<Gradient, ModelError> {
-        std::thread::sleep(self.pace);
+        self.pace.wait();
         Ok(Gradient { loss: 1.0, values: vec![-1.0; parameters.len()] })
     }
 
@@ -106,7 +128,7 @@ impl Model for Line {
         samples: &[u64],
         _: u64,
     ) -> Result<Gradient, ModelError> {
-        std::thread::sleep(self.pace);
+        self.pace.wait();
         let mut values = vec![0.0; parameters.len()];
         let mut loss = 0.0;
         for sample in samples {
