@@ -83,14 +83,17 @@ pub(super) fn archive() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+    use std::{fs, process::Command};
 
     #[test]
     fn the_program_waits_until_it_is_killed() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pause");
-        fs::write(&path, program()).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (written, path) = (folder.path().join("written"), folder.path().join("pause"));
+        fs::write(&written, program()).unwrap();
+        // A process that another test starts just then would hold what is open for writing here, and a program that is
+        // open for writing is not started: another process writes it.
+        let install = Command::new("install").args(["-m", "755"]).args([&written, &path]).status();
+        assert!(install.unwrap().success());
         let mut child = Command::new(&path).spawn().unwrap();
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();

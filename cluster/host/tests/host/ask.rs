@@ -51,7 +51,10 @@ async fn a_get_says_what_it_was_told_to_and_returns_the_status() {
     assert!(head.contains("host: shop.example:8443\r\n"), "{head}");
     assert!(head.contains("x-from: a test\r\n"), "{head}");
 
-    let refused = get(address, false).send().await.unwrap_err();
+    // A port that is taken and listens to nobody: one that is free may be another test's by now.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = get(taken.local_addr().unwrap(), false).send().await.unwrap_err();
     assert!(matches!(refused, AskError::Connect(_)), "{refused}");
     let bad = HttpGet { path: "/a b".into(), ..get(address, false) };
     let (listener, to) = listen().await;

@@ -40,8 +40,9 @@ async fn the_process_driver_conforms() {
 async fn a_container_outlives_its_driver_and_dies_with_its_keeper() {
     let folder = tempfile::tempdir().unwrap();
     let subject = subject(folder.path());
-    let started =
-        start(&subject, shell(&subject, "kept", "a", "sleep 876543 & sleep 876543")).await;
+    let word = format!("{}876", std::process::id());
+    let script = format!("sleep {word} & sleep {word}");
+    let started = start(&subject, shell(&subject, "kept", "a", &script)).await;
     let path = folder.path().join("data/pods/kept/containers/a/0/keeper.json");
     let keeper: ProcessKey = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert!(keeper.is_running());
@@ -49,7 +50,7 @@ async fn a_container_outlives_its_driver_and_dies_with_its_keeper() {
     let exit = wait(&subject, &started.id).await;
     assert_eq!((exit.code, exit.reason.as_str()), (137, "ContainerStatusUnknown"));
     let gone = timeout(LIMIT, async {
-        while conformance::processes_named("876543") > 0 {
+        while conformance::processes_named(&word) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
