@@ -350,12 +350,17 @@ fn add_nodes(
     let names = (1..=u8::MAX)
         .map(|number| (number, format!("node-{number}")))
         .filter(|(_, name)| !taken.contains(name.as_str()));
-    let mut new = Vec::new();
+    let (mut new, mut held) = (Vec::new(), Vec::new());
     for (place, (number, name)) in names.take(wanted - members.len()).enumerate() {
-        let port = free_udp_port(cluster.listen).map_err(UpError::Port)?;
+        let socket = bind_lasting(|port| UdpSocket::bind((cluster.listen, port)));
+        let socket = socket.map_err(UpError::Port)?;
+        let port = socket.local_addr().map_err(UpError::Port)?.port();
+        // Held until all are found, so that no two have the same.
+        held.push(socket);
         let address = SocketAddr::new(cluster.address, port);
         new.push((name, number, address, place < control, place == 0));
     }
+    drop(held);
     let peers: Vec<Peer> = members
         .iter()
         .map(|node| Peer {
@@ -402,14 +407,18 @@ pub fn control_file(dir: &ClusterDir, cluster: &ClusterFile, founder: bool) -> C
     }
 }
 
-fn free_udp_port(listen: IpAddr) -> io::Result<u16> {
-    Ok(UdpSocket::bind((listen, 0))?.local_addr()?.port())
+/// Binds a port that is kept in a file and bound again by each life of a process. It is below those that Linux gives to
+/// outgoing connections (`ip_local_port_range`, from 32768 on), which could have it while the process is down.
+fn bind_lasting<S>(bind: impl Fn(u16) -> io::Result<S>) -> io::Result<S> {
+    let found = (0..100).find_map(|_| bind(rand::random_range(20_000..30_000)).ok());
+    found.map_or_else(|| bind(0), Ok)
 }
 
 fn api_address(listen: IpAddr, port: u16) -> Result<SocketAddr, UpError> {
-    let wanted = SocketAddr::from((listen, port));
-    let socket = std::net::TcpListener::bind(wanted)
-        .map_err(|source| UpError::ApiPort { address: wanted, source })?;
+    let bind = |port| std::net::TcpListener::bind((listen, port));
+    let bound = if port == 0 { bind_lasting(bind) } else { bind(port) };
+    let address = SocketAddr::from((listen, port));
+    let socket = bound.map_err(|source| UpError::ApiPort { address, source })?;
     socket.local_addr().map_err(UpError::Port)
 }
 
