@@ -280,6 +280,9 @@ pub enum Demo {
         /// A folder of recordings named {digit}_{speaker}_{take}.wav, instead of those that ship.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        /// How many times longer than usual it may take: for a build that is not optimized.
+        #[arg(long, hide = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+        patience: u32,
         /// How to print.
         #[arg(short, long, value_enum)]
         output: Option<Structured>,

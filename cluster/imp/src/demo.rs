@@ -59,6 +59,7 @@ pub enum DemoCommandError {
 /// Runs the demonstration.
 pub async fn speech(
     data: Option<PathBuf>,
+    patience: u32,
     output: Option<Structured>,
 ) -> Result<(), DemoCommandError> {
     let since = Instant::now();
@@ -71,7 +72,7 @@ pub async fn speech(
     impresario_speech::guest::recordings(data.as_deref())?;
     let folder = std::env::temp_dir().join(format!("impresario-demo-{}", std::process::id()));
     let outcome = tokio::select! {
-        outcome = show(&folder, data, output.is_none(), since) => outcome,
+        outcome = show(&folder, data, output.is_none(), since, patience) => outcome,
         () = asked_to_end() => Err(DemoCommandError::Interrupted),
     };
     let dir = DataDir { data_dir: Some(folder) };
@@ -90,6 +91,7 @@ async fn show(
     data: Option<PathBuf>,
     human: bool,
     since: Instant,
+    patience: u32,
 ) -> Result<DemoSummary, DemoCommandError> {
     let program = std::env::current_exe().map_err(DemoCommandError::Program)?;
     let dir = DataDir { data_dir: Some(folder.to_owned()) };
@@ -116,6 +118,7 @@ async fn show(
         data,
         display,
         since,
+        patience,
     };
     let outcome = demo::run(context).await;
     admin.client.close(GOODBYE).await;

@@ -101,8 +101,8 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 return Ok(ExitCode::from(BROKEN));
             }
         }
-        Command::Demo { command: cli::Demo::Speech { data, output } } => {
-            demo::speech(data, output).await?;
+        Command::Demo { command: cli::Demo::Speech { data, patience, output } } => {
+            demo::speech(data, patience, output).await?;
         }
         Command::Training { command } => training::run(&command)?,
         Command::Guest { args } => impresario_speech::guest::run(args).await?,

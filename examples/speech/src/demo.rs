@@ -44,6 +44,8 @@ pub struct DemoContext {
     pub display: bool,
     /// When the demonstration began: seconds are counted from here.
     pub since: Instant,
+    /// How many times longer than usual it may take.
+    pub patience: u32,
 }
 
 /// A size that a job reached.
@@ -194,7 +196,7 @@ impl Stage {
             node_cpu_milli: self.smallest_node().await?,
         };
         self.submit(FIRST, circumstances.first()).await?;
-        let began = Instant::now();
+        let (began, patience) = (Instant::now(), self.context.patience);
         let (mut full_since, mut hurried) = (None, false);
         loop {
             tokio::time::sleep(LOOK).await;
@@ -204,7 +206,7 @@ impl Stage {
             if running && grown && full_since.is_none() {
                 full_since = Some(Instant::now());
             }
-            let late = began.elapsed() > PATIENCE_FOR_GROWTH;
+            let late = began.elapsed() > PATIENCE_FOR_GROWTH * patience;
             let settled = full_since.is_some_and(|since: Instant| since.elapsed() > AT_FULL_SIZE);
             if self.watched.len() == 1 && running && (settled || late) {
                 self.submit(SECOND, circumstances.second()).await?;
@@ -217,15 +219,15 @@ impl Stage {
             if self.watched.len() == 2 && self.watched.iter().all(|job| job.finished.is_some()) {
                 return Ok(self.summary());
             }
-            if !hurried && self.context.since.elapsed() > ENOUGH {
+            if !hurried && self.context.since.elapsed() > ENOUGH * patience {
                 hurried = true;
                 self.hurry().await?;
             }
-            if self.context.since.elapsed() > LIMIT {
+            if self.context.since.elapsed() > LIMIT * patience {
                 let last =
                     self.watched.iter().map(|job| format!("{} is {}", job.name, job.phase()));
                 let last = last.collect::<Vec<_>>().join(", ");
-                return Err(DemoError::TooSlow { waited: LIMIT, last });
+                return Err(DemoError::TooSlow { waited: LIMIT * patience, last });
             }
         }
     }
