@@ -29,7 +29,7 @@ const NODES: u16 = 3;
 /// How long the harness may be a control member; longer than any run.
 const CREDENTIAL_LIFETIME: Duration = Duration::from_hours(24);
 /// How long a process has to go, or to come.
-const PROCESS_LIMIT: Duration = Duration::from_secs(10);
+const PROCESS_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a member has to say who leads; the schedule waits for it.

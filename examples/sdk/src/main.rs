@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// How long an actor has to answer.
-const ASK_LIMIT: Duration = Duration::from_secs(5);
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// How long the connections have to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 

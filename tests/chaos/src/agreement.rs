@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep};
 /// What is compared beside all resources that are served.
 const OURS: [&str; 3] = [REGISTER, LEDGER, FENCED];
 /// How long a member may take to reach the revision at which all are compared.
-const REACH: Duration = Duration::from_secs(10);
-/// How long a node may keep room for pods that will not come: a reservation's time to live, and a bit.
-const RETURN: Duration = Duration::from_secs(20);
+const REACH: Duration = Duration::from_secs(60);
+/// How long a node may keep room for pods that will not come: a reservation's time to live, and what a busy machine takes.
+const RETURN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(250);
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// How long the cluster has to heal after the last fault.
-const HEAL_LIMIT: Duration = Duration::from_secs(60);
+const HEAL_LIMIT: Duration = Duration::from_secs(180);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 

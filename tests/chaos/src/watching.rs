@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After this long without a word a watcher asks another member; a watch that lives has bookmarks.
 const SILENCE: Duration = Duration::from_secs(8);
 /// How long watchers have, when all writers have stopped, to be told of the last write.
-const LAST_WORD: Duration = Duration::from_secs(15);
+const LAST_WORD: Duration = Duration::from_secs(60);
 /// Faults that are kept; one is enough.
 const KEPT: usize = 20;
 

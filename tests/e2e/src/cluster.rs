@@ -3,6 +3,7 @@
 //! The janitor is a shell that waits for the end of its standard input, which this process holds:
 //! however the test ends, by a panic or by SIGKILL, the janitor then takes the cluster down.
 
+use crate::eventually;
 use serde_json::Value;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -126,14 +127,30 @@ impl Cluster {
         if self.settings.user.is_some() { self.scratch.join("imp") } else { imp() }
     }
 
-    /// `imp status -o json`.
+    /// `imp status -o json`, as soon as somebody can tell it: not while there is no leader.
     ///
     /// # Panics
-    /// When it fails.
+    /// When nobody ever can.
     pub fn status(&self) -> Value {
-        let output = self.imp(["status", "-o", "json"]).output().expect("imp starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("status is JSON")
+        eventually("somebody tells the status", || {
+            let output = self.imp(["status", "-o", "json"]).output().expect("imp starts");
+            if output.status.success() {
+                serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        })
+    }
+
+    /// The node that leads the registry.
+    ///
+    /// # Panics
+    /// When none ever does.
+    pub fn leader(&self) -> String {
+        eventually("the registry has a leader", || {
+            let status = self.status();
+            status["leader"].as_str().map(str::to_owned).ok_or_else(|| status.to_string())
+        })
     }
 
     /// The folder of the cluster.

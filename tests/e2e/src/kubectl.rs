@@ -212,7 +212,7 @@ impl Lines {
     /// # Panics
     /// When none comes.
     pub fn expect(&mut self, text: &str) -> String {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         loop {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             match self.coming.recv_timeout(left) {

@@ -23,7 +23,7 @@ const PROMISES: [&str; 11] = [
     "containers_kept",
 ];
 const KINDS: [&str; 7] = ["blackout", "deafen", "delay", "isolate", "kill", "lose", "pause"];
-/// Seeds and seconds; together they have faults of every kind.
+/// Seeds and seconds; together their schedules have faults of every kind.
 const BUDGET: [(u64, u64); 2] = [(3, 50), (4, 50)];
 
 fn kept(seed: u64, seconds: u64) -> Value {
@@ -57,7 +57,7 @@ fn faults_of_all_kinds_break_no_promise_and_leave_nothing_behind() {
     let mut kinds = BTreeSet::new();
     for (seed, seconds) in BUDGET {
         let report = kept(seed, seconds);
-        for fault in report["faults"].as_array().unwrap() {
+        for fault in report["schedule"].as_array().unwrap() {
             kinds.insert(fault["kind"].as_str().unwrap().to_owned());
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const IMAGE: &str = "impresario-test/busybox:1";
 const PROGRAMS: [&str; 7] = ["sh", "cat", "date", "hostname", "mkdir", "sleep", "touch"];
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// An engine with its own socket, folders and bridge; gone when it is dropped.
 struct Engine {
@@ -177,7 +177,7 @@ fn pods_run_in_docker_and_leave_no_container_behind() {
     // It fails once, and runs again beside the other, which is left alone.
     kubectl.until("get pod two", &state("reader", "restartCount"), "1");
     kubectl.until("get pod two", "{.status.phase}", "Running");
-    kubectl.run("wait --for=condition=Ready pod/two --timeout=60s").ok();
+    kubectl.run("wait --for=condition=Ready pod/two --timeout=120s").ok();
     let last = state("reader", "lastState.terminated.exitCode");
     assert_eq!(kubectl.field("get pod two", &last), "3");
     assert_eq!(kubectl.field("get pod two", &state("writer", "restartCount")), "0");
@@ -197,13 +197,13 @@ fn pods_run_in_docker_and_leave_no_container_behind() {
     words.expect("up");
     kubectl.run("delete pod two --wait=false").ok();
     words.expect("the end is near");
-    kubectl.run("wait --for=delete pod/two --timeout=30s").ok();
+    kubectl.run("wait --for=delete pod/two --timeout=120s").ok();
     let left = engine.containers();
     assert!(left.iter().all(|name| !name.contains("-writer-")), "{left:?}");
 
     // `imp down` ends what runs, and also what only has been prepared (the pod without an image).
     kubectl.feed("apply -f -", TWO).ok();
-    kubectl.run("wait --for=condition=Ready pod/two --timeout=60s").ok();
+    kubectl.run("wait --for=condition=Ready pod/two --timeout=120s").ok();
     assert!(!engine.containers().is_empty());
     let folder = cluster.dir().display().to_string();
     let down = cluster.imp(["down"]).output().unwrap();
@@ -243,6 +243,6 @@ fn containers_outlive_their_nodes_process(cluster: &Cluster, kubectl: &Kubectl) 
     let before = see();
     cluster.kill("node-1");
     cluster.up();
-    kubectl.run("wait --for=condition=Ready pod/two --timeout=60s").ok();
+    kubectl.run("wait --for=condition=Ready pod/two --timeout=120s").ok();
     assert_eq!(see(), before);
 }

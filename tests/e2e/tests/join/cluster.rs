@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// No passing test spends it.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 fn binary(name: &str) -> PathBuf {
     // target/debug/deps/join-… -> target/debug/NAME
@@ -198,7 +198,7 @@ impl Cluster {
     /// Waits until the pod runs; what is known of it when it does not.
     pub fn running(&self, pod: &str) {
         let wait =
-            ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "45s"];
+            ["wait", "pod", pod, "--for", "jsonpath={.status.phase}=Running", "--timeout", "120s"];
         let output = self.kubectl_with(&wait, "");
         assert!(
             output.status.success(),

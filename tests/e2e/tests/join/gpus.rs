@@ -58,19 +58,20 @@ fn each_pod_has_a_gpu_of_its_own_and_keeps_it_when_its_node_is_killed() {
 
     cluster.kill("node-1");
     cluster.start();
-    cluster.kubectl(&["delete", "pod", "a", "--timeout", "30s"]);
+    cluster.kubectl(&["delete", "pod", "a", "--timeout", "120s"]);
     assert_eq!(sees(&cluster, "c"), a, "the one that was given back");
     assert_eq!(sees(&cluster, "b"), b);
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}";
     assert_eq!(cluster.kubectl(&["get", "pod", "b", "-o", restarts]), "0");
-    cluster.kubectl(&["delete", "pod", "b", "c", "--timeout", "30s"]);
+    cluster.kubectl(&["delete", "pod", "b", "c", "--timeout", "120s"]);
 
     let allocatable = "jsonpath={.status.allocatable.nvidia\\.com/gpu}";
     let is = || cluster.kubectl(&["get", "node", "node-1", "-o", allocatable]);
     std::fs::write(folder.path().join("state"), "2 1").unwrap();
     until("a lost GPU is not offered any more", || (is() == "1").then_some(()));
-    let described = cluster.kubectl(&["describe", "node", "node-1"]);
-    assert!(described.contains("GPUUnhealthy"), "{described}");
+    until("an event says so", || {
+        cluster.kubectl(&["describe", "node", "node-1"]).contains("GPUUnhealthy").then_some(())
+    });
     std::fs::write(folder.path().join("state"), "2").unwrap();
     until("one that is back is offered again", || (is() == "2").then_some(()));
 }

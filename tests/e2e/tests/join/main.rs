@@ -57,7 +57,7 @@ fn carries_a_pod(cluster: &Cluster, node: &str, pod: &str) {
     until("its logs are read", || {
         cluster.kubectl(&["logs", pod]).contains(&format!("here is {pod}")).then_some(())
     });
-    cluster.kubectl(&["delete", "pod", pod, "--timeout", "30s"]);
+    cluster.kubectl(&["delete", "pod", pod, "--timeout", "120s"]);
     assert_eq!(cluster.kubectl(&["get", "pod", pod, "--ignore-not-found"]), "");
 }
 
@@ -120,7 +120,7 @@ fn a_machine_of_another_network_joins_by_hand_and_so_does_a_program_there() {
     let added = lines.by_ref().find(|line| line.contains("added") && line.contains("default/seen"));
     assert!(added.is_some(), "the watch ended early");
     program.kill();
-    cluster.kubectl(&["delete", "pod", "seen", "--timeout", "30s"]);
+    cluster.kubectl(&["delete", "pod", "seen", "--timeout", "120s"]);
 
     // The folder is enough from now on.
     let output = sdk("0", "imp1.unused").output().unwrap();

@@ -77,12 +77,17 @@ fn the_readme_s_example_works_word_for_word() {
         home.run(&format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 10 {address} 8080"));
     assert!(page.contains("hello from web-"), "{page}");
     home.run(&format!("{settings}{last}"));
+    nothing_runs(&home);
+    home.run(&format!("{settings}imp down --purge"));
+    assert_eq!(home.run("find ~/.impresario 2>/dev/null || true"), "");
+}
+
+/// Waits for the end of what was told to end.
+fn nothing_runs(home: &Home) {
     eventually("nothing of it runs any more", || {
         let left = home.processes();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
-    home.run(&format!("{settings}imp down --purge"));
-    assert_eq!(home.run("find ~/.impresario 2>/dev/null || true"), "");
 }
 
 /// A cluster of one node, and how to speak to it.
@@ -139,7 +144,7 @@ fn a_pod_has_its_volumes_and_output_no_port_of_root_s_and_no_key_of_its_cluster(
     assert_eq!(said.0, "Failed");
     assert!(said.1.contains("Permission denied"), "{said:?}");
     home.run(&format!("{settings}imp down --purge"));
-    assert!(home.processes().is_empty(), "{:?}", home.processes());
+    nothing_runs(&home);
 }
 
 #[test]
@@ -161,7 +166,7 @@ fn where_nothing_can_be_hidden_a_pod_says_so() {
         if told { Ok(()) } else { Err(events.to_string()) }
     });
     home.run(&format!("{settings}imp down --purge"));
-    assert!(home.processes().is_empty(), "{:?}", home.processes());
+    nothing_runs(&home);
 }
 
 #[test]
@@ -185,7 +190,7 @@ fn what_a_pod_leaves_of_files_neither_runs_as_its_node_nor_stays() {
     assert_eq!(ran, "", "what the pod left ran outside of it");
     home.run(&format!("mv {0}.kept {0}", program.display()));
     // What it has closed goes with it.
-    home.run(&format!("{settings}kubectl delete pod evil --timeout=20s"));
+    home.run(&format!("{settings}kubectl delete pod evil --timeout=120s"));
     home.run(&format!("{settings}imp down --purge"));
-    assert!(home.processes().is_empty(), "{:?}", home.processes());
+    nothing_runs(&home);
 }

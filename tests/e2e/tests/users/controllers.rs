@@ -58,8 +58,11 @@ fn kill_containers(pod: &str) {
         let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
         if environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()) {
             let pid = nix::unistd::Pid::from_raw(pid);
-            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-            killed += 1;
+            match nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL) {
+                Ok(()) => killed += 1,
+                // It has ended by itself.
+                Err(error) => assert_eq!(error, nix::errno::Errno::ESRCH),
+            }
         }
     }
     assert!(killed > 0, "no process of {pod} runs");
@@ -69,7 +72,7 @@ fn a_replication_controller_adopts_and_releases_by_labels(site: &Site) {
     let kubectl = &site.kubectl;
     let stray = "run stray --image=busybox --labels=app=app --command -- sleep 600";
     kubectl.run(stray).ok();
-    kubectl.run("wait --for=condition=Ready pod/stray --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Ready pod/stray --timeout=120s").ok();
     kubectl.feed("create -f -", &replicas("app", 2)).ok();
     kubectl.until("get rc app", "{.status.readyReplicas}", "2");
     assert_eq!(
@@ -86,7 +89,7 @@ fn a_replication_controller_adopts_and_releases_by_labels(site: &Site) {
         let now = names(&kubectl.field("get pods -l app=app", "{.items[*].metadata.name}"));
         if now.len() == 2 && !now.contains("stray") { Ok(()) } else { Err(format!("{now:?}")) }
     });
-    kubectl.run("delete rc app --timeout=20s").ok();
+    kubectl.run("delete rc app --timeout=120s").ok();
     kubectl.until("get pods", "{.items[*].metadata.name}", "stray");
 }
 
@@ -100,7 +103,7 @@ fn the_pod_that_costs_least_to_delete_goes_first(site: &Site) {
     kubectl.run(&format!("annotate pods -l app=app {key}=100")).ok();
     kubectl.run(&format!("annotate --overwrite pod {oldest} {key}=-5")).ok();
     kubectl.run("scale rc app --replicas=2").ok();
-    kubectl.run(&format!("wait --for=delete pod/{oldest} --timeout=30s")).ok();
+    kubectl.run(&format!("wait --for=delete pod/{oldest} --timeout=120s")).ok();
     kubectl.until("get rc app", "{.status.replicas}", "2");
 }
 
@@ -151,7 +154,7 @@ fn an_indexed_job_gives_each_pod_its_index(site: &Site) {
     let kubectl = &site.kubectl;
     let spec = "completions: 3\n  parallelism: 3\n  completionMode: Indexed";
     kubectl.feed("create -f -", &job("parts", spec, "echo part $JOB_COMPLETION_INDEX")).ok();
-    kubectl.run("wait --for=condition=Complete job/parts --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Complete job/parts --timeout=120s").ok();
     assert_eq!(kubectl.field("get job parts", "{.status.completedIndexes}"), "0-2");
     let said: BTreeSet<_> = kubectl
         .run("logs -l batch.kubernetes.io/job-name=parts --tail=-1")
@@ -168,7 +171,7 @@ fn an_indexed_job_gives_each_pod_its_index(site: &Site) {
 fn a_job_gives_up_after_its_backoff_limit(site: &Site) {
     let kubectl = &site.kubectl;
     kubectl.feed("create -f -", &job("fails", "backoffLimit: 0", "exit 1")).ok();
-    kubectl.run("wait --for=condition=Failed job/fails --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Failed job/fails --timeout=120s").ok();
     assert_eq!(
         kubectl.field("get job fails", "{.status.conditions[?(@.type=='Failed')].reason}"),
         "BackoffLimitExceeded"
@@ -182,7 +185,7 @@ fn a_job_can_be_suspended(site: &Site) {
     kubectl.until("get job later", "{.status.conditions[?(@.type=='Suspended')].status}", "True");
     assert_eq!(kubectl.run("get pods -o name").ok(), "");
     kubectl.run_with("patch job later -p", &[r#"{"spec":{"suspend":false}}"#]).ok();
-    kubectl.run("wait --for=condition=Complete job/later --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Complete job/later --timeout=120s").ok();
 }
 
 fn a_deleted_namespace_is_empty_before_it_is_gone(site: &Site) {
@@ -200,7 +203,7 @@ fn a_deleted_namespace_is_empty_before_it_is_gone(site: &Site) {
         refused.err.contains("because it is being terminated") || refused.err.contains("not found"),
         "{refused:?}"
     );
-    kubectl.run(&format!("wait --for=delete namespace/{other} --timeout=30s")).ok();
+    kubectl.run(&format!("wait --for=delete namespace/{other} --timeout=120s")).ok();
     let left = site.kubectl.run("get pods,rc,svc,configmaps,endpoints -A --no-headers").ok();
     assert!(!left.contains(&other), "{left}");
 }
@@ -218,8 +221,8 @@ fn what_nobody_owns_any_more_is_deleted(site: &Site) {
     kubectl.feed("create -f -", &owned("owned", &uid)).ok();
     // Its owner never was there: it goes.
     kubectl.feed("create -f -", &owned("orphan", "5f0e2c8a-0000-4000-8000-000000000000")).ok();
-    kubectl.run("wait --for=delete configmap/orphan --timeout=30s").ok();
+    kubectl.run("wait --for=delete configmap/orphan --timeout=120s").ok();
     assert_eq!(kubectl.field("get configmap owned", "{.metadata.name}"), "owned");
     kubectl.run("delete configmap owner").ok();
-    kubectl.run("wait --for=delete configmap/owned --timeout=30s").ok();
+    kubectl.run("wait --for=delete configmap/owned --timeout=120s").ok();
 }

@@ -43,7 +43,7 @@ fn a_failure_policy_ends_a_job_at_its_first_hopeless_pod(site: &Site) {
                   {containerName: main, operator: In, values: [42]}";
     let spec = format!("completions: 4\nparallelism: 2\nbackoffLimit: 6\n{policy}");
     kubectl.feed("create -f -", &job("fast", &spec, "Never", &runs("exit 42"))).ok();
-    kubectl.run("wait --for=condition=Failed job/fast --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Failed job/fast --timeout=120s").ok();
     assert_eq!(reason(site, "fast", "FailureTarget"), "PodFailurePolicy");
     assert_eq!(reason(site, "fast", "Failed"), "PodFailurePolicy");
     let path = "{.status.conditions[?(@.type=='Failed')].message}";
@@ -52,7 +52,7 @@ fn a_failure_policy_ends_a_job_at_its_first_hopeless_pod(site: &Site) {
     assert!(pods(site, "fast") <= 2);
     let spec = format!("backoffLimit: 0\n{policy}");
     kubectl.feed("create -f -", &job("counts", &spec, "Never", &runs("exit 7"))).ok();
-    kubectl.run("wait --for=condition=Failed job/counts --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Failed job/counts --timeout=120s").ok();
     assert_eq!(reason(site, "counts", "Failed"), "BackoffLimitExceeded");
     assert_eq!(kubectl.field("get job counts", "{.status.failed}"), "1");
 }
@@ -62,7 +62,7 @@ fn each_index_may_fail_for_itself(site: &Site) {
     let spec = "completionMode: Indexed\ncompletions: 4\nparallelism: 4\nbackoffLimitPerIndex: 0";
     let odd = "test $(( JOB_COMPLETION_INDEX % 2 )) -eq 1";
     kubectl.feed("create -f -", &job("suites", spec, "Never", &runs(odd))).ok();
-    kubectl.run("wait --for=condition=Failed job/suites --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Failed job/suites --timeout=120s").ok();
     let path =
         "{.status.succeeded} {.status.failed} {.status.completedIndexes} {.status.failedIndexes}";
     assert_eq!(kubectl.field("get job suites", path), "2 2 1,3 0,2");
@@ -71,7 +71,7 @@ fn each_index_may_fail_for_itself(site: &Site) {
     let spec = "completionMode: Indexed\ncompletions: 6\nparallelism: 1\nbackoffLimitPerIndex: 0\n\
                 maxFailedIndexes: 1";
     kubectl.feed("create -f -", &job("capped", spec, "Never", &runs("exit 1"))).ok();
-    kubectl.run("wait --for=condition=Failed job/capped --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Failed job/capped --timeout=120s").ok();
     assert_eq!(reason(site, "capped", "Failed"), "MaxFailedIndexesExceeded");
     assert_eq!(pods(site, "capped"), 2);
 }
@@ -79,15 +79,19 @@ fn each_index_may_fail_for_itself(site: &Site) {
 fn a_job_that_waits_for_the_end_of_its_pods_never_has_two(site: &Site) {
     let kubectl = &site.kubectl;
     let spec = "backoffLimit: 5\npodReplacementPolicy: Failed";
-    let script = "trap 'sleep 3; exit 1' TERM; while :; do sleep 0.2; done";
-    let manifest = job("writer", spec, "Never", &runs(script))
-        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 12");
+    let go = site.cluster.scratch().join(format!("go-{}", kubectl.namespace));
+    let script =
+        "trap 'until [ -e GO ]; do sleep 0.1; done; exit 1' TERM; while :; do sleep 0.2; done"
+            .replace("GO", &go.display().to_string());
+    let manifest = job("writer", spec, "Never", &runs(&script))
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 120");
     kubectl.feed("create -f -", &manifest).ok();
     kubectl.until("get job writer", "{.status.ready}", "1");
     let label = "-l batch.kubernetes.io/job-name=writer";
     let first = kubectl.field(&format!("get pods {label}"), "{.items[0].metadata.name}");
     kubectl.run(&format!("delete pod {first} --wait=false")).ok();
     kubectl.until("get job writer", "{.status.terminating}", "1");
+    std::fs::write(&go, "").unwrap();
     eventually("the pod is replaced when it has ended", || {
         let path = "{.items[*].metadata.name}";
         let names = kubectl.field(&format!("get pods {label}"), path);
@@ -104,7 +108,7 @@ fn a_success_policy_ends_a_job_early(site: &Site) {
                 - {succeededIndexes: \"0\"}";
     let leader = "test $JOB_COMPLETION_INDEX -eq 0 || exec sleep 600";
     kubectl.feed("create -f -", &job("led", spec, "Never", &runs(leader))).ok();
-    kubectl.run("wait --for=condition=Complete job/led --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Complete job/led --timeout=120s").ok();
     assert_eq!(reason(site, "led", "SuccessCriteriaMet"), "SuccessPolicy");
     let path = "{.status.succeeded} {.status.failed} {.status.completedIndexes}";
     assert_eq!(kubectl.field("get job led", path), "1  0", "one succeeded, none failed");
@@ -155,7 +159,7 @@ fn a_container_s_own_index_stays_and_hosts_are_named_by_it(site: &Site) {
          - {name: given, image: busybox, command: [sh, -c, \"echo given=$JOB_COMPLETION_INDEX arg=$(JOB_COMPLETION_INDEX)\"]}";
     let spec = "completionMode: Indexed\ncompletions: 2\nparallelism: 2";
     kubectl.feed("create -f -", &job("shifted", spec, "Never", containers)).ok();
-    kubectl.run("wait --for=condition=Complete job/shifted --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Complete job/shifted --timeout=120s").ok();
     let label = "-l batch.kubernetes.io/job-name=shifted";
     let said = kubectl.run(&format!("logs {label} --all-containers --tail=-1")).ok();
     let mut said: Vec<_> = said.lines().collect();
@@ -173,7 +177,11 @@ fn a_job_that_restarts_in_place_counts_its_restarts_and_starts_nothing_after_its
     let containers = "initContainers:\n- {name: first, image: busybox, command: [sh, -c, \"exit 1\"]}\n\
                       containers:\n- {name: main, image: busybox, command: [sh, -c, \"true\"]}";
     kubectl.feed("create -f -", &job("again", "backoffLimit: 1", "OnFailure", containers)).ok();
-    kubectl.run("wait --for=condition=Failed job/again --timeout=60s").ok();
+    kubectl.run("wait --for=condition=Failed job/again --timeout=120s").ok();
     assert_eq!(reason(site, "again", "Failed"), "BackoffLimitExceeded");
+    eventually("its pods are gone", || match pods(site, "again") {
+        0 => Ok(()),
+        left => Err(left.to_string()),
+    });
     assert_eq!(pods(site, "again"), 0, "no pod was made after the limit");
 }

@@ -102,17 +102,17 @@ spec:
   template:
     metadata: {{labels: {{app: {name}}}}}
     spec:
-      terminationGracePeriodSeconds: 5
+      terminationGracePeriodSeconds: 30
       volumes: [{{name: pages, emptyDir: {{}}}}]
       containers:
       - name: http
         image: busybox
-        command: [sh, -c, "echo $HOSTNAME > $PAGES/index.html; trap 'sleep 1; exit 0' TERM; busybox httpd -f -p $POD_IP:8080 -h $PAGES & wait"]
+        command: [sh, -c, "echo $HOSTNAME > $PAGES/index.html; trap 'sleep 5; exit 0' TERM; busybox httpd -f -p $POD_IP:8080 -h $PAGES & wait"]
         env:
         - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
         - {{name: PAGES, value: /pages}}
         ports: [{{containerPort: 8080}}]
-        readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
+        readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1, timeoutSeconds: 20}}
         volumeMounts: [{{name: pages, mountPath: /pages}}]
 "#
     )

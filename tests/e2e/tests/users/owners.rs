@@ -30,7 +30,7 @@ fn an_orphaned_controller_goes_at_once_and_the_next_adopts_its_pods(site: &Site)
     kubectl.until("get rc app", "{.status.readyReplicas}", "2");
     let pods = names();
     for _ in 0..5 {
-        kubectl.run("delete rc app --cascade=orphan --timeout=15s").ok();
+        kubectl.run("delete rc app --cascade=orphan --timeout=120s").ok();
         kubectl.until("get pods", "{.items[*].metadata.ownerReferences}", "");
         kubectl.feed("create -f -", &replicas("app", 2)).ok();
         kubectl.until("get rc app", "{.status.readyReplicas}", "2");
@@ -57,9 +57,9 @@ fn a_circle_of_owners_goes_with_the_first(site: &Site) {
         );
         kubectl.run_with(&format!("patch configmap {name} -p"), &[&patch]).ok();
     }
-    kubectl.run("delete configmap a --cascade=foreground --timeout=20s").ok();
+    kubectl.run("delete configmap a --cascade=foreground --timeout=120s").ok();
     for name in ["b", "c"] {
-        kubectl.run(&format!("wait --for=delete configmap/{name} --timeout=20s")).ok();
+        kubectl.run(&format!("wait --for=delete configmap/{name} --timeout=120s")).ok();
     }
 }
 
@@ -79,9 +79,9 @@ fn an_owner_in_another_namespace_of_another_kind_or_name_or_gone_is_none(site: &
         ("nobody", ("ConfigMap", "ghost", nobody)),
     ] {
         kubectl.feed("create -f -", &owned(name, owner)).ok();
-        kubectl.run(&format!("wait --for=delete configmap/{name} --timeout=20s")).ok();
+        kubectl.run(&format!("wait --for=delete configmap/{name} --timeout=120s")).ok();
     }
-    elsewhere.run("wait --for=delete configmap/elsewhere --timeout=20s").ok();
+    elsewhere.run("wait --for=delete configmap/elsewhere --timeout=120s").ok();
     elsewhere.until(
         "get events --field-selector reason=OwnerRefInvalidNamespace",
         "{.items[*].involvedObject.name}",
@@ -89,9 +89,9 @@ fn an_owner_in_another_namespace_of_another_kind_or_name_or_gone_is_none(site: &
     );
     assert_eq!(kubectl.field("get configmap good", "{.metadata.name}"), "good");
     kubectl.run("delete configmap owner").ok();
-    kubectl.run("wait --for=delete configmap/good --timeout=20s").ok();
+    kubectl.run("wait --for=delete configmap/good --timeout=120s").ok();
     kubectl.feed("create -f -", &owned("late", ("ConfigMap", "owner", &uid))).ok();
-    kubectl.run("wait --for=delete configmap/late --timeout=20s").ok();
+    kubectl.run("wait --for=delete configmap/late --timeout=120s").ok();
     kubectl.run(&format!("delete namespace {} --wait=false", elsewhere.namespace)).ok();
 }
 
@@ -130,7 +130,7 @@ fn a_namespace_says_what_holds_it_up_and_ends_when_that_goes(site: &Site) {
     assert_eq!(types, expected.into());
     assert_eq!(kubectl.field("get configmap after", "{.metadata.name}"), "after", "pods go first");
     kubectl.run_with("patch pod held -p", &[r#"{"metadata":{"finalizers":null}}"#]).ok();
-    kubectl.run(&format!("wait --for=delete namespace/{namespace} --timeout=30s")).ok();
+    kubectl.run(&format!("wait --for=delete namespace/{namespace} --timeout=120s")).ok();
 }
 
 fn the_authority_s_certificate_is_put_back(site: &Site) {

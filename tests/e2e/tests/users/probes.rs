@@ -19,7 +19,7 @@ fn create(site: &Site, name: &str, folder: &Path, more: &str) {
 
 fn a_command_says_whether_a_container_is_ready(site: &Site) {
     let (kubectl, folder) = (&site.kubectl, notes(site));
-    let probe = "    readinessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [cat, /notes/open]}}";
+    let probe = "    readinessProbe: {periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1, exec: {command: [cat, /notes/open]}}";
     create(site, "shop", &folder, probe);
     kubectl.until("get pod shop", "{.status.phase}", "Running");
     let ready = "{.status.conditions[?(@.type=='Ready')].status}";
@@ -31,18 +31,26 @@ fn a_command_says_whether_a_container_is_ready(site: &Site) {
     });
     assert_eq!(kubectl.field("get pod shop", ready), "False");
     fs::write(folder.join("open"), "").unwrap();
-    kubectl.run("wait --for=condition=Ready pod/shop --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Ready pod/shop --timeout=120s").ok();
     fs::remove_file(folder.join("open")).unwrap();
     kubectl.until("get pod shop", ready, "False");
 }
 
 fn a_container_that_its_command_finds_dead_is_started_again(site: &Site) {
     let (kubectl, folder) = (&site.kubectl, notes(site));
-    let probe = "    livenessProbe: {periodSeconds: 1, failureThreshold: 1, exec: {command: [sh, -c, \"test ! -e /notes/ill || ! rm /notes/ill\"]}}";
+    let probe = "    livenessProbe: {periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1, exec: {command: [sh, -c, \"test ! -e /notes/ill || ! rm /notes/ill\"]}}";
     create(site, "patient", &folder, probe);
-    kubectl.run("wait --for=condition=Ready pod/patient --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Ready pod/patient --timeout=120s").ok();
+    let restarts = || -> u32 {
+        let path = "{.status.containerStatuses[0].restartCount}";
+        kubectl.field("get pod patient", path).parse().unwrap()
+    };
+    let before = restarts();
     fs::write(folder.join("ill"), "").unwrap();
-    kubectl.until("get pod patient", "{.status.containerStatuses[0].restartCount}", "1");
+    eventually("it is started again", || match restarts() {
+        count if count > before => Ok(()),
+        count => Err(count.to_string()),
+    });
 }
 
 fn hooks_run_after_the_start_and_before_the_end(site: &Site) {
@@ -51,10 +59,10 @@ fn hooks_run_after_the_start_and_before_the_end(site: &Site) {
       postStart: {exec: {command: [sh, -c, "echo hello > /notes/greeted"]}}
       preStop: {exec: {command: [sh, -c, "echo goodbye > /notes/left"]}}"#;
     create(site, "guest", &folder, hooks);
-    kubectl.run("wait --for=condition=Ready pod/guest --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Ready pod/guest --timeout=120s").ok();
     assert_eq!(fs::read_to_string(folder.join("greeted")).unwrap(), "hello\n");
     assert!(!folder.join("left").exists());
-    kubectl.run("delete pod guest --timeout=15s").ok();
+    kubectl.run("delete pod guest --timeout=120s").ok();
     assert_eq!(fs::read_to_string(folder.join("left")).unwrap(), "goodbye\n");
 }
 
@@ -68,7 +76,7 @@ fn a_container_that_cannot_be_greeted_is_started_again(site: &Site) {
         if said.contains("nobody home") { Ok(()) } else { Err(said) }
     });
     fs::write(folder.join("key"), "").unwrap();
-    kubectl.run("wait --for=condition=Ready pod/locked --timeout=60s").ok();
+    kubectl.run("wait --for=condition=Ready pod/locked --timeout=120s").ok();
     let restarts = kubectl.field("get pod locked", "{.status.containerStatuses[0].restartCount}");
     assert_ne!(restarts, "0");
 }

@@ -90,20 +90,22 @@ fn imp_prints_logs(site: &Site) {
 }
 
 fn imp_tells_the_state_of_the_cluster(site: &Site) {
-    let status = site.cluster.status();
-    assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3), "{status}");
-    for node in status["nodes"].as_array().unwrap() {
-        assert_eq!(
-            (&node["ready"], &node["running"]),
-            (&Value::Bool(true), &Value::Bool(true)),
-            "{status}"
-        );
-    }
-    let leader = status["leader"].as_str().unwrap();
-    assert!(leader.starts_with("node-"), "{status}");
-    assert!(status["revision"].as_u64().is_some_and(|revision| revision > 0), "{status}");
-    let text = String::from_utf8(site.cluster.imp(["status"]).output().unwrap().stdout).unwrap();
-    assert!(text.contains(leader) && text.contains("Ready"), "{text}");
+    // A node that gets no processor for a while is not ready for a while.
+    eventually("three nodes are ready and one leads", || {
+        let status = site.cluster.status();
+        let nodes = status["nodes"].as_array().unwrap();
+        let is_well = |node: &Value| node["ready"] == true && node["running"] == true;
+        let leads = status["leader"].as_str().is_some_and(|leader| leader.starts_with("node-"));
+        let is_written = status["revision"].as_u64().is_some_and(|revision| revision > 0);
+        let is_so = nodes.len() == 3 && nodes.iter().all(is_well) && leads && is_written;
+        if is_so { Ok(()) } else { Err(status.to_string()) }
+    });
+    eventually("a table says so too", || {
+        let output = site.cluster.imp(["status"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let is_so = text.contains(&site.cluster.leader()) && text.contains("Ready");
+        if is_so { Ok(()) } else { Err(text) }
+    });
 }
 
 fn imp_says_what_is_wrong(site: &Site) {

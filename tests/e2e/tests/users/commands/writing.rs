@@ -55,7 +55,7 @@ fn run_and_expose_make_a_pod_and_a_service(site: &Site) {
         kubectl.run("expose pod web --port=80 --target-port=8080 --name=front").ok(),
         "service/front exposed\n"
     );
-    kubectl.run("wait --for=condition=Ready pod/web --timeout=30s").ok();
+    kubectl.run("wait --for=condition=Ready pod/web --timeout=120s").ok();
     kubectl.until("get endpoints front", "{.subsets[0].ports[0].port}", "8080");
     let address = kubectl.field("get pod web", "{.status.podIP}");
     kubectl.until("get endpoints front", "{.subsets[0].addresses[*].ip}", &address);
@@ -112,10 +112,10 @@ fn delete_waits_until_all_is_gone(site: &Site) {
     for name in ["one", "two", "three", "four"] {
         kubectl.feed("create -f -", &waiting_pod(name)).ok();
     }
-    kubectl.run("wait --for=condition=Ready pod --all --timeout=30s").ok();
-    assert_eq!(kubectl.run("delete pod one --timeout=20s").ok().lines().count(), 1);
+    kubectl.run("wait --for=condition=Ready pod --all --timeout=120s").ok();
+    assert_eq!(kubectl.run("delete pod one --timeout=120s").ok().lines().count(), 1);
     contains(&kubectl.run("get pod one").refused(), &["NotFound"]);
-    kubectl.run("delete pods -l app=two --timeout=20s").ok();
+    kubectl.run("delete pods -l app=two --timeout=120s").ok();
     contains(&kubectl.run("get pod two").refused(), &["NotFound"]);
     kubectl.feed("delete -f -", &waiting_pod("three")).ok();
     contains(&kubectl.run("get pod three").refused(), &["NotFound"]);
@@ -126,7 +126,7 @@ fn delete_waits_until_all_is_gone(site: &Site) {
     assert_eq!(kubectl.run("delete pod one --ignore-not-found").ok(), "");
     kubectl.feed("create -f -", &waiting_pod("five")).ok();
     contains(&kubectl.run("delete pod five --dry-run=server").ok(), &["(server dry run)"]);
-    kubectl.run("delete pods --all --timeout=20s").ok();
+    kubectl.run("delete pods --all --timeout=120s").ok();
     assert_eq!(kubectl.run("get pods -o name").ok(), "");
 }
 
@@ -136,11 +136,11 @@ fn delete_cascades_as_asked(site: &Site) {
         kubectl.feed("create -f -", &replicas(name, 1)).ok();
         kubectl.until(&format!("get rc {name}"), "{.status.readyReplicas}", "1");
     }
-    kubectl.run("delete rc fore --cascade=foreground --timeout=30s").ok();
+    kubectl.run("delete rc fore --cascade=foreground --timeout=120s").ok();
     assert_eq!(kubectl.run("get pods -l app=fore -o name").ok(), "", "dependents go first");
-    kubectl.run("delete rc back --cascade=background --timeout=30s").ok();
+    kubectl.run("delete rc back --cascade=background --timeout=120s").ok();
     kubectl.until("get pods -l app=back", "{.items[*].metadata.name}", "");
-    kubectl.run("delete rc orphan --cascade=orphan --timeout=30s").ok();
+    kubectl.run("delete rc orphan --cascade=orphan --timeout=120s").ok();
     let pod = kubectl.json("get pods -l app=orphan");
     assert_eq!(pod["items"].as_array().map(Vec::len), Some(1), "{pod}");
     kubectl.until("get pods -l app=orphan", "{.items[0].metadata.ownerReferences}", "");
@@ -166,7 +166,7 @@ fn scale_changes_the_number_of_replicas(site: &Site) {
     contains(&wrong, &["Expected replicas to be 7, was 3"]);
     kubectl.run("scale rc/app --current-replicas=3 --replicas=0").ok();
     kubectl.until("get pods", "{.items[*].metadata.name}", "");
-    assert_eq!(kubectl.field("get rc app", "{.status.replicas}"), "0");
+    kubectl.until("get rc app", "{.status.replicas}", "0");
     contains(&kubectl.run("scale rc app --replicas=-1").refused(), &["replicas"]);
 }
 
