@@ -150,11 +150,13 @@ impl Writing {
             return Ok(());
         };
         let Some(pieces) = self.write(item)? else { return Ok(()) };
-        let before = match (self.style, self.empty) {
-            (Style::Json, true) | (Style::Pretty, true) => "",
-            (Style::Json | Style::Pretty, false) => ",",
-            (Style::Yaml, true) => "\n",
-            (Style::Yaml, false) => "",
+        let yaml = self.style == Style::Yaml;
+        let before = if yaml && self.empty {
+            "\n"
+        } else if !yaml && !self.empty {
+            ","
+        } else {
+            ""
         };
         self.empty = false;
         self.ready.push_back(Bytes::from_static(before.as_bytes()));
