@@ -99,6 +99,8 @@ pub struct Scheduler {
     nodes_known: bool,
     pods_known: bool,
     pass_ordered: bool,
+    /// Something changed that may help those that fitted nowhere: the next pass begins with that.
+    hopeful: bool,
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: training::Hall,
@@ -132,6 +134,7 @@ impl Scheduler {
             nodes_known: false,
             pods_known: false,
             pass_ordered: false,
+            hopeful: false,
             timer: None,
             turn: 0,
             hall: training::Hall::default(),
@@ -257,7 +260,7 @@ impl Scheduler {
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
             if self.picture.pod_bound(uid, node, spec, is_over) {
-                self.queue.hope(Instant::now());
+                self.hopeful = true;
             }
             return;
         }
@@ -275,7 +278,7 @@ impl Scheduler {
     fn pod_gone(&mut self, uid: &str) {
         self.queue.remove(uid);
         if self.picture.pod_gone(uid) {
-            self.queue.hope(Instant::now());
+            self.hopeful = true;
         }
     }
 
@@ -288,7 +291,7 @@ impl Scheduler {
         if self.picture.node_seen(&node) {
             self.order_round(ctx);
             self.silent.remove(&entry.key.name);
-            self.queue.hope(Instant::now());
+            self.hopeful = true;
             // A node that is new, or came back, does not know that it is followed.
             self.follow_node(entry.key.name.clone(), ctx);
         } else if is_new {
