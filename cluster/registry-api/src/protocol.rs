@@ -256,6 +256,14 @@ pub enum MembershipError {
         /// How many.
         count: usize,
     },
+    /// The group did not get to it; it may still happen.
+    #[error(
+        "the membership could not be changed in time ({reason}): look at `imp status`, then try again"
+    )]
+    Unavailable {
+        /// What stood in the way.
+        reason: String,
+    },
     /// Those who are left could not go on.
     #[error(
         "without {node} the group would wait for {}, and does not hear from there: start what is down, or remove it \
@@ -267,14 +275,6 @@ pub enum MembershipError {
         node: String,
         /// The members that are not heard.
         silent: Vec<String>,
-    },
-    /// The group did not get to it; it may still happen.
-    #[error(
-        "the membership could not be changed in time ({reason}): look at `imp status`, then try again"
-    )]
-    Unavailable {
-        /// What stood in the way.
-        reason: String,
     },
 }
 

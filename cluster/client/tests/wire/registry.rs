@@ -88,8 +88,8 @@ fn membership_errors() -> [MembershipError; 10] {
         MembershipError::Copied { node: "n1".into(), known: 300, shown: 7 },
         MembershipError::RunsAlready { node: "n1".into(), member: 3 },
         MembershipError::TooManyDisks { count: 4096 },
-        MembershipError::WouldStop { node: "n1".into(), silent: vec!["n2".into()] },
         MembershipError::Unavailable { reason: "no leader".into() },
+        MembershipError::WouldStop { node: "n1".into(), silent: vec!["n2".into()] },
     ])
 }
 
