@@ -341,9 +341,8 @@ fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Ki
             let events = view.events.clone();
             let (members, me) = (members.clone(), node.clone());
             let reached = move || {
-                let address = |name: &NodeName| match name == me.name() {
-                    true => Some(own),
-                    false => me.addresses().get(name),
+                let address = |name: &NodeName| {
+                    if name == me.name() { Some(own) } else { me.addresses().get(name) }
                 };
                 let members = (members)().into_iter();
                 members.filter_map(|name| address(&name).map(|at| (name, at))).collect()
