@@ -23,7 +23,7 @@ impl Policy for Drf {
         let mut left = picture.gpus();
         while left > 0 {
             let Some(Reverse((has, job))) = queue.pop() else { break };
-            if has < picture.jobs[job].most_replicas() {
+            if has < picture.most_replicas(&picture.jobs[job]) {
                 wanted[job] += 1;
                 left -= 1;
                 queue.push(Reverse((has + 1, job)));

@@ -13,6 +13,7 @@
 pub mod drf;
 pub mod fifo;
 pub mod goodput;
+pub mod greedy;
 pub mod market;
 pub mod model;
 pub mod optimus;

@@ -74,7 +74,7 @@ fn sizes(picture: &Picture) -> Vec<u32> {
 
 impl Market {
     fn offers(&self, picture: &Picture, job: &Job, model: &Model, sizes: &[u32]) -> Vec<Offer> {
-        let most = job.most_replicas();
+        let most = picture.most_replicas(job);
         let current = job.allocation.len() as u32;
         let Some(step_time) = &model.step_time else {
             // One GPU to measure with, as urgent as a short job.

@@ -3,10 +3,10 @@
 
 use crate::fifo::gangs;
 use crate::goodput::{self, Batch};
+use crate::greedy;
 use crate::model;
 use crate::policy::{Decision, Policy};
 use crate::{Model, Picture};
-use std::collections::BinaryHeap;
 
 /// The policy, by each job's own models.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,54 +41,19 @@ pub fn nodes_for(picture: &Picture, replicas: u32) -> u32 {
     replicas.div_ceil(largest).max(1)
 }
 
-#[derive(PartialEq)]
-struct Bid {
-    gain: f64,
-    job: usize,
-}
-
-impl Eq for Bid {}
-
-impl Ord for Bid {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        // Ties go to the job that came first.
-        self.gain.total_cmp(&other.gain).then(other.job.cmp(&self.job))
-    }
-}
-
-impl PartialOrd for Bid {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 /// Optimus's rule, given how many seconds a job would still take with so many GPUs (`None`:
 /// unknown, so it wants no more).
 pub fn clear(picture: &Picture, seconds: impl Fn(usize, u32) -> Option<f64>) -> Decision {
     let jobs = picture.jobs.len();
-    let mut left = picture.gpus();
-    let mut wanted = vec![0; jobs];
-    let bid = |job: usize, has: u32| {
-        let allowed = has < picture.jobs[job].most_replicas();
-        let gain = allowed.then(|| Some(seconds(job, has)? - seconds(job, has + 1)?)).flatten();
-        gain.filter(|gain| gain.is_finite() && *gain > 0.0).map(|gain| Bid { gain, job })
+    let gpus = picture.gpus() as usize;
+    let mut wanted: Vec<u32> = (0..jobs).map(|job| u32::from(job < gpus)).collect();
+    let additions = |job: usize, has: &u32| {
+        let allowed = (1..picture.most_replicas(&picture.jobs[job])).contains(has);
+        let gain = || Some(seconds(job, *has)? - seconds(job, *has + 1)?);
+        allowed.then(gain).flatten().map(|gain| (*has + 1, gain))
     };
-    for size in &mut wanted {
-        if left > 0 {
-            *size = 1;
-            left -= 1;
-        }
-    }
-    let mut bids = BinaryHeap::new();
-    if left > 0 {
-        bids.extend((0..jobs).filter_map(|job| bid(job, 1)));
-    }
-    while left > 0 {
-        let Some(Bid { job, .. }) = bids.pop() else { break };
-        wanted[job] += 1;
-        left -= 1;
-        bids.extend(bid(job, wanted[job]));
-    }
+    // Nodes hold what there is of GPUs: their number is the only bound.
+    greedy::grant(&mut wanted, additions, |_| true, gpus.saturating_sub(jobs));
     let mut order: Vec<usize> = (0..jobs).collect();
     order.sort_by_key(|job| wanted[*job]);
     gangs(picture, &order, &wanted)

@@ -9,6 +9,9 @@ pub struct Node {
     pub gpus: u32,
 }
 
+/// No GPU computes a step in less, in seconds: who reports that has a broken clock, or lies.
+const SHORTEST_STEP: f64 = 1e-6;
+
 /// One configuration that a job has run in, and how long a step took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measurement {
@@ -32,7 +35,7 @@ impl Measurement {
         plausible(self.step_time)
             && plausible(self.sync_time)
             && self.sync_time >= 0.0
-            && self.step_time - self.sync_time > 1e-9
+            && self.step_time - self.sync_time >= SHORTEST_STEP
             && (1..=self.replicas).contains(&self.nodes)
             && (1..1 << 30).contains(&self.local_batch)
     }
@@ -96,6 +99,18 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whether all that it has reported can be true. One report that cannot says that the others mean
+    /// nothing.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let is_amount = |value: f64| value.is_finite() && value >= 0.0;
+        is_amount(self.progress)
+            && is_amount(self.attained_service)
+            && self.epoch <= self.epochs
+            && self.gradient.is_none_or(|gradient| gradient.is_sane())
+            && self.profile.iter().all(Measurement::is_sane)
+    }
+
     /// The most GPUs on which its smallest local batch does not pass its largest total batch.
     #[must_use]
     pub fn most_replicas(&self) -> u32 {
@@ -118,6 +133,20 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// The most GPUs that a job may be given. One whose reports make no sense gets no more than its fair
+    /// share: what it says of its worth takes nothing from the others.
+    #[must_use]
+    pub fn most_replicas(&self, job: &Job) -> u32 {
+        let most = job.most_replicas();
+        if job.is_plausible() { most } else { most.min(self.fair_share()) }
+    }
+
+    /// The GPUs of each job if all had as many, and one at least.
+    #[must_use]
+    pub fn fair_share(&self) -> u32 {
+        (self.gpus() / (self.jobs.len() as u32).max(1)).max(1)
+    }
+
     /// All GPUs.
     #[must_use]
     pub fn gpus(&self) -> u32 {

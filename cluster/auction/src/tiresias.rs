@@ -26,7 +26,8 @@ impl Policy for Tiresias {
         let mut order: Vec<usize> = (0..picture.jobs.len()).collect();
         order.sort_by(|a, b| {
             let (a, b) = (&picture.jobs[*a], &picture.jobs[*b]);
-            let late = |attained: f64| attained >= THRESHOLD;
+            // Who reports what cannot be is not put before the others for it.
+            let late = |attained: f64| !(0.0..THRESHOLD).contains(&attained);
             late(a.attained_service)
                 .cmp(&late(b.attained_service))
                 .then(a.submitted.total_cmp(&b.submitted))

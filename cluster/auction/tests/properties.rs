@@ -82,6 +82,29 @@ proptest! {
     }
 
     #[test]
+    fn a_job_whose_reports_make_no_sense_gets_no_more_than_its_fair_share(
+        bad in any_job(), honest in 1..6usize, nodes in 1..6usize,
+    ) {
+        let bad = Job {
+            initial_batch: 32, max_batch: 1 << 20, min_local_batch: 1, max_local_batch: 64,
+            fixed_batch: None, max_replicas: 64, allocation: Vec::new(), ..bad
+        };
+        prop_assume!(!bad.is_plausible());
+        let scales = vec![measured(1, 1, 32), measured(1, 4, 32), measured(2, 8, 32)];
+        let mut jobs: Vec<Job> = (0..honest)
+            .map(|n| Job { profile: scales.clone(), ..plain(&format!("j{n}")) })
+            .collect();
+        jobs.push(bad);
+        let picture = cluster(nodes, jobs);
+        let models: Vec<Model> = picture.jobs.iter().map(Model::fit).collect();
+        for name in ["goodput", "optimus", "drf"] {
+            let decision = named(name).unwrap().decide(&picture, &models);
+            let has = decision.allocations[honest].len() as u32;
+            prop_assert!(has <= picture.fair_share(), "{}: {} of {:?}", name, has, decision);
+        }
+    }
+
+    #[test]
     fn the_same_picture_gets_the_same_decision(picture in any_picture()) {
         let models: Vec<Model> = picture.jobs.iter().map(Model::fit).collect();
         for name in POLICIES {
@@ -192,6 +215,27 @@ fn tiresias_puts_jobs_that_had_much_behind_those_that_had_little() {
     assert_eq!(decide("tiresias"), [0, 4]);
     assert_eq!(decide("fifo"), [4, 0]);
     assert_eq!(decide("drf"), [2, 2]);
+}
+
+#[test]
+fn a_job_that_claims_steps_of_no_time_takes_nothing_from_the_others() {
+    let scales = vec![measured(1, 1, 32), measured(1, 4, 32), measured(2, 8, 32)];
+    let honest = |name: &str| Job { profile: scales.clone(), ..plain(name) };
+    let fast =
+        |replicas| Measurement { step_time: 1e-8, sync_time: 0.0, ..measured(1, replicas, 32) };
+    let liar = Job { profile: vec![fast(1), fast(4)], ..plain("liar") };
+    let picture = cluster(3, vec![honest("a"), honest("b"), liar]);
+    let models: Vec<Model> = picture.jobs.iter().map(Model::fit).collect();
+    for name in ["goodput", "optimus", "drf"] {
+        let sizes: Vec<usize> = named(name)
+            .unwrap()
+            .decide(&picture, &models)
+            .allocations
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert!((1..=4).contains(&sizes[2]) && sizes[0] + sizes[1] >= 8, "{name}: {sizes:?}");
+    }
 }
 
 #[test]
