@@ -73,6 +73,8 @@ impl ParameterServer {
         }
         let (link, place, pod_uid) = (self.link.clone(), self.place.clone(), self.pod_uid.clone());
         let (versions, held) = (self.shards.versions(), self.shards.held());
+        let leaving = held.iter().filter(|shard| shard.leaving.is_some());
+        let leaving: BTreeSet<u32> = leaving.map(|shard| shard.range.shard).collect();
         let talk = async move {
             let activation = link.activation();
             if activation != 0 {
@@ -80,6 +82,7 @@ impl ParameterServer {
                     activation,
                     pod_uid: pod_uid.clone(),
                     versions: versions.clone(),
+                    leaving: leaving.clone(),
                 };
                 match link.ask(JOB_PATIENCE, report).await {
                     Ok(Ok(order)) => {

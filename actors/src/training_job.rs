@@ -291,6 +291,7 @@ impl TrainingJob {
                     Err(MoveError::NoCopy) => this.state.has_no_copy(&action, Instant::now()),
                     Err(MoveError::NotThere) => this.state.was_not_there(&action),
                     Err(MoveError::Failed(error)) => {
+                        this.state.move_failed(&action, Instant::now());
                         tracing::warn!(
                             job = this.text("name"),
                             error,

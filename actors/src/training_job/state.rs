@@ -13,6 +13,7 @@
 //! A few moves of shards are under way at a time. Everything may be repeated.
 
 mod check;
+mod copies;
 mod expected;
 mod membership;
 mod shards;
@@ -159,12 +160,17 @@ struct Joined {
     stalled: bool,
     /// When a trainer pulled the parameters last, as far as it has told: how fresh its copy is.
     pulled: Option<Instant>,
-    /// The shards that a server has, as it said last.
+    /// The shards that a server serves, as it said last.
     holds: BTreeSet<u32>,
+    /// And those that it has still and does not serve: they are, or were, on their way to another. With the
+    /// gradients in them.
+    kept: BTreeMap<u32, u64>,
     /// The shards that it should have and says nothing of, and since when.
     lacks: BTreeMap<u32, Instant>,
     /// When a trainer was given the batches that it has not reported yet.
     given: Option<Instant>,
+    /// Orders to provide shards that failed in a row.
+    failures: u32,
 }
 
 /// An evaluation that a trainer was asked for.
@@ -240,6 +246,8 @@ pub struct State {
     versions: Vec<u64>,
     epoch: u64,
     moving: bool,
+    /// When shards may move again, after a move that failed.
+    moves_after: Option<Instant>,
     /// Since when shards move, in however many steps.
     moves_since: Option<Instant>,
     /// Nobody has a copy of what is missing: initial values do.
@@ -308,6 +316,7 @@ impl State {
             versions: Vec::new(),
             epoch: check::first_epoch(lease),
             moving: false,
+            moves_after: None,
             moves_since: None,
             initial_values: false,
             evaluating: None,

@@ -217,6 +217,10 @@ impl State {
                 format!("{version} gradients are more than were ever given out")
             })?;
         }
+        let few = report.leaving.len() <= report.versions.len();
+        ensure(few && report.leaving.is_subset(&seen), "leaving", || {
+            "it names shards that are not in `versions`".to_owned()
+        })?;
         Ok(())
     }
 

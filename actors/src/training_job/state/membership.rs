@@ -166,11 +166,16 @@ impl State {
             stalled: false,
             pulled: None,
             holds: match &join.holds {
-                Holds::Shards(held) => held.iter().map(|shard| shard.range.shard).collect(),
+                Holds::Shards(held) => {
+                    let served = held.iter().filter(|shard| shard.leaving.is_none());
+                    served.map(|shard| shard.range.shard).collect()
+                }
                 Holds::Model(_) => BTreeSet::new(),
             },
+            kept: BTreeMap::new(),
             lacks: BTreeMap::new(),
             given: None,
+            failures: 0,
         };
         self.absent.remove(&join.pod_uid);
         self.strangers.remove(&join.pod_uid);

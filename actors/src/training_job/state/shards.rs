@@ -1,16 +1,14 @@
 //! Where the shards of the parameters are, and their moves between members.
 
 use super::check::MOST_SHARDS;
-use super::membership::SILENCE;
 use super::{Action, Holder, Joined, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::partition;
-use crate::training_job::pods::Seen;
-use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::{
     Applied, CurrentMap, Elsewhere, HeldShard, JoinRefused, Member, ModelFacts, OptimizerKind,
     Place, ReportError, ShardMap, ShardRange, guest_node,
 };
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -20,7 +18,7 @@ const SHARDS: u64 = 32;
 /// The most parameters of one shard: its state, four values for each, is one message when it moves.
 const LARGEST_SHARD: u64 = 1 << 20;
 /// After a fail-over, how long members are waited for before they are taken for lost.
-const REUNION: Duration = Duration::from_secs(10);
+pub(super) const REUNION: Duration = Duration::from_secs(10);
 /// How long the shards of a server are left to it that is not heard of any more while its pod runs.
 const RETURN: Duration = Duration::from_secs(5);
 /// So many shards of a report are answered with where they are; the others are with the next.
@@ -31,8 +29,13 @@ const LACKING: Duration = Duration::from_secs(3);
 /// Moves that are under way at a time: a shard takes no gradient while it moves, and those that wait for their
 /// turn go on.
 const MOVES: usize = 4;
-/// So many values are provided by one order: it ends within its time on a slow link too.
-const PROVIDED_VALUES: u64 = 1 << 22;
+/// So many values are provided by one order, of one trainer at a time: with what the optimizer remembers these
+/// are 16 MiB, and the order ends within its time on a slow link too.
+const PROVIDED_VALUES: u64 = 1 << 20;
+/// After a move that failed, servers have the time to say what has arrived after all.
+const MOVE_AGAIN: Duration = Duration::from_secs(1);
+/// After so many orders in a row that failed another trainer is asked.
+const MOST_FAILURES: u32 = 2;
 
 impl State {
     /// The shard map as it is.
@@ -233,8 +236,21 @@ impl State {
         self.moving = false;
     }
 
+    /// A move has failed, for a reason that the next try may mend.
+    pub fn move_failed(&mut self, action: &Action, now: Instant) {
+        self.moves_after = Some(now + MOVE_AGAIN);
+        let Action::Provide { from, .. } = action else { return };
+        for one in self.joined.values_mut().filter(|one| one.place == *from) {
+            one.failures += 1;
+        }
+    }
+
     /// The moves that are due. What the last change of size cost is known when there are none any more.
     pub(super) fn next_moves(&mut self, now: Instant) -> Vec<Action> {
+        if self.moves_after.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        self.moves_after = None;
         let moves = self.reconcile_shards(now);
         if moves.is_empty()
             && let Some(since) = self.moves_since.take()
@@ -255,20 +271,30 @@ impl State {
                     self.arrived(*shard, &from, *epoch);
                 }
             }
-            Action::Provide { to, shards, epoch, .. } => {
-                self.initial_values = false;
+            Action::Provide { from, to, shards, epoch, .. } => {
+                for one in self.joined.values_mut().filter(|one| one.place == *from) {
+                    one.failures = 0;
+                }
                 let mut lost = 0;
-                for range in shards {
-                    let index = range.shard as usize;
-                    let version = provided.iter().find(|(shard, _)| *shard == range.shard);
-                    let version = version.map_or(0, |(_, version)| *version);
+                // What has not arrived is provided again.
+                let arrived = |range: &ShardRange| {
+                    let of = provided.iter().find(|(shard, _)| *shard == range.shard);
+                    of.map(|(_, version)| (range.shard, *version))
+                };
+                let arrived: Vec<(u32, u64)> = shards.iter().filter_map(arrived).collect();
+                for (shard, version) in &arrived {
+                    let (shard, version) = (*shard, *version);
+                    let index = shard as usize;
                     if let Some(known) = self.versions.get_mut(index) {
                         lost = lost.max(known.saturating_sub(version));
                         *known = version;
                     }
-                    self.arrived(range.shard, to, *epoch);
+                    self.arrived(shard, to, *epoch);
                 }
-                if self.steps() > 0 {
+                if !self.holders.contains(&Holder::Nobody) {
+                    self.initial_values = false;
+                }
+                if self.steps() > 0 && !arrived.is_empty() {
                     let optimizer = self.facts.as_ref().map(|facts| facts.optimizer);
                     let memory = match optimizer {
                         Some(OptimizerKind::Momentum { momentum: 0.0, .. }) | None => "",
@@ -276,7 +302,7 @@ impl State {
                     };
                     let message = format!(
                         "{} shards were replaced; that cost {lost} steps{memory}",
-                        shards.len()
+                        arrived.len()
                     );
                     self.remark(true, "ParametersRestored", message);
                 }
@@ -298,63 +324,6 @@ impl State {
             *since = epoch;
             self.epoch = self.epoch.max(epoch);
         }
-    }
-
-    /// The trainer of this move has nothing to give. When nobody has, and no server has kept a part
-    /// either, the job begins anew rather than go on with values that only look trained; where a part
-    /// was kept, the rest begins with initial values and the job says what that cost.
-    pub fn has_no_copy(&mut self, action: &Action, now: Instant) {
-        let Action::Provide { from, .. } = action else { return };
-        for one in self.joined.values_mut().filter(|one| one.place == *from) {
-            one.no_copy = true;
-        }
-        self.settle_copies(now);
-    }
-
-    /// What becomes of shards of which nobody has a copy, as soon as that is certain.
-    pub(super) fn settle_copies(&mut self, now: Instant) {
-        let trainers = || self.joined.values().filter(|one| one.member == Member::Trainer);
-        let nobody_has = trainers().count() > 0 && trainers().all(|one| one.no_copy);
-        if self.steps() == 0 || self.initial_values || !nobody_has {
-            return;
-        }
-        // One that is on its way back may have a copy.
-        let returns = |pod: &Seen| match self.absent.get(&pod.uid) {
-            Some(absent) => now.duration_since(absent.since) <= SILENCE,
-            None => now.duration_since(self.started) <= REUNION,
-        };
-        let is_awaited = |pod: &Seen| {
-            let is_there = self.joined.contains_key(&pod.uid);
-            pod.member == Member::Trainer && pod.may_run() && !is_there && returns(pod)
-        };
-        if !self.over() && self.pods.values().any(is_awaited) {
-            return;
-        }
-        if self.holders.iter().all(|holder| *holder == Holder::Nobody) {
-            self.begin_anew();
-        } else {
-            self.initial_values = true;
-        }
-    }
-
-    fn begin_anew(&mut self) {
-        let Some(facts) = &self.facts else { return };
-        let lost = self.steps();
-        // What members have from before is not of this plan: they join again.
-        self.activation = self.activation.wrapping_add(1).max(1);
-        self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
-        self.recalled = None;
-        (self.recalled_loss, self.recalled_accuracy) = (None, None);
-        self.claims.clear();
-        self.final_evaluation = false;
-        self.evaluating = None;
-        self.given_again.clear();
-        self.book = ProgressBook::default();
-        self.versions.fill(0);
-        let message = format!(
-            "all parameter servers and every trainer's copy are gone: {lost} steps are trained again"
-        );
-        self.remark(true, "TrainingBeginsAnew", message);
     }
 
     fn reconcile_shards(&mut self, now: Instant) -> Vec<Action> {
@@ -414,7 +383,9 @@ impl State {
             .joined
             .values()
             .filter(|one| one.member == Member::Trainer && (begins || !one.no_copy))
-            .max_by_key(|one| one.pulled);
+            // Unless it cannot reach the servers.
+            .max_by_key(|one| (Reverse(one.failures / MOST_FAILURES), one.pulled));
+        let mut provides = false;
         for (number, uid) in servers.iter().enumerate() {
             let place = &self.joined[*uid].place;
             let mine = |shard: &usize| planned[*shard] == number;
@@ -428,7 +399,8 @@ impl State {
                     begun
                 })
                 .collect();
-            if let Some(trainer) = trainer.filter(|_| !shards.is_empty()) {
+            if let Some(trainer) = trainer.filter(|_| !shards.is_empty() && !provides) {
+                provides = true;
                 let (from, to, place) = (trainer.place.clone(), (*uid).clone(), place.clone());
                 actions.push(Action::Provide { from, to, place, shards, epoch, begins });
             }

@@ -1,5 +1,6 @@
 //! How many members the job has: its bids, the auction's orders, and the pods that follow from them.
 
+use super::shards::REUNION;
 use super::{Action, FIRST_REASON, ScaleEvent, State};
 use crate::training::data_plan::DataPlan;
 use crate::training_job::pods::Seen;
@@ -186,6 +187,7 @@ impl State {
             living.sort();
             let surplus = living.len().saturating_sub(wanted);
             for (joined, _, name, uid) in living.drain(..surplus) {
+                let returns = self.may_come_back(&uid, now);
                 match self.joined.get_mut(&uid) {
                     Some(one) if joined => {
                         one.leaving = true;
@@ -193,6 +195,7 @@ impl State {
                             actions.push(Action::Leave(one.place.clone()));
                         }
                     }
+                    _ if returns => {}
                     _ => actions.push(Action::DeletePod { name, uid }),
                 }
             }
@@ -204,6 +207,13 @@ impl State {
         }
         self.settle_size(now);
         actions
+    }
+
+    /// Whether this member of an earlier activation is on its way to this one: it may have what was learned, and
+    /// hands it on as soon as it has joined.
+    fn may_come_back(&self, uid: &str, now: Instant) -> bool {
+        let may_run = self.pods.get(uid).is_some_and(Seen::may_run);
+        self.recalled.is_some() && may_run && now.duration_since(self.started) <= REUNION
     }
 
     /// Pods of a job that has ended and holds nothing any more: those that never ran, and those that

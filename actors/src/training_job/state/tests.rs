@@ -171,6 +171,15 @@ fn model() -> Holds {
     Holds::Model(facts())
 }
 
+/// A move ends as it should.
+fn arrives(state: &mut State, action: &Action) {
+    let given: Vec<(u32, u64)> = match action {
+        Action::Provide { shards, .. } => shards.iter().map(|one| (one.shard, 0)).collect(),
+        _ => Vec::new(),
+    };
+    state.moved(action, &given);
+}
+
 fn provided(actions: &[Action]) -> Vec<(String, bool)> {
     let of = |action: &Action| match action {
         Action::Provide { from, begins, .. } => Some((from.path.node.to_string(), *begins)),

@@ -41,15 +41,21 @@ impl State {
         let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
         let leaving = joined.leaving;
-        joined.holds = report.versions.iter().map(|(shard, _)| *shard).collect();
+        let served = report.versions.iter().map(|(shard, _)| *shard);
+        joined.holds = served.filter(|shard| !report.leaving.contains(shard)).collect();
+        let serves = joined.holds.clone();
+        let kept = report.versions.iter().filter(|(shard, _)| report.leaving.contains(shard));
+        joined.kept = kept.copied().collect();
         for (shard, version) in &report.versions {
             let index = *shard as usize;
             let Some(holder) = self.holders.get_mut(index) else { continue };
             // A move whose confirmation was lost with its sender.
             let arrived = match holder {
-                Holder::Nobody => true,
+                Holder::Nobody => serves.contains(shard),
                 Holder::Moving { from, to, .. } => {
-                    *to == report.pod_uid && !self.joined.contains_key(from)
+                    serves.contains(shard)
+                        && *to == report.pod_uid
+                        && !self.joined.contains_key(from)
                 }
                 Holder::At(_) => false,
             };

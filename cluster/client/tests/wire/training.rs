@@ -133,7 +133,12 @@ fn work(record: Record) -> Record {
             [Ok(true), Ok(false)].into_iter().chain(report_errors().map(Err)),
         )
         .ask(
-            [ServerReport { activation: 9, pod_uid: "u1".into(), versions: vec![(2, 301)] }],
+            [ServerReport {
+                activation: 9,
+                pod_uid: "u1".into(),
+                versions: vec![(2, 301)],
+                leaving: [2].into(),
+            }],
             [true, false]
                 .map(|wanted| {
                     Ok(ServerOrder { wanted, settled: 300, elsewhere: elsewhere.clone() })

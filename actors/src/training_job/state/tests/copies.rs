@@ -33,7 +33,12 @@ fn server(state: &mut State, number: u32, shards: Vec<HeldShard>, now: Instant) 
 
 fn report(state: &mut State, number: u32, shards: &[u32], now: Instant) {
     let versions = shards.iter().map(|shard| (*shard, 5)).collect();
-    let report = ServerReport { activation: 1, pod_uid: format!("uid-{number}"), versions };
+    let report = ServerReport {
+        activation: 1,
+        pod_uid: format!("uid-{number}"),
+        versions,
+        leaving: BTreeSet::new(),
+    };
     state.report(&report, now).unwrap();
 }
 
@@ -94,7 +99,7 @@ fn what_the_optimizer_forgets_is_said() {
         joins(&mut state, 1, Holds::Model(ModelFacts { optimizer, ..facts() }), now);
         server(&mut state, 0, Vec::new(), now);
         for action in state.reconcile(now) {
-            state.moved(&action, &[]);
+            arrives(&mut state, &action);
         }
         let remarks = state.take_remarks();
         let restored = remarks.iter().find(|remark| remark.reason == "ParametersRestored").unwrap();
@@ -201,7 +206,7 @@ fn what_was_learned_is_not_given_up_while_a_trainer_may_come_back_with_it() {
 fn carried_out(state: &mut State, moves: &[Action]) {
     for action in moves {
         state.move_starts(action);
-        state.moved(action, &[]);
+        arrives(state, action);
     }
 }
 
@@ -226,7 +231,12 @@ fn a_server_whose_pod_is_deleted_hands_its_shards_on_gets_none_and_is_then_let_g
     server(&mut state, 2, Vec::new(), now);
     let told = |state: &mut State, shards: std::ops::Range<u32>| {
         let versions = shards.map(|shard| (shard, 5)).collect();
-        let report = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions };
+        let report = ServerReport {
+            activation: 1,
+            pod_uid: "uid-0".into(),
+            versions,
+            leaving: BTreeSet::new(),
+        };
         state.report(&report, now).unwrap().wanted
     };
     assert!(told(&mut state, 0..8));
@@ -296,10 +306,104 @@ fn a_server_that_comes_back_after_it_was_replaced_is_told_where_its_shards_are_n
     server(&mut state, 0, (0..4).map(of).collect(), now + SECOND * 7);
     assert_eq!(at(&state, 0), "uid-2", "what was restored since counts");
     let versions = vec![(0, 9_000), (3, 5)];
-    let report = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions };
+    let report =
+        ServerReport { activation: 1, pod_uid: "uid-0".into(), versions, leaving: BTreeSet::new() };
     let order = state.report(&report, now + SECOND * 7).unwrap();
     let to = join(2, Holds::Shards(Vec::new())).place;
     let elsewhere = [0, 3].map(|shard| Elsewhere { shard, epoch, to: to.clone() });
     assert_eq!(order.elsewhere, elsewhere);
     assert!(order.wanted && state.versions[0] < 9_000, "what it has counts for nothing");
+}
+
+#[test]
+fn a_new_activation_deletes_no_server_that_is_on_its_way_to_it() {
+    let now = Instant::now();
+    // The job was shrinking to one server when its control member died.
+    let mut state = resumed(&[0, 2], &[1], now);
+    state.wanted.parameter_servers = 1;
+    joins(&mut state, 1, model(), now);
+    let deletes = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::DeletePod { .. }))
+    };
+    let actions = state.reconcile(now);
+    assert!(!deletes(&actions), "{actions:?}");
+    server(&mut state, 0, (0..8).map(of).collect(), now);
+    let actions = state.reconcile(now + SECOND);
+    assert!(!deletes(&actions), "{actions:?}");
+    server(&mut state, 2, Vec::new(), now);
+    state.reconcile(now + SECOND);
+    // One of the two leaves, and what it has is handed on.
+    let leaving: Vec<&str> =
+        state.joined.iter().filter(|one| one.1.leaving).map(|one| one.0.as_str()).collect();
+    assert_eq!(leaving, ["uid-0"]);
+    let moves = state.reconcile(now + SECOND);
+    assert!(matches!(moves[..], [Action::Handover { .. }, ..]), "{moves:?}");
+    // One that never comes is not waited for.
+    let mut state = resumed(&[0, 2], &[1], now);
+    state.wanted.parameter_servers = 1;
+    server(&mut state, 0, (0..8).map(of).collect(), now);
+    assert!(deletes(&state.reconcile(now + SECOND * 11)));
+}
+
+#[test]
+fn shards_that_arrived_before_an_order_failed_are_not_provided_again_and_another_trainer_is_asked_in_time()
+ {
+    let began = Instant::now();
+    let mut now = began + SECOND * 20;
+    let mut state = resumed(&[0], &[1, 2], began);
+    joins(&mut state, 1, model(), now);
+    joins(&mut state, 2, model(), now);
+    state.joined.get_mut("uid-1").unwrap().pulled = Some(now);
+    server(&mut state, 0, Vec::new(), now);
+    let order = state.reconcile(now);
+    let [all @ Action::Provide { shards, .. }] = &order[..] else { panic!("{order:?}") };
+    assert_eq!(shards.len(), 8);
+    state.moved(all, &[(0, 5), (1, 5)]);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let order = state.reconcile(now);
+        let [rest @ Action::Provide { from, shards, .. }] = &order[..] else { panic!("{order:?}") };
+        assert!(shards.len() == 6 && shards[0].shard == 2, "{shards:?}");
+        asked.push(from.path.node.to_string());
+        state.move_failed(rest, now);
+        assert!(state.reconcile(now).is_empty(), "it may have arrived after all");
+        now += SECOND;
+    }
+    let [first, second] = ["uid-1", "uid-2"].map(|uid| guest_node(uid).to_string());
+    assert_eq!(asked, [first.clone(), first, second]);
+}
+
+#[test]
+fn what_a_server_kept_of_a_shard_that_it_had_handed_on_is_served_again_when_all_else_is_lost() {
+    let began = Instant::now();
+    let now = began + SECOND * 20;
+    let mut state = resumed(&[0, 2], &[1], began);
+    let moved = HeldShard { epoch: of(0).epoch + 1, ..of(0) };
+    server(&mut state, 2, vec![moved], now);
+    server(&mut state, 0, (1..8).map(of).collect(), now);
+    joins(&mut state, 1, model(), now);
+    let says = |state: &mut State| {
+        let versions = (0..8).map(|shard| (shard, 4)).collect();
+        let leaving = BTreeSet::from([0]);
+        let report = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions, leaving };
+        state.report(&report, now).unwrap()
+    };
+    assert_eq!(says(&mut state).elsewhere.len(), 1, "it arrived there");
+    state.lost("uid-2", now);
+    state.pods_are(
+        [(0, Member::ParameterServer), (1, Member::Trainer)].map(|(n, m)| pod(n, m, None)).into(),
+        now,
+    );
+    says(&mut state);
+    assert_eq!(state.holders[0], Holder::Nobody, "it takes no gradient there");
+    let asked = state.reconcile(now);
+    let provide = asked.iter().find(|action| matches!(action, Action::Provide { .. }));
+    state.has_no_copy(provide.unwrap(), now);
+    let mut kept = state.reconcile(now);
+    kept.retain(|action| !matches!(action, Action::CreatePod(_)));
+    assert!(matches!(kept[..], [Action::Keep { shard: 0, .. }]), "{kept:?}");
+    arrives(&mut state, &kept[0]);
+    assert_eq!((at(&state, 0), state.steps()), ("uid-0", 5));
+    let said = state.take_remarks();
+    assert!(said.iter().any(|remark| remark.reason == "ParametersRestored"), "{said:?}");
 }

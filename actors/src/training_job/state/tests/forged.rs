@@ -15,7 +15,7 @@ fn team(now: Instant) -> State {
     joins(&mut state, 0, Holds::Shards(Vec::new()), now);
     joins(&mut state, 1, model(), now);
     for action in state.reconcile(now) {
-        state.moved(&action, &[]);
+        arrives(&mut state, &action);
     }
     assert!(matches!(state.work(&ask(1), now).unwrap().order, Order::Train(_)));
     state.take_remarks();
@@ -165,7 +165,12 @@ fn a_report_that_cannot_be_is_refused_and_changes_nothing() {
         Box::new(move |state: &mut State| state.alive(&report, now).map(|_| ()))
     };
     let server = |number: u32, activation: u64, versions: Vec<(u32, u64)>| -> Say {
-        let report = ServerReport { activation, pod_uid: format!("uid-{number}"), versions };
+        let report = ServerReport {
+            activation,
+            pod_uid: format!("uid-{number}"),
+            versions,
+            leaving: BTreeSet::new(),
+        };
         Box::new(move |state: &mut State| state.report(&report, now).map(|_| ()))
     };
     let map = |activation: u64, pod_uid: &str| -> Say {
@@ -324,7 +329,12 @@ fn a_batch_may_take_as_long_as_it_takes_while_its_trainer_says_that_it_lives() {
         doing: Doing::Training(0),
         milliseconds: seconds * 1_000,
     };
-    let server = ServerReport { activation: 1, pod_uid: "uid-0".into(), versions: Vec::new() };
+    let server = ServerReport {
+        activation: 1,
+        pod_uid: "uid-0".into(),
+        versions: Vec::new(),
+        leaving: BTreeSet::new(),
+    };
     // Five minutes of warm-up, then one that gets nowhere for far longer than anything took.
     for second in 1..=300 {
         assert_eq!(state.alive(&report(second), at(second)), Ok(true));

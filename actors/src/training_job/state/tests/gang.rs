@@ -74,7 +74,7 @@ fn a_job_does_not_begin_with_less_than_its_minimum() {
     joins(&mut state, 0, Holds::Shards(Vec::new()), now);
     joins(&mut state, 1, model(), now);
     for action in state.reconcile(now) {
-        state.moved(&action, &[]);
+        arrives(&mut state, &action);
     }
     assert!(matches!(state.work(&ask(1), now).unwrap().order, Order::Wait { .. }));
     joins(&mut state, 2, model(), now);

@@ -16,7 +16,7 @@ fn team(now: Instant) -> State {
     joins(&mut state, 1, model(), now);
     joins(&mut state, 2, model(), now);
     for action in state.reconcile(now) {
-        state.moved(&action, &[]);
+        arrives(&mut state, &action);
     }
     state
 }

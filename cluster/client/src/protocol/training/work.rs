@@ -3,6 +3,7 @@
 use super::{Place, ReportError, ShardMap};
 use impresario_runtime::{Lane, NodeName, message};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// A batch of the data plan.
@@ -127,8 +128,10 @@ pub struct ServerReport {
     pub activation: u64,
     /// The pod's uid.
     pub pod_uid: String,
-    /// For each shard that it serves, the gradients applied.
+    /// For each shard that it has, the gradients applied.
     pub versions: Vec<(u32, u64)>,
+    /// Those of them that are on their way to another server, as far as this one knows: they do not change here.
+    pub leaving: BTreeSet<u32>,
 }
 message!(ServerReport => Result<ServerOrder, ReportError>, "training.ServerReport");
 
