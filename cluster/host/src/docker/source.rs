@@ -68,7 +68,7 @@ impl Sources<'_> {
             if is_own && mount.sub_path.is_none() {
                 continue;
             }
-            let at = self.look(mount, is_own, &kept, &table).and_then(|(opened, at)| {
+            let at = look(mount, is_own, &kept, &table).and_then(|(opened, at)| {
                 let place = own.join("sources").join(format!("{}-{number}", self.container));
                 match show(&opened, &place) {
                     Ok(()) => {
@@ -93,26 +93,25 @@ impl Sources<'_> {
         }
         Ok(pinned)
     }
+}
 
-    /// What is to be mounted, and its name without links.
-    fn look(
-        &self,
-        mount: &Mount,
-        is_own: bool,
-        kept: &[PathBuf],
-        table: &[Mounted],
-    ) -> Result<(OwnedFd, PathBuf), String> {
-        let opened = open_source(mount)?;
-        let at = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
-            .map_err(|error| error.to_string())?;
-        match kept_from(&at, kept, table).filter(|_| !is_own) {
-            Some(path) => Err(format!(
-                "{} may not be mounted: it holds, or lies in, {}, which no pod of this node may have",
-                at.display(),
-                path.display()
-            )),
-            None => Ok((opened, at)),
-        }
+/// What is to be mounted, and its name without links.
+fn look(
+    mount: &Mount,
+    is_own: bool,
+    kept: &[PathBuf],
+    table: &[Mounted],
+) -> Result<(OwnedFd, PathBuf), String> {
+    let opened = open_source(mount)?;
+    let at = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+        .map_err(|error| error.to_string())?;
+    match kept_from(&at, kept, table).filter(|_| !is_own) {
+        Some(path) => Err(format!(
+            "{} may not be mounted: it holds, or lies in, {}, which no pod of this node may have",
+            at.display(),
+            path.display()
+        )),
+        None => Ok((opened, at)),
     }
 }
 

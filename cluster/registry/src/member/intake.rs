@@ -121,9 +121,10 @@ impl Intake {
 
 /// A write that was let in. Its place is given back when raft has done with it: who waits for it may have gone long
 /// before, and what is in the log and in messages is in memory all the same.
-pub(super) struct OnItsWay<T: 'static>(
-    Option<(Pin<Box<dyn Future<Output = T> + Send>>, OwnedSemaphorePermit)>,
-);
+pub(super) struct OnItsWay<T: 'static>(Option<(Write<T>, OwnedSemaphorePermit)>);
+
+/// The write, which ends with what became of it.
+type Write<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<T: 'static> OnItsWay<T> {
     pub(super) fn new(

@@ -1,0 +1,111 @@
+use super::*;
+use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, RegistryHandle, Shard};
+
+async fn create(registry: &MemoryRegistry, resource: &str, object: &Value) -> Key {
+    let key = Key::new(resource, "ns", object["metadata"]["name"].as_str().unwrap());
+    registry.transact(Transaction::create(key.clone(), object.to_string())).await.unwrap();
+    key
+}
+
+/// A collector of `now` whose mirrors show `before`.
+fn look(now: &MemoryRegistry, before: &MemoryRegistry) -> GarbageCollectorLook {
+    now.assign_shards(&["test".to_owned()]);
+    let graph = Graph::start(&(Arc::new(before.clone()) as RegistryHandle));
+    let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+    let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
+    let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
+    GarbageCollectorLook::new(&objects, graph, fence, events)
+}
+
+async fn stored(registry: &MemoryRegistry, key: &Key) -> Option<Value> {
+    let entry = registry.get(key.clone(), Consistency::Local).await.unwrap().0?;
+    Some(serde_json::from_slice(&entry.value).unwrap())
+}
+
+fn owned(name: &str, kind: &str, uid: &str) -> Value {
+    let api_version = if kind == "Job" { "batch/v1" } else { "v1" };
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+        "name": name, "namespace": "ns", "uid": name, "ownerReferences": [{
+            "apiVersion": api_version, "kind": kind, "name": "web", "uid": uid,
+            "controller": true}]}})
+}
+
+#[tokio::test]
+async fn a_dependent_that_has_let_go_of_its_owner_is_not_deleted_with_it() {
+    let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+    let pod = owned("web-1", "ReplicationController", "gone");
+    for registry in [&now, &before] {
+        create(registry, "pods", &pod).await;
+    }
+    let (key, mut free) = (Key::new("pods", "ns", "web-1"), pod);
+    free["metadata"]["ownerReferences"] = json!([]);
+    now.transact(Transaction::default().put(key.clone(), free.to_string())).await.unwrap();
+    let looks = look(&now, &before);
+    assert!(matches!(looks.look_once().await.unwrap(), Next::At(_)));
+    assert_eq!(stored(&now, &key).await, Some(free), "the owner went and was to leave it alone");
+}
+
+#[tokio::test]
+async fn a_pod_keeps_its_end_for_a_job_that_no_mirror_shows_yet() {
+    let mut pod = owned("web-1", "Job", "j1");
+    pod["metadata"]["finalizers"] = json!([TRACKING]);
+    pod["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+    pod["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+    let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+    for registry in [&now, &before] {
+        create(registry, "pods", &pod).await;
+    }
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "web", "namespace": "ns", "uid": "j1"}});
+    let job = create(&now, "batch/jobs", &job).await;
+    let key = Key::new("pods", "ns", "web-1");
+    look(&now, &before).look_once().await.unwrap();
+    assert_eq!(stored(&now, &key).await, Some(pod), "its end is still to be counted");
+    now.transact(Transaction::default().delete(job)).await.unwrap();
+    look(&now, &before).look_once().await.unwrap();
+    assert_eq!(stored(&now, &key).await, None);
+}
+
+#[tokio::test]
+async fn what_can_never_be_deleted_keeps_nothing_else_from_going() {
+    let now = MemoryRegistry::default();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "default", "uid": "n", "ownerReferences": [{
+            "apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "gone"}]}});
+    let kept = Key::new("namespaces", "", "default");
+    now.transact(Transaction::create(kept.clone(), namespace.to_string())).await.unwrap();
+    let garbage = create(&now, "pods", &owned("web-1", "ReplicationController", "gone")).await;
+    let looks = look(&now, &now);
+    let begun = Instant::now();
+    assert!(looks.look_once().await.is_ok(), "one refusal is no failure of all");
+    assert!(stored(&now, &kept).await.is_some());
+    assert_eq!(stored(&now, &garbage).await, None);
+    // It is tried again, but not all the time.
+    assert!(!looks.retries.may_try("n", begun));
+}
+
+/// A mirror that lags is a mirror of the registry as it was.
+#[tokio::test]
+async fn an_owner_is_not_let_go_while_the_registry_has_a_dependent_that_no_mirror_shows() {
+    let owner = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {
+        "name": "web", "namespace": "ns", "uid": "u1", "finalizers": [plan::ORPHAN],
+        "deletionTimestamp": "2024-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+        "name": "web-1", "namespace": "ns", "uid": "u2", "ownerReferences": [{
+            "apiVersion": "v1", "kind": "ReplicationController", "name": "web", "uid": "u1"}]}});
+    let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+    for registry in [&now, &before] {
+        create(registry, "replicationcontrollers", &owner).await;
+    }
+    let dependent = create(&now, "pods", &pod).await;
+    let key = Key::new("replicationcontrollers", "ns", "web");
+    assert!(matches!(look(&now, &before).look_once().await.unwrap(), Next::At(_)));
+    let held = now.get(key.clone(), Consistency::Local).await.unwrap().0;
+    assert!(held.is_some(), "it waits until the mirrors show the pod");
+
+    let caught_up = look(&now, &now);
+    caught_up.look_once().await.unwrap();
+    let pod = now.get(dependent, Consistency::Local).await.unwrap().0.unwrap();
+    let pod: Value = serde_json::from_slice(&pod.value).unwrap();
+    assert_eq!(pod["metadata"].get("ownerReferences"), None, "the pod stays, without its owner");
+}
