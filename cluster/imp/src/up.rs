@@ -17,28 +17,20 @@ use crate::layout::{
     certificate_lifetime, loopback, make_private_dir,
 };
 use crate::node::{drivers, is_slot_taken, pod_range};
-use crate::rest::{Rest, RestError};
 use certificates::{equip_users, renew_certificates};
 use impresario_actors::node::machine::Share;
-use impresario_actors::node::object::PROCESS;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use ready::await_ready;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::Instant;
 
 /// How long the nodes have to become Ready.
 const READY_LIMIT: Duration = Duration::from_secs(90);

@@ -27,7 +27,7 @@ pub(super) struct Failures<'a> {
 }
 
 /// What follows from these failed pods of a controller that wants so many.
-pub(super) fn failures<'a>(mut failed: Vec<&'a Pod>, wanted: usize) -> Failures<'a> {
+pub(super) fn failures(mut failed: Vec<&Pod>, wanted: usize) -> Failures<'_> {
     let at = |pod: &Pod| pod.ended().unwrap_or_default().max(pod.created());
     failed.sort_by_cached_key(|pod| std::cmp::Reverse((at(pod), pod.uid().to_owned())));
     let round = wanted.max(1);
@@ -60,7 +60,7 @@ mod tests {
         for round in 0..14 {
             pods.extend([pod(2 * round, now), pod(2 * round + 1, now)]);
             let wait = failures(pods.iter().collect(), 2).wait_until;
-            let until = wait.map_or(now, |until| until.as_second());
+            let until = wait.map_or(now, Timestamp::as_second);
             waits.push(until - now);
             now = until;
         }

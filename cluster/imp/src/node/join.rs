@@ -119,7 +119,7 @@ pub async fn join(
 fn try_room(dir: &NodeDir) -> Result<(), LayoutError> {
     let path = dir.path().join(JOINING);
     let written = std::fs::File::create(&path).and_then(|mut file| {
-        file.write_all(&[0; ROOM])?;
+        file.write_all(&vec![0; ROOM])?;
         file.sync_all()
     });
     let removed = std::fs::remove_file(&path);
