@@ -328,6 +328,17 @@ pub fn unmount_below(folder: &Path) -> io::Result<()> {
     let mut points = host::mount_points()?;
     points.retain(|point| point.starts_with(&folder));
     points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
+    // A mount of ours that is one with a mount of the machine (a crash came before it was made private) takes what
+    // is mounted below it away there too.
+    for point in &points {
+        nix::mount::mount(
+            None::<&str>,
+            point,
+            None::<&str>,
+            nix::mount::MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )?;
+    }
     for point in points {
         nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH)?;
     }

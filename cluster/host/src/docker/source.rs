@@ -12,8 +12,8 @@
 use super::DockerConfig;
 use crate::container::{Mount, StartError};
 use crate::private::{nodes_of_this_machine, places};
-use crate::volumes::{Mounted, mount_table, open_source};
-use nix::mount::{MntFlags, umount2};
+use crate::volumes::{Mounted, mount_table, open_source, unmount_below};
+use nix::mount::{MsFlags, mount};
 use rustix::{
     fs::{CWD, FileType, fstat},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
@@ -33,8 +33,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         for place in &self.0 {
             // One that stays goes with the pod's folder.
-            let gone = umount2(place, MntFlags::MNT_DETACH).map_err(io::Error::from);
-            if let Err(error) = gone.and_then(|()| remove(place)) {
+            if let Err(error) = unmount_below(place).and_then(|()| remove(place)) {
                 tracing::debug!(?place, %error, "a source of a mount stays for now");
             }
         }
@@ -132,7 +131,16 @@ fn show(opened: &OwnedFd, place: &Path) -> io::Result<()> {
     } else {
         fs::OpenOptions::new().create(true).append(true).open(place)?;
     }
-    Ok(move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    // A copy of what is shared (as all of a machine with systemd is) is one with it: what is unmounted here would be
+    // unmounted there as well.
+    Ok(mount(
+        None::<&str>,
+        place,
+        None::<&str>,
+        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
+        None::<&str>,
+    )?)
 }
 
 fn remove(place: &Path) -> io::Result<()> {
@@ -150,7 +158,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn mount(source: &Path, part: Option<&str>) -> Mount {
+    fn as_volume(source: &Path, part: Option<&str>) -> Mount {
         Mount {
             volume: "v".into(),
             source: source.to_owned(),
@@ -196,7 +204,7 @@ mod tests {
             println!("left out: needs root");
             return;
         }
-        let mut mounts = [mount(&volume, Some("part")), mount(&volume.join("part"), None)];
+        let mut mounts = [as_volume(&volume, Some("part")), as_volume(&volume.join("part"), None)];
         let pinned = sources(&config, false).pin(&mut mounts).unwrap();
         fs::rename(volume.join("part"), volume.join("aside")).unwrap();
         symlink(&secret, volume.join("part")).unwrap();
@@ -204,8 +212,35 @@ mod tests {
         drop(pinned);
         assert_eq!(fs::read_dir(folder.path().join("node/pods/uid/sources")).unwrap().count(), 0);
         for part in ["part", "../secret", "none"] {
-            assert!(refused(&config, false, mount(&volume, Some(part))), "{part}");
+            assert!(refused(&config, false, as_volume(&volume, Some(part))), "{part}");
         }
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_volume_of_a_shared_mount_stays_when_the_container_has_it() {
+        if !nix::unistd::Uid::effective().is_root() {
+            println!("left out: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (data, below) = (folder.path().join("data"), folder.path().join("data/below"));
+        let tmpfs = |place: &Path| {
+            fs::create_dir_all(place).unwrap();
+            mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+            mount(None::<&str>, place, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+        };
+        tmpfs(&data);
+        tmpfs(&below);
+        fs::write(below.join("own"), "").unwrap();
+        let config = config(folder.path());
+        let mut mounts = [as_volume(&data, None)];
+        let pinned = sources(&config, false).pin(&mut mounts).unwrap();
+        assert!(mounts[0].source.join("below/own").exists());
+        drop(pinned);
+        let stays = below.join("own").exists();
+        let gone = fs::read_dir(folder.path().join("node/pods/uid/sources")).unwrap().count() == 0;
+        unmount_below(folder.path()).unwrap();
+        assert!(stays && gone, "{stays} {gone}");
     }
 
     #[test]
@@ -222,17 +257,17 @@ mod tests {
             ["", "node", "node/pki", "node/pods", "node/pods/other/v", "data/link", "absent"]
         {
             for privileged in [true, false] {
-                assert!(refused(&config, privileged, mount(&path(source), None)), "{source}");
+                assert!(refused(&config, privileged, as_volume(&path(source), None)), "{source}");
             }
         }
-        assert!(refused(&config, false, mount(Path::new("/"), None)));
-        assert!(refused(&config, false, mount(&path(""), Some("node"))));
+        assert!(refused(&config, false, as_volume(Path::new("/"), None)));
+        assert!(refused(&config, false, as_volume(&path(""), Some("node"))));
         for source in ["engine", "engine/docker.sock"] {
-            assert!(refused(&config, false, mount(&path(source), None)), "{source}");
-            assert!(!refused(&config, true, mount(&path(source), None)), "{source}");
+            assert!(refused(&config, false, as_volume(&path(source), None)), "{source}");
+            assert!(!refused(&config, true, as_volume(&path(source), None)), "{source}");
         }
         for source in ["data", "node/pods/uid/volumes/v"] {
-            assert!(!refused(&config, false, mount(&path(source), None)), "{source}");
+            assert!(!refused(&config, false, as_volume(&path(source), None)), "{source}");
         }
     }
 }

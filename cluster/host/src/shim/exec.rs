@@ -65,9 +65,10 @@ fn run_command(folder: &Path) -> Result<ExitCode, Failed> {
     if let Some(cgroup) = &born.cgroup {
         cgroup.join().map_err(failed("joining the control group"))?;
     }
-    let (seen, is_apart) = enter(&born)?;
-    let order = Order { cgroup: born.cgroup, ..order };
+    let order = Order { cgroup: born.cgroup.clone(), ..order };
+    // Before: what is mounted at /proc in there does not know this process.
     limit(&order);
+    let (seen, is_apart) = enter(&born)?;
     privileges::give_up(&order)?;
     let mut command = prepared(&order, program, words, &seen)?;
     if !is_apart {

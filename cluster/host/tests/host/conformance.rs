@@ -282,7 +282,8 @@ async fn an_attempt_is_started_once(subject: &Subject) {
 async fn a_further_command_runs_where_the_container_is(subject: &Subject) {
     let volume = subject.volumes.join("exec");
     std::fs::create_dir_all(&volume).unwrap();
-    let mut spec = shell(subject, "exec", "a", "echo ready; sleep 600");
+    let script = "cat /proc/self/oom_score_adj > score; echo ready; sleep 600";
+    let mut spec = shell(subject, "exec", "a", script);
     spec.env = vec![("GREETING".into(), "hello".into())];
     spec.mounts = vec![mount(&volume, "/shared", false)];
     spec.working_dir = Some("/shared".into());
@@ -298,6 +299,9 @@ async fn a_further_command_runs_where_the_container_is(subject: &Subject) {
     assert!(ended.output.contains("hello from /shared\n"), "{ended:?}");
     assert!(ended.output.contains("oops\n"), "{ended:?}");
     assert!(volume.join("seen").exists(), "it sees the container's mounts");
+    let score = exec(&["/bin/cat", "score", "/proc/self/oom_score_adj"], LIMIT).await.unwrap();
+    let scores: Vec<&str> = score.output.lines().collect();
+    assert!(scores.len() == 2 && scores[0] == scores[1], "it goes no later than that: {score:?}");
 
     let missing = exec(&["/bin/no-such-command"], LIMIT).await.unwrap();
     assert_eq!(missing.code, 127, "{missing:?}");
