@@ -99,8 +99,6 @@ pub struct Scheduler {
     nodes_known: bool,
     pods_known: bool,
     pass_ordered: bool,
-    /// Something changed that may help those that fitted nowhere: the next pass begins with that.
-    hopeful: bool,
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: training::Hall,
@@ -134,7 +132,6 @@ impl Scheduler {
             nodes_known: false,
             pods_known: false,
             pass_ordered: false,
-            hopeful: false,
             timer: None,
             turn: 0,
             hall: training::Hall::default(),
@@ -260,7 +257,7 @@ impl Scheduler {
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
             if self.picture.pod_bound(uid, node, spec, is_over) {
-                self.hopeful = true;
+                self.queue.hope(Instant::now());
             }
             return;
         }
@@ -278,7 +275,7 @@ impl Scheduler {
     fn pod_gone(&mut self, uid: &str) {
         self.queue.remove(uid);
         if self.picture.pod_gone(uid) {
-            self.hopeful = true;
+            self.queue.hope(Instant::now());
         }
     }
 
@@ -291,7 +288,7 @@ impl Scheduler {
         if self.picture.node_seen(&node) {
             self.order_round(ctx);
             self.silent.remove(&entry.key.name);
-            self.hopeful = true;
+            self.queue.hope(Instant::now());
             // A node that is new, or came back, does not know that it is followed.
             self.follow_node(entry.key.name.clone(), ctx);
         } else if is_new {

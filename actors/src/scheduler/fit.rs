@@ -2,7 +2,7 @@
 
 use super::picture::{Node, Pending};
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Taint, Toleration};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Why a pod may not go to a node, in the order in which it is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +19,6 @@ pub enum Unfit {
     Insufficient(Vec<String>),
     /// A host port of the pod is taken.
     HostPort,
-    /// It would fit, but the node does not answer.
-    Silent,
 }
 
 /// Whether the pod may go to the node.
@@ -120,7 +118,6 @@ pub fn in_words(unfit: &[Unfit]) -> String {
             Unfit::HostPort => {
                 vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
             }
-            Unfit::Silent => vec!["node(s) did not answer".to_owned()],
             Unfit::Insufficient(names) => names
                 .iter()
                 .map(|name| {
@@ -143,18 +140,6 @@ pub fn in_words(unfit: &[Unfit]) -> String {
         counted.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
     words.sort();
     format!("0/{} nodes are available: {}.", unfit.len(), words.join(", "))
-}
-
-/// Whether two messages of [`in_words`] give the same reasons, for whatever numbers of nodes.
-pub fn same_reasons(one: &str, other: &str) -> bool {
-    fn reasons(words: &str) -> BTreeSet<&str> {
-        let (_, all) = words.split_once(": ").unwrap_or(("", words));
-        let uncounted = |reason: &'_ str| -> usize {
-            reason.find(|c: char| !c.is_ascii_digit() && c != ' ').unwrap_or(0)
-        };
-        all.trim_end_matches('.').split(", ").map(|reason| &reason[uncounted(reason)..]).collect()
-    }
-    one == other || reasons(one) == reasons(other)
 }
 
 #[cfg(test)]
@@ -217,19 +202,6 @@ mod tests {
             pod.affinity = Some(serde_json::from_value(terms.clone()).unwrap());
             assert_eq!(fits(&pod, &here).is_ok(), expected, "{terms}");
         }
-    }
-
-    #[test]
-    fn the_same_reasons_are_the_same_for_other_numbers_of_nodes() {
-        let short = || Unfit::Insufficient(vec!["cpu".into()]);
-        let one = in_words(&[Unfit::Selector, short(), short()]);
-        let more = in_words(&[Unfit::Selector, Unfit::Selector, short()]);
-        assert_ne!(one, more);
-        assert!(same_reasons(&one, &more));
-        assert!(!same_reasons(&one, &in_words(&[short()])));
-        assert!(!same_reasons(&one, &in_words(&[])));
-        let tainted = |taint: &str| in_words(&[Unfit::Tainted(taint.into())]);
-        assert!(!same_reasons(&tainted("k: v"), &tainted("k: w")));
     }
 
     #[test]

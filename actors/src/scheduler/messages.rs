@@ -6,6 +6,7 @@ use impresario_client::protocol::scheduler::{
     Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
 use impresario_registry_api::Key;
+use std::time::Instant;
 
 impl Handler<SummaryChanged> for Scheduler {
     type Result = ();
@@ -13,7 +14,7 @@ impl Handler<SummaryChanged> for Scheduler {
     fn handle(&mut self, message: SummaryChanged, ctx: &mut Self::Context) {
         self.silent.remove(&message.summary.node);
         if self.picture.told(message.summary) {
-            self.hopeful = true;
+            self.queue.hope(Instant::now());
             self.order_pass(ctx);
         }
     }

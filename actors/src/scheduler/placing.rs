@@ -24,8 +24,6 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(32);
 const SLOW: Duration = Duration::from_millis(300);
 /// How long a pod at most waits that fits only where nobody can be asked: an answer may come any moment.
 const HELD: Duration = Duration::from_millis(500);
-/// How long a placement whose answer was lost is left alone: the watch tells what came of it.
-const UNKNOWN: Duration = Duration::from_secs(2);
 /// The most pods that one pass looks at; the rest has its turn when other messages had theirs.
 const PASS: usize = 2_000;
 
@@ -39,9 +37,6 @@ impl Handler<Pass> for Scheduler {
             return;
         }
         let now = Instant::now();
-        if std::mem::take(&mut self.hopeful) {
-            self.queue.hope(now);
-        }
         let (silent, asking) = (&self.silent, &self.asking);
         let is_away = |node: &str| {
             silent.get(node).is_some_and(|silence| silence.until > now)
@@ -70,10 +65,8 @@ impl Handler<Pass> for Scheduler {
             let silences = self.silent.values().map(|silence| silence.until);
             let until = silences.filter(|until| *until > now).min().unwrap_or(now + HELD);
             let until = until.min(now + HELD);
-            for (uid, message) in plan.held {
-                if self.queue.held(&uid, &message, until, now) {
-                    self.tell(&uid, message, ctx);
-                }
+            for uid in &plan.held {
+                self.queue.held(uid, until);
             }
         }
         for (node, uids) in batches {
@@ -81,9 +74,7 @@ impl Handler<Pass> for Scheduler {
             self.ask(node, uids, ctx);
         }
         for (uid, message) in plan.unschedulable {
-            if self.queue.stuck_with(&uid, &message, now) {
-                self.tell(&uid, message, ctx);
-            }
+            self.stuck(&uid, message, now, ctx);
         }
         if is_cut {
             self.order_pass(ctx);
@@ -195,8 +186,8 @@ impl Scheduler {
                         format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
                     self.events.normal(key, uid, "Scheduled", &message);
                 }
-                // The watch will tell whether it was bound; it is not tried anew before, nearly always.
-                Some(Placed::Unknown) => self.queue.unknown(uid, now + UNKNOWN),
+                // The watch will tell whether it was bound; it is not tried anew before.
+                Some(Placed::Unknown) => self.queue.failed(uid, now),
                 Some(Placed::Fenced) => {
                     tracing::info!(scheduler = %self.settings.name, "another activation has taken over");
                     ctx.stop();
@@ -215,8 +206,11 @@ impl Scheduler {
         self.order_pass(ctx);
     }
 
-    /// Says of a pod why it has no node.
-    fn tell(&self, uid: &str, message: String, ctx: &mut Context<Self>) {
+    /// The pod fits nowhere: says so, once per reason.
+    fn stuck(&mut self, uid: &str, message: String, now: Instant, ctx: &mut Context<Self>) {
+        if !self.queue.stuck_with(uid, &message, now) {
+            return;
+        }
         let Some(key) = self.key_of(uid) else { return };
         self.events.warning(&key, uid, "FailedScheduling", &message);
         let (registry, fence, uid) = (self.registry.clone(), self.fence, uid.to_owned());
@@ -254,7 +248,7 @@ impl Scheduler {
             Ok(summary) => {
                 scheduler.silent.remove(&summary.node);
                 if scheduler.picture.told(summary) {
-                    scheduler.hopeful = true;
+                    scheduler.queue.hope(Instant::now());
                     scheduler.order_pass(ctx);
                 }
             }

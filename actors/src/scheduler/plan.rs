@@ -9,14 +9,12 @@ use super::{
     picture::{Pending, Picture},
     policy::{Candidate, Policy},
 };
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 /// Above this many nodes only a sample of those that fit is scored: [`SAMPLE`] of them.
 pub const SCORE_ALL: usize = 100;
 /// How many fitting nodes are scored in a large cluster.
 pub const SAMPLE: usize = 100;
-/// So many kinds of pods are remembered that fit nowhere.
-const KINDS: usize = 64;
 
 /// What is to be tried now.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,8 +23,8 @@ pub struct Plan {
     pub placements: BTreeMap<String, Vec<String>>,
     /// Pods that fit nowhere, and why, in words for an event.
     pub unschedulable: Vec<(String, String)>,
-    /// Pods that fit only where nobody can be asked now, and what is to be said if that goes on.
-    pub held: Vec<(String, String)>,
+    /// Pods that fit only where nobody can be asked now.
+    pub held: Vec<String>,
 }
 
 /// Finds nodes for the waiting pods, none of them one that is `away`: it does not answer, or not now.
@@ -43,28 +41,17 @@ pub fn plan<'a>(
     if pending.is_empty() {
         return Plan::default();
     }
-    // Copied where something is placed, which nearly all are not.
-    let mut nodes: Vec<_> = picture.nodes().map(Cow::Borrowed).collect();
+    let mut nodes: Vec<_> = picture.nodes().cloned().collect();
     let away: Vec<bool> = nodes.iter().map(|node| away(&node.name)).collect();
     let mut plan = Plan::default();
-    // What found no node finds none for another like it: within a plan nodes have less and less.
-    let mut in_vain: Vec<(&Pending, bool, String)> = Vec::new();
     for pod in pending {
-        if let Some((_, is_held, words)) = in_vain.iter().find(|(other, ..)| other.is_like(pod)) {
-            let told = if *is_held { &mut plan.held } else { &mut plan.unschedulable };
-            told.push((pod.uid.clone(), words.clone()));
-            continue;
-        }
         let mut fitting = Vec::new();
         let mut unfit: Vec<Unfit> = Vec::new();
         let mut fits_away = false;
         let turn = if nodes.len() > SCORE_ALL { start % nodes.len() } else { 0 };
         for index in (turn..nodes.len()).chain(0..turn) {
             match policy.filter(pod, &nodes[index]) {
-                Ok(()) if away[index] => {
-                    fits_away = true;
-                    unfit.push(Unfit::Silent);
-                }
+                Ok(()) if away[index] => fits_away = true,
                 Ok(()) => fitting.push(index),
                 Err(reason) => unfit.push(reason),
             }
@@ -72,13 +59,12 @@ pub fn plan<'a>(
                 break;
             }
         }
+        if fitting.is_empty() && fits_away {
+            plan.held.push(pod.uid.clone());
+            continue;
+        }
         if fitting.is_empty() {
-            let words = in_words(&unfit);
-            let told = if fits_away { &mut plan.held } else { &mut plan.unschedulable };
-            told.push((pod.uid.clone(), words.clone()));
-            if in_vain.len() < KINDS {
-                in_vain.push((pod, fits_away, words));
-            }
+            plan.unschedulable.push((pod.uid.clone(), in_words(&unfit)));
             continue;
         }
         fitting.sort_unstable();
@@ -90,7 +76,7 @@ pub fn plan<'a>(
             })
             .collect();
         let chosen = fitting[policy.pick(&candidates).min(fitting.len() - 1)];
-        let node = nodes[chosen].to_mut();
+        let node = &mut nodes[chosen];
         node.free.subtract(&pod.requests);
         node.host_ports.extend(pod.host_ports.iter().cloned());
         plan.placements.entry(node.name.clone()).or_default().push(pod.uid.clone());
@@ -146,21 +132,7 @@ mod tests {
         let mut policy = policy(Which::LeastAllocated, 0);
         let plan = plan([&small, &large], &picture, &mut *policy, 0, |name| name == "emptiest");
         assert_eq!(plan.placements, [("full".to_owned(), vec!["small".to_owned()])].into());
-        let told = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) did not answer.";
-        assert_eq!(plan.held, [("large".to_owned(), told.to_owned())]);
-        assert!(plan.unschedulable.is_empty());
-    }
-
-    #[test]
-    fn pods_like_one_that_fits_nowhere_are_told_the_same_and_others_are_looked_at() {
-        let picture = picture([node("n", 1000)]);
-        let (one, two, small) = (pod("a", 3000), pod("b", 3000), pod("c", 300));
-        let plan =
-            plan([&one, &two, &small], &picture, &mut *policy(Which::Random, 1), 0, |_| false);
-        let uids: Vec<_> = plan.unschedulable.iter().map(|(uid, _)| uid.as_str()).collect();
-        assert_eq!(uids, ["a", "b"]);
-        assert_eq!(plan.unschedulable[0].1, plan.unschedulable[1].1);
-        assert_eq!(plan.placements["n"], ["c"]);
+        assert_eq!((plan.held, plan.unschedulable), (vec!["large".to_owned()], vec![]));
     }
 
     proptest! {

@@ -8,7 +8,7 @@
 //!                           before a backoff of its own: the more often in vain, the longer
 //! ```
 
-use super::{fit::same_reasons, picture::Pending};
+use super::picture::Pending;
 use impresario_registry_api::Key;
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,6 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 /// After this long a stuck pod is looked at although nothing is known to have changed.
 const ANYWAY: Duration = Duration::from_mins(1);
-/// The same reasons are told in other numbers after so long, at the earliest.
-const TOLD_AGAIN: Duration = Duration::from_mins(1);
-/// Who is held for longer is told why, and looked at less often.
-const HELD_LONG: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -47,26 +43,7 @@ pub struct Waiting {
     pub attempts: u32,
     /// Why it fitted nowhere the last time.
     pub message: String,
-    /// What its object says of that, and since when.
-    told: Option<(String, Instant)>,
-    /// Since when it fits only where nobody can be asked.
-    held_since: Option<Instant>,
     stage: Stage,
-}
-
-impl Waiting {
-    /// Takes note of why it waits. Whether its object is to say so now.
-    fn is_news(&mut self, message: &str, now: Instant) -> bool {
-        message.clone_into(&mut self.message);
-        let is_told = self.told.as_ref().is_some_and(|(told, at)| {
-            told == message
-                || (same_reasons(told, message) && now.saturating_duration_since(*at) < TOLD_AGAIN)
-        });
-        if !is_told {
-            self.told = Some((message.to_owned(), now));
-        }
-        !is_told
-    }
 }
 
 /// All pods that wait.
@@ -125,17 +102,8 @@ impl Queue {
             }
         } else {
             let stage = Stage::Ready { not_before: now };
-            let waiting = Waiting {
-                key,
-                value,
-                revision,
-                attempts: 0,
-                message: String::new(),
-                told: None,
-                held_since: None,
-                stage,
-                pod,
-            };
+            let waiting =
+                Waiting { key, value, revision, attempts: 0, message: String::new(), stage, pod };
             self.waiting.insert(waiting.pod.uid.clone(), waiting);
         }
     }
@@ -169,7 +137,6 @@ impl Queue {
         if let Some(waiting) = self.waiting.get_mut(uid) {
             waiting.attempts = waiting.attempts.saturating_add(1);
             waiting.stage = Stage::Placing;
-            waiting.held_since = None;
         }
     }
 
@@ -180,32 +147,21 @@ impl Queue {
         }
     }
 
-    /// It is not known what came of the placement: nothing is tried before `until`, unless it is told.
-    pub fn unknown(&mut self, uid: &str, until: Instant) {
+    /// The pod fits only where nobody can be asked before `until`.
+    pub fn held(&mut self, uid: &str, until: Instant) {
         if let Some(waiting) = self.waiting.get_mut(uid) {
             waiting.stage = Stage::Ready { not_before: until };
         }
     }
 
-    /// The pod fits only where nobody can be asked: it is looked at again `soon`, or later the longer that
-    /// goes on. Whether its user is to be told, as with [`Queue::stuck_with`].
-    pub fn held(&mut self, uid: &str, message: &str, soon: Instant, now: Instant) -> bool {
-        let Some(waiting) = self.waiting.get_mut(uid) else { return false };
-        let held = now.saturating_duration_since(*waiting.held_since.get_or_insert(now));
-        let is_long = held >= HELD_LONG;
-        let not_before = if is_long { now + (held / 4).min(LONGEST) } else { soon };
-        waiting.stage = Stage::Ready { not_before };
-        is_long && waiting.is_news(message, now)
-    }
-
-    /// The pod fits nowhere. Whether that is to be told: for other reasons than before, or, after a while,
-    /// in other numbers.
+    /// The pod fits nowhere. Whether that is told in other words than before.
     pub fn stuck_with(&mut self, uid: &str, message: &str, now: Instant) -> bool {
         let Some(waiting) = self.waiting.get_mut(uid) else { return false };
         waiting.attempts = waiting.attempts.saturating_add(1);
         waiting.stage = Stage::Stuck { since: now };
-        waiting.held_since = None;
-        waiting.is_news(message, now)
+        let is_news = waiting.message != message;
+        message.clone_into(&mut waiting.message);
+        is_news
     }
 
     /// Something changed that may help those that are stuck: each is looked at when its own backoff
@@ -287,35 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_held_is_looked_at_when_somebody_can_be_asked_and_told_why_when_that_goes_on() {
+    fn a_pod_that_is_held_is_looked_at_when_somebody_can_be_asked() {
         let now = Instant::now();
         let mut queue = queue(now);
-        assert!(!queue.held("a", "silent", now + FIRST, now));
+        queue.held("a", now + FIRST);
         assert_eq!((ready(&queue, now), ready(&queue, now + FIRST)), (0, 1));
-        let late = now + HELD_LONG * 4;
-        assert!(queue.held("a", "silent", late + FIRST, late));
-        assert_eq!((ready(&queue, late + FIRST), ready(&queue, late + HELD_LONG)), (0, 1));
-        assert!(!queue.held("a", "silent", late + FIRST, late));
-        queue.placing("a");
-        queue.failed("a", late);
-        assert!(!queue.held("a", "silent again", late + FIRST, late));
-    }
-
-    #[test]
-    fn a_stuck_pod_is_not_written_for_each_number_that_changes() {
-        let now = Instant::now();
-        let mut queue = queue(now);
-        let words = |full: u32, lost: u32| {
-            format!(
-                "0/9 nodes are available: {full} Insufficient cpu, {lost} node(s) were not ready."
-            )
-        };
-        assert!(queue.stuck_with("a", &words(8, 1), now));
-        assert!(!queue.stuck_with("a", &words(7, 2), now + FIRST));
-        assert_eq!(queue.get("a").unwrap().message, words(7, 2));
-        assert!(queue.stuck_with("a", "0/9 nodes are available: 9 Too many pods.", now + FIRST));
-        assert!(queue.stuck_with("a", &words(7, 2), now + FIRST));
-        assert!(queue.stuck_with("a", &words(6, 3), now + FIRST + TOLD_AGAIN));
     }
 
     #[test]
