@@ -3,13 +3,17 @@
 //! When all members start at once each asks the others before it takes part itself: they answer from their logs.
 
 use super::{
+    leases::LEASE,
     place::{copied, refuted},
     shared::Shared,
 };
 use crate::{
-    life::goes_on,
+    life::{Life, goes_on},
     protocol::{MembershipError, Return},
-    raft::{StoredMembership, heard::Heard},
+    raft::{
+        MemberId, MemberNode, StoredMembership,
+        heard::{EARLIER_LIFE, Heard},
+    },
 };
 use actix::{Actor, Context, Handler, ResponseFuture};
 use impresario_runtime::{ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal};
@@ -45,7 +49,7 @@ impl Door {
             shared.may_return(asks).await?;
         } else {
             match self.group.membership().get_node(&member) {
-                Some(known) if known.disk != node.disk => {
+                Some(known) if known.disk != node.disk || known.name != node.name => {
                     return Err(MembershipError::OtherDisk { member });
                 }
                 Some(known) if !goes_on(&asks.lives, known.generation) => {
@@ -55,11 +59,40 @@ impl Door {
             }
         }
         // What speaks and is not in the membership yet.
-        if let Some(heard) = self.heard.of(member).filter(|heard| !goes_on(&asks.lives, *heard)) {
-            return Err(refuted(node, member, heard));
+        if self.heard.of(member).is_some_and(|heard| !goes_on(&asks.lives, heard)) {
+            return Err(refuted(node, member));
         }
-        self.heard.hear(member, node.generation).map_err(|known| refuted(node, member, known))
+        if self.goes_on_speaking(member, node.generation).await {
+            return Err(refuted(node, member));
+        }
+        // Who takes part learns of lives from what they say, and only from those who were let in; a copy that is refused
+        // elsewhere at this moment must not be what is known here.
+        let listens = match self.member.get() {
+            Some(shared) => shared.raft.is_leader() && shared.has(member, node),
+            None => has(&self.group, member, node),
+        };
+        if !listens {
+            return Ok(());
+        }
+        self.heard.hear(member, node.generation).map_err(|_| refuted(node, member))
     }
+
+    /// Whether an earlier life of a member is heard still: a copy was made of a directory that is in use.
+    async fn goes_on_speaking(&self, member: MemberId, life: Life) -> bool {
+        let earlier = || {
+            let (heard, at) = self.heard.last(member)?;
+            (heard.number() < life.number() && at.elapsed() < LEASE).then_some(at)
+        };
+        let Some(at) = earlier() else { return false };
+        tokio::time::sleep(EARLIER_LIFE).await;
+        earlier().is_some_and(|later| later > at)
+    }
+}
+
+/// Whether a group has this disk under this name and number.
+pub(super) fn has(group: &StoredMembership, member: MemberId, node: &MemberNode) -> bool {
+    let known = group.membership().get_node(&member);
+    known.is_some_and(|known| known.disk == node.disk && known.name == node.name)
 }
 
 /// The actor.

@@ -5,17 +5,18 @@
 //! member asks before it takes part again: one that was copied or restored is refused while it has not yet voted.
 //! Where nobody answers, as when all start at once, the members find out by each other's messages.
 
-use super::{Beginning, StartError, handle::CALL_LIMIT, place::copied, shared::Shared};
+use super::{Beginning, StartError, door::has, handle::CALL_LIMIT, place::copied, shared::Shared};
 use crate::{
     clock::BootTime,
     disk::identity::Claimed,
+    error::ReadError,
     life::{Life, goes_on},
     members::Pauses,
     protocol::{
         DOOR_ACTOR, DoorRole, Enrol, Join, MembershipError, NotLeader, REGISTRY_ACTOR,
         RegistryRole, Remove, Return, Status,
     },
-    raft::{Answer, Command, MemberId, MemberNode, Raft, StoredMembership},
+    raft::{Answer, Command, MemberId, MemberNode, Raft, StoredMembership, heard::EARLIER_LIFE},
     store::{Admission, FOUNDER},
 };
 use futures_util::future::join_all;
@@ -34,8 +35,6 @@ use tokio::time::{Instant, timeout};
 
 /// How long a member that returns listens for what the others know of it.
 const RETURN_LIMIT: Duration = Duration::from_secs(3);
-/// How long the leader listens whether an earlier life goes on speaking: each says so every half second.
-const EARLIER_LIFE: Duration = Duration::from_millis(1200);
 /// How long an empty directory tries to be let in.
 const JOIN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a founder listens for a group that exists already.
@@ -309,6 +308,7 @@ impl Shared {
         {
             return Err(MembershipError::NameTaken { node: node.name, member: holder });
         }
+        self.has_applied().await?;
         self.judge(member, &node, &lives)?;
         let known = self.holder(&node.name).map(|(_, known)| known);
         if known.as_ref() == Some(&node) && self.voter_names().contains(&node.name) {
@@ -328,6 +328,19 @@ impl Shared {
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([member]))).await
     }
 
+    /// A leader that was elected a moment ago may not have applied who was let in before; whom it then refused would
+    /// end for good.
+    async fn has_applied(&self) -> Result<(), MembershipError> {
+        let unavailable =
+            |error: ReadError| MembershipError::Unavailable { reason: error.to_string() };
+        self.read_barrier().await.map_err(unavailable)
+    }
+
+    /// Whether the group has this disk under this name and number.
+    pub(super) fn has(&self, member: MemberId, node: &MemberNode) -> bool {
+        has(&self.raft.metrics().borrow_watched().membership_config, member, node)
+    }
+
     /// Refuses a directory that is not the member that it says it is, as far as this member knows.
     fn judge(
         &self,
@@ -344,7 +357,7 @@ impl Shared {
         }
         match (&known, admitted) {
             (_, Some(Admission::Retired(member))) => Err(MembershipError::Retired { member }),
-            (Some(known), _) if known.disk != node.disk => {
+            (Some(known), _) if known.disk != node.disk || known.name != node.name => {
                 Err(MembershipError::OtherDisk { member })
             }
             (Some(known), _) if !goes_on(lives, known.generation) => {
@@ -367,6 +380,9 @@ impl Shared {
             return Err(MembershipError::Unavailable { reason });
         }
         let leads = self.raft.is_leader();
+        if leads {
+            self.has_applied().await?;
+        }
         match self.judge(member, node, lives) {
             // A member that lags may not have heard of the other's admission.
             Err(MembershipError::OtherDisk { .. }) if !leads => return Ok(()),

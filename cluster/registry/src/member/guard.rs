@@ -15,7 +15,11 @@ use crate::{
 };
 use impresario_runtime::{ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal};
 use openraft::async_runtime::WatchReceiver;
-use std::any::Any;
+use parking_lot::Mutex;
+use std::{
+    any::Any,
+    time::{Duration, Instant},
+};
 use thiserror::Error;
 
 /// Why a message does not reach the registry. Nothing was changed.
@@ -42,6 +46,10 @@ pub(super) struct Guard {
     pub(super) replica: Replica,
     /// The harness of a cluster that is tested, which reads and writes as a member does.
     pub(super) harness: Option<String>,
+    /// How long a leader of the group may be silent.
+    pub(super) silence: Duration,
+    /// When a member of the group last spoke raft here.
+    pub(super) heard: Mutex<Option<Instant>>,
 }
 
 impl Guard {
@@ -53,16 +61,32 @@ impl Guard {
         self.harness.as_deref() == Some(name) || members.any(|(_, node)| node.name == name)
     }
 
-    /// What the group has under a number.
-    fn standing(&self, member: MemberId) -> Standing {
+    /// What the group has under a number that somebody speaks under.
+    fn standing(&self, member: MemberId, speaker: &str) -> Standing {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
         // One that leads its own removal is retired already and still needed for it.
-        match metrics.membership_config.membership().get_node(&member) {
-            Some(known) => Standing::Member(known.name.clone()),
+        match membership.get_node(&member) {
+            Some(known) => {
+                if known.name == speaker {
+                    *self.heard.lock() = Some(Instant::now());
+                }
+                Standing::Member(known.name.clone())
+            }
             None if self.replica.read(|store| store.is_retired(member)) => Standing::Retired,
+            None if membership.nodes().any(|(_, known)| known.name == speaker) => {
+                Standing::Member(String::new())
+            }
+            // Who leads, or is led, knows the group; who has been away may not have heard of the one that leads now.
+            None if metrics.current_leader == Some(metrics.id) || self.is_led() => Standing::Nobody,
             None => Standing::Unknown,
         }
+    }
+
+    /// Whether a member of the group was heard so lately that it may be the leader.
+    fn is_led(&self) -> bool {
+        self.heard.lock().is_some_and(|at| at.elapsed() < self.silence)
     }
 }
 
@@ -89,7 +113,7 @@ impl Gate for Guard {
     ) -> Result<(), Refusal> {
         let asked = Asked { to: to.as_str(), message, body };
         let judged = match messages::sender(body).filter(|_| to.as_str() == RAFT_ACTOR) {
-            Some(sender) => seated(peer, &self.standing(sender.member)),
+            Some(sender) => seated(peer, &self.standing(sender.member, peer.node.as_str())),
             None => judge(peer, &asked, |name| self.is_member(name)),
         };
         judged.map_err(|denied| {
@@ -116,6 +140,8 @@ enum Standing {
     Retired,
     /// Nobody, as far as this member has heard.
     Unknown,
+    /// Nobody, and this member has heard of everyone.
+    Nobody,
 }
 
 /// Whether the holder of a certificate may say a raft message under a number.
@@ -124,7 +150,7 @@ fn seated(peer: &PeerIdentity, standing: &Standing) -> Result<(), Denied> {
         _ if peer.role != PeerRole::Control => Err(Denied::Role),
         Standing::Member(node) if node == peer.node.as_str() => Ok(()),
         Standing::Member(_) => Err(Denied::Another),
-        Standing::Retired => Err(Denied::NoMember),
+        Standing::Retired | Standing::Nobody => Err(Denied::NoMember),
         // A member that lags may not have heard of the one that leads: who may vote is what votes are judged by.
         Standing::Unknown => Ok(()),
     }
@@ -183,6 +209,7 @@ mod tests {
         assert_eq!(seated(&m1, &Standing::Member("m2".into())), Err(Denied::Another));
         assert_eq!(seated(&m1, &Standing::Retired), Err(Denied::NoMember));
         assert_eq!(seated(&m1, &Standing::Unknown), Ok(()));
+        assert_eq!(seated(&m1, &Standing::Nobody), Err(Denied::NoMember));
         let node = peer("m1", PeerRole::Node);
         assert_eq!(seated(&node, &Standing::Member("m1".into())), Err(Denied::Role));
     }

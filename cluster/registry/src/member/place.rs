@@ -57,13 +57,10 @@ pub(super) fn copied(node: &MemberNode, known: Life) -> MembershipError {
     MembershipError::Copied { node: node.name.clone(), known, shown }
 }
 
-/// Why a life of a member's directory has no place where another one of it speaks, which may be the copy.
-pub(super) fn refuted(node: &MemberNode, member: u64, known: Life) -> MembershipError {
-    if known.number() == node.generation.number() {
-        MembershipError::RunsAlready { node: node.name.clone(), member }
-    } else {
-        copied(node, known)
-    }
+/// Why a life of a member's directory has no place where another one of it speaks, which may be the copy. It ends
+/// this process and is written nowhere: only what stands in a membership says for good which of the two is the copy.
+pub(super) fn refuted(node: &MemberNode, member: u64) -> MembershipError {
+    MembershipError::RunsAlready { node: node.name.clone(), member }
 }
 
 #[cfg(test)]

@@ -190,10 +190,11 @@ pub(super) async fn begin(
         place,
         unheard: Mutex::new(None),
     });
-    let guard = Arc::new(Guard { raft: raft.clone(), replica, harness });
+    let (silence, heard_one) = (timing.election_most, Mutex::default());
+    let guard = Arc::new(Guard { raft: raft.clone(), replica, harness, silence, heard: heard_one });
     let options =
         SpawnOptions { mailbox: MAILBOX, guard: Some(guard.clone()), ..SpawnOptions::default() };
-    let raft_actor = RaftActor::new(raft, seat, heard, snapshots, room);
+    let raft_actor = RaftActor::new(raft, (seat, &shared.lives), heard, snapshots, room);
     let beside = SpawnOptions { arbiter: Some(beside), ..options.clone() };
     node.spawn::<RaftRole, _>(RAFT_ACTOR, beside, move |_| raft_actor.clone())?;
     running.actors.push(RAFT_ACTOR);
@@ -212,7 +213,7 @@ pub(super) async fn begin(
 fn on_refutation(place: &Arc<Place>, me: &MemberNode, id: MemberId) -> Refuted {
     let (place, me) = (Arc::downgrade(place), me.clone());
     Arc::new(move |known: Seat| {
-        let refuted = refuted(&me, id, known.generation);
+        let refuted = refuted(&me, id);
         let is_mine = known.disk == me.disk && me.generation.is_refuted_by(known.generation);
         if let (true, Some(place)) = (is_mine, place.upgrade()) {
             place.refuse(&refuted);

@@ -10,7 +10,10 @@ use super::{
     messages::{Append, AskVote, Beat, Declined, Route, Seat, SnapshotChunk, Transfer},
     snapshot::{self, SnapshotFile},
 };
-use crate::disk::{DiskError, volume::Room};
+use crate::{
+    disk::{DiskError, volume::Room},
+    life::{Life, goes_on},
+};
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use openraft::{EntryPayload, Snapshot, async_runtime::WatchReceiver, raft::SnapshotResponse};
 use std::{
@@ -18,6 +21,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 use tokio::sync::Mutex;
 
@@ -26,6 +30,8 @@ use tokio::sync::Mutex;
 pub struct RaftActor {
     raft: Raft,
     seat: Seat,
+    /// The lives that this directory has had.
+    lives: Arc<[Life]>,
     heard: Arc<Heard>,
     directory: PathBuf,
     room: Room,
@@ -51,14 +57,21 @@ impl Drop for Arriving {
 
 impl RaftActor {
     /// Serves a raft member that keeps its snapshots in `directory`.
-    pub fn new(raft: Raft, seat: Seat, heard: Arc<Heard>, directory: PathBuf, room: Room) -> Self {
-        Self { raft, seat, heard, directory, room, arriving: Arc::default() }
+    pub fn new(
+        raft: Raft,
+        (seat, lives): (Seat, &[Life]),
+        heard: Arc<Heard>,
+        directory: PathBuf,
+        room: Room,
+    ) -> Self {
+        Self { raft, seat, lives: lives.into(), heard, directory, room, arriving: Arc::default() }
     }
 
     fn check(&self, Route { from, to }: Route) -> Result<(), Declined> {
-        // A life that the sender does not know of yet is fine, one that it knows and this is before is not.
+        // A life that the sender does not know of yet is fine. One that it knows and this directory never had is a
+        // copy's, or was forgotten with a restored one, which must not vote.
         let meant = to.member == self.seat.member && to.disk == self.seat.disk;
-        if !meant || self.seat.generation.is_refuted_by(to.generation) {
+        if !meant || !goes_on(&self.lives, to.generation) {
             return Err(Declined::OtherSeat(self.seat));
         }
         let metrics = self.raft.metrics();
@@ -70,10 +83,12 @@ impl RaftActor {
                 let generation = known.generation;
                 Err(Declined::StaleSender(Seat { disk: known.disk, generation, ..from }))
             }
-            _ => self
+            Some(_) => self
                 .heard
-                .hear(from.member, from.generation)
+                .speaks(from.member, from.generation, Instant::now())
                 .map_err(|generation| Declined::StaleSender(Seat { generation, ..from })),
+            // Of whom nothing is known nothing is remembered: it could be anybody's number.
+            None => Ok(()),
         }
     }
 

@@ -110,6 +110,9 @@ fn neither_a_node_nor_a_removed_member_reads_or_writes_the_registry_though_the_g
             .await;
             assert_eq!(passes(&group.nodes[2], &group.nodes[index]).await, Vec::<&str>::new());
             assert!(!votes(&group.nodes[2], &group.nodes[index], seats[2], seats[index]).await);
+            // Nor under a number that nobody has.
+            let nobody = Seat { member: 77, ..seats[2] };
+            assert!(!votes(&group.nodes[2], &group.nodes[index], nobody, seats[index]).await);
         }
         let path = ActorPath::new(group.nodes[0].name().clone(), REGISTRY_ACTOR);
         let state = group.nodes[2].actor::<RegistryRole>(path).ask(Status, LIMIT).await.unwrap();
