@@ -80,7 +80,8 @@ impl ApiEndpointsLook {
         let subsets = subsets(&addresses);
         let seen = view.endpoints.get(NAMESPACE, SERVICE);
         let labels = seen.as_ref().and_then(|seen| seen.object.metadata.labels.as_ref());
-        let is_marked = labels.is_some_and(|all| all.contains_key(NOT_MIRRORED));
+        let is_marked =
+            labels.and_then(|all| all.get(NOT_MIRRORED)).is_some_and(|set| set == "true");
         let is = seen.as_ref().and_then(|seen| seen.object.subsets.as_ref());
         if !is_marked || is != Some(&subsets) {
             let key = Key::new("endpoints", NAMESPACE, SERVICE);
@@ -97,12 +98,15 @@ impl ApiEndpointsLook {
             .map(|seen| (seen.entry.key.name.clone(), seen))
             .collect();
         for (name, slice) in slices(&addresses) {
-            let seen = present.remove(&name);
+            // One of that name that somebody took the label of is this one all the same.
+            let labelled = present.remove(&name);
+            let is_labelled = labelled.is_some();
+            let seen = labelled.or_else(|| view.endpoint_slices.get(NAMESPACE, &name));
             let said = seen.as_ref().map(|seen| {
                 let is = &seen.object;
                 (is.address_type.as_str(), &is.endpoints, &is.ports)
             });
-            if said == Some((&slice.address_type, &slice.endpoints, &slice.ports)) {
+            if is_labelled && said == Some((&slice.address_type, &slice.endpoints, &slice.ports)) {
                 continue;
             }
             let key = Key::new(SLICES, NAMESPACE, &name);

@@ -186,7 +186,13 @@ impl DockerDriver {
         let create = self.docker.create_container(Some(options), body);
         let created = match call("create a container", CALL_LIMIT, create).await {
             Ok(created) => created,
-            Err(Refused { code: 409, .. }) => return Err(self.exists(&name).await),
+            Err(Refused { code: 409, .. }) => {
+                let found = self.exists(&name).await;
+                if let StartError::Exists { id } = &found {
+                    self.gpus.keep(&id.0, gpus);
+                }
+                return Err(found);
+            }
             Err(refused) => return Err(refusal(&spec, refused)),
         };
         let id = ContainerId(created.id);

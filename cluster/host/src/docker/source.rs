@@ -13,14 +13,21 @@ use super::DockerConfig;
 use crate::container::{Mount, StartError};
 use crate::private::{nodes_of_this_machine, places};
 use crate::volumes::{Mounted, mount_table, open_source, unmount_below};
-use nix::mount::{MsFlags, mount};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::socket::{getsockopt, sockopt},
+};
 use rustix::{
     fs::{CWD, FileType, fstat},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 use std::{
     fs, io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        linux::fs::MetadataExt as _,
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -72,7 +79,15 @@ impl Sources<'_> {
                 match show(&opened, &place) {
                     Ok(()) => {
                         pinned.0.push(place.clone());
-                        Ok(place)
+                        if sees(&self.config.socket, &place, &opened) != Some(false) {
+                            Ok(place)
+                        } else if mount.sub_path.is_none() {
+                            Ok(at)
+                        } else {
+                            Err("the engine does not see what this node mounts (it runs in a mount namespace of its \
+                                 own), so that a part of a volume cannot be given to it"
+                                .to_owned())
+                        }
                     }
                     // As an ordinary user, who may not mount: it is what was looked at unless somebody who may write
                     // to a folder on the way exchanges it, and nobody else than that pod may write to a volume.
@@ -141,6 +156,18 @@ fn show(opened: &OwnedFd, place: &Path) -> io::Result<()> {
         MsFlags::MS_PRIVATE | MsFlags::MS_REC,
         None::<&str>,
     )?)
+}
+
+/// Whether the engine has at a place what was opened. One with a mount namespace of its own (as a snap has) would take
+/// the empty folder beneath, and what a container writes there would go with the pod. None where that cannot be told.
+fn sees(socket: &Path, place: &Path, opened: &OwnedFd) -> Option<bool> {
+    let engine = UnixStream::connect(socket).ok()?;
+    let pid = getsockopt(&engine, sockopt::PeerCredentials).ok()?.pid();
+    let opened = fstat(opened).ok()?;
+    match fs::metadata(format!("/proc/{pid}/root{}", place.display())) {
+        Ok(seen) => Some((seen.st_dev(), seen.st_ino()) == (opened.st_dev, opened.st_ino)),
+        Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some(false),
+    }
 }
 
 fn remove(place: &Path) -> io::Result<()> {
