@@ -78,7 +78,7 @@ impl Registry for MemoryRegistry {
         most_bytes: usize,
     ) -> BoxFuture<'_, Result<Page, ReadError>> {
         Box::pin(async move {
-            let part = self.replica.read(|store| store.part(&request, usize::MAX))?;
+            let part = self.replica.read(|store| store.part(&request, usize::MAX, usize::MAX))?;
             let mut paging = Paging::new(&request, most_bytes);
             paging.take(part.records);
             Ok(paging.page(part.revision))

@@ -9,7 +9,7 @@ use super::refuse::read_refused;
 use super::stored::object_at;
 use super::{Filter, ListQuery, Reader};
 use impresario_api::resource::Resource;
-use impresario_api::status::Status;
+use impresario_api::status::{Reason, Status};
 use impresario_registry_api::{Consistency, Entry, ListRequest, RegistryHandle, Revision};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -23,6 +23,8 @@ const ENTRY_BYTES: usize = 256;
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Objects of a page.
 const PAGE_OBJECTS: usize = 5_000;
+/// How often a list is begun anew whose past is forgotten while it is looked through.
+const ATTEMPTS: u32 = 3;
 /// After so many objects that were looked at, others have their turn.
 const TURN: usize = 100;
 
@@ -115,8 +117,10 @@ impl Reader {
             looked: 0,
         };
         match query.limit {
-            Some(limit) if listing.sifts => listing.sift(limit.min(PAGE_OBJECTS)).await?,
+            Some(limit) if listing.sifts => listing.first_matches(limit.min(PAGE_OBJECTS)).await?,
             Some(limit) => listing.page(limit.min(PAGE_OBJECTS)).await?,
+            // Who takes all of it at once must not meet a past that is forgotten between two parts.
+            None if listing.ahead.is_none() => listing.whole().await?,
             None => listing.part().await?,
         }
         if let Some(wanted) = query.version.filter(|wanted| *wanted > listing.revision) {
@@ -246,6 +250,37 @@ impl Listing {
         Ok(())
     }
 
+    /// Reads all that is left, in one go.
+    async fn whole(&mut self) -> Result<(), Status> {
+        let Some(request) = self.rest.take() else { return Ok(()) };
+        let page = self.registry.list(request).await.map_err(|error| read_refused(&error))?;
+        self.revision = page.revision;
+        self.held += page.entries.iter().map(weight).sum::<usize>();
+        self.ready.extend(page.entries);
+        Ok(())
+    }
+
+    /// Reads a page of so many objects that match. A page that begins a list has no past that could be too old for its
+    /// client to begin with: it is begun anew where objects change faster than they are looked through.
+    async fn first_matches(&mut self, limit: usize) -> Result<(), Status> {
+        let begin = self.rest.clone().filter(|request| request.at.is_none());
+        for attempt in 1.. {
+            match (self.sift(limit).await, &begin) {
+                (Err(status), Some(begin))
+                    if status.reason == Reason::Expired && attempt < ATTEMPTS =>
+                {
+                    (self.rest, self.held) = (Some(begin.clone()), 0);
+                    self.ready.clear();
+                    if attempt + 1 == ATTEMPTS {
+                        self.whole().await?;
+                    }
+                }
+                (sifted, _) => return sifted,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a page of at most so many objects, of which the registry knows how many come behind it.
     async fn page(&mut self, limit: usize) -> Result<(), Status> {
         let Some(mut request) = self.rest.take() else { return Ok(()) };
@@ -273,8 +308,7 @@ impl Listing {
     async fn sift(&mut self, limit: usize) -> Result<(), Status> {
         let mut found = VecDeque::new();
         let mut bytes = 0;
-        while self.rest.is_some() {
-            self.part().await?;
+        loop {
             while let Some(entry) = self.ready.pop_front() {
                 self.breathe().await;
                 let matches = |object| self.filter.matches(self.resource, &object);
@@ -293,6 +327,10 @@ impl Listing {
                 }
                 return Ok(());
             }
+            if self.rest.is_none() {
+                break;
+            }
+            self.part().await?;
         }
         (self.ready, self.held, self.sifts) = (found, bytes, false);
         Ok(())

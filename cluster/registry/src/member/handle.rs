@@ -311,7 +311,7 @@ impl Shared {
         let mut paging = Paging::new(&request, most_bytes);
         let mut rest = request.clone();
         loop {
-            let part = match self.replica.read(|store| store.part(&rest, PART)) {
+            let part = match self.replica.read(|store| store.part(&rest, PART, most_bytes)) {
                 Ok(part) => part,
                 // The revision fell out of the past while it was being listed.
                 Err(ReadError::Gone { .. }) if rest.at != request.at => {
@@ -343,7 +343,7 @@ impl Shared {
         request: &ListRequest,
         most_bytes: usize,
     ) -> Result<Page, ReadError> {
-        let part = self.replica.read(|store| store.part(request, usize::MAX))?;
+        let part = self.replica.read(|store| store.part(request, usize::MAX, usize::MAX))?;
         let mut paging = Paging::new(request, most_bytes);
         let mut records = part.records.into_iter();
         loop {

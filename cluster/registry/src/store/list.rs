@@ -90,18 +90,27 @@ impl<'r> Paging<'r> {
 impl Store {
     /// The objects that a request means. Consistency is the caller's affair: this is the state at hand.
     pub fn list(&self, request: &ListRequest) -> Result<Page, ReadError> {
-        let part = self.part(request, usize::MAX)?;
+        let part = self.part(request, usize::MAX, usize::MAX)?;
         let mut paging = Paging::new(request, usize::MAX);
         paging.take(part.records);
         Ok(paging.page(part.revision))
     }
 
-    /// The first of the objects that a request may mean, by their keys; at most so many keys are looked at.
-    pub(crate) fn part(&self, request: &ListRequest, most: usize) -> Result<Part, ReadError> {
+    /// The first of the objects that a request may mean, by their keys; at most so many keys are looked at, and none
+    /// after that which makes it more than so many bytes.
+    pub(crate) fn part(
+        &self,
+        request: &ListRequest,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Part, ReadError> {
         let revision = self.listed(request)?;
         let mut records = Vec::new();
+        let mut bytes = 0;
         let next = self.walk(request, revision, most, |key, record| {
+            bytes += key.bytes() + record.value.len();
             records.push((key.clone(), record.clone()));
+            bytes <= most_bytes
         });
         Ok(Part { revision, records, next })
     }
@@ -110,7 +119,10 @@ impl Store {
     pub(crate) fn count(&self, request: &ListRequest, most: usize) -> Result<Counted, ReadError> {
         let revision = self.listed(request)?;
         let mut count = 0;
-        let next = self.walk(request, revision, most, |_, _| count += 1);
+        let next = self.walk(request, revision, most, |_, _| {
+            count += 1;
+            true
+        });
         Ok(Counted { count, next })
     }
 
@@ -126,13 +138,13 @@ impl Store {
         Ok(revision)
     }
 
-    /// Looks at no more than so many keys, and says behind which the next look begins.
+    /// Looks at no more than so many keys, as long as `see` wants more, and says behind which the next look begins.
     fn walk(
         &self,
         request: &ListRequest,
         revision: Revision,
         most: usize,
-        mut see: impl FnMut(&Key, &Record),
+        mut see: impl FnMut(&Key, &Record) -> bool,
     ) -> Option<(String, String)> {
         let past = self.past(request, revision);
         let within = |key: &Key| {
@@ -145,10 +157,8 @@ impl Store {
             if !within(key) {
                 break; // the keys of a resource, and of a namespace in it, are neighbours
             }
-            if request.select.covers(key) {
-                see(key, record);
-            }
-            if looked == most {
+            let is_enough = request.select.covers(key) && !see(key, record);
+            if is_enough || looked == most {
                 return Some((key.namespace.clone(), key.name.clone()));
             }
         }
