@@ -1,8 +1,13 @@
 //! Amounts that all requests together may hold: bytes, and streams.
 //!
-//! Whoever wants to keep something takes a share first and gives it back by dropping it. Nobody holds
-//! more than a part of a budget, so that others always find something left of it.
+//! Whoever wants to keep something takes a share first and gives it back by dropping it. One holder gets at most
+//! as much as it leaves to others (the dynamic thresholds of Choudhury and Hahne, 1998). So many holders together
+//! may still take all that is had that way; a quarter of a budget is there only for those who hold little of it, and
+//! another one for the system alone: however many take all they get, a few things are to be had by anybody, and
+//! whoever has to put things in order is answered.
 
+use crate::authenticate::User;
+use crate::authorize::MASTERS;
 use crate::limits::Limits;
 use impresario_objects::ReadAhead;
 use std::collections::HashMap;
@@ -16,6 +21,38 @@ pub const SMALL: usize = 64 * 1024;
 /// they are replaced meanwhile.
 const AHEAD_MOST: usize = 16 * 1024 * 1024;
 
+/// One in so many of a budget is for the system alone, and one in so many more for those who hold little.
+const KEPT: usize = 4;
+/// One in so many of a budget is little.
+const LITTLE: usize = 1024;
+/// The service accounts that are the system's own.
+const SYSTEM_ACCOUNTS: &str = "system:serviceaccounts:kube-system";
+
+/// On whose account something is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    name: Arc<str>,
+    system: bool,
+}
+
+impl Holder {
+    /// The account of this user.
+    pub fn of(user: &User) -> Self {
+        let system = user.is_in(MASTERS) || user.is_in(SYSTEM_ACCOUNTS);
+        Self { name: user.name.as_str().into(), system }
+    }
+
+    /// The user's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it runs the cluster: what is kept for the system is there for it.
+    pub fn is_system(&self) -> bool {
+        self.system
+    }
+}
+
 /// So much, for everybody together, and so much for one holder.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -27,7 +64,7 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct Held {
     all: usize,
-    by: HashMap<Arc<str>, usize>,
+    by: HashMap<Holder, usize>,
 }
 
 /// There is no room for so much.
@@ -45,7 +82,7 @@ pub enum Over {
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
-    holder: Arc<str>,
+    holder: Holder,
     amount: usize,
 }
 
@@ -60,8 +97,36 @@ impl Budget {
     }
 
     /// A share of this holder, with nothing in it yet.
-    pub fn share(&self, holder: &str) -> Share {
-        Share { budget: self.clone(), holder: holder.into(), amount: 0 }
+    pub fn share(&self, holder: &Holder) -> Share {
+        Share { budget: self.clone(), holder: holder.clone(), amount: 0 }
+    }
+
+    /// What one who is not of the system, and holds more than a little, shares with its like.
+    fn common(&self) -> usize {
+        self.most - self.most / KEPT * 2
+    }
+
+    /// The most that this holder ever gets.
+    fn ever(&self, holder: &Holder) -> usize {
+        let own = if holder.system { self.most } else { self.little().max(self.common() / 2) };
+        own.min(self.each)
+    }
+
+    fn little(&self) -> usize {
+        (self.most / LITTLE).max(1)
+    }
+
+    /// Whether a holder may have so much, `all` being what everybody would hold then.
+    fn fits(&self, holder: &Holder, own: usize, all: usize) -> bool {
+        let kept = self.most / KEPT;
+        own <= self.each
+            && if holder.system {
+                all <= self.most
+            } else if own <= self.little() {
+                all <= self.most - kept
+            } else {
+                own <= self.common().saturating_sub(all)
+            }
     }
 
     /// What nobody holds.
@@ -78,18 +143,18 @@ impl Share {
         if more == 0 {
             return Ok(());
         }
-        if amount > self.budget.each {
-            return Err(Over::Ever(self.budget.each));
+        let ever = self.budget.ever(&self.holder);
+        if amount > ever {
+            return Err(Over::Ever(ever));
         }
         let mut held = self.budget.held();
-        let own = held.by.get(&self.holder).copied().unwrap_or(0);
-        if held.all.saturating_add(more) > self.budget.most
-            || own.saturating_add(more) > self.budget.each
-        {
+        let own = held.by.get(&self.holder).copied().unwrap_or(0).saturating_add(more);
+        let all = held.all.saturating_add(more);
+        if !self.budget.fits(&self.holder, own, all) {
             return Err(Over::Now);
         }
-        held.all += more;
-        held.by.insert(Arc::clone(&self.holder), own + more);
+        held.all = all;
+        held.by.insert(self.holder.clone(), own);
         drop(held);
         self.amount = amount;
         Ok(())
@@ -168,8 +233,21 @@ impl Budgets {
     }
 
     /// What a listing for this user may hold, with nothing in it yet.
-    pub fn unread(&self, user: &str) -> Unread {
-        Unread { needed: self.answers.share(user), ahead: self.ahead.share(user) }
+    pub fn unread(&self, holder: &Holder) -> Unread {
+        Unread { needed: self.answers.share(holder), ahead: self.ahead.share(holder) }
+    }
+}
+
+#[cfg(test)]
+impl Holder {
+    /// Somebody without any right.
+    pub fn named(name: &str) -> Self {
+        Self::of(&User::new(name, []))
+    }
+
+    /// Somebody who rules.
+    pub fn master(name: &str) -> Self {
+        Self::of(&User::new(name, [MASTERS]))
     }
 }
 
@@ -178,32 +256,58 @@ impl Budgets {
 mod tests {
     use super::*;
 
+    /// Takes one after the other until there is no more for it.
+    fn takes_all(budget: &Budget, holder: &Holder) -> Vec<Share> {
+        let one = || {
+            let mut share = budget.share(holder);
+            share.grow(1).ok().map(|()| share)
+        };
+        std::iter::from_fn(one).collect()
+    }
+
     #[test]
     fn shares_are_counted_until_they_are_dropped() {
-        let budget = Budget::of(10, 10);
-        let mut share = budget.share("a");
+        let (budget, master) = (Budget::of(10, 10), Holder::master("a"));
+        let mut share = budget.share(&master);
         assert_eq!(share.grow(4), Ok(()));
         assert_eq!(share.grow(3), Ok(()), "it has that already");
         assert_eq!(budget.left(), 6);
+        assert_eq!(share.grow(11), Err(Over::Ever(10)));
         assert_eq!(share.grow(10), Ok(()));
-        assert_eq!(budget.share("b").grow(1), Err(Over::Now));
+        assert_eq!(budget.share(&Holder::master("b")).grow(1), Err(Over::Now));
+        assert_eq!(share.set(5), Ok(()));
+        assert_eq!(budget.left(), 5);
         drop(share);
         assert_eq!(budget.left(), 10);
         assert!(budget.held().by.is_empty(), "nobody is remembered for nothing");
     }
 
     #[test]
-    fn one_holder_leaves_something_for_others() {
-        let budget = Budget::of(10, 6);
-        let (mut first, mut second) = (budget.share("a"), budget.share("a"));
-        assert_eq!(first.grow(7), Err(Over::Ever(6)));
-        assert_eq!(first.grow(5), Ok(()));
-        assert_eq!(second.grow(2), Err(Over::Now));
-        assert_eq!(second.grow(1), Ok(()));
-        assert_eq!(budget.share("b").grow(4), Ok(()));
-        drop(first);
-        assert_eq!(second.grow(6), Ok(()));
-        assert_eq!(second.set(2), Ok(()));
-        assert_eq!(budget.share("a").grow(4), Ok(()), "what was given back is there again");
+    fn one_holder_gets_at_most_what_it_leaves_and_never_more_than_its_part() {
+        let budget = Budget::of(4096, 800);
+        let (eve, ann) = (Holder::named("eve"), Holder::named("ann"));
+        assert_eq!(budget.share(&eve).grow(801), Err(Over::Ever(800)));
+        let taken = takes_all(&budget, &eve);
+        assert_eq!(taken.len(), 800);
+        let next = takes_all(&budget, &ann);
+        assert_eq!(next.len(), 624, "as much as is left of what is for all");
+        drop(taken);
+        let mut share = budget.share(&ann);
+        assert_eq!(share.grow(176), Ok(()), "what was given back is there again");
+        assert_eq!(share.grow(177), Err(Over::Now));
+    }
+
+    #[test]
+    fn however_many_take_all_they_get_there_is_something_for_everybody_and_for_the_system() {
+        let budget = Budget::of(8192, 4096);
+        let number = |number| Holder::named(&format!("user-{number}"));
+        let all: Vec<Share> = (0..200).flat_map(|one| takes_all(&budget, &number(one))).collect();
+        let mut late = budget.share(&Holder::named("late"));
+        assert_eq!(late.grow(budget.little()), Ok(()), "{} are held", all.len());
+        let crowd: Vec<Share> =
+            (200..9000).flat_map(|one| takes_all(&budget, &number(one))).collect();
+        assert_eq!(budget.left(), 8192 / KEPT, "with {}", crowd.len());
+        assert_eq!(budget.share(&number(9001)).grow(1), Err(Over::Now));
+        assert_eq!(takes_all(&budget, &Holder::master("admin")).len(), 8192 / KEPT);
     }
 }

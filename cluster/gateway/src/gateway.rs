@@ -9,7 +9,7 @@ use crate::authenticate::{
     AUTHENTICATED, AuthenticateError, Certificate, TokenReview, User, identify,
 };
 use crate::authorize::{self, Authorize, Decision, GroupPolicy};
-use crate::budget::{self, Budgets, Over, Share, Unread};
+use crate::budget::{self, Budgets, Holder, Over, Share, Unread};
 use crate::call::{self, Call, ResourceCall};
 use crate::discovery;
 use crate::limits::Limits;
@@ -53,8 +53,8 @@ pub(crate) struct Answered {
     pub(crate) share: Option<Share>,
 }
 
-/// Told the name of who asks, as soon as a good credential has been shown.
-pub(crate) type Recognise<'a> = &'a (dyn Fn(&str) + Sync);
+/// Told who asks, as soon as a good credential has been shown.
+pub(crate) type Recognise<'a> = &'a (dyn Fn(&Holder) + Sync);
 
 /// A request that has passed all doors, with its body.
 struct Admitted {
@@ -144,19 +144,19 @@ impl Gateway {
 
     /// One of the watches and logs that may be sent at a time, given back when dropped.
     pub(crate) fn stream(&self, call: &Call) -> Result<Share, Status> {
-        let mut share = self.budgets.streams.share(&call.user.name);
+        let mut share = self.budgets.streams.share(&Holder::of(&call.user));
         share.grow(1).map_err(|_| busy("watches and logs, of all or of this user"))?;
         Ok(share)
     }
 
     /// What a listing may hold of what its client has not read yet.
     pub(crate) fn unread(&self, call: &Call) -> Unread {
-        self.budgets.unread(&call.user.name)
+        self.budgets.unread(&Holder::of(&call.user))
     }
 
     /// A share of the answers that wait to be read, with nothing in it yet.
     pub(crate) fn waiting(&self, call: &Call) -> Share {
-        self.budgets.answers.share(&call.user.name)
+        self.budgets.answers.share(&Holder::of(&call.user))
     }
 
     /// Resolves when a stream must end because its token is not good any more.
@@ -176,10 +176,10 @@ impl Gateway {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let pretty = query.flag("pretty");
         let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-        let mut asks = String::new();
+        let mut asks = Holder::of(&User::anonymous());
         let outcome = self.carry_out(certificate, parts, query, body, recognise, &mut asks);
         let outcome = AssertUnwindSafe(outcome).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(%method, path, user = asks, "the answer to a request panicked");
+            tracing::error!(%method, path, user = asks.name(), "the answer to a request panicked");
             Err(Status::internal(
                 "the request could not be answered: the log of the server says where",
             ))
@@ -209,15 +209,15 @@ impl Gateway {
         query: Query,
         body: Incoming,
         recognise: Recognise<'_>,
-        asks: &mut String,
+        asks: &mut Holder,
     ) -> Result<Response<Body>, Status> {
         let user = self.identify(certificate, &parts).await?;
-        asks.clone_from(&user.name);
+        *asks = Holder::of(&user);
         let known = user.is_in(AUTHENTICATED);
         if known {
-            recognise(&user.name);
+            recognise(asks);
         }
-        let mut held = self.budgets.bodies.share(&user.name);
+        let mut held = self.budgets.bodies.share(asks);
         let limit = if known {
             self.limits.answer
         } else {
@@ -349,7 +349,7 @@ impl Gateway {
                 group: path.group.clone(),
                 resource: path.plural.clone(),
                 subresource: path.subresource.clone(),
-                namespace: namespace_of(path),
+                namespace: path.scope().to_owned(),
                 name: path.name.clone(),
             },
             _ => authorize::Request::Path {
@@ -447,12 +447,6 @@ pub(crate) fn unread(over: Over) -> Status {
 /// 429: so much is going on that no more is taken for a moment.
 pub(crate) fn busy(with: &str) -> Status {
     Status::too_many_requests(format!("the server is busy with {with}: try again"), 1)
-}
-
-/// The namespace that a request is about: a namespace is in itself, as Kubernetes has it.
-fn namespace_of(path: &ResourcePath) -> String {
-    let itself = path.group.is_empty() && path.plural == "namespaces";
-    if itself { path.name.clone() } else { path.namespace.clone() }
 }
 
 /// Refusals name the resource even where it does not exist, so that they tell nothing about that.

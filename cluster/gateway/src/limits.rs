@@ -7,8 +7,8 @@ use std::time::Duration;
 /// What one server allows.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at a time. Over it a stranger makes room for the newcomer; where there is none,
-    /// the newcomer is closed.
+    /// Connections at a time. Over it a stranger makes room for the newcomer; where there is none, the user
+    /// with most connections does. An eighth is not for known users, but for newcomers, strangers and the system.
     pub connections: usize,
     /// Connections at a time of one user. Over it the one that has been idle longest makes room.
     pub per_user: usize,
@@ -45,17 +45,17 @@ pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
     /// Bytes of all bodies that are being received or answered, of all connections together. One user
-    /// gets half.
+    /// gets at most as much as it leaves to others; a part is for who holds little, and one for the system.
     pub bodies: usize,
     /// Memory that all requests being worked on may take, in bytes, where a body counts several times
     /// its own. Further ones wait for their turn.
     pub work: usize,
     /// Bytes of all answers that wait to be read, of all connections together; small ones and streams
-    /// aside. One user gets half.
+    /// aside. Shared as `bodies` are.
     pub answers: usize,
-    /// Watches and logs that are sent at a time.
+    /// Watches and logs that are sent at a time. Shared as `bodies` are.
     pub watches: usize,
-    /// The same of one user.
+    /// The same of one user at most.
     pub watches_per_user: usize,
 }
 

@@ -230,7 +230,7 @@ fn tail(style: Style, empty: bool) -> &'static [u8] {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::budget::Budgets;
+    use crate::budget::{Budgets, Holder};
     use crate::limits::Limits;
     use impresario_api::resource::resources;
     use impresario_objects::{ListQuery, Reader};
@@ -252,10 +252,11 @@ mod tests {
     async fn pieces(registry: &MemoryRegistry, format: &Format) -> Vec<Bytes> {
         let budgets = Budgets::of(&Limits::default());
         let reader = Reader::new(Arc::new(registry.clone()));
-        let unread = Box::new(budgets.unread("a"));
+        let unread = Box::new(budgets.unread(&Holder::named("a")));
         let listing =
             reader.listing(format.resource, &ListQuery::default(), Some(unread)).await.unwrap();
-        let mut writing = Writing::begin(listing, format, budgets.answers.share("a")).unwrap();
+        let mut writing =
+            Writing::begin(listing, format, budgets.answers.share(&Holder::named("a"))).unwrap();
         let mut pieces = Vec::new();
         while let Some(piece) = writing.piece().await.unwrap() {
             pieces.push(piece);

@@ -31,7 +31,7 @@ pub struct ResourcePath {
     pub group: String,
     /// Version within the group.
     pub version: String,
-    /// Namespace, empty when the path has none.
+    /// Namespace that the object is in, empty when it is in none. Access is decided in [`ResourcePath::scope`].
     pub namespace: String,
     /// Plural name of the resource.
     pub plural: String,
@@ -121,6 +121,12 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> ResourcePath {
 }
 
 impl ResourcePath {
+    /// The namespace that a request is about, in which access is decided: a namespace is in itself, as Kubernetes has
+    /// it. Empty where it is about all of them, or none.
+    pub fn scope(&self) -> &str {
+        if self.plural == "namespaces" { &self.name } else { &self.namespace }
+    }
+
     /// The action a method means here; `None` if the method means nothing at all.
     pub fn action(&self, method: &str, query: &Query) -> Option<Action> {
         let one = !self.name.is_empty();
@@ -148,7 +154,12 @@ mod tests {
         match Target::parse(path) {
             Target::Resource(p) => format!(
                 "{}|{}|{}|{}|{}|{}",
-                p.group, p.version, p.namespace, p.plural, p.name, p.subresource
+                p.group,
+                p.version,
+                p.scope(),
+                p.plural,
+                p.name,
+                p.subresource
             ),
             Target::GroupVersion { group, version } => format!("gv {group} {version}"),
             Target::Group(group) => format!("group {group}"),
@@ -161,9 +172,9 @@ mod tests {
         let table = [
             ("/api/v1/pods", "|v1||pods||"),
             ("/api/v1/namespaces", "|v1||namespaces||"),
-            ("/api/v1/namespaces/default", "|v1||namespaces|default|"),
-            ("/api/v1/namespaces/default/status", "|v1||namespaces|default|status"),
-            ("/api/v1/namespaces/default/finalize", "|v1||namespaces|default|finalize"),
+            ("/api/v1/namespaces/default", "|v1|default|namespaces|default|"),
+            ("/api/v1/namespaces/default/status", "|v1|default|namespaces|default|status"),
+            ("/api/v1/namespaces/default/finalize", "|v1|default|namespaces|default|finalize"),
             ("/api/v1/namespaces/default/pods/", "|v1|default|pods||"),
             ("/api/v1/namespaces/default/pods/web-1/log", "|v1|default|pods|web-1|log"),
             ("/api/v1/nodes/a%2Fb/status", "|v1||nodes|a/b|status"),

@@ -14,6 +14,7 @@ mod sending;
 mod shared;
 
 use crate::authenticate::Certificate;
+use crate::budget::Holder;
 use crate::gateway::Gateway;
 use crate::limits::Limits;
 use crate::tls::Tls;
@@ -191,7 +192,7 @@ async fn serve(
         let working = Working::begin(&connection);
         async move {
             let bodiless = request.method() == Method::HEAD;
-            let recognise = |user: &str| {
+            let recognise = |user: &Holder| {
                 if connection.recognise(user) {
                     place.reached(&connection.stage());
                 }

@@ -4,6 +4,7 @@
 //! connection does what it says.
 
 use crate::authenticate::Certificate;
+use crate::budget::Holder;
 use crate::limits::{CANCEL_WINDOW, LEAST_RATE, Limits};
 use crate::tls::{Examined, Tls};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -39,7 +40,7 @@ pub enum Stage {
     /// It has shown no credential that is good.
     Stranger,
     /// It has shown this user's.
-    Known(Arc<str>),
+    Known(Holder),
 }
 
 #[derive(Debug)]
@@ -131,7 +132,7 @@ impl Connection {
         let found = fresh.cloned().unwrap_or_else(|| tls.examine(&state.peer.shown, now));
         let certificate = Arc::clone(&found.certificate);
         if let (Certificate::Of(user), Stage::Stranger) = (&*certificate, &state.stage) {
-            state.stage = Stage::Known(user.name.as_str().into());
+            state.stage = Stage::Known(Holder::of(user));
         }
         state.peer.examined = Some(found);
         certificate
@@ -144,11 +145,11 @@ impl Connection {
     }
 
     /// A request came with a good credential of this user; tells whether it was a stranger before.
-    pub fn recognise(&self, user: &str) -> bool {
+    pub fn recognise(&self, user: &Holder) -> bool {
         let mut state = self.state();
         let stranger = state.stage == Stage::Stranger;
         if stranger {
-            state.stage = Stage::Known(user.into());
+            state.stage = Stage::Known(user.clone());
         }
         stranger
     }
@@ -284,7 +285,7 @@ mod tests {
         let at = |after: Duration| connection.judge(&limits, start + after);
         assert_eq!(at(limits.stranger_idle), Verdict::Drain);
         connection.greeted(None, false, start);
-        connection.recognise("ann");
+        connection.recognise(&Holder::named("ann"));
         assert!(matches!(at(limits.stranger_idle), Verdict::Wait(_)));
         assert_eq!(at(limits.idle), Verdict::Drain);
         connection.ask(start);
@@ -298,7 +299,7 @@ mod tests {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
         connection.greeted(None, false, start);
-        connection.recognise("ann");
+        connection.recognise(&Holder::named("ann"));
         let first = start + limits.idle.saturating_sub(SECOND);
         connection.received(first);
         connection.received(first + limits.header.saturating_sub(SECOND));
@@ -313,7 +314,7 @@ mod tests {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
         connection.greeted(None, true, start);
-        connection.recognise("ann");
+        connection.recognise(&Holder::named("ann"));
         connection.received(start + SECOND); // the answer to a ping
         let later = start + limits.header + SECOND * 2;
         assert!(matches!(connection.judge(&limits, later), Verdict::Wait(_)));
@@ -326,7 +327,7 @@ mod tests {
         let reads_slowly = |begun: Option<Instant>| {
             let connection = Connection::begin(start);
             connection.greeted(None, false, start);
-            connection.recognise("ann");
+            connection.recognise(&Holder::named("ann"));
             connection.ask(start);
             let answer = connection.sends(begun);
             let mut now = start;
@@ -345,7 +346,7 @@ mod tests {
         let (limits, start) = (Limits::default(), Instant::now());
         let connection = Connection::begin(start);
         connection.greeted(None, false, start);
-        connection.recognise("ann");
+        connection.recognise(&Holder::named("ann"));
         connection.ask(start);
         let answer = connection.sends(None);
         connection.sending(answer, Some((start, 1)));

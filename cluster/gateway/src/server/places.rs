@@ -4,14 +4,21 @@
 //! A newcomer always gets one of the places for handshakes, and a stranger one of those for strangers:
 //! when there is none left, one of those from the address with most of them makes room, the one that
 //! has been idle longest, or else busy longest. So strangers keep each other out, and nobody else.
-//! Whoever showed a credential is never closed for another user.
+//! Whoever showed a credential makes room for others only where known users have all the places that are for them:
+//! then one connection of the user that has most of them does, the system's own users aside, for which and for
+//! newcomers an eighth of all places is kept. So however many credentials somebody has, who has few connections
+//! keeps them, and gets one.
 
 use super::connection::{Connection, Stage};
+use crate::budget::Holder;
 use crate::limits::Limits;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
+
+/// One in so many places is not for users without rights that are known.
+const KEPT: usize = 8;
 
 /// The places of one server.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ impl Drop for Place {
 
 /// No place can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("all connections are in use by clients with a credential")]
+#[error("all connections are in use, each by another user that runs the cluster")]
 pub struct Full;
 
 impl Places {
@@ -65,7 +72,9 @@ impl Places {
         taken.keep_below(self.limits.handshakes, u64::MAX, |stage| *stage == Stage::Greeting);
         if taken.connections.len() >= self.limits.connections {
             let unknown = |stage: &Stage| !matches!(stage, Stage::Known(_));
-            taken.make_room(u64::MAX, unknown).ok_or(Full)?;
+            let made = taken.make_room(u64::MAX, unknown);
+            let made = made.or_else(|| taken.crowd_makes_room(u64::MAX, 0, false));
+            made.or_else(|| taken.crowd_makes_room(u64::MAX, 1, true)).ok_or(Full)?;
         }
         let number = taken.next;
         taken.next += 1;
@@ -86,11 +95,45 @@ impl Place {
         };
         // It is counted itself.
         let most = most.saturating_add(1);
-        self.places.taken().keep_below(most, self.number, |other| other == stage);
+        let mut taken = self.places.taken();
+        taken.keep_below(most, self.number, |other| other == stage);
+        if is_common(stage) {
+            let most = limits.connections - limits.connections / KEPT;
+            let count = taken.connections.values().filter(|(_, one)| one.is(is_common)).count();
+            for _ in most..count {
+                if taken.crowd_makes_room(self.number, 0, false).is_none() {
+                    return;
+                }
+            }
+        }
     }
 }
 
+/// Whether it is of a known user that is not the system's own.
+fn is_common(stage: &Stage) -> bool {
+    matches!(stage, Stage::Known(user) if !user.is_system())
+}
+
 impl Taken {
+    /// Ends a connection of the user that has most of them, and more than `least`: of those that are the system's
+    /// own, or of the others.
+    fn crowd_makes_room(&mut self, spared: u64, least: usize, system: bool) -> Option<()> {
+        let mut counts: HashMap<Holder, usize> = HashMap::new();
+        for (number, (_, one)) in &self.connections {
+            if let Stage::Known(user) = one.stage()
+                && user.is_system() == system
+            {
+                // The one that is spared counts, but cannot be the one that goes.
+                let count = counts.entry(user).or_default();
+                *count += usize::from(*number != spared);
+            }
+        }
+        let crowd = counts.into_iter().filter(|(_, count)| *count > least);
+        let (user, _) = crowd.max_by_key(|(_, count)| *count)?;
+        let crowd = Stage::Known(user);
+        self.make_room(spared, |stage| *stage == crowd)
+    }
+
     /// Makes room until fewer than so many are of a kind, for the one of this number.
     fn keep_below(&mut self, most: usize, spared: u64, kind: impl Fn(&Stage) -> bool + Copy) {
         let count = self.connections.values().filter(|(_, one)| one.is(kind)).count();
@@ -190,28 +233,59 @@ mod tests {
         assert_eq!(crowd.iter().filter(|one| is_evicted(one)).count(), 36);
     }
 
+    fn known(
+        places: &Arc<Places>,
+        start: Instant,
+        second: u64,
+        user: &Holder,
+    ) -> Result<(Arc<Connection>, Place), Full> {
+        let one = connection(start, second);
+        let place = places.take(from(1), &one)?;
+        one.greeted(None, false, start + Duration::from_secs(second));
+        one.recognise(user);
+        place.reached(&one.stage());
+        Ok((one, place))
+    }
+
     #[test]
-    fn who_is_known_is_not_closed_for_others_but_for_its_own_user() {
+    fn users_that_take_all_they_can_make_room_for_those_with_few() {
+        let start = Instant::now();
+        let places = Places::of(limits(16, 9, 9, 9));
+        let (first, second) = (Holder::named("first"), Holder::named("second"));
+        let (admin, late) = (Holder::master("admin"), Holder::named("late"));
+        let early = known(&places, start, 0, &Holder::named("early")).unwrap();
+        let rules = known(&places, start, 0, &admin).unwrap();
+        let crowd: Vec<_> = (1..50)
+            .map(|n| known(&places, start, n, if n % 2 == 0 { &first } else { &second }).unwrap())
+            .collect();
+        let stays = |some: &[(Arc<Connection>, Place)]| {
+            some.iter().filter(|one| !is_evicted(&one.0)).count()
+        };
+        let left: Vec<_> = crowd.into_iter().filter(|one| !is_evicted(&one.0)).collect();
+        assert_eq!(left.len(), 13, "an eighth is kept, and early has one");
+        let late = known(&places, start, 60, &late).unwrap();
+        let more: Vec<_> =
+            (61..63).map(|second| known(&places, start, second, &admin).unwrap()).collect();
+        assert!(![&early, &rules, &late].into_iter().any(|one| is_evicted(&one.0)));
+        assert_eq!((stays(&left), stays(&more)), (11, 2));
+    }
+
+    #[test]
+    fn where_the_system_has_all_places_the_one_with_most_makes_room_and_one_each_stays() {
         let start = Instant::now();
         let places = Places::of(limits(3, 9, 1, 2));
-        let known = |second, name: &str| {
-            let one = connection(start, second);
-            let place = places.take(from(1), &one)?;
-            one.greeted(None, false, start);
-            one.recognise(name);
-            place.reached(&one.stage());
-            Ok::<_, Full>((one, place))
-        };
-        let (first, second, other) =
-            (known(0, "ann").unwrap(), known(1, "ann").unwrap(), known(2, "bob").unwrap());
-        assert_eq!(known(3, "ann").unwrap_err(), Full, "the server is full of known ones");
-        drop(other);
-        let third = known(4, "ann").unwrap();
-        assert_eq!([&first, &second, &third].map(|it| is_evicted(&it.0)), [true, false, false]);
+        let (ann, bob, cat) = (Holder::master("ann"), Holder::master("bob"), Holder::master("cat"));
+        let first = known(&places, start, 0, &ann).unwrap();
+        let _second = known(&places, start, 1, &ann).unwrap();
+        let other = known(&places, start, 2, &bob).unwrap();
+        let third = known(&places, start, 3, &cat).unwrap();
+        assert_eq!([&first, &other, &third].map(|it| is_evicted(&it.0)), [true, false, false]);
+        assert_eq!(known(&places, start, 4, &ann).unwrap_err(), Full, "each has one");
+        drop((other, third));
         let passes = connection(start, 5);
         let _passes = stranger(&places, 1, &passes, start);
         let _next = stranger(&places, 1, &connection(start, 6), start);
-        assert!(is_evicted(&passes) && !is_evicted(&second.0));
+        assert!(is_evicted(&passes), "strangers keep each other out alone");
     }
 
     #[test]

@@ -62,6 +62,18 @@ async fn a_viewer_reads_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn access_to_a_namespace_is_decided_in_that_namespace() {
+    let server = Harness::start().await;
+    for path in ["kube-public", "kube-public/status"] {
+        let path = format!("/api/v1/namespaces/{path}");
+        let json = [("content-type", "application/json")];
+        let answer = server.send(Shows::Token(TOKEN), "PUT", &path, &json, "{}").await;
+        let why = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(answer.code == 403 && why.contains("in the namespace \"kube-public\""), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn who_asks_to_act_as_another_does_not_act_as_themselves() {
     let server = Harness::start().await;
     let path = "/api/v1/namespaces/default/configmaps";

@@ -321,7 +321,7 @@ async fn a_body_that_nobody_needs_is_not_waited_for() {
 
 #[tokio::test]
 async fn watches_of_one_user_leave_some_for_others() {
-    let limits = Limits { watches: 3, watches_per_user: 2, ..Limits::default() };
+    let limits = Limits { watches: 16, watches_per_user: 2, ..Limits::default() };
     let server = Harness::start_with(limits).await;
     let path = "/api/v1/namespaces?watch=1";
     let viewer = Shows::Token(crate::harness::TOKEN);
@@ -435,4 +435,30 @@ async fn what_is_bound_or_evicted_is_what_the_address_names() {
         still["spec"].get("nodeName").is_none()
             && still["metadata"].get("deletionTimestamp").is_none()
     );
+}
+
+#[tokio::test]
+async fn users_without_any_right_lock_nobody_out() {
+    use impresario_runtime::PeerRole;
+    let limits = Limits { connections: 16, per_user: 8, ..Limits::default() };
+    let server = Harness::start_with(limits).await;
+    let hour = Duration::from_hours(1);
+    let guests = ["one", "two"]
+        .map(|name| server.issue_as(name, PeerRole::Guest { scope: name.into() }, hour));
+    let mut open = Vec::new();
+    for guest in guests.iter().cycle().take(16) {
+        let mut stream = server.connect(Shows::Certificate(guest)).await;
+        let ask = b"GET /api/v1/secrets HTTP/1.1\r\nhost: x\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        let mut answer = [0; 12];
+        let read = tokio::time::timeout(LIMIT, stream.read_exact(&mut answer)).await;
+        read.expect("an answer in time").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 403");
+        open.push(stream);
+    }
+    assert_eq!(server.ask("GET", "/api/v1/namespaces", &json!(null)).await.code, 200);
+    assert_eq!(server.send(Shows::Nothing, "GET", "/healthz", &[], "").await.code, 200);
+    let late = server.issue_as("late", PeerRole::Client, hour);
+    let answer = server.send(Shows::Certificate(&late), "GET", "/version", &[], "").await;
+    assert_eq!(answer.code, 200);
 }
