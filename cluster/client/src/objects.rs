@@ -23,7 +23,7 @@ pub use listing::{Item, Listing, ReadAhead};
 pub use reader::Reader;
 pub use remote::RemoteObjects;
 pub use stored::Stored;
-pub use watch::{ObjectEvent, ObjectWatch, WatchQuery};
+pub use watch::{ItemEvent, ItemWatch, ObjectEvent, ObjectWatch, WatchQuery};
 pub use written::{Binding, Deleted, Patch, WriteOptions, patch_refused};
 
 use impresario_api::resource::{Resource, resource_key};

@@ -14,6 +14,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use impresario_api::status::Status;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -30,6 +31,18 @@ struct Pieces(Bytes);
 
 /// Bytes of a piece.
 pub const PIECE: usize = 64 * 1024;
+
+/// Moves what fits into a piece from what is ready to be sent.
+pub fn fill(piece: &mut Vec<u8>, ready: &mut VecDeque<Bytes>) {
+    while let Some(front) = ready.front_mut() {
+        let length = front.len().min(PIECE.saturating_sub(piece.len()));
+        piece.extend_from_slice(&front.split_to(length));
+        if !front.is_empty() {
+            return;
+        }
+        ready.pop_front();
+    }
+}
 
 /// Says of an answer that is sent as it is made that all of it is there to be read: who reads it must be as fast as
 /// for one that was made before.

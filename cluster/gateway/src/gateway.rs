@@ -18,6 +18,7 @@ use crate::query::Query;
 use crate::readiness::Readiness;
 use crate::request::{Action, ResourcePath, Target};
 use crate::trust;
+use crate::turns::Turns;
 use crate::verbs;
 use crate::work::{Load, Work};
 use futures_util::FutureExt as _;
@@ -41,6 +42,7 @@ pub struct Gateway {
     limits: Limits,
     budgets: Budgets,
     work: Arc<Work>,
+    turns: Turns,
     readiness: Readiness,
     refusals: Arc<Refusals>,
 }
@@ -83,6 +85,7 @@ impl Gateway {
             logs,
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
+            turns: Turns::new(),
             limits,
             readiness: Readiness::default(),
             refusals: Arc::default(),
@@ -152,6 +155,11 @@ impl Gateway {
     /// What a listing may hold of what its client has not read yet.
     pub(crate) fn unread(&self, call: &Call) -> Unread {
         self.budgets.unread(&Holder::of(&call.user))
+    }
+
+    /// The turns in which long answers are made.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// A share of the answers that wait to be read, with nothing in it yet.

@@ -25,6 +25,7 @@ mod server;
 mod shape;
 mod tls;
 mod trust;
+mod turns;
 mod verbs;
 mod work;
 

@@ -8,6 +8,7 @@ use crate::budget::{self, Share};
 use crate::gateway::unread;
 use crate::negotiate::{Encoding, Form, View};
 use crate::shape;
+use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper::Response;
@@ -18,6 +19,10 @@ use impresario_api::wire;
 use impresario_objects::{Item, Listing, spliced};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// After so many bytes of objects that were read, others have their turn.
+const TURN_BYTES: usize = 256 * 1024;
 
 /// How a list is shown.
 #[derive(Debug, Clone, Copy)]
@@ -32,11 +37,14 @@ pub struct Format {
     pub include: IncludeObject,
 }
 
-/// Answers with a list; `waiting` is a share of the bytes of answers that wait to be read, with nothing in it yet.
+/// Answers with a list, a piece of which is made in its turn and within `limit`; `waiting` is a share of the bytes of
+/// answers that wait to be read, with nothing in it yet.
 pub async fn answer(
     listing: Listing,
     format: &Format,
     waiting: Share,
+    turns: Turns,
+    limit: Duration,
 ) -> Result<Response<Body>, Status> {
     let kind = match format.form.encoding {
         Encoding::Json => "application/json",
@@ -44,18 +52,20 @@ pub async fn answer(
     };
     let mut writing = Writing::begin(listing, format, waiting)?;
     // Until here a refusal can still be told as one.
-    let first = writing.piece().await?.unwrap_or_default();
+    let first = turns.by_turns(writing.piece()).await?.unwrap_or_default();
     if writing.is_over() {
         return Ok(answer::bytes(200, kind, first));
     }
-    let rest = stream::unfold(writing, |mut writing| async move {
-        match writing.piece().await {
-            Ok(piece) => piece.map(|piece| (Ok(piece), writing)),
+    let rest = stream::unfold((writing, turns), move |(mut writing, turns)| async move {
+        let piece = tokio::time::timeout(limit, turns.by_turns(writing.piece())).await;
+        let late = |_| Err(Status::timeout(format!("a piece was not made within {limit:?}")));
+        match piece.unwrap_or_else(late) {
+            Ok(piece) => piece.map(|piece| (Ok(piece), (writing, turns))),
             Err(status) => {
                 // The list is cut where it is: it never looks like a whole one.
                 tracing::warn!(%status, "a list was ended before its end");
                 writing.fails();
-                Some((Err(std::io::Error::other(status.message)), writing))
+                Some((Err(std::io::Error::other(status.message)), (writing, turns)))
             }
         }
     });
@@ -82,6 +92,8 @@ struct Writing {
     empty: bool,
     ended: bool,
     waiting: Share,
+    /// Bytes of what was read since others had their turn.
+    read: usize,
 }
 
 impl Writing {
@@ -109,6 +121,7 @@ impl Writing {
             empty: true,
             ended: false,
             waiting,
+            read: 0,
         })
     }
 
@@ -125,19 +138,14 @@ impl Writing {
     async fn piece(&mut self) -> Result<Option<Bytes>, Status> {
         let mut piece = Vec::new();
         while piece.len() < PIECE {
-            let Some(front) = self.ready.front_mut() else {
+            if self.ready.is_empty() {
                 self.waiting.shrink(0);
                 if self.ended {
                     break;
                 }
                 self.more().await?;
-                continue;
-            };
-            let length = front.len().min(PIECE - piece.len());
-            piece.extend_from_slice(&front.split_to(length));
-            if front.is_empty() {
-                self.ready.pop_front();
             }
+            answer::fill(&mut piece, &mut self.ready);
         }
         Ok((!piece.is_empty()).then(|| piece.into()))
     }
@@ -149,6 +157,11 @@ impl Writing {
             self.ready.push_back(Bytes::from_static(tail(self.style, self.empty)));
             return Ok(());
         };
+        self.read += item.entry.value.len();
+        if self.read >= TURN_BYTES {
+            self.read = 0;
+            tokio::task::yield_now().await;
+        }
         let Some(pieces) = self.write(item)? else { return Ok(()) };
         let yaml = self.style == Style::Yaml;
         let before = if yaml && self.empty {
@@ -232,6 +245,7 @@ mod tests {
     use super::*;
     use crate::budget::{Budgets, Holder};
     use crate::limits::Limits;
+    use futures_util::FutureExt as _;
     use impresario_api::resource::resources;
     use impresario_objects::{ListQuery, Reader};
     use impresario_registry::MemoryRegistry;
@@ -322,5 +336,24 @@ mod tests {
             told["items"][19]["metadata"]["resourceVersion"].as_str().map(str::is_empty),
             Some(false)
         );
+    }
+
+    #[tokio::test]
+    async fn a_table_of_large_objects_leaves_others_their_turn() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        for number in 0..10 {
+            put(&registry, &format!("a{number}"), &"x".repeat(TURN_BYTES / 4)).await;
+        }
+        let form = Form { view: View::Table("v1"), encoding: Encoding::Json };
+        let format = Format { resource, form, pretty: false, include: IncludeObject::Metadata };
+        let reader = Reader::new(Arc::new(registry));
+        let listing = reader.listing(resource, &ListQuery::default(), None).await.unwrap();
+        let share = Budgets::of(&Limits::default()).answers.share(&Holder::named("a"));
+        let mut writing = Writing::begin(listing, &format, share).unwrap();
+        let mut piece = Box::pin(writing.piece());
+        assert!(piece.as_mut().now_or_never().is_none(), "all of it was made at once");
+        let told: Value = serde_json::from_slice(&piece.await.unwrap().unwrap()).unwrap();
+        assert_eq!(told["rows"].as_array().unwrap().len(), 10);
     }
 }

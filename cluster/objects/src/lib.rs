@@ -32,9 +32,10 @@ pub use address::ServiceRanges;
 pub use bound::Bindings;
 pub use foundation::NAMESPACES;
 pub use impresario_client::objects::{
-    Binding, DeleteOptions, Deleted, Door, Filter, Item, ListQuery, Listed, Listing, ObjectEvent,
-    ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor, RemoteObjects, Stored,
-    VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, patch_refused, protocol, spliced,
+    Binding, DeleteOptions, Deleted, Door, Filter, Item, ItemEvent, ItemWatch, ListQuery, Listed,
+    Listing, ObjectEvent, ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor,
+    RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of,
+    patch_refused, protocol, spliced,
 };
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
@@ -166,14 +167,15 @@ impl Objects {
         self.reads.watch(resource, query).await
     }
 
-    /// Follows objects; the present ones are read so far ahead of who takes them.
-    pub async fn watch_ahead(
+    /// Follows objects, of which none is read that does not have to be; the present ones are fetched so far ahead of
+    /// who takes them.
+    pub async fn watch_items(
         &self,
         resource: &'static Resource,
         query: WatchQuery,
         ahead: Box<dyn ReadAhead>,
-    ) -> Result<ObjectWatch, Status> {
-        self.reads.watch_ahead(resource, query, Some(ahead)).await
+    ) -> Result<ItemWatch, Status> {
+        self.reads.watch_items(resource, query, Some(ahead)).await
     }
 
     fn begin(&self) -> Transaction {

@@ -25,8 +25,8 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const PAGE_OBJECTS: usize = 5_000;
 /// How often a list is begun anew whose past is forgotten while it is looked through.
 const ATTEMPTS: u32 = 3;
-/// After so many objects that were looked at, others have their turn.
-const TURN: usize = 100;
+/// After so many bytes of entries that were looked at, others have their turn.
+pub(super) const TURN_BYTES: usize = 256 * 1024;
 
 /// Decides how much a listing may hold of what is not taken yet.
 pub trait ReadAhead: Send {
@@ -53,6 +53,7 @@ pub struct Listing {
     token: Option<String>,
     remaining: Option<usize>,
     ahead: Option<Box<dyn ReadAhead>>,
+    /// Bytes of what was looked at since others had their turn.
     looked: usize,
 }
 
@@ -76,6 +77,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// An entry whose object was read, or was not.
+    pub(super) fn of(entry: Entry, object: Option<Value>) -> Self {
+        Self { entry, object }
+    }
+
     /// The object with its resourceVersion; `None`, with a line in the log, for what cannot be read: all others
     /// are still there to be had.
     pub fn object(self) -> Option<Value> {
@@ -85,7 +91,7 @@ impl Item {
 
 fn read(entry: &Entry) -> Option<Value> {
     object_at(entry, entry.mod_revision)
-        .inspect_err(|status| tracing::error!(%status, "an object is left out of a list"))
+        .inspect_err(|status| tracing::error!(%status, "an object is left out"))
         .ok()
 }
 
@@ -194,7 +200,7 @@ impl Listing {
             if !self.sifts {
                 return Ok(Some(Item { entry, object: None }));
             }
-            self.breathe().await;
+            self.breathe(&entry).await;
             let Some(object) = read(&entry) else { continue };
             if self.filter.matches(self.resource, &object) {
                 return Ok(Some(Item { entry, object: Some(object) }));
@@ -207,9 +213,10 @@ impl Listing {
     }
 
     /// Lets others have their turn now and then.
-    async fn breathe(&mut self) {
-        self.looked += 1;
-        if self.looked.is_multiple_of(TURN) {
+    async fn breathe(&mut self, entry: &Entry) {
+        self.looked += weight(entry);
+        if self.looked >= TURN_BYTES {
+            self.looked = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -310,7 +317,7 @@ impl Listing {
         let mut bytes = 0;
         loop {
             while let Some(entry) = self.ready.pop_front() {
-                self.breathe().await;
+                self.breathe(&entry).await;
                 let matches = |object| self.filter.matches(self.resource, &object);
                 if !read(&entry).is_some_and(matches) {
                     continue;
@@ -343,5 +350,40 @@ impl Listing {
             let (namespace, name) = (key.namespace.clone(), key.name.clone());
             Token { revision: Some(self.revision), namespace, name }.encode()
         });
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use impresario_api::resource::resources;
+    use impresario_api::selector::LabelSelector;
+    use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn few_large_objects_that_are_looked_at_leave_others_their_turn_too() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let large = "x".repeat(TURN_BYTES / 4);
+        for number in 0..10 {
+            let name = format!("a{number}");
+            let value = serde_json::json!({"metadata": {"name": name}, "data": {"a": large}});
+            let key = Key::new("configmaps", "default", &name);
+            let put = Operation::Put { key, value: value.to_string().into() };
+            let written = Transaction { operations: vec![put], ..Transaction::default() };
+            registry.transact(written).await.unwrap();
+        }
+        let labels = LabelSelector::parse("tier=web").unwrap();
+        let filter = Filter { labels: Some(labels), ..Filter::default() };
+        let query = ListQuery { filter, ..ListQuery::default() };
+        let mut listing =
+            Reader::new(Arc::new(registry)).listing(resource, &query, None).await.unwrap();
+        let mut next = Box::pin(listing.next());
+        assert!(next.as_mut().now_or_never().is_none(), "it was looked at all of them at once");
+        assert!(next.await.unwrap().is_none());
     }
 }

@@ -11,6 +11,16 @@ use std::ops::Range;
 /// The pieces of an entry's object as an item of a list: with its resourceVersion, without its type. `None` where
 /// the object has to be read to make that, or cannot be read.
 pub fn item(entry: &Entry) -> Option<Vec<Bytes>> {
+    pieces(entry, false)
+}
+
+/// The pieces of an entry's object as it is shown alone: with its resourceVersion and its type. `None` as for
+/// [`item`].
+pub fn whole(entry: &Entry) -> Option<Vec<Bytes>> {
+    pieces(entry, true)
+}
+
+fn pieces(entry: &Entry, typed: bool) -> Option<Vec<Bytes>> {
     let text = &entry.value;
     // What a client gets is JSON, whatever lies in the store.
     serde_json::from_slice::<IgnoredAny>(text).ok()?;
@@ -19,7 +29,7 @@ pub fn item(entry: &Entry) -> Option<Vec<Bytes>> {
     let mut has_metadata = false;
     for member in members(text, 0)? {
         match &text[member.name.clone()] {
-            b"kind" | b"apiVersion" => continue,
+            b"kind" | b"apiVersion" if !typed => continue,
             b"metadata" => {
                 let inside = members(text, member.value.start)?;
                 if has_metadata
@@ -148,9 +158,12 @@ mod tests {
         Entry { key, value: value.into(), create_revision: 3, mod_revision: 7 }
     }
 
+    fn read_back(pieces: &[Bytes]) -> Value {
+        serde_json::from_slice(&pieces.concat()).expect("it is JSON")
+    }
+
     fn joined(entry: &Entry) -> Option<Value> {
-        let pieces = item(entry)?;
-        Some(serde_json::from_slice(&pieces.concat()).expect("it is JSON"))
+        item(entry).map(|pieces| read_back(&pieces))
     }
 
     fn as_read(entry: &Entry) -> Value {
@@ -189,6 +202,8 @@ mod tests {
             let bytes = if pretty { serde_json::to_vec_pretty(&object) } else { serde_json::to_vec(&object) };
             let entry = entry(bytes.unwrap());
             prop_assert_eq!(joined(&entry), Some(as_read(&entry)));
+            let shown = whole(&entry).map(|pieces| read_back(&pieces));
+            prop_assert_eq!(shown, Some(object_at(&entry, entry.mod_revision).unwrap()));
         }
 
         #[test]

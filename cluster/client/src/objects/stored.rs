@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use impresario_api::status::Status;
 use impresario_registry_api::{Entry, Revision};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// An object with the revision that last wrote it.
@@ -25,10 +26,20 @@ impl Stored {
     }
 }
 
+/// Whether an entry's object can be read, without reading it.
+pub fn readable(entry: &Entry) -> Result<(), Status> {
+    let read = serde_json::from_slice::<IgnoredAny>(&entry.value);
+    read.map(drop).map_err(|error| unreadable(entry, &error))
+}
+
+fn unreadable(entry: &Entry, error: &serde_json::Error) -> Status {
+    Status::internal(format!("{} cannot be read: {error}", entry.key))
+}
+
 /// An entry's object with this revision as its resourceVersion.
 pub fn object_at(entry: &Entry, revision: Revision) -> Result<Value, Status> {
-    let mut object: Value = serde_json::from_slice(&entry.value)
-        .map_err(|error| Status::internal(format!("{} cannot be read: {error}", entry.key)))?;
+    let mut object: Value =
+        serde_json::from_slice(&entry.value).map_err(|error| unreadable(entry, &error))?;
     set_revision(&mut object, revision);
     Ok(object)
 }

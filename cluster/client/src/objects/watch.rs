@@ -3,9 +3,9 @@
 //! Events come in the order of their revisions, none is left out, and an object that ceases to match
 //! is told as deleted. Without a version to start from the present objects come first, as added.
 
-use super::listing::{Listing, ReadAhead};
+use super::listing::{Item, Listing, ReadAhead, TURN_BYTES};
 use super::refuse::{read_refused, watch_refused};
-use super::stored::object_at;
+use super::stored::{object_at, readable};
 use super::{Filter, ListQuery, Reader};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use impresario_api::resource::Resource;
@@ -13,6 +13,7 @@ use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Entry, Revision, Watch, WatchEvent, WatchRequest};
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::future::ready;
 
 /// What a watch is asked for.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +49,42 @@ pub enum ObjectEvent {
 /// A watch that runs. It ends after an error.
 pub type ObjectWatch = BoxStream<'static, Result<ObjectEvent, Status>>;
 
+/// What happened to an object that is not read yet, where it did not have to be looked at. The entry's revision is
+/// the one that the object shows.
+#[derive(Debug)]
+pub enum ItemEvent {
+    /// It is there, or matches, since now.
+    Added(Item),
+    /// It changed.
+    Modified(Item),
+    /// It went, or ceased to match.
+    Deleted(Item),
+    /// Nothing happened up to this revision that was not told.
+    Bookmark {
+        /// How far the watch has come.
+        revision: Revision,
+        /// Whether this is the end of the objects that were there at the start.
+        initial_end: bool,
+    },
+}
+
+impl ItemEvent {
+    /// The same with its object read; `None`, with a line in the log, where it cannot be.
+    fn read(self) -> Option<ObjectEvent> {
+        Some(match self {
+            Self::Added(item) => ObjectEvent::Added(item.object()?),
+            Self::Modified(item) => ObjectEvent::Modified(item.object()?),
+            Self::Deleted(item) => ObjectEvent::Deleted(item.object()?),
+            Self::Bookmark { revision, initial_end } => {
+                ObjectEvent::Bookmark { revision, initial_end }
+            }
+        })
+    }
+}
+
+/// A watch that runs and reads no more than it must. It ends after an error.
+pub type ItemWatch = BoxStream<'static, Result<ItemEvent, Status>>;
+
 struct Following {
     resource: &'static Resource,
     filter: Filter,
@@ -59,6 +96,8 @@ struct Following {
     changes: VecDeque<WatchEvent>,
     revision: Revision,
     watch: Option<Watch>,
+    /// Bytes of changes that were looked at since others had their turn.
+    looked: usize,
 }
 
 struct Present {
@@ -73,16 +112,19 @@ impl Reader {
         resource: &'static Resource,
         query: WatchQuery,
     ) -> Result<ObjectWatch, Status> {
-        self.watch_ahead(resource, query, None).await
+        let items = self.watch_items(resource, query, None).await?;
+        let read = |event: Result<ItemEvent, Status>| event.map(ItemEvent::read).transpose();
+        Ok(items.filter_map(move |event| ready(read(event))).boxed())
     }
 
-    /// Follows objects; the present ones are read so far ahead of who takes them.
-    pub async fn watch_ahead(
+    /// Follows objects, of which none is read that does not have to be; the present ones are fetched so far ahead of
+    /// who takes them.
+    pub async fn watch_items(
         &self,
         resource: &'static Resource,
         query: WatchQuery,
         ahead: Option<Box<dyn ReadAhead>>,
-    ) -> Result<ObjectWatch, Status> {
+    ) -> Result<ItemWatch, Status> {
         let select = query.filter.selection(resource, query.namespace.as_deref());
         let from = query.version.filter(|version| *version > 0);
         let mut present = None;
@@ -112,6 +154,7 @@ impl Reader {
             changes: VecDeque::new(),
             revision: after,
             watch: Some(watch),
+            looked: 0,
         };
         Ok(stream::unfold(following, |mut following| async move {
             let item = following.next().await?;
@@ -128,23 +171,21 @@ impl Reader {
 }
 
 impl Following {
-    async fn next(&mut self) -> Option<Result<ObjectEvent, Status>> {
+    async fn next(&mut self) -> Option<Result<ItemEvent, Status>> {
         loop {
             if let Some(present) = &mut self.present {
                 match present.listing.next().await {
-                    Ok(Some(item)) => match item.object() {
-                        Some(object) => return Some(Ok(ObjectEvent::Added(object))),
-                        None => continue,
-                    },
+                    Ok(Some(item)) => return Some(Ok(ItemEvent::Added(item))),
                     Ok(None) => {
                         let (revision, initial_end) = (self.revision, present.initial_end);
                         self.present = None;
-                        return Some(Ok(ObjectEvent::Bookmark { revision, initial_end }));
+                        return Some(Ok(ItemEvent::Bookmark { revision, initial_end }));
                     }
                     Err(status) => return Some(Err(self.ends(status))),
                 }
             }
             if let Some(event) = self.changes.pop_front() {
+                self.breathe(&event).await;
                 match self.see(event, self.revision) {
                     Ok(Some(event)) => return Some(Ok(event)),
                     Ok(None) => {}
@@ -158,7 +199,7 @@ impl Following {
                     self.revision = batch.revision;
                     if batch.events.is_empty() {
                         let (revision, initial_end) = (batch.revision, false);
-                        return Some(Ok(ObjectEvent::Bookmark { revision, initial_end }));
+                        return Some(Ok(ItemEvent::Bookmark { revision, initial_end }));
                     }
                     // Read one by one as they are taken: parsed they are many times as large.
                     self.changes = batch.events.into();
@@ -175,30 +216,94 @@ impl Following {
         status
     }
 
+    /// Lets others have their turn now and then.
+    async fn breathe(&mut self, event: &WatchEvent) {
+        self.looked += match event {
+            WatchEvent::Put { entry, previous } => {
+                entry.value.len() + previous.as_ref().map_or(0, |it| it.value.len())
+            }
+            WatchEvent::Delete { previous, .. } => previous.value.len(),
+        };
+        if self.looked >= TURN_BYTES {
+            self.looked = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// One change as this watch sees it.
-    fn see(&self, event: WatchEvent, revision: Revision) -> Result<Option<ObjectEvent>, Status> {
-        let matching = |entry: &Entry| -> Result<Option<Value>, Status> {
-            let object = object_at(entry, revision)?;
-            Ok(self.filter.matches(self.resource, &object).then_some(object))
+    fn see(&self, event: WatchEvent, revision: Revision) -> Result<Option<ItemEvent>, Status> {
+        let matching = |mut entry: Entry| -> Result<Option<Item>, Status> {
+            entry.mod_revision = revision;
+            if self.everything {
+                readable(&entry)?;
+                return Ok(Some(Item::of(entry, None)));
+            }
+            let object = object_at(&entry, revision)?;
+            let matches = self.filter.matches(self.resource, &object);
+            Ok(matches.then(|| Item::of(entry, Some(object))))
         };
         Ok(match event {
             WatchEvent::Put { entry, previous } => {
-                if self.everything {
-                    let now = object_at(&entry, revision)?;
-                    return Ok(Some(match previous {
-                        Some(_) => ObjectEvent::Modified(now),
-                        None => ObjectEvent::Added(now),
-                    }));
-                }
-                let before = previous.as_ref().map(matching).transpose()?.flatten();
-                match (before, matching(&entry)?) {
-                    (None, Some(now)) => Some(ObjectEvent::Added(now)),
-                    (Some(_), Some(now)) => Some(ObjectEvent::Modified(now)),
-                    (Some(before), None) => Some(ObjectEvent::Deleted(before)),
+                // A state that could not be read was told to nobody.
+                let before = previous.and_then(|entry| matching(entry).ok().flatten());
+                let now = match matching(entry) {
+                    Err(status) if before.is_some() => {
+                        tracing::error!(%status, "an object is told as deleted");
+                        None
+                    }
+                    now => now?,
+                };
+                match (before, now) {
+                    (None, Some(now)) => Some(ItemEvent::Added(now)),
+                    (Some(_), Some(now)) => Some(ItemEvent::Modified(now)),
+                    (Some(before), None) => Some(ItemEvent::Deleted(before)),
                     (None, None) => None,
                 }
             }
-            WatchEvent::Delete { previous, .. } => matching(&previous)?.map(ObjectEvent::Deleted),
+            WatchEvent::Delete { previous, .. } => matching(previous)?.map(ItemEvent::Deleted),
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use impresario_api::resource::resources;
+    use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn an_object_that_breaks_is_deleted_and_one_that_is_repaired_is_added() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let reader = Reader::new(Arc::new(registry.clone()));
+        let put = async |value: &str| {
+            let key = Key::new("configmaps", "default", "a");
+            let put = Operation::Put { key, value: value.to_owned().into() };
+            let written = Transaction { operations: vec![put], ..Transaction::default() };
+            registry.transact(written).await.unwrap();
+        };
+        let good = r#"{"metadata":{"name":"a","namespace":"default"}}"#;
+        let looks = Filter { name: Some("a".into()), ..Filter::default() };
+        for filter in [Filter::default(), looks] {
+            put("broken").await;
+            let query = WatchQuery { filter, ..WatchQuery::default() };
+            let mut watch = reader.watch(resource, query).await.unwrap();
+            for value in [good, good, "broken", "broken too", good] {
+                put(value).await;
+            }
+            let mut told = Vec::new();
+            while told.len() < 4 {
+                told.push(match watch.next().await.unwrap().unwrap() {
+                    ObjectEvent::Added(_) => "added",
+                    ObjectEvent::Modified(_) => "modified",
+                    ObjectEvent::Deleted(_) => "deleted",
+                    ObjectEvent::Bookmark { .. } => continue,
+                });
+            }
+            assert_eq!(told, ["added", "modified", "deleted", "added"]);
+        }
     }
 }

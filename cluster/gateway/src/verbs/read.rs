@@ -26,7 +26,8 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     let form = call.call.form(true)?;
     let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
     let unread = Box::new(gateway.unread(&call.call));
-    let listing = match gateway.objects().listing(call.resource, &query, unread).await {
+    let listing = gateway.objects().listing(call.resource, &query, unread);
+    let listing = match gateway.turns().by_turns(listing).await {
         Ok(listing) => listing,
         Err(status) if status.reason == Reason::Expired && query.token.is_some() => {
             return Ok(expired(&status, query.token.as_deref(), call.call.pretty()));
@@ -39,7 +40,8 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         pretty: call.call.pretty(),
         include: call.call.include()?,
     };
-    listed::answer(listing, &format, gateway.waiting(&call.call)).await
+    let (waiting, turns) = (gateway.waiting(&call.call), gateway.turns().clone());
+    listed::answer(listing, &format, waiting, turns, gateway.limits().answer).await
 }
 
 /// The state of a page's list is no longer kept: the answer has a token to go on without it.

@@ -2,13 +2,14 @@
 //!
 //! The stream ends when its time is up, after an `ERROR` line, or with the connection. A client that
 //! reads slowly holds a piece of it here: the registry drops it when it falls behind, and it is told
-//! `Expired`.
+//! `Expired`. An object that is shown as it is kept is never read, and what has to be is read in turn.
 
 use crate::answer::{self, Body, PIECE};
 use crate::budget::{self, Share};
 use crate::call::ResourceCall;
 use crate::gateway::{Gateway, unread};
 use crate::negotiate::View;
+use crate::turns::Turns;
 use crate::{options, shape};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -16,18 +17,37 @@ use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
-use impresario_objects::{ObjectEvent, ObjectWatch};
+use impresario_objects::{Item, ItemEvent, ItemWatch, spliced};
 use rand::Rng;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// How often a quiet watch tells how far it has come.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// After so many bytes of objects no more of them are put into one piece: others have their turn.
+const TURN_BYTES: usize = 256 * 1024;
 
+/// The lines of a watch, as they are sent.
 struct Lines {
+    source: Source,
+    turns: Turns,
+    tick: Interval,
+    end: Instant,
+    over: bool,
+    /// What is made and not given out.
+    ready: VecDeque<Bytes>,
+    /// A share for what is made and large, of the answers that wait to be read.
+    waiting: Share,
+    /// The place among the watches that may be sent at a time.
+    _place: Share,
+}
+
+/// The lines of a watch, as they are made.
+struct Source {
     resource: &'static Resource,
-    watch: ObjectWatch,
+    watch: ItemWatch,
     view: View,
     include: IncludeObject,
     bookmarks: bool,
@@ -37,15 +57,18 @@ struct Lines {
     revision: u64,
     /// Whether those objects are all told.
     begun: bool,
-    tick: Interval,
-    end: Instant,
-    over: bool,
-    /// Lines that are made and not given out.
-    ready: Bytes,
-    /// A share for a line that is large, of the answers that wait to be read.
-    waiting: Share,
-    /// The place among the watches that may be sent at a time.
-    _place: Share,
+}
+
+/// A line.
+#[derive(Default)]
+struct Line {
+    pieces: Vec<Bytes>,
+    /// Bytes that are held for it, and that nobody else counts.
+    held: usize,
+    /// Bytes that were looked at to make it.
+    looked: usize,
+    /// Whether nothing comes behind it.
+    last: bool,
 }
 
 /// Follows a collection, or the one object that the path names.
@@ -59,13 +82,16 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     }
     let place = gateway.stream(&call.call)?;
     let from = options.query.version.unwrap_or(0);
-    let begun = from > 0 && options.query.initial_events != Some(true);
-    let unread = Box::new(gateway.unread(&call.call));
-    let watch = match gateway.objects().watch_ahead(call.resource, options.query, unread).await {
+    let initial = options.query.initial_events;
+    let begun = initial == Some(false) || (from > 0 && initial != Some(true));
+    let ahead = Box::new(gateway.unread(&call.call));
+    let turns = gateway.turns().clone();
+    let watch = gateway.objects().watch_items(call.resource, options.query, ahead);
+    let watch = match turns.by_turns(watch).await {
         Ok(watch) => watch,
         // A state that is no longer kept is told inside the stream, where clients look for it.
         Err(status) if status.code() == 410 => {
-            let line = Bytes::from(line("ERROR", &status.to_value()));
+            let line = Bytes::from(text("ERROR", &status.to_value()));
             return Ok(answer::stream("application/json", stream::iter([Ok(line)])));
         }
         Err(status) => return Err(status),
@@ -76,18 +102,21 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lines = Lines {
-        resource: call.resource,
-        watch,
-        view,
-        include,
-        bookmarks: options.bookmarks,
-        first: true,
-        revision: if begun { from } else { 0 },
-        begun,
+        source: Source {
+            resource: call.resource,
+            watch,
+            view,
+            include,
+            bookmarks: options.bookmarks,
+            first: true,
+            revision: if begun { from } else { 0 },
+            begun,
+        },
+        turns,
         tick,
         end: Instant::now() + timeout,
         over: false,
-        ready: Bytes::new(),
+        ready: VecDeque::new(),
         waiting: gateway.waiting(&call.call),
         _place: place,
     };
@@ -99,11 +128,27 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     Ok(answer::stream("application/json", pieces))
 }
 
-fn line(kind: &str, object: &Value) -> Vec<u8> {
+fn text(kind: &str, object: &Value) -> Vec<u8> {
     let mut line =
         serde_json::to_vec(&json!({ "type": kind, "object": object })).unwrap_or_default();
     line.push(b'\n');
     line
+}
+
+impl Line {
+    /// A line that was made here.
+    fn of(kind: &str, object: &Value) -> Self {
+        let text = text(kind, object);
+        Self { held: text.len(), pieces: vec![text.into()], ..Self::default() }
+    }
+
+    /// A line around pieces of what is kept.
+    fn around(kind: &str, object: Vec<Bytes>) -> Self {
+        let mut pieces = vec![format!("{{\"type\":\"{kind}\",\"object\":").into()];
+        pieces.extend(object);
+        pieces.push(Bytes::from_static(b"}\n"));
+        Self { held: pieces.iter().map(Bytes::len).sum(), pieces, ..Self::default() }
+    }
 }
 
 impl Lines {
@@ -111,76 +156,169 @@ impl Lines {
     async fn piece(&mut self) -> Option<Bytes> {
         if self.ready.is_empty() {
             self.waiting.shrink(0);
-            let mut lines = self.next().await?;
-            while lines.len() < PIECE
-                && let Some(Some(line)) = self.next().now_or_never()
-            {
-                lines.extend_from_slice(&line);
-            }
-            if lines.len() > PIECE + budget::SMALL
-                && let Err(over) = self.waiting.grow(lines.len())
-            {
-                self.over = true;
-                lines = line("ERROR", &unread(over).to_value());
-            }
-            self.ready = lines.into();
+            self.more().await?;
         }
-        Some(self.ready.split_to(self.ready.len().min(PIECE)))
+        let mut piece = Vec::new();
+        answer::fill(&mut piece, &mut self.ready);
+        Some(piece.into())
     }
 
-    async fn next(&mut self) -> Option<Vec<u8>> {
+    /// Waits for a line, and takes those that are there behind it.
+    async fn more(&mut self) -> Option<()> {
+        let line = self.next().await?;
+        let (mut length, mut held, mut looked) = (0, 0, 0);
+        let mut next = Some(line);
+        while let Some(line) = next {
+            length += line.pieces.iter().map(Bytes::len).sum::<usize>();
+            (held, looked) = (held + line.held, looked + line.looked);
+            self.ready.extend(line.pieces);
+            let goes_on = length < PIECE && looked < TURN_BYTES;
+            next = if goes_on { self.next().now_or_never().flatten() } else { None };
+        }
+        if held > PIECE + budget::SMALL
+            && let Err(over) = self.waiting.grow(held)
+        {
+            self.over = true;
+            self.ready = Line::of("ERROR", &unread(over).to_value()).pieces.into();
+        }
+        Some(())
+    }
+
+    async fn next(&mut self) -> Option<Line> {
         while !self.over {
-            let event = tokio::select! {
+            tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(self.end) => {
                     self.over = true;
-                    return (self.bookmarks && self.revision > 0).then(|| self.bookmark(false));
+                    return self.source.told();
                 }
-                event = self.watch.next() => event,
-                _ = self.tick.tick() => {
-                    if self.bookmarks && self.revision > 0 {
-                        return Some(self.bookmark(false));
-                    }
-                    continue;
+                line = self.turns.by_turns(self.source.line()) => {
+                    self.over = line.as_ref().is_none_or(|line| line.last);
+                    return line;
                 }
-            };
-            match event {
-                None => self.over = true,
-                Some(Err(status)) => {
-                    self.over = true;
-                    return Some(line("ERROR", &status.to_value()));
-                }
-                Some(Ok(ObjectEvent::Added(object))) => return Some(self.event("ADDED", object)),
-                Some(Ok(ObjectEvent::Modified(object))) => {
-                    return Some(self.event("MODIFIED", object));
-                }
-                Some(Ok(ObjectEvent::Deleted(object))) => {
-                    return Some(self.event("DELETED", object));
-                }
-                Some(Ok(ObjectEvent::Bookmark { revision, initial_end })) => {
-                    self.begun = true;
-                    self.revision = self.revision.max(revision);
-                    if initial_end && self.bookmarks {
-                        return Some(self.bookmark(true));
-                    }
-                }
+                _ = self.tick.tick() => {}
+            }
+            if let Some(line) = self.source.told() {
+                return Some(line);
             }
         }
         None
     }
+}
 
-    fn event(&mut self, kind: &str, object: Value) -> Vec<u8> {
-        let revision = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-        let revision = revision.filter(|_| self.begun).and_then(|text| text.parse().ok());
-        if let Some(revision) = revision {
-            self.revision = self.revision.max(revision);
+impl Source {
+    /// The next line; `None` at the end.
+    async fn line(&mut self) -> Option<Line> {
+        loop {
+            let event = match self.watch.next().await? {
+                Ok(event) => event,
+                Err(status) => {
+                    return Some(Line { last: true, ..Line::of("ERROR", &status.to_value()) });
+                }
+            };
+            let line = match event {
+                ItemEvent::Added(item) => self.event("ADDED", item),
+                ItemEvent::Modified(item) => self.event("MODIFIED", item),
+                ItemEvent::Deleted(item) => self.event("DELETED", item),
+                ItemEvent::Bookmark { revision, initial_end } => {
+                    self.begun = true;
+                    self.revision = self.revision.max(revision);
+                    (initial_end && self.bookmarks).then(|| self.bookmark(true))
+                }
+            };
+            if line.is_some() {
+                return line;
+            }
         }
-        let shown = shape::event(self.resource, object, self.view, self.include, self.first);
-        self.first = false;
-        line(kind, &shown)
     }
 
-    fn bookmark(&self, initial_end: bool) -> Vec<u8> {
-        line("BOOKMARK", &shape::bookmark(self.resource, self.revision, initial_end, self.view))
+    /// How the object of an event is shown; `None` where it cannot be read.
+    fn event(&mut self, kind: &str, item: Item) -> Option<Line> {
+        let (revision, looked) = (item.entry.mod_revision, item.entry.value.len());
+        let kept = if self.view == View::Whole { spliced::whole(&item.entry) } else { None };
+        let mut line = if let Some(pieces) = kept {
+            let mut line = Line::around(kind, pieces);
+            if !self.begun {
+                line.held = 0; // the listing counts it
+            }
+            line
+        } else {
+            let object = item.object()?;
+            let shown = shape::event(self.resource, object, self.view, self.include, self.first);
+            Line::of(kind, &shown)
+        };
+        self.first = false;
+        if self.begun {
+            self.revision = self.revision.max(revision);
+        }
+        line.looked = looked;
+        Some(line)
+    }
+
+    /// How far it has come, where that is wanted and known.
+    fn told(&self) -> Option<Line> {
+        (self.bookmarks && self.revision > 0).then(|| self.bookmark(false))
+    }
+
+    fn bookmark(&self, initial_end: bool) -> Line {
+        let bookmark = shape::bookmark(self.resource, self.revision, initial_end, self.view);
+        Line::of("BOOKMARK", &bookmark)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use impresario_api::resource::resources;
+    use impresario_objects::{Reader, WatchQuery};
+    use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
+    use std::sync::Arc;
+
+    async fn write(registry: &MemoryRegistry, operation: Operation) {
+        let written = Transaction { operations: vec![operation], ..Transaction::default() };
+        registry.transact(written).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_shown_as_it_is_kept_is_never_read() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let key = Key::new("configmaps", "default", "a");
+        // What is read and written again has no such number.
+        let value = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"n":1.50e0}"#;
+        let put = || Operation::Put { key: key.clone(), value: value.into() };
+        write(&registry, put()).await;
+        let reader = Reader::new(Arc::new(registry.clone()));
+        let watch = reader.watch_items(resource, WatchQuery::default(), None).await.unwrap();
+        let mut source = Source {
+            resource,
+            watch,
+            view: View::Whole,
+            include: IncludeObject::Metadata,
+            bookmarks: false,
+            first: true,
+            revision: 0,
+            begun: false,
+        };
+        let mut shown = Vec::new();
+        for (number, kind) in ["ADDED", "MODIFIED", "DELETED"].into_iter().enumerate() {
+            let line = source.line().await.unwrap();
+            assert_eq!(line.held > 0, number > 0, "what was there is held by the listing");
+            let text = line.pieces.concat();
+            assert!(text.windows(6).any(|some| some == b"1.50e0"), "{kind}");
+            let told: Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(
+                (told["type"].as_str(), &told["object"]["kind"]),
+                (Some(kind), &json!("ConfigMap"))
+            );
+            shown.push(told["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
+            let next = if number == 0 { put() } else { Operation::Delete { key: key.clone() } };
+            write(&registry, next).await;
+        }
+        shown.dedup();
+        assert_eq!(shown.len(), 3, "each has its own revision");
+        assert_eq!(source.revision.to_string(), shown[2]);
     }
 }
