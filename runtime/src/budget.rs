@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 pub struct Budget {
     /// Bytes that are held for it at a time, as long as the pool of its kind has as much left.
     pub bytes: usize,
-    /// Asks of its that are being answered.
+    /// Asks, tells and openings of streams that actors work on for it, whether or not it still waits for the answer.
     pub asks: usize,
     /// Streams, of large asks or of items, that it holds open.
     pub streams: u32,

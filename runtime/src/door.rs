@@ -73,6 +73,10 @@ pub(crate) type Verdict = BoxFuture<'static, Result<(), Failure>>;
 
 pub(crate) type WireReply = BoxFuture<'static, Result<Bytes, Failure>>;
 
+/// The end of what an actor does with a message that it was told. While it waits in a mailbox it must not be dropped:
+/// actix handles nothing that nobody waits for.
+pub(crate) type End = BoxFuture<'static, ()>;
+
 /// What an opened stream gives: the handler's verdict, and the encoded items.
 pub(crate) struct WireStream {
     pub(crate) verdict: Verdict,
@@ -88,7 +92,10 @@ pub(crate) trait Door: Send + Sync {
     fn room(&self) -> BoxFuture<'static, ()>;
     /// Who found room says that there may be more: one who waits looks next.
     fn more_room(&self);
-    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<(), Failure>;
+    /// Whether the actor may go on with a message after it has handled it.
+    fn goes_on(&self) -> bool;
+    /// Gives the end of the work, if that is on somebody's account and not over with the handling.
+    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<Option<End>, Failure>;
     fn ask(&self, body: &[u8], entry: &Entry<'_>) -> Result<WireReply, Failure>;
     /// `account` bounds the items that wait for a reader on another node.
     fn open(
@@ -136,13 +143,22 @@ impl<M: Message> Door for AskDoor<M> {
         self.0.more_room();
     }
 
-    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<(), Failure> {
+    fn goes_on(&self) -> bool {
+        self.0.goes_on()
+    }
+
+    fn tell(&self, body: &[u8], entry: &Entry<'_>) -> Result<Option<End>, Failure> {
         let message: M = permitted(M::NAME, body, entry).map_err(|failure| match failure {
             // It would wait for room in the mailbox, and be read again and again.
             Failure::Overloaded => Failure::Decode { detail: DecodeError::Heavy.to_string() },
             failure => failure,
         })?;
-        Ok(self.0.put(message)?)
+        let scale = entry.scale;
+        if scale.holds() || (scale.is_on_account() && self.goes_on()) {
+            return Ok(self.0.put_for_end(message)?);
+        }
+        self.0.put(message)?;
+        Ok(None)
     }
 
     fn ask(&self, body: &[u8], entry: &Entry<'_>) -> Result<WireReply, Failure> {
@@ -211,7 +227,11 @@ impl<M: StreamMessage> Door for StreamDoor<M> {
         self.0.more_room();
     }
 
-    fn tell(&self, _: &[u8], _: &Entry<'_>) -> Result<(), Failure> {
+    fn goes_on(&self) -> bool {
+        self.0.goes_on()
+    }
+
+    fn tell(&self, _: &[u8], _: &Entry<'_>) -> Result<Option<End>, Failure> {
         Err(Failure::UnknownMessage)
     }
 

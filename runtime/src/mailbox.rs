@@ -117,6 +117,32 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
         })
     }
 
+    /// Puts the message in and gives the wait for the end of what is done with it. Of a registered (not spawned) actor
+    /// there is none: actix lets no one wait for that without waiting for room too.
+    pub(crate) fn put_for_end<M>(
+        &self,
+        message: M,
+    ) -> Result<Option<BoxFuture<'static, ()>>, Blocked>
+    where
+        A: Handler<M>,
+        M: actix::Message + Send + 'static,
+        M::Result: Send,
+    {
+        match &*self.0.way.read() {
+            Way::Supervised(sender) => match sender.send(message) {
+                Ok(reply) => Ok(Some(reply.map(drop).boxed())),
+                Err(SendError::Full(_)) => Err(Blocked::Full),
+                Err(SendError::Closed(_)) => Err(Blocked::Stopped),
+            },
+            Way::Registered(addr) => match addr.try_send(message) {
+                Ok(()) => Ok(None),
+                Err(SendError::Full(_)) => Err(Blocked::Full),
+                Err(SendError::Closed(_)) => Err(Blocked::Stopped),
+            },
+            Way::Nobody => Err(Blocked::Stopped),
+        }
+    }
+
     /// Puts the message in and gives the wait for its result; `None` when the actor stops before it answers.
     pub(crate) fn put_for_result<M>(
         &self,
@@ -174,7 +200,10 @@ pub(crate) trait Takes<M: actix::Message>: Send + Sync {
     fn room(&self) -> BoxFuture<'static, ()>;
     /// Tells one who waits that there may be room.
     fn more_room(&self);
+    /// Whether the actor may go on with a message after it has handled it.
+    fn goes_on(&self) -> bool;
     fn put(&self, message: M) -> Result<(), Blocked>;
+    fn put_for_end(&self, message: M) -> Result<Option<BoxFuture<'static, ()>>, Blocked>;
     fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
 }
 
@@ -201,8 +230,17 @@ where
         self.has_run();
     }
 
+    fn goes_on(&self) -> bool {
+        // What a handler gives is its result, or the future of that: `()` alone has nothing to go on with.
+        size_of::<<A as Handler<M>>::Result>() > 0
+    }
+
     fn put(&self, message: M) -> Result<(), Blocked> {
         Mailbox::put(self, message)
+    }
+
+    fn put_for_end(&self, message: M) -> Result<Option<BoxFuture<'static, ()>>, Blocked> {
+        Mailbox::put_for_end(self, message)
     }
 
     fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked> {

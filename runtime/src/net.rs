@@ -19,3 +19,4 @@ mod terms;
 mod urgent;
 mod watches;
 mod wire;
+mod work;

@@ -344,7 +344,7 @@ impl ActorNode {
         if path.node == self.0.name {
             let cell = self.cell(&actor).ok_or(TellError::NoSuchActor { actor: actor.clone() })?;
             let told = match cell.doors.get(tag_of(message)) {
-                Some(door) => own(|entry| door.tell(&body, entry)),
+                Some(door) => own(|entry| door.tell(&body, entry)).map(drop),
                 None => Err(Failure::UnknownMessage),
             };
             return told.map_err(|failure| match failure {

@@ -43,6 +43,16 @@ impl<'a> Scale<'a> {
         self.over.get()
     }
 
+    /// Whether the value is somebody's, who answers for what is done with it.
+    pub(crate) fn is_on_account(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// Whether anything is held for the value.
+    pub(crate) fn holds(&self) -> bool {
+        !self.holds.borrow().is_empty()
+    }
+
     /// What is held for the value, until this is dropped.
     pub(crate) fn into_holds(self) -> Vec<Hold> {
         self.holds.into_inner()

@@ -13,17 +13,18 @@ use super::{
     peer::{Peer, SendError},
     watches,
     wire::WireError,
+    work::{Held, Work},
 };
 use crate::{
     budget::Hold,
     cell::Cell,
     codec::weigh::Scale,
-    door::{Door, Entry, Failure, WireReply},
+    door::{Door, Entry, Failure},
     error::Refusal,
     message::Lane,
     name::ActorName,
     refusals::Cause,
-    stream::Piece,
+    stream::{Items, Piece},
     watch::Reason,
 };
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 /// The name under which the gate is asked for a death watch.
 const WATCH: &str = "runtime.Watch";
@@ -191,9 +192,61 @@ pub(crate) fn enter<T>(
     }
 }
 
-/// Puts a tell into its mailbox.
+/// Puts a tell into its mailbox. What the actor goes on with is work like that of an ask.
 pub(crate) fn deliver(network: &Network, link: &Link, envelope: &Envelope) -> Result<(), Failure> {
-    enter(network, link, envelope, |door, entry| door.tell(&envelope.body, entry)).map(drop)
+    let ((end, place), weight) = enter(network, link, envelope, |door, entry| {
+        // Without a place it waits as for room in the mailbox.
+        let place =
+            if door.goes_on() { Some(link.terms.ask().ok_or(Failure::Overloaded)?) } else { None };
+        Ok((door.tell(&envelope.body, entry)?, place))
+    })?;
+    if let Some(end) = end {
+        // Runs by itself: nobody waits for it.
+        drop(Work::new(&network.tasks, end, place, weight));
+    }
+    Ok(())
+}
+
+/// Puts an ask into its mailbox.
+pub(crate) fn put_ask(
+    network: &Network,
+    link: &Link,
+    envelope: &Envelope,
+) -> Result<Work<Result<Bytes, Failure>>, Failure> {
+    let place = place(network, link, "runtime.Ask")?;
+    let (reply, weight) =
+        enter(network, link, envelope, |door, entry| door.ask(&envelope.body, entry))?;
+    Ok(Work::new(&network.tasks, reply, Some(place), weight))
+}
+
+/// A stream that an actor is asked to open.
+pub(crate) struct Opened {
+    /// Work until the handler has decided.
+    pub(crate) verdict: Work<Result<(), Failure>>,
+    pub(crate) items: Items<Piece>,
+}
+
+/// Puts the opening of a stream into its mailbox.
+pub(crate) fn put_open(
+    network: &Network,
+    link: &Link,
+    envelope: &Envelope,
+) -> Result<Opened, Failure> {
+    let place = place(network, link, "runtime.Open")?;
+    let (stream, weight) = enter(network, link, envelope, |door, entry| {
+        door.open(&envelope.body, entry, Some(&link.terms.account))
+    })?;
+    let verdict = Work::new(&network.tasks, stream.verdict, Some(place), weight);
+    Ok(Opened { verdict, items: stream.items })
+}
+
+/// Room for more work for the peer.
+fn place(
+    network: &Network,
+    link: &Link,
+    message: &'static str,
+) -> Result<OwnedSemaphorePermit, Failure> {
+    link.terms.ask().ok_or_else(|| over(network, link, Cause::Asks, message))
 }
 
 /// The peer is over its budget.
@@ -233,21 +286,13 @@ fn ask(
         // Behind tells that wait for room: it may not overtake them.
         Err(Failure::Overloaded)
     } else {
-        match link.terms.ask() {
-            Some(permit) => {
-                enter(network, link, envelope, |door, entry| door.ask(&envelope.body, entry))
-                    .map(|(reply, holds)| (reply, (permit, holds)))
-            }
-            None => Err(over(network, link, Cause::Asks, "runtime.Ask")),
-        }
+        put_ask(network, link, envelope)
     };
     match entered {
-        Ok((reply, permit)) => {
+        Ok(work) => {
             let (network, peer, link) = (network.clone(), peer.clone(), link.clone());
             network.tasks.clone().spawn(async move {
-                answer(&network, &peer, &link, lane, id, reply, deadline).await;
-                // What the message takes is held until it is answered.
-                drop(permit);
+                answer(&network, &peer, &link, lane, id, work, deadline).await;
             });
         }
         Err(failure) => {
@@ -260,6 +305,17 @@ fn ask(
     }
 }
 
+/// The outcome of work, if it comes in time, and what it held.
+pub(crate) async fn in_time<T: Send + 'static>(
+    work: Work<Result<T, Failure>>,
+    deadline: Duration,
+) -> (Result<T, Failure>, Option<Held>) {
+    match timeout(deadline, work).await {
+        Ok((outcome, held)) => (outcome, Some(held)),
+        Err(_) => (Err(Failure::Deadline), None),
+    }
+}
+
 /// Brings the answer back; past the deadline nobody waits for it.
 async fn answer(
     network: &Arc<Network>,
@@ -267,11 +323,12 @@ async fn answer(
     link: &Link,
     lane: Lane,
     id: u64,
-    reply: WireReply,
+    work: Work<Result<Bytes, Failure>>,
     deadline: Duration,
 ) {
     let begun = Instant::now();
-    let outcome = timeout(deadline, reply).await.unwrap_or(Err(Failure::Deadline));
+    // What the message takes is held until it is answered, or its work has ended if that is later.
+    let (outcome, _work) = in_time(work, deadline).await;
     let outcome = match send_answer(network, peer, lane, id, outcome) {
         Ok(()) => return,
         Err(outcome) => outcome,

@@ -32,7 +32,7 @@ pub struct PeerUsage {
     /// Bytes that are held for it: requests being put together, replies and items that it has not taken, tells that wait
     /// for a mailbox, and frames on its lanes.
     pub held_bytes: usize,
-    /// Its asks that are being answered.
+    /// Its asks, tells and openings of streams that are being worked on.
     pub asks: usize,
     /// Its death watches.
     pub watches: usize,

@@ -81,12 +81,12 @@ impl Terms {
         })
     }
 
-    /// Room for one more ask of the peer.
+    /// Room for one more ask of the peer, or other work for it.
     pub(crate) fn ask(&self) -> Option<OwnedSemaphorePermit> {
         self.asks.clone().try_acquire_owned().ok()
     }
 
-    /// Asks of the peer that are being answered.
+    /// Asks of the peer, and other work for it, that have not ended.
     pub(crate) fn open_asks(&self) -> usize {
         self.budget.asks.saturating_sub(self.asks.available_permits())
     }

@@ -10,3 +10,4 @@ mod joining;
 mod messages;
 mod security;
 mod supervision;
+mod work;

@@ -8,10 +8,10 @@ use super::flow::Ahead;
 use crate::{
     budget::Hold,
     codec::{self, EncodeError},
-    door::{Failure, WireStream},
+    door::Failure,
     fault::Direction,
     net::{
-        dispatch,
+        dispatch::{self, Opened},
         frame::{
             BEGINNING_BYTES, BULK_FRAME_LIMIT_BYTES, Beginning, ENVELOPE_BYTES, Request, Response,
             Taken, prefixed,
@@ -125,18 +125,10 @@ async fn serve(
         }
         Request::Ask { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
-            let entered = match link.terms.ask() {
-                Some(permit) => dispatch::enter(network, link, &envelope, |door, entry| {
-                    door.ask(&envelope.body, entry)
-                })
-                .map(|(reply, holds)| (reply, (permit, holds))),
-                None => Err(dispatch::over(network, link, Cause::Asks, "runtime.Ask")),
-            };
+            let entered = dispatch::put_ask(network, link, &envelope);
             drop((envelope, hold));
             let outcome = match entered {
-                Ok((reply, _permit)) => {
-                    timeout(deadline, reply).await.unwrap_or(Err(Failure::Deadline))
-                }
+                Ok(work) => dispatch::in_time(work, deadline).await.0,
                 Err(failure) => Err(failure),
             };
             let (outcome, _held) = dispatch::held(network, link, outcome);
@@ -145,13 +137,10 @@ async fn serve(
         }
         Request::Open { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
-            let entered = dispatch::enter(network, link, &envelope, |door, entry| {
-                door.open(&envelope.body, entry, Some(&link.terms.account))
-            });
+            let entered = dispatch::put_open(network, link, &envelope);
             drop((envelope, hold));
             match entered {
-                Ok((stream, holds)) => {
-                    drop(holds);
+                Ok(stream) => {
                     let ahead = Ahead::default();
                     requests.limit(TAKEN_LIMIT_BYTES);
                     tokio::select! {
@@ -201,18 +190,18 @@ async fn items(
     peer: &Peer,
     link: &Link,
     send: &mut SendStream,
-    stream: WireStream,
+    stream: Opened,
     deadline: Duration,
     ahead: &Ahead,
 ) -> Result<(), WireError> {
-    let WireStream { mut verdict, mut items } = stream;
+    let Opened { mut verdict, mut items } = stream;
     // A handler may send before, or while, it decides: the first item says yes as well.
     let first = tokio::select! {
         biased;
         outcome = timeout(deadline, &mut verdict) => {
             let failure = match outcome {
-                Ok(Ok(())) => None,
-                Ok(Err(failure)) => Some(failure),
+                Ok((Ok(()), _)) => None,
+                Ok((Err(failure), _)) => Some(failure),
                 Err(_) => Some(Failure::Deadline),
             };
             if let Some(failure) = failure {
