@@ -67,8 +67,10 @@ pub struct Limits {
     pub connection_window_bytes: u32,
     /// Bytes that one stream may have in flight towards us.
     pub stream_window_bytes: u32,
-    /// Connections that the node keeps at a time.
+    /// Connections that the node keeps at a time of each kind: with control members, with nodes, and with all others.
     pub connections: usize,
+    /// Processes that may be connected at a time with one client's or admin's certificate. They share its budget.
+    pub processes: usize,
     /// Connections that are being made at a time: handshakes, greetings, joins. Half of them are kept for addresses of
     /// nodes that are known, and from an eighth on an unknown address must show that it is one (QUIC's retry).
     pub handshakes: usize,
@@ -117,6 +119,7 @@ impl Default for Limits {
             connection_window_bytes: 16 << 20,
             stream_window_bytes: 2 << 20,
             connections: 8192,
+            processes: 256,
             handshakes: 512,
             arbiters: 2,
         }

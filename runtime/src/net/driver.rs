@@ -271,7 +271,7 @@ impl Driver {
             let welcome = Greeting::Welcome { incarnation: network.incarnation, generation };
             match timeout(network.timing.dial, arrival.answer(&welcome)).await {
                 Ok(true) => Some(Arc::new(Link {
-                    connection: arrival.connection,
+                    connection: arrival.connection.take(),
                     terms: peer.terms(&network, &arrival.identity),
                     identity: arrival.identity,
                     until: arrival.until,
@@ -464,11 +464,7 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 /// Turns a connection away without making the driver wait.
 fn turn_away(network: &Network, arrival: Arrival, greeting: Greeting) {
-    let limit = network.timing.dial;
-    let connection = arrival.connection.clone();
-    network.tasks.spawn(async move {
-        if timeout(limit, arrival.turn_away(greeting)).await.is_err() {
-            connection.close(code::REPLACED, b"turned away");
-        }
-    });
+    // One that does not hear the answer in time is closed without it.
+    let answer = timeout(network.timing.dial, arrival.turn_away(greeting));
+    network.tasks.spawn(async move { drop(answer.await) });
 }

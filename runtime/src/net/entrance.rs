@@ -7,10 +7,11 @@
 //! one address, much room    a stranger's address has a quarter of the room at most
 //! ```
 //!
-//! One who has said who it is leaves this room for a place among the connections.
+//! One who has said who it is leaves this room for a place among the connections of its kind, of which each certificate
+//! has a few: one for its link, others for what takes that link's place.
 
 use super::{
-    handshake::{self, Arrival, code},
+    handshake::{self, Arrival, Unused, code},
     join,
     network::Network,
 };
@@ -36,23 +37,26 @@ use tokio::{
 
 /// The least that one address may have of the room for strangers, who are many behind one address now and then.
 const SHARE: usize = 8;
-/// Processes that may be connected with one certificate at a time.
-const PROCESSES: usize = 64;
+/// Connections with the certificate of one node, guest or control member: its link, and some that are being judged.
+const OF_ONE: usize = 4;
 
 /// Connections that are being made, and those that stand.
 pub(crate) struct Entrance {
     /// For addresses of nodes that are known.
     known: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
-    /// Those of control members and nodes, and of all others: neither takes the places of the other.
-    members: Arc<Semaphore>,
+    /// Those of control members, of nodes, and of all others: none takes the places of another kind.
+    control: Arc<Semaphore>,
+    nodes: Arc<Semaphore>,
     others: Arc<Semaphore>,
     most: usize,
-    /// How many of one address, or one certificate that processes share, there may be.
+    /// How many of one address there may be.
     share: usize,
+    /// How many of one certificate that processes share there may be.
+    processes: usize,
     /// Strangers that are being let in, by address.
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    /// Connections of certificates that processes share, by role and name.
+    /// Connections that stand, by the role and name of their certificate.
     by_certificate: Arc<Mutex<HashMap<(&'static str, NodeName), usize>>>,
 }
 
@@ -129,32 +133,32 @@ impl Entrance {
         Self {
             known: Arc::new(Semaphore::new(most)),
             strangers: Arc::new(Semaphore::new(most)),
-            members: Arc::new(Semaphore::new(limits.connections)),
+            control: Arc::new(Semaphore::new(limits.connections)),
+            nodes: Arc::new(Semaphore::new(limits.connections)),
             others: Arc::new(Semaphore::new(limits.connections)),
             most,
             share: (most / 4).max(SHARE),
+            processes: limits.processes,
             by_address: Arc::default(),
             by_certificate: Arc::default(),
         }
     }
 }
 
-/// What a connection that stands holds: a place of its kind, and one of its certificate if many share that.
-type Standing = (OwnedSemaphorePermit, Option<Place<(&'static str, NodeName)>>);
+/// What a connection that stands holds: a place of its kind, and one of its certificate.
+type Standing = (OwnedSemaphorePermit, Place<(&'static str, NodeName)>);
 
 impl Entrance {
-    /// A place for a connection that stands: of its kind, and of its certificate if many processes share that.
+    /// A place for a connection that stands.
     fn stand(&self, identity: &PeerIdentity) -> Option<Standing> {
         let kind = match identity.role {
-            PeerRole::Control | PeerRole::Node => &self.members,
+            PeerRole::Control => &self.control,
+            PeerRole::Node => &self.nodes,
             PeerRole::Guest { .. } | PeerRole::Client | PeerRole::Admin => &self.others,
         };
-        let place = if identity.role.is_shared() {
-            let key = (identity.role.word(), identity.node.clone());
-            Some(Place::take(&self.by_certificate, key, PROCESSES)?)
-        } else {
-            None
-        };
+        let most = if identity.role.is_shared() { self.processes } else { OF_ONE };
+        let key = (identity.role.word(), identity.node.clone());
+        let place = Place::take(&self.by_certificate, key, most)?;
         Some((kind.clone().try_acquire_owned().ok()?, place))
     }
 }
@@ -237,9 +241,10 @@ impl Network {
             Err(_) => return handshake::close(&connection, code::PROTOCOL, "no hello in time"),
         };
         let role = &arrival.identity.role;
+        let word = role.word();
         let name = crate::node::shown_name(&arrival.identity, arrival.hello.incarnation);
         let Some(_stands) = self.entrance.stand(&arrival.identity) else {
-            self.refusals.count(role.word(), Cause::Connections, "runtime.Connect", &name);
+            self.refusals.count(word, Cause::Connections, "runtime.Connect", &name);
             return handshake::close(&connection, code::FULL, "too many connections: try later");
         };
         drop(room);
@@ -247,8 +252,12 @@ impl Network {
             handshake::close(&connection, code::REPLACED, "");
             return;
         }
-        if self.peer(&name).arrivals.send(arrival).await.is_ok() {
-            connection.closed().await;
+        let peer = self.peer(&name);
+        // Its driver answers one at a time, and each may be slow to take the answer. What does not come to it is closed.
+        match timeout(self.timing.dial, peer.arrivals.send(arrival)).await {
+            Ok(Ok(())) => drop(connection.closed().await),
+            Ok(Err(_)) => {}
+            Err(_) => self.refusals.count(word, Cause::Connections, "runtime.Connect", &name),
         }
     }
 
@@ -271,7 +280,8 @@ impl Network {
         if identity.node == self.name {
             return Err("it has this node's own name".to_owned());
         }
-        Ok(Arrival { connection: connection.clone(), identity, until, hello, reply })
+        let connection = Unused::new(connection.clone());
+        Ok(Arrival { connection, identity, until, hello, reply })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 use quinn::{Connection, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
-use std::time::SystemTime;
+use std::{ops::Deref, time::SystemTime};
 use thiserror::Error;
 
 /// How far ahead of what we know a peer's count of connections may be.
@@ -50,9 +50,44 @@ pub(crate) mod code {
     pub(crate) const FULL: VarInt = VarInt::from_u32(8);
 }
 
+/// A connection that closes when this is dropped, unless it was taken into use: who holds a clone of it does not hold it
+/// open.
+pub(crate) struct Unused {
+    connection: Connection,
+    is_taken: bool,
+}
+
+impl Unused {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, is_taken: false }
+    }
+
+    pub(crate) fn take(mut self) -> Connection {
+        self.is_taken = true;
+        self.connection.clone()
+    }
+}
+
+impl Deref for Unused {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            // Changes nothing where it is closed already.
+            self.connection.close(code::REPLACED, b"not used");
+        }
+    }
+}
+
 /// A connection that was dialled to us and waits for an answer.
 pub(crate) struct Arrival {
-    pub(crate) connection: Connection,
+    pub(crate) connection: Unused,
     pub(crate) identity: PeerIdentity,
     /// When its certificate runs out.
     pub(crate) until: SystemTime,

@@ -4,6 +4,7 @@
 mod budgets;
 mod bulk;
 mod cast;
+mod connections;
 mod death;
 mod faults;
 mod joining;
