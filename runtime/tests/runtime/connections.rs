@@ -106,7 +106,7 @@ fn a_connection_that_does_not_take_its_greeting_is_closed() {
     on_threads(async {
         let cluster = Cluster::new();
         let mut config = cluster.config("b");
-        config.timing.dial = Duration::from_secs(3);
+        config.timing.dial = Duration::from_secs(5);
         let b = ActorNode::start(config).await.unwrap();
         let guest = cluster.authority.issue("g", guest(), &[], DAY).unwrap();
         let deaf = Deaf::connect(&guest, &b).await;
