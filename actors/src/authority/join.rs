@@ -14,12 +14,12 @@ use std::{net::SocketAddr, time::Duration};
 /// How often a join is tried that loses a race against another.
 const TRIES: usize = 5;
 /// Which machine has which number.
-const NUMBERS: &str = "impresario.dev/nodenumbers";
+pub(super) const NUMBERS: &str = "impresario.dev/nodenumbers";
 /// How many numbers are tried until one is free: with half of them taken, all of these are once in
 /// four billion times.
 const NUMBERS_DRAWN: usize = 32;
 /// Names that were given to machines, so that two do not get the same one before either shows itself.
-const NAMES: &str = "impresario.dev/joinednames";
+pub(super) const NAMES: &str = "impresario.dev/joinednames";
 /// How long a name is kept for a machine whose Node object does not come.
 const NAME_KEPT: Duration = Duration::from_mins(10);
 

@@ -1,14 +1,16 @@
 //! Tokens and joining against an in-memory registry.
 
+use super::join::{NAMES, NUMBERS};
+use super::tokens::RESOURCE;
 use super::{Authority, AuthorityParts};
 use crate::testing::{LIMIT, Machine};
 use impresario_client::protocol::authority::{
-    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, Renew, RenewError,
-    RevokeToken, TokenError,
+    AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, NODE_NUMBERS, Renew,
+    RenewError, RevokeToken, TokenError,
 };
-use impresario_registry_api::Key;
+use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
 use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
     let parts = AuthorityParts {
@@ -126,6 +128,60 @@ async fn a_node_s_certificate_is_renewed_as_long_as_its_object_is_there() {
     assert!(authority.ask(renew("n1"), LIMIT).await.unwrap().is_ok());
     let refused = authority.ask(renew("gone"), LIMIT).await.unwrap();
     assert_eq!(refused.map(drop), Err(RenewError::Deleted { name: "gone".into() }));
+}
+
+#[actix::test]
+async fn each_machine_that_joins_has_a_number_that_nobody_has() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    // The even numbers were given a moment ago, the odd ones long ago to machines that are gone.
+    let now = jiff::Timestamp::now();
+    let all: Vec<u32> = NODE_NUMBERS.collect();
+    for some in all.chunks(1000) {
+        let given = some.iter().fold(Transaction::new(), |given, number| {
+            let at = if number % 2 == 0 { now } else { now - Duration::from_hours(1) };
+            let holder = serde_json::json!({"name": format!("gone-{number}"), "at": at});
+            given.put(Key::new(NUMBERS, "", number.to_string()), holder.to_string())
+        });
+        machine.registry.transact(given).await.unwrap();
+    }
+    let mut given = BTreeSet::new();
+    for n in 0..20 {
+        let (secret, _) = token(&authority).await;
+        let (_, join) = request(&secret, Some(&format!("m{n}")));
+        let number = authority.ask(join.clone(), LIMIT).await.unwrap().unwrap().number;
+        assert!(NODE_NUMBERS.contains(&number) && number % 2 == 1, "{number} is another's");
+        assert!(given.insert(number), "{number} is given twice");
+        let again = authority.ask(join, LIMIT).await.unwrap().unwrap();
+        assert_eq!(again.number, number, "whoever asks again is the same machine");
+    }
+}
+
+#[actix::test]
+async fn what_is_stored_of_a_token_makes_no_machine() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let (secret, id) = token(&authority).await;
+    let stored = machine.registry.list(ListRequest::of(Selection::all(RESOURCE))).await.unwrap();
+    let [entry] = stored.entries.as_slice() else { panic!("{stored:?}") };
+    let value = String::from_utf8(entry.value.to_vec()).unwrap();
+    for kept in [&entry.key.name, &value, &id] {
+        assert!(!kept.contains(&secret), "{kept}");
+    }
+    for kept in [&entry.key.name, &id] {
+        let refused = authority.ask(request(kept, None).1, LIMIT).await.unwrap().unwrap_err();
+        assert_eq!(refused, JoinError::UnknownToken { cluster: "west".into() });
+    }
+    let (_, join) = request(&secret, Some("n7"));
+    authority.ask(join, LIMIT).await.unwrap().unwrap();
+    // Nor is it written down by a machine that uses it.
+    for resource in [RESOURCE, NAMES, NUMBERS] {
+        let stored = machine.registry.list(ListRequest::of(Selection::all(resource))).await;
+        let entries = stored.unwrap().entries;
+        assert_eq!(entries.len(), 1, "{resource}");
+        let value = String::from_utf8(entries[0].value.to_vec()).unwrap();
+        assert!(!entries[0].key.name.contains(&secret) && !value.contains(&secret), "{value}");
+    }
 }
 
 /// What a certificate says, as bytes in which its names stand as they are written.

@@ -489,3 +489,6 @@ fn activation(kind: &Kind, held: &mut Held, subject: Subject) -> Option<Activati
     let (fence, since) = held.right(&uid).filter(|_| !uid.is_empty())?;
     Some(Activation { actor, namespace, name, uid, fence, since })
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,7 @@ pub struct Control {
     looks: u64,
     last_error: Option<String>,
     timer: Option<SpawnHandle>,
+    resync: Duration,
 }
 
 impl Control {
@@ -128,6 +129,7 @@ impl Control {
             looks: 0,
             last_error: None,
             timer: None,
+            resync: RESYNC,
         }
     }
 
@@ -152,7 +154,7 @@ impl Control {
 
     fn settle(outcome: Result<Next, LookError>, this: &mut Self, context: &mut Context<Self>) {
         this.looking = false;
-        let resync = resync(rand::rng().random_range(0.0..1.0));
+        let resync = resync(this.resync, rand::rng().random_range(0.0..1.0));
         let wait = match outcome {
             Ok(next) => {
                 this.failures = 0;
@@ -192,9 +194,9 @@ impl Control {
     }
 }
 
-/// How long until a look that nobody asked for, by a lot in 0..1.
-fn resync(lot: f64) -> Duration {
-    RESYNC.mul_f64(0.5 + lot.clamp(0.0, 1.0) / 2.0)
+/// How long until a look that nobody asked for, at the most `longest`, by a lot in 0..1.
+fn resync(longest: Duration, lot: f64) -> Duration {
+    longest.mul_f64(0.5 + lot.clamp(0.0, 1.0) / 2.0)
 }
 
 impl Actor for Control {
@@ -227,5 +229,50 @@ impl Handler<Describe> for Control {
             looks: self.looks,
             last_error: self.last_error.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use impresario_registry_api::{Epoch, Shard};
+    use tokio::sync::mpsc;
+
+    /// No passing test spends it.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Says that it looks, and that it need not look again for very long.
+    struct Content(mpsc::UnboundedSender<()>, Next);
+
+    impl Look for Content {
+        fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+            let _ = self.0.send(());
+            let next = self.1;
+            async move { Ok(next) }.boxed()
+        }
+    }
+
+    #[actix::test]
+    async fn a_controller_that_nobody_tells_anything_looks_again_all_the_same() {
+        let far = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_hours(1);
+        for next in [Next::WhenTold, Next::At(far)] {
+            let (seen, mut looks) = mpsc::unbounded_channel();
+            let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+            let mut control = Control::new("test".into(), fence, Arc::new(Content(seen, next)));
+            assert!(control.resync >= Duration::from_mins(1), "it is not what looks are made by");
+            control.resync = Duration::from_millis(5);
+            let _running = control.start();
+            for _ in 0..4 {
+                let look = tokio::time::timeout(LIMIT, looks.recv()).await;
+                assert_eq!(look, Ok(Some(())), "{next:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn looks_that_nobody_asked_for_come_within_minutes_and_not_all_at_once() {
+        assert_eq!(resync(RESYNC, 0.0), RESYNC / 2);
+        assert_eq!(resync(RESYNC, 1.0), RESYNC);
     }
 }

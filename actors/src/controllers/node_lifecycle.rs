@@ -75,7 +75,7 @@ impl NodeLifecycleLook {
         });
         let pods: Vec<_> = pods.into_iter().map(|pod| pod.object).collect();
         let missing = self.missing(&nodes, &pods, instant);
-        let (actions, _) = plan::reconcile(&nodes, &pods, &heard, &missing, now);
+        let actions = plan::reconcile(&nodes, &pods, &heard, &missing, now);
         // One that fails, however often, keeps nobody else waiting.
         for action in actions {
             let (key, what) = action.about();
@@ -259,6 +259,8 @@ fn welcome(node: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::service::ServiceLook;
+    use super::super::view::Assignment;
     use super::*;
     use impresario_objects::Objects;
     use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
@@ -306,6 +308,96 @@ mod tests {
         look.missing.lock().values_mut().for_each(|since| *since = long_ago);
         look.look_once().await.unwrap();
         assert_eq!(left().await, ["there"]);
+    }
+
+    /// The leader has heard the first node long ago, and the second just now.
+    struct FirstIsSilent;
+
+    impl Silence for FirstIsSilent {
+        fn heard(&self) -> BoxFuture<'_, Result<Heard, LookError>> {
+            let ages = [("n1", 11), ("n2", 0)];
+            let ages = ages.map(|(node, age)| (node.to_owned(), Duration::from_secs(age)));
+            let leading_for = Duration::from_hours(1);
+            async move { Ok(Heard { leading_for, ages: ages.into() }) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_sent_to_the_pods_of_a_lost_node_any_more() {
+        let registry = MemoryRegistry::default();
+        registry.assign_shards(&["test".to_owned()]);
+        let objects = Objects::new(Arc::new(registry.clone()));
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        let put = async |key: Key, object: Value| {
+            let write = Transaction::create(key, object.to_string());
+            registry.transact(write).await.unwrap();
+        };
+        for (number, node) in ["n1", "n2"].into_iter().enumerate() {
+            put(
+                Key::new("nodes", "", node),
+                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "uid": node},
+                    "status": {"nodeInfo": {"kubeletVersion": "v1"},
+                        "conditions": [{"type": "Ready", "status": "True"}]}}),
+            )
+            .await;
+            let conditions = [("Ready", "True"), ("Initialized", "True")];
+            let conditions =
+                conditions.map(|(kind, status)| json!({"type": kind, "status": status}));
+            put(
+                Key::new("pods", "default", node),
+                json!({"apiVersion": "v1", "kind": "Pod",
+                    "metadata": {"name": node, "namespace": "default", "uid": format!("uid-{node}"),
+                        "labels": {"app": "web"}},
+                    "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+                    "status": {"phase": "Running", "podIP": format!("127.1.0.{}", number + 1),
+                        "conditions": conditions}}),
+            )
+            .await;
+        }
+        let service = json!({"metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+        let options = WriteOptions::default();
+        let service = objects.create(served("", "services"), "default", service, &options).await;
+        let uid = service.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        let view = View::start(objects.clone(), "test");
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let endpoints = ServiceLook::new(Assignment {
+            view: view.clone(),
+            fence,
+            since: Instant::now(),
+            namespace: "default".into(),
+            name: "web".into(),
+            uid,
+        });
+        let endpoints = endpoints.shared();
+        let addresses = async || {
+            endpoints.look().await.unwrap();
+            let found = objects.get(served("", "endpoints"), "default", "web").await.unwrap();
+            let of = |list: &str| -> Vec<String> {
+                let addresses = found["subsets"][0][list].as_array().cloned().unwrap_or_default();
+                let names = addresses.iter().map(|address| address["targetRef"]["name"].as_str());
+                names.map(|name| name.unwrap().to_owned()).collect()
+            };
+            (of("addresses"), of("notReadyAddresses"))
+        };
+        let names = |of: &[&str]| of.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        view.services.reached(1, CATCH_UP).await.unwrap();
+        assert_eq!(addresses().await, (names(&["n1", "n2"]), names(&[])));
+
+        let look = NodeLifecycleLook::new(view.clone(), fence, Arc::new(FirstIsSilent));
+        look.look_once().await.unwrap();
+        let conditions = async |name: &str| {
+            let pod = objects.get(served("", "pods"), "default", name).await.unwrap();
+            let of =
+                |n: usize| pod["status"]["conditions"][n]["status"].as_str().unwrap().to_owned();
+            [of(0), of(1)]
+        };
+        assert_eq!(conditions("n1").await, ["False", "True"], "only its readiness has changed");
+        assert_eq!(conditions("n2").await, ["True", "True"]);
+        let written = objects.get(served("", "pods"), "default", "n1").await.unwrap();
+        let revision = written["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        view.pods.reached(revision, CATCH_UP).await.unwrap();
+        assert_eq!(addresses().await, (names(&["n2"]), names(&["n1"])));
     }
 
     #[test]

@@ -199,6 +199,7 @@ mod tests {
     use super::*;
     use impresario_objects::{Objects, WriteOptions};
     use impresario_registry::MemoryRegistry;
+    use impresario_registry_api::transaction::MAX_ITEMS;
     use impresario_registry_api::{
         Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Registry, Revision,
         Selection, TransactError, Watch, WatchError, WatchRequest,
@@ -276,6 +277,35 @@ mod tests {
         objects.lay_foundation("pem", 6443).await.unwrap();
         look.look_once().await.unwrap();
         assert_eq!(condition().await, None);
+    }
+
+    #[tokio::test]
+    async fn more_orphans_than_one_transaction_takes_are_adopted_at_once() {
+        let registry = MemoryRegistry::default();
+        let objects = founded(&registry).await;
+        let orphans = i32::try_from(MAX_ITEMS).unwrap() + 76;
+        for number in 0..orphans {
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod", "status": { "phase": "Pending" },
+                "metadata": { "name": format!("p{number}"), "namespace": "default",
+                    "uid": format!("u{number}"), "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            });
+            let key = Key::new("pods", "default", format!("p{number}"));
+            registry.transact(Transaction::create(key, pod.to_string())).await.unwrap();
+        }
+        let uid = controller(&objects, orphans).await;
+        let view = View::start(objects, "test");
+        let look = look(&view, &uid);
+        look.look_once().await.unwrap();
+        look.wrote_pods.seen_by(&view.pods).await.unwrap();
+        let pods = view.pods.within("default");
+        assert_eq!(pods.len(), MAX_ITEMS + 76, "none had to be created");
+        for pod in pods {
+            let owners = pod.object.metadata.owner_references.clone().unwrap_or_default();
+            let owner = owners.first().map(|owner| owner.uid.as_str());
+            assert_eq!(owner, Some(uid.as_str()), "{}", pod.entry.key);
+        }
     }
 
     /// A registry whose watches of pods tell nothing until it is opened.

@@ -245,3 +245,17 @@ async fn no_gpu_has_two_pods_and_a_restarted_node_takes_none_away() {
     machine.until(&c, "running", running).await;
     assert_eq!(driver.gpus("c/c/0"), ["GPU-0"]);
 }
+
+#[actix::test]
+async fn a_deadline_that_is_set_while_the_pod_runs_ends_it() {
+    let machine = Machine::start(4000).await;
+    let key = machine.create("late", runs(&["serve"], "Always")).await;
+    machine.until(&key, "running", |pod| phase(pod) == "Running").await;
+    change::change(&machine.registry, &key, None, None, |pod| {
+        pod["spec"]["activeDeadlineSeconds"] = 1.into();
+    })
+    .await
+    .unwrap();
+    let pod = machine.until(&key, "ended", |pod| phase(pod) == "Failed").await;
+    assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
+}

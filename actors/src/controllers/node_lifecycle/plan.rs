@@ -106,7 +106,7 @@ impl Heard {
     }
 }
 
-/// What must happen now, and when to look again at the latest. `missing` is for how long each node that
+/// What must happen now. `missing` is for how long each node that
 /// has pods has had no object; one that is not there has just been missed. Of the pods those matter
 /// whose node is lost or has no object.
 #[must_use]
@@ -116,9 +116,8 @@ pub fn reconcile(
     heard: &Heard,
     missing: &HashMap<String, Duration>,
     now: Timestamp,
-) -> (Vec<Action>, Option<Timestamp>) {
+) -> Vec<Action> {
     let mut actions = Vec::new();
-    let mut next: Option<Timestamp> = None;
     let mut lost: HashMap<&str, Option<Timestamp>> = HashMap::new();
     let mut present: HashMap<&str, bool> = HashMap::new();
     for node in nodes {
@@ -165,12 +164,10 @@ pub fn reconcile(
             let Ok(due) = since.checked_add(tolerated) else { continue };
             if due <= now {
                 actions.push(Action::Evict { pod: id() });
-            } else {
-                next = Some(next.map_or(due, |other| other.min(due)));
             }
         }
     }
-    (actions, next)
+    actions
 }
 
 /// Whether a node that has never said what it is still has time to.
@@ -248,7 +245,7 @@ mod tests {
         pods: &[Arc<Pod>],
         heard: &Heard,
         now: Timestamp,
-    ) -> (Vec<Action>, Option<Timestamp>) {
+    ) -> Vec<Action> {
         super::reconcile(nodes, pods, heard, &HashMap::new(), now)
     }
 
@@ -272,9 +269,8 @@ mod tests {
     fn a_silent_node_is_lost_and_a_heard_one_is_welcome_again() {
         let nodes = [node("node-1", None), node("node-2", Some(20)), node("node-3", None)];
         let silence = heard(&[("node-1", 11), ("node-2", 1), ("node-3", 9)]);
-        let (actions, _) = reconcile(&nodes, &[], &silence, now());
         assert_eq!(
-            actions,
+            reconcile(&nodes, &[], &silence, now()),
             [Action::Lose { node: "node-1".into() }, Action::Welcome { node: "node-2".into() }]
         );
     }
@@ -287,8 +283,7 @@ mod tests {
             node.metadata.creation_timestamp = Some(Time(created));
             let info = NodeSystemInfo { kubelet_version: version.into(), ..Default::default() };
             node.status = Some(NodeStatus { node_info: Some(info), ..NodeStatus::default() });
-            let (actions, _) = reconcile(&[Arc::new(node)], &[], &heard(&[("node-1", 900)]), now());
-            actions.len()
+            reconcile(&[Arc::new(node)], &[], &heard(&[("node-1", 900)]), now()).len()
         };
         assert_eq!((aged(59, ""), aged(61, "")), (0, 1));
         assert_eq!(aged(59, "v1.36.0"), 1, "it has run, so it is lost");
@@ -299,12 +294,12 @@ mod tests {
         let nodes = [node("node-1", Some(100)), node("node-2", None)];
         let silence = heard(&[("node-1", 100), ("node-2", 0)]);
         let evicted = |pod: Arc<Pod>| reconcile(&nodes, &[pod], &silence, now());
-        let (actions, _) = evicted(tolerating(Some(99)));
-        assert!(matches!(&actions[..], [Action::Evict { .. }]));
-        let (actions, next) = evicted(tolerating(Some(130)));
-        assert_eq!(actions, []);
-        assert_eq!(next, Some(now() + SignedDuration::from_secs(30)));
-        assert_eq!(evicted(tolerating(None)).0, []);
+        for used_up in [99, 100] {
+            let actions = evicted(tolerating(Some(used_up)));
+            assert!(matches!(&actions[..], [Action::Evict { .. }]), "{used_up}");
+        }
+        assert_eq!(evicted(tolerating(Some(101))), []);
+        assert_eq!(evicted(tolerating(None)), []);
     }
 
     #[test]
@@ -314,12 +309,11 @@ mod tests {
         let pods: Vec<_> = pods.iter().map(|words| Arc::new(pod(words, 0, "rc", "web"))).collect();
         let unready = |silent: u64| -> Vec<String> {
             let silence = heard(&[("node-1", silent), ("node-2", 0)]);
-            let (actions, _) = reconcile(&nodes, &pods, &silence, now());
             let name = |action| match action {
                 Action::Unready { pod: (_, name, _) } => Some(name),
                 _ => None,
             };
-            actions.into_iter().filter_map(name).collect()
+            reconcile(&nodes, &pods, &silence, now()).into_iter().filter_map(name).collect()
         };
         assert_eq!(unready(9), Vec::<String>::new());
         assert_eq!(unready(10), ["a", "e"]);
@@ -329,7 +323,7 @@ mod tests {
     fn nobody_is_evicted_when_most_nodes_are_silent() {
         let nodes = [node("node-1", Some(900)), node("node-2", Some(900)), node("node-3", None)];
         let silence = heard(&[("node-1", 900), ("node-2", 900), ("node-3", 0)]);
-        assert_eq!(reconcile(&nodes, &[tolerating(Some(300))], &silence, now()).0, []);
+        assert_eq!(reconcile(&nodes, &[tolerating(Some(300))], &silence, now()), []);
     }
 
     #[test]
@@ -337,7 +331,7 @@ mod tests {
         let nodes = [node("node-1", None), node("node-2", Some(200)), node("node-3", None)];
         let led = |seconds: u64, of: &[(&str, u64)]| {
             let heard = Heard { leading_for: Duration::from_secs(seconds), ages: ages(of) };
-            reconcile(&nodes, &[tolerating(Some(150))], &heard, now()).0
+            reconcile(&nodes, &[tolerating(Some(150))], &heard, now())
         };
         assert_eq!(led(3, &[("node-3", 1)]), [], "nothing is known yet of the first two");
         // After a pause of its own a leader has heard nobody since: ages are as its time.
@@ -355,7 +349,7 @@ mod tests {
             leading_for: Duration::from_secs(10),
             ages: ages(&[("node-2", 1), ("node-3", 1)]),
         };
-        let (actions, _) = reconcile(&nodes, &[tolerating(Some(300))], &heard, now());
+        let actions = reconcile(&nodes, &[tolerating(Some(300))], &heard, now());
         assert!(matches!(&actions[..], [Action::Evict { .. }]), "{actions:?}");
     }
 
@@ -365,7 +359,7 @@ mod tests {
         let heard = heard(&[("node-1", 100), ("node-2", 0), ("node-3", 0)]);
         for seconds in [i64::MAX, i64::MAX / 1_000, 1 << 40] {
             let pods = [tolerating(Some(seconds)), tolerating(Some(99))];
-            let (actions, _) = reconcile(&nodes, &pods, &heard, now());
+            let actions = reconcile(&nodes, &pods, &heard, now());
             assert!(matches!(&actions[..], [Action::Evict { .. }]), "{seconds}: {actions:?}");
         }
     }
@@ -375,7 +369,7 @@ mod tests {
         // The pod is hours old: that says nothing of its node.
         let pods = [Arc::new(pod("a:ready", 0, "rc", "web"))];
         let removed = |missing: &[(&str, u64)]| {
-            super::reconcile(&[], &pods, &Heard::default(), &ages(missing), now()).0
+            super::reconcile(&[], &pods, &Heard::default(), &ages(missing), now())
         };
         assert_eq!(removed(&[]), []);
         assert_eq!(removed(&[("node-1", 39), ("node-2", 900)]), []);
