@@ -304,7 +304,7 @@ impl TokenReview for RegistryTokens {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{
@@ -337,10 +337,17 @@ mod tests {
     }
 
     /// A member that has not everything that was written, and counts the questions to the others.
-    struct Lagging {
+    #[derive(Default)]
+    pub(crate) struct Lagging {
         whole: MemoryRegistry,
         here: MemoryRegistry,
         asked: AtomicUsize,
+    }
+
+    impl Lagging {
+        pub(crate) fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
     }
 
     impl Registry for Lagging {
@@ -381,11 +388,7 @@ mod tests {
 
     #[tokio::test]
     async fn made_up_tokens_cost_few_questions_together_and_a_new_one_is_found() {
-        let registry = Arc::new(Lagging {
-            whole: MemoryRegistry::new(),
-            here: MemoryRegistry::new(),
-            asked: AtomicUsize::new(0),
-        });
+        let registry = Arc::new(Lagging::default());
         let stored =
             StoredToken { user: "robot".into(), groups: Vec::new(), expires: None, pod: None };
         let value = serde_json::to_vec(&stored).unwrap().into();
@@ -399,12 +402,12 @@ mod tests {
             assert_eq!(outcome, Ok(None));
         }
         // The one that was under way, and one for all who came meanwhile.
-        assert_eq!(registry.asked.load(Ordering::SeqCst), 2);
+        assert_eq!(registry.asked(), 2);
         for _ in 0..2 {
             let found = tokens.review("new").await.unwrap().unwrap();
             assert_eq!(found.name, "robot");
         }
-        assert_eq!(registry.asked.load(Ordering::SeqCst), 3, "the second time it is known here");
+        assert_eq!(registry.asked(), 3, "the second time it is known here");
     }
 
     #[test]

@@ -32,3 +32,28 @@ impl Readiness {
         said
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::authenticate::tests::Lagging;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn who_asks_a_thousand_times_costs_the_registry_a_few_reads() {
+        let counts = Arc::new(Lagging::default());
+        let registry: RegistryHandle = counts.clone();
+        let readiness = Readiness::default();
+        // Together, and one after the other.
+        let all = (0..500).map(|_| readiness.ask(&registry));
+        for said in futures_util::future::join_all(all).await {
+            said.unwrap();
+        }
+        for _ in 0..500 {
+            readiness.ask(&registry).await.unwrap();
+        }
+        // One a second: on a machine that stands still now and then it may be more than one.
+        assert!((1..100).contains(&counts.asked()), "{}", counts.asked());
+    }
+}

@@ -37,8 +37,10 @@ fn the_index_names_every_group_version_with_a_lasting_hash() {
         let document = v3(&path).unwrap();
         assert_eq!(Some(document.hash.as_str()), url.rsplit('=').next());
         assert_eq!(document.bytes, body.as_bytes());
+        assert!(std::ptr::eq(document, v3(&path).unwrap()), "it is made once");
     }
     assert!(v3("apis/nothing/v1").is_none());
+    assert!(std::ptr::eq(v2(), v2()), "it is made once");
 }
 
 /// kubectl scans the PATCH operations for the kind, then for the parameter.

@@ -405,6 +405,33 @@ async fn the_oldest_kinds_leave_what_they_own_alone_unless_they_are_told_otherwi
 }
 
 #[tokio::test]
+async fn a_replication_controller_that_is_deleted_leaves_its_pods_unless_it_is_told_otherwise() {
+    let server = Harness::start().await;
+    let labels = json!({"a": "b"});
+    let controller = json!({
+        "kind": "ReplicationController", "apiVersion": "v1", "metadata": {"name": "r"},
+        "spec": {"selector": labels, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}
+    });
+    let path = "/api/v1/namespaces/default/replicationcontrollers";
+    for (options, finalizers) in [
+        (json!(null), json!(["orphan"])),
+        (json!({"propagationPolicy": "Foreground"}), json!(["foregroundDeletion"])),
+    ] {
+        let created = server.ask("POST", path, &controller).await;
+        assert_eq!(created.code, 201, "{}", created.json());
+        server.ask("DELETE", &format!("{path}/r"), &options).await;
+        let going = server.ask("GET", &format!("{path}/r"), &json!(null)).await.json();
+        assert_eq!(going["metadata"]["finalizers"], finalizers, "{options}: {going}");
+        server.ask("PATCH", &format!("{path}/r"), &json!({"metadata": {"finalizers": null}})).await;
+    }
+    server.ask("POST", path, &controller).await;
+    let background = json!({"propagationPolicy": "Background"});
+    server.ask("DELETE", &format!("{path}/r"), &background).await;
+    assert_eq!(server.ask("GET", &format!("{path}/r"), &json!(null)).await.code, 404);
+}
+
+#[tokio::test]
 async fn labels_and_annotations_pass_the_status_door() {
     let server = Harness::start().await;
     let pods = "/api/v1/namespaces/default/pods";
