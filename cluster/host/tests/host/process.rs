@@ -5,6 +5,7 @@ use impresario_host::{
     ContainerDriver, ContainerState,
     process::{ProcessConfig, ProcessDriver, identity::ProcessKey},
 };
+use nix::fcntl::{Flock, FlockArg};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -145,4 +146,56 @@ async fn output_beyond_the_limit_is_rotated_away() {
     assert!(lines.len() < 1000, "{} lines", lines.len());
     said(&*subject.driver, &started.id, "line 2999").await;
     subject.driver.remove_pod("chatty").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_concerns_its_container_alone() {
+    for record in ["born.json", "exit.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let subject = subject(folder.path());
+        let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+        let sick = start(&subject, shell(&subject, "pod", "sick", script)).await;
+        let well = start(&subject, shell(&subject, "pod", "well", script)).await;
+        let path = folder.path().join("data/pods/pod/containers/sick/0").join(record);
+        std::fs::write(&path, "{\"half of a rec").unwrap();
+        // As at the start of a node: what cannot be read must not keep it from the others.
+        let driver = (subject.successor)();
+        let found = driver.list().await.unwrap();
+        let ids: Vec<_> = found.iter().map(|found| &found.id).collect();
+        assert_eq!(ids, [&sick.id, &well.id], "{record}");
+        let state = &found[1].state;
+        assert!(matches!(state, ContainerState::Running { .. }), "{record}: {state:?}");
+        assert!(path.with_extension("json.damaged").exists(), "{record} is put aside");
+        let next = shell(&subject, "pod", "next", "exit 3");
+        let next = timeout(LIMIT, driver.start(next)).await.expect("start").unwrap();
+        let exit = timeout(LIMIT, driver.wait(&next.id)).await.expect("its end").unwrap();
+        assert_eq!(exit.code, 3, "{record}");
+        timeout(LIMIT, driver.remove_pod("pod")).await.expect("its end").unwrap();
+        let left: Vec<_> = std::fs::read_dir(folder.path().join("data/pods")).unwrap().collect();
+        assert!(left.is_empty(), "{record}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gpu_is_nobody_else_s_on_this_machine_while_its_container_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = subject(folder.path());
+    let gpu = format!("GPU-of-a-test-{}", std::process::id());
+    let mut spec = shell(&subject, "gpu", "a", "sleep 600");
+    spec.gpus = vec![gpu.clone()];
+    start(&subject, spec).await;
+    let path = format!("/dev/shm/impresario-{gpu}");
+    let is_free = || {
+        let file = std::fs::File::open(&path).unwrap();
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+    };
+    assert!(!is_free());
+    subject.driver.remove_pod("gpu").await.unwrap();
+    let let_go = timeout(LIMIT, async {
+        while !is_free() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let_go.await.expect("it is let go with its container");
+    std::fs::remove_file(&path).unwrap();
 }
