@@ -13,12 +13,14 @@ pub mod chaos;
 mod cluster;
 mod http;
 mod kubectl;
+mod left_out;
 mod names;
 mod wait;
 
 pub use cluster::{Cluster, Settings, imp};
 pub use http::{Answer, Proxy, fetch};
 pub use kubectl::{Kubectl, Output, Site, VERSIONS};
+pub use left_out::leave_out;
 pub use names::resolve;
 pub use wait::{eventually, eventually_within};
 

@@ -127,6 +127,23 @@ fn the_codec_is_named_in_one_file() {
     assert_eq!(named, [root().join("runtime/src/codec.rs")]);
 }
 
+#[test]
+fn the_unit_that_is_shipped_ends_no_container_with_its_node() {
+    let unit = std::fs::read_to_string(root().join("examples/systemd/impresario.service")).unwrap();
+    let service = unit.split_once("\n[Service]\n").unwrap().1.split("\n[").next().unwrap();
+    let settings: Vec<&str> = service.lines().filter(|line| !line.starts_with('#')).collect();
+    for (setting, why) in [
+        ("KillMode=process", "else a restart ends the keepers, and with them all containers"),
+        ("Delegate=yes", "else systemd moves containers out of the groups that the node made"),
+        ("OOMScoreAdjust=-999", "else the node may go before its containers"),
+    ] {
+        assert!(settings.contains(&setting), "{setting}: {why}: {settings:?}");
+        let (name, _) = setting.split_once('=').unwrap();
+        let of_the_name = settings.iter().filter(|line| line.starts_with(&format!("{name}=")));
+        assert_eq!(of_the_name.count(), 1, "the last {name} would hold");
+    }
+}
+
 /// Longer files do more than one thing.
 const LINES: usize = 500;
 

@@ -291,7 +291,9 @@ fn a_full_tmpfs_of_64_mib_loses_nothing_and_takes_writes_again_once_it_is_freed(
     mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(root.path());
     let mounted = mount.status().is_ok_and(|status| status.success());
     if !mounted {
-        println!("skipped: a tmpfs cannot be mounted here, which takes root");
+        let why = "a tmpfs cannot be mounted here, which takes root";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "left out with CI=true: {why}");
+        println!("left out: {why}");
         return;
     }
     let mounted = Mounted(root.path().to_owned());

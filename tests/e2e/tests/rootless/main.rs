@@ -5,7 +5,7 @@
 mod home;
 
 use home::{Home, Namespaces, json};
-use impresario_e2e::eventually;
+use impresario_e2e::{eventually, leave_out};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -150,7 +150,7 @@ fn a_pod_has_its_volumes_and_output_no_port_of_root_s_and_no_key_of_its_cluster(
 #[test]
 fn where_nothing_can_be_hidden_a_pod_says_so() {
     if !nix::unistd::Uid::effective().is_root() {
-        println!("left out: only root can make a machine that refuses user namespaces");
+        leave_out("only root can make a machine that refuses user namespaces");
         return;
     }
     let home = Home::new(Namespaces::Refused);
