@@ -10,11 +10,13 @@ use impresario_actors::training::model::{Model, ModelError};
 use impresario_actors::training_job::TrainingJob;
 use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_client::protocol::training::{
-    Describe, Description, HandoverError, Keep, Member, OptimizerKind, ParameterServerRole, Scale,
-    ScaleError, Size, TrainingJobRole, guest_node, job_actor, parameter_server_actor,
+    Accept, Applied, Describe, Description, Handover, Keep, Leave, Member, OptimizerKind,
+    ParameterServerRole, Place, Provide, Scale, ScaleError, ShardRange, ShardState, Size,
+    TrainerRole, TrainingJobRole, guest_node, job_actor, parameter_server_actor, trainer_actor,
 };
 use impresario_runtime::{
-    ActorNode, ActorPath, ClusterAuthority, NodeConfig, NodeName, PeerRole, PermitAll, Registration,
+    ActorNode, ActorPath, ActorRef, ClusterAuthority, NodeConfig, NodeName, PeerRole, PermitAll,
+    Registration, Role,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -161,14 +163,50 @@ impl Cluster {
         self.described_by(0).await
     }
 
-    /// What a parameter server says to an order of this lease.
-    pub async fn order_server(&self, lease: u64) -> Result<(), HandoverError> {
-        let name = self.pod("parameterServer");
-        let uid = format!("uid-{name}");
-        let path = ActorPath::new(guest_node(&uid), parameter_server_actor(&uid));
-        let server =
-            self.nodes[self.running.last().unwrap().member].actor::<ParameterServerRole>(path);
-        server.ask(Keep { lease, shard: 0, epoch: 0 }, LIMIT).await.unwrap()
+    /// The actor of a member of the job.
+    fn member<R: Role>(&self, role: &str, actor: impl Fn(&str) -> String) -> ActorRef<R> {
+        let uid = format!("uid-{}", self.pod(role));
+        let path = ActorPath::new(guest_node(&uid), actor(&uid));
+        self.nodes[self.running.last().unwrap().member].actor(path)
+    }
+
+    /// What the parameter server and the trainer say to each order that there is, of this lease. Those of
+    /// shards are about one that no model has: followed, they come to another error.
+    pub async fn order(&self, lease: u64) -> Vec<(&'static str, String)> {
+        let server = self.member::<ParameterServerRole>("parameterServer", parameter_server_actor);
+        let trainer = self.member::<TrainerRole>("trainer", trainer_actor);
+        let to = Place {
+            path: ActorPath::new(NodeName::from("nobody"), "nobody"),
+            address: (Ipv4Addr::LOCALHOST, 9).into(),
+        };
+        let range = ShardRange { shard: 9_999, start: 1 << 40, length: 1 };
+        let state = ShardState {
+            range,
+            values: vec![0.0],
+            average: vec![0.0],
+            version: 0,
+            applied: Applied::default(),
+            optimizer: OptimizerKind::Momentum { rate: 1.0, decay: 0.0, momentum: 0.0 },
+            memory_steps: 0,
+            first: vec![0.0],
+            second: Vec::new(),
+        };
+        let (shard, epoch) = (range.shard, 0);
+        let handover = Handover { lease, shard, to: to.clone(), epoch };
+        let provide = Provide { lease, shards: vec![range], to, epoch, begins: false };
+        let said = |said: Result<(), String>| said.err().unwrap_or_default();
+        let keep = server.ask(Keep { lease, shard, epoch }, LIMIT).await.unwrap();
+        let handover = server.ask(handover, LIMIT).await.unwrap();
+        let accept = server.ask(Accept { lease, epoch, state }, LIMIT).await.unwrap();
+        let provide = trainer.ask(provide, LIMIT).await.unwrap();
+        let leave = trainer.ask(Leave { lease }, LIMIT).await.unwrap();
+        vec![
+            ("keep", said(keep.map_err(|error| error.to_string()))),
+            ("hand over", said(handover.map_err(|error| error.to_string()))),
+            ("accept", said(accept.map_err(|error| error.to_string()))),
+            ("provide", said(provide.map(drop).map_err(|error| error.to_string()))),
+            ("leave", said(leave.map_err(|error| error.to_string()))),
+        ]
     }
 
     fn pod(&self, role: &str) -> String {

@@ -439,3 +439,28 @@ fn outward(family: IpAddr) -> io::Result<IpAddr> {
     socket.connect((far, 9))?;
     Ok(socket.local_addr()?.ip())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::service_network;
+    use std::collections::BTreeMap;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_new_cluster_s_addresses_are_not_those_of_one_that_runs() {
+        // Half of all parts of 127/8 that there are.
+        let names = (0..10_000).map(|number| format!("imp-{number:08x}"));
+        let parts: BTreeMap<_, _> = names.map(|name| (service_network(&name), name)).collect();
+        let held: BTreeMap<_, _> = parts
+            .into_keys()
+            .step_by(2)
+            .map(|address| (address, TcpListener::bind((address, 0)).unwrap()))
+            .collect();
+        assert!(held.len() >= 16, "{held:?}");
+        for _ in 0..20 {
+            let name = free_name();
+            assert!(!held.contains_key(&service_network(&name)), "{name} is where another is");
+        }
+    }
+}
