@@ -273,6 +273,10 @@ mod tests {
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
     use std::sync::Arc;
+    use std::time::Duration;
+
+    /// For a busy machine: a passing test never spends it.
+    const LIMIT: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn an_object_that_breaks_is_deleted_and_one_that_is_repaired_is_added() {
@@ -296,7 +300,8 @@ mod tests {
             }
             let mut told = Vec::new();
             while told.len() < 4 {
-                told.push(match watch.next().await.unwrap().unwrap() {
+                let event = tokio::time::timeout(LIMIT, watch.next()).await.expect("in time");
+                told.push(match event.unwrap().unwrap() {
                     ObjectEvent::Added(_) => "added",
                     ObjectEvent::Modified(_) => "modified",
                     ObjectEvent::Deleted(_) => "deleted",
