@@ -54,12 +54,18 @@ async fn request(
         .open_bi()
         .await
         .map_err(|error| Undelivered::Unreachable(error.to_string()))?;
-    match link.urgent.write_after(&mut send, &bytes).await {
-        // It wants no more of it: its answer says why.
+    let mut responses = FrameReader::new(receive, BULK_FRAME_LIMIT_BYTES);
+    let written = tokio::select! {
+        written = link.urgent.write_after(&mut send, &bytes) => written,
+        // It wants no more of it: its answer says why. That it reads no more may never be heard: quinn looks for that
+        // only while the connection has room for what is written.
+        () = responses.begun() => Ok(()),
+    };
+    match written {
         Ok(()) | Err(WriteError::Stopped(_)) => {}
         Err(error) => return Err(unreachable(error.into())),
     }
-    Ok((link, send, FrameReader::new(receive, BULK_FRAME_LIMIT_BYTES)))
+    Ok((link, send, responses))
 }
 
 /// Runs `reading` as a task, so that it goes on while its owner is busy; dropping this ends it.

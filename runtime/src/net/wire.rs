@@ -86,6 +86,17 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Waits until there is something of a frame; of a stream that ends or breaks before that, for ever. Cancel safe.
+    pub(crate) async fn begun(&mut self) {
+        while self.buffer.is_empty() {
+            match self.stream.read_chunk(CHUNK_BYTES, true).await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk.bytes),
+                // Who reads next is told.
+                Ok(None) | Err(_) => return std::future::pending().await,
+            }
+        }
+    }
+
     /// The length of the next frame, which must begin within the limit.
     pub(crate) async fn length(&mut self, limit: Duration) -> Result<usize, WireError> {
         self.fill(BULK_HEAD_BYTES, limit).await?;
