@@ -63,6 +63,23 @@ fn may_lower_scores() -> bool {
     u64::from_str_radix(held.trim(), 16).unwrap() >> 24 & 1 == 1
 }
 
+/// The memory of a node, in KiB, and its GPUs.
+fn memory_and_gpus(node: &Value) -> (u64, u64) {
+    let capacity = &node["status"]["capacity"];
+    let memory = capacity["memory"].as_str().unwrap();
+    let unit = memory.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = memory[..memory.len() - unit.len()].parse().unwrap();
+    let kib = match unit {
+        "" => number >> 10,
+        "Ki" => number,
+        "Mi" => number << 10,
+        "Gi" => number << 20,
+        other => panic!("{other} in {memory}"),
+    };
+    let gpus = capacity["nvidia.com/gpu"].as_str().map_or(0, |gpus| gpus.parse().unwrap());
+    (kib, gpus)
+}
+
 #[test]
 fn a_machine_is_offered_once_and_to_nobody_else() {
     let cluster = Cluster::start(Settings { nodes: 2, ..Settings::default() });
@@ -73,7 +90,21 @@ fn a_machine_is_offered_once_and_to_nobody_else() {
     };
     let whole = std::thread::available_parallelism().unwrap().get() as u64 * 1000;
     let offered = |nodes: &[Value]| nodes.iter().map(millicores).sum::<u64>();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let memory: u64 = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    let devices = std::fs::read_dir("/dev").unwrap().flatten().filter(|device| {
+        let name = device.file_name().to_string_lossy().into_owned();
+        name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok())
+    });
+    let devices = devices.count() as u64;
+    let once = |nodes: &[Value]| {
+        let (kib, gpus): (Vec<u64>, Vec<u64>) = nodes.iter().map(memory_and_gpus).unzip();
+        let fits = kib.iter().sum::<u64>() <= memory && gpus.iter().sum::<u64>() <= devices;
+        if fits { Ok(kib[0]) } else { Err(format!("{kib:?} KiB, {gpus:?} GPUs")) }
+    };
     let two = nodes(&cluster);
+    let half = once(&two).unwrap();
     assert!(offered(&two) <= whole, "{} of {whole}", offered(&two));
     for name in ["node-1", "node-2"] {
         if may_lower_scores() {
@@ -95,7 +126,8 @@ fn a_machine_is_offered_once_and_to_nobody_else() {
     // What a node says of itself may still be the word of the process before.
     eventually("the shares of three fit", || {
         let three = nodes(&cluster);
-        let is_so = three.len() == 3 && offered(&three) <= whole;
+        // Also where this process may use less memory than the machine has.
+        let is_so = three.len() == 3 && offered(&three) <= whole && once(&three)? < half;
         if is_so { Ok(()) } else { Err(format!("{} of {whole}: {three:?}", offered(&three))) }
     });
     assert_ne!(before, cluster.pid("node-1"));

@@ -112,7 +112,8 @@ impl Cluster {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let cluster = Self { folder, nodes, arguments: Vec::new(), environment };
-        cluster.start();
+        let said = cluster.start();
+        assert!(!said.contains("Other machines"), "nobody reaches it: {said}");
         cluster
     }
 
@@ -121,12 +122,13 @@ impl Cluster {
         let arguments = vec!["--listen", "0.0.0.0", "--address", "127.0.0.1"];
         let folder = tempfile::tempdir().unwrap();
         let cluster = Self { folder, nodes, arguments, environment: Vec::new() };
-        cluster.start();
+        let said = cluster.start();
+        assert!(said.contains("Other machines reach it: it listens on 0.0.0.0."), "{said}");
         cluster
     }
 
-    /// Starts what does not run of it.
-    pub fn start(&self) {
+    /// Starts what does not run of it; what that says.
+    pub fn start(&self) -> String {
         let nodes = self.nodes.to_string();
         let output = Command::new(imp())
             .args(["up", "--detach", "--api-port", "0", "--nodes", &nodes, "--data-dir"])
@@ -136,6 +138,8 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(output.status.success(), "imp up: {}", String::from_utf8_lossy(&output.stderr));
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     fn dir(&self) -> PathBuf {

@@ -75,3 +75,18 @@ fn each_pod_has_a_gpu_of_its_own_and_keeps_it_when_its_node_is_killed() {
     std::fs::write(folder.path().join("state"), "2").unwrap();
     until("one that is back is offered again", || (is() == "2").then_some(()));
 }
+
+#[test]
+fn the_nodes_of_a_machine_divide_its_gpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(2, &[("IMPRESARIO_NVML", &library(folder.path()))]);
+    let capacity = "jsonpath={.items[*].status.capacity.nvidia\\.com/gpu}";
+    until("each node has one of the two", || {
+        (cluster.kubectl(&["get", "nodes", "-o", capacity]) == "1 1").then_some(())
+    });
+    cluster.apply(&pod("a"));
+    cluster.apply(&pod("b"));
+    let (a, b) = (sees(&cluster, "a"), sees(&cluster, "b"));
+    let both = BTreeSet::from([a.as_str(), b.as_str()]);
+    assert_eq!(both, BTreeSet::from(["GPU-00000000", "GPU-00000001"]));
+}

@@ -3,8 +3,10 @@
 use super::{Cluster, LIMIT, NODE_NAME, PLANTED, kind};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use impresario_api::status::{Reason, Status};
 use impresario_client::protocol::authority::{
-    AUTHORITY, AuthorityRole, IssueGuest, JoinRole, KeepAccountToken, Renew,
+    AUTHORITY, AccountTokenError, AuthorityRole, GuestError, IssueGuest, JoinRole,
+    KeepAccountToken, Renew, RenewError,
 };
 use impresario_objects::protocol::{self as objects, OBJECTS_ACTOR, ObjectsRole, Sender};
 use impresario_objects::{
@@ -12,13 +14,67 @@ use impresario_objects::{
 };
 use impresario_registry::protocol as registry;
 use impresario_registry::{
-    Consistency, Entry, Key, ListRequest, REGISTRY_ACTOR, Registry as _, RegistryRole, Selection,
-    Transaction, WatchRequest,
+    Consistency, Entry, Key, ListRequest, REGISTRY_ACTOR, ReadError, Registry as _, RegistryRole,
+    Selection, TransactError, Transaction, WatchError, WatchRequest,
 };
 use impresario_runtime::pki::KeyRequest;
-use impresario_runtime::{ActorNode, ActorPath, NodeName, PeerRole};
+use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, PeerRole};
 use serde_json::{Value, json};
 use std::fmt::Display;
+
+/// What a member that does not do something says.
+pub(super) trait Answer: Display {
+    /// Whether it says that who asks may not have it; not that it failed, was late or was not understood.
+    fn is_refusal(&self) -> bool;
+}
+
+impl Answer for AskError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+impl Answer for TransactError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+impl Answer for ReadError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+impl Answer for WatchError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+impl Answer for Status {
+    fn is_refusal(&self) -> bool {
+        self.reason == Reason::Forbidden
+    }
+}
+
+impl Answer for AccountTokenError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotYours { .. })
+    }
+}
+
+impl Answer for GuestError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotYours { .. })
+    }
+}
+
+impl Answer for RenewError {
+    fn is_refusal(&self) -> bool {
+        false // It would have been asked for, and came to something else.
+    }
+}
 
 /// A credential, and what came of what it tried.
 pub(super) struct Intruder {
@@ -30,14 +86,25 @@ pub(super) struct Intruder {
 }
 
 impl Intruder {
-    pub(super) fn tries<T, E: Display>(&mut self, what: &str, outcome: Result<T, E>) {
+    pub(super) fn tries<T, E: Answer>(&mut self, what: &str, outcome: Result<T, E>) {
         self.tried.push((what.into(), outcome.is_ok()));
         if let Err(refusal) = outcome {
+            let is_refusal = refusal.is_refusal();
             let refusal = refusal.to_string();
+            // A cluster that answers nobody would give nothing away either.
+            assert!(is_refusal, "{what} came to nothing for another reason: {refusal}");
             assert!(
                 !refusal.contains(PLANTED),
                 "{what} is answered with what it may not see: {refusal}"
             );
+        }
+    }
+
+    /// As [`Self::tries`], of an answer that may be a refusal itself.
+    fn asked<T, E: Answer>(&mut self, what: &str, outcome: Result<Result<T, E>, AskError>) {
+        match outcome {
+            Ok(answer) => self.tries(what, answer),
+            Err(error) => self.tries::<T, _>(what, Err(error)),
         }
     }
 
@@ -174,7 +241,11 @@ impl Intruder {
             ("delete a pod that is free", Transaction::remove(free.key.clone(), free.mod_revision)),
             (
                 "invent a pod",
-                Transaction::create(Key::new("pods", "default", "new"), other.value.clone()),
+                Transaction::create(Key::new("pods", "default", "new"), {
+                    let mut new: Value = serde_json::from_slice(&other.value).unwrap();
+                    new["metadata"]["name"] = "new".into();
+                    new.to_string()
+                }),
             ),
             (
                 "its own role label",
@@ -263,11 +334,15 @@ impl Intruder {
             self.tries(&format!("patch {plural} {name}"), outcome);
         }
         for plural in ["pods", "secrets", "configmaps", "services"] {
-            let object = json!({
-                "metadata": {"name": "new"},
-                "spec": {"nodeName": "n1", "serviceAccountName": "robot", "ports": [{"port": 80}],
-                    "containers": [{"name": "c", "image": "i"}]}
-            });
+            let mut object = json!({"metadata": {"name": "new"}});
+            match plural {
+                "pods" => {
+                    object["spec"] = json!({"nodeName": "n1", "serviceAccountName": "robot",
+                        "containers": [{"name": "c", "image": "i"}]});
+                }
+                "services" => object["spec"] = json!({"ports": [{"port": 80}]}),
+                _ => {}
+            }
             let outcome = self.objects.create(kind(plural), "default", object, &options).await;
             self.tries(&format!("create {plural}"), outcome);
         }
@@ -319,11 +394,8 @@ impl Intruder {
                 uid: uid.clone(),
                 hash: "ab".repeat(32),
             };
-            let answer = authority.ask(token, LIMIT).await.map_err(|e| e.to_string());
-            self.tries(
-                &format!("token of {pod} as {node}"),
-                answer.and_then(|answer| answer.map_err(|e| e.to_string())),
-            );
+            let answer = authority.ask(token, LIMIT).await;
+            self.asked(&format!("token of {pod} as {node}"), answer);
             let guest = IssueGuest {
                 node: node.clone(),
                 namespace: "default".into(),
@@ -332,11 +404,8 @@ impl Intruder {
                 job: "j".into(),
                 subjects: Vec::new(),
             };
-            let answer = authority.ask(guest, LIMIT).await.map_err(|e| e.to_string());
-            self.tries(
-                &format!("guest of {pod} as {node}"),
-                answer.and_then(|answer| answer.map_err(|e| e.to_string())),
-            );
+            let answer = authority.ask(guest, LIMIT).await;
+            self.asked(&format!("guest of {pod} as {node}"), answer);
         }
         for (name, role) in [("n1", JoinRole::Control), ("n2", JoinRole::Node)] {
             let renew = Renew {
@@ -345,11 +414,8 @@ impl Intruder {
                 subjects: Vec::new(),
                 csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
             };
-            let answer = authority.ask(renew, LIMIT).await.map_err(|e| e.to_string());
-            self.tries(
-                &format!("the certificate of {name} as {role}"),
-                answer.and_then(|answer| answer.map_err(|e| e.to_string())),
-            );
+            let answer = authority.ask(renew, LIMIT).await;
+            self.asked(&format!("the certificate of {name} as {role}"), answer);
         }
     }
 }
