@@ -138,26 +138,3 @@ async fn a_pod_does_not_wait_long_for_room_of_which_the_scheduler_was_not_told()
     // Long before all nodes are asked again.
     machine.until(&second, "running", |pod| pod["status"]["phase"] == "Running").await;
 }
-
-#[actix::test]
-async fn a_pod_that_fits_only_on_a_node_that_does_not_answer_is_told_so() {
-    let machine = Machine::start(1000).await;
-    let hostname = json!({"kubernetes.io/hostname": "n2"});
-    let node = json!({"apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": "n2", "uid": "n2", "labels": hostname},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}],
-            "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}}});
-    let key = impresario_registry_api::Key::new("nodes", "", "n2");
-    let create = impresario_registry_api::Transaction::create(key, node.to_string());
-    machine.registry.transact(create).await.unwrap();
-    let _scheduler = schedule(&machine);
-    let mut spec = asks("100m");
-    spec["nodeSelector"] = hostname;
-    let pod = machine.create("p", spec).await;
-    let told = |pod: &Value| {
-        let message = scheduled(pod).and_then(|condition| condition["message"].as_str());
-        message.is_some_and(|message| message.contains("1 node(s) did not answer"))
-    };
-    // It is left alone for longer each time, until that is worth saying.
-    machine.until(&pod, "told why not", told).await;
-}
