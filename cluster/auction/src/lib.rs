@@ -1,5 +1,6 @@
 //! Who gets which GPUs, as plain functions of a picture of the cluster: no clock, no files, no
-//! messages. The live scheduler and the simulator call the very same code.
+//! messages. The simulator and `imp training` call them; the live scheduler still has
+//! a rule of its own (`actors/src/auction`), so that simulated figures are not yet those of a cluster.
 //!
 //! A [`Picture`] holds nodes, and jobs with what each has reported. A [`Model`] is what a job
 //! believes about itself: how long a step takes in a configuration it has not run in, how much a
