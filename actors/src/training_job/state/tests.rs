@@ -224,3 +224,15 @@ fn a_pod_that_somebody_asked_to_go_is_no_failure_of_the_job() {
     state.pods_are(vec![evicted], now);
     assert!(state.take_remarks().iter().all(|remark| remark.reason != "MemberFailed"));
 }
+
+/// A server and two trainers that have joined.
+fn team(now: Instant) -> State {
+    let mut state = state(now);
+    state.wanted = Size { parameter_servers: 1, trainers: 2 };
+    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
+    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), now);
+    joins(&mut state, 1, model(), now);
+    joins(&mut state, 2, model(), now);
+    state
+}

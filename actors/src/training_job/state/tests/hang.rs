@@ -7,14 +7,8 @@ use impresario_client::protocol::training::{Evaluated, Progress, ReportError};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A server and two trainers of a job of eight steps, whose shards are where they should be.
-fn team(now: Instant) -> State {
-    let mut state = state(now);
-    state.wanted = Size { parameter_servers: 1, trainers: 2 };
-    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
-    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
-    joins(&mut state, 0, Holds::Shards(Vec::new()), now);
-    joins(&mut state, 1, model(), now);
-    joins(&mut state, 2, model(), now);
+fn placed_team(now: Instant) -> State {
+    let mut state = team(now);
     for action in state.reconcile(now) {
         arrives(&mut state, &action);
     }
@@ -66,7 +60,7 @@ fn one_hangs(state: &mut State, now: Instant) -> (Vec<u64>, Order) {
 #[test]
 fn the_last_batch_of_a_trainer_that_hangs_is_done_by_another_and_counts_once() {
     let now = Instant::now();
-    let mut state = team(now);
+    let mut state = placed_team(now);
     let (hung, waits) = one_hangs(&mut state, now);
     assert!(matches!(waits, Order::Wait { .. }));
     assert_eq!(state.steps() + hung.len() as u64, 8);
@@ -89,7 +83,7 @@ fn the_last_batch_of_a_trainer_that_hangs_is_done_by_another_and_counts_once() {
 #[test]
 fn what_an_earlier_evaluation_found_is_not_what_the_job_has_reached() {
     let now = Instant::now();
-    let mut state = team(now);
+    let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     let Order::Evaluate { number: early } = state.work(&done(1, &steps), now).unwrap().order else {
         panic!("the first step is there to be evaluated")
@@ -117,7 +111,7 @@ fn what_an_earlier_evaluation_found_is_not_what_the_job_has_reached() {
 #[test]
 fn a_trainer_that_hangs_while_it_evaluates_does_not_keep_the_job_from_its_end() {
     let now = Instant::now();
-    let mut state = team(now);
+    let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     let Order::Evaluate { number } = state.work(&done(1, &steps), now).unwrap().order else {
         panic!("the first step is there to be evaluated")
@@ -136,7 +130,7 @@ fn a_trainer_that_hangs_while_it_evaluates_does_not_keep_the_job_from_its_end() 
 #[test]
 fn what_was_trained_before_all_was_lost_is_not_reported_into_what_is_begun_anew() {
     let now = Instant::now();
-    let mut state = team(now);
+    let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     state.work(&done(1, &steps), now).unwrap();
     let lost = pod(0, Member::ParameterServer, Some(false));

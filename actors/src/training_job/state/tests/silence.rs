@@ -4,18 +4,6 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server and two trainers that have joined.
-fn team(now: Instant) -> State {
-    let mut state = state(now);
-    state.wanted = Size { parameter_servers: 1, trainers: 2 };
-    let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
-    state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
-    joins(&mut state, 0, Holds::Shards(Vec::new()), now);
-    joins(&mut state, 1, model(), now);
-    joins(&mut state, 2, model(), now);
-    state
-}
-
 /// Looks every second for so long; `heard` are heard of each time. Whose pods are deleted.
 fn pass(state: &mut State, from: Instant, seconds: u32, heard: &[u32]) -> Vec<String> {
     let mut deleted = Vec::new();
