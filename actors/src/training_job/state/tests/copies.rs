@@ -266,15 +266,21 @@ fn a_server_that_is_being_deleted_comes_back_to_a_new_activation_and_hands_on_wh
     assert!(!moves.is_empty() && moves.iter().all(to_other), "{moves:?}");
 }
 
-#[test]
-fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
-    let began = Instant::now();
-    let now = began + SECOND * 60;
+/// Two servers with half of the shards each, of which the first is not heard of any more.
+fn half_unheard(began: Instant, now: Instant) -> State {
     let mut state = resumed(&[0, 2], &[1], began);
     server(&mut state, 0, (0..4).map(of).collect(), now);
     server(&mut state, 2, (4..8).map(of).collect(), now);
     joins(&mut state, 1, model(), now);
     state.lost("uid-0", now);
+    state
+}
+
+#[test]
+fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
+    let began = Instant::now();
+    let now = began + SECOND * 60;
+    let mut state = half_unheard(began, now);
     state.looked = now;
     assert!(provided(&state.reconcile(now + SECOND * 2)).is_empty());
     // It was only the connection.
@@ -293,11 +299,7 @@ fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
 fn a_server_that_comes_back_after_it_was_replaced_is_told_where_its_shards_are_now() {
     let began = Instant::now();
     let now = began + SECOND * 60;
-    let mut state = resumed(&[0, 2], &[1], began);
-    server(&mut state, 0, (0..4).map(of).collect(), now);
-    server(&mut state, 2, (4..8).map(of).collect(), now);
-    joins(&mut state, 1, model(), now);
-    state.lost("uid-0", now);
+    let mut state = half_unheard(began, now);
     state.looked = now + SECOND * 6;
     let restored = state.reconcile(now + SECOND * 6);
     assert_eq!(provided(&restored).len(), 1, "{restored:?}");
