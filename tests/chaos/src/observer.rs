@@ -9,6 +9,7 @@ use impresario_client::protocol::resources::{CPU, Resources};
 use impresario_registry_api::{
     Entry, ListRequest, RegistryHandle, Selection, WatchEvent, WatchRequest,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,7 +61,9 @@ pub struct Life {
 ///
 /// Not from when it was bound: a node that hears nothing does not know of it, gives its room to another one
 /// when the reservation's time is up, and refuses one of the two when it hears again. And not by revisions:
-/// who was cut off writes late what ended before. One that somebody deletes counts up to then.
+/// who was cut off writes late what ended before. One that somebody deletes counts up to then; while nobody
+/// has told its end, up to when that was asked for, since it may be anywhere in its grace period: the object
+/// may go before the end was written, and the last that was seen of it may be older still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hold {
     node: String,
@@ -79,9 +82,23 @@ impl Hold {
         // Without containers that ended there were none: the node refused the pod.
         let ended = ended(pod).then(|| finished.max().unwrap_or_else(|| since.clone()));
         let deleted = pod["metadata"]["deletionTimestamp"].as_str().map(str::to_owned);
-        let until = ended.into_iter().chain(deleted).min();
+        let until = match ended {
+            Some(ended) => deleted.into_iter().chain([ended]).min(),
+            None => deleted.map(|at| {
+                let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+                earlier(at, grace)
+            }),
+        };
         Some(Self { node, requests: requests(pod), since, until })
     }
+}
+
+/// The moment that many seconds before one that an object names.
+fn earlier(at: String, seconds: i64) -> String {
+    let moment: Result<Timestamp, _> = at.parse();
+    moment
+        .and_then(|moment| moment.checked_sub(SignedDuration::from_secs(seconds)))
+        .map_or(at, |moment| moment.to_string())
 }
 
 /// The task that watches. Ends when dropped.
@@ -367,7 +384,8 @@ mod tests {
         let pod = |uid: &str, since: Option<u32>, ended: Option<u32>, deleted: Option<u32>| {
             let state = ended.map(|end| json!({"terminated": {"finishedAt": at(end)}}));
             json!({
-                "metadata": {"uid": uid, "deletionTimestamp": deleted.map(at)},
+                "metadata": {"uid": uid, "deletionTimestamp": deleted.map(at),
+                    "deletionGracePeriodSeconds": 1},
                 "spec": {
                     "nodeName": "n",
                     "initContainers": [{"resources": {"requests": {"memory": "3Gi"}}}],
@@ -408,7 +426,10 @@ mod tests {
         for (before, pods) in [
             (pod("a", Some(1), Some(5), None), 1),
             (pod("a", Some(1), Some(6), None), 2),
-            (pod("a", Some(1), None, Some(5)), 1),
+            // The last that was seen: it ended in the second between, or goes on through it.
+            (pod("a", Some(1), None, Some(6)), 1),
+            (pod("a", Some(1), None, Some(7)), 2),
+            (pod("a", Some(1), Some(5), Some(6)), 1),
             (pod("a", Some(1), Some(9), Some(5)), 1),
             (pod("a", Some(1), None, None), 2),
         ] {
