@@ -224,6 +224,9 @@ fn print(report: &Report, output: Option<Structured>, folder: &Path, mutant: Opt
         let word = if check.passed { "kept  " } else { "BROKEN" };
         say!("{word} {:<18} {}", check.name, check.detail);
     }
+    for fault in &report.untaken {
+        say!("NOTE   {} did not take its fault ({:?}) in time", fault.target, fault.kind);
+    }
     if report.passed {
         say!(
             "seed {}: all promises kept, {} faults, {} operations ({} of unknown outcome), {} pods, \

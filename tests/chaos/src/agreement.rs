@@ -4,7 +4,7 @@
 use crate::clients::{LEDGER, REGISTER};
 use crate::cluster::Session;
 use crate::ghosts::FENCED;
-use crate::observer::{ended, resources};
+use crate::held::{ended, resources};
 use impresario_client::protocol::node::{Describe, NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
 use impresario_registry_api::{

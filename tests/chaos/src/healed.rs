@@ -4,7 +4,7 @@
 //! says so too: a status that outlived its pod does not count.
 
 use crate::cluster::Session;
-use crate::observer::ended;
+use crate::held::ended;
 use crate::workload::{CONTROLLERS, JOB, NAMESPACE};
 use impresario_client::protocol::pod::{Describe, PodRole, actor_name};
 use impresario_registry_api::{Consistency, Key, ListRequest, Selection};

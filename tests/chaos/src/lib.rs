@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod effects;
 pub mod ghosts;
 pub mod healed;
+pub mod held;
 pub mod history;
 pub mod linear;
 pub mod observer;

@@ -2,14 +2,12 @@
 //! where, how much of everything each node carried, and which containers ran.
 
 use crate::cluster::Session;
+use crate::held::{Amounts, Hold, amounts, ended};
 use crate::workload::{CONTROLLERS, JOB};
 use futures_util::StreamExt as _;
-use impresario_api::quantity;
-use impresario_client::protocol::resources::{CPU, Resources};
 use impresario_registry_api::{
     Entry, ListRequest, RegistryHandle, Selection, WatchEvent, WatchRequest,
 };
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,9 +20,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// On a pod of a job until its end is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-
-/// Amounts of resources by their names, in thousandths: of cores, of bytes, of pieces.
-pub type Amounts = BTreeMap<String, i128>;
 
 /// What was seen.
 #[derive(Debug, Default, Clone)]
@@ -43,6 +38,8 @@ pub struct Seen {
     pub restarted: Vec<String>,
     /// Containers of replication controllers that were seen to run, by pod uid and name.
     pub containers: BTreeMap<(String, String), Life>,
+    /// The pods of the job whose deletion was counted while they ran, by uid.
+    pub(crate) deleted_first: BTreeSet<String>,
     /// The uids of the pods that hold something, by name.
     pub(crate) names: BTreeMap<String, String>,
     /// What pods held, by uid.
@@ -55,50 +52,6 @@ pub struct Life {
     id: String,
     started_at: String,
     restarts: i64,
-}
-
-/// What a pod held on the node that had taken it on, and for how long, by that node's clock in whole seconds.
-///
-/// Not from when it was bound: a node that hears nothing does not know of it, gives its room to another one
-/// when the reservation's time is up, and refuses one of the two when it hears again. And not by revisions:
-/// who was cut off writes late what ended before. One that somebody deletes counts up to then; while nobody
-/// has told its end, up to when that was asked for, since it may be anywhere in its grace period: the object
-/// may go before the end was written, and the last that was seen of it may be older still.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hold {
-    node: String,
-    requests: Amounts,
-    since: String,
-    until: Option<String>,
-}
-
-impl Hold {
-    fn of(node: String, pod: &Value) -> Option<Self> {
-        let since = pod["status"]["startTime"].as_str()?.to_owned();
-        let statuses = pod["status"]["containerStatuses"].as_array();
-        let finished = statuses.into_iter().flatten().filter_map(|status| {
-            status["state"]["terminated"]["finishedAt"].as_str().map(str::to_owned)
-        });
-        // Without containers that ended there were none: the node refused the pod.
-        let ended = ended(pod).then(|| finished.max().unwrap_or_else(|| since.clone()));
-        let deleted = pod["metadata"]["deletionTimestamp"].as_str().map(str::to_owned);
-        let until = match ended {
-            Some(ended) => deleted.into_iter().chain([ended]).min(),
-            None => deleted.map(|at| {
-                let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-                earlier(at, grace)
-            }),
-        };
-        Some(Self { node, requests: requests(pod), since, until })
-    }
-}
-
-/// The moment that many seconds before one that an object names.
-fn earlier(at: String, seconds: i64) -> String {
-    let moment: Result<Timestamp, _> = at.parse();
-    moment
-        .and_then(|moment| moment.checked_sub(SignedDuration::from_secs(seconds)))
-        .map_or(at, |moment| moment.to_string())
 }
 
 /// The task that watches. Ends when dropped.
@@ -167,49 +120,6 @@ async fn follow(registry: RegistryHandle, resource: &'static str, seen: Arc<Mute
     }
 }
 
-/// What an object's map of quantities says.
-fn amounts(map: &Value) -> Amounts {
-    let entries = map.as_object().into_iter().flatten();
-    entries
-        .filter_map(|(name, amount)| {
-            Some((name.clone(), i128::from(quantity::parse(amount)?.millis())))
-        })
-        .collect()
-}
-
-/// What a pod asks for: its containers together, or the largest of its init containers, and one place.
-pub(crate) fn requests(pod: &Value) -> Amounts {
-    let of = |list: &str| {
-        let containers = pod["spec"][list].as_array().into_iter().flatten();
-        containers.map(|container| amounts(&container["resources"]["requests"])).collect::<Vec<_>>()
-    };
-    let mut all = Amounts::from([("pods".to_owned(), 1000)]);
-    for (name, amount) in of("containers").into_iter().flatten() {
-        *all.entry(name).or_default() += amount;
-    }
-    for (name, amount) in of("initContainers").into_iter().flatten() {
-        let most = all.entry(name).or_default();
-        *most = (*most).max(amount);
-    }
-    all
-}
-
-/// What a pod asks for, as nodes count it.
-pub(crate) fn resources(pod: &Value) -> Resources {
-    let mut all = Resources::default();
-    for (name, milli) in requests(pod) {
-        // Processors are counted in thousandths, and everything else in pieces.
-        let pieces = if name == CPU { milli } else { milli / 1000 };
-        all.set(&name, u64::try_from(pieces).unwrap_or(0));
-    }
-    all
-}
-
-/// Whether a pod's containers have ended for good.
-pub(crate) fn ended(pod: &Value) -> bool {
-    matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-}
-
 impl Seen {
     fn put(&mut self, resource: &str, entry: &Entry) {
         let object: Value = serde_json::from_slice(&entry.value).unwrap_or_default();
@@ -229,23 +139,36 @@ impl Seen {
         self.bound.entry(uid.clone()).or_default().insert(node.clone());
         self.look_at_containers(&uid, &object);
         let of_job = object["metadata"]["labels"]["app"] == JOB;
-        if text("/status/phase") == "Succeeded" && of_job {
-            // A pod's end is counted once, in the transaction that takes the finalizer. One that is
-            // being deleted may be counted before its end, as a failure, and another one is started
-            // for it: if it succeeds in its grace period after all, that is one success more than
-            // completions and none that counts. Without the mark nothing but the end is counted.
-            let finalizers = object["metadata"]["finalizers"].as_array();
-            let is_counted = !finalizers.into_iter().flatten().any(|one| one == TRACKING);
-            let is_marked = !object["metadata"]["deletionTimestamp"].is_null();
-            if !(is_marked && is_counted) {
-                self.succeeded.insert(uid.clone());
-            } else if !self.succeeded.contains(&uid) {
-                self.late.insert(uid.clone());
-            }
+        if of_job {
+            self.count(&uid, &object);
         }
         if let Some(hold) = Hold::of(node, &object) {
             self.names.insert(entry.key.name.clone(), uid.clone());
             self.holds.insert(uid, hold);
+        }
+    }
+
+    /// Counts the success of a pod of the job.
+    ///
+    /// A pod's end is counted once, in the transaction that takes the finalizer. One that is being deleted
+    /// may be counted before its end, as a failure, and another one is started for it: if it succeeds in its
+    /// grace period after all, that is one success more than completions and none that counts. Without the
+    /// mark nothing but the end is counted. Of one that was first seen when all was over nobody can tell.
+    fn count(&mut self, uid: &str, pod: &Value) {
+        let finalizers = pod["metadata"]["finalizers"].as_array();
+        let is_counted = !finalizers.into_iter().flatten().any(|one| one == TRACKING);
+        let is_marked = !pod["metadata"]["deletionTimestamp"].is_null();
+        let is_deleted_first = is_marked && is_counted;
+        if !ended(pod) && is_deleted_first {
+            self.deleted_first.insert(uid.to_owned());
+        }
+        if pod["status"]["phase"] != "Succeeded" || self.succeeded.contains(uid) {
+            return;
+        }
+        if self.deleted_first.contains(uid) {
+            self.late.insert(uid.to_owned());
+        } else if !is_deleted_first {
+            self.succeeded.insert(uid.to_owned());
         }
     }
 
@@ -364,17 +287,24 @@ mod tests {
 
     #[test]
     fn a_success_counts_unless_the_pod_s_deletion_was_counted_before_it() {
-        // Tracked and marked when it succeeded; whether that counts.
-        for (tracked, marked, counts) in
-            [(true, false, true), (true, true, true), (false, false, true), (false, true, false)]
-        {
+        // As it is seen to run and to have succeeded, each tracked and marked; whether that counts, and
+        // whether it came too late.
+        for (ran, ended, counts, late) in [
+            ((true, false), (true, false), true, false),
+            ((true, false), (true, true), true, false),
+            ((true, true), (true, true), true, false),
+            ((true, false), (false, false), true, false),
+            ((false, true), (false, true), false, true),
+            // Its success may have been counted before it was let go: nobody looked.
+            ((true, false), (false, true), false, false),
+        ] {
             let mut all = Seen::default();
-            seen(&mut all, "a", "Running", true, false);
+            seen(&mut all, "a", "Running", ran.0, ran.1);
             assert!(all.succeeded.is_empty() && all.late.is_empty());
-            seen(&mut all, "a", "Succeeded", tracked, marked);
+            seen(&mut all, "a", "Succeeded", ended.0, ended.1);
             // Nothing that happens to it afterwards changes that.
             seen(&mut all, "a", "Succeeded", false, true);
-            assert_eq!((all.succeeded.len(), all.late.len()), (counts.into(), (!counts).into()));
+            assert_eq!((all.succeeded.len(), all.late.len()), (counts.into(), late.into()), "{ran:?} {ended:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! one, from giving what is not there (`docs/architecture.md`: no number of schedulers can over-commit them).
 
 use crate::cluster::Session;
-use crate::observer::resources;
+use crate::held::resources;
 use crate::workload::NAMESPACE;
 use impresario_client::protocol::node::{
     Grant, Lease, NODE, NodeRole, PodReservation, Release, Reserve,

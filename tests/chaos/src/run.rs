@@ -14,7 +14,7 @@ use crate::schedule::{Fault, Kind, Target, in_seconds, schedule};
 use crate::watching::Watchers;
 use crate::workload::{self, CONTROLLERS, Churn, JOB};
 use impresario_runtime::{
-    ActorPath, CHAOS_ACTOR, ChaosRole, Direction, FaultRule, NodeName, SetFaults,
+    ActorPath, AskError, CHAOS_ACTOR, ChaosRole, Direction, FaultRule, NodeName, SetFaults,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,12 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How long the cluster has to heal after the last fault.
 const HEAL_LIMIT: Duration = Duration::from_secs(180);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
+/// How long a node is asked to take the rules of one fault away; a blackout may have come between.
+const LIFT_LIMIT: Duration = Duration::from_secs(10);
+/// How long until it is asked again.
+const LIFT_AGAIN: Duration = Duration::from_millis(200);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -88,6 +92,8 @@ pub struct Report {
     pub schedule: Vec<Fault>,
     /// What was done to the cluster. A fault of a node that is broken already is left out.
     pub faults: Vec<Happened>,
+    /// Faults of links that the node did not take in time, so that nobody knows whether they happened.
+    pub untaken: Vec<Happened>,
     /// What was checked.
     pub checks: Vec<Check>,
     /// In numbers.
@@ -121,7 +127,14 @@ pub async fn run(
 
     let nodes = cluster.nodes();
     let schedule = schedule(plan.seed, plan.duration, nodes.len());
-    let faults = break_it(&cluster, &session, &nodes, &schedule, plan.duration, told).await?;
+    let (faults, untaken) =
+        break_it(&cluster, &session, &nodes, &schedule, plan.duration, told).await?;
+    if let Some(node) = never_taken(&faults, &untaken) {
+        return Err(HarnessError::Cluster {
+            what: "breaking links".into(),
+            reason: format!("no fault of a link was ever taken, last of {node}: is it a chaos cluster?"),
+        });
+    }
     heal(&*cluster, &session, &nodes).await?;
     churn.finish().await;
     let healed = await_healed(&session, HEAL_LIMIT).await;
@@ -150,6 +163,7 @@ pub async fn run(
         passed: checks.iter().all(|check| check.passed),
         schedule,
         faults,
+        untaken,
         checks,
         figures: Figures {
             operations: history.registers.len() + history.ledger.len(),
@@ -175,15 +189,16 @@ async fn break_it(
     schedule: &[Fault],
     duration: Duration,
     mut told: impl FnMut(&Happened) + Send,
-) -> Result<Vec<Happened>, HarnessError> {
+) -> Result<(Vec<Happened>, Vec<Happened>), HarnessError> {
     let began = Instant::now();
     let broken = Broken::default();
     let mut repairs = JoinSet::new();
-    let mut faults = Vec::new();
+    let (mut faults, mut untaken) = (Vec::new(), Vec::new());
     for fault in schedule.iter().copied() {
         sleep_until(began + fault.at).await;
         let node = target(&**cluster, nodes, fault).await;
-        if !begin(&**cluster, session, nodes, &broken, &node, fault).await? {
+        let begun = begin(&**cluster, session, nodes, &broken, &node, fault).await?;
+        if begun == Begun::BrokenAlready {
             continue;
         }
         let happened = Happened {
@@ -193,8 +208,12 @@ async fn break_it(
             as_leader: fault.target == Target::Leader,
             length_s: in_seconds(fault.length),
         };
-        told(&happened);
-        faults.push(happened);
+        if begun == Begun::Untaken {
+            untaken.push(happened);
+        } else {
+            told(&happened);
+            faults.push(happened);
+        }
         let (cluster, session, broken) = (cluster.clone(), session.clone(), broken.clone());
         let names = nodes.to_vec();
         repairs.spawn(async move {
@@ -210,7 +229,13 @@ async fn break_it(
         };
         repaired.map_err(stopped)??;
     }
-    Ok(faults)
+    Ok((faults, untaken))
+}
+
+/// The node that was to be cut off, slowed or deafened last, when nothing of that sort ever came to be.
+fn never_taken<'a>(faults: &[Happened], untaken: &'a [Happened]) -> Option<&'a str> {
+    let is_taken = faults.iter().any(|fault| fault.kind.is_of_links());
+    untaken.last().filter(|_| !is_taken).map(|fault| &*fault.target)
 }
 
 /// What is said to be hit by a fault of all nodes.
@@ -234,7 +259,18 @@ async fn target(cluster: &dyn Cluster, nodes: &[String], fault: Fault) -> String
 #[derive(Clone, Default)]
 struct Broken(Arc<Mutex<BTreeMap<String, Kind>>>);
 
-/// Breaks the node. False if it is broken already.
+/// What became of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// It happened.
+    Yes,
+    /// The node is broken already, and stays as it is.
+    BrokenAlready,
+    /// The node did not say that it has the rules; it may have them.
+    Untaken,
+}
+
+/// Breaks the node.
 async fn begin(
     cluster: &dyn Cluster,
     session: &Session,
@@ -242,10 +278,10 @@ async fn begin(
     broken: &Broken,
     node: &str,
     fault: Fault,
-) -> Result<bool, HarnessError> {
+) -> Result<Begun, HarnessError> {
     let mut state = broken.0.lock().await;
     if state.contains_key(node) {
-        return Ok(false);
+        return Ok(Begun::BrokenAlready);
     }
     state.insert(node.to_owned(), fault.kind);
     match fault.kind {
@@ -258,10 +294,12 @@ async fn begin(
         }
         Kind::Pause => cluster.pause(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
-            set_rules(session, node, rules(nodes, node, fault.kind)).await;
+            if set_rules(session, node, rules(nodes, node, fault.kind)).await.is_err() {
+                return Ok(Begun::Untaken);
+            }
         }
     }
-    Ok(true)
+    Ok(Begun::Yes)
 }
 
 async fn end(
@@ -283,7 +321,9 @@ async fn end(
         }
         Kind::Pause => cluster.resume(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
-            set_rules(session, node, Vec::new()).await;
+            if let Err(reason) = lift(session, node, LIFT_LIMIT).await {
+                tracing::debug!(node, %reason, "fault rules stay until all is healed");
+            }
         }
     }
     broken.0.lock().await.remove(node);
@@ -317,12 +357,21 @@ fn rules(nodes: &[String], node: &str, kind: Kind) -> Vec<FaultRule> {
         .collect()
 }
 
-/// A node that cannot be told is down or paused, and starts without rules.
-async fn set_rules(session: &Session, node: &str, rules: Vec<FaultRule>) {
+async fn set_rules(session: &Session, node: &str, rules: Vec<FaultRule>) -> Result<(), AskError> {
     let path = ActorPath::new(NodeName::from(node), CHAOS_ACTOR);
     let chaos = session.node.actor::<ChaosRole>(path);
-    if let Err(error) = chaos.ask(SetFaults { rules }, RULES_LIMIT).await {
-        tracing::debug!(node, %error, "fault rules were not taken");
+    chaos.ask(SetFaults { rules }, RULES_LIMIT).await
+}
+
+/// Takes all rules of a node away, however busy it is: one that kept them would go on as if it were broken.
+async fn lift(session: &Session, node: &str, patience: Duration) -> Result<(), AskError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match set_rules(session, node, Vec::new()).await {
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => sleep(LIFT_AGAIN).await,
+            Ok(()) => return Ok(()),
+        }
     }
 }
 
@@ -337,7 +386,34 @@ async fn heal(
         cluster.start(node).await?;
     }
     for node in nodes {
-        set_rules(session, node, Vec::new()).await;
+        lift(session, node, HEAL_LIMIT).await.map_err(|error| HarnessError::Cluster {
+            what: format!("taking the faults of {node} away"),
+            reason: error.to_string(),
+        })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_whose_links_were_never_broken_is_none() {
+        let happened = |kind: Kind| Happened {
+            at_s: 1.0,
+            kind,
+            target: "node-2".into(),
+            as_leader: false,
+            length_s: 1.0,
+        };
+        let (kill, cut) = (happened(Kind::Kill), happened(Kind::Isolate));
+        for (faults, untaken, never) in [
+            (vec![kill.clone()], vec![cut.clone()], Some("node-2")),
+            (vec![kill.clone(), cut.clone()], vec![cut.clone()], None),
+            (vec![kill], Vec::new(), None),
+        ] {
+            assert_eq!(never_taken(&faults, &untaken), never, "{faults:?} {untaken:?}");
+        }
+    }
 }

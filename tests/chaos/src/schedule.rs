@@ -54,6 +54,15 @@ impl Kind {
         Self::Lose,
         Self::Delay,
     ];
+
+    /// Whether it is the node's links that are broken, and not the node.
+    #[must_use]
+    pub fn is_of_links(self) -> bool {
+        match self {
+            Self::Isolate | Self::Deafen | Self::Lose | Self::Delay => true,
+            Self::Kill | Self::Blackout | Self::Pause => false,
+        }
+    }
 }
 
 /// One fault.

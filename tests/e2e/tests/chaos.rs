@@ -39,7 +39,11 @@ fn kept(seed: u64, seconds: u64) -> Value {
     // What was done is what the schedule said, but for faults of a node that was broken already.
     let (faults, schedule) = (report["faults"].as_array(), report["schedule"].as_array());
     let (faults, schedule) = (faults.expect("faults"), schedule.expect("a schedule"));
-    assert!(!faults.is_empty());
+    // On a busy machine not all that was due happens, but something of each sort does.
+    for sort in [["blackout", "kill", "pause", ""], ["deafen", "delay", "isolate", "lose"]] {
+        let is_of = |fault: &Value| sort.contains(&fault["kind"].as_str().unwrap());
+        assert!(faults.iter().any(is_of), "none of {sort:?}: {report:#}");
+    }
     for fault in faults {
         let target = fault["target"].as_str().unwrap();
         assert!(target.starts_with("node-") || target == "all", "{fault}");
