@@ -1,10 +1,11 @@
 //! How many members the job has: its bids, the auction's orders, and the pods that follow from them.
 
 use super::shards::REUNION;
-use super::{Action, FIRST_REASON, ScaleEvent, State};
+use super::{Action, FIRST_REASON, Holder, ScaleEvent, State};
 use crate::training::data_plan::DataPlan;
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size, StaleLease};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long members of a job that has ended have to stop by themselves.
@@ -174,21 +175,27 @@ impl State {
                 Member::ParameterServer => self.wanted.parameter_servers,
                 Member::Trainer => self.wanted.trainers,
             } as usize;
-            let mut living: Vec<(bool, bool, String, String)> = self
+            let held = self.shards_of_each();
+            let mut living: Vec<(bool, bool, usize, String, String)> = self
                 .pods
                 .values()
                 .filter(|pod| pod.member == member && pod.lives())
                 .filter(|pod| !self.joined.get(&pod.uid).is_some_and(|one| one.leaving))
                 .map(|pod| {
                     let joined = self.joined.contains_key(&pod.uid);
-                    (joined, pod.bound, pod.name.clone(), pod.uid.clone())
+                    let shards = held.get(pod.uid.as_str()).copied().unwrap_or(0);
+                    (joined, pod.bound, shards, pod.name.clone(), pod.uid.clone())
                 })
                 .collect();
+            // Who has the least goes first.
             living.sort();
             let surplus = living.len().saturating_sub(wanted);
-            for (joined, _, name, uid) in living.drain(..surplus) {
+            for (joined, _, _, name, uid) in living.drain(..surplus) {
                 let returns = self.may_come_back(&uid, now);
+                // Nor can what it has be handed on before a trainer has said what the model is.
+                let stays = self.unchecked.contains_key(&uid);
                 match self.joined.get_mut(&uid) {
+                    Some(_) if joined && stays => {}
                     Some(one) if joined => {
                         one.leaving = true;
                         if member == Member::Trainer {
@@ -207,6 +214,18 @@ impl State {
         }
         self.settle_size(now);
         actions
+    }
+
+    /// How many shards each server has; until they can be looked at, how many it says that it has.
+    fn shards_of_each(&self) -> BTreeMap<&str, usize> {
+        let mut held: BTreeMap<&str, usize> =
+            self.unchecked.iter().map(|(pod, shards)| (pod.as_str(), shards.len())).collect();
+        for holder in &self.holders {
+            if let Holder::At(pod) = holder {
+                *held.entry(pod).or_default() += 1;
+            }
+        }
+        held
     }
 
     /// Whether this member of an earlier activation is on its way to this one: it may have what was learned, and

@@ -15,6 +15,7 @@ mod endings;
 mod forged;
 mod gang;
 mod hang;
+mod late_trainer;
 mod silence;
 
 fn pod(number: u32, member: Member, ended: Option<bool>) -> Seen {

@@ -6,6 +6,7 @@ use impresario_client::protocol::training::{
     Batch, Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport,
     Work,
 };
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// A trainer gets batches for about this long at a time.
@@ -71,11 +72,7 @@ impl State {
         }
         let elsewhere = self.elsewhere(&report.pod_uid, &report.versions);
         self.find_lacking(&report.pod_uid, now);
-        let holds = self.holders.iter().any(|holder| match holder {
-            Holder::Nobody => false,
-            Holder::At(pod) => *pod == report.pod_uid,
-            Holder::Moving { from, to, .. } => [from, to].contains(&&report.pod_uid),
-        });
+        let holds = self.needs(report, &serves);
         if self.dismisses() || (leaving && !holds) {
             if let Some(joined) = self.joined.get_mut(&report.pod_uid) {
                 joined.stopped = true;
@@ -83,6 +80,21 @@ impl State {
             return Ok(ServerOrder { wanted: false, settled, elsewhere });
         }
         Ok(ServerOrder { wanted: true, settled, elsewhere })
+    }
+
+    /// Whether this server, which serves these shards, has any that the job has nowhere else.
+    fn needs(&self, report: &ServerReport, serves: &BTreeSet<u32>) -> bool {
+        if self.facts.is_none() {
+            // Until a trainer has said what the model is, nobody's shards are looked at: whatever a server
+            // has may be all that there is.
+            return self.unchecked.contains_key(&report.pod_uid) || !report.versions.is_empty();
+        }
+        let mut holders = self.holders.iter().enumerate();
+        holders.any(|(shard, holder)| match holder {
+            Holder::Nobody => serves.contains(&(shard as u32)),
+            Holder::At(pod) => *pod == report.pod_uid,
+            Holder::Moving { from, to, .. } => [from, to].contains(&&report.pod_uid),
+        })
     }
 
     /// A trainer says that it lives. Whether it is wanted.
