@@ -144,6 +144,14 @@ struct Absent {
     since: Instant,
 }
 
+/// A pod that runs and has not joined this activation.
+#[derive(Debug, Clone, Copy)]
+struct Stranger {
+    since: Instant,
+    /// How long it is waited for.
+    limit: Duration,
+}
+
 #[derive(Debug)]
 struct Joined {
     member: Member,
@@ -221,8 +229,10 @@ pub struct State {
     joined: BTreeMap<String, Joined>,
     /// Members that were there and are not any more, by pod.
     absent: BTreeMap<String, Absent>,
-    /// Pods that run and have not joined this activation, and since when.
-    strangers: BTreeMap<String, Instant>,
+    /// Pods that run and have not joined this activation.
+    strangers: BTreeMap<String, Stranger>,
+    /// How long the next pod of a role is waited for, where its first limit has been too short.
+    patience: BTreeMap<Member, Duration>,
     /// When time was looked at last: what nobody looked at says nothing about members.
     looked: Instant,
     /// The object is being deleted: nothing new is begun.
@@ -299,6 +309,7 @@ impl State {
             joined: BTreeMap::new(),
             absent: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            patience: BTreeMap::new(),
             looked: now,
             deleting: false,
             end_written: None,

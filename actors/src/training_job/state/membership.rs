@@ -1,6 +1,6 @@
 //! Who belongs to the job: its pods, and the members that have joined from them.
 
-use super::{Absent, Action, Holder, Joined, Phase, Remark, State};
+use super::{Absent, Action, Holder, Joined, Phase, Remark, State, Stranger};
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
@@ -18,10 +18,13 @@ const PAUSES: Backoff = Backoff { first: Duration::from_secs(1), most: Duration:
 pub(super) const SILENCE: Duration = Duration::from_secs(20);
 /// When nobody is heard of, it is rather this side that is cut off: they are waited for so long.
 const CUT_OFF: Duration = Duration::from_mins(10);
-/// A pod that runs and has not joined by then never will: a parameter server has nothing to do first.
+/// A pod that runs and has not joined by then is taken to hang, and is replaced by one that is given twice the
+/// time: a parameter server has nothing to do first.
 const SERVER_JOINS: Duration = Duration::from_mins(2);
 /// A trainer's program reads its data and makes its model first.
 const TRAINER_JOINS: Duration = Duration::from_mins(30);
+/// Nobody is given longer: a week.
+const LATEST_JOINS: Duration = Duration::from_hours(168);
 /// A look that comes so late found this process paused: silence meanwhile was its own.
 const PAUSE: Duration = Duration::from_secs(3);
 
@@ -62,8 +65,11 @@ impl State {
         let strange =
             |pod: &&Seen| pod.lives() && pod.running && !self.joined.contains_key(&pod.uid);
         let strange = self.pods.values().filter(strange);
-        let since = |uid: &String| self.strangers.get(uid).copied().unwrap_or(now);
-        self.strangers = strange.map(|pod| (pod.uid.clone(), since(&pod.uid))).collect();
+        let known = |pod: &Seen| {
+            let new = || Stranger { since: now, limit: self.joins_within(pod.member) };
+            self.strangers.get(&pod.uid).copied().unwrap_or_else(new)
+        };
+        self.strangers = strange.map(|pod| (pod.uid.clone(), known(pod))).collect();
         for (name, jitter) in failed {
             if self.over() {
                 break;
@@ -177,8 +183,10 @@ impl State {
             given: None,
             failures: 0,
         };
-        self.absent.remove(&join.pod_uid);
-        self.strangers.remove(&join.pod_uid);
+        let was_absent = self.absent.remove(&join.pod_uid).is_some();
+        if let Some(stranger) = self.strangers.remove(&join.pod_uid).filter(|_| !was_absent) {
+            self.has_taken(member, now.duration_since(stranger.since));
+        }
         self.joined.insert(join.pod_uid, joined);
         self.settle_size(now);
         Ok(Welcome { activation: self.activation, lease: self.lease })
@@ -241,7 +249,7 @@ impl State {
         if gap > PAUSE {
             self.joined.values_mut().for_each(|one| one.heard += gap);
             self.absent.values_mut().for_each(|one| one.since += gap);
-            self.strangers.values_mut().for_each(|since| *since += gap);
+            self.strangers.values_mut().for_each(|one| one.since += gap);
         }
         let is_heard = |one: &Joined| now.duration_since(one.heard) <= SILENCE;
         let patience = if self.joined.values().any(is_heard) { SILENCE } else { CUT_OFF };
@@ -269,25 +277,45 @@ impl State {
         actions
     }
 
-    /// Pods that run and never join: their program hangs, or is none that works for a job.
+    /// How long a pod of this role that begins now may take until it joins.
+    fn joins_within(&self, member: Member) -> Duration {
+        self.patience.get(&member).copied().unwrap_or(match member {
+            Member::ParameterServer => SERVER_JOINS,
+            Member::Trainer => TRAINER_JOINS,
+        })
+    }
+
+    /// One of this role has joined after so long: the next is given twice that, if it is more than at first.
+    fn has_taken(&mut self, member: Member, took: Duration) {
+        self.patience.remove(&member);
+        let first = self.joins_within(member);
+        if took > first {
+            self.patience.insert(member, (took * 2).min(LATEST_JOINS));
+        }
+    }
+
+    /// Pods that run and do not join: their program hangs, or is none that works for a job. Or it needs longer
+    /// than it was given, and the next has twice the time.
     fn replace_strangers(&mut self, patience: Duration, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        for (uid, since) in &mut self.strangers {
+        for (uid, stranger) in &mut self.strangers {
             let known = self.pods.get(uid).filter(|_| !self.absent.contains_key(uid));
             let Some(pod) = known else { continue };
-            let limit = match pod.member {
-                Member::ParameterServer => SERVER_JOINS,
-                Member::Trainer => TRAINER_JOINS,
-            };
-            let waited = now.duration_since(*since);
-            if waited <= limit.max(patience) || self.deleting || self.end_written.is_some() {
+            let waited = now.duration_since(stranger.since);
+            let is_late = waited > stranger.limit.max(patience);
+            if !is_late || self.deleting || self.end_written.is_some() {
                 continue;
             }
-            *since = now;
+            stranger.since = now;
+            // Those that began together were given the same.
+            let longer = (stranger.limit * 2).min(LATEST_JOINS);
+            let next = self.patience.entry(pod.member).or_insert(longer);
+            *next = longer.max(*next);
             let message = format!(
-                "pod {} has run for {} minutes and has not joined the job; it is replaced: see its logs",
+                "pod {} has run for {} minutes and has not joined the job; it is replaced, and the next has {} minutes: see its logs",
                 pod.name,
-                waited.as_secs() / 60
+                waited.as_secs() / 60,
+                next.as_secs() / 60
             );
             self.remarks.push(Remark { warning: true, reason: "MemberSilent", message });
             actions.push(Action::DeletePod { name: pod.name.clone(), uid: uid.clone() });

@@ -86,6 +86,48 @@ fn a_pod_that_runs_and_never_joins_is_replaced_and_that_is_told() {
 }
 
 #[test]
+fn a_trainer_that_follows_one_that_did_not_join_in_time_is_given_twice_the_time() {
+    let began = Instant::now();
+    let (mut state, mut now) = (state(began), began);
+    let alone = |state: &mut State, numbers: &[u32], now: Instant| {
+        let trainers = numbers.iter().map(|number| pod(*number, Member::Trainer, None));
+        let server = std::iter::once(pod(0, Member::ParameterServer, None));
+        state.pods_are(server.chain(trainers).collect(), now);
+    };
+    let mut passes = |state: &mut State, minutes: u32| {
+        let deleted = pass(state, now, minutes * 60, &[0]);
+        now += SECOND * (minutes * 60);
+        (deleted, now)
+    };
+    alone(&mut state, &[], began);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), began);
+    state.wanted.trainers = 2;
+    // Two that began together count as one.
+    alone(&mut state, &[1, 2], began);
+    let (deleted, now) = passes(&mut state, 31);
+    assert_eq!(deleted, ["uid-1", "uid-2"]);
+    let remarks = state.take_remarks();
+    let told = |remark: &&Remark| remark.message.contains("the next has 60 minutes");
+    assert_eq!(remarks.iter().filter(told).count(), 2, "{remarks:?}");
+    alone(&mut state, &[3, 4], now);
+    let (deleted, now) = passes(&mut state, 59);
+    assert!(deleted.is_empty(), "{deleted:?}");
+    // One has read its data, and shows how long that takes; the other is waited for as before.
+    joins(&mut state, 3, model(), now);
+    let (deleted, now) = passes(&mut state, 2);
+    assert!(deleted.contains(&"uid-4".to_owned()), "{deleted:?}");
+    alone(&mut state, &[5], now);
+    let (deleted, now) = passes(&mut state, 117);
+    assert!(deleted.is_empty(), "{deleted:?}");
+    // One is there at once: what hangs is found as soon as ever.
+    joins(&mut state, 5, model(), now);
+    alone(&mut state, &[6], now);
+    joins(&mut state, 6, model(), now);
+    alone(&mut state, &[7], now);
+    assert_eq!(passes(&mut state, 31).0, ["uid-7"]);
+}
+
+#[test]
 fn a_pod_that_joins_late_but_in_time_is_not_replaced() {
     let now = Instant::now();
     let mut state = state(now);
