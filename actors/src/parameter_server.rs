@@ -24,8 +24,12 @@ const JOB_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_VALUES: usize = 4 << 20;
 /// What a server does that is told nothing: what it did before.
 const GO_ON: ServerOrder = ServerOrder { wanted: true, settled: 0, elsewhere: Vec::new() };
-/// A server whose pod is being stopped goes when nothing has been heard of the job for so long: it is gone, too.
-const ABANDONED: Duration = Duration::from_secs(5);
+/// A server whose pod is being stopped goes when nothing has been heard of the job for so long. A job whose control
+/// member goes as well is heard of again later than that member is missed (3 s), its shard is taken over and its
+/// pods are read; a server that waits in vain is ended by its node when its grace is over.
+const ABANDONED: Duration = Duration::from_secs(20);
+/// And when all control members have said for so long that there is no such job: it is gone, too.
+const NO_SUCH_JOB: Duration = Duration::from_secs(10);
 /// How long another server may take to accept a shard.
 const TRANSFER: Duration = Duration::from_secs(15);
 
@@ -59,8 +63,9 @@ impl ParameterServer {
 
     /// Whether the pod is being stopped and there is no job that would take the shards.
     fn is_abandoned(&self) -> bool {
-        let since = *self.stopping.borrow();
-        since.is_some_and(|since| since.max(self.link.heard()).elapsed() > ABANDONED)
+        let stopping = *self.stopping.borrow();
+        let (heard, denied) = (self.link.heard(), self.link.denied());
+        stopping.is_some_and(|since| is_given_up(since, heard, denied, Instant::now()))
     }
 
     fn report(&mut self, context: &mut Context<Self>) {
@@ -135,6 +140,14 @@ impl ParameterServer {
             }
         }));
     }
+}
+
+/// Whether a server that is being stopped since `stopping`, has heard of its job at `heard` and is told by all
+/// control members since `denied` that there is none, need not wait for it any more.
+fn is_given_up(stopping: Instant, heard: Instant, denied: Option<Instant>, now: Instant) -> bool {
+    let longer = |since: Instant, limit| now.duration_since(since) > limit;
+    let silent = longer(stopping.max(heard), ABANDONED);
+    silent || denied.is_some_and(|denied| longer(stopping.max(denied), NO_SUCH_JOB))
 }
 
 impl Actor for ParameterServer {
@@ -224,5 +237,29 @@ impl Handler<Keep> for ParameterServer {
     fn handle(&mut self, keep: Keep, _: &mut Self::Context) -> Self::Result {
         self.link.obeys(keep.lease)?;
         self.shards.keep(keep.shard, keep.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_server_that_is_stopped_waits_for_a_job_that_moves_and_not_for_one_that_is_gone() {
+        let began = Instant::now();
+        let given_up = |heard: u32, denied: Option<u32>, now: u32| {
+            let at = |seconds: u32| began + SECOND * seconds;
+            is_given_up(at(10), at(heard), denied.map(at), at(now))
+        };
+        // Its control member is drained with it, and another answers 15 s later.
+        assert!(!given_up(11, None, 26));
+        assert!(!given_up(11, Some(20), 26), "the others have not the job yet");
+        assert!(given_up(11, None, 32), "nobody can be reached at all");
+        assert!(given_up(11, Some(12), 23), "all say that there is no such job");
+        // What was before it was asked to stop does not count.
+        assert!(!given_up(0, Some(0), 19));
+        assert!(!given_up(0, None, 26));
     }
 }

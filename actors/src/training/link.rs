@@ -11,6 +11,7 @@ use impresario_runtime::{
 };
 use parking_lot::Mutex;
 use rand::Rng as _;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +25,8 @@ const NOT_YET: Backoff = Backoff { first: Duration::from_millis(50), most: Durat
 const REFRESH: Duration = Duration::from_secs(30);
 /// So many control members are believed.
 const MOST_MEMBERS: usize = 64;
+/// So many that are not named any more are asked still, after the others: who names them may not know of them yet.
+const KEPT_MEMBERS: usize = 4;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Duration::from_secs(1) };
 
 /// The way to a job. Cheap to clone; clones share what they learn.
@@ -31,8 +34,10 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(20), most: Durat
 pub struct Link {
     node: ActorNode,
     job: String,
-    /// The control members: those of the pod's start, then those that the job names.
+    /// The control members: those that the job names, then those of before.
     control: Arc<Mutex<Vec<NodeName>>>,
+    /// Those that say that the job has no actor there, and since when.
+    denials: Arc<Mutex<BTreeMap<NodeName, Instant>>>,
     refreshed: Arc<Mutex<Option<Instant>>>,
     /// When the job answered last.
     heard: Arc<Mutex<Instant>>,
@@ -49,6 +54,7 @@ impl Link {
             node,
             job: job.to_owned(),
             control: Arc::new(Mutex::new(control)),
+            denials: Arc::default(),
             refreshed: Arc::default(),
             heard: Arc::new(Mutex::new(Instant::now())),
             turn: Arc::default(),
@@ -70,6 +76,15 @@ impl Link {
     /// When the job answered last; when the link was made, if it never did.
     pub fn heard(&self) -> Instant {
         *self.heard.lock()
+    }
+
+    /// Since when all control members say that there is no such job; `None` where one of them says otherwise, or
+    /// nothing.
+    pub fn denied(&self) -> Option<Instant> {
+        let (control, denials) = (self.control.lock().clone(), self.denials.lock());
+        let since: Option<Vec<Instant>> =
+            control.iter().map(|member| denials.get(member).copied()).collect();
+        since.and_then(|since| since.into_iter().max())
     }
 
     /// Asks who the control members are, now and then: each of those that were there when the pod started
@@ -102,9 +117,26 @@ impl Link {
         }
         let told: Vec<NodeName> = told.into_iter().map(|(name, _)| name).collect();
         let mut known = self.control.lock();
-        if *known != told {
-            tracing::info!(job = self.job, ?told, "the control members are others now");
-            *known = told;
+        let asked = known.get(self.turn.load(Ordering::Relaxed) % known.len().max(1)).cloned();
+        let members = with_earlier(told, &known);
+        if *known != members {
+            tracing::info!(job = self.job, ?members, "the control members are others now");
+            // Whoever runs the job is asked first as before.
+            if let Some(turn) = members.iter().position(|member| Some(member) == asked.as_ref()) {
+                self.turn.store(turn, Ordering::Relaxed);
+            }
+            self.denials.lock().retain(|member, _| members.contains(member));
+            *known = members;
+        }
+    }
+
+    /// This member has not answered for the job: it has none, or could not be asked.
+    fn denies(&self, member: &NodeName, error: &AskError) {
+        let mut denials = self.denials.lock();
+        if matches!(error, AskError::NoSuchActor { .. }) {
+            denials.entry(member.clone()).or_insert_with(Instant::now);
+        } else {
+            denials.remove(member);
         }
     }
 
@@ -172,15 +204,17 @@ impl Link {
                 let actor = job_actor(&self.job).into();
                 return Err(AskError::NoSuchActor { actor });
             };
-            let path = ActorPath::new(member, job_actor(&self.job));
+            let path = ActorPath::new(member.clone(), job_actor(&self.job));
             let error = match self.node.actor::<TrainingJobRole>(path).ask(message(), ANSWER).await
             {
                 Ok(reply) => {
                     *self.heard.lock() = Instant::now();
+                    self.denials.lock().clear();
                     return Ok(reply);
                 }
                 Err(error) => error,
             };
+            self.denies(&member, &error);
             if error.remedy() == Remedy::GiveUp || started.elapsed() > patience {
                 return Err(error);
             }
@@ -201,5 +235,77 @@ impl Link {
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+}
+
+/// The control members that were told, and behind them some of those that were known before: a member that has just
+/// started knows of itself alone, and may be the next to go.
+fn with_earlier(told: Vec<NodeName>, known: &[NodeName]) -> Vec<NodeName> {
+    let earlier: Vec<NodeName> =
+        known.iter().filter(|name| !told.contains(name)).take(KEPT_MEMBERS).cloned().collect();
+    [told, earlier].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_runtime::{ClusterAuthority, NodeConfig, PeerRole, PermitAll};
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn names(names: &[&str]) -> Vec<NodeName> {
+        names.iter().map(|name| NodeName::from(*name)).collect()
+    }
+
+    async fn node(authority: &ClusterAuthority, name: &str, role: PeerRole) -> ActorNode {
+        let credential = authority.issue(name, role, &["127.0.0.1".to_owned()], DAY).unwrap();
+        let gate = Arc::new(PermitAll);
+        ActorNode::start(NodeConfig { gate, ..NodeConfig::new(credential) }).await.unwrap()
+    }
+
+    #[actix::test]
+    async fn a_link_that_is_told_of_one_control_member_does_not_forget_the_others() {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let guest = node(&authority, "guest", PeerRole::Guest { scope: "job".into() }).await;
+        let link = Link::new(guest, "job", names(&["a", "b", "c"]));
+        let known = || link.control.lock().clone();
+        let tell = |told: &[&str]| {
+            let at = |name: &&str| (NodeName::from(*name), SocketAddr::from(([127, 0, 0, 1], 9)));
+            link.learn(told.iter().map(at).collect());
+        };
+        link.turn.store(1, Ordering::Relaxed);
+        tell(&["c"]);
+        assert_eq!(known(), names(&["c", "a", "b"]));
+        assert_eq!(link.turn.load(Ordering::Relaxed), 2, "b runs the job, and is asked first");
+        tell(&["a", "b", "c"]);
+        assert_eq!(known(), names(&["a", "b", "c"]));
+        // All are replaced, one after the other: those of long ago are asked no more.
+        for new in 0..20 {
+            let told = [new, new + 1, new + 2].map(|number| format!("m{number}"));
+            tell(&told.each_ref().map(String::as_str));
+        }
+        assert_eq!(known(), names(&["m19", "m20", "m21", "m18", "m17", "m16", "m15"]));
+    }
+
+    #[actix::test]
+    async fn a_job_is_denied_only_by_all_control_members_together() {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let guest = node(&authority, "guest", PeerRole::Guest { scope: "job".into() }).await;
+        let member = node(&authority, "a", PeerRole::Control).await;
+        guest.addresses().set(NodeName::from("a"), member.local_addr());
+        let ask = |link: Link| async move {
+            let message = || ControlMembers { pod_uid: "uid".into() };
+            link.ask(Duration::from_millis(200), message).await.unwrap_err()
+        };
+        let link = Link::new(guest.clone(), "job", names(&["a"]));
+        assert_eq!(link.denied(), None, "nobody was asked");
+        assert!(matches!(ask(link.clone()).await, AskError::NoSuchActor { .. }));
+        let since = link.denied().unwrap();
+        ask(link.clone()).await;
+        assert_eq!(link.denied(), Some(since), "it is said again");
+        // Another that cannot be asked may have it.
+        let link = Link::new(guest, "job", names(&["a", "b"]));
+        ask(link.clone()).await;
+        assert_eq!(link.denied(), None);
     }
 }
