@@ -50,7 +50,7 @@ pub use mailbox::Mailbox;
 pub use message::{Lane, MESSAGE_BYTES, Message, StreamMessage, tag_of};
 pub use name::{ActorName, ActorPath, NAME_BYTES, NodeName};
 pub use net::event::{LostTells, PeerEvent, PeerUsage};
-pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest, join};
+pub use net::join::{JoinAnswer, JoinDoor, JoinError, JoinRequest, join, join_with};
 pub use node::ActorNode;
 pub use pki::{ClusterAuthority, Credential, JoinToken, PeerIdentity, PeerRole};
 pub use reference::ActorRef;

@@ -36,7 +36,7 @@ async fn token(authority: &ActorRef<AuthorityRole>) -> (String, String) {
 
 fn request(secret: &str, name: Option<&str>) -> (KeyRequest, Join) {
     let key = KeyRequest::generate().unwrap();
-    let csr_pem = key.csr_pem().unwrap();
+    let csr_pem = key.csr_pem().to_owned();
     let join = Join {
         secret: secret.into(),
         csr_pem,
@@ -123,7 +123,7 @@ async fn a_node_s_certificate_is_renewed_as_long_as_its_object_is_there() {
         name: name.into(),
         role: JoinRole::Node,
         subjects: vec!["127.0.0.1".into()],
-        csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
+        csr_pem: KeyRequest::generate().unwrap().csr_pem().to_owned(),
     };
     assert!(authority.ask(renew("n1"), LIMIT).await.unwrap().is_ok());
     let refused = authority.ask(renew("gone"), LIMIT).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_node_does_not_choose_the_names_in_its_certificate() {
             name: "n1".into(),
             role,
             subjects: vec!["kubernetes.default.svc".into(), "10.96.0.1".into()],
-            csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
+            csr_pem: KeyRequest::generate().unwrap().csr_pem().to_owned(),
         };
         let renewed = authority.ask(renew, LIMIT).await.unwrap().unwrap();
         let certificate = der(&renewed.certificate_pem);

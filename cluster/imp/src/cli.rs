@@ -209,9 +209,9 @@ pub struct Node {
     /// The address at which others reach this node [default: the one that the cluster sees].
     #[arg(long, value_name = "IP")]
     pub address: Option<IpAddr>,
-    /// How containers run.
-    #[arg(long, value_enum, default_value_t = Driver::Process)]
-    pub driver: Driver,
+    /// How containers run [default: process].
+    #[arg(long, value_enum)]
+    pub driver: Option<Driver>,
     /// Join a cluster that runs on this very machine, and offer all of the machine once more: its other nodes offer it
     /// already.
     #[arg(long)]

@@ -112,6 +112,7 @@ const LOCK: &str = "cluster.lock";
 /// whoever started it.
 pub const MADE_BY_NODE: &[&str] = &[
     JOINING,
+    JOIN_REQUEST,
     "pods",
     "registry",
     "dns",
@@ -127,6 +128,8 @@ pub const MADE_BY_NODE: &[&str] = &[
 
 /// Takes the room that a node's files will need, while it joins.
 pub const JOINING: &str = "joining";
+/// The signing request with which a machine has asked to join, until it is answered.
+const JOIN_REQUEST: &str = "joining.pem";
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LayoutError + '_ {
     move |source| LayoutError::Io { path: path.to_owned(), source }

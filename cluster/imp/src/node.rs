@@ -101,7 +101,8 @@ pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
     let dir = NodeDir::new(args.data_dir.clone());
     dir.refuse_foreign()?;
     let claim = dir.claim()?;
-    if !dir.exists() {
+    let is_new = !dir.exists();
+    if is_new {
         let joined = match (&args.join, &args.token) {
             (Some(address), Some(token)) => {
                 join::join(&dir, args, address, token).await.map_err(NodeError::from)
@@ -116,6 +117,9 @@ pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
     oom::set(oom::NODE);
     let file = dir.load()?;
     let credential = Credential::load(&dir.credential())?;
+    if !is_new {
+        join::refuse_changes(&dir, &file, &credential.authority_fingerprint(), args)?;
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Signal)?;
     // A node outlives the terminal that it was started from.

@@ -14,6 +14,7 @@ use crate::{
     name::NodeName,
     pki::{Credential, JoinToken, KeyRequest, PeerRole, PkiError, TokenError, tls},
     refusals::Cause,
+    supervise::Backoff,
 };
 use futures_util::future::BoxFuture;
 use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
@@ -24,7 +25,7 @@ use std::{
     time::Duration,
 };
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// What a newcomer asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +80,14 @@ pub enum JoinError {
         "{address} did not answer as the token's cluster ({detail}): check the address, and that the token is of this cluster"
     )]
     Unreachable {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The cluster of the token was asked, and its answer did not arrive.
+    #[error("{address} was asked and has not answered ({detail}): the token may be used up by now")]
+    Unanswered {
         /// The address.
         address: SocketAddr,
         /// What went wrong.
@@ -141,6 +150,12 @@ pub(crate) async fn serve(network: &Network, door: &dyn JoinDoor, connection: &C
     connection.close(code::DONE, b"");
 }
 
+/// How long one try waits for an answer, as a part of the time that there is for all.
+const TRIES: u32 = 3;
+/// The pauses before it is asked again.
+const AGAIN: Backoff =
+    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+
 /// Joins the cluster that answers at `address`: makes a key, shows the token, and gives the credential that comes back.
 ///
 /// Nothing is sent before the cluster has shown the authority that the token names. Waits at most `deadline`.
@@ -150,22 +165,58 @@ pub async fn join(
     name: Option<String>,
     deadline: Duration,
 ) -> Result<(Credential, JoinAnswer), JoinError> {
-    let key = KeyRequest::generate()?;
-    let ask = Ask { secret: token.secret(), csr_pem: key.csr_pem()?, name };
-    let unreachable = |detail: String| JoinError::Unreachable { address, detail };
-    let answer = timeout(deadline, exchange(address, token, &ask))
-        .await
-        .map_err(|_| unreachable(format!("no answer within {deadline:?}")))?
-        .map_err(|error| unreachable(error.to_string()))?
-        .map_err(|Refusal { reason }| JoinError::Refused { reason })?;
-    let credential = key.into_credential(&answer.certificate_pem, &answer.authority_pem)?;
-    Ok((credential, answer))
+    join_with(KeyRequest::generate()?, address, token, name, deadline).await
 }
 
+/// As [`join`], for a key that is there already: who has asked with it before, and did not hear the answer, hears it
+/// now. An answer that is lost is asked for again, as long as there is time.
+pub async fn join_with(
+    key: KeyRequest,
+    address: SocketAddr,
+    token: &JoinToken,
+    name: Option<String>,
+    deadline: Duration,
+) -> Result<(Credential, JoinAnswer), JoinError> {
+    let ask = Ask { secret: token.secret(), csr_pem: key.csr_pem().to_owned(), name };
+    let until = Instant::now() + deadline;
+    let mut asked = false;
+    let mut attempt = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let limit = left.min(deadline / TRIES);
+        let mut sent = false;
+        let outcome = timeout(limit, exchange(address, token, &ask, &mut sent)).await;
+        asked |= sent;
+        let detail = match outcome {
+            Ok(Ok(answer)) => {
+                let answer = answer.map_err(|Refusal { reason }| JoinError::Refused { reason })?;
+                let credential =
+                    key.into_credential(&answer.certificate_pem, &answer.authority_pem)?;
+                return Ok((credential, answer));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        // Who was never reached is not there, or is another one.
+        if !asked {
+            return Err(JoinError::Unreachable { address, detail });
+        }
+        let pause = AGAIN.wait(attempt, rand::random());
+        if Instant::now() + pause >= until {
+            return Err(JoinError::Unanswered { address, detail });
+        }
+        tracing::debug!(%address, detail, "asked to join, and is asking again");
+        sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+/// One request and its answer. `sent` is set before the cluster may have heard the request.
 async fn exchange(
     address: SocketAddr,
     token: &JoinToken,
     ask: &Ask,
+    sent: &mut bool,
 ) -> Result<Result<JoinAnswer, Refusal>, Box<dyn std::error::Error + Send + Sync>> {
     let crypto =
         QuicClientConfig::try_from(tls::join_client_config(token.authority_fingerprint())?)?;
@@ -178,6 +229,7 @@ async fn exchange(
     let config = ClientConfig::new(Arc::new(crypto));
     let connection = endpoint.connect_with(config, address, tls::SERVER_NAME)?.await?;
     let (mut send, receive) = connection.open_bi().await?;
+    *sent = true;
     send_value(&mut send, ask).await?;
     finish(send);
     let answer = FrameReader::new(receive, LIMIT_BYTES).value().await?;

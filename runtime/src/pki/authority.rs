@@ -164,6 +164,8 @@ fn set_validity(params: &mut CertificateParams, validity: Duration) {
 /// A private key that waits for its certificate: what a joining machine makes and never sends.
 pub struct KeyRequest {
     key: KeyPair,
+    /// The same whenever it is asked for: by it the authority knows who asks again.
+    csr_pem: String,
 }
 
 impl fmt::Debug for KeyRequest {
@@ -175,22 +177,46 @@ impl fmt::Debug for KeyRequest {
 impl KeyRequest {
     /// A new key.
     pub fn generate() -> Result<Self, PkiError> {
-        let key = KeyPair::generate().map_err(|error| PkiError::unusable("a new key", error))?;
-        Ok(Self { key })
+        Self::with(KeyPair::generate().map_err(|error| PkiError::unusable("a new key", error))?)
     }
 
     /// The key that a credential has already: only its certificate is to be replaced.
     pub fn of(credential: &Credential) -> Result<Self, PkiError> {
-        let key = KeyPair::from_pem(credential.key_pem())
-            .map_err(|error| PkiError::unusable("the private key", error))?;
-        Ok(Self { key })
+        Self::with(
+            KeyPair::from_pem(credential.key_pem())
+                .map_err(|error| PkiError::unusable("the private key", error))?,
+        )
+    }
+
+    /// The request that lies in a file, or a new one that lies there from now on (readable by its owner alone): what
+    /// was asked for by a process that did not hear the answer can be asked for again.
+    pub fn kept(path: &Path) -> Result<Self, PkiError> {
+        if !path.exists() {
+            let new = Self::generate()?;
+            files::write(path, &format!("{}{}", new.csr_pem, new.key.serialize_pem()))?;
+            return Ok(new);
+        }
+        let text = files::read(path)?;
+        let unusable = |detail: &str| PkiError::unusable("the kept signing request", detail);
+        let end = "-----END CERTIFICATE REQUEST-----";
+        let at = text.find(end).ok_or_else(|| unusable("it is not whole"))? + end.len();
+        let at = text[at..].find('-').map_or(text.len(), |more| at + more);
+        let (csr_pem, key) = text.split_at(at);
+        let key = KeyPair::from_pem(key).map_err(|error| unusable(&error.to_string()))?;
+        Ok(Self { key, csr_pem: csr_pem.to_owned() })
+    }
+
+    fn with(key: KeyPair) -> Result<Self, PkiError> {
+        let unusable = |error| PkiError::unusable("the signing request", error);
+        let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(unusable)?;
+        let request = params.serialize_request(&key).and_then(|request| request.pem());
+        Ok(Self { csr_pem: request.map_err(unusable)?, key })
     }
 
     /// The signing request for it, as PEM.
-    pub fn csr_pem(&self) -> Result<String, PkiError> {
-        let unusable = |error| PkiError::unusable("the signing request", error);
-        let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).map_err(unusable)?;
-        params.serialize_request(&self.key).and_then(|request| request.pem()).map_err(unusable)
+    #[must_use]
+    pub fn csr_pem(&self) -> &str {
+        &self.csr_pem
     }
 
     /// The key with the certificate that came back.
@@ -230,7 +256,7 @@ mod tests {
         let request = KeyRequest::generate().unwrap();
         let pem = authority
             .sign_csr(
-                &request.csr_pem().unwrap(),
+                request.csr_pem(),
                 "node-7",
                 &PeerRole::Node,
                 &["10.0.0.7".into()],
@@ -240,6 +266,21 @@ mod tests {
         let credential = request.into_credential(&pem, authority.certificate_pem()).unwrap();
         assert_eq!(credential.identity().node.as_str(), "node-7");
         assert_eq!(credential.identity().role, PeerRole::Node);
+    }
+
+    #[test]
+    fn a_request_that_is_kept_is_the_same_when_it_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("joining.pem");
+        let asked = KeyRequest::kept(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let again = KeyRequest::kept(&path).unwrap();
+        assert_eq!(again.csr_pem(), asked.csr_pem());
+        assert_eq!(again.key.serialize_pem(), asked.key.serialize_pem());
+        let authority = ClusterAuthority::create("west").unwrap();
+        authority.sign_csr(again.csr_pem(), "n", &PeerRole::Node, &[], DAY).unwrap();
+        std::fs::write(&path, &asked.csr_pem()[..40]).unwrap();
+        assert!(KeyRequest::kept(&path).is_err());
     }
 
     #[test]

@@ -4,9 +4,12 @@ use crate::cast::*;
 use futures_util::future::BoxFuture;
 use impresario_runtime::{
     ActorNode, ClusterAuthority, JoinAnswer, JoinDoor, JoinError, JoinRequest, JoinToken,
-    NodeConfig, PeerRole, Refusal, SpawnOptions, join,
+    NodeConfig, PeerRole, Refusal, SpawnOptions, join, join_with, pki::KeyRequest,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering::SeqCst},
+};
 
 /// A door that refuses everyone.
 pub struct NoOne;
@@ -76,6 +79,60 @@ fn a_newcomer_with_a_good_token_gets_a_certificate_and_is_a_node() {
             matches!(&refused, JoinError::Refused { reason } if reason.contains("imp token create")),
             "{refused}"
         );
+    });
+}
+
+/// A door whose first answers are lost: it has decided, and nobody hears it.
+struct Deaf {
+    door: Door,
+    lost: AtomicU32,
+    asked: Mutex<Vec<String>>,
+}
+
+impl JoinDoor for Deaf {
+    fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinAnswer, Refusal>> {
+        self.asked.lock().unwrap().push(request.csr_pem.clone());
+        let is_lost =
+            self.lost.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_lost { Box::pin(std::future::pending()) } else { self.door.join(request) }
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_is_asked_for_again_with_the_same_request() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let token = JoinToken::create(&cluster.authority.fingerprint()).unwrap();
+        let key = cluster.authority.key_pem();
+        let authority =
+            ClusterAuthority::from_pem(cluster.authority.certificate_pem(), &key).unwrap();
+        let door = Door { authority, hash: token.secret_hash(), peers: vec![] };
+        let deaf = Arc::new(Deaf { door, lost: AtomicU32::new(1), asked: Mutex::default() });
+        let config = NodeConfig { join: Some(deaf.clone()), ..cluster.config("control") };
+        let control = ActorNode::start(config).await.unwrap();
+        let name = || Some("new".to_owned());
+        join(control.local_addr(), &token, name(), LIMIT).await.unwrap();
+        let asked = std::mem::take(&mut *deaf.asked.lock().unwrap());
+        assert_eq!(asked.len(), 2, "it was asked again");
+        assert_eq!(asked[0], asked[1], "as the same");
+
+        // Where none comes in time it is said that the token may be used up, and who kept the request asks on.
+        let folder = tempfile::tempdir().unwrap();
+        let kept = || KeyRequest::kept(&folder.path().join("joining.pem")).unwrap();
+        deaf.lost.store(u32::MAX, SeqCst);
+        let (at, short) = (control.local_addr(), std::time::Duration::from_secs(3));
+        let lost = loop {
+            match join_with(kept(), at, &token, name(), short).await.unwrap_err() {
+                // On a machine that was too busy to shake hands.
+                JoinError::Unreachable { .. } => {}
+                error => break error,
+            }
+        };
+        assert!(matches!(lost, JoinError::Unanswered { .. }), "{lost}");
+        deaf.lost.store(0, SeqCst);
+        join_with(kept(), at, &token, name(), LIMIT).await.unwrap();
+        let asked = deaf.asked.lock().unwrap();
+        assert!(asked.len() >= 2 && asked.iter().all(|one| *one == asked[0]), "{asked:?}");
     });
 }
 

@@ -1,9 +1,10 @@
 //! The folder of one node, and the lock by which it is known to run.
 
 use super::files::{make_private_dir, read_json, refuse_foreign, replace, write_json};
-use super::{ClusterDir, LayoutError, MADE_BY_NODE, NodeFile, at};
+use super::{ClusterDir, JOIN_REQUEST, LayoutError, MADE_BY_NODE, NodeFile, at};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,21 @@ impl NodeDir {
     #[must_use]
     pub fn credential(&self) -> PathBuf {
         self.0.join("credential")
+    }
+
+    /// The signing request of a machine that has asked to join and was not answered.
+    #[must_use]
+    pub fn join_request(&self) -> PathBuf {
+        self.0.join(JOIN_REQUEST)
+    }
+
+    /// It has been answered.
+    pub fn forget_join_request(&self) {
+        if let Err(error) = fs::remove_file(self.join_request())
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the request to join is left in the folder");
+        }
     }
 
     /// What the registry of a control member keeps.
@@ -75,9 +91,10 @@ impl NodeDir {
         if self.exists() {
             return Ok(());
         }
-        // A claim that came to nothing leaves these two.
+        // A claim that came to nothing leaves two of these, a request that was not answered the third.
+        let left = ["pid", "lock", JOIN_REQUEST];
         let names: Vec<&str> =
-            MADE_BY_NODE.iter().copied().filter(|name| !["pid", "lock"].contains(name)).collect();
+            MADE_BY_NODE.iter().copied().filter(|name| !left.contains(name)).collect();
         refuse_foreign(&self.0, &names)
     }
 

@@ -1,17 +1,18 @@
 //! Joining a cluster by hand: a token becomes a certificate and a node's folder.
 
 use super::pod_range;
-use crate::cli;
+use crate::cli::{self, Driver};
 use crate::layout::{JOINING, LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
 use crate::node::drivers;
 use crate::node::gate::role_name;
 use impresario_actors::node::machine::Share;
 use impresario_client::reachable;
 use impresario_host::machine::has_address;
-use impresario_runtime::pki::{PkiError, TokenError};
-use impresario_runtime::{JoinToken, PeerRole};
+use impresario_runtime::pki::{KeyRequest, PkiError, TokenError};
+use impresario_runtime::{JoinError as RuntimeJoinError, JoinToken, PeerRole};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -31,7 +32,7 @@ pub enum JoinError {
     Token(#[from] TokenError),
     /// The cluster refused, or did not answer.
     #[error(transparent)]
-    Refused(#[from] impresario_runtime::JoinError),
+    Refused(#[from] RuntimeJoinError),
     /// The token was made for something else.
     #[error("the token makes a {0}, not a node: make one with `imp token create --role node`")]
     Role(&'static str),
@@ -41,12 +42,33 @@ pub enum JoinError {
          more its part; --whole-machine offers all of it once more"
     )]
     SameMachine(SocketAddr),
+    /// The answer of the cluster was lost.
+    #[error(
+        "{0}. Run the same command again within ten minutes: this folder is answered again, and nobody else with this \
+         token"
+    )]
+    Unanswered(RuntimeJoinError),
     /// The certificate could not be kept.
     #[error(transparent)]
     Pki(#[from] PkiError),
     /// The folder could not be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A flag says something else than what the folder was set up with.
+    #[error(
+        "the node in {path} was set up with {flag} {made}, not {asked}: leave the flag out, or remove the node with \
+         `imp down --purge --data-dir {path}` and join anew"
+    )]
+    SetUp {
+        /// The folder.
+        path: PathBuf,
+        /// The flag.
+        flag: &'static str,
+        /// What it was.
+        made: String,
+        /// What is asked for now.
+        asked: String,
+    },
     /// No port is free.
     #[error("cannot listen on {address}: {source}; choose another with --bind")]
     Bind {
@@ -84,12 +106,25 @@ pub async fn join(
     // Better now than when the token is used up.
     make_private_dir(dir.path())?;
     try_room(dir)?;
-    let (credential, answer) = impresario_runtime::join(target, &token, name, JOIN_LIMIT).await?;
+    let request = dir.join_request();
+    let key = KeyRequest::kept(&request)?;
+    let joined = impresario_runtime::join_with(key, target, &token, name, JOIN_LIMIT).await;
+    let (credential, answer) = match joined {
+        Ok(joined) => joined,
+        Err(error @ RuntimeJoinError::Unanswered { .. }) => {
+            return Err(JoinError::Unanswered(error));
+        }
+        Err(error) => {
+            dir.forget_join_request();
+            return Err(error.into());
+        }
+    };
     if answer.role != PeerRole::Node {
         return Err(JoinError::Role(role_name(&answer.role)));
     }
     credential.save(&dir.credential())?;
     let through = target.ip();
+    let driver = args.driver.unwrap_or(Driver::Process);
     dir.save(&NodeFile {
         name: answer.name.to_string(),
         cluster: answer.cluster.clone(),
@@ -105,14 +140,56 @@ pub async fn join(
                 control: *control,
             })
             .collect(),
-        driver: args.driver,
-        docker_host: drivers::docker_host(args.driver),
+        driver,
+        docker_host: drivers::docker_host(driver),
         share: Share::default(),
         pod_range: pod_range(&answer.cluster, answer.number),
         joined_through: Some(through),
         chaos: false,
     })?;
+    dir.forget_join_request();
     Ok(())
+}
+
+/// What was said when the folder was set up holds: to say something else now would do nothing.
+///
+/// A token of the same cluster is what a service that always says it has; it is not used again.
+pub fn refuse_changes(
+    dir: &NodeDir,
+    file: &NodeFile,
+    authority: &str,
+    args: &cli::Node,
+) -> Result<(), JoinError> {
+    let differs = |flag, made: String, asked: Option<String>| match asked {
+        Some(asked) if asked != made => {
+            Err(JoinError::SetUp { path: dir.path().to_owned(), flag, made, asked })
+        }
+        _ => Ok(()),
+    };
+    if let (Some(address), Some(token)) = (&args.join, &args.token) {
+        let token: JoinToken = token.trim().parse()?;
+        if token.authority_fingerprint() != authority {
+            return Err(JoinError::SetUp {
+                path: dir.path().to_owned(),
+                flag: "--join",
+                made: format!("in the cluster {}", file.cluster),
+                asked: format!("another one at {address}"),
+            });
+        }
+    }
+    differs("--name", file.name.clone(), args.name.clone())?;
+    // Port 0 takes any, and has taken one.
+    let bind = args.bind.map(|asked| match asked.port() {
+        0 => SocketAddr::new(asked.ip(), file.bind.port()),
+        _ => asked,
+    });
+    differs("--bind", file.bind.to_string(), bind.map(|bind| bind.to_string()))?;
+    let made = file.advertise.ip().to_string();
+    differs("--address", made, args.address.map(|address| address.to_string()))?;
+    let word = |driver: Driver| format!("{driver:?}").to_lowercase();
+    differs("--driver", word(file.driver), args.driver.map(word))?;
+    let is_whole = file.share.of <= 1;
+    differs("--whole-machine", is_whole.to_string(), args.whole_machine.then(|| true.to_string()))
 }
 
 /// Whether the disk takes what is to be kept.
@@ -147,4 +224,73 @@ fn host_name() -> Option<String> {
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
         .collect();
     Some(name.trim_matches(['-', '.']).to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_runtime::ClusterAuthority;
+
+    fn file() -> NodeFile {
+        NodeFile {
+            name: "far".into(),
+            cluster: "imp-1".into(),
+            bind: SocketAddr::from(([10, 0, 0, 2], 40_000)),
+            advertise: SocketAddr::from(([10, 0, 0, 3], 40_000)),
+            control: None,
+            peers: Vec::new(),
+            driver: Driver::Process,
+            docker_host: None,
+            share: Share::default(),
+            pod_range: pod_range("imp-1", 7),
+            joined_through: None,
+            chaos: false,
+        }
+    }
+
+    fn args(flags: &[&str]) -> cli::Node {
+        use clap::Parser as _;
+        let all = ["imp", "node", "--data-dir", "d"].iter().chain(flags);
+        match cli::Cli::try_parse_from(all).unwrap().command {
+            cli::Command::Node(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_set_up_refuses_by_name_what_it_was_not_set_up_with() {
+        let (own, other) =
+            (ClusterAuthority::create("a").unwrap(), ClusterAuthority::create("b").unwrap());
+        let token = |of: &ClusterAuthority| JoinToken::create(&of.fingerprint()).unwrap().to_string();
+        let (mine, foreign) = (token(&own), token(&other));
+        let judged = |flags: &[&str]| {
+            let dir = NodeDir::new("d".into());
+            refuse_changes(&dir, &file(), &own.fingerprint(), &args(flags))
+        };
+        for same in [
+            &[][..],
+            &["--name", "far"],
+            &["--bind", "10.0.0.2:40000"],
+            &["--bind", "10.0.0.2:0"],
+            &["--address", "10.0.0.3"],
+            &["--driver", "process"],
+            &["--whole-machine"],
+            &["--join", "10.0.0.1:7000", "--token", &mine],
+        ] {
+            judged(same).unwrap();
+        }
+        for other in [
+            &["--name", "near"][..],
+            &["--bind", "10.0.0.2:40001"],
+            &["--bind", "10.0.0.9:0"],
+            &["--address", "10.0.0.9"],
+            &["--driver", "docker"],
+            &["--join", "10.0.0.1:7000", "--token", &foreign],
+        ] {
+            let refused = judged(other).unwrap_err().to_string();
+            assert!(refused.contains(other[0]), "{other:?}: {refused}");
+        }
+        let refused = judged(&["--join", "10.0.0.1:7000", "--token", "made-up"]);
+        assert!(matches!(refused, Err(JoinError::Token(_))), "{refused:?}");
+    }
 }

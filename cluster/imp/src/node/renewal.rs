@@ -127,7 +127,7 @@ impl OwnCertificate {
                 _ => JoinRole::Node,
             },
             subjects: self.subjects.clone(),
-            csr_pem: request.csr_pem()?,
+            csr_pem: request.csr_pem().to_owned(),
         };
         let mut members = self.members.borrow().clone();
         // Its own authority answers without a network; otherwise any.

@@ -412,7 +412,7 @@ impl Intruder {
                 name: name.into(),
                 role,
                 subjects: Vec::new(),
-                csr_pem: KeyRequest::generate().unwrap().csr_pem().unwrap(),
+                csr_pem: KeyRequest::generate().unwrap().csr_pem().to_owned(),
             };
             let answer = authority.ask(renew, LIMIT).await;
             self.asked(&format!("the certificate of {name} as {role}"), answer);
