@@ -22,4 +22,4 @@ pub use container::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats, Exit, Found,
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
 };
-pub use private::nodes_of_this_machine;
+pub use private::{hide, nodes_of_this_machine};

@@ -2,13 +2,25 @@
 //!
 //! A node knows its own. So that each hides those of the others too, it writes them down where all of one user's nodes
 //! look, and looks there whenever it starts a container. The list goes with the machine's restart, as its nodes do.
+//!
+//! Who comes later hides itself from the containers that run by then: first it writes down what is to be hidden, then it
+//! covers that in each of them. A node that starts a container looks at the list before and after, so that none is between
+//! the two. (An engine's containers have no more of the machine than what was mounted for them when they started.)
 
 use crate::{process::record, volumes::Mounted};
 use std::{
-    fs, io,
+    ffi::OsString,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
+
+/// How long it may take to cover something in one container.
+const COVER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where root's nodes write it.
 const OF_ROOT: &str = "/run/impresario";
@@ -24,6 +36,81 @@ fn folder() -> PathBuf {
 /// Writes down what the node of this tag hides.
 pub(crate) fn announce(tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
     announce_in(&folder(), tag, hidden)
+}
+
+/// Hides a folder, before anything is in it that must stay hidden: from all containers of this user that run on this
+/// machine, and from those that are started from now on. `shim` runs [`crate::shim::main`].
+///
+/// # Errors
+/// When it cannot be written down. A container that it cannot be hidden from is warned of by name.
+pub fn hide(shim: &[OsString], folder: &Path) -> io::Result<()> {
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    announce_to_all(shim, &format!("{:016x}-made", hasher.finish()), &[folder.to_owned()])
+}
+
+/// Writes down what the node of this tag hides, and covers what of it is new in the containers that run.
+pub(crate) fn announce_to_all(
+    shim: &[OsString],
+    tag: &str,
+    hidden: &[PathBuf],
+) -> io::Result<()> {
+    let known = nodes_of_this_machine();
+    announce(tag, hidden)?;
+    let is_known = |path: &PathBuf| known.iter().any(|known| path.starts_with(known));
+    let new: Vec<_> = hidden.iter().filter(|path| !is_known(path)).cloned().collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    for container in known.iter().flat_map(|data| running_below(data)) {
+        if let Err(error) = cover(shim, &container, &new) {
+            tracing::warn!(?container, hidden = ?new, %error, "a container of this machine can see these files");
+        }
+    }
+    Ok(())
+}
+
+/// The folders of the containers of a node that have begun and not ended.
+fn running_below(data: &Path) -> Vec<PathBuf> {
+    let below = |folders: Vec<PathBuf>| {
+        let entries = folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok());
+        entries.flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let pods = below(vec![data.join("pods")]);
+    let containers = below(pods.into_iter().map(|pod| pod.join("containers")).collect());
+    let mut attempts = below(containers);
+    attempts.retain(|path| path.join("born.json").exists() && !path.join("exit.json").exists());
+    attempts
+}
+
+/// Covers paths in a container that runs. Blocks: for threads that may.
+pub(crate) fn cover(shim: &[OsString], container: &Path, paths: &[PathBuf]) -> io::Result<()> {
+    let (program, args) = shim.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(args).arg("hide").arg(container).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let asked = serde_json::to_vec(paths)?;
+    // One that ends before it has read says why itself.
+    let written = child.stdin.take().map(|mut input| input.write_all(&asked));
+    let until = Instant::now() + COVER_LIMIT;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    };
+    if status.success() {
+        return written.unwrap_or(Ok(()));
+    }
+    let mut said = String::new();
+    child.stderr.take().map(|err| err.take(4096).read_to_string(&mut said)).transpose()?;
+    Err(io::Error::other(said.trim().to_owned()))
 }
 
 /// The folders of all nodes of this user on this machine, and what else they hide.

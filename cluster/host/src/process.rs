@@ -88,7 +88,7 @@ impl ProcessDriver {
         let mut config = ProcessConfig { data, ..config };
         // The node's files and the volumes of other pods are none of a container's business; its own are mounted.
         config.hidden.push(config.data.clone());
-        if let Err(error) = private::announce(&tag, &config.hidden) {
+        if let Err(error) = private::announce_to_all(&config.shim, &tag, &config.hidden) {
             tracing::warn!(%error, "containers of this user's other nodes on this machine can see this one's files");
         }
         let namespaces = has_namespaces(&config.shim);

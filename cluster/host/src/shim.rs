@@ -15,11 +15,13 @@
 //!   at once. Only who reaps signals by number: a number is never another's by then.
 //! - A further command in a running container (a probe, a hook) is a third kind of process, a child of the
 //!   node: it joins the container's groups and mounts, and executes the command.
+//! - A fourth kind hides the folders of a node that was made after a container from it, and goes.
 //! - If the keeper is killed the container dies with it (parent death signal).
 
 mod exec;
 mod first;
 pub(crate) mod gpu_lock;
+mod hide;
 mod init;
 mod keep;
 mod mounts;
@@ -37,6 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
         [stage] if stage == "init" => init::run(),
         [stage, folder] if stage == "exec" => exec::run(folder.as_ref()),
+        [stage, folder] if stage == "hide" => hide::run(folder.as_ref()),
         [stage] if stage == "trial" => namespaces::trial(),
         _ => ExitCode::from(64),
     }

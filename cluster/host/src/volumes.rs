@@ -15,7 +15,7 @@ mod part;
 mod payload;
 
 pub use downward::{field, resource};
-pub(crate) use host::{Mounted, mount_points, mount_table};
+pub(crate) use host::{Mounted, mount_points, mount_table, mount_table_of};
 pub(crate) use part::open_source;
 pub use payload::Payload;
 

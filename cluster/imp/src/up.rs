@@ -292,6 +292,7 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     };
     let api = api_address(listen, args.api_port.unwrap_or(API_PORT))?;
     dir.take()?;
+    drivers::hide_from_pods(dir.path());
     let name = free_name();
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;

@@ -111,7 +111,7 @@ fn an_answer_that_is_lost_is_asked_for_again_with_the_same_request() {
         let config = NodeConfig { join: Some(deaf.clone()), ..cluster.config("control") };
         let control = ActorNode::start(config).await.unwrap();
         let name = || Some("new".to_owned());
-        join(control.local_addr(), &token, name(), LIMIT).await.unwrap();
+        join(control.local_addr(), &token, name(), LIMIT / 4).await.unwrap();
         let asked = std::mem::take(&mut *deaf.asked.lock().unwrap());
         assert_eq!(asked.len(), 2, "it was asked again");
         assert_eq!(asked[0], asked[1], "as the same");

@@ -10,7 +10,7 @@ use super::{Inner, make_folder};
 use crate::container::{
     ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
 };
-use crate::private::nodes_of_this_machine;
+use crate::private::{cover, nodes_of_this_machine};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -94,6 +94,7 @@ impl Inner {
         self.reap(child);
         match report {
             Ok(Report::Born(born)) => {
+                self.hide_what_came_meanwhile(id, folder, &order).await;
                 Ok(Started { id: id.clone(), started_at: born.started_at, warnings: born.warnings })
             }
             Ok(Report::Failed(failed)) => Err(failed.into()),
@@ -109,6 +110,20 @@ impl Inner {
                 Err(DriverError::io(format!("the keeper of {id} gave no answer ({said})"))(error)
                     .into())
             }
+        }
+    }
+
+    /// A node that came after the list was read, and before this container was there to be found by it.
+    async fn hide_what_came_meanwhile(&self, id: &ContainerId, folder: &Path, order: &Order) {
+        let mut new = nodes_of_this_machine();
+        new.retain(|path| !order.hidden.iter().any(|hidden| path.starts_with(hidden)));
+        if new.is_empty() {
+            return;
+        }
+        let (shim, folder) = (order.shim.clone(), folder.to_owned());
+        let covered = tokio::task::spawn_blocking(move || cover(&shim, &folder, &new)).await;
+        if let Err(error) = covered.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(container = %id, %error, "it can see the files of another node of this machine");
         }
     }
 

@@ -87,7 +87,7 @@ fn wait(command: &mut Command) -> io::Result<ExitCode> {
 
 /// Goes into the namespaces of the container's process that are others than ours; whether children are born among its
 /// processes.
-fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
+pub(super) fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
     let (mut seen, mut is_apart) = (Seen::AsOnHost, false);
     let mut entered = Vec::new();
     // A user namespace gives the right to enter what belongs to it.

@@ -99,7 +99,12 @@ pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
 /// The same, with all that is told of each: no file system is asked, so that none that does not
 /// answer is waited for.
 pub(crate) fn mount_table() -> io::Result<Vec<Mounted>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    mount_table_of("self")
+}
+
+/// The same in the view of another process, by its number.
+pub(crate) fn mount_table_of(process: &str) -> io::Result<Vec<Mounted>> {
+    let table = fs::read_to_string(format!("/proc/{process}/mountinfo"))?;
     let mounts = table.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(2);
         Some(Mounted {

@@ -3,10 +3,18 @@
 use crate::conformance::{self, LIMIT, Subject, output, said, shell, start, wait};
 use impresario_host::{
     ContainerDriver, ContainerState,
+    container::{Qos, Resources},
     process::{ProcessConfig, ProcessDriver, identity::ProcessKey},
 };
 use nix::fcntl::{Flock, FlockArg};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::time::timeout;
 
 fn driver(data: &Path) -> Arc<dyn ContainerDriver> {
@@ -96,6 +104,35 @@ async fn the_files_of_another_node_of_this_machine_are_hidden_too() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_made_later_is_hidden_from_containers_that_run() {
+    let (folder, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let subject = subject(folder.path());
+    let started = start(&subject, shell(&subject, "old", "a", "exec sleep 600")).await;
+    let key = later.path().join("data/keys/node.key");
+    std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+    std::fs::write(&key, "secret-of-the-newcomer").unwrap();
+    let read = async || {
+        let command = vec!["cat".into(), key.display().to_string()];
+        subject.driver.exec(&started.id, command, LIMIT).await.unwrap()
+    };
+    // Else it would show nothing.
+    assert_eq!(read().await.output, "secret-of-the-newcomer");
+    let newcomer = driver(later.path());
+    let said = read().await;
+    assert!(said.code != 0 && !said.output.contains("secret"), "{said:?}");
+    // A restart of either covers nothing twice, and uncovers nothing.
+    let again = [(subject.successor)(), driver(later.path())];
+    let command = vec!["cat".into(), "/proc/self/mountinfo".into()];
+    let mounts = again[0].exec(&started.id, command, LIMIT).await.unwrap().output;
+    let at = later.path().join("data").display().to_string();
+    let over = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(at.as_str())).count();
+    assert_eq!(over, 1, "{mounts}");
+    assert!(read().await.code != 0);
+    drop(newcomer);
+    subject.driver.remove_pod("old").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_sub_path_that_leaves_its_volume_through_a_link_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let subject = subject(folder.path());
@@ -117,6 +154,129 @@ async fn a_sub_path_that_leaves_its_volume_through_a_link_is_refused() {
         assert_eq!(outcome.is_err(), refused, "{part}: {outcome:?}");
     }
     subject.driver.remove_pod("subpath").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sub_path_that_is_exchanged_for_a_link_all_the_time_never_leads_out_of_its_volume() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let folder = tempfile::tempdir().unwrap();
+    let subject = subject(folder.path());
+    let (volume, outside) = (folder.path().join("volumes/v"), folder.path().join("outside"));
+    for (at, name) in [(volume.join("part"), "inside"), (outside.clone(), "of-another")] {
+        std::fs::create_dir_all(&at).unwrap();
+        std::fs::write(at.join(name), "").unwrap();
+    }
+    std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+    let (part, link) = (volume.join("part"), volume.join("link"));
+    let go_on = Arc::new(AtomicBool::new(true));
+    let swaps = {
+        let go_on = go_on.clone();
+        std::thread::spawn(move || {
+            let mut swaps = 0_u64;
+            while go_on.load(Relaxed) {
+                renameat_with(CWD, &part, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            swaps
+        })
+    };
+    let (mut refused, mut seen) = (0, 0);
+    for attempt in 0..40 {
+        let mut spec = shell(&subject, "swap", "a", "ls /mounted-here");
+        spec.attempt = attempt;
+        spec.mounts = vec![impresario_host::container::Mount {
+            volume: "v".into(),
+            source: volume.clone(),
+            sub_path: Some("part".into()),
+            target: "/mounted-here".into(),
+            read_only: false,
+        }];
+        subject.driver.prepare_pod(spec.pod.clone()).await.unwrap();
+        let Ok(started) = subject.driver.start(spec).await else {
+            refused += 1;
+            continue;
+        };
+        wait(&subject, &started.id).await;
+        let lines = output(&*subject.driver, &started.id).await;
+        let lines: Vec<_> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(lines, ["inside"], "after {refused} refusals");
+        seen += 1;
+    }
+    go_on.store(false, Relaxed);
+    let swaps = swaps.join().unwrap();
+    println!("{swaps} swaps, {refused} refused, {seen} seen");
+    assert!(swaps > 0);
+    subject.driver.remove_pod("swap").await.unwrap();
+}
+
+/// What the kernel was told of a process's group: of a controller, so many folders above, in this file.
+fn setting(pid: u32, controller: &str, above: usize, file: &str) -> String {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let group = |name: &str| {
+        groups.lines().find_map(|line| {
+            let (names, path) = line.split_once(':')?.1.split_once(':')?;
+            names.split(',').any(|one| one == name).then(|| path.to_owned())
+        })
+    };
+    let (tree, path) = match group(controller) {
+        Some(path) => (format!("/sys/fs/cgroup/{controller}"), path),
+        None => ("/sys/fs/cgroup".to_owned(), group("").expect("a group")),
+    };
+    let folder = Path::new(&tree).join(path.trim_start_matches('/'));
+    let path = folder.ancestors().nth(above).unwrap().join(file);
+    let text = std::fs::read_to_string(&path);
+    text.unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_a_container_asks_for_is_what_the_kernel_holds_it_to() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return crate::isolation::leave_out("only root makes control groups");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let subject = subject(folder.path());
+    let mut spec = shell(&subject, "groups", "a", "exec sleep 600");
+    spec.pod.cpu_request_milli = 750;
+    spec.resources = Resources {
+        cpu_request_milli: 500,
+        cpu_limit_milli: Some(1500),
+        memory_limit_bytes: Some(64 << 20),
+        qos: Qos::Burstable,
+        ..Resources::default()
+    };
+    let started = start(&subject, spec).await;
+    if let Some(lacking) = started.warnings.iter().find(|warning| warning.contains("group")) {
+        return crate::isolation::leave_out(lacking);
+    }
+    let state = subject.driver.inspect(&started.id).await.unwrap();
+    let ContainerState::Running { pid, .. } = state else { panic!("{state:?}") };
+    let expected: &[(&str, usize, &str, &str)] =
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            &[
+                ("cpu", 0, "cpu.weight", "20"),
+                ("cpu", 1, "cpu.weight", "30"),
+                ("cpu", 0, "cpu.max", "150000 100000"),
+                ("memory", 0, "memory.max", "67108864"),
+                ("memory", 0, "memory.oom.group", "1"),
+            ]
+        } else {
+            &[
+                ("cpu", 0, "cpu.shares", "512"),
+                ("cpu", 1, "cpu.shares", "768"),
+                ("cpu", 0, "cpu.cfs_quota_us", "150000"),
+                ("memory", 0, "memory.limit_in_bytes", "67108864"),
+            ]
+        };
+    for (controller, above, file, value) in expected {
+        assert_eq!(setting(pid, controller, *above, file), *value, "{file}, {above} above");
+    }
+    // Of the pod: a number, where the kernel's own word is `max`.
+    setting(pid, "pids", 1, "pids.max").parse::<u64>().unwrap();
+    let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "999");
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(groups.contains("/impresario/"), "{groups}");
+    subject.driver.remove_pod("groups").await.unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use impresario_host::ContainerDriver;
 use impresario_host::container::DriverError;
 use impresario_host::docker::{DockerConfig, DockerDriver};
 use impresario_host::process::{ProcessConfig, ProcessDriver};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -50,6 +51,18 @@ fn socket(host: Option<&str>) -> Result<PathBuf, DriverSetupError> {
     Ok(PathBuf::from(path))
 }
 
+/// This very program, whatever is at its path by now: a pod may have replaced the file.
+fn shim() -> [OsString; 2] {
+    ["/proc/self/exe".into(), "__shim".into()]
+}
+
+/// Hides a new folder from the containers of other nodes of this machine, before keys are in it.
+pub fn hide_from_pods(folder: &Path) {
+    if let Err(error) = impresario_host::hide(&shim(), folder) {
+        tracing::warn!(?folder, %error, "pods of this user's other nodes on this machine can see these files");
+    }
+}
+
 /// Opens the driver of this node, over what an earlier process may have left.
 pub async fn open(
     dir: &NodeDir,
@@ -59,8 +72,7 @@ pub async fn open(
         Driver::Process => {
             let config = ProcessConfig {
                 data: dir.path().to_owned(),
-                // This very program, whatever is at its path by now: a pod may have replaced the file.
-                shim: vec!["/proc/self/exe".into(), "__shim".into()],
+                shim: shim().to_vec(),
                 hidden: dir.private(),
             };
             let driver = ProcessDriver::new(config)
