@@ -55,6 +55,8 @@ mutants! {
     ContainersRestarted,
     /// A node that comes back runs a container again that it finds ended.
     RunAgain,
+    /// One of the pods behind a service is left out.
+    EndpointLost,
 }
 
 /// The variable names no mutant.

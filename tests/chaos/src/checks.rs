@@ -3,7 +3,7 @@
 use crate::agreement::{Agreement, Stand};
 use crate::effects::Effects;
 use crate::ghosts::Haunted;
-use crate::healed::{Healed, Replicas};
+use crate::healed::{Healed, Replicas, Served};
 use crate::history::{History, LedgerEntry, Operation, Outcome};
 use crate::linear;
 use crate::observer::Seen;
@@ -55,6 +55,8 @@ promises! {
     MembersAgree = "members_agree" by |of: &Evidence| members_agree(&of.agreement);
     /// Every replication controller is back at N.
     ReplicasRestored = "replicas_restored" by |of: &Evidence| replicas(&of.healed);
+    /// A service leads to exactly the pods that are ready, by its Endpoints and its slices.
+    EndpointsExact = "endpoints_exact" by |of: &Evidence| endpoints(&of.healed);
     /// The job completed, each completion was counted once and each pod of it ran once.
     JobExact = "job_exact" by job;
     /// No pod was bound to two nodes.
@@ -176,6 +178,14 @@ fn replicas(healed: &Healed) -> Result<String, String> {
     let said = format!("{}; {:.1} s after healing", told.join("; "), healed.took.as_secs_f64());
     let restored = healed.controllers.iter().all(Replicas::is_restored);
     if restored && !healed.controllers.is_empty() { Ok(said) } else { Err(said) }
+}
+
+fn endpoints(healed: &Healed) -> Result<String, String> {
+    let Served { ready, endpoints, slices } = &healed.service;
+    if healed.service.is_exact() {
+        return Ok(format!("{} pods", ready.len()));
+    }
+    Err(format!("ready are {ready:?}, Endpoints say {endpoints:?}, slices say {slices:?}"))
 }
 
 fn job(evidence: &Evidence) -> Result<String, String> {

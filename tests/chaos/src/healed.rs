@@ -5,7 +5,7 @@
 
 use crate::cluster::Session;
 use crate::held::ended;
-use crate::workload::{CONTROLLERS, JOB, NAMESPACE};
+use crate::workload::{CONTROLLERS, JOB, NAMESPACE, SERVICE};
 use impresario_client::protocol::pod::{Describe, PodRole, actor_name};
 use impresario_registry_api::{Consistency, Key, ListRequest, Selection};
 use impresario_runtime::{ActorPath, NodeName};
@@ -41,11 +41,59 @@ impl Replicas {
     }
 }
 
+/// Who stands behind the service, in the words of pods, Endpoints and slices: `UID at ADDRESS`, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The pods that it selects and that are ready.
+    pub ready: Vec<String>,
+    /// The addresses of its Endpoints.
+    pub endpoints: Vec<String>,
+    /// The ready endpoints of its slices.
+    pub slices: Vec<String>,
+}
+
+impl Served {
+    /// Exactly the ready pods, each of them once.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        !self.ready.is_empty() && self.endpoints == self.ready && self.slices == self.ready
+    }
+
+    /// From the ready pods, the Endpoints of the service and all slices of its namespace.
+    fn of(ready: &[&Value], endpoints: &Value, slices: &[Value]) -> Self {
+        let word = |object: &Value, uid: &str, address: &str| {
+            let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or("nobody");
+            format!("{} at {}", text(uid), text(address))
+        };
+        let list = |object: &Value, field: &str| object[field].as_array().cloned();
+        let sorted = |mut words: Vec<String>| {
+            words.sort();
+            words
+        };
+        let subsets = list(endpoints, "subsets").into_iter().flatten();
+        let addresses = subsets.filter_map(|subset| list(&subset, "addresses")).flatten();
+        let own = slices
+            .iter()
+            .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == SERVICE);
+        let all = own.filter_map(|slice| list(slice, "endpoints")).flatten();
+        let all = all.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+        Self {
+            ready: sorted(
+                ready.iter().map(|pod| word(pod, "/metadata/uid", "/status/podIP")).collect(),
+            ),
+            endpoints: sorted(addresses.map(|one| word(&one, "/targetRef/uid", "/ip")).collect()),
+            slices: sorted(all.map(|one| word(&one, "/targetRef/uid", "/addresses/0")).collect()),
+        }
+    }
+}
+
 /// How the cluster stood when it had been given time to heal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Healed {
     /// The replication controllers.
     pub controllers: Vec<Replicas>,
+    /// The service of one of them.
+    pub service: Served,
     /// How many successes the job counts.
     pub succeeded: i64,
     /// Whether the job says that it is complete.
@@ -71,7 +119,7 @@ pub(crate) async fn await_healed(session: &Session, limit: Duration) -> Healed {
             restored = is_restored.then_some(restored.unwrap_or(took));
             let job_left = *left.get_or_insert(seen.job_left);
             healed = Healed { took, restored, job_left, ..seen };
-            if healed.complete && is_restored {
+            if healed.complete && is_restored && healed.service.is_exact() {
                 break;
             }
         }
@@ -88,14 +136,21 @@ async fn look(session: &Session) -> Option<Healed> {
     };
     let job = get("batch/jobs", JOB).await?;
     let complete = has_condition(&job, "Complete");
-    let list = ListRequest::of(Selection::all("pods").within(NAMESPACE));
-    let page = session.registry.list(list).await.ok()?;
-    let pods: Vec<Value> = page
-        .entries
+    let list = async |resource: &str| {
+        let list = ListRequest::of(Selection::all(resource).within(NAMESPACE));
+        let page = session.registry.list(list).await.ok()?;
+        let objects = page.entries.iter().map(|entry| serde_json::from_slice(&entry.value).ok());
+        objects.collect::<Option<Vec<Value>>>()
+    };
+    let mut pods = list("pods").await?;
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null() && !ended(pod));
+    let behind: Vec<&Value> = pods
         .iter()
-        .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok())
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null() && !ended(pod))
+        .filter(|pod| pod["metadata"]["labels"]["app"] == SERVICE && has_condition(pod, "Ready"))
         .collect();
+    let endpoints = get("endpoints", SERVICE).await.unwrap_or_default();
+    let slices = list("discovery.k8s.io/endpointslices").await?;
+    let service = Served::of(&behind, &endpoints, &slices);
     let mut controllers = Vec::new();
     for (name, wanted) in CONTROLLERS {
         let controller = get("replicationcontrollers", name).await?;
@@ -117,7 +172,7 @@ async fn look(session: &Session) -> Option<Healed> {
     }
     let succeeded = job["status"]["succeeded"].as_i64().unwrap_or(0);
     let job_left = job["spec"]["completions"].as_i64().unwrap_or(0) - succeeded;
-    Some(Healed { controllers, succeeded, complete, job_left, ..Healed::default() })
+    Some(Healed { controllers, service, succeeded, complete, job_left, ..Healed::default() })
 }
 
 fn has_condition(object: &Value, name: &str) -> bool {
@@ -134,4 +189,57 @@ async fn runs(session: &Session, pod: &Value) -> bool {
     );
     let answer = session.node.actor::<PodRole>(path).ask(Describe, ASK_LIMIT).await;
     answer.is_ok_and(|pod| pod.ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(uid: &str, ip: &str) -> Value {
+        json!({"metadata": {"uid": uid}, "status": {"podIP": ip}})
+    }
+
+    fn endpoints(of: &[(&str, &str)]) -> Value {
+        let addresses: Vec<Value> =
+            of.iter().map(|(uid, ip)| json!({"ip": ip, "targetRef": {"uid": uid}})).collect();
+        json!({"subsets": [{"addresses": addresses}]})
+    }
+
+    fn slice(service: &str, of: &[(&str, &str, bool)]) -> Value {
+        let endpoints: Vec<Value> = of
+            .iter()
+            .map(|(uid, ip, ready)| {
+                json!({"addresses": [ip], "targetRef": {"uid": uid}, "conditions": {"ready": ready}})
+            })
+            .collect();
+        json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": service}}, "endpoints": endpoints,
+        })
+    }
+
+    #[test]
+    fn exactly_the_ready_pods_are_endpoints_of_their_service_in_both_forms() {
+        let pods = [pod("a", "127.0.0.1"), pod("b", "127.0.0.2")];
+        let ready: Vec<&Value> = pods.iter().collect();
+        let (a, b) = (("a", "127.0.0.1"), ("b", "127.0.0.2"));
+        let both =
+            || vec![slice(SERVICE, &[(b.0, b.1, true)]), slice(SERVICE, &[(a.0, a.1, true)])];
+        let judged = |told: &[(&str, &str)], slices: &[Value]| {
+            Served::of(&ready, &endpoints(told), slices).is_exact()
+        };
+        assert!(judged(&[b, a], &both()));
+        let mut more = both();
+        more.push(slice("kubernetes", &[("x", "127.0.0.9", true)]));
+        more.push(slice(SERVICE, &[("c", "127.0.0.3", false)]));
+        assert!(judged(&[a, b], &more), "another's, and one that is not ready");
+
+        assert!(!judged(&[a], &both()), "one is missing");
+        assert!(!judged(&[a, b, ("c", "127.0.0.3")], &both()), "one that is gone is told still");
+        assert!(!judged(&[a, ("b", "127.0.0.7")], &both()), "at an address that it has no more");
+        assert!(!judged(&[a, b], &both()[..1]), "the slices lack one");
+        more.push(slice(SERVICE, &[(a.0, a.1, true)]));
+        assert!(!judged(&[a, b], &more), "one stands in two slices");
+        assert!(!Served::default().is_exact(), "where nobody is ready nothing is shown");
+    }
 }

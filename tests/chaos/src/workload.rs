@@ -1,5 +1,5 @@
-//! The objects that the cluster has to keep while it is broken: three replication controllers and a
-//! job, whose pods fill the nodes nearly to the brim; and users: one deletes pods, scales, and binds pods
+//! The objects that the cluster has to keep while it is broken: three replication controllers, a service of one of
+//! them and a job, whose pods fill the nodes nearly to the brim; and users: one deletes pods, scales, and binds pods
 //! by hand, another one deletes pods of the job as soon as they have succeeded.
 //!
 //! Every pod asks for a quarter of the processors and of the memory of the smallest node, so three nodes
@@ -39,6 +39,8 @@ const TOO_MANY: [i64; 2] = [6, 3];
 pub const JOB: &str = "job";
 /// The labels `app` of all pods.
 pub const APPS: [&str; 4] = [CONTROLLERS[0].0, CONTROLLERS[1].0, CONTROLLERS[2].0, JOB];
+/// The service of the controller that users scale most; both have one name.
+pub const SERVICE: &str = CONTROLLERS[1].0;
 /// The namespace of all.
 pub const NAMESPACE: &str = "default";
 /// Pods of a node of the smallest size.
@@ -94,7 +96,7 @@ async fn portion(session: &Session) -> Result<Value, HarnessError> {
     Ok(portion)
 }
 
-/// Creates the replication controllers and the job.
+/// Creates the replication controllers, the job and the service.
 ///
 /// Their containers leave lines in files of `scratch` ([`crate::effects`]).
 pub async fn set_up(
@@ -152,6 +154,11 @@ pub async fn set_up(
         },
     });
     all.push((served("batch", "jobs")?, job));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": SERVICE },
+        "spec": { "selector": { "app": SERVICE }, "ports": [{ "port": 8080 }] },
+    });
+    all.push((served("", "services")?, service));
     for (resource, object) in all {
         let created = objects.create(resource, NAMESPACE, object, &WriteOptions::default()).await;
         created.map_err(|status| HarnessError::Workload { reason: status.to_string() })?;

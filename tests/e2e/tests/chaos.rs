@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use tempfile::TempDir;
 
-const PROMISES: [&str; 11] = [
+const PROMISES: [&str; 12] = [
     "no_lost_write",
     "linearizable",
     "watch_whole",
     "one_writer",
     "members_agree",
     "replicas_restored",
+    "endpoints_exact",
     "job_exact",
     "bound_once",
     "not_overcommitted",

@@ -90,6 +90,7 @@ mutants! {
     a_finalizer_that_is_forgotten: "FinalizerForgotten", ANY => [("job_exact", "")];
     containers_that_do_not_outlive_their_keeper: "ContainersRestarted", ANY => [("containers_kept", "")];
     a_command_that_is_run_again: "RunAgain", ANY => [("job_exact", "")];
+    a_pod_that_is_left_out_of_its_service: "EndpointLost", ANY => [("endpoints_exact", "Endpoints say")];
 }
 
 #[test]

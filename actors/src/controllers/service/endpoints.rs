@@ -49,7 +49,8 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     pods.sort_by(|a, b| a.uid().cmp(b.uid()));
     // Pods that resolve a named port differently cannot share a subset.
     let mut groups: BTreeMap<Vec<PortKey>, EndpointSubset> = BTreeMap::new();
-    for pod in pods {
+    let lost = usize::from(impresario_runtime::mutant!(EndpointLost));
+    for pod in pods.into_iter().skip(lost) {
         let Some(address) = address(pod) else { continue };
         let resolved: Vec<EndpointPort> =
             ports.iter().filter_map(|port| resolve(port, pod)).collect();

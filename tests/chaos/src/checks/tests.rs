@@ -43,6 +43,24 @@ fn a_controller_with_too_many_pods_is_not_restored_either() {
 }
 
 #[test]
+fn a_service_that_leads_to_who_is_not_ready_or_to_too_few_is_not_exact() {
+    let with = |endpoints: &[&str], slices: &[&str]| {
+        let words = |of: &[&str]| of.iter().map(|word| (*word).to_owned()).collect();
+        let (ready, endpoints, slices) = (words(&["a", "b"]), words(endpoints), words(slices));
+        let evidence = Evidence {
+            healed: Healed { service: Served { ready, endpoints, slices }, ..Healed::default() },
+            ..Evidence::default()
+        };
+        let checks = judge(&evidence);
+        checks.into_iter().find(|check| check.name == "endpoints_exact").unwrap().passed
+    };
+    assert!(with(&["a", "b"], &["a", "b"]));
+    assert!(!with(&["a", "b", "gone"], &["a", "b"]));
+    assert!(!with(&["a", "b"], &["a"]));
+    assert!(!with(&[], &[]));
+}
+
+#[test]
 fn a_history_that_cannot_be_read_in_the_end_proves_nothing() {
     let history =
         History { unreadable: Some("no leader".into()), ..ledger(Outcome::Ok, &[(1, 1), (2, 2)]) };
