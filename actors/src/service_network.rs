@@ -154,6 +154,10 @@ impl ServiceNetwork {
             loop {
                 let Picture { rules, names } =
                     picture(&services.all(), &endpoints.all(), first_port);
+                // First: names are there at once, whatever hinders ports.
+                if let Some(dns) = &dns {
+                    dns.apply(&names);
+                }
                 let applied = proxy.apply(rules).await;
                 let mut failing = BTreeSet::new();
                 for failed in &applied.not_served {
@@ -164,9 +168,6 @@ impl ServiceNetwork {
                     failing.insert(failed.name.clone());
                 }
                 known = failing;
-                if let Some(dns) = &dns {
-                    dns.apply(&names);
-                }
                 tokio::select! {
                     is_open = changed(&mut some) => if !is_open { return },
                     is_open = changed(&mut other) => if !is_open { return },

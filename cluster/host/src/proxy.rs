@@ -29,7 +29,7 @@ use std::{
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// How often an address is tried that a neighbour seems to have, which may be taking or leaving it just then.
+/// How often addresses are tried that are in use: a neighbour may be taking or leaving one just then.
 const TRIES: usize = 3;
 /// Pause between tries.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -175,17 +175,31 @@ impl ServiceProxy {
         }
         let mut applied = Applied::default();
         let mut silent = Vec::new();
-        for rule in missing {
-            match self.open(&rule, &mut silent).await {
-                Ok(Some(port)) => {
-                    self.ports.lock().insert((rule.address, rule.protocol), port);
-                }
-                Ok(None) => applied.left_to_others += 1,
-                Err(cause) => {
-                    let (name, address) = (rule.name, rule.address);
-                    applied.not_served.push(NotServed { name, address, cause });
+        let mut missing = missing;
+        // All in a round, so that nobody waits for those whose address another program has for good.
+        for round in 1..=TRIES {
+            let may_wait = round < TRIES && self.neighbours.is_some();
+            let mut in_use = Vec::new();
+            for rule in std::mem::take(&mut missing) {
+                match self.open(&rule, &mut silent).await {
+                    Ok(Some(port)) => {
+                        self.ports.lock().insert((rule.address, rule.protocol), port);
+                    }
+                    Ok(None) => applied.left_to_others += 1,
+                    Err(cause) if may_wait && cause.kind() == io::ErrorKind::AddrInUse => {
+                        in_use.push(rule);
+                    }
+                    Err(cause) => {
+                        let (name, address) = (rule.name, rule.address);
+                        applied.not_served.push(NotServed { name, address, cause });
+                    }
                 }
             }
+            if in_use.is_empty() {
+                break;
+            }
+            missing = in_use;
+            tokio::time::sleep(AGAIN).await;
         }
         applied
     }
@@ -215,21 +229,15 @@ impl ServiceProxy {
         rule: &ServiceRule,
         silent: &mut Vec<std::path::PathBuf>,
     ) -> io::Result<Option<Port>> {
-        let mut tries = 1..;
-        loop {
-            let in_use = match self.listen(rule) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-                opened => return opened.map(Some),
-            };
-            let Some(neighbours) = &self.neighbours else { return Err(in_use) };
-            match neighbours.ask(rule.address, rule.protocol, silent).await {
-                Some(Answer::Socket(listener)) => {
-                    return self.serve_connections(rule, listener).map(Some);
-                }
-                Some(Answer::Served) => return Ok(None),
-                None if tries.next().is_none_or(|tries| tries >= TRIES) => return Err(in_use),
-                None => tokio::time::sleep(AGAIN).await,
-            }
+        let in_use = match self.listen(rule) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            opened => return opened.map(Some),
+        };
+        let Some(neighbours) = &self.neighbours else { return Err(in_use) };
+        match neighbours.ask(rule.address, rule.protocol, silent).await {
+            Some(Answer::Socket(listener)) => self.serve_connections(rule, listener).map(Some),
+            Some(Answer::Served) => Ok(None),
+            None => Err(in_use),
         }
     }
 
@@ -267,4 +275,45 @@ fn backends(rule: &ServiceRule) -> Arc<Backends> {
     let backends = Arc::new(Backends::default());
     backends.set(rule);
     backends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_services_whose_address_another_program_has() {
+        let other = std::net::TcpListener::bind("127.77.9.1:0").unwrap();
+        let taken = other.local_addr().unwrap();
+        let free = std::net::TcpListener::bind("127.77.9.2:0").unwrap().local_addr().unwrap();
+        let rule = |name: &str, address| ServiceRule {
+            name: name.into(),
+            address,
+            protocol: Protocol::Tcp,
+            policy: Policy::default(),
+            affinity: None,
+            endpoints: vec![address],
+        };
+        // Whether the free one is open each time that neighbours are asked for the taken one.
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let looks = seen.clone();
+        let folder = tempfile::tempdir().unwrap();
+        let alone = Neighbourhood {
+            cluster: "c".into(),
+            folder: folder.path().to_owned(),
+            nodes: Box::new(move || {
+                looks.lock().push(std::net::TcpStream::connect(free).is_ok());
+                Vec::new()
+            }),
+        };
+        let proxy = ServiceProxy::among(ProxyLimits::default(), alone).unwrap();
+        let applied = proxy.apply(vec![rule("taken", taken), rule("free", free)]).await;
+        assert_eq!((applied.not_served.len(), applied.left_to_others), (1, 0));
+        assert_eq!(applied.not_served[0].name, "taken");
+        assert_eq!(
+            *seen.lock(),
+            [false, true, true],
+            "it is open before the taken one is tried again"
+        );
+    }
 }
