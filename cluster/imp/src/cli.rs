@@ -144,7 +144,8 @@ pub struct Up {
     #[arg(long, value_name = "IP", requires = "listen")]
     pub address: Option<IpAddr>,
     /// Let each node offer all that the machine has. Else its CPUs, memory and GPUs are divided
-    /// between the nodes that run on it. A GPU is in at most one pod either way.
+    /// between the nodes of this cluster that run on it. A GPU is in at most one pod either way. Another cluster on the
+    /// machine offers all of it, too; `imp up` says so.
     #[arg(long)]
     pub whole_machine: bool,
     /// How long certificates of nodes are good for [default: 30 days]. They are renewed when two thirds

@@ -123,9 +123,7 @@ async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
         running = up::up(args, false, &started) => running?,
         () = interrupt::asked_to_end() => {
             // What ran before goes on, and so does what another command starts.
-            let started = started.nodes();
-            down::end_started(&started).await?;
-            let what = if started.is_empty() { "nothing was started" } else { "the nodes that this command had started are ended" };
+            let what = started.undo().await?;
             return Err(format!("interrupted: {what}").into());
         }
     };
@@ -134,6 +132,15 @@ async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     say!("  kubectl get nodes");
     if !running.listen.is_loopback() {
         say!("Other machines reach it: it listens on {}.", running.listen);
+    }
+    let others = up::others(running.dir.path());
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(|folder| folder.display().to_string()).collect();
+        eprintln!(
+            "note: another cluster runs on this machine ({}), and each offers all of it: their pods together can be \
+             promised more than there is",
+            others.join(", ")
+        );
     }
     if args.detach {
         say!("  imp down --data-dir {}", output::shell_word(running.dir.path()));

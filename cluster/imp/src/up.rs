@@ -4,10 +4,14 @@
 //! processes that are not running and leaves the others alone. It is done when every node answers
 //! and its object says Ready.
 
+mod begun;
 mod certificates;
+mod others;
 mod ready;
 
+pub use begun::Started;
 pub use certificates::issue_for;
+pub use others::others;
 pub use ready::start;
 
 use crate::cli::{Driver, Up};
@@ -22,13 +26,11 @@ use impresario_actors::node::machine::Share;
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
-use parking_lot::Mutex;
 use ready::await_ready;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -158,22 +160,6 @@ pub struct Running {
     pub listen: IpAddr,
 }
 
-/// The nodes that a command has started.
-#[derive(Debug, Clone, Default)]
-pub struct Started(Arc<Mutex<Vec<NodeDir>>>);
-
-impl Started {
-    fn note(&self, node: &NodeDir) {
-        self.0.lock().push(node.clone());
-    }
-
-    /// So far.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeDir> {
-        self.0.lock().clone()
-    }
-}
-
 /// Brings the cluster up and returns when all its nodes are Ready. What it starts is noted in `begun`, also when it is
 /// dropped before it is done.
 pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpError> {
@@ -181,7 +167,7 @@ pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpEr
     let is_new = !dir.path().exists();
     make_private_dir(dir.path())?;
     let _alone = dir.lock().await?;
-    let cluster = match found_or_make(&dir, args).await {
+    let cluster = match found_or_make(&dir, args, begun).await {
         Ok(cluster) => cluster,
         Err(error) => {
             if is_new {
@@ -211,7 +197,11 @@ fn name_of(node: &NodeDir) -> String {
 }
 
 /// The cluster of the folder; one as asked for, if there is none.
-async fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
+async fn found_or_make(
+    dir: &ClusterDir,
+    args: &Up,
+    begun: &Started,
+) -> Result<ClusterFile, UpError> {
     let asked = args.control.as_deref().and_then(|n| n.parse().ok());
     let cluster = match dir.cluster() {
         Ok(cluster) => {
@@ -239,7 +229,7 @@ async fn found_or_make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpErr
     }
     renew_certificates(dir, &cluster)?;
     add_nodes(dir, &cluster, args, asked, &members)?;
-    divide(dir, &cluster).await?;
+    divide(dir, &cluster, begun).await?;
     Ok(cluster)
 }
 
@@ -267,7 +257,7 @@ fn refuse_changes(dir: &ClusterDir, cluster: &ClusterFile, args: &Up) -> Result<
 
 /// Gives each node of the machine its part. One that runs with another part ends, and is started
 /// again with the others; its containers go on meanwhile.
-async fn divide(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> {
+async fn divide(dir: &ClusterDir, cluster: &ClusterFile, begun: &Started) -> Result<(), UpError> {
     let nodes = dir.nodes()?;
     let of = u16::try_from(nodes.len()).unwrap_or(u16::MAX);
     for (part, node) in (0..of).zip(&nodes) {
@@ -276,6 +266,7 @@ async fn divide(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> 
         if file.share != share {
             node.save(&NodeFile { share, ..file })?;
             if node.is_running() {
+                begun.note_end(node);
                 end_process(node).await?;
             }
         }
