@@ -50,11 +50,7 @@ pub fn hide(shim: &[OsString], folder: &Path) -> io::Result<()> {
 }
 
 /// Writes down what the node of this tag hides, and covers what of it is new in the containers that run.
-pub(crate) fn announce_to_all(
-    shim: &[OsString],
-    tag: &str,
-    hidden: &[PathBuf],
-) -> io::Result<()> {
+pub(crate) fn announce_to_all(shim: &[OsString], tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
     let known = nodes_of_this_machine();
     announce(tag, hidden)?;
     let is_known = |path: &PathBuf| known.iter().any(|known| path.starts_with(known));
@@ -139,8 +135,17 @@ fn known_in(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let found: Option<Vec<PathBuf>> = record::read(folder, &name).ok().flatten();
-        let found: Vec<_> = found.unwrap_or_default().into_iter().filter(|p| p.exists()).collect();
+        let found: Vec<PathBuf> = match record::read(folder, &name) {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                // It is another node's all the same, and is asked for again.
+                tracing::warn!(name, %error, "what a node of this machine hides cannot be read");
+                continue;
+            }
+        };
+        // What cannot be looked at (a disk in trouble) may be there.
+        let is_there = |path: &PathBuf| path.try_exists().unwrap_or(true);
+        let found: Vec<_> = found.into_iter().filter(is_there).collect();
         if found.is_empty() && !name.starts_with('.') {
             let _ = fs::remove_file(entry.path()); // a node that is no more
         }
@@ -252,6 +257,10 @@ mod tests {
         fs::remove_dir(&one).unwrap();
         assert_eq!(known_in(&list), [other]);
         assert_eq!(fs::read_dir(&list).unwrap().count(), 1);
+        // One that cannot be read now is no node that is gone.
+        fs::write(list.join("c"), "[").unwrap();
+        assert_eq!(known_in(&list).len(), 1);
+        assert!(list.join("c").exists());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&list, &link).unwrap();
         assert!(known_in(&link).is_empty());

@@ -114,7 +114,11 @@ pub async fn run(args: &cli::Node) -> Result<(), NodeError> {
             return Err(error);
         }
     }
-    oom::set(oom::NODE);
+    if let Err(error) = oom::set(oom::NODE)
+        && nix::unistd::Uid::effective().is_root()
+    {
+        tracing::warn!(%error, "when memory runs out this node may go before its pods");
+    }
     let file = dir.load()?;
     let credential = Credential::load(&dir.credential())?;
     if !is_new {

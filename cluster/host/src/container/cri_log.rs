@@ -123,6 +123,7 @@ impl Writer {
             return;
         }
         for back in (0..oldest).rev() {
+            // Those that are not there yet; one that stays is written over.
             let _ = std::fs::rename(rotated(&self.path, back), rotated(&self.path, back + 1));
         }
     }

@@ -10,7 +10,7 @@
 //! what lies in a volume. The engine's socket, which is the machine, is for privileged containers alone.
 
 use super::DockerConfig;
-use crate::container::{Mount, StartError};
+use crate::container::{DriverError, Mount, StartError};
 use crate::private::{nodes_of_this_machine, places};
 use crate::volumes::{Mounted, mount_table, open_source, unmount_below};
 use nix::{
@@ -67,7 +67,8 @@ impl Sources<'_> {
         if !self.is_privileged {
             kept.push(self.config.socket.clone());
         }
-        let table = mount_table().unwrap_or_default();
+        // Without it what is kept would be looked for at one of its places alone.
+        let table = mount_table().map_err(DriverError::io("reading the table of mounts"))?;
         let mut pinned = Pinned::default();
         for (number, mount) in mounts.iter_mut().enumerate() {
             let is_own = mount.source.starts_with(&own);

@@ -205,6 +205,7 @@ impl Cgroup {
             _ => {
                 // Frozen, so that none can start another while they are counted.
                 let freezer = self.folder("freezer").map(|f| f.join("freezer.state"));
+                // Without it some may get away for now: who kills looks again (`kill_all`), and thaws again.
                 if let Some(state) = &freezer {
                     let _ = fs::write(state, "FROZEN");
                 }

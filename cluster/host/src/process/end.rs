@@ -97,6 +97,7 @@ pub(super) fn end_orphans(folder: &Path) {
         }
         return;
     }
+    // It may be gone already, which is what is wanted.
     let _ = born.process.signal(Signal::KILL);
     let leader = born.process.pid;
     let reused = identity::stat(leader).is_some_and(|s| s.start_ticks != born.process.start_ticks);

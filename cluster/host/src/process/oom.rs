@@ -2,6 +2,7 @@
 //! more than they asked for.
 
 use crate::container::{Qos, Resources};
+use std::io;
 
 /// What a node sets itself to: without it the pods that are spared would be spared at its cost.
 pub const NODE: i32 = -999;
@@ -27,8 +28,11 @@ pub fn score(resources: &Resources, memory_bytes: u64) -> i32 {
 }
 
 /// Sets it for the calling process and its children; only root may lower it.
-pub fn set(score: i32) {
-    let _ = std::fs::write("/proc/self/oom_score_adj", score.to_string());
+///
+/// # Errors
+/// What the kernel says.
+pub fn set(score: i32) -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", score.to_string())
 }
 
 #[cfg(test)]

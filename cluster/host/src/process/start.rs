@@ -49,8 +49,11 @@ impl Inner {
             }
         }
         let started = self.order(&id, &folder, spec).await;
-        if started.is_err() {
-            let _ = fs::remove_dir_all(&folder);
+        if started.is_err()
+            && let Err(error) = fs::remove_dir_all(&folder)
+        {
+            // It would be taken for a container that is there.
+            tracing::warn!(container = %id, %error, "the folder of what did not start is left behind");
         }
         started
     }

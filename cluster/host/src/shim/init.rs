@@ -165,8 +165,10 @@ fn variable(volume: &str) -> String {
 pub(super) fn limit(order: &Order) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let memory = crate::machine::memory().unwrap_or(u64::MAX);
-    oom::set(oom::score(&order.spec.resources, memory));
+    // Up is open to everybody; down, for pods that are spared, to root alone.
+    let _ = oom::set(oom::score(&order.spec.resources, memory));
     if let (None, Some(bytes)) = (&order.cgroup, order.spec.resources.memory_limit_bytes) {
+        // Refused only where a tighter limit stands already.
         let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
     }
 }

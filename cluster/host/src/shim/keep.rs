@@ -47,7 +47,8 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     close_inherited();
     let _ = nix::unistd::setsid();
     let _ = nix::unistd::chdir("/");
-    oom::set(oom::KEEPER);
+    // A user's keeper stays where its node is.
+    let _ = oom::set(oom::KEEPER);
     let taken = fs::rename(folder.join("order.json"), folder.join("taken.json"));
     if taken.is_err() || folder.join("exit.json").exists() {
         return ExitCode::from(65); // a successor of the node has called it off

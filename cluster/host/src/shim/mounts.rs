@@ -36,8 +36,9 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Entries of a folder that is mirrored; each becomes a mount.
-const MIRROR_LIMIT: usize = 1000;
+/// Entries of a folder that is mirrored; each becomes a mount, of which a namespace may have 100,000
+/// (`fs.mount-max`). `/usr/bin` and `/usr/lib` of a desktop have some thousands.
+const MIRROR_LIMIT: usize = 10_000;
 /// Where mirrors are put together, on the container's own root.
 const STAGE: &str = "/.impresario";
 /// Where the new root is put together: a folder of every machine that is not taken over as it is.

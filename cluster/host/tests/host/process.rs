@@ -279,6 +279,90 @@ async fn what_a_container_asks_for_is_what_the_kernel_holds_it_to() {
     subject.driver.remove_pod("groups").await.unwrap();
 }
 
+/// A file system of its own, small and soon full.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        let kind = Some("tmpfs");
+        nix::mount::mount(kind, folder.path(), kind, flags, Some("size=1m")).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn how_a_container_ends_on_a_full_disk_is_known() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return crate::isolation::leave_out("only root mounts a small disk");
+    }
+    let (disk, folder) = (SmallDisk::new(), tempfile::tempdir().unwrap());
+    let subject = Subject { volumes: folder.path().into(), ..subject(disk.0.path()) };
+    for (name, code) in [("well", 0), ("ill", 3)] {
+        let mut spec = shell(
+            &subject,
+            name,
+            "a",
+            &format!("while ! [ -e /flag/{name} ]; do sleep 0.05; done; echo goes; exit {code}"),
+        );
+        spec.mounts = vec![impresario_host::container::Mount {
+            volume: "flag".into(),
+            source: folder.path().into(),
+            sub_path: None,
+            target: "/flag".into(),
+            read_only: true,
+        }];
+        let started = start(&subject, spec).await;
+        let filler = disk.0.path().join("filler");
+        let full = std::fs::write(&filler, vec![1; 2 << 20]).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        std::fs::write(folder.path().join(name), "").unwrap();
+        let exit = wait(&subject, &started.id).await;
+        assert_eq!((exit.code, exit.signal), (code, None), "{exit:?}");
+        // For whoever asks after a restart, too.
+        let state = (subject.successor)().inspect(&started.id).await.unwrap();
+        assert!(matches!(&state, ContainerState::Exited(exit) if exit.code == code), "{state:?}");
+        std::fs::remove_file(filler).unwrap();
+        subject.driver.remove_pod(name).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_mounted_in_a_folder_of_thousands() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = subject(folder.path());
+    let (crowd, volume) = (folder.path().join("crowd"), folder.path().join("volumes/v"));
+    for at in [&crowd, &volume] {
+        std::fs::create_dir_all(at).unwrap();
+    }
+    for number in 0..2_500 {
+        std::fs::write(crowd.join(number.to_string()), "").unwrap();
+    }
+    let target = crowd.join("volume");
+    let script = format!("touch {}/mine; ls {} | wc -l", target.display(), crowd.display());
+    let mut spec = shell(&subject, "crowd", "a", &script);
+    spec.mounts = vec![impresario_host::container::Mount {
+        volume: "v".into(),
+        source: volume.clone(),
+        sub_path: None,
+        target,
+        read_only: false,
+    }];
+    let started = start(&subject, spec).await;
+    assert_eq!(wait(&subject, &started.id).await.code, 0);
+    let lines = output(&*subject.driver, &started.id).await;
+    assert_eq!(lines[0].1.trim(), "2501");
+    assert!(volume.join("mine").exists() && !crowd.join("volume").exists());
+    subject.driver.remove_pod("crowd").await.unwrap();
+}
+
 #[tokio::test]
 async fn an_order_that_no_keeper_took_is_called_off_by_the_successor() {
     let folder = tempfile::tempdir().unwrap();

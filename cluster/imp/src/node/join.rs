@@ -262,7 +262,8 @@ mod tests {
     fn a_folder_that_is_set_up_refuses_by_name_what_it_was_not_set_up_with() {
         let (own, other) =
             (ClusterAuthority::create("a").unwrap(), ClusterAuthority::create("b").unwrap());
-        let token = |of: &ClusterAuthority| JoinToken::create(&of.fingerprint()).unwrap().to_string();
+        let token =
+            |of: &ClusterAuthority| JoinToken::create(&of.fingerprint()).unwrap().to_string();
         let (mine, foreign) = (token(&own), token(&other));
         let judged = |flags: &[&str]| {
             let dir = NodeDir::new("d".into());
