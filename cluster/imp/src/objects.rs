@@ -125,13 +125,30 @@ pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
     let rest = rest(&args.target)?;
     let path = collection(resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
     let mut object = rest.get(&path).await?;
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-    }
+    leave_out(&mut object);
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let events = "/api/v1/events?fieldSelector=involvedObject.uid%3D".to_owned() + &escape(&uid);
     let events = table(&rest.table(&events).await?, false, false);
     print(&format!("{}\nEvents:\n{events}", yaml(&object)))
+}
+
+/// What nobody asks for who has an object described: bookkeeping, and what is secret (`get -o yaml` shows that). Of a
+/// Secret only the sizes are told, as kubectl does.
+fn leave_out(object: &mut Value) {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            // Repeats the whole manifest, with what is secret in it.
+            annotations.remove(patch::LAST_APPLIED);
+        }
+    }
+    if object["kind"] == "Secret" {
+        for value in object["data"].as_object_mut().into_iter().flat_map(|data| data.values_mut()) {
+            let text = value.as_str().unwrap_or_default();
+            let bytes = text.trim_end_matches('=').len() * 3 / 4;
+            *value = format!("{bytes} bytes").into();
+        }
+    }
 }
 
 /// `imp apply`: creates what is not there, and changes what is to what the manifest says. What the
@@ -387,6 +404,21 @@ fn table(table: &Value, wide: bool, namespaces: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_secret_that_is_described_only_sizes_are_told() {
+        let mut object = json!({
+            "kind": "Secret", "data": {"empty": "", "key": "c2VjcmV0", "odd": "c2VjcmV0cw=="},
+            "metadata": {"name": "s", "annotations": {patch::LAST_APPLIED: "c2VjcmV0", "mine": "a"}},
+        });
+        leave_out(&mut object);
+        let data = json!({"empty": "0 bytes", "key": "6 bytes", "odd": "7 bytes"});
+        assert_eq!(object["data"], data);
+        assert_eq!(object["metadata"], json!({"name": "s", "annotations": {"mine": "a"}}));
+        let mut map = json!({"kind": "ConfigMap", "data": {"key": "plain"}, "metadata": {}});
+        leave_out(&mut map);
+        assert_eq!(map["data"]["key"], "plain");
+    }
 
     #[test]
     fn a_manifest_means_here_what_it_means_to_the_api() {
