@@ -27,6 +27,70 @@ fn a_pod_reaches_no_credential_of_its_cluster_and_no_process_of_its_node() {
     }
 }
 
+/// A second cluster, in a folder of the first one's; gone when dropped.
+struct Later<'a> {
+    first: &'a Cluster,
+    dir: String,
+}
+
+impl Drop for Later<'_> {
+    fn drop(&mut self) {
+        let output = imp(self.first, &["down", "--purge", "--data-dir", &self.dir]);
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_runs_reaches_no_credential_of_a_cluster_that_is_made_later() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let later =
+        Later { first: &cluster, dir: cluster.scratch().join("later").display().to_string() };
+    let stop = cluster.scratch().join("stop");
+    // From before it is made, all the time.
+    let script = format!(
+        "echo begins; while ! [ -e {stop} ]; do for f in {dir}/pki/authority-key.pem {dir}/admin/key.pem \
+         {dir}/nodes/node-1/credential/key.pem; do [ -s $f ] && echo GOT $f; done; sleep 0.01; done; ls -d {dir}; echo ends",
+        stop = stop.display(),
+        dir = later.dir
+    );
+    apply(
+        &cluster,
+        &json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "patient"},
+            "spec": {"restartPolicy": "Never", "containers": [
+                {"name": "a", "image": "none", "command": ["/bin/sh", "-c", script]}
+            ]},
+        }),
+    );
+    let says = |word: &'static str| {
+        eventually_within(LIMIT, word, || {
+            let said = imp(&cluster, &["logs", "patient"]);
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            if said.lines().any(|line| line == word) { Ok(said) } else { Err(said) }
+        })
+    };
+    says("begins");
+    let up = ["up", "--detach", "--api-port", "0", "--nodes", "1", "--data-dir", &later.dir];
+    let up = imp(&cluster, &up);
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let note = String::from_utf8_lossy(&up.stderr).into_owned();
+    let other = cluster.dir().display().to_string();
+    assert!(
+        note.contains("another cluster runs on this machine") && note.contains(&other),
+        "{note}"
+    );
+    assert!(Path::new(&later.dir).join("pki/authority-key.pem").exists(), "the layout is another");
+    fs::write(&stop, "").unwrap();
+    let said = says("ends");
+    assert!(!said.contains("GOT"), "{said}");
+    // It sees the machine: what it did not get was there.
+    assert!(said.lines().any(|line| line == later.dir), "{said}");
+    drop(later);
+    cluster.down().unwrap();
+}
+
 fn attack(user: Option<u32>) {
     let cluster = Cluster::start(Settings { nodes: 2, user, ..Settings::default() });
     let mut files = Vec::new();
