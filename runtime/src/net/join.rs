@@ -153,8 +153,7 @@ pub(crate) async fn serve(network: &Network, door: &dyn JoinDoor, connection: &C
 /// How long one try waits for an answer, as a part of the time that there is for all.
 const TRIES: u32 = 3;
 /// The pauses before it is asked again.
-const AGAIN: Backoff =
-    Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+const AGAIN: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
 
 /// Joins the cluster that answers at `address`: makes a key, shows the token, and gives the credential that comes back.
 ///

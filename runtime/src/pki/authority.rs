@@ -255,13 +255,7 @@ mod tests {
         let authority = ClusterAuthority::create("west").unwrap();
         let request = KeyRequest::generate().unwrap();
         let pem = authority
-            .sign_csr(
-                request.csr_pem(),
-                "node-7",
-                &PeerRole::Node,
-                &["10.0.0.7".into()],
-                DAY,
-            )
+            .sign_csr(request.csr_pem(), "node-7", &PeerRole::Node, &["10.0.0.7".into()], DAY)
             .unwrap();
         let credential = request.into_credential(&pem, authority.certificate_pem()).unwrap();
         assert_eq!(credential.identity().node.as_str(), "node-7");

@@ -92,8 +92,7 @@ struct Deaf {
 impl JoinDoor for Deaf {
     fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinAnswer, Refusal>> {
         self.asked.lock().unwrap().push(request.csr_pem.clone());
-        let is_lost =
-            self.lost.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        let is_lost = self.lost.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         if is_lost { Box::pin(std::future::pending()) } else { self.door.join(request) }
     }
 }

@@ -32,8 +32,8 @@ fn hide(folder: &Path) -> io::Result<()> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes)?;
     let paths: Vec<PathBuf> = serde_json::from_slice(&bytes)?;
-    let born: Born =
-        record::read(folder, "born.json")?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    let born: Born = record::read(folder, "born.json")?
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // What it is on the machine, and where the container has its mounts: both are looked up from here.
     let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
     let outside: Vec<_> = paths.iter().map(|path| identity(path)).collect();
