@@ -56,6 +56,8 @@ pub struct SchedulerSettings {
     pub ask_deadline: Duration,
     /// After this long the nodes are asked again to keep telling what they have.
     pub follow_again: Duration,
+    /// After this long a pod is told that it fits only on nodes that do not answer.
+    pub silence_told: Duration,
 }
 
 impl Default for SchedulerSettings {
@@ -67,6 +69,7 @@ impl Default for SchedulerSettings {
             reservation_ttl: Duration::from_secs(10),
             ask_deadline: Duration::from_secs(3),
             follow_again: Duration::from_secs(15),
+            silence_told: Duration::from_secs(5),
         }
     }
 }
@@ -99,6 +102,8 @@ pub struct Scheduler {
     nodes_known: bool,
     pods_known: bool,
     pass_ordered: bool,
+    /// What the next pass begins with.
+    changes: placing::Changes,
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: training::Hall,
@@ -132,6 +137,7 @@ impl Scheduler {
             nodes_known: false,
             pods_known: false,
             pass_ordered: false,
+            changes: placing::Changes::default(),
             timer: None,
             turn: 0,
             hall: training::Hall::default(),
@@ -216,7 +222,7 @@ impl StreamHandler<Seen> for Scheduler {
                 }
                 for name in self.picture.node_names() {
                     if !present.contains(&name) {
-                        self.silent.remove(&name);
+                        self.heard(&name);
                         self.picture.node_gone(&name);
                     }
                 }
@@ -228,7 +234,7 @@ impl StreamHandler<Seen> for Scheduler {
                     match event {
                         WatchEvent::Put { entry, .. } => self.node_seen(&entry, ctx),
                         WatchEvent::Delete { previous, .. } => {
-                            self.silent.remove(&previous.key.name);
+                            self.heard(&previous.key.name);
                             self.picture.node_gone(&previous.key.name);
                             self.order_round(ctx);
                         }
@@ -256,9 +262,7 @@ impl Scheduler {
         let is_over = matches!(phase, Some("Succeeded" | "Failed"));
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
-            if self.picture.pod_bound(uid, node, spec, is_over) {
-                self.queue.hope(Instant::now());
-            }
+            self.changes.hopeful |= self.picture.pod_bound(uid, node, spec, is_over);
             return;
         }
         let name = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
@@ -274,9 +278,7 @@ impl Scheduler {
 
     fn pod_gone(&mut self, uid: &str) {
         self.queue.remove(uid);
-        if self.picture.pod_gone(uid) {
-            self.queue.hope(Instant::now());
-        }
+        self.changes.hopeful |= self.picture.pod_gone(uid);
     }
 
     fn node_seen(&mut self, entry: &Entry, ctx: &mut Context<Self>) {
@@ -287,8 +289,8 @@ impl Scheduler {
         let is_new = !self.picture.knows(&entry.key.name);
         if self.picture.node_seen(&node) {
             self.order_round(ctx);
-            self.silent.remove(&entry.key.name);
-            self.queue.hope(Instant::now());
+            self.heard(&entry.key.name);
+            self.changes.hopeful = true;
             // A node that is new, or came back, does not know that it is followed.
             self.follow_node(entry.key.name.clone(), ctx);
         } else if is_new {

@@ -2,7 +2,7 @@
 
 use super::picture::{Node, Pending};
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, Taint, Toleration};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// Why a pod may not go to a node, in the order in which it is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub enum Unfit {
     Insufficient(Vec<String>),
     /// A host port of the pod is taken.
     HostPort,
+    /// The pod would fit, but the node does not answer.
+    Silent,
 }
 
 /// Whether the pod may go to the node.
@@ -106,44 +108,71 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
         && fields.iter().all(|requirement| of(requirement, &name))
 }
 
+/// Why a pod has no node: how many nodes there are, and how many each reason rules out. In words:
 /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`
-pub fn in_words(unfit: &[Unfit]) -> String {
-    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
-    for reason in unfit {
-        let words = match reason {
-            Unfit::Unschedulable => vec!["node(s) were unschedulable".to_owned()],
-            Unfit::NotReady => vec!["node(s) were not ready".to_owned()],
-            Unfit::Tainted(taint) => vec![format!("node(s) had untolerated taint {{{taint}}}")],
-            Unfit::Selector => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
-            Unfit::HostPort => {
-                vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Why {
+    nodes: usize,
+    counted: BTreeMap<Unfit, usize>,
+}
+
+impl Why {
+    /// Counts one more node, and what it is ruled out by.
+    pub fn count(&mut self, reason: Unfit) {
+        self.nodes += 1;
+        *self.counted.entry(reason).or_default() += 1;
+    }
+
+    /// Whether it is for the same reasons, however many nodes each of them rules out.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.words().keys().eq(other.words().keys())
+    }
+
+    fn words(&self) -> BTreeMap<String, usize> {
+        let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+        for (reason, count) in &self.counted {
+            for word in in_words(reason) {
+                *counted.entry(word).or_default() += count;
             }
-            Unfit::Insufficient(names) => names
-                .iter()
-                .map(|name| {
-                    if name == "pods" {
-                        "Too many pods".to_owned()
-                    } else {
-                        format!("Insufficient {name}")
-                    }
-                })
-                .collect(),
-        };
-        for word in words {
-            *counted.entry(word).or_default() += 1;
         }
+        counted
     }
-    if unfit.is_empty() {
-        return "no nodes available to schedule pods".to_owned();
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
+        let counted = self.words().into_iter();
+        let mut words: Vec<_> = counted.map(|(words, count)| format!("{count} {words}")).collect();
+        words.sort();
+        write!(f, "0/{} nodes are available: {}.", self.nodes, words.join(", "))
     }
-    let mut words: Vec<_> =
-        counted.into_iter().map(|(words, count)| format!("{count} {words}")).collect();
-    words.sort();
-    format!("0/{} nodes are available: {}.", unfit.len(), words.join(", "))
+}
+
+fn in_words(reason: &Unfit) -> Vec<String> {
+    match reason {
+        Unfit::Unschedulable => vec!["node(s) were unschedulable".to_owned()],
+        Unfit::NotReady => vec!["node(s) were not ready".to_owned()],
+        Unfit::Tainted(taint) => vec![format!("node(s) had untolerated taint {{{taint}}}")],
+        Unfit::Selector => vec!["node(s) didn't match Pod's node affinity/selector".to_owned()],
+        Unfit::HostPort => {
+            vec!["node(s) didn't have free ports for the requested pod ports".to_owned()]
+        }
+        Unfit::Silent => vec!["node(s) did not answer".to_owned()],
+        Unfit::Insufficient(names) => names
+            .iter()
+            .map(|name| match name.as_str() {
+                "pods" => "Too many pods".to_owned(),
+                name => format!("Insufficient {name}"),
+            })
+            .collect(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::scheduler::picture::tests::{node, pod};
     use serde_json::json;
@@ -204,17 +233,43 @@ mod tests {
         }
     }
 
+    /// Why nodes of which each is ruled out by one of these are none for the pod.
+    pub(crate) fn why(reasons: impl IntoIterator<Item = Unfit>) -> Why {
+        let mut why = Why::default();
+        reasons.into_iter().for_each(|reason| why.count(reason));
+        why
+    }
+
+    fn short(of: &[&str]) -> Unfit {
+        Unfit::Insufficient(of.iter().map(|name| (*name).to_owned()).collect())
+    }
+
     #[test]
     fn reasons_are_counted_in_the_words_of_kubernetes() {
-        let short = || Unfit::Insufficient(vec!["cpu".into()]);
+        let said = |reasons: &[Unfit]| why(reasons.iter().cloned()).to_string();
         assert_eq!(
-            in_words(&[Unfit::Selector, short(), Unfit::Selector]),
+            said(&[Unfit::Selector, short(&["cpu"]), Unfit::Selector]),
             "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector."
         );
         assert_eq!(
-            in_words(&[Unfit::Tainted("k: v".into())]),
+            said(&[short(&["cpu"]), short(&["cpu", "pods"])]),
+            "0/2 nodes are available: 1 Too many pods, 2 Insufficient cpu."
+        );
+        assert_eq!(
+            said(&[Unfit::Tainted("k: v".into())]),
             "0/1 nodes are available: 1 node(s) had untolerated taint {k: v}."
         );
-        assert_eq!(in_words(&[]), "no nodes available to schedule pods");
+        assert_eq!(said(&[]), "no nodes available to schedule pods");
+    }
+
+    #[test]
+    fn the_same_reasons_are_the_same_for_other_numbers_of_nodes() {
+        let one = why([Unfit::Selector, short(&["cpu"]), short(&["memory"])]);
+        let more = why([Unfit::Selector, Unfit::Selector, short(&["cpu", "memory"])]);
+        assert!(one != more && one.is_like(&more));
+        assert!(!one.is_like(&why([Unfit::Selector, short(&["cpu"])])));
+        assert!(!one.is_like(&Why::default()));
+        let tainted = |taint: &str| why([Unfit::Tainted(taint.into())]);
+        assert!(!tainted("k: v").is_like(&tainted("k: w")));
     }
 }

@@ -6,17 +6,12 @@ use impresario_client::protocol::scheduler::{
     Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
 use impresario_registry_api::Key;
-use std::time::Instant;
 
 impl Handler<SummaryChanged> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, message: SummaryChanged, ctx: &mut Self::Context) {
-        self.silent.remove(&message.summary.node);
-        if self.picture.told(message.summary) {
-            self.queue.hope(Instant::now());
-            self.order_pass(ctx);
-        }
+        self.summary(message.summary, ctx);
     }
 }
 
@@ -51,7 +46,7 @@ impl Handler<Explain> for Scheduler {
         Ok(Explanation {
             requests: waiting.pod.requests.clone(),
             attempts: waiting.attempts,
-            message: waiting.message.clone(),
+            message: waiting.why.as_ref().map(ToString::to_string).unwrap_or_default(),
         })
     }
 }

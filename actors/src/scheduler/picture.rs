@@ -57,6 +57,15 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Whether each node is to both what it is to the other: they differ in name, age and priority alone.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.requests == other.requests
+            && self.selector == other.selector
+            && self.affinity == other.affinity
+            && self.tolerations == other.tolerations
+            && self.host_ports == other.host_ports
+    }
+
     /// What placement needs to know of a pod object.
     pub fn of(pod: &v1::Pod) -> Option<Self> {
         let spec = pod.spec.as_ref()?;

@@ -4,17 +4,21 @@
 use super::{
     BATCH, Pass, Scheduler,
     binding::{self, Placed},
-    plan::plan,
+    fit::Why,
+    plan::{Away, plan},
 };
 use actix::prelude::*;
 use impresario_client::protocol::{
     node::{Follow, Grant, NODE, NodeRole, PodReservation, Release, Reserve},
-    scheduler::actor_name,
+    scheduler::{NodeSummary, actor_name},
 };
 use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, ActorRef};
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a node that did not answer is left alone; doubled each time in a row, up to
 /// [`LONGEST_SILENCE`].
@@ -22,8 +26,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 const LONGEST_SILENCE: Duration = Duration::from_secs(32);
 /// A node that has not answered for so long is passed by until it does.
 const SLOW: Duration = Duration::from_millis(300);
-/// How long a pod at most waits that fits only where nobody can be asked: an answer may come any moment.
-const HELD: Duration = Duration::from_millis(500);
+/// How long a pod at most waits for a node that is busy: it is woken by the answer.
+const BEHIND: Duration = Duration::from_secs(2);
+/// How long a placement whose answer was lost is left alone: the watch tells what came of it.
+const UNKNOWN: Duration = Duration::from_secs(2);
 /// The most pods that one pass looks at; the rest has its turn when other messages had theirs.
 const PASS: usize = 2_000;
 
@@ -37,10 +43,21 @@ impl Handler<Pass> for Scheduler {
             return;
         }
         let now = Instant::now();
+        let changes = std::mem::take(&mut self.changes);
+        if changes.heard {
+            self.queue.heard(now);
+        } else if changes.answered {
+            self.queue.answered(now);
+        }
+        if changes.hopeful {
+            self.queue.hope(now);
+        }
         let (silent, asking) = (&self.silent, &self.asking);
-        let is_away = |node: &str| {
-            silent.get(node).is_some_and(|silence| silence.until > now)
-                || asking.get(node).is_some_and(|since| *since + SLOW <= now)
+        let away = |node: &str| {
+            if silent.get(node).is_some_and(|silence| silence.until > now) {
+                return Some(Away::Silent);
+            }
+            asking.get(node).is_some_and(|since| *since + SLOW <= now).then_some(Away::Busy)
         };
         let mut ready: Vec<_> = self.queue.ready(now).map(|waiting| &waiting.pod).collect();
         let is_cut = ready.len() > PASS;
@@ -49,7 +66,7 @@ impl Handler<Pass> for Scheduler {
             ready.sort_by_key(|pod| self.queue.get(&pod.uid).map_or(0, |w| w.attempts));
             ready.truncate(PASS);
         }
-        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, is_away);
+        let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, away);
         let mut wakes = Vec::new();
         let mut batches = Vec::new();
         for (node, mut uids) in plan.placements {
@@ -61,20 +78,24 @@ impl Handler<Pass> for Scheduler {
             uids.truncate(BATCH);
             batches.push((node, uids));
         }
-        if !plan.held.is_empty() {
-            let silences = self.silent.values().map(|silence| silence.until);
-            let until = silences.filter(|until| *until > now).min().unwrap_or(now + HELD);
-            let until = until.min(now + HELD);
-            for uid in &plan.held {
-                self.queue.held(uid, until);
+        for uid in &plan.behind {
+            self.queue.behind(uid, now + BEHIND);
+        }
+        let silences = self.silent.values().map(|silence| silence.until);
+        let asked_again = silences.filter(|until| *until > now).min().unwrap_or(now + BEHIND);
+        for (uid, why) in plan.held {
+            if self.queue.held(&uid, &why, asked_again, self.settings.silence_told, now) {
+                self.tell(&uid, &why, ctx);
             }
         }
         for (node, uids) in batches {
             self.turn = self.turn.wrapping_add(uids.len());
             self.ask(node, uids, ctx);
         }
-        for (uid, message) in plan.unschedulable {
-            self.stuck(&uid, message, now, ctx);
+        for (uid, why) in plan.unschedulable {
+            if self.queue.stuck_with(&uid, &why, now) {
+                self.tell(&uid, &why, ctx);
+            }
         }
         if is_cut {
             self.order_pass(ctx);
@@ -174,8 +195,9 @@ impl Scheduler {
             let silence = Silence { until: now + wait, times: times.saturating_add(1) };
             self.silent.insert(node.to_owned(), silence);
         } else {
-            self.silent.remove(node);
+            self.heard(node);
         }
+        self.changes.answered = true;
         for (uid, key) in asked_for {
             match outcome.placed.get(uid) {
                 Some(Placed::Bound) => {
@@ -186,8 +208,8 @@ impl Scheduler {
                         format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
                     self.events.normal(key, uid, "Scheduled", &message);
                 }
-                // The watch will tell whether it was bound; it is not tried anew before.
-                Some(Placed::Unknown) => self.queue.failed(uid, now),
+                // The watch will tell whether it was bound; it is not tried anew before, nearly always.
+                Some(Placed::Unknown) => self.queue.unknown(uid, now + UNKNOWN),
                 Some(Placed::Fenced) => {
                     tracing::info!(scheduler = %self.settings.name, "another activation has taken over");
                     ctx.stop();
@@ -206,12 +228,15 @@ impl Scheduler {
         self.order_pass(ctx);
     }
 
-    /// The pod fits nowhere: says so, once per reason.
-    fn stuck(&mut self, uid: &str, message: String, now: Instant, ctx: &mut Context<Self>) {
-        if !self.queue.stuck_with(uid, &message, now) {
-            return;
-        }
+    /// A node was heard, or is gone. Whoever waits for one that was silent looks for a node again.
+    pub(super) fn heard(&mut self, node: &str) {
+        self.changes.heard |= self.silent.remove(node).is_some();
+    }
+
+    /// Says of a pod why it has no node, in its condition and in an event.
+    fn tell(&self, uid: &str, why: &Arc<Why>, ctx: &mut Context<Self>) {
         let Some(key) = self.key_of(uid) else { return };
+        let message = why.to_string();
         self.events.warning(&key, uid, "FailedScheduling", &message);
         let (registry, fence, uid) = (self.registry.clone(), self.fence, uid.to_owned());
         let write = async move {
@@ -245,20 +270,34 @@ impl Scheduler {
             Ok(summary) if summary.node != name => {
                 tracing::warn!(node = %name, of = %summary.node, "node tells what another has");
             }
-            Ok(summary) => {
-                scheduler.silent.remove(&summary.node);
-                if scheduler.picture.told(summary) {
-                    scheduler.queue.hope(Instant::now());
-                    scheduler.order_pass(ctx);
-                }
-            }
+            Ok(summary) => scheduler.summary(summary, ctx),
             Err(error) => tracing::debug!(node = %name, %error, "node does not tell what it has"),
         }));
+    }
+
+    /// A node says what it has.
+    pub(super) fn summary(&mut self, summary: NodeSummary, ctx: &mut Context<Self>) {
+        self.heard(&summary.node);
+        self.changes.hopeful |= self.picture.told(summary);
+        if self.changes != Changes::default() {
+            self.order_pass(ctx);
+        }
     }
 
     fn node_actor(&self, name: &str) -> ActorRef<NodeRole> {
         self.node.actor(ActorPath::new(name, NODE))
     }
+}
+
+/// What has come about since the last pass that pods may be waiting for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Something that may help those that fitted nowhere.
+    pub(super) hopeful: bool,
+    /// A node that was busy has answered, or is silent now.
+    pub(super) answered: bool,
+    /// A node that was silent was heard.
+    pub(super) heard: bool,
 }
 
 /// A node that did not answer.

@@ -6,12 +6,14 @@
 //!    │ fits nowhere                └── bound: leaves the queue
 //!    └────────────> Stuck ──something changed that may help, or a minute passed──> Ready, not
 //!                           before a backoff of its own: the more often in vain, the longer
+//!  Ready ──fits only where nobody can be asked now──> Held ──an answer, or the time for it──> Ready
 //! ```
 
-use super::picture::Pending;
+use super::{fit::Why, picture::Pending};
 use impresario_registry_api::Key;
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,12 +22,23 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 /// After this long a stuck pod is looked at although nothing is known to have changed.
 const ANYWAY: Duration = Duration::from_mins(1);
+/// The same reasons are told in other numbers after so long, at the earliest.
+const TOLD_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Ready { not_before: Instant },
+    Ready {
+        not_before: Instant,
+    },
     Placing,
-    Stuck { since: Instant },
+    /// It fits only where nobody can be asked before `until`: nodes that are `busy`, or silent ones.
+    Held {
+        until: Instant,
+        busy: bool,
+    },
+    Stuck {
+        since: Instant,
+    },
 }
 
 /// A pod in the queue.
@@ -41,9 +54,28 @@ pub struct Waiting {
     pub revision: u64,
     /// How often a node was looked for.
     pub attempts: u32,
-    /// Why it fitted nowhere the last time.
-    pub message: String,
+    /// Why it had no node the last time.
+    pub why: Option<Arc<Why>>,
+    /// What its object says of that, and since when.
+    told: Option<(Arc<Why>, Instant)>,
+    /// Since when it fits only on nodes that do not answer.
+    held_since: Option<Instant>,
     stage: Stage,
+}
+
+impl Waiting {
+    /// Whether its object is to say now why it waits, which is noted: for other reasons than it says,
+    /// or, after a while, in other numbers.
+    fn is_news(&mut self, why: &Arc<Why>, now: Instant) -> bool {
+        let is_told = self.told.as_ref().is_some_and(|(told, at)| {
+            let is_fresh = now.saturating_duration_since(*at) < TOLD_AGAIN;
+            told == why || (is_fresh && told.is_like(why))
+        });
+        if !is_told {
+            self.told = Some((why.clone(), now));
+        }
+        !is_told
+    }
 }
 
 /// All pods that wait.
@@ -83,7 +115,7 @@ impl Queue {
         self.waiting.keys().cloned().collect()
     }
 
-    /// An unbound pod was read. A change of what placement depends on makes a stuck one ready.
+    /// An unbound pod was read. A change of what placement depends on makes one ready that is stuck or held.
     pub fn seen(
         &mut self,
         pod: Pending,
@@ -93,7 +125,8 @@ impl Queue {
         now: Instant,
     ) {
         if let Some(waiting) = self.waiting.get_mut(&pod.uid) {
-            if waiting.pod != pod && matches!(waiting.stage, Stage::Stuck { .. }) {
+            let is_put_off = matches!(waiting.stage, Stage::Stuck { .. } | Stage::Held { .. });
+            if waiting.pod != pod && is_put_off {
                 waiting.stage = Stage::Ready { not_before: now };
             }
             waiting.pod = pod;
@@ -102,8 +135,17 @@ impl Queue {
             }
         } else {
             let stage = Stage::Ready { not_before: now };
-            let waiting =
-                Waiting { key, value, revision, attempts: 0, message: String::new(), stage, pod };
+            let waiting = Waiting {
+                key,
+                value,
+                revision,
+                attempts: 0,
+                why: None,
+                told: None,
+                held_since: None,
+                stage,
+                pod,
+            };
             self.waiting.insert(waiting.pod.uid.clone(), waiting);
         }
     }
@@ -117,6 +159,7 @@ impl Queue {
     pub fn ready(&self, now: Instant) -> impl Iterator<Item = &Waiting> {
         self.waiting.values().filter(move |waiting| match waiting.stage {
             Stage::Ready { not_before } => not_before <= now,
+            Stage::Held { until, .. } => until <= now,
             Stage::Stuck { since } => since + ANYWAY <= now,
             Stage::Placing => false,
         })
@@ -126,6 +169,7 @@ impl Queue {
     pub fn next_ready(&self, now: Instant) -> Option<Instant> {
         let when = self.waiting.values().filter_map(|waiting| match waiting.stage {
             Stage::Ready { not_before } => Some(not_before),
+            Stage::Held { until, .. } => Some(until),
             Stage::Stuck { since } => Some(since + ANYWAY),
             Stage::Placing => None,
         });
@@ -147,31 +191,78 @@ impl Queue {
         }
     }
 
-    /// The pod fits only where nobody can be asked before `until`.
-    pub fn held(&mut self, uid: &str, until: Instant) {
+    /// It is not known what came of the placement: nothing is tried before `until`, unless it is told.
+    pub fn unknown(&mut self, uid: &str, until: Instant) {
         if let Some(waiting) = self.waiting.get_mut(uid) {
             waiting.stage = Stage::Ready { not_before: until };
         }
     }
 
-    /// The pod fits nowhere. Whether that is told in other words than before.
-    pub fn stuck_with(&mut self, uid: &str, message: &str, now: Instant) -> bool {
+    /// The pod fits only on nodes that are busy with other pods, until `until` at the latest.
+    pub fn behind(&mut self, uid: &str, until: Instant) {
+        if let Some(waiting) = self.waiting.get_mut(uid) {
+            waiting.stage = Stage::Held { until, busy: true };
+        }
+    }
+
+    /// The pod fits only on nodes that do not answer and are not asked before `until`. Whether that is to
+    /// be told, as with [`Queue::stuck_with`]: not before it has gone on for `patience`.
+    pub fn held(
+        &mut self,
+        uid: &str,
+        why: &Arc<Why>,
+        until: Instant,
+        patience: Duration,
+        now: Instant,
+    ) -> bool {
+        let Some(waiting) = self.waiting.get_mut(uid) else { return false };
+        let tell_at = *waiting.held_since.get_or_insert(now) + patience;
+        waiting.why = Some(why.clone());
+        let until = if tell_at > now { until.min(tell_at) } else { until };
+        waiting.stage = Stage::Held { until, busy: false };
+        tell_at <= now && waiting.is_news(why, now)
+    }
+
+    /// The pod fits nowhere. Whether that is to be told.
+    pub fn stuck_with(&mut self, uid: &str, why: &Arc<Why>, now: Instant) -> bool {
         let Some(waiting) = self.waiting.get_mut(uid) else { return false };
         waiting.attempts = waiting.attempts.saturating_add(1);
         waiting.stage = Stage::Stuck { since: now };
-        let is_news = waiting.message != message;
-        message.clone_into(&mut waiting.message);
-        is_news
+        waiting.held_since = None;
+        waiting.why = Some(why.clone());
+        waiting.is_news(why, now)
     }
 
-    /// Something changed that may help those that are stuck: each is looked at when its own backoff
-    /// since it got stuck is over.
+    /// A node that was busy can be asked again, or is silent now: those behind it look for a node now.
+    pub fn answered(&mut self, now: Instant) {
+        self.wake(now, |busy| busy);
+    }
+
+    /// A node that was silent was heard: whoever is held looks for a node now.
+    pub fn heard(&mut self, now: Instant) {
+        self.wake(now, |_| true);
+    }
+
+    fn wake(&mut self, now: Instant, concerns: impl Fn(bool) -> bool) {
+        for waiting in self.waiting.values_mut() {
+            if let Stage::Held { busy, .. } = waiting.stage
+                && concerns(busy)
+            {
+                waiting.stage = Stage::Ready { not_before: now };
+            }
+        }
+    }
+
+    /// Something changed that may help those that fit nowhere, or nowhere now: each is looked at when its
+    /// own backoff since it got stuck is over, or a moment later.
     pub fn hope(&mut self, now: Instant) {
         for waiting in self.waiting.values_mut() {
-            if let Stage::Stuck { since } = waiting.stage {
-                let not_before = (since + backoff(waiting.attempts)).max(now);
-                waiting.stage = Stage::Ready { not_before };
-            }
+            let not_before = match waiting.stage {
+                Stage::Stuck { since } => (since + backoff(waiting.attempts)).max(now),
+                Stage::Held { until, .. } => until.min(now + FIRST),
+                Stage::Ready { .. } | Stage::Placing => continue,
+            };
+            waiting.stage = Stage::Ready { not_before };
         }
     }
 }
@@ -185,12 +276,21 @@ fn backoff(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::picture::tests::pod;
+    use crate::scheduler::{
+        fit::{Unfit, tests::why},
+        picture::tests::pod,
+    };
 
     fn queue(now: Instant) -> Queue {
         let mut queue = Queue::default();
         queue.seen(pod("a", 1), Key::new("pods", "ns", "a"), bytes::Bytes::new(), 1, now);
         queue
+    }
+
+    /// So many nodes are full and so many do not answer.
+    fn because(full: usize, silent: usize) -> Arc<Why> {
+        let reasons = [(Unfit::HostPort, full), (Unfit::Silent, silent)];
+        Arc::new(why(reasons.into_iter().flat_map(|(reason, n)| std::iter::repeat_n(reason, n))))
     }
 
     fn ready(queue: &Queue, now: Instant) -> usize {
@@ -217,8 +317,8 @@ mod tests {
     fn a_stuck_pod_is_looked_at_when_something_changed_or_after_a_minute() {
         let now = Instant::now();
         let mut queue = queue(now);
-        assert!(queue.stuck_with("a", "no", now));
-        assert!(!queue.stuck_with("a", "no", now));
+        assert!(queue.stuck_with("a", &because(1, 0), now));
+        assert!(!queue.stuck_with("a", &because(1, 0), now));
         assert_eq!((ready(&queue, now), ready(&queue, now + ANYWAY), queue.stuck()), (0, 1, 1));
         let later = now + LONGEST;
         queue.hope(later);
@@ -231,9 +331,9 @@ mod tests {
         let mut queue = queue(now);
         queue.seen(pod("b", 1), Key::new("pods", "ns", "b"), bytes::Bytes::new(), 1, now);
         for _ in 0..5 {
-            queue.stuck_with("a", "no", now);
+            queue.stuck_with("a", &because(1, 0), now);
         }
-        queue.stuck_with("b", "no", now);
+        queue.stuck_with("b", &because(1, 0), now);
         queue.hope(now);
         let ready = |at| queue.ready(at).map(|w| w.pod.uid.clone()).collect::<Vec<_>>();
         assert_eq!(ready(now), Vec::<String>::new());
@@ -243,18 +343,70 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_held_is_looked_at_when_somebody_can_be_asked() {
+    fn a_pod_behind_busy_nodes_is_looked_at_as_soon_as_one_of_them_answers() {
         let now = Instant::now();
         let mut queue = queue(now);
-        queue.held("a", now + FIRST);
+        queue.behind("a", now + FIRST);
         assert_eq!((ready(&queue, now), ready(&queue, now + FIRST)), (0, 1));
+        queue.answered(now);
+        assert_eq!(ready(&queue, now), 1);
+    }
+
+    #[test]
+    fn a_pod_that_is_held_is_looked_at_when_its_node_may_be_asked_and_told_why_if_that_goes_on() {
+        let now = Instant::now();
+        let (mut queue, long) = (queue(now), FIRST * 10);
+        let held = |queue: &mut Queue, at| queue.held("a", &because(1, 1), at + long * 4, long, at);
+        assert!(!held(&mut queue, now));
+        // It is looked at once more to be told.
+        assert_eq!((ready(&queue, now), queue.next_ready(now)), (0, Some(now + long)));
+        let later = now + long;
+        assert!(held(&mut queue, later));
+        assert_eq!(queue.next_ready(later), Some(later + long * 4));
+        // Answers of others do not help it; room elsewhere may, and that its node is heard does.
+        queue.answered(later);
+        assert_eq!(ready(&queue, later), 0);
+        queue.hope(later);
+        assert_eq!((ready(&queue, later), ready(&queue, later + FIRST)), (0, 1));
+        assert!(!held(&mut queue, later));
+        queue.heard(later);
+        assert_eq!(ready(&queue, later), 1);
+        // A silence that goes on while it is asked again and again goes on.
+        queue.placing("a");
+        queue.failed("a", later);
+        assert!(!held(&mut queue, later));
+        assert_eq!(queue.next_ready(later), Some(later + long * 4));
+    }
+
+    #[test]
+    fn a_stuck_pod_is_not_written_for_each_number_that_changes() {
+        let now = Instant::now();
+        let mut queue = queue(now);
+        assert!(queue.stuck_with("a", &because(8, 1), now));
+        assert!(!queue.stuck_with("a", &because(7, 2), now + FIRST));
+        assert_eq!(queue.get("a").unwrap().why, Some(because(7, 2)));
+        assert!(queue.stuck_with("a", &because(9, 0), now + FIRST));
+        assert!(queue.stuck_with("a", &because(7, 2), now + FIRST));
+        assert!(queue.stuck_with("a", &because(6, 3), now + FIRST + TOLD_AGAIN));
+    }
+
+    #[test]
+    fn a_placement_of_which_the_end_is_unknown_is_left_to_the_watch_for_a_while() {
+        let now = Instant::now();
+        let mut queue = queue(now);
+        queue.placing("a");
+        queue.unknown("a", now + LONGEST);
+        queue.answered(now);
+        queue.heard(now);
+        queue.hope(now);
+        assert_eq!((ready(&queue, now), queue.next_ready(now)), (0, Some(now + LONGEST)));
     }
 
     #[test]
     fn the_scheduler_s_own_writes_do_not_wake_a_stuck_pod() {
         let now = Instant::now();
         let mut queue = queue(now);
-        queue.stuck_with("a", "no", now);
+        queue.stuck_with("a", &because(1, 0), now);
         queue.seen(pod("a", 1), Key::new("pods", "ns", "a"), bytes::Bytes::new(), 2, now);
         assert_eq!((ready(&queue, now), queue.get("a").map(|w| w.revision)), (0, Some(2)));
         queue.seen(pod("a", 5), Key::new("pods", "ns", "a"), bytes::Bytes::new(), 3, now);

@@ -138,3 +138,43 @@ async fn a_pod_does_not_wait_long_for_room_of_which_the_scheduler_was_not_told()
     // Long before all nodes are asked again.
     machine.until(&second, "running", |pod| pod["status"]["phase"] == "Running").await;
 }
+
+/// A node that is Ready and that nobody runs: it is asked in vain.
+async fn without_an_actor(machine: &Machine, name: &str) -> Value {
+    let labels = json!({"kubernetes.io/hostname": name});
+    let node = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "uid": name, "labels": labels},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}],
+            "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}}});
+    let key = impresario_registry_api::Key::new("nodes", "", name);
+    let create = impresario_registry_api::Transaction::create(key, node.to_string());
+    machine.registry.transact(create).await.unwrap();
+    labels
+}
+
+#[actix::test]
+async fn a_node_that_does_not_answer_gets_no_pods_though_it_has_most_room() {
+    let machine = Machine::start(1000).await;
+    without_an_actor(&machine, "n2").await;
+    let _scheduler = schedule(&machine);
+    let pod = machine.create("p", asks("100m")).await;
+    let pod = machine.until(&pod, "running", |pod| pod["status"]["phase"] == "Running").await;
+    assert_eq!(pod["spec"]["nodeName"], "n1");
+}
+
+#[actix::test]
+async fn a_pod_that_fits_only_on_a_node_that_does_not_answer_is_told_so() {
+    let machine = Machine::start(1000).await;
+    let hostname = without_an_actor(&machine, "n2").await;
+    let silence_told = Duration::ZERO;
+    let settings = SchedulerSettings { silence_told, ..SchedulerSettings::default() };
+    let _scheduler = schedule_with(&machine, settings);
+    let mut spec = asks("100m");
+    spec["nodeSelector"] = hostname;
+    let pod = machine.create("p", spec).await;
+    let told = |pod: &Value| {
+        let message = scheduled(pod).and_then(|condition| condition["message"].as_str());
+        message.is_some_and(|message| message.contains("1 node(s) did not answer"))
+    };
+    machine.until(&pod, "told why not", told).await;
+}
