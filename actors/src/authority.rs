@@ -10,13 +10,14 @@
 mod account;
 mod guest;
 mod join;
+mod rations;
 pub mod tokens;
 
 use crate::change;
 use actix::prelude::*;
 use impresario_client::protocol::authority::{
-    CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew, RenewError, Renewed,
-    RevokeToken, TokenCreated, TokenError,
+    AccountTokenError, CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew,
+    RenewError, Renewed, RevokeToken, TokenCreated, TokenError,
 };
 use impresario_registry_api::protocol::Status;
 use impresario_registry_api::{
@@ -26,6 +27,7 @@ use impresario_registry_api::{
 use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use rations::Rations;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,12 +62,13 @@ pub struct AuthorityParts {
 pub struct Authority {
     parts: AuthorityParts,
     sweeping: bool,
+    rations: Arc<Rations>,
 }
 
 impl Authority {
     /// One life of the actor.
     pub fn new(parts: AuthorityParts) -> Self {
-        Self { parts, sweeping: false }
+        Self { parts, sweeping: false, rations: Arc::default() }
     }
 }
 
@@ -250,7 +253,14 @@ served!(RevokeToken, revoke_token);
 served!(Join, join);
 served!(Renew, renew);
 served!(IssueGuest, issue_guest);
-served!(KeepAccountToken, keep_account_token);
+
+impl Handler<KeepAccountToken> for Authority {
+    type Result = ResponseFuture<Result<(), AccountTokenError>>;
+
+    fn handle(&mut self, asked: KeepAccountToken, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.parts.clone().keep_account_token(asked, self.rations.clone()))
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The token with which a pod speaks to the API: as its service account, while the pod is there.
 
 use super::AuthorityParts;
+use super::rations::Rations;
 use crate::change;
 use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
 use impresario_client::tokens::{self, BoundPod, StoredToken};
@@ -11,7 +12,9 @@ use k8s_openapi::api::core::v1;
 use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// What says of a pod that it is a picture of one that its node runs by itself.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -26,6 +29,7 @@ impl AuthorityParts {
     pub(super) async fn keep_account_token(
         self,
         asked: KeepAccountToken,
+        rations: Arc<Rations>,
     ) -> Result<(), AccountTokenError> {
         let unavailable = |cause: String| AccountTokenError::Unavailable { cause };
         let key = Key::new("pods", &asked.namespace, &asked.pod);
@@ -35,6 +39,10 @@ impl AuthorityParts {
         let account = account(&asked, found.as_ref())?.to_owned();
         if !tokens::is_hash(&asked.hash) {
             return Err(AccountTokenError::BadDigest);
+        }
+        if !rations.take(&asked.uid, Instant::now()) {
+            tracing::warn!(node = %asked.node, namespace = %asked.namespace, pod = %asked.pod, "too many tokens are asked for");
+            return Err(unavailable("the pod got many in a short time".into()));
         }
         let pod = BoundPod { namespace: asked.namespace, name: asked.pod, uid: asked.uid };
         let namespace = &pod.namespace;

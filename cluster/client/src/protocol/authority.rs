@@ -379,8 +379,8 @@ pub enum AccountTokenError {
         /// The node that asked.
         node: String,
     },
-    /// The registry did not answer.
-    #[error("the registry is not available ({cause}): try again in a moment")]
+    /// The registry did not answer, or the pod got too many tokens in a short time.
+    #[error("the token is not kept now ({cause}): try again in a moment")]
     Unavailable {
         /// What it said.
         cause: String,
