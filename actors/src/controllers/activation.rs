@@ -10,6 +10,8 @@
 //! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
+mod hints;
+
 use super::api_endpoints::{NAMESPACE, SERVICE, serves};
 use super::garbage_collector::Graph;
 use super::held::Held;
@@ -21,6 +23,7 @@ use super::view::View;
 use crate::withheld_ports::first_port;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
+use hints::{Hint, forward, forward_some};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, Key, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
@@ -28,7 +31,6 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -116,32 +118,12 @@ impl Subjects {
                 forward(source.clone(), hints, move |change| match change {
                     Change::Put { now, .. } => Hint::Object(number, Subject::of(&now), true),
                     Change::Deleted { before } => Hint::Object(number, Subject::of(&before), false),
-                    Change::Everything => Hint::Everything,
+                    Change::Everything => Hint::Kind(number),
                 })
                 .boxed()
             }),
         }
     }
-}
-
-/// Something that may concern an actor.
-enum Hint {
-    /// An object of the kind of this number was put or deleted.
-    Object(usize, Subject, bool),
-    /// A pod was put or deleted: what it was, what it is.
-    Pod(Option<Arc<Pod>>, Option<Arc<Pod>>),
-    /// The endpoints of the service of this namespace and name were put or deleted.
-    Endpoints(String, String),
-    /// Nodes may open other ports than before: each service says which it cannot have.
-    Ports,
-    /// A node serves the API elsewhere than before, or can be reached, or cannot, any more.
-    Api,
-    /// What this namespace is furnished with was put or deleted.
-    Furniture(String),
-    /// Look at everything.
-    Everything,
-    /// The graph of owners changed.
-    Garbage,
 }
 
 /// The task that keeps the control actors of this member. Ends when dropped.
@@ -177,16 +159,16 @@ impl Keeper {
             Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
                 Hint::Endpoints(seen.entry.key.namespace, seen.entry.key.name)
             }
-            Change::Everything => Hint::Everything,
+            Change::Everything => Hint::Services,
         }));
         task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
             let first = |node: &Seen<Node>| first_port(&node.object);
             let (before, now) = match &change {
                 Change::Put { now, before } => (before.as_ref().map_or(0, first), first(now)),
                 Change::Deleted { before } => (first(before), 0),
-                Change::Everything => return Some(Hint::Ports),
+                Change::Everything => return Some(Hint::Services),
             };
-            (before != now).then_some(Hint::Ports)
+            (before != now).then_some(Hint::Services)
         }));
         task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
             let serves = |node: &Seen<Node>| serves(&node.object);
@@ -206,16 +188,16 @@ impl Keeper {
                     let service = labels.and_then(|labels| labels.get(SERVICE_LABEL))?;
                     Some(Hint::Endpoints(seen.entry.key.namespace.clone(), service.clone()))
                 }
-                Change::Everything => Some(Hint::Everything),
+                Change::Everything => Some(Hint::Services),
             },
         ));
         if let Some(maps) = graph.of("", "configmaps") {
             task.spawn(forward_some(maps.clone(), hints.clone(), |change| match change {
                 Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
                     let Key { namespace, name, .. } = seen.entry.key;
-                    (name == AUTHORITY_MAP).then_some(Hint::Furniture(namespace))
+                    (name == AUTHORITY_MAP).then_some(Hint::Furniture(Some(namespace)))
                 }
-                Change::Everything => Some(Hint::Everything),
+                Change::Everything => Some(Hint::Furniture(None)),
             }));
         }
         task.spawn(async move {
@@ -232,33 +214,6 @@ impl Keeper {
         let state = State { node, view, kinds, held, running, dead, serial: 0 };
         task.spawn(state.run(inbox, deaths));
         Self { _task: task }
-    }
-}
-
-async fn forward<K: Mirrored>(
-    mirror: Mirror<K>,
-    hints: mpsc::Sender<Hint>,
-    hint: impl Fn(Change<K>) -> Hint,
-) {
-    forward_some(mirror, hints, |change| Some(hint(change))).await;
-}
-
-async fn forward_some<K: Mirrored>(
-    mirror: Mirror<K>,
-    hints: mpsc::Sender<Hint>,
-    hint: impl Fn(Change<K>) -> Option<Hint>,
-) {
-    let mut changes = mirror.changes();
-    loop {
-        let next = match changes.recv().await {
-            Ok(change) => hint(change),
-            Err(RecvError::Lagged(_)) => Some(Hint::Everything),
-            Err(RecvError::Closed) => return,
-        };
-        let Some(next) = next else { continue };
-        if hints.send(next).await.is_err() {
-            return;
-        }
     }
 }
 
@@ -289,11 +244,11 @@ struct State {
 
 impl State {
     async fn run(mut self, mut inbox: mpsc::Receiver<Hint>, mut deaths: mpsc::Receiver<Dead>) {
-        self.sync();
+        self.sync(None);
         loop {
             tokio::select! {
                 changed = self.held.changed() => match changed {
-                    Ok(()) => self.sync(),
+                    Ok(()) => self.sync(None),
                     Err(_) => break,
                 },
                 hint = inbox.recv() => match hint {
@@ -319,10 +274,13 @@ impl State {
         }
     }
 
-    /// Starts and stops actors until those run that should, and tells all to look.
-    fn sync(&mut self) {
+    /// Starts and stops actors, of all kinds or of `only` one, until those run that should, and tells these
+    /// to look.
+    fn sync(&mut self, only: Option<usize>) {
         let mut wanted: BTreeMap<String, (usize, Activation)> = BTreeMap::new();
-        for (number, kind) in self.kinds.iter().enumerate() {
+        let is_meant = |number: usize| only.is_none_or(|only| only == number);
+        for (number, kind) in self.kinds.iter().enumerate().filter(|(number, _)| is_meant(*number))
+        {
             let subjects = match kind {
                 Kind::One { name, .. } => vec![Subject {
                     namespace: String::new(),
@@ -340,6 +298,7 @@ impl State {
         let gone: Vec<String> = self
             .running
             .iter()
+            .filter(|(_, running)| is_meant(running.number))
             .filter(|(uid, running)| {
                 wanted.get(*uid).is_none_or(|(_, activation)| activation.fence != running.fence)
             })
@@ -359,7 +318,8 @@ impl State {
 
     fn follow(&mut self, hint: Hint) {
         match hint {
-            Hint::Everything => self.sync(),
+            Hint::Everything => self.sync(None),
+            Hint::Kind(number) => self.sync(Some(number)),
             Hint::Garbage => self.tell(super::GARBAGE_COLLECTOR),
             Hint::Object(number, subject, present) => {
                 if !present {
@@ -372,16 +332,16 @@ impl State {
                     self.begin(number, activation);
                 }
             }
-            Hint::Furniture(namespace) => {
+            Hint::Furniture(None) => self.tell_all(&self.view.namespaces),
+            Hint::Furniture(Some(namespace)) => {
                 if let Some(namespace) = self.view.namespaces.get("", &namespace) {
                     self.tell(namespace.object.metadata.uid.as_deref().unwrap_or_default());
                 }
             }
             Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),
-            Hint::Ports => {
-                for service in self.view.services.all() {
-                    self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
-                }
+            Hint::Services => {
+                self.tell(super::API_ENDPOINTS);
+                self.tell_all(&self.view.services);
             }
             Hint::Api => self.tell(super::API_ENDPOINTS),
             Hint::Endpoints(namespace, name) => {
@@ -468,6 +428,12 @@ impl State {
     fn stop(&mut self, uid: &str) {
         if let Some(running) = self.running.remove(uid) {
             self.node.stop_actor(&running.actor);
+        }
+    }
+
+    fn tell_all<K: Mirrored>(&self, mirror: &Mirror<K>) {
+        for seen in mirror.all() {
+            self.tell(seen.object.metadata().uid.as_deref().unwrap_or_default());
         }
     }
 

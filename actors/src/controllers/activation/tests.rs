@@ -51,3 +51,35 @@ async fn what_changes_while_a_hint_waits_for_its_reader_is_hinted_at_afterwards(
     }
     assert_eq!(told, names);
 }
+
+#[tokio::test]
+async fn who_misses_changes_of_one_mirror_is_hinted_at_that_one_and_not_at_everything() {
+    let registry = MemoryRegistry::default();
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    mirror.reached(1, LIMIT).await.unwrap();
+    let (hints, mut inbox) = mpsc::channel(1);
+    let subjects = Subjects::of(&mirror);
+    let mut forwarding = (subjects.forward)(7, hints);
+    assert!(futures_util::poll!(&mut forwarding).is_pending(), "it waits for what comes");
+    // Nobody reads the hints meanwhile.
+    let mut last = 0;
+    for number in 0..2_000 {
+        let pod = json!({"metadata": {"name": format!("p{number}"), "namespace": "ns", "uid": number.to_string()}});
+        let key = Key::new("pods", "ns", format!("p{number}"));
+        last = registry.transact(Transaction::create(key, pod.to_string())).await.unwrap().revision;
+    }
+    mirror.reached(last, LIMIT).await.unwrap();
+    let reading = async {
+        loop {
+            match inbox.recv().await.expect("it ends with the mirror") {
+                Hint::Object(7, ..) => {}
+                Hint::Kind(7) => return,
+                _ => panic!("another hint"),
+            }
+        }
+    };
+    tokio::select! {
+        () = forwarding => panic!("it ends with the mirror"),
+        in_time = tokio::time::timeout(LIMIT, reading) => in_time.expect("it hints at the kind"),
+    }
+}

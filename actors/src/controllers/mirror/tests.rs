@@ -1,0 +1,138 @@
+//! A mirror against a registry in memory.
+
+use super::*;
+use impresario_registry::{Key, MemoryRegistry, Operation, Registry as _, Transaction};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+async fn write(registry: &MemoryRegistry, operation: Operation) -> Revision {
+    let transaction = Transaction { operations: vec![operation], ..Transaction::default() };
+    registry.transact(transaction).await.unwrap().revision
+}
+
+fn put(name: &str, owner: &str) -> Operation {
+    let pod = json!({"metadata": {"name": name, "namespace": "a",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner,
+            "controller": true}]}});
+    let key = Key::new("pods", "a", name);
+    Operation::Put { key, value: pod.to_string().into_bytes().into() }
+}
+
+#[tokio::test]
+async fn a_mirror_shows_what_was_there_and_what_comes_and_goes() {
+    let registry = MemoryRegistry::default();
+    write(&registry, put("before", "one")).await;
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    let mut changes = mirror.changes();
+    mirror.reached(1, LIMIT).await.unwrap();
+    assert_eq!(mirror.controlled_by("a", "one").len(), 1);
+
+    let revision = write(&registry, put("after", "one")).await;
+    mirror.reached(revision, LIMIT).await.unwrap();
+    assert_eq!(mirror.controlled_by("a", "one").len(), 2);
+    assert_eq!(mirror.within("a").len(), 2);
+    assert_eq!(mirror.within("b").len(), 0);
+
+    let revision = write(&registry, put("after", "two")).await;
+    mirror.reached(revision, LIMIT).await.unwrap();
+    assert_eq!(
+        mirror.controlled_by("a", "one").len(),
+        1,
+        "an owner that was taken off is forgotten"
+    );
+
+    let key = Key::new("pods", "a", "before");
+    let revision = write(&registry, Operation::Delete { key }).await;
+    mirror.reached(revision, LIMIT).await.unwrap();
+    assert!(mirror.get("a", "before").is_none());
+    assert!(mirror.controlled_by("a", "one").is_empty());
+
+    let mut seen = Vec::new();
+    while let Ok(change) = changes.try_recv() {
+        seen.push(match change {
+            Change::Put { now, .. } => format!("put {}", now.entry.key.name),
+            Change::Deleted { before } => format!("deleted {}", before.entry.key.name),
+            Change::Everything => "everything".into(),
+        });
+    }
+    assert_eq!(seen, ["everything", "put after", "put after", "deleted before"]);
+}
+
+#[tokio::test]
+async fn only_what_a_controller_has_in_its_own_namespace_is_controlled_by_it() {
+    let registry = MemoryRegistry::default();
+    let pod = |namespace: &str, name: &str, controller: Option<bool>| {
+        let pod = json!({"metadata": {"name": name, "namespace": namespace,
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j",
+                "uid": "u", "controller": controller}]}});
+        let key = Key::new("pods", namespace, name);
+        Operation::Put { key, value: pod.to_string().into_bytes().into() }
+    };
+    for (namespace, name, controller) in [
+        ("a", "m-others", Some(true)),
+        ("b", "a-helper", None),
+        ("b", "m", Some(true)),
+        ("b", "z-helper", Some(false)),
+        ("c", "z-others", Some(true)),
+    ] {
+        write(&registry, pod(namespace, name, controller)).await;
+    }
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry), "pods");
+    mirror.reached(1, LIMIT).await.unwrap();
+    let held = mirror.controlled_by("b", "u");
+    assert_eq!(held.iter().map(|pod| &pod.entry.key.name).collect::<Vec<_>>(), ["m"]);
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_any_more_is_left_out_as_a_list_leaves_it_out() {
+    let registry = MemoryRegistry::default();
+    write(&registry, put("a", "one")).await;
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    mirror.reached(1, LIMIT).await.unwrap();
+    assert!(mirror.get("a", "a").is_some());
+    let damaged = Operation::Put { key: Key::new("pods", "a", "a"), value: "{\"spec\": 1}".into() };
+    let revision = write(&registry, damaged).await;
+    mirror.reached(revision, LIMIT).await.unwrap();
+    assert!(mirror.get("a", "a").is_none());
+    assert!(mirror.controlled_by("a", "one").is_empty());
+}
+
+#[tokio::test]
+async fn waiting_for_a_revision_that_never_comes_ends_with_what_was_seen() {
+    let registry = MemoryRegistry::default();
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    let behind = mirror.reached(1_000, Duration::from_millis(20)).await.unwrap_err();
+    assert_eq!(behind.wanted, 1_000);
+}
+
+#[tokio::test]
+async fn a_burst_of_changes_makes_no_reader_that_keeps_up_look_at_everything() {
+    let registry = MemoryRegistry::default();
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    mirror.reached(1, LIMIT).await.unwrap();
+    let mut changes = mirror.changes();
+    // On one thread, without a pause for anybody else: the mirror hears of all of them at once.
+    let names: Vec<String> = (0..CHANGES * 3).map(|number| format!("p{number:04}")).collect();
+    for name in &names {
+        write(&registry, put(name, "one")).await;
+    }
+    for name in &names {
+        let change = tokio::time::timeout(LIMIT, changes.recv()).await.unwrap();
+        let Ok(Change::Put { now, .. }) = change else { panic!("before {name} some were missed") };
+        assert_eq!(now.entry.key.name, *name);
+    }
+}
+
+#[tokio::test]
+async fn one_listing_answers_all_that_ask_about_a_time_before_it() {
+    let registry = MemoryRegistry::default();
+    let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    let before = Instant::now();
+    let first = write(&registry, put("first", "one")).await;
+    assert_eq!(mirror.newest(before).await, Ok(first));
+    let second = write(&registry, put("second", "one")).await;
+    assert_eq!(mirror.newest(before).await, Ok(first), "it is not listed again");
+    assert_eq!(mirror.newest(Instant::now()).await, Ok(second));
+}
