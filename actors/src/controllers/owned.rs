@@ -187,7 +187,9 @@ pub(super) async fn change_pods<K: Mirrored>(
         view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
     })
     .await;
-    if ![&created, &deleted].into_iter().any(may_be_done) {
+    if [&created, &deleted].into_iter().any(may_be_done) {
+        wrote.ended_unknown();
+    } else {
         wrote.all_known();
     }
     created.and(deleted)

@@ -59,6 +59,12 @@ impl Wrote {
         *self.unknown.lock() = Unknown::Nothing;
     }
 
+    /// What was begun has ended, and some of it may be done although its answer was lost or a refusal. Whoever
+    /// else asks about a time before, or of, this one is served by the same listing of the registry.
+    pub(super) fn ended_unknown(&self) {
+        *self.unknown.lock() = Unknown::Before(Instant::now());
+    }
+
     /// Waits until `mirror`, of the same resource, has seen everything that was written.
     pub(super) async fn seen_by<K: Mirrored>(&self, mirror: &Mirror<K>) -> Result<(), LookError> {
         let since = match *self.unknown.lock() {
@@ -76,5 +82,39 @@ impl Wrote {
         mirror.reached(self.newest.load(Ordering::Relaxed), CATCH_UP).await?;
         self.all_known();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::{Key, MemoryRegistry, Registry as _, RegistryHandle, Transaction};
+    use k8s_openapi::api::core::v1::Pod;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn looks_that_failed_together_share_one_listing_of_the_registry() {
+        let registry = MemoryRegistry::default();
+        let mirror: Mirror<Pod> =
+            Mirror::start(Arc::new(registry.clone()) as RegistryHandle, "pods");
+        let create = async |name: &str| {
+            let pod = format!(r#"{{"metadata": {{"name": "{name}", "namespace": "ns"}}}}"#);
+            let create = Transaction::create(Key::new("pods", "ns", name), pod);
+            registry.transact(create).await.unwrap().revision
+        };
+        let (one, other) = (Wrote::default(), Wrote::default());
+        for wrote in [&one, &other] {
+            wrote.begin();
+        }
+        let done = create("done").await;
+        one.ended_unknown();
+        other.ended_unknown();
+        one.seen_by(&mirror).await.unwrap();
+        // What is written since concerns neither: the listing that the other goes by does not show it.
+        create("later").await;
+        other.seen_by(&mirror).await.unwrap();
+        for wrote in [&one, &other] {
+            assert_eq!(wrote.newest.load(Ordering::Relaxed), done);
+        }
     }
 }
