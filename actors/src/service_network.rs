@@ -7,20 +7,25 @@
 use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
 use crate::withheld_ports;
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
-use impresario_host::proxy::{Policy, Protocol, ServiceProxy, ServiceRule};
+use impresario_host::proxy::{Applied, Policy, Protocol, ServiceProxy, ServiceRule};
 use impresario_registry_api::RegistryHandle;
+use impresario_runtime::Backoff;
 use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Service, ServicePort};
+use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
-/// Changes within this long are applied at once.
-const GATHER: Duration = Duration::from_millis(10);
-/// How soon an address is tried again that somebody else has.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Changes within this long are applied at once: at least, and at most in a large cluster.
+const GATHER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Changes are gathered for so many times as long as a picture takes: a tenth of a core is spent on it.
+const IDLE: u32 = 9;
+/// How soon an address is tried again that somebody else has. On a machine with several nodes that goes on
+/// for as long as there are services over UDP.
+const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10) };
 
 /// What a node serves of the cluster's services.
 #[derive(Debug, Default, PartialEq)]
@@ -152,34 +157,53 @@ impl ServiceNetwork {
             let (mut some, mut other) = (services.changes(), endpoints.changes());
             let mut known = BTreeSet::new();
             loop {
+                let began = Instant::now();
                 let Picture { rules, names } =
                     picture(&services.all(), &endpoints.all(), first_port);
-                // First: names are there at once, whatever hinders ports.
-                if let Some(dns) = &dns {
-                    dns.apply(&names);
-                }
-                let applied = proxy.apply(rules).await;
-                let mut failing = BTreeSet::new();
-                for failed in &applied.not_served {
-                    if !known.contains(&failed.name) {
-                        let service = &failed.name;
-                        tracing::warn!(service, %failed, "service is not reachable here");
+                let mut took = began.elapsed();
+                let mut attempt = 0;
+                loop {
+                    let applied = proxy.apply(rules.clone()).await;
+                    known = told(&applied, &known);
+                    if attempt == 0
+                        && let Some(dns) = &dns
+                    {
+                        let began = Instant::now();
+                        dns.apply(&names);
+                        took += began.elapsed();
                     }
-                    failing.insert(failed.name.clone());
+                    let again = AGAIN.wait(attempt, rand::rng().random_range(0.0..1.0));
+                    tokio::select! {
+                        is_open = changed(&mut some) => if is_open { break } else { return },
+                        is_open = changed(&mut other) => if is_open { break } else { return },
+                        // Nobody tells when whoever has an address lets go of it.
+                        () = tokio::time::sleep(again), if !applied.is_complete() => attempt += 1,
+                    }
                 }
-                known = failing;
-                tokio::select! {
-                    is_open = changed(&mut some) => if !is_open { return },
-                    is_open = changed(&mut other) => if !is_open { return },
-                    // Nobody tells when whoever has an address lets go of it.
-                    () = tokio::time::sleep(AGAIN), if !applied.is_complete() => {}
-                }
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(gathered_for(took)).await;
                 while some.try_recv().is_ok() || other.try_recv().is_ok() {}
             }
         });
         Self { task }
     }
+}
+
+/// Says which services are not reachable here that were, or were not known; gives all that are not.
+fn told(applied: &Applied, known: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut failing = BTreeSet::new();
+    for failed in &applied.not_served {
+        if !known.contains(&failed.name) {
+            let service = &failed.name;
+            tracing::warn!(service, %failed, "service is not reachable here");
+        }
+        failing.insert(failed.name.clone());
+    }
+    failing
+}
+
+/// For how long changes are gathered after a picture that took so long.
+fn gathered_for(took: Duration) -> Duration {
+    took.saturating_mul(IDLE).clamp(GATHER.0, GATHER.1)
 }
 
 /// Waits for a change. False when there will be none any more.
@@ -244,5 +268,15 @@ mod tests {
         assert!(picture.rules.is_empty());
         assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));
         assert!(picture.names[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn pictures_that_take_long_are_made_seldom() {
+        let millis = Duration::from_millis;
+        let table = [(0, 10), (1, 10), (20, 180), (5_000, 1_000)];
+        for (took, expected) in table {
+            assert_eq!(gathered_for(millis(took)), millis(expected), "{took} ms");
+        }
+        assert_eq!(gathered_for(Duration::MAX), GATHER.1);
     }
 }
