@@ -54,10 +54,17 @@ impl NodeActor {
                 })
             }
         };
-        let Some(object) = newest.and_then(|entry| change::decode::<v1::Node>(&entry).ok()) else {
+        let Some(entry) = newest else {
             // Deleted: the operator does not want it. It comes back with its next process.
             tracing::warn!(node = %self.key.name, "the node's object was deleted");
             return;
+        };
+        let object: v1::Node = match change::decode(&entry) {
+            Ok(object) => object,
+            Err(error) => {
+                tracing::error!(node = %self.key.name, %error, "the node's object is none of a Node");
+                return;
+            }
         };
         let is_unschedulable =
             object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
