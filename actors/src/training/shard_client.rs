@@ -304,3 +304,6 @@ impl ShardClient {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,16 +10,18 @@ use impresario_actors::training::model::{Model, ModelError};
 use impresario_actors::training_job::TrainingJob;
 use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_client::protocol::training::{
-    Accept, Applied, Describe, Description, Handover, Keep, Leave, Member, OptimizerKind,
+    Accept, Applied, Describe, Description, Doing, Handover, Keep, Leave, Member, OptimizerKind,
     ParameterServerRole, Place, Provide, Scale, ScaleError, ShardRange, ShardState, Size,
-    TrainerRole, TrainingJobRole, guest_node, job_actor, parameter_server_actor, trainer_actor,
+    TrainerReport, TrainerRole, TrainingJobRole, guest_node, job_actor, parameter_server_actor,
+    trainer_actor,
 };
 use impresario_runtime::{
-    ActorNode, ActorPath, ActorRef, ClusterAuthority, NodeConfig, NodeName, PeerRole, PermitAll,
-    Registration, Role,
+    ActorName, ActorNode, ActorPath, ActorRef, ClusterAuthority, Gate, NodeConfig, NodeName,
+    PeerIdentity, PeerRole, Refusal, Registration, Role,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -66,6 +68,30 @@ struct Pods {
     status: watch::Sender<Value>,
     remarks: Mutex<Vec<String>>,
     changed: watch::Sender<u64>,
+    /// The step at which a trainer was, as it said last.
+    heard: watch::Sender<Option<u64>>,
+}
+
+/// Lets everything pass, and notes what trainers say of themselves.
+struct Listening(watch::Sender<Option<u64>>);
+
+impl Gate for Listening {
+    fn admit(&self, _: &PeerIdentity, _: &ActorName, _: &'static str) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn permit(
+        &self,
+        _: &PeerIdentity,
+        _: &ActorName,
+        _: &'static str,
+        body: &dyn Any,
+    ) -> Result<(), Refusal> {
+        if let Some(TrainerReport { doing: Doing::Training(step), .. }) = body.downcast_ref() {
+            self.0.send_replace(Some(*step));
+        }
+        Ok(())
+    }
 }
 
 struct Pod {
@@ -77,10 +103,10 @@ impl Cluster {
     pub async fn start(max: Size, epochs: u64, learns: Learns) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
         let sans = ["127.0.0.1".to_owned()];
-        let mut nodes = Vec::new();
+        let (mut nodes, heard) = (Vec::new(), watch::Sender::new(None));
         for name in CONTROL {
             let credential = authority.issue(name, PeerRole::Control, &sans, DAY).unwrap();
-            let gate = Arc::new(PermitAll);
+            let gate = Arc::new(Listening(heard.clone()));
             let config = NodeConfig { gate, ..NodeConfig::new(credential) };
             nodes.push(ActorNode::start(config).await.unwrap());
         }
@@ -94,6 +120,7 @@ impl Cluster {
             status: watch::Sender::new(json!({})),
             remarks: Mutex::default(),
             changed: watch::Sender::new(0),
+            heard,
         });
         let template = json!({ "spec": { "containers": [{ "name": "main", "image": "none" }] } });
         let role = |max: u32| json!({ "min": 1, "max": max, "template": template });
@@ -256,6 +283,26 @@ impl Cluster {
     pub fn kill(&self, role: &str) {
         let name = self.pod(role);
         self.pods.by_name.lock()[&name].stop.send_replace(true);
+    }
+
+    /// Holds the trainers up amid what they compute, and lets them go on.
+    pub fn hold(&self, held: bool) {
+        self.pods.pace.hold(held);
+    }
+
+    /// Waits until a trainer says so often that it lives while it is at one and the same step.
+    pub async fn until_reported(&self, times: usize) {
+        let mut heard = self.pods.heard.subscribe();
+        let (mut step, mut count) = (None, 0);
+        let reports = async {
+            while count < times {
+                heard.changed().await.unwrap();
+                let said = *heard.borrow_and_update();
+                count = if said == step { count + 1 } else { 1 };
+                step = said;
+            }
+        };
+        tokio::time::timeout(LIMIT, reports).await.expect("reports of one step");
     }
 
     /// What the test wanted to see has been seen: on to the end of the job.

@@ -1,6 +1,8 @@
 //! A model small enough to reason about: a line through points that lie on one.
 
+use crate::LIMIT;
 use impresario_actors::training::model::{Block, Evaluation, Gradient, Model, ModelError};
+use parking_lot::{Condvar, Mutex};
 use std::{
     sync::{
         Arc,
@@ -18,17 +20,32 @@ const COUNTED_STEPS: u64 = COUNTED_EPOCHS * SAMPLES / 8;
 
 /// How long a gradient takes: long until the test has seen what it wants of the middle of a job.
 #[derive(Clone, Default)]
-pub struct Pace(Arc<AtomicBool>);
+pub struct Pace(Arc<Paces>);
+
+#[derive(Default)]
+struct Paces {
+    hurry: AtomicBool,
+    held: Mutex<bool>,
+    released: Condvar,
+}
 
 impl Pace {
     /// On to the end.
     pub fn hurry(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.hurry.store(true, Ordering::Release);
+    }
+
+    /// While they are held, no gradient is done.
+    pub fn hold(&self, held: bool) {
+        *self.0.held.lock() = held;
+        self.0.released.notify_all();
     }
 
     fn wait(&self) {
-        let millis = if self.0.load(Ordering::Acquire) { 2 } else { 100 };
+        let millis = if self.0.hurry.load(Ordering::Acquire) { 2 } else { 100 };
         std::thread::sleep(Duration::from_millis(millis));
+        let mut held = self.0.held.lock();
+        self.0.released.wait_while_for(&mut held, |held| *held, LIMIT);
     }
 }
 

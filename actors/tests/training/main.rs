@@ -110,6 +110,21 @@ async fn a_member_that_is_cut_off_does_not_go_on_running_the_job() {
 }
 
 #[actix::test]
+async fn a_trainer_says_that_it_lives_however_long_a_batch_takes() {
+    let cluster = Cluster::start(size(1, 1), COUNTED_EPOCHS, Learns::Count).await;
+    cluster.until("progress", LIMIT, |seen| seen.step > 5).await;
+    cluster.hold(true);
+    // Without these it is lost after twenty seconds.
+    cluster.until_reported(4).await;
+    assert_eq!(cluster.describe().await.size, size(1, 1));
+    cluster.hold(false);
+    cluster.hurry();
+    let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
+    counted_exactly(&end);
+    assert!(!cluster.remarks().iter().any(|said| said == "TrainerLost"));
+}
+
+#[actix::test]
 async fn a_job_that_learns_a_line_finds_it() {
     let cluster = Cluster::start(size(1, 2), 60, Learns::Line).await;
     cluster.hurry();
