@@ -108,7 +108,7 @@ impl ReplicationControllerLook {
         let reason = if creations > 0 { plan::FAILED_CREATE } else { plan::FAILED_DELETE };
         let refused = match &made {
             Err(error) if error.is_of_one_object() => Some((reason, error.to_string())),
-            _ => None,
+            _ => wait.and_then(|until| plan::waiting(until, Timestamp::now())),
         };
         let was = seen.object.status.as_ref().and_then(|status| status.conditions.as_ref());
         let conditions = plan::conditions(was, refused, Timestamp::now());

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ pub fn reconcile(
     });
     let surplus = alive.len().saturating_sub(wanted);
     let missing = wanted.saturating_sub(alive.len()).min(BURST);
-    let failures = failures(failed, wanted);
+    let failures = failures(failed, wanted, now);
     match failures.wait_until.filter(|until| *until > now) {
         Some(until) if missing > 0 => actions.push(Action::Wait(until)),
         None if missing > 0 => actions.push(Action::Create(missing)),
@@ -144,8 +144,21 @@ fn deletion_cost(pod: &Pod) -> i32 {
 pub const FAILED_CREATE: &str = "FailedCreate";
 /// Why it has more than it asks for.
 pub const FAILED_DELETE: &str = "FailedDelete";
+/// Why it has fewer for now: those that it had failed as soon as they were there.
+const PODS_FAIL: &str = "PodsFail";
+/// A wait is told that goes on for so long.
+const TOLD: SignedDuration = SignedDuration::from_secs(10);
 /// The type of that condition (API reference, ReplicationControllerStatus v1).
 const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+/// What is said of a controller that creates no pods before `until`, if that is long: a reason and a message,
+/// for [`conditions`].
+#[must_use]
+pub fn waiting(until: Timestamp, now: Timestamp) -> Option<(&'static str, String)> {
+    let message = "pods fail as soon as they are there: each time it takes longer, up to five minutes, until \
+        they are replaced; look at those that failed";
+    (until.duration_since(now) >= TOLD).then(|| (PODS_FAIL, message.to_owned()))
+}
 
 /// The conditions of a controller whose pods could not all be created or deleted for this reason, with the
 /// error. One that says so already stays as it is: each attempt may fail in other words.
@@ -321,6 +334,11 @@ mod tests {
         );
         assert_eq!(conditions(first.as_ref(), failing("web-2 is refused"), at(2)), first);
         assert_eq!(conditions(first.as_ref(), None, at(3)), before);
+        // Nor has one all pods that waits because they fail, once that takes longer than a moment.
+        assert_eq!(waiting(at(4), at(3)), None);
+        let waits = conditions(before.as_ref(), waiting(at(40), at(3)), at(3));
+        assert_eq!(waits.as_ref().unwrap()[1].reason.as_deref(), Some(PODS_FAIL));
+        assert_eq!(conditions(waits.as_ref(), waiting(at(90), at(45)), at(45)), waits);
         assert_eq!(conditions(None, None, at(3)), None);
     }
 
