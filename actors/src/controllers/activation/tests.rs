@@ -1,6 +1,10 @@
 //! Nothing that changes is missed between two hints.
 
 use super::*;
+use crate::controllers::control::{Look, LookError, Next};
+use crate::controllers::looking;
+use crate::testing::Machine;
+use impresario_objects::Objects;
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::Transaction;
 use serde_json::json;
@@ -81,5 +85,59 @@ async fn who_misses_changes_of_one_mirror_is_hinted_at_that_one_and_not_at_every
     tokio::select! {
         () = forwarding => panic!("it ends with the mirror"),
         in_time = tokio::time::timeout(LIMIT, reading) => in_time.expect("it hints at the kind"),
+    }
+}
+
+/// Says whom it looks for.
+struct Saying(String, mpsc::UnboundedSender<String>);
+
+impl Look for Saying {
+    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+        // Who does not listen any more has ended.
+        let _ = self.1.send(self.0.clone());
+        async { Ok(Next::WhenTold) }.boxed()
+    }
+}
+
+#[actix::test]
+async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
+    let machine = Machine::start(1000).await;
+    let registry = MemoryRegistry::default();
+    registry.assign_shards(&[machine.node.name().to_string()]);
+    let view = View::start(Objects::new(Arc::new(registry.clone())), "test");
+    let mut last = 0;
+    for (resource, name) in [("services", "web"), ("replicationcontrollers", "rc")] {
+        let object = json!({"metadata": {"name": name, "namespace": "ns", "uid": name}});
+        let create = Transaction::create(Key::new(resource, "ns", name), object.to_string());
+        last = registry.transact(create).await.unwrap().revision;
+        if resource == "services" {
+            view.services.reached(last, LIMIT).await.unwrap();
+        }
+    }
+    view.replication_controllers.reached(last, LIMIT).await.unwrap();
+
+    let (looked, mut looks) = mpsc::unbounded_channel();
+    let kind = |objects, prefix| {
+        let looked = looked.clone();
+        let start = looking(move |a| Arc::new(Saying(a.name.clone(), looked.clone())));
+        Kind::Each { objects, prefix, start }
+    };
+    let kinds = vec![
+        kind(Subjects::of(&view.services), "service"),
+        kind(Subjects::of(&view.replication_controllers), "replicationcontroller"),
+    ];
+    let held = Held::new(machine.node.name().clone(), registry.shards());
+    let (dead, _deaths) = mpsc::channel(1);
+    let node = machine.node.clone();
+    let mut state = State { node, view, kinds, held, running: HashMap::new(), dead, serial: 0 };
+    let mut next =
+        async || tokio::time::timeout(LIMIT, looks.recv()).await.expect("a look in time").unwrap();
+    state.sync(None);
+    let mut begun = [next().await, next().await];
+    begun.sort_unstable();
+    assert_eq!(begun, ["rc", "web"]);
+    for (number, name) in [(0, "web"), (0, "web"), (1, "rc"), (1, "rc"), (0, "web")] {
+        state.follow(Hint::Kind(number));
+        assert_eq!(next().await, name);
     }
 }
