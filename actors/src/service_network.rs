@@ -160,18 +160,15 @@ impl ServiceNetwork {
                 let began = Instant::now();
                 let Picture { rules, names } =
                     picture(&services.all(), &endpoints.all(), first_port);
-                let mut took = began.elapsed();
+                // Before the ports, of which some may take their time.
+                if let Some(dns) = &dns {
+                    dns.apply(&names);
+                }
+                let took = began.elapsed();
                 let mut attempt = 0;
                 loop {
                     let applied = proxy.apply(rules.clone()).await;
                     known = told(&applied, &known);
-                    if attempt == 0
-                        && let Some(dns) = &dns
-                    {
-                        let began = Instant::now();
-                        dns.apply(&names);
-                        took += began.elapsed();
-                    }
                     let again = AGAIN.wait(attempt, rand::rng().random_range(0.0..1.0));
                     tokio::select! {
                         is_open = changed(&mut some) => if is_open { break } else { return },
