@@ -9,7 +9,7 @@ mod allocator;
 mod deletion;
 mod scale;
 
-pub use allocator::{Account, Allocator, NODE_PORTS, RandomAllocator};
+pub use allocator::{Account, Allocator, RandomAllocator, ServiceRanges};
 pub use deletion::{DeleteOptions, Deletion, Propagation, admit_delete, is_finished};
 pub use scale::{apply_scale, scale_of};
 

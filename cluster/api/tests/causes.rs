@@ -3,16 +3,17 @@
 
 #![expect(clippy::expect_used, reason = "an object that is admitted fails the test")]
 
-use impresario_api::admission::{Context, Door, RandomAllocator, admit_create, admit_update};
+use impresario_api::admission::{
+    Context, Door, RandomAllocator, ServiceRanges, admit_create, admit_update,
+};
 use impresario_api::resource::find_object;
 use impresario_api::status::{CauseReason, Status};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 
 use CauseReason::{Duplicate, Forbidden, Invalid, NotFound, NotSupported, Required};
 
 fn with_context<T>(act: impl FnOnce(&Context<'_>) -> T) -> T {
-    let allocator = RandomAllocator::new(Ipv4Addr::new(127, 96, 0, 0), 16);
+    let allocator = RandomAllocator::new(ServiceRanges::default());
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     act(&Context { namespace: "d", user: "tester", now, allocator: &allocator })
 }

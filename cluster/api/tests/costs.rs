@@ -3,11 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
-use impresario_api::admission::{Context, Door, RandomAllocator, admit_create, admit_update};
+use impresario_api::admission::{
+    Context, Door, RandomAllocator, ServiceRanges, admit_create, admit_update,
+};
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::Status;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 
 const MANY: usize = 60_000;
 
@@ -17,7 +18,7 @@ fn many(entry: impl Fn(usize) -> Value) -> Vec<Value> {
 
 fn judged(plural: &str, new: Value, old: Option<&Value>) -> Result<Value, Status> {
     let resource: &Resource = find("", "v1", plural).expect("it is served");
-    let allocator = RandomAllocator::new(Ipv4Addr::new(127, 96, 0, 0), 16);
+    let allocator = RandomAllocator::new(ServiceRanges::default());
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let context = Context { namespace: "d", user: "tester", now, allocator: &allocator };
     match old {

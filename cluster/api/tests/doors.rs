@@ -3,16 +3,15 @@
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
 use impresario_api::admission::{
-    Account, Context, DeleteOptions, Deletion, Door, RandomAllocator, admit_create, admit_delete,
-    admit_update, apply_scale, is_finished, scale_of,
+    Account, Context, DeleteOptions, Deletion, Door, RandomAllocator, ServiceRanges, admit_create,
+    admit_delete, admit_update, apply_scale, is_finished, scale_of,
 };
 use impresario_api::resource::{Resource, find, find_object};
 use impresario_api::status::Status;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 
 fn allocator() -> RandomAllocator {
-    RandomAllocator::new(Ipv4Addr::new(127, 96, 0, 0), 16)
+    RandomAllocator::new(ServiceRanges::default())
 }
 
 fn context(allocator: &RandomAllocator) -> Context<'_> {
@@ -339,12 +338,53 @@ fn addresses_and_ports_of_services_are_drawn_once_and_kept() {
     let new = update(services, Door::Main, new, &old).expect("a valid change");
     assert_eq!((ports(&new), &new["spec"]["clusterIP"]), (ports(&old), &old["spec"]["clusterIP"]));
 
-    let taken = allocator().with_services([&old]);
+    let address = old["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let numbers = ports(&old).iter().filter_map(|port| port.as_u64()?.try_into().ok()).collect();
+    let taken = allocator().without([address].into(), numbers);
     let mut second = old.clone();
     second["metadata"] = json!({"name": "t"});
     let refused = admit_create(services, second, &context(&taken)).expect_err("a taken address");
     let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
     assert_eq!(fields, ["spec.clusterIPs", "spec.ports[0].nodePort", "spec.ports[1].nodePort"]);
+}
+
+#[test]
+fn a_service_gets_no_address_of_a_family_that_the_cluster_does_not_have() {
+    let services = find("", "v1", "services").expect("services");
+    let judged = |spec: &Value| {
+        let mut service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+        for (field, value) in spec.as_object().expect("a spec") {
+            service["spec"][field] = value.clone();
+        }
+        admit_create(services, service, &context(&allocator()))
+    };
+    let both = json!(["IPv4", "IPv6"]);
+    for (spec, field) in [
+        (json!({"ipFamilyPolicy": "RequireDualStack"}), "spec.ipFamilyPolicy"),
+        (json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": both}), "spec.ipFamilies[1]"),
+        (
+            json!({"ipFamilyPolicy": "PreferDualStack", "clusterIP": "127.96.0.9", "clusterIPs": ["127.96.0.9", "fd00::1"]}),
+            "spec.clusterIPs[1]",
+        ),
+        (
+            json!({"clusterIP": "None", "selector": {"a": "b"}, "ipFamilies": ["IPv6"]}),
+            "spec.ipFamilies[0]",
+        ),
+    ] {
+        let refused = judged(&spec).expect_err("nothing of it would be served");
+        let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert_eq!(fields, [field], "{spec}");
+    }
+    judged(&json!({"ipFamilyPolicy": "PreferDualStack"})).expect("it has what there is");
+    judged(&json!({"clusterIP": "None"})).expect("nothing is given to it");
+
+    // What stands there already keeps nobody from changing the rest.
+    let mut old = judged(&json!({})).expect("a service");
+    old["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+    old["spec"]["ipFamilies"] = both;
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"a": "b"});
+    update(services, Door::Main, new, &old).expect("a valid change");
 }
 
 #[test]

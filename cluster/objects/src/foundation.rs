@@ -3,6 +3,7 @@
 //!
 //! Laying the foundation again changes nothing that is there: every control member does it at start.
 
+use super::address::API_SERVICE;
 use super::{Objects, WriteOptions};
 use impresario_api::resource::find;
 use impresario_api::status::{Reason, Status};
@@ -27,12 +28,13 @@ impl Objects {
             self.furnish(namespace, authority).await?;
         }
         let address = self.ranges.api_address().to_string();
-        self.ensure("services", "default", json!({
+        let (namespace, name) = API_SERVICE;
+        self.ensure("services", namespace, json!({
             "kind": "Service",
             "apiVersion": "v1",
             "metadata": {
-                "name": "kubernetes",
-                "namespace": "default",
+                "name": name,
+                "namespace": namespace,
                 "labels": { "component": "apiserver", "provider": "kubernetes" },
             },
             "spec": {

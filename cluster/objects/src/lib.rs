@@ -28,9 +28,9 @@ mod serving;
 mod write;
 
 pub use actor::ObjectsActor;
-pub use address::ServiceRanges;
 pub use bound::Bindings;
 pub use foundation::NAMESPACES;
+pub use impresario_api::admission::ServiceRanges;
 pub use impresario_client::objects::{
     Binding, DeleteOptions, Deleted, Door, Filter, Item, ItemEvent, ItemWatch, ListQuery, Listed,
     Listing, ObjectEvent, ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor,

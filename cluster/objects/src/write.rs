@@ -5,10 +5,10 @@
 //! for deletion with nothing to hold it removes it in the same transaction.
 
 use super::Objects;
-use super::address::{Draws, already_held, exchange, held, is_drawn};
+use super::address::{already_held, closing, exchange, held, is_drawn};
 use super::refuse::write_refused;
 use crate::may::Verb;
-use impresario_api::admission::{self, Context, Door};
+use impresario_api::admission::{self, Context, Door, RandomAllocator};
 use impresario_api::resource::{Resource, find};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::objects::refuse::read_refused;
@@ -56,8 +56,11 @@ impl Objects {
         let namespace = if resource.namespaced { namespace } else { "" };
         let generated = text(&object, "/metadata/name").is_empty();
         for attempt in 0..CREATE_ATTEMPTS {
-            let account = self.account(resource, namespace, &object).await?;
-            let draws = self.draws(resource, attempt).await?.acting_as(account);
+            let asked = text(&object, "/metadata/name");
+            let mut draws = self.draws(resource, namespace, asked, attempt).await?;
+            if let Some((name, account)) = self.account(resource, namespace, &object).await? {
+                draws = draws.with_account(namespace, &name, account);
+            }
             let context = Context {
                 namespace,
                 user: &options.user,
@@ -69,9 +72,8 @@ impl Objects {
             let name = text(&admitted, "/metadata/name").to_owned();
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
-            if let Some(compare) = self.open_namespace(resource, namespace, &name, attempt).await? {
-                transaction.compares.push(compare);
-            }
+            let open = self.open_namespace(resource, namespace, &name, attempt).await?;
+            transaction.compares.extend(open);
             transaction
                 .operations
                 .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
@@ -98,7 +100,7 @@ impl Objects {
                         return Err(already_held(resource, &name, &object, &at));
                     }
                 }
-                Err(TransactError::Conflict { .. }) => pause(attempt).await, // the namespace changed
+                Err(TransactError::Conflict { .. }) => pause(attempt).await, // the namespace goes, or is gone
                 Err(error) => return Err(write_refused(resource, &name, &error)),
             }
         }
@@ -200,7 +202,7 @@ impl Objects {
         namespace: &str,
         name: &str,
         options: &WriteOptions,
-        decide: &mut (dyn FnMut(&Stored, &Draws) -> Result<Change, Status> + Send),
+        decide: &mut (dyn FnMut(&Stored, &RandomAllocator) -> Result<Change, Status> + Send),
     ) -> Result<(Change, Value), Status> {
         let key = key_of(resource, namespace, name);
         for attempt in 0..ATTEMPTS {
@@ -208,7 +210,7 @@ impl Objects {
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             // Before anything is made of it: the words of a later refusal would tell what it holds.
             self.judge(Verb::Get, Some(&stored.object), None)?;
-            let draws = self.draws(resource, attempt).await?;
+            let draws = self.draws(resource, namespace, name, attempt).await?;
             let change = decide(&stored, &draws)?;
             let new = match &change {
                 Change::Put(object) => Some(object),
@@ -277,16 +279,17 @@ impl Objects {
         Ok(Ok(0))
     }
 
-    /// The condition that the namespace is as it was seen: there, and not going.
+    /// The conditions that the namespace is there, and not going. What else is changed of it stops nobody: a
+    /// controller that writes its conditions all the time must not keep everything from being made in it.
     async fn open_namespace(
         &self,
         resource: &'static Resource,
         namespace: &str,
         name: &str,
         attempt: usize,
-    ) -> Result<Option<Compare>, Status> {
+    ) -> Result<Vec<Compare>, Status> {
         if !resource.namespaced {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let namespaces = find("", "v1", "namespaces")
             .ok_or_else(|| Status::internal("no namespaces are served"))?;
@@ -310,10 +313,10 @@ impl Objects {
                 message: format!("namespace {namespace} is being terminated"),
             }));
         }
-        Ok(Some(Compare::Revision {
-            key: key_of(namespaces, "", namespace),
-            revision: stored.revision,
-        }))
+        Ok(vec![
+            Compare::Exists { key: key_of(namespaces, "", namespace) },
+            Compare::Absent { key: closing(namespace) },
+        ])
     }
 }
 

@@ -8,9 +8,14 @@ use impresario_objects::{
     WatchQuery, WriteOptions,
 };
 use impresario_registry::MemoryRegistry;
+use impresario_registry_api::{
+    BoxFuture, Committed, Consistency, Entry, Key, ListRequest, Operation, Page, ReadError,
+    Registry, Revision, TransactError, Transaction, Watch, WatchError, WatchRequest,
+};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -121,6 +126,115 @@ async fn what_may_not_be_deleted_keeps_nothing_else_of_a_collection_from_going()
     let left = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap().items;
     let zoo = left.iter().find(|namespace| namespace["metadata"]["name"] == "zoo").unwrap();
     assert!(zoo["metadata"]["deletionTimestamp"].is_string(), "{zoo}");
+}
+
+/// A registry in which something happens to the namespace `default` just before each of these writes to config maps.
+struct Restless {
+    registry: MemoryRegistry,
+    closes: bool,
+    left: AtomicUsize,
+}
+
+impl Registry for Restless {
+    fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+        self.registry.get(key, consistency)
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.registry.list(request)
+    }
+
+    fn transact(
+        &self,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+        Box::pin(async move {
+            let is_map = |operation: &Operation| operation.key().resource == "configmaps";
+            let left = |left: usize| left.checked_sub(1);
+            let order = Ordering::SeqCst;
+            if transaction.operations.iter().any(is_map)
+                && self.left.fetch_update(order, order, left).is_ok()
+            {
+                let objects = Objects::new(Arc::new(self.registry.clone()));
+                let (namespaces, options) = (resource("namespaces"), WriteOptions::default());
+                if self.closes {
+                    let deletion = DeleteOptions::default();
+                    objects.delete(namespaces, "", "zoo", &deletion, &options).await.unwrap();
+                } else {
+                    let change = json!({"metadata": {"annotations": {"at": left_of(&self.left)}}});
+                    let change = Patch::Merge(change);
+                    objects
+                        .patch(namespaces, Door::Main, "", "zoo", &change, &options)
+                        .await
+                        .unwrap();
+                }
+            }
+            self.registry.transact(transaction).await
+        })
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        self.registry.watch(request)
+    }
+}
+
+fn left_of(count: &AtomicUsize) -> String {
+    count.load(Ordering::SeqCst).to_string()
+}
+
+async fn restless(closes: bool) -> (Arc<Restless>, Objects) {
+    let left = AtomicUsize::new(usize::MAX);
+    let registry = Arc::new(Restless { registry: MemoryRegistry::new(), closes, left });
+    let objects = Objects::new(registry.clone());
+    create(&objects, "namespaces", json!({"metadata": {"name": "zoo"}})).await;
+    (registry, objects)
+}
+
+#[tokio::test]
+async fn things_are_made_in_a_namespace_that_is_changed_all_the_time() {
+    let (registry, objects) = restless(false).await;
+    let map = json!({"metadata": {"name": "m"}});
+    let made = objects.create(resource("configmaps"), "zoo", map, &WriteOptions::default()).await;
+    assert!(made.is_ok(), "{made:?}");
+    assert_eq!(registry.left.load(Ordering::SeqCst), usize::MAX - 1, "at the first try");
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_a_namespace_that_goes_until_another_of_its_name_is_there() {
+    let (registry, objects) = restless(true).await;
+    let (options, maps) = (WriteOptions::default(), resource("configmaps"));
+    let map = json!({"metadata": {"name": "m"}});
+    let refused = objects.create(maps, "zoo", map.clone(), &options).await.unwrap_err();
+    assert_eq!(refused.code(), 403, "it was closed between the look and the write: {refused}");
+    registry.left.store(0, Ordering::SeqCst);
+    let freed =
+        objects.modify(resource("namespaces"), Door::Finalize, "", "zoo", &options, |old| {
+            let mut new = old.clone();
+            new["spec"]["finalizers"] = json!([]);
+            Ok(new)
+        });
+    freed.await.unwrap();
+    let gone = objects.create(maps, "zoo", map.clone(), &options).await.unwrap_err();
+    assert_eq!(gone.code(), 404, "{gone}");
+    create(&objects, "namespaces", json!({"metadata": {"name": "zoo"}})).await;
+    objects.create(maps, "zoo", map, &options).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_service_takes_the_address_of_the_api_before_the_api_has_it() {
+    let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+    create(&objects, "namespaces", json!({"metadata": {"name": "default"}})).await;
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "127.96.0.1", "ports": [{"port": 80}]}});
+    let options = WriteOptions::default();
+    let refused = objects.create(resource("services"), "default", service("thief"), &options).await;
+    assert_eq!(refused.unwrap_err().code(), 422);
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    let api = objects.get(resource("services"), "default", "kubernetes").await.unwrap();
+    assert_eq!(api["spec"]["clusterIP"], "127.96.0.1");
 }
 
 #[test]

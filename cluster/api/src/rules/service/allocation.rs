@@ -4,7 +4,7 @@ use super::{needs_health_check, needs_node_ports};
 use crate::admission::Context;
 use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, list, list_mut, map, number,
-    object_mut, set, text,
+    object_mut, same, set, text,
 };
 use crate::status::Cause;
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ pub fn allocate(
     let kind = text(spec, "type").to_owned();
     if kind == "ExternalName" {
         return Ok(());
+    }
+    if !headless_without_selector {
+        second_family(spec, before, &path, &mut causes);
     }
     let given = text(spec, "clusterIP").to_owned();
     if given.is_empty() {
@@ -60,6 +63,30 @@ pub fn allocate(
     }
     let causes = causes.into_vec();
     if causes.is_empty() { Ok(()) } else { Err(causes) }
+}
+
+/// The cluster gives out addresses of IPv4 alone: what is wanted of another family would be stored and never served.
+/// What stands there already may stay. A service without a selector may name any family: it is given nothing.
+fn second_family(spec: &Value, before: &Value, path: &Path, causes: &mut Causes) {
+    let is_new = |field: &str| !same(get(spec, field), get(before, field));
+    let policy = "ipFamilyPolicy";
+    if text(spec, policy) == "RequireDualStack" && is_new(policy) {
+        let why = "this cluster is not configured for dual-stack services";
+        causes.invalid(&path.child(policy), "RequireDualStack", why);
+    }
+    let why = "not configured on this cluster";
+    for (index, family) in
+        list(spec, "ipFamilies").iter().enumerate().filter(|_| is_new("ipFamilies"))
+    {
+        if family != "IPv4" {
+            causes.invalid(&path.child("ipFamilies").index(index), family.clone(), why);
+        }
+    }
+    for (index, ip) in
+        list(spec, "clusterIPs").iter().enumerate().skip(1).filter(|_| is_new("clusterIPs"))
+    {
+        causes.invalid(&path.child("clusterIPs").index(index), ip.clone(), why);
+    }
 }
 
 /// The port at which a balancer asks a node whether it has a pod of the service.
