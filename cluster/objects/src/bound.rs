@@ -11,7 +11,7 @@ use impresario_registry_api::{
 };
 use parking_lot::RwLock;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -19,6 +19,9 @@ use tokio::task::JoinHandle;
 
 /// The shortest and the longest pause before the pods are listed again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// So many pods that are gone are remembered with their nodes: of those there is still something to tell.
+const GONE: usize = 4096;
 
 /// What a pod names, each with its resource, in the pod's own namespace.
 pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {
@@ -83,6 +86,10 @@ struct BoundPod {
 #[derive(Debug, Default)]
 struct State {
     pods: HashMap<Place, BoundPod>,
+    /// Where pods were bound that are gone since.
+    gone: HashMap<Place, String>,
+    /// The same pods, first the one that went first.
+    went: VecDeque<Place>,
     /// Whether all pods were listed and are being followed since.
     is_current: bool,
     /// How many pods of a node name an object.
@@ -102,7 +109,14 @@ impl State {
         if node.is_empty() {
             return false;
         }
-        let Ok(pod) = serde_json::from_slice::<Value>(&entry.value) else { return false };
+        let pod = match serde_json::from_slice::<Value>(&entry.value) {
+            Ok(pod) => pod,
+            Err(error) => {
+                let (namespace, name) = place;
+                tracing::error!(%error, namespace, name, "a pod cannot be read: its node is refused what it names");
+                return false;
+            }
+        };
         let mut names: Vec<Named> = named_by(&pod)
             .into_iter()
             .map(|(resource, name)| (resource, place.0.clone(), name))
@@ -131,6 +145,39 @@ impl State {
         if of_node.is_empty() {
             self.named.remove(&pod.node);
         }
+        self.remember(place.clone(), pod.node);
+    }
+
+    /// A pod that was bound to this node is gone.
+    fn remember(&mut self, place: Place, node: String) {
+        if self.gone.insert(place.clone(), node).is_some() {
+            self.went.retain(|other| *other != place);
+        }
+        self.went.push_back(place);
+        if self.went.len() > GONE
+            && let Some(first) = self.went.pop_front()
+        {
+            self.gone.remove(&first);
+        }
+    }
+
+    /// The pods as they were listed anew; those that went meanwhile are remembered.
+    fn renew(&mut self, entries: &[Entry]) {
+        let mut fresh = Self { is_current: true, ..Self::default() };
+        for entry in entries {
+            fresh.put(entry);
+        }
+        let before = std::mem::replace(self, fresh);
+        (self.gone, self.went) = (before.gone, before.went);
+        for (place, pod) in before.pods {
+            if !self.pods.contains_key(&place) {
+                self.remember(place, pod.node);
+            }
+        }
+    }
+
+    fn node_of(&self, place: &Place) -> Option<&String> {
+        self.pods.get(place).map(|pod| &pod.node).or_else(|| self.gone.get(place))
     }
 }
 
@@ -172,7 +219,7 @@ impl Bindings {
 impl Bound for Bindings {
     fn node_of(&self, namespace: &str, pod: &str) -> Option<String> {
         let place = (namespace.to_owned(), pod.to_owned());
-        self.state.read().pods.get(&place).map(|pod| pod.node.clone())
+        self.state.read().node_of(&place).cloned()
     }
 
     fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool {
@@ -193,11 +240,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
         };
         match registry.list(list).await {
             Ok(page) => {
-                let mut fresh = State { is_current: true, ..State::default() };
-                for entry in &page.entries {
-                    fresh.put(entry);
-                }
-                *state.write() = fresh;
+                state.write().renew(&page.entries);
                 told.send_modify(|count| *count += 1);
                 pause = PAUSES.0;
                 keep_up(&registry, page.revision, &state, &told).await;
@@ -220,8 +263,18 @@ async fn keep_up(
     let mut failures = 0;
     while failures < 3 {
         let request = WatchRequest { select: Selection::all("pods"), after, bookmarks: true };
-        let Ok(mut watch) = registry.watch(request).await else { return };
-        while let Some(Ok(batch)) = watch.next().await {
+        let mut watch = match registry.watch(request).await {
+            Ok(watch) => watch,
+            Err(error) => return tracing::debug!(%error, "the pods cannot be followed"),
+        };
+        while let Some(batch) = watch.next().await {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::debug!(%error, "the watch of the pods ended");
+                    break;
+                }
+            };
             failures = 0;
             after = after.max(batch.revision);
             let mut known = false;
@@ -303,5 +356,32 @@ mod tests {
             &json!({"nodeName": "n2", "imagePullSecrets": [{"name": "pull"}]})
         )));
         assert!(!state.named.contains_key("n1") && state.named.contains_key("n2"));
+    }
+
+    #[test]
+    fn where_a_pod_was_is_known_for_a_while_after_it_went() {
+        let mut state = State::default();
+        let on = |node: &str| json!({"nodeName": node});
+        let place = |name: &str| ("ns".to_owned(), name.to_owned());
+        let node_of = |state: &State, name: &str| state.node_of(&place(name)).cloned();
+        state.put(&entry("a", 1, &on("n1")));
+        state.put(&entry("b", 2, &on("n1")));
+        state.put(&entry("waits", 3, &json!({})));
+        assert_eq!(node_of(&state, "waits"), None);
+        state.remove(&place("a"));
+        assert_eq!(node_of(&state, "a").as_deref(), Some("n1"));
+        // Another of the name is where it is, and not where the first one was.
+        state.put(&entry("a", 4, &on("n2")));
+        assert_eq!(node_of(&state, "a").as_deref(), Some("n2"));
+        // What went while nobody looked is remembered, too.
+        state.renew(&[entry("a", 4, &on("n2"))]);
+        assert_eq!(node_of(&state, "b").as_deref(), Some("n1"));
+        for number in 0..GONE {
+            let name = format!("p{number}");
+            state.put(&entry(&name, 5, &on("n3")));
+            state.remove(&place(&name));
+        }
+        assert_eq!((node_of(&state, "b"), state.went.len()), (None, GONE));
+        assert_eq!(state.gone.len(), GONE);
     }
 }

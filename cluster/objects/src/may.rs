@@ -235,7 +235,7 @@ pub struct Denied {
 
 /// What is bound where: how far a node reaches.
 pub trait Bound {
-    /// The node that a pod is bound to; nothing for a pod that is not, or that is not there.
+    /// The node that a pod is bound to, or was until it went a moment ago; nothing for others.
     fn node_of(&self, namespace: &str, pod: &str) -> Option<String>;
     /// Whether a pod that is bound to the node names this object.
     fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool;

@@ -27,12 +27,25 @@ use impresario_registry_api::{
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-/// How long a node that names a pod's secret may be ahead of what this member has seen of its pods.
-const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long this member has to learn what the others have written.
+const CAUGHT_UP: Duration = Duration::from_secs(5);
+/// How long it then takes at most until it is known here what the pods that were written name.
+const SEEN: Duration = Duration::from_millis(500);
 /// Where nodes say that a value is found that says where a pod is.
 const NODE_NAME: &str = "/spec/nodeName";
+
+/// What who may know better is asked for.
+const BEHIND: &str = "this member does not know yet which pods are bound where: ask another one";
+
+/// Why something is not permitted.
+enum Unpermitted {
+    /// A rule is against it.
+    Denied(Denied),
+    /// This member cannot tell.
+    Behind,
+}
 
 /// What an [`ObjectsActor`](crate::ObjectsActor) is made of; outlives its restarts.
 #[derive(Clone)]
@@ -62,30 +75,37 @@ impl ObjectsParts {
     }
 
     /// Whether it may be done, where it does not depend on a state that a write replaces.
-    async fn permit(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Denied> {
+    async fn permit(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Unpermitted> {
         let mut denied = match self.judge(sender, ask) {
             Ok(()) => return Ok(()),
             Err(denied) => denied,
         };
-        if denied.rule == Rule::NamedByOwnPods && !ask.name.is_empty() {
-            // The node may know of a pod that another member bound a moment ago.
-            let mut news = self.bindings.news();
-            let until = Instant::now() + CATCH_UP;
-            let key = impresario_registry_api::Key::new("nodes", "", &sender.name);
-            let read = self.objects.registry().get(key, Consistency::Linearizable);
-            // Whatever it says, the member has caught up as far as it can.
-            let _ = timeout_at(until, read).await;
-            loop {
-                match self.judge(sender, ask) {
-                    Ok(()) => return Ok(()),
-                    Err(again) => denied = again,
-                }
-                if !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
-                    break;
-                }
+        let depends = match denied.rule {
+            Rule::NamedByOwnPods => !ask.name.is_empty(),
+            Rule::OwnEvents => ask.new.is_some(),
+            _ => false,
+        };
+        if !depends {
+            return Err(Unpermitted::Denied(denied));
+        }
+        // The node may know of a pod that another member bound a moment ago.
+        let mut news = self.bindings.news();
+        let key = impresario_registry_api::Key::new("nodes", "", &sender.name);
+        let read = self.objects.registry().get(key, Consistency::Linearizable);
+        let has_caught_up = matches!(timeout(CAUGHT_UP, read).await, Ok(Ok(_)));
+        let until = Instant::now() + SEEN;
+        loop {
+            match self.judge(sender, ask) {
+                Ok(()) => return Ok(()),
+                Err(again) => denied = again,
+            }
+            if !has_caught_up || !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
+                break;
             }
         }
-        Err(denied)
+        // Who is behind refuses nobody for good: another member may know better.
+        let knows = has_caught_up && self.bindings.is_current();
+        Err(if knows { Unpermitted::Denied(denied) } else { Unpermitted::Behind })
     }
 
     /// Counts a refusal, and logs it now and then.
@@ -123,12 +143,14 @@ impl ObjectsParts {
         names.map_err(|reason| ReadError::Refused { reason })?;
         known(&key.resource).map_err(|reason| ReadError::Refused { reason })?;
         let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
-        if let Err(denied) = self.permit(&sender, &ask).await {
-            if denied.rule == Rule::NamedByOwnPods && !self.bindings.is_current() {
-                let reason = "this member does not know yet which pods are bound where".to_owned();
-                return Err(ReadError::Unavailable { reason });
+        match self.permit(&sender, &ask).await {
+            Ok(()) => {}
+            Err(Unpermitted::Denied(denied)) => {
+                return Err(refused(self.refused(&sender, denied)));
             }
-            return Err(refused(self.refused(&sender, denied)));
+            Err(Unpermitted::Behind) => {
+                return Err(ReadError::Unavailable { reason: BEHIND.to_owned() });
+            }
         }
         let (entry, revision) = self.objects.registry().get(key.clone(), consistency).await?;
         if let (Who::Node(_), Some(entry)) = (self.who(&sender), &entry)
@@ -141,12 +163,7 @@ impl ObjectsParts {
         Ok((entry, revision))
     }
 
-    async fn permit_all(
-        &self,
-        sender: &Sender,
-        verb: Verb,
-        select: &Selection,
-    ) -> Result<(), String> {
+    fn permit_all(&self, sender: &Sender, verb: Verb, select: &Selection) -> Result<(), String> {
         bounded(&[
             &select.resource,
             select.namespace.as_deref().unwrap_or_default(),
@@ -161,19 +178,20 @@ impl ObjectsParts {
         let on_node = select.field.as_ref().filter(|(pointer, _)| pointer == NODE_NAME);
         let on_node = on_node.map(|(_, node)| node.as_str());
         let ask = Ask { on_node, ..Ask::of(verb, &select.resource, namespace, name) };
-        let permitted = self.permit(sender, &ask).await;
+        // What is bound where says nothing about collections: nobody waits here.
+        let permitted = self.judge(sender, &ask);
         permitted.map_err(|denied| self.refused(sender, denied).to_string())
     }
 
     pub(crate) async fn list(self, asked: List) -> Result<Page, ReadError> {
-        let permitted = self.permit_all(&asked.sender, Verb::List, &asked.request.select).await;
+        let permitted = self.permit_all(&asked.sender, Verb::List, &asked.request.select);
         permitted.map_err(|reason| ReadError::Refused { reason })?;
         let page = self.objects.registry().list(asked.request).await?;
         Ok(within(page, PAGE_BYTES))
     }
 
     pub(crate) async fn follow(self, asked: Follow) -> Result<Watch, WatchError> {
-        let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select).await;
+        let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select);
         permitted.map_err(|reason| WatchError::Refused { reason })?;
         self.objects.registry().watch(asked.request).await
     }
@@ -240,6 +258,11 @@ impl ObjectsParts {
         let ask = Ask::of(Verb::Create, &asked.resource, &asked.namespace, "");
         self.permit_unseen(&asked.sender, &ask, resource).await?;
         let object = read(resource, &asked.object)?;
+        if resource.kind == "Event" {
+            // The event may be of a pod that this member has not seen bound yet.
+            let permitted = self.permit(&asked.sender, &ask.change(None, Some(&object))).await;
+            permitted.map_err(|why| self.forbidden(&asked.sender, resource, "", why))?;
+        }
         let options = options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let created = engine.create(resource, &asked.namespace, object, &options).await?;
@@ -319,8 +342,7 @@ impl ObjectsParts {
         let pods = served("pods")?;
         let ask = Ask::of(Verb::Bind, "pods", &asked.namespace, &asked.pod);
         let permitted = self.permit(&asked.sender, &ask).await;
-        permitted
-            .map_err(|denied| forbidden(pods, &asked.pod, &self.refused(&asked.sender, denied)))?;
+        permitted.map_err(|why| self.forbidden(&asked.sender, pods, &asked.pod, why))?;
         let binding =
             Binding { node: asked.node, uid: asked.uid, resource_version: asked.resource_version };
         let options = options(&asked.sender, asked.dry_run);
@@ -341,7 +363,23 @@ impl ObjectsParts {
             return Ok(());
         }
         let permitted = self.permit(sender, ask).await;
-        permitted.map_err(|denied| forbidden(resource, ask.name, &self.refused(sender, denied)))
+        Ok(permitted.map_err(|why| self.forbidden(sender, resource, ask.name, why))?)
+    }
+
+    /// What is answered to a write that is not permitted.
+    fn forbidden(
+        &self,
+        sender: &Sender,
+        resource: &Resource,
+        name: &str,
+        why: Unpermitted,
+    ) -> Status {
+        match why {
+            Unpermitted::Denied(denied) => {
+                Status::forbidden(resource, name, self.refused(sender, denied))
+            }
+            Unpermitted::Behind => Status::unavailable(BEHIND, 1),
+        }
     }
 
     pub(crate) fn count_refusals(&self) -> Vec<Refused> {
@@ -353,10 +391,6 @@ fn served(resource: &str) -> Result<&'static Resource, Status> {
     known(resource).map_err(Status::bad_request)
 }
 
-fn forbidden(resource: &Resource, name: &str, denied: &Denied) -> Refusal {
-    Status::forbidden(resource, name, denied).into()
-}
-
 fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
     WriteOptions { dry_run, manager: sender.name.clone(), user: sender.name.clone() }
 }
@@ -364,3 +398,6 @@ fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
 fn bytes(object: &Value) -> Result<Bytes, Status> {
     serde_json::to_vec(object).map(Bytes::from).map_err(Status::internal)
 }
+
+#[cfg(test)]
+mod tests;

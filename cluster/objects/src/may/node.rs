@@ -193,7 +193,7 @@ fn events(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {
             "Node" => text("name") == node,
             // Of a pod that has just gone there is still something to say.
             "Pod" => {
-                bound.node_of(text("namespace"), text("name")).is_none_or(|found| found == node)
+                bound.node_of(text("namespace"), text("name")).is_some_and(|found| found == node)
             }
             _ => false,
         }

@@ -4,13 +4,13 @@ use super::*;
 use crate::may::{Who, may as decide};
 use serde_json::json;
 
-/// `mine` is bound to n1 and names the secret `key`; `other` is bound to n2.
+/// `mine` is bound to n1 and names the secret `key`, `gone` was there until a moment ago; `other` is bound to n2.
 struct Two;
 
 impl Bound for Two {
     fn node_of(&self, _: &str, pod: &str) -> Option<String> {
         match pod {
-            "mine" => Some("n1".into()),
+            "mine" | "gone" => Some("n1".into()),
             "other" => Some("n2".into()),
             _ => None,
         }
@@ -213,6 +213,8 @@ fn a_node_tells_events_of_itself_and_its_pods_as_their_source() {
     for (kind, name, host, may) in [
         ("Pod", "mine", "n1", true),
         ("Pod", "gone", "n1", true),
+        ("Pod", "free", "n1", false),
+        ("Pod", "never-there", "n1", false),
         ("Pod", "other", "n1", false),
         ("Pod", "mine", "n2", false),
         ("Node", "n1", "n1", true),

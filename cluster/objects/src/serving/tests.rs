@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+use futures_util::FutureExt as _;
+use impresario_registry::MemoryRegistry;
+use impresario_registry_api::{BoxFuture, Key, ListRequest, Registry, WatchRequest};
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A member's registry that may be cut off from the others: then it cannot tell what they have written.
+#[derive(Default)]
+struct Member {
+    registry: MemoryRegistry,
+    is_cut_off: AtomicBool,
+}
+
+impl Registry for Member {
+    fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+        if consistency == Consistency::Linearizable && self.is_cut_off.load(Ordering::SeqCst) {
+            let reason = "no leader".to_owned();
+            return std::future::ready(Err(ReadError::Unavailable { reason })).boxed();
+        }
+        self.registry.get(key, consistency)
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.registry.list(request)
+    }
+
+    fn transact(
+        &self,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+        self.registry.transact(transaction)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        self.registry.watch(request)
+    }
+}
+
+fn parts(member: &Arc<Member>) -> ObjectsParts {
+    ObjectsParts {
+        objects: Objects::new(member.clone()),
+        bindings: Arc::new(Bindings::follow(member.clone())),
+        refusals: Arc::default(),
+        is_member: Arc::new(|_| false),
+    }
+}
+
+fn n1() -> Sender {
+    Sender { name: "n1".into(), role: impresario_runtime::PeerRole::Node }
+}
+
+fn get(name: &str) -> Get {
+    let key = Key::new("secrets", "default", name);
+    Get { sender: n1(), key, consistency: Consistency::Local }
+}
+
+fn event(pod: &str) -> Create {
+    let event = json!({
+        "metadata": {"name": format!("{pod}.1"), "namespace": "default"}, "reason": "x", "message": "m",
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": pod},
+        "source": {"component": "kubelet", "host": "n1"}
+    });
+    let object = event.to_string().into();
+    Create {
+        sender: n1(),
+        resource: "events".into(),
+        namespace: "default".into(),
+        object,
+        dry_run: false,
+    }
+}
+
+async fn settled(member: &Arc<Member>) -> ObjectsParts {
+    let parts = parts(member);
+    parts.objects.lay_foundation("authority", 6443).await.unwrap();
+    let pods = known("pods").unwrap();
+    for (name, node) in [("mine", "n1"), ("other", "n2"), ("free", "")] {
+        let pod = json!({
+            "metadata": {"name": name},
+            "spec": {"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": name}}]}]}
+        });
+        let options = WriteOptions::default();
+        parts.objects.create(pods, "default", pod, &options).await.unwrap();
+        if !node.is_empty() {
+            parts.objects.bind("default", name, &Binding::to(node), &options).await.unwrap();
+        }
+    }
+    parts
+}
+
+#[tokio::test]
+async fn a_member_that_cannot_tell_what_was_bound_refuses_nobody_for_good() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    assert!(parts.clone().get(get("mine")).await.is_ok());
+    let foreign = parts.clone().get(get("other")).await;
+    assert!(matches!(foreign, Err(ReadError::Refused { .. })), "{foreign:?}");
+    member.is_cut_off.store(true, Ordering::SeqCst);
+    let unknown = parts.clone().get(get("other")).await;
+    assert!(matches!(unknown, Err(ReadError::Unavailable { .. })), "{unknown:?}");
+    assert!(parts.clone().get(get("mine")).await.is_ok(), "what is known stands");
+    let refused = parts.create(event("other")).await.unwrap_err();
+    assert_eq!(Status::from(refused).code(), 503);
+}
+
+#[tokio::test]
+async fn a_node_tells_nothing_of_pods_that_are_bound_nowhere_or_never_were() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    for pod in ["free", "other", "never-there"] {
+        let refused = Status::from(parts.clone().create(event(pod)).await.unwrap_err());
+        assert_eq!(refused.code(), 403, "{pod}: {refused}");
+    }
+    parts.create(event("mine")).await.unwrap();
+}
