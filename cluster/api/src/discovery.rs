@@ -173,8 +173,16 @@ fn words(verbs: &[Verb]) -> Vec<&'static str> {
     words
 }
 
+/// Bindings, that are made and never kept: another door to pods. No row of the table, since there is nothing of them to
+/// list, to watch or to delete.
+pub static BINDINGS: Resource = Resource {
+    verbs: &[Verb::Create],
+    ..Resource::named("", "v1", "Binding", "bindings", "binding", "api.core.v1.Binding")
+};
+
 fn of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + use<'a> {
-    resources().iter().filter(move |row| row.group == group && row.version == version)
+    let all = std::iter::once(&BINDINGS).chain(resources());
+    all.filter(move |row| row.group == group && row.version == version)
 }
 
 /// The groups in the order of the table, each once.

@@ -3,6 +3,7 @@
 use crate::call::Needs;
 use crate::query::Query;
 use crate::request::{Action, ResourcePath, Target};
+use impresario_api::discovery;
 use impresario_api::resource::{Resource, Verb, find};
 use impresario_api::status::{Reason, Status};
 
@@ -31,6 +32,9 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
         return if reads { Ok(Aim::Other(target)) } else { Err(no_such_method()) };
     };
     let action = path.action(method, query).ok_or_else(no_such_method)?;
+    if is_bindings(&path) {
+        return bindings(action, path);
+    }
     let resource = find(&path.group, &path.version, &path.plural)
         .filter(|resource| resource.namespaced || path.namespace.is_empty())
         .ok_or_else(Status::no_such_path)?;
@@ -53,6 +57,25 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
         return Err(not_allowed());
     }
     Ok(Aim::Resource { action, resource, path })
+}
+
+/// What is posted to the bindings of a namespace is what is posted to the pod that it names.
+fn bindings(action: Action, path: ResourcePath) -> Result<Aim, Status> {
+    if action != Action::Create {
+        return Err(Status::method_not_allowed(&discovery::BINDINGS, action.as_str()));
+    }
+    let resource = find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    let (plural, subresource) = ("pods".to_owned(), "binding".to_owned());
+    Ok(Aim::Resource { action, resource, path: ResourcePath { plural, subresource, ..path } })
+}
+
+/// Whether a path is that of the bindings of a namespace, of which none is ever kept.
+fn is_bindings(path: &ResourcePath) -> bool {
+    let bindings = &discovery::BINDINGS;
+    (path.group.as_str(), path.version.as_str(), path.plural.as_str())
+        == (bindings.group, bindings.version, bindings.plural)
+        && !path.namespace.is_empty()
+        && path.name.is_empty()
 }
 
 fn verb(action: Action) -> Verb {

@@ -8,7 +8,7 @@ use super::Objects;
 use super::write::Change;
 use crate::may::Verb;
 use impresario_api::resource::find;
-use impresario_api::rules;
+use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_client::objects::{Binding, WriteOptions};
 use jiff::Timestamp;
@@ -31,6 +31,32 @@ fn misses(binding: &Binding, pod: &Value) -> Option<String> {
     })
 }
 
+/// The pod with the labels and annotations of its binding. Labels that it has already stay as they are, since it may be
+/// selected by them; annotations are its binder's to set.
+fn noted(mut pod: Value, noted: &Value) -> Result<Value, Status> {
+    for (field, replaces) in [("annotations", true), ("labels", false)] {
+        let Some(entries) = noted[field].as_object().filter(|entries| !entries.is_empty()) else {
+            continue;
+        };
+        if !pod["metadata"][field].is_object() {
+            pod["metadata"][field] = json!({});
+        }
+        for (key, value) in entries {
+            let place = &mut pod["metadata"][field][key];
+            if replaces || place.is_null() {
+                *place = value.clone();
+            }
+        }
+    }
+    let causes = metadata::validate_again(&pod);
+    if causes.is_empty() {
+        return Ok(pod);
+    }
+    let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    Err(Status::invalid(pods, name, causes))
+}
+
 impl Objects {
     /// Binds a pod to a node.
     pub async fn bind(
@@ -38,6 +64,18 @@ impl Objects {
         namespace: &str,
         pod: &str,
         binding: &Binding,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        self.bind_noting(namespace, pod, binding, &Value::Null, options).await
+    }
+
+    /// Binds a pod to a node and gives it the `labels` and `annotations` of this metadata.
+    pub async fn bind_noting(
+        &self,
+        namespace: &str,
+        pod: &str,
+        binding: &Binding,
+        metadata: &Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
@@ -59,7 +97,7 @@ impl Objects {
                     return Ok(Change::Put(scheduled(bound, &now)));
                 }
                 let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;
-                Ok(Change::Put(scheduled(bound, &now)))
+                Ok(Change::Put(noted(scheduled(bound, &now), metadata)?))
             })
             .await?;
         Ok(object)

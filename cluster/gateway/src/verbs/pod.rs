@@ -39,20 +39,37 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
             message: "Required value".into(),
         });
     }
-    let name = call.path.name.as_str();
+    // Of those that are posted to the collection the body alone says which pod is meant.
+    let name = if call.path.name.is_empty() { said("/metadata/name") } else { &call.path.name };
+    if name.is_empty() {
+        let why = "name or generateName is required";
+        causes.push(Cause {
+            field: "metadata.name".into(),
+            reason: CauseReason::Required,
+            message: format!("Required value: {why}"),
+        });
+    }
     if !causes.is_empty() {
         return Err(invalid("", "Binding", name, causes));
     }
     if !["", name].contains(&said("/metadata/name")) {
         return Err(other_name(said("/metadata/name"), name));
     }
-    let meant = |pointer: &str| Some(said(pointer).to_owned()).filter(|text| !text.is_empty());
-    let binding = Binding {
+    let namespace = call.path.namespace.as_str();
+    if !["", namespace].contains(&said("/metadata/namespace")) {
+        return Err(Status::bad_request(format!(
+            "the namespace of the Binding object ({}) does not match the namespace on the URL ({namespace})",
+            said("/metadata/namespace")
+        )));
+    }
+    let given = |pointer: &str| Some(said(pointer).to_owned()).filter(|text| !text.is_empty());
+    let meant = Binding {
         node: node.to_owned(),
-        uid: meant("/metadata/uid"),
-        resource_version: meant("/metadata/resourceVersion"),
+        uid: given("/metadata/uid"),
+        resource_version: given("/metadata/resourceVersion"),
     };
-    gateway.objects().bind(&call.path.namespace, name, &binding, &write).await?;
+    let metadata = &binding["metadata"];
+    gateway.objects().bind_noting(namespace, name, &meant, metadata, &write).await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }
 

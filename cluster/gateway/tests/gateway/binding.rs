@@ -41,6 +41,51 @@ async fn a_pod_with_a_gate_is_bound_once_the_gate_is_gone() {
 }
 
 #[tokio::test]
+async fn a_binding_leaves_its_annotations_and_labels_with_the_pod_whatever_door_it_came_by() {
+    let server = Harness::start().await;
+    let labelled = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(server.ask("POST", PODS, &labelled).await.code, 201);
+    pod(&server, "q", json!({})).await;
+    let notes = |name: &str| {
+        json!({"name": name, "annotations": {"example.com/by": "me"},
+            "labels": {"app": "other", "topology.kubernetes.io/zone": "a"}})
+    };
+    for (path, name) in [
+        (format!("{PODS}/p/binding"), "p"),
+        ("/api/v1/namespaces/default/bindings".to_owned(), "q"),
+    ] {
+        let bound = server.ask("POST", &path, &binding(&notes(name))).await;
+        assert_eq!(bound.code, 201, "{path}: {}", bound.json());
+        let pod = server.ask("GET", &format!("{PODS}/{name}"), &json!(null)).await.json();
+        assert_eq!(pod["spec"]["nodeName"], "n1", "{path}");
+        assert_eq!(pod["metadata"]["annotations"]["example.com/by"], "me", "{path}");
+        assert_eq!(pod["metadata"]["labels"]["topology.kubernetes.io/zone"], "a", "{path}");
+        let app = if name == "p" { "web" } else { "other" };
+        assert_eq!(pod["metadata"]["labels"]["app"], app, "what selects the pod stays");
+    }
+}
+
+#[tokio::test]
+async fn a_binding_that_cannot_be_is_refused_and_leaves_the_pod_alone() {
+    let server = Harness::start().await;
+    pod(&server, "p", json!({})).await;
+    let all = "/api/v1/namespaces/default/bindings";
+    let nameless = server.ask("POST", all, &binding(&json!({}))).await;
+    assert_eq!(nameless.code, 422, "{}", nameless.json());
+    let elsewhere = json!({"name": "p", "namespace": "other"});
+    assert_eq!(server.ask("POST", all, &binding(&elsewhere)).await.code, 400);
+    let wrong = json!({"name": "p", "labels": {"a": "no value of a label"}});
+    assert_eq!(server.ask("POST", all, &binding(&wrong)).await.code, 422);
+    assert_eq!(server.ask("GET", all, &json!(null)).await.code, 405);
+    let listed = server.ask("GET", "/api/v1", &json!(null)).await.json();
+    let bindings =
+        listed["resources"].as_array().unwrap().iter().find(|row| row["name"] == "bindings");
+    assert_eq!(bindings.unwrap()["verbs"], json!(["create"]));
+    assert_eq!(node_of(&server, "p").await, json!(null));
+}
+
+#[tokio::test]
 async fn a_pod_is_bound_only_while_it_is_the_one_that_was_meant() {
     let server = Harness::start().await;
     let made = pod(&server, "p", json!({})).await;
