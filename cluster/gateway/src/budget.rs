@@ -17,9 +17,9 @@ use thiserror::Error;
 /// Answers of at most so many bytes are not counted: they are there for everybody, whoever keeps the
 /// budget of the others.
 pub const SMALL: usize = 64 * 1024;
-/// Most bytes that one listing reads ahead of its client. They are the registry's own: they cost something only when
-/// they are replaced meanwhile.
-const AHEAD_MOST: usize = 16 * 1024 * 1024;
+/// Most that one listing reads ahead of its client may cost, in bytes: a gigabyte of pods. Who is cut because the past
+/// was forgotten would begin anew, and be cut again, as long as so much is written.
+const AHEAD_MOST: usize = 64 * 1024 * 1024;
 
 /// One in so many of a budget is for the system alone, and one in so many more for those who hold little.
 const KEPT: usize = 4;
@@ -215,7 +215,7 @@ pub struct Budgets {
     pub bodies: Budget,
     /// Answers that wait to be read, in bytes.
     pub answers: Budget,
-    /// What is read of the registry before a client has read so far, in bytes.
+    /// What it may cost, in bytes, that the registry is read before a client has read so far.
     pub ahead: Budget,
     /// Watches and logs that are followed.
     pub streams: Budget,
@@ -227,7 +227,7 @@ impl Budgets {
         Self {
             bodies: Budget::of(limits.bodies, limits.bodies / 2),
             answers: Budget::of(limits.answers, limits.answers / 2),
-            ahead: Budget::of(limits.answers / 4, limits.answers / 8),
+            ahead: Budget::of(limits.answers / 2, limits.answers / 4),
             streams: Budget::of(limits.watches, limits.watches_per_user),
         }
     }

@@ -18,7 +18,7 @@ use crate::query::Query;
 use crate::readiness::Readiness;
 use crate::request::{Action, ResourcePath, Target};
 use crate::trust;
-use crate::turns::Turns;
+use crate::turns::{AllTurns, Turns};
 use crate::verbs;
 use crate::work::{Load, Work};
 use futures_util::FutureExt as _;
@@ -42,7 +42,7 @@ pub struct Gateway {
     limits: Limits,
     budgets: Budgets,
     work: Arc<Work>,
-    turns: Turns,
+    turns: AllTurns,
     readiness: Readiness,
     refusals: Arc<Refusals>,
 }
@@ -85,7 +85,7 @@ impl Gateway {
             logs,
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
-            turns: Turns::new(),
+            turns: AllTurns::new(),
             limits,
             readiness: Readiness::default(),
             refusals: Arc::default(),
@@ -157,9 +157,9 @@ impl Gateway {
         self.budgets.unread(&Holder::of(&call.user))
     }
 
-    /// The turns in which long answers are made.
-    pub(crate) fn turns(&self) -> &Turns {
-        &self.turns
+    /// The turns in which long answers to this user are made.
+    pub(crate) fn turns(&self, call: &Call) -> Turns {
+        self.turns.of_user(Holder::of(&call.user))
     }
 
     /// A share of the answers that wait to be read, with nothing in it yet.

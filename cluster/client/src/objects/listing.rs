@@ -10,15 +10,21 @@ use super::stored::object_at;
 use super::{Filter, ListQuery, Reader};
 use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
-use impresario_registry_api::{Consistency, Entry, ListRequest, RegistryHandle, Revision};
+use impresario_registry_api::{
+    Consistency, Entry, ListRequest, Page, ReadError, RegistryHandle, Revision,
+};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
+use tokio::task::JoinHandle;
 
 /// Bytes of the entries that are read at a time.
 const PART_BYTES: usize = 256 * 1024;
 /// What an entry costs beside its key and its object, about.
 const ENTRY_BYTES: usize = 256;
+/// One in so many bytes of what is read ahead is taken to be replaced before its reader has it: the bytes are the
+/// registry's own, and cost nothing while they are there anyway. For who reads for hours it may be more.
+const REPLACED: usize = 16;
 /// Bytes of a page: what would be more of it is left to the next one.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Objects of a page.
@@ -33,7 +39,8 @@ pub trait ReadAhead: Send {
     /// Whether it may hold so many bytes in all from now on, which it needs to go on. Nothing is read ahead then.
     fn hold(&mut self, bytes: usize) -> bool;
 
-    /// Whether it may hold so many bytes in all, which have only been read ahead.
+    /// Whether it may hold so many bytes in all, which have only been read ahead: what it is likely to cost, not what
+    /// is read, since the registry has the same bytes.
     fn hold_ahead(&mut self, bytes: usize) -> bool;
 }
 
@@ -47,6 +54,8 @@ pub struct Listing {
     ready: VecDeque<Entry>,
     /// Bytes that `ready` held when it was filled.
     held: usize,
+    /// Bytes that it costs, about.
+    costs: usize,
     /// What is still to be read.
     rest: Option<ListRequest>,
     revision: Revision,
@@ -99,6 +108,10 @@ fn weight(entry: &Entry) -> usize {
     entry.key.bytes() + entry.value.len() + ENTRY_BYTES
 }
 
+fn cost(entry: &Entry) -> usize {
+    entry.key.bytes() + entry.value.len() / REPLACED + ENTRY_BYTES
+}
+
 impl Reader {
     /// Begins to list objects. Whatever can be refused is refused here, but for a past that is forgotten later.
     pub async fn listing(
@@ -115,6 +128,7 @@ impl Reader {
             sifts: !query.filter.is_everything(),
             ready: VecDeque::new(),
             held: 0,
+            costs: 0,
             rest: Some(request),
             revision: 0,
             token: None,
@@ -140,6 +154,26 @@ impl Reader {
             "the server is busy with answers that are not read yet: try again",
             1,
         ))
+    }
+}
+
+/// Reads in a task of its own, which ends with who waits for it. The registry puts a few lists together at a time: who
+/// takes what was read in turn with others must not keep its place there until the next turn.
+async fn apart(
+    read: impl Future<Output = Result<Page, ReadError>> + Send + 'static,
+) -> Result<Page, Status> {
+    struct Reading(JoinHandle<Result<Page, ReadError>>);
+
+    impl Drop for Reading {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    let mut reading = Reading(tokio::spawn(read));
+    match (&mut reading.0).await {
+        Ok(page) => page.map_err(|error| read_refused(&error)),
+        Err(error) => Err(Status::internal(format!("what was listed could not be read: {error}"))),
     }
 }
 
@@ -223,7 +257,7 @@ impl Listing {
 
     /// Reads on, and ahead as far as it may.
     async fn refill(&mut self) -> Result<(), Status> {
-        self.held = 0;
+        (self.held, self.costs) = (0, 0);
         // What it had at its beginning was not less.
         self.holds(PART_BYTES);
         self.part().await?;
@@ -232,7 +266,7 @@ impl Listing {
 
     async fn read_ahead(&mut self) -> Result<(), Status> {
         while self.rest.is_some() {
-            let wanted = self.held + PART_BYTES;
+            let wanted = self.costs + PART_BYTES;
             if !self.ahead.as_mut().is_some_and(|ahead| ahead.hold_ahead(wanted)) {
                 break;
             }
@@ -244,26 +278,30 @@ impl Listing {
     /// Reads one part more.
     async fn part(&mut self) -> Result<(), Status> {
         let Some(mut request) = self.rest.take() else { return Ok(()) };
-        let page = self.registry.part(request.clone(), PART_BYTES).await;
-        let page = page.map_err(|error| read_refused(&error))?;
+        let (registry, asked) = (self.registry.clone(), request.clone());
+        let page = apart(async move { registry.part(asked, PART_BYTES).await }).await?;
         if let Some(last) = page.entries.last().filter(|_| page.remaining > 0) {
             request.after = Some((last.key.namespace.clone(), last.key.name.clone()));
             request.at = Some(page.revision);
             self.rest = Some(request);
         }
+        self.take(page);
+        Ok(())
+    }
+
+    fn take(&mut self, page: Page) {
         self.revision = page.revision;
         self.held += page.entries.iter().map(weight).sum::<usize>();
+        self.costs += page.entries.iter().map(cost).sum::<usize>();
         self.ready.extend(page.entries);
-        Ok(())
     }
 
     /// Reads all that is left, in one go.
     async fn whole(&mut self) -> Result<(), Status> {
         let Some(request) = self.rest.take() else { return Ok(()) };
-        let page = self.registry.list(request).await.map_err(|error| read_refused(&error))?;
-        self.revision = page.revision;
-        self.held += page.entries.iter().map(weight).sum::<usize>();
-        self.ready.extend(page.entries);
+        let registry = self.registry.clone();
+        let page = apart(async move { registry.list(request).await }).await?;
+        self.take(page);
         Ok(())
     }
 
@@ -276,7 +314,7 @@ impl Listing {
                 (Err(status), Some(begin))
                     if status.reason == Reason::Expired && attempt < ATTEMPTS =>
                 {
-                    (self.rest, self.held) = (Some(begin.clone()), 0);
+                    (self.rest, self.held, self.costs) = (Some(begin.clone()), 0, 0);
                     self.ready.clear();
                     if attempt + 1 == ATTEMPTS {
                         self.whole().await?;
@@ -292,7 +330,8 @@ impl Listing {
     async fn page(&mut self, limit: usize) -> Result<(), Status> {
         let Some(mut request) = self.rest.take() else { return Ok(()) };
         request.limit = Some(limit);
-        let page = self.registry.list(request).await.map_err(|error| read_refused(&error))?;
+        let registry = self.registry.clone();
+        let page = apart(async move { registry.list(request).await }).await?;
         self.revision = page.revision;
         let count = page.entries.len();
         for entry in page.entries {
@@ -354,36 +393,4 @@ impl Listing {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
-    use impresario_api::resource::resources;
-    use impresario_api::selector::LabelSelector;
-    use impresario_registry::MemoryRegistry;
-    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
-    use std::sync::Arc;
-
-    #[tokio::test]
-    async fn few_large_objects_that_are_looked_at_leave_others_their_turn_too() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
-        let registry = MemoryRegistry::new();
-        let large = "x".repeat(TURN_BYTES / 4);
-        for number in 0..10 {
-            let name = format!("a{number}");
-            let value = serde_json::json!({"metadata": {"name": name}, "data": {"a": large}});
-            let key = Key::new("configmaps", "default", &name);
-            let put = Operation::Put { key, value: value.to_string().into() };
-            let written = Transaction { operations: vec![put], ..Transaction::default() };
-            registry.transact(written).await.unwrap();
-        }
-        let labels = LabelSelector::parse("tier=web").unwrap();
-        let filter = Filter { labels: Some(labels), ..Filter::default() };
-        let query = ListQuery { filter, ..ListQuery::default() };
-        let mut listing =
-            Reader::new(Arc::new(registry)).listing(resource, &query, None).await.unwrap();
-        let mut next = Box::pin(listing.next());
-        assert!(next.as_mut().now_or_never().is_none(), "it was looked at all of them at once");
-        assert!(next.await.unwrap().is_none());
-    }
-}
+mod tests;

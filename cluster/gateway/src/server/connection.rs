@@ -67,8 +67,10 @@ struct State {
 struct Sent {
     /// Since when a piece of it has been waiting to be read, if one has.
     waits: Option<Instant>,
-    /// Since when it has been sent, where it is no stream.
-    begun: Option<Instant>,
+    /// Whether it is no stream: then all of it has a least rate.
+    paced: bool,
+    /// How long its pieces before this one have waited. The time in which there was none is not its reader's.
+    waited: Duration,
     /// Bytes that were given out.
     bytes: u64,
 }
@@ -77,9 +79,10 @@ impl Sent {
     /// Until when a piece must be read: within so much time of its own, and of the whole as fast as
     /// the least rate.
     fn due(&self, write: Duration) -> Option<Instant> {
-        let own = self.waits? + write;
-        let rate = |begun: Instant| begun + write + Duration::from_secs(self.bytes / LEAST_RATE);
-        Some(self.begun.map_or(own, |begun| own.min(rate(begun))))
+        let since = self.waits?;
+        let whole = write + Duration::from_secs(self.bytes / LEAST_RATE);
+        let left = if self.paced { whole.saturating_sub(self.waited).min(write) } else { write };
+        Some(since + left)
     }
 }
 
@@ -184,20 +187,24 @@ impl Connection {
         }
     }
 
-    /// An answer begins to be sent, where it is no stream then; its number.
-    pub fn sends(&self, begun: Option<Instant>) -> u64 {
+    /// An answer begins to be sent, which is no stream if it is `paced`; its number.
+    pub fn sends(&self, paced: bool) -> u64 {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.answers.insert(number, Sent { waits: None, begun, bytes: 0 });
+        let sent = Sent { waits: None, paced, waited: Duration::ZERO, bytes: 0 };
+        state.answers.insert(number, sent);
         number
     }
 
-    /// A piece of an answer, of so many bytes, waits to be read since then; or none does.
-    pub fn sending(&self, answer: u64, piece: Option<(Instant, u64)>) {
+    /// From now on a piece of an answer, of so many bytes, waits to be read; or none does.
+    pub fn sending(&self, answer: u64, piece: Option<u64>, now: Instant) {
         if let Some(sent) = self.state().answers.get_mut(&answer) {
-            sent.waits = piece.map(|(since, _)| since);
-            sent.bytes += piece.map_or(0, |(_, bytes)| bytes);
+            if let Some(since) = sent.waits {
+                sent.waited += now.saturating_duration_since(since);
+            }
+            sent.waits = piece.map(|_| now);
+            sent.bytes += piece.unwrap_or(0);
         }
     }
 
@@ -324,21 +331,40 @@ mod tests {
     #[test]
     fn an_answer_is_read_at_the_least_rate_and_a_stream_as_it_comes() {
         let (limits, start) = (Limits::default(), Instant::now());
-        let reads_slowly = |begun: Option<Instant>| {
+        let reads_slowly = |paced: bool| {
             let connection = Connection::begin(start);
             connection.greeted(None, false, start);
             connection.recognise(&Holder::named("ann"));
             connection.ask(start);
-            let answer = connection.sends(begun);
+            let answer = connection.sends(paced);
             let mut now = start;
             for _ in 0..4 {
-                connection.sending(answer, Some((now, LEAST_RATE)));
+                connection.sending(answer, Some(LEAST_RATE), now);
                 now += limits.write.saturating_sub(SECOND);
             }
             connection.judge(&limits, now)
         };
-        assert!(matches!(reads_slowly(Some(start)), Verdict::Close(_)));
-        assert!(matches!(reads_slowly(None), Verdict::Wait(_)));
+        assert!(matches!(reads_slowly(true), Verdict::Close(_)));
+        assert!(matches!(reads_slowly(false), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn an_answer_that_is_made_slowly_is_not_its_readers_fault() {
+        let (limits, start) = (Limits::default(), Instant::now());
+        let connection = Connection::begin(start);
+        connection.greeted(None, false, start);
+        connection.recognise(&Holder::named("ann"));
+        connection.ask(start);
+        let answer = connection.sends(true);
+        connection.sending(answer, Some(1), start);
+        connection.sending(answer, None, start + SECOND);
+        // The second piece is found when the time for all of it would be over.
+        let late = start + limits.write * 3;
+        assert!(matches!(connection.judge(&limits, late), Verdict::Wait(_)));
+        connection.sending(answer, Some(1), late);
+        let soon = late + limits.write.saturating_sub(SECOND * 2);
+        assert!(matches!(connection.judge(&limits, soon), Verdict::Wait(_)));
+        assert!(matches!(connection.judge(&limits, late + limits.write), Verdict::Close(_)));
     }
 
     #[test]
@@ -348,10 +374,10 @@ mod tests {
         connection.greeted(None, false, start);
         connection.recognise(&Holder::named("ann"));
         connection.ask(start);
-        let answer = connection.sends(None);
-        connection.sending(answer, Some((start, 1)));
+        let answer = connection.sends(false);
+        connection.sending(answer, Some(1), start);
         assert!(matches!(connection.judge(&limits, start + limits.write), Verdict::Close(_)));
-        connection.sending(answer, None);
+        connection.sending(answer, None, start + limits.write);
         assert!(matches!(connection.judge(&limits, start + limits.write * 99), Verdict::Wait(_)));
     }
 

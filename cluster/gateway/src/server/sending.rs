@@ -50,8 +50,7 @@ impl Sending {
         working.done = bodiless;
         let paced = answer.extensions().get::<Paced>().is_some();
         let no_stream = paced || answer.body().size_hint().exact().is_some();
-        let begun = no_stream.then(Instant::now);
-        let number = working.connection.sends(begun);
+        let number = working.connection.sends(no_stream);
         answer.map(|body| Self { body, number, working, _share: share })
     }
 }
@@ -75,13 +74,13 @@ impl HttpBody for Sending {
         let waits = match &polled {
             Poll::Ready(Some(frame)) => {
                 let data = frame.as_ref().ok().and_then(|frame| frame.data_ref());
-                Some((Instant::now(), data.map_or(0, |data| data.len() as u64)))
+                Some(data.map_or(0, |data| data.len() as u64))
             }
             // The source has nothing, or nothing more: whoever reads has read it all.
             Poll::Pending | Poll::Ready(None) => None,
         };
         self.working.done |= matches!(polled, Poll::Ready(None));
-        self.working.connection.sending(self.number, waits);
+        self.working.connection.sending(self.number, waits, Instant::now());
         polled
     }
 

@@ -27,7 +27,8 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
     let unread = Box::new(gateway.unread(&call.call));
     let listing = gateway.objects().listing(call.resource, &query, unread);
-    let listing = match gateway.turns().by_turns(listing).await {
+    let turns = gateway.turns(&call.call);
+    let listing = match turns.by_turns(listing).await {
         Ok(listing) => listing,
         Err(status) if status.reason == Reason::Expired && query.token.is_some() => {
             return Ok(expired(&status, query.token.as_deref(), call.call.pretty()));
@@ -40,7 +41,7 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         pretty: call.call.pretty(),
         include: call.call.include()?,
     };
-    let (waiting, turns) = (gateway.waiting(&call.call), gateway.turns().clone());
+    let waiting = gateway.waiting(&call.call);
     listed::answer(listing, &format, waiting, turns, gateway.limits().answer).await
 }
 

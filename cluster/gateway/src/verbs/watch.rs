@@ -85,7 +85,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let initial = options.query.initial_events;
     let begun = initial == Some(false) || (from > 0 && initial != Some(true));
     let ahead = Box::new(gateway.unread(&call.call));
-    let turns = gateway.turns().clone();
+    let turns = gateway.turns(&call.call);
     let watch = gateway.objects().watch_items(call.resource, options.query, ahead);
     let watch = match turns.by_turns(watch).await {
         Ok(watch) => watch,
