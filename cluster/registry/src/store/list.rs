@@ -146,7 +146,8 @@ impl Store {
         most: usize,
         mut see: impl FnMut(&Key, &Record) -> bool,
     ) -> Option<(String, String)> {
-        let past = self.past(request, revision);
+        let end = self.end(request, revision, most);
+        let past = self.past(request, revision, end);
         let within = |key: &Key| {
             let namespace = request.select.namespace.as_ref();
             key.resource == request.select.resource
@@ -157,6 +158,9 @@ impl Store {
             if !within(key) {
                 break; // the keys of a resource, and of a namespace in it, are neighbours
             }
+            if let Some(end) = end.filter(|end| key > *end) {
+                return Some((end.namespace.clone(), end.name.clone()));
+            }
             let is_enough = request.select.covers(key) && !see(key, record);
             if is_enough || looked == most {
                 return Some((key.namespace.clone(), key.name.clone()));
@@ -165,8 +169,22 @@ impl Store {
         None
     }
 
-    /// What the keys in range that changed after `revision` were then; `None` for what did not exist.
-    fn past(&self, request: &ListRequest, revision: Revision) -> BTreeMap<&Key, Option<&Record>> {
+    /// The last key that a look at so many keys may reach, where it is a look at the past: what changed behind it is
+    /// not looked at.
+    fn end(&self, request: &ListRequest, revision: Revision, most: usize) -> Option<&Key> {
+        if revision == self.revision || most == usize::MAX {
+            return None;
+        }
+        self.objects.range(bounds(request)).nth(most).map(|(key, _)| key)
+    }
+
+    /// What the keys in range, up to the last one, that changed after `revision` were then; `None` for what did not exist.
+    fn past(
+        &self,
+        request: &ListRequest,
+        revision: Revision,
+        end: Option<&Key>,
+    ) -> BTreeMap<&Key, Option<&Record>> {
         let mut past = BTreeMap::new();
         if revision == self.revision {
             return past;
@@ -174,7 +192,8 @@ impl Store {
         let range = bounds(request);
         for batch in self.ring.after(revision) {
             for change in batch.1.iter().filter(|change| request.select.covers(&change.key)) {
-                if std::ops::RangeBounds::contains(&range, &change.key) {
+                let is_near = end.is_none_or(|end| change.key <= *end);
+                if is_near && std::ops::RangeBounds::contains(&range, &change.key) {
                     // The first change after the revision knows what was there at it.
                     past.entry(&change.key).or_insert(change.before.as_ref());
                 }

@@ -239,6 +239,25 @@ proptest! {
     }
 
     #[test]
+    fn a_list_in_parts_of_a_few_keys_is_the_list_now_and_in_the_past(
+        steps in steps(), select in selections(), at in 0_u64..40, most in 1_usize..5,
+    ) {
+        let (store, _) = run(&steps, SHORT)?;
+        let at = Some(at.clamp(store.oldest(), store.revision()));
+        let mut request = ListRequest { select, at, ..ListRequest::default() };
+        let whole = store.part(&request, usize::MAX, usize::MAX).unwrap().records;
+        let mut records = Vec::new();
+        loop {
+            let part = store.part(&request, most, usize::MAX).unwrap();
+            records.extend(part.records);
+            let Some(next) = part.next else { break };
+            prop_assert!(request.after.as_ref() < Some(&next), "it comes on");
+            request.after = Some(next);
+        }
+        prop_assert_eq!(records, whole);
+    }
+
+    #[test]
     fn a_watch_replays_from_any_kept_revision_to_the_present(
         steps in steps(), select in selections(), from in 0_u64..40,
     ) {
