@@ -257,9 +257,12 @@ impl RegistryTokens {
         }
         if let Some(pod) = &stored.pod {
             let found = self.get(Key::new("pods", &pod.namespace, &pod.name)).await?;
-            let object: serde_json::Value = found
-                .and_then(|entry| serde_json::from_slice(&entry.value).ok())
-                .unwrap_or_default();
+            let object: serde_json::Value = match found {
+                Some(entry) => serde_json::from_slice(&entry.value).map_err(|_| {
+                    AuthenticateError::Wrong("the token's pod cannot be read".into())
+                })?,
+                None => serde_json::Value::Null,
+            };
             if object["metadata"]["uid"] != pod.uid {
                 return Err(AuthenticateError::Wrong("the token's pod is gone".into()));
             }

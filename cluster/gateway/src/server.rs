@@ -169,6 +169,7 @@ async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) {
     let limits = gateway.limits().clone();
+    // Where the kernel does not have these, answers come later and a peer that went is noticed by its deadlines.
     let _ = stream.set_nodelay(true);
     let alive = TcpKeepalive::new()
         .with_time(Duration::from_mins(1))

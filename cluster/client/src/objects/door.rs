@@ -108,6 +108,7 @@ impl RemoteDoor {
             let reason = format!("the object is not named {:?}, as its key is", key.name);
             return Err(TransactError::Refused { reason });
         }
+        let started = Instant::now();
         let message = Create {
             sender: self.sender.clone(),
             resource: key.resource.clone(),
@@ -116,14 +117,18 @@ impl RemoteDoor {
             dry_run: false,
         };
         let created = self.write(message).await.map_err(|status| match status.reason {
-            Reason::AlreadyExists => TransactError::Conflict { key, expected: 0, found: 1 },
-            Reason::Timeout => TransactError::Unknown { key, waited: CALL_LIMIT },
+            Reason::AlreadyExists => {
+                TransactError::Conflict { key: key.clone(), expected: 0, found: 1 }
+            }
+            Reason::Timeout => {
+                TransactError::Unknown { key: key.clone(), waited: started.elapsed() }
+            }
             Reason::ServiceUnavailable => TransactError::Unavailable { reason: status.message },
             _ => TransactError::Refused { reason: status.message },
         })?;
-        let created: Value = serde_json::from_slice(&created).unwrap_or_default();
-        let revision = created.pointer("/metadata/resourceVersion").and_then(Value::as_str);
-        Ok(Committed { revision: revision.and_then(|text| text.parse().ok()).unwrap_or(0) })
+        revision_of(&created)
+            .map(|revision| Committed { revision })
+            .ok_or(TransactError::Unknown { key, waited: started.elapsed() })
     }
 
     /// A transaction as one of the writes that members take from others: of one object, of which the
@@ -157,6 +162,12 @@ impl RemoteDoor {
             _ => Err(refused()),
         }
     }
+}
+
+/// The revision of an object as it was created. One that cannot be read was written all the same, nobody knows when.
+fn revision_of(created: &[u8]) -> Option<Revision> {
+    let created: Value = serde_json::from_slice(created).ok()?;
+    created.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()
 }
 
 impl Registry for RemoteDoor {
