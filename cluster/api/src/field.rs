@@ -56,18 +56,26 @@ const MAX_SHOWN: usize = 10 * 1024;
 pub struct Causes(Vec<Cause>);
 
 impl Causes {
-    fn is_full(&self) -> bool {
+    /// Whether no more is told: who goes through a list of any length ends there.
+    pub fn is_full(&self) -> bool {
         self.0.len() >= MAX_CAUSES
     }
 
+    /// Whether there is room for one more.
+    fn has_room(&self) -> bool {
+        #[cfg(test)]
+        tests::UNTOLD.set(tests::UNTOLD.get() + usize::from(self.is_full()));
+        !self.is_full()
+    }
+
     fn push(&mut self, path: &Path, reason: CauseReason, message: String) {
-        if !self.is_full() {
+        if self.has_room() {
             self.0.push(Cause { field: path.to_string(), reason, message });
         }
     }
 
     fn valued(&mut self, path: &Path, reason: CauseReason, what: &str, value: &Value, why: &str) {
-        if self.is_full() {
+        if !self.has_room() {
             return;
         }
         let value = shown(value);
@@ -323,6 +331,66 @@ pub fn copy(from: &Value, to: &mut Value, name: &str) {
         Some(value) if !value.is_null() => set(to, name, value.clone()),
         _ => {
             remove(to, name);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::resource::find;
+    use serde_json::json;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Wrong fields that were found when there was no room for more.
+        pub(super) static UNTOLD: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn nobody_looks_for_more_of_what_is_wrong_than_is_told() {
+        let many = |entry: Value| vec![entry; MAX_CAUSES * 20];
+        let pod = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
+        let container = |fields: Value| pod(json!({"containers": [fields]}));
+        let wrong = [
+            ("pods", pod(json!({"containers": many(json!({}))}))),
+            (
+                "pods",
+                pod(
+                    json!({"volumes": many(json!({})), "tolerations": many(json!({"operator": "x"}))}),
+                ),
+            ),
+            (
+                "pods",
+                pod(
+                    json!({"hostAliases": many(json!({"ip": "x"})), "readinessGates": many(json!({}))}),
+                ),
+            ),
+            ("pods", container(json!({"env": many(json!({})), "ports": many(json!({}))}))),
+            (
+                "pods",
+                container(
+                    json!({"volumeMounts": many(json!({})), "volumeDevices": many(json!({}))}),
+                ),
+            ),
+            (
+                "services",
+                pod(json!({"ports": many(json!({"port": -1})), "externalIPs": many(json!("x"))})),
+            ),
+            ("nodes", pod(json!({"taints": many(json!({}))}))),
+            (
+                "endpoints",
+                json!({"metadata": {"name": "p"}, "subsets": many(json!({"ports": [{}]}))}),
+            ),
+        ];
+        for (plural, object) in wrong {
+            UNTOLD.set(0);
+            let resource = find("", "v1", plural).unwrap();
+            let causes = (resource.rules.validate)(&object);
+            assert_eq!(causes.len(), MAX_CAUSES, "{plural}");
+            // What stands beside the lists, and the rest of an entry, may still be looked at.
+            assert!(UNTOLD.get() < MAX_CAUSES, "{} more of {plural}", UNTOLD.get());
         }
     }
 }

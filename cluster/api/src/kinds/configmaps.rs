@@ -27,6 +27,9 @@ fn validate(object: &Value) -> Vec<Cause> {
     let mut size = 0;
     let binary = map(object, "binaryData");
     for (key, value) in entries(object, "data") {
+        if causes.is_full() {
+            break;
+        }
         let path = Path::new("data").key(key);
         causes.invalid_all(&path, key, names::config_key(key));
         if binary.is_some_and(|binary| binary.contains_key(key)) {
@@ -35,6 +38,9 @@ fn validate(object: &Value) -> Vec<Cause> {
         size += value.as_str().map_or(0, str::len);
     }
     for (key, value) in entries(object, "binaryData") {
+        if causes.is_full() {
+            break;
+        }
         causes.invalid_all(&Path::new("binaryData").key(key), key, names::config_key(key));
         size += value.as_str().map_or(0, decoded_len);
     }

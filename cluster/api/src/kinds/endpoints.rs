@@ -40,6 +40,9 @@ pub const RESOURCE: Resource = Resource {
 fn validate(object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     for (index, subset) in list(object, "subsets").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = Path::new("subsets").index(index);
         let groups = ["addresses", "notReadyAddresses"];
         if groups.iter().all(|group| list(subset, group).is_empty()) {
@@ -47,6 +50,9 @@ fn validate(object: &Value) -> Vec<Cause> {
         }
         for group in groups {
             for (index, address) in list(subset, group).iter().enumerate() {
+                if causes.is_full() {
+                    break;
+                }
                 let path = path.child(group).index(index);
                 endpoint_ip(&path.child("ip"), text(address, "ip"), &mut causes);
                 for (field, check) in [
@@ -62,6 +68,9 @@ fn validate(object: &Value) -> Vec<Cause> {
         }
         let ports = list(subset, "ports");
         for (index, port) in ports.iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child("ports").index(index);
             let port_name = text(port, "name");
             if port_name.is_empty() {

@@ -85,6 +85,9 @@ fn validate(slice: &Value) -> Vec<Cause> {
         causes.too_many(&Path::new("endpoints"), endpoints.len(), MAX_ENDPOINTS);
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = Path::new("endpoints").index(index);
         let addresses = list(endpoint, "addresses");
         let list_path = path.child("addresses");
@@ -94,6 +97,9 @@ fn validate(slice: &Value) -> Vec<Cause> {
             causes.too_many(&list_path, addresses.len(), MAX_ADDRESSES);
         }
         for (index, address) in addresses.iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let (path, address) = (list_path.index(index), address.as_str().unwrap_or_default());
             match kind {
                 "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
@@ -122,6 +128,9 @@ fn validate(slice: &Value) -> Vec<Cause> {
     }
     let mut seen = std::collections::HashSet::new();
     for (index, port) in ports.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = Path::new("ports").index(index);
         let port_name = text(port, "name");
         if !port_name.is_empty() {

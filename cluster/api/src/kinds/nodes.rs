@@ -140,6 +140,9 @@ fn validate_taints(node: &Value, causes: &mut Causes) {
     let path = Path::new("metadata").child("taints");
     let mut seen = HashSet::new();
     for (index, taint) in list(node, "spec.taints").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         let (key, value, effect) =
             (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
@@ -162,11 +165,17 @@ fn validate_status(node: &Value) -> Vec<Cause> {
     for field in ["capacity", "allocatable"] {
         let path = status.child(field);
         for (resource, amount) in entries(at(node, "status"), field) {
+            if causes.is_full() {
+                break;
+            }
             quantity_value(&path.key(resource), resource, amount, &mut causes);
         }
     }
     let mut seen = HashSet::new();
     for (index, address) in list(node, "status.addresses").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if !seen.insert((text(address, "type"), text(address, "address"))) {
             causes.duplicate(&status.child("addresses").index(index), address.clone());
         }
@@ -180,6 +189,9 @@ fn validate(node: &Value) -> Vec<Cause> {
     validate_taints(node, &mut causes);
     let cidrs = list(node, "spec.podCIDRs");
     for (index, cidr) in cidrs.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let cidr = cidr.as_str().unwrap_or_default();
         causes.invalid_all(&spec.child("podCIDRs").index(index), cidr, names::cidr(cidr));
     }

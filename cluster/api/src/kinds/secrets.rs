@@ -53,6 +53,9 @@ fn validate(secret: &Value) -> Vec<Cause> {
     let data = Path::new("data");
     let mut size = 0;
     for (key, value) in entries(secret, "data") {
+        if causes.is_full() {
+            break;
+        }
         causes.invalid_all(&data.key(key), key, names::config_key(key));
         size += value.as_str().map_or(0, decoded_len);
     }

@@ -86,6 +86,9 @@ pub fn validate_again(object: &Value) -> Vec<Cause> {
 /// The labels at a field: keys are qualified names, values label values.
 pub fn labels(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
     for (key, value) in entries(object, field) {
+        if causes.is_full() {
+            break;
+        }
         let value = value.as_str().unwrap_or_default();
         causes.invalid_all(path, key, names::qualified(key));
         causes.invalid_all(path, value, names::label_value(value));
@@ -96,6 +99,9 @@ pub fn labels(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
 pub fn annotations(metadata: &Value, path: &Path, causes: &mut Causes) {
     let mut size = 0;
     for (key, value) in entries(metadata, "annotations") {
+        if causes.is_full() {
+            break;
+        }
         causes.invalid_all(path, key, names::qualified(&key.to_lowercase()));
         size += key.len() + value.as_str().map_or(0, str::len);
     }
@@ -155,6 +161,9 @@ fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
 fn known_finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     let all = list(metadata, "finalizers").iter().filter_map(Value::as_str);
     for (index, finalizer) in all.enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
             causes.invalid(
                 &path.index(index),

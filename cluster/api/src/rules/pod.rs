@@ -201,6 +201,9 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     security::validate_pod(spec, path, causes);
     affinity::validate(get(spec, "affinity"), &path.child("affinity"), causes);
     for (index, gate) in list(spec, "readinessGates").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let condition = text(gate, "conditionType");
         let path = path.child("readinessGates").index(index).child("conditionType");
         causes.invalid_all(&path, condition, names::qualified(condition));
@@ -241,11 +244,17 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
         );
     }
     for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("hostAliases").index(index);
         let ip = text(alias, "ip");
         causes.invalid_all(&path.child("ip"), ip, names::ip(ip));
         let hostnames = list(alias, "hostnames").iter().filter_map(Value::as_str);
         for (index, hostname) in hostnames.enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child("hostnames").index(index);
             causes.invalid_all(&path, hostname, names::dns_subdomain(hostname));
         }
@@ -261,6 +270,9 @@ pub fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
     }
     let overhead = path.child("overhead").child("limits");
     for (resource, amount) in crate::field::entries(spec, "overhead") {
+        if causes.is_full() {
+            break;
+        }
         crate::rules::resources::quantity_value(&overhead.key(resource), resource, amount, causes);
     }
     if has(spec, "resources") {
@@ -301,6 +313,9 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
         );
     }
     for (index, server) in servers.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let server = server.as_str().unwrap_or_default();
         causes.invalid_all(
             &config_path.child("nameservers").index(index),
@@ -327,6 +342,9 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
         );
     }
     for (index, search) in searches.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let search = search.as_str().unwrap_or_default();
         let domain = search.strip_suffix('.').unwrap_or(search);
         let path = config_path.child("searches").index(index);
@@ -335,6 +353,9 @@ fn validate_dns(spec: &Value, path: &Path, causes: &mut Causes) {
         }
     }
     for (index, option) in list(config, "options").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if text(option, "name").is_empty() {
             causes.required(&config_path.child("options").index(index), "must not be empty");
         }

@@ -119,6 +119,9 @@ pub fn validate_requirements(resources: &Value, path: &Path, causes: &mut Causes
     }
     let mut claims = HashSet::new();
     for (index, claim) in list(resources, "claims").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("claims").index(index);
         let name = text(claim, "name");
         if name.is_empty() {

@@ -19,6 +19,9 @@ pub(super) fn failure(spec: &Value, path: &Path, causes: &mut Causes) {
         causes.too_many(&rules_path, rules.len(), RULES_MAX);
     }
     for (index, rule) in rules.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = rules_path.index(index);
         let action = text(rule, "action");
         causes.one_of(&path.child("action"), action, ACTIONS);
@@ -51,6 +54,9 @@ pub(super) fn failure(spec: &Value, path: &Path, causes: &mut Causes) {
             causes.too_many(&path.child("onPodConditions"), conditions.len(), RULES_MAX);
         }
         for (index, condition) in conditions.iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child("onPodConditions").index(index);
             let kind = text(condition, "type");
             causes.invalid_all(&path.child("type"), kind, names::qualified(kind));
@@ -86,6 +92,9 @@ fn exit_codes(codes: &Value, spec: &Value, path: &Path, causes: &mut Causes) {
     }
     let mut seen = HashSet::new();
     for (index, value) in values.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = values_path.index(index);
         if operator == "In" && *value == 0 {
             causes.invalid(&path, 0, "must not be 0 for the In operator");
@@ -120,6 +129,9 @@ pub(super) fn success(spec: &Value, path: &Path, causes: &mut Causes) {
     // Without completions, which is a cause of its own, no index is too large.
     let completions = number(spec, "completions").unwrap_or(i64::MAX);
     for (index, rule) in rules.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         success_rule(rule, completions, &path.index(index), causes);
     }
 }

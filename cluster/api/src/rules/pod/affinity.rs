@@ -16,9 +16,15 @@ pub fn validate(affinity: &Value, path: &Path, causes: &mut Causes) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let (affinity, path) = (get(affinity, kind), path.child(kind));
         for (index, term) in list(affinity, REQUIRED).iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             pod_term(term, &path.child(REQUIRED).index(index), causes);
         }
         for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child(PREFERRED).index(index);
             weight(preference, &path, causes);
             pod_term(get(preference, "podAffinityTerm"), &path.child("podAffinityTerm"), causes);
@@ -42,10 +48,16 @@ fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
             causes.required(&path, "must have at least one node selector term");
         }
         for (index, term) in terms.iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             node_term(term, false, &path.index(index), causes);
         }
     }
     for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child(PREFERRED).index(index);
         weight(preference, &path, causes);
         node_term(get(preference, "preference"), true, &path.child("preference"), causes);
@@ -55,6 +67,9 @@ fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
 /// A wish that cannot be met may name values that no node can have; a condition may not.
 fn node_term(term: &Value, is_wish: bool, path: &Path, causes: &mut Causes) {
     for (index, expression) in list(term, "matchExpressions").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("matchExpressions").index(index);
         let (operator, values) = (text(expression, "operator"), list(expression, "values"));
         match operator {
@@ -77,11 +92,17 @@ fn node_term(term: &Value, is_wish: bool, path: &Path, causes: &mut Causes) {
         causes.invalid_all(&path.child("key"), key, names::qualified(key));
         let checked = if is_wish { &[] } else { values };
         for (index, value) in checked.iter().filter_map(Value::as_str).enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child("values").index(index);
             causes.invalid_all(&path, value, names::label_value(value));
         }
     }
     for (index, expression) in list(term, "matchFields").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("matchFields").index(index);
         let (operator, values) = (text(expression, "operator"), list(expression, "values"));
         match operator {
@@ -97,6 +118,9 @@ fn node_term(term: &Value, is_wish: bool, path: &Path, causes: &mut Causes) {
         let key = text(expression, "key");
         if key == "metadata.name" {
             for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+                if causes.is_full() {
+                    break;
+                }
                 let path = path.child("values").index(index);
                 causes.invalid_all(&path, value, names::dns_subdomain(value));
             }
@@ -130,10 +154,16 @@ fn label_keys(term: &Value, path: &Path, causes: &mut Causes) {
             continue;
         }
         for (index, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+            if causes.is_full() {
+                break;
+            }
             causes.invalid_all(&path.index(index), key, names::qualified(key));
         }
     }
     for (index, key) in list(term, "matchLabelKeys").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if list(term, "mismatchLabelKeys").contains(key) {
             causes.invalid(
                 &path.child("matchLabelKeys").index(index),
@@ -148,6 +178,9 @@ fn label_keys(term: &Value, path: &Path, causes: &mut Causes) {
 pub fn label_selector(selector: &Value, path: &Path, causes: &mut Causes) {
     metadata::labels(selector, "matchLabels", &path.child("matchLabels"), causes);
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("matchExpressions").index(index);
         let (operator, values) = (text(expression, "operator"), list(expression, "values"));
         match operator {
@@ -165,6 +198,9 @@ pub fn label_selector(selector: &Value, path: &Path, causes: &mut Causes) {
         let key = text(expression, "key");
         causes.invalid_all(&path.child("key"), key, names::qualified(key));
         for (index, value) in values.iter().filter_map(Value::as_str).enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child("values").index(index);
             causes.invalid_all(&path, value, names::label_value(value));
         }

@@ -26,6 +26,9 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
         causes.required(&own_path, "");
     }
     for (index, container) in containers.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = own_path.index(index);
         common(container, &path, of, causes);
         if !names_seen.insert(text(container, "name")) {
@@ -40,6 +43,9 @@ pub fn validate(spec: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut C
     host_port_conflicts(containers, &own_path, causes);
     let init_path = path.child("initContainers");
     for (index, container) in list(spec, "initContainers").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = init_path.index(index);
         common(container, &path, of, causes);
         let name = text(container, "name");
@@ -83,6 +89,9 @@ struct Of<'a> {
 pub fn trimmed_images(spec: &Value, path: &Path, causes: &mut Causes) {
     for containers in ["containers", "initContainers", "ephemeralContainers"] {
         for (index, container) in list(spec, containers).iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let image = text(container, "image");
             if image.trim() != image {
                 causes.invalid(
@@ -101,8 +110,14 @@ fn host_network_ports(spec: &Value, path: &Path, causes: &mut Causes) {
         return;
     }
     for (index, container) in list(spec, "containers").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index).child("ports");
         for (index, port) in list(container, "ports").iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let host = number(port, "hostPort").unwrap_or(0);
             if host != 0 && host != number(port, "containerPort").unwrap_or(0) {
                 causes.invalid(
@@ -137,6 +152,9 @@ fn ephemeral<'a>(of: Of<'a>, path: &Path, names_seen: &mut HashSet<&'a str>, cau
         .map(|container| text(container, "name"))
         .collect();
     for (index, container) in list(spec, "ephemeralContainers").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         common(container, &path, of, causes);
         let name = text(container, "name");
@@ -162,6 +180,9 @@ fn ephemeral<'a>(of: Of<'a>, path: &Path, names_seen: &mut HashSet<&'a str>, cau
             }
         }
         for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             for field in ["subPath", "subPathExpr"] {
                 if !text(mount, field).is_empty() {
                     let path = path.child("volumeMounts").index(index).child(field);
@@ -208,6 +229,9 @@ fn common(container: &Value, path: &Path, of: Of<'_>, causes: &mut Causes) {
 fn resize_policies(container: &Value, pod: &Value, path: &Path, causes: &mut Causes) {
     let mut resized = HashSet::new();
     for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let resource = text(policy, "resourceName");
         if !resized.insert(resource) {
             causes.duplicate(&path.index(index), resource);
@@ -224,6 +248,9 @@ fn resize_policies(container: &Value, pod: &Value, path: &Path, causes: &mut Cau
 fn ports(container: &Value, path: &Path, causes: &mut Causes) {
     let mut seen = HashSet::new();
     for (index, port) in list(container, "ports").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("ports").index(index);
         let name = text(port, "name");
         if !name.is_empty() {
@@ -254,6 +281,9 @@ fn ports(container: &Value, path: &Path, causes: &mut Causes) {
 fn host_port_conflicts(containers: &[Value], path: &Path, causes: &mut Causes) {
     let mut taken = HashSet::new();
     for (index, container) in containers.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         for (port_index, port) in list(container, "ports").iter().enumerate() {
             let host = number(port, "hostPort").unwrap_or(0);
             let (ip, protocol) = (text(port, "hostIP"), text(port, "protocol"));

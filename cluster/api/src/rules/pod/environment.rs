@@ -56,6 +56,9 @@ const SOURCES: &[&str] =
 /// The `env` and `envFrom` of a container.
 pub fn validate(container: &Value, path: &Path, causes: &mut Causes) {
     for (index, variable) in list(container, "env").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("env").index(index);
         let name = text(variable, "name");
         if name.is_empty() {
@@ -67,6 +70,9 @@ pub fn validate(container: &Value, path: &Path, causes: &mut Causes) {
     }
     let all_path = path.child("envFrom");
     for (index, from) in list(container, "envFrom").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = all_path.index(index);
         let prefix = text(from, "prefix");
         if !prefix.is_empty() {

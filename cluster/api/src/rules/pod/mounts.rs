@@ -40,6 +40,9 @@ fn mounts(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &mu
     let (device_names, device_places) = (texts(devices, "name"), texts(devices, "devicePath"));
     let mut seen = HashSet::new();
     for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = all_path.index(index);
         let (name, place) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
@@ -126,6 +129,9 @@ fn devices(container: &Value, all_path: &Path, volumes: &Volumes<'_>, causes: &m
     let (mount_names, mount_places) = (texts(mounts, "name"), texts(mounts, "mountPath"));
     let (mut names, mut places) = (HashSet::new(), HashSet::new());
     for (index, device) in list(container, "volumeDevices").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = all_path.index(index);
         let (name, place) = (text(device, "name"), text(device, "devicePath"));
         let (name_path, place_path) = (path.child("name"), path.child("devicePath"));

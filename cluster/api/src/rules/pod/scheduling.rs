@@ -17,6 +17,9 @@ pub fn validate(spec: &Value, path: &Path, causes: &mut Causes) {
     let gates_path = path.child("schedulingGates");
     let mut seen = HashSet::new();
     for (index, gate) in list(spec, "schedulingGates").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let (path, name) = (gates_path.index(index), text(gate, "name"));
         causes.invalid_all(&path, name, names::qualified(name));
         if !seen.insert(name) {
@@ -29,6 +32,9 @@ pub fn validate(spec: &Value, path: &Path, causes: &mut Causes) {
 /// The tolerations of a spec.
 pub fn tolerations(all: &[Value], path: &Path, causes: &mut Causes) {
     for (index, toleration) in all.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         let [key, operator, value, effect] =
             ["key", "operator", "value", "effect"].map(|field| text(toleration, field));
@@ -82,6 +88,9 @@ fn spread(spec: &Value, path: &Path, causes: &mut Causes) {
     let last: HashMap<[&str; 2], usize> =
         all.iter().enumerate().map(|(index, one)| (kind(one), index)).collect();
     for (index, constraint) in all.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         let skew = number(constraint, "maxSkew").unwrap_or(0);
         if skew <= 0 {
@@ -132,6 +141,9 @@ fn label_keys(constraint: &Value, path: &Path, causes: &mut Causes) {
     let expressions: HashSet<&str> =
         list(selector, "matchExpressions").iter().map(|one| text(one, "key")).collect();
     for (index, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         causes.invalid_all(&path, key, names::qualified(key));
         let in_selector =

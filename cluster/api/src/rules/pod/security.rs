@@ -100,6 +100,9 @@ pub fn validate_pod(spec: &Value, path: &Path, causes: &mut Causes) {
         id(context, field, &context_path, causes);
     }
     for (index, group) in list(context, "supplementalGroups").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         check_id(&context_path.child("supplementalGroups").index(index), group.as_i64(), causes);
     }
     if flag(spec, "shareProcessNamespace") && flag(spec, "hostPID") {
@@ -111,6 +114,9 @@ pub fn validate_pod(spec: &Value, path: &Path, causes: &mut Causes) {
     }
     let mut seen = HashSet::new();
     for (index, sysctl) in list(context, "sysctls").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = context_path.child("sysctls").index(index).child("name");
         let name = text(sysctl, "name");
         if name.is_empty() {

@@ -27,6 +27,9 @@ pub fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(
 
 fn images(new: &Value, lists: &str, path: &Path, causes: &mut Causes) {
     for (index, container) in list(new, lists).iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let image = text(container, "image");
         let path = path.child(lists).index(index).child("image");
         if image.is_empty() {
@@ -125,6 +128,9 @@ fn choices(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
         return;
     }
     for (index, (now, before)) in now.iter().zip(before).enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if !is_narrower(now, before) {
             causes.invalid(
                 &path.index(index),
@@ -196,6 +202,9 @@ fn gates(new: &Value, old: &Value, path: &Path, causes: &mut Causes) {
     let before: HashSet<&str> =
         list(old, "schedulingGates").iter().map(|gate| text(gate, "name")).collect();
     for (index, gate) in list(new, "schedulingGates").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         if !before.contains(text(gate, "name")) {
             let why = format!(
                 "only deletion is allowed, but found new scheduling gate '{}'",
@@ -221,6 +230,9 @@ pub fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
     }
     for field in ["initContainerStatuses", "containerStatuses"] {
         for (index, status) in list(get(new, "status"), field).iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let path = path.child(field).index(index);
             causes.not_negative(&path.child("restartCount"), number(status, "restartCount"));
         }
@@ -231,6 +243,9 @@ pub fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
         // Of several of one name the first is meant.
         let now: HashMap<&str, &Value> = statuses.map(|one| (text(one, "name"), one)).collect();
         for (index, status) in list(old, "status.containerStatuses").iter().enumerate() {
+            if causes.is_full() {
+                break;
+            }
             let ended = at(status, "state.terminated");
             let over = !ended.is_null()
                 && (text(new, "spec.restartPolicy") == "Never"

@@ -72,6 +72,9 @@ const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive"
 pub fn validate<'a>(spec: &'a Value, path: &Path, causes: &mut Causes) -> Volumes<'a> {
     let mut known = Volumes::new();
     for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.index(index);
         let mut wrong = Causes::default();
         source(volume, &path, &mut wrong);
@@ -230,6 +233,9 @@ fn local_path(path: &Path, value: &str, causes: &mut Causes) {
 
 fn key_items(source: &Value, path: &Path, causes: &mut Causes) {
     for (index, item) in list(source, "items").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = path.child("items").index(index);
         required(item, &["key", "path"], &path, causes);
         local_path(&path.child("path"), text(item, "path"), causes);
@@ -272,6 +278,9 @@ fn projected(source: &Value, path: &Path, causes: &mut Causes) {
         }
     };
     for (index, entry) in list(source, "sources").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let entry_path = path.child("sources").index(index);
         let given: Vec<&String> = entry
             .as_object()

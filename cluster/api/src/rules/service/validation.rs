@@ -33,6 +33,9 @@ pub fn validate(service: &Value) -> Vec<Cause> {
     validate_affinity(spec, &path, &mut causes);
     validate_cluster_ips(spec, kind, &path, &mut causes);
     for (index, ip) in list(spec, "externalIPs").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let ip = ip.as_str().unwrap_or_default();
         let path = path.child("externalIPs").index(index);
         if names::ip(ip).is_empty() {
@@ -77,6 +80,9 @@ fn validate_ports(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
     let ports_path = path.child("ports");
     let mut port_names = HashSet::new();
     for (index, port) in ports.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = ports_path.index(index);
         let name = text(port, "name");
         if name.is_empty() {
@@ -106,6 +112,9 @@ fn validate_ports(spec: &Value, kind: &str, path: &Path, causes: &mut Causes) {
     }
     let (mut seen, mut seen_node) = (HashSet::new(), HashSet::new());
     for (index, port) in ports.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = ports_path.index(index);
         let protocol = text(port, "protocol");
         let own = number(port, "port").unwrap_or(0);
@@ -182,6 +191,9 @@ fn validate_cluster_ips(spec: &Value, kind: &str, path: &Path, causes: &mut Caus
         causes.invalid(&ips_path, all(), why);
     }
     for (index, (ip, family)) in ips.iter().zip(list(spec, "ipFamilies")).enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let is = if ip.contains(':') { "IPv6" } else { "IPv4" };
         let family = family.as_str().unwrap_or_default();
         if FAMILIES.contains(&family) && family != is {
@@ -196,6 +208,9 @@ fn families(spec: &Value, path: &Path, causes: &mut Causes) {
     let families = list(spec, "ipFamilies");
     let mut seen = HashSet::new();
     for (index, family) in families.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let path = families_path.index(index);
         if !family.as_str().is_some_and(|family| FAMILIES.contains(&family)) {
             causes.not_supported(&path, family.clone(), FAMILIES);
@@ -218,6 +233,9 @@ fn validate_balancer(spec: &Value, kind: &str, path: &Path, causes: &mut Causes)
         causes.forbidden(&ranges_path, "may only be used when `type` is 'LoadBalancer'");
     }
     for (index, range) in ranges.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
         let range = range.as_str().unwrap_or_default();
         causes.invalid_all(&ranges_path.index(index), range, names::cidr(range.trim()));
     }
