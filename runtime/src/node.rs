@@ -166,6 +166,12 @@ impl ActorNode {
         self.0.network.shut_out(fingerprints);
     }
 
+    /// Ends the link to a peer, if there is one, with all that is open over it in either direction: streams, and asks that
+    /// wait. A link that is wanted is made anew, and what is opened over it is judged anew by both gates.
+    pub fn end_link(&self, peer: &NodeName) {
+        self.0.network.end_link(peer);
+    }
+
     /// The addresses that it dials.
     pub fn addresses(&self) -> &AddressBook {
         &self.0.network.addresses

@@ -1,27 +1,29 @@
 //! Certificates that are trusted no more, as the cluster's operators say it.
 //!
 //! They stand in a config map of `kube-system`: each key is the SHA-256 fingerprint of a certificate
-//! in hexadecimal, each value says why. Every control member follows it:
+//! in hexadecimal, each value says why. Every control member and every node follows it:
 //!
 //! ```text
 //! kubectl -n kube-system create configmap revoked-certificates --from-literal=FINGERPRINT=lost
 //! ```
 
-use crate::tls::{Fingerprint, Tls};
+use crate::tls::Fingerprint;
 use futures_util::StreamExt;
 use impresario_api::resource::find;
-use impresario_objects::{Filter, ObjectEvent, Objects, WatchQuery};
+use impresario_objects::may::REVOKED_CERTIFICATES;
+use impresario_objects::{Filter, ObjectEvent, Reader, WatchQuery};
+use impresario_runtime::Backoff;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The namespace of the config map.
-const NAMESPACE: &str = "kube-system";
-/// The config map.
-const NAME: &str = "revoked-certificates";
-/// Until the config map is followed again after its watch has ended, with as much again by chance.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The config map and its namespace.
+const NAMESPACE: &str = REVOKED_CERTIFICATES.0;
+const NAME: &str = REVOKED_CERTIFICATES.1;
+/// Until the config map is followed again after its watch has ended.
+const PAUSES: Backoff =
+    Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
 
 /// Follows what is revoked. Ends when dropped.
 #[derive(Debug)]
@@ -34,29 +36,26 @@ impl Drop for Revocations {
 }
 
 impl Revocations {
-    /// Revokes at `tls` what stands among `objects`, and tells it, whenever it changes.
+    /// Tells what stands in the config map, whenever it changes.
     #[must_use]
     pub fn follow(
-        objects: Objects,
-        tls: Tls,
-        told: impl Fn(&HashSet<Fingerprint>) + Send + Sync + 'static,
+        objects: Reader,
+        told: impl Fn(HashSet<Fingerprint>) + Send + Sync + 'static,
     ) -> Self {
-        let revoke = move |revoked: HashSet<Fingerprint>| {
-            told(&revoked);
-            tls.revoke(revoked);
-        };
         Self(tokio::spawn(async move {
+            let mut attempt = 0;
             loop {
-                follow_once(&objects, &revoke).await;
-                tokio::time::sleep(PAUSE + PAUSE.mul_f64(rand::random())).await;
+                attempt = if follow_once(&objects, &told).await { 0 } else { attempt + 1 };
+                tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
             }
         }))
     }
 }
 
-/// Until the watch ends. What cannot be read changes nothing: who was revoked stays so.
-async fn follow_once(objects: &Objects, revoke: &(impl Fn(HashSet<Fingerprint>) + Sync)) {
-    let Some(configs) = find("", "v1", "configmaps") else { return };
+/// Until the watch ends; says whether it had begun. What cannot be read changes nothing: who was revoked stays so.
+async fn follow_once(objects: &Reader, told: &(impl Fn(HashSet<Fingerprint>) + Sync)) -> bool {
+    let mut begun = false;
+    let Some(configs) = find("", "v1", "configmaps") else { return begun };
     let filter = Filter { name: Some(NAME.to_owned()), ..Filter::default() };
     let query = WatchQuery {
         namespace: Some(NAMESPACE.to_owned()),
@@ -66,21 +65,27 @@ async fn follow_once(objects: &Objects, revoke: &(impl Fn(HashSet<Fingerprint>) 
     };
     let mut events = match objects.watch(configs, query).await {
         Ok(events) => events,
-        Err(error) => return tracing::debug!(%error, "revoked certificates cannot be read yet"),
+        Err(error) => {
+            tracing::debug!(%error, "revoked certificates cannot be read yet");
+            return begun;
+        }
     };
-    let mut begun = false;
     let mut found = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(ObjectEvent::Added(object) | ObjectEvent::Modified(object)) => found = read(&object),
             Ok(ObjectEvent::Deleted(_)) => found = HashSet::new(),
             Ok(ObjectEvent::Bookmark { initial_end, .. }) => begun |= initial_end,
-            Err(error) => return tracing::debug!(%error, "the watch of revoked certificates ended"),
+            Err(error) => {
+                tracing::debug!(%error, "the watch of revoked certificates ended");
+                return begun;
+            }
         }
         if begun {
-            revoke(found.clone());
+            told(found.clone());
         }
     }
+    begun
 }
 
 /// The fingerprints in a config map; with the colons and capitals that tools print, too.

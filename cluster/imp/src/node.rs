@@ -13,6 +13,7 @@ pub mod drivers;
 pub mod gate;
 pub mod join;
 mod renewal;
+mod revoked;
 
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
@@ -26,6 +27,7 @@ use impresario_actors::pod::backoff::BackoffScale;
 use impresario_actors::service_network::ServiceNetwork;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
+use impresario_gateway::Revocations;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
@@ -151,6 +153,8 @@ struct Running {
     _services: ServiceNetwork,
     _addresses: AddressKeeper,
     _renewal: Renewal,
+    /// Of a node that is no control member.
+    _revocations: Option<Revocations>,
 }
 
 impl Running {
@@ -181,6 +185,7 @@ impl Running {
         let (members, member_names) = watch::channel(known);
         let members_for_renewal = member_names.clone();
 
+        let mut revocations = None;
         let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
             Some(settings) => {
                 let control =
@@ -190,9 +195,11 @@ impl Running {
             }
             None => {
                 // The registry is for control members alone: objects are asked for at their door.
-                let objects = RemoteDoor::new(node.clone(), member_names.clone());
+                let objects: RegistryHandle =
+                    Arc::new(RemoteDoor::new(node.clone(), member_names.clone()));
+                revocations = Some(revoked::follow(objects.clone(), node.clone(), &gate, drop));
                 let heart = RemoteRegistry::new(node.clone(), member_names.clone());
-                (None, Arc::new(objects), Arc::new(heart))
+                (None, objects, Arc::new(heart))
             }
         };
         let renewal = Renewal::of_node(OwnCertificate {
@@ -271,7 +278,14 @@ impl Running {
             dns: for_pods,
         });
         node.spawn::<NodeRole, _>(NODE, SpawnOptions::default(), move |_| seed.actor())?;
-        Ok(Self { node, control, _services: services, _addresses: addresses, _renewal: renewal })
+        Ok(Self {
+            node,
+            control,
+            _services: services,
+            _addresses: addresses,
+            _renewal: renewal,
+            _revocations: revocations,
+        })
     }
 
     /// Resolves when the node cannot go on.

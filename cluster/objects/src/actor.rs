@@ -14,7 +14,7 @@ use impresario_runtime::Open;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Watches that one member serves to nodes: 5,000 of them with five each, should it be the only member.
+/// Watches that one member serves to nodes: 5,000 of them with six each, should it be the only member.
 const WATCHES_OF_NODES: usize = 32_768;
 /// Watches that one member serves to all others.
 const WATCHES: usize = 2048;

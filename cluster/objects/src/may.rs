@@ -7,6 +7,8 @@
 
 mod node;
 
+pub use node::REVOKED_CERTIFICATES;
+
 use impresario_runtime::PeerRole;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

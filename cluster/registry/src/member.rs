@@ -191,6 +191,30 @@ impl Member {
         move |name| guard.is_member(name)
     }
 
+    /// Tells of each node that ceases to be a member, as far as this one hears. Runs until raft has stopped.
+    pub fn departures(
+        &self,
+        told: impl Fn(&str) + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut metrics = self.shared.raft.metrics();
+        let mut seen = metrics.borrow_watched().membership_config.clone();
+        async move {
+            while metrics.changed().await.is_ok() {
+                let now = metrics.borrow_watched().membership_config.clone();
+                if now == seen {
+                    continue;
+                }
+                let is_left =
+                    |name: &str| now.membership().nodes().any(|(_, node)| node.name == name);
+                for (_, node) in seen.membership().nodes().filter(|(_, node)| !is_left(&node.name))
+                {
+                    told(&node.name);
+                }
+                seen = now;
+            }
+        }
+    }
+
     /// Its number in the group.
     pub fn id(&self) -> MemberId {
         self.shared.id

@@ -7,7 +7,7 @@ use super::{
     frame::{Hello, LANE_FRAME_LIMIT_BYTES},
     handshake::{self, DialError, code},
     link::Link,
-    peer::Peer,
+    peer::{LinkState, Peer},
     terms::Pools,
     urgent::Urgent,
 };
@@ -262,6 +262,16 @@ impl Network {
 
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ends the link to a peer; a wanted one is made anew.
+    pub(crate) fn end_link(&self, name: &NodeName) {
+        let peer = self.peers.lock().get(name).cloned();
+        if let Some(peer) = peer
+            && let LinkState::Up(link) = &*peer.link.borrow()
+        {
+            link.connection.close(code::REPLACED, b"to be judged anew");
+        }
     }
 
     // --- connections

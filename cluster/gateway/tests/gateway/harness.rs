@@ -13,7 +13,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
-use impresario_objects::Objects;
+use impresario_objects::{Objects, Reader};
 use impresario_registry::MemoryRegistry;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use rustls::{ClientConfig, RootCertStore};
@@ -107,7 +107,10 @@ impl Harness {
             Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let revocations = Revocations::follow(objects.clone(), tls.clone(), |_| {});
+        let revocations = {
+            let (reader, tls) = (Reader::new(objects.registry().clone()), tls.clone());
+            Revocations::follow(reader, move |revoked| tls.revoke(revoked))
+        };
         let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();

@@ -3,7 +3,7 @@
 
 use super::gate::{ClusterGate, HARNESS};
 use super::renewal::{ApiCertificate, Renewal};
-use super::service_network;
+use super::{revoked, service_network};
 use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -39,8 +39,6 @@ use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
     NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
 };
-use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -88,6 +86,7 @@ pub struct Control {
     server: Server,
     _keeper: Keeper,
     foundation: JoinHandle<()>,
+    departures: JoinHandle<()>,
     _renewal: Renewal,
     _revocations: Revocations,
 }
@@ -177,14 +176,10 @@ impl Control {
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
         let revocations = {
-            let (revoked, node) = (gate.revoked.clone(), node.clone());
-            Revocations::follow(objects.clone(), tls.clone(), move |prints| {
-                let prints: HashSet<String> = prints.iter().map(|print| in_hex(print)).collect();
-                // What was opened before ends with its link.
-                node.shut_out(prints.clone());
-                *revoked.write() = prints;
-            })
+            let tls = tls.clone();
+            revoked::follow(member.handle(), node.clone(), gate, move |found| tls.revoke(found))
         };
+        let departures = tokio::spawn(revoked::end_links_of_removed(&member, node.clone()));
         let others = || other_members(dir);
         let listener = SharedListener::of(settings.api, dir.path(), others).await?;
         let server = Server::serve(listener, tls, Arc::new(gateway))?;
@@ -200,6 +195,7 @@ impl Control {
             server,
             _keeper: keeper,
             foundation,
+            departures,
             _renewal: renewal,
             _revocations: revocations,
         })
@@ -227,25 +223,18 @@ impl Control {
             server,
             _keeper: keeper,
             foundation,
+            departures,
             failed,
             _renewal: _,
             _revocations: _,
         } = self;
         foundation.abort();
+        departures.abort();
         drop(keeper);
         drop(failed);
         server.stop(limit).await;
         member.stop().await;
     }
-}
-
-/// As the runtime writes fingerprints.
-fn in_hex(print: &[u8]) -> String {
-    print.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 struct MemberHeart(Arc<Member>);

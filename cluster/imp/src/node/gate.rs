@@ -37,7 +37,7 @@ pub struct ClusterGate {
     /// On a control member: who is one, by the membership of the registry. Until it is known, and on other nodes, the
     /// role in the certificate says it.
     pub membership: Arc<OnceLock<Membership>>,
-    /// On a control member: the fingerprints of certificates that are trusted no more, as [`PeerIdentity`] has them.
+    /// The fingerprints of certificates that are trusted no more, as [`PeerIdentity`] has them.
     pub revoked: Arc<RwLock<HashSet<String>>>,
 }
 

@@ -1,6 +1,7 @@
 //! A control member with its real doors, and credentials that try what is not theirs, over the wire.
 
 mod intruder;
+mod revoked;
 
 use super::ClusterGate;
 use impresario_actors::authority::{Authority, AuthorityParts};
@@ -34,6 +35,7 @@ struct Cluster {
     member: Member,
     objects: Objects,
     refusals: Arc<Refusals>,
+    gate: ClusterGate,
     _folder: tempfile::TempDir,
 }
 
@@ -76,7 +78,7 @@ impl Cluster {
         })
         .unwrap();
         objects.lay_foundation("authority", 6443).await.unwrap();
-        let cluster = Self { authority, node, member, objects, refusals, _folder: folder };
+        let cluster = Self { authority, node, member, objects, refusals, gate, _folder: folder };
         cluster.furnish().await;
         cluster
     }

@@ -182,6 +182,15 @@ fn a_node_reads_what_its_pods_name_and_what_is_public() {
     assert!(!reads(Verb::List, "secrets", "") && !reads(Verb::Watch, "secrets", ""));
     assert!(!reads(Verb::Get, "configmaps", "key"));
     assert!(!reads(Verb::List, "configmaps", ""));
+    let (namespace, name) = REVOKED_CERTIFICATES;
+    let may = |verb, namespace, name| {
+        decide(Who::Node("n1"), &Ask::of(verb, "configmaps", namespace, name), &Two).is_ok()
+    };
+    for verb in [Verb::Get, Verb::List, Verb::Watch] {
+        assert!(may(verb, namespace, name), "{verb}");
+        assert!(!may(verb, namespace, "") && !may(verb, "", name) && !may(verb, namespace, "a"));
+    }
+    assert!(!may(Verb::Update, namespace, name) && !may(Verb::Delete, namespace, name));
     for resource in PUBLIC {
         assert!(reads(Verb::List, resource, "") && reads(Verb::Watch, resource, ""), "{resource}");
     }

@@ -1,0 +1,161 @@
+//! Who is revoked, or removed, keeps nothing that it had opened.
+
+use super::{Cluster, ClusterGate, LIMIT, intruder::Intruder, kind, with_cluster};
+use crate::node::revoked;
+use actix::{Actor, Context, Handler};
+use futures_util::{Stream, StreamExt as _};
+use impresario_objects::protocol::{self as objects, OBJECTS_ACTOR, ObjectsRole};
+use impresario_objects::{DeleteOptions, RemoteDoor, WriteOptions};
+use impresario_registry::protocol as registry;
+use impresario_registry::{
+    Beginning, Member, MemberConfig, REGISTRY_ACTOR, RegistryRole, Selection, WatchRequest,
+};
+use impresario_runtime::{
+    ActorNode, ActorPath, AskError, ItemStream, NodeConfig, Open, PeerRole, Refusal, SpawnOptions,
+    role, stream_message,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// A stream of nothing, for as long as its link stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Listen;
+stream_message!(Listen => u64, "test.Listen");
+
+role! {
+    /// An actor of a machine that an admin may ask.
+    ListenerRole = "listener" { asks: [], streams: [Listen] }
+}
+
+struct Listener;
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<Open<Listen>> for Listener {
+    type Result = Result<(), Refusal>;
+
+    fn handle(&mut self, open: Open<Listen>, _: &mut Self::Context) -> Self::Result {
+        actix::spawn(async move { open.sink.closed().await });
+        Ok(())
+    }
+}
+
+/// A node with the gate of every node.
+async fn node(cluster: &Cluster, name: &str, role: PeerRole, gate: &ClusterGate) -> ActorNode {
+    let credential = cluster.authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
+    let config = NodeConfig { gate: Arc::new(gate.clone()), ..NodeConfig::new(credential) };
+    let node = ActorNode::start(config).await.unwrap();
+    node.addresses().set(cluster.node.name().clone(), cluster.node.local_addr());
+    node
+}
+
+/// Waits until a stream is over, whatever it brings before.
+async fn ends<T, E>(mut stream: impl Stream<Item = Result<T, E>> + Unpin) {
+    timeout(LIMIT, async { while let Some(Ok(_)) = stream.next().await {} })
+        .await
+        .expect("it ends");
+}
+
+fn secrets() -> WatchRequest {
+    WatchRequest { select: Selection::all("secrets"), ..WatchRequest::default() }
+}
+
+#[test]
+fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
+    with_cluster(async |cluster| {
+        let gate = ClusterGate::default();
+        let plain = node(cluster, "n1", PeerRole::Node, &gate).await;
+        let members = tokio::sync::watch::channel(vec![cluster.node.name().clone()]).1;
+        let door = RemoteDoor::new(plain.clone(), members);
+        let _plain = revoked::follow(Arc::new(door), plain.clone(), &gate, drop);
+        let (handle, me) = (cluster.member.handle(), cluster.node.clone());
+        let _member = revoked::follow(handle, me, &cluster.gate, drop);
+        let options = SpawnOptions::default();
+        plain.spawn::<ListenerRole, _>("listener", options, |_| Listener).unwrap();
+
+        let lost = cluster.join("lost", PeerRole::Admin).await;
+        let kept = cluster.join("kept", PeerRole::Admin).await;
+        let listen = async |who: &Intruder| -> Result<ItemStream<u64>, AskError> {
+            who.node.addresses().set(plain.name().clone(), plain.local_addr());
+            let path = ActorPath::new(plain.name().clone(), "listener");
+            who.node.actor::<ListenerRole>(path).open(Listen, LIMIT).await
+        };
+        let follow = async |who: &Intruder| {
+            let path = ActorPath::new(who.member.clone(), OBJECTS_ACTOR);
+            let follow = objects::Follow { sender: who.door.sender().clone(), request: secrets() };
+            who.node.actor::<ObjectsRole>(path).open(follow, LIMIT).await
+        };
+        let (heard, seen) = (listen(&lost).await.unwrap(), follow(&lost).await.unwrap());
+        let mut others = listen(&kept).await.unwrap();
+
+        let print = lost.node.identity().fingerprint.clone();
+        let map = json!({"metadata": {"name": "revoked-certificates"}, "data": {print: "lost"}});
+        let (maps, space) = (kind("configmaps"), "kube-system");
+        cluster.objects.create(maps, space, map, &WriteOptions::default()).await.unwrap();
+        ends(heard).await;
+        ends(seen).await;
+        assert!(listen(&lost).await.is_err());
+        assert!(follow(&lost).await.is_err());
+        listen(&kept).await.unwrap();
+        follow(&kept).await.unwrap();
+        let still = timeout(Duration::ZERO, others.next()).await;
+        assert!(still.is_err(), "a link of another certificate ended");
+
+        // A key that is taken out is trusted again.
+        let name = "revoked-certificates";
+        let (options, write) = (DeleteOptions::default(), WriteOptions::default());
+        cluster.objects.delete(maps, space, name, &options, &write).await.unwrap();
+        let again = timeout(LIMIT, async {
+            while listen(&lost).await.is_err() || follow(&lost).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        again.await.expect("trusted again");
+        for node in [lost.node, kept.node, plain] {
+            node.stop(LIMIT).await;
+        }
+    });
+}
+
+#[test]
+fn a_member_that_was_removed_keeps_no_watch_on_the_registry() {
+    with_cluster(async |cluster| {
+        let following = revoked::end_links_of_removed(&cluster.member, cluster.node.clone());
+        let following = tokio::spawn(following);
+        let other = node(cluster, "m2", PeerRole::Control, &ClusterGate::default()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let beginning = Beginning::Join { members: vec![cluster.node.name().clone()] };
+        let config = MemberConfig::new(folder.path(), other.clone(), other.local_addr(), beginning);
+        let second = Member::start(config).await.unwrap();
+        let votes = timeout(LIMIT, async {
+            while cluster.member.status().voters.len() < 2 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        votes.await.expect("it has a vote");
+        let path = ActorPath::new(cluster.node.name().clone(), REGISTRY_ACTOR);
+        let registry = other.actor::<RegistryRole>(path);
+        let watch = registry.open(registry::Follow(secrets()), LIMIT).await.unwrap();
+        cluster.member.remove_member("m2", false).await.unwrap();
+        ends(watch).await;
+        // Over a new link it is refused.
+        let refused = timeout(LIMIT, async {
+            loop {
+                match registry.open(registry::Follow(secrets()), LIMIT).await {
+                    Ok(_) => panic!("it was let in again"),
+                    Err(AskError::Refused { .. }) => return,
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        });
+        refused.await.expect("it is told");
+        following.abort();
+        second.stop().await;
+        other.stop(LIMIT).await;
+    });
+}
