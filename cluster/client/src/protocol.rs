@@ -10,4 +10,5 @@ pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod scheduler;
+pub mod traffic;
 pub mod training;

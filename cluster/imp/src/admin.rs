@@ -1,6 +1,7 @@
 //! This user's way into the cluster of a folder: the SDK with the admin credential.
 
 use crate::layout::{ClusterDir, LayoutError, NodeFile};
+use impresario_client::protocol::traffic::{Describe, TRAFFIC, Traffic, TrafficRole};
 use impresario_client::{Client, ConnectError};
 use impresario_registry::protocol::Status;
 use impresario_registry::{MemberStatus, REGISTRY_ACTOR, RegistryRole};
@@ -68,6 +69,15 @@ impl Admin {
             let path = ActorPath::new(NodeName::from(node.name.as_str()), REGISTRY_ACTOR);
             let member = self.client.actor::<RegistryRole>(path);
             (node.name.clone(), member.ask(Status, limit).await.ok())
+        });
+        futures_util::future::join_all(asks).await
+    }
+
+    /// What the network end of each of these nodes tells; nothing for one that does not answer in time.
+    pub async fn traffic(&self, nodes: &[NodeName]) -> Vec<(NodeName, Option<Traffic>)> {
+        let asks = nodes.iter().map(async |node| {
+            let end = self.client.actor::<TrafficRole>(ActorPath::new(node.clone(), TRAFFIC));
+            (node.clone(), end.ask(Describe, STATUS_LIMIT).await.ok())
         });
         futures_util::future::join_all(asks).await
     }

@@ -327,7 +327,8 @@ impl Cluster for Processes {
             self.signal(node, Signal::SIGKILL)?;
             self.settled(node, false).await?;
             if let Some(pid) = pid {
-                // Our child: without this it stays a zombie until we end.
+                // Our child: without this it stays a zombie until we end. One that another node's process had
+                // started is not, and the call fails.
                 let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
             }
             Ok(())

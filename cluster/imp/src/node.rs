@@ -14,6 +14,7 @@ pub mod gate;
 pub mod join;
 mod renewal;
 mod revoked;
+mod traffic;
 
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
@@ -174,6 +175,7 @@ impl Running {
             ..NodeConfig::new(credential.clone())
         })
         .await?;
+        traffic::serve(&node)?;
         for peer in &file.peers {
             node.addresses().set(NodeName::from(peer.name.as_str()), peer.address);
         }

@@ -1,11 +1,14 @@
-//! `imp status`: nodes, control members, the leader, the revision.
+//! `imp status`: nodes, control members, the leader, the revision, and what was refused or lost between them.
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::{Status, Structured};
 use crate::layout::ClusterDir;
 use crate::output::say;
+use futures_util::future::join;
 use impresario_api::resource::find;
+use impresario_client::protocol::traffic::Traffic;
 use impresario_objects::ListQuery;
+use impresario_runtime::NodeName;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use thiserror::Error;
@@ -28,7 +31,13 @@ pub enum StatusError {
 pub async fn status(args: &Status) -> Result<(), StatusError> {
     let dir = ClusterDir::new(args.dir.path());
     let admin = Admin::connect(&dir).await?;
-    let members = admin.members().await;
+    let running: Vec<NodeName> = admin
+        .nodes
+        .iter()
+        .filter(|node| dir.node(&node.name).is_running())
+        .map(|node| NodeName::from(node.name.as_str()))
+        .collect();
+    let (members, traffic) = join(admin.members(), admin.traffic(&running)).await;
     let nodes = find("", "v1", "nodes").ok_or(StatusError::NotServed)?;
     // Any member's picture will do: without a leader there is no newer one.
     let any = ListQuery { version: Some(0), ..ListQuery::default() };
@@ -73,7 +82,7 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         .collect();
     let value = json!({
         "leader": leader, "revision": revision, "nodes": nodes, "members": control,
-        "kubeconfig": dir.kubeconfig(),
+        "kubeconfig": dir.kubeconfig(), "traffic": traffic.iter().map(of_traffic).collect::<Vec<_>>(),
     });
     match args.output {
         Some(Structured::Json) => say!("{value:#}"),
@@ -81,6 +90,15 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     }
     listed?;
     Ok(())
+}
+
+/// The network end of a node.
+fn of_traffic((node, traffic): &(NodeName, Option<Traffic>)) -> Value {
+    let Some(traffic) = traffic else { return json!({ "node": node, "answers": false }) };
+    json!({
+        "node": node, "answers": true, "refused": traffic.refused, "peers": traffic.peers,
+        "peersInAll": traffic.peers_in_all, "heldBytes": traffic.held_bytes,
+    })
 }
 
 fn is_ready(node: &Value) -> bool {
@@ -117,6 +135,14 @@ fn text(value: &Value) -> String {
                 word(&member["name"]),
                 word(&member["failure"])
             );
+        }
+    }
+    for end in value["traffic"].as_array().into_iter().flatten() {
+        for one in end["refused"].as_array().into_iter().flatten() {
+            let (role, message) = (word(&one["role"]), word(&one["message"]));
+            let (node, cause) = (word(&end["node"]), word(&one["cause"]));
+            let count = &one["count"];
+            let _ = writeln!(text, "refused   {count} x at {node}: {message} of a {role}: {cause}");
         }
     }
     text

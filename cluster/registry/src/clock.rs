@@ -79,6 +79,12 @@ impl Sleep {
         let passed = BootTime::now().since(self.began.1);
         self.seen.lock().look(awake, passed, memory)
     }
+
+    /// As if the machine had just slept, for a test that sends none to sleep.
+    #[cfg(test)]
+    pub(crate) fn pretend(&self) {
+        self.seen.lock().woke = Some(self.began.0.elapsed() + Duration::from_hours(1));
+    }
 }
 
 #[cfg(test)]

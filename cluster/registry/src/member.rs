@@ -325,3 +325,6 @@ pub enum SaveError {
     #[error("the member has stopped: {0}")]
     Stopped(String),
 }
+
+#[cfg(test)]
+mod tests;

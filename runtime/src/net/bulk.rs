@@ -127,6 +127,7 @@ pub(crate) async fn answer(
     if let Ok((_, send, _)) = request(network, peer, Request::Answer { id, reply }).await {
         let delivered = send.stopped();
         finish(send);
+        // An asker that has gone hears nothing.
         let _ = delivered.await;
     }
     Ok(())

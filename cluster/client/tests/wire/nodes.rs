@@ -5,7 +5,7 @@ use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
     Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
-use impresario_client::protocol::{control, node, pod};
+use impresario_client::protocol::{control, node, pod, traffic};
 use impresario_runtime::{ActorPath, Direction, FaultRule, SetFaults};
 use std::time::Duration;
 
@@ -44,7 +44,28 @@ pub fn record() -> Record {
         cut: true,
         ..FaultRule::new(Some("n2".into()), direction)
     });
+    let refused = traffic::Refused {
+        role: "guest".into(),
+        cause: "the gate does not permit it".into(),
+        message: "registry.Transact".into(),
+        count: 300,
+    };
+    let peer = traffic::PeerUsage {
+        node: "n1".into(),
+        role: Some("node".into()),
+        held_bytes: 70_000,
+        asks: 2,
+        watches: 3,
+    };
+    let unmet = traffic::PeerUsage { role: None, ..peer.clone() };
+    let traffic = traffic::Traffic {
+        refused: vec![refused],
+        peers: vec![peer, unmet],
+        peers_in_all: 300,
+        held_bytes: 1 << 20,
+    };
     record
+        .ask([traffic::Describe], [traffic, traffic::Traffic::default()])
         .ask([control::Changed], [()])
         .ask([control::Describe], [description, control::Description::default()])
         .ask([SetFaults { rules: rules.into() }], [()])

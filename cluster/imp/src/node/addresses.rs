@@ -11,6 +11,7 @@ use impresario_registry::protocol::Status;
 use impresario_registry::{REGISTRY_ACTOR, RegistryHandle, RegistryRole};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use k8s_openapi::api::core::v1::Node;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -47,8 +48,10 @@ impl AddressKeeper {
         let mirror: Mirror<Node> = Mirror::start(registry, "nodes");
         let task = tokio::spawn(async move {
             let mut changes = mirror.changes();
+            let mut kept = Kept::default();
             loop {
-                keep(&node, &mirror.all(), machine);
+                let known = members.borrow().clone();
+                kept.keep(&node, &mirror.all(), machine, &known);
                 ask_members(&node, &members).await;
                 // Who joins writes its Node object. A change that was missed is found a while later.
                 let again = LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.0));
@@ -61,13 +64,45 @@ impl AddressKeeper {
     }
 }
 
-fn keep(me: &ActorNode, nodes: &[Seen<Node>], machine: Option<IpAddr>) {
-    for seen in nodes {
-        let name = NodeName::from(seen.entry.key.name.as_str());
-        let annotations = seen.object.metadata.annotations.as_ref();
-        let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)?.parse().ok());
-        if let Some(address) = address.filter(|_| name != *me.name()) {
-            me.addresses().set(name, reachable(address, machine));
+/// What the book was told of the Node objects.
+#[derive(Default)]
+struct Kept {
+    /// Nodes that have an object, or had one at the last look.
+    seen: HashSet<NodeName>,
+    /// Those of which was said that their address is none.
+    unreadable: HashSet<NodeName>,
+}
+
+impl Kept {
+    fn keep(
+        &mut self,
+        me: &ActorNode,
+        nodes: &[Seen<Node>],
+        machine: Option<IpAddr>,
+        members: &[NodeName],
+    ) {
+        let name = |seen: &Seen<Node>| NodeName::from(seen.entry.key.name.as_str());
+        let before = std::mem::replace(&mut self.seen, nodes.iter().map(name).collect());
+        // Members are dialled whether they have an object or not.
+        for gone in before.difference(&self.seen).filter(|gone| !members.contains(gone)) {
+            me.addresses().remove(gone);
+            self.unreadable.remove(gone);
+        }
+        for seen in nodes {
+            let name = name(seen);
+            let annotations = seen.object.metadata.annotations.as_ref();
+            let Some(text) = annotations.and_then(|all| all.get(QUIC_ADDRESS)) else { continue };
+            match text.parse() {
+                Ok(address) if name != *me.name() => {
+                    me.addresses().set(name, reachable(address, machine));
+                }
+                Ok(_) => {}
+                Err(_) if self.unreadable.insert(name.clone()) => tracing::warn!(
+                    node = %name, address = ?text,
+                    "the annotation {QUIC_ADDRESS} of a node is no address with a port: it is not dialled"
+                ),
+                Err(_) => {}
+            }
         }
     }
 }
@@ -97,6 +132,53 @@ async fn ask_members(me: &ActorNode, members: &watch::Sender<Vec<NodeName>>) {
                 *known = told;
             }
             differs
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_actors::controllers::mirror::Mirror;
+    use impresario_registry::{Key, MemoryRegistry, Registry as _, Transaction};
+    use impresario_runtime::{ClusterAuthority, NodeConfig, PeerRole};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_address_is_known_as_long_as_its_node_or_member_is_there() {
+        actix::System::new().block_on(async {
+            let authority = ClusterAuthority::create("test").unwrap();
+            let day = Duration::from_hours(24);
+            let credential = authority.issue("me", PeerRole::Node, &[], day).unwrap();
+            let node = ActorNode::start(NodeConfig::new(credential)).await.unwrap();
+            let registry = Arc::new(MemoryRegistry::new());
+            let key = |name: &str| Key::new("nodes", "", name);
+            for (name, address) in [("a", "127.0.0.1:1"), ("m", "127.0.0.1:2"), ("b", "nowhere")] {
+                let annotations = json!({QUIC_ADDRESS: address});
+                let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "annotations": annotations}});
+                let made = Transaction::create(key(name), object.to_string());
+                registry.transact(made).await.unwrap();
+            }
+            let mirror: Mirror<Node> = Mirror::start(registry.clone(), "nodes");
+            let look = async |count: usize| {
+                let look = async {
+                    while mirror.all().len() != count {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                timeout(Duration::from_mins(1), look).await.expect("seen");
+                mirror.all()
+            };
+            let (mut kept, members) = (Kept::default(), [NodeName::from("m")]);
+            kept.keep(&node, &look(3).await, None, &members);
+            let knows = |name: &str| node.addresses().get(&NodeName::from(name)).is_some();
+            assert_eq!([knows("a"), knows("m"), knows("b")], [true, true, false]);
+            let gone = Transaction::new().delete(key("a")).delete(key("m"));
+            registry.transact(gone).await.unwrap();
+            kept.keep(&node, &look(1).await, None, &members);
+            assert_eq!([knows("a"), knows("m"), knows("b")], [false, true, false]);
+            node.stop(Duration::from_mins(1)).await;
         });
     }
 }

@@ -65,6 +65,12 @@ impl Running {
         Self { node, actors, tasks, raft, thread, log_end, work, place }
     }
 
+    /// Raft's thread.
+    #[cfg(test)]
+    pub(super) fn thread(&self) -> Option<&Arbiter> {
+        self.thread.as_ref()
+    }
+
     /// Stops all of it. The directory is free when this returns.
     pub(super) async fn end(self) {
         for task in &self.tasks {

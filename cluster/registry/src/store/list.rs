@@ -1,12 +1,12 @@
 //! Lists: pages in key order, now or at a revision that the ring still reaches.
 
-use super::{Record, Store};
+use super::{Record, Store, ring::Touched};
 use crate::{
     error::ReadError,
     key::{Entry, Key, Revision},
     query::{ListRequest, Page},
 };
-use std::{collections::BTreeMap, ops::Bound};
+use std::{cmp::Ordering, ops::Bound};
 
 /// Neighbours of a list, not filtered by value yet.
 #[derive(Debug)]
@@ -146,20 +146,18 @@ impl Store {
         most: usize,
         mut see: impl FnMut(&Key, &Record) -> bool,
     ) -> Option<(String, String)> {
-        let end = self.end(request, revision, most);
-        let past = self.past(request, revision, end);
         let within = |key: &Key| {
             let namespace = request.select.namespace.as_ref();
             key.resource == request.select.resource
                 && namespace.is_none_or(|namespace| *namespace == key.namespace)
         };
-        let keys = merged(self.objects.range(bounds(request)), past);
+        let range = bounds(request);
+        let past = (revision != self.revision).then(|| self.ring.touched(range.clone(), revision));
+        let past = past.into_iter().flatten().take_while(|(key, _)| within(key));
+        let keys = merged(self.objects.range(range), past);
         for (looked, (key, record)) in (1..).zip(keys) {
             if !within(key) {
                 break; // the keys of a resource, and of a namespace in it, are neighbours
-            }
-            if let Some(end) = end.filter(|end| key > *end) {
-                return Some((end.namespace.clone(), end.name.clone()));
             }
             let is_enough = request.select.covers(key) && !see(key, record);
             if is_enough || looked == most {
@@ -167,39 +165,6 @@ impl Store {
             }
         }
         None
-    }
-
-    /// The last key that a look at so many keys may reach, where it is a look at the past: what changed behind it is
-    /// not looked at.
-    fn end(&self, request: &ListRequest, revision: Revision, most: usize) -> Option<&Key> {
-        if revision == self.revision || most == usize::MAX {
-            return None;
-        }
-        self.objects.range(bounds(request)).nth(most).map(|(key, _)| key)
-    }
-
-    /// What the keys in range, up to the last one, that changed after `revision` were then; `None` for what did not exist.
-    fn past(
-        &self,
-        request: &ListRequest,
-        revision: Revision,
-        end: Option<&Key>,
-    ) -> BTreeMap<&Key, Option<&Record>> {
-        let mut past = BTreeMap::new();
-        if revision == self.revision {
-            return past;
-        }
-        let range = bounds(request);
-        for batch in self.ring.after(revision) {
-            for change in batch.1.iter().filter(|change| request.select.covers(&change.key)) {
-                let is_near = end.is_none_or(|end| change.key <= *end);
-                if is_near && std::ops::RangeBounds::contains(&range, &change.key) {
-                    // The first change after the revision knows what was there at it.
-                    past.entry(&change.key).or_insert(change.before.as_ref());
-                }
-            }
-        }
-        past
     }
 }
 
@@ -216,28 +181,57 @@ fn bounds(request: &ListRequest) -> (Bound<Key>, Bound<Key>) {
     (start, Bound::Unbounded)
 }
 
-/// The present with the past laid over it, in key order.
+/// The present with the past laid over it, in key order. No further into either than what is taken.
 fn merged<'a>(
-    present: impl Iterator<Item = (&'a Key, &'a Record)> + 'a,
-    past: BTreeMap<&'a Key, Option<&'a Record>>,
-) -> impl Iterator<Item = (&'a Key, &'a Record)> + 'a {
+    present: impl Iterator<Item = (&'a Key, &'a Record)>,
+    past: impl Iterator<Item = Touched<'a>>,
+) -> impl Iterator<Item = (&'a Key, &'a Record)> {
     let mut present = present.peekable();
-    let mut past = past.into_iter().peekable();
+    let mut past = past.peekable();
     std::iter::from_fn(move || {
         loop {
-            let from_past = match (present.peek(), past.peek()) {
-                (Some((now, _)), Some((then, _))) => then <= now,
-                (None, Some(_)) => true,
-                _ => false,
+            let order = match (present.peek(), past.peek()) {
+                (Some((now, _)), Some((then, _))) => then.cmp(now),
+                (None, Some(_)) => Ordering::Less,
+                (_, None) => Ordering::Greater,
             };
-            if !from_past {
-                return present.next();
-            }
-            let (key, record) = past.next()?;
-            present.next_if(|(now, _)| *now == key);
-            if let Some(record) = record {
-                return Some((key, record));
+            match order {
+                Ordering::Greater => return present.next(),
+                // It is not there now.
+                Ordering::Less => {
+                    if let (key, Some(Some(record))) = past.next()? {
+                        return Some((key, record));
+                    }
+                }
+                Ordering::Equal => {
+                    let (now, (_, was)) = (present.next()?, past.next()?);
+                    match was {
+                        None => return Some(now),
+                        Some(Some(record)) => return Some((now.0, record)),
+                        Some(None) => {}
+                    }
+                }
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_part_looks_at_no_more_of_the_past_than_lies_beside_it() {
+        let record = Record { value: "{}".into(), create_revision: 1, mod_revision: 1 };
+        let keys: Vec<Key> = (0..1000).map(|n| Key::new("pods", "d", format!("{n:04}"))).collect();
+        let looked = Cell::new(0);
+        let past = keys.iter().map(|key| {
+            looked.set(looked.get() + 1);
+            (key, None)
+        });
+        let present = keys.iter().map(|key| (key, &record));
+        assert_eq!(merged(present, past).take(10).count(), 10);
+        assert!(looked.get() <= 11, "{} were looked at", looked.get());
+    }
 }

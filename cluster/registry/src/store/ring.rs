@@ -10,15 +10,19 @@ use crate::{
     query::{Selection, WatchBatch, WatchEvent},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
 
 /// How many revisions a watcher looks through at once, so that it holds the lock shortly.
 const SCAN: usize = 512;
 /// How many bytes it takes out at once, one revision at least: a watcher that then stops reading keeps them in memory,
 /// though the ring has long let go of them.
 const SCAN_BYTES: usize = 256 * 1024;
-/// What a change costs beside its key and values.
-const OVERHEAD_BYTES: usize = 128;
+/// What a change costs beside its key and values; its key stands in the index as well.
+const OVERHEAD_BYTES: usize = 256;
 
 /// How much of the past is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,12 @@ pub(super) struct Ring {
     floor: Revision,
     bytes: usize,
     batches: VecDeque<SharedChanges>,
+    /// Where each key changed: the revisions, and which of the batch's changes was its first.
+    touched: BTreeMap<Key, VecDeque<(Revision, usize)>>,
 }
+
+/// A key that changed in the recent past, and what was there at a revision, if it has changed since: nothing, or this.
+pub(super) type Touched<'a> = (&'a Key, Option<Option<&'a Record>>);
 
 impl Ring {
     pub(super) fn new(limits: RingLimits) -> Self {
@@ -135,6 +144,13 @@ impl Ring {
 
     fn push_shared(&mut self, batch: SharedChanges) {
         self.bytes += size(&batch);
+        for (place, change) in batch.1.iter().enumerate() {
+            match self.touched.get_mut(&change.key) {
+                Some(places) if places.back().is_some_and(|last| last.0 == batch.0) => {}
+                Some(places) => places.push_back((batch.0, place)),
+                None => drop(self.touched.insert(change.key.clone(), [(batch.0, place)].into())),
+            }
+        }
         self.batches.push_back(batch);
         while self.batches.len() > 1
             && (self.batches.len() > self.limits.revisions || self.bytes > self.limits.bytes)
@@ -142,8 +158,40 @@ impl Ring {
             if let Some(oldest) = self.batches.pop_front() {
                 self.bytes -= size(&oldest);
                 self.floor = oldest.0;
+                self.forget(&oldest);
             }
         }
+    }
+
+    /// Takes the oldest batch out of the index.
+    fn forget(&mut self, oldest: &SharedChanges) {
+        for change in &oldest.1 {
+            let Some(places) = self.touched.get_mut(&change.key) else { continue };
+            if places.front().is_some_and(|first| first.0 == oldest.0) {
+                places.pop_front();
+            }
+            if places.is_empty() {
+                self.touched.remove(&change.key);
+            }
+        }
+    }
+
+    /// The keys in a range that changed in the recent past, in order. Who goes through the present beside them pays
+    /// for those of its own range alone, however much of the past is kept.
+    pub(super) fn touched(
+        &self,
+        range: (Bound<Key>, Bound<Key>),
+        revision: Revision,
+    ) -> impl Iterator<Item = Touched<'_>> {
+        self.touched.range(range).map(move |(key, places)| {
+            let since = places.partition_point(|(at, _)| *at <= revision);
+            // The first change after the revision knows what was there at it.
+            let first = places.get(since).and_then(|(at, place)| {
+                let batch = self.batches.partition_point(|batch| batch.0 < *at);
+                self.batches.get(batch)?.1.get(*place)
+            });
+            (key, first.map(|change| change.before.as_ref()))
+        })
     }
 
     /// The batches after a revision, oldest first. The caller has checked the floor.
@@ -191,6 +239,38 @@ fn size(batch: &SharedChanges) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_key_was_is_known_as_long_as_its_revision_is_kept_and_no_longer() {
+        let mut ring = Ring::new(RingLimits { revisions: 3, ..RingLimits::default() });
+        let record =
+            |revision| Record { value: "{}".into(), create_revision: 1, mod_revision: revision };
+        let change = |name: &str, before: Option<u64>| Change {
+            key: Key::new("pods", "d", name),
+            before: before.map(record),
+            after: None,
+        };
+        ring.push(1, vec![change("a", None)]);
+        ring.push(2, vec![change("b", Some(1)), change("a", Some(1)), change("a", Some(2))]);
+        ring.push(3, vec![change("a", Some(2))]);
+        let all = || (Bound::Unbounded, Bound::Unbounded);
+        let was = |ring: &Ring, revision| -> Vec<(String, Option<Option<u64>>)> {
+            let seen = ring.touched(all(), revision);
+            let was = seen.map(|(key, was)| {
+                (key.name.clone(), was.map(|was| was.map(|was| was.mod_revision)))
+            });
+            was.collect()
+        };
+        let named = |name: &str, was| (name.to_owned(), was);
+        assert_eq!(was(&ring, 0), [named("a", Some(None)), named("b", Some(Some(1)))]);
+        assert_eq!(was(&ring, 1), [named("a", Some(Some(1))), named("b", Some(Some(1)))]);
+        assert_eq!(was(&ring, 2), [named("a", Some(Some(2))), named("b", None)]);
+        assert_eq!(was(&ring, 3), [named("a", None), named("b", None)]);
+        for revision in 4..=6 {
+            ring.push(revision, vec![change("c", None)]);
+        }
+        assert_eq!(was(&ring, 3), [named("c", Some(None))]);
+    }
 
     #[test]
     fn a_look_takes_out_few_bytes_and_one_revision_at_least() {

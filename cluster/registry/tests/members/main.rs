@@ -9,6 +9,7 @@ mod guard;
 mod harness;
 mod membership;
 mod room;
+mod slow;
 mod starts;
 mod three;
 mod unsynced;

@@ -149,6 +149,7 @@ async fn serve(
                             outcome?;
                             let delivered = send.stopped();
                             finish(send);
+                            // Whether it was taken is the asker's affair: one that has gone hears nothing.
                             let _ = delivered.await;
                         }
                     }
@@ -173,6 +174,7 @@ async fn last(link: &Link, mut send: SendStream, response: Response) -> Result<(
     drop(bytes);
     let delivered = send.stopped();
     finish(send);
+    // Whether it was taken is the asker's affair: one that has gone hears nothing.
     let _ = delivered.await;
     Ok(())
 }
