@@ -3,10 +3,13 @@
 //! A supervised actor gets a new mailbox with each restart; references keep the slot, so they need not know. A full
 //! mailbox refuses at once (`Overloaded`) and never makes the sender wait.
 
-use actix::{Actor, Addr, Context, Handler, dev::channel::AddressSender, prelude::SendError};
+use actix::{
+    Actor, Addr, Context, Handler, MessageResult, dev::channel::AddressSender, prelude::SendError,
+};
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::RwLock;
 use std::{
+    any::TypeId,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -231,8 +234,9 @@ where
     }
 
     fn goes_on(&self) -> bool {
-        // What a handler gives is its result, or the future of that: `()` alone has nothing to go on with.
-        size_of::<<A as Handler<M>>::Result>() > 0
+        // What a handler gives is its result, or the future of that. What is no result is taken for a future.
+        let gives = TypeId::of::<<A as Handler<M>>::Result>();
+        gives != TypeId::of::<M::Result>() && gives != TypeId::of::<MessageResult<M>>()
     }
 
     fn put(&self, message: M) -> Result<(), Blocked> {

@@ -201,8 +201,8 @@ pub(crate) fn deliver(network: &Network, link: &Link, envelope: &Envelope) -> Re
         Ok((door.tell(&envelope.body, entry)?, place))
     })?;
     if let Some(end) = end {
-        // Runs by itself: nobody waits for it.
-        drop(Work::new(&network.tasks, end, place, weight));
+        // Runs by itself: nobody waits for it, and it is handled all the same.
+        drop(Work::new(&network.tasks, end, place, weight, true));
     }
     Ok(())
 }
@@ -214,9 +214,10 @@ pub(crate) fn put_ask(
     envelope: &Envelope,
 ) -> Result<Work<Result<Bytes, Failure>>, Failure> {
     let place = place(network, link, "runtime.Ask")?;
-    let (reply, weight) =
-        enter(network, link, envelope, |door, entry| door.ask(&envelope.body, entry))?;
-    Ok(Work::new(&network.tasks, reply, Some(place), weight))
+    let ((reply, goes_on), weight) = enter(network, link, envelope, |door, entry| {
+        Ok((door.ask(&envelope.body, entry)?, door.goes_on()))
+    })?;
+    Ok(Work::new(&network.tasks, reply, Some(place), weight, goes_on))
 }
 
 /// A stream that an actor is asked to open.
@@ -233,10 +234,11 @@ pub(crate) fn put_open(
     envelope: &Envelope,
 ) -> Result<Opened, Failure> {
     let place = place(network, link, "runtime.Open")?;
-    let (stream, weight) = enter(network, link, envelope, |door, entry| {
-        door.open(&envelope.body, entry, Some(&link.terms.account))
+    let ((stream, goes_on), weight) = enter(network, link, envelope, |door, entry| {
+        let stream = door.open(&envelope.body, entry, Some(&link.terms.account))?;
+        Ok((stream, door.goes_on()))
     })?;
-    let verdict = Work::new(&network.tasks, stream.verdict, Some(place), weight);
+    let verdict = Work::new(&network.tasks, stream.verdict, Some(place), weight, goes_on);
     Ok(Opened { verdict, items: stream.items })
 }
 

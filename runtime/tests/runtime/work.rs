@@ -1,7 +1,10 @@
 //! Work for a peer is bounded, also where nobody waits for its end.
 
 use crate::cast::*;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, MessageResult, ResponseFuture,
+    WrapFuture,
+};
 use impresario_runtime::{
     ActorNode, ActorRef, AskError, Lane, Open, Refusal, SpawnOptions, message, role, stream_message,
 };
@@ -32,9 +35,14 @@ message!(Block => (), "test.Block");
 struct Ballast(Vec<String>);
 message!(Ballast => (), "test.Ballast");
 
+/// Is answered as it is handled.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Count(u64);
+message!(Count => u64, "test.Count");
+
 role! {
     /// Whose work ends when the test says so.
-    WorkerRole = "worker" { asks: [Toil, BulkToil, Block, Ballast], streams: [StreamToil] }
+    WorkerRole = "worker" { asks: [Toil, BulkToil, Block, Ballast, Count], streams: [StreamToil] }
 }
 
 /// What the test sees and says of a worker.
@@ -92,6 +100,14 @@ impl Handler<Block> for Worker {
     fn handle(&mut self, _: Block, context: &mut Self::Context) {
         self.0.begun.lock().push(0);
         context.wait(self.gone().into_actor(self).map(|(), _, _| ()));
+    }
+}
+
+impl Handler<Count> for Worker {
+    type Result = MessageResult<Count>;
+    fn handle(&mut self, message: Count, _: &mut Self::Context) -> Self::Result {
+        self.0.begun.lock().push(message.0);
+        MessageResult(message.0)
     }
 }
 
@@ -182,6 +198,29 @@ fn work_keeps_its_place_when_the_link_of_its_asker_is_gone() {
             shown.go.send_replace(true);
             until("the place is free", || usage(&b, "a").is_none_or(|usage| usage.asks == 0)).await;
         }
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_handled_by_an_actor_that_is_behind() {
+    on_threads(async {
+        let (_a, b, shown, far) = two_places().await;
+        far.tell(Block).unwrap();
+        until("it is blocked", || *shown.begun.lock() == [0]).await;
+        for number in 1..=10 {
+            let late = far.ask(Count(number), LIMIT).await;
+            assert!(matches!(late, Err(AskError::Deadline { .. })), "{late:?}");
+        }
+        until("no place is held", || usage(&b, "a").is_some_and(|usage| usage.asks == 0)).await;
+        shown.go.send_replace(true);
+        soon("it goes on", async {
+            while far.ask(Count(11), LIMIT).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let begun = shown.begun.lock().clone();
+        assert!(begun[1..].iter().all(|number| *number == 11), "{begun:?}");
     });
 }
 
