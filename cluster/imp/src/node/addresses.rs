@@ -96,12 +96,11 @@ impl Kept {
                 Ok(address) if name != *me.name() => {
                     me.addresses().set(name, reachable(address, machine));
                 }
-                Ok(_) => {}
                 Err(_) if self.unreadable.insert(name.clone()) => tracing::warn!(
                     node = %name, address = ?text,
                     "the annotation {QUIC_ADDRESS} of a node is no address with a port: it is not dialled"
                 ),
-                Err(_) => {}
+                _ => {}
             }
         }
     }

@@ -110,6 +110,7 @@ pub(super) struct Ring {
 }
 
 /// A key that changed in the recent past, and what was there at a revision, if it has changed since: nothing, or this.
+#[allow(clippy::option_option)] // "Not changed" and "was not there" are two things.
 pub(super) type Touched<'a> = (&'a Key, Option<Option<&'a Record>>);
 
 impl Ring {
@@ -241,6 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::option_option)]
     fn what_a_key_was_is_known_as_long_as_its_revision_is_kept_and_no_longer() {
         let mut ring = Ring::new(RingLimits { revisions: 3, ..RingLimits::default() });
         let record =
