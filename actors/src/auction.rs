@@ -2,13 +2,11 @@
 //! 2018) over the bids of training jobs.
 //!
 //! [`loss_curve`] predicts how many steps a job still needs, [`speed`] how many it makes in a second
-//! with a given [`Size`](impresario_client::protocol::training::Size), [`round`] divides what there
-//! is, and [`placement`] says on which nodes. Nothing here has a clock or does IO: the scheduler
-//! and the simulation run the same code.
+//! with a given [`Size`](impresario_client::protocol::training::Size), and [`round`] divides what there
+//! is. Nothing here has a clock or does IO. The simulation has rules of its own (`impresario_auction`).
 
 pub mod loss_curve;
 mod nnls;
-pub mod placement;
 mod round;
 pub mod speed;
 

@@ -26,18 +26,6 @@ pub fn fit_asynchronous(measured: &Measured) -> SpeedModel {
     SpeedModel::Asynchronous { a }
 }
 
-/// The model of a synchronous job with this global batch.
-pub fn fit_synchronous(batch: f64, measured: &Measured) -> SpeedModel {
-    let rows: Vec<_> = usable(measured)
-        .map(|(p, w, speed)| ([batch / w, 1.0, w / p, w, p].map(|term| term * speed), 1.0))
-        .collect();
-    let mut a = nnls::solve(&rows);
-    if a.iter().all(|value| *value <= 0.0) {
-        a[0] = 1.0 / batch.max(1.0);
-    }
-    SpeedModel::Synchronous { batch, a }
-}
-
 fn usable(measured: &Measured) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
     measured
         .iter()
@@ -84,12 +72,6 @@ mod tests {
                 (steps_per_second(&model, size(p, w)), steps_per_second(&truth, size(p, w)));
             assert!((seen / real - 1.0).abs() < 0.02, "{p},{w}: {seen} for {real}");
         }
-        let truth = SpeedModel::Synchronous { batch: 64.0, a: [0.01, 0.05, 0.02, 0.001, 0.003] };
-        let measured = [(1, 1), (1, 2), (2, 2), (1, 4), (2, 4), (4, 4), (3, 5)]
-            .map(|(p, w)| (size(p, w), steps_per_second(&truth, size(p, w))));
-        let model = fit_synchronous(64.0, &measured.into_iter().collect());
-        let at = size(4, 8);
-        assert!((steps_per_second(&model, at) / steps_per_second(&truth, at) - 1.0).abs() < 0.02);
     }
 
     #[test]
