@@ -23,7 +23,7 @@ use super::view::View;
 use crate::withheld_ports::first_port;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use hints::{Hint, forward, forward_some};
+use hints::{Hint, Subject, forward, forward_some};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, Key, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
@@ -80,24 +80,6 @@ pub enum Kind {
         /// Starts it.
         start: Start,
     },
-}
-
-/// An object that an actor is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Subject {
-    namespace: String,
-    name: String,
-    uid: String,
-}
-
-impl Subject {
-    fn of<K: Mirrored>(seen: &Seen<K>) -> Self {
-        Self {
-            namespace: seen.entry.key.namespace.clone(),
-            name: seen.entry.key.name.clone(),
-            uid: seen.object.metadata().uid.clone().unwrap_or_default(),
-        }
-    }
 }
 
 /// The objects of one kind, in a mirror of any type.

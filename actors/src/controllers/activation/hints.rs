@@ -1,11 +1,28 @@
 //! What the keeper is told of, and how changes of the mirrors become that.
 
-use super::Subject;
-use crate::controllers::mirror::{Change, Mirror, Mirrored};
+use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+
+/// An object that an actor is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+}
+
+impl Subject {
+    pub(super) fn of<K: Mirrored>(seen: &Seen<K>) -> Self {
+        Self {
+            namespace: seen.entry.key.namespace.clone(),
+            name: seen.entry.key.name.clone(),
+            uid: seen.object.metadata().uid.clone().unwrap_or_default(),
+        }
+    }
+}
 
 /// Something that may concern an actor.
 pub(super) enum Hint {
