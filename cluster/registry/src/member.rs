@@ -13,9 +13,11 @@ mod intake;
 mod keeper;
 pub mod leases;
 mod place;
+mod returns;
 mod shared;
 mod start;
 mod timing;
+mod vouch;
 
 use crate::{
     RegistryHandle,

@@ -2,10 +2,17 @@
 //!
 //! The number is written into the directory before it is used. A name that another disk holds is refused, so that
 //! an emptied directory cannot vote again; a disk that was removed is refused for good. A directory that has been a
-//! member asks before it takes part again: one that was copied or restored is refused while it has not yet voted.
-//! Where nobody answers, as when all start at once, the members find out by each other's messages.
+//! member asks before it takes part again (`returns`): one that was copied or restored is refused while it has not yet
+//! voted. Where nobody answers, as when all start at once, the members find out by each other's messages.
 
-use super::{Beginning, StartError, door::has, handle::CALL_LIMIT, place::copied, shared::Shared};
+use super::{
+    Beginning, StartError,
+    door::has,
+    handle::CALL_LIMIT,
+    place::copied,
+    returns::{Judges, NoPlace, Said},
+    shared::Shared,
+};
 use crate::{
     clock::BootTime,
     disk::identity::Claimed,
@@ -13,14 +20,13 @@ use crate::{
     life::{Life, goes_on},
     members::Pauses,
     protocol::{
-        DOOR_ACTOR, DoorRole, Enrol, Join, MembershipError, NotLeader, REGISTRY_ACTOR,
-        RegistryRole, Remove, Return, Status,
+        Enrol, Join, MembershipError, NotLeader, REGISTRY_ACTOR, RegistryRole, Remove, Return,
+        Status,
     },
-    raft::{Answer, Command, MemberId, MemberNode, Raft, StoredMembership, heard::EARLIER_LIFE},
+    raft::{Answer, Command, MemberId, MemberNode, Raft, heard::EARLIER_LIFE},
     store::{Admission, FOUNDER},
 };
-use futures_util::future::join_all;
-use impresario_runtime::{ActorNode, ActorPath, ActorRef, AskError, NodeName, Remedy};
+use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver,
@@ -33,8 +39,6 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
-/// How long a member that returns listens for what the others know of it.
-const RETURN_LIMIT: Duration = Duration::from_secs(3);
 /// How long an empty directory tries to be let in.
 const JOIN_LIMIT: Duration = Duration::from_mins(1);
 /// How long a founder listens for a group that exists already.
@@ -69,69 +73,6 @@ pub(super) async fn number(
     };
     claim.become_member(member)?;
     Ok(member)
-}
-
-/// Those who may know of a directory that has been a member: whom it was told of, and its group as it last knew it.
-pub(super) fn others(
-    node: &ActorNode,
-    beginning: &Beginning,
-    group: &StoredMembership,
-) -> BTreeSet<NodeName> {
-    let (Beginning::Found { peers: told } | Beginning::Join { members: told }) = beginning;
-    let mut others: BTreeSet<NodeName> = told.iter().cloned().collect();
-    for (_, member) in
-        group.membership().nodes().filter(|(_, known)| known.name != node.name().as_str())
-    {
-        let name = NodeName::from(member.name.as_str());
-        if let Ok(address) = member.address.parse() {
-            node.addresses().set(name.clone(), address);
-        }
-        others.insert(name);
-    }
-    others
-}
-
-/// Asks the others whether a directory that has been a member may take part again.
-pub(super) async fn may_return(
-    node: &ActorNode,
-    member: MemberId,
-    me: &MemberNode,
-    lives: &[Life],
-    others: &BTreeSet<NodeName>,
-) -> Result<(), StartError> {
-    let asked = others.iter().filter(|other| *other != node.name()).map(|other| {
-        let door = node.actor::<DoorRole>(ActorPath::new(other.clone(), DOOR_ACTOR));
-        let asks = Return { member, node: me.clone(), lives: lives.to_vec() };
-        ask_door(door, asks)
-    });
-    for answer in join_all(asked).await {
-        match answer {
-            Ok(Ok(()) | Err(MembershipError::Unavailable { .. })) => {}
-            Ok(Err(refused)) => return Err(StartError::Refused(refused)),
-            Err(error) => {
-                tracing::debug!(%error, "a member does not say what it knows of this one");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Asks at one door. One that is not there yet is tried again for a while: when all start at once each comes up a
-/// moment before or after the others.
-async fn ask_door(
-    door: ActorRef<DoorRole>,
-    asks: Return,
-) -> Result<Result<(), MembershipError>, AskError> {
-    let mut pauses = Pauses::until(Instant::now() + RETURN_LIMIT);
-    let mut last = AskError::Deadline { waited: RETURN_LIMIT };
-    while let Some(left) = pauses.left() {
-        match door.ask(asks.clone(), left).await {
-            Err(error) if matches!(error.remedy(), Remedy::Retry | Remedy::Resolve) => last = error,
-            answer => return answer,
-        }
-        pauses.pause().await;
-    }
-    Err(last)
 }
 
 async fn ask_in(
@@ -187,33 +128,10 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
     };
     loop {
         if !shared.is_enrolled() || shared.is_unheard() {
-            // Before the first message of a leader nobody but those who invited it is known.
-            let doors = match shared.leader().filter(|_| !shared.is_unheard()) {
-                Some(leader) => vec![leader],
-                None => shared.others(&invited),
-            };
-            for door in doors {
-                let (node, lives) = (shared.me.clone(), shared.lives.clone());
-                let enrol = Enrol { member: shared.id, node, lives };
-                match shared.registry_at(door).ask(enrol, CHANGE_LIMIT).await {
-                    Ok(Ok(())) => break,
-                    Ok(Err(error @ MembershipError::Unavailable { .. }))
-                        if shared.is_enrolled() =>
-                    {
-                        tracing::debug!(%error, "nobody says whether this member is one still");
-                    }
-                    Ok(Err(error @ MembershipError::Unavailable { .. })) => {
-                        tracing::info!(%error, "this member has no vote yet");
-                    }
-                    // For good: the member ends, and says why, rather than serve what is old without end.
-                    Ok(Err(refused)) => {
-                        shared.place.refuse(&refused);
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "nobody heard that this member wants its vote");
-                    }
-                }
+            if let Err(refused) = shared.ask_for_vote(&invited).await {
+                // The member ends, and says why, rather than serve what is old without end.
+                shared.place.refuse(&refused);
+                return;
             }
         }
         tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
@@ -221,6 +139,54 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
 }
 
 impl Shared {
+    /// Asks for this member's vote once, at the leader or else at all others, until one of them has seen to it.
+    async fn ask_for_vote(&self, invited: &[NodeName]) -> Result<(), NoPlace> {
+        let leader = self.leader().filter(|_| !self.is_unheard());
+        let mut doors = match &leader {
+            Some(leader) => vec![leader.clone()],
+            // Before the first message of a leader nobody but those who invited it is known.
+            None => self.others(invited),
+        };
+        // Whoever says of itself that it has seen to it is not the first one each time.
+        let first = rand::random_range(0..doors.len().max(1));
+        doors.rotate_left(first);
+        let mut said = Said::new();
+        for door in doors {
+            let (node, lives) = (self.me.clone(), self.lives.clone());
+            let enrol = Enrol { member: self.id, node, lives };
+            match self.registry_at(door.clone()).ask(enrol, CHANGE_LIMIT).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error @ MembershipError::Unavailable { .. })) if self.is_enrolled() => {
+                    tracing::debug!(%error, "nobody says whether this member is one still");
+                }
+                Ok(Err(error @ MembershipError::Unavailable { .. })) => {
+                    tracing::info!(%error, "this member has no vote yet");
+                }
+                Ok(Err(why)) if leader.as_ref() == Some(&door) => {
+                    return Err(NoPlace { why, for_good: true });
+                }
+                Ok(Err(why)) => {
+                    tracing::info!(%door, %why, "a member that may not be one still refuses this one");
+                    said.insert(door, Err(why));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "nobody heard that this member wants its vote");
+                }
+            }
+        }
+        let group = self.raft.metrics().borrow_watched().membership_config.clone();
+        match Judges::among(self.node.name(), &group, invited).weigh(&said, &BTreeSet::new()) {
+            // Of few it counts where no leader has been heard for long: it may be one that was removed who says it.
+            Err(NoPlace { for_good: false, why })
+                if !self.is_unheard() && group.membership().nodes().next().is_some() =>
+            {
+                tracing::debug!(%why, "the leader has not said so yet");
+                Ok(())
+            }
+            judged => judged,
+        }
+    }
+
     /// Whether no leader has heard this member for long.
     fn is_unheard(&self) -> bool {
         self.unheard.lock().is_some_and(|since| since.elapsed() >= UNHEARD)

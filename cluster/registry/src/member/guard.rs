@@ -5,22 +5,33 @@
 //! to be let in again, as itself, and how things stand. What raft's members say to each other is said in the name of
 //! the certificate's node, and not by one that was removed.
 
+use super::vouch::{Hears, Vouched, Word};
 use crate::{
-    protocol::{Enrol, Heartbeat, Join, Remove, Status},
+    protocol::{Enrol, Heartbeat, Join, REGISTRY_ACTOR, RegistryRole, Remove, Status},
     raft::{
         MemberId, Raft,
         messages::{self, RAFT_ACTOR},
     },
     replica::Replica,
 };
-use impresario_runtime::{ActorName, Gate, Message, PeerIdentity, PeerRole, Refusal};
+use futures_util::future::join_all;
+use impresario_runtime::{
+    ActorName, ActorNode, ActorPath, Gate, Message, NodeName, PeerIdentity, PeerRole, Refusal,
+};
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use std::{
     any::Any,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// How long a member is given to say who is in the group.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
+/// So many unknown names may wait for the others' word; more of them are asked about when they speak again.
+pub(super) const ASKED: usize = 16;
 
 /// Why a message does not reach the registry. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,6 +44,11 @@ pub(super) enum Denied {
         "the group has no such member: it was removed, or is not let in yet; start it with an empty directory to join"
     )]
     NoMember,
+    /// No member that is known counts it among the group.
+    #[error(
+        "this member has not heard of it and asks the others; if those that it knows are gone, it listens after a minute"
+    )]
+    Unheard,
     /// It is said in another's name.
     #[error("it is said in the name of another node")]
     Another,
@@ -50,6 +66,28 @@ pub(super) struct Guard {
     pub(super) silence: Duration,
     /// When a member of the group last spoke raft here.
     pub(super) heard: Mutex<Option<Instant>>,
+    /// Those who are not known, and what the others say of them.
+    pub(super) vouched: Vouched,
+    /// Whom the others are to be asked about.
+    pub(super) asks: mpsc::Sender<NodeName>,
+}
+
+/// Asks those whom this member knows about those whom it does not. Runs until the member aborts it.
+pub(super) async fn ask_about(
+    guard: Arc<Guard>,
+    node: ActorNode,
+    mut names: mpsc::Receiver<NodeName>,
+) {
+    while let Some(name) = names.recv().await {
+        let asked = guard.voters().into_iter().filter(|voter| voter != node.name()).map(|voter| {
+            let registry = node.actor::<RegistryRole>(ActorPath::new(voter, REGISTRY_ACTOR));
+            async move { registry.ask(Status, STATUS_LIMIT).await.ok() }
+        });
+        let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let word = Word::of(name.as_str(), &answers);
+        tracing::info!(%name, ?word, "raft is spoken by a node that this member has not heard of");
+        guard.vouched.tell(&name, word, Instant::now());
+    }
 }
 
 impl Guard {
@@ -62,26 +100,46 @@ impl Guard {
     }
 
     /// What the group has under a number that somebody speaks under.
-    fn standing(&self, member: MemberId, speaker: &str) -> Standing {
+    fn standing(&self, member: MemberId, speaker: &NodeName) -> Standing {
+        let name = speaker.as_str();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         // One that leads its own removal is retired already and still needed for it.
         match membership.get_node(&member) {
             Some(known) => {
-                if known.name == speaker {
+                if known.name == name {
                     *self.heard.lock() = Some(Instant::now());
                 }
                 Standing::Member(known.name.clone())
             }
             None if self.replica.read(|store| store.is_retired(member)) => Standing::Retired,
-            None if membership.nodes().any(|(_, known)| known.name == speaker) => {
+            None if membership.nodes().any(|(_, known)| known.name == name) => {
                 Standing::Member(String::new())
             }
             // Who leads, or is led, knows the group; who has been away may not have heard of the one that leads now.
             None if metrics.current_leader == Some(metrics.id) || self.is_led() => Standing::Nobody,
-            None => Standing::Unknown,
+            // Of the group's log one that is not let in yet has a part, or nothing: it takes part in no decision.
+            None if !membership.voter_ids().any(|id| id == metrics.id) => Standing::Vouched,
+            None => match self.vouched.hears(speaker, Instant::now()) {
+                Hears::Yes => Standing::Vouched,
+                Hears::No => Standing::Unknown,
+                Hears::Asks => {
+                    // With many waiting it is asked about when it speaks again.
+                    let _ = self.asks.try_send(speaker.clone());
+                    Standing::Unknown
+                }
+            },
         }
+    }
+
+    /// The nodes of the voters that this member knows.
+    fn voters(&self) -> Vec<NodeName> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let named = |id| Some(NodeName::from(membership.get_node(&id)?.name.as_str()));
+        membership.voter_ids().filter_map(named).collect()
     }
 
     /// Whether a member of the group was heard so lately that it may be the leader.
@@ -113,7 +171,7 @@ impl Gate for Guard {
     ) -> Result<(), Refusal> {
         let asked = Asked { to: to.as_str(), message, body };
         let judged = match messages::sender(body).filter(|_| to.as_str() == RAFT_ACTOR) {
-            Some(sender) => seated(peer, &self.standing(sender.member, peer.node.as_str())),
+            Some(sender) => seated(peer, &self.standing(sender.member, &peer.node)),
             None => judge(peer, &asked, |name| self.is_member(name)),
         };
         judged.map_err(|denied| {
@@ -138,6 +196,9 @@ enum Standing {
     Member(String),
     /// One that was removed.
     Retired,
+    /// Nobody, as far as this member has heard, and the others count the speaker among the group, or this member has no
+    /// vote yet.
+    Vouched,
     /// Nobody, as far as this member has heard.
     Unknown,
     /// Nobody, and this member has heard of everyone.
@@ -152,7 +213,8 @@ fn seated(peer: &PeerIdentity, standing: &Standing) -> Result<(), Denied> {
         Standing::Member(_) => Err(Denied::Another),
         Standing::Retired | Standing::Nobody => Err(Denied::NoMember),
         // A member that lags may not have heard of the one that leads: who may vote is what votes are judged by.
-        Standing::Unknown => Ok(()),
+        Standing::Vouched => Ok(()),
+        Standing::Unknown => Err(Denied::Unheard),
     }
 }
 
@@ -208,7 +270,8 @@ mod tests {
         assert_eq!(seated(&m1, &Standing::Member("m1".into())), Ok(()));
         assert_eq!(seated(&m1, &Standing::Member("m2".into())), Err(Denied::Another));
         assert_eq!(seated(&m1, &Standing::Retired), Err(Denied::NoMember));
-        assert_eq!(seated(&m1, &Standing::Unknown), Ok(()));
+        assert_eq!(seated(&m1, &Standing::Vouched), Ok(()));
+        assert_eq!(seated(&m1, &Standing::Unknown), Err(Denied::Unheard));
         assert_eq!(seated(&m1, &Standing::Nobody), Err(Denied::NoMember));
         let node = peer("m1", PeerRole::Node);
         assert_eq!(seated(&node, &Standing::Member("m1".into())), Err(Denied::Role));

@@ -3,6 +3,7 @@
 //! What is certain is said once, and written into the directory at that moment where it holds for all later starts: a
 //! process that is killed before it has stopped must not be let in the next time.
 
+use super::returns::NoPlace;
 use crate::{disk::identity::Claimed, life::Life, protocol::MembershipError, raft::MemberNode};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -20,12 +21,13 @@ impl Place {
     }
 
     /// The group has no place for this member. The first word counts.
-    pub(super) fn refuse(&self, why: &MembershipError) {
+    pub(super) fn refuse(&self, NoPlace { why, for_good }: &NoPlace) {
         if self.refused.borrow().is_some() {
             return;
         }
         tracing::error!(%why, "the group has no place for this member: it ends");
-        if matches!(why, MembershipError::Copied { .. })
+        if *for_good
+            && matches!(why, MembershipError::Copied { .. })
             && let Some(claim) = self.claim.lock().as_mut()
             && let Err(error) = claim.refuse(why.to_string())
         {
@@ -73,12 +75,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let claim = || Claimed::claim(directory.path(), "c", "n1");
         let place = Place::new(claim().unwrap());
-        let copied = MembershipError::Copied { node: "n1".to_owned(), known: 6, shown: 5 };
-        place.refuse(&copied);
+        let why = MembershipError::Copied { node: "n1".to_owned(), known: 6, shown: 5 };
+        place.refuse(&NoPlace { why, for_good: true });
         // Killed here: nothing is stopped, and the lock goes with the process.
         place.release();
         let refused = claim().unwrap_err();
         assert!(matches!(refused, DiskError::Foreign { .. }), "{refused:?}");
         assert!(refused.to_string().contains("imp member remove n1"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn what_few_say_ends_the_process_and_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let claim = || Claimed::claim(directory.path(), "c", "n1");
+        let place = Place::new(claim().unwrap());
+        let why = MembershipError::Copied { node: "n1".to_owned(), known: 6, shown: 5 };
+        place.refuse(&NoPlace { why: why.clone(), for_good: false });
+        assert_eq!(place.refused().await, why);
+        place.release();
+        assert_eq!(claim().unwrap().identity().refused, None);
     }
 }

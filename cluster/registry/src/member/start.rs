@@ -4,15 +4,17 @@ use super::{
     Beginning, MemberConfig, RaftTiming, StartError, actor,
     door::{Door, DoorActor, DoorGuard},
     enrol,
-    guard::Guard,
+    guard::{self, Guard},
     intake, keeper,
     place::{Place, refuted},
+    returns::{self, Judges, NoPlace},
     shared::Shared,
+    vouch::Vouched,
 };
 use crate::{
     clock::Sleep,
     disk::{identity::Claimed, volume::Room},
-    protocol::{DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole},
+    protocol::{DOOR_ACTOR, DoorRole, REGISTRY_ACTOR, RegistryRole},
     raft::{
         MemberId, MemberNode, Raft,
         actor::RaftActor,
@@ -33,7 +35,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -148,13 +150,16 @@ pub(super) async fn begin(
     running.actors.push(DOOR_ACTOR);
     let id = match claim.identity().member {
         Some(member) => {
-            let others = enrol::others(&node, &beginning, &group);
-            let may = enrol::may_return(&node, member, &me, &lives, &others).await;
-            if let Err(StartError::Refused(copied @ MembershipError::Copied { .. })) = &may {
-                claim.refuse(copied.to_string())?;
+            let judges = Judges::of(&node, &beginning, &group);
+            match returns::may_return(&node, member, &me, &lives, &judges).await {
+                Ok(()) => member,
+                Err(NoPlace { why, for_good }) => {
+                    if for_good {
+                        claim.refuse(why.to_string())?;
+                    }
+                    return Err(StartError::Refused(why));
+                }
             }
-            may?;
-            member
         }
         None => enrol::number(&node, &mut claim, &beginning).await?,
     };
@@ -196,8 +201,17 @@ pub(super) async fn begin(
         place,
         unheard: Mutex::new(None),
     });
-    let (silence, heard_one) = (timing.election_most, Mutex::default());
-    let guard = Arc::new(Guard { raft: raft.clone(), replica, harness, silence, heard: heard_one });
+    let (asks, asked) = mpsc::channel(guard::ASKED);
+    let guard = Arc::new(Guard {
+        raft: raft.clone(),
+        replica,
+        harness,
+        silence: timing.election_most,
+        heard: Mutex::default(),
+        vouched: Vouched::default(),
+        asks,
+    });
+    running.tasks.push(tokio::spawn(guard::ask_about(guard.clone(), node.clone(), asked)));
     let options =
         SpawnOptions { mailbox: MAILBOX, guard: Some(guard.clone()), ..SpawnOptions::default() };
     let raft_actor = RaftActor::new(raft, (seat, &shared.lives), heard, snapshots, room);
@@ -222,7 +236,7 @@ fn on_refutation(place: &Arc<Place>, me: &MemberNode, id: MemberId) -> Refuted {
         let refuted = refuted(&me, id);
         let is_mine = known.disk == me.disk && me.generation.is_refuted_by(known.generation);
         if let (true, Some(place)) = (is_mine, place.upgrade()) {
-            place.refuse(&refuted);
+            place.refuse(&NoPlace { why: refuted.clone(), for_good: false });
         }
     })
 }

@@ -67,12 +67,18 @@ async fn votes(intruder: &ActorNode, member: &ActorNode, from: Seat, to: Seat) -
     let raft = intruder.actor::<RaftRole>(ActorPath::new(member.name().clone(), RAFT_ACTOR));
     let vote = Vote::new(99, from.member);
     let request = VoteRequest { vote, last_log_id: None, leadership_transfer: false };
-    let asks = AskVote { route: Route { from, to }, pre: true, request };
-    !matches!(raft.ask(asks, LIMIT).await, Err(AskError::Refused { .. }))
+    let route = Route { from, to };
+    let answer = until("an answer of its raft", async || {
+        let asks = AskVote { route, pre: true, request: request.clone() };
+        let answer = raft.ask(asks, LIMIT).await;
+        // Who is not reached, or is too busy, has judged nothing yet: it is asked again.
+        (matches!(answer, Ok(_) | Err(AskError::Refused { .. })), answer)
+    });
+    answer.await.is_ok()
 }
 
 /// What a member's directory says of it.
-fn seat(group: &Group, index: usize) -> Seat {
+pub fn seat(group: &Group, index: usize) -> Seat {
     let directory = group.cluster.directory(group.nodes[index].name().as_str());
     let sealed = std::fs::read(directory.join("identity")).unwrap();
     let text = sealed::unseal(*b"IDEN", &sealed).unwrap();
@@ -117,6 +123,29 @@ fn neither_a_node_nor_a_removed_member_reads_or_writes_the_registry_though_the_g
         let path = ActorPath::new(group.nodes[0].name().clone(), REGISTRY_ACTOR);
         let state = group.nodes[2].actor::<RegistryRole>(path).ask(Status, LIMIT).await.unwrap();
         assert_eq!(state.revision, before, "nothing was written");
+        group.end().await;
+    });
+}
+
+#[test]
+fn who_was_removed_is_not_heard_by_a_member_that_has_started_and_has_not_heard_its_leader() {
+    run(async {
+        let mut group = Group::new().await;
+        let (removed, known) = (seat(&group, 2), seat(&group, 0));
+        group.remove(0, "n2").await;
+        for index in [2, 0, 1] {
+            group.stop(index).await;
+        }
+        // Alone it hears no leader, however long it takes.
+        group.start(0).await.unwrap();
+        let nobody = Seat { member: 77, ..removed };
+        for _ in 0..3 {
+            assert!(!votes(&group.nodes[2], &group.nodes[0], nobody, known).await);
+        }
+        group.start(1).await.unwrap();
+        put(&group.handle(1), "x").await;
+        group.agree_on(1).await;
+        assert!(!votes(&group.nodes[2], &group.nodes[0], nobody, known).await);
         group.end().await;
     });
 }

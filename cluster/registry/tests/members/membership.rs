@@ -1,11 +1,59 @@
 //! Members that are wiped, removed, or were removed and do not know it.
 
 use crate::{harness::*, three::Group};
+use actix::{Actor, Context, Handler};
 use impresario_registry::{
-    Beginning, Life, Member, MembershipError, member::StartError, raft::MemberNode,
+    Beginning, Life, Member, MembershipError,
+    disk::identity::Claimed,
+    member::StartError,
+    protocol::{DOOR_ACTOR, DoorRole, Return},
+    raft::MemberNode,
 };
-use impresario_runtime::{Direction, FaultRule};
-use std::fs;
+use impresario_runtime::{Direction, FaultRule, SpawnOptions};
+use std::{fs, time::Duration};
+
+/// Says to everyone who returns that its directory is a copy.
+struct Liar;
+
+impl Actor for Liar {
+    type Context = Context<Self>;
+}
+
+impl Handler<Return> for Liar {
+    type Result = Result<(), MembershipError>;
+
+    fn handle(&mut self, asks: Return, _: &mut Self::Context) -> Self::Result {
+        let (node, shown) = (asks.node.name, asks.node.generation.number());
+        Err(MembershipError::Copied { node, known: 99, shown })
+    }
+}
+
+#[test]
+fn who_is_not_in_the_group_keeps_no_member_from_its_next_start() {
+    run(async {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let removed = group.cluster.node("n9").await;
+        removed.spawn::<DoorRole, _>(DOOR_ACTOR, SpawnOptions::default(), |_| Liar).unwrap();
+        // The file of a node names it for ever.
+        group.nodes[2].addresses().set(removed.name().clone(), removed.local_addr());
+        for _ in 0..2 {
+            group.stop(2).await;
+            let told = join(&[&removed, &group.nodes[0]]);
+            let member = group.cluster.start(&group.nodes[2], told).await.unwrap();
+            group.members.insert(2, member);
+            group.whole().await;
+            put(&group.handle(2), "y").await;
+        }
+        group.agree_on(2).await;
+        group.stop(2).await;
+        let claimed = Claimed::claim(&group.cluster.directory("n2"), "test", "n2").unwrap();
+        assert_eq!(claimed.identity().refused, None);
+        drop(claimed);
+        removed.stop(Duration::from_secs(5)).await;
+        group.end().await;
+    });
+}
 
 #[test]
 fn an_emptied_directory_is_refused_until_its_member_is_removed() {
