@@ -92,6 +92,13 @@ impl RaftActor {
         }
     }
 
+    /// The leader goes on with entries: a snapshot that there was no room for is not wanted any more.
+    fn caught_up(&self) {
+        if self.room.set_wanted(0) {
+            tracing::info!("this member goes on without the snapshot that there was no room for");
+        }
+    }
+
     async fn take(
         self,
         chunk: SnapshotChunk,
@@ -147,6 +154,7 @@ impl RaftActor {
         }
         let installed = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await;
         drop(known);
+        self.caught_up();
         installed.map(Some).map_err(stopped)
     }
 }
@@ -220,10 +228,14 @@ impl Handler<Append> for RaftActor {
 
     fn handle(&mut self, Append { route, request }: Append, _: &mut Self::Context) -> Self::Result {
         let fit = self.check(route).and_then(|()| request.entries.iter().try_for_each(possible));
-        let raft = self.raft.clone();
+        let (actor, has_entries) = (self.clone(), !request.entries.is_empty());
         Box::pin(async move {
             fit?;
-            raft.append_entries(request).await.map_err(stopped)
+            let answer = actor.raft.append_entries(request).await.map_err(stopped)?;
+            if has_entries && answer.is_success() {
+                actor.caught_up();
+            }
+            Ok(answer)
         })
     }
 }

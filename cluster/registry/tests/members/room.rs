@@ -1,11 +1,14 @@
 //! A disk that is full, and has room again later: three members on one disk of 64 MiB.
 
+use crate::guard::seat;
 use crate::harness::*;
 use crate::three::Group;
 use impresario_registry::disk::volume::{Machine, Space, Volume};
+use impresario_registry::raft::messages::{Declined, RAFT_ACTOR, RaftRole, Route, SnapshotChunk};
 use impresario_registry::{
     Consistency, Heartbeat, Key, ListRequest, Selection, TransactError, Transaction,
 };
+use impresario_runtime::ActorPath;
 use openraft::entry::RaftEntry;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -267,6 +270,44 @@ fn a_snapshot_for_which_there_is_no_room_is_not_begun_and_comes_when_there_is() 
         assert!(narrow.written.load(Ordering::SeqCst));
         until("room everywhere", async || {
             let without = group.members[&group.leader().await].without_room();
+            (without.is_empty(), without)
+        })
+        .await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn a_member_that_goes_on_by_entries_has_room_again_though_a_snapshot_did_not_fit() {
+    run(async {
+        let group = Group::calm().await;
+        let (leader, follower) = (group.leader().await, group.follower().await);
+        let to = group.nodes[follower].name().clone();
+        let raft = group.nodes[leader].actor::<RaftRole>(ActorPath::new(to.clone(), RAFT_ACTOR));
+        let route = Route { from: seat(&group, leader), to: seat(&group, follower) };
+        until("word at the leader that one member has no room", async || {
+            // Again each time: what the leader itself writes meanwhile is an entry, too.
+            let (transfer, size, offset) = (1, 1 << 60, 0);
+            let chunk = SnapshotChunk {
+                route,
+                transfer,
+                size,
+                offset,
+                bytes: Vec::new().into(),
+                end: None,
+            };
+            let answer = raft.ask(chunk, LIMIT).await;
+            let without = group.members[&leader].without_room();
+            let declined = matches!(answer, Ok(Err(Declined::NoRoom(_))));
+            (declined && without.contains(to.as_str()), (answer, without))
+        })
+        .await
+        .0
+        .unwrap()
+        .unwrap_err();
+        put(&group.handle(leader), "x").await;
+        until("room everywhere", async || {
+            let without = group.members[&leader].without_room();
             (without.is_empty(), without)
         })
         .await;
