@@ -95,4 +95,3 @@ pub(crate) fn resources(pod: &Value) -> Resources {
 pub(crate) fn ended(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
-

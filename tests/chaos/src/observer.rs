@@ -304,7 +304,11 @@ mod tests {
             seen(&mut all, "a", "Succeeded", ended.0, ended.1);
             // Nothing that happens to it afterwards changes that.
             seen(&mut all, "a", "Succeeded", false, true);
-            assert_eq!((all.succeeded.len(), all.late.len()), (counts.into(), late.into()), "{ran:?} {ended:?}");
+            assert_eq!(
+                (all.succeeded.len(), all.late.len()),
+                (counts.into(), late.into()),
+                "{ran:?} {ended:?}"
+            );
         }
     }
 

@@ -132,7 +132,9 @@ pub async fn run(
     if let Some(node) = never_taken(&faults, &untaken) {
         return Err(HarnessError::Cluster {
             what: "breaking links".into(),
-            reason: format!("no fault of a link was ever taken, last of {node}: is it a chaos cluster?"),
+            reason: format!(
+                "no fault of a link was ever taken, last of {node}: is it a chaos cluster?"
+            ),
         });
     }
     heal(&*cluster, &session, &nodes).await?;

@@ -91,7 +91,29 @@ impl Cluster {
         let input = janitor.stdin.take().expect("its input is a pipe");
         let cluster = Self { scratch, dir, settings, janitor: Some((janitor, input)) };
         cluster.up();
+        // Nodes are Ready before the last control member has its vote, and tests end one of three at once.
+        if cluster.settings.nodes >= 3
+            && cluster.settings.control.is_none_or(|control| control == 3)
+        {
+            cluster.await_voters(3);
+        }
         cluster
+    }
+
+    /// Returns when so many control members have a vote.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn await_voters(&self, count: usize) {
+        eventually("all control members have a vote", || {
+            let status = self.status();
+            let members = status["members"].as_array().into_iter().flatten();
+            let answering = members.filter(|member| member["answers"] == true);
+            let newest = answering.max_by_key(|member| member["revision"].as_u64());
+            let voters = newest.and_then(|member| member["voters"].as_array());
+            let voters = voters.map_or(0, Vec::len);
+            if voters == count { Ok(()) } else { Err(format!("{voters} have one: {status}")) }
+        });
     }
 
     /// `imp up` on the cluster's folder: what is not running is started.

@@ -5,7 +5,6 @@
 
 use impresario_e2e::{Cluster, Settings, eventually};
 use nix::sys::signal::{Signal, kill};
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,14 +32,6 @@ fn stop(cluster: &Cluster, name: &str) {
         let node = nodes.iter().find(|node| node["name"] == name).expect("the node");
         if node["running"] == false { Ok(()) } else { Err(node.to_string()) }
     });
-}
-
-fn voters(status: &Value) -> Vec<String> {
-    let members = status["members"].as_array().into_iter().flatten();
-    let answering = members.filter(|member| member["answers"] == true);
-    let newest = answering.max_by_key(|member| member["revision"].as_u64());
-    let voters = newest.and_then(|member| member["voters"].as_array().cloned());
-    voters.into_iter().flatten().filter_map(|voter| Some(voter.as_str()?.to_owned())).collect()
 }
 
 #[test]
@@ -71,10 +62,7 @@ fn a_member_with_a_damaged_log_names_the_file_and_joins_anew_as_it_says() {
     let removed = cluster.imp(["member", "remove", name]).output().expect("imp starts");
     assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
     cluster.up();
-    eventually("all three have a vote again", || {
-        let voters = voters(&cluster.status());
-        if voters.len() == 3 { Ok(()) } else { Err(format!("{voters:?}")) }
-    });
+    cluster.await_voters(3);
 }
 
 #[test]
