@@ -127,12 +127,12 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
         Beginning::Join { members } => members,
     };
     loop {
-        if !shared.is_enrolled() || shared.is_unheard() {
-            if let Err(refused) = shared.ask_for_vote(&invited).await {
-                // The member ends, and says why, rather than serve what is old without end.
-                shared.place.refuse(&refused);
-                return;
-            }
+        if (!shared.is_enrolled() || shared.is_unheard())
+            && let Err(refused) = shared.ask_for_vote(&invited).await
+        {
+            // The member ends, and says why, rather than serve what is old without end.
+            shared.place.refuse(&refused);
+            return;
         }
         tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
     }
