@@ -7,10 +7,12 @@
 //! - Every call has a deadline. While the engine is away, `wait` waits with growing pauses: its
 //!   containers may well go on.
 
+mod begin;
 mod call;
 mod exec;
 mod gpus;
 mod image;
+mod opening;
 mod output;
 mod pause;
 mod source;
@@ -21,6 +23,7 @@ use crate::container::{
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
 use crate::private;
+use begin::Unsure;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
@@ -34,8 +37,7 @@ use bollard::{
 use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gpus::Gpus;
-use jiff::Timestamp;
-use source::Sources;
+use opening::Openings;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
@@ -72,6 +74,8 @@ pub struct DockerDriver {
     docker: Docker,
     config: DockerConfig,
     gpus: Gpus,
+    unsure: Unsure,
+    openings: Openings,
 }
 
 impl DockerDriver {
@@ -90,7 +94,13 @@ impl DockerDriver {
         if let Err(error) = private::announce(&tag, &config.hidden) {
             tracing::warn!(%error, "pods of this user's other nodes on this machine can be given this one's files");
         }
-        Ok(Self { docker: agreed?, config, gpus: Gpus::default() })
+        Ok(Self {
+            docker: agreed?,
+            config,
+            gpus: Gpus::default(),
+            unsure: Unsure::default(),
+            openings: Openings::new(CALL_LIMIT),
+        })
     }
 
     fn labels(&self, uid: &str) -> HashMap<String, String> {
@@ -159,65 +169,6 @@ impl DockerDriver {
         let start = self.docker.start_container(&name, None::<StartContainerOptions>);
         call("start a pod's sandbox", CALL_LIMIT, start).await?; // no error if it runs
         Ok(mode)
-    }
-
-    async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
-        // Held until the engine has mounted them.
-        let sources = Sources {
-            config: &self.config,
-            uid: &spec.pod.uid,
-            container: &format!("{}-{}", spec.name, spec.attempt),
-            is_privileged: spec.security.privileged,
-        };
-        let _sources = sources.pin(&mut spec.mounts)?;
-        self.image(&spec.image, spec.pull).await?;
-        self.refuse_root(&spec).await?;
-        let network = self.sandbox(&spec.pod).await?;
-        let mut labels = self.labels(&spec.pod.uid);
-        labels.insert(translate::CONTAINER.into(), spec.name.clone());
-        labels.insert(translate::ATTEMPT.into(), spec.attempt.to_string());
-        if !spec.gpus.is_empty() {
-            labels.insert(translate::GPUS.into(), spec.gpus.join(","));
-        }
-        let gpus = self.gpus.take(&spec.gpus).await?;
-        let name = self.container_name(&spec.pod.uid, &format!("{}-{}", spec.name, spec.attempt));
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let body = translate::body(&spec, labels, network);
-        let create = self.docker.create_container(Some(options), body);
-        let created = match call("create a container", CALL_LIMIT, create).await {
-            Ok(created) => created,
-            Err(Refused { code: 409, .. }) => {
-                let found = self.exists(&name).await;
-                if let StartError::Exists { id } = &found {
-                    self.gpus.keep(&id.0, gpus);
-                }
-                return Err(found);
-            }
-            Err(refused) => return Err(refusal(&spec, refused)),
-        };
-        let id = ContainerId(created.id);
-        let start = self.docker.start_container(&id.0, None::<StartContainerOptions>);
-        if let Err(refused) = call("start a container", CALL_LIMIT, start).await {
-            if let Err(error) = self.discard(&id.0).await {
-                tracing::warn!(%id, %error, "a container that did not start is left behind");
-            }
-            return Err(refusal(&spec, refused));
-        }
-        self.gpus.keep(&id.0, gpus);
-        let started_at = match self.look(&id).await? {
-            ContainerState::Running { started_at, .. } => started_at,
-            ContainerState::Exited(exit) => exit.started_at.unwrap_or(exit.finished_at),
-            ContainerState::Created => Timestamp::now(),
-        };
-        Ok(Started { id, started_at, warnings: created.warnings })
-    }
-
-    async fn exists(&self, name: &str) -> StartError {
-        let inspect = self.docker.inspect_container(name, None::<InspectContainerOptions>);
-        match call("inspect a container", CALL_LIMIT, inspect).await {
-            Ok(found) => StartError::Exists { id: ContainerId(found.id.unwrap_or_default()) },
-            Err(refused) => DriverError::from(refused).into(),
-        }
     }
 
     /// Removes a container, running or not; it may be gone already.
@@ -362,6 +313,7 @@ impl ContainerDriver for DockerDriver {
             for id in members.iter().chain(&sandboxes) {
                 self.discard(id).await?;
             }
+            self.unsure.gone(&self.container_name(uid, ""));
             Ok(())
         }
         .boxed()

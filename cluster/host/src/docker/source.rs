@@ -9,19 +9,24 @@
 //! node: nothing in a hidden folder, by whichever path, and nothing that holds one, since the engine cannot cover
 //! what lies in a volume. The engine's socket, which is the machine, is for privileged containers alone.
 
-use super::DockerConfig;
+use super::{
+    DockerConfig,
+    opening::{Opening, Openings, silent},
+};
 use crate::container::{DriverError, Mount, StartError};
 use crate::private::{nodes_of_this_machine, places};
-use crate::volumes::{Mounted, mount_table, open_source, unmount_below};
+use crate::volumes::{Mounted, mount_points, mount_table, open_source, unmount_below};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::socket::{getsockopt, sockopt},
 };
+use parking_lot::Mutex;
 use rustix::{
     fs::{CWD, FileType, fstat},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 use std::{
+    cmp::Reverse,
     fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -29,7 +34,9 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
+use tokio::time::timeout;
 
 /// What was opened is at these places of the pod's folder, for as long as this lives: what the engine has mounted by
 /// then is its container's.
@@ -40,28 +47,69 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         for place in &self.0 {
             // One that stays goes with the pod's folder.
-            if let Err(error) = unmount_below(place).and_then(|()| remove(place)) {
+            if let Err(error) = unmount(place).and_then(|()| remove(place)) {
                 tracing::debug!(?place, %error, "a source of a mount stays for now");
             }
         }
     }
 }
 
-/// The volumes of this driver for a pod.
-pub(super) struct Sources<'a> {
-    pub config: &'a DockerConfig,
+/// The volumes of this driver for a container.
+pub(super) struct Sources {
+    pub config: DockerConfig,
     /// The pod's uid.
-    pub uid: &'a str,
+    pub uid: String,
     /// The container, as one of all of the pod's.
-    pub container: &'a str,
+    pub container: String,
     pub is_privileged: bool,
 }
 
-impl Sources<'_> {
+impl Sources {
     /// Replaces the sources that could be exchanged: they are those that were looked at as long as what is
-    /// returned lives.
-    pub(super) fn pin(&self, mounts: &mut [Mount]) -> Result<Pinned, StartError> {
-        let own = self.config.pods.join(self.uid);
+    /// returned lives. A file system that does not answer is not waited for longer than the limit of `openings`, and
+    /// by no thread that anything else needs.
+    pub(super) async fn pinned(
+        self,
+        mut mounts: Vec<Mount>,
+        openings: &Openings,
+    ) -> Result<(Vec<Mount>, Pinned), StartError> {
+        let (limit, opening) = (openings.limit, openings.begin());
+        let at = Arc::new(Mutex::new(None));
+        let asked = at.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let pinned = self.pin(&mut mounts, &opening, &asked)?;
+            Ok::<_, StartError>((mounts, pinned))
+        });
+        match timeout(limit, work).await {
+            Ok(Ok(pinned)) => pinned,
+            Ok(Err(error)) => {
+                let what = "opening the sources of mounts".to_owned();
+                Err(DriverError::Io { what, cause: io::Error::other(error) }.into())
+            }
+            // What it has mounted when it comes back goes then.
+            Err(_) => {
+                let mount: Option<Mount> = at.lock().clone();
+                Err(mount.map_or_else(
+                    || {
+                        DriverError::Engine {
+                            what: "show the sources of mounts".to_owned(),
+                            cause: format!("they are not open within {limit:?}"),
+                        }
+                        .into()
+                    },
+                    |mount| refused(&mount, silent(&mount.source, limit)),
+                ))
+            }
+        }
+    }
+
+    fn pin(
+        &self,
+        mounts: &mut [Mount],
+        opening: &Opening,
+        asked: &Mutex<Option<Mount>>,
+    ) -> Result<Pinned, StartError> {
+        let own = self.config.pods.join(&self.uid);
         let mut kept = self.config.hidden.clone();
         kept.extend(nodes_of_this_machine());
         if !self.is_privileged {
@@ -75,8 +123,15 @@ impl Sources<'_> {
             if is_own && mount.sub_path.is_none() {
                 continue;
             }
-            let at = look(mount, is_own, &kept, &table).and_then(|(opened, at)| {
-                let place = own.join("sources").join(format!("{}-{number}", self.container));
+            *asked.lock() = Some(mount.clone());
+            let opened =
+                opening.enter(&mount.source).and_then(|()| look(mount, is_own, &kept, &table));
+            let at = opened.and_then(|(opened, at)| {
+                // Its own: one who was slow to open its sources may still take its places away.
+                let place = format!("{}-{}-{number}", self.container, opening.number);
+                let place = own.join("sources").join(place);
+                // Nobody waits for this any more where that took too long.
+                opening.enter(&self.config.socket)?;
                 match show(&opened, &place) {
                     Ok(()) => {
                         pinned.0.push(place.clone());
@@ -99,15 +154,16 @@ impl Sources<'_> {
                     Err(error) => Err(format!("{}: {error}", place.display())),
                 }
             });
-            mount.source = at.map_err(|cause| StartError::Mount {
-                volume: mount.volume.clone(),
-                target: mount.target.clone(),
-                cause,
-            })?;
+            mount.source = at.map_err(|cause| refused(mount, cause))?;
             mount.sub_path = None;
         }
         Ok(pinned)
     }
+}
+
+fn refused(mount: &Mount, cause: String) -> StartError {
+    let (volume, target) = (mount.volume.clone(), mount.target.clone());
+    StartError::Mount { volume, target, cause }
 }
 
 /// What is to be mounted, and its name without links.
@@ -141,6 +197,11 @@ fn show(opened: &OwnedFd, place: &Path) -> io::Result<()> {
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(opened, "", flags)?;
+    // A copy of what is shared (as all of a machine with systemd is) is one with it: what is unmounted in the copy is
+    // unmounted there as well. It is made its own while it is nowhere: if it comes to a shared place, each other mount
+    // namespace gets copies that follow it, down to the last one of them when it goes. Made private at its place, it
+    // would leave those with mounts below them there for good.
+    let is_own = make_private(Path::new(&format!("/proc/self/fd/{}", tree.as_raw_fd()))).is_ok();
     place.parent().map(fs::create_dir_all).transpose()?;
     if FileType::from_raw_mode(fstat(opened)?.st_mode).is_dir() {
         fs::create_dir_all(place)?;
@@ -148,15 +209,32 @@ fn show(opened: &OwnedFd, place: &Path) -> io::Result<()> {
         fs::OpenOptions::new().create(true).append(true).open(place)?;
     }
     move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    // A copy of what is shared (as all of a machine with systemd is) is one with it: what is unmounted here would be
-    // unmounted there as well.
-    Ok(mount(
-        None::<&str>,
-        place,
-        None::<&str>,
-        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
-        None::<&str>,
-    )?)
+    // Some kernels of summer 2025 change no tree that is nowhere.
+    if !is_own && let Err(error) = make_private(place) {
+        unmount_below(place)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// With all that is mounted below it.
+fn make_private(tree: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+    Ok(mount(None::<&str>, tree, None::<&str>, flags, None::<&str>)?)
+}
+
+/// Takes away what [`show`] has mounted, the deepest first, in each mount namespace that has a copy. Asks no file
+/// system that is mounted there.
+fn unmount(place: &Path) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else { return Ok(()) };
+    let place = fs::canonicalize(folder)?.join(name);
+    let mut points = mount_points()?;
+    points.retain(|point| point.starts_with(&place));
+    points.sort_by_key(|point| Reverse(point.as_os_str().len()));
+    for point in points {
+        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Ok(())
 }
 
 /// Whether the engine has at a place what was opened. One with a mount namespace of its own (as a snap has) would take
@@ -184,7 +262,7 @@ fn kept_from<'a>(source: &Path, kept: &'a [PathBuf], table: &[Mounted]) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 
     fn as_volume(source: &Path, part: Option<&str>) -> Mount {
         Mount {
@@ -208,12 +286,17 @@ mod tests {
         }
     }
 
-    fn sources(config: &DockerConfig, is_privileged: bool) -> Sources<'_> {
-        Sources { config, uid: "uid", container: "a-0", is_privileged }
+    fn sources(config: &DockerConfig, is_privileged: bool) -> Sources {
+        let (uid, container) = ("uid".to_owned(), "a-0".to_owned());
+        Sources { config: config.clone(), uid, container, is_privileged }
     }
 
-    fn refused(config: &DockerConfig, privileged: bool, mount: Mount) -> bool {
-        match sources(config, privileged).pin(&mut [mount]) {
+    fn pin(sources: &Sources, mounts: &mut [Mount]) -> Result<Pinned, StartError> {
+        sources.pin(mounts, &Openings::new(Duration::MAX).begin(), &Mutex::default())
+    }
+
+    fn is_refused(config: &DockerConfig, privileged: bool, mount: Mount) -> bool {
+        match pin(&sources(config, privileged), &mut [mount]) {
             Ok(_) => false,
             Err(StartError::Mount { .. }) => true,
             Err(other) => panic!("{other}"),
@@ -233,14 +316,14 @@ mod tests {
             return;
         }
         let mut mounts = [as_volume(&volume, Some("part")), as_volume(&volume.join("part"), None)];
-        let pinned = sources(&config, false).pin(&mut mounts).unwrap();
+        let pinned = pin(&sources(&config, false), &mut mounts).unwrap();
         fs::rename(volume.join("part"), volume.join("aside")).unwrap();
         symlink(&secret, volume.join("part")).unwrap();
         assert!(mounts.iter().all(|mount| mount.source.join("own").exists()));
         drop(pinned);
         assert_eq!(fs::read_dir(folder.path().join("node/pods/uid/sources")).unwrap().count(), 0);
         for part in ["part", "../secret", "none"] {
-            assert!(refused(&config, false, as_volume(&volume, Some(part))), "{part}");
+            assert!(is_refused(&config, false, as_volume(&volume, Some(part))), "{part}");
         }
     }
 
@@ -262,13 +345,110 @@ mod tests {
         fs::write(below.join("own"), "").unwrap();
         let config = config(folder.path());
         let mut mounts = [as_volume(&data, None)];
-        let pinned = sources(&config, false).pin(&mut mounts).unwrap();
+        let pinned = pin(&sources(&config, false), &mut mounts).unwrap();
         assert!(mounts[0].source.join("below/own").exists());
         drop(pinned);
         let stays = below.join("own").exists();
         let gone = fs::read_dir(folder.path().join("node/pods/uid/sources")).unwrap().count() == 0;
         unmount_below(folder.path()).unwrap();
         assert!(stays && gone, "{stays} {gone}");
+    }
+
+    #[test]
+    fn another_mount_namespace_keeps_nothing_of_a_volume_with_mounts_below_it() {
+        if !nix::unistd::Uid::effective().is_root() {
+            println!("left out: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let shared = |place: &Path| {
+            fs::create_dir_all(place).unwrap();
+            mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+            mount(None::<&str>, place, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+        };
+        let (base, data) = (root.join("base"), root.join("base/data"));
+        shared(&base);
+        shared(&data);
+        shared(&data.join("below"));
+        let (config, (said, asked)) = (config(&base), mpsc::channel());
+        let (go, wait) = mpsc::channel::<()>();
+        // As a service of systemd has it: it is told of what is mounted, and tells nothing.
+        let service = thread::spawn(move || {
+            use nix::sched::{CloneFlags, unshare};
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).unwrap();
+            let mounts = || {
+                let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+                table.lines().filter(|line| line.contains("/uid/sources/")).count()
+            };
+            said.send(mounts()).unwrap();
+            for () in wait {
+                said.send(mounts()).unwrap();
+            }
+        });
+        let mut seen = vec![asked.recv().unwrap()];
+        let pinned = pin(&sources(&config, false), &mut [as_volume(&data, None)]).unwrap();
+        go.send(()).unwrap();
+        seen.push(asked.recv().unwrap());
+        drop(pinned);
+        go.send(()).unwrap();
+        seen.push(asked.recv().unwrap());
+        drop(go);
+        service.join().unwrap();
+        let stays = mount_points().unwrap().contains(&data.join("below"));
+        unmount_below(&root).unwrap();
+        assert!(stays && seen == [0, 2, 0], "{stays} {seen:?}");
+    }
+
+    /// A file system whose server never answers, until what is returned is closed.
+    fn silent_file_system(place: &Path) -> Option<fs::File> {
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let flags = MsFlags::empty();
+        mount(Some("silent"), place, Some("fuse"), flags, Some(options.as_str())).ok()?;
+        Some(server)
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_holds_up_nothing_but_the_container_that_wants_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (silent, fine) = (folder.path().join("silent"), folder.path().join("fine"));
+        fs::create_dir(&silent).unwrap();
+        fs::create_dir(&fine).unwrap();
+        let Some(server) = silent_file_system(&silent) else {
+            println!("left out: needs root and FUSE");
+            return;
+        };
+        let (done, waits) = mpsc::channel::<()>();
+        // Should it be waited for after all, this ends it, and the test fails.
+        let watchdog = thread::spawn(move || {
+            let _ = waits.recv_timeout(Duration::from_mins(2));
+            drop(server);
+        });
+        let config = config(folder.path());
+        let openings = Openings::new(Duration::from_secs(3));
+        let want = async |path: &Path| {
+            sources(&config, false).pinned(vec![as_volume(path, None)], &openings).await
+        };
+        for _ in 0..3 {
+            let error = want(&silent.join("data")).await.unwrap_err();
+            assert!(error.to_string().contains("does not answer within 3s"), "{error}");
+        }
+        assert_eq!(openings.count(), 1, "one thread waits for it");
+        let patient = Openings::new(Duration::from_mins(2));
+        let fine = sources(&config, false).pinned(vec![as_volume(&fine, None)], &patient).await;
+        fine.unwrap();
+        drop(done);
+        watchdog.join().unwrap();
+        let ended = timeout(Duration::from_mins(1), async {
+            while openings.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        ended.await.expect("the thread comes back");
+        unmount_below(folder.path()).unwrap();
     }
 
     #[test]
@@ -285,17 +465,20 @@ mod tests {
             ["", "node", "node/pki", "node/pods", "node/pods/other/v", "data/link", "absent"]
         {
             for privileged in [true, false] {
-                assert!(refused(&config, privileged, as_volume(&path(source), None)), "{source}");
+                assert!(
+                    is_refused(&config, privileged, as_volume(&path(source), None)),
+                    "{source}"
+                );
             }
         }
-        assert!(refused(&config, false, as_volume(Path::new("/"), None)));
-        assert!(refused(&config, false, as_volume(&path(""), Some("node"))));
+        assert!(is_refused(&config, false, as_volume(Path::new("/"), None)));
+        assert!(is_refused(&config, false, as_volume(&path(""), Some("node"))));
         for source in ["engine", "engine/docker.sock"] {
-            assert!(refused(&config, false, as_volume(&path(source), None)), "{source}");
-            assert!(!refused(&config, true, as_volume(&path(source), None)), "{source}");
+            assert!(is_refused(&config, false, as_volume(&path(source), None)), "{source}");
+            assert!(!is_refused(&config, true, as_volume(&path(source), None)), "{source}");
         }
         for source in ["data", "node/pods/uid/volumes/v"] {
-            assert!(!refused(&config, false, as_volume(&path(source), None)), "{source}");
+            assert!(!is_refused(&config, false, as_volume(&path(source), None)), "{source}");
         }
     }
 }

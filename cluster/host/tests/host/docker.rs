@@ -12,8 +12,15 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
 };
 
 /// An engine with its own socket and folders; gone when it is dropped.
@@ -143,6 +150,8 @@ async fn the_docker_driver_conforms_and_keeps_its_own_promises() {
     containers_of_a_pod_share_its_network_and_outlive_each_other(&subject).await;
     folders_of_the_host_are_mounted_but_for_the_keys_of_the_node(&subject, &engine).await;
     a_container_that_is_taken_away_behind_our_back_is_missed(&subject, &engine).await;
+    a_start_whose_answer_is_lost_is_not_made_a_second_time(&subject, &engine).await;
+    what_was_made_and_never_started_is_made_as_its_pod_is_now(&subject, &engine).await;
     let left = engine.docker(&["ps", "-aq"]);
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "containers are left");
 }
@@ -227,4 +236,115 @@ async fn a_container_that_is_taken_away_behind_our_back_is_missed(
     assert!(outcome.is_err() || outcome.as_ref().is_ok_and(|exit| exit.code == 137), "{outcome:?}");
     assert!(subject.driver.list().await.unwrap().is_empty());
     subject.driver.remove_pod("taken").await.unwrap();
+}
+
+/// A task that ends with its owner.
+struct Aborted(tokio::task::JoinHandle<()>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Hands on what is said to the engine and what it answers, but for the first start of a container (a sandbox is
+/// started by its name): that is handed on, and its caller hears nothing any more.
+async fn forgetful(engine: PathBuf, listener: UnixListener) {
+    let forgets = Arc::new(AtomicBool::new(true));
+    while let Ok((mut client, _)) = listener.accept().await {
+        let (engine, forgets) = (engine.clone(), forgets.clone());
+        tokio::spawn(async move {
+            let mut server = UnixStream::connect(engine).await?;
+            let (mut asked, mut answered) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+            loop {
+                tokio::select! {
+                    read = client.read(&mut asked) => {
+                        let said = &asked[..read?];
+                        if said.is_empty() {
+                            break;
+                        }
+                        server.write_all(said).await?;
+                        let said = String::from_utf8_lossy(said);
+                        let is_start = said.contains("/start HTTP") && !said.contains("-sandbox/");
+                        if is_start && forgets.swap(false, Ordering::SeqCst) {
+                            server.read(&mut answered).await?; // it is done by then
+                            break;
+                        }
+                    }
+                    read = server.read(&mut answered) => {
+                        let said = &answered[..read?];
+                        if said.is_empty() {
+                            break;
+                        }
+                        client.write_all(said).await?;
+                    }
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        });
+    }
+}
+
+async fn a_start_whose_answer_is_lost_is_not_made_a_second_time(
+    subject: &Subject,
+    engine: &Engine,
+) {
+    let socket = engine.path("forgetful");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let _proxy = Aborted(tokio::spawn(forgetful(engine.path("sock"), listener)));
+    let driver = connect(&socket).await;
+    let folder = engine.path("counted");
+    fs::create_dir(&folder).unwrap();
+    for (name, script, code) in [("runs", "sleep 1000", 137), ("ends", "exit 3", 3)] {
+        let mut spec = shell(subject, "lost", name, &format!("echo {name} >> /c/{name}; {script}"));
+        spec.mounts = vec![Mount {
+            volume: "counted".into(),
+            source: folder.clone(),
+            sub_path: None,
+            target: "/c".into(),
+            read_only: false,
+        }];
+        let begun = driver.start(spec.clone()).await;
+        if name == "runs" {
+            assert!(matches!(begun, Err(StartError::Driver(_))), "{begun:?}");
+        }
+        let started = driver.start(spec.clone()).await.unwrap();
+        if name == "runs" {
+            assert_eq!(driver.start(spec).await.unwrap().id, started.id);
+            driver.kill(&started.id).await.unwrap();
+        }
+        assert_eq!(wait(subject, &started.id).await.code, code);
+        let written = fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!(written, format!("{name}\n"), "it ran once, with its volume");
+    }
+    let sources = engine.path("volumes").join("lost/sources");
+    assert_eq!(fs::read_dir(sources).unwrap().count(), 0, "nothing is held for what is known");
+    subject.driver.remove_pod("lost").await.unwrap();
+}
+
+async fn what_was_made_and_never_started_is_made_as_its_pod_is_now(
+    subject: &Subject,
+    engine: &Engine,
+) {
+    let spec = shell(subject, "made", "a", "echo new");
+    let name = "impresario-node-1-made-a-0";
+    let create = |labels: &[&str]| {
+        let command = [IMAGE, "/bin/sh", "-c", "echo old"];
+        let made = engine.docker(&[&["create", "--name", name][..], labels, &command].concat());
+        assert!(made.status.success(), "{made:?}");
+    };
+    // Somebody else's is left alone.
+    create(&[]);
+    let error = subject.driver.start(spec.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Exists { .. }), "{error}");
+    assert!(engine.docker(&["rm", name]).status.success());
+    create(&[
+        "--label=impresario.dev/cluster=test",
+        "--label=impresario.dev/node=node-1",
+        "--label=impresario.dev/pod-uid=made",
+    ]);
+    let started = start(subject, spec).await;
+    wait(subject, &started.id).await;
+    assert_eq!(output(&*subject.driver, &started.id).await[0].1, "new");
+    subject.driver.remove_pod("made").await.unwrap();
 }
