@@ -267,7 +267,8 @@ async fn forgetful(engine: PathBuf, listener: UnixListener) {
                         let said = String::from_utf8_lossy(said);
                         let is_start = said.contains("/start HTTP") && !said.contains("-sandbox/");
                         if is_start && forgets.swap(false, Ordering::SeqCst) {
-                            server.read(&mut answered).await?; // it is done by then
+                            // It is done by then.
+                            let _answer = server.read(&mut answered).await?;
                             break;
                         }
                     }
