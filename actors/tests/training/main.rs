@@ -83,8 +83,10 @@ async fn another_activation_goes_on_where_the_first_was() {
     let before =
         cluster.until("two of each", LIMIT, |seen| seen.size == size(2, 2) && seen.step > 20).await;
     cluster.fail_over().await;
-    let after = cluster.until("two of each again", LIMIT, |seen| seen.size == size(2, 2)).await;
-    assert!(after.step + 5 >= before.step, "{} after {}", after.step, before.step);
+    // The status on the disk may be older; what the pods report makes up for it, and the count at the end
+    // would show a step that was done anew.
+    let goes_on = |seen: &Description| seen.size == size(2, 2) && seen.step + 5 >= before.step;
+    cluster.until("two of each again, where the first was", LIMIT, goes_on).await;
     cluster.hurry();
     let end = cluster.until("the end", LIMIT, |seen| seen.ended).await;
     counted_exactly(&end);
