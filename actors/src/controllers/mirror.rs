@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 /// Their places are taken up at once, for each of the mirrors.
 const CHANGES: usize = 512;
 /// How long a mirror waits for readers that are about to fall behind.
-const READERS: Duration = Duration::from_millis(100);
+const READERS: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause between attempts to list.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -352,11 +352,11 @@ async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after:
             return false;
         }
     };
-    let (mut came, mut patient) = (false, true);
+    let (mut came, mut left) = (false, READERS);
     while let Some(Ok(batch)) = watch.next().await {
         let changes = apply(shared, &batch.events);
         for change in changes {
-            room(&shared.changes, &mut patient).await;
+            room(&shared.changes, &mut left).await;
             // As above.
             let _ = shared.changes.send(change);
         }
@@ -366,19 +366,19 @@ async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after:
     came
 }
 
-/// Waits a while until readers have room for one more change: a burst must not make those look at everything
-/// that keep up. For one that does not, nobody waits again until it has caught up.
-async fn room<T>(changes: &broadcast::Sender<T>, patient: &mut bool) {
+/// Waits until readers have room for one more change, in one burst no longer than [`READERS`] in all: a burst must not
+/// make those look at everything that keep up, and one that does not must not set the pace for all. `left` is what is
+/// left of that time; it is whole again when half of what was waited for is read.
+async fn room<T>(changes: &broadcast::Sender<T>, left: &mut Duration) {
     let behind = changes.len();
-    *patient |= behind < CHANGES / 2;
-    if behind < CHANGES || !*patient {
-        return;
+    if behind < CHANGES / 2 {
+        *left = READERS;
     }
     let waited = tokio::time::Instant::now();
-    while changes.len() >= CHANGES && waited.elapsed() < READERS {
+    while changes.len() >= CHANGES && waited.elapsed() < *left {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    *patient = changes.len() < CHANGES;
+    *left = left.saturating_sub(waited.elapsed());
 }
 
 fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Vec<Change<K>> {

@@ -59,6 +59,16 @@ impl Handler<Pass> for Scheduler {
             }
             asking.get(node).is_some_and(|since| *since + SLOW <= now).then_some(Away::Busy)
         };
+        // Nobody has told in time what became of its placement: the room that was taken off for it is its own again.
+        let in_doubt: Vec<String> = self
+            .queue
+            .ready(now)
+            .filter(|waiting| self.picture.is_assumed(&waiting.pod.uid))
+            .map(|waiting| waiting.pod.uid.clone())
+            .collect();
+        for uid in &in_doubt {
+            self.picture.unassume(uid);
+        }
         let mut ready: Vec<_> = self.queue.ready(now).map(|waiting| &waiting.pod).collect();
         let is_cut = ready.len() > PASS;
         if is_cut {

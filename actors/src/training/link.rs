@@ -36,6 +36,8 @@ pub struct Link {
     job: String,
     /// The control members: those that the job names, then those of before.
     control: Arc<Mutex<Vec<NodeName>>>,
+    /// How many of them the job names, or were there at the beginning.
+    told: Arc<AtomicUsize>,
     /// Those that say that the job has no actor there, and since when.
     denials: Arc<Mutex<BTreeMap<NodeName, Instant>>>,
     refreshed: Arc<Mutex<Option<Instant>>>,
@@ -53,6 +55,7 @@ impl Link {
         Self {
             node,
             job: job.to_owned(),
+            told: Arc::new(AtomicUsize::new(control.len())),
             control: Arc::new(Mutex::new(control)),
             denials: Arc::default(),
             refreshed: Arc::default(),
@@ -82,8 +85,10 @@ impl Link {
     /// nothing.
     pub fn denied(&self) -> Option<Instant> {
         let (control, denials) = (self.control.lock().clone(), self.denials.lock());
+        // Those that are named no more may be gone, and say nothing.
+        let told = self.told.load(Ordering::Relaxed);
         let since: Option<Vec<Instant>> =
-            control.iter().map(|member| denials.get(member).copied()).collect();
+            control.iter().take(told).map(|member| denials.get(member).copied()).collect();
         since.and_then(|since| since.into_iter().max())
     }
 
@@ -118,6 +123,7 @@ impl Link {
         let told: Vec<NodeName> = told.into_iter().map(|(name, _)| name).collect();
         let mut known = self.control.lock();
         let asked = known.get(self.turn.load(Ordering::Relaxed) % known.len().max(1)).cloned();
+        self.told.store(told.len(), Ordering::Relaxed);
         let members = with_earlier(told, &known);
         if *known != members {
             tracing::info!(job = self.job, ?members, "the control members are others now");
@@ -135,8 +141,16 @@ impl Link {
         let mut denials = self.denials.lock();
         if matches!(error, AskError::NoSuchActor { .. }) {
             denials.entry(member.clone()).or_insert_with(Instant::now);
-        } else {
-            denials.remove(member);
+            return;
+        }
+        denials.remove(member);
+        drop(denials);
+        // Who is named no more and does not answer is gone: each would cost the time of an answer at each turn.
+        let (mut control, told) = (self.control.lock(), self.told.load(Ordering::Relaxed));
+        if let Some(place) = control.iter().position(|known| known == member)
+            && place >= told
+        {
+            control.remove(place);
         }
     }
 
@@ -279,6 +293,12 @@ mod tests {
         assert_eq!(link.turn.load(Ordering::Relaxed), 2, "b runs the job, and is asked first");
         tell(&["a", "b", "c"]);
         assert_eq!(known(), names(&["a", "b", "c"]));
+        // Who is named no more is gone when it does not answer; who is named may answer again.
+        tell(&["c"]);
+        for member in ["a", "c"] {
+            link.denies(&NodeName::from(member), &AskError::Deadline { waited: ANSWER });
+        }
+        assert_eq!(known(), names(&["c", "b"]));
         // All are replaced, one after the other: those of long ago are asked no more.
         for new in 0..20 {
             let told = [new, new + 1, new + 2].map(|number| format!("m{number}"));

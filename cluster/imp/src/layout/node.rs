@@ -114,6 +114,16 @@ impl NodeDir {
         fs::read_to_string(self.0.join("pid")).ok()?.trim().parse().ok()
     }
 
+    /// Forgets the pid of a process that is gone. Of one that runs it is kept.
+    pub fn forget_process(&self) {
+        let lock = OpenOptions::new().read(true).write(true).open(self.0.join("lock"));
+        let held = lock.ok().map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+        // Where there is no lock no process was ever there.
+        if let Some(Ok(_held)) = &held {
+            let _ = fs::remove_file(self.0.join("pid"));
+        }
+    }
+
     /// Whether a process runs this node.
     #[must_use]
     pub fn is_running(&self) -> bool {

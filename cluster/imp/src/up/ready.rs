@@ -6,7 +6,7 @@ use crate::rest::{Rest, RestError};
 use impresario_actors::node::object::PROCESS;
 use indicatif::ProgressBar;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -48,8 +48,7 @@ pub(super) async fn await_ready(
     begun: &Started,
 ) -> Result<(), UpError> {
     let deadline = Instant::now() + READY_LIMIT;
-    // When each was started, and what its folder said of the process before.
-    let mut started: BTreeMap<String, (Instant, Option<i32>)> = BTreeMap::new();
+    let mut started = BTreeMap::new();
     let mut missing: Vec<String> = nodes.iter().map(name_of).collect();
     while Instant::now() < deadline {
         // One that was killed a moment ago may have held its lock when we first looked.
@@ -59,11 +58,13 @@ pub(super) async fn await_ready(
                 None => {
                     // Before there is anything to end.
                     begun.note(node);
-                    let before = node.pid();
+                    // One that was killed left its number in the folder and an object that is Ready: until the new
+                    // one has written its own, both would tell of the old.
+                    node.forget_process();
                     start(node)?;
-                    started.insert(name, (Instant::now(), before));
+                    started.insert(name, Instant::now());
                 }
-                Some((since, _)) if since.elapsed() > CLAIM_LIMIT => {
+                Some(since) if since.elapsed() > CLAIM_LIMIT => {
                     let log = node.log();
                     let text = std::fs::read_to_string(&log).unwrap_or_default();
                     let lines: Vec<&str> = text.lines().collect();
@@ -74,15 +75,9 @@ pub(super) async fn await_ready(
             }
         }
         if let Ok(ready) = ready_nodes(dir).await {
-            // One that was killed left its number in the folder and an object that is Ready: until the new one
-            // has written its own, both tell of the old.
-            let is_ready = |name: &str| {
-                let before = started.get(name).and_then(|(_, before)| *before);
-                ready.get(name).is_some_and(|pid| Some(*pid) != before)
-            };
             missing = nodes
                 .iter()
-                .filter(|node| !(node.is_running() && is_ready(&name_of(node))))
+                .filter(|node| !(node.is_running() && ready.contains(&name_of(node))))
                 .map(name_of)
                 .collect();
             bar.set_position((nodes.len() - missing.len()) as u64);
@@ -95,18 +90,18 @@ pub(super) async fn await_ready(
     Err(UpError::NotReady { limit: READY_LIMIT, missing: missing.join(", ") })
 }
 
-/// The nodes whose object tells of the process that their folder names, and is Ready; and that process.
-async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeMap<String, i32>, RestError> {
+/// The nodes whose object tells of the process that their folder names, and is Ready.
+async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
     let list = rest.get("/api/v1/nodes").await?;
-    let mut ready = BTreeMap::new();
+    let mut ready = BTreeSet::new();
     for node in list["items"].as_array().into_iter().flatten() {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let pid = node["metadata"]["annotations"][PROCESS].as_str();
         let pid: Option<i32> = pid.and_then(|pid| pid.parse().ok());
         // An object that is Ready may tell of the process that was here before.
-        if let Some(pid) = pid.filter(|pid| is_ready(node) && dir.node(name).pid() == Some(*pid)) {
-            ready.insert(name.to_owned(), pid);
+        if is_ready(node) && pid.is_some() && pid == dir.node(name).pid() {
+            ready.insert(name.to_owned());
         }
     }
     Ok(ready)

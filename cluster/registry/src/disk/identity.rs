@@ -37,12 +37,18 @@ pub struct Identity {
     /// Why the group has refused the directory for good: a copy, or one restored from an older state.
     #[serde(default)]
     pub refused: Option<String>,
+    /// Whether a start was refused as a copy's by fewer members than it takes to refuse it for good.
+    #[serde(default)]
+    pub doubted: bool,
 }
 
 /// The format that this program writes and reads. Directories from before it was counted have 0.
 const FORMAT: u32 = 1;
 /// So many lives are remembered. The group knows of one that is not long past, or of none of those since.
 const LIVES: usize = 256;
+/// How many of a directory that was doubted. Starts that are refused are lives too: they must not push out those from
+/// which the others see that it is a copy.
+const LIVES_DOUBTED: usize = 4 * LIVES;
 
 /// A directory that this process alone uses until it drops this.
 #[derive(Debug)]
@@ -77,9 +83,18 @@ impl Claimed {
         } else {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
             let (disk, generation, format) = (rand::random(), Life::default(), FORMAT);
-            let (member, lives, refused) = (None, Vec::new(), None);
-            let fresh =
-                Identity { cluster, node, disk, member, generation, lives, format, refused };
+            let (member, lives, refused, doubted) = (None, Vec::new(), None, false);
+            let fresh = Identity {
+                cluster,
+                node,
+                disk,
+                member,
+                generation,
+                lives,
+                format,
+                refused,
+                doubted,
+            };
             save(&path, &fresh)?;
             fresh
         };
@@ -130,7 +145,8 @@ impl Claimed {
             lives.push(self.identity.generation); // one from before they were remembered
         }
         lives.push(generation);
-        lives.drain(..lives.len().saturating_sub(LIVES));
+        let most = if self.identity.doubted { LIVES_DOUBTED } else { LIVES };
+        lives.drain(..lives.len().saturating_sub(most));
         self.change(Identity { generation, lives, ..self.identity.clone() })?;
         Ok(generation)
     }
@@ -138,6 +154,12 @@ impl Claimed {
     /// Writes down that the group has refused the directory, so that it is not asked again.
     pub fn refuse(&mut self, why: String) -> Result<(), DiskError> {
         self.change(Identity { refused: Some(why), ..self.identity.clone() })
+    }
+
+    /// Writes down that somebody has taken the directory for a copy. After hundreds of starts that is believed.
+    pub fn doubt(&mut self, why: &str) -> Result<(), DiskError> {
+        let refused = (self.identity.lives.len() >= LIVES_DOUBTED).then(|| why.to_owned());
+        self.change(Identity { doubted: true, refused, ..self.identity.clone() })
     }
 
     fn change(&mut self, identity: Identity) -> Result<(), DiskError> {
@@ -175,6 +197,30 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Identity, DiskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_taken_for_a_copy_is_none_the_less_one_after_hundreds_of_starts() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Claimed::claim(root.path(), "c", "n1").unwrap().begin_life().unwrap();
+        // What the original became after the copy was made.
+        let known = common.next();
+        let mut starts = 0;
+        let refused = loop {
+            let mut claim = match Claimed::claim(root.path(), "c", "n1") {
+                Ok(claim) => claim,
+                Err(refused) => break refused.to_string(),
+            };
+            claim.begin_life().unwrap();
+            assert!(
+                !impresario_registry_api::life::goes_on(&claim.identity().lives, known),
+                "after {starts} starts"
+            );
+            claim.doubt("the group knows a later life").unwrap();
+            starts += 1;
+            assert!(starts <= 2 * LIVES_DOUBTED);
+        };
+        assert!(refused.contains("a later life"), "{refused}");
+    }
 
     #[test]
     fn a_directory_keeps_its_identity_and_refuses_others() {

@@ -46,7 +46,7 @@ pub(super) enum Denied {
     NoMember,
     /// No member that is known counts it among the group.
     #[error(
-        "this member has not heard of it and asks the others; if those that it knows are gone, it listens after a minute"
+        "this member has not heard of it and asks those whom it knows; if they are all gone for good, remove this member, and let it join anew with an empty directory"
     )]
     Unheard,
     /// It is said in another's name.
@@ -124,8 +124,12 @@ impl Guard {
             None => match self.vouched.hears(speaker, Instant::now()) {
                 Hears::Yes => Standing::Vouched,
                 Hears::No => Standing::Unknown,
+                // With many waiting it is asked about when it speaks again.
+                Hears::YesAsks => {
+                    let _ = self.asks.try_send(speaker.clone());
+                    Standing::Vouched
+                }
                 Hears::Asks => {
-                    // With many waiting it is asked about when it speaks again.
                     let _ = self.asks.try_send(speaker.clone());
                     Standing::Unknown
                 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Sleep,
     disk::{identity::Claimed, volume::Room},
-    protocol::{DOOR_ACTOR, DoorRole, REGISTRY_ACTOR, RegistryRole},
+    protocol::{DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole},
     raft::{
         MemberId, MemberNode, Raft,
         actor::RaftActor,
@@ -156,6 +156,8 @@ pub(super) async fn begin(
                 Err(NoPlace { why, for_good }) => {
                     if for_good {
                         claim.refuse(why.to_string())?;
+                    } else if matches!(why, MembershipError::Copied { .. }) {
+                        claim.doubt(&why.to_string())?;
                     }
                     return Err(StartError::Refused(why));
                 }

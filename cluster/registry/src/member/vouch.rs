@@ -2,8 +2,8 @@
 //!
 //! A voter that has been away may not have heard of the member that leads now. So may one that was removed say, under a
 //! number that nobody has. It is let in once a voter of this member's own log counts it among the group: who is such a
-//! voter could itself say whatever the newcomer may say. Where none of those voters answers for long there may be
-//! nobody left but newcomers, and what they say is listened to, as raft has it.
+//! voter could itself say whatever the newcomer may say. Time alone lets nobody in: where none of those voters is there
+//! any more, an operator removes this member, and it joins anew with an empty directory.
 
 use crate::protocol::MemberStatus;
 use impresario_runtime::NodeName;
@@ -13,12 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For how long a member's word for another holds.
+/// For how long a member's word for another holds before it is asked for again, and again so long while that is not
+/// answered: a snapshot that is on its way must not end each time.
 const HOLDS: Duration = Duration::from_mins(1);
 /// How often the others are asked about one that they do not vouch for.
 const AGAIN: Duration = Duration::from_millis(500);
-/// No member answers for so long: then nobody can vouch.
-const ALONE: Duration = Duration::from_mins(1);
 /// Far more than a group ever has members that one of them has not heard of.
 const MOST: usize = 64;
 
@@ -62,6 +61,8 @@ struct Asked {
 pub(super) enum Hears {
     /// It is listened to.
     Yes,
+    /// It is listened to, and the others are to be asked whether it is still among them.
+    YesAsks,
     /// Not now: it says it again.
     No,
     /// Not now, and the others are to be asked about it.
@@ -85,25 +86,22 @@ impl Vouched {
             all.insert(name.clone(), Asked { word: None, since: now, at: now });
             return Hears::Asks;
         };
-        match asked.word {
-            Some(Word::Member) if since(asked.since) < HOLDS => Hears::Yes,
-            _ if since(asked.at) >= AGAIN => {
-                asked.at = now;
-                Hears::Asks
-            }
-            Some(Word::Silence) if since(asked.since) >= ALONE => Hears::Yes,
-            _ => Hears::No,
+        let age = since(asked.since);
+        let is_heard = asked.word == Some(Word::Member) && age < HOLDS * 2;
+        if since(asked.at) < AGAIN || is_heard && age < HOLDS {
+            return if is_heard { Hears::Yes } else { Hears::No };
         }
+        asked.at = now;
+        if is_heard { Hears::YesAsks } else { Hears::Asks }
     }
 
     /// What the others say of it.
     pub(super) fn tell(&self, name: &NodeName, word: Word, now: Instant) {
         if let Some(asked) = self.0.lock().get_mut(name) {
-            // A silence goes on; the word of a member is new each time.
-            if asked.word != Some(word) || word != Word::Silence {
-                asked.since = now;
+            // Who does not answer takes nothing back.
+            if word != Word::Silence {
+                *asked = Asked { word: Some(word), since: now, at: asked.at };
             }
-            asked.word = Some(word);
         }
     }
 }
@@ -139,25 +137,48 @@ mod tests {
         let word = Word::of("m4", &[status(&["m1"]), status(&["m1", "m4"])]);
         vouched.tell(&m4, word, begun + AGAIN);
         assert_eq!(vouched.hears(&m4, begun + AGAIN * 2), Hears::Yes);
-        assert_eq!(vouched.hears(&m4, begun + AGAIN + HOLDS), Hears::Asks, "it may have left");
+        assert_eq!(vouched.hears(&m4, begun + AGAIN + HOLDS), Hears::YesAsks, "it may have left");
+        assert_eq!(vouched.hears(&m4, begun + AGAIN + HOLDS * 2), Hears::Asks);
     }
 
     #[test]
-    fn where_no_member_answers_for_long_a_newcomer_is_heard_until_one_does() {
+    fn where_no_member_answers_a_newcomer_is_not_heard_however_long_it_speaks() {
         let (vouched, m4, begun) = (Vouched::default(), NodeName::from("m4"), Instant::now());
         assert_eq!(Word::of("m4", &[]), Word::Silence);
         let mut now = begun;
         assert_eq!(vouched.hears(&m4, now), Hears::Asks);
-        while now < begun + ALONE {
+        while now < begun + HOLDS * 10 {
             vouched.tell(&m4, Word::Silence, now);
             assert_eq!(vouched.hears(&m4, now + AGAIN / 2), Hears::No);
             now += AGAIN;
             assert_eq!(vouched.hears(&m4, now), Hears::Asks);
         }
-        vouched.tell(&m4, Word::Silence, now);
+        vouched.tell(&m4, Word::Member, now);
         assert_eq!(vouched.hears(&m4, now + AGAIN / 2), Hears::Yes);
-        vouched.tell(&m4, Word::Nobody, now + AGAIN / 2);
-        assert_eq!(vouched.hears(&m4, now + AGAIN * 3 / 4), Hears::No);
+    }
+
+    #[test]
+    fn who_is_vouched_for_each_time_that_it_is_asked_is_heard_all_the_time() {
+        let (vouched, m4, begun) = (Vouched::default(), NodeName::from("m4"), Instant::now());
+        assert_eq!(vouched.hears(&m4, begun), Hears::Asks);
+        vouched.tell(&m4, Word::Member, begun);
+        let (mut now, mut asked) = (begun, 0);
+        while now < begun + HOLDS * 5 {
+            now += AGAIN / 4;
+            match vouched.hears(&m4, now) {
+                Hears::Yes => {}
+                Hears::YesAsks => {
+                    asked += 1;
+                    // The first time nobody answers.
+                    let word = if asked == 1 { Word::Silence } else { Word::Member };
+                    vouched.tell(&m4, word, now + AGAIN / 8);
+                }
+                other => panic!("{other:?} after {:?}", now - begun),
+            }
+        }
+        assert!(asked >= 4);
+        vouched.tell(&m4, Word::Nobody, now);
+        assert_ne!(vouched.hears(&m4, now), Hears::Yes, "it was removed");
     }
 
     #[test]
