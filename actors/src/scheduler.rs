@@ -36,7 +36,7 @@ use picture::{Pending, Picture};
 use policy::Policy;
 use queue::Queue;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -97,6 +97,8 @@ pub struct Scheduler {
     picture: Picture,
     /// Nodes that are being asked, and since when; the next batch waits.
     asking: BTreeMap<String, Instant>,
+    /// Pods of whose placement nobody knows the end, and until when the watch may tell it.
+    in_doubt: VecDeque<(Instant, String)>,
     /// Nodes that did not answer.
     silent: BTreeMap<String, placing::Silence>,
     nodes_known: bool,
@@ -133,6 +135,7 @@ impl Scheduler {
             queue: Queue::default(),
             picture: Picture::default(),
             asking: BTreeMap::new(),
+            in_doubt: VecDeque::new(),
             silent: BTreeMap::new(),
             nodes_known: false,
             pods_known: false,

@@ -355,12 +355,12 @@ async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after:
     let (mut came, mut left) = (false, READERS);
     while let Some(Ok(batch)) = watch.next().await {
         let changes = apply(shared, &batch.events);
+        shared.revision.send_replace(batch.revision);
         for change in changes {
             room(&shared.changes, &mut left).await;
             // As above.
             let _ = shared.changes.send(change);
         }
-        shared.revision.send_replace(batch.revision);
         came = true;
     }
     came

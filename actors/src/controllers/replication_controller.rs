@@ -201,8 +201,7 @@ mod tests {
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::transaction::MAX_ITEMS;
     use impresario_registry_api::{
-        Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Registry, Revision,
-        Selection, TransactError, Watch, WatchError, WatchRequest,
+        Around, Key, ListRequest, Registry, Selection, Watch, WatchError, WatchRequest,
     };
     use serde_json::json;
 
@@ -314,24 +313,9 @@ mod tests {
         open: tokio::sync::watch::Receiver<bool>,
     }
 
-    impl Registry for Late {
-        fn get(
-            &self,
-            key: Key,
-            consistency: Consistency,
-        ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
-            self.registry.get(key, consistency)
-        }
-
-        fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-            self.registry.list(request)
-        }
-
-        fn transact(
-            &self,
-            transaction: Transaction,
-        ) -> BoxFuture<'_, Result<Committed, TransactError>> {
-            self.registry.transact(transaction)
+    impl Around for Late {
+        fn inner(&self) -> &dyn Registry {
+            &self.registry
         }
 
         fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {

@@ -229,11 +229,6 @@ impl Picture {
         self.claim(&pod.uid, node, pod.requests.clone(), pod.host_ports.clone(), false);
     }
 
-    /// Whether a pod has room of a node that it is not known to be bound to.
-    pub fn is_assumed(&self, uid: &str) -> bool {
-        self.claims.get(uid).is_some_and(|claim| !claim.bound)
-    }
-
     /// A placement came to nothing. A bound pod stays where it is.
     pub fn unassume(&mut self, uid: &str) {
         if self.claims.get(uid).is_some_and(|claim| !claim.bound) {

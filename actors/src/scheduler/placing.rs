@@ -60,14 +60,8 @@ impl Handler<Pass> for Scheduler {
             asking.get(node).is_some_and(|since| *since + SLOW <= now).then_some(Away::Busy)
         };
         // Nobody has told in time what became of its placement: the room that was taken off for it is its own again.
-        let in_doubt: Vec<String> = self
-            .queue
-            .ready(now)
-            .filter(|waiting| self.picture.is_assumed(&waiting.pod.uid))
-            .map(|waiting| waiting.pod.uid.clone())
-            .collect();
-        for uid in &in_doubt {
-            self.picture.unassume(uid);
+        while let Some((_, uid)) = self.in_doubt.pop_front_if(|(until, _)| *until <= now) {
+            self.picture.unassume(&uid);
         }
         let mut ready: Vec<_> = self.queue.ready(now).map(|waiting| &waiting.pod).collect();
         let is_cut = ready.len() > PASS;
@@ -219,7 +213,10 @@ impl Scheduler {
                     self.events.normal(key, uid, "Scheduled", &message);
                 }
                 // The watch will tell whether it was bound; it is not tried anew before, nearly always.
-                Some(Placed::Unknown) => self.queue.unknown(uid, now + UNKNOWN),
+                Some(Placed::Unknown) => {
+                    self.queue.unknown(uid, now + UNKNOWN);
+                    self.in_doubt.push_back((now + UNKNOWN, uid.clone()));
+                }
                 Some(Placed::Fenced) => {
                     tracing::info!(scheduler = %self.settings.name, "another activation has taken over");
                     ctx.stop();

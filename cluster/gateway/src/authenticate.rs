@@ -310,10 +310,7 @@ impl TokenReview for RegistryTokens {
 pub(crate) mod tests {
     use super::*;
     use impresario_registry::MemoryRegistry;
-    use impresario_registry_api::{
-        Committed, ListRequest, Operation, Page, ReadError, Registry, Revision, TransactError,
-        Transaction, Watch, WatchError, WatchRequest,
-    };
+    use impresario_registry_api::{Around, Operation, ReadError, Registry, Revision, Transaction};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     async fn asks(
@@ -353,7 +350,11 @@ pub(crate) mod tests {
         }
     }
 
-    impl Registry for Lagging {
+    impl Around for Lagging {
+        fn inner(&self) -> &dyn Registry {
+            &self.whole
+        }
+
         fn get(&self, key: Key, consistency: Consistency) -> Read<'_> {
             if consistency == Consistency::Local {
                 return self.here.get(key, consistency);
@@ -370,21 +371,6 @@ pub(crate) mod tests {
                 Ok((entry, revision))
             })
         }
-
-        fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-            self.whole.list(request)
-        }
-
-        fn transact(
-            &self,
-            transaction: Transaction,
-        ) -> BoxFuture<'_, Result<Committed, TransactError>> {
-            self.whole.transact(transaction)
-        }
-
-        fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-            self.whole.watch(request)
-        }
     }
 
     type Read<'a> = BoxFuture<'a, Result<(Option<Entry>, Revision), ReadError>>;
@@ -397,7 +383,7 @@ pub(crate) mod tests {
         let value = serde_json::to_vec(&stored).unwrap().into();
         let put = Operation::Put { key: tokens::key(&hash_token("new")), value };
         let written = Transaction { operations: vec![put], ..Transaction::default() };
-        registry.transact(written).await.unwrap();
+        registry.whole.transact(written).await.unwrap();
         let tokens = RegistryTokens::new(registry.clone());
         let guesses: Vec<String> = (0..100).map(|number| format!("guess-{number}")).collect();
         let all = guesses.iter().map(|guess| tokens.review(guess));

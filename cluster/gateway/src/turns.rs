@@ -137,18 +137,24 @@ struct Coming {
     turns: Turns,
     number: u64,
     told: oneshot::Receiver<()>,
+    /// Whether its turn has come.
+    is_told: bool,
 }
 
 impl Coming {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
         // Who waits is in the queue, which tells it before it forgets it.
         let _told = ready!(Pin::new(&mut self.told).poll(context));
+        self.is_told = true;
         Poll::Ready(Turn(self.turns.all.clone()))
     }
 }
 
 impl Drop for Coming {
     fn drop(&mut self) {
+        if self.is_told {
+            return;
+        }
         self.turns.all.queue().leave(&self.turns.holder, self.number);
         self.told.close();
         // It was its turn, and it has not taken it.
@@ -161,7 +167,14 @@ impl Drop for Coming {
 impl Turns {
     fn ask(&self) -> Coming {
         let (number, told) = self.all.queue().wait(&self.holder);
-        Coming { turns: self.clone(), number, told }
+        Coming { turns: self.clone(), number, told, is_told: false }
+    }
+
+    /// A turn that is free now: where one is, nobody waits.
+    fn free(&self) -> Option<Turn> {
+        let mut queue = self.all.queue();
+        queue.free = queue.free.checked_sub(1)?;
+        Some(Turn(self.all.clone()))
     }
 
     /// Does work that computes only in turn. A turn ends wherever the work waits: nobody has one who waits for the
@@ -171,7 +184,11 @@ impl Turns {
         let mut work = pin!(work);
         let mut coming: Option<Coming> = None;
         poll_fn(|context| {
-            let _turn = ready!(coming.get_or_insert_with(|| self.ask()).poll(context));
+            let free = if coming.is_none() { self.free() } else { None };
+            let _turn = match free {
+                Some(turn) => turn,
+                None => ready!(coming.get_or_insert_with(|| self.ask()).poll(context)),
+            };
             coming = None;
             work.as_mut().poll(context)
         })

@@ -69,8 +69,23 @@ pub(crate) fn announce_to_all(shim: &[OsString], tag: &str, hidden: &[PathBuf]) 
 /// The folders of the containers of a node that have begun and not ended.
 fn running_below(data: &Path) -> Vec<PathBuf> {
     let below = |folders: Vec<PathBuf>| {
-        let entries = folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok());
-        entries.flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
+        let mut found = Vec::new();
+        for folder in folders {
+            let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            match entries {
+                Ok(entries) => found.extend(entries.into_iter().map(|entry| entry.path())),
+                // Of a node that has no pods, or a pod that has just gone.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
+                Err(error) => {
+                    tracing::warn!(?folder, %error, "containers in it may see what is made now");
+                }
+            }
+        }
+        found
     };
     let pods = below(vec![data.join("pods")]);
     let containers = below(pods.into_iter().map(|pod| pod.join("containers")).collect());

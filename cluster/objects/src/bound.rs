@@ -161,12 +161,17 @@ impl State {
         }
     }
 
-    /// The pods as they were listed anew; those that went meanwhile are remembered.
-    fn renew(&mut self, entries: &[Entry]) {
+    /// The pods of a list. Reading them takes long where there are many: nobody holds a lock meanwhile.
+    fn listed(entries: &[Entry]) -> Self {
         let mut fresh = Self { is_current: true, ..Self::default() };
         for entry in entries {
             fresh.put(entry);
         }
+        fresh
+    }
+
+    /// The pods as they were listed anew; those that went meanwhile are remembered.
+    fn renew(&mut self, fresh: Self) {
         let before = std::mem::replace(self, fresh);
         (self.gone, self.went) = (before.gone, before.went);
         for (place, pod) in before.pods {
@@ -240,7 +245,8 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
         };
         match registry.list(list).await {
             Ok(page) => {
-                state.write().renew(&page.entries);
+                let fresh = State::listed(&page.entries);
+                state.write().renew(fresh);
                 told.send_modify(|count| *count += 1);
                 pause = PAUSES.0;
                 keep_up(&registry, page.revision, &state, &told).await;
@@ -374,7 +380,7 @@ mod tests {
         state.put(&entry("a", 4, &on("n2")));
         assert_eq!(node_of(&state, "a").as_deref(), Some("n2"));
         // What went while nobody looked is remembered, too.
-        state.renew(&[entry("a", 4, &on("n2"))]);
+        state.renew(State::listed(&[entry("a", 4, &on("n2"))]));
         assert_eq!(node_of(&state, "b").as_deref(), Some("n1"));
         for number in 0..GONE {
             let name = format!("p{number}");

@@ -9,8 +9,7 @@ use impresario_objects::{
 };
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{
-    BoxFuture, Committed, Consistency, Entry, Key, ListRequest, Operation, Page, ReadError,
-    Registry, Revision, TransactError, Transaction, Watch, WatchError, WatchRequest,
+    Around, BoxFuture, Committed, Operation, Registry, TransactError, Transaction,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -135,17 +134,9 @@ struct Restless {
     left: AtomicUsize,
 }
 
-impl Registry for Restless {
-    fn get(
-        &self,
-        key: Key,
-        consistency: Consistency,
-    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
-        self.registry.get(key, consistency)
-    }
-
-    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-        self.registry.list(request)
+impl Around for Restless {
+    fn inner(&self) -> &dyn Registry {
+        &self.registry
     }
 
     fn transact(
@@ -175,10 +166,6 @@ impl Registry for Restless {
             }
             self.registry.transact(transaction).await
         })
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        self.registry.watch(request)
     }
 }
 

@@ -8,6 +8,7 @@
 //! The crate knows nothing of Kubernetes beyond the shape of a key; objects are bytes to it, read only
 //! where a [`Selection`] asks for a field.
 
+pub mod around;
 pub mod error;
 pub mod field;
 pub mod key;
@@ -23,6 +24,7 @@ pub mod watch;
 
 mod registry;
 
+pub use around::Around;
 pub use error::{ReadError, Remedy, TransactError, WatchError};
 pub use key::{Entry, Key, Revision};
 pub use life::Life;

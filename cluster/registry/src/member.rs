@@ -198,7 +198,7 @@ impl Member {
         &self,
         told: impl Fn(&str) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let mut metrics = self.shared.raft.metrics();
+        let mut metrics = self.shared.raft.server_metrics();
         let mut seen = metrics.borrow_watched().membership_config.clone();
         async move {
             while metrics.changed().await.is_ok() {

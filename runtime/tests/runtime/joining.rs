@@ -51,15 +51,20 @@ impl JoinDoor for Door {
     }
 }
 
+/// A token, and the door that takes it.
+fn token_and_door(cluster: &Cluster) -> (JoinToken, Door) {
+    let token = JoinToken::create(&cluster.authority.fingerprint()).unwrap();
+    let key = cluster.authority.key_pem();
+    let authority = ClusterAuthority::from_pem(cluster.authority.certificate_pem(), &key).unwrap();
+    let door = Door { authority, hash: token.secret_hash(), peers: vec![] };
+    (token, door)
+}
+
 #[test]
 fn a_newcomer_with_a_good_token_gets_a_certificate_and_is_a_node() {
     on_threads(async {
         let cluster = Cluster::new();
-        let token = JoinToken::create(&cluster.authority.fingerprint()).unwrap();
-        let key = cluster.authority.key_pem();
-        let authority =
-            ClusterAuthority::from_pem(cluster.authority.certificate_pem(), &key).unwrap();
-        let door = Door { authority, hash: token.secret_hash(), peers: vec![] };
+        let (token, door) = token_and_door(&cluster);
         let config = NodeConfig { join: Some(Arc::new(door)), ..cluster.config("control") };
         let control = ActorNode::start(config).await.unwrap();
         let player = play(&control, "player", SpawnOptions::default());
@@ -101,11 +106,7 @@ impl JoinDoor for Deaf {
 fn an_answer_that_is_lost_is_asked_for_again_with_the_same_request() {
     on_threads(async {
         let cluster = Cluster::new();
-        let token = JoinToken::create(&cluster.authority.fingerprint()).unwrap();
-        let key = cluster.authority.key_pem();
-        let authority =
-            ClusterAuthority::from_pem(cluster.authority.certificate_pem(), &key).unwrap();
-        let door = Door { authority, hash: token.secret_hash(), peers: vec![] };
+        let (token, door) = token_and_door(&cluster);
         let deaf = Arc::new(Deaf { door, lost: AtomicU32::new(1), asked: Mutex::default() });
         let config = NodeConfig { join: Some(deaf.clone()), ..cluster.config("control") };
         let control = ActorNode::start(config).await.unwrap();

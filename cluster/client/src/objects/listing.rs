@@ -16,7 +16,7 @@ use impresario_registry_api::{
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// Bytes of the entries that are read at a time.
 const PART_BYTES: usize = 256 * 1024;
@@ -162,18 +162,14 @@ impl Reader {
 async fn apart(
     read: impl Future<Output = Result<Page, ReadError>> + Send + 'static,
 ) -> Result<Page, Status> {
-    struct Reading(JoinHandle<Result<Page, ReadError>>);
-
-    impl Drop for Reading {
-        fn drop(&mut self) {
-            self.0.abort();
+    let mut reading = JoinSet::new();
+    reading.spawn(read);
+    match reading.join_next().await {
+        Some(Ok(page)) => page.map_err(|error| read_refused(&error)),
+        Some(Err(error)) => {
+            Err(Status::internal(format!("what was listed could not be read: {error}")))
         }
-    }
-
-    let mut reading = Reading(tokio::spawn(read));
-    match (&mut reading.0).await {
-        Ok(page) => page.map_err(|error| read_refused(&error)),
-        Err(error) => Err(Status::internal(format!("what was listed could not be read: {error}"))),
+        None => Err(Status::internal("nothing reads what is listed")),
     }
 }
 

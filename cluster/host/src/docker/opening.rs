@@ -62,8 +62,14 @@ impl Opening {
         if self.since.elapsed() >= limit || others.map(|(_, open)| open).any(hangs) {
             return Err(silent(path, limit));
         }
-        now.open.insert(self.number, (path.to_owned(), self.since));
+        now.open.insert(self.number, (path.to_owned(), Instant::now()));
         Ok(())
+    }
+
+    /// Refused where nobody waits any more for what it opens: that was `path`.
+    pub(super) fn in_time(&self, path: &Path) -> Result<(), String> {
+        let limit = self.openings.limit;
+        if self.since.elapsed() < limit { Ok(()) } else { Err(silent(path, limit)) }
     }
 }
 

@@ -131,7 +131,7 @@ impl Sources {
                 let place = format!("{}-{}-{number}", self.container, opening.number);
                 let place = own.join("sources").join(place);
                 // Nobody waits for this any more where that took too long.
-                opening.enter(&self.config.socket)?;
+                opening.in_time(&mount.source)?;
                 match show(&opened, &place) {
                     Ok(()) => {
                         pinned.0.push(place.clone());

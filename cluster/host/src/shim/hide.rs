@@ -35,8 +35,13 @@ fn hide(folder: &Path) -> io::Result<()> {
     let born: Born = record::read(folder, "born.json")?
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     // What it is on the machine, and where the container has its mounts: both are looked up from here.
-    let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    let outside: Vec<_> = paths.iter().map(|path| identity(path)).collect();
+    // One that is not there shows nothing; one that cannot be looked at may show everything.
+    let identity = |path: &Path| match fs::metadata(path) {
+        Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+    };
+    let outside: Vec<_> = paths.iter().map(|path| identity(path)).collect::<io::Result<_>>()?;
     let table = mount_table_of(&born.process.pid.to_string())?;
     let (seen, _) = match enter(&born) {
         Ok(entered) => entered,
@@ -52,7 +57,13 @@ fn hide(folder: &Path) -> io::Result<()> {
     }
     for (path, outside) in paths.iter().zip(outside) {
         // One that is covered is another one in there.
-        if outside.is_none() || identity(path) != outside {
+        let is_there = outside.is_some()
+            && match identity(path) {
+                Ok(inside) => inside == outside,
+                // Not to be reached by that path in there.
+                Err(_) => false,
+            };
+        if !is_there {
             continue;
         }
         for place in private::places(path, &table) {

@@ -284,9 +284,15 @@ async fn an_attempt_is_started_once(subject: &Subject) {
         }
     });
     begun.await.expect("it runs");
-    assert_eq!(lines(), "one\n");
     let second = start(subject, ContainerSpec { attempt: 1, ..spec }).await;
     assert_ne!(second.id, first.id);
+    let again = timeout(LIMIT, async {
+        while lines().lines().count() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    again.await.expect("the second attempt runs");
+    assert_eq!(lines(), "one\none\n", "each attempt ran once");
     assert!(subject.driver.remove(&first.id).await.is_err(), "a running one is not removed");
     subject.driver.remove_pod("twice").await.unwrap();
 }

@@ -206,6 +206,7 @@ async fn a_sub_path_that_is_exchanged_for_a_link_all_the_time_never_leads_out_of
     let swaps = swaps.join().unwrap();
     println!("{swaps} swaps, {refused} refused, {seen} seen");
     assert!(swaps > 0);
+    assert!(seen > 0, "a part that is none of the link's is mounted");
     subject.driver.remove_pod("swap").await.unwrap();
 }
 

@@ -115,12 +115,20 @@ impl NodeDir {
     }
 
     /// Forgets the pid of a process that is gone. Of one that runs it is kept.
-    pub fn forget_process(&self) {
-        let lock = OpenOptions::new().read(true).write(true).open(self.0.join("lock"));
-        let held = lock.ok().map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
-        // Where there is no lock no process was ever there.
-        if let Some(Ok(_held)) = &held {
-            let _ = fs::remove_file(self.0.join("pid"));
+    pub fn forget_process(&self) -> Result<(), LayoutError> {
+        let path = self.0.join("lock");
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            // No process was ever there.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(at(&path)(error)),
+        };
+        // It was taken meanwhile: the number is of the one that has it, or will be.
+        let Ok(_held) = self.lock(file) else { return Ok(()) };
+        let pid = self.0.join("pid");
+        match fs::remove_file(&pid) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&pid)(error)),
+            _ => Ok(()),
         }
     }
 

@@ -36,12 +36,14 @@ impl Started {
     /// in words.
     pub async fn undo(&self) -> Result<&'static str, UpError> {
         let Begun { started, ended } = std::mem::take(&mut *self.0.lock());
-        end_started(&started).await?;
+        // Whatever becomes of the others: what ran before runs again.
+        let mut undone = end_started(&started).await.map_err(UpError::from);
         for node in &ended {
             // It was asked to, and may not have ended yet.
-            end_process(node).await?;
-            ready::start(node)?;
+            let ended = end_process(node).await.map_err(UpError::from);
+            undone = undone.and(ended.and_then(|()| ready::start(node)));
         }
+        undone?;
         Ok(match (started.is_empty(), ended.is_empty()) {
             (true, true) => "nothing was started",
             (false, true) => "the nodes that this command had started are ended",

@@ -60,7 +60,7 @@ pub(super) async fn await_ready(
                     begun.note(node);
                     // One that was killed left its number in the folder and an object that is Ready: until the new
                     // one has written its own, both would tell of the old.
-                    node.forget_process();
+                    node.forget_process()?;
                     start(node)?;
                     started.insert(name, Instant::now());
                 }

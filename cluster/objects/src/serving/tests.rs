@@ -3,7 +3,7 @@
 use super::*;
 use futures_util::FutureExt as _;
 use impresario_registry::MemoryRegistry;
-use impresario_registry_api::{BoxFuture, Key, ListRequest, Registry, WatchRequest};
+use impresario_registry_api::{Around, BoxFuture, Key, Registry};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,11 @@ struct Member {
     is_cut_off: AtomicBool,
 }
 
-impl Registry for Member {
+impl Around for Member {
+    fn inner(&self) -> &dyn Registry {
+        &self.registry
+    }
+
     fn get(
         &self,
         key: Key,
@@ -25,21 +29,6 @@ impl Registry for Member {
             return std::future::ready(Err(ReadError::Unavailable { reason })).boxed();
         }
         self.registry.get(key, consistency)
-    }
-
-    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
-        self.registry.list(request)
-    }
-
-    fn transact(
-        &self,
-        transaction: Transaction,
-    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
-        self.registry.transact(transaction)
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        self.registry.watch(request)
     }
 }
 

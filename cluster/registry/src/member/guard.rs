@@ -81,7 +81,14 @@ pub(super) async fn ask_about(
     while let Some(name) = names.recv().await {
         let asked = guard.voters().into_iter().filter(|voter| voter != node.name()).map(|voter| {
             let registry = node.actor::<RegistryRole>(ActorPath::new(voter, REGISTRY_ACTOR));
-            async move { registry.ask(Status, STATUS_LIMIT).await.ok() }
+            async move {
+                let asked = registry.ask(Status, STATUS_LIMIT).await;
+                asked
+                    .inspect_err(
+                        |error| tracing::debug!(%error, "a voter does not say who is a member"),
+                    )
+                    .ok()
+            }
         });
         let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
         let word = Word::of(name.as_str(), &answers);

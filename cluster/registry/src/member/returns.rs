@@ -137,7 +137,12 @@ pub(super) async fn may_return(
         return Ok(());
     }
     let agree = said.iter().filter(|(_, answer)| answer.is_ok()).map(|(other, _)| other);
-    judges.weigh(&said, &leaders(node, agree).await)?;
+    let leaders = leaders(node, agree).await;
+    judges.weigh(&said, &leaders)?;
+    if let (true, Some(why)) = (leaders.is_empty(), refused.values().next()) {
+        // Who leads may be the one that refuses.
+        return Err(NoPlace { why: (*why).clone(), for_good: false });
+    }
     tracing::warn!(?refused, "this member goes on by the word of most others");
     Ok(())
 }
@@ -147,8 +152,13 @@ async fn leaders(node: &ActorNode, members: impl Iterator<Item = &NodeName>) -> 
     let asked = members.map(async |member| {
         let path = ActorPath::new(member.clone(), REGISTRY_ACTOR);
         // One that is starting itself knows of no leader yet.
-        let status = node.actor::<RegistryRole>(path).ask(Status, STATUS_LIMIT).await.ok()?;
-        status.leader.map(|leader| NodeName::from(leader.as_str()))
+        match node.actor::<RegistryRole>(path).ask(Status, STATUS_LIMIT).await {
+            Ok(status) => status.leader.map(|leader| NodeName::from(leader.as_str())),
+            Err(error) => {
+                tracing::debug!(%member, %error, "a member does not say who leads");
+                None
+            }
+        }
     });
     join_all(asked).await.into_iter().flatten().collect()
 }

@@ -228,11 +228,13 @@ impl Handler<Append> for RaftActor {
 
     fn handle(&mut self, Append { route, request }: Append, _: &mut Self::Context) -> Self::Result {
         let fit = self.check(route).and_then(|()| request.entries.iter().try_for_each(possible));
-        let (actor, has_entries) = (self.clone(), !request.entries.is_empty());
+        let (raft, has_entries) = (self.raft.clone(), !request.entries.is_empty());
+        // A heartbeat says nothing of that.
+        let catches_up = has_entries.then(|| self.clone());
         Box::pin(async move {
             fit?;
-            let answer = actor.raft.append_entries(request).await.map_err(stopped)?;
-            if has_entries && answer.is_success() {
+            let answer = raft.append_entries(request).await.map_err(stopped)?;
+            if let Some(actor) = catches_up.filter(|_| answer.is_success()) {
                 actor.caught_up();
             }
             Ok(answer)

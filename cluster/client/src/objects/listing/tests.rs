@@ -5,22 +5,15 @@ use futures_util::FutureExt as _;
 use impresario_api::resource::resources;
 use impresario_api::selector::LabelSelector;
 use impresario_registry::MemoryRegistry;
-use impresario_registry_api::{
-    BoxFuture, Committed, Key, Operation, Registry, TransactError, Transaction, Watch, WatchError,
-    WatchRequest,
-};
+use impresario_registry_api::{Around, BoxFuture, Key, Operation, Registry, Transaction};
 use std::sync::Arc;
 
 /// Puts one list together at a time, in two steps.
 struct OneAtATime(MemoryRegistry, tokio::sync::Semaphore);
 
-impl Registry for OneAtATime {
-    fn get(
-        &self,
-        key: Key,
-        consistency: Consistency,
-    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
-        self.0.get(key, consistency)
+impl Around for OneAtATime {
+    fn inner(&self) -> &dyn Registry {
+        &self.0
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
@@ -29,17 +22,6 @@ impl Registry for OneAtATime {
             tokio::task::yield_now().await;
             self.0.list(request).await
         })
-    }
-
-    fn transact(
-        &self,
-        transaction: Transaction,
-    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
-        self.0.transact(transaction)
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        self.0.watch(request)
     }
 }
 
@@ -61,7 +43,8 @@ async fn a_list_that_waits_for_its_turn_keeps_no_place_of_the_registry() {
         assert!(listing.as_mut().now_or_never().is_none());
     }
     let request = ListRequest::of(impresario_registry_api::Selection::all("pods"));
-    let others = tokio::time::timeout(std::time::Duration::from_secs(30), one.list(request));
+    let others =
+        tokio::time::timeout(std::time::Duration::from_secs(30), Registry::list(&*one, request));
     assert!(others.await.expect("nobody is in its way").is_ok());
 }
 
