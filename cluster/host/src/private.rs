@@ -166,6 +166,9 @@ fn known_in(folder: &Path) -> Vec<PathBuf> {
         }
         all.extend(found);
     }
+    // The nodes of one cluster write down the same folder each; it is covered once.
+    all.sort();
+    all.dedup();
     all
 }
 
