@@ -15,6 +15,7 @@ pub(crate) mod network;
 mod outbound;
 mod parked;
 mod peer;
+mod takeover;
 mod terms;
 mod urgent;
 mod watches;

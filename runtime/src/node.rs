@@ -172,6 +172,12 @@ impl ActorNode {
         self.0.network.end_link(peer);
     }
 
+    /// Whether a node turned our last dial away since it hears another process of our name: of two processes of one
+    /// name the later one is kept out for as long as the earlier one lives.
+    pub fn is_turned_away_by(&self, peer: &NodeName) -> bool {
+        self.0.network.known_peer(peer).is_some_and(|peer| peer.is_turned_away())
+    }
+
     /// The addresses that it dials.
     pub fn addresses(&self) -> &AddressBook {
         &self.0.network.addresses

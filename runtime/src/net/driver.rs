@@ -20,6 +20,7 @@ use super::{
     link::{self, Ended, Link},
     network::Network,
     peer::{LinkState, Peer},
+    takeover::{self, Answered},
     urgent::Urgent,
 };
 use crate::{message::Lane, pki::PeerRole};
@@ -146,6 +147,7 @@ impl Driver {
             if !busy {
                 tracing::debug!(peer = %self.peer.name, %error, attempt, "no connection");
                 self.attempts += 1;
+                self.peer.dialled(matches!(error, DialError::TurnedAway));
                 self.peer.satisfied();
                 self.give_up(&error.to_string());
                 self.peer.link.send_replace(LinkState::Failed(self.attempts, error.to_string()));
@@ -319,6 +321,7 @@ impl Driver {
         let lane_bytes = self.network.lane_bytes(&link.identity.role);
         self.peer.set_lane_bounds(lane_bytes, &link.terms.account);
         self.peer.full.forget();
+        self.peer.dialled(false);
         self.peer.hear();
         self.detector.reset(Instant::now());
         self.peer.satisfied();
@@ -355,7 +358,7 @@ impl Driver {
     /// Sends heartbeats and listens until the link is over.
     async fn keep(&mut self, link: &Arc<Link>) -> Next {
         // The answer to one who dialled meanwhile: it may be slow to take it, and nothing else waits for that.
-        let mut answering: Option<BoxFuture<'static, Option<Arc<Link>>>> = None;
+        let mut answering: Option<BoxFuture<'static, Answered>> = None;
         loop {
             let idle = answering.is_none();
             let answered = async {
@@ -403,17 +406,37 @@ impl Driver {
                         None => {}
                     }
                 }
-                newer = answered => {
+                answered = answered => {
                     answering = None;
-                    if let Some(newer) = newer {
-                        return Next::Use(newer);
+                    match answered {
+                        Answered::Linked(Some(newer)) => return Next::Use(newer),
+                        Answered::Linked(None) => {}
+                        Answered::Alone(arrival) => answering = self.answer(arrival, link),
+                        Answered::Second(arrival) => {
+                            let (peer, from) = (&self.peer.name, arrival.connection.remote_address());
+                            tracing::warn!(%peer, %from, "a second process of a node's name is turned away: stop one of them");
+                            turn_away(&self.network, arrival, Greeting::Superseded);
+                        }
                     }
                 }
                 Some(arrival) = self.arrivals.recv(), if idle => {
-                    answering = self.judge(arrival, Some(link)).map(FutureExt::boxed);
+                    answering = if takeover::is_doubtful(&arrival, link) {
+                        // A lane without room is on its way to be confirmed, too.
+                        let _ = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat);
+                        let (network, link) = (self.network.clone(), link.clone());
+                        let listens = async move { takeover::listen(arrival, link, &network.timing).await };
+                        Some(listens.boxed())
+                    } else {
+                        self.answer(arrival, link)
+                    };
                 }
             }
         }
+    }
+
+    /// Judges one who dialled while a link stands.
+    fn answer(&mut self, arrival: Arrival, link: &Link) -> Option<BoxFuture<'static, Answered>> {
+        Some(self.judge(arrival, Some(link))?.map(Answered::Linked).boxed())
     }
 
     // --- loss

@@ -116,7 +116,9 @@ pub(crate) enum DialError {
     Stranger { found: NodeName },
     #[error("another connection is under way")]
     Busy,
-    #[error("a newer process of this node's name is connected: stop one of them")]
+    #[error("another process of this node's name is connected there: stop one of them")]
+    TurnedAway,
+    #[error("an older process of its name answered: stop one of them")]
     Superseded,
 }
 
@@ -178,7 +180,7 @@ pub(crate) async fn greet(connection: &Connection, hello: &Hello) -> Result<(u64
     match FrameReader::new(receive, GREETING_LIMIT_BYTES).value().await? {
         Greeting::Welcome { incarnation, generation } => Ok((incarnation, generation)),
         Greeting::Busy => Err(DialError::Busy),
-        Greeting::Superseded => Err(DialError::Superseded),
+        Greeting::Superseded => Err(DialError::TurnedAway),
     }
 }
 

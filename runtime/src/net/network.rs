@@ -224,6 +224,11 @@ impl Network {
 
     // --- peers
 
+    /// The peer of this name, if there is anything to know of it.
+    pub(crate) fn known_peer(&self, name: &NodeName) -> Option<Arc<Peer>> {
+        self.peers.lock().get(name).cloned()
+    }
+
     /// The peer of this name, with a driver.
     pub(crate) fn peer(self: &Arc<Self>, name: &NodeName) -> Arc<Peer> {
         let mut peers = self.peers.lock();
@@ -266,7 +271,7 @@ impl Network {
 
     /// Ends the link to a peer; a wanted one is made anew.
     pub(crate) fn end_link(&self, name: &NodeName) {
-        let peer = self.peers.lock().get(name).cloned();
+        let peer = self.known_peer(name);
         if let Some(peer) = peer
             && let LinkState::Up(link) = &*peer.link.borrow()
         {

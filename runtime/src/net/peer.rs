@@ -84,6 +84,8 @@ pub(crate) struct Peer {
     received: [AtomicU64; 2],
     heard: Mutex<Option<Instant>>,
     pub(crate) bulk_tells: Arc<Semaphore>,
+    /// Whether it turned our last dial away: it hears another process of our name.
+    turned_away: AtomicBool,
     most_pending: usize,
 }
 
@@ -118,6 +120,7 @@ impl Peer {
             received: [AtomicU64::new(0), AtomicU64::new(0)],
             heard: Mutex::new(None),
             bulk_tells: Arc::new(Semaphore::new(BULK_TELLS)),
+            turned_away: AtomicBool::new(false),
             most_pending: limits.outbound_asks,
         };
         (Arc::new(peer), inbox)
@@ -278,6 +281,15 @@ impl Peer {
                 _ => {}
             }
         }
+    }
+
+    /// What became of the last dial.
+    pub(crate) fn dialled(&self, turned_away: bool) {
+        self.turned_away.store(turned_away, Ordering::Release);
+    }
+
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.turned_away.load(Ordering::Acquire)
     }
 
     // --- asks that wait

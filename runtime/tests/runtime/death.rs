@@ -4,9 +4,10 @@ use crate::cast::*;
 use futures_util::StreamExt;
 use impresario_runtime::{
     ActorNode, AskError, Cause, Direction, FaultRule, NodeConfig, PeerEvent, Reason, RestartPolicy,
-    SpawnOptions, StreamError, WatchError,
+    SpawnOptions, StreamError, Timing, WatchError,
 };
-use tokio::sync::broadcast;
+use std::{net::SocketAddr, time::Duration};
+use tokio::{net::UdpSocket, sync::broadcast};
 
 /// A node that soon takes who is silent for lost.
 async fn impatient(cluster: &Cluster, name: &str) -> ActorNode {
@@ -96,22 +97,37 @@ fn a_node_that_stops_is_lost_at_once_and_its_asks_and_watches_with_it() {
 }
 
 #[test]
-fn a_new_process_of_the_same_name_replaces_the_old_one() {
+fn a_second_process_of_a_name_is_kept_out_while_the_first_lives_and_replaces_it_when_that_is_silent()
+ {
     on_threads(async {
         let cluster = Cluster::new();
-        let (a, b, far) = cluster.pair().await;
+        let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
+        let a = NodeConfig { timing: listens, ..cluster.config("a") };
+        let (a, b) = (ActorNode::start(a).await.unwrap(), cluster.node("b").await);
+        let wire = Wire::to(b.local_addr()).await;
+        a.addresses().set("b".into(), wire.at);
+        play(&b, "player", SpawnOptions::default());
+        let far = a.actor::<PlayerRole>(path(&b, "player"));
         far.ask(Urgent, LIMIT).await.unwrap();
         let mut events = a.peers();
         let watch = a.watch(path(&b, "player"));
         far.ask(Urgent, LIMIT).await.unwrap();
 
         let next = cluster.node("b").await;
-        introduce(&[&a, &next]);
+        next.addresses().set("a".into(), a.local_addr());
         let player = play(&next, "player", SpawnOptions::default());
         let back =
             next.actor::<PlayerRole>(play(&a, "back", SpawnOptions::default()).path().clone());
-        back.ask(Urgent, LIMIT).await.unwrap();
+        let refused = back.ask(Urgent, LIMIT).await.unwrap_err();
+        assert!(refused.to_string().contains("stop one of them"), "{refused}");
+        assert!(next.is_turned_away_by(a.name()));
+        far.ask(Note(4), LIMIT).await.unwrap();
+        let first = b.actor::<PlayerRole>(path(&b, "player"));
+        assert_eq!(first.ask(Notes, LIMIT).await, Ok(vec![4]), "the first process goes on");
 
+        wire.cut();
+        answered("the second process is taken", &back).await;
+        assert!(!next.is_turned_away_by(a.name()));
         assert_eq!(soon("the watch", watch.terminated()).await.unwrap().reason, Reason::NodeLost);
         let old = b.incarnation();
         event(
@@ -123,6 +139,42 @@ fn a_new_process_of_the_same_name_replaces_the_old_one() {
         far.ask(Note(5), LIMIT).await.unwrap();
         assert_eq!(player.ask(Notes, LIMIT).await, Ok(vec![5]));
     });
+}
+
+/// Hands on the datagrams between one node and those who dial it here, until it is cut: as a process that was killed.
+struct Wire {
+    at: SocketAddr,
+    carries: tokio::task::JoinHandle<()>,
+}
+
+impl Wire {
+    async fn to(node: SocketAddr) -> Self {
+        let here = || async { UdpSocket::bind("127.0.0.1:0").await.unwrap() };
+        let (outer, inner) = (here().await, here().await);
+        let at = outer.local_addr().unwrap();
+        let carries = tokio::spawn(async move {
+            let (mut dialler, mut there, mut back) = (None, [0; 4096], [0; 4096]);
+            loop {
+                tokio::select! {
+                    Ok((size, from)) = outer.recv_from(&mut there) => {
+                        dialler = Some(from);
+                        // Datagrams may be lost.
+                        let _ = inner.send_to(&there[..size], node).await;
+                    }
+                    Ok((size, _)) = inner.recv_from(&mut back) => {
+                        if let Some(dialler) = dialler {
+                            let _ = outer.send_to(&back[..size], dialler).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { at, carries }
+    }
+
+    fn cut(&self) {
+        self.carries.abort();
+    }
 }
 
 #[test]

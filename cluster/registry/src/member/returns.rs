@@ -13,7 +13,7 @@ use crate::{
     raft::{MemberId, MemberNode, StoredMembership},
 };
 use futures_util::future::join_all;
-use impresario_runtime::{ActorNode, ActorPath, ActorRef, AskError, NodeName, Remedy};
+use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -116,15 +116,19 @@ pub(super) async fn may_return(
     judges: &Judges,
 ) -> Result<(), NoPlace> {
     let asked = judges.names().iter().map(async |other| {
-        let door = node.actor::<DoorRole>(ActorPath::new(other.clone(), DOOR_ACTOR));
         let asks = Return { member, node: me.clone(), lives: lives.to_vec() };
-        (other.clone(), ask_door(door, asks).await)
+        (other.clone(), ask_door(node, other, asks).await)
     });
     let mut said = Said::new();
     for (other, answer) in join_all(asked).await {
         match answer {
             Ok(answer) => {
                 said.insert(other, answer);
+            }
+            // It hears another process with this one's certificate, whose log may hold what this one's does not.
+            Err(_) if node.is_turned_away_by(&other) => {
+                let why = MembershipError::RunsAlready { node: me.name.clone(), member };
+                return Err(NoPlace { why, for_good: false });
             }
             Err(error) => {
                 tracing::debug!(%other, %error, "a member does not say what it knows of this one");
@@ -164,16 +168,23 @@ async fn leaders(node: &ActorNode, members: impl Iterator<Item = &NodeName>) -> 
 }
 
 /// Asks at one door. One that is not there yet is tried again for a while: when all start at once each comes up a
-/// moment before or after the others.
+/// moment before or after the others. So is one that hears an earlier process, which may be about to end.
 async fn ask_door(
-    door: ActorRef<DoorRole>,
+    node: &ActorNode,
+    other: &NodeName,
     asks: Return,
 ) -> Result<Result<(), MembershipError>, AskError> {
+    let door = node.actor::<DoorRole>(ActorPath::new(other.clone(), DOOR_ACTOR));
     let mut pauses = Pauses::until(Instant::now() + RETURN_LIMIT);
     let mut last = AskError::Deadline { waited: RETURN_LIMIT };
     while let Some(left) = pauses.left() {
         match door.ask(asks.clone(), left).await {
-            Err(error) if matches!(error.remedy(), Remedy::Retry | Remedy::Resolve) => last = error,
+            Err(error)
+                if matches!(error.remedy(), Remedy::Retry | Remedy::Resolve)
+                    || node.is_turned_away_by(other) =>
+            {
+                last = error;
+            }
             answer => return answer,
         }
         pauses.pause().await;

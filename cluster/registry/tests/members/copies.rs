@@ -1,7 +1,10 @@
 //! Directories that were copied or restored, and are started again and again.
 
 use crate::{harness::*, three::Group};
-use futures_util::future::{join_all, select_all};
+use futures_util::{
+    FutureExt,
+    future::{join_all, select_all},
+};
 use impresario_registry::{
     Beginning, Life, Member, MembershipError, disk::DiskError, member::StartError,
 };
@@ -91,4 +94,68 @@ fn of_two_copies_that_start_at_the_same_time_as_all_others_one_at_most_stays() {
         assert_eq!(pods(&group.handle(1)).await, 2);
         group.end().await;
     });
+}
+
+/// Starts a copy of the directory of a member that runs, which is refused, and sees the group go on with the original.
+async fn a_copy_is_refused_while_the_original_runs(of_leader: bool) {
+    // A machine that stood still may have kept the original silent for so long that the copy is let in: then again.
+    until("a copy that is refused", async || {
+        let mut group = Group::new().await;
+        put(&group.handle(0), "x").await;
+        let leader = group.leader().await;
+        let original = if of_leader { leader } else { group.follower().await };
+        let name = group.nodes[original].name().as_str();
+        let twin = group.cluster.node(name).await;
+        for other in &group.nodes {
+            if other.name() != twin.name() {
+                twin.addresses().set(other.name().clone(), other.local_addr());
+            }
+        }
+        let copy = group.cluster.directory("copy");
+        image(&group.cluster.directory(name), &copy);
+        let mut config = group.cluster.config(&twin, group.beginning(original));
+        config.directory = copy;
+        let started = Member::start(config).await;
+        let refused = match started {
+            Err(StartError::Refused(MembershipError::RunsAlready { .. })) => true,
+            Ok(ref member) => {
+                member.stop().await;
+                false
+            }
+            Err(_) => false,
+        };
+        twin.stop(std::time::Duration::from_secs(5)).await;
+        if refused {
+            if original != leader {
+                group.stop(leader).await;
+                put(&group.handle(original), "y").await;
+                assert_eq!(group.members[&original].failed().now_or_never(), None);
+                group.start(leader).await.unwrap();
+            }
+            group.whole().await;
+            // The others took nothing of what the copy said for the original's.
+            group.stop(original).await;
+            let other = (original + 1) % 3;
+            put(&group.handle(other), "z").await;
+            group.reached(original).await;
+            group.start(original).await.unwrap();
+            group.whole().await;
+            group.agree_on(if original == leader { 2 } else { 3 }).await;
+            assert_eq!(group.members[&original].failed().now_or_never(), None);
+        }
+        group.end().await;
+        (refused, started.map(|_| ()))
+    })
+    .await
+    .unwrap_err();
+}
+
+#[test]
+fn a_copy_of_a_follower_that_runs_is_refused_and_the_follower_goes_on() {
+    run(a_copy_is_refused_while_the_original_runs(false));
+}
+
+#[test]
+fn a_copy_of_the_leader_that_runs_is_refused_and_the_leader_goes_on() {
+    run(a_copy_is_refused_while_the_original_runs(true));
 }

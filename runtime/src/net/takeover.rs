@@ -1,0 +1,52 @@
+//! Two processes of one name: whether the one that dials may take the place of the one that is linked.
+//!
+//! A process that was killed says no goodbye, and its successor comes while its link still stands. A copy of a member's
+//! directory, started beside the original, looks just the same. So the earlier process is listened for first: only a
+//! silent one is replaced.
+
+use super::{handshake::Arrival, link::Link};
+use crate::{config::Timing, pki::PeerRole};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// How long what was sent before may take to be read.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
+
+/// What became of one who dialled while a link stands.
+pub(super) enum Answered {
+    /// It was taken, if it took the answer.
+    Linked(Option<Arc<Link>>),
+    /// Another process of a name whose earlier process is silent.
+    Alone(Arrival),
+    /// Another process of a name whose earlier process lives.
+    Second(Arrival),
+}
+
+/// Whether it would be the second process of a name that one process has at a time: a machine's of the cluster. What a
+/// copy says must not be taken for the original's.
+pub(super) fn is_doubtful(arrival: &Arrival, link: &Link) -> bool {
+    matches!(arrival.identity.role, PeerRole::Control | PeerRole::Node)
+        && arrival.hello.incarnation > link.incarnation
+}
+
+/// Listens for the process at the other end of a link, to which something has just been sent, while another one of its
+/// name waits. The transport confirms what it is sent, however busy the process is. Whoever dials waits for `dial` at most.
+pub(super) async fn listen(arrival: Arrival, link: Arc<Link>, timing: &Timing) -> Answered {
+    let patience = timing.heartbeat.min(timing.dial / 2);
+    let look = (patience / 10).min(ON_ITS_WAY);
+    let until = Instant::now() + patience;
+    // What was on its way when the newcomer came says nothing about now.
+    sleep(look).await;
+    let heard = || link.connection.stats().udp_rx.datagrams;
+    let before = heard();
+    while Instant::now() < until {
+        sleep(look).await;
+        if heard() > before {
+            return Answered::Second(arrival);
+        }
+    }
+    Answered::Alone(arrival)
+}
