@@ -1,7 +1,13 @@
 //! The rules of the house that a program can check: which way dependencies point, where the codec
-//! is named, how long a file may be, and that nothing beside the checkout is read.
+//! is named, how long a file may be, that nothing beside the checkout is read, and that no files import
+//! each other in a circle.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "house/circles.rs"]
+mod circles;
+#[path = "house/modules.rs"]
+mod modules;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
