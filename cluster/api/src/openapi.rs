@@ -5,8 +5,11 @@
 //! validation to us. Documents are made once, when first asked for, and kept as bytes: whoever asks
 //! again, and however often, costs nothing.
 
+mod edition;
 mod paths;
 mod schemas;
+
+use edition::Edition;
 
 use crate::resource::{Resource, resources};
 use serde_json::{Map, Value, json};
@@ -20,13 +23,6 @@ pub const V2_PROTOBUF_TYPE: &str = "application/com.github.proto-openapi.spec.v2
 pub const V2_PROTOBUF_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// The v2 document in protobuf, for clients that insist on one: it says that it is version 2.0.
 pub const V2_PROTOBUF: [u8; 5] = *b"\x0a\x032.0";
-
-/// Which of the two specifications a document follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Edition {
-    V2,
-    V3,
-}
 
 /// The index of the v3 documents: the path of each with its hash.
 pub fn v3_index() -> Value {

@@ -6,15 +6,16 @@
 //! apply, or that leaves an object of wrong types, changes nothing.
 
 mod applied;
+mod error;
 mod json;
 mod order;
 mod strategic;
 
 pub use applied::{LAST_APPLIED, apply_patch, with_last_applied};
+pub use error::PatchError;
 
 use crate::wire::{self, Decoded, FieldValidation, Target};
 use serde_json::Value;
-use thiserror::Error;
 
 /// The form of a patch, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,49 +43,6 @@ impl PatchType {
             "application/merge-patch+json" => Some(Self::Merge),
             "application/strategic-merge-patch+json" => Some(Self::Strategic),
             _ => None,
-        }
-    }
-}
-
-/// Why a patch was not applied. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum PatchError {
-    /// The body is no patch of its form.
-    #[error("{0}")]
-    BadRequest(String),
-
-    /// The body, or what it would make of the object, is too large.
-    #[error("{0}")]
-    TooLarge(String),
-
-    /// The patch does not apply to this object.
-    #[error("the server rejected our request due to an error in our request: {0}")]
-    DoesNotApply(String),
-
-    /// The strategic merge patch contradicts the schema or itself.
-    #[error("{0}")]
-    Unmergeable(String),
-
-    /// The outcome is no object of the kind; `field` is always `patch`.
-    #[error(" \"\" is invalid: patch: Invalid value: {outcome:?}: {why}")]
-    Outcome {
-        /// The outcome, as JSON.
-        outcome: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl PatchError {
-    /// The HTTP status that says this.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::BadRequest(_) => 400,
-            Self::TooLarge(_) => 413,
-            Self::DoesNotApply(_) | Self::Outcome { .. } => 422,
-            // As Kubernetes does: it has no better word for these.
-            Self::Unmergeable(_) => 500,
         }
     }
 }

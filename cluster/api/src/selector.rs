@@ -8,6 +8,7 @@
 mod fields;
 mod grammar;
 mod labels;
+mod requirement;
 
 pub use fields::{FieldSelector, FieldTerm};
 pub use labels::LabelSelector;

@@ -7,6 +7,7 @@
 
 mod check;
 mod document;
+mod media_type;
 mod protobuf;
 mod reported;
 mod scalar;
@@ -17,17 +18,12 @@ use serde_json::Value;
 use std::fmt;
 use thiserror::Error;
 
-pub use check::Checked;
+pub use check::{Checked, WrongFields};
 pub use document::MAX_DEPTH;
+pub use media_type::{APPLY_YAML, JSON, PROTOBUF, YAML};
 
-/// The media type of JSON.
-pub const JSON: &str = "application/json";
-/// The media type of YAML.
-pub const YAML: &str = "application/yaml";
-/// The media type of Kubernetes' own protobuf envelope.
-pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// The media type of server-side apply; its bodies are YAML.
-pub const APPLY_YAML: &str = "application/apply-patch+yaml";
+use media_type::media_type;
+
 /// Bodies beyond this are refused unread.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
@@ -144,11 +140,6 @@ impl DecodeError {
     }
 }
 
-/// What is wrong inside an object, in Go's words and without naming the object.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct WrongFields(pub String);
-
 /// Reads a body of the expected kind.
 ///
 /// Kind and apiVersion may be missing, as in Kubernetes; they are filled in.
@@ -164,7 +155,7 @@ pub fn decode(
     let malformed = |why: String| DecodeError::Malformed { kind: target.kind.to_owned(), why };
     let (mut object, duplicates) = match media_type(content_type).as_str() {
         "" | JSON => document::from_json(body).map_err(malformed)?.into_parts(),
-        YAML | APPLY_YAML => document::from_yaml(body).map_err(malformed)?.into_parts(),
+        YAML | APPLY_YAML => yaml::from_yaml(body).map_err(malformed)?.into_parts(),
         PROTOBUF => (read_envelope(target, body)?, Vec::new()),
         _ => return Err(DecodeError::MediaType),
     };
@@ -206,7 +197,7 @@ pub fn parse(content_type: &str, body: &[u8]) -> Result<Value, DecodeError> {
         return Err(DecodeError::TooLarge);
     }
     let yaml = media_type(content_type).ends_with("yaml");
-    let document = if yaml { document::from_yaml(body) } else { document::from_json(body) };
+    let document = if yaml { yaml::from_yaml(body) } else { document::from_json(body) };
     document
         .map(|document| document.into_parts().0)
         .map_err(|why| DecodeError::Malformed { kind: "object".to_owned(), why })
@@ -242,11 +233,6 @@ pub fn encode(content_type: &str, object: &Value) -> Option<Vec<u8>> {
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The media type without its parameters, in lower case.
-fn media_type(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn read_envelope(target: Target<'_>, body: &[u8]) -> Result<Value, DecodeError> {

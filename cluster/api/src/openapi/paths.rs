@@ -3,7 +3,7 @@
 //! Clients look up operations by the group, version and kind that they name, and read off them
 //! which media types a patch may have and which query parameters are understood.
 
-use super::Edition;
+use super::edition::Edition;
 use super::schemas::reference;
 use crate::patch::PatchType;
 use crate::resource::{Resource, Verb};

@@ -1,6 +1,6 @@
 //! Schemas of messages, with what clients need to merge and validate.
 
-use super::Edition;
+use super::edition::Edition;
 use crate::resource::Resource;
 use crate::schema::{self, Cardinality, Field, FieldType, Message, Shape, Structure};
 use serde_json::{Map, Value, json};

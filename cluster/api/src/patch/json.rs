@@ -1,6 +1,6 @@
 //! JSON patch, with the limits and the errors of Kubernetes.
 
-use super::PatchError;
+use super::error::PatchError;
 use json_patch::PatchOperation;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 //! Entries that the patch names keep the order of the patch, the others keep the order of the
 //! object, and the two are interleaved as the object had them, as far as that is possible.
 
-use super::PatchError;
+use super::error::PatchError;
 use serde_json::Value;
 use std::collections::HashMap;
 

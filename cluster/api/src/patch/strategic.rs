@@ -5,7 +5,7 @@
 //! or entry that holds them, `$retainKeys` names the only fields that stay,
 //! `$setElementOrder/F` orders the list F, `$deleteFromPrimitiveList/F` takes plain values out.
 
-use super::PatchError;
+use super::error::PatchError;
 use super::order::{arrange, identity};
 use crate::schema::{Cardinality, Field, Message};
 use serde_json::{Map, Value};

@@ -9,6 +9,7 @@ pub mod defaults;
 mod environment;
 mod handlers;
 mod mounts;
+mod paths;
 mod scheduling;
 mod security;
 mod update;

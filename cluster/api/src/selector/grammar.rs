@@ -1,6 +1,6 @@
 //! The grammar of label selectors in queries.
 
-use super::labels::{Demand, Requirement};
+use super::requirement::{Demand, Requirement};
 use super::{MOST_REQUIREMENTS, SelectorError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,64 +2,10 @@
 
 use super::SelectorError;
 use super::grammar::Parser;
+use super::requirement::{Demand, Requirement};
 use crate::field::{entries, list, text};
-use crate::names;
 use serde_json::{Map, Value};
 use std::fmt;
-
-/// What one requirement asks of the label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Demand {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    Absent,
-    GreaterThan(i64),
-    LessThan(i64),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Requirement {
-    key: String,
-    demand: Demand,
-}
-
-impl Requirement {
-    pub(super) fn new(key: &str, mut demand: Demand) -> Result<Self, SelectorError> {
-        if let Some(why) = names::qualified(key).into_iter().next() {
-            return Err(SelectorError::Key { key: key.to_owned(), why });
-        }
-        if let Demand::In(values) | Demand::NotIn(values) = &mut demand {
-            for (index, value) in values.iter().enumerate() {
-                if let Some(why) = names::label_value(value).into_iter().next() {
-                    let (key, value) = (key.to_owned(), value.clone());
-                    return Err(SelectorError::Value { key, index, value, why });
-                }
-            }
-            values.sort(); // [`Requirement::matches`] searches in them
-        }
-        Ok(Self { key: key.to_owned(), demand })
-    }
-
-    fn matches(&self, value: Option<&str>) -> bool {
-        let is_among = |values: &[String]| {
-            value
-                .is_some_and(|value| values.binary_search_by(|one| one.as_str().cmp(value)).is_ok())
-        };
-        match &self.demand {
-            Demand::In(values) => is_among(values),
-            Demand::NotIn(values) => !is_among(values),
-            Demand::Exists => value.is_some(),
-            Demand::Absent => value.is_none(),
-            Demand::GreaterThan(bound) => {
-                value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *bound)
-            }
-            Demand::LessThan(bound) => {
-                value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *bound)
-            }
-        }
-    }
-}
 
 /// A conjunction of requirements on labels; without any it matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,12 +6,18 @@
 //! not required) is left out, so that one object has one form whichever way it came.
 
 use super::reported::Reported;
-use super::{WrongFields, scalar};
+use super::scalar;
 use crate::quantity::canonical;
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 use std::fmt::Write;
+use thiserror::Error;
+
+/// What is wrong inside an object, in Go's words and without naming the object.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct WrongFields(pub String);
 
 /// What a walk found.
 #[derive(Debug, Clone, PartialEq, Eq)]

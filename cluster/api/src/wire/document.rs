@@ -93,13 +93,6 @@ pub(super) fn from_json_within(body: &[u8], left: &mut Allowance) -> Result<Docu
     Ok(Document { value, duplicates })
 }
 
-/// The first document of a YAML stream, as Kubernetes reads it.
-pub(super) fn from_yaml(body: &[u8]) -> Result<Document, String> {
-    let text = std::str::from_utf8(body).map_err(|error| format!("yaml: {error}"))?;
-    let first = super::yaml::documents(text, 1)?.into_iter().next();
-    Ok(first.unwrap_or(Document { value: Value::Null, duplicates: Vec::new() }))
-}
-
 struct Reader<'a> {
     path: String,
     duplicates: Reported,
@@ -221,6 +214,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::yaml::from_yaml;
 
     #[test]
     fn doubled_fields_are_found_with_their_paths() {

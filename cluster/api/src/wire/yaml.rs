@@ -13,6 +13,13 @@ use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// The first document of a YAML stream, as Kubernetes reads it.
+pub(super) fn from_yaml(body: &[u8]) -> Result<Document, String> {
+    let text = std::str::from_utf8(body).map_err(|error| format!("yaml: {error}"))?;
+    let first = documents(text, 1)?.into_iter().next();
+    Ok(first.unwrap_or(Document::new(Value::Null, Vec::new())))
+}
+
 /// Reads up to `limit` documents of a stream; the rest is not looked at.
 pub(super) fn documents(text: &str, limit: usize) -> Result<Vec<Document>, String> {
     let mut reader = Reader {

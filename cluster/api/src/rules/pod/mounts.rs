@@ -1,28 +1,10 @@
 //! Where a container finds its volumes: mounted at a path, or raw as a device.
 
+use super::paths::{has_backsteps, inside};
 use super::volumes::Volumes;
 use crate::field::{Causes, Path, flag, has, list, text};
 use serde_json::Value;
 use std::collections::HashSet;
-
-/// A path within a volume must stay within it.
-pub fn inside(path: &Path, value: &str, causes: &mut Causes) {
-    if value.starts_with('/') {
-        causes.invalid(path, value, "must be a relative path");
-    }
-    no_backsteps(path, value, causes);
-}
-
-/// No part of a path may be `..`.
-pub fn no_backsteps(path: &Path, value: &str, causes: &mut Causes) {
-    if has_backsteps(value) {
-        causes.invalid(path, value, "must not contain '..'");
-    }
-}
-
-fn has_backsteps(value: &str) -> bool {
-    value.split('/').any(|part| part == "..")
-}
 
 /// The `volumeMounts` and `volumeDevices` of a container.
 pub fn validate(container: &Value, path: &Path, volumes: &Volumes<'_>, causes: &mut Causes) {

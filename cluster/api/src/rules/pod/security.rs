@@ -45,7 +45,7 @@ fn seccomp(profile: &Value, path: &Path, causes: &mut Causes) {
             causes.required(&local, "must be set when seccomp type is Localhost");
         }
         ("Localhost", true) => {
-            super::mounts::inside(&local, text(profile, "localhostProfile"), causes);
+            super::paths::inside(&local, text(profile, "localhostProfile"), causes);
         }
         (_, true) => causes.invalid(
             &local,

@@ -1,7 +1,7 @@
 //! Volumes: each has a name of its own and exactly one source.
 
 use super::environment::{FILE_FIELDS, field_reference, resource_reference};
-use super::mounts::{inside, no_backsteps};
+use super::paths::{inside, no_backsteps};
 use crate::field::{Causes, Path, get, has, list, number, text};
 use crate::names;
 use crate::quantity;

@@ -1,7 +1,8 @@
 //! From protobuf to JSON.
 
 use super::super::document::{self, Allowance, MAX_DEPTH, entry_cost, value_cost};
-use super::super::{PROTOBUF, scalar};
+use super::super::media_type::PROTOBUF;
+use super::super::scalar;
 use super::bytes::{Cursor, Wire};
 use super::{Envelope, MAGIC, ProtobufError};
 use crate::schema::{Cardinality, Field, FieldType, Message, Shape};
