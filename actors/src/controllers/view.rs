@@ -4,7 +4,8 @@
 use super::activation::Activation;
 use super::control::LookError;
 use super::mirror::{Mirror, Mirrored, Seen};
-use impresario_api::resource::{self, Resource};
+use impresario_api::catalog;
+use impresario_api::resource::Resource;
 use impresario_objects::Objects;
 use impresario_objects::events::{Recorder, Severity};
 use impresario_registry_api::{
@@ -155,7 +156,7 @@ fn reference<K: Mirrored>(about: &Seen<K>) -> Value {
 pub(super) fn served(group: &str, plural: &str) -> &'static Resource {
     #[allow(clippy::expect_used)]
     // a constant of the program; see `everything_that_controllers_write_is_served`
-    resource::find(group, "v1", plural).expect("a resource of the controllers is in the table")
+    catalog::find(group, "v1", plural).expect("a resource of the controllers is in the table")
 }
 
 /// Replaces `path` of an object as it was seen, if nobody changed it in between. Everything else,

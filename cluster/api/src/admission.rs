@@ -5,11 +5,11 @@
 //! a [`Status`] that names everything that is wrong. They are plain functions; whatever a server
 //! draws comes from the [`Allocator`] in the [`Context`].
 
-mod allocator;
 mod deletion;
 mod scale;
 
-pub use allocator::{Account, Allocator, RandomAllocator, ServiceRanges};
+pub use crate::allocator::{Account, Allocator, RandomAllocator, ServiceRanges};
+pub use crate::context::Context;
 pub use deletion::{DeleteOptions, Deletion, Propagation, admit_delete, is_finished};
 pub use scale::{apply_scale, scale_of};
 
@@ -19,22 +19,9 @@ use crate::rules::metadata;
 use crate::status::Status;
 use jiff::Timestamp;
 use serde_json::Value;
-use std::fmt::Debug;
 
 /// The longest `generateName` that a suffix fits behind.
 const GENERATE_NAME_MAX: usize = 58;
-/// What a request brings along besides the object.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// The namespace in the path; empty for resources without.
-    pub namespace: &'a str,
-    /// Who asks.
-    pub user: &'a str,
-    /// The time of the request.
-    pub now: Timestamp,
-    /// Draws what the server draws.
-    pub allocator: &'a dyn Allocator,
-}
 
 /// Which part of an object a request may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

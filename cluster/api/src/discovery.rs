@@ -3,7 +3,8 @@
 //! Old clients read a list of versions, a list of groups and a list of resources for each; newer
 //! ones ask for everything at once. All of it is read off the resource table.
 
-use crate::resource::{Resource, Verb, resources};
+use crate::catalog::resources;
+use crate::resource::{Resource, Verb};
 use serde_json::{Map, Value, json};
 
 /// Which aggregated form a client asked for.

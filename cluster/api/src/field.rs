@@ -4,7 +4,7 @@
 //! wrong type cannot come here; `null` and absent are the same. [`Causes`] gathers every wrong
 //! field of one object in the order in which it was looked at.
 
-use crate::status::{Cause, CauseReason};
+use crate::cause::{Cause, CauseReason};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -339,7 +339,7 @@ pub fn copy(from: &Value, to: &mut Value, name: &str) {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::resource::find;
+    use crate::catalog::find;
     use serde_json::json;
     use std::cell::Cell;
 

@@ -11,7 +11,8 @@ mod schemas;
 
 use edition::Edition;
 
-use crate::resource::{Resource, resources};
+use crate::catalog::resources;
+use crate::resource::Resource;
 use serde_json::{Map, Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;

@@ -6,15 +6,26 @@
 
 mod reason;
 
-pub use reason::{Cause, CauseReason, Reason};
+pub use crate::cause::{Cause, CauseReason};
+pub use reason::Reason;
 
 use crate::field::{Causes, Path};
 use crate::patch::PatchError;
-use crate::resource::Resource;
 use crate::wire::DecodeError;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fmt;
+
+/// How a refusal names the resource that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceName<'a> {
+    /// The API group; empty for the core group.
+    pub group: &'a str,
+    /// The plural, as `pods`.
+    pub plural: &'a str,
+    /// The kind, as `Pod`.
+    pub kind: &'a str,
+}
 
 /// A refusal, as the API answers it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +77,7 @@ impl Status {
         }
     }
 
-    fn about(resource: &Resource, name: &str, reason: Reason, message: String) -> Self {
+    fn about(resource: ResourceName<'_>, name: &str, reason: Reason, message: String) -> Self {
         Self {
             name: name.to_owned(),
             group: resource.group.to_owned(),
@@ -86,7 +97,12 @@ impl Status {
     }
 
     /// 403: `why` follows the object's name, as `User "x" cannot get resource "pods" …`.
-    pub fn forbidden(resource: &Resource, name: &str, why: impl fmt::Display) -> Self {
+    pub fn forbidden<'a>(
+        resource: impl Into<ResourceName<'a>>,
+        name: &str,
+        why: impl fmt::Display,
+    ) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.plural, resource.group);
         let message = if name.is_empty() {
             format!("{what} is forbidden: {why}")
@@ -97,7 +113,8 @@ impl Status {
     }
 
     /// 404: there is no such object.
-    pub fn not_found(resource: &Resource, name: &str) -> Self {
+    pub fn not_found<'a>(resource: impl Into<ResourceName<'a>>, name: &str) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.plural, resource.group);
         Self::about(resource, name, Reason::NotFound, format!("{what} {name:?} not found"))
     }
@@ -108,7 +125,8 @@ impl Status {
     }
 
     /// 405: the resource has no such verb.
-    pub fn method_not_allowed(resource: &Resource, verb: &str) -> Self {
+    pub fn method_not_allowed<'a>(resource: impl Into<ResourceName<'a>>, verb: &str) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.plural, resource.group);
         let message = format!("{verb} is not supported on resources of kind {what:?}");
         Self::about(resource, "", Reason::MethodNotAllowed, message)
@@ -124,7 +142,8 @@ impl Status {
     }
 
     /// 409: an object of this name is there already.
-    pub fn already_exists(resource: &Resource, name: &str) -> Self {
+    pub fn already_exists<'a>(resource: impl Into<ResourceName<'a>>, name: &str) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.plural, resource.group);
         Self::about(
             resource,
@@ -135,14 +154,20 @@ impl Status {
     }
 
     /// 409 with what the request presumed wrongly.
-    pub fn conflict(resource: &Resource, name: &str, why: impl fmt::Display) -> Self {
+    pub fn conflict<'a>(
+        resource: impl Into<ResourceName<'a>>,
+        name: &str,
+        why: impl fmt::Display,
+    ) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.plural, resource.group);
         let message = format!("Operation cannot be fulfilled on {what} {name:?}: {why}");
         Self::about(resource, name, Reason::Conflict, message)
     }
 
     /// 409: someone else changed the object since the caller read it.
-    pub fn modified(resource: &Resource, name: &str) -> Self {
+    pub fn modified<'a>(resource: impl Into<ResourceName<'a>>, name: &str) -> Self {
+        let resource = resource.into();
         Self::conflict(
             resource,
             name,
@@ -175,7 +200,12 @@ impl Status {
     }
 
     /// 422: the object breaks rules. `kind` is the kind itself, as `Pod`.
-    pub fn invalid(resource: &Resource, name: &str, causes: Vec<Cause>) -> Self {
+    pub fn invalid<'a>(
+        resource: impl Into<ResourceName<'a>>,
+        name: &str,
+        causes: Vec<Cause>,
+    ) -> Self {
+        let resource = resource.into();
         let what = qualified(resource.kind, resource.group);
         let mut seen = HashSet::new();
         let lines: Vec<String> = causes
@@ -249,7 +279,12 @@ impl Status {
     }
 
     /// A patch of this object that cannot be applied.
-    pub fn patch(resource: &Resource, name: &str, error: &PatchError) -> Self {
+    pub fn patch<'a>(
+        resource: impl Into<ResourceName<'a>>,
+        name: &str,
+        error: &PatchError,
+    ) -> Self {
+        let resource = resource.into();
         match error {
             PatchError::BadRequest(_) => Self::bad_request(error.to_string()),
             PatchError::TooLarge(_) => Self::new(Reason::RequestEntityTooLarge, error.to_string()),
@@ -309,7 +344,8 @@ impl Status {
     }
 
     /// The answer to a deletion that left nothing behind.
-    pub fn deleted(resource: &Resource, name: &str, uid: &str) -> Value {
+    pub fn deleted<'a>(resource: impl Into<ResourceName<'a>>, name: &str, uid: &str) -> Value {
+        let resource = resource.into();
         let mut details = json!({ "name": name, "kind": resource.plural, "uid": uid });
         if !resource.group.is_empty() {
             details["group"] = resource.group.into();
@@ -327,7 +363,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::find;
+    use crate::catalog::find;
 
     #[test]
     fn messages_are_spelt_as_clients_expect() {

@@ -6,7 +6,7 @@
 use impresario_api::admission::{
     Context, Door, RandomAllocator, ServiceRanges, admit_create, admit_update,
 };
-use impresario_api::resource::find_object;
+use impresario_api::catalog::find_object;
 use impresario_api::status::{CauseReason, Status};
 use serde_json::{Value, json};
 

@@ -6,7 +6,8 @@
 use impresario_api::admission::{
     Context, Door, RandomAllocator, ServiceRanges, admit_create, admit_update,
 };
-use impresario_api::resource::{Resource, find};
+use impresario_api::catalog::find;
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use serde_json::{Value, json};
 

@@ -6,7 +6,8 @@ use impresario_api::admission::{
     Account, Context, DeleteOptions, Deletion, Door, RandomAllocator, ServiceRanges, admit_create,
     admit_delete, admit_update, apply_scale, is_finished, scale_of,
 };
-use impresario_api::resource::{Resource, find, find_object};
+use impresario_api::catalog::{find, find_object};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use serde_json::{Value, json};
 

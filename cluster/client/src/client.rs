@@ -9,7 +9,8 @@ use crate::objects::{
     WatchQuery, WriteOptions,
 };
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
-use impresario_api::resource::{Resource, find_kind};
+use impresario_api::catalog::find_kind;
+use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
 use impresario_registry_api::protocol::Status as MemberState;

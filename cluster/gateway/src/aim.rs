@@ -3,8 +3,9 @@
 use crate::call::Needs;
 use crate::query::Query;
 use crate::request::{Action, ResourcePath, Target};
+use impresario_api::catalog::find;
 use impresario_api::discovery;
-use impresario_api::resource::{Resource, Verb, find};
+use impresario_api::resource::{Resource, Verb};
 use impresario_api::status::{Reason, Status};
 
 /// What a request is about, found in the table of resources.

@@ -88,7 +88,7 @@ fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
 
 fn paths() -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
-    for row in impresario_api::resource::resources() {
+    for row in impresario_api::catalog::resources() {
         for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)]
         {
             if !row.group.is_empty() && !paths.contains(&path) {

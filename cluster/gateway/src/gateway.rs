@@ -26,7 +26,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
-use impresario_api::resource::resources;
+use impresario_api::catalog::resources;
 use impresario_api::status::{Reason, Status};
 use impresario_objects::{Objects, Refusals};
 use std::fmt;

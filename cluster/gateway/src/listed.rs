@@ -246,7 +246,7 @@ mod tests {
     use crate::budget::{Budgets, Holder};
     use crate::limits::Limits;
     use futures_util::FutureExt as _;
-    use impresario_api::resource::resources;
+    use impresario_api::catalog::resources;
     use impresario_objects::{ListQuery, Reader};
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};

@@ -9,7 +9,7 @@
 
 use crate::tls::Fingerprint;
 use futures_util::StreamExt;
-use impresario_api::resource::find;
+use impresario_api::catalog::find;
 use impresario_objects::may::REVOKED_CERTIFICATES;
 use impresario_objects::{Filter, ObjectEvent, Reader, WatchQuery};
 use impresario_runtime::Backoff;

@@ -4,8 +4,9 @@ use crate::cli::{Apply, Delete, Get, Logs, Named, Output, Scale, Target};
 use crate::layout::ClusterDir;
 use crate::output;
 use crate::rest::{Rest, RestError};
+use impresario_api::catalog;
 use impresario_api::patch;
-use impresario_api::resource::{self, Resource};
+use impresario_api::resource::Resource;
 use impresario_api::schema::{self, Message};
 use impresario_api::wire;
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ pub enum ObjectsError {
 fn find(word: &str) -> Result<&'static Resource, ObjectsError> {
     let word = word.to_lowercase();
     let word = word.split('.').next().unwrap_or_default();
-    resource::resources()
+    catalog::resources()
         .iter()
         .find(|r| {
             r.plural == word
@@ -326,7 +327,7 @@ fn locate(
     let kind = object["kind"].as_str().unwrap_or_default();
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = resource::find_kind(group, version, kind)
+    let resource = catalog::find_kind(group, version, kind)
         .ok_or_else(|| ObjectsError::UnknownResource(format!("{kind} of {api_version}")))?;
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     // A path that ends in an empty name is that of the whole collection.

@@ -5,7 +5,7 @@ use crate::cli::{Status, Structured};
 use crate::layout::ClusterDir;
 use crate::output::say;
 use futures_util::future::join;
-use impresario_api::resource::find;
+use impresario_api::catalog::find;
 use impresario_client::protocol::traffic::Traffic;
 use impresario_objects::ListQuery;
 use impresario_runtime::NodeName;

@@ -6,7 +6,8 @@
 
 use super::Objects;
 use impresario_api::admission::{Account, RandomAllocator};
-use impresario_api::resource::{Resource, find};
+use impresario_api::catalog::find;
+use impresario_api::resource::Resource;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::{bytes_of, text};

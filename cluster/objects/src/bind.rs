@@ -7,7 +7,7 @@
 use super::Objects;
 use super::write::Change;
 use crate::may::Verb;
-use impresario_api::resource::find;
+use impresario_api::catalog::find;
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_client::objects::{Binding, WriteOptions};

@@ -7,7 +7,8 @@
 
 use crate::Objects;
 use impresario_api::admission::Door;
-use impresario_api::resource::{Resource, find};
+use impresario_api::catalog::find;
+use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::WriteOptions;
 use jiff::Timestamp;

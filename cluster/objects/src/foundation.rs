@@ -5,7 +5,7 @@
 
 use super::address::API_SERVICE;
 use super::{Objects, WriteOptions};
-use impresario_api::resource::find;
+use impresario_api::catalog::find;
 use impresario_api::status::{Reason, Status};
 use serde_json::{Value, json};
 

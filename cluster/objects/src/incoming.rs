@@ -1,6 +1,7 @@
 //! What comes by message, brought within the limits of every door before anything is made of it.
 
-use impresario_api::resource::{Resource, resource_key, resources};
+use impresario_api::catalog::resources;
+use impresario_api::resource::{Resource, resource_key};
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_api::wire::{self, FieldValidation, Target};
@@ -91,7 +92,7 @@ pub(crate) fn known(resource: &str) -> Result<&'static Resource, String> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_api::resource::find;
+    use impresario_api::catalog::find;
     use impresario_registry_api::{Entry, Key};
     use serde_json::json;
 

@@ -6,8 +6,9 @@
 
 use crate::display::Display;
 use crate::manifests::{Circumstances, FIRST, NAMESPACE, SECOND};
+use impresario_api::catalog::find;
 use impresario_api::quantity;
-use impresario_api::resource::{Resource, find};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_client::Client;
 use impresario_client::objects::{DeleteOptions, Door, ListQuery, Patch, WriteOptions};

@@ -62,7 +62,7 @@ pub fn completions(duration: Duration) -> i64 {
 }
 
 fn served(group: &str, plural: &str) -> Result<&'static Resource, HarnessError> {
-    impresario_api::resource::find(group, "v1", plural)
+    impresario_api::catalog::find(group, "v1", plural)
         .ok_or_else(|| HarnessError::Workload { reason: format!("{plural} are not served") })
 }
 

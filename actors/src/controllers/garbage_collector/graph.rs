@@ -3,7 +3,8 @@
 use super::super::mirror::{Change, Mirror, Seen};
 use super::plan::{self, Presence};
 use futures_util::stream::{BoxStream, StreamExt as _, select_all, unfold};
-use impresario_api::resource::{self, Resource, Verb, resource_key, resources};
+use impresario_api::catalog::{self, resources};
+use impresario_api::resource::{Resource, Verb, resource_key};
 use impresario_registry_api::RegistryHandle;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::{ClusterResourceScope, Metadata};
@@ -165,7 +166,7 @@ pub(super) fn place<'a>(
     owner: &OwnerReference,
 ) -> Option<(&'static Resource, &'a str)> {
     let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-    let resource = resource::find_kind(group, version, &owner.kind)?;
+    let resource = catalog::find_kind(group, version, &owner.kind)?;
     let namespace = dependent.namespace.as_deref().unwrap_or_default();
     match (resource.namespaced, namespace.is_empty()) {
         (true, true) => None,

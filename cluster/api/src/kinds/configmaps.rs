@@ -1,10 +1,10 @@
 //! ConfigMap: texts and bytes by key, which pods read as files or environment.
 
+use crate::cause::Cause;
 use crate::field::{Causes, Path, at, entries, flag, get, map};
 use crate::names;
 use crate::resource::{Column, Resource, Rules};
 use crate::rules::metadata;
-use crate::status::Cause;
 use crate::table::{age, entry_count, name};
 use serde_json::Value;
 

@@ -1,15 +1,12 @@
 //! Endpoints: the addresses behind a service.
 
+use crate::cause::Cause;
 use crate::field::{Causes, Path, default_text, list, list_mut, number, text};
 use crate::names;
 use crate::resource::{Column, Resource, Rules};
-use crate::rules::addresses::endpoint_ip;
-use crate::status::Cause;
+use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{NONE, age, first_three, name};
 use serde_json::Value;
-
-/// The protocols of a port.
-pub const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
 /// The row.
 pub const RESOURCE: Resource = Resource {

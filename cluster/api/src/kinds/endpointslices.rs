@@ -1,11 +1,10 @@
 //! EndpointSlice: a part of the addresses behind a service.
 
+use crate::cause::Cause;
 use crate::field::{Causes, Path, at, default, default_text, list, list_mut, number, text};
-use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
 use crate::resource::{Column, Resource, Rules};
-use crate::rules::addresses::endpoint_ip;
-use crate::status::Cause;
+use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{age, first_three, name};
 use serde_json::Value;
 

@@ -1,9 +1,9 @@
 //! Event: what happened to an object, and how often.
 
+use crate::cause::Cause;
 use crate::field::{Causes, Path, default, get, has, number, object_mut, text};
 use crate::names;
 use crate::resource::{Column, FieldLabel, Resource, Rules};
-use crate::status::Cause;
 use crate::table::{UNKNOWN, name, since};
 use jiff::Timestamp;
 use serde_json::Value;

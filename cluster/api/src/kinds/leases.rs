@@ -1,8 +1,8 @@
 //! Lease: who holds something, and until when.
 
+use crate::cause::Cause;
 use crate::field::{Causes, Path, has, number, text};
 use crate::resource::{Column, Resource, Rules};
-use crate::status::Cause;
 use crate::table::{age, name};
 use serde_json::Value;
 

@@ -1,13 +1,14 @@
 //! Namespace: a space of names, which ends when everything in it has ended.
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, set, text};
 use crate::names;
 use crate::resource::{
     Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
 };
 use crate::rules::metadata;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use crate::table::{age, name};
 use serde_json::{Value, json};
 

@@ -1,6 +1,7 @@
 //! Node: a machine, what it has and how it is.
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, as_map, at, default, entries, existing_mut, flag, list, number, object_mut, set,
     text,
@@ -10,7 +11,7 @@ use crate::quantity;
 use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
 use crate::rules::metadata;
 use crate::rules::resources::quantity_value;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use crate::table::{NONE, UNKNOWN, age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -30,6 +30,7 @@ pub const RESOURCE: Resource = Resource {
         Column::text("Readiness Gates", "How many of its further conditions hold.").wide(),
     ],
     cells: table::pod::cells,
+    row_conditions: Some(table::pod::row_conditions),
     generation: true,
     rules: Rules {
         default: pod::default_pod,

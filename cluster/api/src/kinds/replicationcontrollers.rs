@@ -1,13 +1,14 @@
 //! ReplicationController: so many pods of a template, no more and no fewer.
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, at, default, existing_mut, get, has, map, number, object_mut, set, text,
 };
 use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, ScalePaths, Subresource};
 use crate::rules::{metadata, template};
 use crate::selector::LabelSelector;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use crate::table::{age, containers_and_images, label_list, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};

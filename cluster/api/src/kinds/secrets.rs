@@ -1,12 +1,12 @@
 //! Secret: bytes by key that are not for everyone; some types promise certain keys.
 
+use crate::cause::Cause;
 use crate::field::{
     Causes, Path, as_map, at, default_text, entries, map, object_mut, remove, text,
 };
 use crate::kinds::configmaps::{DATA_MAX, decoded_len, validate_immutable};
 use crate::names;
 use crate::resource::{Column, FieldLabel, Resource, Rules};
-use crate::status::Cause;
 use crate::table::{age, entry_count, name};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

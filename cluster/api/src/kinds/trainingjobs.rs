@@ -4,7 +4,8 @@
 //! each role says how few and how many there may be. How many there are is the auction's business
 //! and is told in the status.
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, number, object_mut, set, text,
 };
@@ -12,7 +13,7 @@ use crate::names;
 use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
 use crate::rules::resources::{canonical_requirements, validate_requirements};
 use crate::rules::template;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use crate::table::{age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};

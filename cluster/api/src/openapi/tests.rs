@@ -151,7 +151,7 @@ fn the_defaults_that_are_published_are_those_that_admission_writes() {
     let mut left: BTreeSet<_> = schemas::defaults().keys().copied().collect();
     assert!(left.len() > 25);
     for object in sparse() {
-        let row = crate::resource::find_object(&object).unwrap();
+        let row = crate::catalog::find_object(&object).unwrap();
         let message = schema::for_kind(row.group, row.version, row.kind).unwrap();
         let admitted = crate::admission::admit_create(row, object, &context).unwrap();
         walk(message, &admitted, &mut |message, value| {

@@ -1,8 +1,11 @@
-//! Addresses that may stand for a pod or a machine.
+//! Addresses that may stand for a pod or a machine, and the protocols that are spoken there.
 
 use crate::field::{Causes, Path};
 use crate::names;
 use std::net::IpAddr;
+
+/// The protocols of a port.
+pub const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
 /// An endpoint's address must be one, and must be able to reach a pod of some other machine.
 ///

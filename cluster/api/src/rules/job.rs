@@ -2,7 +2,8 @@
 
 mod policies;
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, as_map, at, default, default_text, existing_mut, flag, get, has, list, map,
     number, object_mut, same, set, text,
@@ -12,7 +13,7 @@ use crate::rules::metadata;
 use crate::rules::pod;
 use crate::rules::template;
 use crate::selector::LabelSelector;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use serde_json::{Map, Value, json};
 
 /// The labels that tell which job a pod is of: its uid and its name, each under an old name too.

@@ -1,11 +1,11 @@
 //! What every object's metadata must be, new and changed.
 
+use crate::cause::Cause;
 use crate::field::{
     Causes, Path, at, copy, entries, flag, get, has, list, number, object_mut, same, set, text,
 };
 use crate::names;
 use crate::resource::Resource;
-use crate::status::Cause;
 use serde_json::Value;
 use std::collections::HashSet;
 

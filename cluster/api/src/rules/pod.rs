@@ -18,15 +18,16 @@ mod volumes;
 pub use handlers::port as port_by_number_or_name;
 pub use update::{bind, prepare_update, validate_status, validate_update};
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{Causes, Path, at, get, has, list, number, object_mut, set, text};
 use crate::names;
-use crate::resource::find;
 use crate::rules::metadata;
 use crate::rules::resources::quality_of_service;
-use crate::status::{Cause, Status};
+use crate::status::{ResourceName, Status};
 use serde_json::{Value, json};
 
+const PODS: ResourceName<'_> = ResourceName { group: "", plural: "pods", kind: "Pod" };
 /// The largest number that a 32-bit field holds.
 const INT32_MAX: i64 = i32::MAX as i64;
 /// Priorities that every cluster knows.
@@ -63,11 +64,7 @@ pub fn prepare_create(pod: &mut Value, context: &Context<'_>) -> Result<(), Stat
 }
 
 fn forbidden(pod: &Value, why: &str) -> Status {
-    let name = text(pod, "metadata.name");
-    match find("", "v1", "pods") {
-        Some(pods) => Status::forbidden(pods, name, why),
-        None => Status::new(crate::status::Reason::Forbidden, why),
-    }
+    Status::forbidden(PODS, text(pod, "metadata.name"), why)
 }
 
 fn settle_account(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {

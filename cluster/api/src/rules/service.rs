@@ -6,7 +6,7 @@ mod validation;
 pub use allocation::allocate;
 pub use validation::{validate, validate_update};
 
-use crate::admission::Context;
+use crate::context::Context;
 use crate::field::{
     default, default_text, get, has, list, list_mut, number, object_mut, remove, same, set, text,
 };

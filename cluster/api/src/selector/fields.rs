@@ -129,7 +129,7 @@ fn unescape(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::find;
+    use crate::catalog::find;
     use proptest::prelude::*;
     use serde_json::json;
 

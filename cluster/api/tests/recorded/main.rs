@@ -8,8 +8,9 @@
 mod rows;
 
 use impresario_api::admission::{Allocator, Context, Door, admit_create, admit_update, warnings};
+use impresario_api::catalog::find_object;
 use impresario_api::patch::{self, PatchType};
-use impresario_api::resource::{Resource, find_object};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::wire::{self, FieldValidation, Target};
 use rows::{alike, differences, patched, recorded_causes, report, rows};

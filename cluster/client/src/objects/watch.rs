@@ -269,7 +269,7 @@ impl Following {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_api::resource::resources;
+    use impresario_api::catalog::resources;
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
     use std::sync::Arc;

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use futures_util::StreamExt;
-use impresario_api::resource::{Resource, find};
+use impresario_api::catalog::find;
+use impresario_api::resource::Resource;
 use impresario_client::{Client, ClientError, Event, Select};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};

@@ -270,7 +270,7 @@ impl Source {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_api::resource::resources;
+    use impresario_api::catalog::resources;
     use impresario_objects::{Reader, WatchQuery};
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};

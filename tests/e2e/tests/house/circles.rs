@@ -22,7 +22,6 @@ const LEFT: &[(&str, usize)] = &[
     ("actors/src/node/object.rs", 2),
     ("actors/src/training_job/state/check.rs", 2),
     ("actors/tests/training/cluster.rs", 3),
-    ("cluster/api/src/admission.rs", 30),
     ("cluster/client/src/protocol/training/membership.rs", 6),
     ("cluster/objects/src/bound.rs", 3),
     ("cluster/registry/src/member/actor.rs", 10),

@@ -1,11 +1,12 @@
 //! What may change in a pod that is there: images, a deadline, more tolerations, fewer gates.
 
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, at, copy, entries, get, has, list, list_mut, number, object_mut, same, set, text,
 };
 use crate::rules::metadata;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;

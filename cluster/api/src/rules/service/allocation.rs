@@ -1,12 +1,12 @@
 //! The addresses and ports that a service is given.
 
 use super::{needs_health_check, needs_node_ports};
-use crate::admission::Context;
+use crate::cause::Cause;
+use crate::context::Context;
 use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, list, list_mut, map, number,
     object_mut, same, set, text,
 };
-use crate::status::Cause;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 

@@ -1,13 +1,12 @@
 //! What a service must be.
 
 use super::{needs_health_check, needs_node_ports};
+use crate::cause::Cause;
 use crate::field::{Causes, Path, get, has, list, number, same, text};
-use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
-use crate::rules::addresses::endpoint_ip;
+use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::rules::metadata;
 use crate::rules::pod::port_by_number_or_name;
-use crate::status::Cause;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 

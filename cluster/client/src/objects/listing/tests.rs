@@ -2,7 +2,7 @@
 
 use super::*;
 use futures_util::FutureExt as _;
-use impresario_api::resource::resources;
+use impresario_api::catalog::resources;
 use impresario_api::selector::LabelSelector;
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{Around, BoxFuture, Key, Operation, Registry, Transaction};

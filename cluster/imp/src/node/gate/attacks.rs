@@ -5,7 +5,8 @@ mod revoked;
 
 use super::ClusterGate;
 use impresario_actors::authority::{Authority, AuthorityParts};
-use impresario_api::resource::{Resource, find, find_kind};
+use impresario_api::catalog::{find, find_kind};
+use impresario_api::resource::Resource;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
