@@ -37,6 +37,8 @@ use tokens::Token;
 /// How long a guest's holds: a pod that lives longer gets a new one when it is started again.
 const GUEST_VALIDITY: Duration = Duration::from_hours(720);
 
+/// So many tokens are kept before those of pods that are gone are swept out.
+const SWEEP_AFTER: usize = 1024;
 /// How often it is looked whether tokens are to be swept, at most.
 const SWEEP: Duration = Duration::from_mins(1);
 
@@ -79,7 +81,7 @@ impl Actor for Authority {
         context.run_interval(SWEEP, |this, context| {
             let kept = &this.parts.tokens_kept;
             // One at a time: it reads all pods.
-            if this.sweeping || kept.load(Ordering::Relaxed) < account::SWEEP_AFTER {
+            if this.sweeping || kept.load(Ordering::Relaxed) < SWEEP_AFTER {
                 return;
             }
             kept.store(0, Ordering::Relaxed);

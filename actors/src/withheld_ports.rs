@@ -5,12 +5,10 @@
 //! another port of the same virtual address, which follows from the service alone. The service says so in
 //! a condition, an annotation and an event for as long as there is such a node.
 
-use crate::node::object::is_ready;
+use crate::node::object::{FIRST_PORT, is_ready};
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use std::collections::BTreeSet;
 
-/// The annotation of a node that may not open all ports: the first one that it may.
-pub const FIRST_PORT: &str = "impresario.dev/first-port";
 /// The annotation of a service that says where it answers instead, as in `80/TCP=8080`.
 pub const ALTERNATE_PORTS: &str = "impresario.dev/alternate-ports";
 /// The condition of a service some of whose ports cannot be had on some nodes.

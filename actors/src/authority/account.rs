@@ -18,8 +18,6 @@ use std::time::Instant;
 
 /// What says of a pod that it is a picture of one that its node runs by itself.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// So many tokens are kept before those of pods that are gone are swept out.
-pub(super) const SWEEP_AFTER: usize = 1024;
 /// Tokens that a pod may have: its node makes one each time that it prepares the pod.
 const TOKENS_OF_A_POD: usize = 4;
 /// Pods that are read at a time.

@@ -6,7 +6,6 @@
 use crate::{
     change::{self, ChangeError},
     requests,
-    withheld_ports::FIRST_PORT,
 };
 use impresario_client::protocol::resources::Resources;
 use impresario_registry_api::{Key, RegistryHandle, Remedy, Transaction};
@@ -25,6 +24,8 @@ pub const FINGERPRINT: &str = "impresario.dev/certificate-fingerprint";
 pub const CONTROL_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The annotation with which a node says which process it is.
 pub const PROCESS: &str = "impresario.dev/pid";
+/// The annotation of a node that may not open all ports: the first one that it may.
+pub const FIRST_PORT: &str = "impresario.dev/first-port";
 const SYSTEM_UUID: &str = "impresario.dev/incarnation";
 
 /// What a node's object says.

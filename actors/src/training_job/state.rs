@@ -14,6 +14,7 @@
 
 mod check;
 mod copies;
+mod epochs;
 mod expected;
 mod membership;
 mod shards;
@@ -26,6 +27,7 @@ use super::pods::Seen;
 use super::progress::ProgressBook;
 use super::spec::Spec;
 use crate::training::data_plan::DataPlan;
+use epochs::first_epoch;
 use expected::Expected;
 use impresario_client::protocol::training::{
     Applied, Doing, HeldShard, Member, ModelFacts, Place, ShardRange, Size,
@@ -326,7 +328,7 @@ impl State {
             holders: Vec::new(),
             held_since: Vec::new(),
             versions: Vec::new(),
-            epoch: check::first_epoch(lease),
+            epoch: first_epoch(lease),
             moving: false,
             moves_after: None,
             moves_since: None,

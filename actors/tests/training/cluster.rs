@@ -1,7 +1,6 @@
 //! A control member with one job, and pods that are threads with actor nodes of their own.
 
-use crate::LIMIT;
-use crate::line::{Counter, Line, Pace};
+use crate::line::{Counter, LIMIT, Line, Pace};
 use actix::Addr;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};

@@ -1,6 +1,5 @@
 //! A model small enough to reason about: a line through points that lie on one.
 
-use crate::LIMIT;
 use impresario_actors::training::model::{Block, Evaluation, Gradient, Model, ModelError};
 use parking_lot::{Condvar, Mutex};
 use std::{
@@ -10,6 +9,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// How long a test waits for what must come.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub const SAMPLES: u64 = 64;
 const INPUTS: usize = 12;

@@ -8,10 +8,8 @@ mod line;
 
 use cluster::{Cluster, Learns};
 use impresario_client::protocol::training::{Description, Size, StaleLease};
-use line::COUNTED_EPOCHS;
+use line::{COUNTED_EPOCHS, LIMIT};
 use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn size(parameter_servers: u32, trainers: u32) -> Size {
     Size { parameter_servers, trainers }

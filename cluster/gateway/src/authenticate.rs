@@ -6,6 +6,7 @@
 
 use futures_util::future::BoxFuture;
 use impresario_client::tokens::{self, StoredToken, hash_token};
+use impresario_objects::may::MASTERS;
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use std::collections::HashMap;
 use std::path::Path;
@@ -131,7 +132,7 @@ pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
     // through their registry, under their fence; what a stolen key of theirs could do over REST
     // they never need.
     if groups.iter().any(|group| group == "impresario:admin") {
-        groups.push(crate::authorize::MASTERS.into());
+        groups.push(MASTERS.into());
     }
     Ok(User { name: name.into(), groups })
 }

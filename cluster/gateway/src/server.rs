@@ -28,13 +28,12 @@ use metered::Metered;
 use places::{Place, Places};
 use sending::{Sending, Working};
 use shared::HandedOn;
-pub use shared::{SharedListener, Sharer};
+pub use shared::{ListenError, SharedListener, Sharer};
 use socket2::TcpKeepalive;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -48,22 +47,6 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024;
 /// Bytes of answers that one HTTP/2 stream holds ready to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// Why the server does not listen.
-#[derive(Debug, Error)]
-pub enum ListenError {
-    /// The address cannot be used.
-    #[error("cannot listen on {address}: {source}: choose another port or stop what uses it")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The socket cannot be used.
-    #[error("the socket that listens cannot be used: {0}")]
-    Socket(std::io::Error),
-}
 
 /// A server that runs.
 pub struct Server {

@@ -23,6 +23,14 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// So many pods that are gone are remembered with their nodes: of those there is still something to tell.
 const GONE: usize = 4096;
 
+/// The resources that nodes may read because a pod names them.
+const NAMED: [&str; 4] = ["secrets", "configmaps", "persistentvolumeclaims", "serviceaccounts"];
+
+/// The resource of this name, if it is one that nodes may read because a pod names it.
+pub(crate) fn named_resource(resource: &str) -> Option<&'static str> {
+    NAMED.into_iter().find(|named| *named == resource)
+}
+
 /// What a pod names, each with its resource, in the pod's own namespace.
 pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {
     let mut names = Vec::new();
@@ -230,7 +238,7 @@ impl Bound for Bindings {
     fn names(&self, node: &str, resource: &str, namespace: &str, name: &str) -> bool {
         let state = self.state.read();
         let Some(of_node) = state.named.get(node) else { return false };
-        crate::may::named_resource(resource).is_some_and(|resource| {
+        named_resource(resource).is_some_and(|resource| {
             of_node.contains_key(&(resource, namespace.to_owned(), name.to_owned()))
         })
     }

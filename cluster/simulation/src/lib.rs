@@ -14,10 +14,12 @@ pub mod plan;
 pub mod plot;
 pub mod report;
 pub mod run;
+mod table;
 pub mod traces;
 pub mod truth;
 
 pub use report::Report;
 pub use run::{Settings, simulate};
-pub use traces::{Submission, TraceError};
+pub use table::TraceError;
+pub use traces::Submission;
 pub use truth::Application;

@@ -1,7 +1,7 @@
 //! What an application really does, by the measured tables.
 
 use crate::interpolate;
-use crate::traces::{Table, TraceError};
+use crate::table::{Column, Table, TraceError};
 use impresario_auction::Gradient;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -241,7 +241,7 @@ impl Measured {
         let (local, step, sync) =
             (table.column("local_bsz")?, table.column("step_time")?, table.column("sync_time")?);
         for row in 0..table.len() {
-            let count = |column: &crate::traces::Column<'_>| column.count(row).map(f64::from);
+            let count = |column: &Column<'_>| column.count(row).map(f64::from);
             points.push([count(&nodes)?, count(&replicas)?, count(&local)?]);
             times.push(read_times(&step, &sync, row)?);
         }
@@ -249,11 +249,7 @@ impl Measured {
     }
 }
 
-fn read_times(
-    step: &crate::traces::Column<'_>,
-    sync: &crate::traces::Column<'_>,
-    row: usize,
-) -> Result<StepAndSync, TraceError> {
+fn read_times(step: &Column<'_>, sync: &Column<'_>, row: usize) -> Result<StepAndSync, TraceError> {
     let time = (step.number(row)?, sync.number(row)?);
     if time.0 <= 0.0 {
         return Err(step.wrong(row, "a time above 0"));

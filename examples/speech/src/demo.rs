@@ -6,6 +6,7 @@
 
 use crate::display::Display;
 use crate::manifests::{Circumstances, FIRST, NAMESPACE, SECOND};
+use crate::watched::Watched;
 use impresario_api::catalog::find;
 use impresario_api::quantity;
 use impresario_api::resource::Resource;
@@ -134,33 +135,6 @@ pub enum DemoError {
 
 fn resource(group: &str, plural: &'static str) -> Result<&'static Resource, DemoError> {
     find(group, "v1", plural).ok_or(DemoError::NotServed { plural })
-}
-
-/// A job as it was seen last.
-pub struct Watched {
-    /// Its name.
-    pub name: &'static str,
-    /// Its status.
-    pub status: Value,
-    submitted: Instant,
-    finished: Option<Instant>,
-    told: usize,
-}
-
-impl Watched {
-    fn new(name: &'static str) -> Self {
-        let submitted = Instant::now();
-        Self { name, status: json!({}), submitted, finished: None, told: 0 }
-    }
-
-    /// A number of its status.
-    pub fn count(&self, field: &str) -> u64 {
-        self.status[field].as_u64().unwrap_or(0)
-    }
-
-    fn phase(&self) -> &str {
-        self.status["phase"].as_str().unwrap_or("Pending")
-    }
 }
 
 /// Runs the demonstration on a cluster that is up.

@@ -3,7 +3,7 @@
 //! On a terminal the bars move; elsewhere, and with machine-readable output, only the events are
 //! told, on standard error.
 
-use crate::demo::Watched;
+use crate::watched::Watched;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::time::Instant;
 

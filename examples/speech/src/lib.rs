@@ -11,3 +11,4 @@ pub mod guest;
 pub mod manifests;
 pub mod network;
 pub mod recording;
+mod watched;

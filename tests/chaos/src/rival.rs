@@ -4,7 +4,7 @@
 
 use crate::cluster::Session;
 use crate::held::resources;
-use crate::workload::NAMESPACE;
+use crate::workload::{NAMESPACE, RIVAL};
 use impresario_client::protocol::node::{
     Grant, Lease, NODE, NodeRole, PodReservation, Release, Reserve,
 };
@@ -17,8 +17,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// The name by which pods ask for it.
-pub(crate) const NAME: &str = "rival";
 /// The pause between two looks for pods without a node.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How long a node has to answer.
@@ -89,7 +87,7 @@ async fn waiting(session: &Session) -> Result<Vec<Value>, String> {
 
 fn waits(pod: &Value) -> bool {
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    pod["spec"]["schedulerName"] == NAME
+    pod["spec"]["schedulerName"] == RIVAL
         && node.is_empty()
         && pod["metadata"]["deletionTimestamp"].is_null()
 }
@@ -133,9 +131,9 @@ mod tests {
                 "spec": { "schedulerName": scheduler, "nodeName": node },
             })
         };
-        assert!(waits(&pod(NAME, Value::Null, Value::Null)));
+        assert!(waits(&pod(RIVAL, Value::Null, Value::Null)));
         assert!(!waits(&pod("default-scheduler", Value::Null, Value::Null)));
-        assert!(!waits(&pod(NAME, "n".into(), Value::Null)));
-        assert!(!waits(&pod(NAME, Value::Null, "2024-01-01T00:00:00Z".into())));
+        assert!(!waits(&pod(RIVAL, "n".into(), Value::Null)));
+        assert!(!waits(&pod(RIVAL, Value::Null, "2024-01-01T00:00:00Z".into())));
     }
 }

@@ -9,7 +9,6 @@
 
 use crate::cluster::{HarnessError, Session};
 use crate::effects;
-use crate::rival;
 use futures_util::StreamExt as _;
 use impresario_api::admission::{DeleteOptions, Door};
 use impresario_api::quantity;
@@ -27,10 +26,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The replication controllers, and how many pods each promises.
-pub const CONTROLLERS: [(&str, i64); 3] =
-    [("chaos", STEADY), ("crowd", CROWD), (rival::NAME, CONTESTED)];
+pub const CONTROLLERS: [(&str, i64); 3] = [("chaos", STEADY), ("crowd", CROWD), (RIVAL, CONTESTED)];
 const STEADY: i64 = 2;
 const CROWD: i64 = 6;
+/// The scheduler that pods of the last of them ask for, and their name.
+pub(crate) const RIVAL: &str = "rival";
 /// Pods of the rival scheduler.
 const CONTESTED: i64 = 1;
 /// How many more of both a user wants now and then: more than all nodes have room for together.
@@ -138,7 +138,7 @@ pub async fn set_up(
                 "template": pod(name, "Always", "sleep 100000"),
             },
         });
-        if name == rival::NAME {
+        if name == RIVAL {
             controller["spec"]["template"]["spec"]["schedulerName"] = name.into();
         }
         all.push((served("", "replicationcontrollers")?, controller));

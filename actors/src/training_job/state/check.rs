@@ -1,6 +1,7 @@
 //! What a member says, compared with what the job knows. Nothing that a guest sends sizes, loops or
 //! redirects anything here before it has passed: a refusal names the field, and changes nothing.
 
+use super::epochs::first_epoch;
 use super::{Joined, State};
 use crate::training::data_plan::DataPlan;
 use crate::training::optimizer;
@@ -29,14 +30,6 @@ const HELD_AHEAD: u64 = 1 << 20;
 const MOST_BATCHES: usize = 4_096;
 /// Nothing that a trainer does takes longer, in seconds: a week.
 const LONGEST_SECONDS: f32 = 604_800.0;
-/// Epochs of shards begin with the lease's: `lease · 2^32`. A later activation's are later than all before.
-const EPOCHS_OF_LEASE: u32 = 32;
-
-/// The epoch below all that an activation gives to shards.
-pub(super) fn first_epoch(lease: u64) -> u64 {
-    lease << EPOCHS_OF_LEASE
-}
-
 /// A field that cannot be.
 #[derive(Debug)]
 pub(super) struct Wrong {

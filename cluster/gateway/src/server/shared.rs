@@ -11,7 +11,6 @@
 //! unix(7)) at a Unix socket in a folder of its own, to processes of the same user. From one that is
 //! stopped it is taken (pidfd_getfd(2)).
 
-use super::ListenError;
 use impresario_runtime::Backoff;
 use rustix::io::Errno;
 use rustix::net::{
@@ -27,6 +26,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -44,6 +44,22 @@ const STRANGERS: Duration = Duration::from_secs(2);
 /// Pauses between tries.
 const RETRY: Backoff =
     Backoff { first: Duration::from_millis(20), most: Duration::from_millis(500) };
+
+/// Why the server does not listen.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {source}: choose another port or stop what uses it")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The socket cannot be used.
+    #[error("the socket that listens cannot be used: {0}")]
+    Socket(std::io::Error),
+}
 
 /// Another process that runs and shares the address.
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 //! From Kubernetes 1.36: `plugin/pkg/auth/authorizer/node` and `plugin/pkg/admission/noderestriction`.
 //! Narrower where our nodes need less: they follow no secrets, and delete no Node.
 
-use super::{Ask, Bound, Rule, Verb};
+use super::ask::{Ask, Bound, Rule, Verb};
+use crate::bound::{named_by, named_resource};
 use serde_json::Value;
 
 const LEASES: &str = "coordination.k8s.io/leases";
@@ -15,10 +16,6 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// read for the addresses of their actors.
 const PUBLIC: [&str; 5] =
     ["nodes", "services", "endpoints", "discovery.k8s.io/endpointslices", "namespaces"];
-/// What is read because a pod names it.
-pub(super) const NAMED: [&str; 4] =
-    ["secrets", "configmaps", "persistentvolumeclaims", "serviceaccounts"];
-
 /// Where the certificates stand that are trusted no more: each machine refuses them, so each follows this.
 pub const REVOKED_CERTIFICATES: (&str, &str) = ("kube-system", "revoked-certificates");
 
@@ -36,7 +33,7 @@ pub(super) fn may(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Ru
         "configmaps" if ask.verb.reads() && (ask.namespace, ask.name) == REVOKED_CERTIFICATES => {
             Ok(())
         }
-        resource if NAMED.contains(&resource) => {
+        resource if named_resource(resource).is_some() => {
             let named = ask.verb == Verb::Get
                 && !ask.name.is_empty()
                 && bound.names(node, resource, ask.namespace, ask.name);
@@ -184,7 +181,7 @@ fn is_mirror(node: &str, pod: &Value) -> bool {
         && at("/spec/nodeName") == node
         && (is_empty(account)
             || account == "default" && at("/spec/automountServiceAccountToken") == false)
-        && crate::bound::named_by(pod).iter().all(|(resource, _)| *resource == "serviceaccounts")
+        && named_by(pod).iter().all(|(resource, _)| *resource == "serviceaccounts")
 }
 
 fn events(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {

@@ -1,7 +1,7 @@
 //! Where the shards are when messages and members are lost: the freshest copy counts, and nothing waits
 //! for ever.
 
-use super::super::check::first_epoch;
+use super::super::epochs::first_epoch;
 use super::*;
 use impresario_client::protocol::training::{
     Applied, Elsewhere, HeldShard, Progress, ServerReport, ShardRange, TrainerReport,

@@ -1,7 +1,7 @@
 //! Whatever a guest says that cannot be: a typed refusal that names the field, and a job that is as it was.
 
 use super::*;
-use crate::training_job::state::check::first_epoch;
+use crate::training_job::state::epochs::first_epoch;
 use impresario_client::protocol::training::{
     CurrentMap, Doing, Evaluated, HeldShard, Progress, ReportError, ScaleError, ServerReport,
     StaleLease, TrainerReport,
