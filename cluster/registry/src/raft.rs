@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 pub use crate::protocol::{MemberId, MemberNode};
+pub use machine::Raft;
 
 /// What goes through the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,5 +86,3 @@ pub type Entry = openraft::type_config::alias::EntryOf<Types>;
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 /// What a snapshot says of itself.
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
-/// openraft's handle.
-pub type Raft = openraft::Raft<Types, machine::Machine>;

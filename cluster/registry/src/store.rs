@@ -8,6 +8,7 @@
 mod clients;
 mod list;
 mod members;
+mod record;
 mod ring;
 mod state;
 
@@ -16,56 +17,20 @@ mod model_tests;
 
 pub(crate) use list::Paging;
 pub use members::{Admission, FOUNDER, Members};
-pub use ring::{Change, Changes, RingLimits};
+pub use record::Record;
+pub use ring::{Change, Changes, RingLimits, SharedChanges};
 pub use state::{Image, Rest};
 
 use crate::{
     error::{TransactError, WatchError},
     key::{Entry, Key, Revision},
-    query::{Selection, WatchBatch},
+    query::Selection,
     shard::{Epoch, ShardMove, ShardTable},
     transaction::{Committed, Compare, Fence, Operation, Transaction},
 };
-use bytes::Bytes;
 use clients::{Clients, Outcome, Recall};
-use ring::Ring;
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
-
-/// The most bytes that the values before and after a transaction may have together: a watcher is told of both
-/// in one piece.
-pub(crate) const MAX_CHANGE_BYTES: usize = 32 * 1024 * 1024;
-
-/// What a record takes beside key and value.
-const RECORD_BYTES: usize = 64;
-
-/// What is kept of an object beside its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The object as JSON.
-    pub value: Bytes,
-    /// The revision that created it.
-    pub create_revision: Revision,
-    /// The revision that last wrote it.
-    pub mod_revision: Revision,
-}
-
-impl Record {
-    /// About what it takes with its key, on a disk or in memory.
-    fn bytes(&self, key: &Key) -> u64 {
-        (key.bytes() + self.value.len() + RECORD_BYTES) as u64
-    }
-
-    /// The record with its key, as readers see it.
-    pub fn entry(&self, key: Key) -> Entry {
-        Entry {
-            key,
-            value: self.value.clone(),
-            create_revision: self.create_revision,
-            mod_revision: self.mod_revision,
-        }
-    }
-}
+use ring::{MAX_CHANGE_BYTES, Ring};
+use std::collections::BTreeMap;
 
 /// The whole registry at one revision, and the recent past of it.
 #[derive(Clone, Default)]
@@ -264,15 +229,4 @@ impl Store {
             }
         }
     }
-}
-
-/// The changes of one revision, shared by the history and whoever reads it.
-pub type SharedChanges = Arc<(Revision, Vec<Change>)>;
-
-/// One batch as a selection sees it; none if nothing of it matches.
-fn seen_through(select: &Selection, batch: &SharedChanges) -> Option<WatchBatch> {
-    let (revision, changes) = &**batch;
-    let events: Vec<_> =
-        changes.iter().filter_map(|change| change.seen_through(select, *revision)).collect();
-    (!events.is_empty()).then_some(WatchBatch { revision: *revision, events })
 }

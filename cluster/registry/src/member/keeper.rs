@@ -11,8 +11,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 const TICK: Duration = Duration::from_millis(500);
-/// How long the leader is given to hear.
-pub(super) const BEAT_LIMIT: Duration = Duration::from_secs(1);
 /// A log of this size is worth a snapshot where room is short.
 const SHORT_BYTES: usize = 1024 * 1024;
 const MOVE_LIMIT: Duration = Duration::from_secs(3);
@@ -54,7 +52,7 @@ impl Shared {
             let _ = self.member_alive(self.alive_now());
             true
         } else if let Some(leader) = self.leader() {
-            match self.registry_at(leader).ask(self.alive_now(), BEAT_LIMIT).await {
+            match self.registry_at(leader).ask(self.alive_now(), super::leases::BEAT_LIMIT).await {
                 Ok(_) => true,
                 Err(error) => {
                     tracing::debug!(%error, "the leader did not hear that this member lives");

@@ -17,6 +17,8 @@ use std::{
 
 /// A control member that is silent for this long loses its shards.
 pub const LEASE: Duration = Duration::from_secs(3);
+/// How long the leader is given to hear.
+pub const BEAT_LIMIT: Duration = Duration::from_secs(1);
 /// A leader that has not looked for this long was paused; it looks every half second.
 const PAUSED: Duration = Duration::from_millis(1500);
 /// A node that is silent for this long is forgotten; whoever judges nodes has judged long before.

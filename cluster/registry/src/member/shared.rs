@@ -1,6 +1,6 @@
 //! What all parts of a member share, and what can be said of it at once.
 
-use super::{RaftTiming, intake, keeper, leases, leases::Leases, place::Place};
+use super::{RaftTiming, intake, leases, leases::Leases, place::Place};
 use crate::{
     clock::{BootTime, Sleep},
     disk::volume::Room,
@@ -140,7 +140,7 @@ impl Shared {
         }
         let leader = self.leader().filter(|leader| leader != self.node.name());
         let leader = leader.ok_or_else(|| self.not_leader())?;
-        match self.registry_at(leader).ask(beat, keeper::BEAT_LIMIT).await {
+        match self.registry_at(leader).ask(beat, leases::BEAT_LIMIT).await {
             Ok(answer) => answer,
             Err(_) => Err(NotLeader { leader: None }),
         }

@@ -8,6 +8,7 @@
 //! nothing is lost.
 
 mod files;
+mod record;
 
 use super::{Entry, LogId, StoredMembership, Types, Vote};
 use crate::disk::{DiskError, frame, journal::Journal, volume::Room};
@@ -18,7 +19,7 @@ use openraft::{
     storage::{IOFlushed, RaftLogStorage},
 };
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use record::Record;
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Debug,
@@ -39,18 +40,6 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 const AGAIN: Duration = Duration::from_millis(200);
 /// A reader gets no more than this at once, so that a message to a member that lags stays small.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-
-/// What the journal holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-enum Record {
-    Vote(Vote),
-    Committed(Option<LogId>),
-    Append(Entry),
-    /// Entries after this one are gone.
-    Truncate(Option<LogId>),
-    /// Entries up to this one are gone.
-    Purge(LogId),
-}
 
 /// Everything but the entries.
 #[derive(Debug, Clone, Default)]

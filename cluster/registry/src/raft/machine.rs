@@ -24,6 +24,9 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
+/// openraft's handle.
+pub type Raft = openraft::Raft<Types, Machine>;
+
 /// The state machine that openraft drives.
 #[derive(Debug)]
 pub struct Machine {

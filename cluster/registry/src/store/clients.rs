@@ -51,7 +51,7 @@ impl Outcome {
             Self::TooLarge { size } => Some(TransactError::TooLarge {
                 key: transaction.subject(),
                 size: size as usize,
-                limit: super::MAX_CHANGE_BYTES,
+                limit: super::ring::MAX_CHANGE_BYTES,
             }),
         };
         Err(refused.unwrap_or_else(|| TransactError::Refused {

@@ -3,7 +3,7 @@
 //! Watches read it, and lists at an old revision undo it. When a bound is passed, the oldest revision goes
 //! and the floor rises; who needs what is below the floor is told `Gone`.
 
-use super::{Record, SharedChanges, seen_through};
+use super::record::Record;
 use crate::{
     error::WatchError,
     key::{Key, Revision},
@@ -23,6 +23,10 @@ const SCAN: usize = 512;
 const SCAN_BYTES: usize = 256 * 1024;
 /// What a change costs beside its key and values; its key stands in the index as well.
 const OVERHEAD_BYTES: usize = 256;
+
+/// The most bytes that the values before and after a transaction may have together: a watcher is told of both
+/// in one piece.
+pub(super) const MAX_CHANGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// How much of the past is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,17 @@ impl Change {
             (None, None) => None,
         }
     }
+}
+
+/// The changes of one revision, shared by the history and whoever reads it.
+pub type SharedChanges = Arc<(Revision, Vec<Change>)>;
+
+/// One batch as a selection sees it; none if nothing of it matches.
+fn seen_through(select: &Selection, batch: &SharedChanges) -> Option<WatchBatch> {
+    let (revision, changes) = &**batch;
+    let events: Vec<_> =
+        changes.iter().filter_map(|change| change.seen_through(select, *revision)).collect();
+    (!events.is_empty()).then_some(WatchBatch { revision: *revision, events })
 }
 
 /// What a watcher gets at one look.

@@ -1,6 +1,6 @@
 //! Which of the journal's files hold which entries, and so which may go.
 
-use super::Record;
+use super::record::Record;
 use crate::{disk::journal::FileNumber, raft::LogId};
 use openraft::entry::RaftEntry;
 use std::collections::VecDeque;
