@@ -12,6 +12,7 @@ mod error;
 mod executed;
 mod expansion;
 mod folder_watch;
+mod id;
 mod output;
 mod spec;
 mod whole_lines;
@@ -19,27 +20,17 @@ mod whole_lines;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 pub use error::{DriverError, StartError};
 pub use executed::{Executed, Heard};
 pub use expansion::{expand, expand_all};
+pub use id::ContainerId;
 pub use output::{LogLine, LogOptions, LogStream, Stream};
 pub use spec::{
     ContainerSpec, LogLimit, Mount, PodSandbox, PullPolicy, Qos, Resources, Security, User,
 };
 pub use whole_lines::WholeLines;
-
-/// What one driver calls a container. Unique within the driver, stable over its restarts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ContainerId(pub String);
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

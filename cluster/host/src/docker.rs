@@ -9,6 +9,7 @@
 
 mod begin;
 mod call;
+mod config;
 mod exec;
 mod gpus;
 mod image;
@@ -17,13 +18,13 @@ mod output;
 mod pause;
 mod source;
 mod translate;
+mod unsure;
 
 use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
 use crate::private;
-use begin::Unsure;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
@@ -35,6 +36,7 @@ use bollard::{
     },
 };
 use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
+pub use config::DockerConfig;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gpus::Gpus;
 use opening::Openings;
@@ -45,28 +47,12 @@ use std::{
     time::Duration,
 };
 use tokio::time::timeout;
+use unsure::Unsure;
 
 /// How long SIGKILL may take.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// The longest pause before the engine is asked again.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
-
-/// Which engine, and for whom.
-#[derive(Debug, Clone)]
-pub struct DockerConfig {
-    /// The engine's socket, such as `/var/run/docker.sock`.
-    pub socket: PathBuf,
-    /// The cluster, in the labels.
-    pub cluster: String,
-    /// The node, in the labels: several may share an engine.
-    pub node: String,
-    /// The engine's network that pods are attached to: `bridge`, `none`, or one by name.
-    pub network: String,
-    /// The folder with a folder for each pod, by its uid: what is there may be mounted by that pod.
-    pub pods: PathBuf,
-    /// Files and folders that no container may be given, nor what holds them.
-    pub hidden: Vec<PathBuf>,
-}
 
 /// Runs containers through Docker Engine.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ mod end;
 mod exec;
 pub mod identity;
 pub mod oom;
+mod orphans;
 pub mod record;
 mod start;
 mod usage;
@@ -23,10 +24,10 @@ use crate::{
     },
     private, volumes,
 };
-use end::{end_orphans, lost};
 use futures_util::{FutureExt, StreamExt, stream};
 use identity::ProcessKey;
 use jiff::Timestamp;
+use orphans::{end_orphans, lost};
 use parking_lot::Mutex;
 use record::Born;
 use std::{

@@ -11,17 +11,18 @@
 mod balance;
 mod first_port;
 mod neighbours;
+mod port;
+mod rule;
 mod tcp;
 mod udp;
 
-pub use balance::Policy;
 pub use first_port::first_port;
 pub use neighbours::Neighbourhood;
+pub use rule::{Policy, Protocol, ProxyLimits, ServiceRule};
 
 use balance::Backends;
 use neighbours::{Answer, Neighbours};
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use port::{Port, Ports};
 use std::{
     collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, sync::atomic::Ordering,
     time::Duration,
@@ -33,49 +34,6 @@ use tokio::{net::TcpListener, task::JoinHandle};
 const TRIES: usize = 3;
 /// Pause between tries.
 const AGAIN: Duration = Duration::from_millis(10);
-
-/// How a port's data is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Protocol {
-    /// Connections.
-    Tcp,
-    /// Datagrams; those of one client within the idle limit go to one endpoint.
-    Udp,
-}
-
-/// One port of one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceRule {
-    /// `namespace/name:port`, for people.
-    pub name: String,
-    /// The virtual address.
-    pub address: SocketAddr,
-    /// How it is carried.
-    pub protocol: Protocol,
-    /// Who gets the next session.
-    pub policy: Policy,
-    /// For how long sessions of one client address go to one endpoint, if they do.
-    pub affinity: Option<Duration>,
-    /// The ready endpoints.
-    pub endpoints: Vec<SocketAddr>,
-}
-
-/// Bounds of one service's port.
-#[derive(Debug, Clone, Copy)]
-pub struct ProxyLimits {
-    /// Sessions at a time.
-    pub sessions: usize,
-    /// How long one endpoint may take to accept.
-    pub connect: Duration,
-    /// How long a client's datagrams are remembered.
-    pub udp_idle: Duration,
-}
-
-impl Default for ProxyLimits {
-    fn default() -> Self {
-        Self { sessions: 4096, connect: Duration::from_secs(2), udp_idle: Duration::from_secs(30) }
-    }
-}
 
 /// A rule that is not in force. Applying the rules again tries it again.
 #[derive(Debug, Error)]
@@ -124,32 +82,6 @@ pub struct ServiceProxy {
     limits: ProxyLimits,
     ports: Ports,
     neighbours: Option<Neighbours>,
-}
-
-/// The ports that are served.
-type Ports = Arc<Mutex<HashMap<(SocketAddr, Protocol), Port>>>;
-
-#[derive(Debug)]
-struct Port {
-    backends: Arc<Backends>,
-    task: JoinHandle<()>,
-    /// The socket again, to hand it on; only connections can be taken by several.
-    listener: Option<OwnedFd>,
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.task.abort(); // and with it the sessions that it owns
-    }
-}
-
-impl Port {
-    /// Returns when its socket is closed, so that the address may be listened on again.
-    async fn close(mut self) {
-        self.listener = None;
-        self.task.abort();
-        let _ = (&mut self.task).await;
-    }
 }
 
 impl ServiceProxy {

@@ -18,12 +18,14 @@
 //! - A fourth kind hides the folders of a node that was made after a container from it, and goes.
 //! - If the keeper is killed the container dies with it (parent death signal).
 
+mod bind;
 mod exec;
 mod first;
 pub(crate) mod gpu_lock;
 mod hide;
 mod init;
 mod keep;
+mod line;
 mod mounts;
 mod namespaces;
 mod privileges;

@@ -10,14 +10,19 @@
 
 mod content;
 mod downward;
+mod error;
+mod group;
 mod host;
 mod part;
 mod payload;
+mod sources;
 
 pub use downward::{field, resource};
+pub use error::VolumeError;
 pub(crate) use host::{Mounted, mount_points, mount_table, mount_table_of};
 pub(crate) use part::open_source;
 pub use payload::Payload;
+pub use sources::Sources;
 
 use crate::container::{Mount, expand_all, is_path_component};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret, Volume};
@@ -29,23 +34,6 @@ use std::{
 };
 use thiserror::Error;
 
-/// What volumes are filled from.
-#[derive(Debug, Clone, Default)]
-pub struct Sources {
-    /// The pod as it is in the registry, for `downwardAPI`.
-    pub pod: serde_json::Value,
-    /// What the node can give, as in its status: stands in where a container names no limit.
-    pub allocatable: BTreeMap<String, String>,
-    /// The config maps of the pod's namespace that it names.
-    pub config_maps: BTreeMap<String, ConfigMap>,
-    /// The secrets of the pod's namespace that it names.
-    pub secrets: BTreeMap<String, Secret>,
-    /// Tokens by the path at which a projection wants them.
-    pub tokens: BTreeMap<String, String>,
-    /// The group that volumes belong to, when the pod asks for one.
-    pub fs_group: Option<u32>,
-}
-
 /// A volume that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
@@ -55,91 +43,6 @@ pub struct Placed {
     pub read_only: bool,
     /// What could not be given as asked, in words.
     pub warnings: Vec<String>,
-}
-
-/// Why a volume is not there.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum VolumeError {
-    /// An object that it is made from is missing, and not optional. Try again when it appears.
-    #[error("{kind} {name:?} not found")]
-    Missing {
-        /// `configmap` or `secret`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// A key of it is missing.
-    #[error("references non-existent {kind} key: {key}")]
-    MissingKey {
-        /// `config` or `secret`.
-        kind: &'static str,
-        /// The key.
-        key: String,
-    },
-    /// A path, a field or a mode is not one that can be given.
-    #[error("volume {volume}: {what}")]
-    Invalid {
-        /// Its name.
-        volume: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// `hostPath` finds something else than the pod wants.
-    #[error("hostPath type check failed: {} is not a {wanted}", path.display())]
-    HostPath {
-        /// The path on the host.
-        path: PathBuf,
-        /// What was to be there.
-        wanted: String,
-    },
-    /// This kind of volume does not exist here.
-    #[error("volume {volume}: this node has no volumes of kind {kind}")]
-    Unsupported {
-        /// Its name.
-        volume: String,
-        /// Its kind.
-        kind: String,
-    },
-    /// A container mounts a volume that the pod does not have.
-    #[error("container {container} mounts volume {volume}, which the pod does not have")]
-    NoVolume {
-        /// The container.
-        container: String,
-        /// The volume.
-        volume: String,
-    },
-    /// The machine failed.
-    #[error("{what}: {cause}")]
-    Io {
-        /// What was attempted.
-        what: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl VolumeError {
-    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let what = what.into();
-        move |cause| Self::Io { what, cause }
-    }
-
-    /// The reason of the event that Kubernetes would show.
-    pub fn reason(&self) -> &'static str {
-        "FailedMount"
-    }
-
-    /// Whether the same pod can succeed later without being changed.
-    pub fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Missing { .. }
-                | Self::MissingKey { .. }
-                | Self::Io { .. }
-                | Self::HostPath { .. }
-        )
-    }
 }
 
 /// The names of the objects that a pod's volumes are filled from.
@@ -275,21 +178,6 @@ fn make_sub_path(volume: &Path, part: &Path) -> io::Result<()> {
         above = path;
     }
     Ok(())
-}
-
-/// Gives a file or folder to the pod's group, when there is one and we may.
-pub(crate) fn give_to_group(path: &Path, group: Option<u32>) -> io::Result<()> {
-    let Some(group) = group else { return Ok(()) };
-    if !nix::unistd::Uid::effective().is_root() {
-        return Ok(());
-    }
-    std::os::unix::fs::lchown(path, None, Some(group))?;
-    let kind = fs::symlink_metadata(path)?;
-    if kind.is_symlink() {
-        return Ok(());
-    }
-    let more = if kind.is_dir() { 0o2070 } else { 0o040 };
-    fs::set_permissions(path, fs::Permissions::from_mode(kind.permissions().mode() | more))
 }
 
 /// Removes a pod's folder with all that is in it and mounted there; not what `hostPath` names.

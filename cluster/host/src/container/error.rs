@@ -1,6 +1,6 @@
 //! How a driver fails: [`StartError`] for what a pod's owner can mend, [`DriverError`] for the rest.
 
-use super::ContainerId;
+use super::id::ContainerId;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;

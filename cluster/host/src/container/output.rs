@@ -1,6 +1,6 @@
 //! What a container writes, line by line.
 
-use super::DriverError;
+use super::error::DriverError;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

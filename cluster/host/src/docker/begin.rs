@@ -2,9 +2,7 @@
 //! not that it was not heard of.
 
 use super::{
-    CALL_LIMIT, DockerDriver, Refused, call, refusal,
-    source::{Pinned, Sources},
-    translate,
+    CALL_LIMIT, DockerDriver, Refused, call, refusal, source::Sources, translate, unsure::Begun,
 };
 use crate::container::{
     ContainerId, ContainerSpec, ContainerState, DriverError, StartError, Started,
@@ -17,42 +15,6 @@ use bollard::{
     },
 };
 use jiff::Timestamp;
-use nix::fcntl::Flock;
-use parking_lot::Mutex;
-use std::{collections::HashMap, fmt, fs::File, sync::Arc};
-
-/// What a container needs while nobody knows whether it runs: the sources of its mounts, and the locks of its GPUs.
-#[derive(Default)]
-pub(super) struct Begun {
-    _sources: Pinned,
-    gpus: Vec<Flock<File>>,
-}
-
-/// Those starts whose outcome is not known, by the container's name.
-#[derive(Clone, Default)]
-pub(super) struct Unsure(Arc<Mutex<HashMap<String, Begun>>>);
-
-impl fmt::Debug for Unsure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.lock().keys()).finish()
-    }
-}
-
-impl Unsure {
-    fn hold(&self, name: &str, begun: Begun) {
-        self.0.lock().insert(name.to_owned(), begun);
-    }
-
-    fn known(&self, name: &str) -> Begun {
-        self.0.lock().remove(name).unwrap_or_default()
-    }
-
-    /// No container is left whose name begins like this.
-    pub(super) fn gone(&self, prefix: &str) {
-        let gone: Vec<_> = self.0.lock().extract_if(|name, _| name.starts_with(prefix)).collect();
-        drop(gone); // without the lock: it takes mounts away
-    }
-}
 
 impl DockerDriver {
     pub(super) async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
@@ -75,7 +37,7 @@ impl DockerDriver {
         let network = self.sandbox(&spec.pod).await?;
         let gpus = self.gpus.take(&spec.gpus).await?;
         // Held until it is known that the engine has mounted them, or that it never will.
-        self.unsure.hold(&name, Begun { _sources: pinned, gpus });
+        self.unsure.hold(&name, Begun { sources: pinned, gpus });
         let created = match self.create(&name, &spec, &network).await {
             // An earlier request was slow to come.
             Err(Refused { code: 409, .. }) => match self.earlier(&name, &spec).await? {

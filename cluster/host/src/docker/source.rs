@@ -10,7 +10,7 @@
 //! what lies in a volume. The engine's socket, which is the machine, is for privileged containers alone.
 
 use super::{
-    DockerConfig,
+    config::DockerConfig,
     opening::{Opening, Openings, silent},
 };
 use crate::container::{DriverError, Mount, StartError};

@@ -4,7 +4,7 @@
 //! none.
 
 use super::cgroup::Cgroup;
-use super::end::end_orphans;
+use super::orphans::end_orphans;
 use super::record::{self, Born, Failed, Order, Report};
 use super::{Inner, make_folder};
 use crate::container::{

@@ -1,6 +1,6 @@
 //! Which endpoint gets a session. No IO; the clock is an argument.
 
-use super::ServiceRule;
+use super::rule::{Policy, ServiceRule};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -11,16 +11,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-/// Who gets the next session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// Who has the fewest open; among those, one after the other.
-    LeastConnections,
-}
 
 /// Client addresses that are remembered for affinity; beyond it the oldest are forgotten.
 const CLIENTS: usize = 10_000;

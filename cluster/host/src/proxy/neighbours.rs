@@ -6,7 +6,7 @@
 //! processes of the same user that ask for the same cluster. Each takes connections when it can: who does not live
 //! takes none. Datagrams stay with the one that has the socket, since those of a client must come to one process.
 
-use super::{Ports, Protocol};
+use super::{port::Ports, rule::Protocol};
 use rustix::{
     io::Errno,
     net::{

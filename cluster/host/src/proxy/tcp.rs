@@ -1,6 +1,6 @@
 //! Connections: accepted at the virtual address, carried to an endpoint, both ways until both end.
 
-use super::{ProxyLimits, balance::Backends, balance::Session};
+use super::{balance::Backends, balance::Session, rule::ProxyLimits};
 use std::{
     io,
     net::SocketAddr,

@@ -1,6 +1,6 @@
 //! Datagrams: those of one client go to one endpoint until it is gone or the client is silent.
 
-use super::{ProxyLimits, balance::Backends, balance::Session};
+use super::{balance::Backends, balance::Session, rule::ProxyLimits};
 use std::{
     collections::HashMap,
     io,

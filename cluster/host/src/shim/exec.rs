@@ -9,8 +9,9 @@
 
 use super::{
     first::in_words,
-    init::{limit, not_executed, prepared, system},
+    init::{limit, not_executed, prepared},
     keep::close_inherited,
+    line::system,
     mounts::Seen,
     privileges,
 };

@@ -4,7 +4,7 @@
 //! SIGTERM on a machine ends on it here too. When the command has ended this process says how and goes; the kernel
 //! ends with it whatever else the container still runs.
 
-use super::init::{Line, send, system};
+use super::line::{Line, send, system};
 use crate::process::record::Failed;
 use nix::sys::{
     signal::{SigSet, Signal},

@@ -7,6 +7,7 @@
 
 use super::{
     first::{self, Spawned},
+    line::{Line, send, system},
     mounts::{self, Seen},
     namespaces, privileges,
 };
@@ -19,7 +20,6 @@ use nix::sys::{
     signal::{SigSet, Signal},
     stat::{Mode, umask},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::{self, Read, Write},
@@ -30,24 +30,6 @@ use std::{
     path::Path,
     process::{Command, ExitCode, Stdio},
 };
-
-/// One line to the first stage.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Line {
-    /// Something cannot be given as asked; the command is executed all the same.
-    Warning(String),
-    /// The command is not executed.
-    Failed(Failed),
-    /// The command executes, below this process.
-    Began,
-    /// And has ended.
-    Ended {
-        /// Its exit code, as a shell tells it.
-        code: i32,
-        /// The signal that ended it.
-        signal: Option<i32>,
-    },
-}
 
 /// Where commands are looked for when the pod does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -68,17 +50,6 @@ fn take_channel() -> io::Result<UnixStream> {
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     Ok(channel.into())
-}
-
-pub(super) fn send(mut channel: &UnixStream, line: &Line) {
-    if let Ok(mut bytes) = serde_json::to_vec(line) {
-        bytes.push(b'\n');
-        let _ = channel.write_all(&bytes);
-    }
-}
-
-pub(super) fn system(what: &str) -> impl FnOnce(nix::Error) -> Failed {
-    move |errno| Failed::System { what: what.to_owned(), cause: errno.to_string() }
 }
 
 fn run_command(mut channel: &UnixStream) -> Result<ExitCode, Failed> {

@@ -2,7 +2,7 @@
 
 use super::first::in_words;
 use super::gpu_lock;
-use super::init::Line;
+use super::line::Line;
 use super::namespaces;
 use crate::{
     container::{Exit, Stream, cri_log},

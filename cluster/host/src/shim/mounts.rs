@@ -11,6 +11,7 @@
 //! Without namespaces the container sees the host as it is, keys included; a volume is found through
 //! `IMPRESARIO_VOLUME_<NAME>`, and warnings say so.
 
+use super::bind::{bind, make_read_only};
 use super::view;
 use crate::{
     container::Mount,
@@ -289,32 +290,6 @@ fn is_out_of_reach(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | StaleNetworkFileHandle | NotConnected | PermissionDenied)
 }
 
-pub(super) fn bind(from: &Path, to: &Path) -> io::Result<()> {
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    Ok(mount(Some(from), to, None::<&str>, flags, None::<&str>)?)
-}
-
-/// Refuses writes through what is mounted at `at`.
-pub(super) fn make_read_only(at: &Path) -> io::Result<()> {
-    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | flags_of(at)?;
-    Ok(mount(None::<&str>, at, None::<&str>, flags, None::<&str>)?)
-}
-
-/// What is set on a mount stays set: the kernel lets nobody without root take it away (mount_namespaces(7),
-/// on locked flags).
-fn flags_of(at: &Path) -> io::Result<MsFlags> {
-    let set = statvfs(at)?.flags();
-    let pairs = [
-        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
-    ];
-    Ok(pairs.into_iter().filter(|(on, _)| set.contains(*on)).map(|(_, flag)| flag).collect())
-}
-
 /// What the machine's table of mounts says is set on one.
 fn flags_in(options: &str) -> MsFlags {
     let flag = |option: &str| match option {
@@ -327,11 +302,6 @@ fn flags_in(options: &str) -> MsFlags {
         _ => MsFlags::empty(),
     };
     options.split(',').map(flag).collect()
-}
-
-/// Where something is mounted, in this process's view.
-pub(super) fn mount_points() -> io::Result<Vec<PathBuf>> {
-    crate::volumes::mount_points()
 }
 
 fn attach(mount_: &Mount, source: OwnedFd, own: &BTreeSet<u64>) -> io::Result<()> {

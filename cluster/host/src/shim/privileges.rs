@@ -1,7 +1,7 @@
 //! What a container may do at most, whoever it runs as: the right to read everything, to trace others or to
 //! mount is not among it.
 
-use super::init::system;
+use super::line::system;
 use super::namespaces::{keep_nothing_over_execve, known};
 use crate::container::{Security, User};
 use crate::process::record::{Failed, Order};

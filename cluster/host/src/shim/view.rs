@@ -44,7 +44,7 @@ pub(super) fn make(root: &Path, sys: OwnedFd, order: &Order) -> io::Result<()> {
     let dev = root.join("dev");
     fs::create_dir(&dev)?;
     if order.spec.security.privileged {
-        super::mounts::bind(Path::new("/dev"), &dev)
+        super::bind::bind(Path::new("/dev"), &dev)
     } else {
         devices(&dev, order)
     }
@@ -58,7 +58,7 @@ fn proc(at: &Path, order: &Order) -> io::Result<()> {
     {
         // The kernel refuses it where the machine's own is covered in part. That one shows numbers that the
         // container's processes do not have, and nothing behind them: they belong to another user namespace.
-        return super::mounts::bind(Path::new("/proc"), at);
+        return super::bind::bind(Path::new("/proc"), at);
     }
     if order.spec.security.privileged || !Uid::effective().is_root() {
         return Ok(()); // the kernel keeps an ordinary user from all of it
@@ -69,8 +69,8 @@ fn proc(at: &Path, order: &Order) -> io::Result<()> {
     for name in READ_ONLY {
         let path = at.join(name);
         if path.exists() {
-            super::mounts::bind(&path, &path)?;
-            super::mounts::make_read_only(&path)?;
+            super::bind::bind(&path, &path)?;
+            super::bind::make_read_only(&path)?;
         }
     }
     Ok(())
@@ -83,7 +83,7 @@ pub(super) fn mask(path: &Path) -> io::Result<()> {
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=755,size=4k"))?)
     } else {
-        super::mounts::bind(Path::new("/dev/null"), path)
+        super::bind::bind(Path::new("/dev/null"), path)
     }
 }
 
@@ -93,9 +93,9 @@ fn system(at: &Path, sys: OwnedFd, order: &Order) -> io::Result<()> {
     if order.spec.security.privileged || !Uid::effective().is_root() {
         return Ok(());
     }
-    let below = super::mounts::mount_points()?.into_iter().filter(|point| point.starts_with(at));
+    let below = crate::volumes::mount_points()?.into_iter().filter(|point| point.starts_with(at));
     for point in below.collect::<Vec<_>>() {
-        super::mounts::make_read_only(&point)?;
+        super::bind::make_read_only(&point)?;
     }
     mask(&at.join("firmware"))
 }
@@ -134,7 +134,7 @@ fn devices(at: &Path, order: &Order) -> io::Result<()> {
         let caps = Path::new("/dev/nvidia-caps");
         if caps.is_dir() {
             fs::create_dir(at.join("nvidia-caps"))?;
-            super::mounts::bind(caps, &at.join("nvidia-caps"))?;
+            super::bind::bind(caps, &at.join("nvidia-caps"))?;
         }
     }
     Ok(())
@@ -148,7 +148,7 @@ fn device(name: &str, at: &Path) -> io::Result<()> {
     }
     let to = at.join(name);
     fs::File::create_new(&to)?;
-    super::mounts::bind(&from, &to)
+    super::bind::bind(&from, &to)
 }
 
 /// The devices of these GPUs; of all GPUs where the driver does not say which is which.

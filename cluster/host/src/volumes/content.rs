@@ -1,6 +1,6 @@
 //! What is in a `configMap`, `secret`, `downwardAPI` or `projected` volume.
 
-use super::{Sources, VolumeError, downward, payload::Payload};
+use super::{downward, error::VolumeError, payload::Payload, sources::Sources};
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Volumes that containers write to: `emptyDir` below the pod, `hostPath` where it is.
 
-use super::{VolumeError, give_to_group};
+use super::{error::VolumeError, group::give_to_group};
 use impresario_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use nix::mount::{MsFlags, mount};

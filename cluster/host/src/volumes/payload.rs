@@ -7,7 +7,7 @@
 //! ```
 //! A reader that opens `..data` once sees one state only; so does the volume after a crash.
 
-use super::give_to_group;
+use super::group::give_to_group;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
