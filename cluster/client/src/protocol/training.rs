@@ -6,18 +6,22 @@
 //! by whomever, and wherever the shard has moved in between. Each move of shards has an **epoch**.
 
 mod membership;
+mod names;
 mod parameters;
+mod place;
 mod shard;
 mod sizing;
 mod work;
 
 pub use membership::{
-    HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts, Place, ReportError,
-    StaleLease, Welcome,
+    HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts, ReportError, StaleLease,
+    Welcome,
 };
+pub use names::{guest_node, job_actor, parameter_server_actor, trainer_actor};
 pub use parameters::{
     Accept, Handover, HandoverError, Keep, Leave, Provide, ProvideError, Pull, Pulled, Push, Pushed,
 };
+pub use place::Place;
 pub use shard::{Applied, OptimizerKind, ShardMap, ShardRange, ShardState};
 pub use sizing::{Bid, Describe, Description, RequestBid, Scale, ScaleError, Size, SpeedModel};
 pub use work::{
@@ -27,26 +31,6 @@ pub use work::{
 
 use impresario_runtime::{Message, NodeName, role};
 use std::any::Any;
-
-/// The actor name of a training job.
-pub fn job_actor(uid: &str) -> String {
-    format!("trainingjob/{uid}")
-}
-
-/// The actor name of the parameter server in the pod with this uid.
-pub fn parameter_server_actor(pod_uid: &str) -> String {
-    format!("parameterserver/{pod_uid}")
-}
-
-/// The actor name of the trainer in the pod with this uid.
-pub fn trainer_actor(pod_uid: &str) -> String {
-    format!("trainer/{pod_uid}")
-}
-
-/// The name of the actor node of the guest in the pod with this uid, as in its certificate.
-pub fn guest_node(pod_uid: &str) -> NodeName {
-    NodeName::from(format!("guest-{pod_uid}").as_str())
-}
 
 /// Whether a guest of this name may send this to its own job's actor: what members say, each for
 /// itself. Sizes are the scheduler's business.

@@ -1,6 +1,8 @@
 //! Parameters and gradients on their way, and shards that move.
 
-use super::{Applied, Place, ShardRange, ShardState, StaleLease};
+use super::membership::StaleLease;
+use super::place::Place;
+use super::shard::{Applied, ShardRange, ShardState};
 use impresario_runtime::{Lane, MESSAGE_LIMIT_BYTES, message};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

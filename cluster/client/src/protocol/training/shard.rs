@@ -1,6 +1,6 @@
 //! Shards of the parameters, and which steps they have applied.
 
-use super::Place;
+use super::place::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! How large a job is, what it bids, and what the auction decides.
 
-use super::{Evaluated, StaleLease};
+use super::membership::StaleLease;
+use super::work::Evaluated;
 use crate::protocol::resources::Resources;
 use impresario_runtime::{Lane, message};
 use serde::{Deserialize, Serialize};

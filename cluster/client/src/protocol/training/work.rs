@@ -1,6 +1,8 @@
 //! What a trainer does next, and what members report.
 
-use super::{Place, ReportError, ShardMap};
+use super::membership::ReportError;
+use super::place::Place;
+use super::shard::ShardMap;
 use impresario_runtime::{Lane, NodeName, message};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
