@@ -2,7 +2,7 @@
 
 use crate::authenticate::User;
 use crate::budget::{Over, Share};
-use crate::gateway::busy;
+use crate::busy::busy;
 use crate::limits::Limits;
 use crate::negotiate::{self, Encoding, Form, View};
 use crate::query::Query;

@@ -9,6 +9,7 @@
 mod aim;
 mod answer;
 mod budget;
+mod busy;
 mod call;
 mod discovery;
 mod gateway;

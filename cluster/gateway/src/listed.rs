@@ -5,7 +5,7 @@
 
 use crate::answer::{self, Body, PIECE, Paced};
 use crate::budget::{self, Share};
-use crate::gateway::unread;
+use crate::busy::unread;
 use crate::negotiate::{Encoding, Form, View};
 use crate::shape;
 use crate::turns::Turns;

@@ -6,8 +6,9 @@
 
 use crate::answer::{self, Body, PIECE};
 use crate::budget::{self, Share};
+use crate::busy::unread;
 use crate::call::ResourceCall;
-use crate::gateway::{Gateway, unread};
+use crate::gateway::Gateway;
 use crate::negotiate::View;
 use crate::turns::Turns;
 use crate::{options, shape};

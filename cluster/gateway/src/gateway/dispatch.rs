@@ -1,0 +1,328 @@
+//! From a request to its answer: who asks, may they, what is it about, do it.
+//!
+//! Every request passes the same doors in the same order; no handler is reached around them. Which
+//! resources and verbs exist is read off the table of resources, never spelt out here.
+
+use super::Gateway;
+use crate::aim::{Aim, aim, no_such_method};
+use crate::answer::{self, Body};
+use crate::authenticate::{AUTHENTICATED, AuthenticateError, Certificate, User, identify};
+use crate::authorize::{self, Decision};
+use crate::budget::{self, Holder, Share};
+use crate::busy::{busy, unread};
+use crate::call::{self, Call, ResourceCall};
+use crate::discovery;
+use crate::query::Query;
+use crate::request::{Action, ResourcePath, Target};
+use crate::verbs;
+use crate::work::Load;
+use futures_util::FutureExt as _;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Request, Response};
+use impresario_api::catalog::resources;
+use impresario_api::status::{Reason, Status};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// What became of a request.
+pub(crate) struct Answered {
+    /// The answer.
+    pub(crate) response: Response<Body>,
+    /// What the answer holds until it is sent.
+    pub(crate) share: Option<Share>,
+}
+
+/// Told who asks, as soon as a good credential has been shown.
+pub(crate) type Recognise<'a> = &'a (dyn Fn(&Holder) + Sync);
+
+/// A request that has passed all doors, with its body.
+struct Admitted {
+    call: Call,
+    aim: Aim,
+    load: Load,
+}
+
+impl Gateway {
+    /// Answers one request from a connection with this certificate.
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        certificate: &Certificate,
+        request: Request<Incoming>,
+        recognise: Recognise<'_>,
+    ) -> Answered {
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let pretty = query.flag("pretty");
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let mut asks = Holder::of(&User::anonymous());
+        let outcome = self.carry_out(certificate, parts, query, body, recognise, &mut asks);
+        let outcome = AssertUnwindSafe(outcome).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(%method, path, user = asks.name(), "the answer to a request panicked");
+            Err(Status::internal(
+                "the request could not be answered: the log of the server says where",
+            ))
+        });
+        let mut response = outcome.unwrap_or_else(|status| answer::status(&status, pretty));
+        let bytes = response.body().size_hint().exact().unwrap_or(0);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut share = None;
+        if bytes > budget::SMALL {
+            let mut wanted = self.budgets.answers.share(&asks);
+            match wanted.grow(bytes) {
+                Ok(()) => share = Some(wanted),
+                Err(over) if method.is_safe() => response = answer::status(&unread(over), pretty),
+                // It has been done: who is told to try again would do it again.
+                Err(_) if bytes <= self.limits.body_bytes => {}
+                Err(_) => response = answer::json(200, &done(), pretty),
+            }
+        }
+        tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
+        Answered { response, share }
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        certificate: &Certificate,
+        parts: Parts,
+        query: Query,
+        body: Incoming,
+        recognise: Recognise<'_>,
+        asks: &mut Holder,
+    ) -> Result<Response<Body>, Status> {
+        let user = self.identify(certificate, &parts).await?;
+        *asks = Holder::of(&user);
+        let known = user.is_in(AUTHENTICATED);
+        if known {
+            recognise(asks);
+        }
+        let mut held = self.budgets.bodies.share(asks);
+        let limit = if known {
+            self.limits.answer
+        } else {
+            self.limits.answer.min(self.limits.stranger_answer)
+        };
+        let late = move || {
+            let why = format!("the request was not answered within {limit:?}");
+            Err(Status::timeout(why))
+        };
+        // A body has its own time, and the wait for a turn another one.
+        let admitted = self.admit(user, parts, query, body, &mut held).await?;
+        let turn = tokio::time::timeout(limit, self.work.turn(admitted.load)).await;
+        let turn = turn.map_err(|_| busy("requests with large bodies"))?;
+        let this = Arc::clone(self);
+        let load = admitted.load;
+        let answering = async move {
+            let _holds = (turn, held);
+            tokio::time::timeout(limit, this.dispatch(admitted)).await.unwrap_or_else(|_| late())
+        };
+        match load {
+            Load::Small(_) => answering.await,
+            Load::Large(_) => match self.work.beside(answering).await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => Err(Status::unavailable("the server is stopping", 1)),
+            },
+        }
+    }
+
+    /// Who asks.
+    async fn identify(&self, certificate: &Certificate, parts: &Parts) -> Result<User, Status> {
+        let refused = || {
+            self.count_refusal("stranger", "Credential");
+            Status::unauthorized()
+        };
+        let authorization = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => Some(value.to_str().map_err(|_| refused())?),
+            None => None,
+        };
+        let identified = identify(certificate, authorization, &self.tokens);
+        match tokio::time::timeout(self.limits.identify, identified).await {
+            Ok(Ok(user)) => Ok(user),
+            Ok(Err(AuthenticateError::Wrong(why))) => {
+                tracing::info!(why, "a credential was refused");
+                Err(refused())
+            }
+            Ok(Err(AuthenticateError::Unavailable(why))) => Err(Status::unavailable(why, 1)),
+            Err(_) => {
+                let why =
+                    format!("the credential was not checked within {:?}", self.limits.identify);
+                Err(Status::unavailable(why, 1))
+            }
+        }
+    }
+
+    /// Whether the request may be and can be done; only then its body is read.
+    async fn admit(
+        &self,
+        user: User,
+        parts: Parts,
+        query: Query,
+        body: Incoming,
+        held: &mut Share,
+    ) -> Result<Admitted, Status> {
+        // Two lengths are how a second request is smuggled past a proxy.
+        if parts.headers.contains_key(CONTENT_LENGTH)
+            && parts.headers.contains_key(TRANSFER_ENCODING)
+        {
+            return Err(Status::bad_request(
+                "a request has one length: content-length or transfer-encoding",
+            ));
+        }
+        self.refuse_impersonation(&user, &parts.headers)?;
+        let target = Target::parse(parts.uri.path());
+        let method = parts.method.as_str();
+        self.permit(&user, method, parts.uri.path(), &target, &query).await?;
+        let aim = aim(target, method, &query)?;
+        let body = call::read(&parts, body, aim.needs(), &self.limits, held).await?;
+        let authorization = parts.headers.get(AUTHORIZATION);
+        let authorization = authorization.and_then(|it| it.to_str().ok()).map(ToOwned::to_owned);
+        let call = Call { parts, query, body, user, authorization };
+        let load = Load::of(call.content_type(), &call.body);
+        Ok(Admitted { call, aim, load })
+    }
+
+    /// Who asks to act as somebody else must not act as themselves instead: until impersonation works,
+    /// nobody may. The words are those of a server where it is not granted.
+    fn refuse_impersonation(&self, user: &User, headers: &HeaderMap) -> Result<(), Status> {
+        let Some(name) = headers.keys().find(|name| name.as_str().starts_with("impersonate-"))
+        else {
+            return Ok(());
+        };
+        let resource = match name.as_str() {
+            "impersonate-group" => "groups",
+            "impersonate-uid" => "uids",
+            "impersonate-user" => "users",
+            _ => "userextras",
+        };
+        let whom = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let why = format!(
+            "User {:?} cannot impersonate resource {resource:?} in API group \"\" at the cluster scope: \
+             impersonation is not served yet, use a credential of the user that is meant",
+            user.name
+        );
+        self.count_refusal(role(user), "Impersonation");
+        tracing::info!(user = user.name, whom, "impersonation was refused");
+        let message = format!("{resource} {whom:?} is forbidden: {why}");
+        Err(Status::new(Reason::Forbidden, message))
+    }
+
+    /// Whether who replaces an object may also make it.
+    pub(crate) async fn permit_create(&self, call: &ResourceCall) -> Result<(), Status> {
+        let collection = ResourcePath { name: String::new(), ..call.path.clone() };
+        let (path, target) = (call.call.parts.uri.path(), Target::Resource(collection));
+        self.permit(&call.call.user, "POST", path, &target, &call.call.query).await
+    }
+
+    async fn permit(
+        &self,
+        user: &User,
+        method: &str,
+        raw_path: &str,
+        target: &Target,
+        query: &Query,
+    ) -> Result<(), Status> {
+        let request = match target {
+            Target::Resource(path) => authorize::Request::Resource {
+                action: path.action(method, query).ok_or_else(no_such_method)?,
+                group: path.group.clone(),
+                resource: path.plural.clone(),
+                subresource: path.subresource.clone(),
+                namespace: path.scope().to_owned(),
+                name: path.name.clone(),
+            },
+            _ => authorize::Request::Path {
+                method: method.to_ascii_lowercase(),
+                path: raw_path.to_owned(),
+            },
+        };
+        let Decision::Deny(rule) = self.authorize.authorize(user, &request).await else {
+            return Ok(());
+        };
+        let why = authorize::refusal(user, &request, rule);
+        self.count_refusal(role(user), &format!("{rule:?}"));
+        tracing::info!(user = user.name, ?rule, why, "access was refused");
+        Err(match target {
+            Target::Resource(path) => forbidden(path, &why),
+            _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
+        })
+    }
+
+    async fn dispatch(&self, admitted: Admitted) -> Result<Response<Body>, Status> {
+        let Admitted { call, aim, .. } = admitted;
+        match aim {
+            Aim::Resource { action, resource, path } => {
+                let pretty = call.pretty();
+                let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
+                if resource.deprecated.is_empty() {
+                    return outcome;
+                }
+                let refused = |status| answer::status(&status, pretty);
+                let mut response = outcome.unwrap_or_else(refused);
+                answer::warn(&mut response, &[resource.deprecated.to_owned()]);
+                Ok(response)
+            }
+            Aim::Other(Target::GroupVersion { group, version }) => {
+                discovery::group_version(&call, &group, &version)
+            }
+            Aim::Other(Target::Group(group)) => discovery::group(&call, &group),
+            Aim::Other(Target::Path(path)) => discovery::path(self, &call, &path).await,
+            Aim::Other(Target::Resource(_)) => Err(Status::no_such_path()),
+        }
+    }
+
+    async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
+        let resource = call.resource;
+        match (call.path.subresource.as_str(), action) {
+            ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
+            ("", Action::List) => verbs::read::list(self, &call).await,
+            ("", Action::Watch) => verbs::watch::watch(self, &call).await,
+            ("", Action::Create) => verbs::write::create(self, &call).await,
+            ("" | "status", Action::Update) => verbs::write::update(self, &call).await,
+            ("" | "status", Action::Patch) => verbs::write::patch(self, &call).await,
+            ("", Action::Delete) => verbs::delete::one(self, &call).await,
+            ("", Action::DeleteCollection) => verbs::delete::collection(self, &call).await,
+            ("scale", _) => verbs::scale::scale(self, action, &call).await,
+            ("log", Action::Get) => verbs::log::log(self, &call).await,
+            ("binding", Action::Create) => verbs::pod::bind(self, &call).await,
+            ("eviction", Action::Create) => verbs::pod::evict(self, &call).await,
+            ("finalize", Action::Update) => verbs::namespace::finalize(self, &call).await,
+            _ => Err(Status::method_not_allowed(resource, action.as_str())),
+        }
+    }
+}
+
+/// The role under which refusals are counted.
+fn role(user: &User) -> &'static str {
+    if user.is_in(AUTHENTICATED) { "user" } else { "stranger" }
+}
+
+/// What is answered to a write in place of a long list of what was written.
+fn done() -> serde_json::Value {
+    serde_json::json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "message": "done; what was written is not told: too many answers are not read yet",
+        "code": 200,
+    })
+}
+
+/// Refusals name the resource even where it does not exist, so that they tell nothing about that.
+fn forbidden(path: &ResourcePath, why: &str) -> Status {
+    let known = resources().iter().find(|row| row.group == path.group && row.plural == path.plural);
+    if let Some(resource) = known {
+        return Status::forbidden(resource, &path.name, why);
+    }
+    let mut what = path.plural.clone();
+    if !path.group.is_empty() {
+        what = format!("{what}.{}", path.group);
+    }
+    let named = if path.name.is_empty() { String::new() } else { format!(" {:?}", path.name) };
+    let mut status = Status::new(Reason::Forbidden, format!("{what}{named} is forbidden: {why}"));
+    (status.group, status.kind, status.name) =
+        (path.group.clone(), path.plural.clone(), path.name.clone());
+    status
+}
