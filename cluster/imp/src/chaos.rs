@@ -1,12 +1,13 @@
 //! `imp chaos run`: the harness on a cluster of real processes, made for the run.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{DataDir, Structured, Up};
+use crate::cli::{DataDir, Up};
 use crate::down::{self, DownFailed};
 use crate::interrupt::asked_to_end;
 use crate::layout::{ClusterDir, NodeDir};
 use crate::node::gate::{ClusterGate, HARNESS};
 use crate::output::say;
+use crate::structured::Structured;
 use crate::up::{self, UpError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

@@ -1,5 +1,6 @@
 //! The command line: names and flags are a contract that scripts and other tools use.
 
+use crate::structured::Structured;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -180,13 +181,6 @@ pub struct Status {
     /// How to print.
     #[arg(short, long, value_enum)]
     pub output: Option<Structured>,
-}
-
-/// Forms of output that programs read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Structured {
-    /// One JSON object.
-    Json,
 }
 
 /// `imp node`.

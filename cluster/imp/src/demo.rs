@@ -2,11 +2,12 @@
 //! of either afterwards, whatever happens.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{DataDir, Down, Structured, Up};
+use crate::cli::{DataDir, Down, Up};
 use crate::down::{DownFailed, down};
 use crate::interrupt::asked_to_end;
 use crate::layout::ClusterDir;
 use crate::output::say;
+use crate::structured::Structured;
 use crate::up::{Started, UpError, up};
 use impresario_speech::demo::{self, DemoContext, DemoError, DemoSummary};
 use std::io::{self, IsTerminal as _};

@@ -18,6 +18,7 @@ mod output;
 mod purge;
 mod rest;
 mod status;
+mod structured;
 mod token;
 mod training;
 mod up;

@@ -1,9 +1,10 @@
 //! `imp status`: nodes, control members, the leader, the revision, and what was refused or lost between them.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{Status, Structured};
+use crate::cli::Status;
 use crate::layout::ClusterDir;
 use crate::output::say;
+use crate::structured::Structured;
 use futures_util::future::join;
 use impresario_api::catalog::find;
 use impresario_client::protocol::traffic::Traffic;

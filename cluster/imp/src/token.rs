@@ -1,9 +1,10 @@
 //! `imp token create`: a token, and the command for the machine that joins with it.
 
 use crate::admin::{Admin, AdminError};
-use crate::cli::{Structured, TokenRole};
+use crate::cli::TokenRole;
 use crate::layout::{ClusterDir, LayoutError};
 use crate::output::say;
+use crate::structured::Structured;
 use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, JoinRole, TokenError,
 };

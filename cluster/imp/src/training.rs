@@ -1,7 +1,7 @@
 //! `imp training`: the auction over traces in virtual time, and as a filter for other programs.
 
-use crate::cli::Structured;
 use crate::output::{self, say};
+use crate::structured::Structured;
 use clap::{Args, Subcommand};
 use impresario_auction::{POLICIES, Policy, named};
 use impresario_simulation::{
