@@ -15,12 +15,15 @@ pub mod machine;
 pub mod object;
 pub mod reservations;
 
+mod beats;
+mod gpu_driver;
 mod gpus;
 mod heart;
+mod hosted;
 mod messages;
 mod pods;
 
-pub use gpus::GpuDriver;
+pub use gpu_driver::GpuDriver;
 pub use heart::{Heart, Pulse};
 
 use crate::{
@@ -30,6 +33,7 @@ use crate::{
 };
 use actix::prelude::*;
 use futures_util::StreamExt;
+use hosted::Hosted;
 use impresario_client::protocol::{
     resources::Resources,
     scheduler::{NodeSummary, SchedulerRole, SummaryChanged},
@@ -41,7 +45,6 @@ use impresario_registry_api::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use object::NodeFacts;
 use parking_lot::Mutex;
-use pods::Hosted;
 use reservations::Reservations;
 use std::{
     collections::{BTreeMap, HashMap},

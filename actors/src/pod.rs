@@ -22,6 +22,7 @@ pub mod status;
 mod account;
 mod ask_authority;
 mod guest;
+mod hook;
 mod hooks;
 mod last_words;
 mod launch;
@@ -30,11 +31,13 @@ mod logs;
 mod messages;
 mod not_done;
 mod prepare;
+mod prepared;
 mod probing;
 mod question;
 mod report;
 mod resolver;
 mod sources;
+mod status_writer;
 
 pub use guest::GUEST_ANNOTATION;
 
@@ -48,9 +51,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kit::{Desired, Kit, Progress};
 use life::{Ending, Life, Pod};
-use prepare::Prepared;
+use prepared::Prepared;
 use probes::Purpose;
 use reconcile::{Action, reconcile};
+use report::Report;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -78,7 +82,7 @@ pub struct PodActor {
     failed_preparations: u32,
     probes: BTreeMap<(String, Purpose), SpawnHandle>,
     timer: Option<SpawnHandle>,
-    report: report::Report,
+    report: Report,
     taken_on: Timestamp,
     is_finishing: bool,
     is_gone: bool,
@@ -110,7 +114,7 @@ impl PodActor {
             failed_preparations: 0,
             probes: BTreeMap::new(),
             timer: None,
-            report: report::Report::default(),
+            report: Report::default(),
             taken_on: now.1,
             is_finishing: false,
             is_gone: false,
@@ -262,7 +266,7 @@ impl PodActor {
         };
         self.tell(&name, Severity::Normal, "Killing", &message);
         let words = self.last_words(&name, &id, self.current_attempt(&name));
-        let stop = hooks::stop(self.place(&id), hook, grace);
+        let stop = hook::stop(self.place(&id), hook, grace);
         let work = async move {
             let (stopped, failed) = stop.await;
             match stopped {

@@ -18,6 +18,8 @@ pub mod policy;
 pub mod queue;
 
 mod binding;
+mod changes;
+mod hall;
 mod messages;
 mod placing;
 mod training;
@@ -28,6 +30,8 @@ use crate::{
     follow::{Followed, follow},
 };
 use actix::prelude::*;
+use changes::{Changes, Silence};
+use hall::Hall;
 use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
 use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
 use impresario_runtime::{ActorNode, NodeName};
@@ -100,15 +104,15 @@ pub struct Scheduler {
     /// Pods of whose placement nobody knows the end, and until when the watch may tell it.
     in_doubt: VecDeque<(Instant, String)>,
     /// Nodes that did not answer.
-    silent: BTreeMap<String, placing::Silence>,
+    silent: BTreeMap<String, Silence>,
     nodes_known: bool,
     pods_known: bool,
     pass_ordered: bool,
     /// What the next pass begins with.
-    changes: placing::Changes,
+    changes: Changes,
     timer: Option<SpawnHandle>,
     turn: usize,
-    hall: training::Hall,
+    hall: Hall,
     bound: u64,
     refused: u64,
 }
@@ -140,10 +144,10 @@ impl Scheduler {
             nodes_known: false,
             pods_known: false,
             pass_ordered: false,
-            changes: placing::Changes::default(),
+            changes: Changes::default(),
             timer: None,
             turn: 0,
-            hall: training::Hall::default(),
+            hall: Hall::default(),
             bound: 0,
             refused: 0,
         }
@@ -157,12 +161,12 @@ impl Actor for Scheduler {
         for (resource, wrap) in [
             ("pods", Seen::Pods as fn(Followed) -> Seen),
             ("nodes", Seen::Nodes),
-            (training::JOBS, Seen::TrainingJobs),
+            (hall::JOBS, Seen::TrainingJobs),
         ] {
             use futures_util::StreamExt;
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
-        ctx.run_interval(training::ROUND, Scheduler::order_round);
+        ctx.run_interval(hall::ROUND, Scheduler::order_round);
         ctx.run_interval(self.settings.follow_again, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
                 scheduler.follow_node(name, ctx);

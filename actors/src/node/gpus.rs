@@ -2,10 +2,10 @@
 //!
 //! A lost GPU is not given to pods any more; a pod that has it keeps it, as with the kubelet's device manager.
 
-use super::NodeActor;
+use super::{NodeActor, gpu_driver::GpuDriver};
 use actix::prelude::*;
 use impresario_client::protocol::resources::GPU;
-use impresario_host::devices::{Gpu, Gpus};
+use impresario_host::devices::Gpu;
 use impresario_objects::events::Severity;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -14,18 +14,6 @@ use tokio::time::timeout;
 const LOOK_AT_GPUS: Duration = Duration::from_secs(5);
 /// A driver that has not answered after this long is complained of.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-
-/// Who knows how the GPUs of this machine are.
-pub trait GpuDriver: Send + Sync + 'static {
-    /// All of them, as they are now. May block.
-    fn list(&self) -> Vec<Gpu>;
-}
-
-impl GpuDriver for Gpus {
-    fn list(&self) -> Vec<Gpu> {
-        Gpus::list(self)
-    }
-}
 
 impl NodeActor {
     /// Asks the driver again and again, on a machine that had GPUs when the node started.

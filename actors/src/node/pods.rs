@@ -1,6 +1,6 @@
 //! The pods that are bound here: who is admitted, who is started, who is gone.
 
-use super::{AGAIN, NodeActor};
+use super::{AGAIN, NodeActor, hosted::Hosted};
 use crate::{
     change,
     follow::Followed,
@@ -25,11 +25,6 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 /// After this long a Pod actor that was given up is tried anew.
 const RESPAWN: Duration = Duration::from_secs(10);
 const POD_MAILBOX: usize = 64;
-
-/// A pod with an actor here.
-pub(super) struct Hosted {
-    desired: watch::Sender<Desired>,
-}
 
 /// What a Pod actor's progress channel says; `None` when there is no actor any more.
 struct Progressed {

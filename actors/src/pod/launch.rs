@@ -5,7 +5,7 @@ use super::{
     environment::{self, ConfigError, Here},
     kit::Kit,
     last_words,
-    prepare::Prepared,
+    prepared::Prepared,
     sources,
     status::qos_class,
 };

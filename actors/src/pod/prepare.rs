@@ -6,6 +6,7 @@ use super::{
     kit::Kit,
     life::{Ending, Sandbox},
     not_done::not_done,
+    prepared::Prepared,
     resolver, sources,
 };
 use crate::{change::ChangeError, requests};
@@ -24,18 +25,6 @@ use thiserror::Error;
 
 /// Where resolvers look for their servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// What the containers of a pod share.
-#[derive(Debug, Clone)]
-pub(super) struct Prepared {
-    pub(super) address: IpAddr,
-    pub(super) sandbox: PodSandbox,
-    pub(super) volumes: BTreeMap<String, volumes::Placed>,
-    /// What the runtime adds for a guest.
-    pub(super) guest: guest::Given,
-    /// The file with which its containers find services by name.
-    pub(super) resolver: Option<Mount>,
-}
 
 /// Why a pod's containers cannot be started yet.
 #[derive(Debug, Error)]

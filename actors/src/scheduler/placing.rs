@@ -4,6 +4,7 @@
 use super::{
     BATCH, Pass, Scheduler,
     binding::{self, Placed},
+    changes::{Changes, Silence},
     fit::Why,
     plan::{Away, plan},
 };
@@ -294,26 +295,6 @@ impl Scheduler {
     fn node_actor(&self, name: &str) -> ActorRef<NodeRole> {
         self.node.actor(ActorPath::new(name, NODE))
     }
-}
-
-/// What has come about since the last pass that pods may be waiting for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// Something that may help those that fitted nowhere.
-    pub(super) hopeful: bool,
-    /// A node that was busy has answered, or is silent now.
-    pub(super) answered: bool,
-    /// A node that was silent was heard.
-    pub(super) heard: bool,
-}
-
-/// A node that did not answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Silence {
-    /// Until when it is left alone.
-    until: Instant,
-    /// How often in a row it did not answer.
-    times: u32,
 }
 
 /// What came of asking one node.
