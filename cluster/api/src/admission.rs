@@ -187,16 +187,16 @@ pub fn admit_update(
     Ok(new)
 }
 
-/// The status door takes the status and, of built-in kinds, the metadata; a pod's owners stay as
-/// they were. Of other kinds it takes nothing else, the managed fields aside.
+/// The status door takes the status and, of built-in kinds, the metadata, but for what
+/// the kind keeps of it. Of other kinds it takes nothing else, the managed fields aside.
 fn keep_all_but_status(resource: &Resource, new: &mut Value, old: &Value) {
     let mut kept = old.clone();
     copy(new, &mut kept, "status");
     let metadata = object_mut(&mut kept, "metadata");
     if resource.is_built_in() {
         *metadata = get(new, "metadata").clone();
-        if resource.group.is_empty() && resource.plural == "pods" {
-            copy(get(old, "metadata"), metadata, "ownerReferences");
+        for field in resource.status_keeps {
+            copy(get(old, "metadata"), metadata, field);
         }
     } else {
         copy(get(new, "metadata"), metadata, "managedFields");

@@ -217,21 +217,33 @@ pub struct ScalePaths {
 }
 
 /// How the deletion of a kind's objects differs from the usual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct DeletionRule {
     /// Whether the answer is the object even when it is gone at once; else it is a Status then.
     pub answers_object: bool,
     /// Whether what it owns is left alone where the caller does not say otherwise.
     pub orphans: bool,
+    /// Seconds that an object gets to end, unless the caller says how many; none for one that needs no time.
+    pub grace: fn(&Value) -> Option<i64>,
+    /// What is written on an object that is marked as deleted, besides its metadata.
+    pub mark: fn(&mut Value),
+    /// Whether more than the finalizers of its metadata hold an object that is deleted.
+    pub is_held: fn(&Value) -> bool,
 }
 
 impl DeletionRule {
+    /// A Status where it is gone; what it owns goes too; it goes at once.
+    pub const USUAL: Self = Self {
+        answers_object: false,
+        orphans: false,
+        grace: |_| None,
+        mark: |_| {},
+        is_held: |_| false,
+    };
     /// The answer is the object itself, in any case.
-    pub const ANSWERS_OBJECT: Self = Self { answers_object: true, orphans: false };
+    pub const ANSWERS_OBJECT: Self = Self { answers_object: true, ..Self::USUAL };
     /// What it owns stays unless the caller says otherwise: how the oldest kinds began.
-    pub const ORPHANS: Self = Self { answers_object: false, orphans: true };
-    /// A Status where it is gone; what it owns goes too.
-    pub const USUAL: Self = Self { answers_object: false, orphans: false };
+    pub const ORPHANS: Self = Self { orphans: true, ..Self::USUAL };
 }
 
 /// One resource: a row of the table.
@@ -273,6 +285,8 @@ pub struct Resource {
     pub deprecated: &'static str,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
+    /// What of the metadata stays as it was through the status door.
+    pub status_keeps: &'static [&'static str],
     /// What its deletion leaves and answers.
     pub deletion: DeletionRule,
     /// The functions in which it differs.
@@ -316,6 +330,7 @@ impl Resource {
             generation: false,
             deprecated: "",
             put_creates: false,
+            status_keeps: &[],
             deletion: DeletionRule::USUAL,
             rules: Rules::PLAIN,
             fields: &[],

@@ -9,7 +9,6 @@ mod reason;
 pub use crate::cause::{Cause, CauseReason};
 pub use reason::Reason;
 
-use crate::field::{Causes, Path};
 use crate::patch::PatchError;
 use crate::wire::DecodeError;
 use serde_json::{Map, Value, json};
@@ -278,25 +277,31 @@ impl Status {
         self
     }
 
-    /// A patch of this object that cannot be applied.
+    /// A patch of this object that was not applied.
     pub fn patch<'a>(
         resource: impl Into<ResourceName<'a>>,
         name: &str,
         error: &PatchError,
     ) -> Self {
-        let resource = resource.into();
         match error {
-            PatchError::BadRequest(_) => Self::bad_request(error.to_string()),
-            PatchError::TooLarge(_) => Self::new(Reason::RequestEntityTooLarge, error.to_string()),
-            PatchError::DoesNotApply(_) => {
-                Self::about(resource, name, Reason::Invalid, error.to_string())
+            PatchError::BadRequest(message) => Self::bad_request(message.as_str()),
+            PatchError::TooLarge(message) => {
+                Self::new(Reason::RequestEntityTooLarge, message.as_str())
             }
+            PatchError::DoesNotApply(_) => Self::new(Reason::Invalid, error.to_string()),
             PatchError::Outcome { outcome, why } => {
-                let mut causes = Causes::default();
-                causes.invalid(&Path::new("patch"), outcome.as_str(), why);
-                Self::invalid(resource, name, causes.into_vec())
+                let message = format!("Invalid value: {outcome:?}: {why}");
+                let cause = Cause { field: "patch".into(), reason: CauseReason::Invalid, message };
+                // Kubernetes does not name the object here: its name is in what could not be read.
+                Self {
+                    message: error.to_string(),
+                    name: String::new(),
+                    kind: String::new(),
+                    group: String::new(),
+                    ..Self::invalid(resource, name, vec![cause])
+                }
             }
-            PatchError::Unmergeable(_) => Self::internal(error),
+            PatchError::Unmergeable(message) => Self::new(Reason::InternalError, message.as_str()),
         }
     }
 
@@ -364,6 +369,7 @@ impl Status {
 mod tests {
     use super::*;
     use crate::catalog::find;
+    use crate::field::{Causes, Path};
 
     #[test]
     fn messages_are_spelt_as_clients_expect() {

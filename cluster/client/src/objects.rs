@@ -24,7 +24,7 @@ pub use reader::Reader;
 pub use remote::RemoteObjects;
 pub use stored::Stored;
 pub use watch::{ItemEvent, ItemWatch, ObjectEvent, ObjectWatch, WatchQuery};
-pub use written::{Binding, Deleted, Patch, WriteOptions, patch_refused};
+pub use written::{Binding, Deleted, Patch, WriteOptions};
 
 use impresario_api::resource::{Resource, resource_key};
 use impresario_registry_api::Key;

@@ -11,11 +11,10 @@ use hyper::header::{
     CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING,
 };
 use hyper::{HeaderMap, Response, StatusCode};
+use impresario_api::openapi::digest;
 use impresario_api::status::Status;
-use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -167,11 +166,7 @@ pub fn cacheable(
     forever: bool,
 ) -> Response<Body> {
     let body: Bytes = body.into();
-    let tag =
-        digest(&SHA256, &body).as_ref()[..16].iter().fold(String::from("\""), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        }) + "\"";
+    let tag = format!("\"{}\"", digest(&body));
     let known = asked.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let fresh = known
         .is_some_and(|known| known.split(',').any(|one| one.trim() == tag || one.trim() == "*"));

@@ -4,7 +4,7 @@ use crate::cli::{Apply, Delete, Get, Logs, Named, Output, Scale, Target};
 use crate::layout::ClusterDir;
 use crate::output;
 use crate::rest::{Rest, RestError};
-use impresario_api::catalog;
+use impresario_api::catalog::{find_kind, find_spoken};
 use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::schema::{self, Message};
@@ -49,17 +49,7 @@ pub enum ObjectsError {
 
 /// The resource that a user calls `word`: plural, singular, kind or a short name.
 fn find(word: &str) -> Result<&'static Resource, ObjectsError> {
-    let word = word.to_lowercase();
-    let word = word.split('.').next().unwrap_or_default();
-    catalog::resources()
-        .iter()
-        .find(|r| {
-            r.plural == word
-                || r.singular == word
-                || r.kind.to_lowercase() == word
-                || r.short_names.contains(&word)
-        })
-        .ok_or_else(|| ObjectsError::UnknownResource(word.to_owned()))
+    find_spoken(word).ok_or_else(|| ObjectsError::UnknownResource(word.to_owned()))
 }
 
 /// The URL path of a collection; `None` means all namespaces.
@@ -327,7 +317,7 @@ fn locate(
     let kind = object["kind"].as_str().unwrap_or_default();
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = catalog::find_kind(group, version, kind)
+    let resource = find_kind(group, version, kind)
         .ok_or_else(|| ObjectsError::UnknownResource(format!("{kind} of {api_version}")))?;
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     // A path that ends in an empty name is that of the whole collection.

@@ -19,7 +19,7 @@ use impresario_client::objects::protocol::{
     Settle,
 };
 use impresario_client::objects::stored::{bytes_of, text};
-use impresario_client::objects::{Binding, Deleted, WriteOptions, patch_refused};
+use impresario_client::objects::{Binding, Deleted, WriteOptions};
 use impresario_registry_api::{
     Committed, Consistency, Entry, Page, ReadError, Revision, Selection, TransactError,
     Transaction, Watch, WatchError,
@@ -299,7 +299,7 @@ impl ObjectsParts {
             .modify(resource, door, namespace, name, &options, |old| {
                 patch::apply(target, old, form, &asked.body, FieldValidation::Strict)
                     .map(|outcome| outcome.object)
-                    .map_err(|error| patch_refused(resource, name, &error))
+                    .map_err(|error| Status::patch(resource, name, &error))
             })
             .await?;
         Ok(bytes(&patched)?)

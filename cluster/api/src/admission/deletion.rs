@@ -32,30 +32,6 @@ pub struct DeleteOptions {
     pub resource_version: Option<String>,
 }
 
-impl DeleteOptions {
-    /// Reads a `DeleteOptions` object.
-    pub fn from_value(options: &Value) -> Result<Self, Status> {
-        let propagation = match text(options, "propagationPolicy") {
-            "" if at(options, "orphanDependents") == &Value::Bool(true) => Propagation::Orphan,
-            "" | "Background" => Propagation::Background,
-            "Foreground" => Propagation::Foreground,
-            "Orphan" => Propagation::Orphan,
-            other => {
-                return Err(Status::bad_request(format!(
-                    "invalid propagationPolicy {other:?}: use one of \"Background\", \"Foreground\", \"Orphan\""
-                )));
-            }
-        };
-        let given = |path: &str| Some(text(options, path).to_owned()).filter(|t| !t.is_empty());
-        Ok(Self {
-            grace_period_seconds: number(options, "gracePeriodSeconds"),
-            propagation,
-            uid: given("preconditions.uid"),
-            resource_version: given("preconditions.resourceVersion"),
-        })
-    }
-}
-
 /// What a deletion does now.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deletion {
@@ -119,9 +95,7 @@ pub fn admit_delete(
             set(metadata, "generation", generation + 1);
         }
     }
-    if resource.plural == "namespaces" {
-        set(object_mut(&mut marked, "status"), "phase", "Terminating");
-    }
+    (resource.deletion.mark)(&mut marked);
     if is_finished(resource, &marked) {
         Ok(Deletion::Gone)
     } else if same(&marked, object) {
@@ -135,17 +109,10 @@ pub fn admit_delete(
 /// taken for this.
 const GRACE_MAX: i64 = i32::MAX as i64;
 
-/// Seconds until a deleted object may go: pods that run get time to end, nothing else does.
+/// Seconds until a deleted object may go: those that the caller grants to what needs time to end.
 fn grace_period(resource: &Resource, object: &Value, asked: Option<i64>) -> i64 {
-    let ends_by_itself = resource.plural == "pods"
-        && resource.group.is_empty()
-        && !text(object, "spec.nodeName").is_empty()
-        && !matches!(text(object, "status.phase"), "Succeeded" | "Failed");
-    if !ends_by_itself {
-        return 0;
-    }
-    let usual = || number(object, "spec.terminationGracePeriodSeconds").unwrap_or(30);
-    match asked.unwrap_or_else(usual) {
+    let Some(usual) = (resource.deletion.grace)(object) else { return 0 };
+    match asked.unwrap_or(usual) {
         negative if negative < 0 => 1,
         grace => grace.min(GRACE_MAX),
     }
@@ -156,5 +123,5 @@ pub fn is_finished(resource: &Resource, object: &Value) -> bool {
     has(object, "metadata.deletionTimestamp")
         && list(object, "metadata.finalizers").is_empty()
         && number(object, "metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
-        && (resource.plural != "namespaces" || list(object, "spec.finalizers").is_empty())
+        && !(resource.deletion.is_held)(object)
 }

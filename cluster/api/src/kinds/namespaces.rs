@@ -38,7 +38,11 @@ pub const RESOURCE: Resource = Resource {
         ..Rules::PLAIN
     },
     fields: &[FieldLabel::new("status.phase", "/status/phase")],
-    deletion: DeletionRule::ANSWERS_OBJECT,
+    deletion: DeletionRule {
+        mark: |namespace| set(object_mut(namespace, "status"), "phase", "Terminating"),
+        is_held: |namespace| !list(namespace, "spec.finalizers").is_empty(),
+        ..DeletionRule::ANSWERS_OBJECT
+    },
     ..Resource::named("", "v1", "Namespace", "namespaces", "namespace", "api.core.v1.Namespace")
 };
 

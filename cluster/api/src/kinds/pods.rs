@@ -52,6 +52,7 @@ pub const RESOURCE: Resource = Resource {
         FieldLabel::new("status.podIPs", "/status/podIP"),
         FieldLabel::new("status.nominatedNodeName", "/status/nominatedNodeName"),
     ],
-    deletion: DeletionRule::ANSWERS_OBJECT,
+    status_keeps: &["ownerReferences"],
+    deletion: DeletionRule { grace: pod::grace, ..DeletionRule::ANSWERS_OBJECT },
     ..Resource::named("", "v1", "Pod", "pods", "pod", "api.core.v1.Pod")
 };

@@ -43,6 +43,13 @@ pub fn default_pod(pod: &mut Value) {
     defaults::default_pod_spec(spec);
 }
 
+/// Seconds that a pod gets to end, as it says itself; one that runs nowhere needs none.
+pub fn grace(pod: &Value) -> Option<i64> {
+    let runs = !text(pod, "spec.nodeName").is_empty()
+        && !matches!(text(pod, "status.phase"), "Succeeded" | "Failed");
+    runs.then(|| number(pod, "spec.terminationGracePeriodSeconds").unwrap_or(30))
+}
+
 /// What the server decides about a new pod.
 pub fn prepare_create(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {
     settle_account(pod, context)?;

@@ -56,9 +56,9 @@ impl Filter {
             namespace: namespace
                 .or_else(|| wanted("metadata.namespace").filter(|_| resource.namespaced)),
             name: self.name.clone().or_else(|| wanted("metadata.name")),
-            field: wanted("spec.nodeName")
-                .filter(|_| resource.plural == "pods")
-                .map(|node| ("/spec/nodeName".to_owned(), node)),
+            field: resource
+                .field("spec.nodeName")
+                .and_then(|field| Some((field.pointer.to_owned(), wanted(field.label)?))),
         }
     }
 }

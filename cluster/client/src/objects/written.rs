@@ -1,10 +1,10 @@
 //! How a write is meant, and what it came to.
 
 use super::stored::text;
-use impresario_api::patch::{self, PatchError};
+use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::schema;
-use impresario_api::status::{Cause, CauseReason, Reason, Status};
+use impresario_api::status::Status;
 use serde_json::Value;
 
 /// How something is to be written.
@@ -41,29 +41,7 @@ impl Patch {
                 patch::strategic_merge(message, object, change.clone())
             }
         };
-        outcome.map_err(|error| patch_refused(resource, text(object, "/metadata/name"), &error))
-    }
-}
-
-/// What a patch that cannot be made is answered.
-pub fn patch_refused(resource: &Resource, name: &str, error: &PatchError) -> Status {
-    match error {
-        PatchError::TooLarge(message) => {
-            Status::new(Reason::RequestEntityTooLarge, message.clone())
-        }
-        PatchError::Unmergeable(message) => Status::new(Reason::InternalError, message.clone()),
-        PatchError::DoesNotApply(_) => Status::new(Reason::Invalid, error.to_string()),
-        PatchError::Outcome { outcome, why } => {
-            let message = format!("Invalid value: {outcome:?}: {why}");
-            let cause = Cause { field: "patch".into(), reason: CauseReason::Invalid, message };
-            let mut status = Status::invalid(resource, name, vec![cause]);
-            // Kubernetes does not name the object here: its name is in what could not be read.
-            status.message = error.to_string();
-            (status.name, status.kind, status.group) =
-                (String::new(), String::new(), String::new());
-            status
-        }
-        other => Status::bad_request(other.to_string()),
+        outcome.map_err(|error| Status::patch(resource, text(object, "/metadata/name"), &error))
     }
 }
 

@@ -12,7 +12,7 @@ use impresario_api::admission::{apply_scale, scale_of};
 use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_objects::{Door, patch_refused};
+use impresario_objects::Door;
 use serde_json::Value;
 
 /// Reads or changes the scale of an object.
@@ -41,7 +41,7 @@ pub async fn scale(
             let change = |old: &Value| {
                 let scale = scale_of(resource, old).ok_or_else(Status::no_such_path)?;
                 let wanted = patch::apply(target, &scale, form, &call.call.body, validation)
-                    .map_err(|error| patch_refused(resource, name, &error))?;
+                    .map_err(|error| Status::patch(resource, name, &error))?;
                 scaled(resource, name, old, &wanted.object)
             };
             objects.modify(resource, Door::Scale, namespace, name, &write, change).await?

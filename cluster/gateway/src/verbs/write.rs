@@ -9,7 +9,7 @@ use hyper::Response;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
-use impresario_objects::{Door, patch_refused};
+use impresario_objects::Door;
 use serde_json::Value;
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -121,7 +121,7 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         .objects()
         .modify(resource, door(call), &call.path.namespace, name, &write, |old| {
             let outcome = patch::apply(target, old, form, &call.call.body, validation)
-                .map_err(|error| patch_refused(resource, name, &error))?;
+                .map_err(|error| Status::patch(resource, name, &error))?;
             warnings = outcome.warnings;
             Ok(outcome.object)
         })
