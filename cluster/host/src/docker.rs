@@ -43,7 +43,6 @@ use opening::Openings;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    path::PathBuf,
     time::Duration,
 };
 use tokio::time::timeout;

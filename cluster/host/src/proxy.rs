@@ -23,12 +23,9 @@ pub use rule::{Policy, Protocol, ProxyLimits, ServiceRule};
 use balance::Backends;
 use neighbours::{Answer, Neighbours};
 use port::{Port, Ports};
-use std::{
-    collections::HashMap, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
 /// How often addresses are tried that are in use: a neighbour may be taking or leaving one just then.
 const TRIES: usize = 3;
@@ -212,6 +209,7 @@ fn backends(rule: &ServiceRule) -> Arc<Backends> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
 
     #[tokio::test]
     async fn nobody_waits_for_services_whose_address_another_program_has() {

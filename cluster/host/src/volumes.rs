@@ -25,14 +25,13 @@ pub use payload::Payload;
 pub use sources::Sources;
 
 use crate::container::{Mount, expand_all, is_path_component};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret, Volume};
+use k8s_openapi::api::core::v1::{Container, Volume};
 use std::{
     collections::BTreeMap,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Component, Path, PathBuf},
 };
-use thiserror::Error;
 
 /// A volume that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]

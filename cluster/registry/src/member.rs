@@ -24,29 +24,22 @@ pub use config::{Beginning, MemberConfig, StartError};
 
 use crate::{
     RegistryHandle,
-    disk::{
-        DiskError,
-        volume::{Machine as Files, Volume},
-    },
+    disk::{DiskError, volume::Machine as Files},
     error::ReadError,
     key::Revision,
     life::Life,
     protocol::{Heartbeat, Heartbeats, MemberStatus, MembershipError, NotLeader},
     raft::{MemberId, MemberNode, machine::Machine, snapshot},
     shard::ShardTable,
-    store::RingLimits,
 };
 use guard::Guard;
-use impresario_runtime::{ActorNode, NodeName, SpawnError};
 use openraft::async_runtime::WatchReceiver;
 use shared::Shared;
 use start::Running;
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 use thiserror::Error;
 pub use timing::RaftTiming;

@@ -1,7 +1,7 @@
 //! What deleting an object means.
 
 use super::metadata_time;
-use crate::field::{as_map, at, has, list, number, object_mut, same, set, text};
+use crate::field::{as_map, has, list, number, object_mut, same, set, text};
 use crate::resource::Resource;
 use crate::status::Status;
 use jiff::Timestamp;

@@ -2,14 +2,11 @@
 
 use super::Inner;
 use super::identity::ProcessKey;
-use super::orphans::lost;
-use super::record::{self, Born};
+use super::record;
 use super::start::START_LIMIT;
 use crate::container::{ContainerId, ContainerState, DriverError, Exit};
 use crate::descriptor;
-use jiff::Timestamp;
 use rustix::process::Signal;
-use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 

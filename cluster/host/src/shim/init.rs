@@ -22,7 +22,7 @@ use nix::sys::{
 };
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
         fd::AsFd,
         unix::{net::UnixStream, process::CommandExt},

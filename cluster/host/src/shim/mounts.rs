@@ -22,7 +22,6 @@ use crate::{
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
-    sys::statvfs::{FsFlags, statvfs},
     unistd::{Uid, pivot_root},
 };
 use rustix::{

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::raft::Raft;
-use impresario_runtime::{ClusterAuthority, Direction, FaultRule, NodeConfig, PeerRole, PermitAll};
+use impresario_runtime::{
+    ActorNode, ClusterAuthority, Direction, FaultRule, NodeConfig, PeerRole, PermitAll,
+};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},

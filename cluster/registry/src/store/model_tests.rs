@@ -7,6 +7,7 @@ use crate::{
     query::{ListRequest, WatchEvent},
     transaction::RequestId,
 };
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::HashMap;
 

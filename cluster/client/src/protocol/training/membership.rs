@@ -2,9 +2,8 @@
 
 use super::place::Place;
 use super::shard::{Applied, OptimizerKind, ShardRange};
-use impresario_runtime::{ActorPath, Lane, message};
+use impresario_runtime::{Lane, message};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 use thiserror::Error;
 
 /// The most that a [`JoinTraining`] may have: it names all blocks of a model.
