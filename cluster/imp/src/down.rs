@@ -1,11 +1,10 @@
 //! `imp down`: ends the nodes, then the pods that they kept, so that nothing is left on the machine.
 
 use crate::cli::Down;
-use crate::layout::{ClusterDir, LayoutError, NodeDir};
+use crate::layout::{CLAIM_LIMIT, ClusterDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
 use crate::output::say;
 use crate::purge::{PurgeError, purge};
-use crate::up::CLAIM_LIMIT;
 use impresario_host::container::DriverError;
 use impresario_host::{ContainerState, Found, volumes};
 use nix::sys::signal::{Signal, kill};

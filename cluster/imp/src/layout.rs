@@ -16,88 +16,25 @@
 //! Whether a node runs is known by the lock on `DIR/nodes/NAME/lock`, which its process holds as
 //! long as it lives: a pid in a file may be somebody else's by now.
 
+mod error;
 mod files;
 mod node;
+mod written;
 
+pub use error::LayoutError;
 pub use files::{make_private_dir, replace};
-pub use node::NodeDir;
+pub use node::{CLAIM_LIMIT, JOINING, MADE_BY_NODE, NodeDir};
+pub use written::{ClusterFile, ControlFile, NodeFile, Peer, certificate_lifetime, loopback};
 
-use crate::cli::Driver;
+use error::at;
 use files::{read_json, refuse_foreign, write_json};
-use impresario_actors::node::machine::Share;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiserror::Error;
-
-/// Why a file of the cluster could not be used.
-#[derive(Debug, Error)]
-pub enum LayoutError {
-    /// The file could not be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not what we write.
-    #[error(
-        "{path} is damaged ({reason}): restore it from a backup, or start anew with `imp down --purge`"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Somebody else keeps files there under names that we use.
-    #[error(
-        "{} holds {names} of somebody else: choose a new or empty folder with --data-dir",
-        path.display()
-    )]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// Which of its entries.
-        names: String,
-    },
-    /// No cluster was made there.
-    #[error("no cluster in {path}: start one with `imp up --data-dir {path}`")]
-    NoCluster {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The process that holds the lock is alive.
-    #[error("{path} is in use by a running node: stop it first with `imp down`")]
-    Running {
-        /// The node's folder.
-        path: PathBuf,
-    },
-    /// The file system knows no locks.
-    #[error(
-        "{path} cannot be locked ({source}), and two `imp` at a time would break it: choose a folder of a local \
-         disk with --data-dir"
-    )]
-    NoLock {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another command changes this cluster and does not come to an end.
-    #[error("another `imp` is at work on {path}: try again when it has ended")]
-    Busy {
-        /// The folder.
-        path: PathBuf,
-    },
-}
 
 /// How long a command waits for another one on the same cluster: a start and an end fit in.
 const BUSY_LIMIT: Duration = Duration::from_secs(150);
@@ -107,128 +44,6 @@ pub const MADE_BY_CLUSTER: &[&str] =
     &["kubeconfig", "pki", "admin", "nodes", LOCK, "making", "cluster.json"];
 /// What is locked where the file system cannot lock the folder itself.
 const LOCK: &str = "cluster.lock";
-
-/// What a node keeps in its folder; the last of them says that it is one. Its log is written by
-/// whoever started it.
-pub const MADE_BY_NODE: &[&str] = &[
-    JOINING,
-    JOIN_REQUEST,
-    "pods",
-    "registry",
-    "dns",
-    "api.sock",
-    "services.sock",
-    "addresses.json",
-    "gpus.json",
-    "credential",
-    "pid",
-    "lock",
-    "node.json",
-];
-
-/// Takes the room that a node's files will need, while it joins.
-pub const JOINING: &str = "joining";
-/// The signing request with which a machine has asked to join, until it is answered.
-const JOIN_REQUEST: &str = "joining.pem";
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> LayoutError + '_ {
-    move |source| LayoutError::Io { path: path.to_owned(), source }
-}
-
-/// What `imp up` was asked for when the cluster was made.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ClusterFile {
-    /// The cluster's name, unique among the clusters of a machine.
-    pub name: String,
-    /// Where the API is served.
-    pub api: SocketAddr,
-    /// How containers run on nodes that `imp up` makes.
-    pub driver: Driver,
-    /// The address at which others reach this machine.
-    pub address: IpAddr,
-    /// The address that the API and the nodes listen on; that of loopback lets nobody else in.
-    #[serde(default = "loopback")]
-    pub listen: IpAddr,
-    /// Whether each node offers all that the machine has.
-    #[serde(default)]
-    pub whole_machine: bool,
-    /// Whether faults may be injected.
-    #[serde(default)]
-    pub chaos: bool,
-    /// How long certificates of nodes are good for.
-    #[serde(default = "certificate_lifetime")]
-    pub certificate_lifetime: Duration,
-}
-
-/// Where a cluster listens, unless it was said otherwise.
-#[must_use]
-pub fn loopback() -> IpAddr {
-    IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)
-}
-
-/// How long certificates of nodes are good for, unless it was said otherwise: 30 days.
-#[must_use]
-pub fn certificate_lifetime() -> Duration {
-    Duration::from_hours(30 * 24)
-}
-
-/// Another node, as a node knows it when it starts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its name.
-    pub name: String,
-    /// Its QUIC address.
-    pub address: SocketAddr,
-    /// Whether it is a control member.
-    pub control: bool,
-}
-
-/// Who a node is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct NodeFile {
-    /// Its name.
-    pub name: String,
-    /// The name of its cluster.
-    pub cluster: String,
-    /// Where it listens (UDP).
-    pub bind: SocketAddr,
-    /// Where others reach it.
-    pub advertise: SocketAddr,
-    /// What a control member serves besides.
-    pub control: Option<ControlFile>,
-    /// The nodes that it knows when it starts; the registry knows better later.
-    pub peers: Vec<Peer>,
-    /// How containers run.
-    pub driver: Driver,
-    /// Where Docker Engine listens, such as `unix:///run/docker.sock`, if it was said.
-    #[serde(default)]
-    pub docker_host: Option<String>,
-    /// Its part of the machine, where several nodes run on one.
-    #[serde(default)]
-    pub share: Share,
-    /// The range of its pods' addresses, such as `127.128.1.0/24`.
-    pub pod_range: String,
-    /// The address of the member through which it joined.
-    #[serde(default)]
-    pub joined_through: Option<IpAddr>,
-    /// Whether faults may be injected.
-    #[serde(default)]
-    pub chaos: bool,
-}
-
-/// What a control member needs besides.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ControlFile {
-    /// Where it serves the REST API (shared with the other members of the machine).
-    pub api: SocketAddr,
-    /// The folder of the cluster's authority.
-    pub pki: PathBuf,
-    /// The member that starts the registry; it takes this back once it has. The others wait to be added.
-    pub founder: bool,
-    /// How long the certificates are good for that its authority gives to nodes.
-    #[serde(default = "certificate_lifetime")]
-    pub certificate_lifetime: Duration,
-}
 
 /// The folder of a cluster.
 #[derive(Debug, Clone)]
@@ -343,10 +158,6 @@ impl ClusterDir {
     #[must_use]
     pub fn node(&self, name: &str) -> NodeDir {
         NodeDir::new(self.0.join("nodes").join(name))
-    }
-
-    fn node_is_below(&self, node: &NodeDir) -> bool {
-        self.0.join("cluster.json").exists() && node.path().starts_with(self.0.join("nodes"))
     }
 
     /// The folders of all nodes that were set up here, by name.

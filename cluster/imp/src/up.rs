@@ -6,16 +6,19 @@
 
 mod begun;
 mod certificates;
+mod error;
 mod others;
 mod ready;
+mod start;
 
 pub use begun::Started;
 pub use certificates::issue_for;
+pub use error::UpError;
 pub use others::others;
-pub use ready::start;
+pub use start::start;
 
 use crate::cli::{Driver, Up};
-use crate::down::{DownError, end_process};
+use crate::down::end_process;
 use crate::layout::{
     ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
     certificate_lifetime, loopback, make_private_dir,
@@ -23,129 +26,20 @@ use crate::layout::{
 use crate::node::{drivers, is_slot_taken, pod_range};
 use certificates::{equip_users, renew_certificates};
 use impresario_actors::node::machine::Share;
-use impresario_runtime::pki::PkiError;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use indicatif::{ProgressBar, ProgressStyle};
-use ready::await_ready;
+use ready::{await_ready, name_of};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::time::Duration;
-use thiserror::Error;
 
-/// How long the nodes have to become Ready.
-const READY_LIMIT: Duration = Duration::from_secs(90);
-/// How long a process may take to claim its folder; one that has not has ended.
-pub const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 /// How many nodes a new cluster has, unless it was said otherwise.
 const NODES: usize = 3;
 /// The port of the API, unless it was said otherwise: that of Kubernetes.
 const API_PORT: u16 = 6443;
-/// How often it is looked whether they are.
-const LOOK: Duration = Duration::from_millis(100);
 /// How many names are drawn to find one with a part of 127/8 that is not in use; there are 32 parts.
 const NAMES_DRAWN: usize = 200;
-/// Why the cluster is not up.
-#[derive(Debug, Error)]
-pub enum UpError {
-    /// A file of the cluster is unusable.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A certificate could not be made.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// A user's certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
-    /// A control member more, or fewer, than the cluster was made with.
-    #[error(
-        "{path} holds a cluster with {found} control members, not {asked}: leave --control out; `imp member \
-         add` and `imp member remove` change who they are"
-    )]
-    Control {
-        /// The folder.
-        path: PathBuf,
-        /// What it has.
-        found: usize,
-        /// What was asked for.
-        asked: usize,
-    },
-    /// Something else than the cluster was made with.
-    #[error(
-        "the cluster in {path} was made with {flag} {made}, which cannot be changed to {asked}: leave \
-         {flag} out, or make another cluster with --data-dir"
-    )]
-    Made {
-        /// The folder.
-        path: PathBuf,
-        /// The flag.
-        flag: &'static str,
-        /// What it was.
-        made: String,
-        /// What was asked for.
-        asked: String,
-    },
-    /// The machine has no address that others reach.
-    #[error(
-        "cannot tell at which address others reach this machine ({0}): say it with --address IP"
-    )]
-    NoAddress(io::Error),
-    /// A node's process could not be ended.
-    #[error(transparent)]
-    Down(#[from] DownError),
-    /// No port is free.
-    #[error("cannot find a free port: {0}")]
-    Port(io::Error),
-    /// The API port is taken by somebody else.
-    #[error(
-        "cannot listen on {address} ({source}): choose another port with --api-port, or 0 for any; \
-         --listen takes an address of this machine"
-    )]
-    ApiPort {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The address of this cluster's API was taken while it was down.
-    #[error(
-        "the API of this cluster is at {address}, where another program listens by now ({source}): end that \
-         one first (if it is another cluster, by `imp down --data-dir` with its folder); the address cannot be changed"
-    )]
-    ApiTaken {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A process could not be started.
-    #[error("cannot start {program}: {source}")]
-    Start {
-        /// This program.
-        program: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A process ended at once.
-    #[error("node {name} ended while starting; its log ({log}) ends with:\n{tail}")]
-    Ended {
-        /// The node.
-        name: String,
-        /// Its log.
-        log: PathBuf,
-        /// The end of it.
-        tail: String,
-    },
-    /// Not all nodes became Ready.
-    #[error("not Ready after {limit:?}: {missing}; look into DIR/nodes/NAME/log")]
-    NotReady {
-        /// How long it was waited.
-        limit: Duration,
-        /// Which nodes.
-        missing: String,
-    },
-}
 
 /// What runs after `up`.
 #[derive(Debug, Clone)]
@@ -190,10 +84,6 @@ pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpEr
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {pos}/{len} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn name_of(node: &NodeDir) -> String {
-    node.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The cluster of the folder; one as asked for, if there is none.

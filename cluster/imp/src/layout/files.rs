@@ -1,6 +1,6 @@
 //! How files of a cluster are written and read: whole or not at all, for their owner alone.
 
-use super::{LayoutError, at};
+use super::error::{LayoutError, at};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};

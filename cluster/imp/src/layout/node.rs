@@ -1,13 +1,40 @@
 //! The folder of one node, and the lock by which it is known to run.
 
+use super::error::{LayoutError, at};
 use super::files::{make_private_dir, read_json, refuse_foreign, replace, write_json};
-use super::{ClusterDir, JOIN_REQUEST, LayoutError, MADE_BY_NODE, NodeFile, at};
+use super::written::NodeFile;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long a process may take to claim its folder; one that has not has ended.
+pub const CLAIM_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a node keeps in its folder; the last of them says that it is one. Its log is written by
+/// whoever started it.
+pub const MADE_BY_NODE: &[&str] = &[
+    JOINING,
+    JOIN_REQUEST,
+    "pods",
+    "registry",
+    "dns",
+    "api.sock",
+    "services.sock",
+    "addresses.json",
+    "gpus.json",
+    "credential",
+    "pid",
+    "lock",
+    "node.json",
+];
+
+/// Takes the room that a node's files will need, while it joins.
+pub const JOINING: &str = "joining";
+/// The signing request with which a machine has asked to join, until it is answered.
+const JOIN_REQUEST: &str = "joining.pem";
 
 /// The folder of one node.
 #[derive(Debug, Clone)]
@@ -76,7 +103,9 @@ impl NodeDir {
     #[must_use]
     pub fn private(&self) -> Vec<PathBuf> {
         let above = self.0.parent().and_then(Path::parent);
-        let cluster = above.filter(|cluster| ClusterDir(cluster.to_path_buf()).node_is_below(self));
+        let cluster = above.filter(|cluster| {
+            cluster.join("cluster.json").exists() && self.0.starts_with(cluster.join("nodes"))
+        });
         vec![cluster.unwrap_or(&self.0).to_owned()]
     }
 

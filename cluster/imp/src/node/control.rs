@@ -2,8 +2,9 @@
 //! shards, the authority's door, and the REST API.
 
 use super::gate::{ClusterGate, HARNESS};
+use super::ranges::service_network;
 use super::renewal::{ApiCertificate, Renewal};
-use super::{revoked, service_network};
+use super::revoked;
 use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

@@ -1,6 +1,6 @@
 //! Joining a cluster by hand: a token becomes a certificate and a node's folder.
 
-use super::pod_range;
+use super::ranges::pod_range;
 use crate::cli::{self, Driver};
 use crate::layout::{JOINING, LayoutError, NodeDir, NodeFile, Peer, make_private_dir};
 use crate::node::drivers;

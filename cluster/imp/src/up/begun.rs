@@ -1,6 +1,7 @@
 //! What a command has begun, so that it can be undone when somebody interrupts it.
 
-use super::{UpError, ready};
+use super::error::UpError;
+use super::start::start;
 use crate::down::{end_process, end_started};
 use crate::layout::NodeDir;
 use parking_lot::Mutex;
@@ -41,7 +42,7 @@ impl Started {
         for node in &ended {
             // It was asked to, and may not have ended yet.
             let ended = end_process(node).await.map_err(UpError::from);
-            undone = undone.and(ended.and_then(|()| ready::start(node)));
+            undone = undone.and(ended.and_then(|()| start(node)));
         }
         undone?;
         Ok(match (started.is_empty(), ended.is_empty()) {
@@ -57,7 +58,7 @@ impl Started {
 
 #[cfg(test)]
 mod tests {
-    use super::super::name_of;
+    use super::super::ready::name_of;
     use super::*;
 
     #[test]

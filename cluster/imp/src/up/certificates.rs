@@ -1,6 +1,6 @@
 //! The certificates that `imp up` gives: to this machine's user, and to the nodes that it makes.
 
-use super::UpError;
+use super::error::UpError;
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::{ClusterDir, ClusterFile, replace};
 use impresario_runtime::pki::PkiError;

@@ -1,43 +1,25 @@
-//! Starting the nodes' processes, and waiting until all are Ready.
+//! Waiting until all nodes are Ready.
 
-use super::{CLAIM_LIMIT, LOOK, READY_LIMIT, Started, UpError, name_of};
-use crate::layout::{ClusterDir, NodeDir};
+use super::begun::Started;
+use super::error::UpError;
+use super::start::start;
+use crate::layout::{CLAIM_LIMIT, ClusterDir, NodeDir};
 use crate::rest::{Rest, RestError};
 use impresario_actors::node::object::PROCESS;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 use tokio::time::Instant;
 
-/// Starts the process of a node, in a process group of its own and with nothing inherited but its
-/// log.
-pub fn start(node: &NodeDir) -> Result<(), UpError> {
-    let program = std::env::current_exe()
-        .map_err(|source| UpError::Start { program: "imp".into(), source })?;
-    let failed = |source| UpError::Start { program: program.clone(), source };
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(node.log())
-        .map_err(failed)?;
-    let child = Command::new(&program)
-        .arg("node")
-        .arg("--data-dir")
-        .arg(node.path())
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(failed)?)
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .map_err(failed)?;
-    // It writes its pid when it has claimed the folder, and is init's child when we are gone, and is not waited for: while we live, we look at its lock.
-    drop(child);
-    Ok(())
+/// How long the nodes have to become Ready.
+pub(super) const READY_LIMIT: Duration = Duration::from_secs(90);
+/// How often it is looked whether they are.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// The name of the node in this folder.
+pub(super) fn name_of(node: &NodeDir) -> String {
+    node.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Starts the nodes that do not run, and returns when all are Ready.

@@ -14,28 +14,8 @@ use std::process::Command;
 const LEFT: &[(&str, usize)] = &[
     ("runtime/src/config.rs", 14),
     ("actors/src/controllers/activation.rs", 13),
-    ("actors/src/node/gpus.rs", 4),
-    ("actors/src/pod/hooks.rs", 4),
     ("actors/src/controllers/job/plan/count.rs", 3),
-    ("actors/src/scheduler/placing.rs", 3),
-    ("cluster/client/src/protocol/training/membership.rs", 6),
-    ("cluster/registry/src/member/actor.rs", 10),
-    ("cluster/registry/src/raft/machine.rs", 3),
-    ("cluster/registry/src/store/clients.rs", 3),
-    ("cluster/registry/src/raft/log/files.rs", 2),
-    ("cluster/host/src/proxy/balance.rs", 5),
-    ("cluster/host/src/volumes/content.rs", 4),
-    ("cluster/host/src/container/error.rs", 3),
-    ("cluster/host/src/docker/begin.rs", 3),
-    ("cluster/host/src/process/end.rs", 3),
-    ("cluster/host/src/shim/first.rs", 3),
-    ("cluster/host/src/shim/mounts.rs", 2),
     ("cluster/auction/src/drf.rs", 6),
-    ("cluster/gateway/src/aim.rs", 15),
-    ("cluster/imp/src/down.rs", 5),
-    ("cluster/imp/src/layout/files.rs", 3),
-    ("cluster/imp/src/node/control.rs", 3),
-    ("cluster/imp/src/cli.rs", 2),
 ];
 
 /// The sets of files of which each reaches each other, largest first.

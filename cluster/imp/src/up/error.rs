@@ -1,0 +1,111 @@
+//! Why a cluster does not come up.
+
+use crate::down::DownError;
+use crate::layout::LayoutError;
+use impresario_runtime::pki::PkiError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why the cluster is not up.
+#[derive(Debug, Error)]
+pub enum UpError {
+    /// A file of the cluster is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A user's certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// A control member more, or fewer, than the cluster was made with.
+    #[error(
+        "{path} holds a cluster with {found} control members, not {asked}: leave --control out; `imp member \
+         add` and `imp member remove` change who they are"
+    )]
+    Control {
+        /// The folder.
+        path: PathBuf,
+        /// What it has.
+        found: usize,
+        /// What was asked for.
+        asked: usize,
+    },
+    /// Something else than the cluster was made with.
+    #[error(
+        "the cluster in {path} was made with {flag} {made}, which cannot be changed to {asked}: leave \
+         {flag} out, or make another cluster with --data-dir"
+    )]
+    Made {
+        /// The folder.
+        path: PathBuf,
+        /// The flag.
+        flag: &'static str,
+        /// What it was.
+        made: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The machine has no address that others reach.
+    #[error(
+        "cannot tell at which address others reach this machine ({0}): say it with --address IP"
+    )]
+    NoAddress(io::Error),
+    /// A node's process could not be ended.
+    #[error(transparent)]
+    Down(#[from] DownError),
+    /// No port is free.
+    #[error("cannot find a free port: {0}")]
+    Port(io::Error),
+    /// The API port is taken by somebody else.
+    #[error(
+        "cannot listen on {address} ({source}): choose another port with --api-port, or 0 for any; \
+         --listen takes an address of this machine"
+    )]
+    ApiPort {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The address of this cluster's API was taken while it was down.
+    #[error(
+        "the API of this cluster is at {address}, where another program listens by now ({source}): end that \
+         one first (if it is another cluster, by `imp down --data-dir` with its folder); the address cannot be changed"
+    )]
+    ApiTaken {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process could not be started.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// This program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended at once.
+    #[error("node {name} ended while starting; its log ({log}) ends with:\n{tail}")]
+    Ended {
+        /// The node.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of it.
+        tail: String,
+    },
+    /// Not all nodes became Ready.
+    #[error("not Ready after {limit:?}: {missing}; look into DIR/nodes/NAME/log")]
+    NotReady {
+        /// How long it was waited.
+        limit: Duration,
+        /// Which nodes.
+        missing: String,
+    },
+}
