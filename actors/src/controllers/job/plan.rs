@@ -11,10 +11,12 @@ mod backoff;
 mod bounds;
 mod count;
 mod failure_policy;
+mod marks;
 mod verdict;
 
 pub use backoff::{BACKOFF, BACKOFF_LIMIT};
 pub use count::COUNTED_AT_ONCE;
+pub use marks::{INDEX, INDEX_FAILURES, INDEX_IGNORED, PodId, TRACKING};
 pub use verdict::is_finished;
 
 use super::super::pod_view::{PodView, loss};
@@ -23,31 +25,15 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use marks::{id, index, to_i32};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use verdict::{Verdict, conditions, finished_at, verdict};
 
 /// Who manages a job that does not say otherwise, as in `spec.managedBy`.
 pub const CONTROLLER: &str = "kubernetes.io/job-controller";
-/// The finalizer of a pod whose end is not counted yet.
-pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-/// Label and annotation of a pod of an indexed job: its index.
-pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-/// Annotation of a pod whose index counts its failures: how many there were before it.
-pub const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
-/// The same for failures that the failure policy ignores.
-pub const INDEX_IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 /// The most pods that one look creates.
 pub const BURST: usize = 500;
-
-/// A pod by name and by the uid that was seen.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodId {
-    /// The pod's name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-}
 
 /// A place in an indexed job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,18 +267,6 @@ impl Plan {
             self.actions.push(Action::Report { status: Box::new(status), counted });
         }
     }
-}
-
-fn index(pod: &Pod) -> Option<u32> {
-    pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
-}
-
-fn id(pod: &Arc<Pod>) -> PodId {
-    PodId { name: pod.name().into(), uid: pod.uid().into() }
-}
-
-fn to_i32(n: usize) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use std::process::Command;
 const LEFT: &[(&str, usize)] = &[
     ("runtime/src/config.rs", 14),
     ("actors/src/controllers/activation.rs", 13),
-    ("actors/src/controllers/job/plan/count.rs", 3),
     ("cluster/auction/src/drf.rs", 6),
 ];
 

@@ -4,9 +4,10 @@
 //! transaction can carry. A pod that failed and whose index is tried again keeps its finalizer until
 //! another pod has taken over its count of failures.
 
+use super::super::super::pod_view::PodView as _;
 use super::super::indexes;
 use super::failure_policy::{Effect, effect};
-use super::{INDEX_FAILURES, INDEX_IGNORED, PodId, PodView, TRACKING, id, index, to_i32};
+use super::marks::{INDEX_FAILURES, INDEX_IGNORED, PodId, TRACKING, id, index, to_i32};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
