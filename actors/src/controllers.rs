@@ -28,6 +28,9 @@ mod wrote;
 #[cfg(test)]
 mod table;
 
+pub use api_endpoints::API_ENDPOINTS;
+pub use garbage_collector::GARBAGE_COLLECTOR;
+
 use crate::scheduler::Members;
 use activation::{Activation, Kind, Start, Subjects};
 use control::{Control, Look};
@@ -36,13 +39,8 @@ use impresario_runtime::SpawnOptions;
 use std::sync::Arc;
 use view::Assignment;
 
-/// The singleton that deletes what nobody owns.
-pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
 /// The singleton that notices lost nodes.
 pub const NODE_LIFECYCLE: &str = "node-lifecycle";
-
-/// The singleton that says where the API is served.
-pub const API_ENDPOINTS: &str = "api-endpoints";
 
 /// The singleton that deletes events that are over.
 pub const EVENT_EXPIRY: &str = "event-expiry";

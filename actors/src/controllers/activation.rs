@@ -10,7 +10,10 @@
 //! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
+mod activated;
 mod hints;
+
+pub use activated::Activation;
 
 use super::api_endpoints::{NAMESPACE, SERVICE, serves};
 use super::garbage_collector::Graph;
@@ -30,7 +33,7 @@ use impresario_runtime::{ActorName, ActorNode, SpawnError};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -40,23 +43,6 @@ const HINTS: usize = 4096;
 const RESPAWN: Duration = Duration::from_secs(10);
 /// How long until a name that its last holder has not left yet is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// An object, or a singleton of the cluster, that gets an actor here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Activation {
-    /// The name of its actor.
-    pub actor: ActorName,
-    /// The object's namespace; empty for one without and for singletons.
-    pub namespace: String,
-    /// The object's name, or the singleton's.
-    pub name: String,
-    /// The object's uid, or the singleton's name.
-    pub uid: String,
-    /// The right by which it writes.
-    pub fence: Fence,
-    /// Since when this member has it, as far as it was seen here: until then others may have written.
-    pub since: Instant,
-}
 
 /// Starts the actor of an activation on this node.
 pub type Start = Arc<dyn Fn(&ActorNode, &Activation) -> Result<(), SpawnError> + Send + Sync>;

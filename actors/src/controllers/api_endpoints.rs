@@ -29,6 +29,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// The singleton that says where the API is served.
+pub const API_ENDPOINTS: &str = "api-endpoints";
+
 /// The service of the API, in the namespace `default`.
 pub(super) const SERVICE: &str = "kubernetes";
 /// Its namespace.
@@ -272,7 +275,7 @@ mod tests {
     use impresario_registry_api::{Epoch, Registry as _, shard_of};
     use parking_lot::Mutex;
 
-    const ACTOR: &str = super::super::API_ENDPOINTS;
+    const ACTOR: &str = super::API_ENDPOINTS;
 
     async fn node(registry: &MemoryRegistry, name: &str, api: &str, ready: &str) {
         let node = json!({"metadata": {"name": name, "annotations": {API_ADDRESS: api}},

@@ -34,6 +34,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The singleton that deletes what nobody owns.
+pub const GARBAGE_COLLECTOR: &str = "garbage-collector";
+
 /// A mirror shows what the registry has after so long, nearly always.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 /// Objects that are read at a time.
