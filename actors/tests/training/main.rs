@@ -9,7 +9,6 @@ mod line;
 use cluster::{Cluster, Learns};
 use impresario_client::protocol::training::{Description, Size, StaleLease};
 use line::{COUNTED_EPOCHS, LIMIT};
-use std::time::Duration;
 
 fn size(parameter_servers: u32, trainers: u32) -> Size {
     Size { parameter_servers, trainers }

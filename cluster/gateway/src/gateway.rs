@@ -2,8 +2,6 @@
 
 mod dispatch;
 
-pub(crate) use dispatch::{Answered, Recognise};
-
 use crate::authenticate::TokenReview;
 use crate::authorize::{Authorize, GroupPolicy};
 use crate::budget::{Budgets, Holder, Share, Unread};

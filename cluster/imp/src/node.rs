@@ -12,12 +12,12 @@ pub mod control;
 pub mod drivers;
 pub mod gate;
 pub mod join;
-mod ranges;
+pub mod ranges;
 mod renewal;
 mod revoked;
 mod traffic;
 
-pub use ranges::{is_slot_taken, pod_range, service_network};
+pub use ranges::{is_slot_taken, pod_range};
 
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};

@@ -20,8 +20,8 @@ pub use start::start;
 use crate::cli::{Driver, Up};
 use crate::down::end_process;
 use crate::layout::{
-    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
-    certificate_lifetime, loopback, make_private_dir,
+    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeFile, Peer, certificate_lifetime,
+    loopback, make_private_dir,
 };
 use crate::node::{drivers, is_slot_taken, pod_range};
 use certificates::{equip_users, renew_certificates};
@@ -325,7 +325,7 @@ fn outward(family: IpAddr) -> io::Result<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::service_network;
+    use crate::node::ranges::service_network;
     use std::collections::BTreeMap;
     use std::net::TcpListener;
 
