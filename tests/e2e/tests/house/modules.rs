@@ -101,7 +101,7 @@ impl Modules {
                     continue;
                 }
                 "mod" => self.module(at, &mut rest, &attributes),
-                "use" => self.imports(at, rest.until_semicolon(), exported),
+                "use" if !rest.captures() => self.imports(at, rest.until_semicolon(), exported),
                 "fn" | "struct" | "enum" | "trait" | "type" | "const" | "static" | "union" => {
                     if let Some(TokenTree::Ident(name)) = rest.peek() {
                         self.0[at].items.insert(name.to_string());
@@ -235,7 +235,7 @@ impl Modules {
                     }
                 }
             }
-            Some(TokenTree::Ident(word)) if word == "use" => {
+            Some(TokenTree::Ident(word)) if word == "use" && !rest.captures() => {
                 let tree = rest.until_semicolon();
                 self.imports(at, tree, false);
             }
@@ -348,6 +348,11 @@ impl<'a> Tokens<'a> {
         if self.peek().is_some_and(wanted) {
             self.next += 1;
         }
+    }
+
+    /// Whether a `use` before this is that of `-> impl Future + use<'a>`, which imports nothing.
+    fn captures(&self) -> bool {
+        self.peek().is_some_and(|next| is_punct(next, '<'))
     }
 
     fn until_semicolon(&mut self) -> &'a [TokenTree] {
