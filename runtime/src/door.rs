@@ -42,6 +42,18 @@ pub(crate) enum Failure {
     },
 }
 
+/// Why an encoded message got no answer.
+pub(crate) enum Undelivered {
+    Failure(Failure),
+    Unreachable(String),
+}
+
+impl From<Failure> for Undelivered {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
 impl From<Blocked> for Failure {
     fn from(blocked: Blocked) -> Self {
         match blocked {

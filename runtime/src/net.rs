@@ -3,7 +3,9 @@
 mod bulk;
 mod detector;
 mod dispatch;
+mod driven;
 mod driver;
+mod enter;
 mod entrance;
 pub(crate) mod event;
 mod frame;

@@ -3,6 +3,8 @@
 //! One per process, cheap to clone. It owns the threads that its actors run on, the QUIC endpoint and all tasks of both;
 //! [`ActorNode::stop`] ends them.
 
+mod actors;
+
 use crate::{
     address::AddressBook,
     arbiters::Arbiters,
@@ -10,27 +12,22 @@ use crate::{
     chaos::{CHAOS_ACTOR, Chaos, ChaosRole},
     codec::weigh::Scale,
     config::NodeConfig,
-    door::{Entry, Failure, claim_tags},
-    error::{SpawnError, StartError, TellError},
+    door::{Entry, Failure, Undelivered},
+    error::{StartError, TellError},
     fault::FaultTable,
-    mailbox::Mailbox,
     message::{Lane, tag_of},
-    name::{ActorName, ActorPath, NAME_BYTES, NodeName, is_sayable},
+    name::{ActorName, ActorPath, NodeName},
     net::{
         event::{LostTells, PeerEvent, PeerUsage},
         network::Network,
     },
     pki::{Credential, PeerIdentity, PkiError},
-    reference::{ActorRef, Undelivered},
     refusals::RefusalCount,
-    registration::Registration,
-    role::{Role, ServedBy},
-    runner::Runner,
     stream::{Items, Piece},
     supervise::SpawnOptions,
     watch::{DeathWatch, Reason, WatchError},
 };
-use actix::{Actor, Addr, Context, System, dev::channel};
+use actix::System;
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -38,9 +35,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{broadcast, oneshot};
-
-/// How often the watch on a registered actor looks whether it still runs: actix tells nobody.
-const LIVENESS_CHECK: Duration = Duration::from_millis(250);
 
 /// A process's end of the network. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +77,7 @@ impl ActorNode {
         }
         let identity = config.credential.identity().clone();
         let incarnation = new_incarnation();
-        let name = shown_name(&identity, incarnation);
+        let name = identity.shown_name(incarnation);
         let cells = Arc::<Cells>::default();
         let network = Network::start(&config, name.clone(), incarnation, cells.clone())?;
         let local_addr = network
@@ -186,104 +180,6 @@ impl ActorNode {
     /// Its fault rules.
     pub fn faults(&self) -> &FaultTable {
         &self.0.network.faults
-    }
-
-    /// Starts a supervised actor that serves the role `R` under a name of this node.
-    ///
-    /// `factory` makes the actor for each of its lives, on the thread that it will run on.
-    pub fn spawn<R, A>(
-        &self,
-        name: impl Into<ActorName>,
-        options: SpawnOptions,
-        factory: impl FnMut(&mut Context<A>) -> A + Send + 'static,
-    ) -> Result<ActorRef<R>, SpawnError>
-    where
-        R: ServedBy<A>,
-        A: Actor<Context = Context<A>>,
-    {
-        claim_tags(R::MESSAGES)?;
-        let name = fitting(name.into())?;
-        let mailbox = Mailbox::<A>::empty();
-        let watched = mailbox.clone();
-        let guard = options.guard.clone();
-        let cell = Cell::new(name, R::doors(&mailbox), guard, true, move || watched.is_open());
-        let (sender, first) = channel::channel(options.mailbox);
-        mailbox.open(sender);
-        let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
-        if !self.0.cells.add(&cell) {
-            return Err(SpawnError::NameTaken { path });
-        }
-        if let Some(group) = &options.group {
-            group.join(&cell);
-        }
-        let arbiter = options.arbiter.clone().unwrap_or_else(|| self.0.arbiters.next().clone());
-        let runner = Runner {
-            cells: self.0.cells.clone(),
-            cell: cell.clone(),
-            mailbox,
-            options,
-            factory,
-            first,
-        };
-        if !arbiter.spawn_fn(move || drop(actix::spawn(runner.run()))) {
-            self.0.cells.end(&cell, Reason::Stopped);
-            return Err(SpawnError::NodeStopped);
-        }
-        Ok(ActorRef::new(self.clone(), path))
-    }
-
-    /// Gives an actor that runs already a name on this node. It is not supervised.
-    pub fn register<R, A>(
-        &self,
-        name: impl Into<ActorName>,
-        actor: Addr<A>,
-    ) -> Result<Registration, SpawnError>
-    where
-        R: ServedBy<A>,
-        A: Actor<Context = Context<A>>,
-    {
-        claim_tags(R::MESSAGES)?;
-        let name = fitting(name.into())?;
-        let mailbox = Mailbox::registered(actor);
-        let watched = mailbox.clone();
-        let cell = Cell::new(name, R::doors(&mailbox), None, false, move || watched.is_open());
-        if !self.0.cells.add(&cell) {
-            return Err(SpawnError::NameTaken {
-                path: ActorPath::new(self.0.name.clone(), cell.name.clone()),
-            });
-        }
-        let (cells, watched) = (self.0.cells.clone(), Arc::downgrade(&cell));
-        self.0.network.tasks.spawn(async move {
-            while let Some(cell) = watched.upgrade().filter(|cell| !cell.has_ended()) {
-                if !cell.is_alive() {
-                    cells.end(&cell, Reason::Stopped);
-                    return;
-                }
-                drop(cell);
-                tokio::time::sleep(LIVENESS_CHECK).await;
-            }
-        });
-        Ok(Registration { cells: self.0.cells.clone(), cell })
-    }
-
-    /// Stops an actor of this node: watchers hear `Stopped`. One that was only registered loses its name and runs on.
-    ///
-    /// `false` when there is none.
-    pub fn stop_actor(&self, name: &ActorName) -> bool {
-        self.cell(name).is_some_and(|cell| {
-            self.0.cells.stop(&cell);
-            true
-        })
-    }
-
-    /// A reference to an actor anywhere.
-    pub fn actor<R: Role>(&self, path: ActorPath) -> ActorRef<R> {
-        ActorRef::new(self.clone(), path)
-    }
-
-    /// A reference to an actor of this node.
-    pub fn local<R: Role>(&self, name: impl Into<ActorName>) -> ActorRef<R> {
-        self.actor(ActorPath::new(self.0.name.clone(), name))
     }
 
     /// Watches for the end of an actor anywhere.
@@ -408,15 +304,6 @@ impl ActorNode {
     }
 }
 
-/// The name, if other nodes can say it.
-fn fitting(name: ActorName) -> Result<ActorName, SpawnError> {
-    if is_sayable(name.as_str()) {
-        Ok(name)
-    } else {
-        Err(SpawnError::NoName { name: format!("{name:?}"), limit: NAME_BYTES })
-    }
-}
-
 /// A message of this node's own comes in: it is permitted, and of any weight.
 fn own<T>(enter: impl FnOnce(&Entry<'_>) -> T) -> T {
     enter(&Entry { permit: &|_, _| Ok(()), scale: &Scale::new(None) })
@@ -427,13 +314,4 @@ fn new_incarnation() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 20);
     (millis << 20) | u64::from(rand::random::<u32>() >> 12)
-}
-
-/// The name that peers see: that of the certificate, or of this one process where many share a certificate.
-pub(crate) fn shown_name(identity: &PeerIdentity, incarnation: u64) -> NodeName {
-    if identity.role.is_shared() {
-        format!("{}~{incarnation:x}", identity.node).into()
-    } else {
-        identity.node.clone()
-    }
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     codec::{self, DecodeError, EncodeError},
-    door::{AskDoor, Failure, StreamDoor},
+    door::{AskDoor, Failure, StreamDoor, Undelivered},
     error::{AskError, TellError},
     mailbox::Blocked,
     message::{Message, StreamMessage, tag_of},
@@ -204,17 +204,5 @@ pub(crate) fn ask_error(
         Failure::Stopped => AskError::Stopped { actor },
         Failure::Deadline => AskError::Deadline { waited },
         Failure::Unsent { bytes } => AskError::Unsent { actor, bytes },
-    }
-}
-
-/// Why an encoded message got no answer.
-pub(crate) enum Undelivered {
-    Failure(Failure),
-    Unreachable(String),
-}
-
-impl From<Failure> for Undelivered {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
     }
 }

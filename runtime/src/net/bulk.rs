@@ -10,7 +10,7 @@ mod serve;
 pub(crate) use serve::accept;
 
 use super::{
-    dispatch,
+    enter,
     frame::{BULK_FRAME_LIMIT_BYTES, Envelope, Request, Response, Taken, prefixed},
     link::Link,
     network::Network,
@@ -19,9 +19,8 @@ use super::{
 };
 use crate::{
     budget::Hold,
-    door::Failure,
+    door::{Failure, Undelivered},
     fault::Direction,
-    reference::Undelivered,
     refusals::Cause,
     stream::{Item, Items, Piece, StreamError},
 };
@@ -153,7 +152,7 @@ async fn response(
         Ok(Some(frame)) => Ok(frame),
         Ok(None) => Err(WireError::Torn),
         Err(WireError::NoRoom { length }) => {
-            dispatch::over(network, link, Cause::Bytes, "runtime.Reply");
+            enter::over(network, link, Cause::Bytes, "runtime.Reply");
             return Err(Failure::Unsent { bytes: length as u64 }.into());
         }
         Err(error) => Err(error),

@@ -274,7 +274,7 @@ impl Driver {
             match timeout(network.timing.dial, arrival.answer(&welcome)).await {
                 Ok(true) => Some(Arc::new(Link {
                     connection: arrival.connection.take(),
-                    terms: peer.terms(&network, &arrival.identity),
+                    terms: peer.terms(&network.pools, &arrival.identity),
                     identity: arrival.identity,
                     until: arrival.until,
                     incarnation: arrival.hello.incarnation,

@@ -4,6 +4,10 @@
 //! recognised the cluster by the authority's fingerprint, and gets one answer. Its private key never leaves it. Whether
 //! the token is good is decided by the [`JoinDoor`].
 
+mod door;
+
+pub use door::{JoinAnswer, JoinDoor, JoinRequest};
+
 use super::{
     handshake::code,
     network::Network,
@@ -11,12 +15,10 @@ use super::{
 };
 use crate::{
     error::Refusal,
-    name::NodeName,
-    pki::{Credential, JoinToken, KeyRequest, PeerRole, PkiError, TokenError, tls},
+    pki::{Credential, JoinToken, KeyRequest, PkiError, TokenError, tls},
     refusals::Cause,
     supervise::Backoff,
 };
-use futures_util::future::BoxFuture;
 use quinn::{ClientConfig, Connection, Endpoint, crypto::rustls::QuicClientConfig};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,44 +28,6 @@ use std::{
 };
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
-
-/// What a newcomer asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinRequest {
-    /// The secret of its token.
-    pub secret: String,
-    /// The signing request for its key, as PEM.
-    pub csr_pem: String,
-    /// The name that it would like.
-    pub name: Option<String>,
-    /// Where it came from, as seen by the door.
-    pub from: SocketAddr,
-}
-
-/// What a newcomer that may join gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinAnswer {
-    /// Its certificate, as PEM.
-    pub certificate_pem: String,
-    /// The authority's certificate, as PEM.
-    pub authority_pem: String,
-    /// Its name.
-    pub name: NodeName,
-    /// Its role.
-    pub role: PeerRole,
-    /// The cluster's name.
-    pub cluster: String,
-    /// Its number, which no other node of the cluster has; 0 for what is no node.
-    pub number: u32,
-    /// Nodes that it may dial, and which of them are control members.
-    pub peers: Vec<(NodeName, SocketAddr, bool)>,
-}
-
-/// Decides who may join.
-pub trait JoinDoor: Send + Sync {
-    /// Judges one request. A refusal's reason is shown to the person who typed the token.
-    fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinAnswer, Refusal>>;
-}
 
 /// Why joining failed.
 #[derive(Debug, Error)]
@@ -240,7 +204,7 @@ async fn exchange(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::{codec, pki::PeerRole};
 
     #[test]
     fn newcomers_of_other_builds_are_understood() {

@@ -1,11 +1,10 @@
 //! The endpoint and the peers: what all connections of a node share.
 
 use super::{
-    driver::Driver,
     entrance::Entrance,
     event::{LostTells, PeerEvent, PeerUsage},
     frame::{Hello, LANE_FRAME_LIMIT_BYTES},
-    handshake::{self, DialError, code},
+    handshake::{self, Arrival, DialError, code},
     link::Link,
     peer::{LinkState, Peer},
     terms::Pools,
@@ -40,7 +39,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{broadcast, watch},
+    sync::{broadcast, mpsc, watch},
     time::timeout,
 };
 
@@ -94,8 +93,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Binds the endpoint and starts to accept.
-    pub(crate) fn start(
+    /// Binds the endpoint. Nobody accepts yet who comes.
+    pub(super) fn bind(
         config: &NodeConfig,
         name: NodeName,
         incarnation: u64,
@@ -109,7 +108,7 @@ impl Network {
         let endpoint =
             Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
                 .map_err(bind)?;
-        let network = Arc::new(Self {
+        Ok(Arc::new(Self {
             name,
             incarnation,
             started: Instant::now(),
@@ -133,9 +132,7 @@ impl Network {
             entrance: Entrance::new(&config.limits),
             shut_out: RwLock::default(),
             next_id: AtomicU64::new(1),
-        });
-        network.tasks.spawn(network.clone().accept());
-        Ok(network)
+        }))
     }
 
     pub(crate) fn local_addr(&self) -> Result<SocketAddr, std::io::Error> {
@@ -229,25 +226,27 @@ impl Network {
         self.peers.lock().get(name).cloned()
     }
 
-    /// The peer of this name, with a driver.
-    pub(crate) fn peer(self: &Arc<Self>, name: &NodeName) -> Arc<Peer> {
+    /// The peer of this name; for one that is new also the connections that come in, which somebody must take up.
+    pub(super) fn peer_of(&self, name: &NodeName) -> (Arc<Peer>, Option<mpsc::Receiver<Arrival>>) {
         let mut peers = self.peers.lock();
         if let Some(peer) = peers.get(name) {
-            return peer.clone();
+            return (peer.clone(), None);
         }
-        let (peer, arrivals) = Peer::new(name.clone(), self);
+        let (peer, arrivals) = Peer::new(name.clone(), &self.limits, self.started.elapsed());
         if *self.stopping.borrow() {
             peer.close();
-            return peer;
+            return (peer, None);
         }
         peers.insert(name.clone(), peer.clone());
-        let driver = Driver::new(self.clone(), peer.clone(), arrivals);
-        let driven = Driven { network: self.clone(), peer: peer.clone() };
-        self.tasks.spawn(async move {
-            let _driven = driven;
-            driver.run().await;
-        });
-        peer
+        (peer, Some(arrivals))
+    }
+
+    /// Forgets a peer, unless another has its name by now.
+    pub(super) fn remove(&self, peer: &Arc<Peer>) {
+        let mut peers = self.peers.lock();
+        if peers.get(&peer.name).is_some_and(|held| Arc::ptr_eq(held, peer)) {
+            peers.remove(&peer.name);
+        }
     }
 
     /// Lets an idle peer go; `false` when something is under way after all.
@@ -304,7 +303,7 @@ impl Network {
         };
         match greeted.await {
             Ok((identity, until, incarnation, generation)) => {
-                let terms = peer.terms(self, &identity);
+                let terms = peer.terms(&self.pools, &identity);
                 let urgent = Urgent::default();
                 let link = Link {
                     connection,
@@ -345,26 +344,6 @@ impl Network {
     pub(crate) fn lane_bytes(&self, role: &PeerRole) -> usize {
         let share = self.limits.lane_bytes / lesser_share(role, LESSER_LANE) as usize;
         share.max(2 * LANE_FRAME_LIMIT_BYTES)
-    }
-}
-
-/// Ends a peer with its driver, also if that fails: nobody is to wait for a peer that nobody drives.
-struct Driven {
-    network: Arc<Network>,
-    peer: Arc<Peer>,
-}
-
-impl Drop for Driven {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        tracing::error!(peer = %self.peer.name, "the driver of a peer failed: it is begun anew when it is wanted");
-        self.peer.close();
-        let mut peers = self.network.peers.lock();
-        if peers.get(&self.peer.name).is_some_and(|held| Arc::ptr_eq(held, &self.peer)) {
-            peers.remove(&self.peer.name);
-        }
     }
 }
 

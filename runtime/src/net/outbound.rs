@@ -13,11 +13,11 @@ use super::{
     watches::Word,
 };
 use crate::{
-    door::Failure,
+    door::{Failure, Undelivered},
     error::{AskError, TellError},
     message::{Lane, tag_of},
     name::{ActorName, ActorPath, NAME_BYTES, is_sayable},
-    reference::{Undelivered, ask_error},
+    reference::ask_error,
     refusals::{Cause, STRANGER},
     stream::{Items, Piece},
     trace::Trace,

@@ -8,20 +8,19 @@ use super::{
     frame::{Frame, lane_frame},
     lane::{Dropped, LaneQueue, Rejected},
     link::Link,
-    network::Network,
     parked::{self, FullActors, Parked},
-    terms::Terms,
+    terms::{Pools, Terms},
     watches::{Watchers, Watches},
 };
 use crate::{
     budget::Account,
     codec::EncodeError,
-    door::Failure,
+    config::Limits,
+    door::{Failure, Undelivered},
     fault::{Direction, Fate, FaultTable},
     message::Lane,
     name::NodeName,
     pki::PeerIdentity,
-    reference::Undelivered,
     stream::Piece,
 };
 use parking_lot::Mutex;
@@ -32,7 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
@@ -90,14 +89,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// One that has not been met; `age` is for how long this node has been running.
     pub(crate) fn new(
         name: NodeName,
-        network: &Network,
+        limits: &Limits,
+        age: Duration,
     ) -> (Arc<Self>, mpsc::Receiver<super::handshake::Arrival>) {
         let (arrivals, inbox) = mpsc::channel(ARRIVALS);
-        let limits = &network.limits;
-        let lane =
-            || LaneQueue::new(limits.lane_frames, limits.lane_bytes, network.started.elapsed());
+        let lane = || LaneQueue::new(limits.lane_frames, limits.lane_bytes, age);
         let peer = Self {
             name,
             healer: AtomicBool::new(false),
@@ -200,11 +199,11 @@ impl Peer {
     }
 
     /// What such a peer may have of us. It keeps what it has used over its connections.
-    pub(crate) fn terms(&self, network: &Network, identity: &PeerIdentity) -> Arc<Terms> {
+    pub(crate) fn terms(&self, pools: &Pools, identity: &PeerIdentity) -> Arc<Terms> {
         let mut terms = self.terms.lock();
         match &*terms {
             Some(terms) if terms.role == identity.role.word() => terms.clone(),
-            _ => terms.insert(network.pools.terms(network, identity)).clone(),
+            _ => terms.insert(pools.terms(identity)).clone(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! The terms on which a peer is served: its role's budget, and what it has used of it.
 
-use super::network::Network;
 use crate::{
     budget::{Account, Budget, Pool},
     config::Limits,
@@ -23,6 +22,8 @@ pub(crate) struct Pools {
     control: Arc<Pool>,
     node: Arc<Pool>,
     lesser: Arc<Pool>,
+    /// What one peer may take up.
+    limits: Limits,
     /// The terms of certificates that many processes share, by role and name: one for all of them.
     shared: Mutex<HashMap<(&'static str, NodeName), Weak<Terms>>>,
 }
@@ -33,14 +34,15 @@ impl Pools {
             control: Pool::new(limits.control_pool_bytes, FLOOR_BYTES),
             node: Pool::new(limits.node_pool_bytes, FLOOR_BYTES),
             lesser: Pool::new(limits.lesser_pool_bytes, FLOOR_BYTES),
+            limits: *limits,
             shared: Mutex::default(),
         }
     }
 
     /// The terms of a new peer. Processes of one certificate have them together: who starts more gets no more.
-    pub(crate) fn terms(&self, network: &Network, identity: &PeerIdentity) -> Arc<Terms> {
+    pub(crate) fn terms(&self, identity: &PeerIdentity) -> Arc<Terms> {
         if !identity.role.is_shared() {
-            return Terms::new(network, &identity.role);
+            return Terms::new(self, &identity.role);
         }
         let mut shared = self.shared.lock();
         shared.retain(|_, terms| terms.strong_count() > 0);
@@ -48,7 +50,7 @@ impl Pools {
         if let Some(terms) = shared.get(&key).and_then(Weak::upgrade) {
             return terms;
         }
-        let terms = Terms::new(network, &identity.role);
+        let terms = Terms::new(self, &identity.role);
         shared.insert(key, Arc::downgrade(&terms));
         terms
     }
@@ -71,12 +73,12 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn new(network: &Network, role: &PeerRole) -> Arc<Self> {
-        let budget = *network.limits.budget(role);
+    fn new(pools: &Pools, role: &PeerRole) -> Arc<Self> {
+        let budget = *pools.limits.budget(role);
         Arc::new(Self {
             role: role.word(),
             budget,
-            account: Account::new(network.pools.of(role), budget.bytes),
+            account: Account::new(pools.of(role), budget.bytes),
             asks: Arc::new(Semaphore::new(budget.asks)),
         })
     }

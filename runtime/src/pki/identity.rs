@@ -66,6 +66,17 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
+    /// The name that peers see: that of the certificate, or of this one process where many share a certificate.
+    pub(crate) fn shown_name(&self, incarnation: u64) -> NodeName {
+        if self.role.is_shared() {
+            format!("{}~{incarnation:x}", self.node).into()
+        } else {
+            self.node.clone()
+        }
+    }
+}
+
+impl PeerIdentity {
     /// Reads a certificate that TLS has verified already.
     pub fn from_certificate(der: &[u8]) -> Result<Self, PkiError> {
         let (_, certificate) = X509Certificate::from_der(der)

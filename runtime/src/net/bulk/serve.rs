@@ -11,7 +11,7 @@ use crate::{
     door::Failure,
     fault::Direction,
     net::{
-        dispatch::{self, Opened},
+        enter::{self, Opened},
         frame::{
             BEGINNING_BYTES, BULK_FRAME_LIMIT_BYTES, Beginning, ENVELOPE_BYTES, Request, Response,
             Taken, prefixed,
@@ -75,7 +75,7 @@ async fn read(
         | Beginning::Open { message, .. } => {
             // The exact length of the body is looked at when it is there.
             let body = length.saturating_sub(ENVELOPE_BYTES);
-            dispatch::admit(network, link, &message.to, message.tag, body).map(drop)
+            enter::admit(network, link, &message.to, message.tag, body).map(drop)
         }
         Beginning::Answer { id } if peer.expects(id) => Ok(()),
         Beginning::Answer { .. } => Err(Failure::Deadline),
@@ -84,7 +84,7 @@ async fn read(
         return Ok(Err(failure));
     }
     let Some(hold) = link.terms.account.take(length) else {
-        return Ok(Err(dispatch::over(network, link, Cause::Bytes, "runtime.Bulk")));
+        return Ok(Err(enter::over(network, link, Cause::Bytes, "runtime.Bulk")));
     };
     let frame = requests.rest(&hold, limit).await?;
     Ok(Ok((Request::read(&frame)?, hold)))
@@ -125,19 +125,19 @@ async fn serve(
         }
         Request::Ask { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
-            let entered = dispatch::put_ask(network, link, &envelope);
+            let entered = enter::put_ask(network, link, &envelope);
             drop((envelope, hold));
             let outcome = match entered {
-                Ok(work) => dispatch::in_time(work, deadline).await.0,
+                Ok(work) => enter::in_time(work, deadline).await.0,
                 Err(failure) => Err(failure),
             };
-            let (outcome, _held) = dispatch::held(network, link, outcome);
+            let (outcome, _held) = enter::held(network, link, outcome);
             network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
             last(link, send, Response::Reply(outcome)).await
         }
         Request::Open { deadline_ms, envelope } => {
             let deadline = link.terms.deadline(deadline_ms);
-            let entered = dispatch::put_open(network, link, &envelope);
+            let entered = enter::put_open(network, link, &envelope);
             drop((envelope, hold));
             match entered {
                 Ok(stream) => {
