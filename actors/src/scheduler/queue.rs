@@ -12,7 +12,7 @@
 use super::{fit::Why, picture::Pending};
 use impresario_registry_api::Key;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +39,18 @@ enum Stage {
     Stuck {
         since: Instant,
     },
+}
+
+impl Stage {
+    /// When a pod in it is looked at, if nothing happens before.
+    fn look(self) -> Option<Instant> {
+        match self {
+            Self::Ready { not_before } => Some(not_before),
+            Self::Held { until, .. } => Some(until),
+            Self::Stuck { since } => Some(since + ANYWAY),
+            Self::Placing => None,
+        }
+    }
 }
 
 /// A pod in the queue.
@@ -78,10 +90,14 @@ impl Waiting {
     }
 }
 
-/// All pods that wait.
+/// All pods that wait. A pass costs what it looks at, however many wait beside.
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: BTreeMap<String, Waiting>,
+    /// When each of them is looked at ([`Stage::look`]).
+    looks: BTreeSet<(Instant, String)>,
+    /// Those that are held.
+    held: BTreeSet<String>,
 }
 
 impl Queue {
@@ -126,15 +142,18 @@ impl Queue {
     ) {
         if let Some(waiting) = self.waiting.get_mut(&pod.uid) {
             let is_put_off = matches!(waiting.stage, Stage::Stuck { .. } | Stage::Held { .. });
-            if waiting.pod != pod && is_put_off {
-                waiting.stage = Stage::Ready { not_before: now };
-            }
+            let is_changed = waiting.pod != pod;
+            let uid = is_changed.then(|| pod.uid.clone());
             waiting.pod = pod;
             if revision > waiting.revision {
                 (waiting.value, waiting.revision) = (value, revision);
             }
+            if let Some(uid) = uid.filter(|_| is_put_off) {
+                self.enter(&uid, Stage::Ready { not_before: now });
+            }
         } else {
             let stage = Stage::Ready { not_before: now };
+            self.looks.insert((now, pod.uid.clone()));
             let waiting = Waiting {
                 key,
                 value,
@@ -152,57 +171,68 @@ impl Queue {
 
     /// A pod needs no node any more.
     pub fn remove(&mut self, uid: &str) -> Option<Waiting> {
-        self.waiting.remove(uid)
+        let waiting = self.waiting.remove(uid)?;
+        self.leave(uid, waiting.stage);
+        Some(waiting)
     }
 
-    /// The pods to look at now.
+    fn leave(&mut self, uid: &str, stage: Stage) {
+        if let Some(at) = stage.look() {
+            self.looks.remove(&(at, uid.to_owned()));
+        }
+        self.held.remove(uid);
+    }
+
+    /// Moves a pod to a stage.
+    fn enter(&mut self, uid: &str, stage: Stage) {
+        let Some(waiting) = self.waiting.get_mut(uid) else { return };
+        let before = std::mem::replace(&mut waiting.stage, stage);
+        self.leave(uid, before);
+        if let Some(at) = stage.look() {
+            self.looks.insert((at, uid.to_owned()));
+        }
+        if matches!(stage, Stage::Held { .. }) {
+            self.held.insert(uid.to_owned());
+        }
+    }
+
+    /// The pods to look at now, first those that have been due the longest.
     pub fn ready(&self, now: Instant) -> impl Iterator<Item = &Waiting> {
-        self.waiting.values().filter(move |waiting| match waiting.stage {
-            Stage::Ready { not_before } => not_before <= now,
-            Stage::Held { until, .. } => until <= now,
-            Stage::Stuck { since } => since + ANYWAY <= now,
-            Stage::Placing => false,
-        })
+        let due = self.looks.iter().take_while(move |(at, _)| *at <= now);
+        due.filter_map(|(_, uid)| self.waiting.get(uid))
     }
 
     /// When a pod will be ready that is not ready now.
     pub fn next_ready(&self, now: Instant) -> Option<Instant> {
-        let when = self.waiting.values().filter_map(|waiting| match waiting.stage {
-            Stage::Ready { not_before } => Some(not_before),
-            Stage::Held { until, .. } => Some(until),
-            Stage::Stuck { since } => Some(since + ANYWAY),
-            Stage::Placing => None,
-        });
-        when.filter(|when| *when > now).min()
+        // The least that is later: no time is between the two.
+        let later = (now + Duration::from_nanos(1), String::new());
+        self.looks.range(later..).next().map(|(at, _)| *at)
     }
 
     /// A node was found and is being asked.
     pub fn placing(&mut self, uid: &str) {
         if let Some(waiting) = self.waiting.get_mut(uid) {
             waiting.attempts = waiting.attempts.saturating_add(1);
-            waiting.stage = Stage::Placing;
         }
+        self.enter(uid, Stage::Placing);
     }
 
     /// The placement came to nothing; another attempt after a backoff.
     pub fn failed(&mut self, uid: &str, now: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(uid) {
-            waiting.stage = Stage::Ready { not_before: now + backoff(waiting.attempts) };
+        if let Some(waiting) = self.waiting.get(uid) {
+            let not_before = now + backoff(waiting.attempts);
+            self.enter(uid, Stage::Ready { not_before });
         }
     }
 
     /// It is not known what came of the placement: nothing is tried before `until`, unless it is told.
     pub fn unknown(&mut self, uid: &str, until: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(uid) {
-            waiting.stage = Stage::Ready { not_before: until };
-        }
+        self.enter(uid, Stage::Ready { not_before: until });
     }
 
     /// The pod fits only on nodes that are busy with other pods, until `until` at the latest.
     pub fn behind(&mut self, uid: &str, until: Instant) {
-        if let Some(waiting) = self.waiting.get_mut(uid) {
-            waiting.stage = Stage::Held { until, busy: true };
-        }
+        self.enter(uid, Stage::Held { until, busy: true });
     }
 
     /// The pod fits only on nodes that do not answer and are not asked before `until`. Whether that is to
@@ -219,18 +249,20 @@ impl Queue {
         let tell_at = *waiting.held_since.get_or_insert(now) + patience;
         waiting.why = Some(why.clone());
         let until = if tell_at > now { until.min(tell_at) } else { until };
-        waiting.stage = Stage::Held { until, busy: false };
-        tell_at <= now && waiting.is_news(why, now)
+        let is_news = tell_at <= now && waiting.is_news(why, now);
+        self.enter(uid, Stage::Held { until, busy: false });
+        is_news
     }
 
     /// The pod fits nowhere. Whether that is to be told.
     pub fn stuck_with(&mut self, uid: &str, why: &Arc<Why>, now: Instant) -> bool {
         let Some(waiting) = self.waiting.get_mut(uid) else { return false };
         waiting.attempts = waiting.attempts.saturating_add(1);
-        waiting.stage = Stage::Stuck { since: now };
         waiting.held_since = None;
         waiting.why = Some(why.clone());
-        waiting.is_news(why, now)
+        let is_news = waiting.is_news(why, now);
+        self.enter(uid, Stage::Stuck { since: now });
+        is_news
     }
 
     /// A node that was busy can be asked again, or is silent now: those behind it look for a node now.
@@ -244,11 +276,12 @@ impl Queue {
     }
 
     fn wake(&mut self, now: Instant, concerns: impl Fn(bool) -> bool) {
-        for waiting in self.waiting.values_mut() {
-            if let Stage::Held { busy, .. } = waiting.stage
-                && concerns(busy)
-            {
-                waiting.stage = Stage::Ready { not_before: now };
+        for uid in std::mem::take(&mut self.held) {
+            match self.waiting.get(&uid).map(|waiting| waiting.stage) {
+                Some(Stage::Held { busy, .. }) if !concerns(busy) => {
+                    self.held.insert(uid);
+                }
+                _ => self.enter(&uid, Stage::Ready { not_before: now }),
             }
         }
     }
@@ -256,13 +289,18 @@ impl Queue {
     /// Something changed that may help those that fit nowhere, or nowhere now: each is looked at when its
     /// own backoff since it got stuck is over, or a moment later.
     pub fn hope(&mut self, now: Instant) {
-        for waiting in self.waiting.values_mut() {
-            let not_before = match waiting.stage {
-                Stage::Stuck { since } => (since + backoff(waiting.attempts)).max(now),
-                Stage::Held { until, .. } => until.min(now + FIRST),
-                Stage::Ready { .. } | Stage::Placing => continue,
-            };
-            waiting.stage = Stage::Ready { not_before };
+        let looked_at = |waiting: &Waiting| match waiting.stage {
+            Stage::Stuck { since } => Some((since + backoff(waiting.attempts)).max(now)),
+            Stage::Held { until, .. } => Some(until.min(now + FIRST)),
+            Stage::Ready { .. } | Stage::Placing => None,
+        };
+        let hopeful: Vec<_> = self
+            .waiting
+            .iter()
+            .filter_map(|(uid, waiting)| Some((uid.clone(), looked_at(waiting)?)))
+            .collect();
+        for (uid, not_before) in hopeful {
+            self.enter(&uid, Stage::Ready { not_before });
         }
     }
 }
@@ -338,7 +376,7 @@ mod tests {
         let ready = |at| queue.ready(at).map(|w| w.pod.uid.clone()).collect::<Vec<_>>();
         assert_eq!(ready(now), Vec::<String>::new());
         assert_eq!(ready(now + FIRST), ["b"]);
-        assert_eq!(ready(now + FIRST * 16), ["a", "b"]);
+        assert_eq!(ready(now + FIRST * 16), ["b", "a"]);
         assert_eq!(queue.next_ready(now), Some(now + FIRST));
     }
 
@@ -400,6 +438,37 @@ mod tests {
         queue.heard(now);
         queue.hope(now);
         assert_eq!((ready(&queue, now), queue.next_ready(now)), (0, Some(now + LONGEST)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_due_is_what_looking_at_all_that_wait_would_find(
+            steps in proptest::collection::vec((0..9_u8, 0..4_usize, 0..2_000_u64), 1..60)
+        ) {
+            let (start, mut queue) = (Instant::now(), Queue::default());
+            let mut now = start;
+            for (step, pod_of, wait) in steps {
+                now += Duration::from_millis(wait / 4);
+                let until = now + Duration::from_millis(wait);
+                let uid = ["a", "b", "c", "d"][pod_of];
+                match step {
+                    0 => drop(queue.remove(uid)),
+                    1 => queue.placing(uid),
+                    2 => queue.failed(uid, now),
+                    3 => queue.behind(uid, until),
+                    4 => drop(queue.held(uid, &because(1, 1), until, FIRST, now)),
+                    5 => drop(queue.stuck_with(uid, &because(1, 0), now)),
+                    6 => queue.answered(now),
+                    7 => queue.hope(now),
+                    _ => queue.seen(pod(uid, wait), Key::new("pods", "ns", uid), bytes::Bytes::new(), wait, now),
+                }
+                let looks = || queue.waiting.values().filter_map(|waiting| waiting.stage.look());
+                proptest::prop_assert_eq!(ready(&queue, now), looks().filter(|at| *at <= now).count());
+                proptest::prop_assert_eq!(queue.next_ready(now), looks().filter(|at| *at > now).min());
+                let held = queue.waiting.values().filter(|w| matches!(w.stage, Stage::Held { .. }));
+                proptest::prop_assert!(held.map(|w| &w.pod.uid).eq(&queue.held));
+            }
+        }
     }
 
     #[test]
