@@ -28,6 +28,14 @@ pub enum Beginning {
     },
 }
 
+impl Beginning {
+    /// The other members that it names.
+    pub(super) fn told(&self) -> &[NodeName] {
+        let (Self::Found { peers: told } | Self::Join { members: told }) = self;
+        told
+    }
+}
+
 /// What a member is started with.
 #[derive(Debug, Clone)]
 pub struct MemberConfig {

@@ -7,7 +7,7 @@
 
 use super::vouch::{Hears, Vouched, Word};
 use crate::{
-    protocol::{Enrol, Heartbeat, Join, REGISTRY_ACTOR, RegistryRole, Remove, Status},
+    protocol::{Enrol, Heartbeat, Join, MemberStatus, REGISTRY_ACTOR, RegistryRole, Remove, Status},
     raft::{
         MemberId, Raft,
         messages::{self, RAFT_ACTOR},
@@ -66,6 +66,8 @@ pub(super) struct Guard {
     pub(super) silence: Duration,
     /// When a member of the group last spoke raft here.
     pub(super) heard: Mutex<Option<Instant>>,
+    /// Who let this member in: they know the group before this member does.
+    pub(super) invited: Vec<NodeName>,
     /// Those who are not known, and what the others say of them.
     pub(super) vouched: Vouched,
     /// Whom the others are to be asked about.
@@ -78,23 +80,33 @@ pub(super) async fn ask_about(
     node: ActorNode,
     mut names: mpsc::Receiver<NodeName>,
 ) {
+    if guard.is_new() {
+        // Its leader is about to speak, and need not be refused first.
+        let answers = ask(&guard, &node, None).await;
+        for name in answers.iter().flat_map(|status| status.voters.iter().chain(&status.learners)) {
+            guard.vouched.vouch(&NodeName::from(name.as_str()), Instant::now());
+        }
+    }
     while let Some(name) = names.recv().await {
-        let asked = guard.voters().into_iter().filter(|voter| voter != node.name()).map(|voter| {
-            let registry = node.actor::<RegistryRole>(ActorPath::new(voter, REGISTRY_ACTOR));
-            async move {
-                let asked = registry.ask(Status, STATUS_LIMIT).await;
-                asked
-                    .inspect_err(
-                        |error| tracing::debug!(%error, "a voter does not say who is a member"),
-                    )
-                    .ok()
-            }
-        });
-        let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        let answers = ask(&guard, &node, Some(&name)).await;
         let word = Word::of(name.as_str(), &answers);
         tracing::info!(%name, ?word, "raft is spoken by a node that this member has not heard of");
         guard.vouched.tell(&name, word, Instant::now());
     }
+}
+
+/// What those say who know the group, without the one that they are asked about.
+async fn ask(guard: &Guard, node: &ActorNode, about: Option<&NodeName>) -> Vec<MemberStatus> {
+    let asked = guard.knowing(node.name(), about).into_iter().map(|member| {
+        let registry = node.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
+        async move {
+            let asked = registry.ask(Status, STATUS_LIMIT).await;
+            asked
+                .inspect_err(|error| tracing::debug!(%error, "a member does not say who is one"))
+                .ok()
+        }
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
 impl Guard {
@@ -126,8 +138,6 @@ impl Guard {
             }
             // Who leads, or is led, knows the group; who has been away may not have heard of the one that leads now.
             None if metrics.current_leader == Some(metrics.id) || self.is_led() => Standing::Nobody,
-            // Of the group's log one that is not let in yet has a part, or nothing: it takes part in no decision.
-            None if !membership.voter_ids().any(|id| id == metrics.id) => Standing::Vouched,
             None => match self.vouched.hears(speaker, Instant::now()) {
                 Hears::Yes => Standing::Vouched,
                 Hears::No => Standing::Unknown,
@@ -144,13 +154,25 @@ impl Guard {
         }
     }
 
-    /// The nodes of the voters that this member knows.
-    fn voters(&self) -> Vec<NodeName> {
+    /// Who knows the group: the other voters that this member's log has, or before it has any those who let it in. Who
+    /// is asked about says nothing of itself, unless it is one of those.
+    fn knowing(&self, me: &NodeName, about: Option<&NodeName>) -> Vec<NodeName> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
+        if membership.nodes().next().is_none() {
+            return self.invited.iter().filter(|name| *name != me).cloned().collect();
+        }
         let named = |id| Some(NodeName::from(membership.get_node(&id)?.name.as_str()));
-        membership.voter_ids().filter_map(named).collect()
+        let voters = membership.voter_ids().filter_map(named);
+        voters.filter(|voter| voter != me && Some(voter) != about).collect()
+    }
+
+    /// Whether this member has heard of no group yet.
+    fn is_new(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().nodes().next().is_none()
     }
 
     /// Whether a member of the group was heard so lately that it may be the leader.
@@ -207,8 +229,7 @@ enum Standing {
     Member(String),
     /// One that was removed.
     Retired,
-    /// Nobody, as far as this member has heard, and the others count the speaker among the group, or this member has no
-    /// vote yet.
+    /// Nobody, as far as this member has heard, and the others count the speaker among the group.
     Vouched,
     /// Nobody, as far as this member has heard.
     Unknown,

@@ -56,8 +56,7 @@ impl Judges {
                 node.addresses().set(NodeName::from(known.name.as_str()), address);
             }
         }
-        let (Beginning::Found { peers: told } | Beginning::Join { members: told }) = beginning;
-        Self::among(node.name(), group, told)
+        Self::among(node.name(), group, beginning.told())
     }
 
     /// The same, of a node that knows where they are.

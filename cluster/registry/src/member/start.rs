@@ -210,6 +210,7 @@ pub(super) async fn begin(
         harness,
         silence: timing.election_most,
         heard: Mutex::default(),
+        invited: beginning.told().to_vec(),
         vouched: Vouched::default(),
         asks,
     });

@@ -2,7 +2,8 @@
 //!
 //! A voter that has been away may not have heard of the member that leads now. So may one that was removed say, under a
 //! number that nobody has. It is let in once a voter of this member's own log counts it among the group: who is such a
-//! voter could itself say whatever the newcomer may say. Time alone lets nobody in: where none of those voters is there
+//! voter could itself say whatever the newcomer may say. Before a member has any of the log it takes the word of those
+//! who let it in: what it applies while it has no vote it serves later. Time alone lets nobody in: where none of those voters is there
 //! any more, an operator removes this member, and it joins anew with an empty directory.
 
 use crate::protocol::MemberStatus;
@@ -93,6 +94,14 @@ impl Vouched {
         }
         asked.at = now;
         if is_heard { Hears::YesAsks } else { Hears::Asks }
+    }
+
+    /// Those who know the group count it among its members, be it that it has not spoken yet.
+    pub(super) fn vouch(&self, name: &NodeName, now: Instant) {
+        let mut all = self.0.lock();
+        if all.len() < MOST {
+            all.insert(name.clone(), Asked { word: Some(Word::Member), since: now, at: now });
+        }
     }
 
     /// What the others say of it.

@@ -4,7 +4,10 @@ use crate::{harness::*, three::Group};
 use impresario_registry::{
     Consistency, Key, Life, ListRequest, REGISTRY_ACTOR, RegistryRole, Selection, Transaction,
     WatchRequest,
-    disk::{identity::Identity, sealed},
+    disk::{
+        identity::{Claimed, Identity},
+        sealed,
+    },
     protocol::{
         Follow, Get, Join, LeadAlive, LeadReadIndex, LeadTransact, List, Remove, Status, Transact,
     },
@@ -79,7 +82,11 @@ async fn votes(intruder: &ActorNode, member: &ActorNode, from: Seat, to: Seat) -
 
 /// What a member's directory says of it.
 pub fn seat(group: &Group, index: usize) -> Seat {
-    let directory = group.cluster.directory(group.nodes[index].name().as_str());
+    seat_in(group, group.nodes[index].name().as_str())
+}
+
+fn seat_in(group: &Group, name: &str) -> Seat {
+    let directory = group.cluster.directory(name);
     let sealed = std::fs::read(directory.join("identity")).unwrap();
     let text = sealed::unseal(*b"IDEN", &sealed).unwrap();
     let identity: Identity = serde_json::from_slice(text).unwrap();
@@ -146,6 +153,58 @@ fn who_was_removed_is_not_heard_by_a_member_that_has_started_and_has_not_heard_i
         put(&group.handle(1), "x").await;
         group.agree_on(1).await;
         assert!(!votes(&group.nodes[2], &group.nodes[0], nobody, known).await);
+        group.end().await;
+    });
+}
+
+#[test]
+fn who_was_removed_is_not_heard_by_one_that_was_let_in_and_has_no_vote_yet() {
+    run(async {
+        let mut group = Group::new().await;
+        let removed = seat(&group, 2);
+        group.remove(0, "n2").await;
+        group.stop(2).await;
+        // It has its number, and has heard nothing of the log.
+        let joiner = group.cluster.node("n3").await;
+        for other in &group.nodes {
+            joiner.addresses().set(other.name().clone(), other.local_addr());
+            other.addresses().set(joiner.name().clone(), joiner.local_addr());
+        }
+        let mut claim = Claimed::claim(&group.cluster.directory("n3"), "test", "n3").unwrap();
+        let disk = claim.identity().disk;
+        let path = ActorPath::new(group.nodes[0].name().clone(), REGISTRY_ACTOR);
+        let registry = joiner.actor::<RegistryRole>(path);
+        let admitted = until("a number", async || {
+            let join = Join { disk, node: "n3".to_owned() };
+            let number = registry.ask(join, LIMIT).await;
+            (matches!(number, Ok(Ok(_))), number)
+        });
+        claim.become_member(admitted.await.unwrap().unwrap()).unwrap();
+        drop(claim);
+        for index in [0, 1] {
+            group.stop(index).await;
+        }
+        let invited = join(&[&group.nodes[0], &group.nodes[1]]);
+        let member = group.cluster.start(&joiner, invited).await.unwrap();
+        let known = seat_in(&group, "n3");
+        let nobody = Seat { member: 77, ..removed };
+        for seat in [removed, nobody] {
+            assert!(!votes(&group.nodes[2], &joiner, seat, known).await);
+        }
+        // Those who let it in know the one that leads.
+        group.start(0).await.unwrap();
+        group.start(1).await.unwrap();
+        until("a vote", async || {
+            let status = member.status();
+            (status.voters.iter().any(|voter| voter == "n3"), status)
+        })
+        .await;
+        put(&member.handle(), "x").await;
+        for seat in [removed, nobody] {
+            assert!(!votes(&group.nodes[2], &joiner, seat, known).await);
+        }
+        member.stop().await;
+        joiner.stop(Duration::from_secs(5)).await;
         group.end().await;
     });
 }
