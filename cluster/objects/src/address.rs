@@ -40,11 +40,11 @@ fn open_or_close(before: Option<&Value>, after: Option<&Value>, transaction: &mu
     let Some(object) = after.or(before) else { return };
     let key = closing(text(object, "/metadata/name"));
     match (before, after) {
-        (Some(before), Some(after)) if goes(after) && !goes(before) => {
+        // Whoever began to delete it may be of a version that closes nothing.
+        (Some(_), Some(after)) if goes(after) => {
             transaction.operations.push(Operation::Put { key, value: "{}".into() });
         }
-        (Some(_), Some(_)) => {}
-        // It is gone, or new: then it is open, whatever was left of another of its name.
+        // It is gone, new, or stays: then it is open, whatever was left of another of its name.
         _ => transaction.operations.push(Operation::Delete { key }),
     }
 }

@@ -39,6 +39,13 @@ pub(super) enum Change {
     Remove(Value),
 }
 
+/// What a write needs of the namespace that it is made in.
+#[derive(Debug, Default)]
+struct Opened {
+    compares: Vec<Compare>,
+    operations: Vec<Operation>,
+}
+
 pub(super) async fn pause(attempt: usize) {
     let most = 4_u64 << attempt.min(6);
     let wait = rand::rng().random_range(1..=most);
@@ -56,6 +63,7 @@ impl Objects {
     ) -> Result<Value, Status> {
         let namespace = if resource.namespaced { namespace } else { "" };
         let generated = text(&object, "/metadata/name").is_empty();
+        let mut is_closed = false;
         for attempt in 0..CREATE_ATTEMPTS {
             let asked = text(&object, "/metadata/name");
             let mut draws = self.draws(resource, namespace, asked, attempt).await?;
@@ -73,8 +81,10 @@ impl Objects {
             let name = text(&admitted, "/metadata/name").to_owned();
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
-            let open = self.open_namespace(resource, namespace, &name, attempt).await?;
-            transaction.compares.extend(open);
+            let Opened { compares, operations } =
+                self.open_namespace(resource, namespace, &name, attempt, is_closed).await?;
+            transaction.compares.extend(compares);
+            transaction.operations.extend(operations);
             transaction
                 .operations
                 .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
@@ -101,7 +111,10 @@ impl Objects {
                         return Err(already_held(resource, &name, &object, &at));
                     }
                 }
-                Err(TransactError::Conflict { .. }) => pause(attempt).await, // the namespace goes, or is gone
+                Err(TransactError::Conflict { key: at, .. }) => {
+                    is_closed = at == closing(namespace); // the namespace goes, or is gone
+                    pause(attempt).await;
+                }
                 Err(error) => return Err(write_refused(resource, &name, &error)),
             }
         }
@@ -281,16 +294,19 @@ impl Objects {
     }
 
     /// The conditions that the namespace is there, and not going. What else is changed of it stops nobody: a
-    /// controller that writes its conditions all the time must not keep everything from being made in it.
+    /// controller that writes its conditions all the time must not keep everything from being made in it. Where an
+    /// earlier try found it closed, and it is open all the same, what closed it is left of another of its name, which
+    /// a program removed that knows of no such keys: it is taken away if both are still so.
     async fn open_namespace(
         &self,
         resource: &'static Resource,
         namespace: &str,
         name: &str,
         attempt: usize,
-    ) -> Result<Vec<Compare>, Status> {
+        is_closed: bool,
+    ) -> Result<Opened, Status> {
         if !resource.namespaced {
-            return Ok(Vec::new());
+            return Ok(Opened::default());
         }
         let namespaces = find("", "v1", "namespaces")
             .ok_or_else(|| Status::internal("no namespaces are served"))?;
@@ -314,10 +330,20 @@ impl Objects {
                 message: format!("namespace {namespace} is being terminated"),
             }));
         }
-        Ok(vec![
-            Compare::Exists { key: key_of(namespaces, "", namespace) },
-            Compare::Absent { key: closing(namespace) },
-        ])
+        let (open, key) = (key_of(namespaces, "", namespace), closing(namespace));
+        if is_closed {
+            let left = self.registry().get(key.clone(), Consistency::Linearizable).await;
+            if let Some(left) = left.map_err(|error| read_refused(&error))?.0 {
+                tracing::warn!(namespace, "what closed an earlier namespace of this name is removed");
+                let compares = vec![
+                    Compare::Revision { key: open, revision: stored.revision },
+                    Compare::Revision { key: key.clone(), revision: left.mod_revision },
+                ];
+                return Ok(Opened { compares, operations: vec![Operation::Delete { key }] });
+            }
+        }
+        let compares = vec![Compare::Exists { key: open }, Compare::Absent { key }];
+        Ok(Opened { compares, operations: Vec::new() })
     }
 }
 

@@ -10,7 +10,7 @@ use impresario_objects::{
 };
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{
-    Around, BoxFuture, Committed, Operation, Registry, TransactError, Transaction,
+    Around, BoxFuture, Committed, Consistency, Key, Operation, Registry, TransactError, Transaction,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -75,6 +75,44 @@ async fn writers_at_once_lose_no_change_and_share_no_address() {
     }
     let sum = objects.get(resource("configmaps"), "default", "sum").await.unwrap();
     assert_eq!(sum["data"]["n"], "40");
+}
+
+#[tokio::test]
+async fn a_namespace_takes_objects_though_what_closed_one_of_its_name_was_left_by_an_older_member() {
+    let registry = Arc::new(MemoryRegistry::new());
+    let objects = Objects::new(registry.clone());
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    let closed = || Key::new("impresario.dev/closingnamespaces", "", "default");
+    let left = || registry.transact(Transaction::new().put(closed(), "{}"));
+    let is_left = async || {
+        registry.get(closed(), Consistency::Linearizable).await.unwrap().0.is_some()
+    };
+    left().await.unwrap();
+    create(&objects, "configmaps", json!({"metadata": {"name": "a"}})).await;
+    assert!(!is_left().await);
+    left().await.unwrap();
+    let options = WriteOptions::default();
+    let label = |old: &Value| {
+        let mut new = old.clone();
+        new["metadata"]["labels"]["a"] = "b".into();
+        Ok(new)
+    };
+    objects
+        .modify(resource("namespaces"), Door::Main, "", "default", &options, label)
+        .await
+        .unwrap();
+    assert!(!is_left().await);
+
+    // One that goes is closed with each write of it, and stays closed.
+    let zoo = json!({"metadata": {"name": "zoo"}});
+    objects.create(resource("namespaces"), "", zoo, &options).await.unwrap();
+    let delete = DeleteOptions::default();
+    objects.delete(resource("namespaces"), "", "zoo", &delete, &options).await.unwrap();
+    let map = json!({"metadata": {"name": "a"}});
+    let refused = objects.create(resource("configmaps"), "zoo", map, &options).await.unwrap_err();
+    assert_eq!(refused.code(), 403, "{refused:?}");
+    let closed = Key::new("impresario.dev/closingnamespaces", "", "zoo");
+    assert!(registry.get(closed, Consistency::Linearizable).await.unwrap().0.is_some());
 }
 
 #[tokio::test]
