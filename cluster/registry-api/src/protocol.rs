@@ -12,7 +12,7 @@ use crate::{
 };
 use impresario_runtime::{Lane, message, role, stream_message};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use thiserror::Error;
 
 /// The most that a transaction may have as a message: its keys and values, and what is said around each.
@@ -81,6 +81,23 @@ message!(Heartbeat => Result<(), NotLeader>, "registry.Heartbeat", Lane::Control
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status;
 message!(Status => MemberStatus, "registry.Status", Lane::Control);
+
+/// Asks a member whom it counts among the group. A reply of its own, as [`MemberStatus`] has no numbers and cannot grow
+/// between two versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group;
+message!(Group => GroupMembers, "registry.Group", Lane::Control);
+
+/// The group, as a member knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMembers {
+    /// The nodes of all members, with a vote or not yet.
+    pub members: BTreeMap<MemberId, String>,
+    /// Who leads, if it knows.
+    pub leader: Option<MemberId>,
+    /// The term it is in.
+    pub term: u64,
+}
 
 /// A disk asks for a member number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +173,7 @@ message!(LeadHeartbeats => Result<Heartbeats, NotLeader>, "registry.LeadHeartbea
 role! {
     /// The registry of a control member.
     pub RegistryRole = "registry" {
-        asks: [Get, List, Transact, Heartbeat, Status, Join, Enrol, Remove, LeadTransact, LeadReadIndex, LeadAlive,
+        asks: [Get, List, Transact, Heartbeat, Status, Group, Join, Enrol, Remove, LeadTransact, LeadReadIndex, LeadAlive,
             LeadHeartbeats],
         streams: [Follow]
     }

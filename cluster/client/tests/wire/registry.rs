@@ -2,9 +2,9 @@
 
 use crate::record::{Record, every};
 use impresario_registry::protocol::{
-    Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
-    LeadTransact, List, MemberStatus, MembershipError, NodeBeat, NotLeader, Remove, Return, Status,
-    Transact,
+    Enrol, Follow, Get, Group, GroupMembers, Heartbeat, Heartbeats, Join, LeadAlive,
+    LeadHeartbeats, LeadReadIndex, LeadTransact, List, MemberStatus, MembershipError, NodeBeat,
+    NotLeader, Remove, Return, Status, Transact,
 };
 use impresario_registry::raft::MemberNode;
 use impresario_registry::{
@@ -154,9 +154,15 @@ fn members(record: Record) -> Record {
         learners: vec!["n3".into()],
         failure: Some("disk full".into()),
     };
+    let group = GroupMembers {
+        members: [(1, "n1".to_owned()), (300, "n2".to_owned())].into(),
+        leader: Some(300),
+        term: 70_000,
+    };
     record
         .ask([beat()], [Ok(()), Err(not_leader()), Err(NotLeader { leader: None })])
         .ask([Status], [status])
+        .ask([Group], [group])
         .ask(
             [Join { disk: u128::MAX, node: "n1".into() }],
             [Ok(1)].into_iter().chain(membership_errors().map(Err)),

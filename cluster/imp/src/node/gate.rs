@@ -103,8 +103,13 @@ impl ClusterGate {
 
 /// What is said by a control member that the group does not count among its own, not yet or not any more: it may ask
 /// to be let in, and how things stand. The registry's own guard looks at the names.
-const OF_APPLICANTS: [&str; 4] =
-    [registry::Status::NAME, registry::Join::NAME, registry::Enrol::NAME, registry::Return::NAME];
+const OF_APPLICANTS: [&str; 5] = [
+    registry::Status::NAME,
+    registry::Group::NAME,
+    registry::Join::NAME,
+    registry::Enrol::NAME,
+    registry::Return::NAME,
+];
 
 /// Whether a message of this name may come at all, whatever it says: nothing of it has been read yet.
 fn may_name(

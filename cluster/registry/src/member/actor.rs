@@ -3,8 +3,8 @@
 use super::shared::Shared;
 use crate::WatchError;
 use crate::protocol::{
-    Enrol, Follow, Get, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats, LeadReadIndex,
-    LeadTransact, List, MemberStatus, NotLeader, Remove, Status, Transact,
+    Enrol, Follow, Get, Group, Heartbeat, Heartbeats, Join, LeadAlive, LeadHeartbeats,
+    LeadReadIndex, LeadTransact, List, MemberStatus, NotLeader, Remove, Status, Transact,
 };
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures_util::StreamExt;
@@ -67,6 +67,14 @@ impl Handler<Status> for RegistryActor {
     fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
         let status: MemberStatus = self.shared.status();
         actix::MessageResult(status)
+    }
+}
+
+impl Handler<Group> for RegistryActor {
+    type Result = actix::MessageResult<Group>;
+
+    fn handle(&mut self, _: Group, _: &mut Self::Context) -> Self::Result {
+        actix::MessageResult(self.shared.group())
     }
 }
 

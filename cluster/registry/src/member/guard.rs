@@ -5,9 +5,9 @@
 //! to be let in again, as itself, and how things stand. What raft's members say to each other is said in the name of
 //! the certificate's node, and not by one that was removed.
 
-use super::vouch::{Hears, Vouched, Word};
+use super::vouch::{Answer, Asked, Hears, Speaker, Vouched, Word};
 use crate::{
-    protocol::{Enrol, Heartbeat, Join, MemberStatus, REGISTRY_ACTOR, RegistryRole, Remove, Status},
+    protocol::{Enrol, Group, Heartbeat, Join, REGISTRY_ACTOR, RegistryRole, Remove, Status},
     raft::{
         MemberId, Raft,
         messages::{self, RAFT_ACTOR},
@@ -16,7 +16,8 @@ use crate::{
 };
 use futures_util::future::join_all;
 use impresario_runtime::{
-    ActorName, ActorNode, ActorPath, Gate, Message, NodeName, PeerIdentity, PeerRole, Refusal,
+    ActorName, ActorNode, ActorPath, AskError, Gate, Message, NodeName, PeerIdentity, PeerRole,
+    Refusal,
 };
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
@@ -71,42 +72,55 @@ pub(super) struct Guard {
     /// Those who are not known, and what the others say of them.
     pub(super) vouched: Vouched,
     /// Whom the others are to be asked about.
-    pub(super) asks: mpsc::Sender<NodeName>,
+    pub(super) asks: mpsc::Sender<Speaker>,
 }
 
 /// Asks those whom this member knows about those whom it does not. Runs until the member aborts it.
 pub(super) async fn ask_about(
     guard: Arc<Guard>,
     node: ActorNode,
-    mut names: mpsc::Receiver<NodeName>,
+    mut speakers: mpsc::Receiver<Speaker>,
 ) {
     if guard.is_new() {
         // Its leader is about to speak, and need not be refused first.
-        let answers = ask(&guard, &node, None).await;
-        for name in answers.iter().flat_map(|status| status.voters.iter().chain(&status.learners)) {
-            guard.vouched.vouch(&NodeName::from(name.as_str()), Instant::now());
+        let (count, answers) = ask(&guard, &node, None).await;
+        for speaker in answers.iter().flat_map(Answer::speakers) {
+            if guard.word(&speaker, count, &answers) == Word::Member {
+                guard.vouched.vouch(&speaker, Instant::now());
+            }
         }
     }
-    while let Some(name) = names.recv().await {
-        let answers = ask(&guard, &node, Some(&name)).await;
-        let word = Word::of(name.as_str(), &answers);
-        tracing::info!(%name, ?word, "raft is spoken by a node that this member has not heard of");
-        guard.vouched.tell(&name, word, Instant::now());
+    while let Some(speaker) = speakers.recv().await {
+        let (count, answers) = ask(&guard, &node, Some(&speaker.name)).await;
+        let word = guard.word(&speaker, count, &answers);
+        let Speaker { name, member } = &speaker;
+        tracing::info!(%name, member, ?word, "raft is spoken by a node that this member has not heard of");
+        guard.vouched.tell(&speaker, word, Instant::now());
     }
 }
 
-/// What those say who know the group, without the one that they are asked about.
-async fn ask(guard: &Guard, node: &ActorNode, about: Option<&NodeName>) -> Vec<MemberStatus> {
-    let asked = guard.knowing(node.name(), about).into_iter().map(|member| {
-        let registry = node.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
+/// What those say who know the group, without the one that they are asked about, and how many were asked.
+async fn ask(guard: &Guard, node: &ActorNode, about: Option<&NodeName>) -> (usize, Vec<Answer>) {
+    let asked = guard.knowing(node.name(), about);
+    let count = asked.len();
+    let answers = asked.into_iter().map(|member| {
+        let registry = node.actor::<RegistryRole>(ActorPath::new(member.clone(), REGISTRY_ACTOR));
         async move {
-            let asked = registry.ask(Status, STATUS_LIMIT).await;
-            asked
+            let answer = match registry.ask(Group, STATUS_LIMIT).await {
+                Ok(group) => Ok(Answer::of(member, &group)),
+                // It is of a version that tells names alone.
+                Err(AskError::UnknownMessage { .. } | AskError::Refused { .. }) => {
+                    let status = registry.ask(Status, STATUS_LIMIT).await;
+                    status.map(|status| Answer::without_numbers(member, &status))
+                }
+                Err(error) => Err(error),
+            };
+            answer
                 .inspect_err(|error| tracing::debug!(%error, "a member does not say who is one"))
                 .ok()
         }
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    (count, join_all(answers).await.into_iter().flatten().collect())
 }
 
 impl Guard {
@@ -133,25 +147,37 @@ impl Guard {
                 Standing::Member(known.name.clone())
             }
             None if self.replica.read(|store| store.is_retired(member)) => Standing::Retired,
-            None if membership.nodes().any(|(_, known)| known.name == name) => {
-                Standing::Member(String::new())
+            // Who leads, or is led, knows the group; who has been away may not have heard of the one that leads now, be
+            // it that it was removed meanwhile and has come back under its name.
+            None if metrics.current_leader == Some(metrics.id) || self.is_led() => {
+                if membership.nodes().any(|(_, known)| known.name == name) {
+                    Standing::Member(String::new())
+                } else {
+                    Standing::Nobody
+                }
             }
-            // Who leads, or is led, knows the group; who has been away may not have heard of the one that leads now.
-            None if metrics.current_leader == Some(metrics.id) || self.is_led() => Standing::Nobody,
-            None => match self.vouched.hears(speaker, Instant::now()) {
-                Hears::Yes => Standing::Vouched,
-                Hears::No => Standing::Unknown,
-                // With many waiting it is asked about when it speaks again.
-                Hears::YesAsks => {
-                    let _ = self.asks.try_send(speaker.clone());
-                    Standing::Vouched
+            None => {
+                let speaker = Speaker { name: speaker.clone(), member };
+                let hears = self.vouched.hears(&speaker, Instant::now());
+                if matches!(hears, Hears::YesAsks | Hears::Asks) {
+                    // With many waiting it is asked about when it speaks again.
+                    let _ = self.asks.try_send(speaker);
                 }
-                Hears::Asks => {
-                    let _ = self.asks.try_send(speaker.clone());
-                    Standing::Unknown
+                match hears {
+                    Hears::Yes | Hears::YesAsks => Standing::Vouched,
+                    Hears::No | Hears::Asks => Standing::Unknown,
                 }
-            },
+            }
         }
+    }
+
+    /// What answers, of so many who were asked, say of a node.
+    fn word(&self, speaker: &Speaker, count: usize, answers: &[Answer]) -> Word {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut known = metrics.membership_config.membership().nodes();
+        let is_new_name = !known.any(|(_, node)| node.name == speaker.name.as_str());
+        Word::of(Asked { speaker, is_new_name, count, term: metrics.current_term }, answers)
     }
 
     /// Who knows the group: the other voters that this member's log has, or before it has any those who let it in. Who
@@ -202,10 +228,10 @@ impl Gate for Guard {
         message: &'static str,
         body: &dyn Any,
     ) -> Result<(), Refusal> {
-        let asked = Asked { to: to.as_str(), message, body };
+        let said = Said { to: to.as_str(), message, body };
         let judged = match messages::sender(body).filter(|_| to.as_str() == RAFT_ACTOR) {
             Some(sender) => seated(peer, &self.standing(sender.member, &peer.node)),
-            None => judge(peer, &asked, |name| self.is_member(name)),
+            None => judge(peer, &said, |name| self.is_member(name)),
         };
         judged.map_err(|denied| {
             Refusal::new(format!("{} may not send {message}: {denied}", peer.node))
@@ -217,7 +243,7 @@ impl Gate for Guard {
 const OF_OTHERS: [&str; 3] = [Status::NAME, Heartbeat::NAME, Remove::NAME];
 
 /// What somebody wants.
-struct Asked<'m> {
+struct Said<'m> {
     to: &'m str,
     message: &'static str,
     body: &'m dyn Any,
@@ -252,18 +278,20 @@ fn seated(peer: &PeerIdentity, standing: &Standing) -> Result<(), Denied> {
 
 fn judge(
     peer: &PeerIdentity,
-    asked: &Asked<'_>,
+    said: &Said<'_>,
     is_member: impl Fn(&str) -> bool,
 ) -> Result<(), Denied> {
     let name = peer.node.as_str();
     let is_control = peer.role == PeerRole::Control;
-    if asked.to == RAFT_ACTOR {
+    if said.to == RAFT_ACTOR {
         return Err(if is_control { Denied::NoMember } else { Denied::Role });
     }
-    if asked.message == Status::NAME || (is_control && is_member(name)) {
+    // Who asks to be let in asks who is there first.
+    let is_open = said.message == Status::NAME || (is_control && said.message == Group::NAME);
+    if is_open || (is_control && is_member(name)) {
         return Ok(());
     }
-    let body = asked.body;
+    let body = said.body;
     if let Some(beat) = body.downcast_ref::<Heartbeat>() {
         return if beat.node == name { Ok(()) } else { Err(Denied::Another) };
     }
@@ -311,8 +339,8 @@ mod tests {
 
     fn said<M: Message>(name: &str, role: PeerRole, body: &M) -> Result<(), Denied> {
         let peer = peer(name, role);
-        let asked = Asked { to: REGISTRY_ACTOR, message: M::NAME, body };
-        judge(&peer, &asked, |name| name == "m1")
+        let said = Said { to: REGISTRY_ACTOR, message: M::NAME, body };
+        judge(&peer, &said, |name| name == "m1")
     }
 
     #[test]

@@ -5,7 +5,9 @@ use crate::{
     clock::{BootTime, Sleep},
     disk::volume::Room,
     life::Life,
-    protocol::{Heartbeat, LeadAlive, MemberStatus, NotLeader, REGISTRY_ACTOR, RegistryRole},
+    protocol::{
+        GroupMembers, Heartbeat, LeadAlive, MemberStatus, NotLeader, REGISTRY_ACTOR, RegistryRole,
+    },
     raft::{MemberId, MemberNode, Raft, log::LogTender},
     replica::Replica,
     serials::Serials,
@@ -67,6 +69,17 @@ impl Shared {
             voters: membership.voter_ids().map(name).collect(),
             learners: membership.learner_ids().map(name).collect(),
             failure: metrics.running_state.err().map(|fatal| fatal.to_string()),
+        }
+    }
+
+    /// Whom this member counts among the group.
+    pub(super) fn group(&self) -> GroupMembers {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let members = metrics.membership_config.membership().nodes();
+        GroupMembers {
+            members: members.map(|(id, node)| (*id, node.name.clone())).collect(),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
         }
     }
 

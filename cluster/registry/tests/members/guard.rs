@@ -2,8 +2,8 @@
 
 use crate::{harness::*, three::Group};
 use impresario_registry::{
-    Consistency, Key, Life, ListRequest, REGISTRY_ACTOR, RegistryRole, Selection, Transaction,
-    WatchRequest,
+    Consistency, Key, Life, ListRequest, Member, REGISTRY_ACTOR, RegistryRole, Selection,
+    Transaction, WatchRequest,
     disk::{
         identity::{Claimed, Identity},
         sealed,
@@ -205,6 +205,51 @@ fn who_was_removed_is_not_heard_by_one_that_was_let_in_and_has_no_vote_yet() {
         }
         member.stop().await;
         joiner.stop(Duration::from_secs(5)).await;
+        group.end().await;
+    });
+}
+
+#[test]
+fn who_came_back_under_its_name_is_heard_by_one_that_was_away_by_its_new_number_alone() {
+    run(async {
+        let mut group = Group::new().await;
+        let fourth = group.cluster.node("n3").await;
+        for other in &group.nodes {
+            fourth.addresses().set(other.name().clone(), other.local_addr());
+            other.addresses().set(fourth.name().clone(), fourth.local_addr());
+        }
+        let invited = join(&[&group.nodes[0], &group.nodes[1]]);
+        let more = group.cluster.start(&fourth, invited).await.unwrap();
+        let whole = async |members: &[&Member]| {
+            until("four voters", async || {
+                let seen: Vec<_> = members.iter().map(|member| member.status()).collect();
+                (seen.iter().all(|status| status.voters.len() == 4), seen)
+            })
+            .await;
+        };
+        whole(&[&group.members[&0], &group.members[&1], &group.members[&2], &more]).await;
+        group.stop(0).await;
+        // The disk of n2 is lost, and it comes back with an empty one.
+        group.remove(1, "n2").await;
+        group.stop(2).await;
+        std::fs::remove_dir_all(group.cluster.directory("n2")).unwrap();
+        let invited = join(&[&group.nodes[1], &fourth]);
+        let back = group.cluster.start(&group.nodes[2], invited).await.unwrap();
+        whole(&[&group.members[&1], &more, &back]).await;
+        let known = seat(&group, 2);
+        back.stop().await;
+        more.stop().await;
+
+        // One is there that knows of it, and nobody leads.
+        group.start(0).await.unwrap();
+        let away = seat(&group, 0);
+        until("a hearing for its new number", async || {
+            (votes(&group.nodes[2], &group.nodes[0], known, away).await, ())
+        })
+        .await;
+        let nobody = Seat { member: 77, ..known };
+        assert!(!votes(&group.nodes[2], &group.nodes[0], nobody, away).await);
+        fourth.stop(Duration::from_secs(5)).await;
         group.end().await;
     });
 }
