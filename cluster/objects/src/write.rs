@@ -334,7 +334,10 @@ impl Objects {
         if is_closed {
             let left = self.registry().get(key.clone(), Consistency::Linearizable).await;
             if let Some(left) = left.map_err(|error| read_refused(&error))?.0 {
-                tracing::warn!(namespace, "what closed an earlier namespace of this name is removed");
+                tracing::warn!(
+                    namespace,
+                    "what closed an earlier namespace of this name is removed"
+                );
                 let compares = vec![
                     Compare::Revision { key: open, revision: stored.revision },
                     Compare::Revision { key: key.clone(), revision: left.mod_revision },

@@ -78,15 +78,15 @@ async fn writers_at_once_lose_no_change_and_share_no_address() {
 }
 
 #[tokio::test]
-async fn a_namespace_takes_objects_though_what_closed_one_of_its_name_was_left_by_an_older_member() {
+async fn a_namespace_takes_objects_though_what_closed_one_of_its_name_was_left_by_an_older_member()
+{
     let registry = Arc::new(MemoryRegistry::new());
     let objects = Objects::new(registry.clone());
     objects.lay_foundation("authority", 6443).await.unwrap();
     let closed = || Key::new("impresario.dev/closingnamespaces", "", "default");
     let left = || registry.transact(Transaction::new().put(closed(), "{}"));
-    let is_left = async || {
-        registry.get(closed(), Consistency::Linearizable).await.unwrap().0.is_some()
-    };
+    let is_left =
+        async || registry.get(closed(), Consistency::Linearizable).await.unwrap().0.is_some();
     left().await.unwrap();
     create(&objects, "configmaps", json!({"metadata": {"name": "a"}})).await;
     assert!(!is_left().await);
