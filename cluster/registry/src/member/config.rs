@@ -103,6 +103,20 @@ pub enum StartError {
         /// Who said so.
         node: NodeName,
     },
+    /// The registry has gone on without this directory.
+    #[error(
+        "this directory has entry {last} of the registry as its last and knows of no other member, and {node} has \
+         entry {applied}: it was restored from an older state, or is a copy. Start it again with an empty directory to \
+         join; if {node} was removed for good, take it out of the peers that this node knows"
+    )]
+    LeftBehind {
+        /// Who said so.
+        node: NodeName,
+        /// The last entry that it has applied.
+        applied: u64,
+        /// The last entry of this directory.
+        last: u64,
+    },
     /// openraft did not start.
     #[error("raft did not start: {0}; the log of this member says more")]
     Raft(String),

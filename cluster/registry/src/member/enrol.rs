@@ -9,6 +9,7 @@ use super::{
     Beginning, StartError,
     door::has,
     handle::CALL_LIMIT,
+    leases::Leases,
     place::copied,
     returns::{Judges, NoPlace, Said},
     shared::Shared,
@@ -286,6 +287,9 @@ impl Shared {
                 settle(timeout(CHANGE_LIMIT, add).await)?;
             }
             Some(known) if known != node => {
+                if self.lives_elsewhere(&node).await {
+                    return Err(MembershipError::RunsAlready { node: node.name, member });
+                }
                 let nodes = BTreeMap::from([(member, node)]);
                 self.change(ChangeMembers::SetNodes(nodes)).await?;
             }
@@ -354,19 +358,27 @@ impl Shared {
             Err(MembershipError::OtherDisk { .. }) if !leads => return Ok(()),
             judged => judged?,
         }
-        let earlier = |now| {
-            let alive = |leases: &mut super::leases::Leases| {
-                leases.earlier_life(&node.name, node.generation, now)
-            };
-            self.lead(alive).ok().flatten()
-        };
-        if let Some(heard) = earlier(BootTime::now()) {
-            tokio::time::sleep(EARLIER_LIFE).await;
-            if earlier(BootTime::now()).is_some_and(|later| later > heard) {
-                return Err(MembershipError::RunsAlready { node: node.name.clone(), member });
-            }
+        if self.lives_elsewhere(node).await {
+            return Err(MembershipError::RunsAlready { node: node.name.clone(), member });
         }
         Ok(())
+    }
+
+    /// Whether an earlier life of a member goes on being heard by this one. One that does not lead hears none.
+    async fn lives_elsewhere(&self, node: &MemberNode) -> bool {
+        let earlier = || {
+            let now = BootTime::now();
+            let look = |leases: &mut Leases| {
+                (leases.is_new(now), leases.earlier_life(&node.name, node.generation, now))
+            };
+            self.lead(look).unwrap_or_default()
+        };
+        let (is_new, before) = earlier();
+        if !is_new && before.is_none() {
+            return false;
+        }
+        tokio::time::sleep(EARLIER_LIFE).await;
+        earlier().1.is_some_and(|later| before.is_none_or(|before| later > before))
     }
 
     pub(super) async fn remove(&self, name: &str, force: bool) -> Result<(), MembershipError> {
@@ -380,7 +392,7 @@ impl Shared {
             return Err(MembershipError::LastVoter { node: name.to_owned() });
         }
         let missing = || {
-            let look = |leases: &mut super::leases::Leases| leases.silent(&voters, BootTime::now());
+            let look = |leases: &mut Leases| leases.silent(&voters, BootTime::now());
             self.lead(look).map(|silent| missing(&voters, &silent, name))
         };
         let unavailable =

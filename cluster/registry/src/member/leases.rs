@@ -8,6 +8,7 @@ use crate::{
     Life,
     clock::BootTime,
     protocol::{Heartbeat, Heartbeats, LeadAlive, NodeBeat},
+    raft::heard::EARLIER_LIFE,
     shard::{ShardMove, ShardTable, assign},
 };
 use std::{
@@ -29,6 +30,8 @@ const FORGET: Duration = Duration::from_hours(1);
 struct Alive {
     generation: Life,
     heard: BootTime,
+    /// The latest life before that one, and when it was heard last. A copy and its original may speak by turns.
+    earlier: Option<(Life, BootTime)>,
     /// Whether its disk takes writes.
     room: bool,
 }
@@ -67,16 +70,30 @@ impl Leases {
     /// A control member was heard.
     pub fn member_alive(&mut self, alive: LeadAlive, now: BootTime) {
         let LeadAlive { node, generation, room } = alive;
-        self.members.insert(node, Alive { generation, heard: now, room });
+        let (generation, earlier) = match self.members.get(&node) {
+            Some(known) if known.generation.number() < generation.number() => {
+                (generation, Some((known.generation, known.heard)))
+            }
+            Some(known) if known.generation.number() > generation.number() => {
+                (known.generation, Some((generation, now)))
+            }
+            Some(known) => (generation, known.earlier),
+            None => (generation, None),
+        };
+        self.members.insert(node, Alive { generation, heard: now, earlier, room });
+    }
+
+    /// Whether the term is so young that who is alive may not have been heard in it.
+    pub fn is_new(&self, now: BootTime) -> bool {
+        now.since(self.since) < EARLIER_LIFE
     }
 
     /// When a control member was last heard in a life before this one, if it was within the lease.
     pub fn earlier_life(&self, node: &str, generation: Life, now: BootTime) -> Option<BootTime> {
-        let alive = self
-            .members
-            .get(node)
-            .filter(|alive| alive.generation.number() < generation.number())?;
-        (now.since(alive.heard) < LEASE).then_some(alive.heard)
+        let alive = self.members.get(node)?;
+        let lives = [Some((alive.generation, alive.heard)), alive.earlier].into_iter().flatten();
+        let earlier = lives.filter(|(life, _)| life.number() < generation.number());
+        earlier.map(|(_, heard)| heard).find(|heard| now.since(*heard) < LEASE)
     }
 
     /// Those of the voters that have not been heard within the lease. A leader that is new to it has heard nobody yet.
@@ -233,5 +250,21 @@ mod tests {
         assert_eq!(leases.earlier_life("a", Life::numbered(5), now + LEASE / 2), Some(now));
         assert_eq!(leases.earlier_life("a", Life::numbered(4), now + LEASE / 2), None);
         assert_eq!(leases.earlier_life("a", Life::numbered(5), now + LEASE), None);
+    }
+
+    #[test]
+    fn an_earlier_life_is_heard_though_the_later_one_speaks_as_well() {
+        let now = BootTime::now();
+        let mut leases = Leases::new(1, now);
+        let says = |life| LeadAlive { generation: Life::numbered(life), ..alive("a") };
+        let mut last = now;
+        for half_seconds in 0..10 {
+            last = now + Duration::from_millis(500) * half_seconds;
+            leases.member_alive(says(4), last);
+            leases.member_alive(says(5), last);
+            assert_eq!(leases.earlier_life("a", Life::numbered(5), last), Some(last));
+        }
+        leases.member_alive(says(5), last + LEASE);
+        assert_eq!(leases.earlier_life("a", Life::numbered(5), last + LEASE), None);
     }
 }

@@ -3,7 +3,7 @@
 //! A member that was removed may go on listening, and answer whatever it likes. So the voters of the directory's own
 //! log are asked and nobody else, and what most of them say holds for good.
 
-use super::Beginning;
+use super::{Beginning, StartError};
 use crate::{
     life::Life,
     members::Pauses,
@@ -68,6 +68,11 @@ impl Judges {
         }
         let voters = membership.voter_ids().filter_map(named);
         Self::Voters(voters.filter(|name| name != me).collect())
+    }
+
+    /// Whether its log has no other voter.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Self::Voters(names) if names.is_empty())
     }
 
     fn names(&self) -> &BTreeSet<NodeName> {
@@ -150,6 +155,41 @@ pub(super) async fn may_return(
     Ok(())
 }
 
+/// Whether a member that alone votes, by its log, was left behind by one of those that it was told of: its directory is
+/// from before they joined. All that such a group has acknowledged is in that log, and who has applied more belongs to
+/// one that went on without it. Who was removed has applied less.
+pub(super) async fn left_behind(
+    node: &ActorNode,
+    told: &[NodeName],
+    last: u64,
+) -> Result<(), StartError> {
+    let asked = told.iter().filter(|other| *other != node.name()).map(async |other| {
+        let registry = node.actor::<RegistryRole>(ActorPath::new(other.clone(), REGISTRY_ACTOR));
+        let ask = |left| {
+            let registry = registry.clone();
+            async move { registry.ask(Status, left).await }
+        };
+        let status = ask_until(RETURN_LIMIT, node, other, ask);
+        (other.clone(), status.await)
+    });
+    for (other, status) in join_all(asked).await {
+        match status {
+            Ok(status)
+                if status.applied > last
+                    && status.voters.iter().any(|voter| voter == node.name().as_str()) =>
+            {
+                let applied = status.applied;
+                return Err(StartError::LeftBehind { node: other, applied, last });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(%other, %error, "a node does not say whether there is a group");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whom these members know as their leader.
 async fn leaders(node: &ActorNode, members: impl Iterator<Item = &NodeName>) -> BTreeSet<NodeName> {
     let asked = members.map(async |member| {
@@ -174,10 +214,24 @@ async fn ask_door(
     asks: Return,
 ) -> Result<Result<(), MembershipError>, AskError> {
     let door = node.actor::<DoorRole>(ActorPath::new(other.clone(), DOOR_ACTOR));
-    let mut pauses = Pauses::until(Instant::now() + RETURN_LIMIT);
-    let mut last = AskError::Deadline { waited: RETURN_LIMIT };
+    let ask = |left| {
+        let (door, asks) = (door.clone(), asks.clone());
+        async move { door.ask(asks, left).await }
+    };
+    ask_until(RETURN_LIMIT, node, other, ask).await
+}
+
+/// Asks one that may come up a moment later, or hear an earlier process for a moment still.
+async fn ask_until<T, F: Future<Output = Result<T, AskError>>>(
+    limit: Duration,
+    node: &ActorNode,
+    other: &NodeName,
+    ask: impl Fn(Duration) -> F,
+) -> Result<T, AskError> {
+    let mut pauses = Pauses::until(Instant::now() + limit);
+    let mut last = AskError::Deadline { waited: limit };
     while let Some(left) = pauses.left() {
-        match door.ask(asks.clone(), left).await {
+        match ask(left).await {
             Err(error)
                 if matches!(error.remedy(), Remedy::Retry | Remedy::Resolve)
                     || node.is_turned_away_by(other) =>

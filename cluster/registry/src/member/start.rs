@@ -151,6 +151,10 @@ pub(super) async fn begin(
     let id = match claim.identity().member {
         Some(member) => {
             let judges = Judges::of(&node, &beginning, &group);
+            if judges.is_alone() {
+                let last = log.tender().found().max(machine.applied()).unwrap_or_default();
+                returns::left_behind(&node, beginning.told(), last).await?;
+            }
             match returns::may_return(&node, member, &me, &lives, &judges).await {
                 Ok(()) => member,
                 Err(NoPlace { why, for_good }) => {

@@ -255,7 +255,11 @@ mod tests {
         assert_eq!(of(1, 7, &[m9(None)]), Word::Nobody);
         assert_eq!(of(2, 7, &[m9(None), says("m2", &[(2, "m2")], None)]), Word::Nobody);
         let blank = says("m3", &[], None);
-        assert_eq!(of(1, 7, &[blank.clone()]), Word::Silence, "it knows of no group yet");
+        assert_eq!(
+            of(1, 7, std::slice::from_ref(&blank)),
+            Word::Silence,
+            "it knows of no group yet"
+        );
 
         // One of those who let this member in vouches for itself, unless another one knows better.
         let own = says("m4", &[(1, "m1"), (4, "m4")], Some(4));

@@ -69,6 +69,11 @@ impl Machine {
         self.replica.clone()
     }
 
+    /// The last entry that was applied.
+    pub fn applied(&self) -> Option<u64> {
+        self.applied.map(|log_id| log_id.index)
+    }
+
     /// The membership as of the last entry that was applied.
     pub fn membership(&self) -> StoredMembership {
         self.membership.clone()

@@ -159,3 +159,59 @@ fn a_copy_of_a_follower_that_runs_is_refused_and_the_follower_goes_on() {
 fn a_copy_of_the_leader_that_runs_is_refused_and_the_leader_goes_on() {
     run(a_copy_is_refused_while_the_original_runs(true));
 }
+
+#[test]
+fn a_directory_from_before_the_others_joined_makes_no_group_of_its_own_beside_theirs() {
+    run(async {
+        let cluster = Cluster::new();
+        let (first, second) = (cluster.node("n0").await, cluster.node("n1").await);
+        first.addresses().set(second.name().clone(), second.local_addr());
+        second.addresses().set(first.name().clone(), first.local_addr());
+        let directory = cluster.directory("n0");
+        let (early, late) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let restore = |from: &tempfile::TempDir| {
+            fs::remove_dir_all(&directory).unwrap();
+            image(from.path(), &directory);
+        };
+        let member = cluster.start(&first, found()).await.unwrap();
+        put(&member.handle(), "x").await;
+        member.stop().await;
+        image(&directory, early.path());
+        let member = cluster.start(&first, found()).await.unwrap();
+        let other = cluster.start(&second, join(&[&first])).await.unwrap();
+        until("two voters", async || {
+            let seen = [member.status(), other.status()];
+            (seen.iter().all(|status| status.voters.len() == 2), seen)
+        })
+        .await;
+        put(&other.handle(), "y").await;
+        member.stop().await;
+        image(&directory, late.path());
+
+        restore(&early);
+        let told = || Beginning::Found { peers: names(&[&second]) };
+        let refused = cluster.start(&first, told()).await.unwrap_err();
+        assert!(matches!(refused, StartError::LeftBehind { .. }), "{refused:?}");
+        restore(&late);
+        let member = cluster.start(&first, told()).await.unwrap();
+        put(&member.handle(), "z").await;
+        assert_eq!(pods(&member.handle()).await, 3);
+
+        // Who is alone because the other one was removed goes on, though that one runs and says what it knows.
+        until("the other one removed", async || {
+            let removed = member.remove_member("n1", true).await;
+            let done = matches!(removed, Ok(()) | Err(MembershipError::Unknown { .. }));
+            (done, removed)
+        })
+        .await
+        .ok();
+        member.stop().await;
+        let member = cluster.start(&first, told()).await.unwrap();
+        put(&member.handle(), "alone").await;
+        member.stop().await;
+        other.stop().await;
+        for node in [first, second] {
+            node.stop(std::time::Duration::from_secs(5)).await;
+        }
+    });
+}
