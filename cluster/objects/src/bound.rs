@@ -6,14 +6,14 @@
 use crate::may::Bound;
 use futures_util::StreamExt;
 use impresario_registry_api::{
-    Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, WatchEvent, WatchRequest,
-    field,
+    Consistency, Entry, Key, ListRequest, RegistryHandle, Revision, Selection, WatchEvent,
+    WatchRequest, field,
 };
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +30,9 @@ const NAMED: [&str; 4] = ["secrets", "configmaps", "persistentvolumeclaims", "se
 pub(crate) fn named_resource(resource: &str) -> Option<&'static str> {
     NAMED.into_iter().find(|named| *named == resource)
 }
+/// How long after a pod went its node may have something to tell of it. Whoever does not remember all that went within
+/// this time does not know of one that is not there whose it was.
+const LAST_WORDS: Duration = Duration::from_mins(5);
 
 /// What a pod names, each with its resource, in the pod's own namespace.
 pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {
@@ -97,7 +100,9 @@ struct State {
     /// Where pods were bound that are gone since.
     gone: HashMap<Place, String>,
     /// The same pods, first the one that went first.
-    went: VecDeque<Place>,
+    went: VecDeque<(Place, Instant)>,
+    /// Since when all that went is remembered.
+    since: Option<Instant>,
     /// Whether all pods were listed and are being followed since.
     is_current: bool,
     /// How many pods of a node name an object.
@@ -110,7 +115,7 @@ impl State {
         let place = (entry.key.namespace.clone(), entry.key.name.clone());
         match self.pods.get(&place) {
             Some(known) if known.created == entry.create_revision => return false,
-            Some(_) => self.remove(&place),
+            Some(_) => self.remove(&place, Instant::now()),
             None => {}
         }
         let node = field::string_at(&entry.value, "/spec/nodeName").unwrap_or_default();
@@ -139,7 +144,7 @@ impl State {
         true
     }
 
-    fn remove(&mut self, place: &Place) {
+    fn remove(&mut self, place: &Place, now: Instant) {
         let Some(pod) = self.pods.remove(place) else { return };
         let Some(of_node) = self.named.get_mut(&pod.node) else { return };
         for name in pod.names {
@@ -153,20 +158,26 @@ impl State {
         if of_node.is_empty() {
             self.named.remove(&pod.node);
         }
-        self.remember(place.clone(), pod.node);
+        self.remember(place.clone(), pod.node, now);
     }
 
     /// A pod that was bound to this node is gone.
-    fn remember(&mut self, place: Place, node: String) {
+    fn remember(&mut self, place: Place, node: String, now: Instant) {
         if self.gone.insert(place.clone(), node).is_some() {
-            self.went.retain(|other| *other != place);
+            self.went.retain(|(other, _)| *other != place);
         }
-        self.went.push_back(place);
+        self.went.push_back((place, now));
         if self.went.len() > GONE
-            && let Some(first) = self.went.pop_front()
+            && let Some((first, went)) = self.went.pop_front()
         {
             self.gone.remove(&first);
+            self.since = self.since.max(Some(went));
         }
+    }
+
+    /// Whether a pod of which nothing is known was none of the last minutes.
+    fn remembers(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) >= LAST_WORDS)
     }
 
     /// The pods of a list. Reading them takes long where there are many: nobody holds a lock meanwhile.
@@ -178,13 +189,13 @@ impl State {
         fresh
     }
 
-    /// The pods as they were listed anew; those that went meanwhile are remembered.
-    fn renew(&mut self, fresh: Self) {
+    /// The pods as they were listed anew; those that went meanwhile are remembered, but for those that came meanwhile.
+    fn renew(&mut self, fresh: Self, now: Instant) {
         let before = std::mem::replace(self, fresh);
-        (self.gone, self.went) = (before.gone, before.went);
+        (self.gone, self.went, self.since) = (before.gone, before.went, Some(now));
         for (place, pod) in before.pods {
             if !self.pods.contains_key(&place) {
-                self.remember(place, pod.node);
+                self.remember(place, pod.node, now);
             }
         }
     }
@@ -223,6 +234,11 @@ impl Bindings {
         self.state.read().is_current
     }
 
+    /// Whether a pod of which nothing is known is none that went a while ago: it may have gone before this process came.
+    pub fn remembers(&self) -> bool {
+        self.state.read().remembers(Instant::now())
+    }
+
     /// Tells when something becomes known.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.clone()
@@ -254,7 +270,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
         match registry.list(list).await {
             Ok(page) => {
                 let fresh = State::listed(&page.entries);
-                state.write().renew(fresh);
+                state.write().renew(fresh, Instant::now());
                 told.send_modify(|count| *count += 1);
                 pause = PAUSES.0;
                 keep_up(&registry, page.revision, &state, &told).await;
@@ -297,8 +313,10 @@ async fn keep_up(
                 for event in &batch.events {
                     match event {
                         WatchEvent::Put { entry, .. } => known |= state.put(entry),
-                        WatchEvent::Delete { previous, .. } => state
-                            .remove(&(previous.key.namespace.clone(), previous.key.name.clone())),
+                        WatchEvent::Delete { previous, .. } => {
+                            let Key { namespace, name, .. } = &previous.key;
+                            state.remove(&(namespace.clone(), name.clone()), Instant::now());
+                        }
                     }
                 }
             }
@@ -315,7 +333,6 @@ async fn keep_up(
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_registry_api::Key;
     use serde_json::json;
 
     fn entry(name: &str, created: Revision, spec: &Value) -> Entry {
@@ -361,7 +378,7 @@ mod tests {
         for (resource, name) in all {
             assert!(named(&state, resource, name), "{resource} {name}");
         }
-        state.remove(&("ns".into(), "a".into()));
+        state.remove(&("ns".into(), "a".into()), Instant::now());
         assert!(named(&state, "secrets", "key"), "b still names it");
         // A pod of the same name that came since is another one.
         assert!(state.put(&entry(
@@ -374,7 +391,7 @@ mod tests {
 
     #[test]
     fn where_a_pod_was_is_known_for_a_while_after_it_went() {
-        let mut state = State::default();
+        let (mut state, begun) = (State::default(), Instant::now());
         let on = |node: &str| json!({"nodeName": node});
         let place = |name: &str| ("ns".to_owned(), name.to_owned());
         let node_of = |state: &State, name: &str| state.node_of(&place(name)).cloned();
@@ -382,20 +399,24 @@ mod tests {
         state.put(&entry("b", 2, &on("n1")));
         state.put(&entry("waits", 3, &json!({})));
         assert_eq!(node_of(&state, "waits"), None);
-        state.remove(&place("a"));
+        state.remove(&place("a"), begun);
         assert_eq!(node_of(&state, "a").as_deref(), Some("n1"));
         // Another of the name is where it is, and not where the first one was.
         state.put(&entry("a", 4, &on("n2")));
         assert_eq!(node_of(&state, "a").as_deref(), Some("n2"));
         // What went while nobody looked is remembered, too.
-        state.renew(State::listed(&[entry("a", 4, &on("n2"))]));
+        state.renew(State::listed(&[entry("a", 4, &on("n2"))]), begun);
         assert_eq!(node_of(&state, "b").as_deref(), Some("n1"));
-        for number in 0..GONE {
+        // What went before that is not known, nor what came and went meanwhile.
+        assert!(!state.remembers(begun + LAST_WORDS / 2) && state.remembers(begun + LAST_WORDS));
+        for number in 0..=GONE {
             let name = format!("p{number}");
             state.put(&entry(&name, 5, &on("n3")));
-            state.remove(&place(&name));
+            state.remove(&place(&name), begun + LAST_WORDS);
         }
         assert_eq!((node_of(&state, "b"), state.went.len()), (None, GONE));
         assert_eq!(state.gone.len(), GONE);
+        // Nor what the later ones took the place of.
+        assert!(!state.remembers(begun + LAST_WORDS) && state.remembers(begun + LAST_WORDS * 2));
     }
 }

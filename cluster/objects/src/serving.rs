@@ -6,7 +6,7 @@
 use crate::Objects;
 use crate::bound::Bindings;
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
-use crate::may::{Ask, Denied, Rule, Verb, Who, may};
+use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
@@ -103,9 +103,25 @@ impl ObjectsParts {
                 break;
             }
         }
-        // Who is behind refuses nobody for good: another member may know better.
-        let knows = has_caught_up && self.bindings.is_current();
+        // Who is behind refuses nobody for good: another member may know better, or remember a pod that went.
+        let knows =
+            has_caught_up && self.bindings.is_current() && !self.may_have_forgotten(ask).await;
         Err(if knows { Unpermitted::Denied(denied) } else { Unpermitted::Behind })
+    }
+
+    /// Whether an event is of a pod that is not there and may have gone before this process came.
+    async fn may_have_forgotten(&self, ask: &Ask<'_>) -> bool {
+        let Some(pod) = ask.new.map(|event| &event["involvedObject"]) else { return false };
+        let (namespace, name) = (text(pod, "/namespace"), text(pod, "/name"));
+        if pod["kind"] != "Pod"
+            || self.bindings.remembers()
+            || self.bindings.node_of(namespace, name).is_some()
+        {
+            return false;
+        }
+        let key = impresario_registry_api::Key::new("pods", namespace, name);
+        let found = self.objects.registry().get(key, Consistency::Local).await;
+        !matches!(found, Ok((Some(_), _)))
     }
 
     /// Counts a refusal, and logs it now and then.
