@@ -1,6 +1,7 @@
 //! What an actor node is started with.
 
 use crate::{
+    arbiters::Threads,
     budget::Budget,
     gate::{Gate, PermitNone},
     net::join::JoinDoor,
@@ -74,7 +75,7 @@ pub struct Limits {
     /// Connections that are being made at a time: handshakes, greetings, joins. Half of them are kept for addresses of
     /// nodes that are known, and from an eighth on an unknown address must show that it is one (QUIC's retry).
     pub handshakes: usize,
-    /// Threads that actors run on.
+    /// Threads that actors run on, where the node has its own.
     pub arbiters: usize,
 }
 
@@ -155,6 +156,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Answers those who want to join; without one, nobody without a certificate completes a handshake.
     pub join: Option<Arc<dyn JoinDoor>>,
+    /// Threads that it shares with other nodes of this process, instead of its own.
+    pub threads: Option<Threads>,
     /// Sends messages between actors of this node through encode and decode too, so that tests cover it.
     pub force_wire: bool,
 }
@@ -171,6 +174,7 @@ impl NodeConfig {
             timing: Timing::default(),
             limits: Limits::default(),
             join: None,
+            threads: None,
             force_wire: false,
         }
     }

@@ -38,6 +38,7 @@ mod trace;
 mod watch;
 
 pub use address::AddressBook;
+pub use arbiters::Threads;
 pub use budget::Budget;
 pub use chaos::{CHAOS_ACTOR, ChaosRole, SetFaults};
 pub use codec::{DecodeError, EncodeError, MESSAGE_LIMIT_BYTES, decode, encode};

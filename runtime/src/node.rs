@@ -46,7 +46,9 @@ struct Inner {
     incarnation: u64,
     force_wire: bool,
     cells: Arc<Cells>,
-    arbiters: Arbiters,
+    arbiters: Arc<Arbiters>,
+    /// Whether the threads are this node's alone, and end with it.
+    has_own_threads: bool,
     network: Arc<Network>,
     local_addr: SocketAddr,
 }
@@ -55,7 +57,9 @@ impl Drop for Inner {
     /// A node that is let go without `stop` ends its tasks and threads as well; it waits for none of them.
     fn drop(&mut self) {
         self.network.abandon();
-        self.arbiters.release();
+        if self.has_own_threads {
+            self.arbiters.release();
+        }
     }
 }
 
@@ -83,13 +87,16 @@ impl ActorNode {
         let local_addr = network
             .local_addr()
             .map_err(|source| StartError::Bind { address: config.bind, source })?;
+        let has_own_threads = config.threads.is_none();
+        let arbiters = config.threads.clone().map(|threads| threads.0);
         let node = Self(Arc::new(Inner {
+            has_own_threads,
+            arbiters: arbiters.unwrap_or_else(|| Arc::new(Arbiters::start(config.limits.arbiters))),
             name,
             identity,
             incarnation,
             force_wire: config.force_wire,
             cells,
-            arbiters: Arbiters::start(config.limits.arbiters),
             network,
             local_addr,
         }));
@@ -220,6 +227,9 @@ impl ActorNode {
             tracing::warn!(node = %self.0.name, "some actors did not stop in time");
         }
         self.0.network.stop(deadline).await;
+        if !self.0.has_own_threads {
+            return;
+        }
         let node = self.clone();
         let threads = tokio::task::spawn_blocking(move || node.0.arbiters.stop());
         match tokio::time::timeout(deadline, threads).await {

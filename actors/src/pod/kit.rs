@@ -49,7 +49,7 @@ impl Kit {
     /// Ends what still runs of a pod, and removes every trace of it, its volumes last.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), DriverError> {
         self.driver.remove_pod(uid).await?;
-        if !is_path_component(uid) {
+        if !is_path_component(uid) || self.driver.is_hollow() {
             return Ok(()); // it never had a folder
         }
         let folder = self.pods_folder.join(uid);

@@ -14,7 +14,7 @@ use actix::prelude::*;
 use impresario_client::protocol::resources::{CPU, MEMORY};
 use impresario_host::{
     ContainerSpec, Exit, StartError,
-    container::{LogLimit, PullPolicy, Qos, Resources, Security, Started, User},
+    container::{LogLimit, Mount, PullPolicy, Qos, Resources, Security, Started, User},
     devices::GpuPoolError,
     volumes::{self, VolumeError},
 };
@@ -134,18 +134,7 @@ async fn start(
         first_port: kit.first_port,
     };
     let env = environment::environment(&container, &object, &sources, &here)?;
-    let known = env.iter().cloned().collect();
-    let (volumes, mounted) = (prepared.volumes, container.clone());
-    let folder = kit.pods_folder.join(&prepared.sandbox.uid);
-    let mounts = tokio::task::spawn_blocking(move || {
-        let mut mounts = volumes::mounts(&mounted, &volumes, &known)?;
-        let words = last_words::place(&folder, &mounted, attempt).map_err(LaunchError::Words)?;
-        if mounts.iter().all(|mount| mount.target != words.target) {
-            mounts.push(words);
-        }
-        Ok::<_, LaunchError>(mounts)
-    });
-    let mut mounts = mounts.await.map_err(|error| LaunchError::Lost(error.to_string()))??;
+    let mut mounts = mounts(&kit, &prepared, &container, attempt, &env).await?;
     mounts.extend(prepared.guest.mounts);
     let gpus = object.spec.as_ref().map_or(0..0, |pod| gpus(pod, &container.name));
     let gpus = if gpus.is_empty() {
@@ -163,6 +152,7 @@ async fn start(
         pod: prepared.sandbox,
         name: container.name.clone(),
         attempt,
+        is_init: is_init(&object, &container),
         image: container.image.clone().unwrap_or_default(),
         pull: match container.image_pull_policy.as_deref() {
             Some("Always") => PullPolicy::Always,
@@ -184,6 +174,38 @@ async fn start(
         log: LogLimit::default(),
     };
     Ok(kit.driver.start(spec).await?)
+}
+
+/// What the container sees of its volumes, and the file for its last words; nothing where nothing is run.
+async fn mounts(
+    kit: &Kit,
+    prepared: &Prepared,
+    container: &v1::Container,
+    attempt: u32,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, LaunchError> {
+    if kit.driver.is_hollow() {
+        return Ok(Vec::new());
+    }
+    let known = env.iter().cloned().collect();
+    let (volumes, mounted) = (prepared.volumes.clone(), container.clone());
+    let folder = kit.pods_folder.join(&prepared.sandbox.uid);
+    let made = tokio::task::spawn_blocking(move || {
+        let mut mounts = volumes::mounts(&mounted, &volumes, &known)?;
+        let words = last_words::place(&folder, &mounted, attempt).map_err(LaunchError::Words)?;
+        if mounts.iter().all(|mount| mount.target != words.target) {
+            mounts.push(words);
+        }
+        Ok::<_, LaunchError>(mounts)
+    });
+    made.await.map_err(|error| LaunchError::Lost(error.to_string()))?
+}
+
+/// Whether the others wait for the container's end.
+fn is_init(pod: &v1::Pod, container: &v1::Container) -> bool {
+    let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+    !is_sidecar && inits.into_iter().any(|init| init.name == container.name)
 }
 
 /// Which of its pod's GPUs a container is given. Containers that run together share none; an init

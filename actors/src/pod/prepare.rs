@@ -12,11 +12,11 @@ use super::{
 use crate::{change::ChangeError, requests};
 use actix::prelude::*;
 use impresario_host::{
-    PodSandbox,
+    ContainerDriver, PodSandbox,
     container::{DriverError, Mount, is_path_component},
     volumes::{self, VolumeError},
 };
-use k8s_openapi::api::core::v1;
+use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use std::{
     collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path,
     sync::Arc, time::Instant,
@@ -160,6 +160,7 @@ async fn prepared(
         address: Some(address),
         host_network,
         cpu_request_milli: requests::of_pod(spec).cpu_milli,
+        annotations: asked_of(&*kit.driver, meta),
     };
     kit.driver.prepare_pod(sandbox.clone()).await?;
     let (address, sandbox) = match kit.driver.pod_address(&uid).await? {
@@ -172,6 +173,12 @@ async fn prepared(
     };
     let fetched = sources::fetch(&kit.registry, &object).await?;
     let folder = kit.pods_folder.join(&uid);
+    if kit.driver.is_hollow() {
+        // The cluster is asked for all that the pod needs; none of it is put on this machine.
+        account::tokens(&kit, &object).await?;
+        let (volumes, guest) = (BTreeMap::new(), guest::Given::default());
+        return Ok((Prepared { address, sandbox, volumes, guest, resolver: None }, Vec::new()));
+    }
     let guest = guest::credential(&kit, &object, &folder, address).await?;
     let mut shown = serde_json::to_value(&object).unwrap_or_default();
     shown["status"]["podIP"] = address.to_string().into();
@@ -207,6 +214,15 @@ async fn prepared(
         place.await.map_err(|error| PrepareError::Lost(error.to_string()))??;
     let warnings = volumes.values().flat_map(|placed| placed.warnings.clone()).collect();
     Ok((Prepared { address, sandbox, volumes, guest, resolver }, warnings))
+}
+
+/// What a pod says to the driver.
+fn asked_of(driver: &dyn ContainerDriver, meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let read = driver.annotations();
+    let all = meta.annotations.iter().flatten();
+    all.filter(|(name, _)| read.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// Writes the pod's resolv.conf below its folder, where it has one of its own.

@@ -98,7 +98,8 @@ const LAST: u64 = 2;
 /// Gives addresses to pods and remembers it.
 #[derive(Debug)]
 pub struct AddressPool {
-    folder: PathBuf,
+    /// Where it is written down who has which, if it is.
+    folder: Option<PathBuf>,
     given: Given,
 }
 
@@ -121,7 +122,12 @@ impl AddressPool {
         let found: Option<Given> = record::read(folder, FILE).map_err(failed)?;
         let given = found.filter(|given| given.range == range);
         let given = given.unwrap_or(Given { range, next: FIRST, owners: BTreeMap::new() });
-        Ok(Self { folder: folder.to_owned(), given })
+        Ok(Self { folder: Some(folder.to_owned()), given })
+    }
+
+    /// The pool of a range that remembers nothing beyond its own life: for pods that end with their node's process.
+    pub fn forgetful(range: Cidr) -> Self {
+        Self { folder: None, given: Given { range, next: FIRST, owners: BTreeMap::new() } }
     }
 
     /// The owner's address: the one that it has, or a free one.
@@ -163,10 +169,12 @@ impl AddressPool {
         &self.given.owners
     }
 
-    /// Only what is on disk counts.
+    /// Only what is on disk counts, where there is one.
     fn keep(&mut self, given: Given) -> Result<(), AddressError> {
-        record::write(&self.folder, FILE, &given)
-            .map_err(|cause| AddressError::Io { path: self.folder.join(FILE), cause })?;
+        if let Some(folder) = &self.folder {
+            record::write(folder, FILE, &given)
+                .map_err(|cause| AddressError::Io { path: folder.join(FILE), cause })?;
+        }
         self.given = given;
         Ok(())
     }
@@ -190,6 +198,19 @@ mod tests {
         assert_eq!(pool.give("c").unwrap(), Ipv4Addr::new(127, 20, 3, 4));
         pool.retain(|owner| owner == "c").unwrap();
         assert_eq!(pool.owners().len(), 1);
+    }
+
+    #[test]
+    fn a_forgetful_pool_gives_each_address_once_and_writes_nothing() {
+        let mut pool = AddressPool::forgetful("127.9.9.0/28".parse().unwrap());
+        let given: std::collections::HashSet<_> =
+            (0..12).map(|n| pool.give(&n.to_string()).unwrap()).collect();
+        assert_eq!(given.len(), 12);
+        assert!(matches!(pool.give("more"), Err(AddressError::Exhausted { .. })));
+        let first = pool.give("0").unwrap();
+        pool.take_back("0").unwrap();
+        assert_eq!(pool.give("more").unwrap(), first);
+        assert!(!Path::new(FILE).exists());
     }
 
     #[test]

@@ -118,8 +118,19 @@ pub type Answer<'a, T, E = DriverError> = BoxFuture<'a, Result<T, E>>;
 
 /// Runs containers on this machine.
 pub trait ContainerDriver: Send + Sync + 'static {
-    /// `process` or `docker`: the scheme of a container's id in a pod's status.
+    /// `process`, `docker` or `hollow`: the scheme of a container's id in a pod's status.
     fn name(&self) -> &'static str;
+
+    /// Whether it starts nothing and only says so. Such containers need nothing of the machine, and whatever is asked of
+    /// them over the network has nobody to answer it.
+    fn is_hollow(&self) -> bool {
+        false
+    }
+
+    /// The annotations of a pod that it wants to know of.
+    fn annotations(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Prepares what the pod's containers share. Repeating it does no harm.
     fn prepare_pod(&self, pod: PodSandbox) -> Answer<'_, ()>;

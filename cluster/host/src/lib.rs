@@ -11,6 +11,7 @@ mod descriptor;
 pub mod devices;
 pub mod dns;
 pub mod docker;
+pub mod hollow;
 pub mod machine;
 mod private;
 pub mod process;

@@ -1,7 +1,9 @@
 //! Restarts: alone, with the rest, and the end of patience.
 
 use crate::cast::*;
-use impresario_runtime::{AskError, Group, Reason, SpawnOptions, Strategy};
+use impresario_runtime::{
+    ActorNode, AskError, Group, NodeConfig, Reason, SpawnOptions, Strategy, Threads,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -10,7 +12,7 @@ use tokio::sync::watch;
 
 /// A player that counts its lives.
 fn counted(
-    node: &impresario_runtime::ActorNode,
+    node: &ActorNode,
     name: &str,
     options: SpawnOptions,
 ) -> (impresario_runtime::ActorRef<PlayerRole>, watch::Receiver<usize>) {
@@ -35,6 +37,28 @@ fn a_panic_is_a_failure_and_the_actor_starts_anew_under_its_name() {
         );
         within("a second life", &mut lives, |lives| *lives == 2).await;
         assert_eq!(player.ask(Notes, LIMIT).await, Ok(vec![]), "with fresh state");
+    });
+}
+
+#[test]
+fn nodes_that_share_threads_stop_one_by_one() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let threads = Threads::start(1).unwrap();
+        let start = async |name: &str| {
+            let threads = Some(threads.clone());
+            ActorNode::start(NodeConfig { threads, ..cluster.config(name) }).await.unwrap()
+        };
+        let (a, b) = (start("a").await, start("b").await);
+        let (_, mut lives) = counted(&a, "player", SpawnOptions::default());
+        let (player, _) = counted(&b, "player", SpawnOptions::default());
+        within("a life", &mut lives, |lives| *lives == 1).await;
+        a.stop(LIMIT).await;
+        drop(a);
+        drop(threads);
+        player.ask(Note(1), LIMIT).await.unwrap();
+        assert_eq!(player.ask(Notes, LIMIT).await, Ok(vec![1]));
+        b.stop(LIMIT).await;
     });
 }
 

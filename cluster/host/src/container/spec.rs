@@ -3,6 +3,7 @@
 //! Plain data, resolved to the last path and id: no driver looks anything up.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -24,6 +25,10 @@ pub struct PodSandbox {
     /// Thousandths of a CPU that all its containers together are entitled to under contention.
     #[serde(default)]
     pub cpu_request_milli: u64,
+    /// The pod's annotations that the driver reads
+    /// ([`ContainerDriver::annotations`](super::ContainerDriver::annotations)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// How much a pod has asked for: Kubernetes' quality of service.
@@ -142,6 +147,9 @@ pub struct ContainerSpec {
     pub name: String,
     /// How often it was started before; a new attempt is a new container.
     pub attempt: u32,
+    /// Whether the pod goes on only when it has ended well: an init container that is no sidecar.
+    #[serde(default)]
+    pub is_init: bool,
     /// The image; the `process` driver ignores it.
     pub image: String,
     /// When the image is fetched.

@@ -43,7 +43,8 @@ pub enum GpuPoolError {
 /// Gives GPUs to pods and remembers it.
 #[derive(Debug)]
 pub struct GpuPool {
-    folder: PathBuf,
+    /// Where it is written down who has which; a pool of none has none.
+    folder: Option<PathBuf>,
     /// Those that may be given, in the driver's order: neighbours are likely to be linked.
     healthy: Vec<String>,
     given: Given,
@@ -64,7 +65,12 @@ impl GpuPool {
         let found: Option<Given> = record::read(folder, FILE).map_err(failed)?;
         let healthy = gpus.iter().filter(|gpu| gpu.health == GpuHealth::Healthy);
         let healthy = healthy.map(|gpu| gpu.uuid.clone()).collect();
-        Ok(Self { folder: folder.to_owned(), healthy, given: found.unwrap_or_default() })
+        Ok(Self { folder: Some(folder.to_owned()), healthy, given: found.unwrap_or_default() })
+    }
+
+    /// The pool of a node that has none, and writes nothing down.
+    pub fn none() -> Self {
+        Self { folder: None, healthy: Vec::new(), given: Given::default() }
     }
 
     /// What the driver says of them now: those that changed, with what is wrong where something is.
@@ -141,10 +147,12 @@ impl GpuPool {
         &self.given.owners
     }
 
-    /// Only what is on disk counts.
+    /// Only what is on disk counts, where there is one.
     fn keep(&mut self, given: Given) -> Result<(), GpuPoolError> {
-        record::keep(&self.folder, FILE, &given)
-            .map_err(|cause| GpuPoolError::Io { path: self.folder.join(FILE), cause })?;
+        if let Some(folder) = &self.folder {
+            record::keep(folder, FILE, &given)
+                .map_err(|cause| GpuPoolError::Io { path: folder.join(FILE), cause })?;
+        }
         self.given = given;
         Ok(())
     }

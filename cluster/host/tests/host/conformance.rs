@@ -5,7 +5,7 @@ use impresario_host::container::{
     ContainerDriver, ContainerId, ContainerSpec, ContainerState, DriverError, LogLimit, LogOptions,
     Mount, PodSandbox, PullPolicy, Resources, Security, Started, Stream, User,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// For a busy machine; a passing test does not spend it.
@@ -29,6 +29,7 @@ pub fn sandbox(uid: &str) -> PodSandbox {
         address: None,
         host_network: false,
         cpu_request_milli: 0,
+        annotations: BTreeMap::new(),
     }
 }
 
@@ -37,6 +38,7 @@ pub fn shell(subject: &Subject, uid: &str, name: &str, script: &str) -> Containe
         pod: sandbox(uid),
         name: name.into(),
         attempt: 0,
+        is_init: false,
         image: subject.image.clone(),
         pull: PullPolicy::Never,
         command: vec!["/bin/sh".into(), "-c".into()],
@@ -85,6 +87,7 @@ pub async fn said(driver: &dyn ContainerDriver, id: &ContainerId, text: &str) {
 
 /// All of it, one after the other: daemons are slow to start.
 pub async fn check(subject: &Subject) {
+    check_life(subject).await;
     exit_codes_and_both_outputs_are_kept(subject).await;
     a_command_that_is_not_there_is_told_apart_from_one_that_is_not_allowed(subject).await;
     the_environment_is_what_the_pod_asks_for(subject).await;
@@ -98,6 +101,86 @@ pub async fn check(subject: &Subject) {
     an_attempt_is_started_once(subject).await;
     a_further_command_runs_where_the_container_is(subject).await;
     a_removed_pod_leaves_nothing(subject).await;
+}
+
+/// What holds of every driver, also of one that starts nothing.
+pub async fn check_life(subject: &Subject) {
+    an_attempt_is_one_container(subject).await;
+    a_stopped_container_is_over_for_everybody(subject).await;
+    a_follower_is_let_go_when_the_container_ends(subject).await;
+    of_a_removed_pod_nothing_is_known(subject).await;
+}
+
+async fn an_attempt_is_one_container(subject: &Subject) {
+    let spec = shell(subject, "once", "a", "sleep 1000");
+    let first = start(subject, spec.clone()).await;
+    // It is said, or handed out once more.
+    match subject.driver.start(spec.clone()).await {
+        Ok(again) => assert_eq!((again.id, again.started_at), (first.id.clone(), first.started_at)),
+        Err(impresario_host::StartError::Exists { id }) => assert_eq!(id, first.id),
+        Err(error) => panic!("{error}"),
+    }
+    let second = start(subject, ContainerSpec { attempt: 1, ..spec }).await;
+    assert_ne!(second.id, first.id);
+    assert!(subject.driver.remove(&first.id).await.is_err(), "a running one is not removed");
+    let found = subject.driver.list().await.unwrap();
+    let mut attempts: Vec<_> = found
+        .iter()
+        .filter(|f| f.pod_uid == "once")
+        .map(|f| (f.container.as_str(), f.attempt))
+        .collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [("a", 0), ("a", 1)]);
+    subject.driver.remove_pod("once").await.unwrap();
+}
+
+async fn a_stopped_container_is_over_for_everybody(subject: &Subject) {
+    let driver = &subject.driver;
+    let started = start(subject, shell(subject, "over", "a", "sleep 1000")).await;
+    let id = started.id.clone();
+    let state = driver.inspect(&id).await.unwrap();
+    assert!(
+        matches!(state, ContainerState::Running { started_at, .. } if started_at == started.started_at),
+        "{state:?}"
+    );
+    let (waiting, waited) = (driver.clone(), id.clone());
+    let waiting = tokio::spawn(async move { waiting.wait(&waited).await });
+    let exit = timeout(LIMIT, driver.kill(&id)).await.expect("it ends").unwrap();
+    assert_eq!(exit.code, 137);
+    let heard = timeout(LIMIT, waiting).await.expect("who waits is told").unwrap().unwrap();
+    assert_eq!((heard.code, heard.finished_at), (exit.code, exit.finished_at));
+    assert_eq!(driver.stop(&id, Duration::ZERO).await.unwrap().code, 137, "said again");
+    let state = driver.inspect(&id).await.unwrap();
+    assert!(matches!(&state, ContainerState::Exited(ended) if ended.code == 137), "{state:?}");
+    let late = driver.exec(&id, vec!["/bin/true".into()], LIMIT).await;
+    assert!(matches!(late, Err(DriverError::NotRunning { .. })), "{late:?}");
+    driver.remove(&id).await.unwrap();
+    let gone = driver.wait(&id).await;
+    assert!(matches!(gone, Err(DriverError::NoContainer { .. })), "{gone:?}");
+    driver.remove_pod("over").await.unwrap();
+}
+
+async fn a_follower_is_let_go_when_the_container_ends(subject: &Subject) {
+    let started = start(subject, shell(subject, "told", "a", "echo hello; sleep 1000")).await;
+    let options = LogOptions { follow: true, ..LogOptions::default() };
+    let mut lines = subject.driver.logs(&started.id, options).await.unwrap();
+    let first = timeout(LIMIT, lines.next()).await.expect("a line").unwrap().unwrap();
+    assert!(!first.bytes.is_empty() && first.time >= started.started_at, "{first:?}");
+    subject.driver.kill(&started.id).await.unwrap();
+    timeout(LIMIT, lines.count()).await.expect("the log ends");
+    let options = LogOptions { tail: Some(0), ..LogOptions::default() };
+    assert_eq!(subject.driver.logs(&started.id, options).await.unwrap().count().await, 0);
+    subject.driver.remove_pod("told").await.unwrap();
+}
+
+async fn of_a_removed_pod_nothing_is_known(subject: &Subject) {
+    let started = start(subject, shell(subject, "forgotten", "a", "sleep 1000")).await;
+    assert!(subject.driver.pods().await.unwrap().contains("forgotten"));
+    subject.driver.remove_pod("forgotten").await.unwrap();
+    subject.driver.remove_pod("forgotten").await.unwrap();
+    assert!(!subject.driver.pods().await.unwrap().contains("forgotten"));
+    assert!(subject.driver.list().await.unwrap().iter().all(|f| f.pod_uid != "forgotten"));
+    assert!(subject.driver.inspect(&started.id).await.is_err());
 }
 
 async fn exit_codes_and_both_outputs_are_kept(subject: &Subject) {
@@ -271,12 +354,8 @@ async fn an_attempt_is_started_once(subject: &Subject) {
     let mut spec = shell(subject, "twice", "a", "echo one >> /twice-of-a-test/file; sleep 1000");
     spec.mounts = vec![mount(&volume, "/twice-of-a-test", false)];
     let first = start(subject, spec.clone()).await;
-    // It is said, or handed out once more.
-    match subject.driver.start(spec.clone()).await {
-        Ok(again) => assert_eq!((again.id, again.started_at), (first.id.clone(), first.started_at)),
-        Err(impresario_host::StartError::Exists { id }) => assert_eq!(id, first.id),
-        Err(error) => panic!("{error}"),
-    }
+    // Said or handed out once more, as above.
+    drop(subject.driver.start(spec.clone()).await);
     let lines = || std::fs::read_to_string(volume.join("file")).unwrap_or_default();
     let begun = timeout(LIMIT, async {
         while lines().is_empty() {

@@ -75,6 +75,7 @@ impl Place {
             pod: sandbox("uid"),
             name: "a".into(),
             attempt: 0,
+            is_init: false,
             image: String::new(),
             pull: PullPolicy::Never,
             command: vec!["/bin/sh".into(), "-c".into()],
