@@ -99,6 +99,7 @@ pub async fn run(
         listen: None,
         address: None,
         whole_machine: false,
+        hollow: crate::cli::Hollow::default(),
         certificate_lifetime: None,
         detach: true,
         chaos: true,

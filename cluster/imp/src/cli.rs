@@ -1,5 +1,9 @@
 //! The command line: names and flags are a contract that scripts and other tools use.
 
+mod hollow;
+
+pub use hollow::{HOLLOW_MOST, Hollow, HollowGroup};
+
 use crate::structured::Structured;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
@@ -79,6 +83,9 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Runs a group of hollow nodes (internal).
+    #[command(name = "__hollow", hide = true)]
+    HollowGroup(HollowGroup),
     /// Keeps one container (internal).
     #[command(name = "__shim", hide = true, disable_help_flag = true)]
     Shim {
@@ -149,6 +156,9 @@ pub struct Up {
     /// machine offers all of it, too; `imp up` says so.
     #[arg(long)]
     pub whole_machine: bool,
+    /// Nodes that only pretend.
+    #[command(flatten)]
+    pub hollow: Hollow,
     /// How long certificates of nodes are good for [default: 30 days]. They are renewed when two thirds
     /// of that are over.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -105,6 +105,7 @@ async fn show(
         listen: None,
         address: None,
         whole_machine: false,
+        hollow: crate::cli::Hollow::default(),
         certificate_lifetime: None,
         detach: true,
         chaos: false,

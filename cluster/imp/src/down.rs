@@ -1,7 +1,7 @@
 //! `imp down`: ends the nodes, then the pods that they kept, so that nothing is left on the machine.
 
 use crate::cli::Down;
-use crate::layout::{CLAIM_LIMIT, ClusterDir, LayoutError, NodeDir};
+use crate::layout::{CLAIM_LIMIT, ClusterDir, HollowDir, LayoutError, NodeDir};
 use crate::node::drivers::{self, DriverSetupError};
 use crate::output::say;
 use crate::purge::{PurgeError, purge};
@@ -84,11 +84,17 @@ pub async fn down(args: &Down) -> Result<(), DownFailed> {
         let path = dir.path().to_owned();
         return Err(DownFailed(vec![LayoutError::NoCluster { path }.into()]));
     }
-    for node in &nodes {
-        signal(node, Signal::SIGTERM);
+    let hollow = dir.hollow().map_err(failed)?;
+    let hollow = || hollow.iter().map(HollowDir::process);
+    for process in nodes.iter().chain(hollow()) {
+        signal(process, Signal::SIGTERM);
     }
     let deadline = Instant::now() + STOP_LIMIT;
     let mut failures = Vec::new();
+    for process in hollow() {
+        // Nothing of theirs is left when it has ended.
+        failures.extend(end_process_by(process, deadline).await.err());
+    }
     for node in &nodes {
         if let Err(error) = end_process_by(node, deadline).await {
             // Its containers are still its own.

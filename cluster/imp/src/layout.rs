@@ -11,6 +11,8 @@
 //! DIR/nodes/NAME/{pid,log,lock}
 //! DIR/nodes/NAME/api.sock      where a control member hands on the socket that the API listens on
 //! DIR/nodes/NAME/{registry,pods}/
+//! DIR/hollow/GROUP/hollow.json the nodes that one process pretends to be, with their certificates
+//! DIR/hollow/GROUP/{pid,log,lock}
 //! ```
 //!
 //! Whether a node runs is known by the lock on `DIR/nodes/NAME/lock`, which its process holds as
@@ -18,11 +20,13 @@
 
 mod error;
 mod files;
+mod hollow;
 mod node;
 mod written;
 
 pub use error::LayoutError;
 pub use files::{make_private_dir, replace};
+pub use hollow::{HollowDir, HollowFile, HollowNode, HollowSize};
 pub use node::{CLAIM_LIMIT, JOINING, MADE_BY_NODE, NodeDir};
 pub use written::{ClusterFile, ControlFile, NodeFile, Peer, certificate_lifetime, loopback};
 
@@ -41,7 +45,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(150);
 
 /// What `imp up` puts into the folder of a cluster. The last of them say that it is one.
 pub const MADE_BY_CLUSTER: &[&str] =
-    &["kubeconfig", "pki", "admin", "nodes", LOCK, "making", "cluster.json"];
+    &["kubeconfig", "pki", "admin", "nodes", "hollow", LOCK, "making", "cluster.json"];
 /// What is locked where the file system cannot lock the folder itself.
 const LOCK: &str = "cluster.lock";
 

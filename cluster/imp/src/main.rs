@@ -8,6 +8,7 @@ mod chaos;
 mod cli;
 mod demo;
 mod down;
+mod hollow;
 mod interrupt;
 mod kubeconfig;
 mod layout;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    log_to_stderr(matches!(cli.command, Command::Node(_)));
+    log_to_stderr(matches!(cli.command, Command::Node(_) | Command::HollowGroup(_)));
     let system = actix::System::with_tokio_rt(|| {
         let built = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -88,6 +89,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Down(args) => down::down(&args).await?,
         Command::Status(args) => status::status(&args).await?,
         Command::Node(args) => node::run(&args).await?,
+        Command::HollowGroup(args) => hollow::run(&args).await?,
         Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {
             token::create(&layout::ClusterDir::new(dir.path()), ttl, role, output).await?;
         }
@@ -131,6 +133,13 @@ async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
     say!("  export KUBECONFIG={}", output::shell_word(&running.dir.kubeconfig()));
     say!("  kubectl get nodes");
+    if running.hollow > 0 {
+        say!(
+            "{} nodes more only pretend: pods come to them that bear with their taint {}.",
+            running.hollow,
+            hollow::HOLLOW
+        );
+    }
     if !running.listen.is_loopback() {
         say!("Other machines reach it: it listens on {}.", running.listen);
     }

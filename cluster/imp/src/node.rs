@@ -13,9 +13,9 @@ pub mod drivers;
 pub mod gate;
 pub mod join;
 pub mod ranges;
-mod renewal;
-mod revoked;
-mod traffic;
+pub mod renewal;
+pub mod revoked;
+pub mod traffic;
 
 pub use ranges::{is_slot_taken, pod_range};
 
@@ -210,7 +210,7 @@ impl Running {
         let renewal = Renewal::of_node(OwnCertificate {
             node: node.clone(),
             credential: credential.clone(),
-            folder: dir.credential(),
+            folder: Some(dir.credential()),
             // Others are servers to nobody but actors.
             subjects: match &file.control {
                 Some(_) => vec![file.name.clone(), file.advertise.ip().to_string()],

@@ -2,7 +2,8 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::Status;
-use crate::layout::ClusterDir;
+use crate::hollow::HOLLOW;
+use crate::layout::{ClusterDir, HollowNode};
 use crate::output::say;
 use crate::structured::Structured;
 use futures_util::future::join;
@@ -11,6 +12,7 @@ use impresario_client::protocol::traffic::Traffic;
 use impresario_objects::ListQuery;
 use impresario_runtime::NodeName;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use thiserror::Error;
 
@@ -64,6 +66,9 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         })
         .chain(objects.iter().filter_map(|object| {
             let name = object["metadata"]["name"].as_str()?;
+            if is_hollow(object) {
+                return None; // they are many, and told of by their processes
+            }
             let joined = admin.nodes.iter().all(|node| node.name != name);
             joined.then(|| {
                 let address = &object["metadata"]["annotations"]["impresario.dev/quic-address"];
@@ -83,6 +88,7 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         .collect();
     let value = json!({
         "leader": leader, "revision": revision, "nodes": nodes, "members": control,
+        "hollow": hollow(&dir, &objects)?,
         "kubeconfig": dir.kubeconfig(), "traffic": traffic.iter().map(of_traffic).collect::<Vec<_>>(),
     });
     match args.output {
@@ -91,6 +97,26 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     }
     listed?;
     Ok(())
+}
+
+/// The groups of nodes that pretend, and how many of each are Ready.
+fn hollow(dir: &ClusterDir, objects: &[Value]) -> Result<Vec<Value>, AdminError> {
+    let ready = objects.iter().filter(|object| is_hollow(object) && is_ready(object));
+    let ready: HashSet<_> = ready.filter_map(|o| o["metadata"]["name"].as_str()).collect();
+    let mut groups = Vec::new();
+    for group in dir.hollow()? {
+        let nodes = group.load()?.nodes;
+        let (process, name) = (group.process(), |node: &HollowNode| ready.contains(&*node.name));
+        groups.push(json!({
+            "group": group.name(), "running": process.is_running(), "pid": process.pid(),
+            "nodes": nodes.len(), "ready": nodes.iter().filter(|node| name(node)).count(),
+        }));
+    }
+    Ok(groups)
+}
+
+fn is_hollow(node: &Value) -> bool {
+    node["metadata"]["labels"][HOLLOW] == "true"
 }
 
 /// The network end of a node.
@@ -125,6 +151,11 @@ fn text(value: &Value) -> String {
             flag("control", "control", ""),
             word(&node["address"]),
         );
+    }
+    for group in value["hollow"].as_array().into_iter().flatten() {
+        let (name, ready, nodes) = (word(&group["group"]), &group["ready"], &group["nodes"]);
+        let stopped = if group["running"] == true { "" } else { ", not running" };
+        let _ = writeln!(text, "hollow    {name}: {ready} of {nodes} nodes Ready{stopped}");
     }
     for member in value["members"].as_array().into_iter().flatten() {
         if member["answers"] == false {

@@ -7,6 +7,7 @@
 mod begun;
 mod certificates;
 mod error;
+mod hollow;
 mod others;
 mod ready;
 mod start;
@@ -48,6 +49,8 @@ pub struct Running {
     pub dir: ClusterDir,
     /// The nodes' names.
     pub nodes: Vec<String>,
+    /// How many nodes more only pretend.
+    pub hollow: usize,
     /// Where the API is served.
     pub api: SocketAddr,
     /// The address that it listens on.
@@ -77,8 +80,9 @@ pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpEr
     bar.set_style(style());
     bar.set_message("starting nodes");
     await_ready(&dir, &nodes, &bar, begun).await?;
+    let hollow = hollow::start(&dir, &cluster, &args.hollow, &bar, begun).await?;
     bar.finish_and_clear();
-    Ok(Running { dir, nodes: names, api: cluster.api, listen: cluster.listen })
+    Ok(Running { dir, nodes: names, hollow, api: cluster.api, listen: cluster.listen })
 }
 
 fn style() -> ProgressStyle {
@@ -96,6 +100,7 @@ async fn found_or_make(
     let cluster = match dir.cluster() {
         Ok(cluster) => {
             refuse_changes(dir, &cluster, args)?;
+            hollow::refuse_changes(dir, &args.hollow)?;
             cluster
         }
         Err(LayoutError::NoCluster { .. }) => make(dir, args)?,

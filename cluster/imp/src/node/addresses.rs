@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// How long one member has to say who the members are.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// How long a change of the membership may go unnoticed that no Node object told of.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+pub const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// The task that follows. Ends when dropped.
 pub struct AddressKeeper {
@@ -108,7 +108,7 @@ impl Kept {
 
 /// Brings the list of control members up to date by what they say of the membership; their connections
 /// prove that they are members. Who knows the most is believed; where none answers, what is known stands.
-async fn ask_members(me: &ActorNode, members: &watch::Sender<Vec<NodeName>>) {
+pub async fn ask_members(me: &ActorNode, members: &watch::Sender<Vec<NodeName>>) {
     let known = members.borrow().clone();
     let asked = known.into_iter().map(|member| {
         let registry = me.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));

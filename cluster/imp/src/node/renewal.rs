@@ -62,8 +62,8 @@ pub struct OwnCertificate {
     pub node: ActorNode,
     /// The certificate that it has now.
     pub credential: Credential,
-    /// Where it lies.
-    pub folder: PathBuf,
+    /// Where it lies, if it is kept.
+    pub folder: Option<PathBuf>,
     /// The addresses and names that it is good for.
     pub subjects: Vec<String>,
     /// Who can be asked for the next one.
@@ -140,7 +140,9 @@ impl OwnCertificate {
                     let (certificate, authority) = (renewed.certificate_pem, renewed.authority_pem);
                     let next = request.into_credential(&certificate, &authority)?;
                     // On the disk first: a process that starts now must not begin with less.
-                    next.save(&self.folder)?;
+                    if let Some(folder) = &self.folder {
+                        next.save(folder)?;
+                    }
                     self.node.replace_credential(&next)?;
                     self.credential = next;
                     return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::down::DownError;
 use crate::layout::LayoutError;
+use crate::rest::RestError;
 use impresario_runtime::pki::PkiError;
 use std::io;
 use std::net::SocketAddr;
@@ -54,6 +55,9 @@ pub enum UpError {
         "cannot tell at which address others reach this machine ({0}): say it with --address IP"
     )]
     NoAddress(io::Error),
+    /// Nodes that pretend cannot be added as asked for.
+    #[error(transparent)]
+    Hollow(#[from] HollowUpError),
     /// A node's process could not be ended.
     #[error(transparent)]
     Down(#[from] DownError),
@@ -108,4 +112,45 @@ pub enum UpError {
         /// Which nodes.
         missing: String,
     },
+}
+
+/// Why nodes that pretend are not added.
+#[derive(Debug, Error)]
+pub enum HollowUpError {
+    /// There are more of them already.
+    #[error(
+        "the cluster in {path} has {found} hollow nodes, not {asked}, and they only become more: leave --hollow out, or \
+         make another cluster with --data-dir"
+    )]
+    Fewer {
+        /// The folder.
+        path: PathBuf,
+        /// How many there are.
+        found: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
+    /// They have something else.
+    #[error(
+        "the hollow nodes of the cluster in {path} were made with {flag} {made}, which cannot be changed to {asked}: \
+         leave {flag} out, or add more of them with --hollow"
+    )]
+    Size {
+        /// The folder.
+        path: PathBuf,
+        /// The flag.
+        flag: &'static str,
+        /// What it was.
+        made: u64,
+        /// What was asked for.
+        asked: u64,
+    },
+    /// A machine that joined has the name of one.
+    #[error(
+        "a node of this cluster is called {0} already, and is not hollow: remove it, or make another cluster with --data-dir"
+    )]
+    Name(String),
+    /// The nodes of the cluster cannot be read.
+    #[error(transparent)]
+    Api(#[from] RestError),
 }

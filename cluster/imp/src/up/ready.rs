@@ -47,11 +47,7 @@ pub(super) async fn await_ready(
                     started.insert(name, Instant::now());
                 }
                 Some(since) if since.elapsed() > CLAIM_LIMIT => {
-                    let log = node.log();
-                    let text = std::fs::read_to_string(&log).unwrap_or_default();
-                    let lines: Vec<&str> = text.lines().collect();
-                    let tail = lines[lines.len().saturating_sub(10)..].join("\n");
-                    return Err(UpError::Ended { name, log, tail });
+                    return Err(ended(name, node));
                 }
                 Some(_) => {}
             }
@@ -72,6 +68,15 @@ pub(super) async fn await_ready(
     Err(UpError::NotReady { limit: READY_LIMIT, missing: missing.join(", ") })
 }
 
+/// That the process of this folder has ended, with its last words.
+pub(super) fn ended(name: String, node: &NodeDir) -> UpError {
+    let log = node.log();
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(10)..].join("\n");
+    UpError::Ended { name, log, tail }
+}
+
 /// The nodes whose object tells of the process that their folder names, and is Ready.
 async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
@@ -79,8 +84,7 @@ async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     let mut ready = BTreeSet::new();
     for node in list["items"].as_array().into_iter().flatten() {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
-        let pid = node["metadata"]["annotations"][PROCESS].as_str();
-        let pid: Option<i32> = pid.and_then(|pid| pid.parse().ok());
+        let pid = process(node);
         // An object that is Ready may tell of the process that was here before.
         if is_ready(node) && pid.is_some() && pid == dir.node(name).pid() {
             ready.insert(name.to_owned());
@@ -89,7 +93,12 @@ async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     Ok(ready)
 }
 
-fn is_ready(node: &Value) -> bool {
+/// The process that a node's object tells of.
+pub(super) fn process(node: &Value) -> Option<i32> {
+    node["metadata"]["annotations"][PROCESS].as_str()?.parse().ok()
+}
+
+pub(super) fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }

@@ -10,6 +10,11 @@ use std::process::{Command, Stdio};
 /// Starts the process of a node, in a process group of its own and with nothing inherited but its
 /// log.
 pub fn start(node: &NodeDir) -> Result<(), UpError> {
+    start_as("node", node)
+}
+
+/// Starts the process of this folder, as this command.
+pub(super) fn start_as(command: &str, node: &NodeDir) -> Result<(), UpError> {
     let program = std::env::current_exe()
         .map_err(|source| UpError::Start { program: "imp".into(), source })?;
     let failed = |source| UpError::Start { program: program.clone(), source };
@@ -20,7 +25,7 @@ pub fn start(node: &NodeDir) -> Result<(), UpError> {
         .open(node.log())
         .map_err(failed)?;
     let child = Command::new(&program)
-        .arg("node")
+        .arg(command)
         .arg("--data-dir")
         .arg(node.path())
         .stdin(Stdio::null())
