@@ -296,8 +296,22 @@ fn security(container: &v1::Container) -> Security {
 
 #[cfg(test)]
 mod tests {
-    use super::gpus;
+    use super::{gpus, is_init};
+    use k8s_openapi::api::core::v1;
     use serde_json::json;
+
+    #[test]
+    fn others_wait_for_an_init_container_and_not_for_a_sidecar() {
+        let pod: v1::Pod = serde_json::from_value(json!({"spec": {
+            "initContainers": [{"name": "init"}, {"name": "side", "restartPolicy": "Always"}],
+            "containers": [{"name": "main"}]
+        }}))
+        .unwrap();
+        let spec = pod.spec.clone().unwrap();
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let waited: Vec<_> = all.filter(|one| is_init(&pod, one)).map(|one| &*one.name).collect();
+        assert_eq!(waited, ["init"]);
+    }
 
     #[test]
     fn containers_that_run_together_share_no_gpu_and_none_is_asked_for_twice() {

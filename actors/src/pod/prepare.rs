@@ -249,3 +249,19 @@ fn name_servers(
         read_only: true,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_host::hollow::{HollowDriver, RUN_FOR};
+
+    #[test]
+    fn a_driver_is_told_the_annotations_that_it_reads_and_no_others() {
+        let annotations = [(RUN_FOR, "5s"), ("other", "x")];
+        let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let meta = ObjectMeta { annotations: Some(annotations.into()), ..ObjectMeta::default() };
+        let told = asked_of(&HollowDriver::new(), &meta);
+        assert_eq!(told, BTreeMap::from([(RUN_FOR.to_owned(), "5s".to_owned())]));
+        assert!(asked_of(&crate::testing::MemoryDriver::default(), &meta).is_empty());
+    }
+}

@@ -16,7 +16,7 @@ use crate::node::renewal::{OwnCertificate, Renewal};
 use crate::node::{revoked, traffic};
 use futures_util::future::join_all;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
-use impresario_actors::node::object::NodeFacts;
+use impresario_actors::node::object::{NodeFacts, System};
 use impresario_actors::node::{GpuDriver, NodeParts, NodeSeed, machine};
 use impresario_actors::pod::backoff::BackoffScale;
 use impresario_client::protocol::node::{NODE, NodeRole};
@@ -36,6 +36,7 @@ use k8s_openapi::api::core::v1::Taint;
 use members::MembersKeeper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -157,7 +158,9 @@ struct Shared {
     /// The control members with their addresses, as this machine knows them.
     peers: Vec<(NodeName, SocketAddr)>,
     members: watch::Receiver<Vec<NodeName>>,
-    system: impresario_actors::node::object::System,
+    system: System,
+    /// Where pods would have their folders.
+    pods: PathBuf,
 }
 
 /// One of them.
@@ -181,7 +184,8 @@ impl Group {
             watch::channel(peers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
         let threads = Threads::start(ACTOR_THREADS)?;
         let system = machine::system();
-        let shared = Shared { file: file.clone(), threads, peers, members, system };
+        let pods = dir.process().pods();
+        let shared = Shared { file: file.clone(), threads, peers, members, system, pods };
         let started = iter(&file.nodes).map(|node| Node::start(&shared, node));
         let nodes: Vec<Node> = started.buffer_unordered(CONNECTING).try_collect().await?;
         let known = nodes.iter().map(|node| (node.node.clone(), node.registry.clone()));
@@ -234,7 +238,7 @@ impl Node {
             addresses: AddressPool::forgetful(pool),
             gpus: GpuPool::none(),
             gpu_driver: Arc::new(NoGpus),
-            pods_folder: std::path::PathBuf::new(), // nothing is kept of a hollow pod
+            pods_folder: shared.pods.clone(), // nothing of a hollow pod is put there
             facts: facts(shared, own, &node, &credential, range),
             scale: BackoffScale::default(),
             dns: None,

@@ -90,6 +90,7 @@ mod tests {
         for name in ["cluster.json", "kubeconfig", "pki/key", "nodes/node-1/log", "cluster.tmp-7"] {
             write(&path.join(name));
         }
+        write(&path.join("hollow/group-1/hollow.json"));
         write(&path.join("thesis/chapter-1.tex"));
         assert_eq!(purge(&ClusterDir::new(path.clone())).unwrap(), ["thesis"]);
         let left: Vec<_> = fs::read_dir(&path).unwrap().map(|it| it.unwrap().file_name()).collect();

@@ -8,11 +8,10 @@ use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::hollow::HOLLOW;
 use crate::layout::{CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize};
-use crate::rest::Rest;
+use crate::rest::{Rest, RestError};
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use indicatif::ProgressBar;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
