@@ -48,10 +48,11 @@ use tokio::time::timeout;
 pub const HOLLOW: &str = "impresario.dev/hollow";
 /// Threads that the actors of all nodes of this process share.
 const ACTOR_THREADS: usize = 2;
-/// How many nodes connect at a time, of the 512 handshakes that a member has under way (`Limits::handshakes`).
-const CONNECTING: usize = 64;
-/// How long the next one waits for a node that does not get through.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How many nodes connect at a time: few beside the 512 handshakes that a member has under way (`Limits::handshakes`).
+const CONNECTING: usize = 16;
+/// How long the next one waits for a node that does not get through. Longer than a peer is looked for (10 s): to start more
+/// nodes against members that cannot keep up with those that are there would cost these their links.
+const CONNECT_LIMIT: Duration = Duration::from_mins(1);
 /// How long the nodes have to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Descriptors that the process needs besides one socket a node.
