@@ -204,8 +204,7 @@ async fn await_ready(
     let look = LOOK + LOOK_EACH * all;
     let deadline = Instant::now() + limit;
     let before = bar.position();
-    // When each was started, and what its folder said of the process before.
-    let mut started: BTreeMap<String, (Instant, Option<i32>)> = BTreeMap::new();
+    let mut started: BTreeMap<String, Instant> = BTreeMap::new();
     let mut missing = Vec::new();
     while Instant::now() < deadline {
         for Group { dir, .. } in groups.iter().filter(|group| !group.dir.process().is_running()) {
@@ -214,11 +213,13 @@ async fn await_ready(
                 None => {
                     // Before there is anything to end.
                     begun.note(dir.process());
-                    let former = dir.process().pid();
+                    // Until the new one has written its own number, the old one's and objects that are Ready
+                    // would both tell of the old.
+                    dir.process().forget_process()?;
                     start_as("__hollow", dir.process())?;
-                    started.insert(name, (Instant::now(), former));
+                    started.insert(name, Instant::now());
                 }
-                Some((since, _)) if since.elapsed() > CLAIM_LIMIT => {
+                Some(since) if since.elapsed() > CLAIM_LIMIT => {
                     return Err(ended(name, dir.process()));
                 }
                 Some(_) => {}
@@ -234,8 +235,7 @@ async fn await_ready(
             for Group { dir, file } in groups {
                 // An object that is Ready may tell of the process that was here before.
                 let own = dir.process();
-                let former = started.get(&dir.name()).and_then(|(_, former)| *former);
-                let pid = own.pid().filter(|pid| own.is_running() && Some(*pid) != former);
+                let pid = own.pid().filter(|_| own.is_running());
                 let is_missing =
                     |node: &&HollowNode| pid.is_none() || ready.get(&*node.name) != pid.as_ref();
                 missing.extend(file.nodes.iter().filter(is_missing).map(|node| node.name.clone()));
