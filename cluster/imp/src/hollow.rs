@@ -166,7 +166,7 @@ struct Shared {
 
 /// One of them.
 struct Node {
-    node: ActorNode,
+    end: ActorNode,
     registry: RegistryHandle,
     _renewal: Renewal,
     _revocations: Revocations,
@@ -189,13 +189,13 @@ impl Group {
         let shared = Shared { file: file.clone(), threads, peers, members, system, pods };
         let started = iter(&file.nodes).map(|node| Node::start(&shared, node));
         let nodes: Vec<Node> = started.buffer_unordered(CONNECTING).try_collect().await?;
-        let known = nodes.iter().map(|node| (node.node.clone(), node.registry.clone()));
+        let known = nodes.iter().map(|node| (node.end.clone(), node.registry.clone()));
         let members = MembersKeeper::start(known.collect(), tell);
         Ok(Self { nodes, _members: members })
     }
 
     async fn stop(self) {
-        join_all(self.nodes.iter().map(|node| node.node.stop(STOP_LIMIT))).await;
+        join_all(self.nodes.iter().map(|node| node.end.stop(STOP_LIMIT))).await;
     }
 }
 
@@ -255,7 +255,7 @@ impl Node {
         if timeout(CONNECT_LIMIT, connected).await.is_err() {
             tracing::warn!(node = own.name, "not connected yet, it goes on trying");
         }
-        Ok(Self { node, registry, _renewal: renewal, _revocations: revocations })
+        Ok(Self { end: node, registry, _renewal: renewal, _revocations: revocations })
     }
 }
 

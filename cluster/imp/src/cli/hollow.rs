@@ -9,6 +9,7 @@ pub const HOLLOW_MOST: u16 = 5_000;
 
 /// Nodes that only pretend, to see what a large cluster costs its control plane.
 #[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::struct_field_names)] // They are called as the flags are.
 pub struct Hollow {
     /// So many nodes more that only pretend: they take pods and run nothing of them. More than there are makes more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(HOLLOW_MOST)))]
