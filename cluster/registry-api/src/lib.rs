@@ -6,9 +6,10 @@
 //! this process, or far away. [`remote`] speaks with control members by message.
 //!
 //! The crate knows nothing of Kubernetes beyond the shape of a key; objects are bytes to it, read only
-//! where a [`Selection`] asks for a field.
+//! where a [`Selection`] or a [`Condition`] asks for what is inside.
 
 pub mod around;
+pub mod condition;
 pub mod error;
 pub mod field;
 pub mod key;
@@ -25,6 +26,7 @@ pub mod watch;
 mod registry;
 
 pub use around::Around;
+pub use condition::{Condition, Demand, Interest};
 pub use error::{ReadError, Remedy, TransactError, WatchError};
 pub use key::{Entry, Key, Revision};
 pub use life::Life;

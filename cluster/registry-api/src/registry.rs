@@ -1,6 +1,7 @@
 //! The door through which everyone else sees the registry, wherever it runs.
 
 use crate::{
+    condition::Condition,
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Consistency, ListRequest, Page, WatchRequest},
@@ -45,4 +46,15 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Follows a selection: ordered, without gaps, a revision never split, resumable after any batch.
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>>;
+
+    /// As [`Registry::watch`], for who looks at each object anyway: what does not meet all of these conditions does
+    /// not have to be told. A registry that is near does not even wake the watcher for it, one that is far tells of it.
+    fn watch_where(
+        &self,
+        request: WatchRequest,
+        conditions: Vec<Condition>,
+    ) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        drop(conditions);
+        self.watch(request)
+    }
 }

@@ -6,7 +6,7 @@
 //! and both are used through the object-safe trait [`Registry`].
 //!
 //! The crate knows nothing of Kubernetes beyond the shape of a key; objects are bytes to it, read only
-//! where a [`Selection`] asks for a field.
+//! where a [`Selection`] or a [`Condition`] asks for what is inside.
 
 pub mod clock;
 pub mod disk;
@@ -16,6 +16,7 @@ pub mod raft;
 pub mod replica;
 pub mod store;
 pub mod watch;
+mod watchers;
 
 pub use impresario_registry_api::*;
 pub use member::{Beginning, Member, MemberConfig};

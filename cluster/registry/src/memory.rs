@@ -2,6 +2,7 @@
 
 use crate::{
     BoxFuture, Registry, Watch,
+    condition::Condition,
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     query::{Consistency, ListRequest, Page, WatchRequest},
@@ -93,7 +94,16 @@ impl Registry for MemoryRegistry {
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        Box::pin(async move { crate::watch::follow(&self.replica, request, self.stop.subscribe()) })
+        self.watch_where(request, Vec::new())
+    }
+
+    fn watch_where(
+        &self,
+        request: WatchRequest,
+        conditions: Vec<Condition>,
+    ) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        let stop = self.stop.subscribe();
+        Box::pin(async move { crate::watch::follow(&self.replica, request, conditions, stop) })
     }
 }
 

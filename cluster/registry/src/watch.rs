@@ -1,15 +1,18 @@
 //! Watches: streams of batches that the watcher pulls out of a replica's recent past.
 //!
 //! A watcher takes out little at a time and nothing is queued for it, so that a slow one costs the writer nothing and
-//! keeps little in memory; it falls out of the ring and is told `Gone`. Batches are ordered, whole and without gaps because the ring is.
+//! keeps little in memory; it falls out of the ring and is told `Gone`. One that nothing concerns is not woken and does not
+//! fall behind. Batches are ordered, whole and without gaps because the ring is.
 
 use crate::{
     Watch,
+    condition::{Condition, Interest},
     error::WatchError,
     key::Revision,
     query::{WatchBatch, WatchRequest},
     replica::Replica,
-    store::Changes,
+    store::SharedChanges,
+    watchers::{Sides, Subscription},
 };
 use futures_util::stream;
 use std::{collections::VecDeque, time::Duration};
@@ -18,25 +21,29 @@ use tokio::{sync::watch, time::Instant};
 /// How long a watch may be without news before a bookmark tells how far it has come.
 const BOOKMARK_AFTER: Duration = Duration::from_secs(5);
 
-/// Follows a replica. A revision that is already too old is refused here, not in the stream.
-/// When `stop` becomes true, or its sender goes, the watch ends with `Closed`.
+/// Follows what of a replica is selected and meets all conditions. A revision that is already too old is refused here,
+/// not in the stream. When `stop` becomes true, or its sender goes, the watch ends with `Closed`.
 pub fn follow(
     replica: &Replica,
     request: WatchRequest,
+    conditions: Vec<Condition>,
     stop: watch::Receiver<bool>,
 ) -> Result<Watch, WatchError> {
+    let WatchRequest { select, after, bookmarks } = request;
     let oldest = replica.read(crate::store::Store::oldest);
-    if request.after < oldest {
+    if after < oldest {
         return Err(WatchError::Gone { oldest });
     }
     let follower = Follower {
-        revisions: replica.revisions(),
+        place: replica.subscribe(Interest::new(select, conditions), after),
         replica: replica.clone(),
-        cursor: request.after,
-        told: request.after,
+        bookmarks,
+        cursor: after,
+        newest: 0,
+        behind: false,
+        told: after,
         told_at: Instant::now(),
         ready: VecDeque::new(),
-        request,
         stop,
     };
     Ok(Watch::new(stream::unfold(follower, |mut follower| async move {
@@ -48,10 +55,14 @@ pub fn follow(
 /// Where a watch of a replica stands.
 struct Follower {
     replica: Replica,
-    revisions: watch::Receiver<Revision>,
-    request: WatchRequest,
-    /// Everything up to here has been looked through.
+    place: Subscription,
+    bookmarks: bool,
+    /// Nothing up to here is left to look through.
     cursor: Revision,
+    /// The newest revision that was there when it looked.
+    newest: Revision,
+    /// Whether there is more to look through behind the cursor.
+    behind: bool,
     /// The last revision that the watcher was told.
     told: Revision,
     told_at: Instant,
@@ -68,40 +79,38 @@ impl Follower {
             if *self.stop.borrow() {
                 return Err(WatchError::Closed);
             }
-            let newest = *self.revisions.borrow_and_update();
-            let recent = self.replica.read(|store| store.recent(self.cursor))?;
-            // Looked through without the lock: a filter reads every value.
-            let changes = Changes::of(&recent, &self.request.select, self.cursor);
-            let progressed = changes.cursor > self.cursor;
-            self.cursor = changes.cursor;
-            self.ready.extend(changes.batches);
-            if impresario_runtime::mutant!(WatchSkips) {
-                self.ready.retain(|batch| batch.revision % 16 != 0);
+            let through = self.place.through();
+            if let Some(first) = self.place.take() {
+                self.cursor = self.cursor.max(first - 1);
+                self.behind = true;
             }
-            if !self.ready.is_empty() {
+            if self.behind {
+                self.look()?;
+                if self.ready.is_empty() && self.behind {
+                    tokio::task::yield_now().await; // a long way through what does not match
+                }
                 continue;
             }
+            self.cursor = self.cursor.max(through);
+            self.newest = self.newest.max(through);
             // A bookmark tells of the past only, so a watch that waits for the future stays silent.
-            let due = self.told_at + BOOKMARK_AFTER;
-            let reached = self.cursor <= newest;
-            if self.request.bookmarks && reached && Instant::now() >= due {
+            let reached = self.cursor <= self.newest;
+            let now = Instant::now();
+            let due = if reached { self.told_at + BOOKMARK_AFTER } else { now + BOOKMARK_AFTER };
+            if self.bookmarks && now >= due {
                 let bookmark =
                     WatchBatch { revision: self.cursor.max(self.told), events: Vec::new() };
                 return Ok(self.tell(bookmark));
             }
-            if progressed && self.cursor < newest {
-                tokio::task::yield_now().await; // a long way through what does not match
-                continue;
-            }
             let bookmark_due = async {
-                if self.request.bookmarks && reached {
+                if self.bookmarks {
                     tokio::time::sleep_until(due).await;
                 } else {
                     std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
-                changed = self.revisions.changed() => changed.map_err(|_| WatchError::Closed)?,
+                () = self.place.news() => {}
                 () = bookmark_due => {}
                 stopped = self.stop.wait_for(|stop| *stop) => {
                     drop(stopped);
@@ -109,6 +118,42 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Looks through some of what is behind the cursor.
+    fn look(&mut self) -> Result<(), WatchError> {
+        let (recent, newest) =
+            self.replica.read(|store| (store.recent(self.cursor), store.revision()));
+        let recent = recent?;
+        if let Some(last) = recent.last() {
+            self.cursor = last.0;
+        }
+        self.newest = newest;
+        self.behind = !recent.is_empty() && self.cursor < newest;
+        // Without the lock: what nobody has looked up yet is looked up in the values.
+        let seen: Vec<_> = recent.iter().filter_map(|batch| self.seen(batch)).collect();
+        self.ready.extend(seen);
+        if impresario_runtime::mutant!(WatchSkips) {
+            self.ready.retain(|batch| batch.revision % 16 != 0);
+        }
+        Ok(())
+    }
+
+    /// One revision as this watch sees it; none if nothing of it matches.
+    fn seen(&self, batch: &SharedChanges) -> Option<WatchBatch> {
+        let (revision, changes) = &**batch;
+        let interest = self.place.interest();
+        if !changes.iter().any(|change| interest.covers(&change.key)) {
+            return None;
+        }
+        let looked = (!interest.conditions.is_empty()).then(|| self.place.seen(batch));
+        let nothing = Sides::default();
+        let events = changes.iter().enumerate().filter_map(|(place, change)| {
+            let sides = looked.as_ref().map_or(&nothing, |looked| looked.change(place));
+            change.event(sides.meant(change, interest), *revision)
+        });
+        let events: Vec<_> = events.collect();
+        (!events.is_empty()).then_some(WatchBatch { revision: *revision, events })
     }
 
     fn tell(&mut self, batch: WatchBatch) -> WatchBatch {

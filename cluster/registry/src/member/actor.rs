@@ -106,7 +106,7 @@ impl Handler<Open<Follow>> for RegistryActor {
             });
             return Ok(());
         };
-        let watch = self.shared.watch(request);
+        let watch = self.shared.watch(request, Vec::new());
         // Ends when the reader goes, and with the member's stop at the latest.
         actix::spawn(async move {
             let _place = place;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     BoxFuture, Registry, Watch,
+    condition::Condition,
     error::{ReadError, TransactError, WatchError},
     key::{Entry, Key, Revision},
     members::Pauses,
@@ -369,8 +370,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
-        watch::follow(&self.replica, request, self.stop.subscribe())
+    pub(super) fn watch(
+        &self,
+        request: WatchRequest,
+        conditions: Vec<Condition>,
+    ) -> Result<Watch, WatchError> {
+        watch::follow(&self.replica, request, conditions, self.stop.subscribe())
     }
 }
 
@@ -407,6 +412,14 @@ impl Registry for LocalRegistry {
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        Box::pin(async move { self.0.watch(request) })
+        self.watch_where(request, Vec::new())
+    }
+
+    fn watch_where(
+        &self,
+        request: WatchRequest,
+        conditions: Vec<Condition>,
+    ) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        Box::pin(async move { self.0.watch(request, conditions) })
     }
 }

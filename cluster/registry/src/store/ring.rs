@@ -73,11 +73,22 @@ impl Change {
         if !select.covers(&self.key) {
             return None;
         }
-        let matching = |record: &Option<Record>| {
-            let record = record.as_ref().filter(|record| select.accepts(&record.value))?;
-            Some(record.entry(self.key.clone()))
+        let is_meant = |record: &Option<Record>| {
+            record.as_ref().is_some_and(|record| select.accepts(&record.value))
         };
-        match (matching(&self.before), matching(&self.after)) {
+        self.event((is_meant(&self.before), is_meant(&self.after)), revision)
+    }
+
+    /// The change for whom the object was meant before it, after it, or both.
+    pub(crate) fn event(
+        &self,
+        (before, after): (bool, bool),
+        revision: Revision,
+    ) -> Option<WatchEvent> {
+        let entry = |record: &Option<Record>, is_meant: bool| {
+            record.as_ref().filter(|_| is_meant).map(|record| record.entry(self.key.clone()))
+        };
+        match (entry(&self.before, before), entry(&self.after, after)) {
             (previous, Some(entry)) => Some(WatchEvent::Put { entry, previous }),
             (Some(previous), None) => Some(WatchEvent::Delete { previous, revision }),
             (None, None) => None,
@@ -106,7 +117,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The recent past after `cursor` as a selection sees it. The one place that decides what a watch is told.
+    /// The recent past after `cursor` as a selection sees it.
     pub fn of(recent: &[SharedChanges], select: &Selection, cursor: Revision) -> Self {
         let batches = recent.iter().filter_map(|batch| seen_through(select, batch)).collect();
         Self { batches, cursor: recent.last().map_or(cursor, |batch| batch.0) }
