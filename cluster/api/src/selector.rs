@@ -11,7 +11,7 @@ mod labels;
 mod requirement;
 
 pub use fields::{FieldSelector, FieldTerm};
-pub use labels::LabelSelector;
+pub use labels::{LabelNeed, LabelSelector};
 
 /// Requirements of a selector in a query: each is looked at for every object of a collection.
 const MOST_REQUIREMENTS: usize = 256;

@@ -89,8 +89,8 @@ impl Default for Limits {
             bodies: 48 * MIB,
             work: 128 * MIB,
             answers: 256 * MIB,
-            watches: 8_192,
-            watches_per_user: 4_096,
+            watches: 16_384,
+            watches_per_user: 10_240,
         }
     }
 }

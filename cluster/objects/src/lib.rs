@@ -32,10 +32,10 @@ pub use bound::Bindings;
 pub use foundation::NAMESPACES;
 pub use impresario_api::admission::ServiceRanges;
 pub use impresario_client::objects::{
-    Binding, DeleteOptions, Deleted, Door, Filter, Item, ItemEvent, ItemWatch, ListQuery, Listed,
-    Listing, ObjectEvent, ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor,
-    RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
-    spliced,
+    Binding, DeleteOptions, Deleted, Door, Filter, Form, Item, ItemEvent, ItemWatch, ListQuery,
+    Listed, Listing, ObjectEvent, ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor,
+    RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of,
+    protocol, spliced,
 };
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
@@ -73,7 +73,7 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
-        let reads = Reader::new(registry);
+        let reads = Reader::new(registry).shared();
         Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None }
     }
 

@@ -7,6 +7,19 @@ use crate::field::{entries, list, text};
 use serde_json::{Map, Value};
 use std::fmt;
 
+/// What an object must have at least to match, for those who look selectors up in an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelNeed<'s> {
+    /// The label is one of these.
+    In(&'s [String]),
+    /// It is absent or none of these.
+    NotIn(&'s [String]),
+    /// It is there.
+    Exists,
+    /// It is not there.
+    Absent,
+}
+
 /// A conjunction of requirements on labels; without any it matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LabelSelector {
@@ -76,6 +89,24 @@ impl LabelSelector {
     /// Whether every object matches.
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()
+    }
+
+    /// Whether no object matches.
+    pub fn is_nothing(&self) -> bool {
+        self.nothing
+    }
+
+    /// What each label must be at least. Of numbers that are compared it says only that they are there.
+    pub fn needs(&self) -> impl Iterator<Item = (&str, LabelNeed<'_>)> {
+        self.requirements.iter().map(|requirement| {
+            let need = match &requirement.demand {
+                Demand::In(values) => LabelNeed::In(values),
+                Demand::NotIn(values) => LabelNeed::NotIn(values),
+                Demand::Exists | Demand::GreaterThan(_) | Demand::LessThan(_) => LabelNeed::Exists,
+                Demand::Absent => LabelNeed::Absent,
+            };
+            (requirement.key.as_str(), need)
+        })
     }
 
     /// Whether an object with these labels matches.

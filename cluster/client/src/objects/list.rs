@@ -9,11 +9,12 @@ use super::stored::text;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use impresario_api::resource::{Resource, resource_key};
-use impresario_api::selector::{FieldSelector, LabelSelector};
+use impresario_api::selector::{FieldSelector, LabelNeed, LabelSelector};
 use impresario_api::status::Status;
-use impresario_registry_api::{Revision, Selection};
+use impresario_registry_api::{Condition, Demand, Revision, Selection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Which objects of a collection are meant.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +61,35 @@ impl Filter {
                 .field("spec.nodeName")
                 .and_then(|field| Some((field.pointer.to_owned(), wanted(field.label)?))),
         }
+    }
+}
+
+impl Filter {
+    /// What every object that is meant meets; an object that meets all of it may still not be meant.
+    pub(crate) fn conditions(&self, resource: &Resource) -> Vec<Condition> {
+        let terms = self.fields.as_ref().map(FieldSelector::terms).unwrap_or_default();
+        let fields = terms.iter().filter_map(|term| {
+            let field = resource.field(&term.label)?;
+            Some(Condition::Field {
+                pointer: field.pointer.to_owned(),
+                absent: field.absent.to_owned(),
+                value: term.value.clone(),
+                equal: term.equal,
+            })
+        });
+        let label = |key: &str, demand| Condition::Label { key: key.to_owned(), demand };
+        let labels = self.labels.iter().flat_map(LabelSelector::needs).map(|(key, need)| {
+            let demand = match need {
+                LabelNeed::In(values) => Demand::In(values.iter().cloned().collect()),
+                LabelNeed::NotIn(values) => Demand::NotIn(values.iter().cloned().collect()),
+                LabelNeed::Exists => Demand::Exists,
+                LabelNeed::Absent => Demand::Absent,
+            };
+            label(key, demand)
+        });
+        let nothing = self.labels.as_ref().is_some_and(LabelSelector::is_nothing);
+        let nothing = nothing.then(|| label("", Demand::In(BTreeSet::new())));
+        fields.chain(labels).chain(nothing).collect()
     }
 }
 

@@ -6,8 +6,10 @@
 
 use super::list::{Token, VersionMatch};
 use super::refuse::read_refused;
-use super::stored::object_at;
+use super::states::{Form, State};
+use super::stored::{object_at, set_revision};
 use super::{Filter, ListQuery, Reader};
+use bytes::Bytes;
 use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_registry_api::{
@@ -16,6 +18,7 @@ use impresario_registry_api::{
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Bytes of the entries that are read at a time.
@@ -83,25 +86,48 @@ pub struct Item {
     pub entry: Entry,
     /// As it was read, where it had to be looked at.
     object: Option<Value>,
+    /// What others have made of the same bytes.
+    state: Option<Arc<State>>,
 }
 
 impl Item {
     /// An entry whose object was read, or was not.
     pub(super) fn of(entry: Entry, object: Option<Value>) -> Self {
-        Self { entry, object }
+        Self { entry, object, state: None }
+    }
+
+    /// An entry of which others may have made something.
+    pub(super) fn shared(entry: Entry, state: Arc<State>) -> Self {
+        Self { entry, object: None, state: Some(state) }
     }
 
     /// The object with its resourceVersion; `None`, with a line in the log, for what cannot be read: all others
     /// are still there to be had.
     pub fn object(self) -> Option<Value> {
-        self.object.or_else(|| read(&self.entry))
+        let Some(state) = &self.state else {
+            return self.object.or_else(|| read(&self.entry));
+        };
+        let mut object = logged(state.object(&self.entry).cloned())?;
+        set_revision(&mut object, self.entry.mod_revision);
+        Some(object)
+    }
+
+    /// What is written of it in this form, once for all to whom the same bytes are shown; `None` where it cannot be.
+    /// A form stands for what is written, but for the object.
+    pub fn line(self, form: Form, write: impl FnOnce(Self) -> Option<Bytes>) -> Option<Bytes> {
+        match self.state.clone() {
+            Some(state) => state.line(form, || write(self)),
+            None => write(self),
+        }
     }
 }
 
 fn read(entry: &Entry) -> Option<Value> {
-    object_at(entry, entry.mod_revision)
-        .inspect_err(|status| tracing::error!(%status, "an object is left out"))
-        .ok()
+    logged(object_at(entry, entry.mod_revision))
+}
+
+fn logged(read: Result<Value, Status>) -> Option<Value> {
+    read.inspect_err(|status| tracing::error!(%status, "an object is left out")).ok()
 }
 
 fn weight(entry: &Entry) -> usize {
@@ -228,12 +254,12 @@ impl Listing {
                 continue;
             };
             if !self.sifts {
-                return Ok(Some(Item { entry, object: None }));
+                return Ok(Some(Item::of(entry, None)));
             }
             self.breathe(&entry).await;
             let Some(object) = read(&entry) else { continue };
             if self.filter.matches(self.resource, &object) {
-                return Ok(Some(Item { entry, object: Some(object) }));
+                return Ok(Some(Item::of(entry, Some(object))));
             }
         }
     }

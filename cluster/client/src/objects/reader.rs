@@ -1,17 +1,20 @@
 //! Reading objects through a handle: one, a list, a watch.
 
 use super::refuse::read_refused;
+use super::states::States;
 use super::{Stored, key_of};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, RegistryHandle};
 use serde_json::Value;
 use std::fmt;
+use std::sync::Arc;
 
 /// Reads objects of a registry, wherever it is.
 #[derive(Clone)]
 pub struct Reader {
     registry: RegistryHandle,
+    states: Option<Arc<States>>,
 }
 
 impl fmt::Debug for Reader {
@@ -23,7 +26,17 @@ impl fmt::Debug for Reader {
 impl Reader {
     /// Objects of this registry.
     pub fn new(registry: RegistryHandle) -> Self {
-        Self { registry }
+        Self { registry, states: None }
+    }
+
+    /// The same for many watches of one process, whose registry gives all of them the same bytes: what one of them reads
+    /// and writes of these is not read and written again by the others.
+    pub fn shared(self) -> Self {
+        Self { states: Some(Arc::default()), ..self }
+    }
+
+    pub(super) fn states(&self) -> Option<Arc<States>> {
+        self.states.clone()
     }
 
     /// The registry underneath.

@@ -38,10 +38,14 @@ fn unreadable(entry: &Entry, error: &serde_json::Error) -> Status {
 
 /// An entry's object with this revision as its resourceVersion.
 pub fn object_at(entry: &Entry, revision: Revision) -> Result<Value, Status> {
-    let mut object: Value =
-        serde_json::from_slice(&entry.value).map_err(|error| unreadable(entry, &error))?;
+    let mut object = read(entry)?;
     set_revision(&mut object, revision);
     Ok(object)
+}
+
+/// An entry's object as it is kept.
+pub(super) fn read(entry: &Entry) -> Result<Value, Status> {
+    serde_json::from_slice(&entry.value).map_err(|error| unreadable(entry, &error))
 }
 
 /// Puts a revision into an object as its resourceVersion.

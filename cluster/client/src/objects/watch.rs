@@ -5,6 +5,7 @@
 
 use super::listing::{Item, Listing, ReadAhead, TURN_BYTES};
 use super::refuse::{read_refused, watch_refused};
+use super::states::States;
 use super::stored::{object_at, readable};
 use super::{Filter, ListQuery, Reader};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -14,6 +15,7 @@ use impresario_registry_api::{Consistency, Entry, Revision, Watch, WatchEvent, W
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::future::ready;
+use std::sync::Arc;
 
 /// What a watch is asked for.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +100,8 @@ struct Following {
     watch: Option<Watch>,
     /// Bytes of changes that were looked at since others had their turn.
     looked: usize,
+    /// What other watches have made of the same changes.
+    states: Option<Arc<States>>,
 }
 
 struct Present {
@@ -145,7 +149,9 @@ impl Reader {
             }
         };
         let request = WatchRequest { select, after, bookmarks: true };
-        let watch = self.registry().watch(request).await.map_err(|error| watch_refused(&error))?;
+        let conditions = query.filter.conditions(resource);
+        let watch = self.registry().watch_where(request, conditions).await;
+        let watch = watch.map_err(|error| watch_refused(&error))?;
         let following = Following {
             resource,
             everything: query.filter.is_everything(),
@@ -155,6 +161,7 @@ impl Reader {
             revision: after,
             watch: Some(watch),
             looked: 0,
+            states: self.states(),
         };
         Ok(stream::unfold(following, |mut following| async move {
             let item = following.next().await?;
@@ -234,6 +241,15 @@ impl Following {
     fn see(&self, event: WatchEvent, revision: Revision) -> Result<Option<ItemEvent>, Status> {
         let matching = |mut entry: Entry| -> Result<Option<Item>, Status> {
             entry.mod_revision = revision;
+            if let Some(states) = &self.states {
+                let state = states.of(&entry.value);
+                if self.everything {
+                    state.readable(&entry)?;
+                } else if !self.filter.matches(self.resource, state.object(&entry)?) {
+                    return Ok(None);
+                }
+                return Ok(Some(Item::shared(entry, state)));
+            }
             if self.everything {
                 readable(&entry)?;
                 return Ok(Some(Item::of(entry, None)));
@@ -270,9 +286,9 @@ impl Following {
 mod tests {
     use super::*;
     use impresario_api::catalog::resources;
+    use impresario_api::selector::{FieldSelector, LabelSelector};
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
-    use std::sync::Arc;
     use std::time::Duration;
 
     /// For a busy machine: a passing test never spends it.
@@ -291,7 +307,13 @@ mod tests {
         };
         let good = r#"{"metadata":{"name":"a","namespace":"default"}}"#;
         let looks = Filter { name: Some("a".into()), ..Filter::default() };
-        for filter in [Filter::default(), looks] {
+        let shared = reader.clone().shared();
+        for (reader, filter) in [
+            (&reader, Filter::default()),
+            (&reader, looks.clone()),
+            (&shared, Filter::default()),
+            (&shared, looks),
+        ] {
             put("broken").await;
             let query = WatchQuery { filter, ..WatchQuery::default() };
             let mut watch = reader.watch(resource, query).await.unwrap();
@@ -309,6 +331,60 @@ mod tests {
                 });
             }
             assert_eq!(told, ["added", "modified", "deleted", "added"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_selection_is_entered_and_left_by_labels_and_fields_however_it_is_read() {
+        let resource = resources().iter().find(|one| one.plural == "pods").unwrap();
+        let registry = MemoryRegistry::new();
+        let put = async |labels: &str, phase: &str| {
+            let key = Key::new("pods", "default", "a");
+            let value = format!(
+                r#"{{"metadata":{{"name":"a","labels":{labels}}},"status":{{"phase":"{phase}"}}}}"#
+            );
+            let put = Operation::Put { key, value: value.into() };
+            let written = Transaction { operations: vec![put], ..Transaction::default() };
+            registry.transact(written).await.unwrap();
+        };
+        let labels = LabelSelector::parse("app in (web,db),n>3,!old").unwrap();
+        let fields = FieldSelector::parse("status.phase!=Failed").unwrap();
+        let filter = Filter { labels: Some(labels), fields: Some(fields), ..Filter::default() };
+        let reader = Reader::new(Arc::new(registry.clone()));
+        let mut watches = Vec::new();
+        for reader in [reader.clone(), reader.shared()] {
+            let query = WatchQuery { filter: filter.clone(), ..WatchQuery::default() };
+            watches.push(reader.watch(resource, query).await.unwrap());
+        }
+        put(r#"{"app":"mail","n":"4"}"#, "Running").await;
+        put(r#"{"app":"web","n":"3"}"#, "Running").await;
+        put(r#"{"app":"web","n":"4"}"#, "Running").await; // 3: added
+        put(r#"{"app":"db","n":"5"}"#, "Running").await; // 4: modified
+        put(r#"{"app":"db","n":"5","old":""}"#, "Running").await; // 5: deleted
+        put(r#"{"app":"db","n":"5"}"#, "Failed").await;
+        put(r#"{"app":"db","n":"5"}"#, "Succeeded").await; // 7: added
+        put(r#"{"app":"db","n":"2"}"#, "Succeeded").await; // 8: deleted
+        for mut watch in watches {
+            let mut told = Vec::new();
+            while told.len() < 5 {
+                let event = tokio::time::timeout(LIMIT, watch.next()).await.expect("in time");
+                let (kind, object) = match event.unwrap().unwrap() {
+                    ObjectEvent::Added(object) => ("added", object),
+                    ObjectEvent::Modified(object) => ("modified", object),
+                    ObjectEvent::Deleted(object) => ("deleted", object),
+                    ObjectEvent::Bookmark { .. } => continue,
+                };
+                let version = object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+                told.push((kind, version));
+            }
+            let expected = [
+                ("added", "3"),
+                ("modified", "4"),
+                ("deleted", "5"),
+                ("added", "7"),
+                ("deleted", "8"),
+            ];
+            assert_eq!(told, expected.map(|(kind, version)| (kind, version.to_owned())));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The stream ends when its time is up, after an `ERROR` line, or with the connection. A client that
 //! reads slowly holds a piece of it here: the registry drops it when it falls behind, and it is told
-//! `Expired`. An object that is shown as it is kept is never read, and what has to be is read in turn.
+//! `Expired`. An object that is shown as it is kept is never read, and what has to be is read in turn. The line of a change
+//! is written once for all watches that show it in the same form.
 
 use crate::answer::{self, Body, PIECE};
 use crate::budget::{self, Share};
@@ -18,7 +19,8 @@ use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
-use impresario_objects::{Item, ItemEvent, ItemWatch, spliced};
+use impresario_objects::{Form, Item, ItemEvent, ItemWatch, spliced};
+use jiff::Timestamp;
 use rand::Rng;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -47,10 +49,8 @@ struct Lines {
 
 /// The lines of a watch, as they are made.
 struct Source {
-    resource: &'static Resource,
+    shape: Shape,
     watch: ItemWatch,
-    view: View,
-    include: IncludeObject,
     bookmarks: bool,
     first: bool,
     /// How far the watch has come: nothing up to here is still to be told. Not known (0) amid the
@@ -58,6 +58,16 @@ struct Source {
     revision: u64,
     /// Whether those objects are all told.
     begun: bool,
+}
+
+/// How a watch shows objects.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    resource: &'static Resource,
+    view: View,
+    include: IncludeObject,
+    /// Whether nothing was shown before.
+    first: bool,
 }
 
 /// A line.
@@ -70,6 +80,8 @@ struct Line {
     looked: usize,
     /// Whether nothing comes behind it.
     last: bool,
+    /// Whether its object is shown in the bytes in which it is kept.
+    is_kept: bool,
 }
 
 /// Follows a collection, or the one object that the path names.
@@ -104,10 +116,8 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lines = Lines {
         source: Source {
-            resource: call.resource,
+            shape: Shape { resource: call.resource, view, include, first: true },
             watch,
-            view,
-            include,
             bookmarks: options.bookmarks,
             first: true,
             revision: if begun { from } else { 0 },
@@ -148,7 +158,48 @@ impl Line {
         let mut pieces = vec![format!("{{\"type\":\"{kind}\",\"object\":").into()];
         pieces.extend(object);
         pieces.push(Bytes::from_static(b"}\n"));
-        Self { held: pieces.iter().map(Bytes::len).sum(), pieces, ..Self::default() }
+        let held = pieces.iter().map(Bytes::len).sum();
+        Self { held, pieces, is_kept: true, ..Self::default() }
+    }
+}
+
+impl Shape {
+    /// What tells the lines of a revision apart that show the same object.
+    fn form(self, kind: &str, revision: u64) -> Form {
+        let kind = match kind {
+            "ADDED" => 0,
+            "MODIFIED" => 1,
+            _ => 2,
+        };
+        let (view, version) = match self.view {
+            View::Whole => return (revision, kind, 0),
+            View::Metadata(version) => (1, version),
+            View::Table(version) => (2, version),
+        };
+        let version = u32::from(version == "v1");
+        if matches!(self.view, View::Metadata(_)) {
+            return (revision, kind | (view << 2) | (version << 4), 0);
+        }
+        let include = match self.include {
+            IncludeObject::None => 0,
+            IncludeObject::Metadata => 1,
+            IncludeObject::Object => 2,
+        };
+        let form =
+            kind | (view << 2) | (version << 4) | (include << 5) | (u32::from(self.first) << 7);
+        // Rows tell ages.
+        (revision, form, Timestamp::now().as_second())
+    }
+
+    /// The line that shows an object; `None` where it cannot be read.
+    fn line(self, kind: &str, item: Item) -> Option<Line> {
+        let kept = if self.view == View::Whole { spliced::whole(&item.entry) } else { None };
+        if let Some(pieces) = kept {
+            return Some(Line::around(kind, pieces));
+        }
+        let object = item.object()?;
+        let shown = shape::event(self.resource, object, self.view, self.include, self.first);
+        Some(Line::of(kind, &shown))
     }
 }
 
@@ -158,6 +209,9 @@ impl Lines {
         if self.ready.is_empty() {
             self.waiting.shrink(0);
             self.more().await?;
+        }
+        if self.ready.len() == 1 && self.ready.front().is_some_and(|line| line.len() <= PIECE) {
+            return self.ready.pop_front(); // as it is shared
         }
         let mut piece = Vec::new();
         answer::fill(&mut piece, &mut self.ready);
@@ -236,17 +290,18 @@ impl Source {
     /// How the object of an event is shown; `None` where it cannot be read.
     fn event(&mut self, kind: &str, item: Item) -> Option<Line> {
         let (revision, looked) = (item.entry.mod_revision, item.entry.value.len());
-        let kept = if self.view == View::Whole { spliced::whole(&item.entry) } else { None };
-        let mut line = if let Some(pieces) = kept {
-            let mut line = Line::around(kind, pieces);
-            if !self.begun {
+        let shape = Shape { first: self.first, ..self.shape };
+        let mut line = if self.begun {
+            let line = item.line(shape.form(kind, revision), |item| {
+                Some(shape.line(kind, item)?.pieces.concat().into())
+            })?;
+            Line { held: line.len(), pieces: vec![line], ..Line::default() }
+        } else {
+            let mut line = shape.line(kind, item)?;
+            if line.is_kept {
                 line.held = 0; // the listing counts it
             }
             line
-        } else {
-            let object = item.object()?;
-            let shown = shape::event(self.resource, object, self.view, self.include, self.first);
-            Line::of(kind, &shown)
         };
         self.first = false;
         if self.begun {
@@ -262,7 +317,10 @@ impl Source {
     }
 
     fn bookmark(&self, initial_end: bool) -> Line {
-        let bookmark = shape::bookmark(self.resource, self.revision, initial_end, self.view);
+        let bookmark = {
+            let Shape { resource, view, .. } = self.shape;
+            shape::bookmark(resource, self.revision, initial_end, view)
+        };
         Line::of("BOOKMARK", &bookmark)
     }
 }
@@ -276,6 +334,10 @@ mod tests {
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
     use std::sync::Arc;
+
+    fn shape(resource: &'static Resource, view: View) -> Shape {
+        Shape { resource, view, include: IncludeObject::Metadata, first: true }
+    }
 
     async fn write(registry: &MemoryRegistry, operation: Operation) {
         let written = Transaction { operations: vec![operation], ..Transaction::default() };
@@ -294,10 +356,8 @@ mod tests {
         let reader = Reader::new(Arc::new(registry.clone()));
         let watch = reader.watch_items(resource, WatchQuery::default(), None).await.unwrap();
         let mut source = Source {
-            resource,
+            shape: shape(resource, View::Whole),
             watch,
-            view: View::Whole,
-            include: IncludeObject::Metadata,
             bookmarks: false,
             first: true,
             revision: 0,
@@ -321,5 +381,67 @@ mod tests {
         shown.dedup();
         assert_eq!(shown.len(), 3, "each has its own revision");
         assert_eq!(source.revision.to_string(), shown[2]);
+    }
+
+    #[tokio::test]
+    async fn many_watches_of_a_change_share_its_line_and_none_gets_that_of_another_form() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let reader = Reader::new(Arc::new(registry.clone())).shared();
+        let views =
+            [View::Whole, View::Table("v1"), View::Metadata("v1"), View::Metadata("v1beta1")];
+        let mut sources = Vec::new();
+        for view in views.into_iter().chain(views) {
+            let watch = reader.watch_items(resource, WatchQuery::default(), None).await.unwrap();
+            let shape = shape(resource, view);
+            sources.push(Source {
+                shape,
+                watch,
+                bookmarks: false,
+                first: true,
+                revision: 0,
+                begun: false,
+            });
+        }
+        let key = Key::new("configmaps", "default", "a");
+        let value =
+            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{"x":"y"}}"#;
+        let put = || Operation::Put { key: key.clone(), value: value.into() };
+        for operation in [put(), put(), Operation::Delete { key: key.clone() }] {
+            write(&registry, operation).await;
+        }
+        let mut shown: Vec<Vec<Bytes>> = Vec::new();
+        for source in &mut sources {
+            let mut lines = Vec::new();
+            for _ in 0..3 {
+                let line = source.line().await.unwrap();
+                lines.push(line.pieces.concat().into());
+                if source.shape.view == View::Whole {
+                    assert_eq!(line.pieces.len(), 1);
+                }
+            }
+            shown.push(lines);
+        }
+        let (ones, others) = shown.split_at(views.len());
+        for (index, kind) in ["ADDED", "MODIFIED", "DELETED"].into_iter().enumerate() {
+            let told: Vec<Value> =
+                ones.iter().map(|lines| serde_json::from_slice(&lines[index]).unwrap()).collect();
+            assert!(told.iter().all(|told| told["type"] == kind), "{told:?}");
+            let revision = (index + 1).to_string();
+            assert_eq!(told[0]["object"]["metadata"]["resourceVersion"], *revision);
+            assert_eq!(told[0]["object"]["data"]["x"], "y");
+            assert_eq!(told[1]["object"]["kind"], "Table");
+            assert_eq!(
+                told[1]["object"]["columnDefinitions"].is_null(),
+                index > 0,
+                "only the first"
+            );
+            assert_eq!(told[2]["object"]["apiVersion"], "meta.k8s.io/v1");
+            assert_eq!(told[3]["object"]["apiVersion"], "meta.k8s.io/v1beta1");
+            assert_eq!(told[3]["object"]["metadata"]["resourceVersion"], *revision);
+            for view in [0, 2, 3] {
+                assert_eq!(ones[view][index], others[view][index]);
+            }
+        }
     }
 }

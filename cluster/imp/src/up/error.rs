@@ -105,7 +105,9 @@ pub enum UpError {
         tail: String,
     },
     /// Not all nodes became Ready.
-    #[error("not Ready after {limit:?}: {missing}; look into DIR/nodes/NAME/log")]
+    #[error(
+        "not Ready after {limit:?}: {missing}; look into the log in DIR/nodes/NAME, or of hollow nodes in DIR/hollow/GROUP"
+    )]
     NotReady {
         /// How long it was waited.
         limit: Duration,
