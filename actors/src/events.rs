@@ -5,7 +5,7 @@ use impresario_objects::{
     events::{self, Severity},
 };
 use impresario_registry_api::{Key, RegistryHandle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Writes events in the name of one component. Cheap to clone; never waits and never fails.
 #[derive(Debug, Clone)]
@@ -34,6 +34,11 @@ impl Recorder {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name}
         });
         self.0.record(&about, severity, reason, message);
+    }
+
+    /// Something about any object.
+    pub fn about(&self, object: &Value, severity: Severity, reason: &str, message: &str) {
+        self.0.record(object, severity, reason, message);
     }
 
     /// Something about a part of a pod, such as `spec.containers{web}`.

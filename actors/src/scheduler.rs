@@ -25,6 +25,7 @@ mod placing;
 mod training;
 
 use crate::{
+    auction::AuctionPolicy,
     change,
     events::Recorder,
     follow::{Followed, follow},
@@ -52,6 +53,9 @@ pub struct SchedulerSettings {
     pub name: String,
     /// How it chooses among nodes that fit.
     pub policy: policy::Which,
+    /// How it divides the cluster among training jobs, unless an operator says otherwise in the ConfigMap
+    /// `kube-system/training-scheduler`.
+    pub training: AuctionPolicy,
     /// What lots are drawn from.
     pub seed: u64,
     /// How long a node keeps room for a pod that is being bound.
@@ -69,6 +73,7 @@ impl Default for SchedulerSettings {
         Self {
             name: DEFAULT_SCHEDULER.to_owned(),
             policy: policy::Which::default(),
+            training: AuctionPolicy::default(),
             seed: 0,
             reservation_ttl: Duration::from_secs(10),
             ask_deadline: Duration::from_secs(3),
@@ -92,6 +97,8 @@ pub type Members = Arc<dyn Fn() -> Vec<NodeName> + Send + Sync>;
 pub struct Scheduler {
     settings: SchedulerSettings,
     policy: Box<dyn Policy>,
+    /// By what training jobs share the cluster: the settings say, or an operator.
+    auction: AuctionPolicy,
     node: ActorNode,
     registry: RegistryHandle,
     fence: Option<Fence>,
@@ -127,10 +134,12 @@ impl Scheduler {
         members: Members,
     ) -> Self {
         let policy = policy::policy(settings.policy, settings.seed);
+        let auction = settings.training;
         let events = Recorder::new(registry.clone(), &settings.name, node.name().as_str());
         Self {
             settings,
             policy,
+            auction,
             node,
             registry,
             fence,
@@ -158,14 +167,16 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        use futures_util::StreamExt;
         for (resource, wrap) in [
             ("pods", Seen::Pods as fn(Followed) -> Seen),
             ("nodes", Seen::Nodes),
             (hall::JOBS, Seen::TrainingJobs),
         ] {
-            use futures_util::StreamExt;
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
+        let asked = training::asked_policy();
+        ctx.add_stream(follow(self.registry.clone(), asked).map(Seen::TrainingPolicy));
         ctx.run_interval(hall::ROUND, Scheduler::order_round);
         ctx.run_interval(self.settings.follow_again, |scheduler, ctx| {
             for name in scheduler.picture.node_names() {
@@ -187,6 +198,7 @@ enum Seen {
     Pods(Followed),
     Nodes(Followed),
     TrainingJobs(Followed),
+    TrainingPolicy(Followed),
 }
 
 impl StreamHandler<Seen> for Scheduler {
@@ -198,6 +210,7 @@ impl StreamHandler<Seen> for Scheduler {
                 }
                 return;
             }
+            Seen::TrainingPolicy(followed) => return self.policy_asked(followed, ctx),
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {

@@ -1,5 +1,7 @@
 //! The scheduler against a real Node actor over an in-memory machine.
 
+mod auction;
+
 use super::{Members, Scheduler, SchedulerSettings};
 use crate::{
     change,
@@ -19,7 +21,14 @@ fn schedule(machine: &Machine) -> ActorRef<SchedulerRole> {
 }
 
 fn schedule_with(machine: &Machine, settings: SchedulerSettings) -> ActorRef<SchedulerRole> {
-    let members: Members = Arc::new(Vec::new);
+    schedule_among(machine, settings, Arc::new(Vec::new))
+}
+
+fn schedule_among(
+    machine: &Machine,
+    settings: SchedulerSettings,
+    members: Members,
+) -> ActorRef<SchedulerRole> {
     let (node, registry) = (machine.node.clone(), machine.registry.clone());
     let name = actor_name(&settings.name);
     machine

@@ -2,16 +2,20 @@
 //! tells each job its size.
 //!
 //! A round is held on a timer, and when a job arrives or ends or a node changes. The decision is
-//! [`auction::round`]; rooms are granted by the nodes, when the pods that follow are reserved for.
+//! [`auction::round`], by the policy of the settings; rooms are granted by the nodes, when the pods that follow are reserved for.
 
 use super::Scheduler;
 use super::hall::Bidder;
 use crate::auction::{self, Outcome};
+use crate::follow::Followed;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{Bid, RequestBid, TrainingJobRole, job_actor};
+use impresario_objects::events::Severity;
+use impresario_registry_api::{Selection, WatchEvent};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,7 +26,49 @@ const AGAIN: u32 = 20;
 /// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where an operator says by which policy training jobs share the cluster: the key `policy` of a ConfigMap.
+const POLICY_NAMESPACE: &str = "kube-system";
+const POLICY_NAME: &str = "training-scheduler";
+
+/// The object that an operator sets the policy with.
+pub(super) fn asked_policy() -> Selection {
+    Selection::all("configmaps").within(POLICY_NAMESPACE).named(POLICY_NAME)
+}
+
 impl Scheduler {
+    /// An operator has said by which policy the cluster is divided, or says nothing any more.
+    pub(super) fn policy_asked(&mut self, followed: Followed, ctx: &mut Context<Self>) {
+        let entry = match followed {
+            Followed::All(entries) => entries.into_iter().next(),
+            Followed::Changes(events) => {
+                events.into_iter().next_back().and_then(|event| match event {
+                    WatchEvent::Put { entry, .. } => Some(entry),
+                    WatchEvent::Delete { .. } => None,
+                })
+            }
+        };
+        let map: Option<Value> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        let name = map.as_ref().and_then(|map| map["data"]["policy"].as_str());
+        let policy = match name.map(str::parse) {
+            None => self.settings.training,
+            Some(Ok(policy)) => policy,
+            Some(Err(error)) => {
+                let error: auction::NoSuchAuctionPolicy = error;
+                let message = format!("{error}; {} goes on", self.auction);
+                tracing::warn!(%error, policy = %self.auction, "the policy of training jobs stays");
+                if let Some(map) = &map {
+                    self.events.about(map, Severity::Warning, "NoSuchPolicy", &message);
+                }
+                return;
+            }
+        };
+        if policy != self.auction {
+            tracing::info!(before = %self.auction, %policy, "training jobs share by another policy");
+            self.auction = policy;
+            self.order_round(ctx);
+        }
+    }
+
     /// Orders a round soon; many orders become one.
     pub(super) fn order_round(&mut self, ctx: &mut Context<Self>) {
         if !self.hall.jobs.is_empty() && !std::mem::replace(&mut self.hall.ordered, true) {
@@ -79,7 +125,10 @@ impl Scheduler {
         let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
         let node = self.node.clone();
         // Beside this actor: pods are placed and nodes are heard meanwhile, however many bids there are.
-        let decided = tokio::task::spawn_blocking(move || auction::round(round, &bids, &free));
+        let policy = self.auction;
+        let decided = tokio::task::spawn_blocking(move || {
+            auction::round(policy.policy().as_ref(), round, &bids, &free)
+        });
         let told = async move {
             match decided.await {
                 Ok(mut outcomes) => {

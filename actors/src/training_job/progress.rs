@@ -1,8 +1,9 @@
 //! What a job has learned about itself: losses, speeds, evaluations, and what they predict.
 
 use super::spec::StopRule;
-use crate::auction::loss_curve::{self, LossCurve};
-use crate::auction::speed::{self, Measured};
+use crate::auction::{in_hall, model_of};
+use impresario_auction::loss_curve::{self, LossCurve};
+use impresario_auction::speed::{self, Measured};
 use impresario_client::protocol::training::{Evaluated, Progress, Size, SpeedModel};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -67,7 +68,7 @@ impl ProgressBook {
         if settled && self.size.trainers > 0 {
             let speed = self.steps_per_second(now);
             if speed > 0.0 {
-                self.measured.insert(self.size, speed);
+                self.measured.insert(in_hall(self.size), speed);
             }
         }
         if self.steps >= self.fitted_at + REFIT {
@@ -134,7 +135,7 @@ impl ProgressBook {
 
     /// Speed as a function of size.
     pub fn speed_model(&self) -> SpeedModel {
-        speed::fit_asynchronous(&self.measured)
+        model_of(speed::fit_asynchronous(&self.measured))
     }
 
     /// Mean loss over the steps of one epoch that are remembered.
@@ -214,7 +215,7 @@ mod tests {
         for step in 0..400 {
             book.step(&progress(step, 1.0), start + Duration::from_millis(10 * step));
         }
-        let speed = book.measured[&size];
+        let speed = book.measured[&in_hall(size)];
         assert!((speed - 100.0).abs() < 2.0, "{speed}");
         book.size_is(Size { trainers: 2, ..size }, start + Duration::from_secs(4));
         book.step(&progress(400, 1.0), start + Duration::from_millis(4_010));

@@ -2,7 +2,7 @@
 
 use super::earlier::{ADMITTED, Earlier};
 use super::state::State;
-use crate::auction::speed::steps_per_second;
+use crate::auction::{in_hall, speed_of};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -113,7 +113,7 @@ pub fn remaining_seconds(state: &State, now: Instant) -> Option<f64> {
     let speed = if measured > 0.0 {
         measured
     } else {
-        steps_per_second(&state.book().speed_model(), state.size())
+        speed_of(&state.book().speed_model()).steps_per_second(in_hall(state.size()))
     };
     (speed > 0.0 && left / speed < 1e8).then(|| left / speed)
 }

@@ -1,9 +1,8 @@
-//! Dominant-resource fairness (NSDI 2011). Training contends for GPUs, so a job's dominant share
-//! is its GPUs: the next goes to the job with fewest, until nothing is left or nobody wants more.
+//! Dominant-resource fairness (NSDI 2011): the next addition goes to the job whose largest share of any
+//! resource is smallest, until nothing is left or nobody wants more.
 
-use crate::fifo::gangs;
-use crate::policy::{Decision, Policy};
-use crate::{Model, Picture};
+use crate::hall::{Bid, Hall, Size};
+use crate::policy::Policy;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -16,21 +15,33 @@ impl Policy for Drf {
         "drf"
     }
 
-    fn decide(&self, picture: &Picture, _: &[Model]) -> Decision {
-        let mut wanted = vec![0u32; picture.jobs.len()];
-        let mut queue: BinaryHeap<_> =
-            (0..picture.jobs.len()).map(|job| Reverse((0, job))).collect();
-        let mut left = picture.gpus();
+    fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
+        let mut draft = hall.minimums();
+        // The bits of numbers that are not negative are ordered as the numbers are.
+        let place = |job: usize, size: Size| Reverse((hall.share(job, size).to_bits(), job));
+        let mut queue: BinaryHeap<_> = (0..hall.bids.len())
+            .filter(|job| draft.size(*job).workers > 0)
+            .map(|job| place(job, draft.size(job)))
+            .collect();
+        let mut left = hall.most_additions;
         while left > 0 {
-            let Some(Reverse((has, job))) = queue.pop() else { break };
-            if has < picture.most_replicas(&picture.jobs[job]) {
-                wanted[job] += 1;
+            let Some(Reverse((_, job))) = queue.pop() else { break };
+            let next = next(&hall.bids[job], draft.size(job));
+            if let Some(next) = next.filter(|next| draft.give(job, *next)) {
                 left -= 1;
-                queue.push(Reverse((has + 1, job)));
+                queue.push(place(job, next));
             }
         }
-        let mut order: Vec<usize> = (0..picture.jobs.len()).collect();
-        order.sort_by_key(|job| wanted[*job]);
-        gangs(picture, &order, &wanted)
+        draft.into_sizes()
     }
+}
+
+/// One more of the role that has the smaller part of its maximum.
+fn next(bid: &Bid<'_>, size: Size) -> Option<Size> {
+    let part = |size: Size| {
+        let part = |has: u32, most: u32| f64::from(has) / f64::from(most.max(1));
+        part(size.servers, bid.max.servers).max(part(size.workers, bid.max.workers))
+    };
+    // Of two as good the worker, which is the later one.
+    bid.additions(size).min_by(|a, b| part(*a).total_cmp(&part(*b)).then(b.workers.cmp(&a.workers)))
 }

@@ -1,8 +1,7 @@
 //! First come, first served: what a user asked for, in order of arrival, and nobody overtakes.
 
-use crate::placement::{emptiest_first, free_after};
-use crate::policy::{Decision, Policy};
-use crate::{Model, Picture};
+use crate::hall::{Hall, Size, Standing};
+use crate::policy::Policy;
 
 /// The policy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,45 +16,42 @@ impl Policy for Fifo {
         false
     }
 
-    fn decide(&self, picture: &Picture, _: &[Model]) -> Decision {
-        let mut order: Vec<usize> = (0..picture.jobs.len()).collect();
-        order.sort_by(|a, b| picture.jobs[*a].submitted.total_cmp(&picture.jobs[*b].submitted));
-        let cluster = picture.gpus();
-        let mut left = cluster;
-        let mut wanted = vec![0; picture.jobs.len()];
-        for job in order.iter().copied() {
-            let asked = picture.jobs[job].max_replicas;
-            if asked > cluster {
-                // Never fits: it waits without holding up the others.
-                continue;
-            }
-            if asked > left {
-                break;
-            }
-            left -= asked;
-            wanted[job] = asked;
-        }
-        gangs(picture, &order, &wanted)
+    fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
+        whole(hall, &order(hall), false)
+    }
+
+    fn placing_order(&self, hall: &Hall<'_>, _: &[Size]) -> Vec<usize> {
+        order(hall)
     }
 }
 
-/// Gives each job its gang of `wanted` GPUs: those that run keep their place, the others follow
-/// in `order`.
-pub(crate) fn gangs(picture: &Picture, order: &[usize], wanted: &[u32]) -> Decision {
-    let mut allocations: Vec<Vec<usize>> = picture
-        .jobs
-        .iter()
-        .zip(wanted)
-        .map(|(job, wanted)| {
-            let same = job.allocation.len() == *wanted as usize;
-            if same { job.allocation.clone() } else { Vec::new() }
-        })
-        .collect();
-    let mut free = free_after(picture, &mut allocations);
+fn order(hall: &Hall<'_>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..hall.bids.len()).collect();
+    order.sort_by(|a, b| hall.bids[*a].submitted.total_cmp(&hall.bids[*b].submitted));
+    order
+}
+
+/// The whole of what was asked for or nothing, in this order: first every minimum, then every maximum. Who
+/// got more than its minimum once keeps that while it fits. With `overtaking` what does not fit is passed over;
+/// without it nobody gets anything before those that wait.
+pub(crate) fn whole(hall: &Hall<'_>, order: &[usize], overtaking: bool) -> Vec<Size> {
+    let mut draft = hall.floors();
     for job in order.iter().copied() {
-        if allocations[job].is_empty() && wanted[job] > 0 {
-            allocations[job] = emptiest_first(&mut free, wanted[job]);
+        let bid = &hall.bids[job];
+        // What never fits waits without holding up the others.
+        if bid.standing != Standing::Waits || !hall.could_hold(job, bid.min) {
+            continue;
+        }
+        if !draft.give(job, bid.min) && !overtaking {
+            break;
         }
     }
-    Decision { allocations }
+    for job in order.iter().copied() {
+        let bid = &hall.bids[job];
+        let has = bid.current.is_within(bid.min, bid.max);
+        if draft.size(job).workers > 0 && !draft.give(job, bid.max) && has {
+            draft.give(job, bid.current);
+        }
+    }
+    draft.into_sizes()
 }

@@ -1,28 +1,27 @@
-//! `goodput`, the default: GPUs go where they take most from the sum of completion times.
+//! `goodput`, the default: resources go where they take most from the sum of completion times.
 //!
 //! Each job offers, for each size that it could have, its predicted speed. The market values a
 //! unit of a job's work by how much is left of it (shortest first), and buys the sizes of the
-//! upper hull of value over GPUs in the order of value a GPU: the exact answer of the relaxed
+//! upper hull of value over dominant share in the order of value a share: the exact answer of the relaxed
 //! problem, then fills what is left over. A change of size has to earn what its pause costs.
 
-use crate::goodput;
-use crate::model::{self, Model};
-use crate::optimus::nodes_for;
-use crate::picture::{Job, Picture};
+use crate::hall::{Bid, Draft, Hall, Size};
+use crate::picture::Picture;
 use crate::placement::{fewest_nodes, free_after};
-use crate::policy::{Decision, Policy};
+use crate::decision::Decision;
+use crate::policy::Policy;
 
 /// The policy and its constants.
 #[derive(Clone, Copy, Debug)]
 pub struct Market {
-    /// The value of a job's work is `(GPU-seconds left)^-urgency`: 0 is throughput, 1 is the
+    /// The value of a job's work is `(worker-seconds left)^-urgency`: 0 is throughput, 1 is the
     /// sum of `1 / remaining time`.
     pub urgency: f64,
     /// Seconds for which a size is believed to last, against which a pause is set.
     pub horizon: f64,
-    /// GPU-seconds left that are assumed of a job of which nothing is known.
+    /// Worker-seconds left that are assumed of a job of which nothing is known.
     pub unknown: f64,
-    /// How many times the most GPUs that a job has measured it may get.
+    /// How many times the most workers that a job has measured it may get.
     pub growth: u32,
 }
 
@@ -35,7 +34,9 @@ impl Default for Market {
 /// A size and what it is worth.
 #[derive(Clone, Copy, Debug)]
 struct Offer {
-    gpus: u32,
+    size: Size,
+    /// Its dominant share.
+    cost: f64,
     value: f64,
 }
 
@@ -48,124 +49,129 @@ impl Policy for Market {
         true
     }
 
-    fn decide(&self, picture: &Picture, models: &[Model]) -> Decision {
-        let sizes = sizes(picture);
-        let nothing = Model::default();
-        let offers: Vec<Vec<Offer>> = picture
-            .jobs
-            .iter()
-            .enumerate()
-            .map(|(index, job)| {
-                self.offers(picture, job, models.get(index).unwrap_or(&nothing), &sizes)
-            })
-            .collect();
-        let wanted = buy(picture, &offers);
+    fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
+        let offers = (0..hall.bids.len()).map(|job| self.offers(hall, job)).collect();
+        let mut draft = hall.floors();
+        buy(hall, offers, &mut draft);
+        draft.into_sizes()
+    }
+
+    fn place(&self, picture: &Picture, _: &Hall<'_>, sizes: &[Size]) -> Decision {
+        let wanted: Vec<u32> = sizes.iter().map(|size| size.workers).collect();
         place(picture, &wanted)
     }
 }
 
-/// The sizes that are looked at: any within a node, then whole nodes.
-fn sizes(picture: &Picture) -> Vec<u32> {
-    let cluster = picture.gpus();
-    let node = picture.nodes.iter().map(|node| node.gpus).max().unwrap_or(0);
-    let whole = (2..).map(|nodes| nodes * node).take_while(|size| *size <= cluster);
-    if node == 0 { Vec::new() } else { (1..=node).chain(whole.take(63)).collect() }
-}
-
 impl Market {
-    fn offers(&self, picture: &Picture, job: &Job, model: &Model, sizes: &[u32]) -> Vec<Offer> {
-        let most = picture.most_replicas(job);
-        let current = job.allocation.len() as u32;
-        let Some(step_time) = &model.step_time else {
-            // One GPU to measure with, as urgent as a short job.
-            return vec![Offer { gpus: 1, value: self.unknown.powf(-self.urgency) }];
+    /// What the job offers for each size, cheapest first: each is worth more than the one before.
+    fn offers(&self, hall: &Hall<'_>, job: usize) -> Vec<Offer> {
+        let bid = &hall.bids[job];
+        let offer = |size, value| Offer { size, cost: hall.share(job, size), value };
+        let Some(known) = bid.known else {
+            // The least to measure with, as urgent as a short job.
+            return vec![offer(bid.min, self.unknown.powf(-self.urgency))];
         };
-        let known = step_time.most_replicas().saturating_mul(self.growth).max(1);
-        let rates: Vec<(u32, f64)> = sizes
-            .iter()
-            .take_while(|size| **size <= most.min(known))
-            .filter_map(|size| {
-                let (rate, _) =
-                    goodput::best(job, step_time, nodes_for(picture, *size), *size, 20)?;
-                Some((*size, rate))
-            })
+        let known = known.saturating_mul(self.growth).max(bid.min.workers);
+        let rates: Vec<(Size, f64)> = bid
+            .ladder
+            .clone()
+            .unwrap_or_else(|| hall.climb(job))
+            .into_iter()
+            .filter(|size| size.workers <= known && hall.allows(job, *size))
+            .filter_map(|size| Some((size, bid.worth.rate(size)?)))
             .filter(|(_, rate)| rate.is_finite() && *rate > 0.0)
             .collect();
         let Some((first, base)) = rates.first().copied() else { return Vec::new() };
-        let base = base / f64::from(first);
-        let steps = model::remaining(job).map(|left| left.steps);
+        let base = base / f64::from(first.workers.max(1));
+        let steps = bid.worth.remaining();
         let work = steps.map_or(self.unknown, |steps| (steps / base).clamp(1.0, 1e12));
         let weight = work.powf(-self.urgency);
-        let mut best = 0.0;
-        rates
-            .into_iter()
-            .filter_map(|(gpus, rate)| {
-                let lasts = (work * base / rate).min(self.horizon).max(picture.rescale_seconds);
-                let moves = if gpus == current { 0.0 } else { picture.rescale_seconds };
-                let value = weight * rate / base * (1.0 - moves / (lasts + moves)).max(0.05);
-                (value > best).then(|| {
-                    best = value;
-                    Offer { gpus, value }
-                })
-            })
-            .collect()
+        let mut best = offer(Size::default(), 0.0);
+        let mut offers = Vec::new();
+        for (size, rate) in rates {
+            let offer =
+                offer(size, weight * rate / base * self.kept(bid, size, work * base / rate));
+            if offer.value > best.value && offer.cost > best.cost {
+                best = offer;
+                offers.push(offer);
+            }
+        }
+        offers
+    }
+
+    /// The part of its time that a job keeps with a size that it could have for so many seconds.
+    fn kept(&self, bid: &Bid<'_>, size: Size, seconds: f64) -> f64 {
+        let pause = bid.rescale_seconds;
+        let lasts = seconds.min(self.horizon).max(pause);
+        let moves = if size == bid.current { 0.0 } else { pause };
+        (1.0 - moves / (lasts + moves)).max(0.05)
     }
 }
 
-/// The sizes on the upper hull of value over GPUs, from nothing on: each further step is worth
-/// less a GPU than the one before.
-fn hull(offers: &[Offer]) -> Vec<Offer> {
-    let mut hull = vec![Offer { gpus: 0, value: 0.0 }];
-    for offer in offers {
+/// The sizes on the upper hull of value over cost, from what a job has anyhow on: each further step is worth
+/// less for its cost than the one before.
+fn hull(start: Offer, offers: &[Offer]) -> Vec<Offer> {
+    let mut hull = vec![start];
+    for offer in offers.iter().filter(|offer| offer.cost > start.cost) {
         while let [.., before, last] = hull[..] {
             if slope(before, last) > slope(last, *offer) {
                 break;
             }
             hull.pop();
         }
-        hull.push(*offer);
+        if offer.value > start.value {
+            hull.push(*offer);
+        }
     }
     hull
 }
 
 fn slope(from: Offer, to: Offer) -> f64 {
-    (to.value - from.value) / f64::from(to.gpus - from.gpus)
+    (to.value - from.value) / (to.cost - from.cost)
 }
 
-fn buy(picture: &Picture, offers: &[Vec<Offer>]) -> Vec<u32> {
-    let mut left = picture.gpus();
-    let mut has = vec![Offer { gpus: 0, value: 0.0 }; offers.len()];
+fn buy(hall: &Hall<'_>, mut offers: Vec<Vec<Offer>>, draft: &mut Draft<'_>) {
+    let mut has: Vec<Offer> = (0..offers.len())
+        .map(|job| {
+            let size = draft.size(job);
+            let same = offers[job].iter().find(|offer| offer.size == size);
+            let value = same.map_or(0.0, |offer| offer.value);
+            Offer { size, cost: hall.share(job, size), value }
+        })
+        .collect();
     let mut steps: Vec<(f64, usize, Offer)> = Vec::new();
     for (job, offers) in offers.iter().enumerate() {
-        let hull = hull(offers);
+        let hull = hull(has[job], offers);
         steps.extend(hull.windows(2).map(|pair| (slope(pair[0], pair[1]), job, pair[1])));
     }
-    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.gpus.cmp(&b.2.gpus)));
+    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.size.cmp(&b.2.size)));
     for (_, job, offer) in steps {
-        let more = offer.gpus - has[job].gpus;
-        if more <= left {
+        if draft.give(job, offer.size) {
             has[job] = offer;
-            left -= more;
         }
     }
     // What the hull's steps were too large for: the best step of any size that fits.
-    while left > 0 {
+    loop {
         let best = offers
             .iter()
             .enumerate()
             .flat_map(|(job, offers)| offers.iter().map(move |offer| (job, *offer)))
             .filter(|(job, offer)| {
                 let has = has[*job];
-                offer.gpus > has.gpus && offer.gpus - has.gpus <= left && offer.value > has.value
+                offer.cost > has.cost && offer.value > has.value
             })
+            .filter(|(job, offer)| draft.has_room(*job, offer.size))
             .max_by(|(a, to_a), (b, to_b)| {
                 slope(has[*a], *to_a).total_cmp(&slope(has[*b], *to_b)).then(b.cmp(a))
             });
         let Some((job, offer)) = best else { break };
-        left -= offer.gpus - has[job].gpus;
-        has[job] = offer;
+        if draft.give(job, offer.size) {
+            has[job] = offer;
+        } else {
+            // There is enough in all and no place for its pods.
+            offers[job].retain(|other| other.size != offer.size);
+        }
     }
-    has.into_iter().map(|offer| offer.gpus).collect()
 }
 
 fn place(picture: &Picture, wanted: &[u32]) -> Decision {

@@ -1,6 +1,7 @@
 //! Which nodes: the fewest, and what stands well stays where it is.
 
 use crate::picture::Picture;
+use crate::decision::Decision;
 
 /// Takes `count` GPUs from the nodes with most free, one after the other; ties go to the first
 /// node. Empty where they are not there.
@@ -77,4 +78,25 @@ pub fn free_after(picture: &Picture, allocations: &mut [Vec<usize>]) -> Vec<u32>
         }
     }
     free
+}
+
+/// Gives each job its gang of `wanted` GPUs: those that run keep their place, the others follow
+/// in `order`.
+pub(crate) fn gangs(picture: &Picture, order: &[usize], wanted: &[u32]) -> Decision {
+    let mut allocations: Vec<Vec<usize>> = picture
+        .jobs
+        .iter()
+        .zip(wanted)
+        .map(|(job, wanted)| {
+            let same = job.allocation.len() == *wanted as usize;
+            if same { job.allocation.clone() } else { Vec::new() }
+        })
+        .collect();
+    let mut free = free_after(picture, &mut allocations);
+    for job in order.iter().copied() {
+        if allocations[job].is_empty() && wanted[job] > 0 {
+            allocations[job] = emptiest_first(&mut free, wanted[job]);
+        }
+    }
+    Decision { allocations }
 }

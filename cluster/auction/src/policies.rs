@@ -8,7 +8,7 @@ pub const POLICIES: &[&str] = &["goodput", "optimus", "tiresias", "drf", "fifo"]
 
 /// The policy of this name.
 #[must_use]
-pub fn named(name: &str) -> Option<Box<dyn Policy>> {
+pub fn named(name: &str) -> Option<Box<dyn Policy + Send + Sync>> {
     Some(match name {
         "goodput" => Box::new(market::Market::default()),
         "optimus" => Box::new(optimus::Optimus),

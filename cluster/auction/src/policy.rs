@@ -1,22 +1,17 @@
 //! What every policy is.
 
-use crate::Model;
+use crate::decision::Decision;
+use crate::hall::{Hall, Size};
 use crate::picture::Picture;
+use crate::placement::gangs;
+use crate::{Model, gpus};
 
-/// For each job of the picture, in its order, a node for each GPU that it gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Indices into the picture's nodes.
-    pub allocations: Vec<Vec<usize>>,
-}
-
-/// Divides a cluster.
+/// Divides a cluster. The live scheduler clears a hall of pods with it and the simulator one of GPUs.
 pub trait Policy {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Whether it chooses sizes; else jobs get what their users asked for (`max_replicas`), or
-    /// nothing.
+    /// Whether it chooses sizes; else jobs get what their users asked for, or nothing.
     fn is_elastic(&self) -> bool {
         true
     }
@@ -26,7 +21,27 @@ pub trait Policy {
         false
     }
 
+    /// The size of each job, in the order of the bids: nothing, or between its minimum and maximum. What
+    /// jobs get beyond their floors never passes what there is, whatever the bids say.
+    fn clear(&self, hall: &Hall<'_>) -> Vec<Size>;
+
+    /// In which order jobs whose GPUs change are placed.
+    fn placing_order(&self, _: &Hall<'_>, sizes: &[Size]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..sizes.len()).collect();
+        order.sort_by_key(|job| sizes[*job].workers);
+        order
+    }
+
+    /// Places sizes on nodes.
+    fn place(&self, picture: &Picture, hall: &Hall<'_>, sizes: &[Size]) -> Decision {
+        let wanted: Vec<u32> = sizes.iter().map(|size| size.workers).collect();
+        gangs(picture, &self.placing_order(hall, sizes), &wanted)
+    }
+
     /// Decides from the picture, and from each job's models in the picture's order. Allocations
     /// never pass what a node has, whatever the picture.
-    fn decide(&self, picture: &Picture, models: &[Model]) -> Decision;
+    fn decide(&self, picture: &Picture, models: &[Model]) -> Decision {
+        let hall = gpus::hall(picture, models, self.is_elastic(), self.chooses_batch());
+        self.place(picture, &hall, &self.clear(&hall))
+    }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auction;
 use crate::training_job::status;
+use impresario_auction::named;
 use impresario_client::protocol::resources::Resources;
 
 const SERVER_MILLI: u64 = 200;
@@ -84,6 +85,7 @@ fn a_job_does_not_begin_with_less_than_its_minimum() {
 /// Jobs, one node, and a scheduler that gives each pod that is made a place while there is any, one at a time
 /// and in turn: the worst that can happen to two jobs that want the same.
 struct Town {
+    policy: &'static str,
     now: Instant,
     milli: u64,
     jobs: Vec<(State, Vec<Seen>)>,
@@ -111,7 +113,8 @@ impl Town {
         let free = [Resources { cpu_milli: self.free(), pods: 1_000, ..Resources::default() }];
         let bids: Vec<_> =
             self.jobs.iter().filter_map(|(job, _)| job.bid("ns", &job.job, 0, self.now)).collect();
-        for outcome in auction::round(self.round, &bids, &free) {
+        let policy = named(self.policy).unwrap();
+        for outcome in auction::round(policy.as_ref(), self.round, &bids, &free) {
             let job = self.jobs.iter_mut().find(|(job, _)| job.job == outcome.job).unwrap();
             job.0.scale(&outcome.scale, self.now).unwrap();
         }
@@ -147,34 +150,31 @@ impl Town {
 
 #[test]
 fn two_jobs_never_hold_a_half_each() {
-    let now = Instant::now();
-    // Room for one of the two and a half.
-    let jobs = ["a", "b"].map(|name| (fresh(name, 1, 4, now), Vec::new())).into();
-    let mut town = Town { now, milli: 3_300, jobs, round: 0, made: 0 };
-    for _ in 0..40 {
-        town.pass();
-        assert!(town.bound(0) == 0 || town.bound(1) == 0, "both hold pods");
+    for policy in impresario_auction::POLICIES {
+        let now = Instant::now();
+        // Room for one of the two and a half.
+        let jobs = ["a", "b"].map(|name| (fresh(name, 1, 4, now), Vec::new())).into();
+        let mut town = Town { policy, now, milli: 3_300, jobs, round: 0, made: 0 };
+        for _ in 0..40 {
+            town.pass();
+            assert!(town.bound(0) == 0 || town.bound(1) == 0, "{policy}: both hold pods");
+        }
+        assert_eq!((town.bound(0), town.bound(1)), (5, 0), "{policy}");
+        assert!(town.jobs[1].0.waits_for().unwrap().contains("cpu"), "{policy}");
+        // The first is gone: the second gets all that it needs.
+        town.jobs.remove(0);
+        for _ in 0..10 {
+            town.pass();
+        }
+        assert_eq!(town.bound(0), 5, "{policy}");
     }
-    assert_eq!((town.bound(0), town.bound(1)), (5, 0));
-    assert!(town.jobs[1].0.waits_for().unwrap().contains("cpu"));
-    // The first is gone: the second gets all that it needs.
-    town.jobs.remove(0);
-    for _ in 0..10 {
-        town.pass();
-    }
-    assert_eq!(town.bound(0), 5);
 }
 
 #[test]
 fn a_grant_whose_room_is_taken_by_others_is_given_back() {
     let now = Instant::now();
-    let mut town = Town {
-        now,
-        milli: 2_200,
-        jobs: vec![(fresh("a", 1, 4, now), Vec::new())],
-        round: 0,
-        made: 0,
-    };
+    let jobs = vec![(fresh("a", 1, 4, now), Vec::new())];
+    let mut town = Town { policy: "optimus", now, milli: 2_200, jobs, round: 0, made: 0 };
     town.pass();
     town.pass();
     assert!(town.bound(0) > 0);

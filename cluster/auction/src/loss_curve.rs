@@ -4,7 +4,7 @@
 //! their mean, and a long history is thinned. For a fixed `b2` the curve is linear in
 //! `1 / (l − b2)`, so `b2` is searched and the rest solved.
 
-use super::nnls;
+use crate::nnls;
 
 /// Points that are kept of a history.
 const POINTS: usize = 100;
@@ -19,6 +19,7 @@ pub struct LossCurve {
 }
 
 /// Fits the curve to (step, loss) in the order of steps. `None` before there is anything to see.
+#[must_use]
 pub fn fit(history: &[(u64, f64)]) -> Option<LossCurve> {
     let points = thin(&smooth(history));
     let scale = points.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
@@ -64,11 +65,13 @@ impl LossCurve {
     }
 
     /// The loss after so many steps.
+    #[must_use]
     pub fn loss(&self, step: f64) -> f64 {
         self.unscaled(step) * self.scale
     }
 
     /// The step at which the loss reaches `target`; `None` if it never will.
+    #[must_use]
     pub fn step_of(&self, target: f64) -> Option<f64> {
         let above = target / self.scale - self.b2;
         (above > 0.0 && self.b0 > 0.0).then(|| ((1.0 / above - self.b1) / self.b0).max(0.0))
@@ -76,6 +79,7 @@ impl LossCurve {
 
     /// The first step from which an epoch of `epoch_steps` lowers the loss by less than `threshold`
     /// of the largest loss.
+    #[must_use]
     pub fn step_of_convergence(&self, epoch_steps: f64, threshold: f64) -> f64 {
         let fall = |step: f64| self.unscaled(step) - self.unscaled(step + epoch_steps);
         let (mut low, mut high) = (0.0, epoch_steps.max(1.0));

@@ -1,0 +1,248 @@
+//! What a round decides: of every policy that it never promises what is not there, and what `optimus` does.
+
+use super::words::taken;
+use super::*;
+use impresario_auction::{POLICIES, named};
+use impresario_client::protocol::training::SpeedModel;
+use proptest::prelude::*;
+
+fn cpu(milli: u64) -> Resources {
+    Resources { cpu_milli: milli, pods: 1, ..Resources::default() }
+}
+
+/// A round by Optimus's rule.
+fn held(number: u64, bids: &[Bid], free: &[Resources]) -> Vec<Outcome> {
+    round(named("optimus").unwrap().as_ref(), number, bids, free)
+}
+
+fn node(milli: u64) -> Resources {
+    Resources { cpu_milli: milli, pods: 100, ..Resources::default() }
+}
+
+fn bid(name: &str, remaining: f64, current: (u32, u32)) -> Bid {
+    Bid {
+        job: name.to_owned(),
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        created_unix_seconds: 0,
+        remaining_steps: remaining,
+        done_steps: 500,
+        speed: SpeedModel::Asynchronous { a: [0.1, 0.02, 0.001, 0.001] },
+        current: Size { parameter_servers: current.0, trainers: current.1 },
+        wanted: Size { parameter_servers: current.0, trainers: current.1 },
+        min: Size { parameter_servers: 1, trainers: 1 },
+        max: Size { parameter_servers: 3, trainers: 6 },
+        parameter_server: cpu(200),
+        trainer: cpu(500),
+        rescale_seconds: 0.5,
+        lease: 0,
+        incomplete_seconds: 0,
+    }
+}
+
+/// A job that has not begun.
+fn fresh(name: &str, min: (u32, u32)) -> Bid {
+    let min = Size { parameter_servers: min.0, trainers: min.1 };
+    Bid { done_steps: 0, min, max: min, ..bid(name, 1_000.0, (0, 0)) }
+}
+
+#[test]
+fn of_two_jobs_of_which_one_fits_one_gets_its_whole_minimum_and_the_other_nothing() {
+    // Each takes 200 + 2 · 500; a half of each would fit.
+    let (mut a, mut b) = (fresh("a", (1, 2)), fresh("b", (1, 2)));
+    b.created_unix_seconds = 5;
+    let outcomes = held(1, &[b.clone(), a.clone()], &[node(1_400)]);
+    assert_eq!(size_of(&outcomes, "a", (0, 0)), (1, 2));
+    assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0));
+    let told = outcomes.iter().find(|one| one.job == "b").unwrap();
+    assert!(told.scale.reason.contains("cpu 200m of 1200m"), "{}", told.scale.reason);
+    // While the pods of the first are on their way nobody, however early it came, gets in between.
+    a.wanted = a.min;
+    a.current = Size { parameter_servers: 1, trainers: 1 };
+    b.created_unix_seconds = -5;
+    let outcomes = held(2, &[a.clone(), b.clone()], &[node(700)]);
+    assert_eq!(size_of(&outcomes, "a", (1, 2)), (1, 2));
+    assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0));
+    // Somebody else took the room: after a while the first gives back what it has of it.
+    assert_eq!(size_of(&held(3, &[a.clone(), b.clone()], &[node(100)]), "a", (1, 2)), (1, 2));
+    a.incomplete_seconds = 10;
+    let outcomes = held(4, &[a, b], &[node(100)]);
+    assert_eq!(size_of(&outcomes, "a", (9, 9)), (0, 0));
+    assert_eq!(size_of(&outcomes, "b", (9, 9)), (0, 0), "what is held is not free yet");
+}
+
+#[test]
+fn a_minimum_that_no_cluster_has_is_told_and_costs_no_more_than_any_other() {
+    let outcomes = held(1, &[fresh("a", (1, u32::MAX))], &[node(4_000)]);
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes[0].scale.size, Size::default());
+    assert!(outcomes[0].scale.reason.contains("4294967295 trainers"));
+    // Enough in all, and no node with room for one.
+    let outcomes = held(1, &[fresh("a", (1, 1))], &[node(400), node(400)]);
+    assert!(outcomes[0].scale.reason.contains("no nodes have room"), "{outcomes:?}");
+}
+
+fn size_of(outcomes: &[Outcome], job: &str, current: (u32, u32)) -> (u32, u32) {
+    let found = outcomes.iter().find(|one| one.job == job).map(|one| one.scale.size);
+    found.map_or(current, |size| (size.parameter_servers, size.trainers))
+}
+
+#[test]
+fn a_job_alone_grows_to_what_the_cluster_has() {
+    let outcomes = held(1, &[bid("a", 5_000.0, (1, 1))], &[node(1_000), node(1_000), node(300)]);
+    let (servers, trainers) = size_of(&outcomes, "a", (1, 1));
+    assert!(trainers >= 4 && servers >= 2, "{servers},{trainers}");
+    assert!(outcomes[0].scale.reason.contains("instead of"));
+}
+
+#[test]
+fn the_first_gives_to_the_second_and_gets_it_back() {
+    let full = bid("a", 5_000.0, (2, 4));
+    let outcomes = held(1, &[full.clone(), bid("b", 3_000.0, (0, 0))], &[]);
+    let (a, b) = (size_of(&outcomes, "a", (2, 4)), size_of(&outcomes, "b", (0, 0)));
+    assert!(b.1 >= 1 && a.1 < 4, "{a:?} {b:?}");
+    assert!(outcomes.iter().any(|one| one.scale.reason.contains("default/b")));
+    let outcomes = held(2, &[bid("a", 5_000.0, a)], &[node(u64::from(4 - a.1) * 500 + 200)]);
+    assert_eq!(size_of(&outcomes, "a", a).1, 4);
+}
+
+#[test]
+fn a_change_that_costs_more_than_it_saves_is_not_made() {
+    let mut costly = bid("a", 5.0, (1, 1));
+    costly.rescale_seconds = 10.0;
+    assert_eq!(held(1, &[costly], &[node(4_000)]), []);
+}
+
+#[test]
+fn a_pod_that_fits_on_no_node_is_not_promised() {
+    let outcomes = held(1, &[bid("a", 5_000.0, (1, 1))], &[node(300), node(300), node(300)]);
+    assert_eq!(size_of(&outcomes, "a", (1, 1)).1, 1);
+}
+
+prop_compose! {
+    fn any_bid()(
+        number in 0u32..1_000,
+        remaining in 0.0f64..10_000.0,
+        done in 0u64..300,
+        a in prop::array::uniform4(0.0f64..0.2),
+        current in (0u32..4, 0u32..6),
+        cost in 0.0f64..5.0,
+        milli in (50u64..400, 50u64..900),
+        created in 0i64..3,
+    ) -> Bid {
+        let current = if current.0.min(current.1) == 0 { (0, 0) } else { current };
+        Bid {
+            created_unix_seconds: created,
+            done_steps: done,
+            speed: SpeedModel::Asynchronous { a },
+            parameter_server: cpu(milli.0),
+            trainer: cpu(milli.1),
+            rescale_seconds: cost,
+            ..bid(&format!("job-{number}"), remaining, current)
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_round_never_promises_more_than_there_is(
+        bids in prop::collection::vec(any_bid(), 0..6),
+        free in prop::collection::vec(0u64..3_000, 0..4),
+    ) {
+        let free: Vec<Resources> = free.into_iter().map(node).collect();
+        let mut bids = bids;
+        bids.sort_by(|a, b| a.job.cmp(&b.job));
+        bids.dedup_by(|a, b| a.job == b.job);
+        for name in POLICIES {
+            let policy = named(name).unwrap();
+            let outcomes = round(policy.as_ref(), 7, &bids, &free);
+            let (mut all, mut capacity) = (Resources::default(), Resources::default());
+            for node in &free {
+                capacity.add(node);
+            }
+            for bid in &bids {
+                capacity.add(&taken(bid, bid.current));
+                let found = outcomes.iter().find(|one| one.job == bid.job);
+                let size = found.map_or(bid.current, |one| one.scale.size);
+                all.add(&taken(bid, size));
+                if found.is_some() {
+                    let nothing = size == Size::default() && !runs(bid);
+                    prop_assert!(nothing || is_within(size, bid), "{}: {:?}", name, size);
+                }
+            }
+            prop_assert!(capacity.covers(&all), "{}: {:?} of {:?}", name, all, capacity);
+            let mut reversed = bids.clone();
+            reversed.reverse();
+            prop_assert_eq!(round(policy.as_ref(), 7, &reversed, &free), outcomes);
+        }
+    }
+}
+
+#[test]
+fn a_job_whose_bid_makes_no_sense_gets_no_more_than_a_fair_share_and_is_told_so() {
+    type Spoil = fn(&mut Bid);
+    let spoils: [Spoil; 8] = [
+        |bid| bid.remaining_steps = f64::NAN,
+        |bid| bid.remaining_steps = f64::INFINITY,
+        |bid| bid.remaining_steps = -1.0,
+        |bid| bid.remaining_steps = 1e300,
+        |bid| bid.speed = SpeedModel::Asynchronous { a: [f64::NAN, 0.0, 0.0, 0.0] },
+        |bid| bid.speed = SpeedModel::Asynchronous { a: [-1.0, 0.0, 0.0, 0.0] },
+        |bid| bid.speed = SpeedModel::Asynchronous { a: [1e-12, 0.0, 0.0, 0.0] },
+        |bid| bid.rescale_seconds = f64::NEG_INFINITY,
+    ];
+    let free = [node(2_000), node(2_000)];
+    for spoil in spoils {
+        let (mut bad, good) = (bid("bad", 5_000.0, (1, 1)), bid("good", 5_000.0, (1, 1)));
+        spoil(&mut bad);
+        for name in ["goodput", "optimus", "drf"] {
+            let policy = named(name).unwrap();
+            let outcomes = round(policy.as_ref(), 1, &[bad.clone(), good.clone()], &free);
+            let has = |job| size_of(&outcomes, job, (1, 1));
+            let (servers, trainers) = has("bad");
+            // The cluster is what is free and what both hold: 5,400.
+            let share = 200 * servers + 500 * trainers;
+            assert!(share <= 2_700, "{name}: {servers}, {trainers}: {outcomes:?}");
+            assert!(has("good").1 >= 4, "{name}: {outcomes:?}");
+            let told = outcomes.iter().find(|one| one.job == "bad");
+            let is_told = told.is_none_or(|one| one.scale.reason.contains("fair share"));
+            assert!(is_told, "{name}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn policies_that_choose_no_sizes_give_the_maximum_or_leave_a_job_with_its_minimum() {
+    let fixed = |name: &str, at| Bid { created_unix_seconds: at, ..bid(name, 500.0, (1, 1)) };
+    // The first wants 3 · 200 + 6 · 500; the second has what is left beside it.
+    let bids = [fixed("late", 2), fixed("early", 1)];
+    for name in ["fifo", "tiresias"] {
+        let policy = named(name).unwrap();
+        let outcomes = round(policy.as_ref(), 1, &bids, &[node(3_000), node(1_000)]);
+        assert_eq!(size_of(&outcomes, "early", (1, 1)), (3, 6), "{name}: {outcomes:?}");
+        assert_eq!(size_of(&outcomes, "late", (1, 1)), (1, 1), "{name}: {outcomes:?}");
+    }
+    // Who waits with a minimum that does not fit is passed over by tiresias and not by fifo.
+    let (mut large, mut small) = (fresh("large", (1, 6)), fresh("small", (1, 1)));
+    (large.created_unix_seconds, small.created_unix_seconds) = (1, 2);
+    let bids = [large, small, bid("runs", 500.0, (3, 6))];
+    let small = |name| {
+        let policy = named(name).unwrap();
+        size_of(&round(policy.as_ref(), 1, &bids, &[node(300)]), "small", (9, 9))
+    };
+    assert_eq!(small("tiresias"), (1, 1));
+    assert_eq!(small("fifo"), (0, 0));
+}
+
+#[test]
+fn a_market_gives_a_job_that_ends_soon_what_one_that_is_long_would_make_as_much_of() {
+    let policy = named("goodput").unwrap();
+    let bids = [bid("long", 500_000.0, (1, 1)), bid("short", 500.0, (1, 1))];
+    let outcomes = round(policy.as_ref(), 1, &bids, &[node(1_500)]);
+    let (long, short) = (size_of(&outcomes, "long", (1, 1)), size_of(&outcomes, "short", (1, 1)));
+    assert!(short.1 > long.1, "{outcomes:?}");
+    // Alone it grows as far as that makes it faster.
+    let outcomes = round(policy.as_ref(), 2, &bids[..1], &[node(4_000)]);
+    let (servers, trainers) = size_of(&outcomes, "long", (1, 1));
+    assert!(servers >= 2 && trainers >= 4, "{outcomes:?}");
+}

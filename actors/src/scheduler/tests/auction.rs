@@ -1,0 +1,137 @@
+//! The auction as jobs see it: a job's actor that bids what the test says and keeps the orders that it hears.
+
+use super::*;
+use actix::prelude::*;
+use impresario_client::protocol::training::{
+    Bid, RequestBid, Scale, ScaleError, Size, SpeedModel, job_actor,
+};
+use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
+use impresario_runtime::role;
+use parking_lot::Mutex;
+
+role! {
+    /// What the auction asks of a job.
+    BidderRole = "trainingjob" { asks: [RequestBid, Scale], streams: [] }
+}
+
+type Shared<T> = Arc<Mutex<T>>;
+
+/// A job's actor.
+struct Bidder {
+    bid: Shared<Bid>,
+    heard: Shared<Vec<Scale>>,
+}
+
+impl Actor for Bidder {
+    type Context = Context<Self>;
+}
+
+impl Handler<RequestBid> for Bidder {
+    type Result = Option<Bid>;
+
+    fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
+        Some(self.bid.lock().clone())
+    }
+}
+
+impl Handler<Scale> for Bidder {
+    type Result = Result<(), ScaleError>;
+
+    fn handle(&mut self, scale: Scale, _: &mut Self::Context) -> Self::Result {
+        self.heard.lock().push(scale);
+        Ok(())
+    }
+}
+
+/// A job that runs with one of each, has little left and pays much for a change.
+fn costly(job: &str) -> Bid {
+    let pod = |cpu_milli| Resources { cpu_milli, pods: 1, ..Resources::default() };
+    let one = Size { parameter_servers: 1, trainers: 1 };
+    Bid {
+        job: job.to_owned(),
+        lease: 1,
+        namespace: "ns".to_owned(),
+        name: job.to_owned(),
+        created_unix_seconds: 0,
+        remaining_steps: 5.0,
+        done_steps: 500,
+        speed: SpeedModel::Asynchronous { a: [0.1, 0.02, 0.001, 0.001] },
+        current: one,
+        wanted: one,
+        min: one,
+        max: Size { parameter_servers: 1, trainers: 3 },
+        parameter_server: pod(100),
+        trainer: pod(100),
+        rescale_seconds: 60.0,
+        incomplete_seconds: 0,
+    }
+}
+
+/// A job in the registry, and its actor.
+async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
+    let uid = bid.job.clone();
+    let object = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
+        "metadata": {"namespace": "ns", "name": uid, "uid": uid}, "spec": {}});
+    let key = Key::new(crate::scheduler::training::JOBS, "ns", &uid);
+    let (bid, heard) = (Arc::new(Mutex::new(bid)), Shared::<Vec<Scale>>::default());
+    let (bids, hears) = (bid.clone(), heard.clone());
+    machine
+        .node
+        .spawn::<BidderRole, _>(job_actor(&uid), SpawnOptions::default(), move |_| Bidder {
+            bid: bids.clone(),
+            heard: hears.clone(),
+        })
+        .unwrap();
+    machine.registry.transact(Transaction::create(key, object.to_string())).await.unwrap();
+    (bid, heard)
+}
+
+fn hold(machine: &Machine) -> ActorRef<SchedulerRole> {
+    let name = machine.node.name().clone();
+    schedule_among(machine, SchedulerSettings::default(), Arc::new(move || vec![name.clone()]))
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waits = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waits).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[actix::test]
+async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() {
+    let machine = Machine::start(1000).await;
+    let (_, heard) = job(&machine, costly("a")).await;
+    let map = |policy: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy": policy},
+            "metadata": {"namespace": "kube-system", "name": "training-scheduler", "uid": "u"}})
+    };
+    let key = Key::new("configmaps", "kube-system", "training-scheduler");
+    // Nothing that pays for itself: by optimus the job would never hear of a size.
+    let create = Transaction::create(key.clone(), map("drf").to_string());
+    machine.registry.transact(create).await.unwrap();
+    let _scheduler = hold(&machine);
+    until("drf gives the job all that it wants", || {
+        heard.lock().last().is_some_and(|scale| scale.size.trainers == 3)
+    })
+    .await;
+    change::change(&machine.registry, &key, None, None, |object| *object = map("drift"))
+        .await
+        .unwrap();
+    let told = async {
+        loop {
+            let events = ListRequest::of(Selection::all("events"));
+            let events = machine.registry.list(events).await.unwrap().entries;
+            let mut events =
+                events.iter().map(|event| serde_json::from_slice::<Value>(&event.value).unwrap());
+            if let Some(event) = events.find(|event| event["reason"] == "NoSuchPolicy") {
+                return event["message"].as_str().unwrap().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let message = tokio::time::timeout(LIMIT, told).await.expect("told that there is none");
+    assert!(message.contains("\"drift\"") && message.contains("drf goes on"), "{message}");
+}
