@@ -47,16 +47,16 @@ pub struct Simulate {
     #[arg(long, value_name = "P1,P2", value_delimiter = ',', conflicts_with = "policy")]
     pub compare: Vec<String>,
     /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
     pub nodes: u32,
     /// GPUs of each node.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64), allow_negative_numbers = true)]
     pub gpus: u32,
     /// Submissions come so many times as fast.
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_load)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_load, allow_negative_numbers = true)]
     pub load: f64,
     /// Seconds without progress when a job's GPUs change.
-    #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = parse_seconds)]
+    #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = parse_seconds, allow_negative_numbers = true)]
     pub rescale_seconds: f64,
     /// How to print.
     #[arg(short, long, value_enum)]

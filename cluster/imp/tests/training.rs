@@ -47,8 +47,11 @@ fn trace() -> tempfile::TempDir {
         }
         fs::write(application.join(format!("validation-{batch}.csv")), rows).unwrap();
     }
-    let jobs: String = (0..4).map(|job| format!("j{job},{},toy,1,64\n", 10 + 45 * job)).collect();
-    fs::write(folder.path().join("workload.csv"), format!("{HEADER}{jobs}")).unwrap();
+    let mut jobs = HEADER.to_owned();
+    for job in 0..4 {
+        writeln!(jobs, "j{job},{},toy,1,64", 10 + 45 * job).unwrap();
+    }
+    fs::write(folder.path().join("workload.csv"), jobs).unwrap();
     fs::write(folder.path().join("one.csv"), format!("{HEADER}alone,10,toy,1,32\n")).unwrap();
     folder
 }
@@ -165,7 +168,8 @@ fn what_cannot_be_simulated_is_named_and_nothing_is_printed() {
         (&["--nodes", "0"][..], "--nodes"),
         (&["--gpus", "65"], "--gpus"),
         (&["--load", "NaN"], "from 0.01 to 100"),
-        (&["--rescale-seconds", "-1"], "--rescale-seconds"),
+        (&["--rescale-seconds", "-1"], "from 0 to 86400"),
+        (&["--gpus", "-1"], "1..=64"),
         (&["--policy", "fifo", "--compare", "drf"], "--compare"),
         (&["-o", "xml"], "json"),
     ] {
@@ -224,7 +228,7 @@ fn a_plan_ends_at_the_first_line_that_it_cannot_use_and_names_line_and_field() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.starts_with("error: ") && said.contains(expected), "{said}");
         // What came before it has been answered.
-        assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1, "{said}");
     }
     let said = refused(&plan(&["--policy", "optimus+oracle"], LINE.as_bytes()), 1);
     assert!(said.contains("no policy `optimus+oracle`"), "{said}");

@@ -108,6 +108,12 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
         json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy": policy},
             "metadata": {"namespace": "kube-system", "name": "training-scheduler", "uid": "u"}})
     };
+    // An event is written where its namespace is.
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"},
+        "status": {"phase": "Active"}});
+    let namespace =
+        Transaction::create(Key::new("namespaces", "", "kube-system"), namespace.to_string());
+    machine.registry.transact(namespace).await.unwrap();
     let key = Key::new("configmaps", "kube-system", "training-scheduler");
     // Nothing that pays for itself: by optimus the job would never hear of a size.
     let create = Transaction::create(key.clone(), map("drf").to_string());
