@@ -26,8 +26,11 @@ fn bid(name: &str, remaining: f64, current: (u32, u32)) -> Bid {
         name: name.to_owned(),
         created_unix_seconds: 0,
         remaining_steps: remaining,
+        remaining_uncertainty: 0.0,
         done_steps: 500,
         speed: SpeedModel::Asynchronous { a: [0.1, 0.02, 0.001, 0.001] },
+        speed_uncertainty: 0.0,
+        measured_trainers: 6,
         current: Size { parameter_servers: current.0, trainers: current.1 },
         wanted: Size { parameter_servers: current.0, trainers: current.1 },
         min: Size { parameter_servers: 1, trainers: 1 },
@@ -35,6 +38,7 @@ fn bid(name: &str, remaining: f64, current: (u32, u32)) -> Bid {
         parameter_server: cpu(200),
         trainer: cpu(500),
         rescale_seconds: 0.5,
+        rescale_uncertainty: 0.0,
         lease: 0,
         incomplete_seconds: 0,
     }
@@ -114,6 +118,32 @@ fn a_change_that_costs_more_than_it_saves_is_not_made() {
 }
 
 #[test]
+fn a_job_that_is_unsure_does_not_grow_for_a_gain_that_may_be_none() {
+    // Sure of itself, it grows: some seconds are saved, and a change costs one.
+    let mut sure = bid("a", 60.0, (1, 1));
+    sure.rescale_seconds = 1.0;
+    let outcomes = held(1, std::slice::from_ref(&sure), &[node(4_000)]);
+    assert!(size_of(&outcomes, "a", (1, 1)).1 > 1, "{outcomes:?}");
+    let of_work = Bid { remaining_uncertainty: 8.0, ..sure.clone() };
+    let of_speed = Bid { speed_uncertainty: 8.0, ..sure.clone() };
+    let of_cost = Bid { rescale_uncertainty: 6.0, ..sure };
+    for unsure in [of_work, of_speed, of_cost] {
+        assert_eq!(held(1, &[unsure], &[node(4_000)]), []);
+    }
+}
+
+#[test]
+fn a_prediction_is_told_with_how_far_it_may_be_off() {
+    let told = |bid: Bid| held(1, &[bid], &[node(4_000)])[0].scale.reason.clone();
+    assert!(!told(bid("a", 5_000.0, (1, 1))).contains('±'));
+    let unsure = Bid { remaining_uncertainty: 0.3, ..bid("a", 5_000.0, (1, 1)) };
+    assert!(told(unsure).ends_with("± 30 %"));
+    // Beyond what was measured it is less sure.
+    let few = Bid { measured_trainers: 1, ..bid("a", 5_000.0, (1, 1)) };
+    assert!(told(few).contains('±'));
+}
+
+#[test]
 fn a_pod_that_fits_on_no_node_is_not_promised() {
     let outcomes = held(1, &[bid("a", 5_000.0, (1, 1))], &[node(300), node(300), node(300)]);
     assert_eq!(size_of(&outcomes, "a", (1, 1)).1, 1);
@@ -181,7 +211,7 @@ proptest! {
 #[test]
 fn a_job_whose_bid_makes_no_sense_gets_no_more_than_a_fair_share_and_is_told_so() {
     type Spoil = fn(&mut Bid);
-    let spoils: [Spoil; 8] = [
+    let spoils: [Spoil; 11] = [
         |bid| bid.remaining_steps = f64::NAN,
         |bid| bid.remaining_steps = f64::INFINITY,
         |bid| bid.remaining_steps = -1.0,
@@ -190,6 +220,9 @@ fn a_job_whose_bid_makes_no_sense_gets_no_more_than_a_fair_share_and_is_told_so(
         |bid| bid.speed = SpeedModel::Asynchronous { a: [-1.0, 0.0, 0.0, 0.0] },
         |bid| bid.speed = SpeedModel::Asynchronous { a: [1e-12, 0.0, 0.0, 0.0] },
         |bid| bid.rescale_seconds = f64::NEG_INFINITY,
+        |bid| bid.remaining_uncertainty = f64::NAN,
+        |bid| bid.speed_uncertainty = -0.5,
+        |bid| bid.rescale_uncertainty = f64::INFINITY,
     ];
     let free = [node(2_000), node(2_000)];
     for spoil in spoils {

@@ -62,7 +62,9 @@ impl Reasons<'_> {
         if size.grows_from(in_hall(bid.current)) {
             let seconds = |size| self.worth[job].seconds(size).unwrap_or(LONGEST_SECONDS);
             let (now, then) = (seconds(in_hall(bid.current)), seconds(size));
-            return format!("predicted to finish in {then:.1} s instead of {now:.1} s");
+            let off = (self.worth[job].uncertainty(size) * 100.0).round();
+            let off = if off > 0.0 { format!(" ± {off:.0} %") } else { String::new() };
+            return format!("predicted to finish in {then:.1} s instead of {now:.1} s{off}");
         }
         let winners: Vec<String> = self
             .bids

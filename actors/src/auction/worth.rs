@@ -12,6 +12,10 @@ const MOST_STEPS: f64 = 1e15;
 const LONGEST_STEP_SECONDS: f64 = 1e9;
 /// No change of size costs more, in seconds.
 const LONGEST_RESCALE_SECONDS: f64 = 86_400.0;
+/// How much less sure a speed is with e times the trainers that were measured.
+const BEYOND: f64 = 0.1;
+/// Who is less sure of a prediction knows nothing.
+const MOST_UNCERTAINTY: f64 = 1e3;
 /// No trainer does a step in less, in seconds.
 const SHORTEST_STEP_SECONDS: f64 = 1e-6;
 /// What is taken of a job whose bid makes no sense: so many steps of a second each.
@@ -23,7 +27,11 @@ const UNKNOWN_RESCALE_SECONDS: f64 = 0.5;
 pub(super) struct Believed {
     doubt: Option<&'static str>,
     remaining: f64,
+    remaining_uncertainty: f64,
     speed: Speed,
+    speed_uncertainty: f64,
+    /// The most trainers that the speed was measured with.
+    measured: u32,
     rescale_seconds: f64,
     attained_service: f64,
 }
@@ -35,7 +43,10 @@ impl Believed {
             return Self {
                 doubt: Some(doubt),
                 remaining: UNKNOWN_STEPS,
+                remaining_uncertainty: 0.0,
                 speed: Speed::Asynchronous { a: [1.0, 0.0, 0.0, 0.0] },
+                speed_uncertainty: 0.0,
+                measured: u32::MAX,
                 rescale_seconds: UNKNOWN_RESCALE_SECONDS,
                 attained_service: f64::INFINITY,
             };
@@ -47,8 +58,12 @@ impl Believed {
         Self {
             doubt: None,
             remaining: bid.remaining_steps,
+            remaining_uncertainty: bid.remaining_uncertainty,
             speed,
-            rescale_seconds: bid.rescale_seconds,
+            speed_uncertainty: bid.speed_uncertainty,
+            measured: bid.measured_trainers,
+            // What it may well cost: a change is made for a gain that is sure.
+            rescale_seconds: bid.rescale_seconds + bid.rescale_uncertainty,
             attained_service: if rate > 0.0 { attained } else { 0.0 },
         }
     }
@@ -74,6 +89,12 @@ impl Worth for Believed {
         Some(self.remaining)
     }
 
+    fn uncertainty(&self, size: Size) -> f64 {
+        let ratio = f64::from(size.workers) / f64::from(self.measured.max(1));
+        let beyond = if ratio > 1.0 { BEYOND * ratio.ln() } else { 0.0 };
+        self.remaining_uncertainty.hypot(self.speed_uncertainty + beyond)
+    }
+
     fn rate(&self, size: Size) -> Option<f64> {
         Some(self.speed.steps_per_second(size))
     }
@@ -86,14 +107,19 @@ fn doubt(bid: &Bid) -> Option<&'static str> {
     };
     let is_amount = |value: f64, most: f64| (0.0..=most).contains(&value);
     let alone = Size { servers: 1, workers: 1 };
-    if !is_amount(bid.remaining_steps, MOST_STEPS) {
+    if !is_amount(bid.remaining_steps, MOST_STEPS)
+        || !is_amount(bid.remaining_uncertainty, MOST_UNCERTAINTY)
+    {
         Some("its remaining steps cannot be")
     } else if !coefficients.iter().all(|value| is_amount(*value, LONGEST_STEP_SECONDS))
         || !is_amount(batch, MOST_STEPS)
+        || !is_amount(bid.speed_uncertainty, MOST_UNCERTAINTY)
         || speed_of(&bid.speed).steps_per_second(alone) * SHORTEST_STEP_SECONDS > 1.0
     {
         Some("its speed cannot be")
-    } else if !is_amount(bid.rescale_seconds, LONGEST_RESCALE_SECONDS) {
+    } else if !is_amount(bid.rescale_seconds, LONGEST_RESCALE_SECONDS)
+        || !is_amount(bid.rescale_uncertainty, LONGEST_RESCALE_SECONDS)
+    {
         Some("what it says that a change of size costs cannot be")
     } else {
         None

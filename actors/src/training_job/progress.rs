@@ -20,12 +20,21 @@ const WINDOW: Duration = Duration::from_secs(4);
 const FIRST_RESCALE_SECONDS: f64 = 0.5;
 /// A curve is fitted anew after so many steps.
 const REFIT: u64 = 25;
+/// So many curves are kept to tell how sure they are.
+const CURVES: usize = 8;
+/// What is said of a prediction before there are curves to compare.
+const FIRST_UNCERTAINTY: f64 = 0.5;
+/// More says nothing more.
+const MOST_UNCERTAINTY: f64 = 10.0;
+/// What is said of a speed that one size was measured of.
+const ONE_SIZE_UNCERTAINTY: f64 = 0.2;
 
 /// The job's own measurements.
 #[derive(Debug, Default)]
 pub struct ProgressBook {
     losses: VecDeque<(u64, f64)>,
-    curve: Option<LossCurve>,
+    /// The latest curves, the newest last: how far their predictions lie apart says how sure they are.
+    curves: VecDeque<LossCurve>,
     fitted_at: u64,
     steps: u64,
     finished: VecDeque<Instant>,
@@ -34,7 +43,8 @@ pub struct ProgressBook {
     measured: Measured,
     batch_seconds: Option<f64>,
     evaluated: Option<Evaluated>,
-    rescale_seconds: Option<f64>,
+    /// What changes of size cost: mean and variance, the latest counting most.
+    rescale: Option<(f64, f64)>,
     gradient_square: f64,
 }
 
@@ -74,7 +84,14 @@ impl ProgressBook {
         if self.steps >= self.fitted_at + REFIT {
             self.fitted_at = self.steps;
             let history: Vec<(u64, f64)> = self.losses.iter().copied().collect();
-            self.curve = loss_curve::fit(&history);
+            match loss_curve::fit(&history) {
+                Some(curve) => {
+                    self.curves.push_back(curve);
+                    let many = self.curves.len().saturating_sub(CURVES);
+                    self.curves.drain(..many);
+                }
+                None => self.curves.clear(),
+            }
         }
     }
 
@@ -95,13 +112,20 @@ impl ProgressBook {
     /// A change of size took so long.
     pub fn rescaled(&mut self, took: Duration) {
         let took = took.as_secs_f64();
-        self.rescale_seconds =
-            Some(self.rescale_seconds.map_or(took, |mean| f64::midpoint(mean, took)));
+        self.rescale = Some(match self.rescale {
+            // One change says nothing of how they differ: it may be off by half.
+            None => (took, (took / 2.0).powi(2)),
+            Some((mean, variance)) => {
+                let off = took - mean;
+                (mean + off / 2.0, (variance + off * off / 2.0) / 2.0)
+            }
+        });
     }
 
-    /// What a change of size costs, in seconds of work.
-    pub fn rescale_seconds(&self) -> f64 {
-        self.rescale_seconds.unwrap_or(FIRST_RESCALE_SECONDS)
+    /// What a change of size costs, in seconds of work, and the standard deviation of that.
+    pub fn rescale_seconds(&self) -> (f64, f64) {
+        let before_any = (FIRST_RESCALE_SECONDS, FIRST_RESCALE_SECONDS);
+        self.rescale.map_or(before_any, |(mean, variance)| (mean, variance.sqrt()))
     }
 
     /// Mean loss lately.
@@ -131,6 +155,19 @@ impl ProgressBook {
     /// Whether the speed of any size is known.
     pub fn is_measured(&self) -> bool {
         !self.measured.is_empty()
+    }
+
+    /// The most trainers that a speed is known of.
+    pub fn measured_trainers(&self) -> u32 {
+        self.measured.keys().map(|size| size.workers).max().unwrap_or(0)
+    }
+
+    /// Relative standard deviation of what the model says of the sizes that were measured. One size alone is
+    /// met exactly and says nothing of others.
+    pub fn speed_uncertainty(&self) -> f64 {
+        let speed = speed::fit_asynchronous(&self.measured);
+        let few = if self.measured.len() < 2 { ONE_SIZE_UNCERTAINTY } else { 0.0 };
+        speed::error_on(&speed, &self.measured).max(few)
     }
 
     /// Speed as a function of size.
@@ -176,19 +213,34 @@ impl ProgressBook {
 
     /// Steps that the loss curve predicts until a rule is met.
     pub fn remaining_steps(&self, stop: &StopRule, batches: u64, done: u64) -> Option<f64> {
-        let curve = self.curve?;
-        let target = stop.target_loss.and_then(|target| curve.step_of(target));
-        let converged = stop.convergence.map(|(threshold, epochs)| {
-            curve.step_of_convergence(batches as f64, threshold) + (epochs * batches) as f64
-        });
-        let end = [target, converged].into_iter().flatten().reduce(f64::min)?;
+        let end = end_by(self.curves.back()?, stop, batches)?;
         Some((end - done as f64).max(0.0))
+    }
+
+    /// Relative standard deviation of [`Self::remaining_steps`]: how far the ends lie apart that the latest
+    /// curves predict.
+    pub fn remaining_uncertainty(&self, stop: &StopRule, batches: u64, done: u64) -> f64 {
+        let ends: Vec<f64> =
+            self.curves.iter().filter_map(|curve| end_by(curve, stop, batches)).collect();
+        let Some(last) = ends.last().filter(|_| ends.len() > 2) else { return FIRST_UNCERTAINTY };
+        let mean = ends.iter().sum::<f64>() / ends.len() as f64;
+        let square = ends.iter().map(|end| (end - mean).powi(2)).sum::<f64>() / ends.len() as f64;
+        (square.sqrt() / (last - done as f64).max(1.0)).min(MOST_UNCERTAINTY)
     }
 
     /// Square of the gradient's norm, lately.
     pub fn gradient_square(&self) -> f64 {
         self.gradient_square
     }
+}
+
+/// The step at which a rule is met by this curve.
+fn end_by(curve: &LossCurve, stop: &StopRule, batches: u64) -> Option<f64> {
+    let target = stop.target_loss.and_then(|target| curve.step_of(target));
+    let converged = stop.convergence.map(|(threshold, epochs)| {
+        curve.step_of_convergence(batches as f64, threshold) + (epochs * batches) as f64
+    });
+    [target, converged].into_iter().flatten().reduce(f64::min)
 }
 
 #[cfg(test)]
@@ -223,6 +275,36 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_that_falls_as_no_curve_does_makes_the_prediction_unsure() {
+        let start = Instant::now();
+        let mut book = ProgressBook::default();
+        let stop = StopRule { target_loss: Some(0.1), ..StopRule::default() };
+        assert!((book.remaining_uncertainty(&stop, 10, 0) - FIRST_UNCERTAINTY).abs() < 1e-9);
+        for step in 0..200u64 {
+            // Slowly at first, then all at once.
+            let loss = if step < 120 { 1.0 - 0.001 * step as f32 } else { 0.4 };
+            book.step(&progress(step, loss), start);
+        }
+        let unsure = book.remaining_uncertainty(&stop, 10, 200);
+        assert!(unsure > 0.3 && unsure <= MOST_UNCERTAINTY, "{unsure}");
+    }
+
+    #[test]
+    fn what_changes_of_size_cost_is_measured_with_how_much_it_varies() {
+        let mut book = ProgressBook::default();
+        let (mean, sd) = book.rescale_seconds();
+        assert!(mean > 0.0 && sd >= mean, "nothing is known: {mean}, {sd}");
+        for _ in 0..12 {
+            book.rescaled(Duration::from_millis(80));
+        }
+        let (mean, sd) = book.rescale_seconds();
+        assert!((mean - 0.08).abs() < 1e-6 && sd < 0.005, "{mean}, {sd}");
+        book.rescaled(Duration::from_millis(480));
+        let (mean, sd) = book.rescale_seconds();
+        assert!((mean - 0.28).abs() < 1e-6 && sd > 0.1, "{mean}, {sd}");
+    }
+
+    #[test]
     fn a_falling_loss_predicts_its_target_and_reaches_it() {
         let start = Instant::now();
         let mut book = ProgressBook::default();
@@ -233,6 +315,9 @@ mod tests {
         let stop = StopRule { target_loss: Some(0.1), ..StopRule::default() };
         let left = book.remaining_steps(&stop, 10, 100).unwrap();
         assert!((left - 290.0).abs() < 90.0, "{left}");
+        // The loss keeps to the curve: the predictions agree.
+        let unsure = book.remaining_uncertainty(&stop, 10, 100);
+        assert!(unsure < 0.1, "{unsure}");
         assert!(!book.reached(&stop, 10, 10));
         let easy = StopRule { target_loss: Some(0.3), ..StopRule::default() };
         assert!(book.reached(&easy, 10, 10));

@@ -3,7 +3,7 @@
 use crate::Model;
 use crate::goodput::{self, Batch};
 use crate::hall::{Bid, Hall, Size, Standing, Worth};
-use crate::model;
+use crate::model::{self, Remaining};
 use crate::picture::{Job, Picture};
 use crate::step_time::StepTime;
 
@@ -23,7 +23,7 @@ pub fn hall<'a>(
     let worth = |index: usize| -> Box<dyn Worth + 'a> {
         let job = &picture.jobs[index];
         let step_time = models.get(index).and_then(|model| model.step_time.as_ref());
-        let remaining = model::remaining(job).map(|left| left.steps);
+        let remaining = model::remaining(job);
         Box::new(Believed { job, step_time, remaining, node_gpus, chooses_batch })
     };
     let known = |index: usize| Some(models.get(index)?.step_time.as_ref()?.most_replicas());
@@ -85,25 +85,38 @@ fn sizes(picture: &Picture) -> Vec<u32> {
 struct Believed<'a> {
     job: &'a Job,
     step_time: Option<&'a StepTime>,
-    remaining: Option<f64>,
+    remaining: Option<Remaining>,
     node_gpus: u32,
     chooses_batch: bool,
 }
 
 impl Worth for Believed<'_> {
     fn remaining(&self) -> Option<f64> {
-        self.remaining
+        self.remaining.map(|left| left.steps)
+    }
+
+    fn uncertainty(&self, size: Size) -> f64 {
+        let of_work = self.remaining.map_or(1.0, |left| left.uncertainty);
+        let of_speed =
+            self.step_time.map_or(1.0, |model| model.uncertainty(self.nodes(size), size.workers));
+        of_work.hypot(of_speed)
     }
 
     fn rate(&self, size: Size) -> Option<f64> {
         let (job, model) = (self.job, self.step_time?);
-        // The fewest nodes that hold so many, by the largest.
-        let nodes = size.workers.div_ceil(self.node_gpus.max(1)).max(1);
+        let nodes = self.nodes(size);
         if self.chooses_batch {
             return goodput::best(job, model, nodes, size.workers, 20).map(|(rate, _)| rate);
         }
         let total = job.fixed_batch.unwrap_or(job.initial_batch);
         let batch = Batch::within(job, f64::from(total), size.workers);
         Some(goodput::rate(job, model, nodes, size.workers, batch))
+    }
+}
+
+impl Believed<'_> {
+    /// The fewest nodes that hold so many, by the largest.
+    fn nodes(&self, size: Size) -> u32 {
+        size.workers.div_ceil(self.node_gpus.max(1)).max(1)
     }
 }

@@ -45,6 +45,9 @@ pub trait Worth {
     /// Progress a second with this size, in those steps; `None` where nothing can be said.
     fn rate(&self, size: Size) -> Option<f64>;
 
+    /// Relative standard deviation of [`Worth::seconds`] with this size, as far as the job knows.
+    fn uncertainty(&self, size: Size) -> f64;
+
     /// Seconds to the end with this size.
     fn seconds(&self, size: Size) -> Option<f64> {
         let rate = self.rate(size)?;
@@ -349,13 +352,15 @@ impl Draft<'_> {
         })
     }
 
-    /// Takes growth back that does not pay for what the change costs, then shrinking that nobody needs.
+    /// Takes growth back that does not pay for what the change costs, were it to save as much less as its
+    /// prediction is unsure; then shrinking that nobody needs.
     pub fn spare_needless_changes(&mut self) {
         for (job, bid) in self.hall.bids.iter().enumerate() {
             let size = self.sizes[job];
             let seconds = |size| bid.worth.seconds(size);
             let saved = seconds(bid.current).zip(seconds(size)).map(|(now, then)| now - then);
-            let pays = saved.is_some_and(|saved| saved > bid.rescale_seconds);
+            let unsure = 1.0 + bid.worth.uncertainty(size);
+            let pays = saved.is_some_and(|saved| saved / unsure > bid.rescale_seconds);
             if self.may_stay(job) && !pays && size.grows_from(bid.current) {
                 self.set(job, bid.current);
             }

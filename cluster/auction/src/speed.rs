@@ -45,6 +45,19 @@ pub fn fit_asynchronous(measured: &Measured) -> Speed {
     Speed::Asynchronous { a }
 }
 
+/// Relative standard deviation of what the model says of the sizes that were measured: the root mean square of
+/// the logarithm of predicted over measured.
+#[must_use]
+pub fn error_on(speed: &Speed, measured: &Measured) -> f64 {
+    let mut squares = Vec::new();
+    for (p, w, seen) in usable(measured) {
+        let size = Size { servers: p as u32, workers: w as u32 };
+        squares.push((speed.steps_per_second(size) / seen).ln().powi(2));
+    }
+    let mean = squares.iter().sum::<f64>() / squares.len().max(1) as f64;
+    if mean.is_finite() { mean.sqrt() } else { 1.0 }
+}
+
 fn usable(measured: &Measured) -> impl Iterator<Item = (f64, f64, f64)> + '_ {
     measured
         .iter()
@@ -92,6 +105,15 @@ mod tests {
                 (model.steps_per_second(size(p, w)), truth.steps_per_second(size(p, w)));
             assert!((seen / real - 1.0).abs() < 0.02, "{p},{w}: {seen} for {real}");
         }
+    }
+
+    #[test]
+    fn the_error_is_what_the_model_is_off_by_on_what_was_measured() {
+        let speed = Speed::Asynchronous { a: [0.1, 0.0, 0.0, 0.0] };
+        let measured = |factor: f64| Measured::from([(size(1, 2), 20.0 * factor)]);
+        assert!(error_on(&speed, &measured(1.0)) < 1e-9);
+        assert!((error_on(&speed, &measured(1.1)) - 1.1f64.ln()).abs() < 1e-9);
+        assert_eq!(error_on(&speed, &Measured::new()), 0.0);
     }
 
     #[test]

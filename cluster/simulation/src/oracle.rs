@@ -61,6 +61,10 @@ impl Worth for Truth<'_> {
         Some(1.0 / self.step_seconds(size)?)
     }
 
+    fn uncertainty(&self, _: Size) -> f64 {
+        0.0
+    }
+
     fn seconds(&self, size: Size) -> Option<f64> {
         Some(self.remaining()? * self.step_seconds(size)?)
     }

@@ -54,8 +54,11 @@ fn costly(job: &str) -> Bid {
         name: job.to_owned(),
         created_unix_seconds: 0,
         remaining_steps: 5.0,
+        remaining_uncertainty: 0.0,
         done_steps: 500,
         speed: SpeedModel::Asynchronous { a: [0.1, 0.02, 0.001, 0.001] },
+        speed_uncertainty: 0.0,
+        measured_trainers: 6,
         current: one,
         wanted: one,
         min: one,
@@ -63,6 +66,7 @@ fn costly(job: &str) -> Bid {
         parameter_server: pod(100),
         trainer: pod(100),
         rescale_seconds: 60.0,
+        rescale_uncertainty: 0.0,
         incomplete_seconds: 0,
     }
 }

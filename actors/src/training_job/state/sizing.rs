@@ -23,6 +23,18 @@ impl State {
         }
     }
 
+    /// Relative standard deviation of that: none where the data plan ends before anything that is predicted.
+    fn remaining_uncertainty(&self) -> f64 {
+        let batches = self.plan.as_ref().map_or(1, DataPlan::batches);
+        let rest = self.total_steps().map(|total| total.saturating_sub(self.steps()) as f64);
+        let (stop, done) = (&self.spec.stop, self.steps());
+        let predicted = self.book.remaining_steps(stop, batches, done);
+        match (rest, predicted) {
+            (Some(rest), predicted) if predicted.is_none_or(|predicted| rest <= predicted) => 0.0,
+            _ => self.book.remaining_uncertainty(stop, batches, done),
+        }
+    }
+
     /// The bid for a round; none from a job that has ended.
     pub fn bid(
         &self,
@@ -46,6 +58,7 @@ impl State {
         let complete =
             current.parameter_servers >= min.parameter_servers && current.trainers >= min.trainers;
         let granted = self.granted.filter(|_| !complete);
+        let (rescale_seconds, rescale_uncertainty) = self.book.rescale_seconds();
         Some(Bid {
             job: self.job.clone(),
             lease: self.lease,
@@ -57,8 +70,11 @@ impl State {
             remaining_steps: self
                 .remaining_steps()
                 .unwrap_or_else(|| self.steps().max(1_000) as f64),
+            remaining_uncertainty: self.remaining_uncertainty(),
             done_steps: self.steps(),
             speed: self.book.speed_model(),
+            speed_uncertainty: self.book.speed_uncertainty(),
+            measured_trainers: self.book.measured_trainers(),
             current,
             wanted: self.wanted,
             min,
@@ -70,7 +86,8 @@ impl State {
             },
             parameter_server: self.spec.parameter_server.resources.clone(),
             trainer: self.spec.trainer.resources.clone(),
-            rescale_seconds: self.book.rescale_seconds(),
+            rescale_seconds,
+            rescale_uncertainty,
         })
     }
 

@@ -170,8 +170,11 @@ fn sizing(record: Record) -> Record {
             name: "j".into(),
             created_unix_seconds: 1 << 31,
             remaining_steps: 1000.5,
+            remaining_uncertainty: 0.25,
             done_steps: 300,
             speed,
+            speed_uncertainty: 0.125,
+            measured_trainers: 3,
             current: size,
             wanted: Size { trainers: 5, ..size },
             min: Size { trainers: 1, ..size },
@@ -179,6 +182,7 @@ fn sizing(record: Record) -> Record {
             parameter_server: Resources { cpu_milli: 500, pods: 1, ..Resources::default() },
             trainer: Resources { cpu_milli: 1000, pods: 1, ..Resources::default() },
             rescale_seconds: 2.5,
+            rescale_uncertainty: 0.5,
             incomplete_seconds: 12,
         })
     });

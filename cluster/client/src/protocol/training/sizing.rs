@@ -32,10 +32,16 @@ pub struct Bid {
     pub created_unix_seconds: i64,
     /// Predicted steps to the end.
     pub remaining_steps: f64,
+    /// Relative standard deviation of that prediction; 0 where the end is known.
+    pub remaining_uncertainty: f64,
     /// Steps done: a prediction from few of them counts less.
     pub done_steps: u64,
     /// Steps a second as a function of size.
     pub speed: SpeedModel,
+    /// Relative standard deviation of what the model says of the sizes that were measured.
+    pub speed_uncertainty: f64,
+    /// The most trainers that its speed was measured with; 0 before any measurement.
+    pub measured_trainers: u32,
     /// What it has now: parameter servers and trainers.
     pub current: Size,
     /// What it is on its way to.
@@ -50,6 +56,8 @@ pub struct Bid {
     pub trainer: Resources,
     /// What a change of size has cost so far, in seconds of its work.
     pub rescale_seconds: f64,
+    /// Standard deviation of that, in seconds.
+    pub rescale_uncertainty: f64,
     /// For how long the job has been granted its minimum without all of it having a node, in seconds.
     pub incomplete_seconds: u64,
 }
