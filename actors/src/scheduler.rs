@@ -36,6 +36,7 @@ use hall::Hall;
 use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
 use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
 use impresario_runtime::{ActorNode, NodeName};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use picture::{Pending, Picture};
 use policy::Policy;
@@ -205,7 +206,7 @@ impl StreamHandler<Seen> for Scheduler {
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         match seen {
             Seen::TrainingJobs(followed) => {
-                if self.hall.seen(followed) {
+                if self.hall.seen(followed, Timestamp::now()) {
                     self.order_round(ctx);
                 }
                 return;
@@ -214,21 +215,21 @@ impl StreamHandler<Seen> for Scheduler {
             Seen::Pods(Followed::All(entries)) => {
                 let present: HashSet<_> = entries.iter().filter_map(uid_of).collect();
                 for entry in &entries {
-                    self.pod_seen(entry);
+                    self.pod_seen(entry, ctx);
                 }
                 let known = self.queue.uids().into_iter().chain(self.picture.bound());
                 for uid in known.filter(|uid| !present.contains(uid)).collect::<Vec<_>>() {
-                    self.pod_gone(&uid);
+                    self.pod_gone(&uid, ctx);
                 }
                 self.pods_known = true;
             }
             Seen::Pods(Followed::Changes(events)) => {
                 for event in events {
                     match event {
-                        WatchEvent::Put { entry, .. } => self.pod_seen(&entry),
+                        WatchEvent::Put { entry, .. } => self.pod_seen(&entry, ctx),
                         WatchEvent::Delete { previous, .. } => {
                             if let Some(uid) = uid_of(&previous) {
-                                self.pod_gone(&uid);
+                                self.pod_gone(&uid, ctx);
                             }
                         }
                     }
@@ -272,7 +273,7 @@ fn uid_of(entry: &Entry) -> Option<String> {
 }
 
 impl Scheduler {
-    fn pod_seen(&mut self, entry: &Entry) {
+    fn pod_seen(&mut self, entry: &Entry, ctx: &mut Context<Self>) {
         let pod: v1::Pod = match change::decode(entry) {
             Ok(pod) => pod,
             Err(error) => return tracing::warn!(%error, "pod skipped"),
@@ -282,8 +283,8 @@ impl Scheduler {
         let is_over = matches!(phase, Some("Succeeded" | "Failed"));
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             self.queue.remove(uid);
-            self.changes.hopeful |= self.picture.pod_bound(uid, node, spec, is_over);
-            return;
+            let left = self.picture.pod_bound(uid, node, spec, is_over);
+            return self.room_left(left, ctx);
         }
         let name = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
         let is_gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
@@ -296,9 +297,18 @@ impl Scheduler {
         }
     }
 
-    fn pod_gone(&mut self, uid: &str) {
+    fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
         self.queue.remove(uid);
-        self.changes.hopeful |= self.picture.pod_gone(uid);
+        let left = self.picture.pod_gone(uid);
+        self.room_left(left, ctx);
+    }
+
+    /// A pod may have left room: others may fit there, or training grow into it.
+    fn room_left(&mut self, left: bool, ctx: &mut Context<Self>) {
+        if left {
+            self.changes.hopeful = true;
+            self.order_round(ctx);
+        }
     }
 
     fn node_seen(&mut self, entry: &Entry, ctx: &mut Context<Self>) {

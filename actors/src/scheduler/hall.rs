@@ -4,22 +4,32 @@ use crate::follow::Followed;
 use impresario_client::protocol::training::Bid;
 use impresario_registry_api::{Entry, WatchEvent};
 use impresario_runtime::NodeName;
+use jiff::Timestamp;
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// The jobs, as the registry calls them.
 pub(super) const JOBS: &str = "training.impresario.dev/trainingjobs";
 /// A round is held at least this often while there are jobs.
 pub(super) const ROUND: Duration = Duration::from_secs(2);
+/// A job's end has moved by this part of the time until then: its models have changed.
+const MOVED: f64 = 0.2;
+/// Less than this many seconds is no news.
+const MOVED_SECONDS: f64 = 5.0;
 
 /// What the scheduler knows about training jobs.
 #[derive(Debug, Default)]
 pub(super) struct Hall {
-    /// Jobs that have not ended, by uid, with the round that they heard of last.
-    pub(super) jobs: BTreeMap<String, u64>,
+    /// Jobs that have not ended, by uid, as they were when a round was ordered for them last.
+    pub(super) jobs: BTreeMap<String, Glimpse>,
     pub(super) round: u64,
-    pub(super) holding: bool,
+    /// Since when a round is held.
+    pub(super) holding: Option<Instant>,
+    /// Whether a round was due while one was held.
+    pub(super) missed: bool,
+    /// How long the latest round took: the next is not held before as long again has passed.
+    pub(super) took: Duration,
     pub(super) ordered: bool,
     /// The highest lease epoch in which each job has bid.
     leases: BTreeMap<String, u64>,
@@ -31,35 +41,39 @@ pub(super) struct Hall {
 pub(super) type Bidder = (NodeName, Bid);
 
 impl Hall {
-    /// Takes notice of jobs; whether one has come or gone.
-    pub(super) fn seen(&mut self, followed: Followed) -> bool {
-        let before: Vec<String> = self.jobs.keys().cloned().collect();
+    /// Takes notice of jobs; whether a round may come to something else by it: a job has come or gone, lost
+    /// members, or thinks otherwise of its end.
+    pub(super) fn seen(&mut self, followed: Followed, now: Timestamp) -> bool {
+        let mut news = false;
+        let mut gone = Vec::new();
         match followed {
             Followed::All(entries) => {
-                self.jobs.clear();
+                let present: BTreeSet<String> =
+                    entries.iter().filter_map(|entry| Some(read(entry)?.uid)).collect();
+                gone.extend(self.jobs.keys().filter(|uid| !present.contains(*uid)).cloned());
                 for entry in &entries {
-                    self.job_seen(entry);
+                    news |= self.job_seen(entry, now);
                 }
             }
             Followed::Changes(events) => {
                 for event in events {
                     match event {
-                        WatchEvent::Put { entry, .. } => self.job_seen(&entry),
+                        WatchEvent::Put { entry, .. } => news |= self.job_seen(&entry, now),
                         WatchEvent::Delete { previous, .. } => {
-                            if let Some((uid, ..)) = read(&previous) {
-                                self.jobs.remove(&uid);
-                            }
+                            gone.extend(read(&previous).map(|job| job.uid));
                         }
                     }
                 }
             }
         }
-        let changed = !self.jobs.keys().eq(before.iter());
-        if changed {
+        for uid in gone {
+            news |= self.jobs.remove(&uid).is_some();
+        }
+        if news {
             self.again = 0;
             self.leases.retain(|job, _| self.jobs.contains_key(job));
         }
-        changed
+        news
     }
 
     /// The bids that count: for each job that of the newest activation. A control member that was cut off may
@@ -77,22 +91,133 @@ impl Hall {
         newest
     }
 
-    fn job_seen(&mut self, entry: &Entry) {
-        let Some((uid, round, ended)) = read(entry) else { return };
+    fn job_seen(&mut self, entry: &Entry, now: Timestamp) -> bool {
+        let Some(Seen { uid, round, ended, glimpse }) = read(entry) else { return false };
         self.round = self.round.max(round);
         if ended {
-            self.jobs.remove(&uid);
-        } else {
-            self.jobs.insert(uid, round);
+            return self.jobs.remove(&uid).is_some();
+        }
+        match self.jobs.get_mut(&uid) {
+            Some(before) if !glimpse.is_news(before, now) => {
+                // Members that have joined are what the round gave.
+                before.members = glimpse.members;
+                false
+            }
+            _ => {
+                self.jobs.insert(uid, glimpse);
+                true
+            }
         }
     }
 }
 
-/// The job's uid, the round that it heard of last, and whether it has ended.
-fn read(entry: &Entry) -> Option<(String, u64, bool)> {
+/// What is seen of a job in its object.
+struct Seen {
+    uid: String,
+    /// The round that it heard of last.
+    round: u64,
+    ended: bool,
+    glimpse: Glimpse,
+}
+
+/// What tells in a job's object that it would bid otherwise than in the round before.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Glimpse {
+    phase: Option<String>,
+    /// Parameter servers and trainers.
+    members: [u64; 2],
+    /// When it thinks that it will have ended.
+    end: Option<Timestamp>,
+}
+
+impl Glimpse {
+    fn is_news(&self, before: &Self, now: Timestamp) -> bool {
+        let lost = self.members.iter().zip(&before.members).any(|(now, before)| now < before);
+        let moved = match (before.end, self.end) {
+            (Some(before), Some(end)) => {
+                let seconds =
+                    |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs_f64();
+                let left = seconds(now, before).max(0.0);
+                seconds(before, end).abs() > (left * MOVED).max(MOVED_SECONDS)
+            }
+            (before, end) => before != end,
+        };
+        lost || moved || self.phase != before.phase
+    }
+}
+
+fn read(entry: &Entry) -> Option<Seen> {
     let job: Value = serde_json::from_slice(&entry.value).ok()?;
-    let uid = job["metadata"]["uid"].as_str()?.to_owned();
-    let round = job["status"]["round"].as_u64().unwrap_or(0);
-    let over = matches!(job["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    Some((uid, round, over || !job["metadata"]["deletionTimestamp"].is_null()))
+    let status = &job["status"];
+    let over = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let end = status["predictedCompletionTime"].as_str();
+    Some(Seen {
+        uid: job["metadata"]["uid"].as_str()?.to_owned(),
+        round: status["round"].as_u64().unwrap_or(0),
+        ended: over || !job["metadata"]["deletionTimestamp"].is_null(),
+        glimpse: Glimpse {
+            phase: status["phase"].as_str().map(str::to_owned),
+            members: ["parameterServers", "trainers"]
+                .map(|role| status[role].as_u64().unwrap_or(0)),
+            end: end.and_then(|end| end.parse().ok()),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry_api::{Key, Revision};
+    use serde_json::json;
+
+    fn entry(uid: &str, status: &Value) -> Entry {
+        let object = json!({"metadata": {"uid": uid}, "status": status});
+        Entry {
+            key: Key::new(JOBS, "ns", uid),
+            value: object.to_string().into(),
+            create_revision: Revision(1),
+            mod_revision: Revision(1),
+        }
+    }
+
+    fn put(uid: &str, status: Value) -> Followed {
+        let entry = entry(uid, &status);
+        Followed::Changes(vec![WatchEvent::Put { entry, previous: None }])
+    }
+
+    #[test]
+    fn what_a_job_s_object_tells_orders_a_round_when_the_job_would_bid_otherwise() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut hall = Hall::default();
+        let mut seen = |status: Value| hall.seen(put("a", status), now);
+        let running = |trainers: u64, end: &str| {
+            json!({"phase": "Running", "parameterServers": 1, "trainers": trainers,
+                "predictedCompletionTime": format!("2026-01-01T00:{end}Z")})
+        };
+        assert!(seen(json!({"phase": "Pending"})), "it has come");
+        assert!(!seen(json!({"phase": "Pending", "step": 1})));
+        assert!(seen(running(2, "10:00")), "it runs");
+        assert!(!seen(running(2, "11:30")), "less than a fifth later");
+        assert!(!seen(running(3, "10:30")), "what a round gave");
+        assert!(seen(running(2, "10:30")), "a member was lost");
+        assert!(!seen(running(2, "12:00")), "measured from the last news");
+        assert!(seen(running(2, "12:40")), "its end has moved");
+        assert!(seen(running(2, "05:00")), "and back");
+        assert!(seen(json!({"phase": "Running", "parameterServers": 1, "trainers": 2})));
+        assert!(seen(json!({"phase": "Succeeded"})), "it has ended");
+        assert!(!seen(json!({"phase": "Succeeded", "step": 2})));
+    }
+
+    #[test]
+    fn a_list_orders_a_round_when_a_job_is_not_in_it_any_more() {
+        let now = Timestamp::now();
+        let mut hall = Hall::default();
+        let all = |names: &[&str]| {
+            Followed::All(names.iter().map(|name| entry(name, &json!({}))).collect())
+        };
+        assert!(hall.seen(all(&["a", "b"]), now));
+        assert!(!hall.seen(all(&["a", "b"]), now));
+        assert!(hall.seen(all(&["b"]), now));
+        assert!(!hall.seen(Followed::Changes(Vec::new()), now));
+    }
 }

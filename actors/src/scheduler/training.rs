@@ -1,11 +1,12 @@
 //! The auction among training jobs: each round asks for bids, clears them against what is free, and
 //! tells each job its size.
 //!
-//! A round is held on a timer, and when a job arrives or ends or a node changes. The decision is
-//! [`auction::round`], by the policy of the settings; rooms are granted by the nodes, when the pods that follow are reserved for.
+//! A round is held on a timer, and soon after a job has come or ended, lost members or thinks otherwise of its
+//! end, after a node has changed, and after a pod has left room. The decision is [`auction::round`], by the
+//! policy of the settings; rooms are granted by the nodes, when the pods that follow are reserved for.
 
 use super::Scheduler;
-use super::hall::Bidder;
+use super::hall::{Bidder, ROUND};
 use crate::auction::{self, Outcome};
 use crate::follow::Followed;
 use actix::prelude::*;
@@ -17,7 +18,7 @@ use impresario_registry_api::{Selection, WatchEvent};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Changes within this time share a round.
 const GATHER: Duration = Duration::from_millis(150);
@@ -72,20 +73,21 @@ impl Scheduler {
     /// Orders a round soon; many orders become one.
     pub(super) fn order_round(&mut self, ctx: &mut Context<Self>) {
         if !self.hall.jobs.is_empty() && !std::mem::replace(&mut self.hall.ordered, true) {
-            ctx.run_later(GATHER, Self::hold_round);
+            ctx.run_later(GATHER.max(self.hall.took).min(ROUND), Self::hold_round);
         }
     }
 
     fn hold_round(&mut self, ctx: &mut Context<Self>) {
         self.hall.ordered = false;
-        if self.hall.holding || !self.nodes_known || !self.pods_known {
+        self.hall.missed = self.hall.holding.is_some();
+        if self.hall.missed || !self.nodes_known || !self.pods_known {
             return;
         }
         let control = (self.members)();
         if control.is_empty() || self.hall.jobs.is_empty() {
             return;
         }
-        self.hall.holding = true;
+        self.hall.holding = Some(Instant::now());
         self.hall.round += 1;
         let round = self.hall.round;
         let asks: Vec<_> = self
@@ -140,7 +142,14 @@ impl Scheduler {
                 Err(error) => tracing::error!(%error, "a round of the auction was cut short"),
             }
         };
-        ctx.spawn(told.into_actor(self).map(|(), this, _| this.hall.holding = false));
+        ctx.spawn(told.into_actor(self).map(|(), this, ctx| {
+            if let Some(began) = this.hall.holding.take() {
+                this.hall.took = began.elapsed();
+            }
+            if std::mem::take(&mut this.hall.missed) {
+                this.order_round(ctx);
+            }
+        }));
     }
 }
 

@@ -5,10 +5,10 @@
 //! upper hull of value over dominant share in the order of value a share: the exact answer of the relaxed
 //! problem, then fills what is left over. A change of size has to earn what its pause costs.
 
+use crate::decision::Decision;
 use crate::hall::{Bid, Draft, Hall, Size};
 use crate::picture::Picture;
 use crate::placement::{fewest_nodes, free_after};
-use crate::decision::Decision;
 use crate::policy::Policy;
 
 /// The policy and its constants.

@@ -1,7 +1,7 @@
 //! Which nodes: the fewest, and what stands well stays where it is.
 
-use crate::picture::Picture;
 use crate::decision::Decision;
+use crate::picture::Picture;
 
 /// Takes `count` GPUs from the nodes with most free, one after the other; ties go to the first
 /// node. Empty where they are not there.

@@ -27,7 +27,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-client", &["runtime", "api", "registry-api"]),
     ("impresario-objects", &["runtime", "api", "registry-api", "client"]),
     ("impresario-gateway", &["runtime", "api", "registry-api", "objects", "client"]),
-    ("impresario-actors", &["runtime", "api", "auction", "registry-api", "objects", "client", "host"]),
+    (
+        "impresario-actors",
+        &["runtime", "api", "auction", "registry-api", "objects", "client", "host"],
+    ),
     ("impresario-speech", &["runtime", "api", "client", "actors"]),
     ("impresario-chaos", &["runtime", "api", "registry-api", "objects", "client"]),
     (
