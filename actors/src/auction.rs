@@ -10,18 +10,21 @@
 //! What is promised is never more than what is free and what the bidders hold together. The same
 //! bids give the same outcome, in whatever order they came.
 
+mod wire;
 mod words;
 mod worth;
 
+pub use wire::{in_hall, model_of, speed_of};
+
 use impresario_auction::hall::{self, Hall, Standing};
-use impresario_auction::speed::Speed;
 use impresario_auction::{POLICIES, Policy, named, optimus::Optimus};
 use impresario_client::protocol::resources::{CPU, GPU, MEMORY, PODS, Resources};
-use impresario_client::protocol::training::{Bid, Scale, Size, SpeedModel};
+use impresario_client::protocol::training::{Bid, Scale, Size};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
+use wire::on_wire;
 use worth::Believed;
 
 /// Predictions from fewer steps than this count for less.
@@ -167,31 +170,6 @@ fn standing(bid: &Bid) -> Standing {
         () if bid.wanted == Size::default() => Standing::Waits,
         () if bid.incomplete_seconds < INCOMPLETE_SECONDS => Standing::Promised,
         () => Standing::Late,
-    }
-}
-
-/// A size as the hall has it.
-pub fn in_hall(size: Size) -> hall::Size {
-    hall::Size { servers: size.parameter_servers, workers: size.trainers }
-}
-
-fn on_wire(size: hall::Size) -> Size {
-    Size { parameter_servers: size.servers, trainers: size.workers }
-}
-
-/// What a model on the wire says.
-pub fn speed_of(model: &SpeedModel) -> Speed {
-    match *model {
-        SpeedModel::Asynchronous { a } => Speed::Asynchronous { a },
-        SpeedModel::Synchronous { batch, a } => Speed::Synchronous { batch, a },
-    }
-}
-
-/// A model as it goes over the wire.
-pub fn model_of(speed: Speed) -> SpeedModel {
-    match speed {
-        Speed::Asynchronous { a } => SpeedModel::Asynchronous { a },
-        Speed::Synchronous { batch, a } => SpeedModel::Synchronous { batch, a },
     }
 }
 

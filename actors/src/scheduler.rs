@@ -176,7 +176,7 @@ impl Actor for Scheduler {
         ] {
             ctx.add_stream(follow(self.registry.clone(), Selection::all(resource)).map(wrap));
         }
-        let asked = training::asked_policy();
+        let asked = hall::asked_policy();
         ctx.add_stream(follow(self.registry.clone(), asked).map(Seen::TrainingPolicy));
         ctx.run_interval(hall::ROUND, Scheduler::order_round);
         ctx.run_interval(self.settings.follow_again, |scheduler, ctx| {

@@ -1,6 +1,6 @@
 //! Why a job gets what it gets, in words for people.
 
-use super::in_hall;
+use super::wire::in_hall;
 use super::worth::Believed;
 use impresario_auction::hall::{self, Hall, LONGEST_SECONDS, Worth};
 use impresario_client::protocol::resources::Resources;

@@ -1,7 +1,7 @@
 //! What a bid is worth, as far as it can be believed. What a job reports of itself is its own business until it
 //! asks for others' resources with it: a bid that cannot be true is not priced by what it says.
 
-use super::{in_hall, speed_of};
+use super::wire::{in_hall, speed_of};
 use impresario_auction::hall::{Size, Worth};
 use impresario_auction::speed::Speed;
 use impresario_client::protocol::training::{Bid, SpeedModel};

@@ -2,7 +2,7 @@
 
 use crate::follow::Followed;
 use impresario_client::protocol::training::Bid;
-use impresario_registry_api::{Entry, WatchEvent};
+use impresario_registry_api::{Entry, Selection, WatchEvent};
 use impresario_runtime::NodeName;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -17,6 +17,15 @@ pub(super) const ROUND: Duration = Duration::from_secs(2);
 const MOVED: f64 = 0.2;
 /// Less than this many seconds is no news.
 const MOVED_SECONDS: f64 = 5.0;
+
+/// Where an operator says by which policy training jobs share the cluster: the key `policy` of a ConfigMap.
+const POLICY_NAMESPACE: &str = "kube-system";
+const POLICY_NAME: &str = "training-scheduler";
+
+/// The object that an operator sets the policy with.
+pub(super) fn asked_policy() -> Selection {
+    Selection::all("configmaps").within(POLICY_NAMESPACE).named(POLICY_NAME)
+}
 
 /// What the scheduler knows about training jobs.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{Bid, RequestBid, TrainingJobRole, job_actor};
 use impresario_objects::events::Severity;
-use impresario_registry_api::{Selection, WatchEvent};
+use impresario_registry_api::WatchEvent;
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,15 +26,6 @@ const GATHER: Duration = Duration::from_millis(150);
 const AGAIN: u32 = 20;
 /// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Where an operator says by which policy training jobs share the cluster: the key `policy` of a ConfigMap.
-const POLICY_NAMESPACE: &str = "kube-system";
-const POLICY_NAME: &str = "training-scheduler";
-
-/// The object that an operator sets the policy with.
-pub(super) fn asked_policy() -> Selection {
-    Selection::all("configmaps").within(POLICY_NAMESPACE).named(POLICY_NAME)
-}
 
 impl Scheduler {
     /// An operator has said by which policy the cluster is divided, or says nothing any more.
