@@ -184,8 +184,8 @@ mod tests {
         Entry {
             key: Key::new(JOBS, "ns", uid),
             value: object.to_string().into(),
-            create_revision: Revision(1),
-            mod_revision: Revision(1),
+            create_revision: 1,
+            mod_revision: 1,
         }
     }
 

@@ -117,7 +117,7 @@ impl ProgressBook {
             None => (took, (took / 2.0).powi(2)),
             Some((mean, variance)) => {
                 let off = took - mean;
-                (mean + off / 2.0, (variance + off * off / 2.0) / 2.0)
+                (mean + off / 2.0, f64::midpoint(variance, off * off / 2.0))
             }
         });
     }

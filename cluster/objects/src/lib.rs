@@ -34,8 +34,8 @@ pub use impresario_api::admission::ServiceRanges;
 pub use impresario_client::objects::{
     Binding, DeleteOptions, Deleted, Door, Filter, Form, Item, ItemEvent, ItemWatch, ListQuery,
     Listed, Listing, ObjectEvent, ObjectWatch, Patch, Propagation, ReadAhead, Reader, RemoteDoor,
-    RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of,
-    protocol, spliced,
+    RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
+    spliced,
 };
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};

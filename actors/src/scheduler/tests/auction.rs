@@ -76,7 +76,7 @@ async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     let uid = bid.job.clone();
     let object = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
         "metadata": {"namespace": "ns", "name": uid, "uid": uid}, "spec": {}});
-    let key = Key::new(crate::scheduler::training::JOBS, "ns", &uid);
+    let key = Key::new(crate::scheduler::hall::JOBS, "ns", &uid);
     let (bid, heard) = (Arc::new(Mutex::new(bid)), Shared::<Vec<Scale>>::default());
     let (bids, hears) = (bid.clone(), heard.clone());
     machine

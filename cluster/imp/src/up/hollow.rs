@@ -7,7 +7,9 @@ use super::ready::{LOOK, READY_LIMIT, ended, is_ready, process};
 use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::hollow::HOLLOW;
-use crate::layout::{CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize};
+use crate::layout::{
+    CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize,
+};
 use crate::rest::{Rest, RestError};
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use indicatif::ProgressBar;
