@@ -110,16 +110,12 @@ pub async fn join(
     let request = dir.join_request();
     let key = KeyRequest::kept(&request)?;
     let joined = impresario_runtime::join_with(key, target, &token, name, JOIN_LIMIT).await;
-    let (credential, answer) = match joined {
-        Ok(joined) => joined,
-        Err(error @ RuntimeJoinError::Unanswered { .. }) => {
-            return Err(JoinError::Unanswered(error));
-        }
-        Err(error) => {
-            dir.forget_join_request();
-            return Err(error.into());
-        }
-    };
+    // The request is kept until the folder is written. What sounds like a refusal may have used the token up: the
+    // answer of a member that lost its leader in between. The same request is answered again; a new one would not be.
+    let (credential, answer) = joined.map_err(|error| match error {
+        error @ RuntimeJoinError::Unanswered { .. } => JoinError::Unanswered(error),
+        error => error.into(),
+    })?;
     if answer.role != PeerRole::Node {
         return Err(JoinError::Role(role_name(&answer.role)));
     }
@@ -230,7 +226,12 @@ fn host_name() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_runtime::ClusterAuthority;
+    use futures_util::future::BoxFuture;
+    use impresario_runtime::{
+        ActorNode, ClusterAuthority, JoinAnswer, JoinDoor, JoinRequest, NodeConfig, Refusal,
+    };
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     fn file() -> NodeFile {
         NodeFile {
@@ -294,5 +295,64 @@ mod tests {
         }
         let refused = judged(&["--join", "10.0.0.1:7000", "--token", "made-up"]);
         assert!(matches!(refused, Err(JoinError::Token(_))), "{refused:?}");
+    }
+
+    /// A door that says that it is not available, though it has used the token up for the first who asked.
+    struct InDoubt {
+        authority: ClusterAuthority,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl InDoubt {
+        fn answer(&self, request: JoinRequest) -> Result<JoinAnswer, Refusal> {
+            let mut asked = self.asked.lock();
+            asked.push(request.csr_pem.clone());
+            if asked.len() == 1 {
+                return Err(Refusal::new("the registry is not available: try again"));
+            }
+            if asked[0] != request.csr_pem {
+                return Err(Refusal::new("the token was used"));
+            }
+            let name = request.name.unwrap_or_default();
+            let day = Duration::from_hours(24);
+            let signed =
+                self.authority.sign_csr(&request.csr_pem, &name, &PeerRole::Node, &[], day);
+            Ok(JoinAnswer {
+                certificate_pem: signed.map_err(|error| Refusal::new(error.to_string()))?,
+                authority_pem: self.authority.certificate_pem().to_owned(),
+                name: name.as_str().into(),
+                role: PeerRole::Node,
+                cluster: self.authority.cluster().to_owned(),
+                number: 70,
+                peers: Vec::new(),
+            })
+        }
+    }
+
+    impl JoinDoor for InDoubt {
+        fn join(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinAnswer, Refusal>> {
+            Box::pin(async { self.answer(request) })
+        }
+    }
+
+    #[actix::test]
+    async fn a_join_that_sounded_refused_is_asked_again_with_the_same_request() {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let day = Duration::from_hours(24);
+        let control = authority.issue("control", PeerRole::Control, &[], day).unwrap();
+        let token = JoinToken::create(&authority.fingerprint()).unwrap().to_string();
+        let door = Arc::new(InDoubt { authority, asked: Mutex::default() });
+        let config = NodeConfig { join: Some(door.clone()), ..NodeConfig::new(control) };
+        let node = ActorNode::start(config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = NodeDir::new(folder.path().join("far"));
+        let args = args(&["--whole-machine", "--name", "far"]);
+        let address = node.local_addr().to_string();
+        let refused = join(&dir, &args, &address, &token).await;
+        assert!(matches!(refused, Err(JoinError::Refused(_))), "{refused:?}");
+        join(&dir, &args, &address, &token).await.unwrap();
+        assert_eq!(door.asked.lock().len(), 2);
+        assert!(dir.credential().exists() && !dir.join_request().exists());
+        node.stop(Duration::from_secs(5)).await;
     }
 }
