@@ -176,7 +176,7 @@ fn read(entry: &Entry) -> Option<Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use impresario_registry_api::{Key, Revision};
+    use impresario_registry_api::Key;
     use serde_json::json;
 
     fn entry(uid: &str, status: &Value) -> Entry {

@@ -50,7 +50,7 @@ spec:
 
 fn job(name: &str, annotations: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: batch/v1
 kind: Job
 metadata: {{name: {name}}}
@@ -64,7 +64,7 @@ spec:
       restartPolicy: Never
       containers:
       - {{name: main, image: none/such}}
-"#
+"
     )
 }
 
