@@ -16,6 +16,7 @@ mod image;
 mod opening;
 mod output;
 mod pause;
+mod reach;
 mod source;
 mod translate;
 mod unsure;
@@ -40,6 +41,7 @@ pub use config::DockerConfig;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gpus::Gpus;
 use opening::Openings;
+pub(crate) use reach::running;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,

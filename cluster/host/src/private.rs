@@ -4,23 +4,35 @@
 //! look, and looks there whenever it starts a container. The list goes with the machine's restart, as its nodes do.
 //!
 //! Who comes later hides itself from the containers that run by then: first it writes down what is to be hidden, then it
-//! covers that in each of them. A node that starts a container looks at the list before and after, so that none is between
-//! the two. (An engine's containers have no more of the machine than what was mounted for them when they started.)
+//! covers that in each of them, wherever it is there, an engine's containers included. A node that starts a container
+//! looks at the list before and after, so that none is between the two.
+//!
+//! What is *not* promised of a container that runs by then: what one of its processes holds open stays open to it (a
+//! pod that waits for the folder can have it as its working directory before it is covered), and a mount namespace that
+//! a process of it has made (`unshare`, `bwrap`) belongs to that process, which may take any cover away. Both are looked
+//! for, and warned of by the container's name: its pod must end for the folder to be out of reach.
 
-use crate::{process::record, volumes::Mounted};
+mod cover;
+mod places;
+mod seen;
+
+pub(crate) use cover::{Asked, Target, cover};
+pub(crate) use places::{Hidden, Place, mount_of, places};
+
+use crate::process::record;
+use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Read, Write},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::SystemTime,
 };
 
-/// How long it may take to cover something in one container.
-const COVER_LIMIT: Duration = Duration::from_secs(10);
+/// In the folder of a node's pods: what was covered in all containers that there were.
+const COVERED: &str = ".covered";
 
 /// Where root's nodes write it.
 const OF_ROOT: &str = "/run/impresario";
@@ -39,89 +51,90 @@ pub(crate) fn announce(tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
 }
 
 /// Hides a folder, before anything is in it that must stay hidden: from all containers of this user that run on this
-/// machine, and from those that are started from now on. `shim` runs [`crate::shim::main`].
+/// machine, and from those that are started from now on. `shim` runs [`crate::shim::main`]; `engines` are the sockets of
+/// those engines that run pods of this machine's nodes.
+///
+/// A container that it cannot be hidden from is warned of by name.
 ///
 /// # Errors
-/// When it cannot be written down. A container that it cannot be hidden from is warned of by name.
-pub fn hide(shim: &[OsString], folder: &Path) -> io::Result<()> {
+/// When it cannot be written down.
+pub async fn hide(shim: Vec<OsString>, folder: PathBuf, engines: &[PathBuf]) -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher);
-    announce_to_all(shim, &format!("{:016x}-made", hasher.finish()), &[folder.to_owned()])
+    announce(&format!("{:016x}-made", hasher.finish()), std::slice::from_ref(&folder))?;
+    // Asked after that: a container that is not among them begins when it is written down.
+    let of_engines = crate::docker::running(engines).await;
+    let work = move || {
+        let mut targets = running();
+        targets.extend(of_engines);
+        cover_in_all(&shim, &targets, &[folder]);
+    };
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// Writes down what the node of this tag hides, and covers what of it is new in the containers that run.
-pub(crate) fn announce_to_all(shim: &[OsString], tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
+/// Writes down what the node of this tag hides, and covers in the containers that run what of it was not covered in all of
+/// them before. `pods` is the folder of the node's pods.
+pub(crate) fn announce_to_all(
+    shim: &[OsString],
+    tag: &str,
+    hidden: &[PathBuf],
+    pods: &Path,
+) -> io::Result<()> {
     let known = nodes_of_this_machine();
     announce(tag, hidden)?;
-    let is_known = |path: &PathBuf| known.iter().any(|known| path.starts_with(known));
-    let new: Vec<_> = hidden.iter().filter(|path| !is_known(path)).cloned().collect();
+    let now: Vec<_> = hidden.iter().filter_map(|path| Covered::now(path)).collect();
+    // The list says since when they are hidden from who begins; the record in the folder itself, whether they were
+    // from who ran by then.
+    let covered: Vec<Covered> = record::read_or_put_aside(pods, COVERED).unwrap_or_default();
+    let is_new = |one: &&Covered| !known.contains(&one.path) || !covered.contains(one);
+    let new: Vec<_> = now.iter().filter(is_new).map(|one| one.path.clone()).collect();
     if new.is_empty() {
         return Ok(());
     }
-    for container in known.iter().flat_map(|data| running_below(data)) {
-        if let Err(error) = cover(shim, &container, &new) {
-            tracing::warn!(?container, hidden = ?new, %error, "a container of this machine can see these files");
-        }
+    if cover_in_all(shim, &running(), &new) {
+        record::write(pods, COVERED, &now)?;
     }
     Ok(())
 }
 
-/// The folders of the containers of a node that have begun and not ended.
-fn running_below(data: &Path) -> Vec<PathBuf> {
-    let below = |folders: Vec<PathBuf>| {
-        let mut found = Vec::new();
-        for folder in folders {
-            let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            match entries {
-                Ok(entries) => found.extend(entries.into_iter().map(|entry| entry.path())),
-                // Of a node that has no pods, or a pod that has just gone.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) => {}
-                Err(error) => {
-                    tracing::warn!(?folder, %error, "containers in it may see what is made now");
-                }
-            }
-        }
-        found
-    };
-    let pods = below(vec![data.join("pods")]);
-    let containers = below(pods.into_iter().map(|pod| pod.join("containers")).collect());
-    let mut attempts = below(containers);
-    attempts.retain(|path| path.join("born.json").exists() && !path.join("exit.json").exists());
-    attempts
+/// The containers that run on nodes of this user with the `process` driver.
+fn running() -> Vec<Target> {
+    nodes_of_this_machine().iter().flat_map(|data| cover::running_below(data)).collect()
 }
 
-/// Covers paths in a container that runs. Blocks: for threads that may.
-pub(crate) fn cover(shim: &[OsString], container: &Path, paths: &[PathBuf]) -> io::Result<()> {
-    let (program, args) = shim.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command = Command::new(program);
-    command.args(args).arg("hide").arg(container).env_clear();
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let asked = serde_json::to_vec(paths)?;
-    // One that ends before it has read says why itself.
-    let written = child.stdin.take().map(|mut input| input.write_all(&asked));
-    let until = Instant::now() + COVER_LIMIT;
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
-            None => {
-                child.kill()?;
-                child.wait()?;
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-    };
-    if status.success() {
-        return written.unwrap_or(Ok(()));
+/// Covers paths in containers that run, and says of each that can see them all the same. Whether there is none.
+fn cover_in_all(shim: &[OsString], targets: &[Target], paths: &[PathBuf]) -> bool {
+    let failed = cover::cover_all(shim, targets, paths);
+    let is_done = failed.is_empty();
+    for (container, error) in failed {
+        tracing::warn!(container, hidden = ?paths, %error, "a container of this machine can see these files");
     }
-    let mut said = String::new();
-    child.stderr.take().map(|err| err.take(4096).read_to_string(&mut said)).transpose()?;
-    Err(io::Error::other(said.trim().to_owned()))
+    for (container, why) in seen::who_sees(targets, paths) {
+        tracing::warn!(
+            container, hidden = ?paths,
+            "a process of this container {why}, and can see these files until its pod ends"
+        );
+    }
+    is_done
+}
+
+/// A folder that was covered, and not another one that came to be at its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Covered {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// Numbers of files are given again.
+    made: Option<SystemTime>,
+}
+
+impl Covered {
+    /// None where nothing is there.
+    fn now(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        let (device, inode, made) = (meta.dev(), meta.ino(), meta.created().ok());
+        Some(Self { path: path.to_owned(), device, inode, made })
+    }
 }
 
 /// The folders of all nodes of this user on this machine, and what else they hide.
@@ -172,58 +185,6 @@ fn known_in(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Where a file or folder is seen: at its path, and wherever else its file system or a part of it is mounted, whole
-/// or in part. None if it is not there.
-pub(crate) fn places(path: &Path, table: &[Mounted]) -> Vec<PathBuf> {
-    let Ok(path) = fs::canonicalize(path) else { return Vec::new() };
-    let same = |other: &Path| {
-        let [a, b] = [&path, other].map(|path| fs::metadata(path).ok());
-        a.zip(b).is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
-    };
-    let mut all = vec![path.clone()];
-    for place in elsewhere(&path, table) {
-        let is_there = match &place {
-            Elsewhere::Whole(at) => same(at),
-            Elsewhere::Part(_) => true,
-        };
-        let (Elsewhere::Whole(at) | Elsewhere::Part(at)) = place;
-        if is_there && !at.starts_with(&path) && !all.contains(&at) {
-            all.push(at);
-        }
-    }
-    all
-}
-
-/// Another place of a folder.
-#[derive(Debug, PartialEq)]
-enum Elsewhere {
-    /// All of it, if nothing else is mounted over that.
-    Whole(PathBuf),
-    /// A folder in it, as the root of a mount.
-    Part(PathBuf),
-}
-
-/// By the table of mounts alone.
-fn elsewhere(path: &Path, table: &[Mounted]) -> Vec<Elsewhere> {
-    // Of several at one point the last covers the others.
-    let own = table.iter().filter(|mounted| path.starts_with(&mounted.point));
-    let Some(own) = own.max_by_key(|mounted| mounted.point.components().count()) else {
-        return Vec::new();
-    };
-    let Ok(below) = path.strip_prefix(&own.point) else { return Vec::new() };
-    let in_file_system = own.root.join(below);
-    let others = table.iter().filter(|mounted| mounted.device == own.device && *mounted != own);
-    others
-        .filter_map(|other| match in_file_system.strip_prefix(&other.root) {
-            Ok(below) => Some(Elsewhere::Whole(other.point.join(below))),
-            Err(_) if other.root.starts_with(&in_file_system) => {
-                Some(Elsewhere::Part(other.point.clone()))
-            }
-            Err(_) => None,
-        })
-        .collect()
-}
-
 /// Whether it is a folder of this user's, and not a link to one.
 fn is_ours(folder: &Path) -> bool {
     let user = nix::unistd::Uid::effective().as_raw();
@@ -233,32 +194,6 @@ fn is_ours(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn mounted(device: &str, root: &str, point: &str) -> Mounted {
-        let (device, options) = (device.to_owned(), "rw".to_owned());
-        Mounted { device, root: root.into(), point: point.into(), options }
-    }
-
-    #[test]
-    fn what_is_mounted_twice_is_found_at_each_of_its_places() {
-        let table = [
-            mounted("8:1", "/", "/"),
-            mounted("8:2", "/", "/"),
-            mounted("8:2", "/home", "/home"),
-            mounted("8:2", "/", "/sysroot"),
-            mounted("8:2", "/home/a/keys/pki", "/srv/pki"),
-            mounted("8:2", "/other", "/other"),
-            mounted("0:5", "/", "/tmp"),
-        ];
-        let found = elsewhere(Path::new("/home/a/keys"), &table);
-        let expected = [
-            Elsewhere::Whole("/home/a/keys".into()),
-            Elsewhere::Whole("/sysroot/home/a/keys".into()),
-            Elsewhere::Part("/srv/pki".into()),
-        ];
-        assert_eq!(found, expected);
-        assert!(elsewhere(Path::new("/tmp/x"), &table).is_empty());
-    }
 
     #[test]
     fn each_node_knows_what_the_others_hide_for_as_long_as_it_is_there() {

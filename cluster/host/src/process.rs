@@ -77,7 +77,8 @@ struct Inner {
 }
 
 impl ProcessDriver {
-    /// A driver over a data directory, which may hold what a predecessor left.
+    /// A driver over a data directory, which may hold what a predecessor left. Blocks, for seconds where many
+    /// containers run from which the directory was not hidden yet: for threads that may.
     pub fn new(config: ProcessConfig) -> Result<Self, DriverError> {
         let pods = config.data.join("pods");
         make_folder(&pods, 0o755).map_err(DriverError::io(format!("making {}", pods.display())))?;
@@ -89,7 +90,8 @@ impl ProcessDriver {
         let mut config = ProcessConfig { data, ..config };
         // The node's files and the volumes of other pods are none of a container's business; its own are mounted.
         config.hidden.push(config.data.clone());
-        if let Err(error) = private::announce_to_all(&config.shim, &tag, &config.hidden) {
+        let announced = private::announce_to_all(&config.shim, &tag, &config.hidden, &pods);
+        if let Err(error) = announced {
             tracing::warn!(%error, "containers of this user's other nodes on this machine can see this one's files");
         }
         let namespaces = has_namespaces(&config.shim);

@@ -41,7 +41,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         [stage, folder] if stage == "keep" => keep::run(folder.as_ref()),
         [stage] if stage == "init" => init::run(),
         [stage, folder] if stage == "exec" => exec::run(folder.as_ref()),
-        [stage, folder] if stage == "hide" => hide::run(folder.as_ref()),
+        [stage] if stage == "hide" => hide::run(),
         [stage] if stage == "trial" => namespaces::trial(),
         _ => ExitCode::from(64),
     }

@@ -103,7 +103,7 @@ async fn found_or_make(
             hollow::refuse_changes(dir, &args.hollow)?;
             cluster
         }
-        Err(LayoutError::NoCluster { .. }) => make(dir, args)?,
+        Err(LayoutError::NoCluster { .. }) => make(dir, args).await?,
         Err(error) => return Err(error.into()),
     };
     let present = dir.nodes()?;
@@ -169,7 +169,7 @@ async fn divide(dir: &ClusterDir, cluster: &ClusterFile, begun: &Started) -> Res
     Ok(())
 }
 
-fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
+async fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     let listen = args.listen.unwrap_or_else(loopback);
     let address = match args.address {
         Some(address) => address,
@@ -178,7 +178,7 @@ fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     };
     let api = api_address(listen, args.api_port.unwrap_or(API_PORT))?;
     dir.take()?;
-    drivers::hide_from_pods(dir.path());
+    drivers::hide_from_pods(dir.path()).await;
     let name = free_name();
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;

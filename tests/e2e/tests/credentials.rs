@@ -72,8 +72,8 @@ fn a_pod_that_runs_reaches_no_credential_of_a_cluster_that_is_made_later() {
         })
     };
     says("begins");
-    let up = ["up", "--detach", "--api-port", "0", "--nodes", "1", "--data-dir", &later.dir];
-    let up = imp(&cluster, &up);
+    let up_again = ["up", "--detach", "--api-port", "0", "--nodes", "1", "--data-dir", &later.dir];
+    let up = imp(&cluster, &up_again);
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let note = String::from_utf8_lossy(&up.stderr).into_owned();
     let other = cluster.dir().display().to_string();
@@ -81,7 +81,13 @@ fn a_pod_that_runs_reaches_no_credential_of_a_cluster_that_is_made_later() {
         note.contains("another cluster runs on this machine") && note.contains(&other),
         "{note}"
     );
-    assert!(Path::new(&later.dir).join("pki/authority-key.pem").exists(), "the layout is another");
+    let key = Path::new(&later.dir).join("pki/authority-key.pem");
+    assert!(key.exists(), "the layout is another");
+    // It goes, and another one is made in the same folder.
+    let down = imp(&cluster, &["down", "--purge", "--data-dir", &later.dir]);
+    assert!(down.status.success() && !key.exists(), "{}", String::from_utf8_lossy(&down.stderr));
+    let up = imp(&cluster, &up_again);
+    assert!(up.status.success() && key.exists(), "{}", String::from_utf8_lossy(&up.stderr));
     fs::write(&stop, "").unwrap();
     let said = says("ends");
     assert!(!said.contains("GOT"), "{said}");

@@ -5,8 +5,9 @@ use super::{
     CALL_LIMIT, DockerDriver, Refused, call, refusal, source::Sources, translate, unsure::Begun,
 };
 use crate::container::{
-    ContainerId, ContainerSpec, ContainerState, DriverError, StartError, Started,
+    ContainerId, ContainerSpec, ContainerState, DriverError, Mount, StartError, Started,
 };
+use crate::private::nodes_of_this_machine;
 use bollard::{
     models::ContainerStateStatusEnum,
     query_parameters::{
@@ -23,14 +24,9 @@ impl DockerDriver {
             return Ok(started);
         }
         drop(self.unsure.known(&name));
-        let sources = Sources {
-            config: self.config.clone(),
-            uid: spec.pod.uid.clone(),
-            container: format!("{}-{}", spec.name, spec.attempt),
-            is_privileged: spec.security.privileged,
-        };
-        let mounts = std::mem::take(&mut spec.mounts);
-        let (mounts, pinned) = sources.pinned(mounts, &self.openings).await?;
+        let (known, wanted) = (nodes_of_this_machine(), spec.mounts);
+        spec.mounts = Vec::new();
+        let (mounts, pinned) = self.sources(&spec).pinned(wanted.clone(), &self.openings).await?;
         spec.mounts = mounts;
         self.image(&spec.image, spec.pull).await?;
         self.refuse_root(&spec).await?;
@@ -50,6 +46,11 @@ impl DockerDriver {
             drop(self.unsure.known(&name)); // what is only made later is never started
             refusal(&spec, refused)
         })?;
+        if let Err(error) = self.look_again(&spec, &wanted, &known).await {
+            self.discard(&id.0).await?;
+            drop(self.unsure.known(&name));
+            return Err(error);
+        }
         let start = self.docker.start_container(&id.0, None::<StartContainerOptions>);
         if let Err(refused) = call("start a container", CALL_LIMIT, start).await {
             // Who has no answer does not know whether it runs: the next try of this attempt looks.
@@ -64,8 +65,35 @@ impl DockerDriver {
             return Err(refusal(&spec, refused));
         }
         self.gpus.keep(&id.0, self.unsure.known(&name).gpus);
+        // Who writes itself down after this finds the container with the engine, and covers itself in it.
+        if let Err(error) = self.look_again(&spec, &wanted, &known).await {
+            self.discard(&id.0).await?;
+            return Err(error);
+        }
         let started_at = began(&self.look(&id).await?);
         Ok(Started { id, started_at, warnings })
+    }
+
+    fn sources(&self, spec: &ContainerSpec) -> Sources {
+        Sources {
+            config: self.config.clone(),
+            uid: spec.pod.uid.clone(),
+            container: format!("{}-{}", spec.name, spec.attempt),
+            is_privileged: spec.security.privileged,
+        }
+    }
+
+    /// Looks again at what was mounted where a node of this machine is new since then: an image may have taken its time.
+    async fn look_again(
+        &self,
+        spec: &ContainerSpec,
+        wanted: &[Mount],
+        known: &[PathBuf],
+    ) -> Result<(), StartError> {
+        if nodes_of_this_machine().iter().all(|path| known.contains(path)) {
+            return Ok(());
+        }
+        self.sources(spec).pinned(wanted.to_vec(), &self.openings).await.map(drop)
     }
 
     async fn create(

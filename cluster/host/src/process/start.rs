@@ -10,7 +10,7 @@ use super::{Inner, make_folder};
 use crate::container::{
     ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
 };
-use crate::private::{cover, nodes_of_this_machine};
+use crate::private::{Target, cover, nodes_of_this_machine};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -124,7 +124,10 @@ impl Inner {
             return;
         }
         let (shim, folder) = (order.shim.clone(), folder.to_owned());
-        let covered = tokio::task::spawn_blocking(move || cover(&shim, &folder, &new)).await;
+        let work = move || {
+            Target::in_folder(&folder)?.map_or(Ok(()), |target| cover(&shim, &target, &new))
+        };
+        let covered = tokio::task::spawn_blocking(work).await;
         if let Err(error) = covered.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(container = %id, %error, "it can see the files of another node of this machine");
         }

@@ -15,6 +15,7 @@ use super::{
     mounts::Seen,
     privileges,
 };
+use crate::process::identity::ProcessKey;
 use crate::process::record::{self, Born, Failed, Order};
 use nix::sched::{CloneFlags, setns};
 use std::{
@@ -69,7 +70,7 @@ fn run_command(folder: &Path) -> Result<ExitCode, Failed> {
     let order = Order { cgroup: born.cgroup.clone(), ..order };
     // Before: what is mounted at /proc in there does not know this process.
     limit(&order);
-    let (seen, is_apart) = enter(&born)?;
+    let (seen, is_apart) = enter(&born.process)?;
     privileges::give_up(&order)?;
     let mut command = prepared(&order, program, words, &seen)?;
     if !is_apart {
@@ -88,7 +89,7 @@ fn wait(command: &mut Command) -> io::Result<ExitCode> {
 
 /// Goes into the namespaces of the container's process that are others than ours; whether children are born among its
 /// processes.
-pub(super) fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
+pub(super) fn enter(process: &ProcessKey) -> Result<(Seen, bool), Failed> {
     let (mut seen, mut is_apart) = (Seen::AsOnHost, false);
     let mut entered = Vec::new();
     // A user namespace gives the right to enter what belongs to it.
@@ -98,7 +99,7 @@ pub(super) fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
         ("mnt", CloneFlags::CLONE_NEWNS),
     ];
     for (name, kind) in kinds {
-        let path = format!("/proc/{}/ns/{name}", born.process.pid);
+        let path = format!("/proc/{}/ns/{name}", process.pid);
         let what = format!("entering the container ({name})");
         let failed =
             |cause: io::Error| Failed::System { what: what.clone(), cause: cause.to_string() };
@@ -108,7 +109,7 @@ pub(super) fn enter(born: &Born) -> Result<(Seen, bool), Failed> {
         }
     }
     // Checked after opening: what was opened is that of the container, not of who has its number now.
-    if !born.process.is_running() {
+    if !process.is_running() {
         return Err(Failed::Config { what: "the container has ended".into() });
     }
     for (file, kind, what) in entered {

@@ -1,25 +1,23 @@
 //! Hides from a container that runs already what was made after it: the folder of another node of this machine.
 //!
-//! Takes the paths as JSON from its standard input, and says on standard error what hinders it. A container without
-//! a view of its own sees the machine, as the warning at its start says; nothing is covered there.
+//! Takes the container and the paths as JSON from its standard input, and says on standard error what hinders it. A
+//! container without a view of its own sees the machine, as the warning at its start says; nothing is covered there.
 
 use super::{exec::enter, keep::close_inherited, mounts::Seen, view};
 use crate::{
-    private,
-    process::record::{self, Born, Failed},
-    volumes::mount_table_of,
+    private::{Asked, Hidden, Place},
+    process::record::Failed,
+    volumes::{mount_table, mount_table_of},
 };
 use std::{
-    fs,
     io::{self, Read},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
-pub(super) fn run(folder: &Path) -> ExitCode {
+pub(super) fn run() -> ExitCode {
     close_inherited();
-    match hide(folder) {
+    match hide() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -28,25 +26,24 @@ pub(super) fn run(folder: &Path) -> ExitCode {
     }
 }
 
-fn hide(folder: &Path) -> io::Result<()> {
+fn hide() -> io::Result<()> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes)?;
-    let paths: Vec<PathBuf> = serde_json::from_slice(&bytes)?;
-    let born: Born = record::read(folder, "born.json")?
-        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    // What it is on the machine, and where the container has its mounts: both are looked up from here.
-    // One that is not there shows nothing; one that cannot be looked at may show everything.
-    let identity = |path: &Path| match fs::metadata(path) {
-        Ok(meta) => Ok(Some((meta.dev(), meta.ino()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
-    };
-    let outside: Vec<_> = paths.iter().map(|path| identity(path)).collect::<io::Result<_>>()?;
-    let table = mount_table_of(&born.process.pid.to_string())?;
-    let (seen, _) = match enter(&born) {
-        Ok(entered) => entered,
+    let Asked { target, paths } = serde_json::from_slice(&bytes)?;
+    // What they are on the machine, and where the container has its mounts: both are looked up from here.
+    let (machine, process) = (mount_table()?, &target.process);
+    let found = |path: &Path| Hidden::find(path, &machine);
+    let own = target.own.as_deref().map(found).transpose()?.flatten();
+    let hidden: Vec<_> = paths.iter().map(|path| found(path)).collect::<io::Result<_>>()?;
+    let table = match mount_table_of(&process.pid.to_string()) {
+        Ok(table) => table,
         // It has ended meanwhile, and sees nothing.
-        Err(_) if !born.process.is_running() => return Ok(()),
+        Err(_) if !process.is_running() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (seen, _) = match enter(process) {
+        Ok(entered) => entered,
+        Err(_) if !process.is_running() => return Ok(()),
         Err(Failed::System { what, cause }) => {
             return Err(io::Error::other(format!("{what}: {cause}")));
         }
@@ -55,20 +52,31 @@ fn hide(folder: &Path) -> io::Result<()> {
     if matches!(seen, Seen::AsOnHost) {
         return Ok(());
     }
-    for (path, outside) in paths.iter().zip(outside) {
+    // One that cannot be covered keeps no other from it.
+    let mut outcome = Ok(());
+    for hidden in hidden.iter().flatten() {
+        for place in hidden.places(&table, own.as_ref()) {
+            let covered = cover(hidden, &place);
+            outcome = outcome.and(covered);
+        }
+    }
+    outcome
+}
+
+fn cover(hidden: &Hidden, place: &Place) -> io::Result<()> {
+    let at = match place {
+        Place::Whole(at) | Place::Part(at) => at,
+    };
+    let failed =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", at.display()));
+    match place {
         // One that is covered is another one in there.
-        let is_there = outside.is_some()
-            && match identity(path) {
-                Ok(inside) => inside == outside,
-                // Not to be reached by that path in there.
-                Err(_) => false,
-            };
-        if !is_there {
-            continue;
-        }
-        for place in private::places(path, &table) {
-            view::mask(&place)?;
-        }
+        Place::Whole(at) if !hidden.is_at(at).map_err(failed)? => return Ok(()),
+        _ => view::mask(at).map_err(failed)?,
+    }
+    if matches!(place, Place::Whole(at) if hidden.is_at(at).map_err(failed)?) {
+        let moved = "it was moved while it was being covered";
+        return Err(io::Error::other(format!("{}: {moved}", at.display())));
     }
     Ok(())
 }

@@ -149,6 +149,7 @@ async fn the_docker_driver_conforms_and_keeps_its_own_promises() {
     images_are_fetched_as_the_policy_says(&subject).await;
     containers_of_a_pod_share_its_network_and_outlive_each_other(&subject).await;
     folders_of_the_host_are_mounted_but_for_the_keys_of_the_node(&subject, &engine).await;
+    what_is_made_later_below_a_volume_is_hidden_from_a_container_that_runs(&subject, &engine).await;
     a_container_that_is_taken_away_behind_our_back_is_missed(&subject, &engine).await;
     a_start_whose_answer_is_lost_is_not_made_a_second_time(&subject, &engine).await;
     what_was_made_and_never_started_is_made_as_its_pod_is_now(&subject, &engine).await;
@@ -221,6 +222,35 @@ async fn folders_of_the_host_are_mounted_but_for_the_keys_of_the_node(
         assert_eq!(lines.last().unwrap().1, "files");
         subject.driver.remove_pod("host").await.unwrap();
     }
+}
+
+async fn what_is_made_later_below_a_volume_is_hidden_from_a_container_that_runs(
+    subject: &Subject,
+    engine: &Engine,
+) {
+    let (shared, made) = (engine.path("shared"), engine.path("shared/home/cluster"));
+    fs::create_dir(&shared).unwrap();
+    let mut spec = shell(subject, "later", "a", "sleep 1000");
+    spec.mounts = vec![Mount {
+        volume: "host".into(),
+        source: shared,
+        sub_path: None,
+        target: "/host".into(),
+        read_only: true,
+    }];
+    let started = start(subject, spec).await;
+    fs::create_dir_all(&made).unwrap();
+    fs::write(made.join("key"), "secret").unwrap();
+    let read = async || {
+        let command = ["cat", "/host/home/cluster/key"].map(str::to_owned).to_vec();
+        subject.driver.exec(&started.id, command, LIMIT).await.unwrap()
+    };
+    assert_eq!(read().await.output, "secret", "else it would show nothing");
+    let shim = vec![env!("CARGO_BIN_EXE_impresario-shim").into()];
+    impresario_host::hide(shim, made, &[engine.path("sock")]).await.unwrap();
+    let said = read().await;
+    assert!(said.code != 0 && !said.output.contains("secret"), "{said:?}");
+    subject.driver.remove_pod("later").await.unwrap();
 }
 
 async fn a_container_that_is_taken_away_behind_our_back_is_missed(

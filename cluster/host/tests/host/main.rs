@@ -5,6 +5,7 @@ mod ask;
 mod conformance;
 mod docker;
 mod gpus;
+mod hidden;
 mod hollow;
 mod isolation;
 mod network;

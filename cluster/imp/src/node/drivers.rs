@@ -1,12 +1,14 @@
 //! The container driver that a node was set up with.
 
 use crate::cli::Driver;
-use crate::layout::{NodeDir, NodeFile};
+use crate::layout::{ClusterDir, NodeDir, NodeFile};
 use impresario_host::ContainerDriver;
 use impresario_host::container::DriverError;
 use impresario_host::docker::{DockerConfig, DockerDriver};
 use impresario_host::process::{ProcessConfig, ProcessDriver};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -57,10 +59,24 @@ fn shim() -> [OsString; 2] {
 }
 
 /// Hides a new folder from the containers of other nodes of this machine, before keys are in it.
-pub fn hide_from_pods(folder: &Path) {
-    if let Err(error) = impresario_host::hide(&shim(), folder) {
+pub async fn hide_from_pods(folder: &Path) {
+    let hidden = impresario_host::hide(shim().to_vec(), folder.to_owned(), &engines()).await;
+    if let Err(error) = hidden {
         tracing::warn!(?folder, %error, "pods of this user's other nodes on this machine can see these files");
     }
+}
+
+/// The sockets of the engines that run the pods of this user's nodes on this machine.
+fn engines() -> Vec<PathBuf> {
+    let folders = impresario_host::nodes_of_this_machine();
+    let nodes = folders.into_iter().flat_map(|folder| {
+        let of_cluster = ClusterDir::new(folder.clone()).nodes().unwrap_or_default();
+        of_cluster.into_iter().chain([NodeDir::new(folder)])
+    });
+    let files = nodes.filter_map(|node| node.load().ok());
+    let with_engine = files.filter(|node| node.driver == Driver::Docker);
+    let sockets = with_engine.filter_map(|node| socket(node.docker_host.as_deref()).ok());
+    sockets.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Opens the driver of this node, over what an earlier process may have left.
@@ -75,8 +91,13 @@ pub async fn open(
                 shim: shim().to_vec(),
                 hidden: dir.private(),
             };
-            let driver = ProcessDriver::new(config)
-                .map_err(|source| DriverSetupError::Driver { driver: "process", source })?;
+            let made = tokio::task::spawn_blocking(move || ProcessDriver::new(config)).await;
+            let made = made.unwrap_or_else(|error| {
+                let what = "looking at what is there".to_owned();
+                Err(DriverError::Io { what, cause: io::Error::other(error) })
+            });
+            let driver =
+                made.map_err(|source| DriverSetupError::Driver { driver: "process", source })?;
             Ok(Arc::new(driver))
         }
         Driver::Docker => {

@@ -106,7 +106,7 @@ pub async fn join(
     // Better now than when the token is used up.
     make_private_dir(dir.path())?;
     try_room(dir)?;
-    drivers::hide_from_pods(dir.path());
+    drivers::hide_from_pods(dir.path()).await;
     let request = dir.join_request();
     let key = KeyRequest::kept(&request)?;
     let joined = impresario_runtime::join_with(key, target, &token, name, JOIN_LIMIT).await;
