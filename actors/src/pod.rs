@@ -211,6 +211,7 @@ impl PodActor {
                 Action::Prepare => self.prepare(ctx),
                 Action::Start(name) => self.launch(&name, ctx),
                 Action::Stop(name, grace) => self.stop(name, grace, ctx),
+                Action::Settle => self.settle(ctx),
                 Action::Overdue => {
                     let message = "Pod was active on the node longer than the specified deadline";
                     self.fail("DeadlineExceeded", message, None);
@@ -289,6 +290,26 @@ impl PodActor {
                         pod.step(ctx);
                     });
                 }
+            }
+        }));
+    }
+
+    /// Nothing more is started of this pod: what may run unheard of is ended before it counts as over.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        self.life.is_settling = true;
+        let (driver, uid) = (self.kit.driver.clone(), self.uid.clone());
+        let settle = async move { driver.settle(&uid).await };
+        ctx.spawn(settle.into_actor(self).map(|settled, pod, ctx| match settled {
+            Ok(()) => {
+                pod.life.settled();
+                pod.step(ctx);
+            }
+            Err(error) => {
+                tracing::warn!(pod = %pod.key(), %error, "a container that may run cannot be ended, trying again");
+                ctx.run_later(AGAIN, |pod, ctx| {
+                    pod.life.is_settling = false;
+                    pod.step(ctx);
+                });
             }
         }));
     }

@@ -156,6 +156,7 @@ impl ContainerDriver for MemoryDriver {
         let id = ContainerId(format!("{}/{}/{}", spec.pod.uid, spec.name, spec.attempt));
         let started_at = Timestamp::now();
         let words: Vec<_> = spec.command.iter().map(String::as_str).collect();
+        let is_heard = words.as_slice() != ["unheard"];
         let state = match words.as_slice() {
             ["missing"] => {
                 let error = StartError::NotFound { command: "missing".to_owned() };
@@ -165,7 +166,20 @@ impl ContainerDriver for MemoryDriver {
             _ => ContainerState::Running { started_at, pid: 1 },
         };
         self.0.lock().insert(id.clone(), Pretended { spec, state: watch::Sender::new(state) });
-        async move { Ok(Started { id, started_at, warnings: Vec::new() }) }.boxed()
+        async move {
+            if is_heard {
+                return Ok(Started { id, started_at, warnings: Vec::new() });
+            }
+            let (what, cause) = ("start a container".to_owned(), "no answer".to_owned());
+            Err(DriverError::Engine { what, cause }.into())
+        }
+        .boxed()
+    }
+
+    fn settle<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
+        let is_unheard = |spec: &ContainerSpec| spec.pod.uid == uid && spec.command == ["unheard"];
+        self.0.lock().retain(|_, container| !is_unheard(&container.spec));
+        async { Ok(()) }.boxed()
     }
 
     fn stop<'a>(&'a self, id: &'a ContainerId, _: Duration) -> Answer<'a, Exit> {

@@ -259,3 +259,17 @@ async fn a_deadline_that_is_set_while_the_pod_runs_ends_it() {
     let pod = machine.until(&key, "ended", |pod| phase(pod) == "Failed").await;
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
 }
+
+#[actix::test]
+async fn a_container_that_runs_although_nobody_heard_of_its_start_ends_when_its_pod_fails() {
+    let machine = Machine::start(1000).await;
+    let key = machine.create("p", runs(&["unheard"], "Never")).await;
+    machine.until_driver("it runs", |driver| driver.running().len() == 1).await;
+    change::change(&machine.registry, &key, None, None, |pod| {
+        pod["spec"]["activeDeadlineSeconds"] = 1.into();
+    })
+    .await
+    .unwrap();
+    machine.until(&key, "failed", |pod| phase(pod) == "Failed").await;
+    assert!(machine.driver.running().is_empty(), "its room is given to others by now");
+}

@@ -93,6 +93,10 @@ impl PodActor {
     fn not_launched(&mut self, name: &str, error: LaunchError) {
         let (reason, message, now) = (error.reason(), error.to_string(), Instant::now());
         self.tell(name, Severity::Warning, "Failed", &format!("Error: {message}"));
+        // What was refused does not run; what was not answered may.
+        if let LaunchError::Start(error) = &error {
+            self.life.doubt(name, matches!(error, StartError::Driver(_)));
+        }
         match error {
             // It came as far as a container does that ends at once, and is treated as one.
             LaunchError::Start(

@@ -23,6 +23,7 @@ impl PodActor {
         ctx.spawn(work.into_actor(self).map(|removed, pod, ctx| match removed {
             Ok(()) => {
                 pod.life.sandbox = life::Sandbox::Removed;
+                pod.life.settled();
                 pod.step(ctx);
             }
             Err(error) => {

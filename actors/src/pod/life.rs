@@ -117,6 +117,8 @@ pub struct Container {
     pub given_up: Option<String>,
     /// How long it has to end then, where the probe has a grace period of its own.
     pub given_up_grace: Option<Duration>,
+    /// Whether it may run although its start failed: nobody heard what became of that.
+    pub in_doubt: bool,
     /// Whether its `postStart` hook has still to pass; until then it counts as not started.
     pub is_greeting: bool,
     probes: Probed,
@@ -148,6 +150,7 @@ impl Container {
             passes: false,
             given_up: None,
             given_up_grace: None,
+            in_doubt: false,
             is_greeting: false,
             probes,
         }
@@ -245,6 +248,8 @@ pub struct Pod {
     pub deadline: Option<Instant>,
     /// How it had ended before this activation looked at it.
     pub over: Option<Outcome>,
+    /// Whether the driver is ending what nobody has heard of.
+    pub is_settling: bool,
 }
 
 impl Pod {
@@ -259,6 +264,7 @@ impl Pod {
             grace: Duration::from_secs(30),
             deadline: None,
             over: None,
+            is_settling: false,
         }
     }
 
@@ -310,7 +316,7 @@ impl Pod {
             return None;
         }
         if let Some(ending) = &self.ending {
-            if self.containers.iter().any(still) {
+            if self.containers.iter().any(|container| still(container) || container.in_doubt) {
                 return None;
             }
             if matches!(ending, Ending::Failed { .. }) {
@@ -340,10 +346,11 @@ impl Pod {
         }
     }
 
-    /// Whether anything of the pod runs or is about to.
+    /// Whether anything of the pod runs, may run or is about to.
     pub fn is_active(&self) -> bool {
-        let active =
-            |container: &Container| matches!(container.life, Life::Running { .. } | Life::Starting);
+        let active = |container: &Container| {
+            container.in_doubt || matches!(container.life, Life::Running { .. } | Life::Starting)
+        };
         self.containers.iter().any(active)
     }
 
@@ -371,6 +378,7 @@ impl Pod {
     pub fn started(&mut self, name: &str, id: ContainerId, started_at: Timestamp, since: Instant) {
         let Some(container) = self.container_mut(name) else { return };
         container.attempt += 1;
+        container.in_doubt = false;
         container.life = Life::Running { id, started_at, since, stopping: None };
         container.is_greeting = container.probes.post_start;
         container.started = !container.probes.startup && !container.is_greeting;
@@ -387,6 +395,19 @@ impl Pod {
         if container.backoff.blocked_until(now).is_none() {
             container.backoff.ended(&scale, Duration::ZERO, now);
         }
+    }
+
+    /// The driver has said what became of a container's failed start, or has not.
+    pub fn doubt(&mut self, name: &str, in_doubt: bool) {
+        if let Some(container) = self.container_mut(name) {
+            container.in_doubt = in_doubt;
+        }
+    }
+
+    /// Nothing runs of what nobody has heard of.
+    pub fn settled(&mut self) {
+        self.is_settling = false;
+        self.containers.iter_mut().for_each(|container| container.in_doubt = false);
     }
 
     /// The container ended.

@@ -17,6 +17,8 @@ pub enum Action {
     Start(String),
     /// Stop the container within the grace period.
     Stop(String, Duration),
+    /// End what may run although its start failed.
+    Settle,
     /// The pod has run for longer than it may.
     Overdue,
     /// Remove every trace of the pod from the machine.
@@ -33,7 +35,9 @@ pub fn reconcile(pod: &Pod, now: Instant) -> Vec<Action> {
         return end(pod);
     }
     if pod.outcome().is_some() {
-        return stop_sidecars(pod, pod.grace);
+        let mut actions = stop_sidecars(pod, pod.grace);
+        actions.extend(settle(pod));
+        return actions;
     }
     let mut actions = Vec::new();
     match pod.deadline {
@@ -119,12 +123,17 @@ fn end(pod: &Pod) -> Vec<Action> {
         return stop_sidecars(pod, pod.grace);
     }
     match (&pod.ending, pod.sandbox) {
-        (Some(Ending::Failed { .. }) | None, _) | (_, Sandbox::Preparing | Sandbox::Removing) => {
-            Vec::new()
-        }
+        (Some(Ending::Failed { .. }) | None, _) => settle(pod).into_iter().collect(),
+        (_, Sandbox::Preparing | Sandbox::Removing) => Vec::new(),
         (Some(Ending::Deleted), Sandbox::Removed) => vec![Action::Finish],
         (Some(Ending::Deleted), Sandbox::Absent { .. } | Sandbox::Ready) => vec![Action::Remove],
     }
+}
+
+/// A pod that is removed needs none of it.
+fn settle(pod: &Pod) -> Option<Action> {
+    let in_doubt = pod.containers.iter().any(|container| container.in_doubt);
+    (in_doubt && !pod.is_settling).then_some(Action::Settle)
 }
 
 fn stop_sidecars(pod: &Pod, grace: Duration) -> Vec<Action> {
@@ -318,6 +327,35 @@ mod tests {
         assert_eq!(pod.container("a").map(|a| (a.restarts, a.attempt)), Some((0, 0)));
     }
 
+    #[test]
+    fn what_may_run_unheard_of_is_ended_before_its_pod_counts_as_over() {
+        let now = Instant::now();
+        let mut pod = pod(RestartPolicy::Never, &["a"]);
+        pod.starting("a");
+        pod.doubt("a", true);
+        pod.start_failed("a", "CreateContainerError", "no answer", now);
+        assert_eq!(in_words(&reconcile(&pod, now)), "wake", "the next try looks");
+        let failed = Ending::Failed { reason: "DeadlineExceeded".into(), message: String::new() };
+        pod.end(failed, Duration::ZERO);
+        assert_eq!((reconcile(&pod, now), pod.outcome()), (vec![Action::Settle], None));
+        pod.is_settling = true;
+        assert!(reconcile(&pod, now).is_empty() && pod.is_active(), "it is asked for once");
+        pod.settled();
+        assert_eq!((reconcile(&pod, now), pod.outcome()), (vec![], Some(Outcome::Failed)));
+        assert!(!pod.is_active());
+    }
+
+    #[test]
+    fn a_pod_that_is_deleted_is_removed_whatever_may_run_of_it() {
+        let now = Instant::now();
+        let mut pod = pod(RestartPolicy::Never, &["a"]);
+        pod.starting("a");
+        pod.doubt("a", true);
+        pod.start_failed("a", "CreateContainerError", "no answer", now);
+        pod.end(Ending::Deleted, Duration::ZERO);
+        assert_eq!(reconcile(&pod, now), [Action::Remove]);
+    }
+
     proptest! {
         /// Whatever containers do and in whatever order it is heard, the pod settles: carrying
         /// the actions out leaves nothing to do, and a deletion always comes to its end.
@@ -344,6 +382,7 @@ mod tests {
                             Action::Remove => pod.sandbox = Sandbox::Removed,
                             Action::Start(name) => start(pod, &name, now),
                             Action::Stop(name, _) => pod.ended(&name, None, exit(143), now),
+                            Action::Settle => pod.settled(),
                             Action::Finish => return Some(()),
                             Action::Overdue | Action::WakeAt(_) => {}
                         }

@@ -141,6 +141,12 @@ pub trait ContainerDriver: Send + Sync + 'static {
     /// Starts a container; once this returns its command is executing (or has ended).
     fn start(&self, spec: ContainerSpec) -> Answer<'_, Started, StartError>;
 
+    /// Ends what may run of a pod although its start failed: the answer was lost. For a pod that starts nothing any
+    /// more, but is not removed yet. Repeating it does no harm.
+    fn settle<'a>(&'a self, _uid: &'a str) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// SIGTERM, then SIGKILL to all its processes when `grace` is over. Returns once it has ended.
     fn stop<'a>(&'a self, id: &'a ContainerId, grace: Duration) -> Answer<'a, Exit>;
 

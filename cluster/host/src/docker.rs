@@ -310,6 +310,17 @@ impl ContainerDriver for DockerDriver {
         self.begin(spec).boxed()
     }
 
+    fn settle<'a>(&'a self, uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            for name in self.unsure.names(&self.container_name(uid, "")) {
+                self.discard(&name).await?;
+                drop(self.unsure.known(&name));
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn stop<'a>(&'a self, id: &'a ContainerId, grace: Duration) -> Answer<'a, Exit> {
         self.end(id, grace).boxed()
     }

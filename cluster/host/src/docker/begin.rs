@@ -53,7 +53,7 @@ impl DockerDriver {
         }
         let start = self.docker.start_container(&id.0, None::<StartContainerOptions>);
         if let Err(refused) = call("start a container", CALL_LIMIT, start).await {
-            // Who has no answer does not know whether it runs: the next try of this attempt looks.
+            // Who has no answer does not know whether it runs: the next try of this attempt looks, or `settle` ends it.
             if refused.code != 0 {
                 match self.discard(&id.0).await {
                     Ok(()) => drop(self.unsure.known(&name)),

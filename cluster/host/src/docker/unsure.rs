@@ -32,6 +32,11 @@ impl Unsure {
         self.0.lock().remove(name).unwrap_or_default()
     }
 
+    /// Those whose name begins like this.
+    pub(super) fn names(&self, prefix: &str) -> Vec<String> {
+        self.0.lock().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     /// No container is left whose name begins like this.
     pub(super) fn gone(&self, prefix: &str) {
         let gone: Vec<_> = self.0.lock().extract_if(|name, _| name.starts_with(prefix)).collect();

@@ -152,6 +152,7 @@ async fn the_docker_driver_conforms_and_keeps_its_own_promises() {
     what_is_made_later_below_a_volume_is_hidden_from_a_container_that_runs(&subject, &engine).await;
     a_container_that_is_taken_away_behind_our_back_is_missed(&subject, &engine).await;
     a_start_whose_answer_is_lost_is_not_made_a_second_time(&subject, &engine).await;
+    what_a_pod_that_ends_did_not_hear_of_ends_with_it(&subject, &engine).await;
     what_was_made_and_never_started_is_made_as_its_pod_is_now(&subject, &engine).await;
     let left = engine.docker(&["ps", "-aq"]);
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "containers are left");
@@ -350,6 +351,42 @@ async fn a_start_whose_answer_is_lost_is_not_made_a_second_time(
     let sources = engine.path("volumes").join("lost/sources");
     assert_eq!(fs::read_dir(sources).unwrap().count(), 0, "nothing is held for what is known");
     subject.driver.remove_pod("lost").await.unwrap();
+}
+
+async fn what_a_pod_that_ends_did_not_hear_of_ends_with_it(subject: &Subject, engine: &Engine) {
+    let socket = engine.path("forgetful-2");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let forgets = Arc::new(AtomicBool::new(true));
+    let _proxy = Aborted(tokio::spawn(forgetful(engine.path("sock"), listener, forgets)));
+    let driver = connect(&socket).await;
+    let other = start(subject, shell(subject, "doubt", "other", "sleep 1000")).await;
+    let mut spec = shell(subject, "doubt", "a", "sleep 1000");
+    spec.mounts = vec![Mount {
+        volume: "v".into(),
+        source: engine.path("files"),
+        sub_path: None,
+        target: "/v".into(),
+        read_only: true,
+    }];
+    let begun = driver.start(spec).await;
+    assert!(matches!(begun, Err(StartError::Driver(_))), "{begun:?}");
+    let runs = || {
+        let list = engine.docker(&[
+            "ps",
+            "-q",
+            "--no-trunc",
+            "--filter",
+            "label=impresario.dev/container",
+        ]);
+        String::from_utf8(list.stdout).unwrap()
+    };
+    assert_eq!(runs().lines().count(), 2, "it was started");
+    driver.settle("doubt").await.unwrap();
+    assert_eq!(runs().trim(), other.id.0, "nobody knew of it; the other one was heard of");
+    let sources = engine.path("volumes").join("doubt/sources");
+    assert_eq!(fs::read_dir(sources).unwrap().count(), 0, "nothing is held for it");
+    driver.settle("doubt").await.unwrap();
+    subject.driver.remove_pod("doubt").await.unwrap();
 }
 
 async fn what_was_made_and_never_started_is_made_as_its_pod_is_now(
