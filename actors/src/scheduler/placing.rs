@@ -7,6 +7,7 @@ use super::{
     changes::{Changes, Silence},
     fit::Why,
     plan::{Away, plan},
+    queue::Queue,
 };
 use actix::prelude::*;
 use impresario_client::protocol::{
@@ -17,6 +18,7 @@ use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, ActorRef};
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -72,17 +74,7 @@ impl Handler<Pass> for Scheduler {
             ready.truncate(PASS);
         }
         let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, away);
-        let mut wakes = Vec::new();
-        let mut batches = Vec::new();
-        for (node, mut uids) in plan.placements {
-            if let Some(since) = asking.get(&node) {
-                // Its answer is due any moment; if it is slow, others are asked.
-                wakes.push((*since + SLOW).max(now));
-                continue;
-            }
-            uids.truncate(BATCH);
-            batches.push((node, uids));
-        }
+        let batches = batches(plan.placements, &self.asking, &mut self.queue);
         for uid in &plan.behind {
             self.queue.behind(uid, now + BEHIND);
         }
@@ -105,7 +97,7 @@ impl Handler<Pass> for Scheduler {
         if is_cut {
             self.order_pass(ctx);
         }
-        let wake = self.queue.next_ready(now).into_iter().chain(wakes).min();
+        let wake = self.queue.next_ready(now);
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
@@ -116,6 +108,27 @@ impl Handler<Pass> for Scheduler {
             })
         });
     }
+}
+
+/// What of a plan is asked for now, by node.
+fn batches(
+    placements: BTreeMap<String, Vec<String>>,
+    asking: &BTreeMap<String, Instant>,
+    queue: &mut Queue,
+) -> Vec<(String, Vec<String>)> {
+    let mut batches = Vec::new();
+    for (node, mut uids) in placements {
+        if let Some(since) = asking.get(&node) {
+            // Its answer is due any moment; if it is slow, others are asked. The next pass has other pods to look at.
+            for uid in &uids {
+                queue.behind(uid, *since + SLOW);
+            }
+            continue;
+        }
+        uids.truncate(BATCH);
+        batches.push((node, uids));
+    }
+    batches
 }
 
 impl Scheduler {
@@ -301,7 +314,36 @@ impl Scheduler {
 #[derive(Default)]
 struct Outcome {
     silent: bool,
-    placed: std::collections::BTreeMap<String, Placed>,
+    placed: BTreeMap<String, Placed>,
     refused: Vec<String>,
     free: Option<impresario_client::protocol::resources::Resources>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::picture::Pending;
+
+    #[test]
+    fn who_is_meant_for_a_node_that_is_being_asked_makes_room_in_the_next_pass_for_others() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for number in 0..3 * PASS {
+            let pod = Pending { uid: format!("uid-{number:05}"), ..Pending::default() };
+            let key = Key::new("pods", "ns", &pod.uid);
+            queue.seen(pod, key, bytes::Bytes::new(), 1, now);
+        }
+        let asking = BTreeMap::from([("n1".to_owned(), now)]);
+        // All of them are meant for this node; each pass takes the first that are ready.
+        for pass in 0..3 {
+            let uids: Vec<_> = queue.ready(now).take(PASS).map(|w| w.pod.uid.clone()).collect();
+            assert_eq!(uids[0], format!("uid-{:05}", pass * PASS), "others than before");
+            let asked = batches([("n1".to_owned(), uids)].into(), &asking, &mut queue);
+            assert!(asked.is_empty(), "it is asked once at a time");
+        }
+        assert_eq!(queue.ready(now).count(), 0, "nothing is left for a fourth pass");
+        assert_eq!(queue.next_ready(now), Some(now + SLOW));
+        queue.answered(now);
+        assert_eq!(queue.ready(now).count(), 3 * PASS);
+    }
 }
