@@ -296,7 +296,18 @@ async fn begin(
         }
         Kind::Pause => cluster.pause(node)?,
         Kind::Isolate | Kind::Deafen | Kind::Lose | Kind::Delay => {
-            if set_rules(session, node, rules(nodes, node, fault.kind)).await.is_err() {
+            let rules = rules(nodes, node, fault.kind);
+            // Anybody takes those, and nothing happens.
+            if rules.is_empty() {
+                return Err(HarnessError::Cluster {
+                    what: format!("breaking the links of {node}"),
+                    reason: format!(
+                        "{:?} has no rules there: the cluster must have more nodes than one",
+                        fault.kind
+                    ),
+                });
+            }
+            if set_rules(session, node, rules).await.is_err() {
                 return Ok(Begun::Untaken);
             }
         }
@@ -399,6 +410,21 @@ async fn heal(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_fault_of_a_link_has_rules_that_do_something() {
+        let nodes = ["a", "b", "c"].map(str::to_owned);
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_links()) {
+            let rules = rules(&nodes, "b", kind);
+            let none = |direction| FaultRule::new(None, direction);
+            let of = |other: &str| {
+                let mut own = rules.iter().filter(|rule| rule.peer == Some(NodeName::from(other)));
+                own.any(|rule| FaultRule { peer: None, ..rule.clone() } != none(rule.direction))
+            };
+            assert!(of("a") && of("c") && !of("b"), "{kind:?}: {rules:?}");
+        }
+        assert!(rules(&nodes[..1], "a", Kind::Isolate).is_empty(), "which is refused");
+    }
 
     #[test]
     fn a_run_whose_links_were_never_broken_is_none() {
