@@ -13,15 +13,18 @@ pub type Amounts = BTreeMap<String, i128>;
 ///
 /// Not from when it was bound: a node that hears nothing does not know of it, gives its room to another one
 /// when the reservation's time is up, and refuses one of the two when it hears again. And not by revisions:
-/// who was cut off writes late what ended before. One that somebody deletes counts up to then; while nobody
-/// has told its end, up to when that was asked for, since it may be anywhere in its grace period: the object
-/// may go before the end was written, and the last that was seen of it may be older still.
+/// who was cut off writes late what ended before. One that somebody deletes counts up to then. While nobody
+/// has told its end it may be anywhere in its grace period (the object may go before the end was written, and the last
+/// that was seen of it may be older still): it counts up to when that was asked for, and from then on up to the moment of
+/// which its command has left a line ([`Hold::stopped`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) node: String,
     pub(crate) requests: Amounts,
     pub(crate) since: String,
     pub(crate) until: Option<String>,
+    /// When its grace period is over, where nobody has told its end.
+    untold: Option<String>,
 }
 
 impl Hold {
@@ -32,16 +35,25 @@ impl Hold {
             status["state"]["terminated"]["finishedAt"].as_str().map(str::to_owned)
         });
         // Without containers that ended there were none: the node refused the pod.
-        let ended = ended(pod).then(|| finished.max().unwrap_or_else(|| since.clone()));
+        let ended_at = ended(pod).then(|| finished.max().unwrap_or_else(|| since.clone()));
         let deleted = pod["metadata"]["deletionTimestamp"].as_str().map(str::to_owned);
-        let until = match ended {
-            Some(ended) => deleted.into_iter().chain([ended]).min(),
-            None => deleted.map(|at| {
+        let until = match ended_at {
+            Some(ended) => deleted.clone().into_iter().chain([ended]).min(),
+            None => deleted.clone().map(|at| {
                 let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
                 earlier(at, grace)
             }),
         };
-        Some(Self { node, requests: requests(pod), since, until })
+        let untold = deleted.filter(|_| !ended(pod));
+        Some(Self { node, requests: requests(pod), since, until, untold })
+    }
+
+    /// Its command was asked to end, and says that it has, in this second since 1970. A node holds room for a pod that is
+    /// deleted until then; who is forced away after its grace period is held for by nobody.
+    pub(crate) fn stopped(&mut self, second: i64) {
+        let Some(over) = &self.untold else { return };
+        let Ok(at) = Timestamp::from_second(second) else { return };
+        self.until = self.until.take().max(Some(at.to_string().min(over.clone())));
     }
 }
 

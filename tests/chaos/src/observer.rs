@@ -2,6 +2,7 @@
 //! where, how much of everything each node carried, and which containers ran.
 
 use crate::cluster::Session;
+use crate::effects::Effects;
 use crate::held::{Amounts, Hold, amounts, ended};
 use crate::workload::{CONTROLLERS, JOB};
 use futures_util::StreamExt as _;
@@ -78,9 +79,14 @@ impl Observer {
         Self { seen, tasks }
     }
 
-    /// What was seen until now.
-    pub async fn seen(&self) -> Seen {
+    /// What was seen until now; `left` is what the pods left behind.
+    pub async fn seen(&self, left: [&Effects; 2]) -> Seen {
         let mut seen = self.seen.lock().await.clone();
+        for (uid, second) in left.into_iter().flat_map(|effects| &effects.stopped) {
+            if let Some(hold) = seen.holds.get_mut(uid) {
+                hold.stopped(*second);
+            }
+        }
         seen.weigh();
         seen
     }
@@ -372,6 +378,35 @@ mod tests {
             assert_eq!(most(&[before.clone(), after.clone()], "pods"), pods * 1000, "{before}");
             assert_eq!(most(&[after, before.clone()], "pods"), pods * 1000, "{before}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_is_deleted_counts_as_long_as_its_command_goes_on_in_its_grace_period() {
+        let pod = |uid: &str, since: u32, deleted: Option<u32>| {
+            let at = |second: u32| format!("2024-01-01T00:00:{second:02}Z");
+            json!({
+                "metadata": {"uid": uid, "deletionTimestamp": deleted.map(at),
+                    "deletionGracePeriodSeconds": 3},
+                "spec": {"nodeName": "n"},
+                "status": {"phase": "Running", "startTime": at(since)},
+            })
+        };
+        let start = "2024-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second();
+        // Asked to end in second 5, with time up to second 8; the other one begins in second 6.
+        for (stopped, most) in [(None, 1), (Some(5), 1), (Some(6), 1), (Some(7), 2), (Some(20), 2)]
+        {
+            let mut all = Seen::default();
+            put(&mut all, "pods", &pod("a", 1, Some(8)));
+            put(&mut all, "pods", &pod("b", 6, None));
+            if let (Some(second), Some(hold)) = (stopped, all.holds.get_mut("a")) {
+                hold.stopped(start + second);
+            }
+            all.weigh();
+            assert_eq!(all.carried["n"]["pods"].0, most * 1000, "{stopped:?}");
+        }
+        let mut late = Hold::of("n".into(), &pod("a", 1, Some(8))).unwrap();
+        late.stopped(start + 20);
+        assert_eq!(late.until.as_deref(), Some("2024-01-01T00:00:08Z"), "forced away by then");
     }
 
     #[test]

@@ -147,15 +147,16 @@ pub async fn run(
     for (app, _) in CONTROLLERS {
         served.add(Effects::read(&scratch, app).map_err(unwritable)?);
     }
+    let worked = Effects::read(&scratch, JOB).map_err(unwritable)?;
     let evidence = Evidence {
         history: clients.read_all(&session).await,
         watched: watchers.finish(&session).await,
         agreement: agreement::look(&session, &nodes).await,
-        seen: observer.seen().await,
+        seen: observer.seen([&served, &worked]).await,
         healed,
         completions,
         haunted,
-        worked: Effects::read(&scratch, JOB).map_err(unwritable)?,
+        worked,
         served,
     };
     let checks = judge(&evidence);

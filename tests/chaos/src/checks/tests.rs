@@ -69,7 +69,7 @@ fn a_history_that_cannot_be_read_in_the_end_proves_nothing() {
 
 fn effects(uids: &[&str]) -> Effects {
     let once: BTreeMap<_, _> = uids.iter().map(|uid| ((*uid).to_owned(), 1)).collect();
-    Effects { begun: once.clone(), ended: once }
+    Effects { begun: once.clone(), ended: once, ..Effects::default() }
 }
 
 #[test]
