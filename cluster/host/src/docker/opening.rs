@@ -1,20 +1,27 @@
-//! Which files of the machine are being opened, and since when.
+//! Which file systems of the machine are being asked, and since when.
 //!
-//! A file system that does not answer (NFS whose server is gone, FUSE) keeps who asks it in the kernel without an
-//! end: that thread is lost until it answers. So that a further one is not lent to a path that has one already.
+//! One that does not answer (NFS whose server is gone, FUSE) keeps who asks it in the kernel without an end: that
+//! thread is lost until it answers. So that a further one is not lent to it, by whichever path in it. It is known by its
+//! mount point, for which nothing is asked but the table of mounts: what lies beside it is not refused for it.
 
+use crate::{private::mount_of, volumes::Mounted};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    ffi::OsString,
+    fs, io,
+    path::{Component, Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// The paths of one driver that are being opened.
+/// How many links are followed on the way to a file, as by Linux (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// The file systems that are asked by one driver.
 #[derive(Debug, Clone)]
 pub(super) struct Openings {
-    /// From when on a path counts as one that does not answer.
+    /// From when on one counts as one that does not answer.
     pub limit: Duration,
     now: Arc<Mutex<Table>>,
 }
@@ -30,7 +37,7 @@ impl Openings {
         Self { limit, now: Arc::default() }
     }
 
-    /// How many open a path.
+    /// How many are asking one.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.now.lock().open.len()
@@ -54,16 +61,54 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// It asks for this path next. Refused where another one has waited for it too long, or this one has.
-    pub(super) fn enter(&self, path: &Path) -> Result<(), String> {
+    /// It asks the file system that is mounted there next. Refused where another one has waited for that too long, or
+    /// this one has waited so long for others.
+    fn enter(&self, point: &Path) -> Result<(), String> {
         let (limit, mut now) = (self.openings.limit, self.openings.now.lock());
-        let hangs = |(other, since): &(PathBuf, Instant)| other == path && since.elapsed() >= limit;
+        let hangs =
+            |(other, since): &(PathBuf, Instant)| other == point && since.elapsed() >= limit;
         let others = now.open.iter().filter(|(number, _)| **number != self.number);
         if self.since.elapsed() >= limit || others.map(|(_, open)| open).any(hangs) {
-            return Err(silent(path, limit));
+            return Err(silent(point, limit));
         }
-        now.open.insert(self.number, (path.to_owned(), Instant::now()));
+        now.open.insert(self.number, (point.to_owned(), Instant::now()));
         Ok(())
+    }
+
+    /// Goes to a file, link by link, and stays in the file system that it lies in: it is opened next. What is not there
+    /// is found out then.
+    pub(super) fn approach(&self, path: &Path, table: &[Mounted]) -> Result<(), String> {
+        let mut at = PathBuf::from("/");
+        let mut rest: Vec<OsString> = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(name);
+            // A mount point is no link, and its file system is asked for what is in it alone.
+            let Some(mounted) = mount_of(&at, table) else { continue };
+            if mounted.point == at {
+                continue;
+            }
+            self.enter(&mounted.point)?;
+            match fs::read_link(&at) {
+                Ok(_) if links == LINKS => return Err(format!("{}: too many links", at.display())),
+                Ok(target) => {
+                    links += 1;
+                    at.pop();
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    rest.extend(names(&target));
+                }
+                // No link.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Err(_) => break,
+            }
+        }
+        mount_of(&at, table).map_or(Ok(()), |mounted| self.enter(&mounted.point))
     }
 
     /// Refused where nobody waits any more for what it opens: that was `path`.
@@ -79,7 +124,16 @@ impl Drop for Opening {
     }
 }
 
-/// What is said of a path that does not answer.
+/// The components of a path, the last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let plain = |component: &Component<'_>| {
+        matches!(component, Component::Normal(_) | Component::ParentDir)
+    };
+    let names = path.components().filter(plain);
+    names.rev().map(|component| component.as_os_str().to_owned()).collect()
+}
+
+/// What is said of what does not answer.
 pub(super) fn silent(path: &Path, limit: Duration) -> String {
     format!("{} does not answer within {limit:?}: look at what serves it", path.display())
 }
@@ -87,6 +141,39 @@ pub(super) fn silent(path: &Path, limit: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_approached_link_by_link_into_the_file_system_that_it_lies_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let mounted = |point: PathBuf| Mounted {
+            device: "0:9".into(),
+            root: "/".into(),
+            point,
+            options: "rw".into(),
+        };
+        let table = ["/".into(), root.join("nfs"), root.join("nfs/deep")].map(mounted);
+        fs::create_dir_all(root.join("nfs/deep")).unwrap();
+        let link = std::os::unix::fs::symlink::<PathBuf, PathBuf>;
+        link(root.join("nfs/deep"), root.join("absolute")).unwrap();
+        link("../nfs".into(), root.join("nfs/relative")).unwrap();
+        link(root.join("endless"), root.join("endless")).unwrap();
+        let openings = Openings::new(Duration::from_mins(1));
+        for (path, point) in [
+            ("plain", Ok("/")),
+            ("nfs/a/b", Ok("nfs")),
+            ("nfs", Ok("nfs")),
+            ("absolute/a", Ok("nfs/deep")),
+            ("nfs/relative/deep/../a", Ok("nfs")),
+            ("absent/absolute", Ok("/")),
+            ("endless/a", Err(())),
+        ] {
+            let opening = openings.begin();
+            let went = opening.approach(&root.join(path), &table).map_err(drop);
+            let asked = openings.now.lock().open[&opening.number].0.clone();
+            assert_eq!(went.map(|()| asked), point.map(|point| root.join(point)), "{path}");
+        }
+    }
 
     #[test]
     fn who_asks_for_a_path_that_another_one_waits_for_is_refused_when_that_has_waited_too_long() {

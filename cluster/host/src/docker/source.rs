@@ -124,8 +124,10 @@ impl Sources {
                 continue;
             }
             *asked.lock() = Some(mount.clone());
-            let opened =
-                opening.enter(&mount.source).and_then(|()| look(mount, is_own, &kept, &table));
+            let path = mount.sub_path.as_ref().map(|part| mount.source.join(part));
+            let opened = opening
+                .approach(path.as_ref().unwrap_or(&mount.source), &table)
+                .and_then(|()| look(mount, is_own, &kept, &table));
             let at = opened.and_then(|(opened, at)| {
                 // Its own: one who was slow to open its sources may still take its places away.
                 let place = format!("{}-{}-{number}", self.container, opening.number);
@@ -429,14 +431,22 @@ mod tests {
         });
         let config = config(folder.path());
         let openings = Openings::new(Duration::from_secs(3));
-        let want = async |path: &Path| {
-            sources(&config, false).pinned(vec![as_volume(path, None)], &openings).await
+        let want = async |path: &Path, part: Option<&str>| {
+            sources(&config, false).pinned(vec![as_volume(path, part)], &openings).await
         };
-        for _ in 0..3 {
-            let error = want(&silent.join("data")).await.unwrap_err();
+        // By whichever path in it.
+        for (path, part) in [
+            (silent.join("data"), None),
+            (silent.join("data"), None),
+            (silent.join("other"), None),
+            (folder.path().to_owned(), Some("silent/data")),
+        ] {
+            let error = want(&path, part).await.unwrap_err();
             assert!(error.to_string().contains("does not answer within 3s"), "{error}");
         }
         assert_eq!(openings.count(), 1, "one thread waits for it");
+        // Another part of the same folder.
+        want(folder.path(), Some("fine")).await.unwrap();
         let patient = Openings::new(Duration::from_mins(2));
         let fine = sources(&config, false).pinned(vec![as_volume(&fine, None)], &patient).await;
         fine.unwrap();
