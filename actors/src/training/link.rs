@@ -120,13 +120,20 @@ impl Link {
         for (name, address) in &told {
             self.node.addresses().set(name.clone(), *address);
         }
-        let told: Vec<NodeName> = told.into_iter().map(|(name, _)| name).collect();
+        let mut told: Vec<NodeName> = told.into_iter().map(|(name, _)| name).collect();
         let mut known = self.control.lock();
         let asked = known.get(self.turn.load(Ordering::Relaxed) % known.len().max(1)).cloned();
+        // When it goes, those that are there are asked before those that may be long gone: each of these would cost
+        // the time of an answer.
+        if let Some(place) = told.iter().position(|member| Some(member) == asked.as_ref()) {
+            told.rotate_left(place);
+        }
         self.told.store(told.len(), Ordering::Relaxed);
         let members = with_earlier(told, &known);
         if *known != members {
-            tracing::info!(job = self.job, ?members, "the control members are others now");
+            if members.iter().any(|member| !known.contains(member)) {
+                tracing::info!(job = self.job, ?members, "the control members are others now");
+            }
             // Whoever runs the job is asked first as before.
             if let Some(turn) = members.iter().position(|member| Some(member) == asked.as_ref()) {
                 self.turn.store(turn, Ordering::Relaxed);
@@ -292,7 +299,8 @@ mod tests {
         assert_eq!(known(), names(&["c", "a", "b"]));
         assert_eq!(link.turn.load(Ordering::Relaxed), 2, "b runs the job, and is asked first");
         tell(&["a", "b", "c"]);
-        assert_eq!(known(), names(&["a", "b", "c"]));
+        assert_eq!(known(), names(&["b", "c", "a"]));
+        assert_eq!(link.turn.load(Ordering::Relaxed), 0, "as before");
         // Who is named no more is gone when it does not answer; who is named may answer again.
         tell(&["c"]);
         for member in ["a", "c"] {
@@ -305,6 +313,24 @@ mod tests {
             tell(&told.each_ref().map(String::as_str));
         }
         assert_eq!(known(), names(&["m19", "m20", "m21", "m18", "m17", "m16", "m15"]));
+    }
+
+    #[actix::test]
+    async fn those_that_are_named_are_asked_before_those_that_are_named_no_more() {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let guest = node(&authority, "guest", PeerRole::Guest { scope: "job".into() }).await;
+        let link = Link::new(guest, "job", names(&["d", "e", "f", "g"]));
+        let at = |name: &str| (NodeName::from(name), SocketAddr::from(([127, 0, 0, 1], 9)));
+        link.learn(["a", "b", "c"].map(at).into());
+        // The job is found at each of them, and told by that one who the members are.
+        for (turn, order) in [(2, ["c", "a", "b"]), (1, ["a", "b", "c"]), (0, ["a", "b", "c"])] {
+            link.turn.store(turn, Ordering::Relaxed);
+            link.learn(["a", "b", "c"].map(at).into());
+            let (known, first) = (link.control.lock().clone(), link.turn.load(Ordering::Relaxed));
+            let next: Vec<_> = known.iter().cycle().skip(first).take(3).cloned().collect();
+            assert_eq!(next, names(&order), "of {known:?}");
+            assert_eq!(known.len(), 7, "the others come after them");
+        }
     }
 
     #[actix::test]
