@@ -29,7 +29,8 @@ pub(super) struct Openings {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    open: HashMap<u64, (PathBuf, Instant)>,
+    /// Since when each is asked by whom; none where nobody waits for that any more.
+    open: HashMap<u64, (PathBuf, Option<Instant>)>,
 }
 
 impl Openings {
@@ -41,6 +42,13 @@ impl Openings {
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.now.lock().open.len()
+    }
+
+    /// Nobody waits any more for the one of this number: what it asks does not answer.
+    pub(super) fn given_up(&self, number: u64) {
+        if let Some((_, since)) = self.now.lock().open.get_mut(&number) {
+            *since = None;
+        }
     }
 
     /// One who opens paths, one after the other, from now on.
@@ -65,13 +73,14 @@ impl Opening {
     /// this one has waited so long for others.
     fn enter(&self, point: &Path) -> Result<(), String> {
         let (limit, mut now) = (self.openings.limit, self.openings.now.lock());
-        let hangs =
-            |(other, since): &(PathBuf, Instant)| other == point && since.elapsed() >= limit;
+        let hangs = |(other, since): &(PathBuf, Option<Instant>)| {
+            other == point && since.is_none_or(|since| since.elapsed() >= limit)
+        };
         let others = now.open.iter().filter(|(number, _)| **number != self.number);
         if self.since.elapsed() >= limit || others.map(|(_, open)| open).any(hangs) {
             return Err(silent(point, limit));
         }
-        now.open.insert(self.number, (point.to_owned(), Instant::now()));
+        now.open.insert(self.number, (point.to_owned(), Some(Instant::now())));
         Ok(())
     }
 
@@ -183,7 +192,7 @@ mod tests {
         let first = openings.begin();
         first.enter(path).unwrap();
         openings.begin().enter(path).unwrap();
-        openings.now.lock().open.get_mut(&first.number).unwrap().1 = long_ago;
+        openings.now.lock().open.get_mut(&first.number).unwrap().1 = Some(long_ago);
         let second = openings.begin();
         assert!(second.enter(path).unwrap_err().contains("/a does not answer"));
         second.enter(other).unwrap();

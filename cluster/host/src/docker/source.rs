@@ -74,6 +74,7 @@ impl Sources {
         openings: &Openings,
     ) -> Result<(Vec<Mount>, Pinned), StartError> {
         let (limit, opening) = (openings.limit, openings.begin());
+        let number = opening.number;
         let at = Arc::new(Mutex::new(None));
         let asked = at.clone();
         let work = tokio::task::spawn_blocking(move || {
@@ -88,6 +89,7 @@ impl Sources {
             }
             // What it has mounted when it comes back goes then.
             Err(_) => {
+                openings.given_up(number);
                 let mount: Option<Mount> = at.lock().clone();
                 Err(mount.map_or_else(
                     || {
