@@ -76,6 +76,23 @@ fn of_two_jobs_of_which_one_fits_one_gets_its_whole_minimum_and_the_other_nothin
 }
 
 #[test]
+fn a_job_whose_minimum_is_gone_stops_nobody_else() {
+    // Its trainer was on a node that is no more, and was larger than any that is left.
+    let large = Resources { cpu_milli: 9_000, pods: 1, ..Resources::default() };
+    let stranded = Bid { trainer: large, ..bid("a", 1_000.0, (1, 0)) };
+    let runs = bid("b", 5_000.0, (1, 2));
+    let mut waits = fresh("c", (1, 1));
+    waits.created_unix_seconds = 5;
+    for free in [vec![node(1_700)], vec![node(12_000)]] {
+        let fits = free[0].cpu_milli > 9_000;
+        let outcomes = held(1, &[stranded.clone(), runs.clone(), waits.clone()], &free);
+        assert!(size_of(&outcomes, "b", (1, 2)).1 >= 2, "{outcomes:?}");
+        assert_eq!(size_of(&outcomes, "c", (0, 0)), (1, 1), "{outcomes:?}");
+        assert_eq!(size_of(&outcomes, "a", (1, 1)), (1, 1), "it waits for its room: {fits} {outcomes:?}");
+    }
+}
+
+#[test]
 fn a_minimum_that_no_cluster_has_is_told_and_costs_no_more_than_any_other() {
     let outcomes = held(1, &[fresh("a", (1, u32::MAX))], &[node(4_000)]);
     assert_eq!(outcomes.len(), 1);

@@ -1,10 +1,12 @@
 //! The training jobs that take part in the auction.
 
+use super::fit::tolerates;
 use crate::follow::Followed;
 use impresario_client::protocol::training::Bid;
 use impresario_registry_api::{Entry, Selection, WatchEvent};
 use impresario_runtime::NodeName;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -33,6 +35,8 @@ pub(super) struct Hall {
     /// Jobs that have not ended, by uid, as they were when a round was ordered for them last.
     pub(super) jobs: BTreeMap<String, Glimpse>,
     pub(super) round: u64,
+    /// Whether it was read what an operator says of the policy.
+    pub(super) policy_known: bool,
     /// Since when a round is held.
     pub(super) holding: Option<Instant>,
     /// Whether a round was due while one was held.
@@ -100,6 +104,15 @@ impl Hall {
         newest
     }
 
+    /// Whether a pod of one of the jobs may go to a node with these taints: the rooms of others are nobody's.
+    pub(super) fn tolerates(&self, taints: &[Taint]) -> bool {
+        let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+        let all = |of_role: &Vec<Toleration>| {
+            taints.iter().filter(forbids).all(|taint| tolerates(of_role, taint))
+        };
+        self.jobs.values().any(|job| job.tolerations.iter().any(all))
+    }
+
     fn job_seen(&mut self, entry: &Entry, now: Timestamp) -> bool {
         let Some(Seen { uid, round, ended, glimpse }) = read(entry) else { return false };
         self.round = self.round.max(round);
@@ -110,6 +123,7 @@ impl Hall {
             Some(before) if !glimpse.is_news(before, now) => {
                 // Members that have joined are what the round gave.
                 before.members = glimpse.members;
+                before.tolerations = glimpse.tolerations;
                 false
             }
             _ => {
@@ -137,6 +151,8 @@ pub(super) struct Glimpse {
     members: [u64; 2],
     /// When it thinks that it will have ended.
     end: Option<Timestamp>,
+    /// What the pods of parameter servers and trainers tolerate.
+    tolerations: [Vec<Toleration>; 2],
 }
 
 impl Glimpse {
@@ -169,6 +185,10 @@ fn read(entry: &Entry) -> Option<Seen> {
             members: ["parameterServers", "trainers"]
                 .map(|role| status[role].as_u64().unwrap_or(0)),
             end: end.and_then(|end| end.parse().ok()),
+            tolerations: ["parameterServer", "trainer"].map(|role| {
+                let tolerations = &job["spec"][role]["template"]["spec"]["tolerations"];
+                serde_json::from_value(tolerations.clone()).unwrap_or_default()
+            }),
         },
     })
 }

@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Scheduler {
     /// An operator has said by which policy the cluster is divided, or says nothing any more.
     pub(super) fn policy_asked(&mut self, followed: Followed, ctx: &mut Context<Self>) {
+        self.hall.policy_known = true;
         let entry = match followed {
             Followed::All(entries) => entries.into_iter().next(),
             Followed::Changes(events) => {
@@ -71,7 +72,8 @@ impl Scheduler {
     fn hold_round(&mut self, ctx: &mut Context<Self>) {
         self.hall.ordered = false;
         self.hall.missed = self.hall.holding.is_some();
-        if self.hall.missed || !self.nodes_known || !self.pods_known {
+        let is_known = self.nodes_known && self.pods_known && self.hall.policy_known;
+        if self.hall.missed || !is_known {
             return;
         }
         let control = (self.members)();
@@ -112,7 +114,7 @@ impl Scheduler {
         let free: Vec<Resources> = self
             .picture
             .nodes()
-            .filter(|node| node.ready && !node.unschedulable)
+            .filter(|node| node.ready && !node.unschedulable && self.hall.tolerates(&node.taints))
             .map(|node| node.free.clone())
             .collect();
         let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
