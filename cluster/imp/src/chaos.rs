@@ -291,7 +291,8 @@ impl Processes {
     async fn settled(&self, node: &str, runs: bool) -> Result<(), HarnessError> {
         let dir = self.dir.node(node);
         let deadline = Instant::now() + PROCESS_LIMIT;
-        while dir.is_running() != runs {
+        // Whoever is to be signalled has to be known: the lock is taken a moment before the pid is written.
+        while dir.is_running() != runs || (runs && dir.pid().is_none()) {
             if Instant::now() > deadline {
                 return Err(HarnessError::Cluster {
                     what: if runs { "starting" } else { "killing" }.to_owned() + " " + node,
@@ -344,10 +345,10 @@ impl Cluster for Processes {
             if dir.is_running() {
                 return Ok(());
             }
-            up::start(&dir).map_err(|error| HarnessError::Cluster {
-                what: format!("starting {node}"),
-                reason: error.to_string(),
-            })?;
+            let failed =
+                |reason: String| HarnessError::Cluster { what: format!("starting {node}"), reason };
+            dir.forget_process().map_err(|error| failed(error.to_string()))?;
+            up::start(&dir).map_err(|error| failed(error.to_string()))?;
             self.settled(node, true).await
         }
         .boxed()

@@ -81,7 +81,11 @@ impl Follower {
             }
             let through = self.place.through();
             if let Some(first) = self.place.take() {
-                self.cursor = self.cursor.max(first - 1);
+                // Between what it has looked at and what it is told lies nothing for it, unless it has not looked at
+                // all that it was told before.
+                if !self.behind {
+                    self.cursor = self.cursor.max(first - 1);
+                }
                 self.behind = true;
             }
             if self.behind {

@@ -8,7 +8,7 @@
 mod index;
 
 use crate::{
-    condition::Interest,
+    condition::{Condition, Interest},
     key::Revision,
     store::{Change, SharedChanges, Store},
 };
@@ -22,6 +22,9 @@ use std::{
     },
 };
 use tokio::sync::Notify;
+
+/// Of a watcher with more conditions than this nobody else says whether a change concerns it.
+const MOST_JUDGED: usize = 4;
 
 /// The changes whose values are kept as they were looked up, in bytes of these values; the newest one always is.
 const SEEN_BYTES: usize = 4 * 1024 * 1024;
@@ -158,7 +161,15 @@ impl Watchers {
             let Some(kind) = index.kind(&change.key.resource) else { continue };
             let looked = seen.change(place);
             kind.concerned(&change.key, looked.sides(), |slot| {
-                if slot.after < batch.0 && looked.concerns(change, &slot.interest) {
+                let interest = &slot.interest;
+                let is_concerned = || {
+                    if looked.tells(change, interest) {
+                        looked.concerns(change, interest)
+                    } else {
+                        interest.covers(&change.key)
+                    }
+                };
+                if slot.after < batch.0 && is_concerned() {
                     slot.tell(batch.0);
                 }
             });
@@ -229,6 +240,21 @@ impl Sides {
             return (false, false);
         }
         (is_meant(&change.before, &self.before), is_meant(&change.after, &self.after))
+    }
+
+    /// Whether it costs next to nothing to say whom the change concerns. Else the watcher looks, in its own time: who
+    /// writes waits for none of it.
+    fn tells(&self, change: &Change, interest: &Interest) -> bool {
+        let knows = |record: &Option<crate::store::Record>, looked: &Looked| {
+            record.is_none()
+                || interest.conditions.iter().all(|condition| match condition {
+                    Condition::Field { pointer, .. } => looked.field(pointer).is_some(),
+                    Condition::Label { .. } => looked.labels().is_some(),
+                })
+        };
+        interest.conditions.len() <= MOST_JUDGED
+            && knows(&change.before, &self.before)
+            && knows(&change.after, &self.after)
     }
 
     fn concerns(&self, change: &Change, interest: &Interest) -> bool {

@@ -132,7 +132,7 @@ pub(super) async fn may_return(
             // It hears another process with this one's certificate, whose log may hold what this one's does not.
             Err(_) if node.is_turned_away_by(&other) => {
                 let why = MembershipError::RunsAlready { node: me.name.clone(), member };
-                return Err(NoPlace { why, for_good: false });
+                said.insert(other, Err(why));
             }
             Err(error) => {
                 tracing::debug!(%other, %error, "a member does not say what it knows of this one");

@@ -18,6 +18,10 @@ use std::{
 /// looks for itself.
 const MOST_POINTERS: usize = 16;
 
+/// A label that may have more values than this is taken for one that has to be there: who asks for thousands takes
+/// one place.
+const MOST_VALUES: usize = 16;
+
 type Slots = BTreeMap<u64, Arc<Slot>>;
 
 /// All watchers.
@@ -130,6 +134,13 @@ impl Index {
         self.last
     }
 
+    /// How many places are taken.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        let placed = self.kinds.values().flat_map(|kind| kind.slots.values());
+        placed.map(|placed| placed.places.len()).sum()
+    }
+
     pub(super) fn remove(&mut self, id: u64, resource: &str) {
         let Some(kind) = self.kinds.get_mut(resource) else { return };
         kind.remove(id);
@@ -236,12 +247,12 @@ impl Scope {
                 let pointer = known.iter().find(|known| ***known == **pointer)?;
                 Some((false, vec![Place::Field(pointer.clone(), value.clone())]))
             }
-            Condition::Label { key, demand: Demand::In(values) } => {
+            Condition::Label { key, demand: Demand::In(values) } if values.len() <= MOST_VALUES => {
                 let places =
                     values.iter().map(|value| Place::Label(key.clone(), Some(value.clone())));
                 Some((false, places.collect()))
             }
-            Condition::Label { key, demand: Demand::Exists } => {
+            Condition::Label { key, demand: Demand::In(_) | Demand::Exists } => {
                 Some((true, vec![Place::Label(key.clone(), None)]))
             }
             Condition::Field { .. } | Condition::Label { .. } => None,

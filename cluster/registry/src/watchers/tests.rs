@@ -206,6 +206,45 @@ proptest! {
 }
 
 #[test]
+fn a_watch_that_has_not_looked_at_all_that_it_was_told_misses_nothing_when_more_comes() {
+    const WRITES: usize = 40;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (replica, stop) = (replica(), watch::Sender::new(false));
+        let request = WatchRequest { select: Selection::all("pods"), after: 0, bookmarks: false };
+        let mut watch =
+            crate::watch::follow(&replica, request, Vec::new(), stop.subscribe()).unwrap();
+        // More than one look takes.
+        let put = |number: usize| {
+            let value = json!({"padding": "x".repeat(20 * 1024), "number": number});
+            write(&replica, &[(Key::new("pods", "ns", format!("p{number}")), Some(value))]);
+        };
+        (0..WRITES).for_each(put);
+        let mut told = vec![watch.next().await.unwrap().unwrap().revision];
+        put(WRITES);
+        while told.len() <= WRITES {
+            told.push(watch.next().await.unwrap().unwrap().revision);
+        }
+        assert_eq!(told, (1..=WRITES as u64 + 1).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn whoever_asks_for_thousands_of_values_of_a_label_takes_one_place() {
+    let replica = replica();
+    let values: std::collections::BTreeSet<String> = (0..15_000).map(|n| n.to_string()).collect();
+    let conditions = vec![label("app", Demand::In(values))];
+    let place = replica.subscribe(Interest::new(Selection::all("pods"), conditions), 0);
+    place.take();
+    let pod = |app: &str| Some(json!({"metadata": {"labels": {"app": app}}}));
+    write(&replica, &[(Key::new("pods", "ns", "a"), pod("none"))]);
+    assert_eq!(place.take(), None);
+    write(&replica, &[(Key::new("pods", "ns", "a"), pod("7"))]);
+    assert_eq!(place.take(), Some(2));
+    assert_eq!(place.watchers.index.lock().places(), 1);
+}
+
+#[test]
 fn what_many_ask_of_a_value_is_looked_up_once() {
     let replica = replica();
     let of_node = |number: usize| {
