@@ -16,6 +16,7 @@ use bollard::{
     },
 };
 use jiff::Timestamp;
+use std::path::PathBuf;
 
 impl DockerDriver {
     pub(super) async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
