@@ -212,19 +212,24 @@ impl Hall<'_> {
             hall: self,
             sizes: vec![Size::default(); self.bids.len()],
             taken: vec![0; self.capacity.len()],
-            least: vec![0; self.capacity.len()],
-            homeless: vec![false; self.bids.len()],
         };
         let are = |standing| {
             let jobs = self.bids.iter().enumerate();
             jobs.filter(move |(_, bid)| bid.standing == standing)
         };
         for (job, bid) in are(Standing::Runs).chain(are(Standing::Promised)) {
-            draft.set(job, bid.min);
-            // Its only GPU is gone, or another's: it waits for that, and stops nobody else.
-            draft.homeless[job] = !draft.pieces_fit();
+            let (has, min) = (bid.current, bid.min);
+            let held = Size {
+                servers: has.servers.min(min.servers),
+                workers: has.workers.min(min.workers),
+            };
+            draft.set(job, held);
         }
-        draft.least.clone_from(&draft.taken);
+        // One whose minimum is not to be had (its only GPU is gone, or another's) keeps what it has of it until it is,
+        // and stops nobody else.
+        for (job, bid) in are(Standing::Runs).chain(are(Standing::Promised)) {
+            draft.give(job, bid.min);
+        }
         for (job, bid) in are(Standing::Late) {
             draft.give(job, bid.min);
         }
@@ -250,10 +255,6 @@ pub struct Draft<'h> {
     hall: &'h Hall<'h>,
     sizes: Vec<Size>,
     taken: Vec<u128>,
-    /// What the floors take, which may be more than there is: nobody else is refused for that.
-    least: Vec<u128>,
-    /// Jobs whose floor finds no whole places: nobody else is refused for that either.
-    homeless: Vec<bool>,
 }
 
 impl Draft<'_> {
@@ -281,8 +282,9 @@ impl Draft<'_> {
         if size == before {
             return true;
         }
-        let grows = self.homeless[job] && size.grows_from(before);
-        if grows || !self.hall.allows(job, size) || !self.has_room(job, size) {
+        // Less than the minimum is of no use.
+        let is_useful = size.is_nothing() || !self.hall.bids[job].min.grows_from(size);
+        if !is_useful || !self.hall.allows(job, size) || !self.has_room(job, size) {
             return false;
         }
         self.set(job, size);
@@ -297,9 +299,9 @@ impl Draft<'_> {
     #[must_use]
     pub fn has_room(&self, job: usize, size: Size) -> bool {
         let (bid, before) = (&self.hall.bids[job], self.sizes[job]);
-        let mut amounts = self.taken.iter().zip(self.most()).enumerate();
-        amounts.all(|(at, (taken, most))| {
-            taken - bid.amount(before, at) + bid.amount(size, at) <= most
+        let mut amounts = self.taken.iter().zip(&self.hall.capacity).enumerate();
+        amounts.all(|(at, (taken, capacity))| {
+            taken - bid.amount(before, at) + bid.amount(size, at) <= *capacity
         })
     }
 
@@ -312,12 +314,8 @@ impl Draft<'_> {
     }
 
     fn fits(&self) -> bool {
-        self.taken.iter().zip(self.most()).all(|(taken, most)| *taken <= most) && self.pieces_fit()
-    }
-
-    /// How much of everything may be taken.
-    fn most(&self) -> impl Iterator<Item = u128> {
-        self.hall.capacity.iter().zip(&self.least).map(|(capacity, least)| *capacity.max(least))
+        let mut amounts = self.taken.iter().zip(&self.hall.capacity);
+        amounts.all(|(taken, capacity)| taken <= capacity) && self.pieces_fit()
     }
 
     /// Whether the pods that jobs get beyond what they have find whole places: on a node with room, or
@@ -326,12 +324,12 @@ impl Draft<'_> {
         let Some(pieces) = &self.hall.pieces else { return true };
         let mut wanted: Vec<(&[u64], u32)> = Vec::new();
         let mut freed: Vec<(&[u64], u32)> = Vec::new();
-        for (job, (bid, size)) in self.hall.bids.iter().zip(&self.sizes).enumerate() {
+        for (bid, size) in self.hall.bids.iter().zip(&self.sizes) {
             for (pod, has, gets) in [
                 (&bid.server, bid.current.servers, size.servers),
                 (&bid.worker, bid.current.workers, size.workers),
             ] {
-                if gets > has && !self.homeless[job] {
+                if gets > has {
                     wanted.push((pod, gets - has));
                 } else if has > gets {
                     freed.push((pod, has - gets));

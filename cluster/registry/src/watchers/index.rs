@@ -16,7 +16,7 @@ use std::{
 
 /// Pointers that are looked up for all watchers of a resource. Who asks for further ones is told as if for none, and
 /// looks for itself.
-const MOST_POINTERS: usize = 16;
+pub(super) const MOST_POINTERS: usize = 16;
 
 /// A label that may have more values than this is taken for one that has to be there: who asks for thousands takes
 /// one place.
