@@ -10,9 +10,6 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// Where an object has its labels.
-pub const LABELS: &str = "/metadata/labels";
-
 /// What must be true of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {

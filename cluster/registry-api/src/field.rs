@@ -3,9 +3,11 @@
 //! This is asked of every change that filtered watches may be concerned by, so everything beside the paths is skipped,
 //! not parsed into values.
 
-use crate::condition::LABELS;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// Where an object has its labels.
+pub const LABELS: &str = "/metadata/labels";
 
 /// Whether the string at `pointer` (RFC 6901) is `wanted`. A missing field, `null` or a document that is not
 /// JSON counts as the empty string; numbers and booleans compare as they are written.

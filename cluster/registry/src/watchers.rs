@@ -6,6 +6,7 @@
 //! read once, and not by each watcher.
 
 mod index;
+mod slot;
 
 use crate::{
     condition::{Condition, Interest},
@@ -14,6 +15,7 @@ use crate::{
 };
 use index::{Index, Kind, Wants};
 use parking_lot::{Mutex, RwLock};
+use slot::Slot;
 use std::{
     collections::VecDeque,
     sync::{
@@ -36,27 +38,6 @@ pub(crate) struct Watchers {
     /// Of all revisions up to this one, who is concerned has been told.
     through: AtomicU64,
     seen: Mutex<Recent>,
-}
-
-/// A watcher as the index knows it.
-#[derive(Debug)]
-struct Slot {
-    interest: Interest,
-    /// Nothing at or before this revision concerns it.
-    after: Revision,
-    /// The first revision that it has to look at, 0 for none.
-    pending: AtomicU64,
-    news: Notify,
-}
-
-impl Slot {
-    /// Tells it to look at this revision and what comes behind it, whether it knows already or not.
-    fn tell(&self, revision: Revision) {
-        let first = self.pending.compare_exchange(0, revision, Ordering::AcqRel, Ordering::Relaxed);
-        if first.is_ok() {
-            self.news.notify_one();
-        }
-    }
 }
 
 /// A watcher's place in the index; dropping it gives the place up.

@@ -3,7 +3,7 @@
 //! Each stands where the fewest changes come by: under its name, else under the string that a field must be, else under
 //! one of the labels that it requires, else in its namespace, else with those who want all of a resource.
 
-use super::Slot;
+use super::slot::Slot;
 use crate::{
     condition::{Condition, Demand, Interest},
     field::{self, Looked},
