@@ -327,13 +327,19 @@ mod tests {
         assert_eq!(pod.container("a").map(|a| (a.restarts, a.attempt)), Some((0, 0)));
     }
 
-    #[test]
-    fn what_may_run_unheard_of_is_ended_before_its_pod_counts_as_over() {
-        let now = Instant::now();
+    /// A pod whose container was started without an answer.
+    fn unheard(now: Instant) -> Pod {
         let mut pod = pod(RestartPolicy::Never, &["a"]);
         pod.starting("a");
         pod.doubt("a", true);
         pod.start_failed("a", "CreateContainerError", "no answer", now);
+        pod
+    }
+
+    #[test]
+    fn what_may_run_unheard_of_is_ended_before_its_pod_counts_as_over() {
+        let now = Instant::now();
+        let mut pod = unheard(now);
         assert_eq!(in_words(&reconcile(&pod, now)), "wake", "the next try looks");
         let failed = Ending::Failed { reason: "DeadlineExceeded".into(), message: String::new() };
         pod.end(failed, Duration::ZERO);
@@ -348,10 +354,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_deleted_is_removed_whatever_may_run_of_it() {
         let now = Instant::now();
-        let mut pod = pod(RestartPolicy::Never, &["a"]);
-        pod.starting("a");
-        pod.doubt("a", true);
-        pod.start_failed("a", "CreateContainerError", "no answer", now);
+        let mut pod = unheard(now);
         pod.end(Ending::Deleted, Duration::ZERO);
         assert_eq!(reconcile(&pod, now), [Action::Remove]);
     }

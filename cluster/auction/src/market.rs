@@ -8,7 +8,7 @@
 use crate::decision::Decision;
 use crate::hall::{Bid, Draft, Hall, Size};
 use crate::picture::Picture;
-use crate::placement::{fewest_nodes, free_after};
+use crate::placement::{fewest_nodes, gangs};
 use crate::policy::Policy;
 
 /// The policy and its constants.
@@ -174,23 +174,9 @@ fn buy(hall: &Hall<'_>, mut offers: Vec<Vec<Offer>>, draft: &mut Draft<'_>) {
     }
 }
 
+/// The largest first, each on as few nodes as there are.
 fn place(picture: &Picture, wanted: &[u32]) -> Decision {
-    let mut allocations: Vec<Vec<usize>> = picture
-        .jobs
-        .iter()
-        .zip(wanted)
-        .map(|(job, wanted)| {
-            let same = job.allocation.len() == *wanted as usize;
-            if same { job.allocation.clone() } else { Vec::new() }
-        })
-        .collect();
-    let mut free = free_after(picture, &mut allocations);
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|job| std::cmp::Reverse(wanted[*job]));
-    for job in order {
-        if allocations[job].is_empty() && wanted[job] > 0 {
-            allocations[job] = fewest_nodes(&mut free, wanted[job]);
-        }
-    }
-    Decision { allocations }
+    gangs(picture, &order, wanted, fewest_nodes)
 }

@@ -60,7 +60,7 @@ pub fn nodes_of(allocation: &[usize]) -> u32 {
 
 /// GPUs that are free when `allocations` are held. An allocation that no longer fits (its node
 /// vanished or shrank) is emptied.
-pub fn free_after(picture: &Picture, allocations: &mut [Vec<usize>]) -> Vec<u32> {
+fn free_after(picture: &Picture, allocations: &mut [Vec<usize>]) -> Vec<u32> {
     let mut free: Vec<u32> = picture.nodes.iter().map(|node| node.gpus).collect();
     for allocation in allocations {
         let mut after = free.clone();
@@ -81,8 +81,13 @@ pub fn free_after(picture: &Picture, allocations: &mut [Vec<usize>]) -> Vec<u32>
 }
 
 /// Gives each job its gang of `wanted` GPUs: those that run keep their place, the others follow
-/// in `order`.
-pub(crate) fn gangs(picture: &Picture, order: &[usize], wanted: &[u32]) -> Decision {
+/// in `order`, each where `places` finds room for it.
+pub(crate) fn gangs(
+    picture: &Picture,
+    order: &[usize],
+    wanted: &[u32],
+    places: fn(&mut [u32], u32) -> Vec<usize>,
+) -> Decision {
     let mut allocations: Vec<Vec<usize>> = picture
         .jobs
         .iter()
@@ -95,7 +100,7 @@ pub(crate) fn gangs(picture: &Picture, order: &[usize], wanted: &[u32]) -> Decis
     let mut free = free_after(picture, &mut allocations);
     for job in order.iter().copied() {
         if allocations[job].is_empty() && wanted[job] > 0 {
-            allocations[job] = emptiest_first(&mut free, wanted[job]);
+            allocations[job] = places(&mut free, wanted[job]);
         }
     }
     Decision { allocations }

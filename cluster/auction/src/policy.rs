@@ -3,7 +3,7 @@
 use crate::decision::Decision;
 use crate::hall::{Hall, Size};
 use crate::picture::Picture;
-use crate::placement::gangs;
+use crate::placement::{emptiest_first, gangs};
 use crate::{Model, gpus};
 
 /// Divides a cluster. The live scheduler clears a hall of pods with it and the simulator one of GPUs.
@@ -35,7 +35,7 @@ pub trait Policy {
     /// Places sizes on nodes.
     fn place(&self, picture: &Picture, hall: &Hall<'_>, sizes: &[Size]) -> Decision {
         let wanted: Vec<u32> = sizes.iter().map(|size| size.workers).collect();
-        gangs(picture, &self.placing_order(hall, sizes), &wanted)
+        gangs(picture, &self.placing_order(hall, sizes), &wanted, emptiest_first)
     }
 
     /// Decides from the picture, and from each job's models in the picture's order. Allocations
