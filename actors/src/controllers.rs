@@ -2,23 +2,28 @@
 //!
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
-//! control      the actor: looks when told      view       what all looks share
-//! replication_controller, job, service, namespace, garbage_collector, node_lifecycle
-//!              one look each: `plan` decides without IO, the look does what it says
+//! control      the actor: looks when told      engine     what every controller has in common
+//! replication_controller
+//!              one file each: what it looks at, and a function that decides
+//! job, service, namespace, garbage_collector, node_lifecycle
+//!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
 
 pub mod activation;
 pub mod api_endpoints;
 pub mod control;
+pub mod engine;
 pub mod event_expiry;
 pub mod garbage_collector;
 mod held;
 pub mod job;
+pub mod labels;
 pub mod mirror;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owned;
 pub mod pod_view;
+pub mod replicas;
 pub mod replication_controller;
 mod retries;
 pub mod service;
@@ -34,6 +39,11 @@ pub use garbage_collector::GARBAGE_COLLECTOR;
 use crate::scheduler::Members;
 use activation::{Activation, Kind, Start, Subjects};
 use control::{Control, Look};
+use engine::controller::Controller;
+use engine::kind_name::KindName;
+use engine::shared::Shared;
+use engine::sources::Source;
+use engine::worker::Worker;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
 use std::sync::Arc;
@@ -60,32 +70,43 @@ pub fn kinds(
     use job::JobLook;
     use namespace::NamespaceLook;
     use node_lifecycle::NodeLifecycleLook;
-    use replication_controller::ReplicationControllerLook;
     use service::ServiceLook;
 
     let authority_pem: Arc<str> = authority_pem.into();
-    let each = |objects, prefix, start| Kind::Each { objects, prefix, start };
+    let each = |objects, prefix, start, sources| Kind::Each { objects, prefix, start, sources };
     let one = |name, start| Kind::One { name, start };
     vec![
-        each(Subjects::of(&view.replication_controllers), "replicationcontroller", {
-            let view = view.clone();
-            looking(move |a| ReplicationControllerLook::new(Assignment::of(&view, a)).shared())
-        }),
-        each(Subjects::of(&view.jobs), "job", {
-            let view = view.clone();
-            looking(move |a| JobLook::new(Assignment::of(&view, a)).shared())
-        }),
-        each(Subjects::of(&view.services), "service", {
-            let view = view.clone();
-            looking(move |a| ServiceLook::new(Assignment::of(&view, a)).shared())
-        }),
-        each(Subjects::of(&view.namespaces), "namespace", {
-            let view = view.clone();
-            looking(move |a| {
-                let authority = authority_pem.clone();
-                NamespaceLook::new(Assignment::of(&view, a), authority).shared()
-            })
-        }),
+        controlled::<replication_controller::Reconciler>(&view.shared()),
+        each(
+            Subjects::of(&view.jobs),
+            "job",
+            {
+                let view = view.clone();
+                looking(move |a| JobLook::new(Assignment::of(&view, a)).shared())
+            },
+            vec![Source::controllers_of(&view.pods)],
+        ),
+        each(
+            Subjects::of(&view.services),
+            "service",
+            {
+                let view = view.clone();
+                looking(move |a| ServiceLook::new(Assignment::of(&view, a)).shared())
+            },
+            Vec::new(),
+        ),
+        each(
+            Subjects::of(&view.namespaces),
+            "namespace",
+            {
+                let view = view.clone();
+                looking(move |a| {
+                    let authority = authority_pem.clone();
+                    NamespaceLook::new(Assignment::of(&view, a), authority).shared()
+                })
+            },
+            Vec::new(),
+        ),
         one(GARBAGE_COLLECTOR, {
             let (view, graph) = (view.clone(), graph.clone());
             looking(move |a| {
@@ -108,6 +129,18 @@ pub fn kinds(
             })
         }),
     ]
+}
+
+/// The kind of the actors of a controller. They are called as one of its objects is.
+#[must_use]
+pub fn controlled<C: Controller>(shared: &Shared) -> Kind {
+    let worked = shared.clone();
+    Kind::Each {
+        objects: Subjects::of(&shared.mirrors.of::<C::Object>()),
+        prefix: KindName::of::<C::Object>().one(),
+        start: looking(move |activation| Worker::<C>::new(worked.clone(), activation).shared()),
+        sources: C::looks_at().sources(&shared.mirrors),
+    }
 }
 
 /// Starts a [`Control`] actor around the look that `make` makes of an activation.

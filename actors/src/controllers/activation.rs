@@ -6,8 +6,8 @@
 //!   dead actors ──┘                       └─ tell Changed to those that a change concerns
 //! ```
 //!
-//! A change reaches the actors that it concerns through an index: its own uid, the uid of its
-//! controller, and, for pods, the selectors of its namespace. Two members may run an actor for the
+//! A change reaches the actors that it concerns through an index: its own uid, and what each kind says that
+//! its actors look at (its sources); for the kinds that are not moved to these, by the hints below. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
 mod activated;
@@ -16,6 +16,7 @@ mod hints;
 pub use activated::Activation;
 
 use super::api_endpoints::{NAMESPACE, SERVICE, serves};
+use super::engine::sources::{Concerned, Source};
 use super::garbage_collector::Graph;
 use super::held::Held;
 use super::mirror::{Change, Mirror, Mirrored, Seen};
@@ -31,7 +32,7 @@ use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, Key, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -58,6 +59,8 @@ pub enum Kind {
         prefix: &'static str,
         /// Starts one.
         start: Start,
+        /// What wakes them, beside changes of their objects.
+        sources: Vec<Source>,
     },
     /// One actor in the cluster.
     One {
@@ -111,9 +114,14 @@ impl Keeper {
     ) -> Self {
         let mut task = JoinSet::new();
         let (hints, inbox) = mpsc::channel(HINTS);
+        let (told, concerned) = mpsc::channel(HINTS);
+        let mut followed = BTreeSet::new();
         for (number, kind) in kinds.iter().enumerate() {
-            if let Kind::Each { objects, .. } = kind {
+            if let Kind::Each { objects, sources, .. } = kind {
                 task.spawn((objects.forward)(number, hints.clone()));
+                for source in sources.iter().filter(|source| followed.insert(source.name())) {
+                    task.spawn(source.run(told.clone()));
+                }
             }
         }
         task.spawn(forward(view.pods.clone(), hints.clone(), |change| match change {
@@ -180,7 +188,7 @@ impl Keeper {
         let running = HashMap::new();
         let held = Held::new(node.name().clone(), shards);
         let state = State { node, view, kinds, held, running, dead, serial: 0 };
-        task.spawn(state.run(inbox, deaths));
+        task.spawn(state.run(inbox, concerned, deaths));
         Self { _task: task }
     }
 }
@@ -211,7 +219,12 @@ struct State {
 }
 
 impl State {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Hint>, mut deaths: mpsc::Receiver<Dead>) {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Hint>,
+        mut concerned: mpsc::Receiver<Concerned>,
+        mut deaths: mpsc::Receiver<Dead>,
+    ) {
         self.sync(None);
         loop {
             tokio::select! {
@@ -222,6 +235,10 @@ impl State {
                 hint = inbox.recv() => match hint {
                     Some(hint) => self.follow(hint),
                     None => break,
+                },
+                Some(concerned) = concerned.recv() => match concerned {
+                    Concerned::Uids(uids) => uids.iter().for_each(|uid| self.tell(uid)),
+                    Concerned::Everybody => self.sync(None),
                 },
                 Some(dead) = deaths.recv() => {
                     let current = self.running.get(&dead.uid).map(|running| running.serial);
@@ -324,11 +341,6 @@ impl State {
     }
 
     fn follow_pod(&self, before: Option<&Pod>, now: Option<&Pod>) {
-        for pod in [before, now].into_iter().flatten() {
-            if let Some(owner) = pod.controller() {
-                self.tell(&owner.uid);
-            }
-        }
         let Some(pod) = now.or(before) else { return };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let labels = [before, now].map(|pod| pod.map(PodView::labels));
@@ -339,13 +351,6 @@ impl State {
         for service in self.view.services.within(namespace) {
             if concerned(service.object.spec.as_ref().and_then(|spec| spec.selector.as_ref())) {
                 self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
-            }
-        }
-        if pod.controller().is_none() {
-            for rc in self.view.replication_controllers.within(namespace) {
-                if concerned(rc.object.spec.as_ref().and_then(|spec| spec.selector.as_ref())) {
-                    self.tell(rc.object.metadata.uid.as_deref().unwrap_or_default());
-                }
             }
         }
     }

@@ -73,6 +73,15 @@ pub enum LookError {
         /// What the decoder said.
         cause: String,
     },
+    /// The function that decides panicked.
+    #[error(
+        "the controller panicked on this object and changed nothing ({message}): look for the cause in \
+        the object, delete it if need be, and report a bug"
+    )]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
     /// The look took too long.
     #[error("the look was given up after {0:?}: it is tried again")]
     TooLong(Duration),
@@ -95,7 +104,7 @@ impl LookError {
             Self::Transact(error) => matches!(error.remedy(), Remedy::ReadAgain | Remedy::GiveUp),
             // Too many requests, not available, not in time: so it would be with the next.
             Self::Refused(status) => !matches!(status.code(), 429 | 503 | 504),
-            Self::Damaged { .. } => true,
+            Self::Damaged { .. } | Self::Panicked { .. } => true,
             Self::Read(_) | Self::Behind(_) | Self::TooLong(_) => false,
         }
     }

@@ -6,13 +6,17 @@
 //! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
 //! everything again: a change is a hint, the mirror is the state.
 
+mod orphans;
+
+use super::labels;
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
     Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection, WatchEvent,
     WatchRequest,
 };
 use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use orphans::Orphans;
 use parking_lot::RwLock;
 use rand::Rng as _;
 use serde::de::DeserializeOwned;
@@ -101,9 +105,14 @@ type Place = (String, String);
 struct State<K> {
     objects: BTreeMap<Place, Seen<K>>,
     by_owner: HashMap<String, BTreeSet<Place>>,
+    orphans: Orphans,
 }
 
 impl<K: Mirrored> State<K> {
+    fn new() -> Self {
+        Self { objects: BTreeMap::new(), by_owner: HashMap::new(), orphans: Orphans::default() }
+    }
+
     fn put(&mut self, entry: &Entry) -> Result<(Seen<K>, Option<Seen<K>>), serde_json::Error> {
         let object: K = serde_json::from_slice(&entry.value)?;
         let now = Seen { object: Arc::new(object), entry: entry.clone() };
@@ -112,6 +121,7 @@ impl<K: Mirrored> State<K> {
         if let Some(before) = &before {
             self.forget_owners(before, &place);
         }
+        self.orphans.put(&place.0, &place.1, now.object.metadata());
         for owner in now.object.metadata().owner_references.iter().flatten() {
             self.by_owner.entry(owner.uid.clone()).or_default().insert(place.clone());
         }
@@ -125,6 +135,7 @@ impl<K: Mirrored> State<K> {
     }
 
     fn forget_owners(&mut self, seen: &Seen<K>, place: &Place) {
+        self.orphans.take(&place.0, &place.1, seen.object.metadata());
         for owner in seen.object.metadata().owner_references.iter().flatten() {
             if let Some(owned) = self.by_owner.get_mut(&owner.uid) {
                 owned.remove(place);
@@ -176,7 +187,7 @@ impl<K: Mirrored> Mirror<K> {
             resource: resource.to_owned(),
             registry: registry.clone(),
             newest: Mutex::new(None),
-            state: RwLock::new(State { objects: BTreeMap::new(), by_owner: HashMap::new() }),
+            state: RwLock::new(State::new()),
             revision: watch::Sender::new(0),
             changes: broadcast::Sender::new(CHANGES),
         });
@@ -231,18 +242,38 @@ impl<K: Mirrored> Mirror<K> {
     /// the namespace of what they own.
     #[must_use]
     pub fn controlled_by(&self, namespace: &str, uid: &str) -> Vec<Seen<K>> {
+        self.family(namespace, uid, None)
+    }
+
+    /// As [`Mirror::controlled_by`], and those of the namespace that nobody controls and `adopts` selects;
+    /// these come last. Both as they are at one time.
+    #[must_use]
+    pub fn family(
+        &self,
+        namespace: &str,
+        uid: &str,
+        adopts: Option<&LabelSelector>,
+    ) -> Vec<Seen<K>> {
         let state = self.shared.state.read();
         let places = state.by_owner.get(uid).into_iter().flatten();
         let is_controller =
             |owner: &OwnerReference| owner.controller == Some(true) && owner.uid == uid;
-        places
+        let mut family: Vec<_> = places
             .filter(|(within, _)| within == namespace)
             .filter_map(|place| state.objects.get(place))
             .filter(|seen| {
                 seen.object.metadata().owner_references.iter().flatten().any(is_controller)
             })
             .cloned()
-            .collect()
+            .collect();
+        if let Some(selector) = adopts {
+            let names = state.orphans.among(namespace, selector);
+            let orphans = names
+                .filter_map(|name| state.objects.get(&(namespace.to_owned(), name.clone())))
+                .filter(|seen| labels::selects(selector, labels::of(seen.object.metadata())));
+            family.extend(orphans.cloned());
+        }
+        family
     }
 
     /// Whether an object has an owner of this uid.
@@ -328,7 +359,7 @@ async fn fill<K: Mirrored>(
     let page = registry.list(request).await?;
     {
         let mut state = shared.state.write();
-        *state = State { objects: BTreeMap::new(), by_owner: HashMap::new() };
+        *state = State::new();
         for entry in &page.entries {
             if let Err(error) = state.put(entry) {
                 tracing::error!(key = %entry.key, %error, "object is not what its kind promises; left out");

@@ -9,9 +9,10 @@ use super::wrote::Wrote;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use impresario_api::admission::{Deletion, admit_delete};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
-use impresario_registry_api::{Compare, Operation, Revision};
+use impresario_registry_api::{Compare, Entry, Operation, Revision};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -63,8 +64,8 @@ pub fn pod_from(template: &Value, owner: &Owner<'_>, base: &str) -> Value {
 }
 
 /// Makes an orphan ours.
-pub fn adopt(pod: &Seen<Pod>, owner: &Owner<'_>) -> Result<(Compare, Operation), LookError> {
-    change(pod, |object| {
+pub fn adopt(orphan: &Entry, owner: &Owner<'_>) -> Result<(Compare, Operation), LookError> {
+    change_entry(orphan, |object| {
         let references = &mut object["metadata"]["ownerReferences"];
         match references.as_array_mut() {
             Some(list) => list.push(owner.reference()),
@@ -73,9 +74,9 @@ pub fn adopt(pod: &Seen<Pod>, owner: &Owner<'_>) -> Result<(Compare, Operation),
     })
 }
 
-/// Takes the reference to the owner of this uid off a pod.
-pub fn release(pod: &Seen<Pod>, owner: &str) -> Result<(Compare, Operation), LookError> {
-    change(pod, |object| {
+/// Takes the reference to the owner of this uid off what it owns.
+pub fn release(owned: &Entry, owner: &str) -> Result<(Compare, Operation), LookError> {
+    change_entry(owned, |object| {
         if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
             list.retain(|reference| reference["uid"] != owner);
             if list.is_empty()
@@ -92,13 +93,20 @@ pub fn change<K>(
     seen: &Seen<K>,
     change: impl FnOnce(&mut Value),
 ) -> Result<(Compare, Operation), LookError> {
+    change_entry(&seen.entry, change)
+}
+
+fn change_entry(
+    entry: &Entry,
+    change: impl FnOnce(&mut Value),
+) -> Result<(Compare, Operation), LookError> {
     let damaged = |error: serde_json::Error| LookError::Damaged {
-        key: seen.entry.key.to_string(),
+        key: entry.key.to_string(),
         cause: error.to_string(),
     };
-    let mut object: Value = serde_json::from_slice(&seen.entry.value).map_err(damaged)?;
+    let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
     change(&mut object);
-    put(&seen.entry, &object)
+    put(entry, &object)
 }
 
 /// Takes a finalizer off an object, which goes with it when its deletion waited for nothing else.
@@ -172,10 +180,10 @@ pub(super) async fn change_pods<K: Mirrored>(
     if creations.is_empty() && deletions.is_empty() {
         return Ok(());
     }
-    let (objects, view) = (about.objects(), &about.view);
+    let (objects, view, pods) = (about.objects(), &about.view, served("", "pods"));
     wrote.begin();
     let created =
-        create_all(&objects, &about.namespace, creations, wrote, |outcome| match outcome {
+        create_all(&objects, pods, &about.namespace, creations, wrote, |outcome| match outcome {
             Ok(pod) => {
                 let name = pod["metadata"]["name"].as_str().unwrap_or_default();
                 view.normal(owner, "SuccessfulCreate", &format!("Created pod: {name}"));
@@ -183,7 +191,7 @@ pub(super) async fn change_pods<K: Mirrored>(
             Err(error) => view.warning(owner, "FailedCreate", &format!("Error creating: {error}")),
         })
         .await;
-    let deleted = delete_all(&objects, &about.namespace, deletions, wrote, |pod| {
+    let deleted = delete_all(&objects, pods, &about.namespace, deletions, wrote, |pod| {
         view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
     })
     .await;
@@ -196,7 +204,7 @@ pub(super) async fn change_pods<K: Mirrored>(
 }
 
 /// Whether what failed may have been done all the same: the answer was lost.
-fn may_be_done(outcome: &Result<(), LookError>) -> bool {
+pub(super) fn may_be_done(outcome: &Result<(), LookError>) -> bool {
     match outcome {
         Err(LookError::Refused(status)) => status.code() == 429 || status.code() >= 500,
         Err(_) => true,
@@ -204,19 +212,20 @@ fn may_be_done(outcome: &Result<(), LookError>) -> bool {
     }
 }
 
-/// Creates pods and tells of each: one, then with each that is made one more at a time, until one cannot be
+/// Creates objects and tells of each: one, then with each that is made one more at a time, until one cannot be
 /// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
 /// The first failure counts, before others one after which it is not known what was done.
-async fn create_all(
+pub(super) async fn create_all(
     objects: &Objects,
+    resource: &'static Resource,
     namespace: &str,
-    pods: Vec<Value>,
+    wanted: Vec<Value>,
     wrote: &Wrote,
     mut told: impl FnMut(&Result<Value, Status>),
 ) -> Result<(), LookError> {
     let options = WriteOptions::default();
     let mut creations =
-        pods.into_iter().map(|pod| objects.create(served("", "pods"), namespace, pod, &options));
+        wanted.into_iter().map(|object| objects.create(resource, namespace, object, &options));
     let mut at_once = 1;
     let mut under_way = FuturesUnordered::new();
     let mut failed: Result<(), LookError> = Ok(());
@@ -228,8 +237,8 @@ async fn create_all(
         let Some(outcome) = under_way.next().await else { return failed };
         told(&outcome);
         match outcome {
-            Ok(pod) => {
-                wrote.at(revision_of(&pod));
+            Ok(object) => {
+                wrote.at(revision_of(&object));
                 at_once = (at_once + 1).min(CONCURRENT);
             }
             Err(error) => failed = worse(failed, error),
@@ -243,29 +252,29 @@ fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
     if first.is_ok() || (!may_be_done(&first) && may_be_done(&next)) { next } else { first }
 }
 
-/// Deletes pods by name and uid; one that is gone already is fine. All are tried; then the first
+/// Deletes objects by name and uid; one that is gone already is fine. All are tried; then the first
 /// failure counts.
-async fn delete_all(
+pub(super) async fn delete_all(
     objects: &Objects,
+    resource: &'static Resource,
     namespace: &str,
-    pods: Vec<(String, String)>,
+    unwanted: Vec<(String, String)>,
     wrote: &Wrote,
     mut told: impl FnMut(&str),
 ) -> Result<(), LookError> {
     use impresario_objects::Deleted;
-    let deletions = pods.into_iter().map(|(name, uid)| async move {
+    let deletions = unwanted.into_iter().map(|(name, uid)| async move {
         let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
-        let outcome = objects
-            .delete(served("", "pods"), namespace, &name, &options, &WriteOptions::default())
-            .await;
+        let outcome =
+            objects.delete(resource, namespace, &name, &options, &WriteOptions::default()).await;
         (name, outcome)
     });
     let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(CONCURRENT);
     let mut failed = Ok(());
     while let Some((name, outcome)) = outcomes.next().await {
         match outcome {
-            Ok(Deleted::Lingers(pod) | Deleted::Gone(pod)) => {
-                wrote.at(revision_of(&pod));
+            Ok(Deleted::Lingers(object) | Deleted::Gone(object)) => {
+                wrote.at(revision_of(&object));
                 told(&name);
             }
             Err(error) if matches!(error.code(), 404 | 409) => {}
@@ -294,7 +303,9 @@ mod tests {
         let tried = async |pods: Vec<Value>| {
             let mut tried = 0;
             let wrote = Wrote::default();
-            let made = create_all(&objects, "gone", pods, &wrote, |_| tried += 1).await;
+            let made =
+                create_all(&objects, served("", "pods"), "gone", pods, &wrote, |_| tried += 1)
+                    .await;
             assert!(made.is_err(), "there is no such namespace");
             tried
         };

@@ -4,7 +4,7 @@
 //! condition (API reference, Pod v1, `status.conditions`).
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -132,28 +132,4 @@ fn phase(pod: &Pod) -> &str {
 #[must_use]
 pub fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
     !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// Whether `labels` satisfy a label selector with expressions (API conventions, "Label
-/// selectors"). An empty selector selects nothing, as in [`selects`].
-#[must_use]
-pub fn selects_by(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let pairs = selector.match_labels.as_ref();
-    let expressions = selector.match_expressions.as_deref().unwrap_or_default();
-    if pairs.is_none_or(BTreeMap::is_empty) && expressions.is_empty() {
-        return false;
-    }
-    let pairs_hold = pairs.into_iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
-    pairs_hold
-        && expressions.iter().all(|expression| {
-            let value = labels.get(&expression.key);
-            let listed = |v: &String| expression.values.iter().flatten().any(|x| x == v);
-            match expression.operator.as_str() {
-                "In" => value.is_some_and(listed),
-                "NotIn" => !value.is_some_and(listed),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
 }

@@ -1,11 +1,26 @@
 //! Small words for the tables that test controllers: `a:ready,terminating` is a pod.
 
+use super::mirror::Seen;
+use impresario_registry_api::{Entry, Key};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec,
     PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
+
+/// A pod as a mirror shows it.
+pub fn seen(pod: Pod) -> Seen<Pod> {
+    let name = pod.metadata.name.clone().unwrap();
+    let entry = Entry {
+        key: Key::new("pods", "default", name),
+        value: serde_json::to_vec(&pod).unwrap().into(),
+        create_revision: 1,
+        mod_revision: 1,
+    };
+    Seen { object: Arc::new(pod), entry }
+}
 
 /// The `N` cells of a row, without the white space around them.
 pub fn cells<const N: usize>(row: &str) -> [&str; N] {

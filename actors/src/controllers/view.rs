@@ -3,6 +3,8 @@
 
 use super::activation::Activation;
 use super::control::LookError;
+use super::engine::mirrors::Mirrors;
+use super::engine::shared::Shared;
 use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::catalog;
 use impresario_api::resource::Resource;
@@ -12,10 +14,12 @@ use impresario_registry_api::{
     Compare, Entry, Fence, Operation, RegistryHandle, Revision, TransactError, Transaction,
 };
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a look waits for its mirrors to see what it wrote before.
@@ -28,14 +32,14 @@ pub struct View {
     pub objects: Objects,
     /// Writes events.
     pub events: Recorder,
+    /// The mirrors of all kinds that anybody looks at.
+    pub mirrors: Mirrors,
     /// All pods.
     pub pods: Mirror<Pod>,
     /// All nodes.
     pub nodes: Mirror<Node>,
     /// All namespaces.
     pub namespaces: Mirror<Namespace>,
-    /// All replication controllers.
-    pub replication_controllers: Mirror<ReplicationController>,
     /// All jobs.
     pub jobs: Mirror<Job>,
     /// All services.
@@ -50,19 +54,29 @@ impl View {
     /// Starts to follow.
     #[must_use]
     pub fn start(objects: Objects, component: &str) -> Self {
-        let registry = objects.registry().clone();
-        let events = Recorder::start(objects.clone(), component, "");
+        let mirrors = Mirrors::over(objects.registry().clone());
         Self {
-            events,
-            pods: Mirror::start(registry.clone(), "pods"),
-            nodes: Mirror::start(registry.clone(), "nodes"),
-            namespaces: Mirror::start(registry.clone(), "namespaces"),
-            replication_controllers: Mirror::start(registry.clone(), "replicationcontrollers"),
-            jobs: Mirror::start(registry.clone(), "batch/jobs"),
-            services: Mirror::start(registry.clone(), "services"),
-            endpoints: Mirror::start(registry.clone(), "endpoints"),
-            endpoint_slices: Mirror::start(registry, "discovery.k8s.io/endpointslices"),
+            events: Recorder::start(objects.clone(), component, ""),
+            pods: mirrors.of(),
+            nodes: mirrors.of(),
+            namespaces: mirrors.of(),
+            jobs: mirrors.of(),
+            services: mirrors.of(),
+            endpoints: mirrors.of(),
+            endpoint_slices: mirrors.of(),
+            mirrors,
             objects,
+        }
+    }
+
+    /// What controllers share that know no kinds but their own.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        Shared {
+            objects: self.objects.clone(),
+            events: self.events.clone(),
+            mirrors: self.mirrors.clone(),
+            clock: Arc::new(Timestamp::now),
         }
     }
 
@@ -211,7 +225,6 @@ mod tests {
             ("", "pods"),
             ("", "nodes"),
             ("", "namespaces"),
-            ("", "replicationcontrollers"),
             ("batch", "jobs"),
             ("", "services"),
             ("", "endpoints"),

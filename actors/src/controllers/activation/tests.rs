@@ -7,6 +7,7 @@ use crate::testing::Machine;
 use impresario_objects::Objects;
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::Transaction;
+use k8s_openapi::api::core::v1::ReplicationController;
 use serde_json::json;
 
 /// No passing test spends it.
@@ -114,17 +115,18 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
             view.services.reached(last, LIMIT).await.unwrap();
         }
     }
-    view.replication_controllers.reached(last, LIMIT).await.unwrap();
+    let replication_controllers = view.mirrors.of::<ReplicationController>();
+    replication_controllers.reached(last, LIMIT).await.unwrap();
 
     let (looked, mut looks) = mpsc::unbounded_channel();
     let kind = |objects, prefix| {
         let looked = looked.clone();
         let start = looking(move |a| Arc::new(Saying(a.name.clone(), looked.clone())));
-        Kind::Each { objects, prefix, start }
+        Kind::Each { objects, prefix, start, sources: Vec::new() }
     };
     let kinds = vec![
         kind(Subjects::of(&view.services), "service"),
-        kind(Subjects::of(&view.replication_controllers), "replicationcontroller"),
+        kind(Subjects::of(&replication_controllers), "replicationcontroller"),
     ];
     let held = Held::new(machine.node.name().clone(), registry.shards());
     let (dead, _deaths) = mpsc::channel(1);

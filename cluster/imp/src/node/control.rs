@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
 use impresario_actors::controllers::activation::{Keeper, Kind, Subjects};
 use impresario_actors::controllers::control::LookError;
+use impresario_actors::controllers::engine::sources::Source;
 use impresario_actors::controllers::garbage_collector::{Graph, Partial};
 use impresario_actors::controllers::mirror::Mirror;
 use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
@@ -326,6 +327,7 @@ fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Ki
     Kind::Each {
         objects: Subjects::of(&jobs),
         prefix: "trainingjob",
+        sources: vec![Source::controllers_of(&view.pods)],
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);
             let events = view.events.clone();

@@ -1,0 +1,27 @@
+//! What every controller has in common, so that a controller is one file: its kind, what it looks
+//! at, and one function that decides. Nothing here names a kind.
+//!
+//! ```text
+//! controller   what a controller says of itself        view      what it is shown
+//! effects      what it wants done                       looks_at  what else it is shown, and what wakes it
+//! worker       looks, decides, has it done              apply     does it, under the shard's fence
+//! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
+//! ```
+//!
+//! docs/decisions/0008-controllers-frame.md says why.
+
+pub mod apply;
+pub mod conditions;
+pub mod controller;
+pub mod effects;
+pub mod kind_name;
+pub mod looks_at;
+pub mod mirrors;
+pub mod selectors;
+pub mod shared;
+pub mod sources;
+pub mod view;
+pub mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! What a controller looks at beside its object.
+
+use super::super::control::LookError;
+use super::super::mirror::{Mirrored, Seen};
+use super::super::wrote::Wrote;
+use super::mirrors::Mirrors;
+use super::sources::Source;
+use super::view::Part;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::marker::PhantomData;
+
+/// Says by which labels an object takes orphans for its own, if it does.
+pub type Adopts<K> = fn(&K) -> Option<LabelSelector>;
+
+/// The kinds that a controller of `K` looks at.
+pub struct LooksAt<K>(Vec<Box<dyn Other<K>>>);
+
+impl<K: Mirrored> LooksAt<K> {
+    /// At its object alone.
+    #[must_use]
+    pub fn itself() -> Self {
+        Self(Vec::new())
+    }
+
+    /// And at the objects of kind `T` that it controls.
+    #[must_use]
+    pub fn owned<T: Mirrored>(self) -> Self {
+        self.and(Owned::<K, T> { adopts: None, of: PhantomData })
+    }
+
+    /// And at the objects of kind `T` that it controls, and those in its namespace that nobody does and
+    /// this selects.
+    #[must_use]
+    pub fn owned_or_adopted<T: Mirrored>(self, adopts: Adopts<K>) -> Self {
+        self.and(Owned::<K, T> { adopts: Some(adopts), of: PhantomData })
+    }
+
+    fn and(mut self, other: impl Other<K> + 'static) -> Self {
+        self.0.push(Box::new(other));
+        self
+    }
+
+    /// Each of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &dyn Other<K>> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// What wakes the controllers of `K`.
+    #[must_use]
+    pub fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
+        self.each().flat_map(|other| other.sources(mirrors)).collect()
+    }
+}
+
+/// Another kind that a controller looks at.
+pub(super) trait Other<K>: Send + Sync {
+    /// Waits until the mirror shows what was written.
+    fn seen<'a>(&self, mirrors: &Mirrors, wrote: &'a Wrote)
+    -> BoxFuture<'a, Result<(), LookError>>;
+    /// Those that concern this object.
+    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part;
+    /// What wakes the controllers of those that they concern.
+    fn sources(&self, mirrors: &Mirrors) -> Vec<Source>;
+}
+
+struct Owned<K, T> {
+    adopts: Option<Adopts<K>>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<K: Mirrored, T: Mirrored> Other<K> for Owned<K, T> {
+    fn seen<'a>(
+        &self,
+        mirrors: &Mirrors,
+        wrote: &'a Wrote,
+    ) -> BoxFuture<'a, Result<(), LookError>> {
+        let mirror = mirrors.of::<T>();
+        async move { wrote.seen_by(&mirror).await }.boxed()
+    }
+
+    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
+        let mirror = mirrors.of::<T>();
+        let namespace = &object.entry.key.namespace;
+        let uid = object.object.metadata().uid.as_deref().unwrap_or_default();
+        let adopts = self.adopts.and_then(|adopts| adopts(&object.object));
+        Part::of(mirror.family(namespace, uid, adopts.as_ref()))
+    }
+
+    fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
+        let mirror = mirrors.of::<T>();
+        let mut sources = vec![Source::controllers_of(&mirror)];
+        if let Some(adopts) = self.adopts {
+            sources.push(Source::selectors_of(&mirrors.of::<K>(), &mirror, adopts));
+        }
+        sources
+    }
+}

@@ -1,0 +1,23 @@
+//! What the controllers of a member share.
+
+use super::mirrors::Mirrors;
+use impresario_objects::Objects;
+use impresario_objects::events::Recorder;
+use k8s_openapi::jiff::Timestamp;
+use std::sync::Arc;
+
+/// The time of day.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    /// Reads and writes by the rules of the API.
+    pub objects: Objects,
+    /// Writes events.
+    pub events: Recorder,
+    /// What is, in memory.
+    pub mirrors: Mirrors,
+    /// What time it is for those that decide.
+    pub clock: Clock,
+}

@@ -1,0 +1,280 @@
+//! The engine with a controller of its own: one secret for each config map that asks for one.
+
+use super::super::activation::Activation;
+use super::super::control::{Control, LookError, Next};
+use super::super::mirror::Mirror;
+use super::controller::Controller;
+use super::effects::Effects;
+use super::looks_at::LooksAt;
+use super::mirrors::Mirrors;
+use super::shared::Shared;
+use super::sources::Concerned;
+use super::view::View;
+use super::worker::Worker;
+use crate::testing::LIMIT;
+use actix::Actor as _;
+use impresario_client::protocol::control::{Changed, Describe};
+use impresario_objects::Objects;
+use impresario_objects::events::Recorder;
+use impresario_registry::{MemoryRegistry, Registry as _};
+use impresario_registry_api::{
+    Epoch, Fence, Key, ListRequest, Revision, Selection, Transaction, shard_of,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Makes a secret for each config map, panics where the map says so, and looks again after an hour.
+enum Sealer {}
+
+impl Controller for Sealer {
+    type Object = ConfigMap;
+
+    fn looks_at() -> LooksAt<ConfigMap> {
+        LooksAt::itself().owned_or_adopted::<Secret>(wanted)
+    }
+
+    fn reconcile(view: &View<'_, ConfigMap>, now: Timestamp) -> Effects {
+        let data = view.object.data.clone().unwrap_or_default();
+        assert!(!data.contains_key("panic"), "it says {}", data["panic"]);
+        let mut effects = Effects::default();
+        match view.of::<Secret>() {
+            [] => effects.create::<Secret>(json!({"metadata": {
+                "generateName": "sealed-", "ownerReferences": [view.owner().reference()] }})),
+            [first, rest @ ..] => {
+                if first.metadata.owner_references.is_none() {
+                    effects.adopt(first.as_ref());
+                }
+                for secret in rest {
+                    effects.delete(secret.as_ref());
+                }
+            }
+        }
+        effects.look_again(now + SignedDuration::from_hours(1));
+        effects
+    }
+}
+
+fn wanted(map: &ConfigMap) -> Option<LabelSelector> {
+    let match_labels = Some(map.metadata.labels.clone()?);
+    Some(LabelSelector { match_labels, ..LabelSelector::default() })
+}
+
+struct World {
+    registry: MemoryRegistry,
+    shared: Shared,
+}
+
+impl World {
+    async fn new() -> Self {
+        let registry = MemoryRegistry::default();
+        registry.assign_shards(&["test".to_owned()]);
+        let objects = Objects::new(Arc::new(registry.clone()));
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        let shared = Shared {
+            events: Recorder::start(objects.clone(), "test", ""),
+            mirrors: Mirrors::over(objects.registry().clone()),
+            clock: Arc::new(|| Timestamp::from_second(1_000).unwrap()),
+            objects,
+        };
+        Self { registry, shared }
+    }
+
+    /// Stores an object with these labels and this data; its uid.
+    async fn create(&self, resource: &str, name: &str, labels: Value, data: Value) -> String {
+        let uid = format!("uid-{name}");
+        let object = json!({"metadata": {"name": name, "namespace": "default", "uid": uid, "labels": labels}, "data": data});
+        let create = Transaction::create(Key::new(resource, "default", name), object.to_string());
+        self.registry.transact(create).await.unwrap();
+        uid
+    }
+
+    /// The newest revision.
+    async fn revision(&self) -> Revision {
+        let request = ListRequest::of(Selection::all("configmaps"));
+        self.registry.list(request).await.unwrap().revision
+    }
+
+    fn worker(&self, name: &str) -> Worker<Sealer> {
+        let uid = format!("uid-{name}");
+        let activation = Activation {
+            actor: name.into(),
+            namespace: "default".into(),
+            name: name.into(),
+            fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
+            uid,
+            since: std::time::Instant::now(),
+        };
+        Worker::new(self.shared.clone(), &activation)
+    }
+
+    /// The objects of a resource, as the registry has them.
+    async fn all(&self, resource: &str) -> Vec<Value> {
+        let request = ListRequest::of(Selection::all(resource));
+        let entries = self.registry.list(request).await.unwrap().entries;
+        entries.iter().map(|entry| serde_json::from_slice(&entry.value).unwrap()).collect()
+    }
+
+    /// Waits until the objects of a resource are as wanted.
+    async fn until(&self, resource: &str, holds: impl Fn(&[Value]) -> bool) {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while !holds(&self.all(resource).await) {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{resource}: {:#?}", self.all(resource).await);
+    }
+}
+
+/// The uids of the controllers of objects.
+fn owners(of: &[Value]) -> Vec<String> {
+    let uid = |object: &Value| {
+        object["metadata"]["ownerReferences"][0]["uid"].as_str().map(str::to_owned)
+    };
+    of.iter().filter_map(uid).collect()
+}
+
+#[tokio::test]
+async fn what_is_done_once_is_not_done_again_and_the_clock_is_the_engines() {
+    let world = World::new().await;
+    world.create("configmaps", "a", json!({}), json!({})).await;
+    let worker = world.worker("a");
+    for _ in 0..3 {
+        let next = worker.look_once().await.unwrap();
+        assert_eq!(next, Next::At(Timestamp::from_second(4_600).unwrap()));
+    }
+    assert_eq!(owners(&world.all("secrets").await), ["uid-a"]);
+}
+
+#[tokio::test]
+async fn an_orphan_is_adopted_and_another_object_of_the_name_is_not_meant() {
+    let world = World::new().await;
+    world.create("secrets", "left", json!({"app": "a"}), json!({})).await;
+    world.create("configmaps", "a", json!({"app": "a"}), json!({})).await;
+    world.worker("a").look_once().await.unwrap();
+    assert_eq!(owners(&world.all("secrets").await), ["uid-a"], "none had to be made");
+
+    // The map is made anew with another uid: the old one's actor has nothing to do with it.
+    let key = Key::new("configmaps", "default", "a");
+    world.registry.transact(Transaction::new().delete(key.clone())).await.unwrap();
+    world
+        .registry
+        .transact(Transaction::new().delete(Key::new("secrets", "default", "left")))
+        .await
+        .unwrap();
+    let anew = json!({"metadata": {"name": "a", "namespace": "default", "uid": "anew"}});
+    world.registry.transact(Transaction::create(key, anew.to_string())).await.unwrap();
+    assert_eq!(world.worker("a").look_once().await.unwrap(), Next::WhenTold);
+    assert_eq!(world.all("secrets").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn who_lost_the_shard_changes_nothing() {
+    let world = World::new().await;
+    world.create("secrets", "left", json!({"app": "a"}), json!({})).await;
+    let uid = world.create("configmaps", "a", json!({"app": "a"}), json!({})).await;
+    let worker = world.worker("a");
+    // The shard goes to another member and comes back: the epoch is another.
+    for member in ["other", "test"] {
+        world.registry.assign_shards(&[member.to_owned()]);
+    }
+    let error = worker.look_once().await.unwrap_err();
+    assert!(error.is_fenced(), "{error} for {uid}");
+    assert_eq!(owners(&world.all("secrets").await), Vec::<String>::new());
+}
+
+#[actix::test]
+async fn a_controller_that_panics_over_one_object_says_so_and_goes_on_with_the_others() {
+    let world = World::new().await;
+    let bad =
+        world.create("configmaps", "bad", json!({}), json!({"panic": "x".repeat(5_000)})).await;
+    let good = world.create("configmaps", "good", json!({}), json!({})).await;
+    let error = world.worker("bad").look_once().await.unwrap_err();
+    assert!(matches!(error, LookError::Panicked { .. }) && error.is_of_one_object(), "{error}");
+    assert!(error.to_string().contains("it says xxx") && error.to_string().len() < 1_000);
+
+    let actor = |name: &str| {
+        let uid = format!("uid-{name}");
+        let fence = Fence { shard: shard_of(&uid), epoch: Epoch(1) };
+        Control::new(name.to_owned(), fence, world.worker(name).shared()).start()
+    };
+    let (broken, _well) = (actor("bad"), actor("good"));
+    world.until("secrets", |secrets| owners(secrets) == [good.clone()]).await;
+    world
+        .until("events", |events| {
+            events.iter().any(|event| {
+                event["reason"] == "ReconcilePanicked"
+                    && event["involvedObject"]["uid"] == bad.as_str()
+            })
+        })
+        .await;
+    let described = async || broken.send(Describe).await.unwrap();
+    let waited = tokio::time::timeout(LIMIT, async {
+        while described().await.last_error.is_none_or(|error| !error.contains("panicked")) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{:?}", described().await);
+
+    // The object is mended: its actor has been trying again, and is content.
+    let key = Key::new("configmaps", "default", "bad");
+    let mended = json!({"metadata": {"name": "bad", "namespace": "default", "uid": bad}});
+    world.registry.transact(Transaction::new().put(key, mended.to_string())).await.unwrap();
+    broken.do_send(Changed);
+    world.until("secrets", |secrets| owners(secrets).len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_change_wakes_the_controller_of_what_changed_and_those_that_would_adopt_it() {
+    let world = World::new().await;
+    for (name, app) in [("a", "a"), ("b", "b")] {
+        world.create("configmaps", name, json!({"app": app}), json!({})).await;
+    }
+    let maps: Mirror<ConfigMap> = world.shared.mirrors.of();
+    let secrets: Mirror<Secret> = world.shared.mirrors.of();
+    maps.reached(1, LIMIT).await.unwrap();
+    secrets.reached(1, LIMIT).await.unwrap();
+    let (told, mut hints) = mpsc::channel(64);
+    let sources = Sealer::looks_at().sources(&world.shared.mirrors);
+    let names: Vec<_> = sources.iter().map(|source| source.name().to_owned()).collect();
+    assert_eq!(
+        names,
+        ["controllers of secrets of v1", "orphans of secrets of v1 for configmaps of v1"]
+    );
+    let mut running: Vec<_> = sources.iter().map(|source| source.run(told.clone())).collect();
+    for source in &mut running {
+        assert!(futures_util::poll!(source).is_pending(), "it waits for what comes");
+    }
+    let running = futures_util::future::join_all(running);
+    let mut next = Box::pin(async {
+        tokio::pin!(running);
+        let mut next = async || tokio::time::timeout(LIMIT, hints.recv()).await.unwrap().unwrap();
+        let mut seen = Vec::new();
+        let steps = async {
+            world.create("secrets", "orphan", json!({"app": "a"}), json!({})).await;
+            seen.push(next().await);
+            world.create("secrets", "nobodys", json!({"app": "x"}), json!({})).await;
+            world.create("configmaps", "late", json!({"app": "c"}), json!({})).await;
+            // Else its own change wakes it, and it looks for orphans.
+            maps.reached(world.revision().await, LIMIT).await.unwrap();
+            world.create("secrets", "lates", json!({"app": "c"}), json!({})).await;
+            seen.push(next().await);
+            let owned = json!({"metadata": {"name": "owned", "namespace": "default", "uid": "o",
+                "labels": {"app": "a"}, "ownerReferences": [{"uid": "boss", "controller": true,
+                    "apiVersion": "v1", "kind": "ConfigMap", "name": "boss"}]}});
+            let key = Key::new("secrets", "default", "owned");
+            world.registry.transact(Transaction::create(key, owned.to_string())).await.unwrap();
+            seen.push(next().await);
+        };
+        tokio::select! {
+            _ = &mut running => panic!("they end with the mirrors"),
+            () = steps => {}
+        }
+        seen
+    });
+    let of = |uid: &str| Concerned::Uids(vec![uid.to_owned()]);
+    assert_eq!((&mut next).await, [of("uid-a"), of("uid-late"), of("boss")]);
+}
