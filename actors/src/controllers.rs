@@ -3,7 +3,7 @@
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
-//! replication_controller
+//! replication_controller, replica_set
 //!              one file each: what it looks at, and a function that decides
 //! job, service, namespace, garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod node_lifecycle;
 pub mod owned;
 pub mod pod_view;
+pub mod replica_set;
 pub mod replicas;
 pub mod replication_controller;
 mod retries;
@@ -77,6 +78,7 @@ pub fn kinds(
     let one = |name, start| Kind::One { name, start };
     vec![
         controlled::<replication_controller::Reconciler>(&view.shared()),
+        controlled::<replica_set::Reconciler>(&view.shared()),
         each(
             Subjects::of(&view.jobs),
             "job",

@@ -9,6 +9,7 @@ pub mod leases;
 pub mod namespaces;
 pub mod nodes;
 pub mod pods;
+pub mod replicasets;
 pub mod replicationcontrollers;
 pub mod secrets;
 pub mod serviceaccounts;

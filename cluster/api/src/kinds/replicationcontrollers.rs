@@ -2,14 +2,12 @@
 
 use crate::cause::Cause;
 use crate::context::Context;
-use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, map, number, object_mut, set, text,
-};
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, ScalePaths, Subresource};
-use crate::rules::{metadata, template};
+use crate::field::{Causes, Path, at, default, existing_mut, get, map, number, object_mut, set};
+use crate::resource::{DeletionRule, FieldLabel, Resource, Rules, Subresource};
+use crate::rules::{metadata, replicas, template};
 use crate::selector::LabelSelector;
 use crate::status::Status;
-use crate::table::{age, containers_and_images, label_list, name};
+use crate::table::label_list;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -18,16 +16,7 @@ pub const RESOURCE: Resource = Resource {
     short_names: &["rc"],
     categories: &["all"],
     subresources: &[Subresource::scale(), Subresource::status("ReplicationController")],
-    columns: &[
-        Column::name(),
-        Column::integer("Desired", "How many pods there should be."),
-        Column::integer("Current", "How many there are."),
-        Column::integer("Ready", "How many of these are ready."),
-        Column::age(),
-        Column::text("Containers", "The containers of the template.").wide(),
-        Column::text("Images", "Their images.").wide(),
-        Column::text("Selector", "Which pods are counted.").wide(),
-    ],
+    columns: replicas::COLUMNS,
     cells,
     generation: true,
     rules: Rules {
@@ -35,15 +24,11 @@ pub const RESOURCE: Resource = Resource {
         prepare_create,
         validate,
         validate_update,
-        validate_status,
+        validate_status: replicas::validate_status,
         ..Rules::PLAIN
     },
     fields: &[FieldLabel { absent: "0", ..FieldLabel::new("status.replicas", "/status/replicas") }],
-    scale: Some(ScalePaths {
-        spec: "/spec/replicas",
-        status: "/status/replicas",
-        selector: "/spec/selector",
-    }),
+    scale: Some(replicas::SCALE),
     deletion: DeletionRule::ORPHANS,
     ..Resource::named(
         "",
@@ -88,33 +73,9 @@ fn validate(controller: &Value) -> Vec<Cause> {
     if !selected {
         causes.required(&path.child("selector"), "");
     }
-    causes.not_negative(&path.child("replicas"), number(spec, "replicas"));
-    let template_path = path.child("template");
-    if !has(spec, "template") {
-        causes.required(&template_path, "");
-        return causes.into_vec();
-    }
-    let pod_template = get(spec, "template");
-    let labels = at(pod_template, "metadata.labels");
-    if selected && !LabelSelector::from_map(get(spec, "selector")).matches(labels.as_object()) {
-        causes.invalid(
-            &template_path.child("metadata").child("labels"),
-            labels.clone(),
-            "`selector` does not match template `labels`",
-        );
-    }
-    template::validate_template(pod_template, &template_path, &mut causes);
-    let pod_path = template_path.child("spec");
-    let restart = text(pod_template, "spec.restartPolicy");
-    if restart != "Always" {
-        causes.not_supported(&pod_path.child("restartPolicy"), restart, &["Always"]);
-    }
-    if has(pod_template, "spec.activeDeadlineSeconds") {
-        causes.forbidden(
-            &pod_path.child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicationController is not Supported",
-        );
-    }
+    let selector = LabelSelector::from_map(get(spec, "selector"));
+    let asked = selected.then_some(&selector);
+    replicas::validate_spec(spec, "ReplicationController", asked, &mut causes);
     causes.into_vec()
 }
 
@@ -126,48 +87,6 @@ fn validate_update(new: &Value, _: &Value) -> Vec<Cause> {
     causes
 }
 
-fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {
-    let mut causes = Causes::default();
-    let status = get(new, "status");
-    let path = Path::new("status");
-    for field in [
-        "replicas",
-        "fullyLabeledReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "observedGeneration",
-    ] {
-        causes.not_negative(&path.child(field), number(status, field));
-    }
-    let count = |field: &str| number(status, field).unwrap_or(0);
-    for (field, of) in [
-        ("fullyLabeledReplicas", "replicas"),
-        ("readyReplicas", "replicas"),
-        ("availableReplicas", "replicas"),
-        ("availableReplicas", "readyReplicas"),
-    ] {
-        if count(field) > count(of) {
-            let why = format!(
-                "cannot be greater than {}",
-                if of == "replicas" { "status.replicas" } else { of }
-            );
-            causes.invalid(&path.child(field), count(field), &why);
-        }
-    }
-    causes.into_vec()
-}
-
 fn cells(controller: &Value, now: Timestamp) -> Vec<Value> {
-    let [containers, images] = containers_and_images(controller, "spec.template.spec.containers");
-    let count = |path: &str| Value::from(number(controller, path).unwrap_or(0));
-    vec![
-        name(controller),
-        count("spec.replicas"),
-        count("status.replicas"),
-        count("status.readyReplicas"),
-        age(controller, now),
-        containers,
-        images,
-        label_list(controller, "spec.selector"),
-    ]
+    replicas::cells(controller, label_list(controller, "spec.selector"), now)
 }

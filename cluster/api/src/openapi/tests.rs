@@ -108,6 +108,7 @@ fn sparse() -> Vec<Value> {
         ],
     });
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": pod});
+    let selecting = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
     let mut ends = template.clone();
     ends["spec"]["restartPolicy"] = "Never".into();
     let object = |version: &str, kind: &str, rest: Value| {
@@ -124,6 +125,7 @@ fn sparse() -> Vec<Value> {
         object("v1", "Secret", json!({})),
         object("v1", "Service", json!({"spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}})),
         object("v1", "ReplicationController", json!({"spec": {"template": template}})),
+        object("apps/v1", "ReplicaSet", json!({"spec": selecting})),
         object("batch/v1", "Job", json!({"spec": {"template": ends}})),
         object("training.impresario.dev/v1", "TrainingJob", trains),
     ]

@@ -8,6 +8,7 @@ with_a_kubectl!(
     a_replication_controller_replaces_what_is_lost,
     a_replication_controller_adopts_and_releases_by_labels,
     the_pod_that_costs_least_to_delete_goes_first,
+    a_replica_set_tells_its_pods_by_expressions_and_takes_over_what_another_left,
     a_job_counts_its_completions_exactly,
     an_indexed_job_gives_each_pod_its_index,
     a_job_gives_up_after_its_backoff_limit,
@@ -105,6 +106,45 @@ fn the_pod_that_costs_least_to_delete_goes_first(site: &Site) {
     kubectl.run("scale rc app --replicas=2").ok();
     kubectl.run(&format!("wait --for=delete pod/{oldest} --timeout=120s")).ok();
     kubectl.until("get rc app", "{.status.replicas}", "2");
+}
+
+fn replica_set(name: &str, count: u32) -> String {
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {{name: {name}}}
+spec:
+  replicas: {count}
+  selector: {{matchExpressions: [{{key: app, operator: In, values: [shop, till]}}]}}
+  template:
+    metadata: {{labels: {{app: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {{name: main, image: busybox, command: [sleep, "600"]}}
+"#
+    )
+}
+
+fn a_replica_set_tells_its_pods_by_expressions_and_takes_over_what_another_left(site: &Site) {
+    let kubectl = &site.kubectl;
+    kubectl.feed("create -f -", &replica_set("one", 1)).ok();
+    kubectl.until("get rs one", "{.status.readyReplicas}", "1");
+    kubectl.run("scale rs one --replicas=2").ok();
+    kubectl.until("get rs one", "{.status.replicas} {.status.readyReplicas}", "2 2");
+    let pods = names(&kubectl.field("get pods", "{.items[*].metadata.name}"));
+    kubectl.run("delete rs one --cascade=orphan --timeout=120s").ok();
+    kubectl.until("get pods", "{.items[*].metadata.ownerReferences}", "");
+    assert_eq!(names(&kubectl.field("get pods", "{.items[*].metadata.name}")), pods);
+
+    kubectl.feed("create -f -", &replica_set("two", 2)).ok();
+    kubectl.until("get rs two", "{.status.readyReplicas} {.status.availableReplicas}", "2 2");
+    let owners = "{.items[*].metadata.ownerReferences[*].name}";
+    kubectl.until("get pods", owners, "two two");
+    assert_eq!(names(&kubectl.field("get pods", "{.items[*].metadata.name}")), pods);
+    kubectl.run("delete rs two --timeout=120s").ok();
+    kubectl.until("get pods", "{.items[*].metadata.name}", "");
 }
 
 fn job(name: &str, spec: &str, script: &str) -> String {

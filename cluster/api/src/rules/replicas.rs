@@ -1,0 +1,143 @@
+//! What kinds share that keep a number of pods of a template: replication controllers and replica sets.
+
+use crate::cause::Cause;
+use crate::field::{Causes, Path, at, get, has, list, number, text};
+use crate::names;
+use crate::resource::{Column, ScalePaths};
+use crate::rules::{metadata, template};
+use crate::selector::LabelSelector;
+use crate::table::{age, containers_and_images, name};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// The columns of both.
+pub const COLUMNS: &[Column] = &[
+    Column::name(),
+    Column::integer("Desired", "How many pods there should be."),
+    Column::integer("Current", "How many there are."),
+    Column::integer("Ready", "How many of these are ready."),
+    Column::age(),
+    Column::text("Containers", "The containers of the template.").wide(),
+    Column::text("Images", "Their images.").wide(),
+    Column::text("Selector", "Which pods are counted.").wide(),
+];
+
+/// Where the scale door finds what it shows.
+pub const SCALE: ScalePaths =
+    ScalePaths { spec: "/spec/replicas", status: "/status/replicas", selector: "/spec/selector" };
+
+/// The cells of one object, with its selector in words.
+pub fn cells(object: &Value, selector: Value, now: Timestamp) -> Vec<Value> {
+    let [containers, images] = containers_and_images(object, "spec.template.spec.containers");
+    let count = |path: &str| Value::from(number(object, path).unwrap_or(0));
+    vec![
+        name(object),
+        count("spec.replicas"),
+        count("status.replicas"),
+        count("status.readyReplicas"),
+        age(object, now),
+        containers,
+        images,
+        selector,
+    ]
+}
+
+/// What is wrong with the counts and the template of a `kind`'s spec, whose selector is this, if it has one.
+pub fn validate_spec(
+    spec: &Value,
+    kind: &str,
+    selector: Option<&LabelSelector>,
+    causes: &mut Causes,
+) {
+    let path = Path::new("spec");
+    causes.not_negative(&path.child("replicas"), number(spec, "replicas"));
+    let template_path = path.child("template");
+    if !has(spec, "template") {
+        causes.required(&template_path, "");
+        return;
+    }
+    let pod_template = get(spec, "template");
+    let labels = at(pod_template, "metadata.labels");
+    if selector.is_some_and(|selector| !selector.matches(labels.as_object())) {
+        causes.invalid(
+            &template_path.child("metadata").child("labels"),
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
+    }
+    template::validate_template(pod_template, &template_path, causes);
+    let pod_path = template_path.child("spec");
+    let restart = text(pod_template, "spec.restartPolicy");
+    if restart != "Always" {
+        causes.not_supported(&pod_path.child("restartPolicy"), restart, &["Always"]);
+    }
+    if has(pod_template, "spec.activeDeadlineSeconds") {
+        causes.forbidden(
+            &pod_path.child("activeDeadlineSeconds"),
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
+        );
+    }
+}
+
+/// What is wrong with a `LabelSelector`: each requirement has a key that can be a label's, and values exactly
+/// where its operator asks for some.
+pub fn validate_selector(selector: &Value, path: &Path, causes: &mut Causes) {
+    metadata::labels(selector, "matchLabels", &path.child("matchLabels"), causes);
+    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        let path = path.child("matchExpressions").index(index);
+        let values = path.child("values");
+        let has_values = !list(expression, "values").is_empty();
+        match text(expression, "operator") {
+            "In" | "NotIn" if !has_values => {
+                causes.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
+            }
+            "Exists" | "DoesNotExist" if has_values => causes.forbidden(
+                &values,
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => {
+                causes.invalid(&path.child("operator"), other, "not a valid selector operator");
+            }
+        }
+        let key = text(expression, "key");
+        causes.invalid_all(&path.child("key"), key, names::qualified(key));
+        for (index, value) in list(expression, "values").iter().enumerate() {
+            let value = value.as_str().unwrap_or_default();
+            causes.invalid_all(&values.index(index), value, names::label_value(value));
+        }
+    }
+}
+
+/// What is wrong with the counts of a status.
+pub fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let status = get(new, "status");
+    let path = Path::new("status");
+    for field in [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "terminatingReplicas",
+        "observedGeneration",
+    ] {
+        causes.not_negative(&path.child(field), number(status, field));
+    }
+    let count = |field: &str| number(status, field).unwrap_or(0);
+    for (field, of) in [
+        ("fullyLabeledReplicas", "replicas"),
+        ("readyReplicas", "replicas"),
+        ("availableReplicas", "replicas"),
+        ("availableReplicas", "readyReplicas"),
+    ] {
+        if count(field) > count(of) {
+            let why = format!(
+                "cannot be greater than {}",
+                if of == "replicas" { "status.replicas" } else { of }
+            );
+            causes.invalid(&path.child(field), count(field), &why);
+        }
+    }
+    causes.into_vec()
+}
