@@ -3,9 +3,9 @@
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
-//! replication_controller, replica_set
+//! replication_controller, replica_set, job
 //!              one file each: what it looks at, and a function that decides
-//! job, service, namespace, garbage_collector, node_lifecycle
+//! service, namespace, garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
 
@@ -43,7 +43,6 @@ use control::{Control, Look};
 use engine::controller::Controller;
 use engine::kind_name::KindName;
 use engine::shared::Shared;
-use engine::sources::Source;
 use engine::worker::Worker;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
@@ -68,7 +67,6 @@ pub fn kinds(
     use api_endpoints::ApiEndpointsLook;
     use event_expiry::EventExpiryLook;
     use garbage_collector::GarbageCollectorLook;
-    use job::JobLook;
     use namespace::NamespaceLook;
     use node_lifecycle::NodeLifecycleLook;
     use service::ServiceLook;
@@ -79,15 +77,7 @@ pub fn kinds(
     vec![
         controlled::<replication_controller::Reconciler>(&view.shared()),
         controlled::<replica_set::Reconciler>(&view.shared()),
-        each(
-            Subjects::of(&view.jobs),
-            "job",
-            {
-                let view = view.clone();
-                looking(move |a| JobLook::new(Assignment::of(&view, a)).shared())
-            },
-            vec![Source::controllers_of(&view.pods)],
-        ),
+        controlled::<job::Reconciler>(&view.shared()),
         each(
             Subjects::of(&view.services),
             "service",

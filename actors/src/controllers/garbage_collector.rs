@@ -190,7 +190,7 @@ impl GarbageCollectorLook {
                 if held_up.contains(&(uid, finalizer)) {
                     return Ok(Done::NotYet);
                 }
-                let (compare, operation) = owned::without_finalizer(object, finalizer)?;
+                let (compare, operation) = owned::without_finalizer(&object.entry, finalizer)?;
                 self.write(compare, operation).await
             }
         }

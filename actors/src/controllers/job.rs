@@ -1,189 +1,213 @@
 //! Runs the pods of a `Job` to completion and counts each exactly once.
 //!
-//! [`plan`] decides; this module writes the count and the removal of the finalizers in one
-//! transaction, creates and deletes pods, and comes back when a backoff or a deadline is over.
+//! [`plan`] decides. The count and the removal of the finalizers are one transaction, and come first: a pod
+//! that is counted is not needed any more.
 
 pub mod indexes;
 pub mod plan;
 mod template;
 
-use super::control::{Look, LookError, Next};
-use super::mirror::Seen;
-use super::owned;
-use super::view::{Assignment, replace, served};
-use super::wrote::Wrote;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
-use impresario_objects::{DeleteOptions, WriteOptions};
-use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use super::engine::controller::Controller;
+use super::engine::effects::{Effects, Event};
+use super::engine::looks_at::LooksAt;
+use super::engine::view::View;
+use super::pod_view::PodView as _;
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use plan::{Action, PodId, TRACKING};
-use serde_json::Value;
 use std::sync::Arc;
 
-/// The controller of one job.
-pub struct JobLook {
-    about: Assignment,
-    wrote_pods: Wrote,
-    wrote_self: Wrote,
-}
+/// Decides for jobs.
+#[derive(Debug)]
+pub enum Reconciler {}
 
-impl JobLook {
-    /// A look at this job.
-    #[must_use]
-    pub fn new(about: Assignment) -> Self {
-        let [wrote_pods, wrote_self] = [(); 2].map(|()| Wrote::since(about.since));
-        Self { about, wrote_pods, wrote_self }
+impl Controller for Reconciler {
+    type Object = Job;
+
+    fn looks_at() -> LooksAt<Job> {
+        LooksAt::itself().owned::<Pod>()
     }
 
-    /// The look, ready for a control actor.
-    #[must_use]
-    pub fn shared(self) -> Arc<dyn Look> {
-        Arc::new(self)
-    }
-
-    async fn look_once(&self) -> Result<Next, LookError> {
-        let view = &self.about.view;
-        self.wrote_self.seen_by(&view.jobs).await?;
-        self.wrote_pods.seen_by(&view.pods).await?;
-        let Some(seen) = view.jobs.get(&self.about.namespace, &self.about.name) else {
-            return Ok(Next::WhenTold);
-        };
-        if seen.object.metadata.uid.as_deref() != Some(&self.about.uid) {
-            return Ok(Next::WhenTold);
-        }
-        let pods = view.pods.controlled_by(&self.about.namespace, &self.about.uid);
-        let objects: Vec<_> = pods.iter().map(|pod| pod.object.clone()).collect();
-        let sizes: Vec<_> = pods.iter().map(|pod| pod.entry.value.len()).collect();
-        let plan = plan::reconcile_sized(&seen.object, &objects, &sizes, Timestamp::now());
-
-        let stored: Value = serde_json::from_slice(&seen.entry.value).map_err(|error| {
-            LookError::Damaged { key: seen.entry.key.to_string(), cause: error.to_string() }
-        })?;
-        let mut creations = Vec::new();
-        let mut ended = Vec::new();
-        let mut report = None;
-        let mut delete_job = false;
+    fn reconcile(view: &View<'_, Job>, now: Timestamp) -> Effects {
+        let pods = view.of::<Pod>();
+        let plan = plan::reconcile_sized(view.object, pods, &view.sizes::<Pod>(), now);
+        let mut effects = Effects { look_again: plan.look_again, ..Effects::default() };
         for action in plan.actions {
             match action {
-                Action::Create(place) => creations.push(template::pod(&stored, place)),
-                Action::End(pod) => ended.extend(find(&pods, &pod)),
-                Action::Report { status, counted } => report = Some((status, counted)),
-                Action::DeleteJob => delete_job = true,
+                Action::Create(place) => {
+                    effects.create::<Pod>(template::pod(view.stored, place));
+                }
+                Action::End(pod) => {
+                    if let Some(pod) = find(pods, &pod) {
+                        effects.end(pod, TRACKING);
+                    }
+                }
+                Action::Report { status, counted } => {
+                    effects.report(&*status);
+                    for pod in counted.iter().filter_map(|pod| find(pods, pod)) {
+                        effects.count(pod, TRACKING);
+                    }
+                    tell(&mut effects, view.object, &status);
+                }
+                Action::DeleteJob => effects.delete_itself = true,
             }
         }
-        // The count goes first: a pod that is counted is not needed any more.
-        if let Some((status, counted)) = report {
-            self.report(&seen, &pods, &status, &counted).await?;
-            self.tell(&seen, &status);
-        }
-        let ended = self.end(&seen, ended).await;
-        let made =
-            owned::change_pods(&self.about, &seen, creations, Vec::new(), &self.wrote_pods).await;
-        ended.and(made)?;
-        if delete_job {
-            let options =
-                DeleteOptions { uid: Some(self.about.uid.clone()), ..DeleteOptions::default() };
-            self.about
-                .objects()
-                .delete(
-                    served("batch", "jobs"),
-                    &self.about.namespace,
-                    &self.about.name,
-                    &options,
-                    &WriteOptions::default(),
-                )
-                .await?;
-        }
-        Ok(plan.look_again.map_or(Next::WhenTold, Next::At))
+        effects
     }
+}
 
-    /// The status, and the finalizers of the pods that it counts: one transaction.
-    async fn report(
-        &self,
-        job: &Seen<Job>,
-        pods: &[Seen<Pod>],
-        status: &JobStatus,
-        counted: &[PodId],
-    ) -> Result<(), LookError> {
-        let mut writes = vec![replace(job, &["status"], status)?];
-        for pod in counted.iter().filter_map(|id| find(pods, id)) {
-            writes.push(owned::without_finalizer(pod, TRACKING)?);
-        }
-        let revision = self.about.transact(writes).await?;
-        self.wrote_self.at(revision);
-        if !counted.is_empty() {
-            self.wrote_pods.at(revision);
-        }
-        Ok(())
+/// Says what a status has that the job had not.
+fn tell(effects: &mut Effects, job: &Job, status: &JobStatus) {
+    let old = job.status.as_ref();
+    let was_suspended = old.is_some_and(|old| holds(old, "Suspended").is_some());
+    match (was_suspended, holds(status, "Suspended").is_some()) {
+        (false, true) => effects.say(Event::normal("Suspended", "Job suspended")),
+        (true, false) => effects.say(Event::normal("Resumed", "Job resumed")),
+        _ => {}
     }
+    if old.is_some_and(plan::is_finished) || !plan::is_finished(status) {
+        return;
+    }
+    match status.conditions.iter().flatten().find(|condition| condition.type_ == "Failed") {
+        Some(failed) => effects.say(Event::warning(
+            failed.reason.as_deref().unwrap_or("Failed"),
+            failed.message.as_deref().unwrap_or_default(),
+        )),
+        None => effects.say(Event::normal("Completed", "Job completed")),
+    }
+}
 
-    /// Ends pods that are not needed, with an event for each. All are tried; then the first failure
-    /// counts.
-    async fn end(&self, job: &Seen<Job>, pods: Vec<&Seen<Pod>>) -> Result<(), LookError> {
-        let each: Vec<BoxFuture<'_, _>> = pods
-            .into_iter()
-            .map(|pod| {
-                async move {
-                    let write = owned::end_uncounted(pod, TRACKING, Timestamp::now())?;
-                    let revision = self.about.transact([write]).await?;
-                    Ok::<_, LookError>((&pod.entry.key.name, revision))
-                }
-                .boxed()
-            })
-            .collect();
-        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
-        let mut failed = None;
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok((name, revision)) => {
-                    self.wrote_pods.at(revision);
-                    let message = format!("Deleted pod: {name}");
-                    self.about.view.normal(job, "SuccessfulDelete", &message);
-                }
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    fn tell(&self, job: &Seen<Job>, status: &JobStatus) {
-        let is_suspended = |status: &JobStatus| {
-            let mut all = status.conditions.iter().flatten();
-            all.any(|condition| condition.type_ == "Suspended" && condition.status == "True")
-        };
-        let was_suspended = job.object.status.as_ref().is_some_and(is_suspended);
-        match (was_suspended, is_suspended(status)) {
-            (false, true) => self.about.view.normal(job, "Suspended", "Job suspended"),
-            (true, false) => self.about.view.normal(job, "Resumed", "Job resumed"),
-            _ => {}
-        }
-        let was = job.object.status.as_ref().is_some_and(plan::is_finished);
-        if was || !plan::is_finished(status) {
-            return;
-        }
-        let failed = status.conditions.iter().flatten().find(|c| c.type_ == "Failed");
-        match failed {
-            Some(condition) => self.about.view.warning(
-                job,
-                condition.reason.as_deref().unwrap_or("Failed"),
-                condition.message.as_deref().unwrap_or_default(),
-            ),
-            None => self.about.view.normal(job, "Completed", "Job completed"),
-        }
-    }
+/// The condition of this type, if it is true.
+fn holds<'a>(status: &'a JobStatus, type_: &str) -> Option<&'a JobCondition> {
+    let mut all = status.conditions.iter().flatten();
+    all.find(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 /// The pod that was seen with this name and uid.
-fn find<'a>(pods: &'a [Seen<Pod>], id: &PodId) -> Option<&'a Seen<Pod>> {
-    // In order of their names: they are of one namespace.
-    let at = pods.binary_search_by(|pod| pod.entry.key.name.as_str().cmp(&id.name)).ok()?;
-    Some(&pods[at]).filter(|pod| pod.object.metadata.uid.as_deref() == Some(&id.uid))
+fn find<'a>(pods: &'a [Arc<Pod>], id: &PodId) -> Option<&'a Pod> {
+    // They are in order of their names.
+    let at = pods.binary_search_by(|pod| pod.name().cmp(&id.name)).ok()?;
+    Some(pods[at].as_ref()).filter(|pod| pod.uid() == id.uid)
 }
 
-impl Look for JobLook {
-    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
-        self.look_once().boxed()
+#[cfg(test)]
+mod tests {
+    use super::super::activation::Activation;
+    use super::super::engine::worker::Worker;
+    use super::super::view::{View as Mirrors, served};
+    use super::*;
+    use crate::testing::LIMIT;
+    use impresario_objects::{Objects, WriteOptions};
+    use impresario_registry::{MemoryRegistry, Registry as _};
+    use impresario_registry_api::{
+        Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of,
+    };
+    use serde_json::{Value, json};
+
+    struct World {
+        registry: MemoryRegistry,
+        view: Mirrors,
+        worker: Worker<Reconciler>,
+    }
+
+    impl World {
+        async fn with(spec: Value) -> Self {
+            let registry = MemoryRegistry::default();
+            registry.assign_shards(&["test".to_owned()]);
+            let objects = Objects::new(Arc::new(registry.clone()));
+            objects.lay_foundation("pem", 6443).await.unwrap();
+            let job = json!({"metadata": {"name": "work"}, "spec": spec});
+            let options = WriteOptions::default();
+            let job = objects.create(served("batch", "jobs"), "default", job, &options).await;
+            let uid = job.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+            let activation = Activation {
+                actor: "job/work".into(),
+                namespace: "default".into(),
+                name: "work".into(),
+                fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
+                uid,
+                since: std::time::Instant::now(),
+            };
+            let view = Mirrors::start(objects, "test");
+            let worker = Worker::new(view.shared(), &activation);
+            Self { registry, view, worker }
+        }
+
+        async fn all(&self, resource: &str) -> Vec<Value> {
+            let request = ListRequest::of(Selection::all(resource));
+            let entries = self.registry.list(request).await.unwrap().entries;
+            entries.iter().map(|entry| serde_json::from_slice(&entry.value).unwrap()).collect()
+        }
+
+        async fn look(&self) {
+            self.worker.look_once().await.unwrap();
+        }
+
+        /// The only pod ends.
+        async fn end(&self, phase: &str) {
+            let mut pods = self.all("pods").await;
+            let [pod] = pods.as_mut_slice() else { panic!("{pods:#?}") };
+            pod["status"] = json!({"phase": phase});
+            let key = Key::new("pods", "default", pod["metadata"]["name"].as_str().unwrap());
+            let put = Transaction::new().put(key, pod.to_string());
+            let revision = self.registry.transact(put).await.unwrap().revision;
+            self.view.pods.reached(revision, LIMIT).await.unwrap();
+        }
+    }
+
+    fn spec(more: Value) -> Value {
+        let mut spec = json!({"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "i"}]}}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_counted_loses_its_finalizer_in_the_same_revision() {
+        let world = World::with(spec(json!({}))).await;
+        world.look().await;
+        world.look().await;
+        let pods = world.all("pods").await;
+        assert_eq!(pods.len(), 1);
+        assert_eq!(pods[0]["metadata"]["finalizers"], json!([TRACKING]));
+        world.end("Succeeded").await;
+        world.look().await;
+        let request = |resource| ListRequest::of(Selection::all(resource));
+        let pod = world.registry.list(request("pods")).await.unwrap().entries.remove(0);
+        let job = world.registry.list(request("batch/jobs")).await.unwrap().entries.remove(0);
+        let status: Value = serde_json::from_slice(&job.value).unwrap();
+        assert_eq!(status["status"]["succeeded"], 1);
+        let ended: Value = serde_json::from_slice(&pod.value).unwrap();
+        assert!(ended["metadata"].get("finalizers").is_none());
+        assert_eq!(pod.mod_revision, job.mod_revision);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_suspended_ends_its_pods_uncounted_and_is_deleted_when_its_time_is_over()
+    {
+        let world = World::with(spec(json!({"ttlSecondsAfterFinished": 0}))).await;
+        world.look().await;
+        let job = Key::new("batch/jobs", "default", "work");
+        let set = async |suspend: bool| {
+            let mut all = world.all("batch/jobs").await;
+            all[0]["spec"]["suspend"] = suspend.into();
+            let put = Transaction::new().put(job.clone(), all[0].to_string());
+            let revision = world.registry.transact(put).await.unwrap().revision;
+            world.view.mirrors.of::<Job>().reached(revision, LIMIT).await.unwrap();
+        };
+        set(true).await;
+        world.look().await;
+        assert_eq!(world.all("pods").await, Vec::<Value>::new(), "it was bound to no node");
+        let suspended = &world.all("batch/jobs").await[0]["status"];
+        assert_eq!(suspended["failed"].as_i64().unwrap_or(0), 0);
+        assert_eq!(suspended["conditions"][0]["type"], "Suspended");
+        set(false).await;
+        world.look().await;
+        world.end("Succeeded").await;
+        for _ in 0..3 {
+            world.look().await;
+        }
+        assert_eq!(world.all("batch/jobs").await, Vec::<Value>::new());
     }
 }

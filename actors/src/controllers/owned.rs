@@ -3,8 +3,8 @@
 //! (API reference, ObjectMeta v1, `ownerReferences`: at most one owner has `controller: true`.)
 
 use super::control::LookError;
-use super::mirror::{Mirrored, Seen};
-use super::view::{Assignment, put, served};
+use super::mirror::Seen;
+use super::view::put;
 use super::wrote::Wrote;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -13,7 +13,6 @@ use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry_api::{Compare, Entry, Operation, Revision};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -110,12 +109,12 @@ fn change_entry(
 }
 
 /// Takes a finalizer off an object, which goes with it when its deletion waited for nothing else.
-pub fn without_finalizer<K>(
-    seen: &Seen<K>,
+pub fn without_finalizer(
+    entry: &Entry,
     finalizer: &str,
 ) -> Result<(Compare, Operation), LookError> {
     let mut held = true;
-    let (compare, operation) = change(seen, |object| {
+    let (compare, operation) = change_entry(entry, |object| {
         take_finalizer(object, finalizer);
         let metadata = &object["metadata"];
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
@@ -126,32 +125,33 @@ pub fn without_finalizer<K>(
     if held {
         return Ok((compare, operation));
     }
-    Ok((compare, Operation::Delete { key: seen.entry.key.clone() }))
+    Ok((compare, Operation::Delete { key: entry.key.clone() }))
 }
 
-/// The one write by which a controller ends a pod and lets it go by a finalizer of its own: no moment
-/// between the two can be seen, in which the pod ends by itself and is not counted.
+/// The one write by which a controller ends an object and lets it go by a finalizer of its own: no moment
+/// between the two can be seen, in which it ends by itself and is not counted.
 pub fn end_uncounted(
-    pod: &Seen<Pod>,
+    entry: &Entry,
+    resource: &Resource,
     finalizer: &str,
     now: Timestamp,
 ) -> Result<(Compare, Operation), LookError> {
     let damaged = |error: serde_json::Error| LookError::Damaged {
-        key: pod.entry.key.to_string(),
+        key: entry.key.to_string(),
         cause: error.to_string(),
     };
-    let mut object: Value = serde_json::from_slice(&pod.entry.value).map_err(damaged)?;
+    let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
     take_finalizer(&mut object, finalizer);
-    let revision = pod.entry.mod_revision.to_string();
+    let revision = entry.mod_revision.to_string();
     let options = DeleteOptions::default();
-    match admit_delete(served("", "pods"), &object, &revision, &options, now)? {
+    match admit_delete(resource, &object, &revision, &options, now)? {
         Deletion::Gone => {
-            let key = pod.entry.key.clone();
-            let compare = Compare::Revision { key: key.clone(), revision: pod.entry.mod_revision };
+            let key = entry.key.clone();
+            let compare = Compare::Revision { key: key.clone(), revision: entry.mod_revision };
             Ok((compare, Operation::Delete { key }))
         }
-        Deletion::Marked(marked) => put(&pod.entry, &marked),
-        Deletion::Unchanged => put(&pod.entry, &object),
+        Deletion::Marked(marked) => put(entry, &marked),
+        Deletion::Unchanged => put(entry, &object),
     }
 }
 
@@ -165,42 +165,6 @@ fn take_finalizer(object: &mut Value, finalizer: &str) {
             metadata.remove("finalizers");
         }
     }
-}
-
-/// Creates and deletes pods of an object, with an event about it for each. What is written is noted as it
-/// comes: a look that is given up half way has not forgotten it. All deletions are tried; then the first
-/// failure counts.
-pub(super) async fn change_pods<K: Mirrored>(
-    about: &Assignment,
-    owner: &Seen<K>,
-    creations: Vec<Value>,
-    deletions: Vec<(String, String)>,
-    wrote: &Wrote,
-) -> Result<(), LookError> {
-    if creations.is_empty() && deletions.is_empty() {
-        return Ok(());
-    }
-    let (objects, view, pods) = (about.objects(), &about.view, served("", "pods"));
-    wrote.begin();
-    let created =
-        create_all(&objects, pods, &about.namespace, creations, wrote, |outcome| match outcome {
-            Ok(pod) => {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                view.normal(owner, "SuccessfulCreate", &format!("Created pod: {name}"));
-            }
-            Err(error) => view.warning(owner, "FailedCreate", &format!("Error creating: {error}")),
-        })
-        .await;
-    let deleted = delete_all(&objects, pods, &about.namespace, deletions, wrote, |pod| {
-        view.normal(owner, "SuccessfulDelete", &format!("Deleted pod: {pod}"));
-    })
-    .await;
-    if [&created, &deleted].into_iter().any(may_be_done) {
-        wrote.ended_unknown();
-    } else {
-        wrote.all_known();
-    }
-    created.and(deleted)
 }
 
 /// Whether what failed may have been done all the same: the answer was lost.
@@ -247,7 +211,7 @@ pub(super) async fn create_all(
 }
 
 /// The failure that counts of these: the first, before others one after which it is not known what was done.
-fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
+pub(super) fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
     let next = Err(error.into());
     if first.is_ok() || (!may_be_done(&first) && may_be_done(&next)) { next } else { first }
 }
@@ -293,6 +257,7 @@ pub fn revision_of(object: &Value) -> Revision {
 
 #[cfg(test)]
 mod tests {
+    use super::super::view::served;
     use super::*;
     use impresario_registry::{MemoryRegistry, RegistryHandle};
     use std::sync::Arc;

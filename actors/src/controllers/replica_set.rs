@@ -104,6 +104,7 @@ mod tests {
                     );
                     "create".to_owned()
                 }
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(words, ["adopt b", "release c", "create"]);

@@ -13,7 +13,6 @@ use impresario_objects::events::{Recorder, Severity};
 use impresario_registry_api::{
     Compare, Entry, Fence, Operation, RegistryHandle, Revision, TransactError, Transaction,
 };
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
@@ -40,8 +39,6 @@ pub struct View {
     pub nodes: Mirror<Node>,
     /// All namespaces.
     pub namespaces: Mirror<Namespace>,
-    /// All jobs.
-    pub jobs: Mirror<Job>,
     /// All services.
     pub services: Mirror<Service>,
     /// All endpoints.
@@ -60,7 +57,6 @@ impl View {
             pods: mirrors.of(),
             nodes: mirrors.of(),
             namespaces: mirrors.of(),
-            jobs: mirrors.of(),
             services: mirrors.of(),
             endpoints: mirrors.of(),
             endpoint_slices: mirrors.of(),
@@ -225,7 +221,6 @@ mod tests {
             ("", "pods"),
             ("", "nodes"),
             ("", "namespaces"),
-            ("batch", "jobs"),
             ("", "services"),
             ("", "endpoints"),
             ("discovery.k8s.io", "endpointslices"),

@@ -1,25 +1,34 @@
 //! Does what a controller wants done to other objects, by the right of its object's shard.
 //!
-//! Each thing is a write of its own, some dozens at a time, which the registry commits in groups: one that
-//! somebody else was quicker at keeps no other back, and no transaction grows with what is owned.
+//! What is counted goes with the status, in one transaction. Everything else is a write of its own, some
+//! dozens at a time, which the registry commits in groups: one that somebody else was quicker at keeps no
+//! other back, and no transaction grows with what is owned.
 
 use super::super::control::LookError;
 use super::super::owned::{self, Owner};
 use super::super::wrote::Wrote;
-use super::effects::{Effect, Named};
+use super::effects::{Change, Effect, Event, Named};
 use super::kind_name::KindName;
 use super::view::Part;
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_api::patch::merge_patch;
 use impresario_api::resource::Resource;
-use impresario_objects::Objects;
+use impresario_api::status::{Reason, Status};
 use impresario_objects::events::{Recorder, Severity};
-use impresario_registry_api::{Compare, Entry, Fence, Operation, Transaction};
+use impresario_objects::{Door, Objects, WriteOptions};
+use impresario_registry_api::{Compare, Entry, Fence, Operation, Revision, Transaction};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The reason of a condition and of events: what is wanted cannot be created.
 pub const FAILED_CREATE: &str = "FailedCreate";
 /// The same for what cannot be deleted.
 pub const FAILED_DELETE: &str = "FailedDelete";
+
+/// What became of a write: the object as it is then.
+type Outcome = Result<Value, Status>;
 
 /// On whose behalf things are done.
 pub(super) struct Behalf<'a> {
@@ -31,6 +40,7 @@ pub(super) struct Behalf<'a> {
     pub(super) entry: &'a Entry,
     pub(super) owner: Owner<'a>,
     pub(super) uid: &'a str,
+    pub(super) now: Timestamp,
 }
 
 /// How it went.
@@ -38,8 +48,11 @@ pub(super) struct Behalf<'a> {
 pub(super) struct Applied {
     /// The first failure of each kind of effect.
     owners: Option<LookError>,
+    changed: Option<LookError>,
     created: Option<LookError>,
     deleted: Option<LookError>,
+    /// Names under which nothing could be created: others have them.
+    pub(super) taken: BTreeSet<String>,
 }
 
 impl Applied {
@@ -53,17 +66,19 @@ impl Applied {
 
     /// The failure that counts.
     pub(super) fn into_result(self) -> Result<(), LookError> {
-        self.owners.or(self.created).or(self.deleted).map_or(Ok(()), Err)
+        self.owners.or(self.changed).or(self.created).or(self.deleted).map_or(Ok(()), Err)
     }
 }
 
 impl Behalf<'_> {
-    /// Does all of it. What is written to objects of a kind is noted in its `wrote`.
+    /// Does all of it, owners as long as the object is at this `revision`. What is written to objects of a
+    /// kind is noted in its `wrote`.
     pub(super) async fn apply(
         &self,
         actions: Vec<Effect>,
         parts: &[Part],
         wrote: &[Wrote],
+        revision: Revision,
     ) -> Applied {
         let mut applied = Applied::default();
         let mut rest = actions;
@@ -72,7 +87,7 @@ impl Behalf<'_> {
             let of_kind = |effect: &mut Effect| kind_of(effect) == kind;
             let mine: Vec<_> = rest.extract_if(.., of_kind).collect();
             if !mine.is_empty() {
-                self.apply_to(kind, mine, part, wrote, &mut applied).await;
+                self.apply_to(kind, mine, (part, wrote), revision, &mut applied).await;
             }
         }
         if let Some(effect) = rest.first() {
@@ -86,11 +101,16 @@ impl Behalf<'_> {
         &self,
         kind: KindName,
         effects: Vec<Effect>,
-        part: &Part,
-        wrote: &Wrote,
+        (part, wrote): (&Part, &Wrote),
+        revision: Revision,
         applied: &mut Applied,
     ) {
-        let (mut owners, mut creations, mut deletions) = (Vec::new(), Vec::new(), Vec::new());
+        let resource = match kind.served() {
+            Ok(resource) => resource,
+            Err(status) => return keep(&mut applied.owners, Err(status.into())),
+        };
+        let (mut owners, mut ended, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut creations, mut deletions) = (Vec::new(), Vec::new());
         for effect in effects {
             let write = match effect {
                 Effect::Create(_, object) => {
@@ -99,6 +119,21 @@ impl Behalf<'_> {
                 }
                 Effect::Delete(Named { name, uid, .. }) => {
                     deletions.push((name, uid));
+                    continue;
+                }
+                Effect::Change(change) => {
+                    changes.push(change);
+                    continue;
+                }
+                Effect::End(Named { name, .. }, finalizer) => {
+                    let write = part
+                        .entry(&name)
+                        .map(|entry| owned::end_uncounted(entry, resource, finalizer, self.now));
+                    match write {
+                        Some(Ok(write)) => ended.push((name, write)),
+                        Some(Err(error)) => keep(&mut applied.deleted, Err(error)),
+                        None => {}
+                    }
                     continue;
                 }
                 Effect::Adopt(named) => {
@@ -115,64 +150,166 @@ impl Behalf<'_> {
                 None => {}
             }
         }
-        keep(&mut applied.owners, self.change_owners(owners, wrote).await);
-        if creations.is_empty() && deletions.is_empty() {
+        keep(&mut applied.owners, self.change_owners(owners, wrote, revision).await);
+        keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
+        if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
-        match kind.served() {
-            Ok(resource) => self.make(resource, creations, deletions, wrote, applied).await,
-            Err(status) => keep(&mut applied.created, Err(status.into())),
+        wrote.begin();
+        let changed = self.change(resource, changes, wrote).await;
+        let created = self.create(resource, creations, wrote, &mut applied.taken).await;
+        let deleted = self.delete(resource, deletions, wrote).await;
+        if [&changed, &created, &deleted].into_iter().any(owned::may_be_done) {
+            wrote.ended_unknown();
+        } else {
+            wrote.all_known();
         }
+        keep(&mut applied.changed, changed);
+        keep(&mut applied.created, created);
+        keep(&mut applied.deleted, deleted);
     }
 
-    /// Creates and deletes, with an event for each. What is written is noted as it comes: a look that is
-    /// given up half way has not forgotten it.
-    async fn make(
+    /// Changes those that still ask for what was seen; one that is gone is fine. What is written is noted as
+    /// it comes: a look that is given up half way has not forgotten it. All are tried; then the first failure
+    /// counts.
+    async fn change(
+        &self,
+        resource: &'static Resource,
+        changes: Vec<Change>,
+        wrote: &Wrote,
+    ) -> Result<(), LookError> {
+        let namespace = &self.entry.key.namespace;
+        let each: Vec<BoxFuture<'_, (Option<Event>, Outcome)>> = changes
+            .into_iter()
+            .map(|Change { named, generation, patch, told }| {
+                async move {
+                    let (name, options) = (&named.name, WriteOptions::default());
+                    let change = |old: &Value| {
+                        let metadata = &old["metadata"];
+                        let is_other = metadata["uid"] != named.uid.as_str();
+                        if is_other || metadata["generation"].as_i64() != generation {
+                            return Err(Status::modified(resource, name));
+                        }
+                        merge_patch(old, &patch).map_err(|error| {
+                            Status::new(
+                                Reason::BadRequest,
+                                format!("{name} is not changed: {error}"),
+                            )
+                        })
+                    };
+                    let door = Door::Main;
+                    let outcome =
+                        self.objects.modify(resource, door, namespace, name, &options, change);
+                    (told, outcome.await)
+                }
+                .boxed()
+            })
+            .collect();
+        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
+        let mut failed = Ok(());
+        while let Some((told, outcome)) = outcomes.next().await {
+            match outcome {
+                Ok(object) => {
+                    wrote.at(owned::revision_of(&object));
+                    if let Some(Event { severity, reason, message }) = told {
+                        self.tell(severity, &reason, &message);
+                    }
+                }
+                Err(error) if error.code() == 404 => {}
+                Err(error) => failed = owned::worse(failed, error),
+            }
+        }
+        failed
+    }
+
+    /// Creates these, with an event for each; the names of those that others have are `taken`.
+    async fn create(
         &self,
         resource: &'static Resource,
         creations: Vec<Value>,
-        deletions: Vec<(String, String)>,
         wrote: &Wrote,
-        applied: &mut Applied,
-    ) {
-        let namespace = &self.entry.key.namespace;
+        taken: &mut BTreeSet<String>,
+    ) -> Result<(), LookError> {
         let one = resource.singular;
-        wrote.begin();
-        let told = |outcome: &Result<Value, _>| match outcome {
+        let told = |outcome: &Result<Value, Status>| match outcome {
             Ok(object) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 let message = format!("Created {one}: {name}");
                 self.tell(Severity::Normal, "SuccessfulCreate", &message);
             }
             Err(error) => {
+                if error.reason == Reason::AlreadyExists {
+                    taken.insert(error.name.clone());
+                }
                 self.tell(Severity::Warning, FAILED_CREATE, &format!("Error creating: {error}"));
             }
         };
-        let created =
-            owned::create_all(&self.objects, resource, namespace, creations, wrote, told).await;
+        let namespace = &self.entry.key.namespace;
+        owned::create_all(&self.objects, resource, namespace, creations, wrote, told).await
+    }
+
+    /// Deletes those of these names and uids, with an event for each.
+    async fn delete(
+        &self,
+        resource: &'static Resource,
+        deletions: Vec<(String, String)>,
+        wrote: &Wrote,
+    ) -> Result<(), LookError> {
+        let one = resource.singular;
         let told = |name: &str| {
             self.tell(Severity::Normal, "SuccessfulDelete", &format!("Deleted {one}: {name}"));
         };
-        let deleted =
-            owned::delete_all(&self.objects, resource, namespace, deletions, wrote, told).await;
-        if [&created, &deleted].into_iter().any(owned::may_be_done) {
-            wrote.ended_unknown();
-        } else {
-            wrote.all_known();
-        }
-        keep(&mut applied.created, created);
-        keep(&mut applied.deleted, deleted);
+        let namespace = &self.entry.key.namespace;
+        owned::delete_all(&self.objects, resource, namespace, deletions, wrote, told).await
     }
 
-    /// Applies these writes as long as the object is as it was seen: one that is being deleted meanwhile,
-    /// and leaves alone what it owns, must adopt nobody. All are tried; then the first failure counts.
+    /// Ends those of these names, with an event for each. All are tried; then the first failure counts.
+    async fn end(
+        &self,
+        resource: &Resource,
+        writes: Vec<(String, (Compare, Operation))>,
+        wrote: &Wrote,
+    ) -> Result<(), LookError> {
+        let each: Vec<BoxFuture<'_, Result<_, LookError>>> = writes
+            .into_iter()
+            .map(|(name, write)| async move { Ok((name, self.transact([write]).await?)) }.boxed())
+            .collect();
+        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
+        let mut failed = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok((name, revision)) => {
+                    wrote.at(revision);
+                    let message = format!("Deleted {}: {name}", resource.singular);
+                    self.tell(Severity::Normal, "SuccessfulDelete", &message);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Applies these writes in one transaction, if nothing changed in between. Its revision.
+    pub(super) async fn transact(
+        &self,
+        writes: impl IntoIterator<Item = (Compare, Operation)>,
+    ) -> Result<Revision, LookError> {
+        let (compares, operations) = writes.into_iter().unzip();
+        let transaction =
+            Transaction { compares, operations, fence: Some(self.fence), ..Transaction::default() };
+        Ok(self.objects.registry().transact(transaction).await?.revision)
+    }
+
+    /// Applies these writes as long as the object is at this revision, at which it is as it was seen: one that
+    /// is being deleted meanwhile, and leaves alone what it owns, must adopt nobody. All are tried; then the
+    /// first failure counts.
     async fn change_owners(
         &self,
         writes: Vec<(Compare, Operation)>,
         wrote: &Wrote,
+        revision: Revision,
     ) -> Result<(), LookError> {
-        let unchanged =
-            Compare::Revision { key: self.entry.key.clone(), revision: self.entry.mod_revision };
+        let unchanged = Compare::Revision { key: self.entry.key.clone(), revision };
         let each = writes.into_iter().map(|(compare, operation)| {
             let transaction = Transaction {
                 compares: vec![compare, unchanged.clone()],
@@ -208,7 +345,11 @@ impl Behalf<'_> {
 fn kind_of(effect: &Effect) -> KindName {
     match effect {
         Effect::Create(kind, _) => *kind,
-        Effect::Adopt(named) | Effect::Release(named) | Effect::Delete(named) => named.kind,
+        Effect::Adopt(named)
+        | Effect::Release(named)
+        | Effect::Delete(named)
+        | Effect::End(named, _)
+        | Effect::Change(Change { named, .. }) => named.kind,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use super::super::mirror::Mirrored;
 use super::kind_name::KindName;
+use impresario_objects::events::Severity;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One object as it was seen: another one of that name is not meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,48 @@ pub enum Effect {
     Create(KindName, Value),
     /// Delete one.
     Delete(Named),
+    /// Delete one and take this finalizer off it, in one write.
+    End(Named, &'static str),
+    /// Change one.
+    Change(Change),
+}
+
+/// A change of another object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which.
+    pub named: Named,
+    /// Its generation as it was seen: where it asks for something else by now, nothing is changed.
+    pub generation: Option<i64>,
+    /// What is merged into it (RFC 7386).
+    pub patch: Value,
+    /// What is said of the controller's object once it is done.
+    pub told: Option<Event>,
+}
+
+/// Something that is said about the controller's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whether it is as it should be.
+    pub severity: Severity,
+    /// One word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Event {
+    /// Something is as it should be.
+    #[must_use]
+    pub fn normal(reason: &str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Normal, reason: reason.into(), message: message.into() }
+    }
+
+    /// Something that somebody should look at.
+    #[must_use]
+    pub fn warning(reason: &str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::normal(reason, message) }
+    }
 }
 
 /// Why fewer things are done than the object asks for.
@@ -50,14 +94,24 @@ pub struct Shortfall {
     pub message: String,
 }
 
-/// What is to be done, in this order: owners change, others are created and deleted, the status is
-/// written. What fails keeps nothing else from being tried.
+/// What is to be done. Of other objects all is tried, whatever fails of it.
+///
+/// The status of a kind with a condition of failures is written after that, so that it says what failed.
+/// Of any other kind it is written first, with its events, and the rest waits until it is.
 #[derive(Debug, Default, PartialEq)]
 pub struct Effects {
     /// What is done to other objects.
     pub actions: Vec<Effect>,
     /// The new status, if there is one; an error where it cannot be written down.
     pub status: Option<Result<Value, String>>,
+    /// Others that the status counts for good: in the transaction that writes it, they lose this finalizer.
+    pub counted: Vec<(Named, &'static str)>,
+    /// Annotations that the object itself gets with its status, where it has not these values yet.
+    pub annotations: BTreeMap<String, String>,
+    /// What is said when the status is written.
+    pub events: Vec<Event>,
+    /// Whether the object itself is deleted, once all else is done.
+    pub delete_itself: bool,
     /// Why it is not all that the object asks for. Stands in the condition of failures.
     pub shortfall: Option<Shortfall>,
     /// When to look again although nothing changed.
@@ -83,6 +137,34 @@ impl Effects {
     /// Deletes one that the view shows.
     pub fn delete<T: Mirrored>(&mut self, object: &T) {
         self.actions.push(Effect::Delete(Named::of(object)));
+    }
+
+    /// Deletes one that the view shows and takes off the finalizer by which it would have been counted: no
+    /// moment can be seen in which it ends by itself and is not.
+    pub fn end<T: Mirrored>(&mut self, object: &T, finalizer: &'static str) {
+        self.actions.push(Effect::End(Named::of(object), finalizer));
+    }
+
+    /// Takes a finalizer off one that the view shows, in the transaction that writes the status: it is
+    /// counted there, exactly once. The controller counts no more at once than a transaction takes.
+    pub fn count<T: Mirrored>(&mut self, object: &T, finalizer: &'static str) {
+        self.counted.push((Named::of(object), finalizer));
+    }
+
+    /// Merges a patch into one that the view shows, if it still asks for the same, and then says this.
+    pub fn change<T: Mirrored>(&mut self, object: &T, patch: Value, told: Option<Event>) {
+        let (named, generation) = (Named::of(object), object.metadata().generation);
+        self.actions.push(Effect::Change(Change { named, generation, patch, told }));
+    }
+
+    /// Says something of the object.
+    pub fn say(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// The object itself gets this annotation, in the write of its status.
+    pub fn annotate(&mut self, key: &str, value: impl Into<String>) {
+        self.annotations.insert(key.into(), value.into());
     }
 
     /// The object's status is this. It is written where it is not yet. Conditions of which the engine

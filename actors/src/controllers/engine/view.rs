@@ -6,6 +6,7 @@ use super::kind_name::KindName;
 use impresario_registry_api::Entry;
 use serde_json::Value;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Objects of one kind, in order of their names.
@@ -30,7 +31,7 @@ impl Part {
         self.kind
     }
 
-    /// The stored form of the one of this name.
+    /// The stored form of the one of this name. It has the uid that the controller saw, since that saw this.
     pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
         let at = self.entries.binary_search_by(|entry| entry.key.name.as_str().cmp(name)).ok()?;
         Some(&self.entries[at])
@@ -44,12 +45,26 @@ pub struct View<'a, K> {
     /// The object as it is stored, with what its type does not know.
     pub stored: &'a Value,
     parts: &'a [Part],
+    taken: &'a BTreeSet<String>,
 }
+
+static NONE: BTreeSet<String> = BTreeSet::new();
 
 impl<'a, K: Mirrored> View<'a, K> {
     /// A view of an object and what concerns it.
     pub(in crate::controllers) fn new(object: &'a K, stored: &'a Value, parts: &'a [Part]) -> Self {
-        Self { object, stored, parts }
+        Self { object, stored, parts, taken: &NONE }
+    }
+
+    /// The same, with the names under which the last look could create nothing.
+    pub(in crate::controllers) fn with_taken(self, taken: &'a BTreeSet<String>) -> Self {
+        Self { taken, ..self }
+    }
+
+    /// Whether the last look wanted to create something of this name, and somebody else's had it.
+    #[must_use]
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.taken.contains(name)
     }
 
     /// Those of another kind that concern the object, in order of their names. None of a kind that the
@@ -59,6 +74,14 @@ impl<'a, K: Mirrored> View<'a, K> {
         let part = self.parts.iter().find(|part| part.kind == KindName::of::<T>());
         let objects = part.and_then(|part| part.objects.downcast_ref::<Vec<Arc<T>>>());
         objects.map_or(&[], Vec::as_slice)
+    }
+
+    /// How many bytes the stored form of each of [`View::of`] has.
+    #[must_use]
+    pub fn sizes<T: Mirrored>(&self) -> Vec<usize> {
+        let part = self.parts.iter().find(|part| part.kind == KindName::of::<T>());
+        let entries = part.map_or([].as_slice(), |part| part.entries.as_slice());
+        entries.iter().map(|entry| entry.value.len()).collect()
     }
 
     /// The object as the owner of what is made for it.

@@ -3,29 +3,39 @@
 use super::super::activation::Activation;
 use super::super::control::{Look, LookError, Next};
 use super::super::mirror::Seen;
-use super::super::owned::Owner;
-use super::super::view::replace;
+use super::super::owned::{self, Owner};
 use super::super::wrote::Wrote;
 use super::apply::Behalf;
 use super::conditions;
 use super::controller::Controller;
-use super::effects::{Effects, Shortfall};
+use super::effects::{Effects, Event, Named, Shortfall};
+use super::kind_name::KindName;
 use super::looks_at::LooksAt;
 use super::shared::Shared;
 use super::view::{Part, View};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_objects::events::Severity;
-use impresario_registry_api::{Fence, Transaction};
-use k8s_openapi::Resource as _;
-use k8s_openapi::jiff::Timestamp;
+use impresario_objects::{DeleteOptions, Deleted, WriteOptions};
+use impresario_registry_api::{Fence, Revision};
+use k8s_openapi::{Metadata as _, Resource as _};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The longest part of a panic's message that is told to people, in characters.
 const PANIC_TOLD: usize = 300;
+
+/// What an object says of itself.
+struct Told {
+    status: Option<Result<Value, String>>,
+    counted: Vec<(Named, &'static str)>,
+    annotations: BTreeMap<String, String>,
+    events: Vec<Event>,
+}
 
 /// The work of one controller on one object.
 pub struct Worker<C: Controller> {
@@ -38,6 +48,8 @@ pub struct Worker<C: Controller> {
     /// What was written to each of these kinds.
     wrote: Vec<Wrote>,
     wrote_self: Wrote,
+    /// Names that the last look wanted for what it creates, and others have.
+    taken: Mutex<BTreeSet<String>>,
 }
 
 impl<C: Controller> Worker<C> {
@@ -53,6 +65,7 @@ impl<C: Controller> Worker<C> {
             uid: activation.uid.clone(),
             wrote: looks_at.each().map(|_| Wrote::since(activation.since)).collect(),
             wrote_self: Wrote::since(activation.since),
+            taken: Mutex::default(),
             looks_at,
         }
     }
@@ -84,6 +97,7 @@ impl<C: Controller> Worker<C> {
             .map_err(|error| damaged(&seen, error.to_string()))?;
         let parts: Vec<Part> =
             self.looks_at.each().map(|other| other.part(mirrors, &seen)).collect();
+        let now = (self.shared.clock)();
         let behalf = Behalf {
             objects: self.shared.objects.fenced(self.fence),
             events: &self.shared.events,
@@ -95,9 +109,10 @@ impl<C: Controller> Worker<C> {
                 kind: C::Object::KIND,
             },
             uid: &self.uid,
+            now,
         };
-        let now = (self.shared.clock)();
-        let view = View::new(&*seen.object, &stored, &parts);
+        let taken = std::mem::take(&mut *self.taken.lock());
+        let view = View::new(&*seen.object, &stored, &parts).with_taken(&taken);
         let decided = catch_unwind(AssertUnwindSafe(|| C::reconcile(&view, now)));
         let effects = decided.map_err(|panic| {
             let error = LookError::Panicked { message: message_of(panic.as_ref()) };
@@ -105,56 +120,106 @@ impl<C: Controller> Worker<C> {
             error
         })?;
 
-        let Effects { actions, status, shortfall, look_again } = effects;
-        let applied = behalf.apply(actions, &parts, &self.wrote).await;
-        let shortfall = applied
-            .refused()
-            .map(|(reason, message)| Shortfall { reason: reason.into(), message })
-            .or(shortfall);
-        // What failed is said before it is tried again.
-        let told = self.report(&seen, status, shortfall.as_ref(), now).await;
-        applied.into_result().and(told)?;
+        let Effects { actions, status, counted, annotations, events, .. } = effects;
+        let Effects { shortfall, look_again, delete_itself, .. } = effects;
+        let told = Told { status, counted, annotations, events };
+        let as_seen = seen.entry.mod_revision;
+        if C::FAILURE.is_none() {
+            let revision = self.report(&behalf, &seen, &parts, told, None).await?;
+            let revision = revision.unwrap_or(as_seen);
+            let mut applied = behalf.apply(actions, &parts, &self.wrote, revision).await;
+            *self.taken.lock() = std::mem::take(&mut applied.taken);
+            applied.into_result()?;
+        } else {
+            let mut applied = behalf.apply(actions, &parts, &self.wrote, as_seen).await;
+            *self.taken.lock() = std::mem::take(&mut applied.taken);
+            let refused = applied.refused();
+            let refused =
+                refused.map(|(reason, message)| Shortfall { reason: reason.into(), message });
+            let shortfall = refused.or(shortfall);
+            // What failed is said before it is tried again.
+            let told = self.report(&behalf, &seen, &parts, told, shortfall.as_ref()).await;
+            applied.into_result().and(told.map(|_| ()))?;
+        }
+        if delete_itself {
+            self.delete_itself(&behalf).await?;
+        }
         Ok(look_again.map_or(Next::WhenTold, Next::At))
     }
 
     fn is_meant(&self, seen: &Seen<C::Object>) -> bool {
-        use k8s_openapi::Metadata as _;
         seen.object.metadata().uid.as_deref() == Some(&self.uid)
     }
 
-    /// Writes the status where it is another than was seen.
+    /// Writes the status where it is another than was seen or counts something, and then tells the events.
+    /// The object's revision where it was written.
     async fn report(
         &self,
+        behalf: &Behalf<'_>,
         seen: &Seen<C::Object>,
-        status: Option<Result<Value, String>>,
+        parts: &[Part],
+        told: Told,
         shortfall: Option<&Shortfall>,
-        now: Timestamp,
-    ) -> Result<(), LookError> {
+    ) -> Result<Option<Revision>, LookError> {
+        let Told { status, counted, mut annotations, events } = told;
         // As the typed view writes it, so that no other spelling of the same is a change.
         let was = serde_json::to_value(&*seen.object)
             .map_err(|error| damaged(seen, error.to_string()))?["status"]
             .take();
         let mut status = match status {
             Some(status) => status.map_err(|cause| damaged(seen, cause))?,
-            None if was.is_null() && shortfall.is_none() => return Ok(()),
             None => was.clone(),
         };
-        if let Some(kind) = C::FAILURE {
-            conditions::set(&mut status, kind, shortfall, now);
+        if let Some(kind) = C::FAILURE.filter(|_| !status.is_null() || shortfall.is_some()) {
+            conditions::set(&mut status, kind, shortfall, behalf.now);
         }
-        if status == was {
-            return Ok(());
+        let there = seen.object.metadata().annotations.as_ref();
+        annotations.retain(|key, value| there.and_then(|there| there.get(key)) != Some(&*value));
+        let mut written = None;
+        if status != was || !counted.is_empty() || !annotations.is_empty() {
+            let mut writes = vec![owned::change(seen, |object| {
+                if !status.is_null() {
+                    object["status"] = status;
+                }
+                for (key, value) in annotations {
+                    object["metadata"]["annotations"][key] = value.into();
+                }
+            })?];
+            let mut touched = Vec::new();
+            for (Named { kind, name, .. }, finalizer) in &counted {
+                let part = parts.iter().zip(&self.wrote).find(|(part, _)| part.kind() == *kind);
+                let Some((part, wrote)) = part else { continue };
+                if let Some(entry) = part.entry(name) {
+                    writes.push(owned::without_finalizer(entry, finalizer)?);
+                    touched.push(wrote);
+                }
+            }
+            let revision = behalf.transact(writes).await?;
+            self.wrote_self.at(revision);
+            for wrote in touched {
+                wrote.at(revision);
+            }
+            written = Some(revision);
         }
-        let (compare, operation) = replace(seen, &["status"], &status)?;
-        let transaction = Transaction {
-            compares: vec![compare],
-            operations: vec![operation],
-            fence: Some(self.fence),
-            ..Transaction::default()
-        };
-        let committed = self.shared.objects.registry().transact(transaction).await?;
-        self.wrote_self.at(committed.revision);
-        Ok(())
+        for Event { severity, reason, message } in events {
+            behalf.tell(severity, &reason, &message);
+        }
+        Ok(written)
+    }
+
+    async fn delete_itself(&self, behalf: &Behalf<'_>) -> Result<(), LookError> {
+        let resource = KindName::of::<C::Object>().served()?;
+        let options = DeleteOptions { uid: Some(self.uid.clone()), ..DeleteOptions::default() };
+        let (namespace, name, write) = (&self.namespace, &self.name, WriteOptions::default());
+        match behalf.objects.delete(resource, namespace, name, &options, &write).await {
+            Ok(Deleted::Lingers(object) | Deleted::Gone(object)) => {
+                self.wrote_self.at(owned::revision_of(&object));
+                Ok(())
+            }
+            // It is gone, or another one has its name.
+            Err(error) if matches!(error.code(), 404 | 409) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -74,6 +74,7 @@ fn in_words(controller: &ReplicationController, effects: &Effects) -> String {
                 assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "rc");
                 created += 1;
             }
+            other => panic!("{other:?}"),
         }
     }
     words.extend((created > 0).then(|| format!("create {created}")));
