@@ -3,7 +3,7 @@
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
-//! replication_controller, replica_set, job
+//! replication_controller, replica_set, deployment, job
 //!              one file each: what it looks at, and a function that decides
 //! service, namespace, garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
@@ -12,6 +12,7 @@
 pub mod activation;
 pub mod api_endpoints;
 pub mod control;
+pub mod deployment;
 pub mod engine;
 pub mod event_expiry;
 pub mod garbage_collector;
@@ -77,6 +78,7 @@ pub fn kinds(
     vec![
         controlled::<replication_controller::Reconciler>(&view.shared()),
         controlled::<replica_set::Reconciler>(&view.shared()),
+        controlled::<deployment::Reconciler>(&view.shared()),
         controlled::<job::Reconciler>(&view.shared()),
         each(
             Subjects::of(&view.services),

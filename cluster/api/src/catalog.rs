@@ -8,7 +8,7 @@ use crate::resource::Resource;
 use serde_json::Value;
 
 /// Every resource served, in the order in which discovery lists them.
-static ROWS: [Resource; 15] = [
+static ROWS: [Resource; 16] = [
     kinds::configmaps::RESOURCE,
     kinds::endpoints::RESOURCE,
     kinds::events::RESOURCE,
@@ -19,6 +19,7 @@ static ROWS: [Resource; 15] = [
     kinds::secrets::RESOURCE,
     kinds::serviceaccounts::RESOURCE,
     kinds::services::RESOURCE,
+    kinds::deployments::RESOURCE,
     kinds::replicasets::RESOURCE,
     kinds::jobs::RESOURCE,
     kinds::leases::RESOURCE,

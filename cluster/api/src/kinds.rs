@@ -1,6 +1,7 @@
 //! One file a kind: its row of the table, its columns, its defaults and what it forbids.
 
 pub mod configmaps;
+pub mod deployments;
 pub mod endpoints;
 pub mod endpointslices;
 pub mod events;

@@ -57,21 +57,8 @@ fn validate(set: &Value) -> Vec<Cause> {
     let spec = get(set, "spec");
     let path = Path::new("spec");
     causes.not_negative(&path.child("minReadySeconds"), number(spec, "minReadySeconds"));
-    let selector_path = path.child("selector");
-    let given = get(spec, "selector");
-    let selector = if given.is_null() {
-        causes.required(&selector_path, "");
-        None
-    } else {
-        replicas::validate_selector(given, &selector_path, &mut causes);
-        // What cannot be read has been said.
-        LabelSelector::from_object(given).ok()
-    };
-    if selector.as_ref().is_some_and(LabelSelector::is_everything) {
-        causes.invalid(&selector_path, given.clone(), "empty selector is invalid for deployment");
-    }
-    let asked = selector.filter(|selector| !selector.is_everything());
-    replicas::validate_spec(spec, "ReplicaSet", asked.as_ref(), &mut causes);
+    let selector = replicas::required_selector(spec, &mut causes);
+    replicas::validate_spec(spec, "ReplicaSet", selector.as_ref(), &mut causes);
     causes.into_vec()
 }
 

@@ -79,6 +79,24 @@ pub fn validate_spec(
     }
 }
 
+/// The selector of a spec, which must have one that selects something; none where it has not.
+pub fn required_selector(spec: &Value, causes: &mut Causes) -> Option<LabelSelector> {
+    let path = Path::new("spec").child("selector");
+    let given = get(spec, "selector");
+    if given.is_null() {
+        causes.required(&path, "");
+        return None;
+    }
+    validate_selector(given, &path, causes);
+    // What cannot be read has been said.
+    let selector = LabelSelector::from_object(given).ok()?;
+    if selector.is_everything() {
+        causes.invalid(&path, given.clone(), "empty selector is invalid for deployment");
+        return None;
+    }
+    Some(selector)
+}
+
 /// What is wrong with a `LabelSelector`: each requirement has a key that can be a label's, and values exactly
 /// where its operator asks for some.
 pub fn validate_selector(selector: &Value, path: &Path, causes: &mut Causes) {

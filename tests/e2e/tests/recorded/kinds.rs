@@ -6,9 +6,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// The kinds that have to be served, or rows are left out without anybody noticing.
-pub const WANTED: [(&str, &str); 10] = [
+pub const WANTED: [(&str, &str); 11] = [
     ("v1", "Pod"),
     ("v1", "ReplicationController"),
+    ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
     ("v1", "Service"),
     ("v1", "Endpoints"),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod controllers;
+mod deployments;
 mod jobs;
 mod manifests;
 mod owners;

@@ -1,0 +1,152 @@
+//! Moves the pods of a `Deployment` from one template to the next, by the replica sets that it owns: one for
+//! each template, the older ones kept so that there is a way back.
+//!
+//! ```text
+//! sets       a replica set as its deployment sees it       sizes    how large each is to be
+//! revisions  which set is which revision, what it carries  status   what is said of it all
+//! ```
+//!
+//! Each look takes the steps that are possible now; what comes of them wakes it for the next. A set is made
+//! with no pods and then scaled, like any other. (API reference, Deployment v1.)
+
+mod revisions;
+mod sets;
+mod sizes;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use super::engine::controller::Controller;
+use super::engine::effects::{Effects, Event};
+use super::engine::looks_at::LooksAt;
+use super::engine::view::View;
+use super::labels::{self, selects};
+use super::replicas::REPLICA_FAILURE;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
+use revisions::Kept;
+use serde_json::json;
+use sets::Sets;
+use sizes::Limits;
+
+/// Decides for deployments.
+#[derive(Debug)]
+pub enum Reconciler {}
+
+impl Controller for Reconciler {
+    type Object = Deployment;
+
+    const FAILURE: Option<&'static str> = Some(REPLICA_FAILURE);
+
+    fn looks_at() -> LooksAt<Deployment> {
+        LooksAt::itself().owned_or_adopted::<ReplicaSet>(selector)
+    }
+
+    fn reconcile(view: &View<'_, Deployment>, now: Timestamp) -> Effects {
+        let deployment = view.object;
+        let deleting = deployment.metadata.deletion_timestamp.is_some();
+        let paused = deployment.spec.paused == Some(true);
+        let mut effects = Effects::default();
+        let owned = take_over(view, &mut effects);
+        let sets = Sets::of(&deployment.spec.template, owned);
+        let limits = Limits::of(&deployment.spec);
+        let mut collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
+        let mut kept = None;
+        if !deleting {
+            kept = sets.newest().map(|new| revisions::keep(deployment, new, &sets));
+            if kept.is_none() && !paused {
+                collisions = revisions::make(view, &sets, &limits, collisions, &mut effects);
+            }
+            resize(&sets, &limits, (paused, kept.as_ref()), &mut effects);
+        }
+        if let Some(kept) = &kept {
+            effects.annotate(revisions::REVISION, kept.revision.to_string());
+        }
+        let said = status::of(deployment, (&sets, &limits), (kept.as_ref(), collisions), now);
+        if !deleting && (said.complete || paused) {
+            for set in revisions::surplus(&deployment.spec, &sets) {
+                effects.delete(set);
+            }
+        }
+        if let Some((reason, message)) = sets.failure() {
+            effects.fall_short(reason, message);
+        }
+        if let Some(at) = said.look_again {
+            effects.look_again(at);
+        }
+        effects.report(&said.status);
+        effects
+    }
+}
+
+/// Which sets are its own.
+#[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
+fn selector(deployment: &Deployment) -> Option<LabelSelector> {
+    Some(deployment.spec.selector.clone())
+}
+
+/// Adopts and releases sets by their labels; those that are its own then.
+fn take_over<'a>(view: &View<'a, Deployment>, effects: &mut Effects) -> Vec<&'a ReplicaSet> {
+    let metadata = &view.object.metadata;
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let mut owned = Vec::new();
+    for set in view.of::<ReplicaSet>() {
+        let mut owners = set.metadata.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let selected = selects(&view.object.spec.selector, labels::of(&set.metadata));
+        let leaves = set.metadata.deletion_timestamp.is_some();
+        match controller {
+            Some(owner) if owner.uid != uid => {}
+            Some(_) if selected => owned.push(set.as_ref()),
+            Some(_) if leaves => {}
+            Some(_) => effects.release(set.as_ref()),
+            None if selected && !leaves && metadata.deletion_timestamp.is_none() => {
+                effects.adopt(set.as_ref());
+                owned.push(set.as_ref());
+            }
+            None => {}
+        }
+    }
+    owned
+}
+
+/// Gives each set the size that it is to have now, and the newest what else it is to carry.
+fn resize(
+    sets: &Sets<'_>,
+    limits: &Limits,
+    (paused, kept): (bool, Option<&Kept>),
+    effects: &mut Effects,
+) {
+    let numbers = sets.numbers();
+    let asked_anew = sizes::asked_anew(limits, &numbers);
+    let wanted = if paused || asked_anew {
+        sizes::scaled(limits, &numbers)
+    } else if limits.rolling {
+        sizes::rolled(limits, &numbers)
+    } else {
+        sizes::recreated(limits, &numbers)
+    };
+    for ((set, number), size) in sets.all().zip(numbers).zip(wanted) {
+        let was = number.wanted;
+        let carries = kept.filter(|_| number.is_new).map(|kept| kept.patch.clone());
+        let mut patch = carries.unwrap_or_else(|| json!({}));
+        if size != was || (asked_anew && was > 0) {
+            revisions::note(&mut patch["metadata"]["annotations"], limits);
+        }
+        if size != was {
+            patch["spec"]["replicas"] = size.into();
+        }
+        if patch == json!({}) {
+            continue;
+        }
+        let told = (size != was).then(|| {
+            let way = if size > was { "up" } else { "down" };
+            let name = sets::name(set);
+            let message = format!("Scaled {way} replica set {name} from {was} to {size}");
+            Event::normal("ScalingReplicaSet", message)
+        });
+        effects.change(set, patch, told);
+    }
+}

@@ -1,0 +1,107 @@
+//! The replica sets of a deployment.
+
+use super::super::replicas::REPLICA_FAILURE;
+use super::revisions;
+use super::sizes::Numbers;
+use impresario_api::field::same;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
+
+/// The label by which the pods of one set are told from those of another.
+pub(super) const HASH: &str = "pod-template-hash";
+
+/// The sets of a deployment, the oldest first.
+pub(super) struct Sets<'a> {
+    all: Vec<&'a ReplicaSet>,
+    newest: Option<usize>,
+}
+
+impl<'a> Sets<'a> {
+    /// These sets, of which the oldest with this template is the new one.
+    pub(super) fn of(template: &PodTemplateSpec, mut all: Vec<&'a ReplicaSet>) -> Self {
+        let created =
+            |set: &ReplicaSet| set.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        all.sort_by(|a, b| (created(a), name(a)).cmp(&(created(b), name(b))));
+        let template = comparable(template);
+        let newest = all.iter().position(|set| {
+            set.spec.template.as_ref().is_some_and(|its| same(&comparable(its), &template))
+        });
+        Self { all, newest }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'a ReplicaSet> {
+        self.all.iter().copied()
+    }
+
+    /// The one with the template that the deployment has now.
+    pub(super) fn newest(&self) -> Option<&'a ReplicaSet> {
+        self.newest.map(|at| self.all[at])
+    }
+
+    /// All but the new one.
+    pub(super) fn old(&self) -> impl Iterator<Item = &'a ReplicaSet> {
+        self.all().enumerate().filter(move |(at, _)| Some(*at) != self.newest).map(|(_, set)| set)
+    }
+
+    /// What their sizes are decided by.
+    pub(super) fn numbers(&self) -> Vec<Numbers> {
+        let numbers = |(at, set): (usize, &ReplicaSet)| {
+            let status = status(set);
+            let generation = set.metadata.generation;
+            let said = status.is_some_and(|status| status.observed_generation >= generation);
+            let wanted = wanted(set);
+            let count = |count: fn(&ReplicaSetStatus) -> i32| status.map_or(0, count);
+            Numbers {
+                is_new: Some(at) == self.newest,
+                wanted,
+                // What is said of more pods than it is to have is said of some that go.
+                available: count(|status| status.available_replicas.unwrap_or(0)).min(wanted),
+                pods: count(|status| {
+                    status.replicas.saturating_add(status.terminating_replicas.unwrap_or(0))
+                }),
+                said,
+                asked: revisions::number(set, revisions::DESIRED),
+                most: revisions::number(set, revisions::MAX),
+            }
+        };
+        self.all().enumerate().map(numbers).collect()
+    }
+
+    /// Why a set has not the pods that it is to have: the new one's reason before any other.
+    pub(super) fn failure(&self) -> Option<(&'a str, &'a str)> {
+        self.newest().into_iter().chain(self.all()).find_map(|set| {
+            let mut conditions = status(set)?.conditions.iter().flatten();
+            let failure = conditions.find(|condition| {
+                condition.type_.as_deref() == Some(REPLICA_FAILURE)
+                    && condition.status.as_deref() == Some("True")
+            })?;
+            Some((failure.reason.as_deref()?, failure.message.as_deref().unwrap_or_default()))
+        })
+    }
+}
+
+/// How many pods a set is to have.
+pub(super) fn wanted(set: &ReplicaSet) -> i32 {
+    set.spec.replicas.unwrap_or(1)
+}
+
+/// What a set says of itself.
+pub(super) fn status(set: &ReplicaSet) -> Option<&ReplicaSetStatus> {
+    set.status.as_ref()
+}
+
+/// What a set is called.
+pub(super) fn name(set: &ReplicaSet) -> &str {
+    set.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// A template without the label that tells its pods from others.
+fn comparable(template: &PodTemplateSpec) -> Value {
+    let mut value = serde_json::to_value(template).unwrap_or_default();
+    if let Some(labels) = value.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(HASH);
+    }
+    value
+}

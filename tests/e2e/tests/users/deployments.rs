@@ -1,0 +1,150 @@
+//! Deployments: from one template to the next while users watch, go back, wait, and are served.
+
+use crate::manifests::web;
+use impresario_e2e::{Site, eventually, fetch, with_a_kubectl, with_every_kubectl};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+with_every_kubectl!(a_rollout_is_watched_undone_paused_and_repeated);
+with_a_kubectl!(
+    a_rollout_that_fails_leaves_the_old_pods_and_is_undone,
+    a_service_answers_each_request_while_its_deployment_is_rolled_over,
+    a_deployment_that_is_recreated_has_no_two_templates_at_once,
+);
+
+/// A deployment of pods that wait; `spec` and `container` are further fields of its own and of its container.
+fn deployment(name: &str, count: u32, spec: &str, container: &str) -> String {
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {count}
+  selector: {{matchLabels: {{app: {name}}}}}
+{spec}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: busybox
+        command: [sleep, "600"]
+{container}
+"#
+    )
+}
+
+const NEVER_READY: &str = "        readinessProbe: {exec: {command: ['false']}}";
+const STATUS: &str = "rollout status deploy/app --timeout=180s";
+
+fn a_rollout_is_watched_undone_paused_and_repeated(site: &Site) {
+    let kubectl = &site.kubectl;
+    kubectl.feed("apply -f -", &deployment("app", 2, "", "")).ok();
+    let told = kubectl.run(STATUS).ok();
+    assert!(told.contains("successfully rolled out"), "{told}");
+    let shown = kubectl.run("get deploy app --no-headers").ok();
+    assert_eq!(shown.split_whitespace().take(4).collect::<Vec<_>>(), ["app", "2/2", "2", "2"]);
+
+    kubectl.run("set env deploy/app COLOUR=blue").ok();
+    kubectl.run("annotate deploy/app kubernetes.io/change-cause=blue").ok();
+    kubectl.run(STATUS).ok();
+    eventually("the second revision says why it is", || {
+        let history = kubectl.run("rollout history deploy/app").ok();
+        let lines: Vec<Vec<_>> =
+            history.lines().map(|it| it.split_whitespace().collect()).collect();
+        let is = |line: [&str; 2]| lines.iter().any(|it| *it == line);
+        if is(["1", "<none>"]) && is(["2", "blue"]) { Ok(()) } else { Err(history) }
+    });
+    kubectl.run("rollout undo deploy/app").ok();
+    kubectl.run(STATUS).ok();
+    let environment = "{.items[*].spec.containers[0].env}";
+    kubectl.until("get pods -l app=app", environment, "");
+    let revision = "{.metadata.annotations.deployment\\.kubernetes\\.io/revision}";
+    kubectl.until("get deploy app", revision, "3");
+
+    kubectl.run("rollout pause deploy/app").ok();
+    kubectl.run("set env deploy/app COLOUR=red").ok();
+    kubectl.run("scale deploy/app --replicas=3").ok();
+    kubectl.until("get deploy app", "{.status.readyReplicas} {.status.updatedReplicas}", "3 ");
+    assert_eq!(kubectl.field("get pods -l app=app", environment), "");
+    kubectl.run("rollout resume deploy/app").ok();
+    kubectl.run(STATUS).ok();
+    kubectl.until("get deploy app", "{.status.replicas} {.status.updatedReplicas}", "3 3");
+
+    kubectl.run("rollout restart deploy/app").ok();
+    kubectl.run(STATUS).ok();
+    let described = kubectl.run("describe deploy app").ok();
+    for word in ["ScalingReplicaSet", "NewReplicaSet:", "RollingUpdate", "NewReplicaSetAvailable"] {
+        assert!(described.contains(word), "{word}: {described}");
+    }
+    kubectl.run("delete deploy app --timeout=120s").ok();
+    kubectl.until("get rs,pods", "{.items[*].metadata.name}", "");
+}
+
+fn a_rollout_that_fails_leaves_the_old_pods_and_is_undone(site: &Site) {
+    let kubectl = &site.kubectl;
+    let in_time = "  progressDeadlineSeconds: 10";
+    kubectl.feed("apply -f -", &deployment("app", 2, in_time, "")).ok();
+    kubectl.run(STATUS).ok();
+    kubectl.feed("apply -f -", &deployment("app", 2, in_time, NEVER_READY)).ok();
+    let told = kubectl.run(STATUS).refused();
+    assert!(told.contains("exceeded its progress deadline"), "{told}");
+    let progress = "{.status.conditions[?(@.type=='Progressing')].reason}";
+    kubectl.until("get deploy app", progress, "ProgressDeadlineExceeded");
+    assert_eq!(kubectl.field("get deploy app", "{.status.availableReplicas}"), "2");
+    kubectl.run("rollout undo deploy/app").ok();
+    kubectl.run(STATUS).ok();
+    kubectl.until("get deploy app", "{.status.replicas} {.status.availableReplicas}", "2 2");
+}
+
+fn a_service_answers_each_request_while_its_deployment_is_rolled_over(site: &Site) {
+    let kubectl = &site.kubectl;
+    let served = web("app", 3)
+        .replace("apiVersion: v1", "apiVersion: apps/v1")
+        .replace("kind: ReplicationController", "kind: Deployment")
+        .replace("selector: {app: app}", "selector: {matchLabels: {app: app}}");
+    kubectl.feed("create -f -", &served).ok();
+    kubectl.run("expose deploy app --port=80 --target-port=8080").ok();
+    kubectl.run(STATUS).ok();
+    let ip = kubectl.field("get svc app", "{.spec.clusterIP}");
+    let server = SocketAddr::new(ip.parse().unwrap(), 80);
+    let get = || fetch(server, "GET", "/", "text/plain", b"").map_err(|error| error.to_string());
+    eventually("the service answers", get);
+    for _ in 0..2 {
+        let before = kubectl.field("get deploy app", "{.status.observedGeneration}");
+        kubectl.run("rollout restart deploy/app").ok();
+        eventually("all pods are new", || {
+            for _ in 0..5 {
+                get().unwrap_or_else(|error| panic!("a request failed: {error}"));
+            }
+            let counts = "{.status.observedGeneration} {.status.replicas} {.status.updatedReplicas} {.status.availableReplicas}";
+            let now = kubectl.field("get deploy app", counts);
+            let done = now
+                .split_once(' ')
+                .is_some_and(|(generation, counts)| generation != before && counts == "3 3 3");
+            if done { Ok(()) } else { Err(now) }
+        });
+    }
+}
+
+fn a_deployment_that_is_recreated_has_no_two_templates_at_once(site: &Site) {
+    let kubectl = &site.kubectl;
+    let recreate = "  strategy: {type: Recreate}";
+    kubectl.feed("apply -f -", &deployment("app", 2, recreate, "")).ok();
+    kubectl.run(STATUS).ok();
+    kubectl.run("set env deploy/app COLOUR=blue").ok();
+    eventually("both pods are new", || {
+        let pods = kubectl.json("get pods -l app=app");
+        let ended =
+            |pod: &&Value| ["Failed", "Succeeded"].iter().any(|it| pod["status"]["phase"] == *it);
+        let pods = pods["items"].as_array().unwrap().iter().filter(|pod| !ended(pod));
+        let pods: Vec<_> = pods.collect();
+        let new = pods.iter().filter(|pod| pod["spec"]["containers"][0]["env"].is_array()).count();
+        assert!(new == 0 || new == pods.len(), "old pods beside new ones: {pods:#?}");
+        let ready =
+            kubectl.field("get deploy app", "{.status.updatedReplicas} {.status.readyReplicas}");
+        if new == 2 && ready == "2 2" { Ok(()) } else { Err(format!("{new} new: {ready}")) }
+    });
+}
