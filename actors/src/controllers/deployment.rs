@@ -4,11 +4,13 @@
 //! ```text
 //! sets       a replica set as its deployment sees it       sizes    how large each is to be
 //! revisions  which set is which revision, what it carries  status   what is said of it all
+//! marks      the labels and annotations of a set
 //! ```
 //!
 //! Each look takes the steps that are possible now; what comes of them wakes it for the next. A set is made
 //! with no pods and then scaled, like any other. (API reference, Deployment v1.)
 
+mod marks;
 mod revisions;
 mod sets;
 mod sizes;
@@ -62,7 +64,7 @@ impl Controller for Reconciler {
             resize(&sets, &limits, (paused, kept.as_ref()), &mut effects);
         }
         if let Some(kept) = &kept {
-            effects.annotate(revisions::REVISION, kept.revision.to_string());
+            effects.annotate(marks::REVISION, kept.revision.to_string());
         }
         let said = status::of(deployment, (&sets, &limits), (kept.as_ref(), collisions), now);
         if !deleting && (said.complete || paused) {

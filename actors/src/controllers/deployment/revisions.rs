@@ -2,20 +2,13 @@
 
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
-use super::sets::{self, HASH, Sets};
+use super::marks::{DESIRED, HASH, HISTORY, MAX, REVISION, number};
+use super::sets::{self, Sets};
 use super::sizes::Limits;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Annotation of a set and of its deployment: the number of the revision, from 1.
-pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
-/// Annotation of a set: the revisions that it was before, with commas between.
-const HISTORY: &str = "deployment.kubernetes.io/revision-history";
-/// Annotation of a set: how many pods its deployment asked for when the set got its size.
-pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-/// Annotation of a set: how many pods the deployment might have then, with its surge.
-pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
 /// What `kubectl apply` notes of the deployment is not so of its sets.
 const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The longest list of revisions that a set was, in bytes.
@@ -30,11 +23,6 @@ pub(super) struct Kept {
     pub(super) is_back: bool,
     /// What is merged into it, beside its size; an empty object for nothing.
     pub(super) patch: Value,
-}
-
-/// A number in an annotation of a set.
-pub(super) fn number<N: std::str::FromStr>(set: &ReplicaSet, key: &str) -> Option<N> {
-    set.metadata.annotations.as_ref()?.get(key)?.parse().ok()
 }
 
 /// The new set has the highest revision, and the annotations and the patience of its deployment.

@@ -1,15 +1,12 @@
 //! The replica sets of a deployment.
 
 use super::super::replicas::REPLICA_FAILURE;
-use super::revisions;
+use super::marks::{self, HASH};
 use super::sizes::Numbers;
 use impresario_api::field::same;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
-
-/// The label by which the pods of one set are told from those of another.
-pub(super) const HASH: &str = "pod-template-hash";
 
 /// The sets of a deployment, the oldest first.
 pub(super) struct Sets<'a> {
@@ -62,8 +59,8 @@ impl<'a> Sets<'a> {
                     status.replicas.saturating_add(status.terminating_replicas.unwrap_or(0))
                 }),
                 said,
-                asked: revisions::number(set, revisions::DESIRED),
-                most: revisions::number(set, revisions::MAX),
+                asked: marks::number(set, marks::DESIRED),
+                most: marks::number(set, marks::MAX),
             }
         };
         self.all().enumerate().map(numbers).collect()

@@ -2,7 +2,8 @@
 //! gets on. (API reference, DeploymentStatus v1; Kubernetes documentation, "Deployments", "Deployment status".)
 
 use super::super::replicas::{REPLICA_FAILURE, some};
-use super::revisions::{self, Kept};
+use super::marks;
+use super::revisions::Kept;
 use super::sets::{self, Sets};
 use super::sizes::Limits;
 use k8s_openapi::api::apps::v1::{
@@ -167,7 +168,7 @@ impl Rollout<'_> {
     /// Whether the deployment has not said yet that this is its revision.
     fn begins(&self, kept: &Kept) -> bool {
         let annotations = self.deployment.metadata.annotations.as_ref();
-        let said = annotations.and_then(|all| all.get(revisions::REVISION));
+        let said = annotations.and_then(|all| all.get(marks::REVISION));
         said.and_then(|said| said.parse().ok()) != Some(kept.revision)
     }
 

@@ -129,7 +129,7 @@ impl World {
         let mut sets = self.all("apps/replicasets").await;
         let revision = |set: &Value| {
             let annotations = &set["metadata"]["annotations"];
-            annotations[super::revisions::REVISION].as_str().unwrap().parse::<i64>().unwrap()
+            annotations[super::marks::REVISION].as_str().unwrap().parse::<i64>().unwrap()
         };
         sets.sort_by_key(revision);
         let word = |set: &Value| {
@@ -158,7 +158,7 @@ async fn each_template_becomes_a_revision_and_an_old_one_is_gone_back_to() {
     assert_eq!(deployment["status"]["availableReplicas"], 3, "{deployment:#}");
     assert_eq!(condition(&deployment, "Progressing"), "True NewReplicaSetAvailable");
     assert_eq!(condition(&deployment, "Available"), "True MinimumReplicasAvailable");
-    assert_eq!(deployment["metadata"]["annotations"][super::revisions::REVISION], "1");
+    assert_eq!(deployment["metadata"]["annotations"][super::marks::REVISION], "1");
 
     world
         .change(|it| it["metadata"]["annotations"]["kubernetes.io/change-cause"] = "two".into())
@@ -184,7 +184,7 @@ async fn each_template_becomes_a_revision_and_an_old_one_is_gone_back_to() {
     assert_eq!(pods.len(), 3);
     for pod in pods {
         assert_eq!(pod["spec"]["containers"][0]["image"], "one");
-        assert!(pod["metadata"]["labels"][super::sets::HASH].is_string());
+        assert!(pod["metadata"]["labels"][super::marks::HASH].is_string());
     }
 }
 
