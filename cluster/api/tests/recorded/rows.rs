@@ -110,13 +110,16 @@ pub fn patched(object: Value) -> Value {
     object
 }
 
-/// Without token volumes, drawn labels and addresses, and without what is left empty by that.
+/// Without token volumes, drawn labels and addresses, and what a controller has noted, and without what
+/// is left empty by that.
 fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|key, _| {
                 !["controller-uid", "job-name"].iter().any(|drawn| key.ends_with(drawn))
                     && !key.starts_with("clusterIP")
+                    // No controller ran where patches were recorded.
+                    && key != "deployment.kubernetes.io/revision"
             });
             for value in map.values_mut() {
                 strip(value);
