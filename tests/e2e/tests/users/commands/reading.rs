@@ -259,6 +259,11 @@ fn discovery_tells_what_there_is(site: &Site) {
             "po ",
             "replicationcontrollers",
             "rc ",
+            "deployments",
+            "deploy ",
+            "replicasets",
+            "rs ",
+            "apps/v1",
             "services",
             "jobs",
             "batch/v1",
@@ -277,7 +282,7 @@ fn discovery_tells_what_there_is(site: &Site) {
     );
     contains(
         &kubectl.run("api-versions").ok(),
-        &["v1\n", "batch/v1\n", "training.impresario.dev/v1\n"],
+        &["v1\n", "apps/v1\n", "batch/v1\n", "training.impresario.dev/v1\n"],
     );
     contains(&kubectl.run("version -o json").ok(), &["serverVersion", "gitVersion"]);
     contains(&kubectl.run("cluster-info").ok(), &["https://127.0.0.1:"]);
@@ -286,6 +291,7 @@ fn discovery_tells_what_there_is(site: &Site) {
         &["Container", "image", "<string>", "FIELD"],
     );
     contains(&kubectl.run("explain rc --recursive").ok(), &["replicas", "selector", "template"]);
+    contains(&kubectl.run("explain deploy.spec.strategy").ok(), &["rollingUpdate", "Recreate"]);
     contains(&kubectl.run("explain job.spec.backoffLimit").ok(), &["backoffLimit", "integer"]);
     contains(&kubectl.run("explain trainingjob.spec").ok(), &["trainer"]);
     contains(&kubectl.run("explain pod.nosuch").refused(), &["nosuch"]);
