@@ -121,7 +121,9 @@ fn patches_have_the_recorded_outcome() {
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for row in rows("patches.jsonl") {
         let Some(resource) = find_object(&row["object"]) else { continue };
-        if !row["steps"].is_null() {
+        // Applies are rows of steps. Which revision is the newest is known where objects are stored: the
+        // same row is asked on a cluster.
+        if !row["steps"].is_null() || row["code"] == 409 {
             continue;
         }
         seen += 1;
