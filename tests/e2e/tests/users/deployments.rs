@@ -110,7 +110,11 @@ fn a_service_answers_each_request_while_its_deployment_is_rolled_over(site: &Sit
     kubectl.run(STATUS).ok();
     let ip = kubectl.field("get svc app", "{.spec.clusterIP}");
     let server = SocketAddr::new(ip.parse().unwrap(), 80);
-    let get = || fetch(server, "GET", "/", "text/plain", b"").map_err(|error| error.to_string());
+    let get = || match fetch(server, "GET", "/", "text/plain", b"") {
+        Ok(answer) if answer.code == 200 => Ok(()),
+        Ok(answer) => Err(format!("{answer:?}")),
+        Err(error) => Err(error.to_string()),
+    };
     eventually("the service answers", get);
     for _ in 0..2 {
         let before = kubectl.field("get deploy app", "{.status.observedGeneration}");
