@@ -274,7 +274,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let namespace = &self.kubectl.namespace;
         if std::thread::panicking() {
-            let state = self.kubectl.run("get pods,rc,svc,jobs,events -o wide");
+            let state = self.kubectl.run("get pods,rc,deploy,rs,svc,jobs,events -o wide");
             eprintln!("what was in {namespace}:\n{}{}", state.out, state.err);
         }
         self.kubectl.run(&format!("delete namespace {namespace} --wait=false"));
