@@ -137,7 +137,8 @@ impl Objects {
         Ok(status)
     }
 
-    /// Replaces an object. With a resourceVersion in it only that very state is replaced.
+    /// Replaces an object. With a resourceVersion in it only that very state is replaced, with a uid only
+    /// that very object.
     pub async fn update(
         &self,
         resource: &'static Resource,
@@ -147,7 +148,11 @@ impl Objects {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.modify(resource, door, namespace, name, options, |_| Ok(object.clone())).await
+        self.modify(resource, door, namespace, name, options, |old| {
+            check_uid(resource, name, old, &object)?;
+            Ok(object.clone())
+        })
+        .await
     }
 
     /// Changes parts of an object.
@@ -187,7 +192,6 @@ impl Objects {
                 {
                     return Err(Status::modified(resource, name));
                 }
-                check_identity(resource, name, &old, &new)?;
                 let context = Context {
                     namespace,
                     user: &options.user,
@@ -350,7 +354,8 @@ impl Objects {
     }
 }
 
-fn check_identity(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
+/// A uid in an object that is put says which object is meant; in a patch it would be a change, which admission refuses.
+fn check_uid(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
     let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
     if !is.is_empty() && was != is {
         let why =
