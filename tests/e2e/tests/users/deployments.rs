@@ -2,7 +2,7 @@
 
 use crate::manifests::web;
 use impresario_e2e::{Site, eventually, fetch, with_a_kubectl, with_every_kubectl};
-use serde_json::Value;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 with_every_kubectl!(a_rollout_is_watched_undone_paused_and_repeated);
@@ -138,20 +138,39 @@ fn a_service_answers_each_request_while_its_deployment_is_rolled_over(site: &Sit
 
 fn a_deployment_that_is_recreated_has_no_two_templates_at_once(site: &Site) {
     let kubectl = &site.kubectl;
-    let recreate = "  strategy: {type: Recreate}";
-    kubectl.feed("apply -f -", &deployment("app", 2, recreate, "")).ok();
+    // They take their time to end, so that new ones would come before that.
+    let slow = r#"[sh, -c, "trap 'sleep 5; exit 0' TERM; sleep 600 & wait"]"#;
+    let app = deployment("app", 2, "  strategy: {type: Recreate}", "")
+        .replace(r#"[sleep, "600"]"#, slow)
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 30");
+    kubectl.feed("apply -f -", &app).ok();
     kubectl.run(STATUS).ok();
+    // Every change in its order: whoever looks now and then has seen nothing between two looks.
+    let mut watch = kubectl.lines(
+        r#"get pods -l app=app --watch --output-watch-events -o jsonpath={.type}/{.object.metadata.name}/{.object.status.phase}/{.object.spec.containers[0].env[0].value}{"\n"}"#,
+    );
+    let (mut old, mut new) = (BTreeSet::new(), BTreeSet::new());
+    let mut seen = Vec::new();
+    let mut next = |old: &mut BTreeSet<String>, new: &mut BTreeSet<String>| {
+        let line = watch.expect("/");
+        let [kind, pod, phase, colour] = line.split('/').collect::<Vec<_>>()[..] else {
+            panic!("no event of a pod: {line}");
+        };
+        let of = if colour == "blue" { &mut *new } else { &mut *old };
+        if kind == "DELETED" || ["Failed", "Succeeded"].contains(&phase) {
+            of.remove(pod);
+        } else {
+            of.insert(pod.to_owned());
+        }
+        seen.push(line.clone());
+        assert!(old.is_empty() || new.is_empty(), "old pods beside new ones: {seen:#?}");
+    };
+    while old.len() < 2 {
+        next(&mut old, &mut new);
+    }
     kubectl.run("set env deploy/app COLOUR=blue").ok();
-    eventually("both pods are new", || {
-        let pods = kubectl.json("get pods -l app=app");
-        let ended =
-            |pod: &&Value| ["Failed", "Succeeded"].iter().any(|it| pod["status"]["phase"] == *it);
-        let pods = pods["items"].as_array().unwrap().iter().filter(|pod| !ended(pod));
-        let pods: Vec<_> = pods.collect();
-        let new = pods.iter().filter(|pod| pod["spec"]["containers"][0]["env"].is_array()).count();
-        assert!(new == 0 || new == pods.len(), "old pods beside new ones: {pods:#?}");
-        let ready =
-            kubectl.field("get deploy app", "{.status.updatedReplicas} {.status.readyReplicas}");
-        if new == 2 && ready == "2 2" { Ok(()) } else { Err(format!("{new} new: {ready}")) }
-    });
+    while new.len() < 2 {
+        next(&mut old, &mut new);
+    }
+    kubectl.run(STATUS).ok();
 }
