@@ -421,10 +421,12 @@ impl Driver {
                 }
                 Some(arrival) = self.arrivals.recv(), if idle => {
                     answering = if takeover::is_doubtful(&arrival, link) {
-                        // A lane without room is on its way to be confirmed, too.
-                        let _ = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat);
-                        let (network, link) = (self.network.clone(), link.clone());
-                        let listens = async move { takeover::listen(arrival, link, &network.timing).await };
+                        let (network, peer, link) = (self.network.clone(), self.peer.clone(), link.clone());
+                        let listens = async move {
+                            // A lane without room is on its way to be confirmed, too.
+                            let speak = || drop(peer.send(&network.faults, Lane::Control, &Frame::Heartbeat));
+                            takeover::listen(arrival, link, &network.timing, speak).await
+                        };
                         Some(listens.boxed())
                     } else {
                         self.answer(arrival, link)

@@ -32,16 +32,27 @@ pub(super) fn is_doubtful(arrival: &Arrival, link: &Link) -> bool {
         && arrival.hello.incarnation > link.incarnation
 }
 
-/// Listens for the process at the other end of a link, to which something has just been sent, while another one of its
-/// name waits. The transport confirms what it is sent, however busy the process is. Whoever dials waits for `dial` at most.
-pub(super) async fn listen(arrival: Arrival, link: Arc<Link>, timing: &Timing) -> Answered {
+/// Listens for the process at the other end of a link while another one of its name waits, and has it spoken to by
+/// `speak`. The transport confirms what it is sent, however busy the process is. Whoever dials waits for `dial` at most.
+pub(super) async fn listen(
+    arrival: Arrival,
+    link: Arc<Link>,
+    timing: &Timing,
+    speak: impl FnOnce(),
+) -> Answered {
     let patience = timing.heartbeat.min(timing.dial / 2);
     let look = (patience / 10).min(ON_ITS_WAY);
     let until = Instant::now() + patience;
     // What was on its way when the newcomer came says nothing about now.
     sleep(look).await;
-    let heard = || link.connection.stats().udp_rx.datagrams;
+    // What counts has been decrypted, and is no repetition: a datagram that carries the link's number can be sent again
+    // by whoever has seen it.
+    let heard = || {
+        let frames = link.connection.stats().frame_rx;
+        frames.acks + frames.stream
+    };
     let before = heard();
+    speak();
     while Instant::now() < until {
         sleep(look).await;
         if heard() > before {

@@ -7,7 +7,10 @@ use impresario_runtime::{
     SpawnOptions, StreamError, Timing, WatchError,
 };
 use std::{net::SocketAddr, time::Duration};
-use tokio::{net::UdpSocket, sync::broadcast};
+use tokio::{
+    net::UdpSocket,
+    sync::{broadcast, watch},
+};
 
 /// A node that soon takes who is silent for lost.
 async fn impatient(cluster: &Cluster, name: &str) -> ActorNode {
@@ -143,10 +146,32 @@ fn a_second_process_of_a_name_is_kept_out_while_the_first_lives_and_replaces_it_
     });
 }
 
+#[test]
+fn a_process_that_was_killed_is_not_kept_alive_by_who_sends_again_what_it_once_said() {
+    on_threads(async {
+        let cluster = Cluster::new();
+        let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
+        let a = NodeConfig { timing: listens, ..cluster.config("a") };
+        let (a, b) = (ActorNode::start(a).await.unwrap(), cluster.node("b").await);
+        let wire = Wire::to(b.local_addr()).await;
+        a.addresses().set("b".into(), wire.at);
+        play(&b, "player", SpawnOptions::default());
+        a.actor::<PlayerRole>(path(&b, "player")).ask(Urgent, LIMIT).await.unwrap();
+
+        wire.echo();
+        let next = cluster.node("b").await;
+        next.addresses().set("a".into(), a.local_addr());
+        let back =
+            next.actor::<PlayerRole>(play(&a, "back", SpawnOptions::default()).path().clone());
+        back.ask(Urgent, LIMIT).await.unwrap();
+    });
+}
+
 /// Hands on the datagrams between one node and those who dial it here, until it is cut: as a process that was killed.
 struct Wire {
     at: SocketAddr,
     carries: tokio::task::JoinHandle<()>,
+    echoes: watch::Sender<bool>,
 }
 
 impl Wire {
@@ -154,9 +179,13 @@ impl Wire {
         let here = || async { UdpSocket::bind("127.0.0.1:0").await.unwrap() };
         let (outer, inner) = (here().await, here().await);
         let at = outer.local_addr().unwrap();
+        let (echoes, mut echo) = watch::channel(false);
         let carries = tokio::spawn(async move {
-            let (mut dialler, mut there, mut back) = (None, [0; 4096], [0; 4096]);
+            let (mut dialler, mut there, mut back, mut last) = (None, [0; 4096], [0; 4096], 0);
             loop {
+                if *echo.borrow() {
+                    break;
+                }
                 tokio::select! {
                     Ok((size, from)) = outer.recv_from(&mut there) => {
                         dialler = Some(from);
@@ -164,14 +193,26 @@ impl Wire {
                         let _ = inner.send_to(&there[..size], node).await;
                     }
                     Ok((size, _)) = inner.recv_from(&mut back) => {
+                        last = size;
                         if let Some(dialler) = dialler {
                             let _ = outer.send_to(&back[..size], dialler).await;
                         }
                     }
+                    Ok(()) = echo.changed() => {}
                 }
             }
+            let dialler = dialler.unwrap();
+            loop {
+                let _ = outer.send_to(&back[..last], dialler).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         });
-        Self { at, carries }
+        Self { at, carries, echoes }
+    }
+
+    /// Carries nothing any more, and sends the last datagram of the node again and again.
+    fn echo(&self) {
+        self.echoes.send_replace(true);
     }
 
     fn cut(&self) {
