@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     detector: Detector,
     /// The newest life of the peer that we have met.
     incarnation: Option<u64>,
+    /// When we met it.
+    met: Instant,
     /// Whether that life is up (or not yet lost).
     up: bool,
     generation: u64,
@@ -78,6 +80,7 @@ impl Driver {
             stopping,
             detector,
             incarnation: None,
+            met: Instant::now(),
             up: false,
             generation: 0,
             attempts: 0,
@@ -244,7 +247,9 @@ impl Driver {
     ) -> Option<impl Future<Output = Option<Arc<Link>>> + Send + use<>> {
         let standing = Standing {
             // A life that is lost supersedes nobody: its successor's clock may be behind.
-            incarnation: self.incarnation.filter(|_| self.up),
+            incarnation: self.incarnation.filter(|life| {
+                self.up && !takeover::goes_before(&arrival, *life, self.met, &self.network.timing)
+            }),
             generation: self.generation,
             dialled_link: current.is_some_and(|link| link.dialled),
         };
@@ -313,7 +318,7 @@ impl Driver {
                 self.lose("a new process took its place");
             }
             self.peer.forget_sequences();
-            self.incarnation = Some(link.incarnation);
+            (self.incarnation, self.met) = (Some(link.incarnation), Instant::now());
         }
         let was_up = std::mem::replace(&mut self.up, true);
         self.peer.healer.store(link.identity.role.is_shared(), Ordering::Relaxed);
