@@ -7,10 +7,13 @@
 use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
 use crate::withheld_ports;
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
+use impresario_host::hollow;
 use impresario_host::proxy::{Applied, Policy, Protocol, ServiceProxy, ServiceRule};
 use impresario_registry_api::RegistryHandle;
 use impresario_runtime::Backoff;
-use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Service, ServicePort};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointSubset, Endpoints, Service, ServicePort,
+};
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -103,6 +106,11 @@ pub fn picture(
     picture
 }
 
+/// A ready address; of a pod that only pretends there is none: the machine itself would answer there.
+fn reached(address: &EndpointAddress) -> Option<IpAddr> {
+    address.ip.parse().ok().filter(|ip| !hollow::is_pretended(*ip))
+}
+
 /// The ready addresses behind one port, in order and each once.
 fn ready(subsets: &[EndpointSubset], port: &ServicePort) -> Vec<SocketAddr> {
     let mut found = BTreeSet::new();
@@ -111,7 +119,7 @@ fn ready(subsets: &[EndpointSubset], port: &ServicePort) -> Vec<SocketAddr> {
         let Some(target) = subset.ports.iter().flatten().find(same) else { continue };
         let Ok(number) = u16::try_from(target.port) else { continue };
         for address in subset.addresses.iter().flatten() {
-            if let Ok(ip) = address.ip.parse() {
+            if let Some(ip) = reached(address) {
                 found.insert(SocketAddr::new(ip, number));
             }
         }
@@ -123,10 +131,7 @@ fn names_behind(subsets: &[EndpointSubset]) -> Vec<EndpointName> {
     let addresses = subsets.iter().flat_map(|subset| subset.addresses.iter().flatten());
     addresses
         .filter_map(|address| {
-            Some(EndpointName {
-                hostname: address.hostname.clone(),
-                address: address.ip.parse().ok()?,
-            })
+            Some(EndpointName { hostname: address.hostname.clone(), address: reached(address)? })
         })
         .collect()
 }
@@ -265,6 +270,27 @@ mod tests {
         assert!(picture.rules.is_empty());
         assert_eq!(picture.names[0].endpoints[0].hostname.as_deref(), Some("db-0"));
         assert!(picture.names[0].addresses.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_pod_that_only_pretends() {
+        // Everything that listens on all addresses of the machine would answer at that of such a pod.
+        let real = "127.160.0.2";
+        let pretended = hollow::pod_range(7).nth(2).unwrap().to_string();
+        let of = |addresses: &[&str], cluster_ip: &str| {
+            let addresses: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+            let spec = json!({"clusterIP": cluster_ip, "ports": [{"port": 80, "targetPort": 22}]});
+            let service = json!({"metadata": {"name": "web"}, "spec": spec});
+            let subsets = json!([{"addresses": addresses, "ports": [{"port": 22}]}]);
+            let behind = json!({"metadata": {"name": "web"}, "subsets": subsets});
+            picture(&[seen("services", service)], &[seen("endpoints", behind)], 0)
+        };
+        let endpoints = |addresses: &[&str]| of(addresses, "127.96.0.9").rules[0].endpoints.clone();
+        assert_eq!(endpoints(&[&pretended]), []);
+        assert_eq!(endpoints(&[&pretended, real]), [format!("{real}:22").parse().unwrap()]);
+        let names = of(&[&pretended, real], "None").names;
+        let names: Vec<_> = names[0].endpoints.iter().map(|it| it.address.to_string()).collect();
+        assert_eq!(names, [real]);
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// The range of so many leading bits (at most 32) that this address is in.
+    pub(crate) fn of(address: Ipv4Addr, bits: u8) -> Self {
+        let mask = u32::MAX.checked_shl(u32::from(32 - bits.min(32))).unwrap_or(0);
+        Self { first: Ipv4Addr::from(u32::from(address) & mask), bits: bits.min(32) }
+    }
+
     /// How many addresses there are in it.
     pub fn size(self) -> u64 {
         1 << (32 - self.bits)
@@ -53,8 +59,7 @@ impl FromStr for Cidr {
         let parsed = text.split_once('/').and_then(|(address, bits)| {
             let (address, bits): (Ipv4Addr, u8) = (address.parse().ok()?, bits.parse().ok()?);
             let bits = Some(bits).filter(|bits| *bits <= 32)?;
-            let mask = u32::MAX.checked_shl(u32::from(32 - bits)).unwrap_or(0);
-            Some(Self { first: Ipv4Addr::from(u32::from(address) & mask), bits })
+            Some(Self::of(address, bits))
         });
         parsed.ok_or_else(|| AddressError::Range { text: text.to_owned() })
     }

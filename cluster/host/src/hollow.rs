@@ -12,6 +12,10 @@
 //! one line. What a container is at a moment is computed from its start and that moment: no task runs for it. Nothing is
 //! on the disk, so that for its pods the end of the process is a restart of their machine.
 
+mod range;
+
+pub use range::{is_pretended, pod_range};
+
 use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogLine, LogOptions, LogStream, PodSandbox, StartError,

@@ -22,9 +22,9 @@ use impresario_actors::pod::backoff::BackoffScale;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
 use impresario_gateway::Revocations;
-use impresario_host::address::{AddressError, AddressPool, Cidr};
+use impresario_host::address::AddressPool;
 use impresario_host::devices::{Gpu, GpuPool};
-use impresario_host::hollow::HollowDriver;
+use impresario_host::hollow::{HollowDriver, pod_range};
 use impresario_objects::RemoteDoor;
 use impresario_registry::{RegistryHandle, RemoteRegistry};
 use impresario_runtime::pki::PkiError;
@@ -73,9 +73,6 @@ pub enum HollowError {
     /// An actor did not start.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// Pods would have no addresses.
-    #[error(transparent)]
-    Addresses(#[from] AddressError),
     /// The process may not have so many sockets.
     #[error(
         "{nodes} hollow nodes need {needed} open files, and this user may have {limit}: raise the limit (`ulimit -Hn`), \
@@ -137,13 +134,6 @@ fn allow_sockets(nodes: usize) -> Result<(), HollowError> {
         return Err(HollowError::Files { nodes, needed, limit: raised.min(hard) });
     }
     Ok(())
-}
-
-/// Where the pods of the hollow node of this number have their addresses: in a part of 127/8 that nothing else of a cluster
-/// uses (`node::pod_range`, `node::service_network`), and where nobody is reached by mistake.
-fn pod_range(number: u32) -> String {
-    let [_, _, high, low] = number.to_be_bytes();
-    format!("127.{}.{low}.0/24", 32_u8.saturating_add(high).min(95))
 }
 
 /// All nodes of this process.
@@ -229,18 +219,17 @@ impl Node {
             members: shared.members.clone(),
         });
         let range = pod_range(own.number);
-        let pool: Cidr = range.parse()?;
         let seed = NodeSeed::new(NodeParts {
             node: node.clone(),
             driver: Arc::new(HollowDriver::new()),
             registry: registry.clone(),
             members: shared.members.clone(),
             heart: Arc::new(RemoteRegistry::new(node.clone(), shared.members.clone())),
-            addresses: AddressPool::forgetful(pool),
+            addresses: AddressPool::forgetful(range),
             gpus: GpuPool::none(),
             gpu_driver: Arc::new(NoGpus),
             pods_folder: shared.pods.clone(), // nothing of a hollow pod is put there
-            facts: facts(shared, own, &node, &credential, range),
+            facts: facts(shared, own, &node, &credential, range.to_string()),
             scale: BackoffScale::default(),
             dns: None,
         });
@@ -308,22 +297,5 @@ struct NoGpus;
 impl GpuDriver for NoGpus {
     fn list(&self) -> Vec<Gpu> {
         Vec::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::HOLLOW_MOST;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn each_hollow_node_has_a_range_of_its_own_apart_from_those_of_others() {
-        let ranges: BTreeSet<String> = (1..=u32::from(HOLLOW_MOST)).map(pod_range).collect();
-        assert_eq!(ranges.len(), usize::from(HOLLOW_MOST));
-        for range in &ranges {
-            let second: u8 = range.split('.').nth(1).unwrap().parse().unwrap();
-            assert!((32..96).contains(&second), "{range}");
-        }
     }
 }
