@@ -133,10 +133,13 @@ async fn bring_up(args: &cli::Up) -> Result<(), Box<dyn Error>> {
     say!("{} nodes are Ready, the API is at https://{}", running.nodes.len(), running.api);
     say!("  export KUBECONFIG={}", output::shell_word(&running.dir.kubeconfig()));
     say!("  kubectl get nodes");
-    if running.hollow > 0 {
+    if running.hollow.gone > 0 {
+        say!("{} nodes that only pretended are gone.", running.hollow.gone);
+    }
+    if running.hollow.there > 0 {
         say!(
             "{} nodes more only pretend: pods come to them that bear with their taint {}.",
-            running.hollow,
+            running.hollow.there,
             hollow::HOLLOW
         );
     }

@@ -2,8 +2,7 @@
 
 use crate::admin::{Admin, AdminError};
 use crate::cli::Status;
-use crate::hollow::HOLLOW;
-use crate::layout::{ClusterDir, HollowNode};
+use crate::layout::{ClusterDir, LayoutError};
 use crate::output::say;
 use crate::structured::Structured;
 use futures_util::future::join;
@@ -22,6 +21,9 @@ pub enum StatusError {
     /// There is no way in.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A file of the cluster is unusable.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The nodes cannot be read.
     #[error(transparent)]
     Read(#[from] impresario_api::status::Status),
@@ -50,6 +52,7 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     let answered = || members.iter().filter_map(|(_, status)| status.as_ref());
     let leader = answered().max_by_key(|s| s.term).and_then(|s| s.leader.clone());
     let revision = answered().map(|status| status.revision).max();
+    let groups = hollow(&dir, &objects)?;
     let nodes: Vec<Value> = admin
         .nodes
         .iter()
@@ -66,10 +69,10 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         })
         .chain(objects.iter().filter_map(|object| {
             let name = object["metadata"]["name"].as_str()?;
-            if is_hollow(object) {
-                return None; // they are many, and told of by their processes
-            }
-            let joined = admin.nodes.iter().all(|node| node.name != name);
+            // Hollow ones are many, and told of by their processes. Who they are is known from their files: a label
+            // can be on any node.
+            let is_hollow = groups.iter().any(|group| group.nodes.contains(name));
+            let joined = !is_hollow && admin.nodes.iter().all(|node| node.name != name);
             joined.then(|| {
                 let address = &object["metadata"]["annotations"]["impresario.dev/quic-address"];
                 json!({ "name": name, "address": address, "control": false, "ready": is_ready(object) })
@@ -88,7 +91,7 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
         .collect();
     let value = json!({
         "leader": leader, "revision": revision, "nodes": nodes, "members": control,
-        "hollow": hollow(&dir, &objects)?,
+        "hollow": groups.iter().map(of_group).collect::<Vec<_>>(),
         "kubeconfig": dir.kubeconfig(), "traffic": traffic.iter().map(of_traffic).collect::<Vec<_>>(),
     });
     match args.output {
@@ -99,24 +102,39 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     Ok(())
 }
 
+/// A group of nodes that pretend.
+struct Group {
+    name: String,
+    nodes: HashSet<String>,
+    ready: usize,
+    running: bool,
+    pid: Option<i32>,
+}
+
 /// The groups of nodes that pretend, and how many of each are Ready.
-fn hollow(dir: &ClusterDir, objects: &[Value]) -> Result<Vec<Value>, AdminError> {
-    let ready = objects.iter().filter(|object| is_hollow(object) && is_ready(object));
+fn hollow(dir: &ClusterDir, objects: &[Value]) -> Result<Vec<Group>, LayoutError> {
+    let ready = objects.iter().filter(|object| is_ready(object));
     let ready: HashSet<_> = ready.filter_map(|o| o["metadata"]["name"].as_str()).collect();
     let mut groups = Vec::new();
     for group in dir.hollow()? {
-        let nodes = group.load()?.nodes;
-        let (process, name) = (group.process(), |node: &HollowNode| ready.contains(&*node.name));
-        groups.push(json!({
-            "group": group.name(), "running": process.is_running(), "pid": process.pid(),
-            "nodes": nodes.len(), "ready": nodes.iter().filter(|node| name(node)).count(),
-        }));
+        let nodes: HashSet<_> = group.load()?.nodes.into_iter().map(|node| node.name).collect();
+        let process = group.process();
+        groups.push(Group {
+            name: group.name(),
+            ready: nodes.iter().filter(|name| ready.contains(name.as_str())).count(),
+            nodes,
+            running: process.is_running(),
+            pid: process.pid(),
+        });
     }
     Ok(groups)
 }
 
-fn is_hollow(node: &Value) -> bool {
-    node["metadata"]["labels"][HOLLOW] == "true"
+fn of_group(group: &Group) -> Value {
+    json!({
+        "group": group.name, "running": group.running, "pid": group.pid,
+        "nodes": group.nodes.len(), "ready": group.ready,
+    })
 }
 
 /// The network end of a node.

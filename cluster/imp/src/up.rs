@@ -4,6 +4,7 @@
 //! processes that are not running and leaves the others alone. It is done when every node answers
 //! and its object says Ready.
 
+mod away;
 mod begun;
 mod certificates;
 mod error;
@@ -15,6 +16,7 @@ mod start;
 pub use begun::Started;
 pub use certificates::issue_for;
 pub use error::UpError;
+pub use hollow::Pretending;
 pub use others::others;
 pub use start::start;
 
@@ -49,8 +51,8 @@ pub struct Running {
     pub dir: ClusterDir,
     /// The nodes' names.
     pub nodes: Vec<String>,
-    /// How many nodes more only pretend.
-    pub hollow: usize,
+    /// The nodes that only pretend.
+    pub hollow: Pretending,
     /// Where the API is served.
     pub api: SocketAddr,
     /// The address that it listens on.
@@ -63,7 +65,19 @@ pub async fn up(args: &Up, quiet: bool, begun: &Started) -> Result<Running, UpEr
     let dir = ClusterDir::new(args.dir.path());
     let is_new = !dir.path().exists();
     make_private_dir(dir.path())?;
-    let _alone = dir.lock().await?;
+    begun.hold(dir.lock().await?);
+    let running = up_alone(dir, is_new, args, quiet, begun).await;
+    begun.release();
+    running
+}
+
+async fn up_alone(
+    dir: ClusterDir,
+    is_new: bool,
+    args: &Up,
+    quiet: bool,
+    begun: &Started,
+) -> Result<Running, UpError> {
     let cluster = match found_or_make(&dir, args, begun).await {
         Ok(cluster) => cluster,
         Err(error) => {

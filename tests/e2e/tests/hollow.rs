@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::process::{Output, Stdio};
 
 const VERSION: &str = "1.33";
 const NODES: &str = "get nodes -l impresario.dev/hollow=true";
@@ -79,6 +80,10 @@ fn groups(cluster: &Cluster) -> Vec<(u64, u64, bool)> {
 fn group_pid(cluster: &Cluster, group: &str) -> Pid {
     let file = cluster.dir().join("hollow").join(group).join("pid");
     Pid::from_raw(std::fs::read_to_string(file).unwrap().trim().parse().unwrap())
+}
+
+fn up_with(cluster: &Cluster, more: &[&str]) -> Output {
+    cluster.imp([&["up", "--detach"], more].concat()).output().unwrap()
 }
 
 /// Whether a process runs; one that only waits for its parent to take notice does not.
@@ -156,14 +161,28 @@ fn hollow_nodes_take_pods_and_pretend_to_run_them_until_the_cluster_is_gone() {
 
     // More of them come as a process of their own, and fewer not at all.
     let before = uids(&kubectl);
-    let up = |hollow: &str| cluster.imp(["up", "--detach", "--hollow", hollow]).output().unwrap();
+    let up = |hollow: &str| up_with(&cluster, &["--hollow", hollow]);
     let more = up("15");
     assert!(more.status.success(), "{more:?}");
     assert_eq!(groups(&cluster), [(12, 12, true), (3, 3, true)]);
     let fewer = up("5");
     let complaint = String::from_utf8_lossy(&fewer.stderr).into_owned();
     assert!(!fewer.status.success() && complaint.contains("15 hollow nodes, not 5"), "{complaint}");
+    assert!(complaint.contains("--hollow 0"), "{complaint}");
     assert_eq!(uids(&kubectl), before, "pods of those that were there go on");
+    // The same command once more changes nothing; what is said of their size is said of those that come.
+    let resized = || up_with(&cluster, &["--hollow", "18", "--hollow-cpu", "9"]);
+    assert!(resized().status.success() && resized().status.success());
+    assert_eq!(groups(&cluster), [(12, 12, true), (3, 3, true), (3, 3, true)]);
+
+    // A label makes no node hollow, and none real.
+    kubectl.run("label node node-1 impresario.dev/hollow=true").ok();
+    kubectl.run("label node hollow-3 impresario.dev/hollow-").ok();
+    let again = up_with(&cluster, &[]);
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(groups(&cluster)[0], (12, 12, true));
+    kubectl.run("label node node-1 impresario.dev/hollow-").ok();
+    kubectl.run("label node hollow-3 impresario.dev/hollow=true").ok();
 
     // The end of a process is a restart of its machines.
     let killed = group_pid(&cluster, "group-1");
@@ -186,12 +205,40 @@ fn hollow_nodes_take_pods_and_pretend_to_run_them_until_the_cluster_is_gone() {
     kubectl.run("scale rc app --replicas=0").ok();
     kubectl.until("get pods -l app=app", "{.items}", "[]");
 
-    // With the cluster all is gone.
-    let left = ["group-1", "group-2"].map(|group| group_pid(&cluster, group));
-    let folder = cluster.dir().to_owned();
-    cluster.down().unwrap();
-    assert!(!folder.exists());
+    // Who is interrupted while more are made takes those away again, and no others.
+    let mut interrupted = cluster.imp(["up", "--detach", "--hollow", "218"]);
+    let interrupted = interrupted.stderr(Stdio::piped()).spawn().unwrap();
+    eventually("they are written down", || {
+        let file = cluster.dir().join("hollow/group-4/hollow.json");
+        if file.exists() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+    kill(Pid::from_raw(interrupted.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let interrupted = interrupted.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&interrupted.stderr).into_owned();
+    assert!(!interrupted.status.success() && said.contains("had made are gone"), "{said}");
+    assert_eq!(groups(&cluster), [(12, 12, true), (3, 3, true), (3, 3, true)]);
+    assert_eq!(kubectl.json(NODES)["items"].as_array().unwrap().len(), 18);
+
+    // All can be had away, and come anew.
+    let left = ["group-1", "group-2", "group-3"].map(|group| group_pid(&cluster, group));
+    let senseless = up_with(&cluster, &["--hollow", "0", "--hollow-cpu", "4"]);
+    assert!(!senseless.status.success(), "{senseless:?}");
+    let none = up("0");
+    let said = String::from_utf8_lossy(&none.stdout).into_owned();
+    assert!(none.status.success() && said.contains("18 nodes"), "{none:?}");
+    assert_eq!(groups(&cluster), []);
+    assert_eq!(kubectl.json(NODES)["items"], serde_json::json!([]));
     for pid in left {
         eventually("its process is gone", || if runs(pid) { Err(pid.to_string()) } else { Ok(()) });
     }
+    assert!(up("0").status.success(), "there are none to take away");
+    assert!(up("2").status.success());
+    assert_eq!(groups(&cluster), [(2, 2, true)]);
+
+    // With the cluster all is gone.
+    let left = group_pid(&cluster, "group-1");
+    let folder = cluster.dir().to_owned();
+    cluster.down().unwrap();
+    assert!(!folder.exists());
+    eventually("its process is gone", || if runs(left) { Err(left.to_string()) } else { Ok(()) });
 }

@@ -11,8 +11,9 @@ pub const HOLLOW_MOST: u16 = 5_000;
 #[derive(Debug, Clone, Default, Args)]
 #[allow(clippy::struct_field_names)] // They are called as the flags are.
 pub struct Hollow {
-    /// So many nodes more that only pretend: they take pods and run nothing of them. More than there are makes more.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(HOLLOW_MOST)))]
+    /// So many nodes more that only pretend: they take pods and run nothing of them. More than there are makes more,
+    /// 0 takes all of them away.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(HOLLOW_MOST)))]
     pub hollow: Option<u16>,
     /// The CPUs that each of them says it has [default: 32].
     #[arg(long, value_name = "QUANTITY", requires = "hollow", value_parser = parse_cpu)]

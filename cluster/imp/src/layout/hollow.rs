@@ -4,9 +4,12 @@ use super::files::{read_json, write_json};
 use super::{ClusterDir, LayoutError, NodeDir, at};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// How the folders of groups are called, before their number.
+const GROUP: &str = "group-";
 
 /// What each node of a group says that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,12 @@ impl HollowDir {
         name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// The number of the group: the one with the highest was made last.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.name().strip_prefix(GROUP).and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
     fn file(&self) -> PathBuf {
         self.0.path().join("hollow.json")
     }
@@ -94,16 +103,29 @@ impl HollowDir {
     pub fn save(&self, file: &HollowFile) -> Result<(), LayoutError> {
         write_json(&self.file(), file)
     }
+
+    /// Removes all that is known of the group, what says that it is one last.
+    pub fn remove(&self) -> Result<(), LayoutError> {
+        let folder = self.0.path();
+        let gone = |path: &Path, outcome: io::Result<()>| match outcome {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path)(error)),
+            _ => Ok(()),
+        };
+        for path in [self.0.log(), folder.join("pid"), folder.join("lock"), self.file()] {
+            gone(&path, fs::remove_file(&path))?;
+        }
+        gone(folder, fs::remove_dir_all(folder))
+    }
 }
 
 impl ClusterDir {
     /// The folder of the group with this number.
     #[must_use]
     pub fn hollow_group(&self, number: usize) -> HollowDir {
-        HollowDir::new(self.path().join("hollow").join(format!("group-{number}")))
+        HollowDir::new(self.path().join("hollow").join(format!("{GROUP}{number}")))
     }
 
-    /// The groups of hollow nodes that were set up here, by name.
+    /// The groups of hollow nodes that were set up here, in the order in which they were made.
     pub fn hollow(&self) -> Result<Vec<HollowDir>, LayoutError> {
         let folder = self.path().join("hollow");
         let entries = match fs::read_dir(&folder) {
@@ -118,7 +140,40 @@ impl ClusterDir {
                 groups.push(group);
             }
         }
-        groups.sort_by_key(HollowDir::name);
+        groups.sort_by_key(HollowDir::number);
         Ok(groups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_stand_in_the_order_in_which_they_were_made_and_one_that_is_removed_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = ClusterDir::new(folder.path().to_owned());
+        let size = HollowSize { cpu_milli: 1, memory_bytes: 1, pods: 1 };
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let file = HollowFile {
+            listen: address,
+            address,
+            size,
+            chaos: false,
+            authority: String::new(),
+            nodes: Vec::new(),
+        };
+        for number in [10, 2, 1] {
+            cluster.hollow_group(number).save(&file).unwrap();
+        }
+        let numbers =
+            || cluster.hollow().unwrap().iter().map(HollowDir::number).collect::<Vec<_>>();
+        assert_eq!(numbers(), [1, 2, 10]);
+        let group = cluster.hollow_group(2);
+        drop(group.process().claim().unwrap());
+        group.remove().unwrap();
+        group.remove().unwrap();
+        assert_eq!(numbers(), [1, 10]);
+        assert!(!group.process().path().exists());
     }
 }

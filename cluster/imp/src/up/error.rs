@@ -106,7 +106,8 @@ pub enum UpError {
     },
     /// Not all nodes became Ready.
     #[error(
-        "not Ready after {limit:?}: {missing}; look into the log in DIR/nodes/NAME, or of hollow nodes in DIR/hollow/GROUP"
+        "not Ready after {limit:?}: {missing}; look into the log in DIR/nodes/NAME, or of hollow nodes in DIR/hollow/GROUP \
+         (`imp up --hollow 0` takes these away)"
     )]
     NotReady {
         /// How long it was waited.
@@ -122,7 +123,7 @@ pub enum HollowUpError {
     /// There are more of them already.
     #[error(
         "the cluster in {path} has {found} hollow nodes, not {asked}, and they only become more: leave --hollow out, or \
-         make another cluster with --data-dir"
+         take all of them away with --hollow 0"
     )]
     Fewer {
         /// The folder.
@@ -147,6 +148,11 @@ pub enum HollowUpError {
         /// What was asked for.
         asked: u64,
     },
+    /// There is nothing that could have this size.
+    #[error(
+        "--hollow 0 takes the hollow nodes away: leave --hollow-cpu, --hollow-memory and --hollow-pods out"
+    )]
+    SizeOfNone,
     /// A machine that joined has the name of one.
     #[error(
         "a node of this cluster is called {0} already, and is not hollow: remove it, or make another cluster with --data-dir"
@@ -154,5 +160,8 @@ pub enum HollowUpError {
     Name(String),
     /// The nodes of the cluster cannot be read.
     #[error(transparent)]
-    Api(#[from] RestError),
+    Api(RestError),
+    /// Objects of nodes that are to go cannot be deleted.
+    #[error("hollow nodes are left ({0}): `imp up --hollow 0` takes them away")]
+    Left(RestError),
 }

@@ -1,12 +1,12 @@
 //! Nodes that only pretend: groups of them, one process each, besides the nodes of the machine.
 
+use super::away::{pretends, take_away};
 use super::begun::Started;
 use super::certificates::issue_for;
 use super::error::{HollowUpError, UpError};
 use super::ready::{LOOK, READY_LIMIT, ended, is_ready, process};
 use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
-use crate::hollow::HOLLOW;
 use crate::layout::{
     CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize,
 };
@@ -50,9 +50,23 @@ fn count(groups: &[Group]) -> usize {
     groups.iter().map(|group| group.file.nodes.len()).sum()
 }
 
+/// How many nodes only pretend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pretending {
+    /// Those that do.
+    pub there: usize,
+    /// Those that were taken away.
+    pub gone: usize,
+}
+
 /// What is there stays as it is: to say something else of it would do nothing.
 pub(super) fn refuse_changes(dir: &ClusterDir, args: &Hollow) -> Result<(), UpError> {
     let Some(asked) = args.hollow.map(usize::from) else { return Ok(()) };
+    if asked == 0 {
+        let sizes = [args.hollow_cpu, args.hollow_memory, args.hollow_pods];
+        let has_size = sizes.iter().any(Option::is_some);
+        return if has_size { Err(HollowUpError::SizeOfNone.into()) } else { Ok(()) };
+    }
     let groups = groups(dir)?;
     let found = count(&groups);
     if asked > found {
@@ -68,7 +82,8 @@ pub(super) fn refuse_changes(dir: &ClusterDir, args: &Hollow) -> Result<(), UpEr
         }
         _ => Ok(()),
     };
-    for Group { file: HollowFile { size, .. }, .. } in &groups {
+    // What was said was said of those that were new then.
+    if let Some(Group { file: HollowFile { size, .. }, .. }) = groups.last() {
         differs("--hollow-cpu (in thousandths)", size.cpu_milli, args.hollow_cpu)?;
         differs("--hollow-memory (in bytes)", size.memory_bytes, args.hollow_memory)?;
         differs("--hollow-pods", size.pods, args.hollow_pods)?;
@@ -77,19 +92,22 @@ pub(super) fn refuse_changes(dir: &ClusterDir, args: &Hollow) -> Result<(), UpEr
 }
 
 /// Adds the nodes that are asked for and not there yet, starts the processes that do not run, and returns when all their
-/// nodes are Ready: how many there are. The cluster's own nodes are.
+/// nodes are Ready; or takes all away, if none are asked for. The cluster's own nodes are Ready.
 pub(super) async fn start(
     dir: &ClusterDir,
     cluster: &ClusterFile,
     args: &Hollow,
     bar: &ProgressBar,
     begun: &Started,
-) -> Result<usize, UpError> {
+) -> Result<Pretending, UpError> {
     let mut groups = groups(dir)?;
     let found = count(&groups);
     let asked = args.hollow.map_or(0, usize::from).min(usize::from(HOLLOW_MOST));
     if found == 0 && asked == 0 {
-        return Ok(0);
+        return Ok(Pretending::default());
+    }
+    if args.hollow == Some(0) {
+        return end(&groups, bar, begun).await;
     }
     let authority = ClusterAuthority::load(&dir.pki())?;
     if asked > found {
@@ -104,7 +122,9 @@ pub(super) async fn start(
         bar.set_message("making hollow nodes");
         for numbers in numbers.chunks(GROUP) {
             let file = make(cluster, &authority, size, numbers)?;
-            let dir = dir.hollow_group(groups.len() + 1);
+            let number = groups.last().map_or(0, |group| group.dir.number()) + 1;
+            let dir = dir.hollow_group(number);
+            begun.note_made(&dir);
             dir.save(&file)?;
             groups.push(Group { dir, file });
         }
@@ -115,7 +135,18 @@ pub(super) async fn start(
     bar.set_length(bar.length().unwrap_or(0) + count(&groups) as u64);
     bar.set_message("starting hollow nodes");
     await_ready(dir, &groups, bar, begun).await?;
-    Ok(count(&groups))
+    Ok(Pretending { there: count(&groups), gone: 0 })
+}
+
+/// Takes all of them away, those that were made last first.
+async fn end(groups: &[Group], bar: &ProgressBar, begun: &Started) -> Result<Pretending, UpError> {
+    bar.set_message("taking hollow nodes away");
+    begun.note_taking_away();
+    let mut gone = 0;
+    for group in groups.iter().rev() {
+        gone += take_away(&group.dir).await?;
+    }
+    Ok(Pretending { there: 0, gone })
 }
 
 fn name(number: u32) -> String {
@@ -125,17 +156,17 @@ fn name(number: u32) -> String {
 /// Refuses names that others have: a machine may have joined under any.
 async fn refuse_names(dir: &ClusterDir, numbers: &[u32]) -> Result<(), UpError> {
     let names: BTreeSet<String> = numbers.iter().map(|number| name(*number)).collect();
-    let others = format!("/api/v1/nodes?labelSelector=!{HOLLOW}");
-    let listed = nodes(dir, &others).await.map_err(HollowUpError::Api)?;
-    let taken = listed.iter().filter_map(|node| node["metadata"]["name"].as_str());
-    match taken.into_iter().find(|name| names.contains(*name)) {
+    let listed = nodes(dir).await.map_err(HollowUpError::Api)?;
+    let others = listed.iter().filter(|node| !pretends(node));
+    let mut taken = others.filter_map(|node| node["metadata"]["name"].as_str());
+    match taken.find(|name| names.contains(*name)) {
         Some(name) => Err(HollowUpError::Name(name.to_owned()).into()),
         None => Ok(()),
     }
 }
 
-async fn nodes(dir: &ClusterDir, path: &str) -> Result<Vec<serde_json::Value>, RestError> {
-    let mut list = Rest::from_kubeconfig(&dir.kubeconfig())?.get(path).await?;
+async fn nodes(dir: &ClusterDir) -> Result<Vec<serde_json::Value>, RestError> {
+    let mut list = Rest::from_kubeconfig(&dir.kubeconfig())?.get("/api/v1/nodes").await?;
     Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
@@ -227,8 +258,7 @@ async fn await_ready(
                 Some(_) => {}
             }
         }
-        let path = format!("/api/v1/nodes?labelSelector={HOLLOW}%3Dtrue");
-        if let Ok(listed) = nodes(dir, &path).await {
+        if let Ok(listed) = nodes(dir).await {
             let ready = listed.iter().filter(|node| is_ready(node));
             let ready: BTreeMap<&str, i32> = ready
                 .filter_map(|node| Some((node["metadata"]["name"].as_str()?, process(node)?)))
