@@ -40,6 +40,7 @@ use impresario_client::protocol::{
 };
 use impresario_host::{
     ContainerDriver, Found, address::AddressPool, container::DriverError, devices::GpuPool,
+    opening::Openings,
 };
 use impresario_registry_api::{Key, RegistryHandle, Selection};
 use impresario_runtime::{ActorNode, ActorPath, NodeName};
@@ -130,6 +131,7 @@ impl NodeSeed {
             addresses: Mutex::new(parts.addresses),
             gpus: Mutex::new(parts.gpus),
             pods_folder: parts.pods_folder,
+            openings: Openings::default(),
             host: parts.facts.address,
             first_port: parts.facts.first_port,
             allocatable: parts.facts.allocatable.clone(),

@@ -8,6 +8,7 @@ use impresario_host::{
     address::AddressPool,
     container::{DriverError, is_path_component},
     devices::GpuPool,
+    opening::Openings,
     volumes,
 };
 use impresario_registry_api::{Entry, RegistryHandle};
@@ -33,6 +34,8 @@ pub struct Kit {
     pub gpus: Mutex<GpuPool>,
     /// The folder with one folder per pod uid: volumes and credentials.
     pub pods_folder: PathBuf,
+    /// The file systems of the machine that are being asked for what pods name.
+    pub openings: Openings,
     /// The node's own address.
     pub host: IpAddr,
     /// The first port that the node may open.

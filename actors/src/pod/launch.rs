@@ -16,6 +16,7 @@ use impresario_host::{
     ContainerSpec, Exit, StartError,
     container::{LogLimit, Mount, PullPolicy, Qos, Resources, Security, Started, User},
     devices::GpuPoolError,
+    opening::Unanswered,
     volumes::{self, VolumeError},
 };
 use impresario_objects::events::Severity;
@@ -32,6 +33,8 @@ enum LaunchError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
     #[error(transparent)]
+    Host(#[from] Unanswered),
+    #[error(transparent)]
     Objects(#[from] ChangeError),
     #[error(transparent)]
     Gpus(#[from] GpuPoolError),
@@ -47,7 +50,7 @@ impl LaunchError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Config(_) | Self::Volume(_) => "CreateContainerConfigError",
-            Self::Objects(_) | Self::Gpus(_) | Self::Lost(_) | Self::Words(_) => {
+            Self::Objects(_) | Self::Gpus(_) | Self::Host(_) | Self::Lost(_) | Self::Words(_) => {
                 "CreateContainerError"
             }
             Self::Start(error) => error.reason(),
@@ -193,16 +196,17 @@ async fn mounts(
     }
     let known = env.iter().cloned().collect();
     let (volumes, mounted) = (prepared.volumes.clone(), container.clone());
-    let folder = kit.pods_folder.join(&prepared.sandbox.uid);
-    let made = tokio::task::spawn_blocking(move || {
-        let mut mounts = volumes::mounts(&mounted, &volumes, &known)?;
-        let words = last_words::place(&folder, &mounted, attempt).map_err(LaunchError::Words)?;
-        if mounts.iter().all(|mount| mount.target != words.target) {
-            mounts.push(words);
-        }
-        Ok::<_, LaunchError>(mounts)
-    });
-    made.await.map_err(|error| LaunchError::Lost(error.to_string()))?
+    let asked =
+        kit.openings.ask(move |opening| volumes::mounts(&mounted, &volumes, &known, opening));
+    let mut mounts = asked.await??;
+    let (folder, container) = (kit.pods_folder.join(&prepared.sandbox.uid), container.clone());
+    let made = tokio::task::spawn_blocking(move || last_words::place(&folder, &container, attempt));
+    let words = made.await.map_err(|error| LaunchError::Lost(error.to_string()))?;
+    let words = words.map_err(LaunchError::Words)?;
+    if mounts.iter().all(|mount| mount.target != words.target) {
+        mounts.push(words);
+    }
+    Ok(mounts)
 }
 
 /// Whether the others wait for the container's end.

@@ -14,6 +14,7 @@ use actix::prelude::*;
 use impresario_host::{
     ContainerDriver, PodSandbox,
     container::{DriverError, Mount, is_path_component},
+    opening::Unanswered,
     volumes::{self, VolumeError},
 };
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -35,6 +36,8 @@ pub(super) enum PrepareError {
     Address(#[from] impresario_host::address::AddressError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Host(#[from] Unanswered),
     #[error(transparent)]
     Driver(#[from] DriverError),
     #[error(transparent)]
@@ -58,7 +61,7 @@ impl PrepareError {
         match self {
             Self::Volume(error) => error.reason(),
             Self::Guest(_) => "FailedGuestCredential",
-            Self::Account(_) => "FailedMount",
+            Self::Account(_) | Self::Host(_) => "FailedMount",
             Self::NotDone { .. } => "NotSupported",
             _ => "FailedCreatePodSandBox",
         }
@@ -185,6 +188,15 @@ async fn prepared(
     shown["status"]["podIPs"] = serde_json::json!([{ "ip": address.to_string() }]);
     shown["status"]["hostIP"] = kit.host.to_string().into();
     let wanted = spec.volumes.clone().unwrap_or_default();
+    let (of_machine, wanted): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|volume| volume.host_path.is_some());
+    let found = kit.openings.ask(move |opening| {
+        let found = of_machine.iter().map(|volume| (volume, volumes::find(volume, opening)));
+        let named = found.map(|(volume, found)| Ok((volume.name.clone(), found?)));
+        named.collect::<Result<Vec<_>, VolumeError>>()
+    });
+    let found = found.await??.into_iter().filter_map(|(name, found)| Some((name, found?)));
+    let mut placed: BTreeMap<_, _> = found.collect();
     let fs_group = spec.security_context.as_ref().and_then(|context| context.fs_group);
     let from = volumes::Sources {
         pod: shown,
@@ -204,7 +216,6 @@ async fn prepared(
                 .map_err(PrepareError::Resolver)?,
             None => None,
         };
-        let mut placed = BTreeMap::new();
         for volume in &wanted {
             placed.insert(volume.name.clone(), volumes::place(&folder, volume, &from)?);
         }

@@ -13,7 +13,6 @@ mod config;
 mod exec;
 mod gpus;
 mod image;
-mod opening;
 mod output;
 mod pause;
 mod reach;
@@ -25,6 +24,7 @@ use crate::container::{
     Answer, ContainerDriver, ContainerId, ContainerSpec, ContainerState, ContainerStats,
     DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
 };
+use crate::opening::Openings;
 use crate::private;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
@@ -40,7 +40,6 @@ use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
 pub use config::DockerConfig;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gpus::Gpus;
-use opening::Openings;
 pub(crate) use reach::running;
 use std::{
     collections::{BTreeSet, HashMap},

@@ -13,6 +13,8 @@ pub mod dns;
 pub mod docker;
 pub mod hollow;
 pub mod machine;
+mod mount_table;
+pub mod opening;
 mod private;
 pub mod process;
 pub mod proxy;

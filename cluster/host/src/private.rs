@@ -17,7 +17,7 @@ mod places;
 mod seen;
 
 pub(crate) use cover::{Asked, Target, cover};
-pub(crate) use places::{Hidden, Place, mount_of, places};
+pub(crate) use places::{Hidden, Place, places};
 
 use crate::process::record;
 use serde::{Deserialize, Serialize};

@@ -19,12 +19,13 @@ mod sources;
 
 pub use downward::{field, resource};
 pub use error::VolumeError;
-pub(crate) use host::{Mounted, mount_points, mount_table, mount_table_of};
 pub(crate) use part::open_source;
 pub use payload::Payload;
 pub use sources::Sources;
 
 use crate::container::{Mount, expand_all, is_path_component};
+use crate::mount_table::mount_points;
+use crate::opening::Opening;
 use k8s_openapi::api::core::v1::{Container, Volume};
 use std::{
     collections::BTreeMap,
@@ -72,7 +73,15 @@ pub fn needs(volumes: &[Volume]) -> Needs {
     needs
 }
 
-/// Makes a volume below the pod's folder, or refreshes it. Blocks on the disk.
+/// Looks for a volume that the machine has (`hostPath`), or makes it there. None for one that is not of the machine. May
+/// wait for as long as the file system does that it lies in: to be done in [`Openings::ask`](crate::opening::Openings::ask).
+pub fn find(volume: &Volume, opening: &Opening) -> Result<Option<Placed>, VolumeError> {
+    let Some(source) = &volume.host_path else { return Ok(None) };
+    let path = host::host_path(&volume.name, source, opening)?;
+    Ok(Some(Placed { path, read_only: false, warnings: vec![] }))
+}
+
+/// Makes a volume below the pod's folder, or refreshes it; one of the machine's own is for [`find`]. Blocks on the disk.
 pub fn place(pod_folder: &Path, volume: &Volume, sources: &Sources) -> Result<Placed, VolumeError> {
     if !is_path_component(&volume.name) {
         let what = "its name cannot name a folder".to_owned();
@@ -85,10 +94,6 @@ pub fn place(pod_folder: &Path, volume: &Volume, sources: &Sources) -> Result<Pl
         .create(&above)
         .map_err(VolumeError::io(format!("making {}", above.display())))?;
     let path = above.join(&volume.name);
-    if let Some(source) = &volume.host_path {
-        let path = host::host_path(source)?;
-        return Ok(Placed { path, read_only: false, warnings: vec![] });
-    }
     if let Some(source) = &volume.empty_dir {
         let warnings = host::empty_dir(&path, source, sources.fs_group)
             .map_err(VolumeError::io(format!("making {}", path.display())))?;
@@ -110,11 +115,12 @@ fn kind_of(volume: &Volume) -> String {
     fields.map(|(key, _)| key).find(|key| *key != "name").cloned().unwrap_or_else(|| "none".into())
 }
 
-/// What a container sees of the volumes that were placed. `env` is for `subPathExpr`.
+/// What a container sees of the volumes that were placed. `env` is for `subPathExpr`. May wait as [`find`] does.
 pub fn mounts(
     container: &Container,
     placed: &BTreeMap<String, Placed>,
     env: &BTreeMap<String, String>,
+    opening: &Opening,
 ) -> Result<Vec<Mount>, VolumeError> {
     let wanted = container.volume_mounts.iter().flatten();
     wanted
@@ -133,6 +139,11 @@ pub fn mounts(
             })?;
             let part = expanded.or_else(|| mount.sub_path.clone()).filter(|part| !part.is_empty());
             if let Some(part) = &part {
+                let reached = opening.reach(&volume.path.join(part));
+                reached.map_err(|cause| VolumeError::Unreached {
+                    volume: mount.name.clone(),
+                    cause: format!("subPath {part}: {cause}"),
+                })?;
                 make_sub_path(&volume.path, Path::new(part)).map_err(|cause| {
                     let what = format!("subPath {part}: {cause}");
                     VolumeError::Invalid { volume: mount.name.clone(), what }
@@ -212,7 +223,7 @@ fn open_folders(folder: &Path) -> io::Result<()> {
 /// Takes away every mount at or below `folder`, the deepest first.
 pub fn unmount_below(folder: &Path) -> io::Result<()> {
     let Ok(folder) = fs::canonicalize(folder) else { return Ok(()) };
-    let mut points = host::mount_points()?;
+    let mut points = mount_points()?;
     points.retain(|point| point.starts_with(&folder));
     points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
     // A mount of ours that is one with a mount of the machine (a crash came before it was made private) takes what

@@ -9,13 +9,12 @@
 //! node: nothing in a hidden folder, by whichever path, and nothing that holds one, since the engine cannot cover
 //! what lies in a volume. The engine's socket, which is the machine, is for privileged containers alone.
 
-use super::{
-    config::DockerConfig,
-    opening::{Opening, Openings, silent},
-};
+use super::config::DockerConfig;
 use crate::container::{DriverError, Mount, StartError};
+use crate::mount_table::{Mounted, mount_points, mount_table};
+use crate::opening::{Opening, Openings, silent};
 use crate::private::{nodes_of_this_machine, places};
-use crate::volumes::{Mounted, mount_points, mount_table, open_source, unmount_below};
+use crate::volumes::{open_source, unmount_below};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::socket::{getsockopt, sockopt},
@@ -266,6 +265,7 @@ fn kept_from<'a>(source: &Path, kept: &'a [PathBuf], table: &[Mounted]) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::opening::silent_file_system;
     use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 
     fn as_volume(source: &Path, part: Option<&str>) -> Mount {
@@ -404,15 +404,6 @@ mod tests {
         let stays = mount_points().unwrap().contains(&data.join("below"));
         unmount_below(&root).unwrap();
         assert!(stays && seen == [0, 2, 0], "{stays} {seen:?}");
-    }
-
-    /// A file system whose server never answers, until what is returned is closed.
-    fn silent_file_system(place: &Path) -> Option<fs::File> {
-        let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
-        let flags = MsFlags::empty();
-        mount(Some("silent"), place, Some("fuse"), flags, Some(options.as_str())).ok()?;
-        Some(server)
     }
 
     #[tokio::test]

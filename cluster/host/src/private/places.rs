@@ -1,6 +1,6 @@
 //! Where a file or folder is seen: by the table of mounts of this machine, or of a container.
 
-use crate::volumes::Mounted;
+use crate::mount_table::{Mounted, mount_of};
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,
@@ -132,13 +132,6 @@ fn in_file_system(path: &Path, table: &[Mounted]) -> Option<(String, PathBuf)> {
     let mounted = mount_of(path, table)?;
     let below = path.strip_prefix(&mounted.point).ok()?;
     Some((mounted.device.clone(), mounted.root.join(below)))
-}
-
-/// The mount that a path without links lies in.
-pub(crate) fn mount_of<'a>(path: &Path, table: &'a [Mounted]) -> Option<&'a Mounted> {
-    let above = table.iter().filter(|mounted| path.starts_with(&mounted.point));
-    // Of several at one point the last covers the others.
-    above.max_by_key(|mounted| mounted.point.components().count())
 }
 
 #[cfg(test)]

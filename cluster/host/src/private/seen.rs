@@ -3,8 +3,8 @@
 
 use super::{Hidden, Place, Target};
 use crate::{
+    mount_table::{mount_table, mount_table_of},
     process::identity,
-    volumes::{mount_table, mount_table_of},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,9 +5,9 @@
 
 use super::{exec::enter, keep::close_inherited, mounts::Seen, view};
 use crate::{
+    mount_table::{mount_table, mount_table_of},
     private::{Asked, Hidden, Place},
     process::record::Failed,
-    volumes::{mount_table, mount_table_of},
 };
 use std::{
     io::{self, Read},

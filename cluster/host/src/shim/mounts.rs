@@ -15,9 +15,9 @@ use super::bind::{bind, make_read_only};
 use super::view;
 use crate::{
     container::Mount,
+    mount_table::{Mounted, mount_table},
     private,
     process::record::{Failed, Order},
-    volumes::{Mounted, mount_table},
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},

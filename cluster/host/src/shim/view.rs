@@ -93,7 +93,8 @@ fn system(at: &Path, sys: OwnedFd, order: &Order) -> io::Result<()> {
     if order.spec.security.privileged || !Uid::effective().is_root() {
         return Ok(());
     }
-    let below = crate::volumes::mount_points()?.into_iter().filter(|point| point.starts_with(at));
+    let below =
+        crate::mount_table::mount_points()?.into_iter().filter(|point| point.starts_with(at));
     for point in below.collect::<Vec<_>>() {
         super::bind::make_read_only(&point)?;
     }

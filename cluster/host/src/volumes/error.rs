@@ -39,6 +39,14 @@ pub enum VolumeError {
         /// What was to be there.
         wanted: String,
     },
+    /// What `hostPath` or a `subPath` names cannot be looked at now.
+    #[error("volume {volume}: {cause}")]
+    Unreached {
+        /// Its name.
+        volume: String,
+        /// What stands in the way, and what to look at.
+        cause: String,
+    },
     /// This kind of volume does not exist here.
     #[error("volume {volume}: this node has no volumes of kind {kind}")]
     Unsupported {
@@ -84,6 +92,7 @@ impl VolumeError {
                 | Self::MissingKey { .. }
                 | Self::Io { .. }
                 | Self::HostPath { .. }
+                | Self::Unreached { .. }
         )
     }
 }

@@ -1,6 +1,7 @@
 //! Volumes that containers write to: `emptyDir` below the pod, `hostPath` where it is.
 
 use super::{error::VolumeError, group::give_to_group};
+use crate::{mount_table::mount_points, opening::Opening};
 use impresario_api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use nix::mount::{MsFlags, mount};
@@ -43,14 +44,24 @@ pub(super) fn empty_dir(
     Ok(warnings)
 }
 
-/// Checks that the host has what the pod wants, and makes it where the type says so.
-pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, VolumeError> {
+/// Checks that the host has what the pod wants, and makes it where the type says so. Without a type nothing is looked at.
+pub(super) fn host_path(
+    volume: &str,
+    source: &HostPathVolumeSource,
+    opening: &Opening,
+) -> Result<PathBuf, VolumeError> {
     let path = PathBuf::from(&source.path);
     if !path.is_absolute() || path.components().any(|c| matches!(c, Component::ParentDir)) {
         let wanted = "absolute path without '..'".into();
         return Err(VolumeError::HostPath { path, wanted });
     }
     let kind = source.type_.as_deref().unwrap_or_default();
+    if kind.is_empty() {
+        return Ok(path);
+    }
+    opening
+        .reach(&path)
+        .map_err(|cause| VolumeError::Unreached { volume: volume.to_owned(), cause })?;
     let made = match kind {
         "DirectoryOrCreate" => fs::DirBuilder::new().recursive(true).mode(0o755).create(&path),
         "FileOrCreate" if !path.exists() => {
@@ -67,7 +78,6 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, Volume
     }
     let found = fs::metadata(&path).map(|m| m.file_type());
     let fits = match (kind, &found) {
-        ("", _) => true,
         ("Directory" | "DirectoryOrCreate", Ok(found)) => found.is_dir(),
         ("File" | "FileOrCreate", Ok(found)) => found.is_file(),
         ("Socket", Ok(found)) => found.is_socket(),
@@ -78,54 +88,11 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, Volume
     if fits { Ok(path) } else { Err(wanted) }
 }
 
-/// One line of the table of mounts (proc_pid_mountinfo(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mounted {
-    /// The number of the file system.
-    pub device: String,
-    /// Which folder of the file system.
-    pub root: PathBuf,
-    /// Where it is seen.
-    pub point: PathBuf,
-    /// The options of the mount, as in `rw,nosuid`.
-    pub options: String,
-}
-
-/// Where something is mounted, in this process's view.
-pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
-    Ok(mount_table()?.into_iter().map(|mounted| mounted.point).collect())
-}
-
-/// The same, with all that is told of each: no file system is asked, so that none that does not
-/// answer is waited for.
-pub(crate) fn mount_table() -> io::Result<Vec<Mounted>> {
-    mount_table_of("self")
-}
-
-/// The same in the view of another process, by its number.
-pub(crate) fn mount_table_of(process: &str) -> io::Result<Vec<Mounted>> {
-    let table = fs::read_to_string(format!("/proc/{process}/mountinfo"))?;
-    let mounts = table.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(2);
-        Some(Mounted {
-            device: fields.next()?.to_owned(),
-            root: unescape(fields.next()?).into(),
-            point: unescape(fields.next()?).into(),
-            options: fields.next()?.to_owned(),
-        })
-    });
-    Ok(mounts.collect())
-}
-
-/// The kernel writes spaces and the like in paths as a backslash and three octal digits.
-fn unescape(text: &str) -> String {
-    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    codes.iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::opening::{Openings, silent_file_system};
+    use std::time::Duration;
 
     #[test]
     fn a_host_path_is_given_only_if_it_is_what_the_pod_wants() {
@@ -151,8 +118,42 @@ mod tests {
         for (path, kind, fits) in table {
             let path = path.to_str().unwrap().to_owned();
             let source = HostPathVolumeSource { path, type_: Some(kind.into()) };
-            assert_eq!(host_path(&source).is_ok(), fits, "{source:?}");
+            let given = host_path("v", &source, &Openings::default().begin());
+            assert_eq!(given.is_ok(), fits, "{source:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_path_that_does_not_answer_costs_one_thread_and_not_one_for_each_pod() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = folder.path().join("silent");
+        fs::create_dir(&silent).unwrap();
+        let Some(server) = silent_file_system(&silent) else {
+            println!("left out: needs root and FUSE");
+            return;
+        };
+        let openings = Openings::new(Duration::from_secs(2));
+        for (name, kind) in [("run-1", "Directory"), ("run-2", "DirectoryOrCreate"), ("run-3", "")]
+        {
+            let path = silent.join(name).to_str().unwrap().to_owned();
+            let source = HostPathVolumeSource { path, type_: Some(kind.into()) };
+            let asked = openings.ask(move |opening| host_path("v", &source, opening)).await;
+            let told = match asked {
+                Ok(Ok(_)) => String::new(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(told.contains("does not answer"), !kind.is_empty(), "{name}: {told}");
+        }
+        assert_eq!(openings.count(), 1, "one thread waits for it");
+        drop(server);
+        let freed = tokio::time::timeout(Duration::from_mins(1), async {
+            while openings.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        freed.await.expect("the thread comes back");
+        super::super::unmount_below(folder.path()).unwrap();
     }
 
     #[test]

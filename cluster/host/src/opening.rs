@@ -3,8 +3,10 @@
 //! One that does not answer (NFS whose server is gone, FUSE) keeps who asks it in the kernel without an end: that
 //! thread is lost until it answers. So that a further one is not lent to it, by whichever path in it. It is known by its
 //! mount point, for which nothing is asked but the table of mounts: what lies beside it is not refused for it.
+//!
+//! Who asks paths that a pod names does so here: in [`Openings::ask`], going to each by [`Opening::reach`] before.
 
-use crate::{private::mount_of, volumes::Mounted};
+use crate::mount_table::{Mounted, mount_of, mount_table};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -14,13 +16,29 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use thiserror::Error;
+use tokio::time::timeout;
 
+/// From when on a file system counts as one that does not answer, unless it was said otherwise.
+const LIMIT: Duration = Duration::from_mins(1);
 /// How many links are followed on the way to a file, as by Linux (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// The file systems that are asked by one driver.
+/// Why nothing came of it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Unanswered {
+    /// A file system was asked and did not answer.
+    #[error("{0}")]
+    Silent(String),
+    /// The thread was lost.
+    #[error("the task that asks the file systems was lost: {0}")]
+    Lost(String),
+}
+
+/// The file systems that are asked by one driver, or for the pods of one node.
 #[derive(Debug, Clone)]
-pub(super) struct Openings {
+pub struct Openings {
     /// From when on one counts as one that does not answer.
     pub limit: Duration,
     now: Arc<Mutex<Table>>,
@@ -33,26 +51,54 @@ struct Table {
     open: HashMap<u64, (PathBuf, Option<Instant>)>,
 }
 
+impl Default for Openings {
+    fn default() -> Self {
+        Self::new(LIMIT)
+    }
+}
+
 impl Openings {
-    pub(super) fn new(limit: Duration) -> Self {
+    /// None are asked yet; who does not answer for so long is not waited for.
+    pub fn new(limit: Duration) -> Self {
         Self { limit, now: Arc::default() }
     }
 
     /// How many are asking one.
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.now.lock().open.len()
     }
 
-    /// Nobody waits any more for the one of this number: what it asks does not answer.
-    pub(super) fn given_up(&self, number: u64) {
-        if let Some((_, since)) = self.now.lock().open.get_mut(&number) {
-            *since = None;
+    /// Does what may wait for file systems, by a thread that nothing else needs, and no longer than the limit. A thread
+    /// that is given up goes on when it is answered: what it does then must harm nobody.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Opening) -> T + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let (limit, opening) = (self.limit, self.begin());
+        let number = opening.number;
+        match timeout(limit, tokio::task::spawn_blocking(move || work(&opening))).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(Unanswered::Lost(error.to_string())),
+            Err(_) => Err(match self.given_up(number) {
+                Some(point) => Unanswered::Silent(silent(&point, limit)),
+                None => {
+                    Unanswered::Silent(format!("the machine did not come to it within {limit:?}"))
+                }
+            }),
         }
     }
 
+    /// Nobody waits any more for the one of this number: what it asks, whose mount point this is, does not answer.
+    pub(crate) fn given_up(&self, number: u64) -> Option<PathBuf> {
+        let mut now = self.now.lock();
+        let (point, since) = now.open.get_mut(&number)?;
+        *since = None;
+        Some(point.clone())
+    }
+
     /// One who opens paths, one after the other, from now on.
-    pub(super) fn begin(&self) -> Opening {
+    pub(crate) fn begin(&self) -> Opening {
         let mut now = self.now.lock();
         now.next += 1;
         Opening { openings: self.clone(), number: now.next, since: Instant::now() }
@@ -61,10 +107,10 @@ impl Openings {
 
 /// One who opens paths. It stands in the table until it is dropped.
 #[derive(Debug)]
-pub(super) struct Opening {
+pub struct Opening {
     openings: Openings,
     /// Its own among those of this process.
-    pub number: u64,
+    pub(crate) number: u64,
     since: Instant,
 }
 
@@ -84,9 +130,16 @@ impl Opening {
         Ok(())
     }
 
+    /// Goes to a file that is looked at next, link by link: refused, with what to look at, where a file system on the way
+    /// does not answer.
+    pub fn reach(&self, path: &Path) -> Result<(), String> {
+        let table = mount_table().map_err(|error| format!("the table of mounts: {error}"))?;
+        self.approach(path, &table)
+    }
+
     /// Goes to a file, link by link, and stays in the file system that it lies in: it is opened next. What is not there
     /// is found out then.
-    pub(super) fn approach(&self, path: &Path, table: &[Mounted]) -> Result<(), String> {
+    pub(crate) fn approach(&self, path: &Path, table: &[Mounted]) -> Result<(), String> {
         let mut at = PathBuf::from("/");
         let mut rest: Vec<OsString> = names(path);
         let mut links = 0;
@@ -121,7 +174,7 @@ impl Opening {
     }
 
     /// Refused where nobody waits any more for what it opens: that was `path`.
-    pub(super) fn in_time(&self, path: &Path) -> Result<(), String> {
+    pub(crate) fn in_time(&self, path: &Path) -> Result<(), String> {
         let limit = self.openings.limit;
         if self.since.elapsed() < limit { Ok(()) } else { Err(silent(path, limit)) }
     }
@@ -143,13 +196,52 @@ fn names(path: &Path) -> Vec<OsString> {
 }
 
 /// What is said of what does not answer.
-pub(super) fn silent(path: &Path, limit: Duration) -> String {
+pub(crate) fn silent(path: &Path, limit: Duration) -> String {
     format!("{} does not answer within {limit:?}: look at what serves it", path.display())
+}
+
+/// A file system whose server never answers, until what is returned is closed. None where it cannot be had.
+#[cfg(test)]
+pub(crate) fn silent_file_system(place: &Path) -> Option<fs::File> {
+    use nix::mount::{MsFlags, mount};
+    use std::os::fd::AsRawFd as _;
+    let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+    let flags = MsFlags::empty();
+    mount(Some("silent"), place, Some("fuse"), flags, Some(options.as_str())).ok()?;
+    Some(server)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_what_does_not_answer_is_told_and_no_second_thread_is_lost_to_it() {
+        let openings = Openings::new(Duration::from_secs(1));
+        let (answer, waits) = std::sync::mpsc::channel::<()>();
+        let asked = openings.ask(move |opening| {
+            opening.enter(Path::new("/mnt/nfs")).unwrap();
+            let _ = waits.recv();
+        });
+        let told = asked.await.unwrap_err().to_string();
+        assert!(told.contains("/mnt/nfs does not answer within 1s"), "{told}");
+        let next = openings.ask(|opening| {
+            (opening.enter(Path::new("/mnt/nfs")), opening.enter(Path::new("/mnt/other")))
+        });
+        let (again, other) = next.await.unwrap();
+        assert!(again.is_err() && other.is_ok(), "{again:?} {other:?}");
+        assert_eq!(openings.count(), 1, "one thread waits for it");
+        drop(answer);
+        let freed = timeout(Duration::from_mins(1), async {
+            while openings.count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        freed.await.expect("the thread comes back");
+        let again = openings.ask(|opening| opening.enter(Path::new("/mnt/nfs")));
+        again.await.unwrap().unwrap();
+    }
 
     #[test]
     fn a_file_is_approached_link_by_link_into_the_file_system_that_it_lies_in() {
