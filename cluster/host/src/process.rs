@@ -35,7 +35,7 @@ use std::{
     ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -182,8 +182,8 @@ impl Inner {
         let mut found = Vec::new();
         for pod_uid in pods {
             let containers = self.pods().join(&pod_uid).join("containers");
-            for container in names(&containers) {
-                for attempt in names(&containers.join(&container)) {
+            for container in names(&containers)? {
+                for attempt in names(&containers.join(&container))? {
                     let Ok(attempt) = attempt.parse::<u32>() else { continue };
                     let id = ContainerId(format!("{pod_uid}/{container}/{attempt}"));
                     let state = match self.state(&id) {
@@ -214,13 +214,23 @@ fn parse(id: &ContainerId) -> Option<(&str, &str, u32)> {
     plain.then_some((uid, name, attempt))
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| is_path_component(name))
-        .collect()
+/// What is in a folder. One that is not there has nothing; of one that cannot be read it is not known: who took that for
+/// nothing would start its containers a second time.
+fn names(folder: &Path) -> Result<Vec<String>, DriverError> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match entries {
+        Ok(entries) => entries,
+        // A file beside the folders of pods has none either.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Vec::new()
+        }
+        Err(cause) => {
+            let what = format!("looking for containers in {}", folder.display());
+            return Err(DriverError::Io { what, cause });
+        }
+    };
+    let names = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(|name| is_path_component(name)).collect())
 }
 
 /// Runs what touches many files where it may block.
@@ -338,11 +348,11 @@ impl ContainerDriver for ProcessDriver {
     }
 
     fn list(&self) -> Answer<'_, Vec<Found>> {
-        blocking(&self.inner, |inner| inner.list(names(&inner.pods()))).boxed()
+        blocking(&self.inner, |inner| inner.list(names(&inner.pods())?)).boxed()
     }
 
     fn pods(&self) -> Answer<'_, BTreeSet<String>> {
-        let uids = |inner: &Inner| Ok(names(&inner.pods()).into_iter().collect());
+        let uids = |inner: &Inner| Ok(names(&inner.pods())?.into_iter().collect());
         blocking(&self.inner, uids).boxed()
     }
 

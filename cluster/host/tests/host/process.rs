@@ -48,6 +48,21 @@ async fn the_process_driver_conforms() {
 }
 
 #[tokio::test]
+async fn a_folder_that_cannot_be_read_is_no_folder_without_containers() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path());
+    let pod = folder.path().join("data/pods/uid");
+    std::fs::create_dir_all(&pod).unwrap();
+    std::fs::write(folder.path().join("data/pods/file"), "").unwrap();
+    assert!(driver.list().await.unwrap().is_empty());
+    assert!(driver.pods().await.unwrap().contains("uid"));
+    // Links in a circle: nobody can tell what is there, root neither.
+    std::os::unix::fs::symlink(pod.join("containers"), pod.join("containers")).unwrap();
+    let error = driver.list().await.unwrap_err().to_string();
+    assert!(error.contains("looking for containers"), "{error}");
+}
+
+#[tokio::test]
 async fn a_container_outlives_its_driver_and_dies_with_its_keeper() {
     let folder = tempfile::tempdir().unwrap();
     let subject = subject(folder.path());
