@@ -104,9 +104,12 @@ pub enum UpError {
         /// The end of it.
         tail: String,
     },
+    /// The file that says how to reach the API cannot be used.
+    #[error(transparent)]
+    Api(RestError),
     /// Not all nodes became Ready.
     #[error(
-        "not Ready after {limit:?}: {missing}; look into the log in DIR/nodes/NAME, or of hollow nodes in DIR/hollow/GROUP \
+        "not Ready after {limit:?}: {missing}{why}; look into the log in DIR/nodes/NAME, or of hollow nodes in DIR/hollow/GROUP \
          (`imp up --hollow 0` takes these away)"
     )]
     NotReady {
@@ -114,6 +117,8 @@ pub enum UpError {
         limit: Duration,
         /// Which nodes.
         missing: String,
+        /// What the last look at them failed at, if it did.
+        why: String,
     },
 }
 

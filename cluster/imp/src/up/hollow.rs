@@ -4,7 +4,7 @@ use super::away::{pretends, take_away};
 use super::begun::Started;
 use super::certificates::issue_for;
 use super::error::{HollowUpError, UpError};
-use super::ready::{LOOK, READY_LIMIT, ended, is_ready, process};
+use super::ready::{LOOK, READY_LIMIT, ended, in_vain, is_ready, looked, process};
 use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::layout::{
@@ -238,7 +238,7 @@ async fn await_ready(
     let deadline = Instant::now() + limit;
     let before = bar.position();
     let mut started: BTreeMap<String, Instant> = BTreeMap::new();
-    let mut missing = Vec::new();
+    let (mut missing, mut failed) = (Vec::new(), None);
     while Instant::now() < deadline {
         for Group { dir, .. } in groups.iter().filter(|group| !group.dir.process().is_running()) {
             let name = dir.name();
@@ -258,7 +258,7 @@ async fn await_ready(
                 Some(_) => {}
             }
         }
-        if let Ok(listed) = nodes(dir).await {
+        if let Some(listed) = looked(nodes(dir).await, &mut failed)? {
             let ready = listed.iter().filter(|node| is_ready(node));
             let ready: BTreeMap<&str, i32> = ready
                 .filter_map(|node| Some((node["metadata"]["name"].as_str()?, process(node)?)))
@@ -280,5 +280,5 @@ async fn await_ready(
         tokio::time::sleep(look).await;
     }
     missing.truncate(10);
-    Err(UpError::NotReady { limit, missing: missing.join(", ") })
+    Err(UpError::NotReady { limit, missing: missing.join(", "), why: in_vain(failed) })
 }

@@ -32,6 +32,7 @@ pub(super) async fn await_ready(
     let deadline = Instant::now() + READY_LIMIT;
     let mut started = BTreeMap::new();
     let mut missing: Vec<String> = nodes.iter().map(name_of).collect();
+    let mut failed = None;
     while Instant::now() < deadline {
         // One that was killed a moment ago may have held its lock when we first looked.
         for node in nodes.iter().filter(|node| !node.is_running()) {
@@ -52,7 +53,7 @@ pub(super) async fn await_ready(
                 Some(_) => {}
             }
         }
-        if let Ok(ready) = ready_nodes(dir).await {
+        if let Some(ready) = looked(ready_nodes(dir).await, &mut failed)? {
             missing = nodes
                 .iter()
                 .filter(|node| !(node.is_running() && ready.contains(&name_of(node))))
@@ -65,7 +66,32 @@ pub(super) async fn await_ready(
         }
         tokio::time::sleep(LOOK).await;
     }
-    Err(UpError::NotReady { limit: READY_LIMIT, missing: missing.join(", ") })
+    Err(UpError::NotReady { limit: READY_LIMIT, missing: missing.join(", "), why: in_vain(failed) })
+}
+
+/// What a look came to; none where it failed and another may not. What does not pass by waiting is an error.
+pub(super) fn looked<T>(
+    outcome: Result<T, RestError>,
+    failed: &mut Option<RestError>,
+) -> Result<Option<T>, UpError> {
+    match outcome {
+        Ok(seen) => {
+            *failed = None;
+            Ok(Some(seen))
+        }
+        Err(error @ (RestError::Kubeconfig(_) | RestError::Certificate(_))) => {
+            Err(UpError::Api(error))
+        }
+        Err(error) => {
+            *failed = Some(error);
+            Ok(None)
+        }
+    }
+}
+
+/// That the last look failed, for whoever is told of what it did not see.
+pub(super) fn in_vain(failed: Option<RestError>) -> String {
+    failed.map(|error| format!(" (the last look failed: {error})")).unwrap_or_default()
 }
 
 /// That the process of this folder has ended, with its last words.
@@ -101,4 +127,35 @@ pub(super) fn process(node: &Value) -> Option<i32> {
 pub(super) fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_used_is_told_of_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::new(folder.path().to_owned());
+        std::fs::write(dir.kubeconfig(), "clusters: [").unwrap();
+        let (bar, begun) = (ProgressBar::hidden(), Started::default());
+        let error = await_ready(&dir, &[], &bar, &begun).await.unwrap_err();
+        assert!(matches!(error, UpError::Api(RestError::Kubeconfig(_))), "{error}");
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_told_what_the_last_look_failed_at() {
+        let lost = || RestError::Unreachable { server: "here".into(), reason: "refused".into() };
+        let mut failed = None;
+        assert!(looked::<()>(Err(lost()), &mut failed).unwrap().is_none());
+        let error = UpError::NotReady {
+            limit: READY_LIMIT,
+            missing: "node-1".into(),
+            why: in_vain(failed.take()),
+        };
+        assert!(error.to_string().contains("node-1 (the last look failed: "), "{error}");
+        failed = Some(lost());
+        assert_eq!(looked(Ok(1), &mut failed).unwrap(), Some(1));
+        assert_eq!(in_vain(failed), "");
+    }
 }
