@@ -5,7 +5,7 @@
 //! too, and may not answer with what is no longer true. Registers are read, written and swapped;
 //! the ledger gets entries that are written once each.
 
-use crate::cluster::Session;
+use crate::cluster::{HarnessError, Session};
 use crate::history::{Action, History, LedgerEntry, Operation, Outcome};
 use impresario_registry_api::{
     Compare, Consistency, Key, ListRequest, Operation as Write, RegistryHandle, Remedy, Selection,
@@ -98,9 +98,12 @@ impl Clients {
     }
 
     /// Tells the clients to stop after what they are at, and waits until they have.
-    pub async fn stop(&mut self) {
-        let _ = self.stop.send(true);
-        while self.tasks.join_next().await.is_some() {}
+    pub async fn stop(&mut self) -> Result<(), HarnessError> {
+        let _ = self.stop.send(true); // they may have ended
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.map_err(HarnessError::lost("using the registry"))?;
+        }
+        Ok(())
     }
 
     /// Reads every register and the ledger once more; to be called when the clients have stopped.

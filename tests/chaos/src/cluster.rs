@@ -28,6 +28,14 @@ pub enum HarnessError {
     },
 }
 
+impl HarnessError {
+    /// That a task of the harness came to no good end: what it was to do to the cluster was not done, and what it was to see
+    /// not seen.
+    pub(crate) fn lost(what: &str) -> impl Fn(tokio::task::JoinError) -> Self {
+        move |error| Self::Cluster { what: what.to_owned(), reason: error.to_string() }
+    }
+}
+
 /// A way into the cluster. Used with a credential that may write anything.
 #[derive(Clone)]
 pub struct Session {

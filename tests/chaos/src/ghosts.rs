@@ -4,7 +4,7 @@
 //! which no shard of a running cluster is. Each writes its epoch into the shard's entry by right of that
 //! epoch. What the registry accepts, in the order of its revisions, may never fall.
 
-use crate::cluster::Session;
+use crate::cluster::{HarnessError, Session};
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
     Entry, Epoch, Fence, Key, ListRequest, RegistryHandle, Revision, SHARDS, Selection, Shard,
@@ -84,9 +84,12 @@ impl Ghosts {
     }
 
     /// Ends, and tells what became of the writes.
-    pub async fn finish(mut self) -> Haunted {
-        let _ = self.stop.send(true);
-        let _ = (&mut self.task).await;
+    pub async fn finish(mut self) -> Result<Haunted, HarnessError> {
+        let _ = self.stop.send(true); // it may have ended
+        (&mut self.task).await.map_err(HarnessError::lost("writing as a ghost"))?;
+        if self.reader.is_finished() {
+            (&mut self.reader).await.map_err(HarnessError::lost("reading what ghosts wrote"))?;
+        }
         self.reader.abort();
         let began = Instant::now();
         let unread = loop {
@@ -100,7 +103,7 @@ impl Ghosts {
                 Err(_) => sleep(PAUSE).await,
             }
         };
-        Haunted { unread, ..self.seen.lock().await.clone() }
+        Ok(Haunted { unread, ..self.seen.lock().await.clone() })
     }
 }
 

@@ -2,7 +2,7 @@
 //! room for every pod that names it, and binds where room is granted. Only the nodes keep it, and the other
 //! one, from giving what is not there (`docs/architecture.md`: no number of schedulers can over-commit them).
 
-use crate::cluster::Session;
+use crate::cluster::{HarnessError, Session};
 use crate::held::resources;
 use crate::workload::{NAMESPACE, RIVAL};
 use impresario_client::protocol::node::{
@@ -68,9 +68,9 @@ impl Rival {
     }
 
     /// Ends after what it is at.
-    pub async fn finish(mut self) {
-        let _ = self.stop.send(true);
-        let _ = (&mut self.task).await;
+    pub async fn finish(mut self) -> Result<(), HarnessError> {
+        let _ = self.stop.send(true); // it may have ended
+        (&mut self.task).await.map_err(HarnessError::lost("binding as a rival"))
     }
 }
 
@@ -122,6 +122,15 @@ async fn place(session: &Session, pod: &Value, node: &str) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn a_rival_that_came_to_no_good_end_is_not_taken_for_one_that_had_nothing_to_do() {
+        let rival = |task| Rival { task, stop: watch::channel(false).0 };
+        rival(tokio::spawn(async {})).finish().await.unwrap();
+        let lost = rival(tokio::spawn(async { panic!("a fault of the harness") })).finish().await;
+        let lost = lost.unwrap_err().to_string();
+        assert!(lost.contains("binding as a rival"), "{lost}");
+    }
 
     #[test]
     fn only_pods_that_name_the_rival_and_have_no_node_wait_for_it() {

@@ -138,11 +138,11 @@ pub async fn run(
         });
     }
     heal(&*cluster, &session, &nodes).await?;
-    churn.finish().await;
+    churn.finish().await?;
     let healed = await_healed(&session, HEAL_LIMIT).await;
-    rival.finish().await;
-    clients.stop().await;
-    let haunted = ghosts.finish().await;
+    rival.finish().await?;
+    clients.stop().await?;
+    let haunted = ghosts.finish().await?;
     let mut served = Effects::default();
     for (app, _) in CONTROLLERS {
         served.add(Effects::read(&scratch, app).map_err(unwritable)?);
@@ -226,11 +226,7 @@ async fn break_it(
     }
     sleep_until(began + duration).await;
     while let Some(repaired) = repairs.join_next().await {
-        let stopped = |error: tokio::task::JoinError| HarnessError::Cluster {
-            what: "repairing".into(),
-            reason: error.to_string(),
-        };
-        repaired.map_err(stopped)??;
+        repaired.map_err(HarnessError::lost("repairing"))??;
     }
     Ok((faults, untaken))
 }

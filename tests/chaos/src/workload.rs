@@ -208,18 +208,22 @@ impl Churn {
 
     /// Ends, and asks for as many pods as are promised. A cluster that cannot even be asked is found out
     /// by the checks.
-    pub async fn finish(mut self) {
-        let _ = self.stop.send(true);
-        let _ = (&mut self.task).await;
+    pub async fn finish(mut self) -> Result<(), HarnessError> {
+        let _ = self.stop.send(true); // it may have ended
+        (&mut self.task).await.map_err(HarnessError::lost("using the cluster"))?;
+        if self.reaper.is_finished() {
+            (&mut self.reaper).await.map_err(HarnessError::lost("deleting pods of the job"))?;
+        }
         self.reaper.abort();
         let until = Instant::now() + PATIENCE;
         while let Err(reason) = scale_both(&self.session, [0, 0]).await {
             tracing::debug!(reason, "scaling after healing");
             if Instant::now() > until {
-                return;
+                break;
             }
             sleep(LOOK).await;
         }
+        Ok(())
     }
 }
 
