@@ -70,7 +70,7 @@ impl LastWords {
     pub(super) async fn added(self, mut exit: Exit) -> Exit {
         let path = self.file.clone();
         let read = tokio::task::spawn_blocking(move || end_of(&path, FILE_LIMIT)).await;
-        let mut words = read.ok().and_then(Result::ok).unwrap_or_default();
+        let mut words = said(read.unwrap_or_else(|lost| Err(io::Error::other(lost))));
         if words.is_empty() && self.may_be_log && exit.code != 0 {
             words = timeout(READ_LIMIT, self.end_of_log()).await.unwrap_or_default();
         }
@@ -98,6 +98,16 @@ impl LastWords {
         }
         bytes.drain(..bytes.len().saturating_sub(LOG_LIMIT));
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// What is told of a message that was read.
+fn said(read: io::Result<String>) -> String {
+    match read {
+        Ok(words) => words,
+        // It went with its pod, or was never made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => format!("the termination message cannot be read: {error}"),
     }
 }
 
@@ -159,5 +169,14 @@ mod tests {
         fs::write(&mount.source, format!("{}end", "x".repeat(10_000))).unwrap();
         let words = end_of(&mount.source, FILE_LIMIT).unwrap();
         assert!(words.len() == 4096 && words.ends_with("xend"));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(said(end_of(&path, FILE_LIMIT)), "");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert!(said(end_of(&path, FILE_LIMIT)).contains("cannot be read: "));
     }
 }
