@@ -80,7 +80,7 @@ pub(crate) fn announce_to_all(
     hidden: &[PathBuf],
     pods: &Path,
 ) -> io::Result<()> {
-    let known = nodes_of_this_machine();
+    let known = nodes_of_this_machine()?;
     announce(tag, hidden)?;
     let now: Vec<_> = hidden.iter().filter_map(|path| Covered::now(path)).collect();
     // The list says since when they are hidden from who begins; the record in the folder itself, whether they were
@@ -99,7 +99,11 @@ pub(crate) fn announce_to_all(
 
 /// The containers that run on nodes of this user with the `process` driver.
 fn running() -> Vec<Target> {
-    nodes_of_this_machine().iter().flat_map(|data| cover::running_below(data)).collect()
+    let known = nodes_of_this_machine().unwrap_or_else(|error| {
+        tracing::warn!(%error, "containers of this machine may see what is made now");
+        Vec::new()
+    });
+    known.iter().flat_map(|data| cover::running_below(data)).collect()
 }
 
 /// Covers paths in containers that run, and says of each that can see them all the same. Whether there is none.
@@ -109,7 +113,11 @@ fn cover_in_all(shim: &[OsString], targets: &[Target], paths: &[PathBuf]) -> boo
     for (container, error) in failed {
         tracing::warn!(container, hidden = ?paths, %error, "a container of this machine can see these files");
     }
-    for (container, why) in seen::who_sees(targets, paths) {
+    let seen = seen::who_sees(targets, paths).unwrap_or_else(|error| {
+        tracing::warn!(hidden = ?paths, %error, "it is not known which containers can see these files");
+        Vec::new()
+    });
+    for (container, why) in seen {
         tracing::warn!(
             container, hidden = ?paths,
             "a process of this container {why}, and can see these files until its pod ends"
@@ -138,8 +146,11 @@ impl Covered {
 }
 
 /// The folders of all nodes of this user on this machine, and what else they hide.
-#[must_use]
-pub fn nodes_of_this_machine() -> Vec<PathBuf> {
+///
+/// # Errors
+///
+/// When the list cannot be read: who took it for an empty one would show every other node's keys.
+pub fn nodes_of_this_machine() -> io::Result<Vec<PathBuf>> {
     known_in(&folder())
 }
 
@@ -148,7 +159,7 @@ fn announce_in(folder: &Path, tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    if !is_ours(folder) {
+    if !is_ours(folder)? {
         let what = format!("{} is another user's", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
@@ -156,12 +167,17 @@ fn announce_in(folder: &Path, tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
 }
 
 /// What all nodes have written down and is still there.
-fn known_in(folder: &Path) -> Vec<PathBuf> {
-    if !is_ours(folder) {
-        return Vec::new(); // nobody else says what is hidden
+fn known_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let unread = |error: io::Error| {
+        let what = format!("the list of this machine's nodes, {}: {error}", folder.display());
+        io::Error::new(error.kind(), what)
+    };
+    if !is_ours(folder).map_err(unread)? {
+        return Ok(Vec::new()); // nobody else says what is hidden
     }
     let mut all = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
         let found: Vec<PathBuf> = match record::read(folder, &name) {
             Ok(found) => found.unwrap_or_default(),
@@ -182,13 +198,17 @@ fn known_in(folder: &Path) -> Vec<PathBuf> {
     // The nodes of one cluster write down the same folder each; it is covered once.
     all.sort();
     all.dedup();
-    all
+    Ok(all)
 }
 
 /// Whether it is a folder of this user's, and not a link to one.
-fn is_ours(folder: &Path) -> bool {
+fn is_ours(folder: &Path) -> io::Result<bool> {
     let user = nix::unistd::Uid::effective().as_raw();
-    fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == user)
+    match fs::symlink_metadata(folder) {
+        Ok(found) => Ok(found.is_dir() && found.uid() == user),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -204,19 +224,29 @@ mod tests {
             fs::create_dir(path).unwrap();
             announce_in(&list, tag, std::slice::from_ref(path)).unwrap();
         }
-        let mut found = known_in(&list);
+        let mut found = known_in(&list).unwrap();
         found.sort();
         assert_eq!(found, [one.clone(), other.clone()]);
         fs::remove_dir(&one).unwrap();
-        assert_eq!(known_in(&list), [other]);
+        assert_eq!(known_in(&list).unwrap(), [other]);
         assert_eq!(fs::read_dir(&list).unwrap().count(), 1);
         // One that cannot be read now is no node that is gone.
         fs::write(list.join("c"), "[").unwrap();
-        assert_eq!(known_in(&list).len(), 1);
+        assert_eq!(known_in(&list).unwrap().len(), 1);
         assert!(list.join("c").exists());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&list, &link).unwrap();
-        assert!(known_in(&link).is_empty());
+        assert!(known_in(&link).unwrap().is_empty());
         assert!(announce_in(&link, "c", &[]).is_err());
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_is_not_taken_for_a_machine_without_other_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(known_in(&folder.path().join("none")).unwrap().is_empty());
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = known_in(&file.join("list")).unwrap_err().to_string();
+        assert!(error.contains("the list of this machine's nodes"), "{error}");
     }
 }

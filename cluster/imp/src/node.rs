@@ -233,7 +233,8 @@ impl Running {
         let neighbourhood = Neighbourhood {
             cluster: file.cluster.clone(),
             folder: dir.path().to_owned(),
-            nodes: Box::new(impresario_host::nodes_of_this_machine),
+            // Without them what others have is not served here, which is said.
+            nodes: Box::new(|| impresario_host::nodes_of_this_machine().unwrap_or_default()),
         };
         let proxy = ServiceProxy::among(ProxyLimits::default(), neighbourhood);
         let proxy = proxy.unwrap_or_else(|error| {

@@ -18,6 +18,11 @@ use bollard::{
 use jiff::Timestamp;
 use std::path::PathBuf;
 
+/// What other nodes of this machine hide.
+fn others() -> Result<Vec<PathBuf>, DriverError> {
+    nodes_of_this_machine().map_err(DriverError::io("keeping other nodes' files from containers"))
+}
+
 impl DockerDriver {
     pub(super) async fn begin(&self, mut spec: ContainerSpec) -> Result<Started, StartError> {
         let name = self.container_name(&spec.pod.uid, &format!("{}-{}", spec.name, spec.attempt));
@@ -25,7 +30,7 @@ impl DockerDriver {
             return Ok(started);
         }
         drop(self.unsure.known(&name));
-        let (known, wanted) = (nodes_of_this_machine(), spec.mounts);
+        let (known, wanted) = (others()?, spec.mounts);
         spec.mounts = Vec::new();
         let (mounts, pinned) = self.sources(&spec).pinned(wanted.clone(), &self.openings).await?;
         spec.mounts = mounts;
@@ -91,7 +96,7 @@ impl DockerDriver {
         wanted: &[Mount],
         known: &[PathBuf],
     ) -> Result<(), StartError> {
-        if nodes_of_this_machine().iter().all(|path| known.contains(path)) {
+        if others()?.iter().all(|path| known.contains(path)) {
             return Ok(());
         }
         self.sources(spec).pinned(wanted.to_vec(), &self.openings).await.map(drop)

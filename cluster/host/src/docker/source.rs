@@ -112,7 +112,8 @@ impl Sources {
     ) -> Result<Pinned, StartError> {
         let own = self.config.pods.join(&self.uid);
         let mut kept = self.config.hidden.clone();
-        kept.extend(nodes_of_this_machine());
+        let others = nodes_of_this_machine();
+        kept.extend(others.map_err(DriverError::io("keeping other nodes' files from it"))?);
         if !self.is_privileged {
             kept.push(self.config.socket.clone());
         }

@@ -13,10 +13,12 @@ use std::{
 };
 
 /// The containers that can see one of these paths, by name, and how.
-pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> Vec<(String, String)> {
-    let Ok(table) = mount_table() else { return Vec::new() };
-    let hidden: Vec<_> =
-        paths.iter().filter_map(|path| Hidden::find(path, &table).ok().flatten()).collect();
+pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> io::Result<Vec<(String, String)>> {
+    let table = mount_table()?;
+    let mut hidden = Vec::new();
+    for path in paths {
+        hidden.extend(Hidden::find(path, &table)?);
+    }
     let mut children = BTreeMap::<u32, Vec<u32>>::new();
     for pid in identity::all() {
         if let Some(stat) = identity::stat(pid) {
@@ -26,6 +28,7 @@ pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> Vec<(String, St
     let machine = namespace("self");
     let of = |target: &Target| {
         let own = target.own.as_deref();
+        // Without it nothing counts as the container's own: it is told of rather once too often.
         let own = own.and_then(|own| Hidden::find(own, &table).ok().flatten());
         let mut views = BTreeSet::new();
         for pid in family(target.process.pid, &children) {
@@ -46,7 +49,7 @@ pub(super) fn who_sees(targets: &[Target], paths: &[PathBuf]) -> Vec<(String, St
         None
     };
     let there = targets.iter().filter(|target| target.process.is_running());
-    there.filter_map(|target| Some((target.name.clone(), of(target)?))).collect()
+    Ok(there.filter_map(|target| Some((target.name.clone(), of(target)?))).collect())
 }
 
 /// A process and all that descend from it. Those whose parent has ended are children of the container's first one.
@@ -154,7 +157,7 @@ mod tests {
             let mut child = apart(&script).expect("unshare works");
             let process = ProcessKey::of(child.id()).unwrap();
             let target = Target { name: "a".into(), process, own: None };
-            let found = who_sees(&[target], std::slice::from_ref(&data));
+            let found = who_sees(&[target], std::slice::from_ref(&data)).unwrap();
             let family: Vec<_> = identity::all()
                 .into_iter()
                 .filter(|pid| identity::stat(*pid).is_some_and(|stat| stat.parent == child.id()))

@@ -68,7 +68,8 @@ impl Inner {
         let cgroup = Path::new(&self.tag).join(&spec.pod.uid).join(leaf);
         let root = nix::unistd::Uid::effective().is_root();
         let mut hidden = self.config.hidden.clone();
-        let others = nodes_of_this_machine();
+        let others =
+            nodes_of_this_machine().map_err(DriverError::io("hiding other nodes' files"))?;
         hidden.extend(others.into_iter().filter(|path| !self.config.hidden.contains(path)));
         let order = Order {
             spec,
@@ -118,7 +119,13 @@ impl Inner {
 
     /// A node that came after the list was read, and before this container was there to be found by it.
     async fn hide_what_came_meanwhile(&self, id: &ContainerId, folder: &Path, order: &Order) {
-        let mut new = nodes_of_this_machine();
+        let mut new = match nodes_of_this_machine() {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::warn!(container = %id, %error, "it may see the files of another node of this machine");
+                return;
+            }
+        };
         new.retain(|path| !order.hidden.iter().any(|hidden| path.starts_with(hidden)));
         if new.is_empty() {
             return;

@@ -68,15 +68,28 @@ pub async fn hide_from_pods(folder: &Path) {
 
 /// The sockets of the engines that run the pods of this user's nodes on this machine.
 fn engines() -> Vec<PathBuf> {
+    let unasked = |error: &dyn std::error::Error, folder: Option<&Path>| {
+        tracing::warn!(%error, ?folder, "pods of its engine may see what is made now");
+    };
     let folders = impresario_host::nodes_of_this_machine();
-    let nodes = folders.into_iter().flat_map(|folder| {
-        let of_cluster = ClusterDir::new(folder.clone()).nodes().unwrap_or_default();
-        of_cluster.into_iter().chain([NodeDir::new(folder)])
-    });
-    let files = nodes.filter_map(|node| node.load().ok());
-    let with_engine = files.filter(|node| node.driver == Driver::Docker);
-    let sockets = with_engine.filter_map(|node| socket(node.docker_host.as_deref()).ok());
-    sockets.collect::<BTreeSet<_>>().into_iter().collect()
+    let folders = folders.inspect_err(|error| unasked(error, None)).unwrap_or_default();
+    let mut sockets = BTreeSet::new();
+    for folder in folders {
+        let of_cluster = ClusterDir::new(folder.clone()).nodes();
+        let of_cluster = of_cluster.inspect_err(|error| unasked(error, Some(&folder)));
+        let nodes = of_cluster.unwrap_or_default().into_iter().chain([NodeDir::new(folder)]);
+        for node in nodes.filter(NodeDir::exists) {
+            let driver = node.load().map(|file| (file.driver, file.docker_host));
+            match driver.inspect_err(|error| unasked(error, Some(node.path()))) {
+                Ok((Driver::Docker, host)) => {
+                    let socket = socket(host.as_deref());
+                    sockets.extend(socket.inspect_err(|error| unasked(error, Some(node.path()))));
+                }
+                Ok((Driver::Process, _)) | Err(_) => {}
+            }
+        }
+    }
+    sockets.into_iter().collect()
 }
 
 /// Opens the driver of this node, over what an earlier process may have left.

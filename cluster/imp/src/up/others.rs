@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// The folders of clusters and of joined nodes that run here besides those in `own`.
 #[must_use]
 pub fn others(own: &Path) -> Vec<PathBuf> {
-    let known = impresario_host::nodes_of_this_machine();
+    // Nothing depends on it but a note to people.
+    let known = impresario_host::nodes_of_this_machine().unwrap_or_default();
     outermost(known, own).into_iter().filter(|folder| runs(folder)).collect()
 }
 
