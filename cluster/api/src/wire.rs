@@ -79,8 +79,10 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A body that could be read.
+/// A body that could be read, or an object that was looked at as one: its fields have the types that its kind's have. Only
+/// this module and [`patch`](crate::patch) make one, so that whoever has it need not look again.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Decoded {
     /// The object, with kind and apiVersion, without unknown fields.
     pub object: Value,
@@ -189,6 +191,19 @@ pub fn check(
         FieldValidation::Warn => Ok(found),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(Vec::new()),
     }
+}
+
+/// An object that this program has made itself, looked at as one that comes in: what nobody else could read is not stored,
+/// whoever made it.
+pub fn decoded(target: Target<'_>, mut object: Value) -> Result<Decoded, DecodeError> {
+    identify(target, &mut object)?;
+    let checked = check(target.message, &mut object, Vec::new(), FieldValidation::Ignore);
+    let warnings = checked.map_err(|wrong| DecodeError::Fields {
+        kind: target.kind.to_owned(),
+        version: target.api_version(),
+        why: wrong.0,
+    })?;
+    Ok(Decoded { object, warnings })
 }
 
 /// Reads a JSON or YAML document without a schema, within the limits of [`decode`].

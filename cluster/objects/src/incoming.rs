@@ -4,7 +4,7 @@ use impresario_api::catalog::resources;
 use impresario_api::resource::{Resource, resource_key};
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
-use impresario_api::wire::{self, FieldValidation, Target};
+use impresario_api::wire::{self, Decoded, FieldValidation, Target};
 use impresario_registry_api::Page;
 use serde_json::Value;
 
@@ -41,13 +41,20 @@ pub(crate) fn settled(
 
 /// An object of a resource, read within the limits of every door: its size and depth, the memory that it takes, and
 /// the types and names of its fields.
-pub(crate) fn read(resource: &'static Resource, body: &[u8]) -> Result<Value, Status> {
-    wire::decode(target(resource)?, wire::JSON, body, FieldValidation::Strict)
-        .map(|decoded| decoded.object)
-        .map_err(|error| match error {
-            wire::DecodeError::TooLarge => Status::too_large(wire::MAX_BODY_BYTES),
-            other => Status::bad_request(other.to_string()),
-        })
+pub(crate) fn read(resource: &'static Resource, body: &[u8]) -> Result<Decoded, Status> {
+    wire::decode(target(resource)?, wire::JSON, body, FieldValidation::Strict).map_err(refused)
+}
+
+/// An object that this process has made, with the types and names of fields that every door asks for.
+pub(crate) fn decoded(resource: &'static Resource, object: Value) -> Result<Decoded, Status> {
+    wire::decoded(target(resource)?, object).map_err(refused)
+}
+
+fn refused(error: wire::DecodeError) -> Status {
+    match error {
+        wire::DecodeError::TooLarge => Status::too_large(wire::MAX_BODY_BYTES),
+        other => Status::bad_request(other.to_string()),
+    }
 }
 
 /// The kind that a resource's objects are.

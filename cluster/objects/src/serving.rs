@@ -273,15 +273,16 @@ impl ObjectsParts {
         let resource = served(&asked.resource)?;
         let ask = Ask::of(Verb::Create, &asked.resource, &asked.namespace, "");
         self.permit_unseen(&asked.sender, &ask, resource).await?;
-        let object = read(resource, &asked.object)?;
+        let decoded = read(resource, &asked.object)?;
         if resource.kind == "Event" {
             // The event may be of a pod that this member has not seen bound yet.
-            let permitted = self.permit(&asked.sender, &ask.change(None, Some(&object))).await;
+            let permitted =
+                self.permit(&asked.sender, &ask.change(None, Some(&decoded.object))).await;
             permitted.map_err(|why| self.forbidden(&asked.sender, resource, "", why))?;
         }
         let options = options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
-        let created = engine.create(resource, &asked.namespace, object, &options).await?;
+        let created = engine.create_decoded(resource, &asked.namespace, decoded, &options).await?;
         Ok(bytes(&created)?)
     }
 
@@ -312,9 +313,8 @@ impl ObjectsParts {
         };
         let target = target(resource)?;
         let patched = engine
-            .modify(resource, door, namespace, name, &options, |old| {
+            .modify_decoded(resource, door, namespace, name, &options, |old| {
                 patch::apply(target, old, form, &asked.body, FieldValidation::Strict)
-                    .map(|outcome| outcome.object)
                     .map_err(|error| Status::patch(resource, name, &error))
             })
             .await?;

@@ -6,15 +6,17 @@
 
 use super::Objects;
 use super::address::{already_held, closing, exchange, held, is_drawn};
+use super::incoming::decoded;
 use super::refuse::write_refused;
 use crate::may::Verb;
 use impresario_api::admission::{self, Context, Door, RandomAllocator};
 use impresario_api::catalog::find;
 use impresario_api::resource::Resource;
 use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_api::wire::Decoded;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::{bytes_of, set_revision, take_revision, text};
-use impresario_client::objects::{Patch, Stored, WriteOptions, key_of};
+use impresario_client::objects::{Stored, WriteOptions, key_of};
 use impresario_registry_api::{
     Compare, Consistency, Operation, Revision, TransactError, Transaction,
 };
@@ -53,7 +55,7 @@ pub(super) async fn pause(attempt: usize) {
 }
 
 impl Objects {
-    /// Creates an object; the answer is as it was stored.
+    /// Creates an object that this process has made; the answer is as it was stored.
     pub async fn create(
         &self,
         resource: &'static Resource,
@@ -61,6 +63,18 @@ impl Objects {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
+        self.create_decoded(resource, namespace, decoded(resource, object)?, options).await
+    }
+
+    /// Creates an object that came in by a door.
+    pub async fn create_decoded(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        decoded: Decoded,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let object = decoded.object;
         let namespace = if resource.namespaced { namespace } else { "" };
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
@@ -137,39 +151,25 @@ impl Objects {
         Ok(status)
     }
 
-    /// Replaces an object. With a resourceVersion in it only that very state is replaced, with a uid only
-    /// that very object.
+    /// Replaces an object by one that came in by a door. With a resourceVersion in it only that very state is
+    /// replaced, with a uid only that very object.
     pub async fn update(
         &self,
         resource: &'static Resource,
         door: Door,
         namespace: &str,
         name: &str,
-        object: Value,
+        decoded: Decoded,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.modify(resource, door, namespace, name, options, |old| {
-            check_uid(resource, name, old, &object)?;
-            Ok(object.clone())
-        })
-        .await
+        let change = |old: &Value| {
+            check_uid(resource, name, old, &decoded.object)?;
+            Ok(decoded.clone())
+        };
+        self.modify_decoded(resource, door, namespace, name, options, change).await
     }
 
-    /// Changes parts of an object.
-    pub async fn patch(
-        &self,
-        resource: &'static Resource,
-        door: Door,
-        namespace: &str,
-        name: &str,
-        patch: &Patch,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
-        self.modify(resource, door, namespace, name, options, |old| patch.apply(resource, old))
-            .await
-    }
-
-    /// Changes an object by a function of what it is, which runs again when somebody else was quicker.
+    /// Changes an object by a function of this process of what it is, which runs again when somebody else was quicker.
     ///
     /// If what the function gives has another resourceVersion than what it got, that is a conflict.
     pub async fn modify(
@@ -181,9 +181,23 @@ impl Objects {
         options: &WriteOptions,
         mut change: impl FnMut(&Value) -> Result<Value, Status> + Send,
     ) -> Result<Value, Status> {
+        let change = |old: &Value| decoded(resource, change(old)?);
+        self.modify_decoded(resource, door, namespace, name, options, change).await
+    }
+
+    /// The same, by what came in by a door.
+    pub async fn modify_decoded(
+        &self,
+        resource: &'static Resource,
+        door: Door,
+        namespace: &str,
+        name: &str,
+        options: &WriteOptions,
+        mut change: impl FnMut(&Value) -> Result<Decoded, Status> + Send,
+    ) -> Result<Value, Status> {
         let (_, object) = self
             .settle(Verb::Update, resource, namespace, name, options, &mut |stored, draws| {
-                let mut new = change(&stored.object)?;
+                let mut new = change(&stored.object)?.object;
                 let mut old = stored.object.clone();
                 take_revision(&mut old);
                 if let Some(seen) = take_revision(&mut new)

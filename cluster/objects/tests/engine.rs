@@ -5,8 +5,8 @@ use futures_util::StreamExt;
 use impresario_api::catalog::find;
 use impresario_api::resource::Resource;
 use impresario_objects::{
-    Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, Patch,
-    WatchQuery, WriteOptions,
+    Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery,
+    WriteOptions,
 };
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{
@@ -195,12 +195,13 @@ impl Around for Restless {
                     let deletion = DeleteOptions::default();
                     objects.delete(namespaces, "", "zoo", &deletion, &options).await.unwrap();
                 } else {
-                    let change = json!({"metadata": {"annotations": {"at": left_of(&self.left)}}});
-                    let change = Patch::Merge(change);
-                    objects
-                        .patch(namespaces, Door::Main, "", "zoo", &change, &options)
-                        .await
-                        .unwrap();
+                    let changed =
+                        objects.modify(namespaces, Door::Main, "", "zoo", &options, |old| {
+                            let mut new = old.clone();
+                            new["metadata"]["annotations"] = json!({"at": left_of(&self.left)});
+                            Ok(new)
+                        });
+                    changed.await.unwrap();
                 }
             }
             self.registry.transact(transaction).await
@@ -263,9 +264,23 @@ async fn no_service_takes_the_address_of_the_api_before_the_api_has_it() {
     assert_eq!(api["spec"]["clusterIP"], "127.96.0.1");
 }
 
-#[test]
-fn a_patch_that_does_not_apply_is_refused() {
-    let patch = Patch::Json(json!([{"op": "test", "path": "/data/a", "value": "x"}]));
-    let refused = patch.apply(resource("configmaps"), &json!({"data": {"a": "b"}}));
-    assert_eq!(refused.unwrap_err().code(), 422);
+#[tokio::test]
+async fn what_nobody_could_read_is_not_stored_whoever_has_made_it() {
+    let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+    create(&objects, "namespaces", json!({"metadata": {"name": "default"}})).await;
+    let (maps, options) = (resource("configmaps"), WriteOptions::default());
+    let odd = json!({"metadata": {"name": "m"}, "data": {"a": 1}});
+    let refused = objects.create(maps, "default", odd, &options).await.unwrap_err();
+    assert_eq!(refused.code(), 400, "{refused}");
+    let map = json!({"metadata": {"name": "m"}, "data": {"a": "1"}, "more": true});
+    let made = objects.create(maps, "default", map, &options).await.unwrap();
+    assert!(made.get("more").is_none(), "{made}");
+    let spoil = |old: &serde_json::Value| {
+        let mut new = old.clone();
+        new["metadata"]["labels"] = json!(["a"]);
+        Ok(new)
+    };
+    let refused = objects.modify(maps, Door::Main, "default", "m", &options, spoil).await;
+    assert_eq!(refused.unwrap_err().code(), 400);
+    assert_eq!(objects.get(maps, "default", "m").await.unwrap(), made);
 }

@@ -1,10 +1,5 @@
 //! How a write is meant, and what it came to.
 
-use super::stored::text;
-use impresario_api::patch;
-use impresario_api::resource::Resource;
-use impresario_api::schema;
-use impresario_api::status::Status;
 use serde_json::Value;
 
 /// How something is to be written.
@@ -27,22 +22,6 @@ pub enum Patch {
     Merge(Value),
     /// Kubernetes's merge by the keys of lists.
     Strategic(Value),
-}
-
-impl Patch {
-    /// The object with the change made, and nothing else: no defaults, no rules.
-    pub fn apply(&self, resource: &Resource, object: &Value) -> Result<Value, Status> {
-        let outcome = match self {
-            Self::Json(operations) => patch::json_patch(object, operations.clone()),
-            Self::Merge(change) => patch::merge_patch(object, change),
-            Self::Strategic(change) => {
-                let message = schema::for_kind(resource.group, resource.version, resource.kind)
-                    .ok_or_else(|| Status::internal(format!("no schema for {}", resource.kind)))?;
-                patch::strategic_merge(message, object, change.clone())
-            }
-        };
-        outcome.map_err(|error| Status::patch(resource, text(object, "/metadata/name"), &error))
-    }
 }
 
 /// Which node a pod gets, and which pod was meant.

@@ -21,11 +21,11 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let query = &call.call.query;
     let write = options::write("CreateOptions", &call.call)?;
     let validation = options::field_validation("CreateOptions", query)?;
-    let decoded = call.call.decode(target_of(call.resource)?, validation)?;
-    let mut warnings = decoded.warnings;
+    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
+    let mut warnings = std::mem::take(&mut decoded.warnings);
     let created = gateway
         .objects()
-        .create(call.resource, &call.path.namespace, decoded.object, &write)
+        .create_decoded(call.resource, &call.path.namespace, decoded, &write)
         .await?;
     warnings.extend((call.resource.rules.warnings)(&created));
     let mut response = show(call, 201, created)?;
@@ -49,7 +49,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let query = &call.call.query;
     let write = options::write("UpdateOptions", &call.call)?;
     let validation = options::field_validation("UpdateOptions", query)?;
-    let decoded = call.call.decode(target_of(call.resource)?, validation)?;
+    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
     let name = call.path.name.as_str();
     match text(&decoded.object, "/metadata/name") {
         "" => {
@@ -59,7 +59,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         said if said != name => return Err(other_name(said, name)),
         _ => {}
     }
-    let mut warnings = decoded.warnings;
+    let mut warnings = std::mem::take(&mut decoded.warnings);
     let objects = gateway.objects();
     let (resource, namespace) = (call.resource, call.path.namespace.as_str());
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
@@ -67,13 +67,12 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         .any(|identity| !text(&decoded.object, identity).is_empty());
     // Who has seen the object does not mean another one.
     let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
-        .then(|| decoded.object.clone());
-    let outcome =
-        objects.update(resource, door(call), namespace, name, decoded.object, &write).await;
+        .then(|| decoded.clone());
+    let outcome = objects.update(resource, door(call), namespace, name, decoded, &write).await;
     let (code, updated) = match (outcome, spare) {
-        (Err(status), Some(object)) if status.reason == Reason::NotFound => {
+        (Err(status), Some(decoded)) if status.reason == Reason::NotFound => {
             gateway.permit_create(call).await?;
-            (201, objects.create(resource, namespace, object, &write).await?)
+            (201, objects.create_decoded(resource, namespace, decoded, &write).await?)
         }
         (outcome, _) => (200, outcome?),
     };
@@ -119,11 +118,11 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let (resource, name) = (call.resource, call.path.name.as_str());
     let patched = gateway
         .objects()
-        .modify(resource, door(call), &call.path.namespace, name, &write, |old| {
-            let outcome = patch::apply(target, old, form, &call.call.body, validation)
+        .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {
+            let mut outcome = patch::apply(target, old, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
-            warnings = outcome.warnings;
-            Ok(outcome.object)
+            warnings = std::mem::take(&mut outcome.warnings);
+            Ok(outcome)
         })
         .await?;
     warnings.extend((call.resource.rules.warnings)(&patched));
