@@ -13,7 +13,7 @@ mod join;
 mod rations;
 pub mod tokens;
 
-use crate::change;
+use crate::change::{self, ChangeError};
 use actix::prelude::*;
 use impresario_client::protocol::authority::{
     AccountTokenError, CreateToken, IssueGuest, Join, JoinRole, KeepAccountToken, Peer, Renew,
@@ -119,7 +119,10 @@ impl AuthorityParts {
         let entries = self.registry.list(list).await?.entries;
         let members = self.members().await;
         let peers = entries.iter().filter_map(|entry| {
-            let node: v1::Node = change::decode(entry).ok()?;
+            let skipped = |error: &ChangeError| {
+                tracing::warn!(%error, "node skipped: who joins now does not know its address");
+            };
+            let node: v1::Node = change::decode(entry).inspect_err(skipped).ok()?;
             let address = node.metadata.annotations?.remove(crate::node::object::QUIC_ADDRESS)?;
             let name = node.metadata.name?;
             Some(Peer { control: members.contains(&name), name, address })
@@ -200,7 +203,10 @@ impl AuthorityParts {
 
     /// Tokens that have long expired need no answer of their own any more.
     async fn forget_old(&self) {
-        let Ok(all) = self.tokens().await else { return };
+        let all = match self.tokens().await {
+            Ok(all) => all,
+            Err(error) => return tracing::debug!(%error, "old tokens stay for now"),
+        };
         let now = Timestamp::now();
         for (key, _, revision) in
             all.into_iter().filter(|(_, token, _)| token.is_forgotten(now)).take(64)

@@ -55,6 +55,7 @@ pub(super) async fn fetch(
         let api = list(Selection::all("services").within("default").named("kubernetes"));
         entries.extend(registry.list(api).await?.entries);
     }
+    // One that cannot be read is told of by the mirror of the node's proxy.
     sources.services = entries.iter().filter_map(|entry| change::decode(entry).ok()).collect();
     Ok(sources)
 }

@@ -102,6 +102,7 @@ impl Handler<Open<Follow>> for RegistryActor {
         let Ok(place) = self.watches.clone().try_acquire_owned() else {
             // No refusal, which would be for good: the reader goes on at another member.
             actix::spawn(async move {
+                // The reader may be gone already.
                 let _ = sink.send(Err(WatchError::Closed)).await;
             });
             return Ok(());
