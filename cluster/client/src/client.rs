@@ -401,7 +401,9 @@ where
         Ok((items, listed.revision))
     }
 
-    /// What happens after a revision; without one the objects that are there come first, as added.
+    /// What happens after a revision; without one the objects that are there come first, as added. Whoever goes on
+    /// later does so after the last [`Event::Progress`]: an object's own revision may be that of others, too, which
+    /// were still to be told.
     pub async fn watch(
         &self,
         select: Select<'_>,

@@ -1,7 +1,8 @@
 //! Watches of objects: what a registry's watch tells, seen through selectors.
 //!
 //! Events come in the order of their revisions, none is left out, and an object that ceases to match
-//! is told as deleted. Without a version to start from the present objects come first, as added.
+//! is told as deleted. Without a version to start from the present objects come first, as added. A revision may change
+//! many objects, and each shows it: a bookmark says where it ends, and from there a watch can go on.
 
 use super::listing::{Item, Listing, ReadAhead, TURN_BYTES};
 use super::refuse::{read_refused, watch_refused};
@@ -97,6 +98,8 @@ struct Following {
     /// Changes, as the registry tells them, of this revision.
     changes: VecDeque<WatchEvent>,
     revision: Revision,
+    /// Whether its end is still to be told: all of its changes show it, and only the last is all of it.
+    amid: bool,
     watch: Option<Watch>,
     /// Bytes of changes that were looked at since others had their turn.
     looked: usize,
@@ -159,6 +162,7 @@ impl Reader {
             present,
             changes: VecDeque::new(),
             revision: after,
+            amid: false,
             watch: Some(watch),
             looked: 0,
             states: self.states(),
@@ -170,7 +174,8 @@ impl Reader {
         .boxed())
     }
 
-    async fn newest(&self, resource: &'static Resource) -> Result<Revision, Status> {
+    /// The revision of the newest state.
+    pub async fn newest(&self, resource: &'static Resource) -> Result<Revision, Status> {
         let key = super::key_of(resource, "", "");
         let read = self.registry().get(key, Consistency::Linearizable).await;
         read.map(|(_, revision)| revision).map_err(|error| read_refused(&error))
@@ -201,13 +206,13 @@ impl Following {
                 }
                 continue;
             }
+            if std::mem::take(&mut self.amid) {
+                let (revision, initial_end) = (self.revision, false);
+                return Some(Ok(ItemEvent::Bookmark { revision, initial_end }));
+            }
             match self.watch.as_mut()?.next().await {
                 Some(Ok(batch)) => {
-                    self.revision = batch.revision;
-                    if batch.events.is_empty() {
-                        let (revision, initial_end) = (batch.revision, false);
-                        return Some(Ok(ItemEvent::Bookmark { revision, initial_end }));
-                    }
+                    (self.revision, self.amid) = (batch.revision, true);
                     // Read one by one as they are taken: parsed they are many times as large.
                     self.changes = batch.events.into();
                 }
@@ -331,6 +336,39 @@ mod tests {
                 });
             }
             assert_eq!(told, ["added", "modified", "deleted", "added"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_revision_is_told_when_all_of_its_changes_are() {
+        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let registry = MemoryRegistry::new();
+        let reader = Reader::new(Arc::new(registry.clone()));
+        let put = |name: &str| Operation::Put {
+            key: Key::new("configmaps", "default", name),
+            value: format!(r#"{{"metadata":{{"name":"{name}","labels":{{"is":"{name}"}}}}}}"#)
+                .into(),
+        };
+        let one = Filter { labels: LabelSelector::parse("is=a").ok(), ..Filter::default() };
+        let mut watches = Vec::new();
+        for (filter, count) in [(Filter::default(), 3), (one, 1)] {
+            let query =
+                WatchQuery { filter, initial_events: Some(false), version: None, namespace: None };
+            watches.push((reader.watch(resource, query).await.unwrap(), count));
+        }
+        let operations = ["a", "b", "c"].map(put).into();
+        registry.transact(Transaction { operations, ..Transaction::default() }).await.unwrap();
+        for (mut watch, count) in watches {
+            let mut changes = 0;
+            loop {
+                let event = tokio::time::timeout(LIMIT, watch.next()).await.expect("in time");
+                match event.unwrap().unwrap() {
+                    ObjectEvent::Added(_) => changes += 1,
+                    ObjectEvent::Bookmark { revision: 1, .. } => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(changes, count);
         }
     }
 

@@ -4,6 +4,11 @@
 //! reads slowly holds a piece of it here: the registry drops it when it falls behind, and it is told
 //! `Expired`. An object that is shown as it is kept is never read, and what has to be is read in turn. The line of a change
 //! is written once for all watches that show it in the same form.
+//!
+//! A revision may change many objects, each of which shows it. Amid them no bookmark tells it and no time is up; where
+//! the connection breaks there, the next watch tells all of them once more ([`resumed`]).
+
+mod resumed;
 
 use crate::answer::{self, Body, PIECE};
 use crate::budget::{self, Share};
@@ -19,7 +24,7 @@ use hyper::Response;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
-use impresario_objects::{Form, Item, ItemEvent, ItemWatch, spliced};
+use impresario_objects::{Form, Item, ItemEvent, ItemWatch, ReadAhead, spliced};
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -38,6 +43,8 @@ struct Lines {
     turns: Turns,
     tick: Interval,
     end: Instant,
+    /// Whether its time is up; what is left of a revision still comes.
+    ends: bool,
     over: bool,
     /// What is made and not given out.
     ready: VecDeque<Bytes>,
@@ -58,6 +65,15 @@ struct Source {
     revision: u64,
     /// Whether those objects are all told.
     begun: bool,
+    /// Whether some of a revision is told, and perhaps not all.
+    amid: bool,
+}
+
+/// What comes of one event.
+enum Step {
+    Line(Line),
+    /// Nothing that is shown.
+    Nothing,
 }
 
 /// How a watch shows objects.
@@ -97,10 +113,16 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let from = options.query.version.unwrap_or(0);
     let initial = options.query.initial_events;
     let begun = initial == Some(false) || (from > 0 && initial != Some(true));
-    let ahead = Box::new(gateway.unread(&call.call));
+    let ahead = || -> Box<dyn ReadAhead> { Box::new(gateway.unread(&call.call)) };
     let turns = gateway.turns(&call.call);
-    let watch = gateway.objects().watch_items(call.resource, options.query, ahead);
-    let watch = match turns.by_turns(watch).await {
+    let opened = async {
+        let (objects, query) = (gateway.objects(), options.query);
+        if begun && from > 0 {
+            return resumed::open(objects, call.resource, query, from, ahead).await;
+        }
+        objects.watch_items(call.resource, query, ahead()).await
+    };
+    let watch = match turns.by_turns(opened).await {
         Ok(watch) => watch,
         // A state that is no longer kept is told inside the stream, where clients look for it.
         Err(status) if status.code() == 410 => {
@@ -122,10 +144,12 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
             first: true,
             revision: if begun { from } else { 0 },
             begun,
+            amid: false,
         },
         turns,
         tick,
         end: Instant::now() + timeout,
+        ends: false,
         over: false,
         ready: VecDeque::new(),
         waiting: gateway.waiting(&call.call),
@@ -241,20 +265,26 @@ impl Lines {
 
     async fn next(&mut self) -> Option<Line> {
         while !self.over {
+            if self.ends && !self.source.amid {
+                self.over = true;
+                return self.source.told();
+            }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(self.end) => {
-                    self.over = true;
-                    return self.source.told();
+                () = tokio::time::sleep_until(self.end), if !self.ends => self.ends = true,
+                step = self.turns.by_turns(self.source.step()) => match step {
+                    Some(Step::Line(line)) => {
+                        self.over = line.last;
+                        return Some(line);
+                    }
+                    Some(Step::Nothing) => {}
+                    None => self.over = true,
+                },
+                _ = self.tick.tick() => {
+                    if let Some(line) = self.source.told() {
+                        return Some(line);
+                    }
                 }
-                line = self.turns.by_turns(self.source.line()) => {
-                    self.over = line.as_ref().is_none_or(|line| line.last);
-                    return line;
-                }
-                _ = self.tick.tick() => {}
-            }
-            if let Some(line) = self.source.told() {
-                return Some(line);
             }
         }
         None
@@ -262,29 +292,20 @@ impl Lines {
 }
 
 impl Source {
-    /// The next line; `None` at the end.
-    async fn line(&mut self) -> Option<Line> {
-        loop {
-            let event = match self.watch.next().await? {
-                Ok(event) => event,
-                Err(status) => {
-                    return Some(Line { last: true, ..Line::of("ERROR", &status.to_value()) });
-                }
-            };
-            let line = match event {
-                ItemEvent::Added(item) => self.event("ADDED", item),
-                ItemEvent::Modified(item) => self.event("MODIFIED", item),
-                ItemEvent::Deleted(item) => self.event("DELETED", item),
-                ItemEvent::Bookmark { revision, initial_end } => {
-                    self.begun = true;
-                    self.revision = self.revision.max(revision);
-                    (initial_end && self.bookmarks).then(|| self.bookmark(true))
-                }
-            };
-            if line.is_some() {
-                return line;
+    /// What comes of the next event; `None` at the end.
+    async fn step(&mut self) -> Option<Step> {
+        let line = match self.watch.next().await? {
+            Ok(ItemEvent::Added(item)) => self.event("ADDED", item),
+            Ok(ItemEvent::Modified(item)) => self.event("MODIFIED", item),
+            Ok(ItemEvent::Deleted(item)) => self.event("DELETED", item),
+            Ok(ItemEvent::Bookmark { revision, initial_end }) => {
+                (self.begun, self.amid) = (true, false);
+                self.revision = self.revision.max(revision);
+                (initial_end && self.bookmarks).then(|| self.bookmark(true))
             }
-        }
+            Err(status) => Some(Line { last: true, ..Line::of("ERROR", &status.to_value()) }),
+        };
+        Some(line.map_or(Step::Nothing, Step::Line))
     }
 
     /// How the object of an event is shown; `None` where it cannot be read.
@@ -304,16 +325,14 @@ impl Source {
             line
         };
         self.first = false;
-        if self.begun {
-            self.revision = self.revision.max(revision);
-        }
+        self.amid = self.begun;
         line.looked = looked;
         Some(line)
     }
 
-    /// How far it has come, where that is wanted and known.
+    /// How far it has come, where that is wanted and known: nowhere amid the objects of one revision.
     fn told(&self) -> Option<Line> {
-        (self.bookmarks && self.revision > 0).then(|| self.bookmark(false))
+        (self.bookmarks && self.revision > 0 && !self.amid).then(|| self.bookmark(false))
     }
 
     fn bookmark(&self, initial_end: bool) -> Line {
@@ -327,121 +346,4 @@ impl Source {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-    use impresario_api::catalog::resources;
-    use impresario_objects::{Reader, WatchQuery};
-    use impresario_registry::MemoryRegistry;
-    use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
-    use std::sync::Arc;
-
-    fn shape(resource: &'static Resource, view: View) -> Shape {
-        Shape { resource, view, include: IncludeObject::Metadata, first: true }
-    }
-
-    async fn write(registry: &MemoryRegistry, operation: Operation) {
-        let written = Transaction { operations: vec![operation], ..Transaction::default() };
-        registry.transact(written).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_object_that_is_shown_as_it_is_kept_is_never_read() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
-        let registry = MemoryRegistry::new();
-        let key = Key::new("configmaps", "default", "a");
-        // What is read and written again has no such number.
-        let value = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"n":1.50e0}"#;
-        let put = || Operation::Put { key: key.clone(), value: value.into() };
-        write(&registry, put()).await;
-        let reader = Reader::new(Arc::new(registry.clone()));
-        let watch = reader.watch_items(resource, WatchQuery::default(), None).await.unwrap();
-        let mut source = Source {
-            shape: shape(resource, View::Whole),
-            watch,
-            bookmarks: false,
-            first: true,
-            revision: 0,
-            begun: false,
-        };
-        let mut shown = Vec::new();
-        for (number, kind) in ["ADDED", "MODIFIED", "DELETED"].into_iter().enumerate() {
-            let line = source.line().await.unwrap();
-            assert_eq!(line.held > 0, number > 0, "what was there is held by the listing");
-            let text = line.pieces.concat();
-            assert!(text.windows(6).any(|some| some == b"1.50e0"), "{kind}");
-            let told: Value = serde_json::from_slice(&text).unwrap();
-            assert_eq!(
-                (told["type"].as_str(), &told["object"]["kind"]),
-                (Some(kind), &json!("ConfigMap"))
-            );
-            shown.push(told["object"]["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
-            let next = if number == 0 { put() } else { Operation::Delete { key: key.clone() } };
-            write(&registry, next).await;
-        }
-        shown.dedup();
-        assert_eq!(shown.len(), 3, "each has its own revision");
-        assert_eq!(source.revision.to_string(), shown[2]);
-    }
-
-    #[tokio::test]
-    async fn many_watches_of_a_change_share_its_line_and_none_gets_that_of_another_form() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
-        let registry = MemoryRegistry::new();
-        let reader = Reader::new(Arc::new(registry.clone())).shared();
-        let views =
-            [View::Whole, View::Table("v1"), View::Metadata("v1"), View::Metadata("v1beta1")];
-        let mut sources = Vec::new();
-        for view in views.into_iter().chain(views) {
-            let watch = reader.watch_items(resource, WatchQuery::default(), None).await.unwrap();
-            let shape = shape(resource, view);
-            sources.push(Source {
-                shape,
-                watch,
-                bookmarks: false,
-                first: true,
-                revision: 0,
-                begun: false,
-            });
-        }
-        let key = Key::new("configmaps", "default", "a");
-        let value =
-            r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{"x":"y"}}"#;
-        let put = || Operation::Put { key: key.clone(), value: value.into() };
-        for operation in [put(), put(), Operation::Delete { key: key.clone() }] {
-            write(&registry, operation).await;
-        }
-        let mut shown: Vec<Vec<Bytes>> = Vec::new();
-        for source in &mut sources {
-            let mut lines = Vec::new();
-            for _ in 0..3 {
-                let line = source.line().await.unwrap();
-                lines.push(line.pieces.concat().into());
-                if source.shape.view == View::Whole {
-                    assert_eq!(line.pieces.len(), 1);
-                }
-            }
-            shown.push(lines);
-        }
-        let (ones, others) = shown.split_at(views.len());
-        for (index, kind) in ["ADDED", "MODIFIED", "DELETED"].into_iter().enumerate() {
-            let told: Vec<Value> =
-                ones.iter().map(|lines| serde_json::from_slice(&lines[index]).unwrap()).collect();
-            assert!(told.iter().all(|told| told["type"] == kind), "{told:?}");
-            let revision = (index + 1).to_string();
-            assert_eq!(told[0]["object"]["metadata"]["resourceVersion"], *revision);
-            assert_eq!(told[0]["object"]["data"]["x"], "y");
-            assert_eq!(told[1]["object"]["kind"], "Table");
-            assert_eq!(
-                told[1]["object"]["columnDefinitions"].is_null(),
-                index > 0,
-                "only the first"
-            );
-            assert_eq!(told[2]["object"]["apiVersion"], "meta.k8s.io/v1");
-            assert_eq!(told[3]["object"]["apiVersion"], "meta.k8s.io/v1beta1");
-            assert_eq!(told[3]["object"]["metadata"]["resourceVersion"], *revision);
-            for view in [0, 2, 3] {
-                assert_eq!(ones[view][index], others[view][index]);
-            }
-        }
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
 use impresario_objects::{Objects, Reader};
 use impresario_registry::MemoryRegistry;
+use impresario_registry_api::Registry;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -56,6 +57,8 @@ impl LogSource for Echo {
 pub struct Harness {
     pub address: SocketAddr,
     pub folder: tempfile::TempDir,
+    /// What the server serves.
+    pub registry: Arc<dyn Registry>,
     admin: Credential,
     authority: ClusterAuthority,
     _revocations: Revocations,
@@ -114,8 +117,16 @@ impl Harness {
         let server = Server::start(any, tls, Arc::new(gateway)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let address = server.address();
-        let harness =
-            Self { address, folder, admin, authority, _revocations: revocations, _server: server };
+        let registry = objects.registry().clone();
+        let harness = Self {
+            address,
+            folder,
+            registry,
+            admin,
+            authority,
+            _revocations: revocations,
+            _server: server,
+        };
         harness.write_kubeconfig();
         harness
     }

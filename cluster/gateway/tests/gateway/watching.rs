@@ -3,6 +3,7 @@
 use crate::harness::{Harness, Shows};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use impresario_registry_api::{Key, Operation, Transaction};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -158,4 +159,47 @@ async fn no_bookmark_is_told_amid_the_objects_that_were_there_at_the_start() {
     let last = lines.next().await.unwrap();
     assert_eq!(last["type"], "BOOKMARK");
     assert_eq!(last["object"]["metadata"]["resourceVersion"], newest);
+}
+
+/// Makes several config maps in one transaction, as controllers do.
+async fn put_at_once(server: &Harness, names: &[&str]) {
+    let put = |name: &&str| {
+        Operation::Put {
+        key: Key::new("configmaps", "default", *name),
+        value: format!(
+            r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"default"}}}}"#
+        )
+        .into(),
+    }
+    };
+    let operations = names.iter().map(put).collect();
+    let written = Transaction { operations, ..Transaction::default() };
+    server.registry.transact(written).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_amid_the_objects_of_a_revision_goes_on_with_all_of_them() {
+    let server = Harness::start().await;
+    let from = put(&server, "z", "web").await;
+    let json = "application/json";
+    let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), json).await;
+    put_at_once(&server, &["a", "b", "c"]).await;
+    let first = lines.next().await.unwrap();
+    assert_eq!(first["object"]["metadata"]["name"], "a");
+    drop(lines);
+    // Clients note the version that a line shows.
+    let version = first["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+    let query = format!("resourceVersion={version}");
+    let mut whole = Lines::open(&server, &query, json).await;
+    let one = format!("{query}&fieldSelector=metadata.name%3Db");
+    let mut one = Lines::open(&server, &one, json).await;
+    let newer = put(&server, "b", "web").await;
+    for expected in ["ADDED a", "ADDED b", "ADDED c", "MODIFIED b"] {
+        assert_eq!(whole.short().await, expected);
+    }
+    assert_eq!(one.short().await, "MODIFIED b", "what changed one object was seen");
+    drop(whole);
+    let mut lines = Lines::open(&server, &format!("resourceVersion={newer}"), json).await;
+    put(&server, "d", "web").await;
+    assert_eq!(lines.short().await, "ADDED d", "it was seen");
 }
