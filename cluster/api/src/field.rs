@@ -340,6 +340,7 @@ pub fn copy(from: &Value, to: &mut Value, name: &str) {
 mod tests {
     use super::*;
     use crate::catalog::find;
+    use crate::rules::metadata;
     use serde_json::json;
     use std::cell::Cell;
 
@@ -353,7 +354,15 @@ mod tests {
         let many = |entry: Value| vec![entry; MAX_CAUSES * 20];
         let pod = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
         let container = |fields: Value| pod(json!({"containers": [fields]}));
-        let wrong = [
+        let selecting = |expressions: Value| {
+            let template =
+                json!({"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Always"}});
+            let selector = json!({"matchExpressions": expressions});
+            pod(json!({"selector": selector, "template": template}))
+        };
+        let required = "requiredDuringSchedulingIgnoredDuringExecution";
+        let values = json!([{"key": "a", "operator": "In", "values": many(json!("-"))}]);
+        let mut wrong = vec![
             ("pods", pod(json!({"containers": many(json!({}))}))),
             (
                 "pods",
@@ -379,18 +388,41 @@ mod tests {
                 pod(json!({"ports": many(json!({"port": -1})), "externalIPs": many(json!("x"))})),
             ),
             ("nodes", pod(json!({"taints": many(json!({}))}))),
+            ("namespaces", pod(json!({"finalizers": many(json!("-"))}))),
+            (
+                "pods",
+                pod(json!({"affinity": {"podAffinity": {required: [
+                {"namespaces": many(json!("-")), "topologyKey": "a"}]}}})),
+            ),
             (
                 "endpoints",
                 json!({"metadata": {"name": "p"}, "subsets": many(json!({"ports": [{}]}))}),
             ),
         ];
-        for (plural, object) in wrong {
-            UNTOLD.set(0);
-            let resource = find("", "v1", plural).unwrap();
-            let causes = (resource.rules.validate)(&object);
-            assert_eq!(causes.len(), MAX_CAUSES, "{plural}");
-            // What stands beside the lists, and the rest of an entry, may still be looked at.
-            assert!(UNTOLD.get() < MAX_CAUSES, "{} more of {plural}", UNTOLD.get());
+        for plural in ["replicasets", "deployments"] {
+            wrong.push((plural, selecting(json!(many(json!({}))))));
+            wrong.push((plural, selecting(values.clone())));
         }
+        for (plural, object) in wrong {
+            let resource = find("", "v1", plural).or_else(|| find("apps", "v1", plural)).unwrap();
+            told_only(plural, || (resource.rules.validate)(&object));
+        }
+        let pods = find("", "v1", "pods").unwrap();
+        for (field, entry) in [("ownerReferences", json!({})), ("finalizers", json!("-"))] {
+            let metadata = json!({"name": "p", "namespace": "d", field: many(entry)});
+            told_only(field, || metadata::validate(pods, &json!({ "metadata": metadata })));
+        }
+        let before =
+            json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let mut after = before.clone();
+        after["metadata"]["finalizers"] = json!(many(json!("a.b/c")));
+        told_only("new finalizers", || metadata::validate_update(&after, &before));
+    }
+
+    /// What stands beside the lists, and the rest of an entry, may still be looked at.
+    fn told_only(what: &str, look: impl FnOnce() -> Vec<Cause>) {
+        UNTOLD.set(0);
+        assert_eq!(look().len(), MAX_CAUSES, "{what}");
+        assert!(UNTOLD.get() < MAX_CAUSES, "{} more of {what}", UNTOLD.get());
     }
 }

@@ -78,6 +78,9 @@ fn validate(namespace: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let path = Path::new("spec").child("finalizers");
     for finalizer in list(namespace, "spec.finalizers") {
+        if causes.is_full() {
+            break;
+        }
         let finalizer = finalizer.as_str().unwrap_or_default();
         causes.invalid_all(&path, finalizer, names::qualified(finalizer));
         if !finalizer.contains('/') && !metadata::STANDARD_FINALIZERS.contains(&finalizer) {

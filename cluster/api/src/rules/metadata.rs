@@ -113,6 +113,9 @@ pub fn annotations(metadata: &Value, path: &Path, causes: &mut Causes) {
 fn owners(metadata: &Value, path: &Path, causes: &mut Causes) {
     let mut controllers: Vec<&str> = Vec::new();
     for owner in list(metadata, "ownerReferences") {
+        if causes.is_full() {
+            break;
+        }
         let group_version = text(owner, "apiVersion");
         let version = group_version.rsplit('/').next().unwrap_or_default();
         if version.is_empty() {
@@ -145,6 +148,9 @@ pub const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDe
 fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     let all = list(metadata, "finalizers");
     for finalizer in all.iter().filter_map(Value::as_str) {
+        if causes.is_full() {
+            break;
+        }
         causes.invalid_all(path, finalizer, names::qualified(finalizer));
     }
     let has = |name: &str| all.iter().any(|finalizer| finalizer == name);
@@ -215,6 +221,9 @@ fn compare(new: &Value, old: &Value) -> Vec<Cause> {
         let before: HashSet<&str> =
             list(old, "finalizers").iter().filter_map(Value::as_str).collect();
         for finalizer in list(new, "finalizers") {
+            if causes.is_full() {
+                break;
+            }
             if finalizer.as_str().is_none_or(|finalizer| !before.contains(finalizer)) {
                 causes.forbidden(
                     &path.child("finalizers"),

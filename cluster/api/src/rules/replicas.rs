@@ -1,10 +1,9 @@
 //! What kinds share that keep a number of pods of a template: replication controllers and replica sets.
 
 use crate::cause::Cause;
-use crate::field::{Causes, Path, at, get, has, list, number, text};
-use crate::names;
+use crate::field::{Causes, Path, at, get, has, number, text};
 use crate::resource::{Column, ScalePaths};
-use crate::rules::{metadata, template};
+use crate::rules::{pod, template};
 use crate::selector::LabelSelector;
 use crate::table::{age, containers_and_images, name};
 use jiff::Timestamp;
@@ -87,7 +86,7 @@ pub fn required_selector(spec: &Value, causes: &mut Causes) -> Option<LabelSelec
         causes.required(&path, "");
         return None;
     }
-    validate_selector(given, &path, causes);
+    pod::label_selector(given, &path, causes);
     // What cannot be read has been said.
     let selector = LabelSelector::from_object(given).ok()?;
     if selector.is_everything() {
@@ -95,36 +94,6 @@ pub fn required_selector(spec: &Value, causes: &mut Causes) -> Option<LabelSelec
         return None;
     }
     Some(selector)
-}
-
-/// What is wrong with a `LabelSelector`: each requirement has a key that can be a label's, and values exactly
-/// where its operator asks for some.
-pub fn validate_selector(selector: &Value, path: &Path, causes: &mut Causes) {
-    metadata::labels(selector, "matchLabels", &path.child("matchLabels"), causes);
-    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
-        let path = path.child("matchExpressions").index(index);
-        let values = path.child("values");
-        let has_values = !list(expression, "values").is_empty();
-        match text(expression, "operator") {
-            "In" | "NotIn" if !has_values => {
-                causes.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
-            }
-            "Exists" | "DoesNotExist" if has_values => causes.forbidden(
-                &values,
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            ),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => {
-                causes.invalid(&path.child("operator"), other, "not a valid selector operator");
-            }
-        }
-        let key = text(expression, "key");
-        causes.invalid_all(&path.child("key"), key, names::qualified(key));
-        for (index, value) in list(expression, "values").iter().enumerate() {
-            let value = value.as_str().unwrap_or_default();
-            causes.invalid_all(&values.index(index), value, names::label_value(value));
-        }
-    }
 }
 
 /// What is wrong with the counts of a status.

@@ -4,6 +4,7 @@ use crate::field::{Causes, Path, get, list, number, text};
 use crate::names;
 use crate::rules::metadata;
 use serde_json::Value;
+use std::collections::HashSet;
 
 const NEEDS_VALUES: &str = "must be specified when `operator` is 'In' or 'NotIn'";
 const NO_VALUES: &str = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
@@ -135,6 +136,9 @@ fn pod_term(term: &Value, path: &Path, causes: &mut Causes) {
     label_selector(get(term, "namespaceSelector"), &path.child("namespaceSelector"), causes);
     label_keys(term, path, causes);
     for namespace in list(term, "namespaces").iter().filter_map(Value::as_str) {
+        if causes.is_full() {
+            break;
+        }
         causes.invalid_all(&path.child("namespace"), namespace, names::dns_label(namespace));
     }
     let key = text(term, "topologyKey");
@@ -160,11 +164,13 @@ fn label_keys(term: &Value, path: &Path, causes: &mut Causes) {
             causes.invalid_all(&path.index(index), key, names::qualified(key));
         }
     }
+    let others: HashSet<&str> =
+        list(term, "mismatchLabelKeys").iter().filter_map(Value::as_str).collect();
     for (index, key) in list(term, "matchLabelKeys").iter().enumerate() {
         if causes.is_full() {
             break;
         }
-        if list(term, "mismatchLabelKeys").contains(key) {
+        if key.as_str().is_some_and(|key| others.contains(key)) {
             causes.invalid(
                 &path.child("matchLabelKeys").index(index),
                 key.clone(),
