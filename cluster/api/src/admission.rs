@@ -13,12 +13,13 @@ pub use crate::context::Context;
 pub use deletion::{DeleteOptions, Deletion, Propagation, admit_delete, is_finished};
 pub use scale::{apply_scale, scale_of};
 
-use crate::field::{at, copy, get, number, object_mut, remove, same, set, text};
+use crate::field::{at, copy, entries, get, number, object_mut, remove, same, set, text};
 use crate::resource::Resource;
 use crate::rules::metadata;
 use crate::status::Status;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The longest `generateName` that a suffix fits behind.
 const GENERATE_NAME_MAX: usize = 58;
@@ -164,7 +165,10 @@ pub fn admit_update(
     }
     if resource.generation {
         let generation = number(old, "metadata.generation").unwrap_or(1);
-        let changed = !same(get(&new, "spec"), get(old, "spec"));
+        let changed = !same(get(&new, "spec"), get(old, "spec"))
+            || (resource.generation_of_annotations
+                && matches!(door, Door::Main | Door::Scale)
+                && annotations(&new) != annotations(old));
         let metadata = object_mut(&mut new, "metadata");
         set(metadata, "generation", generation + i64::from(changed));
     } else {
@@ -185,6 +189,11 @@ pub fn admit_update(
     }
     tidy(&mut new);
     Ok(new)
+}
+
+/// The annotations of an object, in whatever order they came; none where it has no such field.
+fn annotations(object: &Value) -> BTreeMap<&str, &Value> {
+    entries(at(object, "metadata"), "annotations").collect()
 }
 
 /// The status door takes the status and, of built-in kinds, the metadata, but for what

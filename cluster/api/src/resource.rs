@@ -281,6 +281,8 @@ pub struct Resource {
     pub name: names::Check,
     /// Whether `metadata.generation` counts changes of its spec.
     pub generation: bool,
+    /// Whether it counts changes of the annotations as well, because they are copied to what the object owns.
+    pub generation_of_annotations: bool,
     /// What everybody is told who reads or writes it; empty unless there is something better.
     pub deprecated: &'static str,
     /// Whether replacing an object that is not there makes it.
@@ -328,6 +330,7 @@ impl Resource {
             row_conditions: None,
             name: names::dns_subdomain,
             generation: false,
+            generation_of_annotations: false,
             deprecated: "",
             put_creates: false,
             status_keeps: &[],

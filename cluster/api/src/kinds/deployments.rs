@@ -21,6 +21,7 @@ pub const RESOURCE: Resource = Resource {
     columns: COLUMNS,
     cells,
     generation: true,
+    generation_of_annotations: true,
     rules: Rules {
         default: default_deployment,
         prepare_create,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
+mod deployments;
+
 use impresario_api::admission::{
     Account, Context, DeleteOptions, Deletion, Door, RandomAllocator, ServiceRanges, admit_create,
     admit_delete, admit_update, apply_scale, is_finished, scale_of,
