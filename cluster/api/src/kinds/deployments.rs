@@ -22,6 +22,7 @@ pub const RESOURCE: Resource = Resource {
     cells,
     generation: true,
     generation_of_annotations: true,
+    status_keeps: &["labels"],
     rules: Rules {
         default: default_deployment,
         prepare_create,
