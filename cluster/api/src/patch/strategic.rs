@@ -128,14 +128,16 @@ fn same_kind(left: &Value, right: &Value) -> bool {
     std::mem::discriminant(left) == std::mem::discriminant(right)
 }
 
-/// Drops from the object what `$retainKeys` does not name.
+/// Drops from the object what `$retainKeys` does not name. The patch may give nothing else, but may take other
+/// members away: clients do, of what they gave before.
 fn retain_keys(base: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
     let Some(retained) = patch.get_mut(RETAIN_KEYS).map(Value::take) else { return Ok(()) };
     patch.retain(|name, _| name != RETAIN_KEYS);
     let malformed = || PatchError::BadRequest("invalid patch format of retainKeys".to_owned());
     let Value::Array(retained) = retained else { return Err(malformed()) };
     let named: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
-    if patch.iter().any(|(name, _)| !name.starts_with('$') && !named.contains(name.as_str())) {
+    let is_given = |name: &str, value: &Value| !value.is_null() && !name.starts_with('$');
+    if patch.iter().any(|(name, value)| is_given(name, value) && !named.contains(name.as_str())) {
         return Err(malformed());
     }
     base.retain(|name, _| named.contains(name.as_str()));

@@ -47,6 +47,11 @@ fn entries_merge_by_key_and_go_by_directive() {
             json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
         ),
         (
+            json!({"volumes": [{"name": "v", "emptyDir": {}}]}),
+            json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}, "emptyDir": null}]}),
+            json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+        ),
+        (
             json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}),
             json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]}),
             json!({"containers": [{"name": "b"}, {"name": "c"}, {"name": "a"}]}),
