@@ -83,6 +83,15 @@ fn schemas_say_how_lists_merge_and_which_kind_they_are() {
 }
 
 #[test]
+fn the_strategy_of_a_deployment_keeps_only_what_a_client_names() {
+    // Or a client's `apply` from RollingUpdate to Recreate would leave what only the former may have.
+    let document = v3_document("apis/apps/v1").unwrap();
+    let schemas = &document["components"]["schemas"];
+    let strategy = &schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
+    assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
+}
+
+#[test]
 fn the_smallest_v2_document_says_its_version() {
     assert_eq!(V2_PROTOBUF, [0x0a, 0x03, b'2', b'.', b'0']);
     assert!(!V2_PROTOBUF_TYPE.contains('@'));

@@ -74,6 +74,16 @@ fn entries_merge_by_key_and_go_by_directive() {
 }
 
 #[test]
+fn a_deployments_strategy_loses_what_the_new_one_does_not_name() {
+    let spec = "api.apps.v1.DeploymentSpec";
+    let rolling = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}});
+    let strategy = json!({"$retainKeys": ["type"], "type": "Recreate", "rollingUpdate": null});
+    let recreate = json!({"strategy": strategy});
+    let merged = strategic(spec, rolling, recreate).unwrap();
+    assert_eq!(merged, json!({"strategy": {"type": "Recreate"}}));
+}
+
+#[test]
 fn plain_lists_merge_as_sets_and_lose_what_is_deleted() {
     let meta = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
     let base = json!({"finalizers": ["a", "b"]});

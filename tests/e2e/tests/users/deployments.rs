@@ -5,7 +5,10 @@ use impresario_e2e::{Site, eventually, fetch, with_a_kubectl, with_every_kubectl
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-with_every_kubectl!(a_rollout_is_watched_undone_paused_and_repeated);
+with_every_kubectl!(
+    a_rollout_is_watched_undone_paused_and_repeated,
+    what_a_deployment_goes_by_is_changed_by_apply,
+);
 with_a_kubectl!(
     a_rollout_that_fails_leaves_the_old_pods_and_is_undone,
     a_service_answers_each_request_while_its_deployment_is_rolled_over,
@@ -41,11 +44,22 @@ const STATUS: &str = "rollout status deploy/app --timeout=180s";
 
 fn a_rollout_is_watched_undone_paused_and_repeated(site: &Site) {
     let kubectl = &site.kubectl;
-    kubectl.feed("apply -f -", &deployment("app", 2, "", "")).ok();
+    let script = "trap 'exit 0' TERM; echo I am here; sleep 600 & wait";
+    kubectl
+        .run_with("create deployment app --image=busybox --replicas=2", &["--", "sh", "-c", script])
+        .ok();
     let told = kubectl.run(STATUS).ok();
     assert!(told.contains("successfully rolled out"), "{told}");
     let shown = kubectl.run("get deploy app --no-headers").ok();
     assert_eq!(shown.split_whitespace().take(4).collect::<Vec<_>>(), ["app", "2/2", "2", "2"]);
+    eventually("its log tells what a pod said", || {
+        let told = kubectl.run("logs deploy/app");
+        if told.out.contains("I am here") { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+    let all = kubectl.run("get all").ok();
+    for one in ["deployment.apps/app ", "replicaset.apps/app-", "pod/app-"] {
+        assert!(all.contains(one), "{one}: {all}");
+    }
 
     kubectl.run("set env deploy/app COLOUR=blue").ok();
     kubectl.run("annotate deploy/app kubernetes.io/change-cause=blue").ok();
@@ -55,12 +69,14 @@ fn a_rollout_is_watched_undone_paused_and_repeated(site: &Site) {
     for line in [["1", "<none>"], ["2", "blue"]] {
         assert!(lines.iter().any(|it| *it == line), "{line:?}: {history}");
     }
-    kubectl.run("rollout undo deploy/app").ok();
+    let revision = "{.metadata.annotations.deployment\\.kubernetes\\.io/revision}";
+    kubectl.run("set image deploy/app busybox=none/such").ok();
+    kubectl.until("get deploy app", revision, "3");
+    kubectl.run("rollout undo deploy/app --to-revision=1").ok();
     kubectl.run(STATUS).ok();
     let environment = "{.items[*].spec.containers[0].env}";
     kubectl.until("get pods -l app=app", environment, "");
-    let revision = "{.metadata.annotations.deployment\\.kubernetes\\.io/revision}";
-    kubectl.until("get deploy app", revision, "3");
+    kubectl.until("get deploy app", revision, "4");
 
     kubectl.run("rollout pause deploy/app").ok();
     kubectl.run("set env deploy/app COLOUR=red").ok();
@@ -171,4 +187,16 @@ fn a_deployment_that_is_recreated_has_no_two_templates_at_once(site: &Site) {
         next(&mut old, &mut new);
     }
     kubectl.run(STATUS).ok();
+}
+
+fn what_a_deployment_goes_by_is_changed_by_apply(site: &Site) {
+    let kubectl = &site.kubectl;
+    let rolling = "  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}";
+    kubectl.feed("apply -f -", &deployment("app", 1, rolling, "")).ok();
+    kubectl.feed("apply -f -", &deployment("app", 1, "  strategy: {type: Recreate}", "")).ok();
+    let strategy = kubectl.json("get deploy app")["spec"]["strategy"].clone();
+    assert_eq!(strategy, serde_json::json!({"type": "Recreate"}));
+    kubectl.feed("apply -f -", &deployment("app", 1, rolling, "")).ok();
+    let strategy = kubectl.json("get deploy app")["spec"]["strategy"].clone();
+    assert_eq!(strategy["rollingUpdate"]["maxSurge"], 1);
 }
