@@ -4,7 +4,9 @@
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
 //! replication_controller, replica_set, deployment, job
-//!              one file each: what it looks at, and a function that decides
+//!              a type each: what it looks at, and a function that decides; where that
+//!              takes more than a file, its parts are in a folder beside it
+//! replicas     what replication controllers and replica sets share
 //! service, namespace, garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```

@@ -1,5 +1,5 @@
-//! What every controller has in common, so that a controller is one file: its kind, what it looks
-//! at, and one function that decides. Nothing here names a kind.
+//! What every controller has in common, so that a controller is a type with three things: its kind, what it
+//! looks at, and one function that decides. Nothing here names a kind.
 //!
 //! ```text
 //! controller   what a controller says of itself        view      what it is shown
