@@ -12,10 +12,12 @@ use crate::follow::Followed;
 use actix::prelude::*;
 use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
-use impresario_client::protocol::training::{Bid, RequestBid, TrainingJobRole, job_actor};
+use impresario_client::protocol::training::{
+    Bid, RequestBid, RequestUnsureBid, TrainingJobRole, job_actor,
+};
 use impresario_objects::events::Severity;
 use impresario_registry_api::WatchEvent;
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,6 +28,33 @@ const GATHER: Duration = Duration::from_millis(150);
 const AGAIN: u32 = 20;
 /// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a job bids; nothing where the member does not run it. A member of the version before is asked as it knows
+/// it.
+async fn ask_for_bid(node: &ActorNode, path: ActorPath, round: u64) -> Option<Bid> {
+    let job = node.actor::<TrainingJobRole>(path.clone());
+    let answer = match job.ask(RequestBid { round }, PATIENCE).await {
+        Err(AskError::UnknownMessage { .. }) => {
+            let bid = job.ask(RequestUnsureBid { round }, PATIENCE).await;
+            bid.map(|bid| bid.map(Into::into))
+        }
+        answer => answer,
+    };
+    match answer {
+        Ok(bid) => bid,
+        // Only one of the members runs the job; the others say so at once.
+        Err(AskError::NoSuchActor { .. } | AskError::Stopped { .. }) => None,
+        // The next round asks again.
+        Err(error) if error.remedy() != Remedy::GiveUp => {
+            tracing::debug!(actor = %path.actor, node = %path.node, %error, "a job did not bid");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(actor = %path.actor, node = %path.node, %error, "a job cannot bid: it neither grows nor shrinks");
+            None
+        }
+    }
+}
 
 impl Scheduler {
     /// An operator has said by which policy the cluster is divided, or says nothing any more.
@@ -90,11 +119,8 @@ impl Scheduler {
             .flat_map(|uid| control.iter().map(move |member| (uid, member)))
             .map(|(uid, member)| {
                 let path = ActorPath::new(member.clone(), job_actor(uid));
-                let ask =
-                    self.node.actor::<TrainingJobRole>(path).ask(RequestBid { round }, PATIENCE);
-                let member = member.clone();
-                // Only one of the members runs the job; the others say so at once.
-                async move { ask.await.ok().flatten().map(|bid| (member, bid)) }
+                let (node, member) = (self.node.clone(), member.clone());
+                async move { ask_for_bid(&node, path, round).await.map(|bid| (member, bid)) }
             })
             .collect();
         let bids = async move { join_all(asks).await.into_iter().flatten().collect() };

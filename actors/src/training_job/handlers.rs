@@ -4,8 +4,8 @@ use super::{TrainingJob, status};
 use actix::prelude::*;
 use impresario_client::protocol::training::{
     Bid, ControlMembers, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork,
-    Place, ReportError, RequestBid, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, Size,
-    TrainerReport, Welcome, Work,
+    Place, ReportError, RequestBid, RequestUnsureBid, Scale, ScaleError, ServerOrder, ServerReport,
+    ShardMap, Size, TrainerReport, Welcome, Work,
 };
 use std::time::Instant;
 
@@ -80,18 +80,32 @@ impl Handler<ControlMembers> for TrainingJob {
     }
 }
 
+impl TrainingJob {
+    /// What it bids now; nothing while it may not, or waits for nothing.
+    fn bid(&self) -> Option<Bid> {
+        let now = Instant::now();
+        if !self.awake || !self.is_sure(now) {
+            return None;
+        }
+        let created = status::created_unix_seconds(&self.job);
+        let (namespace, name) = (self.text("namespace"), self.text("name"));
+        self.state.bid(namespace, name, created, now)
+    }
+}
+
 impl Handler<RequestBid> for TrainingJob {
     type Result = MessageResult<RequestBid>;
 
     fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        if !self.awake || !self.is_sure(now) {
-            return MessageResult(None);
-        }
-        let created = status::created_unix_seconds(&self.job);
-        let (namespace, name) = (self.text("namespace"), self.text("name"));
-        let bid: Option<Bid> = self.state.bid(namespace, name, created, now);
-        MessageResult(bid)
+        MessageResult(self.bid())
+    }
+}
+
+impl Handler<RequestUnsureBid> for TrainingJob {
+    type Result = MessageResult<RequestUnsureBid>;
+
+    fn handle(&mut self, _: RequestUnsureBid, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.bid().map(Into::into))
     }
 }
 

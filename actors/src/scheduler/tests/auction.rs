@@ -3,15 +3,20 @@
 use super::*;
 use actix::prelude::*;
 use impresario_client::protocol::training::{
-    Bid, RequestBid, Scale, ScaleError, Size, SpeedModel, job_actor,
+    Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
 use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
-use impresario_runtime::role;
+use impresario_runtime::{ServedBy, role};
 use parking_lot::Mutex;
 
 role! {
     /// What the auction asks of a job.
     BidderRole = "trainingjob" { asks: [RequestBid, Scale], streams: [] }
+}
+
+role! {
+    /// What the auction of the version before asks of a job.
+    OlderBidderRole = "trainingjob" { asks: [RequestUnsureBid, Scale], streams: [] }
 }
 
 type Shared<T> = Arc<Mutex<T>>;
@@ -31,6 +36,14 @@ impl Handler<RequestBid> for Bidder {
 
     fn handle(&mut self, _: RequestBid, _: &mut Self::Context) -> Self::Result {
         Some(self.bid.lock().clone())
+    }
+}
+
+impl Handler<RequestUnsureBid> for Bidder {
+    type Result = Option<UnsureBid>;
+
+    fn handle(&mut self, _: RequestUnsureBid, _: &mut Self::Context) -> Self::Result {
+        Some(self.bid.lock().clone().into())
     }
 }
 
@@ -73,6 +86,14 @@ fn costly(job: &str) -> Bid {
 
 /// A job in the registry, and its actor.
 async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
+    job_as::<BidderRole>(machine, bid).await
+}
+
+/// A job whose actor knows the messages of a role.
+async fn job_as<R: ServedBy<Bidder>>(
+    machine: &Machine,
+    bid: Bid,
+) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     let uid = bid.job.clone();
     let object = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
         "metadata": {"namespace": "ns", "name": uid, "uid": uid}, "spec": {}});
@@ -81,7 +102,7 @@ async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     let (bids, hears) = (bid.clone(), heard.clone());
     machine
         .node
-        .spawn::<BidderRole, _>(job_actor(&uid), SpawnOptions::default(), move |_| Bidder {
+        .spawn::<R, _>(job_actor(&uid), SpawnOptions::default(), move |_| Bidder {
             bid: bids.clone(),
             heard: hears.clone(),
         })
@@ -102,6 +123,18 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(LIMIT, waits).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[actix::test]
+async fn a_job_of_a_member_of_the_version_before_bids_as_it_did_then() {
+    let machine = Machine::start(1000).await;
+    let growing = Bid { remaining_steps: 1e6, rescale_seconds: 1.0, ..costly("a") };
+    let (_, heard) = job_as::<OlderBidderRole>(&machine, growing).await;
+    let _scheduler = hold(&machine);
+    until("it is given what pays for itself", || {
+        heard.lock().last().is_some_and(|scale| scale.size.trainers > 1)
+    })
+    .await;
 }
 
 #[actix::test]

@@ -23,7 +23,10 @@ pub use parameters::{
 };
 pub use place::Place;
 pub use shard::{Applied, OptimizerKind, ShardMap, ShardRange, ShardState};
-pub use sizing::{Bid, Describe, Description, RequestBid, Scale, ScaleError, Size, SpeedModel};
+pub use sizing::{
+    Bid, Describe, Description, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel,
+    UnsureBid,
+};
 pub use work::{
     Batch, ControlMembers, CurrentMap, Doing, Elsewhere, Evaluated, NextWork, Order, Progress,
     ServerOrder, ServerReport, TrainerReport, Work,
@@ -70,7 +73,7 @@ pub fn is_between_guests(message: &str) -> bool {
 role! {
     /// The actor that runs one training job.
     pub TrainingJobRole = "trainingjob" {
-        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, Scale, Describe],
+        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, RequestUnsureBid, Scale, Describe],
         streams: []
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! A type that crosses the wire cannot change by accident: its samples would have other bytes. A
 //! message cannot be forgotten: the source is searched for those that have no sample.
+//!
+//! Members of two versions talk to each other while a cluster is updated. Where a type must change on purpose, the
+//! message gets a new name (`training.RequestBid2`); the old one keeps its bytes and its samples, is answered, and
+//! is asked of who says `UnknownMessage` to the new one, until no member can be of that version.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -6,9 +6,9 @@ use impresario_client::protocol::training::{
     Accept, Applied, Batch, Bid, ControlMembers, CurrentMap, Describe, Description, Doing,
     Elsewhere, Evaluated, Handover, HandoverError, HeldShard, Holds, JoinRefused, JoinTraining,
     Keep, Leave, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress, Provide,
-    ProvideError, Pull, Pulled, Push, Pushed, ReportError, RequestBid, Scale, ScaleError,
-    ServerOrder, ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel, StaleLease,
-    TrainerReport, Welcome, Work,
+    ProvideError, Pull, Pulled, Push, Pushed, ReportError, RequestBid, RequestUnsureBid, Scale,
+    ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel,
+    StaleLease, TrainerReport, UnsureBid, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -204,7 +204,9 @@ fn sizing(record: Record) -> Record {
         remaining_seconds: Some(350.0),
         ended: false,
     };
+    let unsure: Vec<_> = bids.iter().cloned().map(|bid| bid.map(UnsureBid::from)).collect();
     record
+        .ask([RequestUnsureBid { round: 7 }], unsure.into_iter().chain([None]))
         .ask([RequestBid { round: 7 }], bids.into_iter().chain([None]))
         .ask(
             [Scale { round: 7, scheduler: 2, lease: 7, size, reason: "highest gain".into() }],

@@ -13,7 +13,16 @@ pub struct RequestBid {
     /// The round of the auction.
     pub round: u64,
 }
-message!(RequestBid => Option<Bid>, "training.RequestBid", Lane::Control);
+message!(RequestBid => Option<Bid>, "training.RequestBid2", Lane::Control);
+
+/// The same as members of the version before ask it. Answered, and asked of who does not know [`RequestBid`], as
+/// long as a cluster may have such members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestUnsureBid {
+    /// The round of the auction.
+    pub round: u64,
+}
+message!(RequestUnsureBid => Option<UnsureBid>, "training.RequestBid", Lane::Control);
 
 /// What a job knows about itself. The auction derives gains and losses from it, so that one answer
 /// serves a whole round however many resources change hands in it. A job that has ended, or waits
@@ -60,6 +69,94 @@ pub struct Bid {
     pub rescale_uncertainty: f64,
     /// For how long the job has been granted its minimum without all of it having a node, in seconds.
     pub incomplete_seconds: u64,
+}
+
+/// A [`Bid`] that does not say how sure it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnsureBid {
+    /// As in a bid.
+    pub job: String,
+    /// As in a bid.
+    pub lease: u64,
+    /// As in a bid.
+    pub namespace: String,
+    /// As in a bid.
+    pub name: String,
+    /// As in a bid.
+    pub created_unix_seconds: i64,
+    /// As in a bid.
+    pub remaining_steps: f64,
+    /// As in a bid.
+    pub done_steps: u64,
+    /// As in a bid.
+    pub speed: SpeedModel,
+    /// As in a bid.
+    pub current: Size,
+    /// As in a bid.
+    pub wanted: Size,
+    /// As in a bid.
+    pub min: Size,
+    /// As in a bid.
+    pub max: Size,
+    /// As in a bid.
+    pub parameter_server: Resources,
+    /// As in a bid.
+    pub trainer: Resources,
+    /// As in a bid.
+    pub rescale_seconds: f64,
+    /// As in a bid.
+    pub incomplete_seconds: u64,
+}
+
+impl From<Bid> for UnsureBid {
+    fn from(bid: Bid) -> Self {
+        Self {
+            job: bid.job,
+            lease: bid.lease,
+            namespace: bid.namespace,
+            name: bid.name,
+            created_unix_seconds: bid.created_unix_seconds,
+            remaining_steps: bid.remaining_steps,
+            done_steps: bid.done_steps,
+            speed: bid.speed,
+            current: bid.current,
+            wanted: bid.wanted,
+            min: bid.min,
+            max: bid.max,
+            parameter_server: bid.parameter_server,
+            trainer: bid.trainer,
+            rescale_seconds: bid.rescale_seconds,
+            incomplete_seconds: bid.incomplete_seconds,
+        }
+    }
+}
+
+impl From<UnsureBid> for Bid {
+    /// It is taken at its word, as the version that sent it takes it.
+    fn from(bid: UnsureBid) -> Self {
+        Self {
+            job: bid.job,
+            lease: bid.lease,
+            namespace: bid.namespace,
+            name: bid.name,
+            created_unix_seconds: bid.created_unix_seconds,
+            remaining_steps: bid.remaining_steps,
+            remaining_uncertainty: 0.0,
+            done_steps: bid.done_steps,
+            speed: bid.speed,
+            speed_uncertainty: 0.0,
+            measured_trainers: u32::MAX,
+            current: bid.current,
+            wanted: bid.wanted,
+            min: bid.min,
+            max: bid.max,
+            parameter_server: bid.parameter_server,
+            trainer: bid.trainer,
+            rescale_seconds: bid.rescale_seconds,
+            rescale_uncertainty: 0.0,
+            incomplete_seconds: bid.incomplete_seconds,
+        }
+    }
 }
 
 /// How many of each.
