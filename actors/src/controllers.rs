@@ -4,10 +4,9 @@
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
 //! replication_controller, replica_set, deployment, job
-//!              a type each: what it looks at, and a function that decides; where that
-//!              takes more than a file, its parts are in a folder beside it
-//! replicas     what replication controllers and replica sets share
-//! service, namespace, garbage_collector, node_lifecycle
+//!              one file each: what it looks at, and a function that decides
+//! service      another: what stands behind it, and what is said of its ports
+//! namespace, garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
 
@@ -46,6 +45,7 @@ use control::{Control, Look};
 use engine::controller::Controller;
 use engine::kind_name::KindName;
 use engine::shared::Shared;
+use engine::sources::Source;
 use engine::worker::Worker;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
@@ -70,27 +70,19 @@ pub fn kinds(
     use api_endpoints::ApiEndpointsLook;
     use event_expiry::EventExpiryLook;
     use garbage_collector::GarbageCollectorLook;
-    use namespace::NamespaceLook;
+    use namespace::{AUTHORITY_MAP, NamespaceLook};
     use node_lifecycle::NodeLifecycleLook;
-    use service::ServiceLook;
 
     let authority_pem: Arc<str> = authority_pem.into();
+    let furniture = graph.of("", "configmaps");
     let each = |objects, prefix, start, sources| Kind::Each { objects, prefix, start, sources };
-    let one = |name, start| Kind::One { name, start };
+    let one = |name, start, sources| Kind::One { name, start, sources };
     vec![
         controlled::<replication_controller::Reconciler>(&view.shared()),
         controlled::<replica_set::Reconciler>(&view.shared()),
         controlled::<deployment::Reconciler>(&view.shared()),
         controlled::<job::Reconciler>(&view.shared()),
-        each(
-            Subjects::of(&view.services),
-            "service",
-            {
-                let view = view.clone();
-                looking(move |a| ServiceLook::new(Assignment::of(&view, a)).shared())
-            },
-            Vec::new(),
-        ),
+        controlled::<service::Reconciler>(&view.shared()),
         each(
             Subjects::of(&view.namespaces),
             "namespace",
@@ -101,29 +93,54 @@ pub fn kinds(
                     NamespaceLook::new(Assignment::of(&view, a), authority).shared()
                 })
             },
+            furniture
+                .map(|maps| Source::within(&view.namespaces, maps, AUTHORITY_MAP))
+                .into_iter()
+                .collect(),
+        ),
+        one(
+            GARBAGE_COLLECTOR,
+            {
+                let (view, graph) = (view.clone(), graph.clone());
+                looking(move |a| {
+                    let events = view.events.clone();
+                    GarbageCollectorLook::new(&view.objects, graph.clone(), a.fence, events)
+                        .shared()
+                })
+            },
+            {
+                let graph = graph.clone();
+                vec![Source::signals(GARBAGE_COLLECTOR, move || graph.litter())]
+            },
+        ),
+        one(
+            API_ENDPOINTS,
+            {
+                let view = view.clone();
+                looking(move |a| {
+                    ApiEndpointsLook::new(view.clone(), a.fence, members.clone()).shared()
+                })
+            },
+            api_endpoints::sources(view),
+        ),
+        one(
+            EVENT_EXPIRY,
+            {
+                let registry = view.objects.registry().clone();
+                looking(move |a| EventExpiryLook::new(registry.clone(), a.fence).shared())
+            },
             Vec::new(),
         ),
-        one(GARBAGE_COLLECTOR, {
-            let (view, graph) = (view.clone(), graph.clone());
-            looking(move |a| {
-                let events = view.events.clone();
-                GarbageCollectorLook::new(&view.objects, graph.clone(), a.fence, events).shared()
-            })
-        }),
-        one(API_ENDPOINTS, {
-            let view = view.clone();
-            looking(move |a| ApiEndpointsLook::new(view.clone(), a.fence, members.clone()).shared())
-        }),
-        one(EVENT_EXPIRY, {
-            let registry = view.objects.registry().clone();
-            looking(move |a| EventExpiryLook::new(registry.clone(), a.fence).shared())
-        }),
-        one(NODE_LIFECYCLE, {
-            let view = view.clone();
-            looking(move |a| {
-                NodeLifecycleLook::new(view.clone(), a.fence, silence.clone()).shared()
-            })
-        }),
+        one(
+            NODE_LIFECYCLE,
+            {
+                let view = view.clone();
+                looking(move |a| {
+                    NodeLifecycleLook::new(view.clone(), a.fence, silence.clone()).shared()
+                })
+            },
+            Vec::new(),
+        ),
     ]
 }
 

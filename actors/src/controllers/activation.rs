@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A change reaches the actors that it concerns through an index: its own uid, and what each kind says that
-//! its actors look at (its sources); for the kinds that are not moved to these, by the hints below. Two members may run an actor for the
+//! its actors look at (its sources). Nothing of a kind is named here. Two members may run an actor for the
 //! same object for a moment; the registry takes writes of the newest epoch only.
 
 mod activated;
@@ -15,23 +15,15 @@ mod hints;
 
 pub use activated::Activation;
 
-use super::api_endpoints::{NAMESPACE, SERVICE, serves};
 use super::engine::sources::{Concerned, Source};
-use super::garbage_collector::Graph;
 use super::held::Held;
-use super::mirror::{Change, Mirror, Mirrored, Seen};
-use super::namespace::AUTHORITY_MAP;
-use super::pod_view::{PodView, selects};
-use super::service::slices::SERVICE_LABEL;
-use super::view::View;
-use crate::withheld_ports::first_port;
+use super::mirror::{Change, Mirror, Mirrored};
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
-use hints::{Hint, Subject, forward, forward_some};
+use hints::{Hint, Subject, forward};
 use impresario_client::protocol::control::{Changed, ControlRole};
-use impresario_registry_api::{Fence, Key, ShardTable};
+use impresario_registry_api::{Fence, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
-use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +60,8 @@ pub enum Kind {
         name: &'static str,
         /// Starts it.
         start: Start,
+        /// What wakes it.
+        sources: Vec<Source>,
     },
 }
 
@@ -105,89 +99,27 @@ pub struct Keeper {
 impl Keeper {
     /// Starts to keep actors of these kinds on `node`, for the shards that `shards` gives it.
     #[must_use]
-    pub fn start(
-        node: ActorNode,
-        view: View,
-        graph: Graph,
-        shards: watch::Receiver<ShardTable>,
-        kinds: Vec<Kind>,
-    ) -> Self {
+    pub fn start(node: ActorNode, shards: watch::Receiver<ShardTable>, kinds: Vec<Kind>) -> Self {
         let mut task = JoinSet::new();
         let (hints, inbox) = mpsc::channel(HINTS);
         let (told, concerned) = mpsc::channel(HINTS);
         let mut followed = BTreeSet::new();
         for (number, kind) in kinds.iter().enumerate() {
-            if let Kind::Each { objects, sources, .. } = kind {
-                task.spawn((objects.forward)(number, hints.clone()));
-                for source in sources.iter().filter(|source| followed.insert(source.name())) {
-                    task.spawn(source.run(told.clone()));
+            let sources = match kind {
+                Kind::Each { objects, sources, .. } => {
+                    task.spawn((objects.forward)(number, hints.clone()));
+                    sources
                 }
+                Kind::One { sources, .. } => sources,
+            };
+            for source in sources.iter().filter(|source| followed.insert(source.name())) {
+                task.spawn(source.run(told.clone()));
             }
         }
-        task.spawn(forward(view.pods.clone(), hints.clone(), |change| match change {
-            Change::Put { now, before } => {
-                Hint::Pod(before.map(|seen| seen.object), Some(now.object))
-            }
-            Change::Deleted { before } => Hint::Pod(Some(before.object), None),
-            Change::Everything => Hint::Everything,
-        }));
-        task.spawn(forward(view.endpoints.clone(), hints.clone(), |change| match change {
-            Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
-                Hint::Endpoints(seen.entry.key.namespace, seen.entry.key.name)
-            }
-            Change::Everything => Hint::Services,
-        }));
-        task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
-            let first = |node: &Seen<Node>| first_port(&node.object);
-            let (before, now) = match &change {
-                Change::Put { now, before } => (before.as_ref().map_or(0, first), first(now)),
-                Change::Deleted { before } => (first(before), 0),
-                Change::Everything => return Some(Hint::Services),
-            };
-            (before != now).then_some(Hint::Services)
-        }));
-        task.spawn(forward_some(view.nodes.clone(), hints.clone(), |change| {
-            let serves = |node: &Seen<Node>| serves(&node.object);
-            let (before, now) = match &change {
-                Change::Put { now, before } => (before.as_ref().and_then(serves), serves(now)),
-                Change::Deleted { before } => (serves(before), None),
-                Change::Everything => return Some(Hint::Api),
-            };
-            (before != now).then_some(Hint::Api)
-        }));
-        task.spawn(forward_some(
-            view.endpoint_slices.clone(),
-            hints.clone(),
-            |change| match change {
-                Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
-                    let labels = seen.object.metadata.labels.as_ref();
-                    let service = labels.and_then(|labels| labels.get(SERVICE_LABEL))?;
-                    Some(Hint::Endpoints(seen.entry.key.namespace.clone(), service.clone()))
-                }
-                Change::Everything => Some(Hint::Services),
-            },
-        ));
-        if let Some(maps) = graph.of("", "configmaps") {
-            task.spawn(forward_some(maps.clone(), hints.clone(), |change| match change {
-                Change::Put { now: seen, .. } | Change::Deleted { before: seen } => {
-                    let Key { namespace, name, .. } = seen.entry.key;
-                    (name == AUTHORITY_MAP).then_some(Hint::Furniture(Some(namespace)))
-                }
-                Change::Everything => Some(Hint::Furniture(None)),
-            }));
-        }
-        task.spawn(async move {
-            let mut litter = graph.litter();
-            while litter.next().await.is_some() {
-                if hints.send(Hint::Garbage).await.is_err() {
-                    return;
-                }
-            }
-        });
         let (dead, deaths) = mpsc::channel(HINTS);
         let running = HashMap::new();
         let held = Held::new(node.name().clone(), shards);
-        let state = State { node, view, kinds, held, running, dead, serial: 0 };
+        let state = State { node, kinds, held, running, dead, serial: 0 };
         task.spawn(state.run(inbox, concerned, deaths));
         Self { _task: task }
     }
@@ -209,7 +141,6 @@ struct Dead {
 
 struct State {
     node: ActorNode,
-    view: View,
     kinds: Vec<Kind>,
     held: Held,
     /// By uid of the object, or name of the singleton.
@@ -303,9 +234,7 @@ impl State {
 
     fn follow(&mut self, hint: Hint) {
         match hint {
-            Hint::Everything => self.sync(None),
             Hint::Kind(number) => self.sync(Some(number)),
-            Hint::Garbage => self.tell(super::GARBAGE_COLLECTOR),
             Hint::Object(number, subject, present) => {
                 if !present {
                     self.stop(&subject.uid);
@@ -316,41 +245,6 @@ impl State {
                 {
                     self.begin(number, activation);
                 }
-            }
-            Hint::Furniture(None) => self.tell_all(&self.view.namespaces),
-            Hint::Furniture(Some(namespace)) => {
-                if let Some(namespace) = self.view.namespaces.get("", &namespace) {
-                    self.tell(namespace.object.metadata.uid.as_deref().unwrap_or_default());
-                }
-            }
-            Hint::Pod(before, now) => self.follow_pod(before.as_deref(), now.as_deref()),
-            Hint::Services => {
-                self.tell(super::API_ENDPOINTS);
-                self.tell_all(&self.view.services);
-            }
-            Hint::Api => self.tell(super::API_ENDPOINTS),
-            Hint::Endpoints(namespace, name) => {
-                if (namespace.as_str(), name.as_str()) == (NAMESPACE, SERVICE) {
-                    self.tell(super::API_ENDPOINTS);
-                }
-                if let Some(service) = self.view.services.get(&namespace, &name) {
-                    self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
-                }
-            }
-        }
-    }
-
-    fn follow_pod(&self, before: Option<&Pod>, now: Option<&Pod>) {
-        let Some(pod) = now.or(before) else { return };
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let labels = [before, now].map(|pod| pod.map(PodView::labels));
-        let concerned = |selector: Option<&BTreeMap<String, String>>| {
-            let selector = selector.filter(|selector| !selector.is_empty());
-            selector.is_some_and(|s| labels.iter().flatten().any(|labels| selects(s, labels)))
-        };
-        for service in self.view.services.within(namespace) {
-            if concerned(service.object.spec.as_ref().and_then(|spec| spec.selector.as_ref())) {
-                self.tell(service.object.metadata.uid.as_deref().unwrap_or_default());
             }
         }
     }
@@ -401,12 +295,6 @@ impl State {
     fn stop(&mut self, uid: &str) {
         if let Some(running) = self.running.remove(uid) {
             self.node.stop_actor(&running.actor);
-        }
-    }
-
-    fn tell_all<K: Mirrored>(&self, mirror: &Mirror<K>) {
-        for seen in mirror.all() {
-            self.tell(seen.object.metadata().uid.as_deref().unwrap_or_default());
         }
     }
 

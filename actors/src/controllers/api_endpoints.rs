@@ -7,6 +7,8 @@
 //! to it, and nobody else may have them connect to what listens there. So this is written past those rules.
 
 use super::control::{Look, LookError, Next};
+use super::engine::sources::Source;
+use super::labels;
 use super::mirror::Seen;
 use super::owned::change;
 use super::service::endpoints::NOT_MIRRORED;
@@ -33,9 +35,9 @@ use std::sync::Arc;
 pub const API_ENDPOINTS: &str = "api-endpoints";
 
 /// The service of the API, in the namespace `default`.
-pub(super) const SERVICE: &str = "kubernetes";
+const SERVICE: &str = "kubernetes";
 /// Its namespace.
-pub(super) const NAMESPACE: &str = "default";
+const NAMESPACE: &str = "default";
 /// The name of its port.
 const PORT: &str = "https";
 const SLICES: &str = "discovery.k8s.io/endpointslices";
@@ -174,8 +176,34 @@ fn note<K>(
     Ok(())
 }
 
+/// What wakes the singleton: nodes that serve elsewhere than before, or can be reached, or cannot, any more; and
+/// whoever changes what is written here.
+#[must_use]
+pub fn sources(view: &View) -> Vec<Source> {
+    vec![
+        Source::of_one(API_ENDPOINTS, &view.nodes, |before, now| {
+            before.and_then(serves) != now.and_then(serves)
+        }),
+        Source::of_one(API_ENDPOINTS, &view.endpoints, |before, now| {
+            now.or(before).is_some_and(|endpoints| {
+                let metadata = &endpoints.metadata;
+                metadata.namespace.as_deref() == Some(NAMESPACE)
+                    && metadata.name.as_deref() == Some(SERVICE)
+            })
+        }),
+        Source::of_one(API_ENDPOINTS, &view.endpoint_slices, |before, now| {
+            before.into_iter().chain(now).any(is_of_the_service)
+        }),
+    ]
+}
+
+fn is_of_the_service(slice: &EndpointSlice) -> bool {
+    slice.metadata.namespace.as_deref() == Some(NAMESPACE)
+        && labels::of(&slice.metadata).get(SERVICE_LABEL).is_some_and(|of| of == SERVICE)
+}
+
 /// Where a node says that it serves the API, and whether it is ready.
-pub(super) fn serves(node: &Node) -> Option<(SocketAddr, bool)> {
+fn serves(node: &Node) -> Option<(SocketAddr, bool)> {
     let address = node.metadata.annotations.as_ref()?.get(API_ADDRESS)?.parse().ok()?;
     Some((address, is_ready(node)))
 }

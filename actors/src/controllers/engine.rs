@@ -6,17 +6,20 @@
 //! effects      what it wants done                       looks_at  what else it is shown, and what wakes it
 //! worker       looks, decides, has it done              apply     does it, under the shard's fence
 //! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
+//! beside       what is looked at that is nobody's own   other     a kind that is looked at, by which words
 //! ```
 //!
 //! docs/decisions/0008-controllers-frame.md says why.
 
 pub mod apply;
+pub mod beside;
 pub mod conditions;
 pub mod controller;
 pub mod effects;
 pub mod kind_name;
 pub mod looks_at;
 pub mod mirrors;
+pub mod other;
 pub mod selectors;
 pub mod shared;
 pub mod sources;

@@ -259,8 +259,9 @@ fn welcome(node: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::service::ServiceLook;
-    use super::super::view::Assignment;
+    use super::super::activation::Activation;
+    use super::super::engine::worker::Worker;
+    use super::super::service;
     use super::*;
     use impresario_objects::Objects;
     use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
@@ -361,15 +362,15 @@ mod tests {
         let uid = service.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
         let view = View::start(objects.clone(), "test");
         let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
-        let endpoints = ServiceLook::new(Assignment {
-            view: view.clone(),
-            fence,
-            since: Instant::now(),
+        let activation = Activation {
+            actor: "service/web".into(),
             namespace: "default".into(),
             name: "web".into(),
             uid,
-        });
-        let endpoints = endpoints.shared();
+            fence,
+            since: Instant::now(),
+        };
+        let endpoints = Worker::<service::Reconciler>::new(view.shared(), &activation).shared();
         let addresses = async || {
             endpoints.look().await.unwrap();
             let found = objects.get(served("", "endpoints"), "default", "web").await.unwrap();

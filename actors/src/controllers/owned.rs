@@ -9,6 +9,7 @@ use super::wrote::Wrote;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use impresario_api::admission::{Deletion, admit_delete};
+use impresario_api::patch::merge_patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
@@ -105,6 +106,15 @@ fn change_entry(
     };
     let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
     change(&mut object);
+    put(entry, &object)
+}
+
+/// Merges a patch into an object (RFC 7386), if nobody else changed it.
+pub fn rewrite(entry: &Entry, patch: &Value) -> Result<(Compare, Operation), LookError> {
+    let damaged = |cause: String| LookError::Damaged { key: entry.key.to_string(), cause };
+    let object: Value =
+        serde_json::from_slice(&entry.value).map_err(|error| damaged(error.to_string()))?;
+    let object = merge_patch(&object, patch).map_err(|error| damaged(error.to_string()))?;
     put(entry, &object)
 }
 

@@ -6,133 +6,110 @@ pub mod endpoints;
 mod ports;
 pub mod slices;
 
-use super::control::{Look, LookError, Next};
-use super::mirror::Seen;
-use super::owned::{Owner, change, revision_of};
+#[cfg(test)]
+mod tests;
+
+use super::engine::controller::Controller;
+use super::engine::effects::{Effects, Event};
+use super::engine::looks_at::LooksAt;
+use super::engine::view::View;
 use super::pod_view::PodView as _;
-use super::view::{Assignment, CATCH_UP, served};
-use super::wrote::Wrote;
-use crate::withheld_ports;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use impresario_objects::WriteOptions;
-use impresario_registry_api::{Compare, Operation, Revision};
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Pod, Service};
+use crate::withheld_ports::{self, ALTERNATE_PORTS};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::Timestamp;
-use parking_lot::Mutex;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// What a service says of its ports is written again after so long, at the earliest.
-const PORTS_AGAIN: Duration = Duration::from_secs(60);
+/// What a service says of its ports is written again after so long, at the earliest: one node that says now
+/// this and now that does not have all services written each time.
+const PORTS_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// The controller of one service.
-pub struct ServiceLook {
-    about: Assignment,
-    wrote: Wrote,
-    wrote_slices: Wrote,
-    wrote_service: Wrote,
-    /// When it was said last which ports cannot be had.
-    told_ports: Mutex<Option<Instant>>,
-}
+/// Decides for services.
+#[derive(Debug)]
+pub enum Reconciler {}
 
-impl ServiceLook {
-    /// A look at this service.
-    #[must_use]
-    pub fn new(about: Assignment) -> Self {
-        let (wrote, wrote_slices, wrote_service) = Default::default();
-        Self { about, wrote, wrote_slices, wrote_service, told_ports: Mutex::new(None) }
+impl Controller for Reconciler {
+    type Object = Service;
+
+    // Whatever becomes of what it says of its ports, its endpoints are written.
+    const STATUS_FIRST: bool = false;
+    const TELLS: bool = false;
+
+    fn looks_at() -> LooksAt<Service> {
+        LooksAt::itself()
+            .of_its_name::<Endpoints>()
+            .selected::<EndpointSlice>(its_slices)
+            .selected::<Pod>(its_pods)
+            .everywhere::<Node, u16>(first_port)
     }
 
-    /// The look, ready for a control actor.
-    #[must_use]
-    pub fn shared(self) -> Arc<dyn Look> {
-        Arc::new(self)
-    }
-
-    async fn look_once(&self) -> Result<Next, LookError> {
-        let view = &self.about.view;
-        view.pods.reached(1, CATCH_UP).await?;
-        view.nodes.reached(1, CATCH_UP).await?;
-        self.wrote_service.seen_by(&view.services).await?;
-        self.wrote.seen_by(&view.endpoints).await?;
-        let Some(service) = view.services.get(&self.about.namespace, &self.about.name) else {
-            return Ok(Next::WhenTold);
-        };
-        let metadata = &service.object.metadata;
-        if metadata.uid.as_deref() != Some(&self.about.uid) || metadata.deletion_timestamp.is_some()
-        {
-            return Ok(Next::WhenTold);
+    fn reconcile(view: &View<'_, Service>, now: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        if view.object.metadata.deletion_timestamp.is_some() {
+            return effects;
         }
-        let selected = |pod: &Pod| endpoints::selects_pod(&service.object, pod);
-        let pods = view.pods.picked_within(&self.about.namespace, selected);
-        let pods: Vec<_> = pods.into_iter().map(|pod| pod.object).collect();
-        let seen = view.endpoints.get(&self.about.namespace, &self.about.name);
-        let is = seen.as_ref().and_then(|seen| seen.object.subsets.as_deref()).unwrap_or_default();
-        let mut written = Ok(());
-        let subsets = match endpoints::subsets(&service.object, &pods) {
+        let pods = view.of::<Pod>();
+        let seen = view.of::<Endpoints>().first().map(AsRef::as_ref);
+        let subsets = match endpoints::subsets(view.object, pods) {
             Some(subsets) => {
-                written = self.keep_endpoints(&service, seen.as_ref(), &subsets).await;
+                keep_endpoints(view, seen, &subsets, &mut effects);
                 subsets
             }
             // Its endpoints are its user's business.
-            None => match &seen {
-                Some(seen) if endpoints::is_mirrored(&seen.object) => is.to_vec(),
+            None => match seen {
+                Some(seen) if endpoints::is_mirrored(seen) => {
+                    seen.subsets.clone().unwrap_or_default()
+                }
                 _ => Vec::new(),
             },
         };
-        // Whatever became of the one, the others are written.
-        let written = self.keep_slices(&service, &subsets, &pods).await.and(written);
-        let told = self.tell_ports(&service).await;
-        written.and(told)
+        keep_slices(view, &subsets, pods, &mut effects);
+        tell_ports(view, now, &mut effects);
+        effects
     }
+}
 
-    /// Makes the Endpoints, which are `seen` now, say as much of this as they can hold.
-    async fn keep_endpoints(
-        &self,
-        service: &Seen<Service>,
-        seen: Option<&Seen<Endpoints>>,
-        subsets: &[EndpointSubset],
-    ) -> Result<(), LookError> {
-        let (subsets, is_cut) = endpoints::cut(subsets);
-        if let Some(seen) = seen {
-            let is = seen.object.subsets.as_deref().unwrap_or_default();
-            let annotations = seen.object.metadata.annotations.as_ref();
-            let was_cut = annotations.is_some_and(|all| all.contains_key(endpoints::OVER_CAPACITY));
-            let is_owned = is_of(&seen.object.metadata, &self.about.uid);
-            if is == subsets && was_cut == is_cut && is_owned {
-                return Ok(());
-            }
-            let stored = stored(service)?;
-            let written = change(seen, |object| {
-                object["subsets"] = json!(subsets);
-                if !is_owned {
-                    object["metadata"]["ownerReferences"] = json!([owner(&stored).reference()]);
-                }
-                if is_cut {
-                    let annotations = &mut object["metadata"]["annotations"];
-                    annotations[endpoints::OVER_CAPACITY] = endpoints::TRUNCATED.into();
-                } else if let Some(all) = object["metadata"]["annotations"].as_object_mut() {
-                    all.remove(endpoints::OVER_CAPACITY);
-                }
-            })?;
-            self.wrote.at(self.about.transact([written]).await?);
-            return Ok(());
-        }
-        let stored = stored(service)?;
-        let mut labels = labels(&stored);
+/// Which pods are behind it.
+fn its_pods(service: &Service) -> Option<LabelSelector> {
+    let match_labels = service.spec.as_ref()?.selector.clone();
+    match_labels.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None })
+}
+
+/// Which slices are kept for it.
+fn its_slices(service: &Service) -> Option<LabelSelector> {
+    let labels = [
+        (slices::SERVICE_LABEL.to_owned(), service.metadata.name.clone()?),
+        (slices::KEEPER_LABEL.to_owned(), slices::KEEPER.to_owned()),
+    ];
+    Some(LabelSelector { match_labels: Some(labels.into()), match_expressions: None })
+}
+
+/// Of a node that may not open all ports, the first that it may.
+fn first_port(node: &Node) -> Option<u16> {
+    Some(withheld_ports::first_port(node)).filter(|first| *first > 0)
+}
+
+/// Makes the Endpoints, which are `seen` now, say as much of this as they can hold.
+fn keep_endpoints(
+    view: &View<'_, Service>,
+    seen: Option<&Endpoints>,
+    subsets: &[EndpointSubset],
+    effects: &mut Effects,
+) {
+    let (subsets, is_cut) = endpoints::cut(subsets);
+    let Some(seen) = seen else {
+        let mut labels = labels(view.stored);
         labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller".into();
         let mut object = json!({
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {
-                "name": self.about.name,
+                "name": view.object.metadata.name,
                 "labels": labels,
-                "ownerReferences": [owner(&stored).reference()],
+                "ownerReferences": [view.owner().reference()],
             },
             "subsets": subsets,
         });
@@ -140,155 +117,116 @@ impl ServiceLook {
             object["metadata"]["annotations"] =
                 json!({ endpoints::OVER_CAPACITY: endpoints::TRUNCATED });
         }
-        self.wrote.at(self.create("", "endpoints", object).await?);
-        Ok(())
+        return effects.create::<Endpoints>(object);
+    };
+    let is = seen.subsets.as_deref().unwrap_or_default();
+    let annotations = seen.metadata.annotations.as_ref();
+    let was_cut = annotations.is_some_and(|all| all.contains_key(endpoints::OVER_CAPACITY));
+    let is_owned = is_of(&seen.metadata, view.object);
+    if is == subsets && was_cut == is_cut && is_owned {
+        return;
     }
-
-    /// Makes the EndpointSlices say the same.
-    async fn keep_slices(
-        &self,
-        service: &Seen<Service>,
-        subsets: &[EndpointSubset],
-        pods: &[Arc<Pod>],
-    ) -> Result<(), LookError> {
-        let mirror = &self.about.view.endpoint_slices;
-        self.wrote_slices.seen_by(mirror).await?;
-        let mut present: BTreeMap<String, Seen<EndpointSlice>> = mirror
-            .picked_within(&self.about.namespace, |slice| is_slice_of(slice, &self.about.name))
-            .into_iter()
-            .map(|seen| (seen.entry.key.name.clone(), seen))
-            .collect();
-        let by_uid: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.uid(), pod)).collect();
-        let behind = |address: &EndpointAddress| {
-            let pod = by_uid.get(address.target_ref.as_ref()?.uid.as_deref()?)?;
-            Some(slices::Behind { serving: pod.ready(), terminating: pod.terminating() })
-        };
-        let there: BTreeMap<String, &[Endpoint]> = present
-            .iter()
-            .filter_map(|(name, seen)| Some((name.clone(), seen.object.endpoints.as_deref()?)))
-            .collect();
-        let wanted = slices::slices(&self.about.name, subsets, behind, &there);
-        for (name, slice) in wanted {
-            let revision = match present.remove(&name) {
-                Some(seen)
-                    if seen.object.endpoints.as_ref() == Some(&slice.endpoints)
-                        && seen.object.ports.as_ref() == Some(&slice.ports)
-                        && is_of(&seen.object.metadata, &self.about.uid) =>
-                {
-                    continue;
-                }
-                Some(seen) => {
-                    // Those of a service that had the name before would go with it.
-                    let stored = stored(service)?;
-                    let written = change(&seen, |object| {
-                        object["endpoints"] = json!(slice.endpoints);
-                        object["ports"] = json!(slice.ports);
-                        object["metadata"]["ownerReferences"] = json!([owner(&stored).reference()]);
-                    })?;
-                    self.about.transact([written]).await?
-                }
-                None => {
-                    let stored = stored(service)?;
-                    let mut labels = labels(&stored);
-                    labels[slices::SERVICE_LABEL] = self.about.name.clone().into();
-                    labels[slices::KEEPER_LABEL] = slices::KEEPER.into();
-                    let object = json!({
-                        "apiVersion": "discovery.k8s.io/v1",
-                        "kind": "EndpointSlice",
-                        "metadata": {
-                            "name": name,
-                            "labels": labels,
-                            "ownerReferences": [owner(&stored).reference()],
-                        },
-                        "addressType": slice.address_type,
-                        "endpoints": slice.endpoints,
-                        "ports": slice.ports,
-                    });
-                    self.create("discovery.k8s.io", "endpointslices", object).await?
-                }
-            };
-            self.wrote_slices.at(revision);
-        }
-        for seen in present.into_values() {
-            let key = seen.entry.key;
-            let unchanged =
-                Compare::Revision { key: key.clone(), revision: seen.entry.mod_revision };
-            let revision = self.about.transact([(unchanged, Operation::Delete { key })]).await?;
-            self.wrote_slices.at(revision);
-        }
-        Ok(())
+    let mut patch = json!({ "subsets": subsets });
+    if !is_owned {
+        patch["metadata"]["ownerReferences"] = json!([view.owner().reference()]);
     }
-
-    /// Makes the service say which of its ports cannot be had, for as long as that is so; when to look at
-    /// that again. One node that says now this and now that does not have all services written each time.
-    async fn tell_ports(&self, service: &Seen<Service>) -> Result<Next, LookError> {
-        let nodes = self.about.view.nodes.picked(|node| withheld_ports::first_port(node) > 0);
-        let nodes: Vec<_> = nodes
-            .iter()
-            .map(|seen| (seen.entry.key.name.clone(), withheld_ports::first_port(&seen.object)))
-            .collect();
-        let withheld = withheld_ports::withheld(&service.object, &nodes);
-        if ports::is_told(&service.object, withheld.as_ref()) {
-            return Ok(Next::WhenTold);
-        }
-        let now = Timestamp::now();
-        let since = self.told_ports.lock().map(|at| at.elapsed());
-        if let Some(left) = since.and_then(|since| PORTS_AGAIN.checked_sub(since)) {
-            return Ok(Next::At(now + left));
-        }
-        let written = change(service, |object| ports::tell(object, withheld.as_ref(), now))?;
-        self.wrote_service.at(self.about.transact([written]).await?);
-        *self.told_ports.lock() = Some(Instant::now());
-        if let Some(withheld) = withheld {
-            self.about.view.warning(service, ports::REASON, &withheld.message);
-        }
-        Ok(Next::WhenTold)
+    if was_cut != is_cut {
+        let said = is_cut.then_some(endpoints::TRUNCATED);
+        patch["metadata"]["annotations"] = json!({ endpoints::OVER_CAPACITY: said });
     }
+    effects.rewrite(seen, patch);
+}
 
-    async fn create(
-        &self,
-        group: &'static str,
-        plural: &'static str,
-        object: Value,
-    ) -> Result<Revision, LookError> {
-        let objects = self.about.objects();
-        let options = WriteOptions::default();
-        let resource = served(group, plural);
-        let made = objects.create(resource, &self.about.namespace, object, &options).await?;
-        Ok(revision_of(&made))
+/// Makes the EndpointSlices say the same.
+fn keep_slices(
+    view: &View<'_, Service>,
+    subsets: &[EndpointSubset],
+    pods: &[Arc<Pod>],
+    effects: &mut Effects,
+) {
+    let service = view.object.metadata.name.as_deref().unwrap_or_default();
+    let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
+    let mut present: BTreeMap<String, &EndpointSlice> =
+        view.of::<EndpointSlice>().iter().map(|slice| (name(slice), slice.as_ref())).collect();
+    let by_uid: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.uid(), pod)).collect();
+    let behind = |address: &EndpointAddress| {
+        let pod = by_uid.get(address.target_ref.as_ref()?.uid.as_deref()?)?;
+        Some(slices::Behind { serving: pod.ready(), terminating: pod.terminating() })
+    };
+    let there: BTreeMap<String, &[Endpoint]> = present
+        .iter()
+        .filter_map(|(name, slice)| Some((name.clone(), slice.endpoints.as_deref()?)))
+        .collect();
+    for (name, slice) in slices::slices(service, subsets, behind, &there) {
+        match present.remove(&name) {
+            Some(seen)
+                if seen.endpoints.as_ref() == Some(&slice.endpoints)
+                    && seen.ports.as_ref() == Some(&slice.ports)
+                    && is_of(&seen.metadata, view.object) => {}
+            // Those of a service that had the name before would go with it.
+            Some(seen) => effects.rewrite(
+                seen,
+                json!({
+                    "endpoints": slice.endpoints,
+                    "ports": slice.ports,
+                    "metadata": {"ownerReferences": [view.owner().reference()]},
+                }),
+            ),
+            None => {
+                let mut labels = labels(view.stored);
+                labels[slices::SERVICE_LABEL] = service.into();
+                labels[slices::KEEPER_LABEL] = slices::KEEPER.into();
+                effects.create::<EndpointSlice>(json!({
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "kind": "EndpointSlice",
+                    "metadata": {
+                        "name": name,
+                        "labels": labels,
+                        "ownerReferences": [view.owner().reference()],
+                    },
+                    "addressType": slice.address_type,
+                    "endpoints": slice.endpoints,
+                    "ports": slice.ports,
+                }));
+            }
+        }
+    }
+    let leaves = |slice: &EndpointSlice| slice.metadata.deletion_timestamp.is_some();
+    for slice in present.into_values().filter(|slice| !leaves(slice)) {
+        effects.delete(slice);
     }
 }
 
-/// Whether an object was made for the service of this uid.
-fn is_of(metadata: &ObjectMeta, uid: &str) -> bool {
-    metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+/// Makes the service say which of its ports cannot be had, for as long as that is so.
+fn tell_ports(view: &View<'_, Service>, now: Timestamp, effects: &mut Effects) {
+    let nodes = view.of::<Node>().iter();
+    let nodes = nodes.filter_map(|node| Some((node.metadata.name.clone()?, first_port(node)?)));
+    let withheld = withheld_ports::withheld(view.object, &nodes.collect::<Vec<_>>());
+    if ports::is_told(view.object, withheld.as_ref()) {
+        return;
+    }
+    let again = view.reported().map(|at| at.checked_add(PORTS_AGAIN).unwrap_or(now));
+    if let Some(again) = again.filter(|again| *again > now) {
+        return effects.look_again(again);
+    }
+    effects.status = Some(Ok(ports::status(&view.stored["status"], withheld.as_ref(), now)));
+    match withheld {
+        Some(withheld) => {
+            effects.annotate(ALTERNATE_PORTS, withheld.alternates);
+            effects.say(Event::warning(ports::REASON, withheld.message));
+        }
+        None => effects.unannotate(ALTERNATE_PORTS),
+    }
 }
 
-fn is_slice_of(slice: &EndpointSlice, service: &str) -> bool {
-    let label = |name: &str| slice.metadata.labels.as_ref()?.get(name).map(String::as_str);
-    label(slices::SERVICE_LABEL) == Some(service)
-        && label(slices::KEEPER_LABEL) == Some(slices::KEEPER)
-}
-
-fn stored(service: &Seen<Service>) -> Result<Value, LookError> {
-    serde_json::from_slice(&service.entry.value).map_err(|error| LookError::Damaged {
-        key: service.entry.key.to_string(),
-        cause: error.to_string(),
-    })
-}
-
-fn owner(service: &Value) -> Owner<'_> {
-    Owner { object: service, api_version: "v1", kind: "Service" }
+/// Whether an object was made for this service.
+fn is_of(metadata: &ObjectMeta, service: &Service) -> bool {
+    let uid = service.metadata.uid.as_deref();
+    metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
 }
 
 /// The labels of a service, for what is made on its behalf.
 fn labels(service: &Value) -> Value {
     let labels = &service["metadata"]["labels"];
     if labels.is_object() { labels.clone() } else { json!({}) }
-}
-
-impl Look for ServiceLook {
-    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
-        self.look_once().boxed()
-    }
 }

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::controllers::control::{Look, LookError, Next};
+use crate::controllers::engine::mirrors::Mirrors;
 use crate::controllers::looking;
 use crate::testing::Machine;
-use impresario_objects::Objects;
 use impresario_registry::{MemoryRegistry, Registry as _};
-use impresario_registry_api::Transaction;
-use k8s_openapi::api::core::v1::ReplicationController;
+use impresario_registry_api::{Key, Transaction};
+use k8s_openapi::api::core::v1::{Pod, ReplicationController, Service};
 use serde_json::json;
 
 /// No passing test spends it.
@@ -29,7 +29,7 @@ async fn what_changes_while_a_hint_waits_for_its_reader_is_hinted_at_afterwards(
     let (hints, mut inbox) = mpsc::channel(1);
     let mut forwarding = forward(mirror.clone(), hints, |change| match change {
         Change::Put { now, .. } => Hint::Object(0, Subject::of(&now), true),
-        Change::Deleted { .. } | Change::Everything => Hint::Everything,
+        Change::Deleted { .. } | Change::Everything => Hint::Kind(0),
     })
     .boxed();
     assert!(futures_util::poll!(&mut forwarding).is_pending(), "it waits for what comes");
@@ -105,17 +105,18 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
     let machine = Machine::start(1000).await;
     let registry = MemoryRegistry::default();
     registry.assign_shards(&[machine.node.name().to_string()]);
-    let view = View::start(Objects::new(Arc::new(registry.clone())), "test");
+    let mirrors = Mirrors::over(Arc::new(registry.clone()));
+    let (services, replication_controllers) =
+        (mirrors.of::<Service>(), mirrors.of::<ReplicationController>());
     let mut last = 0;
     for (resource, name) in [("services", "web"), ("replicationcontrollers", "rc")] {
         let object = json!({"metadata": {"name": name, "namespace": "ns", "uid": name}});
         let create = Transaction::create(Key::new(resource, "ns", name), object.to_string());
         last = registry.transact(create).await.unwrap().revision;
         if resource == "services" {
-            view.services.reached(last, LIMIT).await.unwrap();
+            services.reached(last, LIMIT).await.unwrap();
         }
     }
-    let replication_controllers = view.mirrors.of::<ReplicationController>();
     replication_controllers.reached(last, LIMIT).await.unwrap();
 
     let (looked, mut looks) = mpsc::unbounded_channel();
@@ -125,13 +126,13 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
         Kind::Each { objects, prefix, start, sources: Vec::new() }
     };
     let kinds = vec![
-        kind(Subjects::of(&view.services), "service"),
+        kind(Subjects::of(&services), "service"),
         kind(Subjects::of(&replication_controllers), "replicationcontroller"),
     ];
     let held = Held::new(machine.node.name().clone(), registry.shards());
     let (dead, _deaths) = mpsc::channel(1);
     let node = machine.node.clone();
-    let mut state = State { node, view, kinds, held, running: HashMap::new(), dead, serial: 0 };
+    let mut state = State { node, kinds, held, running: HashMap::new(), dead, serial: 0 };
     let mut next =
         async || tokio::time::timeout(LIMIT, looks.recv()).await.expect("a look in time").unwrap();
     state.sync(None);

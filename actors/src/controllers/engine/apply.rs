@@ -40,6 +40,8 @@ pub(super) struct Behalf<'a> {
     pub(super) entry: &'a Entry,
     pub(super) owner: Owner<'a>,
     pub(super) uid: &'a str,
+    /// Whether events say what was created and deleted.
+    pub(super) tells: bool,
     pub(super) now: Timestamp,
 }
 
@@ -110,6 +112,7 @@ impl Behalf<'_> {
             Err(status) => return keep(&mut applied.owners, Err(status.into())),
         };
         let (mut owners, mut ended, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rewritten = Vec::new();
         let (mut creations, mut deletions) = (Vec::new(), Vec::new());
         for effect in effects {
             let write = match effect {
@@ -136,6 +139,14 @@ impl Behalf<'_> {
                     }
                     continue;
                 }
+                Effect::Rewrite(Named { name, .. }, patch) => {
+                    match part.entry(&name).map(|entry| owned::rewrite(entry, &patch)) {
+                        Some(Ok(write)) => rewritten.push(write),
+                        Some(Err(error)) => keep(&mut applied.changed, Err(error)),
+                        None => {}
+                    }
+                    continue;
+                }
                 Effect::Adopt(named) => {
                     part.entry(&named.name).map(|entry| owned::adopt(entry, &self.owner))
                 }
@@ -152,6 +163,7 @@ impl Behalf<'_> {
         }
         keep(&mut applied.owners, self.change_owners(owners, wrote, revision).await);
         keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
+        keep(&mut applied.changed, self.each_alone(rewritten, wrote).await);
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
@@ -234,14 +246,16 @@ impl Behalf<'_> {
         let told = |outcome: &Result<Value, Status>| match outcome {
             Ok(object) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let message = format!("Created {one}: {name}");
-                self.tell(Severity::Normal, "SuccessfulCreate", &message);
+                self.tell_done("SuccessfulCreate", &format!("Created {one}: {name}"));
             }
             Err(error) => {
                 if error.reason == Reason::AlreadyExists {
                     taken.insert(error.name.clone());
                 }
-                self.tell(Severity::Warning, FAILED_CREATE, &format!("Error creating: {error}"));
+                if self.tells {
+                    let message = format!("Error creating: {error}");
+                    self.tell(Severity::Warning, FAILED_CREATE, &message);
+                }
             }
         };
         let namespace = &self.entry.key.namespace;
@@ -257,7 +271,7 @@ impl Behalf<'_> {
     ) -> Result<(), LookError> {
         let one = resource.singular;
         let told = |name: &str| {
-            self.tell(Severity::Normal, "SuccessfulDelete", &format!("Deleted {one}: {name}"));
+            self.tell_done("SuccessfulDelete", &format!("Deleted {one}: {name}"));
         };
         let namespace = &self.entry.key.namespace;
         owned::delete_all(&self.objects, resource, namespace, deletions, wrote, told).await
@@ -281,7 +295,7 @@ impl Behalf<'_> {
                 Ok((name, revision)) => {
                     wrote.at(revision);
                     let message = format!("Deleted {}: {name}", resource.singular);
-                    self.tell(Severity::Normal, "SuccessfulDelete", &message);
+                    self.tell_done("SuccessfulDelete", &message);
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -310,9 +324,28 @@ impl Behalf<'_> {
         revision: Revision,
     ) -> Result<(), LookError> {
         let unchanged = Compare::Revision { key: self.entry.key.clone(), revision };
-        let each = writes.into_iter().map(|(compare, operation)| {
+        let with = |(compare, operation)| (vec![compare, unchanged.clone()], operation);
+        self.each(writes.into_iter().map(with).collect(), wrote).await
+    }
+
+    /// Applies each of these writes in a transaction of its own. All are tried; then the first failure counts.
+    async fn each_alone(
+        &self,
+        writes: Vec<(Compare, Operation)>,
+        wrote: &Wrote,
+    ) -> Result<(), LookError> {
+        let alone = |(compare, operation)| (vec![compare], operation);
+        self.each(writes.into_iter().map(alone).collect(), wrote).await
+    }
+
+    async fn each(
+        &self,
+        writes: Vec<(Vec<Compare>, Operation)>,
+        wrote: &Wrote,
+    ) -> Result<(), LookError> {
+        let each = writes.into_iter().map(|(compares, operation)| {
             let transaction = Transaction {
-                compares: vec![compare, unchanged.clone()],
+                compares,
                 operations: vec![operation],
                 fence: Some(self.fence),
                 ..Transaction::default()
@@ -328,6 +361,13 @@ impl Behalf<'_> {
             }
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Says in an event what was done for the object, if its controller says such things.
+    fn tell_done(&self, reason: &str, message: &str) {
+        if self.tells {
+            self.tell(Severity::Normal, reason, message);
+        }
     }
 
     /// Writes an event about the object.
@@ -349,6 +389,7 @@ fn kind_of(effect: &Effect) -> KindName {
         | Effect::Release(named)
         | Effect::Delete(named)
         | Effect::End(named, _)
+        | Effect::Rewrite(named, _)
         | Effect::Change(Change { named, .. }) => named.kind,
     }
 }

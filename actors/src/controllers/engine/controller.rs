@@ -15,6 +15,13 @@ pub trait Controller: 'static {
     /// The type of the condition that says why what it wants is not done, where its status has such.
     const FAILURE: Option<&'static str> = None;
 
+    /// Whether the status is written before anything is done, which then waits for it: nothing is done that the
+    /// status does not know of. Else it is written afterwards, whatever failed.
+    const STATUS_FIRST: bool = Self::FAILURE.is_none();
+
+    /// Whether it is said of the object, in events, what was created and deleted for it.
+    const TELLS: bool = true;
+
     /// What it is shown beside its object. It is woken when any of this changes.
     fn looks_at() -> LooksAt<Self::Object>;
 

@@ -45,6 +45,8 @@ pub enum Effect {
     End(Named, &'static str),
     /// Change one.
     Change(Change),
+    /// Merge this (RFC 7386) into one as it was seen.
+    Rewrite(Named, Value),
 }
 
 /// A change of another object.
@@ -96,8 +98,7 @@ pub struct Shortfall {
 
 /// What is to be done. Of other objects all is tried, whatever fails of it.
 ///
-/// The status of a kind with a condition of failures is written after that, so that it says what failed.
-/// Of any other kind it is written first, with its events, and the rest waits until it is.
+/// Whether the status is written before or after that is the controller's to say; its events go with it.
 #[derive(Debug, Default, PartialEq)]
 pub struct Effects {
     /// What is done to other objects.
@@ -106,8 +107,8 @@ pub struct Effects {
     pub status: Option<Result<Value, String>>,
     /// Others that the status counts for good: in the transaction that writes it, they lose this finalizer.
     pub counted: Vec<(Named, &'static str)>,
-    /// Annotations that the object itself gets with its status, where it has not these values yet.
-    pub annotations: BTreeMap<String, String>,
+    /// Annotations that the object itself gets with its status, or loses, where that is not so yet.
+    pub annotations: BTreeMap<String, Option<String>>,
     /// What is said when the status is written.
     pub events: Vec<Event>,
     /// Whether the object itself is deleted, once all else is done.
@@ -157,6 +158,12 @@ impl Effects {
         self.actions.push(Effect::Change(Change { named, generation, patch, told }));
     }
 
+    /// Merges a patch into one that the view shows, if it is as it was seen. Written as it is, past the rules
+    /// for what users write.
+    pub fn rewrite<T: Mirrored>(&mut self, object: &T, patch: Value) {
+        self.actions.push(Effect::Rewrite(Named::of(object), patch));
+    }
+
     /// Says something of the object.
     pub fn say(&mut self, event: Event) {
         self.events.push(event);
@@ -164,7 +171,12 @@ impl Effects {
 
     /// The object itself gets this annotation, in the write of its status.
     pub fn annotate(&mut self, key: &str, value: impl Into<String>) {
-        self.annotations.insert(key.into(), value.into());
+        self.annotations.insert(key.into(), Some(value.into()));
+    }
+
+    /// The object itself loses this annotation, in the write of its status.
+    pub fn unannotate(&mut self, key: &str) {
+        self.annotations.insert(key.into(), None);
     }
 
     /// The object's status is this. It is written where it is not yet. Conditions of which the engine

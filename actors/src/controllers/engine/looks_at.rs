@@ -3,16 +3,15 @@
 use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
+use super::beside::{Everywhere, Namesake, Selected};
 use super::mirrors::Mirrors;
+use super::other::Other;
+use super::selectors::SelectorOf;
 use super::sources::Source;
 use super::view::Part;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::marker::PhantomData;
-
-/// Says by which labels an object takes orphans for its own, if it does.
-pub type Adopts<K> = fn(&K) -> Option<LabelSelector>;
 
 /// The kinds that a controller of `K` looks at.
 pub struct LooksAt<K>(Vec<Box<dyn Other<K>>>);
@@ -33,8 +32,30 @@ impl<K: Mirrored> LooksAt<K> {
     /// And at the objects of kind `T` that it controls, and those in its namespace that nobody does and
     /// this selects.
     #[must_use]
-    pub fn owned_or_adopted<T: Mirrored>(self, adopts: Adopts<K>) -> Self {
+    pub fn owned_or_adopted<T: Mirrored>(self, adopts: SelectorOf<K>) -> Self {
         self.and(Owned::<K, T> { adopts: Some(adopts), of: PhantomData })
+    }
+
+    /// And at the objects of kind `T` in its namespace that this selects, whoever controls them.
+    #[must_use]
+    pub fn selected<T: Mirrored>(self, selector: SelectorOf<K>) -> Self {
+        self.and(Selected::<K, T>::by(selector))
+    }
+
+    /// And at the object of kind `T` that has its name, in its namespace.
+    #[must_use]
+    pub fn of_its_name<T: Mirrored>(self) -> Self {
+        self.and(Namesake::<T>::new())
+    }
+
+    /// And at the objects of kind `T` in the cluster of which `facet` says something. What else changes of
+    /// them wakes nobody; what it says wakes everybody. The controller changes none of them.
+    #[must_use]
+    pub fn everywhere<T: Mirrored, F: PartialEq + 'static>(
+        self,
+        facet: fn(&T) -> Option<F>,
+    ) -> Self {
+        self.and(Everywhere { facet })
     }
 
     fn and(mut self, other: impl Other<K> + 'static) -> Self {
@@ -54,19 +75,8 @@ impl<K: Mirrored> LooksAt<K> {
     }
 }
 
-/// Another kind that a controller looks at.
-pub(super) trait Other<K>: Send + Sync {
-    /// Waits until the mirror shows what was written.
-    fn seen<'a>(&self, mirrors: &Mirrors, wrote: &'a Wrote)
-    -> BoxFuture<'a, Result<(), LookError>>;
-    /// Those that concern this object.
-    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part;
-    /// What wakes the controllers of those that they concern.
-    fn sources(&self, mirrors: &Mirrors) -> Vec<Source>;
-}
-
 struct Owned<K, T> {
-    adopts: Option<Adopts<K>>,
+    adopts: Option<SelectorOf<K>>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -92,7 +102,7 @@ impl<K: Mirrored, T: Mirrored> Other<K> for Owned<K, T> {
         let mirror = mirrors.of::<T>();
         let mut sources = vec![Source::controllers_of(&mirror)];
         if let Some(adopts) = self.adopts {
-            sources.push(Source::selectors_of(&mirrors.of::<K>(), &mirror, adopts));
+            sources.push(Source::adopters_of(&mirrors.of::<K>(), &mirror, adopts));
         }
         sources
     }

@@ -9,6 +9,9 @@ use super::super::labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// Says by which labels an object selects others, if it does.
+pub type SelectorOf<K> = fn(&K) -> Option<LabelSelector>;
+
 /// A label of a namespace; no label for selectors that ask for none.
 type Place = (String, Option<(String, String)>);
 

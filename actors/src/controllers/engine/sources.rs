@@ -3,10 +3,11 @@
 use super::super::labels;
 use super::super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::kind_name::KindName;
-use super::selectors::Selectors;
-use futures_util::FutureExt as _;
+use super::selectors::{SelectorOf, Selectors};
 use futures_util::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -58,21 +59,174 @@ impl Source {
         }
     }
 
-    /// Changes of objects that nobody controls, told to those that select them by their labels.
+    /// Changes of objects that nobody controls, told to those that would adopt them by their labels.
     #[must_use]
-    pub fn selectors_of<K: Mirrored, T: Mirrored>(
+    pub fn adopters_of<K: Mirrored, T: Mirrored>(
         selecting: &Mirror<K>,
         selected: &Mirror<T>,
-        selector: fn(&K) -> Option<LabelSelector>,
+        selector: SelectorOf<K>,
+    ) -> Self {
+        let name = format!("orphans of {} for {}", KindName::of::<T>(), KindName::of::<K>());
+        let is_orphan = |metadata: &ObjectMeta| controller(metadata).is_none();
+        Self::by_selectors(name, selecting, selected, (selector, is_orphan))
+    }
+
+    /// Changes of objects, told to those that select them by their labels.
+    #[must_use]
+    pub fn selecting<K: Mirrored, T: Mirrored>(
+        selecting: &Mirror<K>,
+        selected: &Mirror<T>,
+        selector: SelectorOf<K>,
+    ) -> Self {
+        let name = format!("{} selected by {}", KindName::of::<T>(), KindName::of::<K>());
+        Self::by_selectors(name, selecting, selected, (selector, |_| true))
+    }
+
+    fn by_selectors<K: Mirrored, T: Mirrored>(
+        name: String,
+        selecting: &Mirror<K>,
+        selected: &Mirror<T>,
+        (selector, counts): (SelectorOf<K>, fn(&ObjectMeta) -> bool),
     ) -> Self {
         let (selecting, selected) = (selecting.clone(), selected.clone());
+        let run = move |told| {
+            selectors_of(selecting.clone(), selected.clone(), (selector, counts), told).boxed()
+        };
+        Self { name, run: Arc::new(run) }
+    }
+
+    /// Changes of a kind, told to those that have the name of what changes in its namespace.
+    #[must_use]
+    pub fn of_the_name_of<K: Mirrored, T: Mirrored>(named: &Mirror<K>, mirror: &Mirror<T>) -> Self {
+        let name = format!("{} of the names of {}", KindName::of::<T>(), KindName::of::<K>());
+        let named = named.clone();
+        Self::told_of(name, mirror, move |change| match change {
+            Some((before, now)) => {
+                let key = now.or(before).map(|seen| &seen.entry.key);
+                let found = key.and_then(|key| named.get(&key.namespace, &key.name));
+                found.iter().map(uid).collect()
+            }
+            None => named.all().iter().map(uid).collect(),
+        })
+    }
+
+    /// Changes of the objects of this name of a kind, told to those that are called as the namespace is in
+    /// which they are.
+    #[must_use]
+    pub fn within<K: Mirrored, T: Mirrored>(
+        spaces: &Mirror<K>,
+        mirror: &Mirror<T>,
+        name: &'static str,
+    ) -> Self {
+        let what = format!("{} {name} within {}", KindName::of::<T>(), KindName::of::<K>());
+        let spaces = spaces.clone();
+        Self::told_of(what, mirror, move |change| match change {
+            Some((before, now)) => {
+                let key = now.or(before).map(|seen| &seen.entry.key);
+                let key = key.filter(|key| key.name == name);
+                let found = key.and_then(|key| spaces.get("", &key.namespace));
+                found.iter().map(uid).collect()
+            }
+            None => spaces.all().iter().map(uid).collect(),
+        })
+    }
+
+    /// Changes of what a facet says of the objects of a kind, told to all of another.
+    #[must_use]
+    pub fn all_by<K: Mirrored, T: Mirrored, F: PartialEq + 'static>(
+        all: &Mirror<K>,
+        mirror: &Mirror<T>,
+        facet: fn(&T) -> Option<F>,
+    ) -> Self {
+        let name = format!("{} for all {}", KindName::of::<T>(), KindName::of::<K>());
+        let all = all.clone();
+        let says = move |seen: Option<&Seen<T>>| seen.and_then(|seen| facet(&seen.object));
+        Self::told_of(name, mirror, move |change| match change {
+            Some((before, now)) if says(before) == says(now) => Vec::new(),
+            _ => all.all().iter().map(uid).collect(),
+        })
+    }
+
+    /// Changes of a kind, before and after, that concern the only one of its name in the cluster.
+    #[must_use]
+    pub fn of_one<T: Mirrored>(
+        one: &'static str,
+        mirror: &Mirror<T>,
+        concerns: fn(Option<&T>, Option<&T>) -> bool,
+    ) -> Self {
+        let name = format!("{} for {one}", KindName::of::<T>());
+        let object = |seen: Option<&Seen<T>>| seen.map(|seen| seen.object.clone());
+        Self::told_of(name, mirror, move |change| {
+            let concerned = change.is_none_or(|(before, now)| {
+                concerns(object(before).as_deref(), object(now).as_deref())
+            });
+            concerned.then(|| one.to_owned()).into_iter().collect()
+        })
+    }
+
+    /// Signals that the only one of its name in the cluster looks at, from when it is asked for them.
+    #[must_use]
+    pub fn signals(
+        one: &'static str,
+        signals: impl Fn() -> BoxStream<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            name: format!("orphans of {} for {}", KindName::of::<T>(), KindName::of::<K>()),
+            name: format!("signals for {one}"),
             run: Arc::new(move |told| {
-                selectors_of(selecting.clone(), selected.clone(), selector, told).boxed()
+                let mut signals = signals();
+                async move {
+                    while signals.next().await.is_some() {
+                        if told.send(Concerned::Uids(vec![one.to_owned()])).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                .boxed()
             }),
         }
     }
+
+    /// Follows a mirror. `whom` names those that an object's change concerns, by what it was and what it is;
+    /// all of them where changes were missed.
+    fn told_of<T: Mirrored>(
+        name: String,
+        mirror: &Mirror<T>,
+        whom: impl Fn(Option<Versions<'_, T>>) -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        let (mirror, whom) = (mirror.clone(), Arc::new(whom));
+        Self {
+            name,
+            run: Arc::new(move |told| {
+                let (mut changes, whom) = (mirror.changes(), whom.clone());
+                let mirror = mirror.clone();
+                async move {
+                    // Held: the mirror must go on as long as it is followed.
+                    let _mirror = mirror;
+                    loop {
+                        let uids = match changes.recv().await {
+                            Ok(Change::Put { now, before }) => {
+                                whom(Some((before.as_ref(), Some(&now))))
+                            }
+                            Ok(Change::Deleted { before }) => whom(Some((Some(&before), None))),
+                            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => whom(None),
+                            Err(RecvError::Closed) => return,
+                        };
+                        if !uids.is_empty() && told.send(Concerned::Uids(uids)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                .boxed()
+            }),
+        }
+    }
+}
+
+/// An object as it was and as it is.
+type Versions<'a, T> = (Option<&'a Seen<T>>, Option<&'a Seen<T>>);
+
+fn uid<K: Mirrored>(seen: &Seen<K>) -> String {
+    seen.object.metadata().uid.clone().unwrap_or_default()
 }
 
 /// The uid of the controller of an object.
@@ -113,7 +267,7 @@ async fn controllers_of<T: Mirrored>(mirror: Mirror<T>, told: mpsc::Sender<Conce
 async fn selectors_of<K: Mirrored, T: Mirrored>(
     selecting: Mirror<K>,
     selected: Mirror<T>,
-    selector: fn(&K) -> Option<LabelSelector>,
+    (selector, counts): (SelectorOf<K>, fn(&ObjectMeta) -> bool),
     told: mpsc::Sender<Concerned>,
 ) {
     let (mut selectors, mut changes) = (selecting.changes(), selected.changes());
@@ -135,8 +289,8 @@ async fn selectors_of<K: Mirrored, T: Mirrored>(
             },
             change = changes.recv() => {
                 let uids = match change {
-                    Ok(Change::Put { now, before }) => found(&index, &now, before.as_ref()),
-                    Ok(Change::Deleted { before }) => found(&index, &before, None),
+                    Ok(Change::Put { now, before }) => found(&index, counts, &now, before.as_ref()),
+                    Ok(Change::Deleted { before }) => found(&index, counts, &before, None),
                     Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
                         index.all().map(str::to_owned).collect()
                     }
@@ -150,34 +304,31 @@ async fn selectors_of<K: Mirrored, T: Mirrored>(
     }
 }
 
-/// Those that select the object as it is, and as it was while nobody controlled it.
-fn found<T: Mirrored>(index: &Selectors, now: &Seen<T>, before: Option<&Seen<T>>) -> Vec<String> {
+/// Those that select the object as it is and as it was, where it counts for them.
+fn found<T: Mirrored>(
+    index: &Selectors,
+    counts: fn(&ObjectMeta) -> bool,
+    now: &Seen<T>,
+    before: Option<&Seen<T>>,
+) -> Vec<String> {
     let mut uids = BTreeSet::new();
     for seen in [Some(now), before].into_iter().flatten() {
         let metadata = seen.object.metadata();
-        if controller(metadata).is_none() {
+        if counts(metadata) {
             uids.extend(index.selecting(&seen.entry.key.namespace, labels::of(metadata)));
         }
     }
     uids.into_iter().map(str::to_owned).collect()
 }
 
-fn fill<K: Mirrored>(
-    index: &mut Selectors,
-    selecting: &Mirror<K>,
-    selector: fn(&K) -> Option<LabelSelector>,
-) {
+fn fill<K: Mirrored>(index: &mut Selectors, selecting: &Mirror<K>, selector: SelectorOf<K>) {
     index.clear();
     for seen in selecting.all() {
         file(index, &seen, selector);
     }
 }
 
-fn file<K: Mirrored>(
-    index: &mut Selectors,
-    seen: &Seen<K>,
-    selector: fn(&K) -> Option<LabelSelector>,
-) {
+fn file<K: Mirrored>(index: &mut Selectors, seen: &Seen<K>, selector: SelectorOf<K>) {
     let uid = seen.object.metadata().uid.as_deref().unwrap_or_default();
     match selector(&seen.object) {
         Some(selector) => index.put(uid, &seen.entry.key.namespace, selector),

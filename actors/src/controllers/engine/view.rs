@@ -4,6 +4,7 @@ use super::super::mirror::{Mirrored, Seen};
 use super::super::owned::Owner;
 use super::kind_name::KindName;
 use impresario_registry_api::Entry;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -46,6 +47,7 @@ pub struct View<'a, K> {
     pub stored: &'a Value,
     parts: &'a [Part],
     taken: &'a BTreeSet<String>,
+    reported: Option<Timestamp>,
 }
 
 static NONE: BTreeSet<String> = BTreeSet::new();
@@ -53,12 +55,24 @@ static NONE: BTreeSet<String> = BTreeSet::new();
 impl<'a, K: Mirrored> View<'a, K> {
     /// A view of an object and what concerns it.
     pub(in crate::controllers) fn new(object: &'a K, stored: &'a Value, parts: &'a [Part]) -> Self {
-        Self { object, stored, parts, taken: &NONE }
+        Self { object, stored, parts, taken: &NONE, reported: None }
     }
 
     /// The same, with the names under which the last look could create nothing.
     pub(in crate::controllers) fn with_taken(self, taken: &'a BTreeSet<String>) -> Self {
         Self { taken, ..self }
+    }
+
+    /// The same, with the time at which the status was written last.
+    pub(in crate::controllers) fn with_reported(self, reported: Option<Timestamp>) -> Self {
+        Self { reported, ..self }
+    }
+
+    /// When the object's status was written last for what its controller said, as far as this activation of it
+    /// knows.
+    #[must_use]
+    pub fn reported(&self) -> Option<Timestamp> {
+        self.reported
     }
 
     /// Whether the last look wanted to create something of this name, and somebody else's had it.

@@ -11,6 +11,7 @@ use super::controller::Controller;
 use super::effects::{Effects, Event, Named, Shortfall};
 use super::kind_name::KindName;
 use super::looks_at::LooksAt;
+use super::other::Other;
 use super::shared::Shared;
 use super::view::{Part, View};
 use futures_util::FutureExt as _;
@@ -18,9 +19,10 @@ use futures_util::future::BoxFuture;
 use impresario_objects::events::Severity;
 use impresario_objects::{DeleteOptions, Deleted, WriteOptions};
 use impresario_registry_api::{Fence, Revision};
+use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{Metadata as _, Resource as _};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +35,7 @@ const PANIC_TOLD: usize = 300;
 struct Told {
     status: Option<Result<Value, String>>,
     counted: Vec<(Named, &'static str)>,
-    annotations: BTreeMap<String, String>,
+    annotations: BTreeMap<String, Option<String>>,
     events: Vec<Event>,
 }
 
@@ -50,6 +52,8 @@ pub struct Worker<C: Controller> {
     wrote_self: Wrote,
     /// Names that the last look wanted for what it creates, and others have.
     taken: Mutex<BTreeSet<String>>,
+    /// When the status was written last.
+    reported: Mutex<Option<Timestamp>>,
 }
 
 impl<C: Controller> Worker<C> {
@@ -57,15 +61,19 @@ impl<C: Controller> Worker<C> {
     #[must_use]
     pub fn new(shared: Shared, activation: &Activation) -> Self {
         let looks_at = C::looks_at();
+        let since = |other: &dyn Other<C::Object>| {
+            if other.is_written() { Wrote::since(activation.since) } else { Wrote::default() }
+        };
         Self {
             shared,
             fence: activation.fence,
             namespace: activation.namespace.clone(),
             name: activation.name.clone(),
             uid: activation.uid.clone(),
-            wrote: looks_at.each().map(|_| Wrote::since(activation.since)).collect(),
+            wrote: looks_at.each().map(since).collect(),
             wrote_self: Wrote::since(activation.since),
             taken: Mutex::default(),
+            reported: Mutex::default(),
             looks_at,
         }
     }
@@ -109,10 +117,13 @@ impl<C: Controller> Worker<C> {
                 kind: C::Object::KIND,
             },
             uid: &self.uid,
+            tells: C::TELLS,
             now,
         };
         let taken = std::mem::take(&mut *self.taken.lock());
-        let view = View::new(&*seen.object, &stored, &parts).with_taken(&taken);
+        let view = View::new(&*seen.object, &stored, &parts)
+            .with_taken(&taken)
+            .with_reported(*self.reported.lock());
         let decided = catch_unwind(AssertUnwindSafe(|| C::reconcile(&view, now)));
         let effects = decided.map_err(|panic| {
             let error = LookError::Panicked { message: message_of(panic.as_ref()) };
@@ -124,7 +135,7 @@ impl<C: Controller> Worker<C> {
         let Effects { shortfall, look_again, delete_itself, .. } = effects;
         let told = Told { status, counted, annotations, events };
         let as_seen = seen.entry.mod_revision;
-        if C::FAILURE.is_none() {
+        if C::STATUS_FIRST {
             let revision = self.report(&behalf, &seen, &parts, told, None).await?;
             let revision = revision.unwrap_or(as_seen);
             let mut applied = behalf.apply(actions, &parts, &self.wrote, revision).await;
@@ -174,16 +185,14 @@ impl<C: Controller> Worker<C> {
             conditions::set(&mut status, kind, shortfall, behalf.now);
         }
         let there = seen.object.metadata().annotations.as_ref();
-        annotations.retain(|key, value| there.and_then(|there| there.get(key)) != Some(&*value));
+        annotations.retain(|key, value| there.and_then(|there| there.get(key)) != value.as_ref());
         let mut written = None;
         if status != was || !counted.is_empty() || !annotations.is_empty() {
             let mut writes = vec![owned::change(seen, |object| {
                 if !status.is_null() {
                     object["status"] = status;
                 }
-                for (key, value) in annotations {
-                    object["metadata"]["annotations"][key] = value.into();
-                }
+                annotate(object, annotations);
             })?];
             let mut touched = Vec::new();
             for (Named { kind, name, .. }, finalizer) in &counted {
@@ -199,6 +208,7 @@ impl<C: Controller> Worker<C> {
             for wrote in touched {
                 wrote.at(revision);
             }
+            *self.reported.lock() = Some(behalf.now);
             written = Some(revision);
         }
         for Event { severity, reason, message } in events {
@@ -227,6 +237,27 @@ impl<C: Controller> Look for Worker<C> {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
     }
+}
+
+/// Gives an object these annotations, and takes those off that have no value.
+fn annotate(object: &mut Value, annotations: BTreeMap<String, Option<String>>) {
+    let Some(metadata) = object["metadata"].as_object_mut() else { return };
+    for (key, value) in annotations {
+        match value {
+            Some(value) => {
+                metadata.entry("annotations").or_insert_with(|| json!({}))[key] = value.into()
+            }
+            None => {
+                let there = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+                if let Some(there) = there {
+                    there.remove(&key);
+                }
+            }
+        }
+    }
+    metadata.retain(|field, value| {
+        field != "annotations" || value.as_object().is_some_and(|all| !all.is_empty())
+    });
 }
 
 fn damaged<K>(seen: &Seen<K>, cause: String) -> LookError {

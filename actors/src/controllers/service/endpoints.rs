@@ -77,13 +77,6 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     Some(subsets)
 }
 
-/// Whether a pod of its namespace is one of those behind `service`.
-#[must_use]
-pub fn selects_pod(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| selects(selector, pod.labels()))
-}
-
 /// As many of the addresses as an Endpoints object holds, and whether some were left out. Ready ones
 /// are kept before others, of each subset its share; slices hold all.
 #[must_use]

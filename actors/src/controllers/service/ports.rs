@@ -26,9 +26,10 @@ pub(super) fn is_told(service: &Service, withheld: Option<&Withheld>) -> bool {
     is_said && alternates == withheld.map(|withheld| &withheld.alternates)
 }
 
-/// Makes a service say so, or no more.
-pub(super) fn tell(service: &mut Value, withheld: Option<&Withheld>, now: Timestamp) {
-    let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+/// What its status says then; the annotation goes with it.
+pub(super) fn status(status: &Value, withheld: Option<&Withheld>, now: Timestamp) -> Value {
+    let mut status = status.clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let (said, mut conditions): (Vec<_>, Vec<_>) =
         conditions.into_iter().partition(|condition| condition["type"] == PORTS_WITHHELD);
     if let Some(withheld) = withheld {
@@ -39,25 +40,36 @@ pub(super) fn tell(service: &mut Value, withheld: Option<&Withheld>, now: Timest
             "type": PORTS_WITHHELD, "status": "True", "reason": REASON, "message": withheld.message,
             "lastTransitionTime": since.unwrap_or_else(|| now.to_string()),
         }));
-        service["metadata"]["annotations"][ALTERNATE_PORTS] = withheld.alternates.clone().into();
-    } else if let Some(annotations) = service["metadata"]["annotations"].as_object_mut() {
-        annotations.remove(ALTERNATE_PORTS);
     }
     if !conditions.is_empty() {
-        service["status"]["conditions"] = conditions.into();
-    } else if let Some(status) = service["status"].as_object_mut() {
+        status["conditions"] = conditions.into();
+    } else if let Some(status) = status.as_object_mut() {
         status.remove("conditions");
     }
-    if let Some(metadata) = service["metadata"].as_object_mut() {
-        metadata.retain(|field, value| {
-            field != "annotations" || value.as_object().is_some_and(|all| !all.is_empty())
-        });
-    }
+    status
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Makes a service say so, or no more.
+    fn tell(service: &mut Value, withheld: Option<&Withheld>, now: Timestamp) {
+        service["status"] = status(&service["status"], withheld, now);
+        let annotations = service["metadata"].as_object_mut().unwrap().entry("annotations");
+        let annotations = annotations.or_insert_with(|| json!({})).as_object_mut().unwrap();
+        match withheld {
+            Some(withheld) => {
+                annotations.insert(ALTERNATE_PORTS.into(), withheld.alternates.clone().into());
+            }
+            None => {
+                annotations.remove(ALTERNATE_PORTS);
+            }
+        }
+        if annotations.is_empty() {
+            service["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+    }
 
     fn typed(service: &Value) -> Service {
         serde_json::from_value(service.clone()).unwrap()

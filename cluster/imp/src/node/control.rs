@@ -172,7 +172,7 @@ impl Control {
         );
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
-        let keeper = Keeper::start(node.clone(), view, graph, member.shards(), kinds);
+        let keeper = Keeper::start(node.clone(), member.shards(), kinds);
 
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry))
@@ -305,6 +305,7 @@ fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
     let settings = SchedulerSettings::default();
     Kind::One {
         name: DEFAULT_SCHEDULER_ACTOR,
+        sources: Vec::new(),
         start: Arc::new(move |node, activation| {
             let (settings, registry, actor_node, members) =
                 (settings.clone(), registry.clone(), node.clone(), members.clone());

@@ -1,0 +1,172 @@
+//! What a service asks for, by what is seen of its endpoints, pods and nodes.
+
+use super::super::engine::effects::Effect;
+use super::super::engine::view::Part;
+use super::super::mirror::{Mirrored, Seen};
+use super::super::table::{self, pod};
+use super::*;
+use crate::node::object::FIRST_PORT;
+use impresario_registry_api::{Entry, Key};
+use k8s_openapi::serde::Serialize;
+
+/// A world in which one service is.
+struct World {
+    service: Value,
+    endpoints: Vec<Value>,
+    slices: Vec<Value>,
+    pods: Vec<&'static str>,
+    nodes: Vec<Value>,
+    reported: Option<Timestamp>,
+}
+
+fn world(pods: &[&'static str]) -> World {
+    World {
+        service: json!({"metadata": {"name": "web", "uid": "svc", "labels": {"team": "x"}},
+            "spec": {"clusterIP": "127.96.0.9", "selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        endpoints: Vec::new(),
+        slices: Vec::new(),
+        pods: pods.to_vec(),
+        nodes: Vec::new(),
+        reported: None,
+    }
+}
+
+fn part<T: Mirrored + Serialize>(objects: &[Value]) -> Part {
+    let seen = |object: &Value| Seen {
+        object: Arc::new(serde_json::from_value::<T>(object.clone()).unwrap()),
+        entry: Entry {
+            key: Key::new("things", "default", object["metadata"]["name"].as_str().unwrap()),
+            value: object.to_string().into_bytes().into(),
+            create_revision: 1,
+            mod_revision: 1,
+        },
+    };
+    Part::of(objects.iter().map(seen).collect())
+}
+
+impl World {
+    fn at(&self, second: i64) -> Effects {
+        let service: Service = serde_json::from_value(self.service.clone()).unwrap();
+        let pods = self.pods.iter().zip(0..);
+        let pods = pods.map(|(words, age)| table::seen(pod(words, age, "rc", "web")));
+        let parts = [
+            part::<Endpoints>(&self.endpoints),
+            part::<EndpointSlice>(&self.slices),
+            Part::of(pods.collect()),
+            part::<Node>(&self.nodes),
+        ];
+        let view = View::new(&service, &self.service, &parts).with_reported(self.reported);
+        Reconciler::reconcile(&view, Timestamp::from_second(second).unwrap())
+    }
+
+    /// Does what is wanted to endpoints and slices, as the engine would.
+    fn done(mut self, effects: &Effects) -> Self {
+        for effect in &effects.actions {
+            match effect {
+                Effect::Create(kind, object) if kind.plural == "endpoints" => {
+                    self.endpoints.push(object.clone());
+                }
+                Effect::Create(_, object) => self.slices.push(object.clone()),
+                Effect::Rewrite(named, patch) => {
+                    let all = self.endpoints.iter_mut().chain(&mut self.slices);
+                    let mut all = all.filter(|object| object["metadata"]["name"] == *named.name);
+                    let object = all.next().unwrap();
+                    *object = impresario_api::patch::merge_patch(object, patch).unwrap();
+                }
+                Effect::Delete(named) => {
+                    self.slices.retain(|slice| slice["metadata"]["name"] != *named.name);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        self
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let of = |list: &str| {
+            let found = self.endpoints[0]["subsets"][0][list].as_array().cloned();
+            found.into_iter().flatten().map(|address| address["ip"].as_str().unwrap().to_owned())
+        };
+        of("addresses").collect()
+    }
+}
+
+#[test]
+fn endpoints_and_slices_are_made_follow_the_pods_and_are_then_left_alone() {
+    let mut world = world(&["a:ready", "b:ready,other", "c:bound"]);
+    let effects = world.at(0);
+    assert_eq!(effects.actions.len(), 2, "{effects:?}");
+    world = world.done(&effects);
+    assert_eq!(world.addresses(), ["127.1.0.1"]);
+    assert_eq!(world.endpoints[0]["metadata"]["labels"]["team"], "x");
+    assert_eq!(world.at(1), Effects::default(), "all is done");
+
+    world.pods = vec!["a:ready", "b:ready"];
+    let effects = world.at(2);
+    let rewritten = |effect: &Effect| matches!(effect, Effect::Rewrite(..));
+    assert!(effects.actions.len() == 2 && effects.actions.iter().all(rewritten), "{effects:?}");
+    world = world.done(&effects);
+    assert_eq!(world.addresses(), ["127.1.0.1", "127.1.0.2"]);
+    assert_eq!(world.slices[0]["endpoints"].as_array().unwrap().len(), 2);
+
+    world.pods = Vec::new();
+    let effects = world.at(3);
+    world = world.done(&effects);
+    assert_eq!((world.slices.len(), &world.endpoints[0]["subsets"]), (0, &json!([])));
+    assert_eq!(world.at(4), Effects::default());
+}
+
+#[test]
+fn what_was_made_for_a_service_of_the_name_before_becomes_this_ones() {
+    let mut world = world(&["a:ready"]);
+    let effects = world.at(0);
+    world = world.done(&effects);
+    world.service["metadata"]["uid"] = "anew".into();
+    let effects = world.at(1);
+    world = world.done(&effects);
+    for object in world.endpoints.iter().chain(&world.slices) {
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "anew");
+    }
+    world.service["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+    world.pods = Vec::new();
+    assert_eq!(world.at(2), Effects::default(), "one that goes is left alone");
+}
+
+#[test]
+fn the_slices_of_a_service_without_a_selector_say_what_its_user_does() {
+    let mut world = world(&["a:ready"]);
+    world.service["spec"].as_object_mut().unwrap().remove("selector");
+    assert_eq!(world.at(0), Effects::default());
+    world.endpoints = vec![json!({"metadata": {"name": "web"},
+        "subsets": [{"addresses": [{"ip": "10.0.0.7"}], "ports": [{"port": 80}]}]})];
+    let effects = world.at(1);
+    world = world.done(&effects);
+    assert_eq!(world.slices[0]["endpoints"][0]["addresses"], json!(["10.0.0.7"]));
+    world.endpoints[0]["metadata"]["labels"] = json!({endpoints::NOT_MIRRORED: "true"});
+    let effects = world.at(2);
+    assert!(world.done(&effects).slices.is_empty());
+}
+
+#[test]
+fn what_is_said_of_ports_is_said_again_after_a_while_only() {
+    let mut world = world(&[]);
+    let effects = world.at(0);
+    world = world.done(&effects);
+    world.nodes = vec![json!({"metadata": {"name": "n1", "annotations": {FIRST_PORT: "1024"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}})];
+    let effects = world.at(1_000);
+    let told = effects.annotations[ALTERNATE_PORTS].clone();
+    assert_eq!((told.as_deref(), effects.events.len()), (Some("80/TCP=8080"), 1));
+    world.service["metadata"]["annotations"] = json!({ALTERNATE_PORTS: told});
+    world.service["status"] = effects.status.unwrap().unwrap();
+    world.reported = Some(Timestamp::from_second(1_000).unwrap());
+    assert_eq!(world.at(1_001), Effects::default());
+
+    world.nodes.clear();
+    let soon = world.at(1_059);
+    assert_eq!(soon.look_again, Some(Timestamp::from_second(1_060).unwrap()));
+    assert_eq!((soon.status, soon.annotations.len()), (None, 0));
+    let late = world.at(1_060);
+    assert_eq!(late.annotations[ALTERNATE_PORTS], None);
+    assert_eq!(late.status.unwrap().unwrap().get("conditions"), None);
+}
