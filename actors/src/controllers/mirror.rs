@@ -11,8 +11,8 @@ mod orphans;
 use super::labels;
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
-    Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection, WatchEvent,
-    WatchRequest,
+    Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection, WatchError,
+    WatchEvent, WatchRequest,
 };
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -328,20 +328,30 @@ impl<K: Mirrored> Mirror<K> {
     }
 }
 
-/// Lists, follows, and lists again when the watch ends. Ends when it is aborted.
+/// Lists, and follows from there. When a watch ends, the next goes on after what was seen; only where that is
+/// no longer kept all is listed anew. Ends when it is aborted.
 async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Shared<K>>) {
     let mut pause = PAUSE.0;
+    let mut after = None;
     loop {
-        match fill(&registry, &shared).await {
-            Ok(revision) => {
-                // A list alone says nothing of how the registry is: a watch that it refuses must not make
-                // everybody list everything again and again.
-                if tail(&registry, &shared, revision).await {
+        match after {
+            None => match fill(&registry, &shared).await {
+                Ok(revision) => {
+                    after = Some(revision);
+                    // A list alone says nothing of how the registry is: the pause stays, so that a watch that
+                    // it refuses makes nobody list everything again and again.
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(resource = shared.resource, %error, "cannot list yet");
+                }
+            },
+            Some(seen) => {
+                let ended = tail(&registry, &shared, seen).await;
+                if ended.seen > seen {
                     pause = PAUSE.0;
                 }
-            }
-            Err(error) => {
-                tracing::debug!(resource = shared.resource, %error, "cannot list yet");
+                after = Some(ended.seen).filter(|_| !ended.gone);
             }
         }
         let jitter: f64 = rand::rng().random_range(0.5..1.0);
@@ -372,29 +382,50 @@ async fn fill<K: Mirrored>(
     Ok(page.revision)
 }
 
-/// Follows until the watch ends. Whether it brought anything.
-async fn tail<K: Mirrored>(registry: &RegistryHandle, shared: &Shared<K>, after: Revision) -> bool {
+/// How a watch ended.
+struct Ended {
+    /// Everything up to this revision was seen.
+    seen: Revision,
+    /// What came after it is no longer kept.
+    gone: bool,
+}
+
+/// Follows until the watch ends.
+async fn tail<K: Mirrored>(
+    registry: &RegistryHandle,
+    shared: &Shared<K>,
+    after: Revision,
+) -> Ended {
+    let mut ended = Ended { seen: after, gone: false };
     let select = Selection::all(&shared.resource);
     let request = WatchRequest { select, after, bookmarks: true };
     let mut watch = match registry.watch(request).await {
         Ok(watch) => watch,
         Err(error) => {
             tracing::debug!(resource = shared.resource, %error, "cannot watch yet");
-            return false;
+            ended.gone = matches!(error, WatchError::Gone { .. });
+            return ended;
         }
     };
-    let (mut came, mut left) = (false, READERS);
-    while let Some(Ok(batch)) = watch.next().await {
+    let mut left = READERS;
+    while let Some(next) = watch.next().await {
+        let batch = match next {
+            Ok(batch) => batch,
+            Err(error) => {
+                ended.gone = matches!(error, WatchError::Gone { .. });
+                break;
+            }
+        };
         let changes = apply(shared, &batch.events);
-        shared.revision.send_replace(batch.revision);
+        ended.seen = ended.seen.max(batch.revision);
+        shared.revision.send_replace(ended.seen);
         for change in changes {
             room(&shared.changes, &mut left).await;
             // As above.
             let _ = shared.changes.send(change);
         }
-        came = true;
     }
-    came
+    ended
 }
 
 /// Waits until readers have room for one more change, in one burst no longer than [`READERS`] in all: a burst must not

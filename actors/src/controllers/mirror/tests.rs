@@ -1,7 +1,9 @@
 //! A mirror against a registry in memory.
 
 use super::*;
+use futures_util::future::BoxFuture;
 use impresario_registry::{Key, MemoryRegistry, Operation, Registry as _, Transaction};
+use impresario_registry_api::{Committed, Page, TransactError, Watch};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -135,4 +137,79 @@ async fn one_listing_answers_all_that_ask_about_a_time_before_it() {
     let second = write(&registry, put("second", "one")).await;
     assert_eq!(mirror.newest(before).await, Ok(first), "it is not listed again");
     assert_eq!(mirror.newest(Instant::now()).await, Ok(second));
+}
+
+/// A registry of which each watch ends after so many batches, with this error, and that counts its lists.
+struct Fitful {
+    inner: MemoryRegistry,
+    batches: usize,
+    ends: WatchError,
+    lists: std::sync::atomic::AtomicUsize,
+}
+
+impl impresario_registry::Registry for Fitful {
+    fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
+        self.inner.get(key, consistency)
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.lists.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.inner.list(request)
+    }
+
+    fn transact(
+        &self,
+        transaction: Transaction,
+    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
+        self.inner.transact(transaction)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        Box::pin(async move {
+            let watch = self.inner.watch(request).await?;
+            let end = futures_util::stream::iter([Err(self.ends.clone())]);
+            Ok(Watch::new(watch.take(self.batches).chain(end)))
+        })
+    }
+}
+
+/// The changes that a mirror of this registry tells of while ten pods come, and how often it has listed all.
+async fn told_of_ten(ends: WatchError) -> (Vec<String>, usize) {
+    let inner = MemoryRegistry::default();
+    let lists = std::sync::atomic::AtomicUsize::new(0);
+    let fitful = Arc::new(Fitful { inner: inner.clone(), batches: 1, ends, lists });
+    let mirror: Mirror<Pod> = Mirror::start(fitful.clone(), "pods");
+    mirror.reached(1, LIMIT).await.unwrap();
+    let mut changes = mirror.changes();
+    for number in 0..10 {
+        let revision = write(&inner, put(&format!("p{number}"), "one")).await;
+        mirror.reached(revision, LIMIT).await.unwrap();
+    }
+    assert_eq!(mirror.within("a").len(), 10);
+    let mut told = Vec::new();
+    while let Ok(change) = changes.try_recv() {
+        told.push(match change {
+            Change::Put { now, .. } => now.entry.key.name,
+            Change::Deleted { .. } => "deleted".into(),
+            Change::Everything => "everything".into(),
+        });
+    }
+    (told, fitful.lists.load(std::sync::atomic::Ordering::SeqCst))
+}
+
+#[tokio::test]
+async fn a_watch_that_ends_is_taken_up_where_it_was_and_nothing_is_listed_anew() {
+    let (told, lists) = told_of_ten(WatchError::Closed).await;
+    let names: Vec<_> = (0..10).map(|number| format!("p{number}")).collect();
+    assert_eq!((told, lists), (names, 1));
+}
+
+#[tokio::test]
+async fn what_is_no_longer_kept_is_listed_anew() {
+    let (told, lists) = told_of_ten(WatchError::Gone { oldest: 1 }).await;
+    assert!(told.contains(&"everything".to_owned()) && lists > 1, "{told:?} {lists}");
 }
