@@ -5,8 +5,9 @@
 //! control      the actor: looks when told      engine     what every controller has in common
 //! replication_controller, replica_set, deployment, job
 //!              one file each: what it looks at, and a function that decides
-//! service      another: what stands behind it, and what is said of its ports
-//! namespace, garbage_collector, node_lifecycle
+//! service, namespace
+//!              two more: what stands behind it, what is in it
+//! garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
 
@@ -50,7 +51,6 @@ use engine::worker::Worker;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
 use std::sync::Arc;
-use view::Assignment;
 
 /// The singleton that notices lost nodes.
 pub const NODE_LIFECYCLE: &str = "node-lifecycle";
@@ -70,34 +70,17 @@ pub fn kinds(
     use api_endpoints::ApiEndpointsLook;
     use event_expiry::EventExpiryLook;
     use garbage_collector::GarbageCollectorLook;
-    use namespace::{AUTHORITY_MAP, NamespaceLook};
     use node_lifecycle::NodeLifecycleLook;
 
-    let authority_pem: Arc<str> = authority_pem.into();
-    let furniture = graph.of("", "configmaps");
-    let each = |objects, prefix, start, sources| Kind::Each { objects, prefix, start, sources };
+    let shared = Shared { authority: authority_pem.into(), ..view.shared() };
     let one = |name, start, sources| Kind::One { name, start, sources };
     vec![
-        controlled::<replication_controller::Reconciler>(&view.shared()),
-        controlled::<replica_set::Reconciler>(&view.shared()),
-        controlled::<deployment::Reconciler>(&view.shared()),
-        controlled::<job::Reconciler>(&view.shared()),
-        controlled::<service::Reconciler>(&view.shared()),
-        each(
-            Subjects::of(&view.namespaces),
-            "namespace",
-            {
-                let view = view.clone();
-                looking(move |a| {
-                    let authority = authority_pem.clone();
-                    NamespaceLook::new(Assignment::of(&view, a), authority).shared()
-                })
-            },
-            furniture
-                .map(|maps| Source::within(&view.namespaces, maps, AUTHORITY_MAP))
-                .into_iter()
-                .collect(),
-        ),
+        controlled::<replication_controller::Reconciler>(&shared),
+        controlled::<replica_set::Reconciler>(&shared),
+        controlled::<deployment::Reconciler>(&shared),
+        controlled::<job::Reconciler>(&shared),
+        controlled::<service::Reconciler>(&shared),
+        controlled::<namespace::Reconciler>(&shared),
         one(
             GARBAGE_COLLECTOR,
             {

@@ -7,6 +7,7 @@
 //! worker       looks, decides, has it done              apply     does it, under the shard's fence
 //! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
 //! beside       what is looked at that is nobody's own   other     a kind that is looked at, by which words
+//! contents     all that is in a namespace
 //! ```
 //!
 //! docs/decisions/0008-controllers-frame.md says why.
@@ -14,6 +15,7 @@
 pub mod apply;
 pub mod beside;
 pub mod conditions;
+pub mod contents;
 pub mod controller;
 pub mod effects;
 pub mod kind_name;

@@ -265,6 +265,7 @@ mod tests {
     use super::*;
     use impresario_objects::Objects;
     use impresario_registry::{Epoch, MemoryRegistry, Registry as _, Shard};
+    use k8s_openapi::api::core::v1::Service;
 
     struct Nobody;
 
@@ -382,7 +383,7 @@ mod tests {
             (of("addresses"), of("notReadyAddresses"))
         };
         let names = |of: &[&str]| of.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        view.services.reached(1, CATCH_UP).await.unwrap();
+        view.mirrors.of::<Service>().reached(1, CATCH_UP).await.unwrap();
         assert_eq!(addresses().await, (names(&["n1", "n2"]), names(&[])));
 
         let look = NodeLifecycleLook::new(view.clone(), fence, Arc::new(FirstIsSilent));

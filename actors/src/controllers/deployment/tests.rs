@@ -36,6 +36,7 @@ impl World {
             events: Recorder::start(objects.clone(), "test", ""),
             mirrors: Mirrors::over(objects.registry().clone()),
             clock: Arc::new(move || Timestamp::from_second(clock.load(Ordering::Relaxed)).unwrap()),
+            authority: Arc::default(),
             objects: objects.clone(),
         };
         Self { registry, objects, shared, time }

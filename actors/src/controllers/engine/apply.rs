@@ -167,10 +167,12 @@ impl Behalf<'_> {
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
+        let namespace = part.namespace().unwrap_or(&self.entry.key.namespace);
         wrote.begin();
-        let changed = self.change(resource, changes, wrote).await;
-        let created = self.create(resource, creations, wrote, &mut applied.taken).await;
-        let deleted = self.delete(resource, deletions, wrote).await;
+        let changed = self.change((resource, namespace), changes, wrote).await;
+        let taken = &mut applied.taken;
+        let created = self.create((resource, namespace), creations, wrote, taken).await;
+        let deleted = self.delete((resource, namespace), deletions, wrote).await;
         if [&changed, &created, &deleted].into_iter().any(owned::may_be_done) {
             wrote.ended_unknown();
         } else {
@@ -186,11 +188,10 @@ impl Behalf<'_> {
     /// counts.
     async fn change(
         &self,
-        resource: &'static Resource,
+        (resource, namespace): (&'static Resource, &str),
         changes: Vec<Change>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
-        let namespace = &self.entry.key.namespace;
         let each: Vec<BoxFuture<'_, (Option<Event>, Outcome)>> = changes
             .into_iter()
             .map(|Change { named, generation, patch, told }| {
@@ -237,7 +238,7 @@ impl Behalf<'_> {
     /// Creates these, with an event for each; the names of those that others have are `taken`.
     async fn create(
         &self,
-        resource: &'static Resource,
+        (resource, namespace): (&'static Resource, &str),
         creations: Vec<Value>,
         wrote: &Wrote,
         taken: &mut BTreeSet<String>,
@@ -258,14 +259,13 @@ impl Behalf<'_> {
                 }
             }
         };
-        let namespace = &self.entry.key.namespace;
         owned::create_all(&self.objects, resource, namespace, creations, wrote, told).await
     }
 
     /// Deletes those of these names and uids, with an event for each.
     async fn delete(
         &self,
-        resource: &'static Resource,
+        (resource, namespace): (&'static Resource, &str),
         deletions: Vec<(String, String)>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
@@ -273,7 +273,6 @@ impl Behalf<'_> {
         let told = |name: &str| {
             self.tell_done("SuccessfulDelete", &format!("Deleted {one}: {name}"));
         };
-        let namespace = &self.entry.key.namespace;
         owned::delete_all(&self.objects, resource, namespace, deletions, wrote, told).await
     }
 

@@ -1,4 +1,5 @@
-//! What a controller looks at that is not its own: what it selects, what has its name, what is everywhere.
+//! What a controller looks at that is not its own: what it selects, what has its name, what is
+//! within it, what is everywhere.
 
 use super::super::control::LookError;
 use super::super::labels;
@@ -72,6 +73,38 @@ impl<K: Mirrored, T: Mirrored> Other<K> for Namesake<T> {
 
     fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
         vec![Source::of_the_name_of(&mirrors.of::<K>(), &mirrors.of::<T>())]
+    }
+}
+
+/// The object of kind `T` and a name in the namespace that another is.
+pub(super) struct Within<T> {
+    name: &'static str,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Within<T> {
+    pub(super) fn called(name: &'static str) -> Self {
+        Self { name, of: PhantomData }
+    }
+}
+
+impl<K: Mirrored, T: Mirrored> Other<K> for Within<T> {
+    fn seen<'a>(
+        &self,
+        mirrors: &Mirrors,
+        wrote: &'a Wrote,
+    ) -> BoxFuture<'a, Result<(), LookError>> {
+        seen::<T>(mirrors, wrote)
+    }
+
+    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
+        let namespace = &object.entry.key.name;
+        let found = mirrors.of::<T>().get(namespace, self.name);
+        Part::of(found.into_iter().collect()).within(namespace)
+    }
+
+    fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
+        vec![Source::within(&mirrors.of::<K>(), &mirrors.of::<T>(), self.name)]
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a controller wants done.
 
 use super::super::mirror::Mirrored;
+use super::contents::Content;
 use super::kind_name::KindName;
 use impresario_objects::events::Severity;
 use k8s_openapi::jiff::Timestamp;
@@ -111,6 +112,10 @@ pub struct Effects {
     pub annotations: BTreeMap<String, Option<String>>,
     /// What is said when the status is written.
     pub events: Vec<Event>,
+    /// What is deleted of what is in the namespace that the object is.
+    pub emptied: Vec<Content>,
+    /// Whether the object itself, which is being deleted, is let go: nothing is in the namespace that it is.
+    pub let_go: bool,
     /// Whether the object itself is deleted, once all else is done.
     pub delete_itself: bool,
     /// Why it is not all that the object asks for. Stands in the condition of failures.
@@ -130,7 +135,13 @@ impl Effects {
         self.actions.push(Effect::Release(Named::of(owned)));
     }
 
-    /// Creates an object of kind `T` in the namespace of the controller's.
+    /// Deletes something in the namespace that the object is.
+    pub fn empty(&mut self, content: &Content) {
+        self.emptied.push(content.clone());
+    }
+
+    /// Creates an object of kind `T` where the controller looks at those: in the namespace of its object, or in
+    /// the one that this is.
     pub fn create<T: Mirrored>(&mut self, object: Value) {
         self.actions.push(Effect::Create(KindName::of::<T>(), object));
     }

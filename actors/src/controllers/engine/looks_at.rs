@@ -3,7 +3,7 @@
 use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
-use super::beside::{Everywhere, Namesake, Selected};
+use super::beside::{Everywhere, Namesake, Selected, Within};
 use super::mirrors::Mirrors;
 use super::other::Other;
 use super::selectors::SelectorOf;
@@ -14,13 +14,16 @@ use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
 
 /// The kinds that a controller of `K` looks at.
-pub struct LooksAt<K>(Vec<Box<dyn Other<K>>>);
+pub struct LooksAt<K> {
+    others: Vec<Box<dyn Other<K>>>,
+    emptied: Option<fn(&K) -> bool>,
+}
 
 impl<K: Mirrored> LooksAt<K> {
     /// At its object alone.
     #[must_use]
     pub fn itself() -> Self {
-        Self(Vec::new())
+        Self { others: Vec::new(), emptied: None }
     }
 
     /// And at the objects of kind `T` that it controls.
@@ -58,14 +61,32 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Everywhere { facet })
     }
 
+    /// And at the object of kind `T` and this name in the namespace that it is.
+    #[must_use]
+    pub fn within<T: Mirrored>(self, name: &'static str) -> Self {
+        self.and(Within::<T>::called(name))
+    }
+
+    /// And, where this holds and it is being deleted, at everything that is in the namespace that it is, as the
+    /// registry itself has it.
+    #[must_use]
+    pub fn emptied(self, when: fn(&K) -> bool) -> Self {
+        Self { emptied: Some(when), ..self }
+    }
+
     fn and(mut self, other: impl Other<K> + 'static) -> Self {
-        self.0.push(Box::new(other));
+        self.others.push(Box::new(other));
         self
     }
 
     /// Each of them.
     pub(super) fn each(&self) -> impl Iterator<Item = &dyn Other<K>> {
-        self.0.iter().map(AsRef::as_ref)
+        self.others.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether everything in the namespace that this is is looked at.
+    pub(super) fn is_emptied(&self, object: &K) -> bool {
+        self.emptied.is_some_and(|when| when(object))
     }
 
     /// What wakes the controllers of `K`.

@@ -20,4 +20,6 @@ pub struct Shared {
     pub mirrors: Mirrors,
     /// What time it is for those that decide.
     pub clock: Clock,
+    /// The certificates of the cluster's authority, in PEM.
+    pub authority: Arc<str>,
 }

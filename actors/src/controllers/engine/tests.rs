@@ -78,6 +78,7 @@ impl World {
             events: Recorder::start(objects.clone(), "test", ""),
             mirrors: Mirrors::over(objects.registry().clone()),
             clock: Arc::new(|| Timestamp::from_second(1_000).unwrap()),
+            authority: "pem".into(),
             objects,
         };
         Self { registry, shared }

@@ -2,6 +2,7 @@
 
 use super::super::mirror::{Mirrored, Seen};
 use super::super::owned::Owner;
+use super::contents::{Content, Refused};
 use super::kind_name::KindName;
 use impresario_registry_api::Entry;
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +17,8 @@ pub struct Part {
     /// A `Vec<Arc<T>>` of the kind's type.
     objects: Box<dyn Any + Send + Sync>,
     entries: Vec<Entry>,
+    /// Where they are, if that is not where the controller's object is.
+    within: Option<String>,
 }
 
 impl Part {
@@ -24,7 +27,17 @@ impl Part {
         seen.sort_by(|a, b| a.entry.key.name.cmp(&b.entry.key.name));
         let (objects, entries): (Vec<Arc<T>>, Vec<Entry>) =
             seen.into_iter().map(|seen| (seen.object, seen.entry)).unzip();
-        Self { kind: KindName::of::<T>(), objects: Box::new(objects), entries }
+        Self { kind: KindName::of::<T>(), objects: Box::new(objects), entries, within: None }
+    }
+
+    /// The same, in this namespace.
+    pub(super) fn within(self, namespace: &str) -> Self {
+        Self { within: Some(namespace.to_owned()), ..self }
+    }
+
+    /// The namespace in which they are, if it is not that of the controller's object.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.within.as_deref()
     }
 
     /// Their kind.
@@ -48,6 +61,9 @@ pub struct View<'a, K> {
     parts: &'a [Part],
     taken: &'a BTreeSet<String>,
     reported: Option<Timestamp>,
+    contents: &'a [Content],
+    refused: &'a [Refused],
+    authority: &'a str,
 }
 
 static NONE: BTreeSet<String> = BTreeSet::new();
@@ -55,12 +71,53 @@ static NONE: BTreeSet<String> = BTreeSet::new();
 impl<'a, K: Mirrored> View<'a, K> {
     /// A view of an object and what concerns it.
     pub(in crate::controllers) fn new(object: &'a K, stored: &'a Value, parts: &'a [Part]) -> Self {
-        Self { object, stored, parts, taken: &NONE, reported: None }
+        Self {
+            object,
+            stored,
+            parts,
+            taken: &NONE,
+            reported: None,
+            contents: &[],
+            refused: &[],
+            authority: "",
+        }
     }
 
     /// The same, with the names under which the last look could create nothing.
     pub(in crate::controllers) fn with_taken(self, taken: &'a BTreeSet<String>) -> Self {
         Self { taken, ..self }
+    }
+
+    /// The same, of a namespace in which this is, and what was refused when the last look emptied it.
+    pub(in crate::controllers) fn with_contents(
+        self,
+        contents: &'a [Content],
+        refused: &'a [Refused],
+    ) -> Self {
+        Self { contents, refused, ..self }
+    }
+
+    /// The same, in the cluster of this authority.
+    pub(in crate::controllers) fn with_authority(self, authority: &'a str) -> Self {
+        Self { authority, ..self }
+    }
+
+    /// The certificates of the cluster's authority, in PEM.
+    #[must_use]
+    pub fn authority(&self) -> &'a str {
+        self.authority
+    }
+
+    /// Everything that is in the namespace that the object is, where the controller looks at that.
+    #[must_use]
+    pub fn contents(&self) -> &'a [Content] {
+        self.contents
+    }
+
+    /// What the last look could not take out of it, and why.
+    #[must_use]
+    pub fn refused(&self) -> &'a [Refused] {
+        self.refused
     }
 
     /// The same, with the time at which the status was written last.

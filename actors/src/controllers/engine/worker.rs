@@ -7,6 +7,7 @@ use super::super::owned::{self, Owner};
 use super::super::wrote::Wrote;
 use super::apply::Behalf;
 use super::conditions;
+use super::contents::{self, Refused};
 use super::controller::Controller;
 use super::effects::{Effects, Event, Named, Shortfall};
 use super::kind_name::KindName;
@@ -16,8 +17,9 @@ use super::shared::Shared;
 use super::view::{Part, View};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use impresario_api::status::Status;
 use impresario_objects::events::Severity;
-use impresario_objects::{DeleteOptions, Deleted, WriteOptions};
+use impresario_objects::{DeleteOptions, Deleted, Door, Objects, WriteOptions};
 use impresario_registry_api::{Fence, Revision};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{Metadata as _, Resource as _};
@@ -52,6 +54,8 @@ pub struct Worker<C: Controller> {
     wrote_self: Wrote,
     /// Names that the last look wanted for what it creates, and others have.
     taken: Mutex<BTreeSet<String>>,
+    /// What the last look could not take out of the namespace that the object is.
+    refused: Mutex<Vec<Refused>>,
     /// When the status was written last.
     reported: Mutex<Option<Timestamp>>,
 }
@@ -73,6 +77,7 @@ impl<C: Controller> Worker<C> {
             wrote: looks_at.each().map(since).collect(),
             wrote_self: Wrote::since(activation.since),
             taken: Mutex::default(),
+            refused: Mutex::default(),
             reported: Mutex::default(),
             looks_at,
         }
@@ -106,8 +111,16 @@ impl<C: Controller> Worker<C> {
         let parts: Vec<Part> =
             self.looks_at.each().map(|other| other.part(mirrors, &seen)).collect();
         let now = (self.shared.clock)();
+        let objects = self.shared.objects.fenced(self.fence);
+        let mut contents = Vec::new();
+        if self.looks_at.is_emptied(&seen.object) {
+            match contents::of(&objects, &seen.entry).await? {
+                Some(found) => contents = found,
+                None => return Ok(Next::WhenTold),
+            }
+        }
         let behalf = Behalf {
-            objects: self.shared.objects.fenced(self.fence),
+            objects,
             events: &self.shared.events,
             fence: self.fence,
             entry: &seen.entry,
@@ -121,9 +134,12 @@ impl<C: Controller> Worker<C> {
             now,
         };
         let taken = std::mem::take(&mut *self.taken.lock());
+        let refused = std::mem::take(&mut *self.refused.lock());
         let view = View::new(&*seen.object, &stored, &parts)
             .with_taken(&taken)
-            .with_reported(*self.reported.lock());
+            .with_reported(*self.reported.lock())
+            .with_contents(&contents, &refused)
+            .with_authority(&self.shared.authority);
         let decided = catch_unwind(AssertUnwindSafe(|| C::reconcile(&view, now)));
         let effects = decided.map_err(|panic| {
             let error = LookError::Panicked { message: message_of(panic.as_ref()) };
@@ -132,7 +148,7 @@ impl<C: Controller> Worker<C> {
         })?;
 
         let Effects { actions, status, counted, annotations, events, .. } = effects;
-        let Effects { shortfall, look_again, delete_itself, .. } = effects;
+        let Effects { shortfall, look_again, delete_itself, emptied, let_go, .. } = effects;
         let told = Told { status, counted, annotations, events };
         let as_seen = seen.entry.mod_revision;
         if C::STATUS_FIRST {
@@ -151,6 +167,12 @@ impl<C: Controller> Worker<C> {
             // What failed is said before it is tried again.
             let told = self.report(&behalf, &seen, &parts, told, shortfall.as_ref()).await;
             applied.into_result().and(told.map(|_| ()))?;
+        }
+        if !emptied.is_empty() {
+            *self.refused.lock() = contents::empty(&behalf.objects, &self.name, emptied).await?;
+        }
+        if let_go {
+            self.let_go(&behalf.objects).await?;
         }
         if delete_itself {
             self.delete_itself(&behalf).await?;
@@ -215,6 +237,29 @@ impl<C: Controller> Worker<C> {
             behalf.tell(severity, &reason, &message);
         }
         Ok(written)
+    }
+
+    /// Lets the object go that is being deleted; not another of its name.
+    pub(in crate::controllers) async fn let_go(&self, objects: &Objects) -> Result<(), LookError> {
+        let resource = KindName::of::<C::Object>().served()?;
+        let (namespace, name, options) = (&self.namespace, &self.name, WriteOptions::default());
+        let change = |object: &Value| {
+            let metadata = &object["metadata"];
+            if metadata["uid"] != self.uid.as_str() || metadata["deletionTimestamp"].is_null() {
+                return Err(Status::not_found(resource, name));
+            }
+            let mut object = object.clone();
+            object["spec"]["finalizers"] = json!([]);
+            Ok(object)
+        };
+        match objects.modify(resource, Door::Finalize, namespace, name, &options, change).await {
+            Ok(object) => {
+                self.wrote_self.at(owned::revision_of(&object));
+                Ok(())
+            }
+            Err(error) if error.code() == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn delete_itself(&self, behalf: &Behalf<'_>) -> Result<(), LookError> {

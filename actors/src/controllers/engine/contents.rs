@@ -1,0 +1,143 @@
+//! What is in a namespace, whatever its kind, as the registry itself has it.
+
+use super::super::control::LookError;
+use super::super::owned;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_api::catalog::resources;
+use impresario_api::resource::{Resource, Verb, resource_key};
+use impresario_objects::{DeleteOptions, Objects, WriteOptions};
+use impresario_registry_api::{Consistency, Entry, Key, ListRequest, Selection};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Objects that are read at a time.
+const PAGE: usize = 1000;
+
+/// An object in a namespace.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// Of which resource.
+    pub resource: &'static Resource,
+    /// Its name.
+    pub name: String,
+    /// Its uid: another one of its name is not meant.
+    pub uid: String,
+    /// Whether its deletion was asked for.
+    pub goes: bool,
+    /// What it waits for then.
+    pub finalizers: Vec<String>,
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.resource, other.resource)
+            && (&self.name, &self.uid) == (&other.name, &other.uid)
+    }
+}
+
+/// Objects of one resource that could not be deleted.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The resource.
+    pub resource: &'static Resource,
+    /// Why the first of them could not.
+    pub message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Partial {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
+
+/// Everything in the namespace that a seen object is; `None` where the registry has another by now, or one that
+/// is not being deleted. A mirror may show it after its end, when another has its name.
+///
+/// The object is looked at last: whatever was there while it still is was in this namespace and in no other.
+pub(super) async fn of(objects: &Objects, seen: &Entry) -> Result<Option<Vec<Content>>, LookError> {
+    let mut contents = Vec::new();
+    let deletable = |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
+    for resource in resources().iter().filter(|r| r.namespaced && deletable(r.verbs)) {
+        read(objects, resource, &seen.key.name, &mut contents).await?;
+    }
+    Ok(still_goes(objects, seen).await?.then_some(contents))
+}
+
+async fn read(
+    objects: &Objects,
+    resource: &'static Resource,
+    namespace: &str,
+    contents: &mut Vec<Content>,
+) -> Result<(), LookError> {
+    let select = Selection::all(resource_key(resource)).within(namespace);
+    let mut request = ListRequest { limit: Some(PAGE), ..ListRequest::of(select) };
+    request.consistency = Consistency::Linearizable;
+    loop {
+        let page = objects.registry().list(request.clone()).await?;
+        contents.extend(page.entries.iter().map(|entry| {
+            // Of what cannot be read the name is known: it is tried, and what becomes of it is told.
+            let Partial { metadata } = serde_json::from_slice(&entry.value).unwrap_or_default();
+            Content {
+                resource,
+                name: entry.key.name.clone(),
+                uid: metadata.uid.unwrap_or_default(),
+                goes: metadata.deletion_timestamp.is_some(),
+                finalizers: metadata.finalizers.unwrap_or_default(),
+            }
+        }));
+        let last = page.entries.last().map(|entry| &entry.key);
+        request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
+        if page.remaining == 0 || request.after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Deletes these very objects, and no others of their names. All are tried; what was refused is told, one of each
+/// resource. An error where nothing else would go better.
+pub(super) async fn empty(
+    objects: &Objects,
+    namespace: &str,
+    contents: Vec<Content>,
+) -> Result<Vec<Refused>, LookError> {
+    let write = WriteOptions::default();
+    let deletions = contents.into_iter().map(|content| {
+        let write = &write;
+        async move {
+            let Content { resource, name, uid, .. } = content;
+            let uid = Some(uid).filter(|uid| !uid.is_empty());
+            let options = DeleteOptions { uid, ..DeleteOptions::default() };
+            (resource, objects.delete(resource, namespace, &name, &options, write).await)
+        }
+        .boxed()
+    });
+    let deletions: Vec<BoxFuture<'_, _>> = deletions.collect();
+    let mut outcomes = futures_util::stream::iter(deletions).buffer_unordered(owned::CONCURRENT);
+    let mut refused: Vec<Refused> = Vec::new();
+    while let Some((resource, outcome)) = outcomes.next().await {
+        match outcome {
+            Ok(_) => {}
+            Err(status) if matches!(status.code(), 404 | 409) => {}
+            Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status.into()),
+            Err(status) => {
+                if !refused.iter().any(|said| std::ptr::eq(said.resource, resource)) {
+                    refused.push(Refused { resource, message: status.message });
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+async fn still_goes(objects: &Objects, seen: &Entry) -> Result<bool, LookError> {
+    let key: Key = seen.key.clone();
+    let found = objects.registry().get(key, Consistency::Linearizable).await?.0;
+    let metadata = |entry: &Entry| -> Option<Value> {
+        Some(serde_json::from_slice::<Value>(&entry.value).ok()?["metadata"].take())
+    };
+    let (was, is) = (metadata(seen), found.as_ref().and_then(metadata));
+    let is_this = was.zip(is).filter(|(was, is)| was["uid"] == is["uid"]);
+    Ok(is_this.is_some_and(|(_, is)| !is["deletionTimestamp"].is_null()))
+}
