@@ -12,6 +12,7 @@
 //! ```
 
 pub mod activation;
+pub mod any_mirror;
 pub mod api_endpoints;
 pub mod control;
 pub mod deployment;
@@ -62,7 +63,6 @@ pub const EVENT_EXPIRY: &str = "event-expiry";
 #[must_use]
 pub fn kinds(
     view: &view::View,
-    graph: &garbage_collector::Graph,
     silence: Arc<dyn node_lifecycle::Silence>,
     members: Members,
     authority_pem: &str,
@@ -74,13 +74,17 @@ pub fn kinds(
 
     let shared = Shared { authority: authority_pem.into(), ..view.shared() };
     let one = |name, start, sources| Kind::One { name, start, sources };
-    vec![
+    let mut kinds = vec![
         controlled::<replication_controller::Reconciler>(&shared),
         controlled::<replica_set::Reconciler>(&shared),
         controlled::<deployment::Reconciler>(&shared),
         controlled::<job::Reconciler>(&shared),
         controlled::<service::Reconciler>(&shared),
         controlled::<namespace::Reconciler>(&shared),
+    ];
+    // Over the mirrors of all these: it starts none that somebody else needs more of.
+    let graph = garbage_collector::Graph::over(&view.mirrors);
+    kinds.extend([
         one(
             GARBAGE_COLLECTOR,
             {
@@ -124,7 +128,8 @@ pub fn kinds(
             },
             Vec::new(),
         ),
-    ]
+    ]);
+    kinds
 }
 
 /// The kind of the actors of a controller. They are called as one of its objects is.

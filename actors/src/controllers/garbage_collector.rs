@@ -10,8 +10,9 @@
 mod graph;
 pub mod plan;
 
-pub use graph::{Graph, Partial};
+pub use graph::Graph;
 
+use super::any_mirror::{AnyObject, Partial};
 use super::control::{Look, LookError, Next};
 use super::job::plan::TRACKING;
 use super::mirror::Seen;
@@ -85,8 +86,7 @@ impl GarbageCollectorLook {
             mirror.reached(1, CATCH_UP).await?;
         }
         let seen = self.graph.mattering();
-        let held: Vec<&ObjectMeta> =
-            seen.iter().map(|(_, object)| &object.object.metadata).collect();
+        let held: Vec<&ObjectMeta> = seen.iter().map(|(_, object)| object.object.meta()).collect();
         let actions =
             plan::reconcile(&held, |dependent, owner| self.graph.presence(dependent, owner));
         let now = Instant::now();
@@ -118,7 +118,7 @@ impl GarbageCollectorLook {
     /// Tries these actions. Whether anything was written; the first failure that is not one object's own.
     async fn all_of(
         &self,
-        seen: &[(&'static Resource, Seen<Partial>)],
+        seen: &[(&'static Resource, Seen<dyn AnyObject>)],
         held_up: &HashSet<(String, &'static str)>,
         actions: Vec<Action<'_>>,
         now: Instant,
@@ -128,7 +128,7 @@ impl GarbageCollectorLook {
             .into_iter()
             .map(|action| {
                 let (_, object) = &seen[action.at()];
-                let uid = object.object.metadata.uid.as_deref().unwrap_or_default();
+                let uid = object.object.meta().uid.as_deref().unwrap_or_default();
                 let about = &object.entry.key;
                 async move { (uid, about, self.act(seen, held_up, action).await) }.boxed()
             })
@@ -151,7 +151,7 @@ impl GarbageCollectorLook {
 
     async fn act(
         &self,
-        seen: &[(&'static Resource, Seen<Partial>)],
+        seen: &[(&'static Resource, Seen<dyn AnyObject>)],
         held_up: &HashSet<(String, &'static str)>,
         action: Action<'_>,
     ) -> Result<Done, LookError> {
@@ -164,20 +164,21 @@ impl GarbageCollectorLook {
                 let object = &seen[at].1;
                 let mut off: Vec<&str> = without;
                 for owner in without_absent {
-                    if !self.exists(&object.object.metadata, owner).await? {
+                    if !self.exists(object.object.meta(), owner).await? {
                         off.push(&owner.uid);
                     }
                 }
                 if off.is_empty() && unblocked.is_empty() {
                     return Ok(Done::NotYet);
                 }
-                let (compare, operation) =
-                    owned::change(object, |object| rewrite_owners(object, &off, &unblocked))?;
+                let (compare, operation) = owned::change_entry(&object.entry, |object| {
+                    rewrite_owners(object, &off, &unblocked)
+                })?;
                 self.write(compare, operation).await
             }
             Action::LetGo { at, finalizer } => {
                 let object = &seen[at].1;
-                let metadata = &object.object.metadata;
+                let metadata = object.object.meta();
                 // A job that no mirror shows yet will count the end of its pod.
                 let mut owners = metadata.owner_references.iter().flatten();
                 let controller = owners.find(|owner| owner.controller == Some(true));
@@ -245,7 +246,7 @@ impl GarbageCollectorLook {
             for entry in &page.entries {
                 // What is no object has no owners.
                 let Ok(object) = serde_json::from_slice::<Partial>(&entry.value) else { continue };
-                for owner in object.metadata.owner_references.iter().flatten() {
+                for owner in object.meta().owner_references.iter().flatten() {
                     for finalizer in [plan::FOREGROUND, plan::ORPHAN] {
                         if waiting.contains(&(owner.uid.as_str(), finalizer))
                             && plan::holds_up(owner, finalizer)
@@ -282,10 +283,10 @@ impl GarbageCollectorLook {
     async fn delete(
         &self,
         resource: &'static Resource,
-        object: &Seen<Partial>,
+        object: &Seen<dyn AnyObject>,
         how: plan::Propagation,
     ) -> Result<Done, LookError> {
-        let metadata = &object.object.metadata;
+        let metadata = object.object.meta();
         for owner in metadata.owner_references.iter().flatten() {
             if self.graph.presence(metadata, owner) != Presence::Absent {
                 continue;
@@ -337,7 +338,7 @@ impl GarbageCollectorLook {
     fn tell_of_invalid_namespace(
         &self,
         resource: &Resource,
-        dependent: &Seen<Partial>,
+        dependent: &Seen<dyn AnyObject>,
         owner: &OwnerReference,
     ) {
         let key = &dependent.entry.key;
@@ -347,7 +348,7 @@ impl GarbageCollectorLook {
             "metadata": {
                 "namespace": key.namespace,
                 "name": key.name,
-                "uid": dependent.object.metadata.uid,
+                "uid": dependent.object.meta().uid,
             },
         });
         let message = format!(

@@ -42,14 +42,14 @@ impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Mi
 
 /// An object and the entry that it was read from.
 #[derive(Debug)]
-pub struct Seen<K> {
+pub struct Seen<K: ?Sized> {
     /// The typed view.
     pub object: Arc<K>,
     /// The stored form, with the fields that the view does not know.
     pub entry: Entry,
 }
 
-impl<K> Clone for Seen<K> {
+impl<K: ?Sized> Clone for Seen<K> {
     fn clone(&self) -> Self {
         Self { object: self.object.clone(), entry: self.entry.clone() }
     }
@@ -57,7 +57,7 @@ impl<K> Clone for Seen<K> {
 
 /// Something changed.
 #[derive(Debug)]
-pub enum Change<K> {
+pub enum Change<K: ?Sized> {
     /// The object was created or changed.
     Put {
         /// What it is now.
@@ -74,7 +74,7 @@ pub enum Change<K> {
     Everything,
 }
 
-impl<K> Clone for Change<K> {
+impl<K: ?Sized> Clone for Change<K> {
     fn clone(&self) -> Self {
         match self {
             Self::Put { now, before } => Self::Put { now: now.clone(), before: before.clone() },

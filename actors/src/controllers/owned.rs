@@ -96,7 +96,8 @@ pub fn change<K>(
     change_entry(&seen.entry, change)
 }
 
-fn change_entry(
+/// The same, of what it is stored as.
+pub fn change_entry(
     entry: &Entry,
     change: impl FnOnce(&mut Value),
 ) -> Result<(Compare, Operation), LookError> {

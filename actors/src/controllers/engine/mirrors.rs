@@ -1,10 +1,11 @@
-//! One mirror for each kind that anybody on this member looks at.
+//! One mirror for each resource that anybody on this member looks at.
 
+use super::super::any_mirror::{AnyMirror, Partial};
 use super::super::mirror::{Mirror, Mirrored};
 use super::kind_name::KindName;
 use impresario_registry_api::RegistryHandle;
 use parking_lot::Mutex;
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +13,13 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Mirrors {
     registry: RegistryHandle,
-    started: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
+    started: Arc<Mutex<HashMap<String, Vec<Started>>>>,
+}
+
+/// A mirror, as it is and as one of any kind.
+struct Started {
+    typed: Box<dyn Any + Send>,
+    any: Arc<dyn AnyMirror>,
 }
 
 impl Mirrors {
@@ -25,13 +32,62 @@ impl Mirrors {
     /// The mirror of a kind. Must be called within a tokio runtime.
     #[must_use]
     pub fn of<K: Mirrored>(&self) -> Mirror<K> {
+        self.typed(&KindName::of::<K>().key())
+    }
+
+    /// The mirror of the metadata of a resource, by its name in the registry, where nobody looks at more.
+    #[must_use]
+    pub fn partial(&self, resource: &str) -> Mirror<Partial> {
+        self.typed(resource)
+    }
+
+    /// The mirror of a resource, by its name in the registry, for who looks at the metadata alone: the one that there
+    /// is, whoever started it. Who wants more of it asks first.
+    #[must_use]
+    pub fn any(&self, resource: &str) -> Arc<dyn AnyMirror> {
+        let known =
+            self.started.lock().get(resource).and_then(|all| Some(all.first()?.any.clone()));
+        known.unwrap_or_else(|| Arc::new(self.partial(resource)))
+    }
+
+    fn typed<K: Mirrored>(&self, resource: &str) -> Mirror<K> {
         let mut started = self.started.lock();
-        let known = started.get(&TypeId::of::<K>()).and_then(|any| any.downcast_ref::<Mirror<K>>());
-        if let Some(mirror) = known {
+        let all = started.entry(resource.to_owned()).or_default();
+        if let Some(mirror) = all.iter().find_map(|one| one.typed.downcast_ref::<Mirror<K>>()) {
             return mirror.clone();
         }
-        let mirror = Mirror::start(self.registry.clone(), &KindName::of::<K>().key());
-        started.insert(TypeId::of::<K>(), Box::new(mirror.clone()));
+        let mirror = Mirror::<K>::start(self.registry.clone(), resource);
+        let any = Arc::new(mirror.clone());
+        all.push(Started { typed: Box::new(mirror.clone()), any });
         mirror
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impresario_registry::{Key, MemoryRegistry, Registry as _, Transaction};
+    use k8s_openapi::api::core::v1::Pod;
+    use std::time::Duration;
+
+    /// No passing test spends it.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn who_looks_at_metadata_shares_the_mirror_of_who_looks_at_more() {
+        let registry = MemoryRegistry::default();
+        let mirrors = Mirrors::over(Arc::new(registry.clone()));
+        let _pods = mirrors.of::<Pod>();
+        let _again = (mirrors.of::<Pod>(), mirrors.any("pods"), mirrors.any("things"));
+        let shown = mirrors.any("things");
+        let counts = |resource: &str| mirrors.started.lock()[resource].len();
+        assert_eq!((counts("pods"), counts("things")), (1, 1));
+
+        let thing = r#"{"metadata": {"name": "a", "namespace": "ns", "uid": "u"}, "spec": 1}"#;
+        let create = Transaction::create(Key::new("things", "ns", "a"), thing);
+        let revision = registry.transact(create).await.unwrap().revision;
+        shown.reached(revision, LIMIT).await.unwrap();
+        let seen = shown.get("ns", "a").unwrap();
+        assert_eq!(seen.object.meta().uid.as_deref(), Some("u"));
     }
 }

@@ -1,68 +1,33 @@
 //! Who owns whom: the metadata of everything that can own or be owned.
 
-use super::super::mirror::{Change, Mirror, Seen};
+use super::super::any_mirror::{AnyMirror, AnyObject};
+use super::super::engine::mirrors::Mirrors;
+use super::super::mirror::{Change, Seen};
 use super::plan::{self, Presence};
-use futures_util::stream::{BoxStream, StreamExt as _, select_all, unfold};
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, StreamExt as _, select_all};
 use impresario_api::catalog::{self, resources};
 use impresario_api::resource::{Resource, Verb, resource_key};
-use impresario_registry_api::RegistryHandle;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use k8s_openapi::{ClusterResourceScope, Metadata};
-use serde::Deserialize;
 use std::sync::Arc;
-use tokio::sync::broadcast::error::RecvError;
-
-/// The metadata of any object.
-#[derive(Debug, Default, Deserialize)]
-pub struct Partial {
-    pub(super) metadata: ObjectMeta,
-}
-
-impl k8s_openapi::Resource for Partial {
-    const API_VERSION: &'static str = "meta.k8s.io/v1";
-    const GROUP: &'static str = "meta.k8s.io";
-    const KIND: &'static str = "PartialObjectMetadata";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = ClusterResourceScope;
-}
-
-impl Metadata for Partial {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
 
 /// The mirrors of all resources whose objects can own or be owned. Shared, cheap to clone.
 #[derive(Clone)]
-pub struct Graph(Arc<Vec<(&'static Resource, Mirror<Partial>)>>);
+pub struct Graph(Arc<Vec<(&'static Resource, Arc<dyn AnyMirror>)>>);
 
 impl Graph {
-    /// Starts to follow everything but events, which own nothing and are owned by nobody.
+    /// Of everything but events, which own nothing and are owned by nobody: the mirrors that are there, and others
+    /// where nobody looks at more of a kind. Who does asks for its mirror before.
     #[must_use]
-    pub fn start(registry: &RegistryHandle) -> Self {
+    pub fn over(mirrors: &Mirrors) -> Self {
         let kept = |r: &&Resource| r.plural != "events" && r.verbs.contains(&Verb::Delete);
-        let mirror = |r: &'static Resource| (r, Mirror::start(registry.clone(), &resource_key(r)));
+        let mirror = |r: &'static Resource| (r, mirrors.any(&resource_key(r)));
         Self(Arc::new(resources().iter().filter(kept).map(mirror).collect()))
     }
 
     /// The resources and what is seen of them.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (&'static Resource, &Mirror<Partial>)> {
-        self.0.iter().map(|(resource, mirror)| (*resource, mirror))
-    }
-
-    /// What is seen of one resource, if its objects can own or be owned.
-    #[must_use]
-    pub fn of(&self, group: &str, plural: &str) -> Option<&Mirror<Partial>> {
-        let mut parts = self.parts();
-        let found = parts.find(|(held, _)| held.group == group && held.plural == plural);
-        found.map(|(_, mirror)| mirror)
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&'static Resource, &dyn AnyMirror)> {
+        self.0.iter().map(|(resource, mirror)| (*resource, mirror.as_ref()))
     }
 
     /// One item for each change that can leave something for the collector to do, from now on. None
@@ -70,34 +35,26 @@ impl Graph {
     #[must_use]
     pub fn litter(&self) -> BoxStream<'static, ()> {
         let each = self.0.iter().map(|(_, mirror)| {
-            let state = (self.clone(), mirror.changes());
-            unfold(state, |(graph, mut changes)| async move {
-                loop {
-                    match changes.recv().await {
-                        Ok(change) if !graph.is_litter(&change) => {}
-                        Ok(_) | Err(RecvError::Lagged(_)) => return Some(((), (graph, changes))),
-                        Err(RecvError::Closed) => return None,
-                    }
-                }
-            })
-            .boxed()
+            let graph = self.clone();
+            let litter = move |change: &Change<dyn AnyObject>| ready(graph.is_litter(change));
+            mirror.stream().filter(litter).map(drop).boxed()
         });
         select_all(each).boxed()
     }
 
-    fn is_litter(&self, change: &Change<Partial>) -> bool {
+    fn is_litter(&self, change: &Change<dyn AnyObject>) -> bool {
         match change {
             Change::Everything => true,
             // It may have owned something, or somebody may have waited for its end.
             Change::Deleted { before } => {
-                let metadata = &before.object.metadata;
+                let metadata = before.object.meta();
                 let uid = metadata.uid.as_deref().unwrap_or_default();
                 metadata.owner_references.is_some() || self.owns(uid)
             }
-            Change::Put { now, .. } if now.object.metadata.deletion_timestamp.is_some() => true,
+            Change::Put { now, .. } if now.object.meta().deletion_timestamp.is_some() => true,
             Change::Put { now, before } => {
                 let (now, before) =
-                    (&now.object.metadata, before.as_ref().map(|seen| &seen.object.metadata));
+                    (now.object.meta(), before.as_ref().map(|seen| seen.object.meta()));
                 let was = before.and_then(|before| before.owner_references.as_ref());
                 if was == now.owner_references.as_ref() {
                     return false;
@@ -120,13 +77,13 @@ impl Graph {
         };
         let mirror = self.0.iter().find(|(held, _)| std::ptr::eq(*held, resource));
         let found = mirror.and_then(|(_, mirror)| mirror.get(namespace, &owner.name));
-        let found = found.filter(|seen| seen.object.metadata.uid.as_ref() == Some(&owner.uid));
+        let found = found.filter(|seen| seen.object.meta().uid.as_ref() == Some(&owner.uid));
         match found {
             None => Presence::Absent,
-            Some(seen) if plan::waits(&seen.object.metadata, plan::FOREGROUND) => {
+            Some(seen) if plan::waits(seen.object.meta(), plan::FOREGROUND) => {
                 Presence::AfterDependents
             }
-            Some(seen) if plan::waits(&seen.object.metadata, plan::ORPHAN) => {
+            Some(seen) if plan::waits(seen.object.meta(), plan::ORPHAN) => {
                 Presence::LeavesDependents
             }
             Some(_) => Presence::Stays,
@@ -140,19 +97,19 @@ impl Graph {
         let mirror = self.0.iter().find(|(held, _)| std::ptr::eq(*held, resource));
         resource.namespaced
             && mirror.is_some_and(|(_, mirror)| {
-                let is_meant = |other: &Partial| {
-                    other.metadata.uid.as_ref() == Some(&owner.uid)
-                        && other.metadata.namespace.as_deref() != Some(namespace)
+                let is_meant = |other: &ObjectMeta| {
+                    other.uid.as_ref() == Some(&owner.uid)
+                        && other.namespace.as_deref() != Some(namespace)
                 };
-                !mirror.picked(is_meant).is_empty()
+                !mirror.picked(&is_meant).is_empty()
             })
     }
 
     /// Everything that the plan must see.
-    pub(super) fn mattering(&self) -> Vec<(&'static Resource, Seen<Partial>)> {
+    pub(super) fn mattering(&self) -> Vec<(&'static Resource, Seen<dyn AnyObject>)> {
         let mut all = Vec::new();
         for (resource, mirror) in self.parts() {
-            let part = mirror.picked(|object| plan::matters(&object.metadata));
+            let part = mirror.picked(&plan::matters);
             all.extend(part.into_iter().map(|seen| (resource, seen)));
         }
         all

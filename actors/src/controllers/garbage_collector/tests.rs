@@ -1,3 +1,4 @@
+use super::super::engine::mirrors::Mirrors;
 use super::*;
 use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, RegistryHandle, Shard};
 
@@ -10,7 +11,7 @@ async fn create(registry: &MemoryRegistry, resource: &str, object: &Value) -> Ke
 /// A collector of `now` whose mirrors show `before`.
 fn look(now: &MemoryRegistry, before: &MemoryRegistry) -> GarbageCollectorLook {
     now.assign_shards(&["test".to_owned()]);
-    let graph = Graph::start(&(Arc::new(before.clone()) as RegistryHandle));
+    let graph = Graph::over(&Mirrors::over(Arc::new(before.clone())));
     let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
     let objects = Objects::new(Arc::new(now.clone()) as RegistryHandle);
     let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");

@@ -12,8 +12,6 @@ use impresario_actors::authority::{Authority, AuthorityParts};
 use impresario_actors::controllers::activation::{Keeper, Kind, Subjects};
 use impresario_actors::controllers::control::LookError;
 use impresario_actors::controllers::engine::sources::Source;
-use impresario_actors::controllers::garbage_collector::{Graph, Partial};
-use impresario_actors::controllers::mirror::Mirror;
 use impresario_actors::controllers::node_lifecycle::{Heard, Silence};
 use impresario_actors::controllers::view::View;
 use impresario_actors::controllers::{self};
@@ -161,15 +159,9 @@ impl Control {
         door.open(node.clone());
 
         let view = View::start(objects.clone(), "controller-manager");
-        let graph = Graph::start(&registry);
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
-        let mut kinds = controllers::kinds(
-            &view,
-            &graph,
-            silence,
-            members_of(&member),
-            credential.authority_pem(),
-        );
+        let mut kinds =
+            controllers::kinds(&view, silence, members_of(&member), credential.authority_pem());
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);
@@ -323,8 +315,7 @@ fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
 /// `own` is where this member is reached.
 fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Kind {
     let view = view.clone();
-    let jobs: Mirror<Partial> =
-        Mirror::start(view.registry().clone(), "training.impresario.dev/trainingjobs");
+    let jobs = view.mirrors.partial("training.impresario.dev/trainingjobs");
     Kind::Each {
         objects: Subjects::of(&jobs),
         prefix: "trainingjob",

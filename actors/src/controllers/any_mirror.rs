@@ -1,0 +1,113 @@
+//! A mirror seen by who does not care of which kind it is: who looks at the metadata of all kinds shares the
+//! mirrors of those that look at one.
+
+use super::mirror::{Behind, Change, Mirror, Mirrored, Seen};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, unfold};
+use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_registry_api::Revision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ClusterResourceScope, Metadata};
+use serde::Deserialize;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// An object of any kind.
+pub trait AnyObject: Send + Sync {
+    /// Its metadata.
+    fn meta(&self) -> &ObjectMeta;
+}
+
+impl<K: Mirrored> AnyObject for K {
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+}
+
+impl fmt::Debug for dyn AnyObject {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.meta().fmt(out)
+    }
+}
+
+/// The metadata of an object of which nobody looks at more.
+#[derive(Debug, Default, Deserialize)]
+pub struct Partial {
+    metadata: ObjectMeta,
+}
+
+impl k8s_openapi::Resource for Partial {
+    const API_VERSION: &'static str = "meta.k8s.io/v1";
+    const GROUP: &'static str = "meta.k8s.io";
+    const KIND: &'static str = "PartialObjectMetadata";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "";
+    type Scope = ClusterResourceScope;
+}
+
+impl Metadata for Partial {
+    type Ty = ObjectMeta;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// A mirror of objects of some kind; see [`Mirror`].
+pub trait AnyMirror: Send + Sync {
+    /// As [`Mirror::reached`].
+    fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>>;
+    /// As [`Mirror::get`].
+    fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>>;
+    /// As [`Mirror::picked`], by the metadata.
+    fn picked(&self, wanted: &dyn Fn(&ObjectMeta) -> bool) -> Vec<Seen<dyn AnyObject>>;
+    /// As [`Mirror::is_owned_by`].
+    fn is_owned_by(&self, uid: &str) -> bool;
+    /// What changes from now on; [`Change::Everything`] where some were missed. None is lost between two: what is
+    /// not read yet waits. Ends with the mirror.
+    fn stream(&self) -> BoxStream<'static, Change<dyn AnyObject>>;
+}
+
+impl<K: Mirrored> AnyMirror for Mirror<K> {
+    fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>> {
+        self.reached(revision, limit).boxed()
+    }
+
+    fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>> {
+        self.get(namespace, name).map(any)
+    }
+
+    fn picked(&self, wanted: &dyn Fn(&ObjectMeta) -> bool) -> Vec<Seen<dyn AnyObject>> {
+        self.picked(|object| wanted(object.metadata())).into_iter().map(any).collect()
+    }
+
+    fn is_owned_by(&self, uid: &str) -> bool {
+        self.is_owned_by(uid)
+    }
+
+    fn stream(&self) -> BoxStream<'static, Change<dyn AnyObject>> {
+        unfold(self.changes(), |mut changes| async move {
+            let change = match changes.recv().await {
+                Ok(Change::Put { now, before }) => {
+                    Change::Put { now: any(now), before: before.map(any) }
+                }
+                Ok(Change::Deleted { before }) => Change::Deleted { before: any(before) },
+                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => Change::Everything,
+                Err(RecvError::Closed) => return None,
+            };
+            Some((change, changes))
+        })
+        .boxed()
+    }
+}
+
+fn any<K: Mirrored>(seen: Seen<K>) -> Seen<dyn AnyObject> {
+    let object: Arc<dyn AnyObject> = seen.object;
+    Seen { object, entry: seen.entry }
+}
