@@ -26,6 +26,7 @@ pub mod mirror;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owned;
+pub mod panics;
 pub mod pod_view;
 pub mod replica_set;
 pub mod replicas;

@@ -11,6 +11,7 @@
 //! What is looked at, and what is done about it, is a [`Look`].
 
 use actix::prelude::*;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::status::Status;
 use impresario_client::protocol::control::{Changed, Describe, Description};
@@ -18,11 +19,13 @@ use impresario_registry_api::{Fence, ReadError, Remedy, TransactError};
 use impresario_runtime::Backoff;
 use k8s_openapi::jiff::Timestamp;
 use rand::Rng as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
 use super::mirror::Behind;
+use super::panics::message_of;
 
 /// Pauses after looks that failed.
 const BACKOFF: Backoff =
@@ -82,6 +85,14 @@ pub enum LookError {
         /// What it said.
         message: String,
     },
+    /// The look itself panicked.
+    #[error(
+        "the look panicked ({message}): what it did until then stands, it is tried again; report a bug"
+    )]
+    Broken {
+        /// What it said.
+        message: String,
+    },
     /// The look took too long.
     #[error("the look was given up after {0:?}: it is tried again")]
     TooLong(Duration),
@@ -104,7 +115,7 @@ impl LookError {
             Self::Transact(error) => matches!(error.remedy(), Remedy::ReadAgain | Remedy::GiveUp),
             // Too many requests, not available, not in time: so it would be with the next.
             Self::Refused(status) => !matches!(status.code(), 429 | 503 | 504),
-            Self::Damaged { .. } | Self::Panicked { .. } => true,
+            Self::Damaged { .. } | Self::Panicked { .. } | Self::Broken { .. } => true,
             Self::Read(_) | Self::Behind(_) | Self::TooLong(_) => false,
         }
     }
@@ -155,8 +166,12 @@ impl Control {
         }
         let look = self.look.clone();
         let outcome = async move {
-            let limited = tokio::time::timeout(LOOK_LIMIT, look.look()).await;
-            limited.unwrap_or(Err(LookError::TooLong(LOOK_LIMIT)))
+            let looked = AssertUnwindSafe(async { look.look().await }).catch_unwind();
+            match tokio::time::timeout(LOOK_LIMIT, looked).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(panic)) => Err(LookError::Broken { message: message_of(panic.as_ref()) }),
+                Err(_) => Err(LookError::TooLong(LOOK_LIMIT)),
+            }
         };
         context.spawn(outcome.into_actor(self).map(Self::settle));
     }
@@ -244,8 +259,8 @@ impl Handler<Describe> for Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
     use impresario_registry_api::{Epoch, Shard};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::sync::mpsc;
 
     /// No passing test spends it.
@@ -277,6 +292,30 @@ mod tests {
                 assert_eq!(look, Ok(Some(())), "{next:?}");
             }
         }
+    }
+
+    /// Panics on its first look.
+    struct Clumsy(mpsc::UnboundedSender<()>, AtomicBool);
+
+    impl Look for Clumsy {
+        fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+            async {
+                assert!(self.1.swap(true, Ordering::SeqCst), "it stumbles");
+                let _ = self.0.send(());
+                Ok(Next::WhenTold)
+            }
+            .boxed()
+        }
+    }
+
+    #[actix::test]
+    async fn a_look_that_panics_is_tried_again_and_said() {
+        let (seen, mut looks) = mpsc::unbounded_channel();
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let look = Arc::new(Clumsy(seen, AtomicBool::new(false)));
+        let control = Control::new("test".into(), fence, look).start();
+        assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+        assert_eq!(control.send(Describe).await.unwrap().looks, 2, "the first one panicked");
     }
 
     #[test]

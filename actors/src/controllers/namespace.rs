@@ -13,6 +13,7 @@ mod tests;
 use super::engine::contents::Content;
 use super::engine::controller::Controller;
 use super::engine::effects::Effects;
+use super::engine::kind_name::KindName;
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
 use conditions::{Remains, conditions};
@@ -40,7 +41,8 @@ pub enum Reconciler {}
 impl Controller for Reconciler {
     type Object = Namespace;
 
-    const TELLS: bool = false;
+    const SILENT_OF: &'static [KindName] =
+        &[KindName::of::<ConfigMap>(), KindName::of::<ServiceAccount>()];
 
     fn looks_at() -> LooksAt<Namespace> {
         LooksAt::itself()

@@ -11,6 +11,7 @@ mod tests;
 
 use super::engine::controller::Controller;
 use super::engine::effects::{Effects, Event};
+use super::engine::kind_name::KindName;
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
 use super::pod_view::PodView as _;
@@ -36,7 +37,8 @@ impl Controller for Reconciler {
 
     // Whatever becomes of what it says of its ports, its endpoints are written.
     const STATUS_FIRST: bool = false;
-    const TELLS: bool = false;
+    const SILENT_OF: &'static [KindName] =
+        &[KindName::of::<Endpoints>(), KindName::of::<EndpointSlice>()];
 
     fn looks_at() -> LooksAt<Service> {
         LooksAt::itself()

@@ -40,8 +40,8 @@ pub(super) struct Behalf<'a> {
     pub(super) entry: &'a Entry,
     pub(super) owner: Owner<'a>,
     pub(super) uid: &'a str,
-    /// Whether events say what was created and deleted.
-    pub(super) tells: bool,
+    /// The kinds of which no event says what was created and deleted.
+    pub(super) silent_of: &'a [KindName],
     pub(super) now: Timestamp,
 }
 
@@ -247,13 +247,13 @@ impl Behalf<'_> {
         let told = |outcome: &Result<Value, Status>| match outcome {
             Ok(object) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                self.tell_done("SuccessfulCreate", &format!("Created {one}: {name}"));
+                self.tell_done(resource, "SuccessfulCreate", &format!("Created {one}: {name}"));
             }
             Err(error) => {
                 if error.reason == Reason::AlreadyExists {
                     taken.insert(error.name.clone());
                 }
-                if self.tells {
+                if self.tells(resource) {
                     let message = format!("Error creating: {error}");
                     self.tell(Severity::Warning, FAILED_CREATE, &message);
                 }
@@ -271,7 +271,7 @@ impl Behalf<'_> {
     ) -> Result<(), LookError> {
         let one = resource.singular;
         let told = |name: &str| {
-            self.tell_done("SuccessfulDelete", &format!("Deleted {one}: {name}"));
+            self.tell_done(resource, "SuccessfulDelete", &format!("Deleted {one}: {name}"));
         };
         owned::delete_all(&self.objects, resource, namespace, deletions, wrote, told).await
     }
@@ -294,7 +294,7 @@ impl Behalf<'_> {
                 Ok((name, revision)) => {
                     wrote.at(revision);
                     let message = format!("Deleted {}: {name}", resource.singular);
-                    self.tell_done("SuccessfulDelete", &message);
+                    self.tell_done(resource, "SuccessfulDelete", &message);
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -362,9 +362,15 @@ impl Behalf<'_> {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    fn tells(&self, resource: &Resource) -> bool {
+        let is_of =
+            |kind: &KindName| (kind.group, kind.plural) == (resource.group, resource.plural);
+        !self.silent_of.iter().any(is_of)
+    }
+
     /// Says in an event what was done for the object, if its controller says such things.
-    fn tell_done(&self, reason: &str, message: &str) {
-        if self.tells {
+    fn tell_done(&self, resource: &Resource, reason: &str, message: &str) {
+        if self.tells(resource) {
             self.tell(Severity::Normal, reason, message);
         }
     }

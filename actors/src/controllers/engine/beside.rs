@@ -4,6 +4,7 @@
 use super::super::control::LookError;
 use super::super::labels;
 use super::super::mirror::{Mirrored, Seen};
+use super::super::panics;
 use super::super::wrote::Wrote;
 use super::mirrors::Mirrors;
 use super::other::Other;
@@ -123,7 +124,11 @@ impl<K: Mirrored, T: Mirrored, F: PartialEq + 'static> Other<K> for Everywhere<T
     }
 
     fn part(&self, mirrors: &Mirrors, _: &Seen<K>) -> Part {
-        Part::of(mirrors.of::<T>().picked(|other| (self.facet)(other).is_some()))
+        let says = |other: &T| {
+            let name = other.metadata().name.as_deref().unwrap_or_default();
+            panics::spared(name, None, || (self.facet)(other)).is_some()
+        };
+        Part::of(mirrors.of::<T>().picked(says))
     }
 
     fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {

@@ -2,6 +2,7 @@
 
 use super::super::mirror::Mirrored;
 use super::effects::Effects;
+use super::kind_name::KindName;
 use super::looks_at::LooksAt;
 use super::view::View;
 use k8s_openapi::jiff::Timestamp;
@@ -19,8 +20,8 @@ pub trait Controller: 'static {
     /// status does not know of. Else it is written afterwards, whatever failed.
     const STATUS_FIRST: bool = Self::FAILURE.is_none();
 
-    /// Whether it is said of the object, in events, what was created and deleted for it.
-    const TELLS: bool = true;
+    /// The kinds of which it is not said of the object, in events, what was created and deleted for it.
+    const SILENT_OF: &'static [KindName] = &[];
 
     /// What it is shown beside its object. It is woken when any of this changes.
     fn looks_at() -> LooksAt<Self::Object>;

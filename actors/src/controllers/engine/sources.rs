@@ -2,6 +2,7 @@
 
 use super::super::labels;
 use super::super::mirror::{Change, Mirror, Mirrored, Seen};
+use super::super::panics;
 use super::kind_name::KindName;
 use super::selectors::{SelectorOf, Selectors};
 use futures_util::future::BoxFuture;
@@ -140,7 +141,10 @@ impl Source {
     ) -> Self {
         let name = format!("{} for all {}", KindName::of::<T>(), KindName::of::<K>());
         let all = all.clone();
-        let says = move |seen: Option<&Seen<T>>| seen.and_then(|seen| facet(&seen.object));
+        let says = move |seen: Option<&Seen<T>>| {
+            let seen = seen?;
+            panics::spared(&seen.entry.key.to_string(), None, || facet(&seen.object))
+        };
         Self::told_of(name, mirror, move |change| match change {
             Some((before, now)) if says(before) == says(now) => Vec::new(),
             _ => all.all().iter().map(uid).collect(),
@@ -158,7 +162,8 @@ impl Source {
         let object = |seen: Option<&Seen<T>>| seen.map(|seen| seen.object.clone());
         Self::told_of(name, mirror, move |change| {
             let concerned = change.is_none_or(|(before, now)| {
-                concerns(object(before).as_deref(), object(now).as_deref())
+                let (before, now) = (object(before), object(now));
+                panics::spared(one, true, || concerns(before.as_deref(), now.as_deref()))
             });
             concerned.then(|| one.to_owned()).into_iter().collect()
         })
@@ -330,7 +335,7 @@ fn fill<K: Mirrored>(index: &mut Selectors, selecting: &Mirror<K>, selector: Sel
 
 fn file<K: Mirrored>(index: &mut Selectors, seen: &Seen<K>, selector: SelectorOf<K>) {
     let uid = seen.object.metadata().uid.as_deref().unwrap_or_default();
-    match selector(&seen.object) {
+    match panics::spared(&seen.entry.key.to_string(), None, || selector(&seen.object)) {
         Some(selector) => index.put(uid, &seen.entry.key.namespace, selector),
         None => index.remove(uid),
     }

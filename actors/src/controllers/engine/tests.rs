@@ -2,6 +2,7 @@
 
 use super::super::activation::Activation;
 use super::super::control::{Control, LookError, Next};
+use super::super::labels;
 use super::super::mirror::Mirror;
 use super::controller::Controller;
 use super::effects::Effects;
@@ -20,7 +21,7 @@ use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{
     Epoch, Fence, Key, ListRequest, Revision, Selection, Transaction, shard_of,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -59,6 +60,7 @@ impl Controller for Sealer {
 }
 
 fn wanted(map: &ConfigMap) -> Option<LabelSelector> {
+    assert!(!labels::of(&map.metadata).contains_key("panic"), "it has no selector");
     let match_labels = Some(map.metadata.labels.clone()?);
     Some(LabelSelector { match_labels, ..LabelSelector::default() })
 }
@@ -278,4 +280,88 @@ async fn a_change_wakes_the_controller_of_what_changed_and_those_that_would_adop
     });
     let of = |uid: &str| Concerned::Uids(vec![uid.to_owned()]);
     assert_eq!((&mut next).await, [of("uid-a"), of("uid-late"), of("boss")]);
+}
+
+/// Looks at what is not its own.
+enum Onlooker {}
+
+impl Controller for Onlooker {
+    type Object = ConfigMap;
+
+    fn looks_at() -> LooksAt<ConfigMap> {
+        LooksAt::itself()
+            .selected::<Secret>(wanted)
+            .of_its_name::<ServiceAccount>()
+            .everywhere::<Node, String>(|node| {
+                let zone = node.metadata.labels.as_ref()?.get("zone")?;
+                assert!(zone != "nowhere", "there is no such zone");
+                Some(zone.clone())
+            })
+    }
+
+    fn reconcile(_: &View<'_, ConfigMap>, _: Timestamp) -> Effects {
+        Effects::default()
+    }
+}
+
+#[tokio::test]
+async fn what_is_selected_or_has_its_name_or_says_something_everywhere_wakes_a_controller() {
+    let world = World::new().await;
+    for (name, app) in [("a", "a"), ("b", "b")] {
+        world.create("configmaps", name, json!({"app": app}), json!({})).await;
+    }
+    let mirrors = &world.shared.mirrors;
+    mirrors.of::<ConfigMap>().reached(world.revision().await, LIMIT).await.unwrap();
+    mirrors.of::<Secret>().reached(1, LIMIT).await.unwrap();
+    mirrors.of::<ServiceAccount>().reached(1, LIMIT).await.unwrap();
+    mirrors.of::<Node>().reached(1, LIMIT).await.unwrap();
+    let (told, mut hints) = mpsc::channel(64);
+    let sources = Onlooker::looks_at().sources(mirrors);
+    let mut running: Vec<_> = sources.iter().map(|source| source.run(told.clone())).collect();
+    for source in &mut running {
+        assert!(futures_util::poll!(source).is_pending(), "it waits for what comes");
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for source in running {
+        tasks.spawn(source);
+    }
+    let mut next = async || tokio::time::timeout(LIMIT, hints.recv()).await.unwrap().unwrap();
+    let of = |uids: &[&str]| Concerned::Uids(uids.iter().map(|&uid| uid.to_owned()).collect());
+
+    let owned = json!({"metadata": {"name": "owned", "namespace": "default", "uid": "o",
+        "labels": {"app": "a"}, "ownerReferences": [{"uid": "boss", "controller": true,
+            "apiVersion": "v1", "kind": "ConfigMap", "name": "boss"}]}});
+    let key = Key::new("secrets", "default", "owned");
+    world.registry.transact(Transaction::create(key, owned.to_string())).await.unwrap();
+    assert_eq!(next().await, of(&["uid-a"]), "whoever controls it");
+    world.create("serviceaccounts", "b", json!({}), json!({})).await;
+    assert_eq!(next().await, of(&["uid-b"]));
+    world.create("nodes", "quiet", json!({}), json!({})).await;
+    world.create("nodes", "lost", json!({"zone": "nowhere"}), json!({})).await;
+    world.create("nodes", "loud", json!({"zone": "z"}), json!({})).await;
+    assert_eq!(next().await, of(&["uid-a", "uid-b"]), "of the other nodes nothing is to be said");
+}
+
+#[tokio::test]
+async fn a_selector_that_panics_over_one_object_keeps_nobody_else_from_being_woken() {
+    let world = World::new().await;
+    world.create("configmaps", "bad", json!({"panic": "x"}), json!({})).await;
+    world.create("configmaps", "good", json!({"app": "a"}), json!({})).await;
+    let mirrors = &world.shared.mirrors;
+    mirrors.of::<ConfigMap>().reached(world.revision().await, LIMIT).await.unwrap();
+    mirrors.of::<Secret>().reached(1, LIMIT).await.unwrap();
+    let (told, mut hints) = mpsc::channel(64);
+    let mut tasks = tokio::task::JoinSet::new();
+    for source in Sealer::looks_at().sources(mirrors) {
+        let mut running = source.run(told.clone());
+        assert!(futures_util::poll!(&mut running).is_pending(), "it waits for what comes");
+        tasks.spawn(running);
+    }
+    world.create("secrets", "orphan", json!({"app": "a"}), json!({})).await;
+    let next = tokio::time::timeout(LIMIT, hints.recv()).await.unwrap();
+    assert_eq!(next, Some(Concerned::Uids(vec!["uid-good".to_owned()])));
+    let error = world.worker("bad").look_once().await.unwrap_err();
+    assert!(error.to_string().contains("it has no selector"), "{error}");
+    world.worker("good").look_once().await.unwrap();
+    assert_eq!(owners(&world.all("secrets").await), ["uid-good"]);
 }

@@ -4,6 +4,7 @@ use super::super::activation::Activation;
 use super::super::control::{Look, LookError, Next};
 use super::super::mirror::Seen;
 use super::super::owned::{self, Owner};
+use super::super::panics;
 use super::super::wrote::Wrote;
 use super::apply::Behalf;
 use super::conditions;
@@ -25,13 +26,8 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{Metadata as _, Resource as _};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-/// The longest part of a panic's message that is told to people, in characters.
-const PANIC_TOLD: usize = 300;
 
 /// What an object says of itself.
 struct Told {
@@ -108,8 +104,6 @@ impl<C: Controller> Worker<C> {
         };
         let stored: Value = serde_json::from_slice(&seen.entry.value)
             .map_err(|error| damaged(&seen, error.to_string()))?;
-        let parts: Vec<Part> =
-            self.looks_at.each().map(|other| other.part(mirrors, &seen)).collect();
         let now = (self.shared.clock)();
         let objects = self.shared.objects.fenced(self.fence);
         let mut contents = Vec::new();
@@ -130,9 +124,12 @@ impl<C: Controller> Worker<C> {
                 kind: C::Object::KIND,
             },
             uid: &self.uid,
-            tells: C::TELLS,
+            silent_of: C::SILENT_OF,
             now,
         };
+        let parts: Vec<Part> = decided(&behalf, || {
+            self.looks_at.each().map(|other| other.part(mirrors, &seen)).collect()
+        })?;
         let taken = std::mem::take(&mut *self.taken.lock());
         let refused = std::mem::take(&mut *self.refused.lock());
         let view = View::new(&*seen.object, &stored, &parts)
@@ -140,12 +137,7 @@ impl<C: Controller> Worker<C> {
             .with_reported(*self.reported.lock())
             .with_contents(&contents, &refused)
             .with_authority(&self.shared.authority);
-        let decided = catch_unwind(AssertUnwindSafe(|| C::reconcile(&view, now)));
-        let effects = decided.map_err(|panic| {
-            let error = LookError::Panicked { message: message_of(panic.as_ref()) };
-            behalf.tell(Severity::Warning, "ReconcilePanicked", &error.to_string());
-            error
-        })?;
+        let effects = decided(&behalf, || C::reconcile(&view, now))?;
 
         let Effects { actions, status, counted, annotations, events, .. } = effects;
         let Effects { shortfall, look_again, delete_itself, emptied, let_go, .. } = effects;
@@ -284,6 +276,15 @@ impl<C: Controller> Look for Worker<C> {
     }
 }
 
+/// What a controller's function says; where it panics, that is told of the object, and nothing else of it is done.
+fn decided<T>(behalf: &Behalf<'_>, function: impl FnOnce() -> T) -> Result<T, LookError> {
+    panics::caught(function).map_err(|message| {
+        let error = LookError::Panicked { message };
+        behalf.tell(Severity::Warning, "ReconcilePanicked", &error.to_string());
+        error
+    })
+}
+
 /// Gives an object these annotations, and takes those off that have no value.
 fn annotate(object: &mut Value, annotations: BTreeMap<String, Option<String>>) {
     let Some(metadata) = object["metadata"].as_object_mut() else { return };
@@ -307,11 +308,4 @@ fn annotate(object: &mut Value, annotations: BTreeMap<String, Option<String>>) {
 
 fn damaged<K>(seen: &Seen<K>, cause: String) -> LookError {
     LookError::Damaged { key: seen.entry.key.to_string(), cause }
-}
-
-/// What a panic said, cut short: what it says may be of any length.
-fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a word").chars().take(PANIC_TOLD).collect()
 }
