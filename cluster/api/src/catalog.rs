@@ -8,7 +8,7 @@ use crate::resource::Resource;
 use serde_json::Value;
 
 /// Every resource served, in the order in which discovery lists them.
-static ROWS: [Resource; 16] = [
+static ROWS: [Resource; 18] = [
     kinds::configmaps::RESOURCE,
     kinds::endpoints::RESOURCE,
     kinds::events::RESOURCE,
@@ -19,6 +19,8 @@ static ROWS: [Resource; 16] = [
     kinds::secrets::RESOURCE,
     kinds::serviceaccounts::RESOURCE,
     kinds::services::RESOURCE,
+    kinds::controllerrevisions::RESOURCE,
+    kinds::daemonsets::RESOURCE,
     kinds::deployments::RESOURCE,
     kinds::replicasets::RESOURCE,
     kinds::jobs::RESOURCE,

@@ -1,6 +1,8 @@
 //! One file a kind: its row of the table, its columns, its defaults and what it forbids.
 
 pub mod configmaps;
+pub mod controllerrevisions;
+pub mod daemonsets;
 pub mod deployments;
 pub mod endpoints;
 pub mod endpointslices;

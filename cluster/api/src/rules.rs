@@ -6,6 +6,7 @@ pub mod metadata;
 pub mod pod;
 pub mod replicas;
 pub mod resources;
+pub mod rollout;
 pub mod service;
 pub mod template;
 

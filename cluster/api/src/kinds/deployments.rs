@@ -6,6 +6,7 @@ use crate::field::{
     Causes, Path, at, default, existing_mut, get, has, number, object_mut, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
+use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::selector::LabelSelector;
 use crate::status::Status;
@@ -85,7 +86,7 @@ fn validate(deployment: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let spec = get(deployment, "spec");
     let path = Path::new("spec");
-    let selector = replicas::required_selector(spec, &mut causes);
+    let selector = replicas::required_selector(spec, "deployment", &mut causes);
     replicas::validate_spec(spec, "ReplicaSet", selector.as_ref(), &mut causes);
     validate_strategy(get(spec, "strategy"), &path.child("strategy"), &mut causes);
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
@@ -125,35 +126,6 @@ fn validate_strategy(strategy: &Value, path: &Path, causes: &mut Causes) {
             let supported = ["Recreate", "RollingUpdate"];
             causes.not_supported(path, strategy.clone(), &supported);
         }
-    }
-}
-
-/// How much of a whole is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Nothing,
-    Some,
-    MoreThanAll,
-}
-
-/// Reads a number of pods, or a percentage of them.
-fn part(given: &Value, path: &Path, causes: &mut Causes) -> Option<Part> {
-    if let Some(number) = given.as_i64() {
-        causes.not_negative(path, Some(number));
-        return Some(if number == 0 { Part::Nothing } else { Part::Some });
-    }
-    let text = given.as_str().unwrap_or_default();
-    let digits = text.strip_suffix('%').unwrap_or_default();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        causes.invalid(path, given.clone(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%', or '93%', regex used for validation is '[0-9]+%')");
-        return None;
-    }
-    match digits.trim_start_matches('0') {
-        "" => Some(Part::Nothing),
-        digits if digits.len() > 3 || digits.parse::<u32>().is_ok_and(|it| it > 100) => {
-            Some(Part::MoreThanAll)
-        }
-        _ => Some(Part::Some),
     }
 }
 

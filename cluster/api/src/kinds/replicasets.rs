@@ -57,7 +57,7 @@ fn validate(set: &Value) -> Vec<Cause> {
     let spec = get(set, "spec");
     let path = Path::new("spec");
     causes.not_negative(&path.child("minReadySeconds"), number(spec, "minReadySeconds"));
-    let selector = replicas::required_selector(spec, &mut causes);
+    let selector = replicas::required_selector(spec, "deployment", &mut causes);
     replicas::validate_spec(spec, "ReplicaSet", selector.as_ref(), &mut causes);
     causes.into_vec()
 }

@@ -136,6 +136,7 @@ fn sparse() -> Vec<Value> {
         object("v1", "ReplicationController", json!({"spec": {"template": template}})),
         object("apps/v1", "ReplicaSet", json!({"spec": selecting})),
         object("apps/v1", "Deployment", json!({"spec": selecting})),
+        object("apps/v1", "DaemonSet", json!({"spec": selecting})),
         object("batch/v1", "Job", json!({"spec": {"template": ends}})),
         object("training.impresario.dev/v1", "TrainingJob", trains),
     ]

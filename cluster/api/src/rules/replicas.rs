@@ -78,8 +78,8 @@ pub fn validate_spec(
     }
 }
 
-/// The selector of a spec, which must have one that selects something; none where it has not.
-pub fn required_selector(spec: &Value, causes: &mut Causes) -> Option<LabelSelector> {
+/// The selector of the spec of a `kind`, which must have one that selects something; none where it has not.
+pub fn required_selector(spec: &Value, kind: &str, causes: &mut Causes) -> Option<LabelSelector> {
     let path = Path::new("spec").child("selector");
     let given = get(spec, "selector");
     if given.is_null() {
@@ -90,7 +90,8 @@ pub fn required_selector(spec: &Value, causes: &mut Causes) -> Option<LabelSelec
     // What cannot be read has been said.
     let selector = LabelSelector::from_object(given).ok()?;
     if selector.is_everything() {
-        causes.invalid(&path, given.clone(), "empty selector is invalid for deployment");
+        let why = format!("empty selector is invalid for {kind}");
+        causes.invalid(&path, given.clone(), &why);
         return None;
     }
     Some(selector)
