@@ -3,7 +3,7 @@
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
-//! replication_controller, replica_set, deployment, job
+//! replication_controller, replica_set, deployment, daemon_set, job
 //!              one file each: what it looks at, and a function that decides
 //! service, namespace
 //!              two more: what stands behind it, what is in it
@@ -15,9 +15,11 @@ pub mod activation;
 pub mod any_mirror;
 pub mod api_endpoints;
 pub mod control;
+pub mod daemon_set;
 pub mod deployment;
 pub mod engine;
 pub mod event_expiry;
+pub mod family;
 pub mod garbage_collector;
 mod held;
 pub mod job;
@@ -33,6 +35,7 @@ pub mod replicas;
 pub mod replication_controller;
 mod retries;
 pub mod service;
+pub mod template_hash;
 pub mod view;
 mod wrote;
 
@@ -79,6 +82,7 @@ pub fn kinds(
         controlled::<replication_controller::Reconciler>(&shared),
         controlled::<replica_set::Reconciler>(&shared),
         controlled::<deployment::Reconciler>(&shared),
+        controlled::<daemon_set::Reconciler>(&shared),
         controlled::<job::Reconciler>(&shared),
         controlled::<service::Reconciler>(&shared),
         controlled::<namespace::Reconciler>(&shared),

@@ -23,7 +23,7 @@ use super::engine::controller::Controller;
 use super::engine::effects::{Effects, Event};
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
-use super::labels::{self, selects};
+use super::family::take_over;
 use super::replicas::REPLICA_FAILURE;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -51,7 +51,7 @@ impl Controller for Reconciler {
         let deleting = deployment.metadata.deletion_timestamp.is_some();
         let paused = deployment.spec.paused == Some(true);
         let mut effects = Effects::default();
-        let owned = take_over(view, &mut effects);
+        let owned = take_over(view, &deployment.spec.selector, &mut effects);
         let sets = Sets::of(&deployment.spec.template, owned);
         let limits = Limits::of(&deployment.spec);
         let mut collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
@@ -87,31 +87,6 @@ impl Controller for Reconciler {
 #[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
 fn selector(deployment: &Deployment) -> Option<LabelSelector> {
     Some(deployment.spec.selector.clone())
-}
-
-/// Adopts and releases sets by their labels; those that are its own then.
-fn take_over<'a>(view: &View<'a, Deployment>, effects: &mut Effects) -> Vec<&'a ReplicaSet> {
-    let metadata = &view.object.metadata;
-    let uid = metadata.uid.as_deref().unwrap_or_default();
-    let mut owned = Vec::new();
-    for set in view.of::<ReplicaSet>() {
-        let mut owners = set.metadata.owner_references.iter().flatten();
-        let controller = owners.find(|owner| owner.controller == Some(true));
-        let selected = selects(&view.object.spec.selector, labels::of(&set.metadata));
-        let leaves = set.metadata.deletion_timestamp.is_some();
-        match controller {
-            Some(owner) if owner.uid != uid => {}
-            Some(_) if selected => owned.push(set.as_ref()),
-            Some(_) if leaves => {}
-            Some(_) => effects.release(set.as_ref()),
-            None if selected && !leaves && metadata.deletion_timestamp.is_none() => {
-                effects.adopt(set.as_ref());
-                owned.push(set.as_ref());
-            }
-            None => {}
-        }
-    }
-    owned
 }
 
 /// Gives each set the size that it is to have now, and the newest what else it is to carry.

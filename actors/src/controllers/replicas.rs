@@ -165,7 +165,8 @@ fn counts(asked: &Asked<'_>, alive: &[&Pod], now: Timestamp) -> (Counts, Option<
 
 /// When a ready pod has been ready for long enough, if it must be for some time. One of which nobody wrote
 /// down since when it is has been.
-fn available_at(pod: &Pod, patience: i32) -> Option<Timestamp> {
+#[must_use]
+pub fn available_at(pod: &Pod, patience: i32) -> Option<Timestamp> {
     let since = pod.ready_since().filter(|_| patience > 0)?;
     // A time so far off that it is none is not waited for.
     Some(since.checked_add(SignedDuration::from_secs(patience.into())).unwrap_or(Timestamp::MAX))

@@ -45,13 +45,7 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
         let value = taint.value.as_deref().unwrap_or_default();
         return Err(Unfit::Tainted(format!("{}: {value}", taint.key)));
     }
-    let selected = pod.selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-    if !selected
-        || !pod
-            .affinity
-            .as_ref()
-            .is_none_or(|terms| terms.iter().any(|term| term_matches(term, node)))
-    {
+    if !is_chosen(&pod.selector, pod.affinity.as_deref(), node) {
         return Err(Unfit::Selector);
     }
     if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
@@ -62,6 +56,17 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
         return Ok(());
     }
     Err(Unfit::Insufficient(short.into_iter().map(str::to_owned).collect()))
+}
+
+/// Whether a pod with these labels for its node, and this required affinity to nodes, is meant for the node: by its
+/// name and labels alone.
+pub fn is_chosen(
+    selector: &BTreeMap<String, String>,
+    affinity: Option<&[NodeSelectorTerm]>,
+    node: &Node,
+) -> bool {
+    selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        && affinity.is_none_or(|terms| terms.iter().any(|term| term_matches(term, node)))
 }
 
 /// Whether one of the tolerations covers the taint.

@@ -2,6 +2,7 @@
 
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
+use super::super::template_hash::hash;
 use super::marks::{DESIRED, HASH, HISTORY, MAX, REVISION, number};
 use super::sets::{self, Sets};
 use super::sizes::Limits;
@@ -138,15 +139,4 @@ fn carried(deployment: &Deployment) -> BTreeMap<String, String> {
     let mut all = deployment.metadata.annotations.clone().unwrap_or_default();
     all.retain(|key, _| ![APPLIED, REVISION, HISTORY, DESIRED, MAX].contains(&key.as_str()));
     all
-}
-
-/// A word for a template (FNV-1a of 32 bits over its JSON), in letters that form no other word. It names; which
-/// set has which template is told by the templates.
-fn hash(template: &Value, collisions: Option<i32>) -> String {
-    const LETTERS: &[u8; 10] = b"bcdfghjklm";
-    let text = format!("{template}{}", collisions.unwrap_or(0));
-    let sum = text
-        .bytes()
-        .fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    sum.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit - b'0')])).collect()
 }

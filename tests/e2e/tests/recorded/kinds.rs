@@ -6,9 +6,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// The kinds that have to be served, or rows are left out without anybody noticing.
-pub const WANTED: [(&str, &str); 11] = [
+pub const WANTED: [(&str, &str); 13] = [
     ("v1", "Pod"),
     ("v1", "ReplicationController"),
+    ("apps/v1", "DaemonSet"),
+    ("apps/v1", "ControllerRevision"),
     ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
     ("v1", "Service"),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod controllers;
+mod daemonsets;
 mod deployments;
 mod jobs;
 mod manifests;

@@ -1,0 +1,143 @@
+//! Keeps one pod of a template on each node that a `DaemonSet` is meant for.
+//!
+//! ```text
+//! places     which nodes it is meant for, and what runs on each
+//! pods       a pod for one node, and when one that failed is replaced
+//! revisions  what the template was, so that there is a way back
+//! rollout    which old pods make way for new ones now
+//! status     what is said of it all        marks  the labels of pods and revisions
+//! ```
+//!
+//! A pod is made for one node by its affinity, and the scheduler brings it there: so it takes its place among
+//! the others by what it asks for. (API reference, DaemonSet v1; Kubernetes documentation, "DaemonSet".)
+
+mod marks;
+mod places;
+mod pods;
+mod revisions;
+mod rollout;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+use super::engine::controller::Controller;
+use super::engine::effects::{Effects, Event};
+use super::engine::kind_name::KindName;
+use super::engine::looks_at::LooksAt;
+use super::engine::view::View;
+use super::family::take_over;
+use super::pod_view::PodView as _;
+use super::replicas::BURST;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
+use places::{Facet, Places};
+use pods::Failed;
+use revisions::Revision;
+use std::collections::BTreeMap;
+
+/// Decides for daemon sets.
+#[derive(Debug)]
+pub enum Reconciler {}
+
+impl Controller for Reconciler {
+    type Object = DaemonSet;
+
+    const STATUS_FIRST: bool = false;
+    const SILENT_OF: &'static [KindName] = &[KindName::of::<ControllerRevision>()];
+
+    fn looks_at() -> LooksAt<DaemonSet> {
+        // Revisions first: no pod is made of one that is not written down.
+        LooksAt::itself()
+            .owned_or_adopted::<ControllerRevision>(selector)
+            .owned_or_adopted::<Pod>(selector)
+            .everywhere::<Node, Facet>(|node| Some(Facet::of(node)))
+    }
+
+    fn reconcile(view: &View<'_, DaemonSet>, now: Timestamp) -> Effects {
+        let (mut effects, set) = (Effects::default(), view.object);
+        let pods: Vec<&Pod> = take_over(view, &set.spec.selector, &mut effects);
+        let kept: Vec<&ControllerRevision> = take_over(view, &set.spec.selector, &mut effects);
+        if set.metadata.deletion_timestamp.is_some() {
+            return effects;
+        }
+        let revision = revisions::keep(view, &kept, &pods, &mut effects);
+        let places = Places::of(set, view.of::<Node>(), &pods);
+        if let Some(hash) = &revision.hash {
+            settle(view, &places, hash, now, &mut effects);
+        }
+        let (status, look_again) = status::of(set, &places, &revision, now);
+        if let Some(at) = look_again {
+            effects.look_again(at);
+        }
+        effects.report(&status);
+        effects
+    }
+}
+
+/// Which pods and revisions are its own.
+#[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
+fn selector(set: &DaemonSet) -> Option<LabelSelector> {
+    Some(set.spec.selector.clone())
+}
+
+/// Brings pods to the nodes that should have one, and takes away those that should not be where they are.
+fn settle(
+    view: &View<'_, DaemonSet>,
+    places: &Places<'_>,
+    hash: &str,
+    now: Timestamp,
+    effects: &mut Effects,
+) {
+    let set = view.object;
+    let patience = set.spec.min_ready_seconds.unwrap_or(0);
+    // By node, with how often pods have failed there before.
+    let mut missing: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut unwanted: BTreeMap<&str, &Pod> = BTreeMap::new();
+    for place in places.all() {
+        if place.is_wanted() && place.pods.is_empty() {
+            missing.insert(place.node, 0);
+        }
+        for pod in place.unwanted(rollout::surges(set), hash, patience, now) {
+            unwanted.insert(pod.uid(), pod);
+        }
+        for pod in place.finished() {
+            let replaced = match pods::failed(pod, now) {
+                Failed::Waits(until) => {
+                    effects.look_again(until);
+                    continue;
+                }
+                Failed::Due { before } => before,
+            };
+            if !pod.succeeded() {
+                let message = format!(
+                    "Found failed daemon pod {}/{} on node {}, will try to kill it",
+                    pod.metadata.namespace.as_deref().unwrap_or_default(),
+                    pod.name(),
+                    place.node
+                );
+                effects.say(Event::warning("FailedDaemonPod", message));
+            }
+            unwanted.insert(pod.uid(), pod);
+            if place.is_wanted() && place.pods.iter().all(|other| other.finished()) {
+                missing.insert(place.node, replaced);
+            }
+        }
+    }
+    for pod in places.lost() {
+        unwanted.insert(pod.uid(), pod);
+    }
+    let moves = rollout::moves(set, places, hash, now);
+    for pod in moves.old {
+        unwanted.insert(pod.uid(), pod);
+    }
+    missing.extend(moves.new.into_iter().map(|node| (node, 0)));
+    for (node, failures) in missing.into_iter().take(BURST) {
+        effects.create::<Pod>(pods::pod_for(view, node, hash, failures));
+    }
+    for pod in unwanted.into_values().take(BURST) {
+        effects.delete(pod);
+    }
+}

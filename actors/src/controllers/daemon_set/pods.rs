@@ -1,0 +1,117 @@
+//! A daemon set's pod for one node, and when one that failed is replaced.
+
+use super::super::engine::view::View;
+use super::super::owned::pod_from;
+use super::super::pod_view::PodView as _;
+use super::marks::{FAILURES, GENERATION, HASH};
+use impresario_api::kinds::daemonsets::TEMPLATE_GENERATION;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// The field of a node by which a pod is bound to go there.
+const NAME: &str = "metadata.name";
+/// The shortest and the longest wait for the replacement of one that failed.
+const WAIT: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_secs(1), SignedDuration::from_secs(300));
+/// One that lived for so long has nothing to do with those that failed before.
+const APART: SignedDuration = SignedDuration::from_secs(600);
+
+/// Taints that say what a node is short of: a daemon's pod runs there all the same (Kubernetes documentation,
+/// "DaemonSet", "Taints and tolerations").
+const BEARS: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoExecute"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
+/// The same, for pods that use the host's network.
+const BEARS_ON_HOST: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
+
+/// What its pods tolerate: what the template says, and what every daemon does.
+pub(super) fn tolerations(spec: Option<&PodSpec>) -> Vec<Toleration> {
+    let mut all = spec.and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
+    let on_host = spec.is_some_and(|spec| spec.host_network == Some(true));
+    let bears = BEARS.into_iter().chain(on_host.then_some(BEARS_ON_HOST));
+    for (key, effect) in bears {
+        let toleration = Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Toleration::default()
+        };
+        if !all.contains(&toleration) {
+            all.push(toleration);
+        }
+    }
+    all
+}
+
+/// The pod for a node on which so many have failed before.
+pub(super) fn pod_for(view: &View<'_, DaemonSet>, node: &str, hash: &str, failures: u32) -> Value {
+    let metadata = &view.object.metadata;
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let mut pod = pod_from(&view.stored["spec"]["template"], &view.owner(), name);
+    let labels = &mut pod["metadata"]["labels"];
+    labels[HASH] = hash.into();
+    let annotations = metadata.annotations.as_ref();
+    if let Some(generation) = annotations.and_then(|all| all.get(TEMPLATE_GENERATION)) {
+        labels[GENERATION] = generation.as_str().into();
+    }
+    if failures > 0 {
+        pod["metadata"]["annotations"][FAILURES] = failures.to_string().into();
+    }
+    let spec = &mut pod["spec"];
+    spec["tolerations"] = json!(tolerations(view.object.spec.template.spec.as_ref()));
+    // Instead of what the template requires: that it may go there has been looked at.
+    spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!({
+        "nodeSelectorTerms": [{"matchFields": [{"key": NAME, "operator": "In", "values": [node]}]}],
+    });
+    pod
+}
+
+/// The node on which a pod is, or for which it is made; empty where nobody can say.
+pub(super) fn node_of(pod: &Pod) -> &str {
+    let of = || {
+        let spec = pod.spec.as_ref()?;
+        if pod.bound() {
+            return spec.node_name.as_deref();
+        }
+        let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+        let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+        let mut fields =
+            required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+        let field = fields.find(|field| field.key == NAME)?;
+        field.values.as_ref()?.first().map(String::as_str)
+    };
+    of().unwrap_or_default()
+}
+
+/// What becomes of a pod that ended by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// It is kept until then.
+    Waits(Timestamp),
+    /// It goes, and one takes its place that knows how many failed before.
+    Due {
+        /// How many.
+        before: u32,
+    },
+}
+
+/// When a pod that ended is replaced: each that ends soon waits twice as long as the one before on its node.
+pub(super) fn failed(pod: &Pod, now: Timestamp) -> Failed {
+    let annotations = pod.metadata.annotations.as_ref();
+    let said = annotations.and_then(|all| all.get(FAILURES)).and_then(|said| said.parse().ok());
+    let ended = pod.ended().filter(|at| *at <= now).unwrap_or(pod.created()).max(pod.created());
+    let soon = ended.duration_since(pod.created()) < APART;
+    let before = if soon { said.unwrap_or(0_u32).min(16) } else { 0 };
+    let wait = WAIT.0.saturating_mul(1 << before).min(WAIT.1);
+    match ended.checked_add(wait).ok().filter(|until| *until > now) {
+        Some(until) => Failed::Waits(until),
+        None => Failed::Due { before: before + 1 },
+    }
+}

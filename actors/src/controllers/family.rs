@@ -1,0 +1,39 @@
+//! What a controller takes for its own: what its selector selects and nobody else has.
+
+use super::engine::effects::Effects;
+use super::engine::view::View;
+use super::labels::{self, selects};
+use super::mirror::Mirrored;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::sync::Arc;
+
+/// Adopts and releases objects of kind `T` by their labels; those that are its own then, in order of their names.
+/// One that is being deleted adopts nobody.
+pub fn take_over<'a, K: Mirrored, T: Mirrored>(
+    view: &View<'a, K>,
+    selector: &LabelSelector,
+    effects: &mut Effects,
+) -> Vec<&'a T> {
+    let metadata = view.object.metadata();
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let mut owned = Vec::new();
+    for object in view.of::<T>().iter().map(Arc::as_ref) {
+        let other = object.metadata();
+        let mut owners = other.owner_references.iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let selected = selects(selector, labels::of(other));
+        let leaves = other.deletion_timestamp.is_some();
+        match controller {
+            Some(owner) if owner.uid != uid => {}
+            Some(_) if selected => owned.push(object),
+            Some(_) if leaves => {}
+            Some(_) => effects.release(object),
+            None if selected && !leaves && metadata.deletion_timestamp.is_none() => {
+                effects.adopt(object);
+                owned.push(object);
+            }
+            None => {}
+        }
+    }
+    owned
+}
