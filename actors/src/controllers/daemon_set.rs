@@ -35,7 +35,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use places::{Facet, Places};
 use pods::Failed;
-use revisions::Revision;
 use std::collections::BTreeMap;
 
 /// Decides for daemon sets.

@@ -5,6 +5,7 @@ use super::super::engine::view::View;
 use super::super::pod_view::PodView as _;
 use super::super::template_hash::hash;
 use super::marks::HASH;
+use impresario_api::field::same;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -33,20 +34,19 @@ pub(super) fn keep(
     let set = view.object;
     let mut collisions = set.status.as_ref().and_then(|status| status.collision_count);
     let data = data(&view.stored["spec"]["template"]);
-    let is_new =
-        |revision: &&&ControllerRevision| revision.data.as_ref().is_some_and(|held| held.0 == data);
+    let is_new = |revision: &&&ControllerRevision| same(&revision.data.0, &data);
     let leaves = |revision: &&&ControllerRevision| revision.metadata.deletion_timestamp.is_some();
     let new = revisions.iter().filter(is_new).filter(|it| !leaves(it)).max_by_key(|it| it.revision);
     let is_old = |revision: &&&ControllerRevision| {
         new.is_none_or(|new| new.metadata.uid != revision.metadata.uid)
     };
     let old: Vec<&ControllerRevision> = revisions.iter().filter(is_old).copied().collect();
-    let next = old.iter().map(|it| it.revision).max().unwrap_or(0).max(0).saturating_add(1);
+    let next = old.iter().filter_map(|it| it.revision).max().unwrap_or(0).max(0).saturating_add(1);
     let Some(new) = new else {
         collisions = make(view, &data, next, collisions, effects);
         return Revision { hash: None, collisions };
     };
-    if new.revision < next {
+    if new.revision.is_none_or(|revision| revision < next) {
         effects.change(*new, json!({ "revision": next }), None);
     }
     let hash = hash_of(new);
