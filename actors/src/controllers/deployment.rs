@@ -72,7 +72,7 @@ impl Controller for Reconciler {
                 effects.delete(set);
             }
         }
-        if let Some((reason, message)) = sets.failure() {
+        if let Some((reason, message)) = sets.failure().filter(|_| effects.shortfall.is_none()) {
             effects.fall_short(reason, message);
         }
         if let Some(at) = said.look_again {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
 /// The label by which the pods of one set are told from those of another.
-pub(super) const HASH: &str = "pod-template-hash";
+pub(super) const HASH: &str = impresario_api::kinds::deployments::TEMPLATE_HASH;
 /// Annotation of a set and of its deployment: the number of the revision, from 1.
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Annotation of a set: the revisions that it was before, with commas between.

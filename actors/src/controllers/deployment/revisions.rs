@@ -3,10 +3,12 @@
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
 use super::super::template_hash::hash;
+use super::super::labels::selects;
 use super::marks::{DESIRED, HASH, HISTORY, MAX, REVISION, number};
 use super::sets::{self, Sets};
 use super::sizes::Limits;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -80,7 +82,18 @@ pub(super) fn make(
         collisions = Some(collisions.unwrap_or(0).saturating_add(1));
         (name, hash) = named(collisions);
     }
-    template["metadata"]["labels"][HASH] = hash.as_str().into();
+    let mut labels = labels_of(&deployment.spec.template);
+    labels.insert(HASH.into(), hash.clone());
+    // Its deployment would let go of it, and make the next.
+    if !selects(&deployment.spec.selector, &labels) {
+        let why = format!(
+            "the selector says of the label {HASH} what no replica set of this deployment can have: make the \
+            deployment anew without that"
+        );
+        effects.fall_short("SelectorNeverMatches", why);
+        return collisions;
+    }
+    template["metadata"]["labels"] = json!(labels);
     let mut selector = view.stored["spec"]["selector"].clone();
     selector["matchLabels"][HASH] = hash.into();
     let mut annotations = json!(carried(deployment));
@@ -103,6 +116,11 @@ pub(super) fn make(
         },
     }));
     collisions
+}
+
+fn labels_of(template: &PodTemplateSpec) -> BTreeMap<String, String> {
+    let metadata = template.metadata.as_ref();
+    metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default()
 }
 
 /// Notes in the annotations of a set for how many pods its size was made.

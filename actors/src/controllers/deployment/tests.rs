@@ -74,6 +74,13 @@ impl World {
         self.objects.modify(deployments, door, "default", "web", &options, change).await.unwrap();
     }
 
+    /// Stores an object past all rules.
+    async fn put(&self, resource: &str, object: &Value) {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let put = Transaction::new().put(Key::new(resource, "default", name), object.to_string());
+        self.registry.transact(put).await.unwrap();
+    }
+
     async fn image(&self, image: &str) {
         self.change(|it| it["spec"]["template"]["spec"]["containers"][0]["image"] = image.into())
             .await;
@@ -108,10 +115,7 @@ impl World {
             if becomes_ready(&pod) && pod["status"]["phase"] != "Running" {
                 pod["status"] = json!({"phase": "Running",
                     "conditions": [{"type": "Ready", "status": "True"}]});
-                let name = pod["metadata"]["name"].as_str().unwrap();
-                let put =
-                    Transaction::new().put(Key::new("pods", "default", name), pod.to_string());
-                self.registry.transact(put).await.unwrap();
+                self.put("pods", &pod).await;
             }
         }
         for set in self.all("apps/replicasets").await {
@@ -292,9 +296,7 @@ async fn a_name_that_somebody_else_has_is_drawn_anew() {
         *set.pointer_mut(path).unwrap() = "free".into();
     }
     let name = set["metadata"]["name"].as_str().unwrap().to_owned();
-    let put =
-        Transaction::new().put(Key::new("apps/replicasets", "default", &*name), set.to_string());
-    world.registry.transact(put).await.unwrap();
+    world.put("apps/replicasets", &set).await;
 
     let deployment = world.deployment().await;
     let uid = deployment["metadata"]["uid"].as_str().unwrap();
@@ -330,4 +332,25 @@ async fn a_deployment_that_goes_changes_nothing_more() {
     world.objects.delete(deployments, "default", "web", &foreground, &options).await.unwrap();
     world.rounds(3).await;
     assert_eq!(world.sets().await, ["1=one:2"]);
+}
+
+#[tokio::test]
+async fn a_selector_that_can_select_none_of_its_sets_makes_none_and_is_said() {
+    let hash = super::marks::HASH;
+    let one = |operator: &str| json!({"key": hash, "operator": operator});
+    for selector in [
+        json!({"matchLabels": {"app": "web", hash: "abc"}}),
+        json!({"matchLabels": {"app": "web"}, "matchExpressions": [one("DoesNotExist")]}),
+    ] {
+        let world = World::new().await;
+        world.deploy(json!({})).await;
+        let mut deployment = world.deployment().await;
+        deployment["spec"]["selector"] = selector;
+        deployment["spec"]["template"]["metadata"]["labels"][hash] = "abc".into();
+        world.put("apps/deployments", &deployment).await;
+        world.rounds(20).await;
+        assert_eq!(world.all("apps/replicasets").await, Vec::<Value>::new());
+        let deployment = world.deployment().await;
+        assert_eq!(condition(&deployment, "ReplicaFailure"), "True SelectorNeverMatches");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, number, object_mut, set, text,
+    Causes, Path, at, default, existing_mut, get, has, list, number, object_mut, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
@@ -54,6 +54,9 @@ const COLUMNS: &[Column] = &[
     Column::text("Selector", "Which pods are counted.").wide(),
 ];
 
+/// The label by which the pods of one replica set of a deployment are told from those of another.
+pub const TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// What may be missing or too many on the way, where nobody says.
 const QUARTER: &str = "25%";
 
@@ -82,7 +85,25 @@ fn prepare_create(object: &mut Value, _: &Context<'_>) -> Result<(), Status> {
     Ok(())
 }
 
+/// A new one: its selector says nothing of the label that each of its sets gets a value of its own for, since
+/// it could select none of them.
 fn validate(deployment: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    causes.append(validate_spec(deployment));
+    let (selector, path) = (at(deployment, "spec.selector"), Path::new("spec").child("selector"));
+    let why = "may not be in the selector of a deployment, which gives each of its replica sets a value of its own";
+    if get(selector, "matchLabels").get(TEMPLATE_HASH).is_some() {
+        causes.forbidden(&path.child("matchLabels").key(TEMPLATE_HASH), why);
+    }
+    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        if text(expression, "key") == TEMPLATE_HASH {
+            causes.forbidden(&path.child("matchExpressions").index(index).child("key"), why);
+        }
+    }
+    causes.into_vec()
+}
+
+fn validate_spec(deployment: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let spec = get(deployment, "spec");
     let path = Path::new("spec");
@@ -132,7 +153,7 @@ fn validate_strategy(strategy: &Value, path: &Path, causes: &mut Causes) {
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(metadata::validate_again(new));
-    causes.append(validate(new));
+    causes.append(validate_spec(new));
     let selector = |deployment| get(get(deployment, "spec"), "selector");
     causes.unchanged(&Path::new("spec").child("selector"), selector(new), selector(old));
     causes.into_vec()
@@ -238,5 +259,33 @@ mod tests {
         assert_eq!(refused(&both(30, 30)), [deadline]);
         assert_eq!(refused(&both(-1, 0)), [deadline, deadline]);
         assert_eq!(refused(&json!({"minReadySeconds": 600})), [deadline]);
+    }
+
+    #[test]
+    fn the_label_that_each_set_gets_is_not_in_the_selector_of_a_new_deployment() {
+        let hash = TEMPLATE_HASH;
+        let labels = json!({"app": "web", hash: "abc"});
+        let template = json!({"metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let deployment = |selector: Value| {
+            let mut deployment =
+                json!({"spec": {"selector": selector, "template": template.clone()}});
+            default_deployment(&mut deployment);
+            deployment
+        };
+        let named = json!({"matchLabels": labels});
+        let one = json!({"key": hash, "operator": "Exists"});
+        let expressed = json!({"matchLabels": {"app": "web"}, "matchExpressions": [one]});
+        for (selector, field) in [
+            (named, "spec.selector.matchLabels[pod-template-hash]"),
+            (expressed, "spec.selector.matchExpressions[0].key"),
+        ] {
+            let there = deployment(selector);
+            let fields: Vec<_> = validate(&there).into_iter().map(|cause| cause.field).collect();
+            assert_eq!(fields, [field]);
+            assert_eq!(validate_update(&there, &there), [], "one that is there can be changed");
+        }
+        let free = deployment(json!({"matchLabels": {"app": "web"}}));
+        assert_eq!(validate(&free), [], "what the template says of it is overwritten");
     }
 }
