@@ -8,7 +8,7 @@ pub mod plan;
 mod template;
 
 use super::engine::controller::Controller;
-use super::engine::effects::{Effects, Event};
+use super::engine::effects::{Draft, Effects, Event};
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
 use super::pod_view::PodView as _;
@@ -33,10 +33,12 @@ impl Controller for Reconciler {
         let pods = view.of::<Pod>();
         let plan = plan::reconcile_sized(view.object, pods, &view.sizes::<Pod>(), now);
         let mut effects = Effects { look_again: plan.look_again, ..Effects::default() };
+        let mut job = None;
         for action in plan.actions {
             match action {
                 Action::Create(place) => {
-                    effects.create::<Pod>(template::pod(view.stored, place));
+                    let job = job.get_or_insert_with(|| Arc::new(view.stored.clone())).clone();
+                    effects.create_from::<Pod>(&Draft::new(move || template::pod(&job, place)));
                 }
                 Action::End(pod) => {
                     if let Some(pod) = find(pods, &pod) {

@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 
 /// Writes that are under way at once for one controller; the registry commits them in groups.
 pub(super) const CONCURRENT: usize = 64;
+/// So many bytes of objects, as they are stored, are created at once for one controller, and one object in any
+/// case: in memory an object may take twenty times that.
+const CREATED_AT_ONCE: usize = 4 * 1024 * 1024;
 
 /// Who owns.
 #[derive(Debug, Clone, Copy)]
@@ -189,18 +192,18 @@ pub(super) fn may_be_done(outcome: &Result<(), LookError>) -> bool {
 
 /// Creates objects and tells of each: one, then with each that is made one more at a time, until one cannot be
 /// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
-/// The first failure counts, before others one after which it is not known what was done.
+/// The first failure counts, before others one after which it is not known what was done. Each is about `size`
+/// bytes long and taken from `wanted` when its turn comes.
 pub(super) async fn create_all(
     objects: &Objects,
-    resource: &'static Resource,
-    namespace: &str,
-    wanted: Vec<Value>,
+    (resource, namespace): (&'static Resource, &str),
+    (wanted, size): (impl Iterator<Item = Value>, usize),
     wrote: &Wrote,
     mut told: impl FnMut(&Result<Value, Status>),
 ) -> Result<(), LookError> {
     let options = WriteOptions::default();
-    let mut creations =
-        wanted.into_iter().map(|object| objects.create(resource, namespace, object, &options));
+    let most = (CREATED_AT_ONCE / size.max(1)).clamp(1, CONCURRENT);
+    let mut creations = wanted.map(|object| objects.create(resource, namespace, object, &options));
     let mut at_once = 1;
     let mut under_way = FuturesUnordered::new();
     let mut failed: Result<(), LookError> = Ok(());
@@ -214,7 +217,7 @@ pub(super) async fn create_all(
         match outcome {
             Ok(object) => {
                 wrote.at(revision_of(&object));
-                at_once = (at_once + 1).min(CONCURRENT);
+                at_once = (at_once + 1).min(most);
             }
             Err(error) => failed = worse(failed, error),
         }
@@ -272,6 +275,8 @@ mod tests {
     use super::*;
     use impresario_registry::{MemoryRegistry, RegistryHandle};
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     #[tokio::test]
     async fn what_is_refused_once_is_not_tried_for_every_pod() {
@@ -279,15 +284,38 @@ mod tests {
         let tried = async |pods: Vec<Value>| {
             let mut tried = 0;
             let wrote = Wrote::default();
-            let made =
-                create_all(&objects, served("", "pods"), "gone", pods, &wrote, |_| tried += 1)
-                    .await;
+            let (place, wanted) = ((served("", "pods"), "gone"), (pods.into_iter(), 100));
+            let made = create_all(&objects, place, wanted, &wrote, |_| tried += 1).await;
             assert!(made.is_err(), "there is no such namespace");
             tried
         };
         let pod = json!({"metadata": {"generateName": "web-"},
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
         assert_eq!(tried(vec![pod; 500]).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_written_out_when_its_turn_comes() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::default()) as RegistryHandle);
+        objects.lay_foundation("pem", 6443).await.unwrap();
+        for (size, most) in [(1_500_000, 2), (5_000_000, 1), (0, CONCURRENT)] {
+            let (taken, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let under_way = AtomicUsize::new(0);
+            let pods = (0..200).map(|_| {
+                let now = taken.fetch_add(1, Relaxed) + 1 - done.load(Relaxed);
+                under_way.fetch_max(now, Relaxed);
+                json!({"metadata": {"generateName": "web-"},
+                    "spec": {"containers": [{"name": "c", "image": "i"}]}})
+            });
+            let (place, wrote) = ((served("", "pods"), "default"), Wrote::default());
+            let told = |_: &Result<Value, Status>| {
+                done.fetch_add(1, Relaxed);
+            };
+            create_all(&objects, place, (pods, size), &wrote, told).await.unwrap();
+            let under_way = under_way.into_inner();
+            assert!(under_way <= most, "{under_way} of {size} bytes");
+            assert_eq!(done.into_inner(), 200);
+        }
     }
 
     #[test]

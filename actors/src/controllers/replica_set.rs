@@ -96,8 +96,8 @@ mod tests {
                 Effect::Adopt(pod) => format!("adopt {}", pod.name),
                 Effect::Release(pod) => format!("release {}", pod.name),
                 Effect::Delete(pod) => format!("delete {}", pod.name),
-                Effect::Create(_, pod) => {
-                    let owner = &pod["metadata"]["ownerReferences"][0];
+                Effect::CreateFrom(_, pod) => {
+                    let owner = &pod.write()["metadata"]["ownerReferences"][0];
                     assert_eq!(
                         (&owner["apiVersion"], &owner["kind"]),
                         (&json!("apps/v1"), &json!("ReplicaSet"))

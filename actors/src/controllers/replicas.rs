@@ -6,7 +6,7 @@
 
 mod failures;
 
-use super::engine::effects::Effects;
+use super::engine::effects::{Draft, Effects};
 use super::engine::view::View;
 use super::labels::{self, selects};
 use super::mirror::Mirrored;
@@ -124,8 +124,9 @@ pub fn keep<K: Mirrored>(
         None if missing > 0 => {
             let name = metadata.name.as_deref().unwrap_or_default();
             let pod = pod_from(&view.stored["spec"]["template"], &view.owner(), name);
+            let draft = Draft::new(move || pod.clone());
             for _ in 0..missing {
-                effects.create::<Pod>(pod.clone());
+                effects.create_from::<Pod>(&draft);
             }
         }
         _ => {}

@@ -29,6 +29,8 @@ pub const FAILED_DELETE: &str = "FailedDelete";
 
 /// What became of a write: the object as it is then.
 type Outcome = Result<Value, Status>;
+/// Writes out an object that is to be created.
+type Creation = Box<dyn FnOnce() -> Value + Send>;
 
 /// On whose behalf things are done.
 pub(super) struct Behalf<'a> {
@@ -117,7 +119,11 @@ impl Behalf<'_> {
         for effect in effects {
             let write = match effect {
                 Effect::Create(_, object) => {
-                    creations.push(object);
+                    creations.push(Box::new(move || object) as Creation);
+                    continue;
+                }
+                Effect::CreateFrom(_, draft) => {
+                    creations.push(Box::new(move || draft.write()));
                     continue;
                 }
                 Effect::Delete(Named { name, uid, .. }) => {
@@ -239,7 +245,7 @@ impl Behalf<'_> {
     async fn create(
         &self,
         (resource, namespace): (&'static Resource, &str),
-        creations: Vec<Value>,
+        creations: Vec<Creation>,
         wrote: &Wrote,
         taken: &mut BTreeSet<String>,
     ) -> Result<(), LookError> {
@@ -259,7 +265,11 @@ impl Behalf<'_> {
                 }
             }
         };
-        owned::create_all(&self.objects, resource, namespace, creations, wrote, told).await
+        // What is made from the object is about as large as the object.
+        let size = self.entry.value.len();
+        let creations = creations.into_iter().map(|creation| creation());
+        owned::create_all(&self.objects, (resource, namespace), (creations, size), wrote, told)
+            .await
     }
 
     /// Deletes those of these names and uids, with an event for each.
@@ -389,7 +399,7 @@ impl Behalf<'_> {
 
 fn kind_of(effect: &Effect) -> KindName {
     match effect {
-        Effect::Create(kind, _) => *kind,
+        Effect::Create(kind, _) | Effect::CreateFrom(kind, _) => *kind,
         Effect::Adopt(named)
         | Effect::Release(named)
         | Effect::Delete(named)

@@ -8,6 +8,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 /// One object as it was seen: another one of that name is not meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,37 @@ impl Named {
     }
 }
 
+/// An object that is to be created. It is written out when its turn comes: a look may want hundreds that are
+/// large.
+#[derive(Clone)]
+pub struct Draft(Arc<dyn Fn() -> Value + Send + Sync>);
+
+impl Draft {
+    /// What this writes.
+    pub fn new(write: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+
+    /// The object, written out.
+    #[must_use]
+    pub fn write(&self) -> Value {
+        (self.0)()
+    }
+}
+
+impl PartialEq for Draft {
+    /// Whether it is the same one: what is alike is not.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Draft").finish_non_exhaustive()
+    }
+}
+
 /// One thing that is to be done to another object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -40,6 +73,8 @@ pub enum Effect {
     Release(Named),
     /// Create one in the object's namespace.
     Create(KindName, Value),
+    /// Create one from a draft.
+    CreateFrom(KindName, Draft),
     /// Delete one.
     Delete(Named),
     /// Delete one and take this finalizer off it, in one write.
@@ -144,6 +179,11 @@ impl Effects {
     /// the one that this is.
     pub fn create<T: Mirrored>(&mut self, object: Value) {
         self.actions.push(Effect::Create(KindName::of::<T>(), object));
+    }
+
+    /// Creates one more object of kind `T` from a draft, which others may be created from too.
+    pub fn create_from<T: Mirrored>(&mut self, draft: &Draft) {
+        self.actions.push(Effect::CreateFrom(KindName::of::<T>(), draft.clone()));
     }
 
     /// Deletes one that the view shows.

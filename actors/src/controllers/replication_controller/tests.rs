@@ -70,8 +70,8 @@ fn in_words(controller: &ReplicationController, effects: &Effects) -> String {
             Effect::Adopt(pod) => words.push(format!("adopt {}", pod.name)),
             Effect::Release(pod) => words.push(format!("release {}", pod.name)),
             Effect::Delete(pod) => words.push(format!("delete {}", pod.name)),
-            Effect::Create(_, pod) => {
-                assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "rc");
+            Effect::CreateFrom(_, pod) => {
+                assert_eq!(pod.write()["metadata"]["ownerReferences"][0]["uid"], "rc");
                 created += 1;
             }
             other => panic!("{other:?}"),
@@ -124,6 +124,15 @@ fn the_surplus_pod_that_loses_least_work_is_deleted_first() {
         let effects = reconcile(&controller, pods, Timestamp::UNIX_EPOCH);
         assert_eq!(in_words(&controller, &effects), expected, "in row {row}");
     }
+}
+
+#[test]
+fn all_pods_that_a_look_creates_are_written_out_from_one_draft() {
+    let effects = reconcile(&asking(500, 0, 0), Vec::new(), Timestamp::UNIX_EPOCH);
+    let first = &effects.actions[0];
+    assert!(matches!(first, Effect::CreateFrom(..)));
+    assert_eq!(effects.actions.len(), 500);
+    assert!(effects.actions.iter().all(|action| action == first), "each holds what it creates");
 }
 
 #[test]
