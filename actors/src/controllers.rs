@@ -40,6 +40,8 @@ pub mod view;
 mod wrote;
 
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod table;
 
 pub use api_endpoints::API_ENDPOINTS;

@@ -91,6 +91,12 @@ pub fn release(owned: &Entry, owner: &str) -> Result<(Compare, Operation), LookE
     })
 }
 
+/// The uid of the controller of an object, if it has one.
+pub fn controller_of(object: &Value) -> Option<&str> {
+    let mut owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
+}
+
 /// The write that changes a stored object, if nobody else did.
 pub fn change<K>(
     seen: &Seen<K>,

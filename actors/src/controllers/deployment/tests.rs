@@ -5,12 +5,15 @@ use super::super::engine::controller::Controller;
 use super::super::engine::mirrors::Mirrors;
 use super::super::engine::shared::Shared;
 use super::super::engine::worker::Worker;
+use super::super::late::late;
 use super::super::replica_set;
 use super::super::view::served;
+use crate::testing::LIMIT;
 use impresario_objects::events::Recorder;
 use impresario_objects::{DeleteOptions, Door, Objects, Propagation, WriteOptions};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -30,6 +33,10 @@ impl World {
         registry.assign_shards(&["test".to_owned()]);
         let objects = Objects::new(Arc::new(registry.clone()));
         objects.lay_foundation("pem", 6443).await.unwrap();
+        Self::over(registry, objects)
+    }
+
+    fn over(registry: MemoryRegistry, objects: Objects) -> Self {
         let time = Arc::new(AtomicI64::new(1_000_000));
         let clock = time.clone();
         let shared = Shared {
@@ -90,7 +97,7 @@ impl World {
         self.all("apps/deployments").await.remove(0)
     }
 
-    async fn look<C: Controller>(&self, object: &Value) {
+    fn worker<C: Controller>(&self, object: &Value) -> Worker<C> {
         let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
         let uid = text("uid");
         let activation = Activation {
@@ -101,8 +108,12 @@ impl World {
             uid,
             since: std::time::Instant::now(),
         };
+        Worker::new(self.shared.clone(), &activation)
+    }
+
+    async fn look<C: Controller>(&self, object: &Value) {
         // What is refused is said in the object, and tried again by the next look.
-        let _ = Worker::<C>::new(self.shared.clone(), &activation).look_once().await;
+        let _ = self.worker::<C>(object).look_once().await;
     }
 
     /// The deployment looks, then its sets, and the pods that `becomes_ready` do.
@@ -300,15 +311,7 @@ async fn a_name_that_somebody_else_has_is_drawn_anew() {
 
     let deployment = world.deployment().await;
     let uid = deployment["metadata"]["uid"].as_str().unwrap();
-    let activation = Activation {
-        actor: uid.into(),
-        namespace: "default".into(),
-        name: "web".into(),
-        uid: uid.into(),
-        fence: Fence { shard: shard_of(uid), epoch: Epoch(1) },
-        since: std::time::Instant::now(),
-    };
-    let worker = Worker::<super::Reconciler>::new(world.shared.clone(), &activation);
+    let worker = world.worker::<super::Reconciler>(&deployment);
     assert!(worker.look_once().await.is_err(), "the name is taken");
     worker.look_once().await.unwrap();
     assert_eq!(world.deployment().await["status"]["collisionCount"], 1);
@@ -352,5 +355,29 @@ async fn a_selector_that_can_select_none_of_its_sets_makes_none_and_is_said() {
         assert_eq!(world.all("apps/replicasets").await, Vec::<Value>::new());
         let deployment = world.deployment().await;
         assert_eq!(condition(&deployment, "ReplicaFailure"), "True SelectorNeverMatches");
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_another_has_or_nobody_is_not_scaled_by_what_a_late_mirror_says() {
+    let world = World::new().await;
+    world.deploy(json!({"replicas": 2})).await;
+    world.rounds(4).await;
+    let (objects, _opener) = late(world.registry.clone(), "apps/replicasets");
+    let late = World::over(world.registry.clone(), objects);
+    let worker = late.worker::<super::Reconciler>(&world.deployment().await);
+    worker.caught_up().await.unwrap();
+    world.change(|it| it["spec"]["replicas"] = 5.into()).await;
+    let mut set = world.all("apps/replicasets").await.remove(0);
+    let foreign = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "other",
+        "uid": "other", "controller": true}]);
+    for owners in [json!([]), foreign] {
+        set["metadata"]["ownerReferences"] = owners;
+        world.put("apps/replicasets", &set).await;
+        let request = ListRequest::of(Selection::all("apps/deployments"));
+        let seen = world.registry.list(request).await.unwrap().entries[0].mod_revision;
+        late.shared.mirrors.of::<Deployment>().reached(seen, LIMIT).await.unwrap();
+        worker.look_once().await.unwrap_err();
+        assert_eq!(world.all("apps/replicasets").await, [set.clone()]);
     }
 }

@@ -116,6 +116,7 @@ impl Behalf<'_> {
         let (mut owners, mut ended, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut rewritten = Vec::new();
         let (mut creations, mut deletions) = (Vec::new(), Vec::new());
+        let mut not_ours = BTreeSet::new();
         for effect in effects {
             let write = match effect {
                 Effect::Create(_, object) => {
@@ -154,20 +155,32 @@ impl Behalf<'_> {
                     continue;
                 }
                 Effect::Adopt(named) => {
-                    part.entry(&named.name).map(|entry| owned::adopt(entry, &self.owner))
+                    let write =
+                        part.entry(&named.name).map(|entry| owned::adopt(entry, &self.owner));
+                    (named.name, write)
                 }
                 Effect::Release(named) => {
-                    part.entry(&named.name).map(|entry| owned::release(entry, self.uid))
+                    let write =
+                        part.entry(&named.name).map(|entry| owned::release(entry, self.uid));
+                    (named.name, write)
                 }
             };
             match write {
-                Some(Ok(write)) => owners.push(write),
-                Some(Err(error)) => keep(&mut applied.owners, Err(error)),
+                (name, Some(Ok(write))) => owners.push((name, write)),
+                (name, Some(Err(error))) => {
+                    keep(&mut applied.owners, Err(error));
+                    not_ours.insert(name);
+                }
                 // It names what it was not shown; what is there now is another.
-                None => {}
+                (_, None) => {}
             }
         }
-        keep(&mut applied.owners, self.change_owners(owners, wrote, revision).await);
+        let changed = self.change_owners(owners, wrote, revision, &mut not_ours).await;
+        keep(&mut applied.owners, changed);
+        // Whoever has what could not be made the object's own decides what becomes of it.
+        changes.retain(|change| !not_ours.contains(&change.named.name));
+        deletions.retain(|(name, _)| !not_ours.contains(name));
+        ended.retain(|(name, _)| !not_ours.contains(name));
         keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
         keep(&mut applied.changed, self.each_alone(rewritten, wrote).await);
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
@@ -189,7 +202,7 @@ impl Behalf<'_> {
         keep(&mut applied.deleted, deleted);
     }
 
-    /// Changes those that still ask for what was seen; one that is gone is fine. What is written is noted as
+    /// Changes those that still ask for what was seen and are whose they were; one that is gone is fine. What is written is noted as
     /// it comes: a look that is given up half way has not forgotten it. All are tried; then the first failure
     /// counts.
     async fn change(
@@ -205,7 +218,9 @@ impl Behalf<'_> {
                     let (name, options) = (&named.name, WriteOptions::default());
                     let change = |old: &Value| {
                         let metadata = &old["metadata"];
-                        let is_other = metadata["uid"] != named.uid.as_str();
+                        let controller = owned::controller_of(old);
+                        let is_other = metadata["uid"] != named.uid.as_str()
+                            || ![named.controller.as_deref(), Some(self.uid)].contains(&controller);
                         if is_other || metadata["generation"].as_i64() != generation {
                             return Err(Status::modified(resource, name));
                         }
@@ -325,16 +340,18 @@ impl Behalf<'_> {
 
     /// Applies these writes as long as the object is at this revision, at which it is as it was seen: one that
     /// is being deleted meanwhile, and leaves alone what it owns, must adopt nobody. All are tried; then the
-    /// first failure counts.
+    /// first failure counts, and the names of those that failed are `refused`.
     async fn change_owners(
         &self,
-        writes: Vec<(Compare, Operation)>,
+        writes: Vec<(String, (Compare, Operation))>,
         wrote: &Wrote,
         revision: Revision,
+        refused: &mut BTreeSet<String>,
     ) -> Result<(), LookError> {
         let unchanged = Compare::Revision { key: self.entry.key.clone(), revision };
-        let with = |(compare, operation)| (vec![compare, unchanged.clone()], operation);
-        self.each(writes.into_iter().map(with).collect(), wrote).await
+        let with =
+            |(name, (compare, operation))| (name, vec![compare, unchanged.clone()], operation);
+        self.each(writes.into_iter().map(with).collect(), wrote, refused).await
     }
 
     /// Applies each of these writes in a transaction of its own. All are tried; then the first failure counts.
@@ -343,30 +360,38 @@ impl Behalf<'_> {
         writes: Vec<(Compare, Operation)>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
-        let alone = |(compare, operation)| (vec![compare], operation);
-        self.each(writes.into_iter().map(alone).collect(), wrote).await
+        let alone = |(compare, operation)| ((), vec![compare], operation);
+        self.each(writes.into_iter().map(alone).collect(), wrote, &mut BTreeSet::new()).await
     }
 
-    async fn each(
+    async fn each<N: Ord + Send>(
         &self,
-        writes: Vec<(Vec<Compare>, Operation)>,
+        writes: Vec<(N, Vec<Compare>, Operation)>,
         wrote: &Wrote,
+        refused: &mut BTreeSet<N>,
     ) -> Result<(), LookError> {
-        let each = writes.into_iter().map(|(compares, operation)| {
-            let transaction = Transaction {
-                compares,
-                operations: vec![operation],
-                fence: Some(self.fence),
-                ..Transaction::default()
-            };
-            self.objects.registry().transact(transaction)
-        });
+        let each: Vec<BoxFuture<'_, _>> = writes
+            .into_iter()
+            .map(|(name, compares, operation)| {
+                let transaction = Transaction {
+                    compares,
+                    operations: vec![operation],
+                    fence: Some(self.fence),
+                    ..Transaction::default()
+                };
+                let outcome = self.objects.registry().transact(transaction);
+                async move { (name, outcome.await) }.boxed()
+            })
+            .collect();
         let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
         let mut failed = None;
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((name, outcome)) = outcomes.next().await {
             match outcome {
                 Ok(committed) => wrote.at(committed.revision),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    refused.insert(name);
+                    failed = failed.or(Some(error));
+                }
             }
         }
         failed.map_or(Ok(()), |error| Err(error.into()))

@@ -20,15 +20,19 @@ pub struct Named {
     pub name: String,
     /// Its uid.
     pub uid: String,
+    /// The uid of its controller, if it had one.
+    pub controller: Option<String>,
 }
 
 impl Named {
     fn of<T: Mirrored>(object: &T) -> Self {
         let metadata = object.metadata();
+        let mut owners = metadata.owner_references.iter().flatten();
         Self {
             kind: KindName::of::<T>(),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
+            controller: owners.find(|it| it.controller == Some(true)).map(|it| it.uid.clone()),
         }
     }
 }

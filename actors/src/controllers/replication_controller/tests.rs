@@ -4,18 +4,18 @@ use super::super::activation::Activation;
 use super::super::engine::effects::Effect;
 use super::super::engine::view::{Part, View as Shown};
 use super::super::engine::worker::Worker;
+use super::super::late::late;
 use super::super::mirror::Seen;
 use super::super::table::{self, cells, pod};
 use super::super::view::{View, served};
 use super::{Controller as _, Effects, Reconciler};
+use crate::testing::LIMIT;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use impresario_objects::{Objects, WriteOptions};
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::transaction::MAX_ITEMS;
 use impresario_registry_api::{
-    Around, Epoch, Fence, Key, ListRequest, Registry, Selection, Transaction, Watch, WatchError,
-    WatchRequest, shard_of,
+    Epoch, Fence, Key, ListRequest, Registry as _, Selection, Transaction, shard_of,
 };
 use k8s_openapi::api::core::v1::{
     Pod, PodTemplateSpec, ReplicationController, ReplicationControllerSpec,
@@ -288,40 +288,12 @@ async fn more_orphans_than_one_transaction_takes_are_adopted_at_once() {
     }
 }
 
-/// A registry whose watches of pods tell nothing until it is opened.
-struct Late {
-    registry: MemoryRegistry,
-    open: tokio::sync::watch::Receiver<bool>,
-}
-
-impl Around for Late {
-    fn inner(&self) -> &dyn Registry {
-        &self.registry
-    }
-
-    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
-        async move {
-            let (mut open, is_late) = (self.open.clone(), request.select.resource == "pods");
-            let watch = self.registry.watch(request).await?;
-            let opened = async move {
-                if is_late {
-                    let _ = open.wait_for(|open| *open).await;
-                }
-                watch
-            };
-            Ok(Watch::new(opened.flatten_stream()))
-        }
-        .boxed()
-    }
-}
-
 #[tokio::test]
 async fn a_new_activation_creates_nothing_before_it_sees_what_the_one_before_created() {
     let registry = MemoryRegistry::default();
     let objects = founded(&registry).await;
     let uid = controller(&objects, 3).await;
-    let (opener, open) = tokio::sync::watch::channel(false);
-    let late = Objects::new(Arc::new(Late { registry, open }));
+    let (late, opener) = late(registry, "pods");
     let view = View::start(late.clone(), "test");
     view.pods.reached(1, std::time::Duration::from_secs(60)).await.unwrap();
 
@@ -336,4 +308,40 @@ async fn a_new_activation_creates_nothing_before_it_sees_what_the_one_before_cre
     after.look_once().await.unwrap();
     let all = late.registry().list(ListRequest::of(Selection::all("pods"))).await.unwrap();
     assert_eq!(all.entries.len(), 3);
+}
+
+#[tokio::test]
+async fn an_orphan_that_another_took_first_is_not_deleted() {
+    let registry = MemoryRegistry::default();
+    let objects = founded(&registry).await;
+    let uid = controller(&objects, 0).await;
+    let pod = |owner: serde_json::Value| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "default", "uid": "u", "labels": {"app": "web"},
+                "ownerReferences": owner},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    };
+    let put = async |pod: serde_json::Value| {
+        let put = Transaction::new().put(Key::new("pods", "default", "p"), pod.to_string());
+        registry.transact(put).await.unwrap();
+    };
+    put(pod(json!([]))).await;
+    let (late, opener) = late(registry.clone(), "pods");
+    let view = View::start(late, "test");
+    let look = look(&view, &uid);
+    look.caught_up().await.unwrap();
+    let owner = json!([{"apiVersion": "v1", "kind": "ReplicationController", "name": "quicker",
+        "uid": "quicker", "controller": true}]);
+    put(pod(owner)).await;
+    look.look_once().await.unwrap_err();
+    let pods = async || {
+        let request = ListRequest::of(Selection::all("pods"));
+        objects.registry().list(request).await.unwrap().entries
+    };
+    let left = pods().await;
+    assert_eq!(left.len(), 1, "it is another's");
+    opener.send_replace(true);
+    view.pods.reached(left[0].mod_revision, LIMIT).await.unwrap();
+    look.look_once().await.unwrap();
+    assert_eq!(pods().await, left);
 }
