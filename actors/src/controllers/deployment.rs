@@ -101,10 +101,12 @@ fn resize(
     let wanted = if paused || asked_anew {
         sizes::scaled(limits, &numbers)
     } else if limits.rolling {
-        sizes::rolled(limits, &numbers)
+        Some(sizes::rolled(limits, &numbers))
     } else {
-        sizes::recreated(limits, &numbers)
+        Some(sizes::recreated(limits, &numbers))
     };
+    let asked_anew = asked_anew && wanted.is_some();
+    let wanted = wanted.unwrap_or_else(|| numbers.iter().map(|set| set.wanted).collect());
     for ((set, number), size) in sets.all().zip(numbers).zip(wanted) {
         let was = number.wanted;
         let carries = kept.filter(|_| number.is_new).map(|kept| kept.patch.clone());

@@ -50,11 +50,13 @@ impl<'a> Sets<'a> {
             let said = status.is_some_and(|status| status.observed_generation >= generation);
             let wanted = wanted(set);
             let count = |count: fn(&ReplicaSetStatus) -> i32| status.map_or(0, count);
+            let available = count(|status| status.available_replicas.unwrap_or(0));
             Numbers {
                 is_new: Some(at) == self.newest,
                 wanted,
                 // What is said of more pods than it is to have is said of some that go.
-                available: count(|status| status.available_replicas.unwrap_or(0)).min(wanted),
+                available: available.min(wanted),
+                unsure: available > wanted,
                 pods: count(|status| {
                     status.replicas.saturating_add(status.terminating_replicas.unwrap_or(0))
                 }),

@@ -1,7 +1,9 @@
 //! How many pods each replica set of a deployment is to have now: plain arithmetic.
 //!
 //! Whatever the sets are like, their sizes together never exceed [`Limits::most`], and nothing that is
-//! available is given up while fewer than [`Limits::least`] would be left. (API reference,
+//! available is given up while fewer than [`Limits::least`] would be left. What sets say of themselves may be late:
+//! one that says of more available pods than it is to have does not grow before it has said how many are left,
+//! since what it said would be taken for the pods that it is to get. (API reference,
 //! RollingUpdateDeployment v1; Kubernetes documentation, "Deployments", "Proportional scaling".)
 
 use k8s_openapi::api::apps::v1::DeploymentSpec;
@@ -74,6 +76,8 @@ pub(super) struct Numbers {
     pub(super) wanted: i32,
     /// How many of these are available.
     pub(super) available: i32,
+    /// Whether more are said to be available than it is to have: some of them go.
+    pub(super) unsure: bool,
     /// How many it has, those that are ending among them.
     pub(super) pods: i32,
     /// Whether what is said of it was said after it was changed last.
@@ -98,7 +102,7 @@ pub(super) fn rolled(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
     let room = i64::from(limits.most()) - sum(&sizes);
     if sizes[new] > limits.replicas {
         sizes[new] = limits.replicas;
-    } else if room > 0 {
+    } else if room > 0 && !sets[new].unsure {
         sizes[new] += narrow(room).min(limits.replicas - sizes[new]);
     }
 
@@ -125,7 +129,8 @@ pub(super) fn rolled(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
 pub(super) fn recreated(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
     let over = sets.iter().all(|set| set.is_new || (set.wanted == 0 && set.pods == 0 && set.said));
     let size = |set: &Numbers| match (set.is_new, over) {
-        (true, true) => limits.replicas,
+        (true, true) if !set.unsure => limits.replicas,
+        (true, true) => set.wanted,
         (true, false) => set.wanted.min(limits.replicas),
         (false, _) => 0,
     };
@@ -134,7 +139,8 @@ pub(super) fn recreated(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
 
 /// Another number of pods is asked for: the only set that has some gets it. Where there are several, each
 /// keeps its part of the whole, so that neither the old nor the new is all that is left if one of them fails.
-pub(super) fn scaled(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
+/// `None` where one that is to grow has to say first how many it has.
+pub(super) fn scaled(limits: &Limits, sets: &[Numbers]) -> Option<Vec<i32>> {
     let mut sizes: Vec<i32> = sets.iter().map(|set| set.wanted).collect();
     let new = sets.iter().position(|set| set.is_new);
     let active: Vec<usize> = (0..sets.len()).filter(|at| sets[*at].wanted > 0).collect();
@@ -153,7 +159,8 @@ pub(super) fn scaled(limits: &Limits, sets: &[Numbers]) -> Vec<i32> {
         several if limits.rolling => in_parts(limits, sets, several.to_vec(), &mut sizes),
         _ => {}
     }
-    sizes
+    let waits = sets.iter().zip(&sizes).any(|(set, size)| *size > set.wanted && set.unsure);
+    (!waits).then_some(sizes)
 }
 
 /// All is new, and available.
@@ -245,7 +252,8 @@ mod tests {
             Numbers {
                 is_new: at + 1 == count,
                 wanted,
-                available,
+                available: available.min(wanted),
+                unsure: available > wanted,
                 pods: available,
                 said: true,
                 asked: pair(then).map(|then| then.0),
@@ -277,6 +285,9 @@ mod tests {
             4        | 1     | 1           | 2/2 3/0                | 2 3
             4        | 1     | 1           | 1/1 2/2 0/0            | 1 2 2
             3        | 1     | 0           | 0/0 5/5                | 0 3
+            5        | 5     | 0           | 5/5 0/5                | 5 0
+            5        | 5     | 0           | 5/5 0/0                | 5 5
+            5        | 5     | 0           | 5/9 5/5                | 0 5
             3        | 1     | 0           | 0/0 3/3                | 0 3
             0        | 1     | 1           | 2/2 0/0                | 0 0";
         for row in table.lines().skip(2) {
@@ -314,18 +325,90 @@ mod tests {
             5        | 8/8@10/13 5/0@10/13            | yes        | 5 3
             0        | 8/8@10/13 5/0@10/13            | yes        | 0 0
             4        | 1/1@3/4 4/4@4/7                | yes        | 0 4
-            6        | 0/0 0/0                        | no         | 0 6";
+            6        | 0/0 0/0                        | no         | 0 6
+            6        | 0/0 0/1                        | no         | waits
+            5        | 2/5@3/4                        | yes        | waits
+            1        | 2/5@3/4                        | yes        | 1";
         for row in table.lines().skip(2) {
             let [replicas, given, anew, wanted] = cells(row);
             let limits = limits(replicas.parse().unwrap(), &json!(3), &json!(2));
             let sets = sets(given);
             assert_eq!(asked_anew(&limits, &sets), anew == "yes", "in row {row}");
-            assert_eq!(in_words(&scaled(&limits, &sets)), wanted, "in row {row}");
+            let sizes = scaled(&limits, &sets).map_or("waits".into(), |sizes| in_words(&sizes));
+            assert_eq!(sizes, wanted, "in row {row}");
+        }
+    }
+
+    /// A set whose actor tells late, or not at all for a while.
+    #[derive(Debug, Clone, Copy, Default)]
+    struct Late {
+        wanted: i32,
+        /// Pods that are available.
+        real: i32,
+        /// How many it said last.
+        said: i32,
+    }
+
+    impl Late {
+        fn deletes(&mut self) {
+            self.real = self.real.min(self.wanted);
+        }
+
+        fn left(&self) -> i64 {
+            self.real.min(self.wanted).into()
         }
     }
 
     proptest! {
-        /// Whatever becomes of the pods meanwhile, and however late their sets tell of it.
+        /// The way may turn back at any time, and who deletes pods may end before that is told.
+        #[test]
+        fn what_sets_tell_late_lets_no_rollout_fall_under_its_limit(
+            replicas in 0..10_i32, surge in 0..11_i32, unavailable in 0..3_i32,
+            before in proptest::collection::vec(0..10_i32, 2..4),
+            events in proptest::collection::vec((0..5_u8, 0..3_usize), 0..60),
+        ) {
+            let limits = limits(replicas, &json!(surge), &json!(unavailable));
+            let mut sets: Vec<Late> =
+                before.iter().map(|size| Late { wanted: *size, real: *size, said: *size }).collect();
+            let mut new = 0;
+            let step = |sets: &mut Vec<Late>, new: usize| {
+                let numbers: Vec<Numbers> = sets.iter().enumerate().map(|(at, set)| Numbers {
+                    is_new: at == new, wanted: set.wanted, available: set.said.min(set.wanted),
+                    unsure: set.said > set.wanted, ..Numbers::default()
+                }).collect();
+                let known: i64 = numbers.iter().map(|set| i64::from(set.available)).sum();
+                for (set, size) in sets.iter_mut().zip(rolled(&limits, &numbers)) {
+                    set.wanted = size;
+                }
+                let left: i64 = sets.iter().map(Late::left).sum();
+                prop_assert!(left >= known.min(limits.least().into()), "{limits:?} {numbers:?} {sets:?}");
+                Ok(())
+            };
+            for (event, at) in events {
+                let at = at % sets.len();
+                match event {
+                    0 => new = at,
+                    1 => sets[at].deletes(),
+                    // What there was before it deleted some.
+                    2 => {
+                        sets[at].said = sets[at].real;
+                        sets[at].deletes();
+                    }
+                    3 => sets[at].real = sets[at].real.max(sets[at].wanted),
+                    _ => step(&mut sets, new)?,
+                }
+            }
+            for _ in 0..100 {
+                for set in &mut sets {
+                    (set.real, set.said) = (set.wanted, set.wanted);
+                }
+                step(&mut sets, new)?;
+            }
+            let ends = sets.iter().enumerate().all(|(at, set)| set.wanted == if at == new { replicas } else { 0 });
+            prop_assert!(ends, "{sets:?}");
+        }
+
+        /// Whatever becomes of the pods meanwhile.
         #[test]
         fn a_rollout_keeps_its_limits_and_ends(
             replicas in 0..20_i32, surge in 0..5_i32, unavailable in 0..5_i32,
