@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::sync::Arc;
 
 /// Adopts and releases objects of kind `T` by their labels; those that are its own then, in order of their names.
-/// One that is being deleted adopts nobody.
+/// One that is being deleted adopts nobody, and lets go of nobody: who is let go of then would outlive it.
 pub fn take_over<'a, K: Mirrored, T: Mirrored>(
     view: &View<'a, K>,
     selector: &LabelSelector,
@@ -22,13 +22,14 @@ pub fn take_over<'a, K: Mirrored, T: Mirrored>(
         let mut owners = other.owner_references.iter().flatten();
         let controller = owners.find(|owner| owner.controller == Some(true));
         let selected = selects(selector, labels::of(other));
-        let leaves = other.deletion_timestamp.is_some();
+        let (leaves, goes) =
+            (other.deletion_timestamp.is_some(), metadata.deletion_timestamp.is_some());
         match controller {
             Some(owner) if owner.uid != uid => {}
             Some(_) if selected => owned.push(object),
-            Some(_) if leaves => {}
+            Some(_) if leaves || goes => {}
             Some(_) => effects.release(object),
-            None if selected && !leaves && metadata.deletion_timestamp.is_none() => {
+            None if selected && !leaves && !goes => {
                 effects.adopt(object);
                 owned.push(object);
             }

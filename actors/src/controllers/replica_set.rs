@@ -33,17 +33,15 @@ impl Controller for Reconciler {
             template: spec.template.as_ref(),
         };
         let (mut effects, counts) = replicas::keep(view, &asked, now);
-        if let Some(counts) = counts {
-            effects.report(&ReplicaSetStatus {
-                replicas: counts.replicas,
-                fully_labeled_replicas: some(counts.fully_labeled),
-                ready_replicas: some(counts.ready),
-                available_replicas: some(counts.available),
-                terminating_replicas: some(counts.terminating),
-                observed_generation: set.metadata.generation,
-                conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
-            });
-        }
+        effects.report(&ReplicaSetStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: some(counts.fully_labeled),
+            ready_replicas: some(counts.ready),
+            available_replicas: some(counts.available),
+            terminating_replicas: some(counts.terminating),
+            observed_generation: set.metadata.generation,
+            conditions: set.status.as_ref().and_then(|status| status.conditions.clone()),
+        });
         effects
     }
 }

@@ -19,8 +19,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-/// The most pods that one look creates: a larger controller fills up in steps, so that one
-/// mistake in a template is seen before it is repeated a thousand times.
+/// The most pods that one look creates, adopts or deletes: a larger controller fills up and empties in steps, so
+/// that a mistake in a template or a number is seen, or taken back, before it is repeated a thousand times.
 pub const BURST: usize = 500;
 
 /// The annotation by which a pod goes before or after its equals: an integer, the lowest goes first.
@@ -62,15 +62,15 @@ pub struct Counts {
     pub terminating: i32,
 }
 
-/// What must happen so that exactly as many pods live as are asked for, and what there is; `None` where the
-/// object is being deleted: what it owns is the garbage collector's then. Surplus goes unbound first, then
+/// What must happen so that exactly as many pods live as are asked for, and what there is. Nothing happens where
+/// the object is being deleted: what it owns is the garbage collector's then. Surplus goes unbound first, then
 /// unready, then by `pod-deletion-cost`, then from the fullest node, then the youngest.
 #[must_use]
 pub fn keep<K: Mirrored>(
     view: &View<'_, K>,
     asked: &Asked<'_>,
     now: Timestamp,
-) -> (Effects, Option<Counts>) {
+) -> (Effects, Counts) {
     let metadata = view.object.metadata();
     let uid = metadata.uid.as_deref().unwrap_or_default();
     let deleting = metadata.deletion_timestamp.is_some();
@@ -79,38 +79,41 @@ pub fn keep<K: Mirrored>(
     let mut effects = Effects::default();
     let mut alive: Vec<&Pod> = Vec::new();
     let mut failed: Vec<&Pod> = Vec::new();
-    let mut terminating = 0;
+    let (mut adopted, mut terminating) = (0, 0);
     for pod in view.of::<Pod>() {
         let ours = pod.controller().is_some_and(|owner| owner.uid == uid);
         let selected = selects(&asked.selector, pod.labels());
         let counts = !pod.terminating() && !pod.finished();
         if ours && selected && pod.terminating() && !pod.finished() {
             terminating += 1;
-        } else if ours && !selected && !pod.terminating() {
-            effects.release(pod.as_ref());
-        } else if ours && selected && counts {
+        } else if ours && !selected {
+            // Who is let go of while its owner goes would outlive it.
+            if !pod.terminating() && !deleting {
+                effects.release(pod.as_ref());
+            }
+        } else if ours && counts {
             alive.push(pod);
         } else if ours && !pod.terminating() {
             failed.push(pod);
         } else if selected && counts && pod.controller().is_none() && !deleting {
-            effects.adopt(pod.as_ref());
+            adopted += 1;
+            if adopted <= BURST {
+                effects.adopt(pod.as_ref());
+            }
             alive.push(pod);
         }
     }
+    let (mut counts, next) = counts(asked, &alive, now);
+    counts.terminating = terminating;
+    if let Some(next) = next {
+        effects.look_again(next);
+    }
     if deleting {
-        return (effects, None);
+        return (effects, counts);
     }
 
-    let mut on_node: HashMap<&str, usize> = HashMap::new();
-    for node in alive.iter().filter_map(|pod| node(pod)) {
-        *on_node.entry(node).or_default() += 1;
-    }
-    alive.sort_by_cached_key(|pod| {
-        let beside = node(pod).and_then(|node| on_node.get(node)).copied().unwrap_or(0);
-        loss(pod, (deletion_cost(pod), Reverse(beside)))
-    });
-    let surplus = alive.len().saturating_sub(wanted);
     let missing = wanted.saturating_sub(alive.len()).min(BURST);
+    let surplus = alive.len().saturating_sub(wanted).min(BURST);
     let failures = failures(failed, wanted, now);
     match failures.wait_until.filter(|until| *until > now) {
         Some(until) if missing > 0 => {
@@ -131,15 +134,31 @@ pub fn keep<K: Mirrored>(
         }
         _ => {}
     }
-    for pod in alive[..surplus].iter().chain(failures.surplus.iter().take(BURST)) {
+    if adopted > BURST {
+        // Which are too many is told among those that are all its own.
+        effects.look_again(now);
+    } else if surplus > 0 {
+        sort_by_loss(&mut alive);
+        for pod in &alive[..surplus] {
+            effects.delete(*pod);
+        }
+    }
+    for pod in failures.surplus.iter().take(BURST) {
         effects.delete(*pod);
     }
-    let (mut counts, next) = counts(asked, &alive, now);
-    counts.terminating = terminating;
-    if let Some(next) = next {
-        effects.look_again(next);
+    (effects, counts)
+}
+
+/// Those with which the least is lost first.
+fn sort_by_loss(alive: &mut [&Pod]) {
+    let mut on_node: HashMap<&str, usize> = HashMap::new();
+    for node in alive.iter().filter_map(|pod| node(pod)) {
+        *on_node.entry(node).or_default() += 1;
     }
-    (effects, Some(counts))
+    alive.sort_by_cached_key(|pod| {
+        let beside = node(pod).and_then(|node| on_node.get(node)).copied().unwrap_or(0);
+        loss(pod, (deletion_cost(pod), Reverse(beside)))
+    });
 }
 
 /// How many pods of those that live are how far, and when the next becomes available by time alone.

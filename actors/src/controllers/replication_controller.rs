@@ -34,16 +34,14 @@ impl Controller for Reconciler {
             template: spec.template.as_ref(),
         };
         let (mut effects, counts) = replicas::keep(view, &asked, now);
-        if let Some(counts) = counts {
-            effects.report(&ReplicationControllerStatus {
-                replicas: counts.replicas,
-                fully_labeled_replicas: some(counts.fully_labeled),
-                ready_replicas: some(counts.ready),
-                available_replicas: some(counts.available),
-                observed_generation: controller.metadata.generation,
-                conditions: controller.status.as_ref().and_then(|status| status.conditions.clone()),
-            });
-        }
+        effects.report(&ReplicationControllerStatus {
+            replicas: counts.replicas,
+            fully_labeled_replicas: some(counts.fully_labeled),
+            ready_replicas: some(counts.ready),
+            available_replicas: some(counts.available),
+            observed_generation: controller.metadata.generation,
+            conditions: controller.status.as_ref().and_then(|status| status.conditions.clone()),
+        });
         effects
     }
 }

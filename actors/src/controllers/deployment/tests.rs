@@ -335,6 +335,14 @@ async fn a_deployment_that_goes_changes_nothing_more() {
     world.objects.delete(deployments, "default", "web", &foreground, &options).await.unwrap();
     world.rounds(3).await;
     assert_eq!(world.sets().await, ["1=one:2"]);
+
+    // One that is let go of now would outlive it.
+    let mut set = world.all("apps/replicasets").await.remove(0);
+    set["metadata"]["labels"]["app"] = "other".into();
+    world.put("apps/replicasets", &set).await;
+    world.rounds(2).await;
+    let sets = world.all("apps/replicasets").await;
+    assert_eq!(sets[0]["metadata"]["ownerReferences"][0]["name"], "web");
 }
 
 #[tokio::test]

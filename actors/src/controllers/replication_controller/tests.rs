@@ -6,6 +6,7 @@ use super::super::engine::view::{Part, View as Shown};
 use super::super::engine::worker::Worker;
 use super::super::late::late;
 use super::super::mirror::Seen;
+use super::super::replicas::BURST;
 use super::super::table::{self, cells, pod};
 use super::super::view::{View, served};
 use super::{Controller as _, Effects, Reconciler};
@@ -136,12 +137,27 @@ fn all_pods_that_a_look_creates_are_written_out_from_one_draft() {
 }
 
 #[test]
-fn a_controller_that_is_being_deleted_creates_and_adopts_nothing() {
-    let mut controller = asking(3, 0, 0);
+fn a_controller_that_is_being_deleted_does_nothing_to_pods_and_goes_on_counting_them() {
+    let mut controller = asking(3, 3, 3);
     controller.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-    let orphan = pod("a:ready,orphan", 0, "rc", "web");
-    let effects = reconcile(&controller, vec![orphan], Timestamp::UNIX_EPOCH);
-    assert_eq!(effects, Effects::default());
+    let words = ["a:ready,orphan", "b:ready,other", "c:ready", "d:ready,terminating", "e:failed"];
+    let pods = words.iter().zip(0..).map(|(words, age)| pod(words, age, "rc", "web")).collect();
+    let effects = reconcile(&controller, pods, Timestamp::UNIX_EPOCH);
+    assert_eq!(in_words(&controller, &effects), "report 1/1");
+}
+
+#[test]
+fn no_look_deletes_more_pods_than_can_be_taken_back() {
+    let all = || (0..1_200).map(|number| pod(&format!("p{number}:ready"), number, "rc", "web"));
+    let effects = reconcile(&asking(0, 0, 0), all().collect(), Timestamp::UNIX_EPOCH);
+    assert_eq!(effects.actions.len(), 500);
+    // Which of them are too many is not told before all are its own.
+    let orphan = |number| pod(&format!("o{number}:ready,orphan"), number, "rc", "web");
+    let more = (0..600).map(orphan).chain(all()).collect();
+    let effects = reconcile(&asking(0, 0, 0), more, Timestamp::UNIX_EPOCH);
+    assert_eq!(effects.actions.len(), 500);
+    assert!(effects.actions.iter().all(|action| matches!(action, Effect::Adopt(_))));
+    assert_eq!(effects.look_again, Some(Timestamp::UNIX_EPOCH));
 }
 
 #[test]
@@ -260,7 +276,7 @@ async fn why_no_pod_can_be_created_stands_in_the_controller_until_one_can() {
 }
 
 #[tokio::test]
-async fn more_orphans_than_one_transaction_takes_are_adopted_at_once() {
+async fn more_orphans_than_one_transaction_takes_are_adopted_and_none_is_created_beside_them() {
     let registry = MemoryRegistry::default();
     let objects = founded(&registry).await;
     let orphans = i32::try_from(MAX_ITEMS).unwrap() + 76;
@@ -277,7 +293,9 @@ async fn more_orphans_than_one_transaction_takes_are_adopted_at_once() {
     let uid = controller(&objects, orphans).await;
     let view = View::start(objects, "test");
     let look = look(&view, &uid);
-    look.look_once().await.unwrap();
+    for _ in 0..=(MAX_ITEMS + 76) / BURST {
+        look.look_once().await.unwrap();
+    }
     look.caught_up().await.unwrap();
     let pods = view.pods.within("default");
     assert_eq!(pods.len(), MAX_ITEMS + 76, "none had to be created");
