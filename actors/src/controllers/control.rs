@@ -104,6 +104,7 @@ impl LookError {
     pub fn is_fenced(&self) -> bool {
         match self {
             Self::Transact(error) => error.remedy() == Remedy::Stop,
+            Self::Refused(status) => status.is_fenced(),
             _ => false,
         }
     }
@@ -114,7 +115,9 @@ impl LookError {
         match self {
             Self::Transact(error) => matches!(error.remedy(), Remedy::ReadAgain | Remedy::GiveUp),
             // Too many requests, not available, not in time: so it would be with the next.
-            Self::Refused(status) => !matches!(status.code(), 429 | 503 | 504),
+            Self::Refused(status) => {
+                !status.is_fenced() && !matches!(status.code(), 429 | 503 | 504)
+            }
             Self::Damaged { .. } | Self::Panicked { .. } | Self::Broken { .. } => true,
             Self::Read(_) | Self::Behind(_) | Self::TooLong(_) => false,
         }

@@ -109,16 +109,16 @@ fn resize(
     let wanted = wanted.unwrap_or_else(|| numbers.iter().map(|set| set.wanted).collect());
     for ((set, number), size) in sets.all().zip(numbers).zip(wanted) {
         let was = number.wanted;
-        let carries = kept.filter(|_| number.is_new).map(|kept| kept.patch.clone());
-        let mut patch = carries.unwrap_or_else(|| json!({}));
+        let kept = kept.filter(|_| number.is_new);
+        let mut patch = json!({});
         if size != was || (asked_anew && was > 0) {
             revisions::note(&mut patch["metadata"]["annotations"], limits);
         }
         if size != was {
             patch["spec"]["replicas"] = size.into();
         }
-        if patch == json!({}) {
-            continue;
+        if let Some(patience) = kept.and_then(|kept| kept.patience) {
+            patch["spec"]["minReadySeconds"] = patience.into();
         }
         let told = (size != was).then(|| {
             let way = if size > was { "up" } else { "down" };
@@ -126,6 +126,12 @@ fn resize(
             let message = format!("Scaled {way} replica set {name} from {was} to {size}");
             Event::normal("ScalingReplicaSet", message)
         });
-        effects.change(set, patch, told);
+        // Apart, so that a note that is refused keeps no pods from coming.
+        if let Some(kept) = kept.filter(|kept| !kept.annotations.is_empty()) {
+            effects.mark(set, &kept.annotations);
+        }
+        if patch != json!({}) {
+            effects.change(set, patch, told);
+        }
     }
 }

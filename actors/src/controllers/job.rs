@@ -97,6 +97,7 @@ fn find<'a>(pods: &'a [Arc<Pod>], id: &PodId) -> Option<&'a Pod> {
 mod tests {
     use super::super::activation::Activation;
     use super::super::engine::worker::Worker;
+    use super::super::late::late;
     use super::super::view::{View as Mirrors, served};
     use super::*;
     use crate::testing::LIMIT;
@@ -121,8 +122,16 @@ mod tests {
             objects.lay_foundation("pem", 6443).await.unwrap();
             let job = json!({"metadata": {"name": "work"}, "spec": spec});
             let options = WriteOptions::default();
-            let job = objects.create(served("batch", "jobs"), "default", job, &options).await;
-            let uid = job.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+            objects.create(served("batch", "jobs"), "default", job, &options).await.unwrap();
+            Self::over(registry, objects).await
+        }
+
+        /// Over what an earlier one left.
+        async fn over(registry: MemoryRegistry, objects: Objects) -> Self {
+            let request = ListRequest::of(Selection::all("batch/jobs"));
+            let job = registry.list(request).await.unwrap().entries.remove(0);
+            let job: Value = serde_json::from_slice(&job.value).unwrap();
+            let uid = job["metadata"]["uid"].as_str().unwrap().to_owned();
             let activation = Activation {
                 actor: "job/work".into(),
                 namespace: "default".into(),
@@ -211,5 +220,37 @@ mod tests {
             world.look().await;
         }
         assert_eq!(world.all("batch/jobs").await, Vec::<Value>::new());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_to_be_kept_is_not_deleted_by_what_a_late_mirror_says() {
+        let before = World::with(spec(json!({}))).await;
+        let key = Key::new("batch/jobs", "default", "work");
+        let put = async |change: &dyn Fn(&mut Value)| {
+            let mut job = before.all("batch/jobs").await.remove(0);
+            change(&mut job);
+            let put = Transaction::new().put(key.clone(), job.to_string());
+            before.registry.transact(put).await.unwrap().revision
+        };
+        let ended = put(&|job| {
+            job["status"] = json!({"startTime": "2020-01-01T00:00:00Z",
+                "completionTime": "2020-01-01T00:00:01Z", "succeeded": 1, "ready": 0,
+                "conditions": [{"type": "Complete", "status": "True",
+                    "lastTransitionTime": "2020-01-01T00:00:01Z"}]});
+        })
+        .await;
+        before.view.mirrors.of::<Job>().reached(ended, LIMIT).await.unwrap();
+        before.look().await;
+        put(&|job| job["spec"]["ttlSecondsAfterFinished"] = 0.into()).await;
+        let (objects, opener) = late(before.registry.clone(), "batch/jobs");
+        let world = World::over(before.registry.clone(), objects).await;
+        world.worker.caught_up().await.unwrap();
+        let kept = put(&|job| job["spec"]["ttlSecondsAfterFinished"] = 1_000_000_000.into()).await;
+        let error = world.worker.look_once().await.unwrap_err();
+        assert!(error.is_of_one_object(), "{error}");
+        opener.send_replace(true);
+        world.view.mirrors.of::<Job>().reached(kept, LIMIT).await.unwrap();
+        world.look().await;
+        assert_eq!(world.all("batch/jobs").await.len(), 1);
     }
 }

@@ -230,14 +230,17 @@ pub(super) async fn create_all(
     }
 }
 
-/// The failure that counts of these: the first, before others one after which it is not known what was done.
+/// The failure that counts of these: that the shard is lost, else the first, before others one after which it is
+/// not known what was done.
 pub(super) fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
+    let is_fenced = error.is_fenced();
     let next = Err(error.into());
-    if first.is_ok() || (!may_be_done(&first) && may_be_done(&next)) { next } else { first }
+    let counts = first.is_ok() || is_fenced || (!may_be_done(&first) && may_be_done(&next));
+    if counts { next } else { first }
 }
 
-/// Deletes objects by name and uid; one that is gone already is fine. All are tried; then the first
-/// failure counts.
+/// Deletes objects by name and uid; one that is gone already is fine. All are tried, unless the shard is lost;
+/// then the first failure counts.
 pub(super) async fn delete_all(
     objects: &Objects,
     resource: &'static Resource,
@@ -261,6 +264,7 @@ pub(super) async fn delete_all(
                 wrote.at(revision_of(&object));
                 told(&name);
             }
+            Err(error) if error.is_fenced() => return Err(error.into()),
             Err(error) if matches!(error.code(), 404 | 409) => {}
             Err(error) => failed = worse(failed, error),
         }

@@ -30,6 +30,8 @@ pub enum CauseReason {
     ResourceVersionTooLarge,
     /// The namespace is going, so that nothing new can be in it.
     NamespaceTerminating,
+    /// A cause that is no field's: who writes by right of a shard has lost it to another member.
+    ShardLost,
     /// A cause that is no field's: an unexpected answer.
     Unexpected,
 }
@@ -50,6 +52,7 @@ impl CauseReason {
             Self::Conflict => "FieldManagerConflict",
             Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
             Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::ShardLost => "ShardLost",
             Self::Unexpected => "UnexpectedServerResponse",
         }
     }

@@ -305,6 +305,11 @@ impl Status {
         }
     }
 
+    /// Whether who asked has lost the shard by right of which it writes: nothing that it does can have an effect.
+    pub fn is_fenced(&self) -> bool {
+        self.causes.iter().any(|cause| cause.reason == CauseReason::ShardLost)
+    }
+
     /// The HTTP status code.
     pub fn code(&self) -> u16 {
         self.reason.code()

@@ -24,8 +24,10 @@ pub(super) struct Kept {
     pub(super) revision: i64,
     /// Whether it was another before: somebody went back to it.
     pub(super) is_back: bool,
-    /// What is merged into it, beside its size; an empty object for nothing.
-    pub(super) patch: Value,
+    /// Annotations that it gets.
+    pub(super) annotations: BTreeMap<String, String>,
+    /// For how many seconds its pods must be ready from now on, if that is another number.
+    pub(super) patience: Option<i32>,
 }
 
 /// The new set has the highest revision, and the annotations and the patience of its deployment.
@@ -50,15 +52,9 @@ pub(super) fn keep(deployment: &Deployment, new: &ReplicaSet, sets: &Sets<'_>) -
             annotations.insert(HISTORY.into(), all.join(","));
         }
     }
-    let mut patch = json!({});
-    if !annotations.is_empty() {
-        patch["metadata"]["annotations"] = json!(annotations);
-    }
     let patience = deployment.spec.min_ready_seconds.unwrap_or(0);
-    if new.spec.min_ready_seconds.unwrap_or(0) != patience {
-        patch["spec"]["minReadySeconds"] = patience.into();
-    }
-    Kept { revision, is_back: was.is_some_and(|was| was < next), patch }
+    let patience = Some(patience).filter(|it| *it != new.spec.min_ready_seconds.unwrap_or(0));
+    Kept { revision, is_back: was.is_some_and(|was| was < next), annotations, patience }
 }
 
 /// A set for the template that the deployment has now, without pods yet. How often its name had to be drawn

@@ -140,6 +140,16 @@ impl World {
         }
     }
 
+    /// Waits for an event of this reason.
+    async fn until_told(&self, reason: &str) {
+        let waited = tokio::time::timeout(LIMIT, async {
+            while !self.all("events").await.iter().any(|event| event["reason"] == reason) {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{:#?}", self.all("events").await);
+    }
+
     /// `image:size` of each set, by revision.
     async fn sets(&self) -> Vec<String> {
         let mut sets = self.all("apps/replicasets").await;
@@ -314,7 +324,10 @@ async fn a_name_that_somebody_else_has_is_drawn_anew() {
     let worker = world.worker::<super::Reconciler>(&deployment);
     assert!(worker.look_once().await.is_err(), "the name is taken");
     worker.look_once().await.unwrap();
-    assert_eq!(world.deployment().await["status"]["collisionCount"], 1);
+    let deployment = world.deployment().await;
+    assert_eq!(deployment["status"]["collisionCount"], 1);
+    assert_eq!(condition(&deployment, "ReplicaFailure"), "- -", "it is no failure");
+    assert_ne!(condition(&deployment, "Progressing"), "False FailedCreate");
     world.rounds(3).await;
     let sets = world.all("apps/replicasets").await;
     let owned = |set: &&Value| set["metadata"]["ownerReferences"][0]["uid"] == uid;
@@ -388,4 +401,54 @@ async fn a_set_that_another_has_or_nobody_is_not_scaled_by_what_a_late_mirror_sa
         worker.look_once().await.unwrap_err();
         assert_eq!(world.all("apps/replicasets").await, [set.clone()]);
     }
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_changed_is_said_and_the_deployment_not_taken_for_done() {
+    let world = World::new().await;
+    world.deploy(json!({"replicas": 5})).await;
+    world.rounds(4).await;
+    let mut set = world.all("apps/replicasets").await.remove(0);
+    // From before a rule became stricter.
+    set["metadata"]["labels"]["bad"] = "no label's value!".into();
+    world.put("apps/replicasets", &set).await;
+    world.change(|it| it["spec"]["replicas"] = 2.into()).await;
+    world.rounds(2).await;
+    assert_eq!(world.sets().await, ["1=one:5"]);
+    let deployment = world.deployment().await;
+    assert_eq!(condition(&deployment, "ReplicaFailure"), "True FailedUpdate");
+    let generation = deployment["metadata"]["generation"].as_i64().unwrap();
+    assert!(deployment["status"]["observedGeneration"].as_i64().unwrap() < generation);
+    world.until_told("FailedUpdate").await;
+
+    set["metadata"]["labels"].as_object_mut().unwrap().remove("bad");
+    world.put("apps/replicasets", &set).await;
+    world.rounds(3).await;
+    assert_eq!(world.sets().await, ["1=one:2"]);
+    let deployment = world.deployment().await;
+    assert_eq!(condition(&deployment, "ReplicaFailure"), "- -");
+    assert_eq!(deployment["status"]["observedGeneration"], generation);
+}
+
+#[tokio::test]
+async fn notes_that_a_set_has_no_room_for_keep_no_pods_from_coming() {
+    let world = World::new().await;
+    world.deploy(json!({"replicas": 1})).await;
+    world.rounds(4).await;
+    let large = |size: usize| "x".repeat(size);
+    let mut set = world.all("apps/replicasets").await.remove(0);
+    set["metadata"]["annotations"]["its"] = large(150_000).into();
+    world.put("apps/replicasets", &set).await;
+    world
+        .change(|it| {
+            it["metadata"]["annotations"]["more"] = large(150_000).into();
+            it["spec"]["replicas"] = 3.into();
+        })
+        .await;
+    world.rounds(3).await;
+    assert_eq!(world.sets().await, ["1=one:3"]);
+    let deployment = world.deployment().await;
+    assert_eq!(deployment["status"]["availableReplicas"], 3);
+    assert_eq!(deployment["status"]["observedGeneration"], deployment["metadata"]["generation"]);
+    assert_eq!(condition(&deployment, "ReplicaFailure"), "True FailedUpdate");
 }

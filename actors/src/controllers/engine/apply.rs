@@ -17,7 +17,7 @@ use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{Door, Objects, WriteOptions};
-use impresario_registry_api::{Compare, Entry, Fence, Operation, Revision, Transaction};
+use impresario_registry_api::{Compare, Entry, Fence, Operation, Remedy, Revision, Transaction};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -26,6 +26,8 @@ use std::collections::BTreeSet;
 pub const FAILED_CREATE: &str = "FailedCreate";
 /// The same for what cannot be deleted.
 pub const FAILED_DELETE: &str = "FailedDelete";
+/// The same for what cannot be changed.
+pub const FAILED_UPDATE: &str = "FailedUpdate";
 
 /// What became of a write: the object as it is then.
 type Outcome = Result<Value, Status>;
@@ -57,21 +59,48 @@ pub(super) struct Applied {
     deleted: Option<LookError>,
     /// Names under which nothing could be created: others have them.
     pub(super) taken: BTreeSet<String>,
+    /// Whether something that was asked of another object is not asked of it yet.
+    pub(super) is_behind: bool,
 }
 
 impl Applied {
-    /// Why not all is created or deleted, if it is for what is wanted and not for how the registry is: a
-    /// reason and the error.
+    /// Why not all is created, deleted or changed, if it is for what is wanted, and not for how the registry is or
+    /// since somebody else was quicker: a reason and the error.
     pub(super) fn refused(&self) -> Option<(&'static str, String)> {
-        let failed = [(FAILED_CREATE, &self.created), (FAILED_DELETE, &self.deleted)];
-        let (reason, error) = failed.into_iter().find_map(|(why, e)| Some((why, e.as_ref()?)))?;
-        error.is_of_one_object().then(|| (reason, error.to_string()))
+        let failed = [
+            (FAILED_CREATE, &self.created),
+            (FAILED_DELETE, &self.deleted),
+            (FAILED_UPDATE, &self.changed),
+        ];
+        failed.into_iter().find_map(|(reason, error)| {
+            let error = error.as_ref().filter(|error| is_for_what_is_wanted(error))?;
+            Some((reason, error.to_string()))
+        })
     }
 
-    /// The failure that counts.
-    pub(super) fn into_result(self) -> Result<(), LookError> {
-        self.owners.or(self.changed).or(self.created).or(self.deleted).map_or(Ok(()), Err)
+    /// Whether another member holds the shard.
+    pub(super) fn is_fenced(&self) -> bool {
+        let all = [&self.owners, &self.changed, &self.created, &self.deleted];
+        all.into_iter().flatten().any(LookError::is_fenced)
     }
+
+    /// The failure that counts: that the shard is lost before any other.
+    pub(super) fn into_result(self) -> Result<(), LookError> {
+        let all = [self.owners, self.changed, self.created, self.deleted];
+        let mut all: Vec<LookError> = all.into_iter().flatten().collect();
+        let at = all.iter().position(LookError::is_fenced).unwrap_or(0);
+        if all.is_empty() { Ok(()) } else { Err(all.swap_remove(at)) }
+    }
+}
+
+/// Whether the next try of the same would fail too, as far as is known.
+fn is_for_what_is_wanted(error: &LookError) -> bool {
+    let is_race = match error {
+        LookError::Refused(status) => status.code() == 409,
+        LookError::Transact(error) => error.remedy() == Remedy::ReadAgain,
+        _ => false,
+    };
+    error.is_of_one_object() && !is_race
 }
 
 impl Behalf<'_> {
@@ -186,12 +215,15 @@ impl Behalf<'_> {
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
+        if applied.is_fenced() {
+            return;
+        }
         let namespace = part.namespace().unwrap_or(&self.entry.key.namespace);
+        let place = (resource, namespace);
         wrote.begin();
-        let changed = self.change((resource, namespace), changes, wrote).await;
-        let taken = &mut applied.taken;
-        let created = self.create((resource, namespace), creations, wrote, taken).await;
-        let deleted = self.delete((resource, namespace), deletions, wrote).await;
+        let changed = self.change(place, changes, wrote, &mut applied.is_behind).await;
+        let created = self.create(place, creations, wrote, &mut applied.taken).await;
+        let deleted = self.delete(place, deletions, wrote).await;
         if [&changed, &created, &deleted].into_iter().any(owned::may_be_done) {
             wrote.ended_unknown();
         } else {
@@ -202,26 +234,30 @@ impl Behalf<'_> {
         keep(&mut applied.deleted, deleted);
     }
 
-    /// Changes those that still ask for what was seen and are whose they were; one that is gone is fine. What is written is noted as
-    /// it comes: a look that is given up half way has not forgotten it. All are tried; then the first failure
-    /// counts.
+    /// Changes those that still ask for what was seen and are whose they were; one that is gone is fine. What is
+    /// written is noted as it comes: a look that is given up half way has not forgotten it. All are tried, unless
+    /// the shard is lost; then the first failure counts. Whether one is not asked for what it is to be yet is told
+    /// by `is_behind`.
     async fn change(
         &self,
         (resource, namespace): (&'static Resource, &str),
         changes: Vec<Change>,
         wrote: &Wrote,
+        is_behind: &mut bool,
     ) -> Result<(), LookError> {
-        let each: Vec<BoxFuture<'_, (Option<Event>, Outcome)>> = changes
+        let each: Vec<BoxFuture<'_, (bool, Option<Event>, Outcome)>> = changes
             .into_iter()
             .map(|Change { named, generation, patch, told }| {
                 async move {
                     let (name, options) = (&named.name, WriteOptions::default());
+                    let asks = patch.get("spec").is_some();
                     let change = |old: &Value| {
                         let metadata = &old["metadata"];
                         let controller = owned::controller_of(old);
                         let is_other = metadata["uid"] != named.uid.as_str()
                             || ![named.controller.as_deref(), Some(self.uid)].contains(&controller);
-                        if is_other || metadata["generation"].as_i64() != generation {
+                        let now = metadata["generation"].as_i64();
+                        if is_other || generation.is_some_and(|seen| now != Some(seen)) {
                             return Err(Status::modified(resource, name));
                         }
                         merge_patch(old, &patch).map_err(|error| {
@@ -234,14 +270,14 @@ impl Behalf<'_> {
                     let door = Door::Main;
                     let outcome =
                         self.objects.modify(resource, door, namespace, name, &options, change);
-                    (told, outcome.await)
+                    (asks, told, outcome.await)
                 }
                 .boxed()
             })
             .collect();
         let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
         let mut failed = Ok(());
-        while let Some((told, outcome)) = outcomes.next().await {
+        while let Some((asks, told, outcome)) = outcomes.next().await {
             match outcome {
                 Ok(object) => {
                     wrote.at(owned::revision_of(&object));
@@ -250,7 +286,15 @@ impl Behalf<'_> {
                     }
                 }
                 Err(error) if error.code() == 404 => {}
-                Err(error) => failed = owned::worse(failed, error),
+                Err(error) if error.is_fenced() => return Err(error.into()),
+                Err(error) => {
+                    *is_behind |= asks;
+                    if error.code() != 409 && self.tells(resource) {
+                        let message = format!("Error updating: {error}");
+                        self.tell(Severity::Warning, FAILED_UPDATE, &message);
+                    }
+                    failed = owned::worse(failed, error);
+                }
             }
         }
         failed
@@ -270,10 +314,12 @@ impl Behalf<'_> {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 self.tell_done(resource, "SuccessfulCreate", &format!("Created {one}: {name}"));
             }
+            // Its controller draws another, or waits until it is free.
+            Err(error) if error.reason == Reason::AlreadyExists => {
+                taken.insert(error.name.clone());
+            }
+            Err(error) if error.is_fenced() => {}
             Err(error) => {
-                if error.reason == Reason::AlreadyExists {
-                    taken.insert(error.name.clone());
-                }
                 if self.tells(resource) {
                     let message = format!("Error creating: {error}");
                     self.tell(Severity::Warning, FAILED_CREATE, &message);

@@ -6,7 +6,7 @@ use super::kind_name::KindName;
 use impresario_objects::events::Severity;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -94,7 +94,8 @@ pub enum Effect {
 pub struct Change {
     /// Which.
     pub named: Named,
-    /// Its generation as it was seen: where it asks for something else by now, nothing is changed.
+    /// Its generation as it was seen: where it asks for something else by now, nothing is changed. `None` where
+    /// that makes no difference.
     pub generation: Option<i64>,
     /// What is merged into it (RFC 7386).
     pub patch: Value,
@@ -217,6 +218,13 @@ impl Effects {
     /// for what users write.
     pub fn rewrite<T: Mirrored>(&mut self, object: &T, patch: Value) {
         self.actions.push(Effect::Rewrite(Named::of(object), patch));
+    }
+
+    /// Gives one that the view shows these annotations, whatever it asks for by then.
+    pub fn mark<T: Mirrored>(&mut self, object: &T, annotations: &BTreeMap<String, String>) {
+        let patch = json!({"metadata": {"annotations": annotations}});
+        let named = Named::of(object);
+        self.actions.push(Effect::Change(Change { named, generation: None, patch, told: None }));
     }
 
     /// Says something of the object.

@@ -16,7 +16,7 @@ use crate::testing::LIMIT;
 use actix::Actor as _;
 use impresario_client::protocol::control::{Changed, Describe};
 use impresario_objects::Objects;
-use impresario_objects::events::Recorder;
+use impresario_objects::events::{Recorder, Severity};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{
     Epoch, Fence, Key, ListRequest, Revision, Selection, Transaction, shard_of,
@@ -187,6 +187,45 @@ async fn who_lost_the_shard_changes_nothing() {
     let error = worker.look_once().await.unwrap_err();
     assert!(error.is_fenced(), "{error} for {uid}");
     assert_eq!(owners(&world.all("secrets").await), Vec::<String>::new());
+}
+
+#[actix::test]
+async fn who_lost_the_shard_creates_and_deletes_nothing_says_nothing_and_stops() {
+    let owned = |name: &str| {
+        let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "uid-a",
+            "controller": true});
+        json!({"metadata": {"name": name, "namespace": "default", "uid": name,
+            "ownerReferences": [owner]}})
+    };
+    for there in [vec![], vec!["one", "two"]] {
+        let world = World::new().await;
+        world.create("configmaps", "a", json!({}), json!({})).await;
+        for name in &there {
+            let create =
+                Transaction::create(Key::new("secrets", "default", *name), owned(name).to_string());
+            world.registry.transact(create).await.unwrap();
+        }
+        for member in ["other", "test"] {
+            world.registry.assign_shards(&[member.to_owned()]);
+        }
+        let error = world.worker("a").look_once().await.unwrap_err();
+        assert!(error.is_fenced() && !error.is_of_one_object(), "{error}");
+        let fence = Fence { shard: shard_of("uid-a"), epoch: Epoch(1) };
+        let actor = Control::new("a".into(), fence, world.worker("a").shared()).start();
+        let stopped = tokio::time::timeout(LIMIT, async {
+            while actor.connected() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        });
+        assert!(stopped.await.is_ok(), "it looks on");
+        assert_eq!(world.all("secrets").await.len(), there.len());
+        // Events are written in their order.
+        let about = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "default", "name": "a", "uid": "uid-a"}});
+        world.shared.events.record(&about, Severity::Normal, "Last", "nothing comes after this");
+        world.until("events", |events| events.iter().any(|event| event["reason"] == "Last")).await;
+        assert_eq!(world.all("events").await.len(), 1);
+    }
 }
 
 #[actix::test]

@@ -37,6 +37,18 @@ struct Told {
     events: Vec<Event>,
 }
 
+impl Told {
+    /// Not all that the object asks for is asked of others yet: it is not said to be.
+    fn keep_observed(&mut self, was: &Value) {
+        const OBSERVED: &str = "observedGeneration";
+        let Some(Ok(Value::Object(status))) = &mut self.status else { return };
+        match was.get(OBSERVED) {
+            Some(observed) => status.insert(OBSERVED.into(), observed.clone()),
+            None => status.remove(OBSERVED),
+        };
+    }
+}
+
 /// The work of one controller on one object.
 pub struct Worker<C: Controller> {
     shared: Shared,
@@ -141,12 +153,13 @@ impl<C: Controller> Worker<C> {
 
         let Effects { actions, status, counted, annotations, events, .. } = effects;
         let Effects { shortfall, look_again, delete_itself, emptied, let_go, .. } = effects;
-        let told = Told { status, counted, annotations, events };
+        let mut told = Told { status, counted, annotations, events };
         let as_seen = seen.entry.mod_revision;
+        let as_written;
         if C::STATUS_FIRST {
             let revision = self.report(&behalf, &seen, &parts, told, None).await?;
-            let revision = revision.unwrap_or(as_seen);
-            let mut applied = behalf.apply(actions, &parts, &self.wrote, revision).await;
+            as_written = revision.unwrap_or(as_seen);
+            let mut applied = behalf.apply(actions, &parts, &self.wrote, as_written).await;
             *self.taken.lock() = std::mem::take(&mut applied.taken);
             applied.into_result()?;
         } else {
@@ -156,9 +169,20 @@ impl<C: Controller> Worker<C> {
             let refused =
                 refused.map(|(reason, message)| Shortfall { reason: reason.into(), message });
             let shortfall = refused.or(shortfall);
+            if applied.is_fenced() {
+                return applied.into_result().map(|()| Next::WhenTold);
+            }
+            if applied.is_behind {
+                told.keep_observed(&stored["status"]);
+            }
             // What failed is said before it is tried again.
-            let told = self.report(&behalf, &seen, &parts, told, shortfall.as_ref()).await;
-            applied.into_result().and(told.map(|_| ()))?;
+            match self.report(&behalf, &seen, &parts, told, shortfall.as_ref()).await {
+                Err(lost) if lost.is_fenced() => return Err(lost),
+                told => {
+                    applied.into_result()?;
+                    as_written = told?.unwrap_or(as_seen);
+                }
+            }
         }
         if !emptied.is_empty() {
             *self.refused.lock() = contents::empty(&behalf.objects, &self.name, emptied).await?;
@@ -167,7 +191,7 @@ impl<C: Controller> Worker<C> {
             self.let_go(&behalf.objects).await?;
         }
         if delete_itself {
-            self.delete_itself(&behalf).await?;
+            self.delete_itself(&behalf, as_written).await?;
         }
         Ok(look_again.map_or(Next::WhenTold, Next::At))
     }
@@ -254,17 +278,25 @@ impl<C: Controller> Worker<C> {
         }
     }
 
-    async fn delete_itself(&self, behalf: &Behalf<'_>) -> Result<(), LookError> {
+    /// Deletes the object as long as it is at this revision: it may ask to be kept by now.
+    async fn delete_itself(
+        &self,
+        behalf: &Behalf<'_>,
+        revision: Revision,
+    ) -> Result<(), LookError> {
         let resource = KindName::of::<C::Object>().served()?;
-        let options = DeleteOptions { uid: Some(self.uid.clone()), ..DeleteOptions::default() };
+        let options = DeleteOptions {
+            uid: Some(self.uid.clone()),
+            resource_version: Some(revision.to_string()),
+            ..DeleteOptions::default()
+        };
         let (namespace, name, write) = (&self.namespace, &self.name, WriteOptions::default());
         match behalf.objects.delete(resource, namespace, name, &options, &write).await {
             Ok(Deleted::Lingers(object) | Deleted::Gone(object)) => {
                 self.wrote_self.at(owned::revision_of(&object));
                 Ok(())
             }
-            // It is gone, or another one has its name.
-            Err(error) if matches!(error.code(), 404 | 409) => Ok(()),
+            Err(error) if error.code() == 404 => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
