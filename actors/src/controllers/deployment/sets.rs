@@ -15,14 +15,18 @@ pub(super) struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    /// These sets, of which the oldest with this template is the new one.
+    /// These sets, of which the oldest with this template is the new one. Templates that are stored in the same
+    /// words are found at once; only where none is are all written out to see which say the same.
     pub(super) fn of(template: &PodTemplateSpec, mut all: Vec<&'a ReplicaSet>) -> Self {
         let created =
             |set: &ReplicaSet| set.metadata.creation_timestamp.as_ref().map(|time| time.0);
         all.sort_by(|a, b| (created(a), name(a)).cmp(&(created(b), name(b))));
-        let template = comparable(template);
-        let newest = all.iter().position(|set| {
-            set.spec.template.as_ref().is_some_and(|its| same(&comparable(its), &template))
+        let find = |is_it: &dyn Fn(&PodTemplateSpec) -> bool| {
+            all.iter().position(|set| set.spec.template.as_ref().is_some_and(is_it))
+        };
+        let newest = find(&|its| is_equal(its, template)).or_else(|| {
+            let template = comparable(template);
+            find(&|its| same(&comparable(its), &template))
         });
         Self { all, newest }
     }
@@ -96,6 +100,18 @@ pub(super) fn name(set: &ReplicaSet) -> &str {
     set.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// Whether two templates are stored in the same words, but for the label that tells their pods from others.
+fn is_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
+    let metadata = |template: &PodTemplateSpec| {
+        let mut metadata = template.metadata.clone().unwrap_or_default();
+        if let Some(labels) = &mut metadata.labels {
+            labels.remove(HASH);
+        }
+        metadata
+    };
+    a.spec == b.spec && metadata(a) == metadata(b)
+}
+
 /// A template without the label that tells its pods from others.
 fn comparable(template: &PodTemplateSpec) -> Value {
     let mut value = serde_json::to_value(template).unwrap_or_default();
@@ -103,4 +119,37 @@ fn comparable(template: &PodTemplateSpec) -> Value {
         labels.remove(HASH);
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_set_of_a_template_is_found_whatever_its_hash_and_however_nothing_is_written() {
+        let template = |image: &str, labels: Value, volumes: Value| {
+            json!({"metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "c", "image": image}], "volumes": volumes}})
+        };
+        let set = |name: &str, template: Value| -> ReplicaSet {
+            serde_json::from_value(json!({"metadata": {"name": name},
+                "spec": {"selector": {}, "template": template}}))
+            .unwrap()
+        };
+        let labels = || json!({"app": "web", HASH: "abc"});
+        let sets = [
+            set("a", template("one", labels(), Value::Null)),
+            set("b", template("two", labels(), json!([]))),
+            set("c", template("two", json!({"app": "shop", HASH: "abc"}), Value::Null)),
+        ];
+        let newest = |image: &str| {
+            let wanted = template(image, json!({"app": "web"}), Value::Null);
+            let wanted: PodTemplateSpec = serde_json::from_value(wanted).unwrap();
+            Sets::of(&wanted, sets.iter().collect()).newest().map(|set| name(set).to_owned())
+        };
+        assert_eq!(newest("one").as_deref(), Some("a"));
+        assert_eq!(newest("two").as_deref(), Some("b"));
+        assert_eq!(newest("three"), None);
+    }
 }
