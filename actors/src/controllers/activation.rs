@@ -12,10 +12,11 @@
 
 mod activated;
 mod hints;
+mod woken;
 
 pub use activated::Activation;
 
-use super::engine::sources::{Concerned, Source};
+use super::engine::sources::Source;
 use super::held::Held;
 use super::mirror::{Change, Mirror, Mirrored};
 use futures_util::FutureExt as _;
@@ -24,11 +25,12 @@ use hints::{Hint, Subject, forward};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use woken::Woken;
 
 /// Hints that wait for the keeper; when it is behind, the mirrors make their readers look anew.
 const HINTS: usize = 4096;
@@ -102,25 +104,20 @@ impl Keeper {
     pub fn start(node: ActorNode, shards: watch::Receiver<ShardTable>, kinds: Vec<Kind>) -> Self {
         let mut task = JoinSet::new();
         let (hints, inbox) = mpsc::channel(HINTS);
-        let (told, concerned) = mpsc::channel(HINTS);
-        let mut followed = BTreeSet::new();
+        let (told, woken) = mpsc::channel(HINTS);
         for (number, kind) in kinds.iter().enumerate() {
-            let sources = match kind {
-                Kind::Each { objects, sources, .. } => {
-                    task.spawn((objects.forward)(number, hints.clone()));
-                    sources
-                }
-                Kind::One { sources, .. } => sources,
-            };
-            for source in sources.iter().filter(|source| followed.insert(source.name())) {
-                task.spawn(source.run(told.clone()));
+            if let Kind::Each { objects, .. } = kind {
+                task.spawn((objects.forward)(number, hints.clone()));
             }
+        }
+        for (source, numbers) in woken::sources(&kinds) {
+            task.spawn(woken::follow(source, numbers, told.clone()));
         }
         let (dead, deaths) = mpsc::channel(HINTS);
         let running = HashMap::new();
         let held = Held::new(node.name().clone(), shards);
         let state = State { node, kinds, held, running, dead, serial: 0 };
-        task.spawn(state.run(inbox, concerned, deaths));
+        task.spawn(state.run(inbox, woken, deaths));
         Self { _task: task }
     }
 }
@@ -153,7 +150,7 @@ impl State {
     async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Hint>,
-        mut concerned: mpsc::Receiver<Concerned>,
+        mut woken: mpsc::Receiver<Woken>,
         mut deaths: mpsc::Receiver<Dead>,
     ) {
         self.sync(None);
@@ -167,9 +164,11 @@ impl State {
                     Some(hint) => self.follow(hint),
                     None => break,
                 },
-                Some(concerned) = concerned.recv() => match concerned {
-                    Concerned::Uids(uids) => uids.iter().for_each(|uid| self.tell(uid)),
-                    Concerned::Everybody => self.sync(None),
+                Some(woken) = woken.recv() => match woken {
+                    Woken::Uids(uids) => uids.iter().for_each(|uid| self.tell(uid)),
+                    Woken::Kinds(numbers) => {
+                        numbers.into_iter().for_each(|number| self.sync(Some(number)));
+                    }
                 },
                 Some(dead) = deaths.recv() => {
                     let current = self.running.get(&dead.uid).map(|running| running.serial);
