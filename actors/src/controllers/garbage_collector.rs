@@ -317,7 +317,7 @@ impl GarbageCollectorLook {
         {
             Ok(_) => Ok(Done::Written),
             Err(status) if status.code() == 404 => Ok(Done::Nothing),
-            Err(status) if status.code() == 409 => Ok(Done::NotYet),
+            Err(status) if status.code() == 409 && !status.is_fenced() => Ok(Done::NotYet),
             Err(status) => Err(status.into()),
         }
     }
