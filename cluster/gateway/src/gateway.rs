@@ -18,6 +18,9 @@ use impresario_objects::{Objects, Refusals};
 use std::fmt;
 use std::sync::Arc;
 
+/// What is kept of a watch's selector, in bytes, that is had with its place: an ordinary one is a hundredth of it.
+const STREAM_BYTES: usize = 8 * 1024;
+
 /// Answers the Kubernetes API over a registry.
 pub struct Gateway {
     objects: Objects,
@@ -112,10 +115,13 @@ impl Gateway {
         self.refusals.count(role, rule);
     }
 
-    /// One of the watches and logs that may be sent at a time, given back when dropped.
-    pub(crate) fn stream(&self, call: &Call) -> Result<Share, Status> {
+    /// One of the watches and logs that may be sent at a time, given back when dropped; more of them where so many
+    /// bytes are held for what is asked.
+    pub(crate) fn stream(&self, call: &Call, held: usize) -> Result<Share, Status> {
         let mut share = self.budgets.streams.share(&Holder::of(&call.user));
-        share.grow(1).map_err(|_| busy("watches and logs, of all or of this user"))?;
+        share
+            .grow(1 + held / STREAM_BYTES)
+            .map_err(|_| busy("watches and logs, of all or of this user"))?;
         Ok(share)
     }
 

@@ -42,6 +42,23 @@ impl Filter {
             && self.fields.as_ref().is_none_or(FieldSelector::is_everything)
     }
 
+    /// About how many bytes it takes to keep it where it is followed: as it was read, and as the registry looks for it.
+    /// What is short takes much more than its letters.
+    pub fn bytes(&self) -> usize {
+        /// Of a string, and of its place among others.
+        const EACH: usize = 64;
+        let labels = self.labels.iter().flat_map(LabelSelector::needs).map(|(key, need)| {
+            let values = match need {
+                LabelNeed::In(values) | LabelNeed::NotIn(values) => values,
+                LabelNeed::Exists | LabelNeed::Absent => &[],
+            };
+            key.len() + EACH + values.iter().map(|value| value.len() + EACH).sum::<usize>()
+        });
+        let terms = self.fields.as_ref().map(FieldSelector::terms).unwrap_or_default();
+        let fields = terms.iter().map(|term| term.label.len() + term.value.len() + 2 * EACH);
+        2 * (labels.sum::<usize>() + fields.sum::<usize>())
+    }
+
     /// The part of it that the registry can do by itself.
     pub(crate) fn selection(&self, resource: &Resource, namespace: Option<&str>) -> Selection {
         let terms = self.fields.as_ref().map(FieldSelector::terms).unwrap_or_default();

@@ -20,7 +20,7 @@ use serde_json::Value;
 pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let path = &call.path;
     let mut ask = read(&path.name, &call.call.query)?;
-    let place = gateway.stream(&call.call)?;
+    let place = gateway.stream(&call.call, 0)?;
     let pod = gateway.objects().get(call.resource, &path.namespace, &path.name).await?;
     let container = choose(&pod, &path.name, ask.container.as_deref())?;
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {

@@ -109,7 +109,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     if !call.path.name.is_empty() {
         options.query.filter.name = Some(call.path.name.clone());
     }
-    let place = gateway.stream(&call.call)?;
+    let place = gateway.stream(&call.call, options.query.filter.bytes())?;
     let from = options.query.version.unwrap_or(0);
     let initial = options.query.initial_events;
     let begun = initial == Some(false) || (from > 0 && initial != Some(true));

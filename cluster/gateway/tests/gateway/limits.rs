@@ -344,6 +344,24 @@ async fn watches_of_one_user_leave_some_for_others() {
 }
 
 #[tokio::test]
+async fn a_watch_that_asks_for_thousands_of_values_takes_the_places_of_many() {
+    let limits = Limits { watches: 512, watches_per_user: 160, ..Limits::default() };
+    let server = Harness::start_with(limits).await;
+    let viewer = Shows::Token(crate::harness::TOKEN);
+    let values: Vec<String> = (0..4_000).map(|number| format!("v{number:04}")).collect();
+    let path = |demand: &str| {
+        let values = values.join(",");
+        format!("/api/v1/namespaces?watch=1&labelSelector=app%20{demand}%20({values})")
+    };
+    let first = server.open(viewer, "GET", &path("in"), &[], "").await;
+    assert_eq!(first.status(), 200);
+    let second = server.send(viewer, "GET", &path("notin"), &[], "").await;
+    assert_eq!((second.code, second.header("retry-after")), (429, "1"));
+    let few = "/api/v1/namespaces?watch=1&labelSelector=app%20in%20(a,b,c)";
+    assert_eq!(server.open(viewer, "GET", few, &[], "").await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_list_larger_than_what_may_wait_to_be_read_is_had_in_every_form() {
     let server = Harness::start_with(Limits { answers: 1024 * 1024, ..Limits::default() }).await;
     let path = "/api/v1/namespaces/default/configmaps";
