@@ -5,12 +5,11 @@
 
 use super::{Beginning, StartError};
 use crate::{
-    life::Life,
     members::Pauses,
     protocol::{
         DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole, Return, Status,
     },
-    raft::{MemberId, MemberNode, StoredMembership},
+    raft::StoredMembership,
 };
 use futures_util::future::join_all;
 use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
@@ -111,18 +110,47 @@ impl Judges {
     }
 }
 
-/// Asks the others whether a directory that has been a member may take part again.
+/// Asks the others whether a directory that has been a member may take part again. `election` is how long it takes to
+/// elect a leader.
+///
+/// One refuses, most agree, and none of these knows of a leader: the leader may be the one that refuses, or those who
+/// are cut off from it are about to elect another. So they are asked again when that has been possible. Where nobody
+/// leads then either, as after a start of all, most of them are believed: what the one that refuses knows of this
+/// directory is in too few logs to be agreed on, this one included.
 pub(super) async fn may_return(
     node: &ActorNode,
-    member: MemberId,
-    me: &MemberNode,
-    lives: &[Life],
+    me: &Return,
     judges: &Judges,
+    election: Duration,
 ) -> Result<(), NoPlace> {
-    let asked = judges.names().iter().map(async |other| {
-        let asks = Return { member, node: me.clone(), lives: lives.to_vec() };
-        (other.clone(), ask_door(node, other, asks).await)
-    });
+    let mut is_first = true;
+    loop {
+        let said = ask_all(node, me, judges).await;
+        let refused: BTreeMap<_, _> = said
+            .iter()
+            .filter_map(|(other, answer)| Some((other, answer.as_ref().err()?)))
+            .collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let agree = said.iter().filter(|(_, answer)| answer.is_ok()).map(|(other, _)| other);
+        let leaders = leaders(node, agree).await;
+        judges.weigh(&said, &leaders)?;
+        if !leaders.is_empty() || !is_first {
+            tracing::warn!(?refused, "this member goes on by the word of most others");
+            return Ok(());
+        }
+        is_first = false;
+        tokio::time::sleep(election).await;
+    }
+}
+
+/// What each of the others says of this directory.
+async fn ask_all(node: &ActorNode, me: &Return, judges: &Judges) -> Said {
+    let asked = judges
+        .names()
+        .iter()
+        .map(async |other| (other.clone(), ask_door(node, other, me.clone()).await));
     let mut said = Said::new();
     for (other, answer) in join_all(asked).await {
         match answer {
@@ -131,28 +159,15 @@ pub(super) async fn may_return(
             }
             // It hears another process with this one's certificate, whose log may hold what this one's does not.
             Err(_) if node.is_turned_away_by(&other) => {
-                let why = MembershipError::RunsAlready { node: me.name.clone(), member };
-                said.insert(other, Err(why));
+                let (node, member) = (me.node.name.clone(), me.member);
+                said.insert(other, Err(MembershipError::RunsAlready { node, member }));
             }
             Err(error) => {
                 tracing::debug!(%other, %error, "a member does not say what it knows of this one");
             }
         }
     }
-    let refused: BTreeMap<_, _> =
-        said.iter().filter_map(|(other, answer)| Some((other, answer.as_ref().err()?))).collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let agree = said.iter().filter(|(_, answer)| answer.is_ok()).map(|(other, _)| other);
-    let leaders = leaders(node, agree).await;
-    judges.weigh(&said, &leaders)?;
-    if let (true, Some(why)) = (leaders.is_empty(), refused.values().next()) {
-        // Who leads may be the one that refuses.
-        return Err(NoPlace { why: (*why).clone(), for_good: false });
-    }
-    tracing::warn!(?refused, "this member goes on by the word of most others");
-    Ok(())
+    said
 }
 
 /// Whether a member that alone votes, by its log, was left behind by one of those that it was told of: its directory is

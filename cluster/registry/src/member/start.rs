@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Sleep,
     disk::{identity::Claimed, volume::Room},
-    protocol::{DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole},
+    protocol::{DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole, Return},
     raft::{
         MemberId, MemberNode, Raft,
         actor::RaftActor,
@@ -155,7 +155,8 @@ pub(super) async fn begin(
                 let last = log.tender().found().max(machine.applied()).unwrap_or_default();
                 returns::left_behind(&node, beginning.told(), last).await?;
             }
-            match returns::may_return(&node, member, &me, &lives, &judges).await {
+            let asks = Return { member, node: me.clone(), lives: lives.clone() };
+            match returns::may_return(&node, &asks, &judges, timing.election()).await {
                 Ok(()) => member,
                 Err(NoPlace { why, for_good }) => {
                     if for_good {

@@ -19,6 +19,14 @@ pub struct RaftTiming {
     pub snapshot_bytes: usize,
 }
 
+impl RaftTiming {
+    /// How long it takes at most until those who are in touch have replaced a leader that is gone: openraft waits out its
+    /// lease (`election_most`) first, then as long again at most.
+    pub(super) fn election(&self) -> Duration {
+        self.election_most * 2 + self.heartbeat
+    }
+}
+
 impl Default for RaftTiming {
     fn default() -> Self {
         Self {

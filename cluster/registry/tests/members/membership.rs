@@ -2,6 +2,7 @@
 
 use crate::{harness::*, three::Group};
 use actix::{Actor, Context, Handler};
+use futures_util::future::join_all;
 use impresario_registry::{
     Beginning, Life, Member, MembershipError,
     disk::identity::Claimed,
@@ -10,7 +11,7 @@ use impresario_registry::{
     raft::MemberNode,
 };
 use impresario_runtime::{Direction, FaultRule, SpawnOptions};
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 /// Says to everyone who returns that its directory is a copy.
 struct Liar;
@@ -52,6 +53,62 @@ fn who_is_not_in_the_group_keeps_no_member_from_its_next_start() {
         drop(claimed);
         removed.stop(Duration::from_secs(5)).await;
         group.end().await;
+    });
+}
+
+#[test]
+fn one_voter_that_calls_everyone_a_copy_keeps_nobody_out_whether_somebody_leads_or_not() {
+    run(async {
+        let cluster = Cluster::new();
+        let nodes = join_all((0..5).map(async |n| cluster.node(&format!("n{n}")).await)).await;
+        for node in &nodes {
+            for other in &nodes {
+                node.addresses().set(other.name().clone(), other.local_addr());
+            }
+        }
+        let beginning = |index| if index == 0 { found() } else { join(&[&nodes[0]]) };
+        let mut members = Vec::new();
+        for (index, node) in nodes.iter().enumerate() {
+            members.push(cluster.start(node, beginning(index)).await.unwrap());
+        }
+        until("five voters", async || {
+            let seen: Vec<_> = members.iter().map(Member::status).collect();
+            (seen.iter().all(|status| status.voters.len() == 5), seen)
+        })
+        .await;
+        put(&members[0].handle(), "x").await;
+        for member in members {
+            member.stop().await;
+        }
+
+        let stolen = &nodes[4];
+        stolen.spawn::<DoorRole, _>(DOOR_ACTOR, SpawnOptions::default(), |_| Liar).unwrap();
+        let mut members = BTreeMap::new();
+        until("all others are back", async || {
+            let missing: Vec<usize> = (0..4).filter(|index| !members.contains_key(index)).collect();
+            let starts =
+                missing.iter().map(|index| cluster.start(&nodes[*index], beginning(*index)));
+            let mut refused = Vec::new();
+            for (index, started) in missing.iter().zip(join_all(starts).await) {
+                match started {
+                    Ok(member) => drop(members.insert(*index, member)),
+                    // On a busy machine one of the others may not have answered in time.
+                    Err(error) => refused.push(error),
+                }
+            }
+            (refused.is_empty(), refused)
+        })
+        .await;
+        put(&members[&0].handle(), "y").await;
+        members.remove(&3).unwrap().stop().await;
+        members.insert(3, cluster.start(&nodes[3], beginning(3)).await.unwrap());
+        put(&members[&3].handle(), "z").await;
+        for member in members.into_values() {
+            member.stop().await;
+        }
+        for node in nodes {
+            node.stop(Duration::from_secs(5)).await;
+        }
     });
 }
 
