@@ -9,7 +9,7 @@ use super::vouch::{Answer, Asked, Hears, Speaker, Vouched, Word};
 use crate::{
     protocol::{Enrol, Group, Heartbeat, Join, REGISTRY_ACTOR, RegistryRole, Remove, Status},
     raft::{
-        MemberId, Raft,
+        MemberId, MemberNode, Raft,
         messages::{self, RAFT_ACTOR},
     },
     replica::Replica,
@@ -19,10 +19,11 @@ use impresario_runtime::{
     ActorName, ActorNode, ActorPath, AskError, Gate, Message, NodeName, PeerIdentity, PeerRole,
     Refusal,
 };
-use openraft::async_runtime::WatchReceiver;
+use openraft::{Membership, async_runtime::WatchReceiver};
 use parking_lot::Mutex;
 use std::{
     any::Any,
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -180,18 +181,11 @@ impl Guard {
         Word::of(Asked { speaker, is_new_name, count, term: metrics.current_term }, answers)
     }
 
-    /// Who knows the group: the other voters that this member's log has, or before it has any those who let it in. Who
-    /// is asked about says nothing of itself, unless it is one of those.
+    /// Who knows the group; who is asked about says nothing of itself, unless it let this member in.
     fn knowing(&self, me: &NodeName, about: Option<&NodeName>) -> Vec<NodeName> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        if membership.nodes().next().is_none() {
-            return self.invited.iter().filter(|name| *name != me).cloned().collect();
-        }
-        let named = |id| Some(NodeName::from(membership.get_node(&id)?.name.as_str()));
-        let voters = membership.voter_ids().filter_map(named);
-        voters.filter(|voter| voter != me && Some(voter) != about).collect()
+        knowing(metrics.membership_config.membership(), me, about, &self.invited)
     }
 
     /// Whether this member has heard of no group yet.
@@ -237,6 +231,24 @@ impl Gate for Guard {
             Refusal::new(format!("{} may not send {message}: {denied}", peer.node))
         })
     }
+}
+
+/// Who knows the group: the other voters that this member's log has. Until it has a vote itself, its log may end long
+/// before they were replaced, and those who let it in are asked as well.
+fn knowing(
+    group: &Membership<MemberId, MemberNode>,
+    me: &NodeName,
+    about: Option<&NodeName>,
+    invited: &[NodeName],
+) -> Vec<NodeName> {
+    let named = |id| Some(NodeName::from(group.get_node(&id)?.name.as_str()));
+    let voters: BTreeSet<NodeName> = group.voter_ids().filter_map(named).collect();
+    let others: &[NodeName] = if voters.contains(me) { &[] } else { invited };
+    let mut knowing: BTreeSet<_> =
+        voters.into_iter().filter(|voter| Some(voter) != about).collect();
+    knowing.extend(others.iter().cloned());
+    knowing.remove(me);
+    knowing.into_iter().collect()
 }
 
 /// What others than control members may say to the registry.
@@ -317,11 +329,37 @@ mod tests {
     use crate::{
         Consistency, Key, Transaction,
         protocol::{Get, LeadTransact, REGISTRY_ACTOR, Transact},
-        raft::MemberNode,
     };
+    use std::collections::BTreeMap;
 
     fn peer(name: &str, role: PeerRole) -> PeerIdentity {
         PeerIdentity { node: name.into(), role, cluster: "test".into(), fingerprint: "ab".into() }
+    }
+
+    #[test]
+    fn until_a_member_has_a_vote_those_who_let_it_in_are_asked_beside_the_voters_of_its_log() {
+        let nodes = |ids: &[MemberId]| -> BTreeMap<MemberId, MemberNode> {
+            let node =
+                |id: &MemberId| MemberNode { name: format!("m{id}"), ..MemberNode::default() };
+            ids.iter().map(|id| (*id, node(id))).collect()
+        };
+        let group = |voters: &[MemberId], nodes: BTreeMap<MemberId, MemberNode>| {
+            Membership::new(vec![voters.iter().copied().collect()], nodes).unwrap()
+        };
+        let names = |names: &[&str]| -> Vec<NodeName> {
+            names.iter().map(|name| NodeName::from(*name)).collect()
+        };
+        let (me, invited) = (NodeName::from("m5"), names(&["m2", "m3", "m5"]));
+        let ask = |group: &Membership<_, _>, about: &str| {
+            knowing(group, &me, Some(&about.into()), &invited)
+        };
+        // The beginning of the log: its founder was replaced long ago.
+        assert_eq!(ask(&group(&[1], nodes(&[1])), "m4"), names(&["m1", "m2", "m3"]));
+        assert_eq!(ask(&group(&[1], nodes(&[1])), "m2"), names(&["m1", "m2", "m3"]));
+        assert_eq!(ask(&Membership::default(), "m4"), names(&["m2", "m3"]));
+        let votes = group(&[1, 2, 5], nodes(&[1, 2, 5]));
+        assert_eq!(ask(&votes, "m4"), names(&["m1", "m2"]));
+        assert_eq!(ask(&votes, "m2"), names(&["m1"]));
     }
 
     #[test]
