@@ -10,7 +10,7 @@ use impresario_api::catalog::find;
 use impresario_api::resource::Resource;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::objects::refuse::read_refused;
-use impresario_client::objects::stored::{bytes_of, text};
+use impresario_client::objects::stored::{CLOSING_NAMESPACES, bytes_of, text};
 use impresario_registry_api::{
     Compare, Consistency, Key, ListRequest, Operation, Selection, Transaction,
 };
@@ -19,8 +19,6 @@ use std::collections::{BTreeMap, HashSet};
 
 const ADDRESSES: &str = "impresario.dev/serviceaddresses";
 const PORTS: &str = "impresario.dev/nodeports";
-/// Namespaces that are going.
-const CLOSING: &str = "impresario.dev/closingnamespaces";
 /// Namespace and name of the Service that the API has.
 pub(super) const API_SERVICE: (&str, &str) = ("default", "kubernetes");
 /// Blind draws before it is looked what is taken.
@@ -31,7 +29,7 @@ fn key(resource: &str, name: impl ToString) -> Key {
 
 /// The key that is there while a namespace is going: nothing is created in it then.
 pub(super) fn closing(namespace: &str) -> Key {
-    key(CLOSING, namespace)
+    key(CLOSING_NAMESPACES, namespace)
 }
 
 /// Adds to a transaction what opens or closes a namespace that is written so.

@@ -7,6 +7,7 @@
 use super::protocol::{
     Create, Follow, Get, List, OBJECTS_ACTOR, ObjectsRole, Refusal, Sender, Settle,
 };
+use super::stored::CLOSING_NAMESPACES;
 use bytes::Bytes;
 use impresario_api::status::{Reason, Status};
 use impresario_registry_api::members::{ATTEMPT_LIMIT, CALL_LIMIT, Failed, Pauses};
@@ -155,13 +156,18 @@ impl RemoteDoor {
             }
             // The member that creates makes sure itself that the namespace is there, and not going.
             (Operation::Put { key, value }, [Compare::Absent { .. }], _)
-                if others.iter().all(|other| other.key().resource == "namespaces") =>
+                if others.iter().all(is_of_namespace) =>
             {
                 self.create(key, value).await
             }
             _ => Err(refused()),
         }
     }
+}
+
+/// Whether it asks for a namespace that is there and not going.
+fn is_of_namespace(compare: &Compare) -> bool {
+    ["namespaces", CLOSING_NAMESPACES].contains(&compare.key().resource.as_str())
 }
 
 /// The revision of an object as it was created. One that cannot be read was written all the same, nobody knows when.

@@ -9,6 +9,9 @@ use impresario_registry_api::{Entry, Revision};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+/// The resource of the keys that are there while a namespace is going: nothing is created in it then.
+pub const CLOSING_NAMESPACES: &str = "impresario.dev/closingnamespaces";
+
 /// An object with the revision that last wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
