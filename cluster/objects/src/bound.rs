@@ -32,7 +32,7 @@ pub(crate) fn named_resource(resource: &str) -> Option<&'static str> {
 }
 /// How long after a pod went its node may have something to tell of it. Whoever does not remember all that went within
 /// this time does not know of one that is not there whose it was.
-const LAST_WORDS: Duration = Duration::from_mins(5);
+pub(crate) const LAST_WORDS: Duration = Duration::from_mins(5);
 
 /// What a pod names, each with its resource, in the pod's own namespace.
 pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {

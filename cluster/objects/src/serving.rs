@@ -4,7 +4,7 @@
 //! is typed, counted, logged now and then, and leaves everything as it was.
 
 use crate::Objects;
-use crate::bound::Bindings;
+use crate::bound::{Bindings, LAST_WORDS};
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::refusals::Refusals;
@@ -38,6 +38,9 @@ const NODE_NAME: &str = "/spec/nodeName";
 
 /// What who may know better is asked for.
 const BEHIND: &str = "this member does not know yet which pods are bound where: ask another one";
+/// The same where waiting makes nothing better.
+const FORGOTTEN: &str =
+    "this member came after that pod went, and cannot tell where it was: ask another one";
 
 /// Why something is not permitted.
 enum Unpermitted {
@@ -45,6 +48,8 @@ enum Unpermitted {
     Denied(Denied),
     /// This member cannot tell.
     Behind,
+    /// This member can never tell, but another one may.
+    Forgotten,
 }
 
 /// What an [`ObjectsActor`](crate::ObjectsActor) is made of; outlives its restarts.
@@ -93,19 +98,23 @@ impl ObjectsParts {
         let key = impresario_registry_api::Key::new("nodes", "", &sender.name);
         let read = self.objects.registry().get(key, Consistency::Linearizable);
         let has_caught_up = matches!(timeout(CAUGHT_UP, read).await, Ok(Ok(_)));
+        let has_forgotten =
+            has_caught_up && self.bindings.is_current() && self.may_have_forgotten(ask).await;
         let until = Instant::now() + SEEN;
         loop {
             match self.judge(sender, ask) {
                 Ok(()) => return Ok(()),
                 Err(again) => denied = again,
             }
+            if has_forgotten {
+                return Err(Unpermitted::Forgotten);
+            }
             if !has_caught_up || !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
                 break;
             }
         }
         // Who is behind refuses nobody for good: another member may know better, or remember a pod that went.
-        let knows =
-            has_caught_up && self.bindings.is_current() && !self.may_have_forgotten(ask).await;
+        let knows = has_caught_up && self.bindings.is_current();
         Err(if knows { Unpermitted::Denied(denied) } else { Unpermitted::Behind })
     }
 
@@ -164,7 +173,7 @@ impl ObjectsParts {
             Err(Unpermitted::Denied(denied)) => {
                 return Err(refused(self.refused(&sender, denied)));
             }
-            Err(Unpermitted::Behind) => {
+            Err(Unpermitted::Behind | Unpermitted::Forgotten) => {
                 return Err(ReadError::Unavailable { reason: BEHIND.to_owned() });
             }
         }
@@ -395,6 +404,8 @@ impl ObjectsParts {
                 Status::forbidden(resource, name, self.refused(sender, denied))
             }
             Unpermitted::Behind => Status::unavailable(BEHIND, 1),
+            // By then it knows of all that went so lately, and says no.
+            Unpermitted::Forgotten => Status::unavailable(FORGOTTEN, LAST_WORDS.as_secs() as u32),
         }
     }
 

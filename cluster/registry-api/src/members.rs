@@ -118,6 +118,11 @@ impl<R: Role> Members<R> {
         Some(self.node.actor(ActorPath::new(names[place].clone(), self.actor)))
     }
 
+    /// How many members are known.
+    pub fn count(&self) -> usize {
+        self.names.borrow().len()
+    }
+
     /// Asks another member from now on.
     pub fn fail_over(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);

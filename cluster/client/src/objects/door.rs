@@ -18,6 +18,7 @@ use impresario_registry_api::{
 use impresario_runtime::{Accepts, ActorNode, Message, NodeName};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -42,7 +43,8 @@ impl RemoteDoor {
         &self.sender
     }
 
-    /// Asks for a change until it was taken, refused, or may have been taken.
+    /// Asks for a change until it was taken, refused, or may have been taken. A member that cannot take it for longer
+    /// than this asks is asked once; when all of them have said so, the caller hears it.
     pub(super) async fn write<M, T>(&self, message: M) -> Result<T, Status>
     where
         M: Message<Reply = Result<T, Refusal>> + Clone,
@@ -50,11 +52,17 @@ impl RemoteDoor {
     {
         let mut pauses = Pauses::until(Instant::now() + CALL_LIMIT);
         let mut last = "no time was left".to_owned();
+        let mut unable = 0;
         while let Some(left) = pauses.left() {
             match self.members.attempt(message.clone(), left.min(ATTEMPT_LIMIT)).await {
                 Ok(Err(refusal)) => {
                     let status = Status::from(refusal);
                     if status.reason != Reason::ServiceUnavailable {
+                        return Err(status);
+                    }
+                    let again = Duration::from_secs(status.retry_after.unwrap_or(0).into());
+                    unable += usize::from(again > CALL_LIMIT);
+                    if unable >= self.members.count() {
                         return Err(status);
                     }
                     self.members.fail_over();

@@ -25,6 +25,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod forgotten;
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn resource(plural: &str) -> &'static Resource {

@@ -108,6 +108,8 @@ async fn a_node_tells_nothing_of_pods_of_others_and_of_one_that_went_before_a_me
     for (pod, code) in [("free", 403), ("other", 403), ("not-there", 503)] {
         let refused = Status::from(parts.clone().create(event(pod)).await.unwrap_err());
         assert_eq!(refused.code(), code, "{pod}: {refused}");
+        let waits = refused.retry_after.map(u64::from);
+        assert_eq!(waits, (code == 503).then_some(LAST_WORDS.as_secs()), "{pod}");
     }
     parts.create(event("mine")).await.unwrap();
 }
