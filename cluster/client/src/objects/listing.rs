@@ -19,15 +19,19 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Bytes of the entries that are read at a time.
 const PART_BYTES: usize = 256 * 1024;
 /// What an entry costs beside its key and its object, about.
 const ENTRY_BYTES: usize = 256;
 /// One in so many bytes of what is read ahead is taken to be replaced before its reader has it: the bytes are the
-/// registry's own, and cost nothing while they are there anyway. For who reads for hours it may be more.
+/// registry's own, and cost nothing while they are there anyway.
 const REPLACED: usize = 16;
+/// For so long. Who reads for longer is counted all of it: by then every object may have been replaced.
+const FRESH: Duration = Duration::from_mins(1);
 /// Bytes of a page: what would be more of it is left to the next one.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Objects of a page.
@@ -59,6 +63,13 @@ pub struct Listing {
     held: usize,
     /// Bytes that it costs, about.
     costs: usize,
+    /// How all of it is asked for; none of a page.
+    all: Option<ListRequest>,
+    begun: Instant,
+    /// Whether what is ready is counted as it weighs.
+    is_weighed: bool,
+    /// Bytes of what is asked.
+    asked: usize,
     /// What is still to be read.
     rest: Option<ListRequest>,
     revision: Revision,
@@ -134,10 +145,6 @@ fn weight(entry: &Entry) -> usize {
     entry.key.bytes() + entry.value.len() + ENTRY_BYTES
 }
 
-fn cost(entry: &Entry) -> usize {
-    entry.key.bytes() + entry.value.len() / REPLACED + ENTRY_BYTES
-}
-
 impl Reader {
     /// Begins to list objects. Whatever can be refused is refused here, but for a past that is forgotten later.
     pub async fn listing(
@@ -155,6 +162,10 @@ impl Reader {
             ready: VecDeque::new(),
             held: 0,
             costs: 0,
+            all: Some(request.clone()).filter(|_| query.limit.is_none()),
+            begun: Instant::now(),
+            is_weighed: false,
+            asked: query.filter.bytes(),
             rest: Some(request),
             revision: 0,
             token: None,
@@ -244,6 +255,7 @@ impl Listing {
 
     /// The next object.
     pub async fn next(&mut self) -> Result<Option<Item>, Status> {
+        self.weigh();
         loop {
             let Some(entry) = self.ready.pop_front() else {
                 if self.rest.is_none() {
@@ -265,7 +277,51 @@ impl Listing {
     }
 
     fn holds(&mut self, bytes: usize) -> bool {
-        self.ahead.as_mut().is_none_or(|ahead| ahead.hold(bytes))
+        self.ahead.as_mut().is_none_or(|ahead| ahead.hold(bytes + self.asked))
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.begun.elapsed() < FRESH
+    }
+
+    /// What it costs to hold an entry that is read now.
+    fn cost(&self, entry: &Entry) -> usize {
+        let value = entry.value.len();
+        entry.key.bytes() + ENTRY_BYTES + if self.is_fresh() { value / REPLACED } else { value }
+    }
+
+    /// Counts what is ready as it weighs, once it is not fresh any more. What there is no room for is left to be read
+    /// again when its turn comes.
+    fn weigh(&mut self) {
+        if self.is_weighed || self.is_fresh() {
+            return;
+        }
+        self.is_weighed = true;
+        let Some(mut rest) = self.all.clone().filter(|_| self.ahead.is_some()) else { return };
+        let all = self.ready.iter().map(weight).sum::<usize>();
+        self.holds(PART_BYTES);
+        let may = |ahead: &mut Box<dyn ReadAhead>, bytes| ahead.hold_ahead(bytes);
+        let granted = [all, self.costs].into_iter();
+        let granted = self
+            .ahead
+            .as_mut()
+            .and_then(|ahead| granted.into_iter().find(|bytes| may(ahead, *bytes)));
+        self.costs = granted.unwrap_or(0);
+        let (room, mut taken) = (self.costs.max(PART_BYTES), 0);
+        let fits = self.ready.iter().take_while(|entry| {
+            taken += weight(entry);
+            taken <= room
+        });
+        // One at least: it goes on.
+        let kept = fits.count().max(1);
+        if kept >= self.ready.len() {
+            return;
+        }
+        self.ready.truncate(kept);
+        rest.after =
+            self.ready.back().map(|Entry { key, .. }| (key.namespace.clone(), key.name.clone()));
+        rest.at = Some(self.revision);
+        self.rest = Some(rest);
     }
 
     /// Lets others have their turn now and then.
@@ -314,7 +370,7 @@ impl Listing {
     fn take(&mut self, page: Page) {
         self.revision = page.revision;
         self.held += page.entries.iter().map(weight).sum::<usize>();
-        self.costs += page.entries.iter().map(cost).sum::<usize>();
+        self.costs += page.entries.iter().map(|entry| self.cost(entry)).sum::<usize>();
         self.ready.extend(page.entries);
     }
 

@@ -82,6 +82,41 @@ async fn what_is_read_ahead_counts_for_what_may_be_replaced_of_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_read_ahead_a_while_ago_counts_as_it_weighs_and_is_read_again_where_that_is_too_much()
+ {
+    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let registry = MemoryRegistry::new();
+    let put = async |name: &str| {
+        let value =
+            serde_json::json!({"metadata": {"name": name}, "data": {"a": "x".repeat(PART_BYTES)}});
+        let key = Key::new("configmaps", "default", name);
+        let put = Operation::Put { key, value: value.to_string().into() };
+        let written = Transaction { operations: vec![put], ..Transaction::default() };
+        registry.transact(written).await.unwrap();
+    };
+    let names: Vec<String> = (10..42).map(|number| format!("a{number}")).collect();
+    for name in &names {
+        put(name).await;
+    }
+    let reader = Reader::new(Arc::new(registry.clone()));
+    for (allowed, most) in [(64 * PART_BYTES, 32), (3 * PART_BYTES, 3), (0, 1)] {
+        let ahead: Option<Box<dyn ReadAhead>> = Some(Box::new(Allows(allowed)));
+        let mut listing = reader.listing(resource, &ListQuery::default(), ahead).await.unwrap();
+        let mut seen = vec![listing.next().await.unwrap().unwrap().entry];
+        tokio::time::advance(FRESH).await;
+        let later = format!("b{allowed}");
+        put(&later).await;
+        while let Some(item) = listing.next().await.unwrap() {
+            seen.push(item.entry);
+            assert!(listing.ready.len() <= most, "{} for {allowed}", listing.ready.len());
+        }
+        let seen: Vec<&str> = seen.iter().map(|entry| entry.key.name.as_str()).collect();
+        assert_eq!(seen[..32], names, "for {allowed}");
+        assert!(!seen.contains(&later.as_str()), "all of it is of one revision");
+    }
+}
+
 #[tokio::test]
 async fn few_large_objects_that_are_looked_at_leave_others_their_turn_too() {
     let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
