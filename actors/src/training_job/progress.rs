@@ -14,8 +14,12 @@ const HISTORY: usize = 2_000;
 const RECENT: usize = 50;
 /// A speed counts once it has been measured for so long without a change of size.
 const SETTLED: Duration = Duration::from_millis(1_500);
-/// And it is measured over this window.
+/// And it is measured over this window, or over [`STEPS_EACH`] if those take longer.
 const WINDOW: Duration = Duration::from_secs(4);
+/// The least steps of each trainer that speeds are measured over.
+const STEPS_EACH: usize = 8;
+/// No more steps are remembered for it.
+const MOST_STEPS: usize = 1 << 14;
 /// What a change of size is taken to cost before one has been seen.
 const FIRST_RESCALE_SECONDS: f64 = 0.5;
 /// A curve is fitted anew after so many steps.
@@ -71,11 +75,16 @@ impl ProgressBook {
             self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
         }
         self.finished.push_back(now);
-        while self.finished.front().is_some_and(|at| now.duration_since(*at) > WINDOW) {
+        let trainers = self.size.trainers as usize;
+        let least = trainers.max(1).saturating_mul(STEPS_EACH);
+        let is_old = |at: &Instant| now.duration_since(*at) > WINDOW;
+        while self.finished.len() > MOST_STEPS
+            || self.finished.len() > least && self.finished.front().is_some_and(is_old)
+        {
             self.finished.pop_front();
         }
         let settled = self.size_since.is_some_and(|since| now.duration_since(since) > SETTLED);
-        if settled && self.size.trainers > 0 {
+        if settled && trainers > 0 {
             let speed = self.steps_per_second(now);
             if speed > 0.0 {
                 self.measured.insert(in_hall(self.size), speed);
@@ -145,11 +154,20 @@ impl ProgressBook {
         self.batch_seconds.unwrap_or(0.2).max(1e-4)
     }
 
-    /// Steps a second in the last few seconds.
+    /// Steps a second in the last few seconds, or over the last few steps where those take longer.
     pub fn steps_per_second(&self, now: Instant) -> f64 {
         let Some(first) = self.finished.front() else { return 0.0 };
+        // Trainers that began together end together: the first step of each says nothing yet.
+        if self.finished.len() <= self.size.trainers as usize {
+            return 0.0;
+        }
         let span = now.duration_since(*first).as_secs_f64().max(0.05);
         (self.finished.len() as f64 - 1.0).max(0.0) / span
+    }
+
+    /// Whether anything is known of how fast it is.
+    pub fn knows_speed(&self) -> bool {
+        self.is_measured() || self.batch_seconds.is_some()
     }
 
     /// Whether the speed of any size is known.
@@ -170,9 +188,14 @@ impl ProgressBook {
         speed::error_on(&speed, &self.measured).max(few)
     }
 
-    /// Speed as a function of size.
+    /// Speed as a function of size; before a size has been measured by the batches so far alone.
     pub fn speed_model(&self) -> SpeedModel {
-        model_of(speed::fit_asynchronous(&self.measured))
+        match self.batch_seconds {
+            Some(seconds) if self.measured.is_empty() => {
+                SpeedModel::Asynchronous { a: [seconds, 0.0, 0.0, 0.0] }
+            }
+            _ => model_of(speed::fit_asynchronous(&self.measured)),
+        }
     }
 
     /// Mean loss over the steps of one epoch that are remembered.
@@ -272,6 +295,39 @@ mod tests {
         book.size_is(Size { trainers: 2, ..size }, start + Duration::from_secs(4));
         book.step(&progress(400, 1.0), start + Duration::from_millis(4_010));
         assert_eq!(book.measured.len(), 1);
+    }
+
+    #[test]
+    fn steps_that_take_longer_than_the_window_are_measured_too() {
+        for (trainers, batch) in [(1, 6), (1, 90), (4, 5)] {
+            let start = Instant::now();
+            let mut book = ProgressBook::default();
+            let size = Size { parameter_servers: 1, trainers };
+            book.size_is(size, start);
+            let slow = |step| Progress { seconds: batch as f32, ..progress(step, 1.0) };
+            for step in 0..30 * u64::from(trainers) {
+                // All begin together, and end some milliseconds apart.
+                let (turn, who) = (step / u64::from(trainers), step % u64::from(trainers));
+                let now = start + Duration::from_secs((turn + 1) * batch);
+                book.step(&slow(step), now + Duration::from_millis(10 * who));
+                let SpeedModel::Asynchronous { a } = book.speed_model() else { panic!() };
+                assert!(a[0] > 0.4 * batch as f64, "taken for faster than it is: {a:?}");
+            }
+            assert!(book.is_measured());
+            let (speed, truth) =
+                (book.measured[&in_hall(size)], f64::from(trainers) / batch as f64);
+            assert!((speed / truth - 1.0).abs() < 0.15, "{speed} for {truth}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_steps_has_a_bound() {
+        let start = Instant::now();
+        let mut book = ProgressBook::default();
+        book.size_is(Size { parameter_servers: 1, trainers: u32::MAX }, start);
+        let quick = Progress { loss: None, ..progress(0, 1.0) };
+        (0..2 * MOST_STEPS).for_each(|_| book.step(&quick, start));
+        assert_eq!(book.finished.len(), MOST_STEPS);
     }
 
     #[test]

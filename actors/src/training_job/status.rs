@@ -109,11 +109,14 @@ pub fn created_unix_seconds(job: &Value) -> i64 {
 /// Seconds to the end, as far as it can be told.
 pub fn remaining_seconds(state: &State, now: Instant) -> Option<f64> {
     let left = state.remaining_steps()?;
-    let measured = state.book().steps_per_second(now);
+    let book = state.book();
+    let measured = book.steps_per_second(now);
     let speed = if measured > 0.0 {
         measured
+    } else if book.knows_speed() {
+        speed_of(&book.speed_model()).steps_per_second(in_hall(state.size()))
     } else {
-        speed_of(&state.book().speed_model()).steps_per_second(in_hall(state.size()))
+        return None;
     };
     (speed > 0.0 && left / speed < 1e8).then(|| left / speed)
 }
