@@ -31,8 +31,8 @@ use worth::Believed;
 const YOUNG_STEPS: u64 = 100;
 /// A grant that is not complete by then, and does not fit any more, is taken back.
 const INCOMPLETE_SECONDS: u64 = 10;
-/// The most pods that are given in one round beyond minimums: what a job may want does not say how long a
-/// round takes. The next goes on from there.
+/// The most additions of a round for each job, and as many again: what a job may want does not say how long a round
+/// takes. By so many any size is reached.
 const MOST_ADDITIONS: usize = 128;
 
 /// What a round decides.
@@ -160,7 +160,8 @@ fn hall_of<'a>(bids: &[&'a Bid], worth: &[Believed], free: &[Resources]) -> Hall
             worth: Box::new(*worth),
         });
     }
-    Hall { bids: in_order, capacity, pieces: Some(pieces), most_additions: MOST_ADDITIONS }
+    let most_additions = MOST_ADDITIONS.saturating_mul(bids.len() + 1);
+    Hall { bids: in_order, capacity, pieces: Some(pieces), most_additions }
 }
 
 fn standing(bid: &Bid) -> Standing {

@@ -161,6 +161,60 @@ fn a_prediction_is_told_with_how_far_it_may_be_off() {
     assert!(told(few).contains('±'));
 }
 
+/// The policies that choose sizes.
+const ELASTIC: [&str; 3] = ["goodput", "optimus", "drf"];
+
+/// A job with one parameter server that is twice as fast with twice the trainers, of one CPU each.
+fn tireless(name: &str, trainers: u32, max: u32) -> Bid {
+    Bid {
+        max: Size { parameter_servers: 1, trainers: max },
+        speed: SpeedModel::Asynchronous { a: [0.1, 0.0, 0.0, 0.0] },
+        trainer: cpu(1_000),
+        ..bid(name, 5e6, (1, trainers))
+    }
+}
+
+/// What jobs have after so many rounds, each of which they follow, on nodes of two CPUs with so many pods to come.
+fn grown(policy: &str, mut bids: Vec<Bid>, rounds: u64, pods: usize) -> Vec<u32> {
+    let policy = named(policy).unwrap();
+    for number in 0..rounds {
+        let has = bids.iter().map(|bid| bid.current.trainers as usize).sum::<usize>();
+        let left = pods.saturating_sub(has);
+        let free =
+            vec![node(2_000); left / 2].into_iter().chain((left % 2 > 0).then(|| node(1_000)));
+        let outcomes = round(policy.as_ref(), number, &bids, &free.collect::<Vec<_>>());
+        for Outcome { job, scale } in outcomes {
+            let bid = bids.iter_mut().find(|bid| bid.job == job).unwrap();
+            (bid.current, bid.wanted) = (scale.size, scale.size);
+        }
+    }
+    bids.iter().map(|bid| bid.current.trainers).collect()
+}
+
+#[test]
+fn a_job_grows_to_whatever_it_may_have_and_all_jobs_that_want_one_more_get_it() {
+    for policy in ELASTIC {
+        let alone = grown(policy, vec![tireless("a", 1, 500)], 3, 1_000);
+        assert_eq!(alone, [500], "{policy}");
+        let most = grown(policy, vec![tireless("a", 1, 5_000)], 3, 1_000);
+        assert_eq!(most, [1_000], "{policy}");
+        let many = (0..200).map(|job| tireless(&format!("job-{job}"), 1, 2)).collect();
+        let many = grown(policy, many, 3, 1_000);
+        assert!(many.iter().all(|trainers| *trainers == 2), "{policy}: {many:?}");
+    }
+}
+
+#[test]
+fn jobs_that_share_a_large_cluster_come_to_rest_with_all_of_it() {
+    for policy in ELASTIC {
+        let bids = vec![tireless("a", 1, 900), tireless("b", 300, 900), tireless("c", 20, 900)];
+        let (after, later) =
+            (grown(policy, bids.clone(), 12, 1_000), grown(policy, bids, 13, 1_000));
+        assert_eq!(after.iter().sum::<u32>(), 1_000, "{policy}: {after:?}");
+        assert_eq!(after, later, "{policy}");
+    }
+}
+
 #[test]
 fn a_pod_that_fits_on_no_node_is_not_promised() {
     let outcomes = held(1, &[bid("a", 5_000.0, (1, 1))], &[node(300), node(300), node(300)]);

@@ -3,6 +3,7 @@
 
 use crate::hall::{Bid, Hall, Size};
 use crate::policy::Policy;
+use crate::strides::{Role, Strides};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -23,25 +24,29 @@ impl Policy for Drf {
             .filter(|job| draft.size(*job).workers > 0)
             .map(|job| place(job, draft.size(job)))
             .collect();
+        let strides = Strides::within(hall, hall.most_additions);
         let mut left = hall.most_additions;
         while left > 0 {
             let Some(Reverse((_, job))) = queue.pop() else { break };
-            let next = next(&hall.bids[job], draft.size(job));
-            if let Some(next) = next.filter(|next| draft.give(job, *next)) {
+            let next = next(strides, &hall.bids[job], draft.size(job));
+            if next.is_some_and(|mut sizes| sizes.any(|size| draft.give(job, size))) {
                 left -= 1;
-                queue.push(place(job, next));
+                queue.push(place(job, draft.size(job)));
             }
         }
         draft.into_sizes()
     }
 }
 
-/// One more of the role that has the smaller part of its maximum.
-fn next(bid: &Bid<'_>, size: Size) -> Option<Size> {
+/// More of the role that has the smaller part of its maximum; what is less comes later.
+fn next(strides: Strides, bid: &Bid<'_>, size: Size) -> Option<impl Iterator<Item = Size>> {
     let part = |size: Size| {
         let part = |has: u32, most: u32| f64::from(has) / f64::from(most.max(1));
         part(size.servers, bid.max.servers).max(part(size.workers, bid.max.workers))
     };
+    let one_more = |role| strides.next(bid, size, role).last().map(|next| (role, part(next)));
     // Of two as good the worker, which is the later one.
-    bid.additions(size).min_by(|a, b| part(*a).total_cmp(&part(*b)).then(b.workers.cmp(&a.workers)))
+    let roles = Role::BOTH.into_iter().rev().filter_map(one_more);
+    let (role, _) = roles.min_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(strides.next(bid, size, role))
 }

@@ -1,6 +1,9 @@
 //! Where an auction is held: the bids, and what there is to divide. Resources are amounts by index,
 //! so that one rule divides the GPUs of a simulation and the pods of a cluster.
 
+use crate::packing;
+use crate::strides::{Role, Strides};
+
 /// How many of each role. A job without parameter servers has workers alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size {
@@ -94,7 +97,8 @@ pub struct Bid<'a> {
     pub rescale_seconds: f64,
     /// The most workers that its speed was measured with; `None` before any measurement.
     pub known: Option<u32>,
-    /// The sizes from the least to the most that a market looks at; `None`: those that [`Hall::climb`] finds.
+    /// The sizes from the least to the most that a market looks at; `None`: those that it finds by
+    /// going up from the least.
     pub ladder: Option<Vec<Size>>,
     /// Whether its predictions are from too few steps to count in full.
     pub is_young: bool,
@@ -111,16 +115,6 @@ impl Bid<'_> {
         };
         times(&self.server, size.servers) + times(&self.worker, size.workers)
     }
-
-    /// The sizes that are one larger: a parameter server more, a worker more.
-    pub fn additions(&self, size: Size) -> impl Iterator<Item = Size> + use<> {
-        let server = Size { servers: size.servers.saturating_add(1), ..size };
-        let worker = Size { workers: size.workers.saturating_add(1), ..size };
-        let (most, has) = (self.max, size);
-        [server, worker]
-            .into_iter()
-            .filter(move |next| *next != has && next.is_within(Size::default(), most))
-    }
 }
 
 /// The bids, in the order of arrival, and what there is.
@@ -132,14 +126,13 @@ pub struct Hall<'a> {
     /// What is free on each node, one node's amounts after the other's. A pod that a job gets beyond what it
     /// has must find a whole place: there, or where another's pod goes. `None`: only sums count.
     pub pieces: Option<Vec<u64>>,
-    /// The most additions of one worker or server that are granted beyond minimums.
+    /// The most additions that are granted beyond minimums. Where more of one worker or server could be made, the
+    /// additions are larger.
     pub most_additions: usize,
 }
 
 /// No more sizes than this are looked at beyond a job's minimum.
-const MOST_RUNGS: usize = 128;
-/// No more pods than this get a place in one clearing.
-const MOST_PODS: u64 = 1 << 20;
+pub(crate) const MOST_RUNGS: usize = 128;
 
 impl Hall<'_> {
     /// The largest share of the cluster's capacity that this size of a job takes of any resource
@@ -183,7 +176,7 @@ impl Hall<'_> {
     /// The sizes that a job alone goes through from its minimum, if each time it gets the addition that makes
     /// it faster by most for its dominant share; and the one that it has. In the order of their shares.
     #[must_use]
-    pub fn climb(&self, job: usize) -> Vec<Size> {
+    pub(crate) fn climb(&self, job: usize, strides: Strides) -> Vec<Size> {
         let bid = &self.bids[job];
         let mut size = bid.min;
         let mut sizes = vec![size];
@@ -193,7 +186,8 @@ impl Hall<'_> {
                 let gain = (bid.worth.rate(to)? - rate) / self.share_between(job, size, to);
                 (gain > 0.0 && gain.is_finite() && self.could_hold(job, to)).then_some((gain, to))
             };
-            let best = bid.additions(size).filter_map(gain).max_by(|a, b| a.0.total_cmp(&b.0));
+            let next = |role| strides.next(bid, size, role).find_map(gain);
+            let best = Role::BOTH.into_iter().filter_map(next).max_by(|a, b| a.0.total_cmp(&b.0));
             let Some((_, next)) = best else { break };
             sizes.push(next);
             size = next;
@@ -319,49 +313,20 @@ impl Draft<'_> {
     }
 
     /// Whether the pods that jobs get beyond what they have find whole places: on a node with room, or
-    /// where another job's pod goes. The largest first, each in the first place that holds it.
+    /// where another job's pod goes.
     fn pieces_fit(&self) -> bool {
         let Some(pieces) = &self.hall.pieces else { return true };
-        let mut wanted: Vec<(&[u64], u32)> = Vec::new();
-        let mut freed: Vec<(&[u64], u32)> = Vec::new();
+        let (mut wanted, mut freed) = (Vec::new(), Vec::new());
         for (bid, size) in self.hall.bids.iter().zip(&self.sizes) {
             for (pod, has, gets) in [
                 (&bid.server, bid.current.servers, size.servers),
                 (&bid.worker, bid.current.workers, size.workers),
             ] {
-                if gets > has {
-                    wanted.push((pod, gets - has));
-                } else if has > gets {
-                    freed.push((pod, has - gets));
-                }
+                let all = if gets > has { &mut wanted } else { &mut freed };
+                all.push((pod.as_slice(), u64::from(gets.abs_diff(has))));
             }
         }
-        let count = |pods: &[(&[u64], u32)]| pods.iter().map(|(_, n)| u64::from(*n)).sum::<u64>();
-        if wanted.is_empty() {
-            return true;
-        }
-        if count(&wanted) > MOST_PODS || count(&freed) > MOST_PODS {
-            return false;
-        }
-        let mut pieces = pieces.clone();
-        for (pod, many) in freed {
-            (0..many).for_each(|_| pieces.extend_from_slice(pod));
-        }
-        wanted.sort_by(|a, b| b.0.cmp(a.0));
-        let stride = self.hall.capacity.len().max(1);
-        wanted.into_iter().all(|(pod, many)| {
-            // Whoever did not hold one such pod does not hold the next.
-            let mut places = pieces.chunks_exact_mut(stride);
-            let mut left = many;
-            while left > 0 {
-                let Some(piece) = places.next() else { return false };
-                while left > 0 && piece.iter().zip(pod).all(|(has, needs)| has >= needs) {
-                    piece.iter_mut().zip(pod).for_each(|(has, needs)| *has -= needs);
-                    left -= 1;
-                }
-            }
-            true
-        })
+        packing::fit(pieces, self.hall.capacity.len(), wanted, freed)
     }
 
     /// Takes growth back that does not pay for what the change costs, were it to save as much less as its

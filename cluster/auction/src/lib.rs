@@ -25,12 +25,14 @@ pub mod market;
 pub mod model;
 mod nnls;
 pub mod optimus;
+mod packing;
 pub mod picture;
 pub mod placement;
 mod policies;
 mod policy;
 pub mod speed;
 pub mod step_time;
+mod strides;
 pub mod tiresias;
 
 pub use decision::Decision;

@@ -6,10 +6,13 @@
 //! problem, then fills what is left over. A change of size has to earn what its pause costs.
 
 use crate::decision::Decision;
-use crate::hall::{Bid, Draft, Hall, Size};
+use crate::hall::{Bid, Draft, Hall, MOST_RUNGS, Size};
 use crate::picture::Picture;
 use crate::placement::{fewest_nodes, gangs};
 use crate::policy::Policy;
+use crate::strides::Strides;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// The policy and its constants.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +53,8 @@ impl Policy for Market {
     }
 
     fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
-        let offers = (0..hall.bids.len()).map(|job| self.offers(hall, job)).collect();
+        let strides = Strides::within(hall, MOST_RUNGS);
+        let offers = (0..hall.bids.len()).map(|job| self.offers(hall, job, strides)).collect();
         let mut draft = hall.floors();
         buy(hall, offers, &mut draft);
         draft.into_sizes()
@@ -64,7 +68,7 @@ impl Policy for Market {
 
 impl Market {
     /// What the job offers for each size, cheapest first: each is worth more than the one before.
-    fn offers(&self, hall: &Hall<'_>, job: usize) -> Vec<Offer> {
+    fn offers(&self, hall: &Hall<'_>, job: usize, strides: Strides) -> Vec<Offer> {
         let bid = &hall.bids[job];
         let offer = |size, value| Offer { size, cost: hall.share(job, size), value };
         let Some(known) = bid.known else {
@@ -75,7 +79,7 @@ impl Market {
         let rates: Vec<(Size, f64)> = bid
             .ladder
             .clone()
-            .unwrap_or_else(|| hall.climb(job))
+            .unwrap_or_else(|| hall.climb(job, strides))
             .into_iter()
             .filter(|size| size.workers <= known && hall.allows(job, *size))
             .filter_map(|size| Some((size, bid.worth.rate(size)?)))
@@ -145,32 +149,64 @@ fn buy(hall: &Hall<'_>, mut offers: Vec<Vec<Offer>>, draft: &mut Draft<'_>) {
         steps.extend(hull.windows(2).map(|pair| (slope(pair[0], pair[1]), job, pair[1])));
     }
     steps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.size.cmp(&b.2.size)));
+    let mut left = hall.most_additions;
     for (_, job, offer) in steps {
-        if draft.give(job, offer.size) {
-            has[job] = offer;
+        if left > 0 && draft.has_room(job, offer.size) {
+            left -= 1;
+            if draft.give(job, offer.size) {
+                has[job] = offer;
+            }
         }
     }
     // What the hull's steps were too large for: the best step of any size that fits.
-    loop {
-        let best = offers
-            .iter()
-            .enumerate()
-            .flat_map(|(job, offers)| offers.iter().map(move |offer| (job, *offer)))
-            .filter(|(job, offer)| {
-                let has = has[*job];
-                offer.cost > has.cost && offer.value > has.value
-            })
-            .filter(|(job, offer)| draft.has_room(*job, offer.size))
-            .max_by(|(a, to_a), (b, to_b)| {
-                slope(has[*a], *to_a).total_cmp(&slope(has[*b], *to_b)).then(b.cmp(a))
-            });
-        let Some((job, offer)) = best else { break };
-        if draft.give(job, offer.size) {
+    let best = |offers: &[Offer], has: Offer| {
+        let better = offers.iter().filter(|offer| offer.cost > has.cost && offer.value > has.value);
+        let slopes = better.map(|offer| (slope(has, *offer), *offer));
+        slopes.max_by(|(a, _), (b, _)| a.total_cmp(b))
+    };
+    let mut rest: BinaryHeap<Rest> = BinaryHeap::new();
+    for (job, offers) in offers.iter().enumerate() {
+        rest.extend(best(offers, has[job]).map(|(slope, offer)| Rest { slope, job, offer }));
+    }
+    while left > 0 {
+        let Some(Rest { job, offer, .. }) = rest.pop() else { break };
+        let has_room = draft.has_room(job, offer.size);
+        left -= usize::from(has_room);
+        if has_room && draft.give(job, offer.size) {
             has[job] = offer;
         } else {
-            // There is enough in all and no place for its pods.
+            // There is not enough left, or no place for its pods: nor will there be.
             offers[job].retain(|other| other.size != offer.size);
         }
+        rest.extend(best(&offers[job], has[job]).map(|(slope, offer)| Rest { slope, job, offer }));
+    }
+}
+
+/// A step of a job that may come after those of the hulls.
+struct Rest {
+    slope: f64,
+    job: usize,
+    offer: Offer,
+}
+
+impl PartialEq for Rest {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Rest {}
+
+impl PartialOrd for Rest {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rest {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Ties go to the job that came first.
+        self.slope.total_cmp(&other.slope).then(other.job.cmp(&self.job))
     }
 }
 

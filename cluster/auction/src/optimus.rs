@@ -30,12 +30,10 @@ impl Policy for Optimus {
 #[must_use]
 pub fn divide<'h>(hall: &'h Hall<'_>) -> Draft<'h> {
     let mut draft = hall.minimums();
-    greedy::grant(&mut draft, hall.bids.len(), hall.most_additions, |job, from| {
-        let bid = &hall.bids[job];
-        let most = bid.known.map_or(0, |known| known.saturating_mul(GROWTH));
-        let runs = from.workers > 0;
-        let next = bid.additions(from).filter(move |to| runs && to.workers <= most);
-        next.filter_map(move |to| Some((to, gain(hall, job, from, to)?)))
+    greedy::grant(&mut draft, hall, |job, from, to| {
+        let most = hall.bids[job].known.map_or(0, |known| known.saturating_mul(GROWTH));
+        let may = from.workers > 0 && to.workers <= most;
+        if may { gain(hall, job, from, to) } else { None }
     });
     draft
 }
