@@ -221,6 +221,7 @@ impl StreamHandler<Seen> for Scheduler {
                 for uid in known.filter(|uid| !present.contains(uid)).collect::<Vec<_>>() {
                     self.pod_gone(&uid, ctx);
                 }
+                self.hall.pods_are(&present);
                 self.pods_known = true;
             }
             Seen::Pods(Followed::Changes(events)) => {
@@ -279,6 +280,7 @@ impl Scheduler {
             Err(error) => return tracing::warn!(%error, "pod skipped"),
         };
         let (Some(spec), Some(uid)) = (&pod.spec, &pod.metadata.uid) else { return };
+        self.hall.pod_seen(&pod);
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let is_over = matches!(phase, Some("Succeeded" | "Failed"));
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
@@ -299,6 +301,7 @@ impl Scheduler {
 
     fn pod_gone(&mut self, uid: &str, ctx: &mut Context<Self>) {
         self.queue.remove(uid);
+        self.hall.pod_gone(uid);
         let left = self.picture.pod_gone(uid);
         self.room_left(left, ctx);
     }

@@ -1,14 +1,16 @@
 //! The training jobs that take part in the auction.
 
 use super::fit::tolerates;
+use super::picture::Picture;
 use crate::follow::Followed;
-use impresario_client::protocol::training::Bid;
+use crate::training_job::pods::ROLE_LABEL;
+use impresario_client::protocol::training::{Bid, Member, Size};
 use impresario_registry_api::{Entry, Selection, WatchEvent};
 use impresario_runtime::NodeName;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::{self, Taint, Toleration};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// The jobs, as the registry calls them.
@@ -44,6 +46,8 @@ pub(super) struct Hall {
     /// How long the latest round took: the next is not held before as long again has passed.
     pub(super) took: Duration,
     pub(super) ordered: bool,
+    /// The pods of jobs, by uid: whose member each is, and which.
+    members: HashMap<String, (String, Member)>,
     /// The highest lease epoch in which each job has bid.
     leases: BTreeMap<String, u64>,
     /// Rounds in a row that were held soon again, for jobs whose actors did not bid yet.
@@ -104,6 +108,37 @@ impl Hall {
         newest
     }
 
+    /// A pod was read, which may be a member of a job.
+    pub(super) fn pod_seen(&mut self, pod: &v1::Pod) {
+        if let Some((uid, job, member)) = member(pod) {
+            self.members.insert(uid, (job, member));
+        }
+    }
+
+    /// A pod is no more.
+    pub(super) fn pod_gone(&mut self, uid: &str) {
+        self.members.remove(uid);
+    }
+
+    /// These are all pods that there are.
+    pub(super) fn pods_are(&mut self, present: &HashSet<String>) {
+        self.members.retain(|uid, _| present.contains(uid));
+    }
+
+    /// What each job has by the scheduler's own picture: its pods that are bound and those that are being placed,
+    /// which is just what the rooms that are free are without. What a job says of itself is of another moment.
+    pub(super) fn held(&self, picture: &Picture) -> BTreeMap<&str, Size> {
+        let mut held: BTreeMap<&str, Size> = BTreeMap::new();
+        for (_, (job, member)) in self.members.iter().filter(|(uid, _)| picture.holds(uid)) {
+            let size = held.entry(job).or_default();
+            match member {
+                Member::ParameterServer => size.parameter_servers += 1,
+                Member::Trainer => size.trainers += 1,
+            }
+        }
+        held
+    }
+
     /// Whether a pod of one of the jobs may go to a node with these taints: the rooms of others are nobody's.
     pub(super) fn tolerates(&self, taints: &[Taint]) -> bool {
         let forbids = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
@@ -132,6 +167,17 @@ impl Hall {
             }
         }
     }
+}
+
+/// A pod's uid, the uid of the job that it is a member of, and as what.
+fn member(pod: &v1::Pod) -> Option<(String, String, Member)> {
+    let metadata = &pod.metadata;
+    let mut owners = metadata.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    let role = metadata.labels.as_ref()?.get(ROLE_LABEL)?;
+    let member =
+        [Member::ParameterServer, Member::Trainer].into_iter().find(|one| one.as_str() == role)?;
+    Some((metadata.uid.clone()?, owner.uid.clone(), member))
 }
 
 /// What is seen of a job in its object.

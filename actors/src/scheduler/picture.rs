@@ -268,6 +268,11 @@ impl Picture {
         true
     }
 
+    /// Whether a pod holds anything of a node: it is bound, or being placed.
+    pub fn holds(&self, uid: &str) -> bool {
+        self.claims.contains_key(uid)
+    }
+
     /// The uids of pods that are believed to be bound.
     pub fn bound(&self) -> Vec<String> {
         self.claims.iter().filter(|(_, claim)| claim.bound).map(|(uid, _)| uid.clone()).collect()

@@ -135,8 +135,12 @@ impl Scheduler {
             self.hall.again += 1;
             self.order_round(ctx);
         }
-        let (bidders, bids): (BTreeMap<String, NodeName>, Vec<Bid>) =
+        let (bidders, mut bids): (BTreeMap<String, NodeName>, Vec<Bid>) =
             newest.into_iter().map(|(job, (member, bid))| ((job, member), bid)).unzip();
+        let held = self.hall.held(&self.picture);
+        for bid in &mut bids {
+            bid.current = held.get(&*bid.job).copied().unwrap_or_default();
+        }
         let free: Vec<Resources> = self
             .picture
             .nodes()

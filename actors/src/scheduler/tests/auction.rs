@@ -1,12 +1,16 @@
 //! The auction as jobs see it: a job's actor that bids what the test says and keeps the orders that it hears.
 
 use super::*;
+use crate::auction::AuctionPolicy;
+use crate::scheduler::hall::Hall;
+use crate::scheduler::picture::{self, Pending};
 use actix::prelude::*;
 use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
 use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
 use impresario_runtime::{ServedBy, role};
+use k8s_openapi::api::core::v1;
 use parking_lot::Mutex;
 
 role! {
@@ -177,4 +181,43 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
     };
     let message = tokio::time::timeout(LIMIT, told).await.expect("told that there is none");
     assert!(message.contains("\"drift\"") && message.contains("drf goes on"), "{message}");
+}
+
+#[test]
+fn members_that_are_being_placed_are_what_a_job_has() {
+    let mut picture = picture::tests::picture([picture::tests::node("n1", 400)]);
+    let mut hall = Hall::default();
+    let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "100m"}}}]});
+    for (uid, role) in
+        [("s", "parameterServer"), ("t1", "trainer"), ("t2", "trainer"), ("t3", "trainer")]
+    {
+        let owner = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
+            "name": "a", "uid": "a", "controller": true});
+        let pod = json!({"spec": spec, "metadata": {"uid": uid, "ownerReferences": [owner],
+            "labels": {"training.impresario.dev/role": role}}});
+        let pod: v1::Pod = serde_json::from_value(pod).unwrap();
+        hall.pod_seen(&pod);
+        match uid {
+            "s" | "t1" => drop(picture.pod_bound(uid, "n1", pod.spec.as_ref().unwrap(), false)),
+            _ => picture.assume(&Pending::of(&pod).unwrap(), "n1"),
+        }
+    }
+    let (current, bid) = (hall.held(&picture)["a"], costly("a"));
+    assert_eq!(current, bid.max);
+    let free: Vec<_> = picture.nodes().map(|node| node.free.clone()).collect();
+    assert_eq!(free[0].cpu_milli, 0);
+    // It was told three trainers, and two of them have no node yet by what it says itself.
+    let bid = Bid { wanted: bid.max, remaining_steps: 50_000.0, rescale_seconds: 0.5, ..bid };
+    let hears = |bid: &Bid| {
+        let policy = AuctionPolicy::default().policy();
+        crate::auction::round(policy.as_ref(), 1, std::slice::from_ref(bid), &free)
+    };
+    assert_eq!(hears(&Bid { current, ..bid.clone() }), []);
+    assert_eq!(hears(&bid)[0].scale.size, bid.current, "it would be told to give them up");
+    // One comes to nothing, another is over.
+    picture.unassume("t3");
+    picture.pod_gone("t1");
+    assert_eq!(hall.held(&picture)["a"].trainers, 1);
+    hall.pod_gone("t2");
+    assert_eq!(hall.held(&picture)["a"].trainers, 0);
 }
