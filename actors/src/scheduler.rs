@@ -22,6 +22,7 @@ mod changes;
 mod hall;
 mod messages;
 mod placing;
+mod rooms;
 mod training;
 
 use crate::{

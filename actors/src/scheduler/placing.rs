@@ -208,10 +208,7 @@ impl Scheduler {
         let now = Instant::now();
         self.asking.remove(node);
         if outcome.silent {
-            let times = self.silent.get(node).map_or(0, |silence| silence.times);
-            let wait = SILENCE.saturating_mul(1 << times.min(8)).min(LONGEST_SILENCE);
-            let silence = Silence { until: now + wait, times: times.saturating_add(1) };
-            self.silent.insert(node.to_owned(), silence);
+            self.fell_silent(node, now);
         } else {
             self.heard(node);
         }
@@ -247,6 +244,19 @@ impl Scheduler {
             self.picture.corrected(node, free);
         }
         self.order_pass(ctx);
+    }
+
+    /// A node has not answered, and is left alone for a while.
+    pub(super) fn fell_silent(&mut self, node: &str, now: Instant) {
+        let times = self.silent.get(node).map_or(0, |silence| silence.times);
+        let wait = SILENCE.saturating_mul(1 << times.min(8)).min(LONGEST_SILENCE);
+        let silence = Silence { until: now + wait, times: times.saturating_add(1) };
+        self.silent.insert(node.to_owned(), silence);
+    }
+
+    /// Whether a node is left alone for now, since it did not answer.
+    pub(super) fn is_silent(&self, node: &str, now: Instant) -> bool {
+        self.silent.get(node).is_some_and(|silence| silence.until > now)
     }
 
     /// A node was heard, or is gone. Whoever waits for one that was silent looks for a node again.

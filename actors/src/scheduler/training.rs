@@ -3,10 +3,12 @@
 //!
 //! A round is held on a timer, and soon after a job has come or ended, lost members or thinks otherwise of its
 //! end, after a node has changed, and after a pod has left room. The decision is [`auction::round`], by the
-//! policy of the settings; rooms are granted by the nodes, when the pods that follow are reserved for.
+//! policy of the settings; the nodes are asked for the room before a job is told ([`rooms`]).
 
 use super::Scheduler;
 use super::hall::{Bidder, ROUND};
+use super::picture::Node;
+use super::rooms::{self, Asked};
 use crate::auction::{self, Outcome};
 use crate::follow::Followed;
 use actix::prelude::*;
@@ -20,12 +22,16 @@ use impresario_registry_api::WatchEvent;
 use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinError;
 
 /// Changes within this time share a round.
 const GATHER: Duration = Duration::from_millis(150);
 /// So many rounds in a row are held soon again because a job did not bid.
 const AGAIN: u32 = 20;
+/// So often a round is decided, where nodes refuse.
+const TRIES: usize = 3;
 /// How long a control member has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -141,39 +147,99 @@ impl Scheduler {
         for bid in &mut bids {
             bid.current = held.get(&*bid.job).copied().unwrap_or_default();
         }
-        let free: Vec<Resources> = self
-            .picture
-            .nodes()
-            .filter(|node| node.ready && !node.unschedulable && self.hall.tolerates(&node.taints))
-            .map(|node| node.free.clone())
-            .collect();
-        let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
-        let node = self.node.clone();
-        // Beside this actor: pods are placed and nodes are heard meanwhile, however many bids there are.
-        let policy = self.auction;
-        let decided = tokio::task::spawn_blocking(move || {
-            auction::round(policy.policy().as_ref(), round, &bids, &free)
-        });
-        let told = async move {
-            match decided.await {
-                Ok(mut outcomes) => {
-                    for one in &mut outcomes {
-                        one.scale.scheduler = scheduler;
-                    }
-                    tell(node, bidders, outcomes).await;
-                }
-                Err(error) => tracing::error!(%error, "a round of the auction was cut short"),
-            }
+        let now = Instant::now();
+        let takes_pods = |node: &&Node| {
+            let is_there = node.ready && !node.unschedulable && !self.is_silent(&node.name, now);
+            is_there && self.hall.tolerates(&node.taints)
         };
-        ctx.spawn(told.into_actor(self).map(|(), this, ctx| {
-            if let Some(began) = this.hall.holding.take() {
-                this.hall.took = began.elapsed();
-            }
-            if std::mem::take(&mut this.hall.missed) {
-                this.order_round(ctx);
+        let nodes = self.picture.nodes().filter(takes_pods);
+        let free = nodes.map(|node| (node.name.clone(), node.free.clone())).collect();
+        self.decide(Clearing { round, bidders, bids: Arc::new(bids), free, tries: TRIES }, ctx);
+    }
+
+    /// Decides, and asks the nodes for the room.
+    fn decide(&mut self, mut clearing: Clearing, ctx: &mut Context<Self>) {
+        clearing.tries = clearing.tries.saturating_sub(1);
+        let (node, policy) = (self.node.clone(), self.auction);
+        let decided = async move {
+            let (round, bids, free) =
+                (clearing.round, clearing.bids.clone(), clearing.free.clone());
+            // Beside this actor: pods are placed and nodes are heard meanwhile, however many bids there are.
+            let decides = move || {
+                let left: Vec<Resources> = free.values().cloned().collect();
+                let outcomes = auction::round(policy.policy().as_ref(), round, &bids, &left);
+                let rooms = rooms::needed(&bids, &outcomes, free);
+                (outcomes, rooms)
+            };
+            let (outcomes, rooms) = tokio::task::spawn_blocking(decides).await?;
+            let asked = rooms::ask(&node, rooms).await;
+            Ok((clearing, outcomes, asked))
+        };
+        ctx.spawn(decided.into_actor(self).map(|decided: Result<_, JoinError>, this, ctx| {
+            match decided {
+                Ok((clearing, outcomes, asked)) => this.asked(clearing, outcomes, asked, ctx),
+                Err(error) => {
+                    tracing::error!(%error, "a round of the auction was cut short");
+                    this.end_round(ctx);
+                }
             }
         }));
     }
+
+    /// The nodes have answered. Where one refused, what it said is the picture, and the round is decided again by
+    /// that; who has no room even then is told nothing, and the others are told their sizes.
+    fn asked(
+        &mut self,
+        mut clearing: Clearing,
+        mut outcomes: Vec<Outcome>,
+        asked: Asked,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = Instant::now();
+        for node in &asked.silent {
+            self.fell_silent(node, now);
+        }
+        for (node, free) in &asked.told {
+            self.picture.corrected(node, free.clone());
+            clearing.free.insert(node.clone(), free.clone());
+        }
+        clearing
+            .free
+            .retain(|node, _| !asked.silent.contains(node) && !asked.barred.contains(node));
+        if !asked.is_granted() && clearing.tries > 0 {
+            drop(asked);
+            return self.decide(clearing, ctx);
+        }
+        outcomes.retain(|outcome| !asked.without_room.contains(&outcome.job));
+        drop(asked);
+        let scheduler = self.fence.map_or(0, |fence| fence.epoch.0);
+        for one in &mut outcomes {
+            one.scale.scheduler = scheduler;
+        }
+        let told = tell(self.node.clone(), clearing.bidders, outcomes);
+        ctx.spawn(told.into_actor(self).map(|(), this, ctx| this.end_round(ctx)));
+    }
+
+    fn end_round(&mut self, ctx: &mut Context<Self>) {
+        if let Some(began) = self.hall.holding.take() {
+            self.hall.took = began.elapsed();
+        }
+        if std::mem::take(&mut self.hall.missed) {
+            self.order_round(ctx);
+        }
+    }
+}
+
+/// A round that is being decided.
+struct Clearing {
+    round: u64,
+    /// The control member where each job bids.
+    bidders: BTreeMap<String, NodeName>,
+    bids: Arc<Vec<Bid>>,
+    /// What is free on each node that takes pods of jobs.
+    free: BTreeMap<String, Resources>,
+    /// So often it may be decided yet.
+    tries: usize,
 }
 
 async fn tell(node: ActorNode, bidders: BTreeMap<String, NodeName>, outcomes: Vec<Outcome>) {

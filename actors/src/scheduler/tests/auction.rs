@@ -5,6 +5,7 @@ use crate::auction::AuctionPolicy;
 use crate::scheduler::hall::Hall;
 use crate::scheduler::picture::{self, Pending};
 use actix::prelude::*;
+use impresario_client::protocol::node::{PodReservation, Reserve};
 use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
@@ -181,6 +182,75 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
     };
     let message = tokio::time::timeout(LIMIT, told).await.expect("told that there is none");
     assert!(message.contains("\"drift\"") && message.contains("drf goes on"), "{message}");
+}
+
+/// A job that has not begun and would have all trainers that there are.
+fn greedy(job: &str, trainers: u32) -> Bid {
+    let max = Size { parameter_servers: 1, trainers };
+    Bid {
+        done_steps: 0,
+        remaining_steps: 50_000.0,
+        current: Size::default(),
+        wanted: Size::default(),
+        max,
+        ..costly(job)
+    }
+}
+
+#[actix::test]
+async fn a_node_that_has_less_than_was_thought_is_asked_before_a_job_is_told() {
+    let machine = Machine::start(1000).await;
+    let key = Key::new("nodes", "", "n1");
+    machine.until(&key, "registered", |node| !node.is_null()).await;
+    let scheduler = hold(&machine);
+    let believes = async |milli: u64| {
+        let waits = async {
+            loop {
+                let status = scheduler.ask(Status, LIMIT).await.unwrap();
+                if status.nodes.get("n1").is_some_and(|free| free.cpu_milli == milli) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waits).await.expect("the picture is as told");
+    };
+    believes(1000).await;
+    // Somebody else has all but 450m, and the node's word of it was lost: overtaken by a later one.
+    let ask = Reserve {
+        pods: vec![PodReservation {
+            uid: "other".to_owned(),
+            resources: Resources { cpu_milli: 550, pods: 1, ..Resources::default() },
+        }],
+        ttl: LIMIT,
+    };
+    machine.actor.ask(ask, LIMIT).await.unwrap();
+    believes(450).await;
+    let now = machine.actor.ask(Describe, LIMIT).await.unwrap();
+    let wrong = NodeSummary { free: now.allocatable.clone(), serial: now.serial + 1_000, ..now };
+    scheduler.tell(SummaryChanged { summary: wrong }).unwrap();
+    believes(1000).await;
+    // It would have nine trainers, and is told of those that there is room for.
+    let (_, heard) = job(&machine, greedy("a", 9)).await;
+    until("the job hears of a size", || !heard.lock().is_empty()).await;
+    let first = heard.lock()[0].size;
+    assert_eq!((first.parameter_servers, first.trainers), (1, 3), "four of 100m fit into 450m");
+    believes(450).await;
+    let reserved = machine.actor.ask(Describe, LIMIT).await.unwrap().reserved;
+    assert!(reserved >= 1, "what others have reserved is theirs");
+}
+
+#[actix::test]
+async fn a_round_goes_on_without_a_node_that_does_not_answer() {
+    let machine = Machine::start(1000).await;
+    let key = Key::new("nodes", "", "n1");
+    machine.until(&key, "registered", |node| !node.is_null()).await;
+    without_an_actor(&machine, "n2").await;
+    let (_, heard) = job(&machine, greedy("a", 30)).await;
+    let _scheduler = hold(&machine);
+    until("the job hears of a size", || !heard.lock().is_empty()).await;
+    let first = heard.lock()[0].size;
+    assert_eq!((first.parameter_servers, first.trainers), (1, 9), "what the other has is its own");
 }
 
 #[test]
