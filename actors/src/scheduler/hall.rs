@@ -87,7 +87,6 @@ impl Hall {
             news |= self.jobs.remove(&uid).is_some();
         }
         if news {
-            self.again = 0;
             self.leases.retain(|job, _| self.jobs.contains_key(job));
         }
         news
@@ -162,7 +161,10 @@ impl Hall {
                 false
             }
             _ => {
-                self.jobs.insert(uid, glimpse);
+                if self.jobs.insert(uid, glimpse).is_none() {
+                    // Its actor is about to start.
+                    self.again = 0;
+                }
                 true
             }
         }
@@ -281,6 +283,18 @@ mod tests {
         assert!(seen(json!({"phase": "Running", "parameterServers": 1, "trainers": 2})));
         assert!(seen(json!({"phase": "Succeeded"})), "it has ended");
         assert!(!seen(json!({"phase": "Succeeded", "step": 2})));
+    }
+
+    #[test]
+    fn rounds_that_wait_for_an_actor_are_counted_from_the_arrival_of_a_job() {
+        let now = Timestamp::now();
+        let mut hall = Hall::default();
+        assert!(hall.seen(put("a", json!({"phase": "Pending"})), now));
+        hall.again = 7;
+        assert!(hall.seen(put("a", json!({"phase": "Running"})), now), "other news");
+        assert_eq!(hall.again, 7);
+        assert!(hall.seen(put("b", json!({"phase": "Pending"})), now));
+        assert_eq!(hall.again, 0);
     }
 
     #[test]
