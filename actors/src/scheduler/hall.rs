@@ -26,6 +26,10 @@ const MOVED_SECONDS: f64 = 5.0;
 const POLICY_NAMESPACE: &str = "kube-system";
 const POLICY_NAME: &str = "training-scheduler";
 
+/// The annotation there that says which policy rounds are held by: a name that none has changes nothing, and nothing
+/// changes when another scheduler takes over.
+pub(super) const IN_USE: &str = "training.impresario.dev/policy-in-use";
+
 /// The object that an operator sets the policy with.
 pub(super) fn asked_policy() -> Selection {
     Selection::all("configmaps").within(POLICY_NAMESPACE).named(POLICY_NAME)

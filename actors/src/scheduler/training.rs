@@ -6,10 +6,11 @@
 //! policy of the settings; the nodes are asked for the room before a job is told ([`rooms`]).
 
 use super::Scheduler;
-use super::hall::{Bidder, ROUND};
+use super::hall::{Bidder, IN_USE, ROUND};
 use super::picture::Node;
 use super::rooms::{self, Asked};
-use crate::auction::{self, Outcome};
+use crate::auction::{self, AuctionPolicy, Outcome};
+use crate::change;
 use crate::follow::Followed;
 use actix::prelude::*;
 use futures_util::future::join_all;
@@ -18,9 +19,9 @@ use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, TrainingJobRole, job_actor,
 };
 use impresario_objects::events::Severity;
-use impresario_registry_api::WatchEvent;
+use impresario_registry_api::{Key, WatchEvent};
 use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,19 +76,21 @@ impl Scheduler {
                 })
             }
         };
+        let key = entry.as_ref().map(|entry| entry.key.clone());
         let map: Option<Value> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        let name = map.as_ref().and_then(|map| map["data"]["policy"].as_str());
-        let policy = match name.map(str::parse) {
+        let map = map.unwrap_or_default();
+        let noted = map["metadata"]["annotations"][IN_USE].as_str();
+        let policy = match map["data"]["policy"].as_str().map(str::parse) {
             None => self.settings.training,
             Some(Ok(policy)) => policy,
             Some(Err(error)) => {
                 let error: auction::NoSuchAuctionPolicy = error;
-                let message = format!("{error}; {} goes on", self.auction);
-                tracing::warn!(%error, policy = %self.auction, "the policy of training jobs stays");
-                if let Some(map) = &map {
-                    self.events.about(map, Severity::Warning, "NoSuchPolicy", &message);
-                }
-                return;
+                // A scheduler that begins goes on as the one before it did.
+                let before = noted.and_then(|name| name.parse().ok()).unwrap_or(self.auction);
+                let message = format!("{error}; {before} goes on");
+                tracing::warn!(%error, policy = %before, "the policy of training jobs stays");
+                self.events.about(&map, Severity::Warning, "NoSuchPolicy", &message);
+                before
             }
         };
         if policy != self.auction {
@@ -95,6 +98,29 @@ impl Scheduler {
             self.auction = policy;
             self.order_round(ctx);
         }
+        if let Some(key) = key.filter(|_| noted != Some(&policy.to_string())) {
+            self.note_policy(key, policy, ctx);
+        }
+    }
+
+    /// Notes where the policy is chosen which one it is.
+    fn note_policy(&self, key: Key, policy: AuctionPolicy, ctx: &mut Context<Self>) {
+        let (registry, fence) = (self.registry.clone(), self.fence);
+        let write = async move {
+            change::change(&registry, &key, None, fence, |map| {
+                let annotations = &mut map["metadata"]["annotations"];
+                if !annotations.is_object() {
+                    *annotations = json!({});
+                }
+                annotations[IN_USE] = policy.to_string().into();
+            })
+            .await
+        };
+        ctx.spawn(write.into_actor(self).map(|written, _, ctx| match written {
+            Err(error) if error.is_fenced() => ctx.stop(),
+            Err(error) => tracing::warn!(%error, "which policy is in use could not be noted"),
+            Ok(_) => {}
+        }));
     }
 
     /// Orders a round soon; many orders become one.

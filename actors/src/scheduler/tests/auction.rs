@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auction::AuctionPolicy;
-use crate::scheduler::hall::Hall;
+use crate::scheduler::hall::{Hall, IN_USE};
 use crate::scheduler::picture::{self, Pending};
 use actix::prelude::*;
 use impresario_client::protocol::node::{PodReservation, Reserve};
@@ -89,7 +89,16 @@ fn costly(job: &str) -> Bid {
     }
 }
 
-/// A job in the registry, and its actor.
+/// A member of a job.
+fn member(job: &str, uid: &str, role: &str) -> Value {
+    let owner = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
+        "name": job, "uid": job, "controller": true});
+    json!({"apiVersion": "v1", "kind": "Pod", "spec": asks("100m"),
+        "metadata": {"namespace": "ns", "name": uid, "uid": uid, "ownerReferences": [owner],
+            "labels": {"training.impresario.dev/role": role}}})
+}
+
+/// A job in the registry, its members on a node that is not there, and its actor.
 async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     job_as::<BidderRole>(machine, bid).await
 }
@@ -100,6 +109,16 @@ async fn job_as<R: ServedBy<Bidder>>(
     bid: Bid,
 ) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     let uid = bid.job.clone();
+    let has = bid.current;
+    for (role, many) in [("parameterServer", has.parameter_servers), ("trainer", has.trainers)] {
+        for number in 0..many {
+            let name = format!("{uid}-{}-{number}", role.to_lowercase());
+            let mut pod = member(&uid, &name, role);
+            pod["spec"]["nodeName"] = json!("elsewhere");
+            let create = Transaction::create(Key::new("pods", "ns", &name), pod.to_string());
+            machine.registry.transact(create).await.unwrap();
+        }
+    }
     let object = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
         "metadata": {"namespace": "ns", "name": uid, "uid": uid}, "spec": {}});
     let key = Key::new(crate::scheduler::hall::JOBS, "ns", &uid);
@@ -130,6 +149,34 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     tokio::time::timeout(LIMIT, waits).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
+/// What an operator says of the policy.
+fn chosen(policy: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy": policy},
+        "metadata": {"namespace": "kube-system", "name": "training-scheduler", "uid": "u"}})
+}
+
+#[actix::test]
+async fn a_scheduler_that_begins_goes_on_by_the_last_policy_that_there_was() {
+    let key = Key::new("configmaps", "kube-system", "training-scheduler");
+    let mut map = {
+        let machine = Machine::start(1000).await;
+        let create = Transaction::create(key.clone(), chosen("drf").to_string());
+        machine.registry.transact(create).await.unwrap();
+        let _scheduler = hold(&machine);
+        machine.until(&key, "noted", |map| map["metadata"]["annotations"][IN_USE] == "drf").await
+    };
+    // A name that none has changed nothing, nor does it when another scheduler takes over.
+    map["data"]["policy"] = json!("drift");
+    let machine = Machine::start(1000).await;
+    machine.registry.transact(Transaction::create(key, map.to_string())).await.unwrap();
+    let (_, heard) = job(&machine, costly("a")).await;
+    let _scheduler = hold(&machine);
+    until("drf gives the job all that it wants", || {
+        heard.lock().last().is_some_and(|scale| scale.size.trainers == 3)
+    })
+    .await;
+}
+
 #[actix::test]
 async fn a_job_of_a_member_of_the_version_before_bids_as_it_did_then() {
     let machine = Machine::start(1000).await;
@@ -146,10 +193,6 @@ async fn a_job_of_a_member_of_the_version_before_bids_as_it_did_then() {
 async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() {
     let machine = Machine::start(1000).await;
     let (_, heard) = job(&machine, costly("a")).await;
-    let map = |policy: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy": policy},
-            "metadata": {"namespace": "kube-system", "name": "training-scheduler", "uid": "u"}})
-    };
     // An event is written where its namespace is.
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"},
         "status": {"phase": "Active"}});
@@ -158,16 +201,18 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
     machine.registry.transact(namespace).await.unwrap();
     let key = Key::new("configmaps", "kube-system", "training-scheduler");
     // Nothing that pays for itself: by optimus the job would never hear of a size.
-    let create = Transaction::create(key.clone(), map("drf").to_string());
+    let create = Transaction::create(key.clone(), chosen("drf").to_string());
     machine.registry.transact(create).await.unwrap();
     let _scheduler = hold(&machine);
     until("drf gives the job all that it wants", || {
         heard.lock().last().is_some_and(|scale| scale.size.trainers == 3)
     })
     .await;
-    change::change(&machine.registry, &key, None, None, |object| *object = map("drift"))
-        .await
-        .unwrap();
+    change::change(&machine.registry, &key, None, None, |map| {
+        map["data"]["policy"] = json!("drift")
+    })
+    .await
+    .unwrap();
     let told = async {
         loop {
             let events = ListRequest::of(Selection::all("events"));
@@ -257,15 +302,10 @@ async fn a_round_goes_on_without_a_node_that_does_not_answer() {
 fn members_that_are_being_placed_are_what_a_job_has() {
     let mut picture = picture::tests::picture([picture::tests::node("n1", 400)]);
     let mut hall = Hall::default();
-    let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "100m"}}}]});
     for (uid, role) in
         [("s", "parameterServer"), ("t1", "trainer"), ("t2", "trainer"), ("t3", "trainer")]
     {
-        let owner = json!({"apiVersion": "training.impresario.dev/v1", "kind": "TrainingJob",
-            "name": "a", "uid": "a", "controller": true});
-        let pod = json!({"spec": spec, "metadata": {"uid": uid, "ownerReferences": [owner],
-            "labels": {"training.impresario.dev/role": role}}});
-        let pod: v1::Pod = serde_json::from_value(pod).unwrap();
+        let pod: v1::Pod = serde_json::from_value(member("a", uid, role)).unwrap();
         hall.pod_seen(&pod);
         match uid {
             "s" | "t1" => drop(picture.pod_bound(uid, "n1", pod.spec.as_ref().unwrap(), false)),
