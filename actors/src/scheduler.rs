@@ -307,11 +307,13 @@ impl Scheduler {
         self.room_left(left, ctx);
     }
 
-    /// A pod may have left room: others may fit there, or training grow into it.
+    /// A pod may have left room: others may fit there, or a job that waits. What grows comes with the next round.
     fn room_left(&mut self, left: bool, ctx: &mut Context<Self>) {
         if left {
             self.changes.hopeful = true;
-            self.order_round(ctx);
+            if self.hall.is_hungry {
+                self.order_round(ctx);
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 pub(super) const JOBS: &str = "training.impresario.dev/trainingjobs";
 /// A round is held at least this often while there are jobs.
 pub(super) const ROUND: Duration = Duration::from_secs(2);
+/// In one of so many rounds all control members are asked for all bids.
+const ASK_ALL: u64 = 8;
 /// A job's end has moved by this part of the time until then: its models have changed.
 const MOVED: f64 = 0.2;
 /// Less than this many seconds is no news.
@@ -52,6 +54,10 @@ pub(super) struct Hall {
     pub(super) ordered: bool,
     /// The pods of jobs, by uid: whose member each is, and which.
     members: HashMap<String, (String, Member)>,
+    /// The control member where each job bid in the latest round.
+    bidders: BTreeMap<String, NodeName>,
+    /// Whether a job waits in the latest round, or has not what it is on its way to: any room is news to it.
+    pub(super) is_hungry: bool,
     /// The highest lease epoch in which each job has bid.
     leases: BTreeMap<String, u64>,
     /// Rounds in a row that were held soon again, for jobs whose actors did not bid yet.
@@ -109,6 +115,20 @@ impl Hall {
         }
         newest.retain(|job, (_, bid)| self.leases.get(job) == Some(&bid.lease));
         newest
+    }
+
+    /// Takes notice of the bids of a round.
+    pub(super) fn have_bid(&mut self, bidders: &BTreeMap<String, NodeName>, bids: &[Bid]) {
+        self.bidders.clone_from(bidders);
+        let waits = |bid: &Bid| bid.wanted == Size::default() || bid.wanted != bid.current;
+        self.is_hungry = bids.len() < self.jobs.len() || bids.iter().any(waits);
+    }
+
+    /// Whom of the control members to ask first for a job's bid: the one where it bid in the latest round. Nobody is
+    /// preferred from time to time, so that another is heard that has taken the job over.
+    pub(super) fn first_asked(&self, job: &str, control: &[NodeName]) -> Option<&NodeName> {
+        let last = self.bidders.get(job).filter(|member| control.contains(member));
+        last.filter(|_| !self.round.is_multiple_of(ASK_ALL))
     }
 
     /// A pod was read, which may be a member of a job.

@@ -2,7 +2,7 @@
 //! tells each job its size.
 //!
 //! A round is held on a timer, and soon after a job has come or ended, lost members or thinks otherwise of its
-//! end, after a node has changed, and after a pod has left room. The decision is [`auction::round`], by the
+//! end, after a node has changed, and, while a job waits, after a pod has left room. The decision is [`auction::round`], by the
 //! policy of the settings; the nodes are asked for the room before a job is told ([`rooms`]).
 
 use super::Scheduler;
@@ -144,15 +144,14 @@ impl Scheduler {
         self.hall.holding = Some(Instant::now());
         self.hall.round += 1;
         let round = self.hall.round;
+        let control: Arc<[NodeName]> = control.into();
         let asks: Vec<_> = self
             .hall
             .jobs
             .keys()
-            .flat_map(|uid| control.iter().map(move |member| (uid, member)))
-            .map(|(uid, member)| {
-                let path = ActorPath::new(member.clone(), job_actor(uid));
-                let (node, member) = (self.node.clone(), member.clone());
-                async move { ask_for_bid(&node, path, round).await.map(|bid| (member, bid)) }
+            .map(|job| {
+                let first = self.hall.first_asked(job, &control).cloned();
+                bids_of(self.node.clone(), job.clone(), round, first, control.clone())
             })
             .collect();
         let bids = async move { join_all(asks).await.into_iter().flatten().collect() };
@@ -173,6 +172,7 @@ impl Scheduler {
         for bid in &mut bids {
             bid.current = held.get(&*bid.job).copied().unwrap_or_default();
         }
+        self.hall.have_bid(&bidders, &bids);
         let now = Instant::now();
         let takes_pods = |node: &&Node| {
             let is_there = node.ready && !node.unschedulable && !self.is_silent(&node.name, now);
@@ -266,6 +266,29 @@ struct Clearing {
     free: BTreeMap<String, Resources>,
     /// So often it may be decided yet.
     tries: usize,
+}
+
+/// The bids of one job, where they can be had within [`PATIENCE`]: of the member that is asked `first`, or of all
+/// others.
+async fn bids_of(
+    node: ActorNode,
+    job: String,
+    round: u64,
+    first: Option<NodeName>,
+    control: Arc<[NodeName]>,
+) -> Vec<Bidder> {
+    let ask = async |member: &NodeName| {
+        let path = ActorPath::new(member.clone(), job_actor(&job));
+        ask_for_bid(&node, path, round).await.map(|bid| (member.clone(), bid))
+    };
+    if let Some(first) = &first
+        && let Some(bid) = ask(first).await
+    {
+        return vec![bid];
+    }
+    // Only one of the members runs the job; the others say so at once.
+    let others = control.iter().filter(|member| Some(*member) != first.as_ref());
+    join_all(others.map(ask)).await.into_iter().flatten().collect()
 }
 
 async fn tell(node: ActorNode, bidders: BTreeMap<String, NodeName>, outcomes: Vec<Outcome>) {

@@ -10,9 +10,10 @@ use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
 use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
-use impresario_runtime::{ServedBy, role};
+use impresario_runtime::{NodeName, ServedBy, role};
 use k8s_openapi::api::core::v1;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 
 role! {
     /// What the auction asks of a job.
@@ -330,4 +331,27 @@ fn members_that_are_being_placed_are_what_a_job_has() {
     assert_eq!(hall.held(&picture)["a"].trainers, 1);
     hall.pod_gone("t2");
     assert_eq!(hall.held(&picture)["a"].trainers, 0);
+}
+
+#[test]
+fn a_pod_that_ends_orders_a_round_for_who_waits_alone_and_the_last_bidder_is_asked_first() {
+    let mut hall = Hall::default();
+    let members: Vec<NodeName> = ["n1", "n2"].map(NodeName::from).into();
+    let bidders = BTreeMap::from([("a".to_owned(), members[1].clone())]);
+    assert_eq!(hall.first_asked("a", &members), None, "nobody has bid");
+    let calm = costly("a");
+    let waits = Bid { wanted: Size::default(), current: Size::default(), ..calm.clone() };
+    let grows = Bid { wanted: calm.max, ..calm.clone() };
+    for (bid, is_hungry) in [(calm, false), (waits, true), (grows, true)] {
+        hall.have_bid(&bidders, &[bid]);
+        assert_eq!(hall.is_hungry, is_hungry);
+    }
+    let all = (0..8).filter(|round| {
+        hall.round = *round;
+        hall.first_asked("a", &members).is_none()
+    });
+    assert_eq!(all.count(), 1, "from time to time all are asked");
+    assert_eq!(hall.first_asked("a", &members), Some(&members[1]));
+    assert_eq!(hall.first_asked("a", &members[..1]), None, "it is no member any more");
+    assert_eq!(hall.first_asked("b", &members), None);
 }
