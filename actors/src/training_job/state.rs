@@ -222,9 +222,12 @@ pub struct State {
     /// What the auction has granted: nothing, or the minimum at least.
     wanted: Size,
     granted: Option<Instant>,
-    /// What is missing, while nothing is granted.
+    /// What is missing, while nothing is granted, and when that was said.
     waiting: String,
+    waiting_told: Option<Instant>,
     round: u64,
+    /// The latest round that came to something else than the one before.
+    noted_round: u64,
     reason: String,
     pods: BTreeMap<String, Seen>,
     pods_known: bool,
@@ -304,7 +307,9 @@ impl State {
             wanted,
             granted: size.map(|_| now),
             waiting: FIRST_WAIT.to_owned(),
+            waiting_told: None,
             round: 0,
+            noted_round: 0,
             reason: FIRST_REASON.to_owned(),
             pods: BTreeMap::new(),
             pods_known: false,
@@ -373,7 +378,7 @@ impl State {
     /// Goes on where an earlier activation was, as far as the object tells. What parameter servers
     /// bring with them is newer.
     pub fn resume(&mut self, earlier: &Earlier) {
-        self.round = earlier.round;
+        (self.round, self.noted_round) = (earlier.round, earlier.round);
         self.last_size = earlier.last_event;
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);

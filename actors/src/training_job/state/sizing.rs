@@ -8,6 +8,8 @@ use impresario_client::protocol::training::{Bid, Member, Scale, ScaleError, Size
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// A job that waits for the same says so anew, with other amounts, no sooner.
+const TOLD_AGAIN: Duration = Duration::from_mins(1);
 /// How long members of a job that has ended have to stop by themselves.
 const GOODBYE: Duration = Duration::from_secs(30);
 
@@ -115,8 +117,9 @@ impl State {
         }
         (self.scheduler, self.round) = (scale.scheduler, scale.round);
         if nothing {
-            self.wait_for(&scale.reason);
+            self.wait_for(&scale.reason, now);
         } else if self.wanted != scale.size {
+            self.noted_round = self.round;
             self.granted.get_or_insert(now);
             let first = self.noted_size().is_none() && scale.size == self.spec.min();
             self.order(scale.size, if first { FIRST_REASON } else { &scale.reason });
@@ -131,11 +134,16 @@ impl State {
     }
 
     /// The minimum cannot be had: nothing is held meanwhile, so that another job may have it.
-    fn wait_for(&mut self, missing: &str) {
-        if self.wanted != Size::default() || self.waiting != missing {
+    fn wait_for(&mut self, missing: &str, now: Instant) {
+        // The numbers change with every pod that comes or goes.
+        let numbers = self.waiting != missing
+            && self.waiting_told.is_none_or(|at| now.duration_since(at) >= TOLD_AGAIN);
+        if self.wanted != Size::default() || !is_like(&self.waiting, missing) || numbers {
             self.remark(true, "Waiting", format!("the job waits for its minimum: {missing}"));
+            missing.clone_into(&mut self.waiting);
+            self.waiting_told = Some(now);
+            self.noted_round = self.round;
         }
-        missing.clone_into(&mut self.waiting);
         self.wanted = Size::default();
         self.granted = None;
     }
@@ -263,6 +271,12 @@ impl State {
 
 fn delete(pod: &Seen) -> Action {
     Action::DeletePod { name: pod.name.clone(), uid: pod.uid.clone() }
+}
+
+/// Whether the same is missing, however much of it.
+fn is_like(missing: &str, other: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(missing) == words(other)
 }
 
 /// A size as people say it.

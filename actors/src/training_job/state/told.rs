@@ -71,9 +71,9 @@ impl State {
         size.parameter_servers >= min.parameter_servers && size.trainers >= min.trainers
     }
 
-    /// The round of the latest order of the auction.
+    /// The latest round of the auction that gave the job another size, or told it that something else is missing.
     pub fn round(&self) -> u64 {
-        self.round
+        self.noted_round
     }
 
     /// Progress and predictions.

@@ -64,6 +64,41 @@ fn a_job_makes_no_pod_before_the_auction_has_granted_its_whole_minimum() {
 }
 
 #[test]
+fn a_job_that_waits_is_not_written_for_each_amount_that_changes() {
+    let start = Instant::now();
+    let mut state = fresh("a", 1, 50, start);
+    let mut round = 0;
+    let mut hears = |state: &mut State, reason: &str, after: u64| {
+        round += 1;
+        let (size, reason) = (Size::default(), reason.to_owned());
+        let now = start + Duration::from_secs(after);
+        let scale = Scale { round, scheduler: 1, lease: LEASE, size, reason };
+        state.scale(&scale, now).unwrap();
+        let written = status::write(state, &json!({}), &Earlier::default(), start);
+        (state.take_remarks().len(), [written["round"].clone(), written["conditions"].clone()])
+    };
+    let (said, first) = hears(&mut state, "cpu 1000m of 25200m", 0);
+    assert_eq!(said, 1);
+    for after in 1..60 {
+        let (said, written) =
+            hears(&mut state, &format!("cpu {}m of 25200m", 1_000 + after), after);
+        assert_eq!((said, &written), (0, &first), "after {after} s");
+    }
+    // Once a minute, and at once where something else is missing.
+    let (said, written) = hears(&mut state, "cpu 900m of 25200m", 60);
+    assert!(said == 1 && written != first);
+    assert_eq!(hears(&mut state, "cpu 900m of 25200m, memory 1 of 2", 61).0, 1);
+    // What was granted and is taken back is told, whatever was said before.
+    let size = Size { parameter_servers: 1, trainers: 50 };
+    let grant = Scale { round: 1_000, scheduler: 1, lease: LEASE, size, reason: String::new() };
+    state.scale(&grant, start).unwrap();
+    state.take_remarks();
+    let (size, reason) = (Size::default(), "cpu 900m of 25200m, memory 1 of 2".to_owned());
+    state.scale(&Scale { round: 1_001, size, reason, ..grant }, start).unwrap();
+    assert_eq!(state.take_remarks().len(), 1);
+}
+
+#[test]
 fn a_job_does_not_begin_with_less_than_its_minimum() {
     let now = Instant::now();
     let mut state = fresh("a", 1, 2, now);
