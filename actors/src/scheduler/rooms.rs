@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const KEPT: Duration = Duration::from_secs(2);
 /// No more rooms are looked for in one round; what is beyond is told by the nodes when the pods come.
 const MOST_ROOMS: usize = 1_024;
+/// Half of what a [`Reserve`] may have.
+const MOST_BYTES: usize = 1 << 19;
 
 /// A room that one new member of a job needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +79,9 @@ pub(super) fn needed(
                 let Some(node) = take(&mut free, pod, &own) else { break };
                 own.insert(node.clone());
                 let rooms = rooms.entry(node).or_default();
-                // A node is asked for no more at a time than when pods are placed.
-                if rooms.len() < BATCH {
+                // A node is asked for no more at a time than when pods are placed, and for what one message carries.
+                let asked = rooms.iter().map(|room| bytes(&room.pod.resources)).sum::<usize>();
+                if rooms.len() < BATCH && asked + bytes(pod) <= MOST_BYTES {
                     let uid = format!("auction/{}/{left}", bid.job);
                     let pod = PodReservation { uid, resources: pod.clone() };
                     rooms.push(Room { job: bid.job.clone(), pod });
@@ -87,6 +90,11 @@ pub(super) fn needed(
         }
     }
     rooms
+}
+
+/// What a room takes of a message, at most.
+fn bytes(pod: &Resources) -> usize {
+    pod.extended.keys().map(|name| name.len() + 32).sum::<usize>() + 256
 }
 
 /// Takes a pod's room from one of the `first` nodes that has it, else from the node that has most left.
@@ -256,6 +264,64 @@ mod tests {
         let node = Key::new("nodes", "", "n1");
         machine.until(&node, "registered", |node| !node.is_null()).await;
         machine
+    }
+
+    #[test]
+    fn rooms_are_looked_for_where_they_are_and_members_on_their_way_have_the_first_choice() {
+        use impresario_client::protocol::training::{Scale, Size, SpeedModel};
+        let size = |parameter_servers, trainers| Size { parameter_servers, trainers };
+        let bid = |job: &str, wanted, pod: &Resources| Bid {
+            job: job.to_owned(),
+            lease: 1,
+            namespace: "ns".to_owned(),
+            name: job.to_owned(),
+            created_unix_seconds: 0,
+            remaining_steps: 1e6,
+            remaining_uncertainty: 0.0,
+            done_steps: 500,
+            speed: SpeedModel::Asynchronous { a: [0.1, 0.0, 0.0, 0.0] },
+            speed_uncertainty: 0.0,
+            measured_trainers: 1,
+            current: size(1, 1),
+            wanted,
+            min: size(1, 1),
+            max: size(1, 100),
+            parameter_server: cpu(100),
+            trainer: pod.clone(),
+            rescale_seconds: 0.5,
+            rescale_uncertainty: 0.0,
+            incomplete_seconds: 0,
+        };
+        let outcome = |job: &str, size| {
+            let reason = String::new();
+            let scale = Scale { round: 1, scheduler: 1, lease: 1, size, reason };
+            Outcome { job: job.to_owned(), scale }
+        };
+        let free = |nodes: &[(&str, u64)]| {
+            nodes
+                .iter()
+                .map(|(node, milli)| ((*node).to_owned(), Resources { pods: 500, ..cpu(*milli) }))
+        };
+        let asked = |bids: &[Bid], outcomes: &[Outcome], nodes: &[(&str, u64)]| {
+            let rooms = needed(bids, outcomes, free(nodes).collect());
+            rooms.into_iter().map(|(node, rooms)| (node, rooms.len())).collect::<Vec<_>>()
+        };
+        let bids = [bid("a", size(1, 3), &cpu(400)), bid("b", size(1, 1), &cpu(400))];
+        // Two of the first are on their way and take a room on each; what others leave is not there yet.
+        let grows = [outcome("b", size(1, 4)), outcome("a", size(1, 2))];
+        let nodes = [("n1", 900), ("n2", 850)];
+        assert_eq!(asked(&bids, &grows, &nodes), [("n1".to_owned(), 1), ("n2".to_owned(), 1)]);
+        // Its members come together where there is room.
+        let nodes = [("n1", 5_000), ("n2", 3_900)];
+        assert_eq!(asked(&bids, &grows[..1], &nodes), [("n1".to_owned(), 3)]);
+        // However many there are, and however they are called, a message carries them.
+        let many = [outcome("b", size(1, 90))];
+        assert_eq!(asked(&bids[1..], &many, &[("n1", 90_000)]), [("n1".to_owned(), BATCH)]);
+        let mut named = cpu(1);
+        named.extended.insert("x".repeat(100_000), 0);
+        let rooms =
+            needed(&[bid("b", size(1, 1), &named)], &many, free(&[("n1", 90_000)]).collect());
+        assert!(!rooms["n1"].is_empty() && rooms["n1"].len() < 6);
     }
 
     #[actix::test]
