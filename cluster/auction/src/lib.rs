@@ -34,6 +34,7 @@ pub mod speed;
 pub mod step_time;
 mod strides;
 pub mod tiresias;
+mod trades;
 
 pub use decision::Decision;
 pub use goodput::Batch;

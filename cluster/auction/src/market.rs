@@ -11,6 +11,7 @@ use crate::picture::Picture;
 use crate::placement::{fewest_nodes, gangs};
 use crate::policy::Policy;
 use crate::strides::Strides;
+use crate::trades;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -54,9 +55,19 @@ impl Policy for Market {
 
     fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
         let strides = Strides::within(hall, MOST_RUNGS);
-        let offers = (0..hall.bids.len()).map(|job| self.offers(hall, job, strides)).collect();
+        let stands: Vec<Stand> =
+            (0..hall.bids.len()).map(|job| self.stand(hall, job, strides)).collect();
+        let offers = || stands.iter().map(|stand| stand.offers.clone()).collect();
         let mut draft = hall.floors();
-        buy(hall, offers, &mut draft);
+        buy(hall, offers(), &mut draft);
+        let value = |job: usize, size| stands[job].value(self, &hall.bids[job], size);
+        // What a job is worth depends less than all else on how much is left of it.
+        let unsure = |job: usize, size| self.urgency * hall.bids[job].worth.uncertainty(size);
+        let grow = |draft: &mut Draft<'_>| buy(hall, offers(), draft);
+        let mut draft = trades::settled(hall, draft, grow, value, unsure);
+        if hall.pieces.is_some() {
+            draft.spare_needless_changes();
+        }
         draft.into_sizes()
     }
 
@@ -68,12 +79,13 @@ impl Policy for Market {
 
 impl Market {
     /// What the job offers for each size, cheapest first: each is worth more than the one before.
-    fn offers(&self, hall: &Hall<'_>, job: usize, strides: Strides) -> Vec<Offer> {
+    fn stand(&self, hall: &Hall<'_>, job: usize, strides: Strides) -> Stand {
         let bid = &hall.bids[job];
         let offer = |size, value| Offer { size, cost: hall.share(job, size), value };
         let Some(known) = bid.known else {
             // The least to measure with, as urgent as a short job.
-            return vec![offer(bid.min, self.unknown.powf(-self.urgency))];
+            let offers = vec![offer(bid.min, self.unknown.powf(-self.urgency))];
+            return Stand { offers, ..Stand::default() };
         };
         let known = known.saturating_mul(self.growth).max(bid.min.workers);
         let rates: Vec<(Size, f64)> = bid
@@ -82,25 +94,22 @@ impl Market {
             .unwrap_or_else(|| hall.climb(job, strides))
             .into_iter()
             .filter(|size| size.workers <= known && hall.allows(job, *size))
-            .filter_map(|size| Some((size, bid.worth.rate(size)?)))
-            .filter(|(_, rate)| rate.is_finite() && *rate > 0.0)
+            .filter_map(|size| Some((size, rate(bid, size)?)))
             .collect();
-        let Some((first, base)) = rates.first().copied() else { return Vec::new() };
+        let Some((first, base)) = rates.first().copied() else { return Stand::default() };
         let base = base / f64::from(first.workers.max(1));
         let steps = bid.worth.remaining();
         let work = steps.map_or(self.unknown, |steps| (steps / base).clamp(1.0, 1e12));
-        let weight = work.powf(-self.urgency);
+        let mut stand = Stand { work, base, offers: Vec::new() };
         let mut best = offer(Size::default(), 0.0);
-        let mut offers = Vec::new();
         for (size, rate) in rates {
-            let offer =
-                offer(size, weight * rate / base * self.kept(bid, size, work * base / rate));
+            let offer = offer(size, stand.value_of(self, bid, size, rate));
             if offer.value > best.value && offer.cost > best.cost {
                 best = offer;
-                offers.push(offer);
+                stand.offers.push(offer);
             }
         }
-        offers
+        stand
     }
 
     /// The part of its time that a job keeps with a size that it could have for so many seconds.
@@ -110,6 +119,34 @@ impl Market {
         let moves = if size == bid.current { 0.0 } else { pause };
         (1.0 - moves / (lasts + moves)).max(0.05)
     }
+}
+
+/// A job at the market.
+#[derive(Debug, Default)]
+struct Stand {
+    /// Worker-seconds left, with the least that it works with.
+    work: f64,
+    /// Its progress a second with that, for each worker.
+    base: f64,
+    offers: Vec<Offer>,
+}
+
+impl Stand {
+    /// What a size is worth.
+    fn value(&self, market: &Market, bid: &Bid<'_>, size: Size) -> f64 {
+        let rate = rate(bid, size).filter(|_| self.base > 0.0);
+        rate.map_or(0.0, |rate| self.value_of(market, bid, size, rate))
+    }
+
+    fn value_of(&self, market: &Market, bid: &Bid<'_>, size: Size, rate: f64) -> f64 {
+        let weight = self.work.powf(-market.urgency);
+        weight * rate / self.base * market.kept(bid, size, self.work * self.base / rate)
+    }
+}
+
+/// Progress a second, where it is any.
+fn rate(bid: &Bid<'_>, size: Size) -> Option<f64> {
+    bid.worth.rate(size).filter(|rate| rate.is_finite() && *rate > 0.0)
 }
 
 /// The sizes on the upper hull of value over cost, from what a job has anyhow on: each further step is worth

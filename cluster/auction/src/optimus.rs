@@ -1,9 +1,11 @@
 //! Optimus (EuroSys 2018): each job its minimum, then again and again the addition that takes most from the
-//! sum of remaining times, for its dominant share. A change that does not pay for itself is not made.
+//! sum of remaining times, for its dominant share. A change that does not pay for itself is not made, nor on a cluster
+//! one by which others surely lose about as much.
 
 use crate::greedy;
-use crate::hall::{Draft, Hall, Size};
+use crate::hall::{Draft, Hall, LONGEST_SECONDS, Size};
 use crate::policy::Policy;
+use crate::trades;
 
 /// What the gain of a job counts whose predictions are from few steps.
 const YOUNG_FACTOR: f64 = 0.95;
@@ -20,7 +22,12 @@ impl Policy for Optimus {
     }
 
     fn clear(&self, hall: &Hall<'_>) -> Vec<Size> {
-        let mut draft = divide(hall);
+        // Seconds less are worth more.
+        let value =
+            |job: usize, size| -hall.bids[job].worth.seconds(size).unwrap_or(LONGEST_SECONDS);
+        let unsure = |job: usize, size| hall.bids[job].worth.uncertainty(size);
+        let grow = |draft: &mut Draft<'_>| grow(hall, draft);
+        let mut draft = trades::settled(hall, divide(hall), grow, value, unsure);
         draft.spare_needless_changes();
         draft.into_sizes()
     }
@@ -30,12 +37,16 @@ impl Policy for Optimus {
 #[must_use]
 pub fn divide<'h>(hall: &'h Hall<'_>) -> Draft<'h> {
     let mut draft = hall.minimums();
-    greedy::grant(&mut draft, hall, |job, from, to| {
+    grow(hall, &mut draft);
+    draft
+}
+
+fn grow(hall: &Hall<'_>, draft: &mut Draft<'_>) {
+    greedy::grant(draft, hall, |job, from, to| {
         let most = hall.bids[job].known.map_or(0, |known| known.saturating_mul(GROWTH));
         let may = from.workers > 0 && to.workers <= most;
         if may { gain(hall, job, from, to) } else { None }
     });
-    draft
 }
 
 fn gain(hall: &Hall<'_>, job: usize, from: Size, to: Size) -> Option<f64> {
