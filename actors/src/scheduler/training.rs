@@ -16,7 +16,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
-    Bid, RequestBid, RequestUnsureBid, TrainingJobRole, job_actor,
+    Bid, RequestBid, RequestUnsureBid, ScaleError, TrainingJobRole, job_actor,
 };
 use impresario_objects::events::Severity;
 use impresario_registry_api::{Key, WatchEvent};
@@ -142,7 +142,7 @@ impl Scheduler {
             return;
         }
         self.hall.holding = Some(Instant::now());
-        self.hall.round += 1;
+        self.hall.round = self.hall.round.saturating_add(1);
         let round = self.hall.round;
         let control: Arc<[NodeName]> = control.into();
         let asks: Vec<_> = self
@@ -243,7 +243,11 @@ impl Scheduler {
             one.scale.scheduler = scheduler;
         }
         let told = tell(self.node.clone(), clearing.bidders, outcomes);
-        ctx.spawn(told.into_actor(self).map(|(), this, ctx| this.end_round(ctx)));
+        ctx.spawn(told.into_actor(self).map(|latest, this, ctx| {
+            // An activation that begins reads of rounds that came to something alone.
+            this.hall.round = this.hall.round.max(latest);
+            this.end_round(ctx);
+        }));
     }
 
     fn end_round(&mut self, ctx: &mut Context<Self>) {
@@ -291,19 +295,22 @@ async fn bids_of(
     join_all(others.map(ask)).await.into_iter().flatten().collect()
 }
 
-async fn tell(node: ActorNode, bidders: BTreeMap<String, NodeName>, outcomes: Vec<Outcome>) {
+/// Tells jobs their sizes. The latest round that one of them had heard of before: 0 where all was news.
+async fn tell(node: ActorNode, bidders: BTreeMap<String, NodeName>, outcomes: Vec<Outcome>) -> u64 {
     let tell = outcomes.into_iter().filter_map(|Outcome { job, scale }| {
         let path = ActorPath::new(bidders.get(&job)?.clone(), job_actor(&job));
         let ask = node.actor::<TrainingJobRole>(path).ask(scale, PATIENCE);
         Some(async move {
-            let heard = match ask.await {
-                Ok(Ok(())) => return,
-                Ok(Err(refused)) => refused.to_string(),
-                Err(error) => error.to_string(),
+            let (heard, latest) = match ask.await {
+                Ok(Ok(())) => return 0,
+                Ok(Err(ScaleError::Stale { current })) => ("a later round".to_owned(), current),
+                Ok(Err(refused)) => (refused.to_string(), 0),
+                Err(error) => (error.to_string(), 0),
             };
             // The next round is based on what the job says then.
             tracing::debug!(job, heard, "a job did not take its size");
+            latest
         })
     });
-    join_all(tell).await;
+    join_all(tell).await.into_iter().max().unwrap_or(0)
 }

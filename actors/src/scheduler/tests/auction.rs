@@ -31,6 +31,8 @@ type Shared<T> = Arc<Mutex<T>>;
 struct Bidder {
     bid: Shared<Bid>,
     heard: Shared<Vec<Scale>>,
+    /// The round that it has heard of before.
+    latest: u64,
 }
 
 impl Actor for Bidder {
@@ -57,6 +59,9 @@ impl Handler<Scale> for Bidder {
     type Result = Result<(), ScaleError>;
 
     fn handle(&mut self, scale: Scale, _: &mut Self::Context) -> Self::Result {
+        if scale.round < self.latest {
+            return Err(ScaleError::Stale { current: self.latest });
+        }
         self.heard.lock().push(scale);
         Ok(())
     }
@@ -101,13 +106,14 @@ fn member(job: &str, uid: &str, role: &str) -> Value {
 
 /// A job in the registry, its members on a node that is not there, and its actor.
 async fn job(machine: &Machine, bid: Bid) -> (Shared<Bid>, Shared<Vec<Scale>>) {
-    job_as::<BidderRole>(machine, bid).await
+    job_as::<BidderRole>(machine, bid, 0).await
 }
 
-/// A job whose actor knows the messages of a role.
+/// A job whose actor knows the messages of a role, and has heard of a round already.
 async fn job_as<R: ServedBy<Bidder>>(
     machine: &Machine,
     bid: Bid,
+    latest: u64,
 ) -> (Shared<Bid>, Shared<Vec<Scale>>) {
     let uid = bid.job.clone();
     let has = bid.current;
@@ -130,6 +136,7 @@ async fn job_as<R: ServedBy<Bidder>>(
         .spawn::<R, _>(job_actor(&uid), SpawnOptions::default(), move |_| Bidder {
             bid: bids.clone(),
             heard: hears.clone(),
+            latest,
         })
         .unwrap();
     machine.registry.transact(Transaction::create(key, object.to_string())).await.unwrap();
@@ -182,7 +189,7 @@ async fn a_scheduler_that_begins_goes_on_by_the_last_policy_that_there_was() {
 async fn a_job_of_a_member_of_the_version_before_bids_as_it_did_then() {
     let machine = Machine::start(1000).await;
     let growing = Bid { remaining_steps: 1e6, rescale_seconds: 1.0, ..costly("a") };
-    let (_, heard) = job_as::<OlderBidderRole>(&machine, growing).await;
+    let (_, heard) = job_as::<OlderBidderRole>(&machine, growing, 0).await;
     let _scheduler = hold(&machine);
     until("it is given what pays for itself", || {
         heard.lock().last().is_some_and(|scale| scale.size.trainers > 1)
@@ -284,6 +291,15 @@ async fn a_node_that_has_less_than_was_thought_is_asked_before_a_job_is_told() {
     believes(450).await;
     let reserved = machine.actor.ask(Describe, LIMIT).await.unwrap().reserved;
     assert!(reserved >= 1, "what others have reserved is theirs");
+}
+
+#[actix::test]
+async fn a_scheduler_that_begins_learns_of_jobs_how_far_the_rounds_are() {
+    let machine = Machine::start(1000).await;
+    let (_, heard) = job_as::<BidderRole>(&machine, greedy("a", 3), 1_000_000).await;
+    let _scheduler = hold(&machine);
+    until("the job hears of a size", || !heard.lock().is_empty()).await;
+    assert!(heard.lock()[0].round >= 1_000_000);
 }
 
 #[actix::test]
