@@ -297,13 +297,12 @@ mod tests {
             let scale = Scale { round: 1, scheduler: 1, lease: 1, size, reason };
             Outcome { job: job.to_owned(), scale }
         };
-        let free = |nodes: &[(&str, u64)]| {
-            nodes
-                .iter()
-                .map(|(node, milli)| ((*node).to_owned(), Resources { pods: 500, ..cpu(*milli) }))
+        let free = |nodes: &[(&str, u64)]| -> BTreeMap<String, Resources> {
+            let of = |milli| Resources { pods: 500, ..cpu(milli) };
+            nodes.iter().map(|(node, milli)| ((*node).to_owned(), of(*milli))).collect()
         };
         let asked = |bids: &[Bid], outcomes: &[Outcome], nodes: &[(&str, u64)]| {
-            let rooms = needed(bids, outcomes, free(nodes).collect());
+            let rooms = needed(bids, outcomes, free(nodes));
             rooms.into_iter().map(|(node, rooms)| (node, rooms.len())).collect::<Vec<_>>()
         };
         let bids = [bid("a", size(1, 3), &cpu(400)), bid("b", size(1, 1), &cpu(400))];
@@ -319,8 +318,7 @@ mod tests {
         assert_eq!(asked(&bids[1..], &many, &[("n1", 90_000)]), [("n1".to_owned(), BATCH)]);
         let mut named = cpu(1);
         named.extended.insert("x".repeat(100_000), 0);
-        let rooms =
-            needed(&[bid("b", size(1, 1), &named)], &many, free(&[("n1", 90_000)]).collect());
+        let rooms = needed(&[bid("b", size(1, 1), &named)], &many, free(&[("n1", 90_000)]));
         assert!(!rooms["n1"].is_empty() && rooms["n1"].len() < 6);
     }
 

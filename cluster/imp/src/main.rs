@@ -31,6 +31,11 @@ use std::error::Error;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// A third of the time of a control member under load went to glibc's heap: many threads that free what others
+/// took. `docs/decisions/0009-allocator.md` has the figures.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code of a broken promise.
 const BROKEN: u8 = 3;
 /// Threads for everything that is no actor. Two keep an idle node small.

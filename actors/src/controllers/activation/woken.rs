@@ -20,8 +20,7 @@ pub(super) fn sources(kinds: &[Kind]) -> Vec<(Source, Vec<usize>)> {
     for (number, kind) in kinds.iter().enumerate() {
         let (Kind::Each { sources: its, .. } | Kind::One { sources: its, .. }) = kind;
         for source in its {
-            let (_, numbers) =
-                sources.entry(source.name()).or_insert_with(|| (source, Vec::new()));
+            let (_, numbers) = sources.entry(source.name()).or_insert_with(|| (source, Vec::new()));
             if numbers.last() != Some(&number) {
                 numbers.push(number);
             }

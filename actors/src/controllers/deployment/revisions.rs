@@ -2,8 +2,8 @@
 
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
-use super::super::template_hash::hash;
 use super::super::labels::selects;
+use super::super::template_hash::hash;
 use super::marks::{DESIRED, HASH, HISTORY, MAX, REVISION, number};
 use super::sets::{self, Sets};
 use super::sizes::Limits;
