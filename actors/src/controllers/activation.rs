@@ -167,7 +167,9 @@ impl State {
                 Some(woken) = woken.recv() => match woken {
                     Woken::Uids(uids) => uids.iter().for_each(|uid| self.tell(uid)),
                     Woken::Kinds(numbers) => {
-                        numbers.into_iter().for_each(|number| self.sync(Some(number)));
+                        for number in numbers {
+                            self.sync(Some(number));
+                        }
                     }
                 },
                 Some(dead) = deaths.recv() => {

@@ -22,7 +22,7 @@ mod status;
 mod tests;
 
 use super::engine::controller::Controller;
-use super::engine::effects::{Effects, Event};
+use super::engine::effects::{Draft, Effects, Event};
 use super::engine::kind_name::KindName;
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
@@ -36,6 +36,7 @@ use k8s_openapi::jiff::Timestamp;
 use places::{Facet, Places};
 use pods::Failed;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Decides for daemon sets.
 #[derive(Debug)]
@@ -133,8 +134,13 @@ fn settle(
         unwanted.insert(pod.uid(), pod);
     }
     missing.extend(moves.new.into_iter().map(|node| (node, 0)));
-    for (node, failures) in missing.into_iter().take(BURST) {
-        effects.create::<Pod>(pods::pod_for(view, node, hash, failures));
+    if !missing.is_empty() {
+        let common = Arc::new(pods::common(view, hash));
+        for (node, failures) in missing.into_iter().take(BURST) {
+            let (common, node) = (common.clone(), node.to_owned());
+            let draft = Draft::new(move || pods::pod_for(&common, &node, failures));
+            effects.create_from::<Pod>(&draft);
+        }
     }
     for pod in unwanted.into_values().take(BURST) {
         effects.delete(pod);

@@ -172,7 +172,7 @@ impl GarbageCollectorLook {
                     return Ok(Done::NotYet);
                 }
                 let (compare, operation) = owned::change_entry(&object.entry, |object| {
-                    rewrite_owners(object, &off, &unblocked)
+                    rewrite_owners(object, &off, &unblocked);
                 })?;
                 self.write(compare, operation).await
             }

@@ -41,7 +41,7 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         "phase": state.phase().as_str(),
         "parameterServers": size.parameter_servers,
         "trainers": size.trainers,
-        "round": state.round(),
+        "round": state.latest_round(),
         "step": state.steps(),
         "samples": state.samples(),
         "scaleEvents": events,

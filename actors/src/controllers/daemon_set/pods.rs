@@ -50,8 +50,8 @@ pub(super) fn tolerations(spec: Option<&PodSpec>) -> Vec<Toleration> {
     all
 }
 
-/// The pod for a node on which so many have failed before.
-pub(super) fn pod_for(view: &View<'_, DaemonSet>, node: &str, hash: &str, failures: u32) -> Value {
+/// What the pods for all nodes have in common.
+pub(super) fn common(view: &View<'_, DaemonSet>, hash: &str) -> Value {
     let metadata = &view.object.metadata;
     let name = metadata.name.as_deref().unwrap_or_default();
     let mut pod = pod_from(&view.stored["spec"]["template"], &view.owner(), name);
@@ -61,11 +61,17 @@ pub(super) fn pod_for(view: &View<'_, DaemonSet>, node: &str, hash: &str, failur
     if let Some(generation) = annotations.and_then(|all| all.get(TEMPLATE_GENERATION)) {
         labels[GENERATION] = generation.as_str().into();
     }
+    pod["spec"]["tolerations"] = json!(tolerations(view.object.spec.template.spec.as_ref()));
+    pod
+}
+
+/// The pod for a node on which so many have failed before.
+pub(super) fn pod_for(common: &Value, node: &str, failures: u32) -> Value {
+    let mut pod = common.clone();
     if failures > 0 {
         pod["metadata"]["annotations"][FAILURES] = failures.to_string().into();
     }
     let spec = &mut pod["spec"];
-    spec["tolerations"] = json!(tolerations(view.object.spec.template.spec.as_ref()));
     // Instead of what the template requires: that it may go there has been looked at.
     spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!({
         "nodeSelectorTerms": [{"matchFields": [{"key": NAME, "operator": "In", "values": [node]}]}],

@@ -6,7 +6,7 @@
 
 use super::super::pod_view::PodView as _;
 use super::places::{Places, is_available};
-use k8s_openapi::api::apps::v1::{DaemonSet, RollingUpdateDaemonSet};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
@@ -29,19 +29,17 @@ struct Limits {
 
 /// Whether new pods of a set may come before the old ones go.
 pub(super) fn surges(set: &DaemonSet) -> bool {
-    rolling(set).is_some_and(|rolling| limits(rolling, 100).surge > 0)
+    limits(set, 100).is_some_and(|limits| limits.surge > 0)
 }
 
-/// How a set is rolled; `None` where its pods are replaced when somebody deletes them.
-fn rolling(set: &DaemonSet) -> Option<Option<&RollingUpdateDaemonSet>> {
+/// The limits of a set that is wanted on so many nodes; `None` where its pods are replaced when somebody deletes
+/// them. Parts of the nodes are rounded up; where neither would be anything, one pod may be missing.
+fn limits(set: &DaemonSet, nodes: usize) -> Option<Limits> {
     let strategy = set.spec.update_strategy.as_ref();
-    let is_rolled = strategy.and_then(|it| it.type_.as_deref()) != Some("OnDelete");
-    is_rolled.then(|| strategy.and_then(|it| it.rolling_update.as_ref()))
-}
-
-/// The limits of a set that is wanted on so many nodes. Parts of them are rounded up; where neither would be
-/// anything, one pod may be missing.
-fn limits(rolling: Option<&RollingUpdateDaemonSet>, nodes: usize) -> Limits {
+    if strategy.and_then(|it| it.type_.as_deref()) == Some("OnDelete") {
+        return None;
+    }
+    let rolling = strategy.and_then(|it| it.rolling_update.as_ref());
     let part = |of: Option<&IntOrString>, none: usize| match of {
         None => none,
         Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
@@ -55,7 +53,7 @@ fn limits(rolling: Option<&RollingUpdateDaemonSet>, nodes: usize) -> Limits {
     if surge == 0 && unavailable == 0 {
         unavailable = 1;
     }
-    Limits { surge, unavailable }
+    Some(Limits { surge, unavailable })
 }
 
 /// What is to be done now.
@@ -65,9 +63,8 @@ pub(super) fn moves<'a>(
     hash: &str,
     now: Timestamp,
 ) -> Moves<'a> {
-    let Some(rolling) = rolling(set) else { return Moves::default() };
     let wanted = places.all().iter().filter(|place| place.is_wanted()).count();
-    let limits = limits(rolling, wanted);
+    let Some(limits) = limits(set, wanted) else { return Moves::default() };
     let patience = set.spec.min_ready_seconds.unwrap_or(0);
     let available = |pod: &Pod| is_available(pod, patience, now);
     let mut moves = Moves::default();

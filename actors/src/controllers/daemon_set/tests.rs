@@ -79,6 +79,10 @@ impl World {
         let effects = self.look();
         let count = effects.actions.len();
         for effect in effects.actions {
+            let effect = match effect {
+                Effect::CreateFrom(kind, draft) => Effect::Create(kind, draft.write()),
+                effect => effect,
+            };
             match effect {
                 Effect::Create(kind, mut object) => {
                     self.made += 1;
@@ -306,13 +310,14 @@ proptest! {
             let done = world.step();
             prop_assert!(world.ready() + unavailable >= nodes, "{} of {nodes}", world.ready());
             prop_assert!(world.pods.len() <= nodes + surge, "{} of {nodes}", world.pods.len());
+            let ready = world.ready();
             world.schedule();
             // Now and then nothing starts.
             let waits = slow.next().unwrap_or(false);
             if !waits {
                 world.start();
             }
-            if done == 0 && !waits {
+            if done == 0 && !waits && world.ready() == ready {
                 break;
             }
         }

@@ -177,7 +177,7 @@ impl Behalf<'_> {
                 }
                 Effect::Rewrite(Named { name, .. }, patch) => {
                     match part.entry(&name).map(|entry| owned::rewrite(entry, &patch)) {
-                        Some(Ok(write)) => rewritten.push(write),
+                        Some(Ok(write)) => rewritten.push((name, write)),
                         Some(Err(error)) => keep(&mut applied.changed, Err(error)),
                         None => {}
                     }
@@ -210,6 +210,7 @@ impl Behalf<'_> {
         changes.retain(|change| !not_ours.contains(&change.named.name));
         deletions.retain(|(name, _)| !not_ours.contains(name));
         ended.retain(|(name, _)| !not_ours.contains(name));
+        rewritten.retain(|(name, _)| !not_ours.contains(name));
         keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
         keep(&mut applied.changed, self.each_alone(rewritten, wrote).await);
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
@@ -218,8 +219,7 @@ impl Behalf<'_> {
         if applied.is_fenced() {
             return;
         }
-        let namespace = part.namespace().unwrap_or(&self.entry.key.namespace);
-        let place = (resource, namespace);
+        let place = (resource, part.namespace().unwrap_or(&self.entry.key.namespace));
         wrote.begin();
         let changed = self.change(place, changes, wrote, &mut applied.is_behind).await;
         let created = self.create(place, creations, wrote, &mut applied.taken).await;
@@ -403,18 +403,18 @@ impl Behalf<'_> {
     /// Applies each of these writes in a transaction of its own. All are tried; then the first failure counts.
     async fn each_alone(
         &self,
-        writes: Vec<(Compare, Operation)>,
+        writes: Vec<(String, (Compare, Operation))>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
-        let alone = |(compare, operation)| ((), vec![compare], operation);
+        let alone = |(name, (compare, operation))| (name, vec![compare], operation);
         self.each(writes.into_iter().map(alone).collect(), wrote, &mut BTreeSet::new()).await
     }
 
-    async fn each<N: Ord + Send>(
+    async fn each(
         &self,
-        writes: Vec<(N, Vec<Compare>, Operation)>,
+        writes: Vec<(String, Vec<Compare>, Operation)>,
         wrote: &Wrote,
-        refused: &mut BTreeSet<N>,
+        refused: &mut BTreeSet<String>,
     ) -> Result<(), LookError> {
         let each: Vec<BoxFuture<'_, _>> = writes
             .into_iter()

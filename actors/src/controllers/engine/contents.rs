@@ -119,6 +119,7 @@ pub(super) async fn empty(
     while let Some((resource, outcome)) = outcomes.next().await {
         match outcome {
             Ok(_) => {}
+            Err(status) if status.is_fenced() => return Err(status.into()),
             Err(status) if matches!(status.code(), 404 | 409) => {}
             Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status.into()),
             Err(status) => {

@@ -323,7 +323,7 @@ fn annotate(object: &mut Value, annotations: BTreeMap<String, Option<String>>) {
     for (key, value) in annotations {
         match value {
             Some(value) => {
-                metadata.entry("annotations").or_insert_with(|| json!({}))[key] = value.into()
+                metadata.entry("annotations").or_insert_with(|| json!({}))[key] = value.into();
             }
             None => {
                 let there = metadata.get_mut("annotations").and_then(Value::as_object_mut);

@@ -217,7 +217,7 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
     })
     .await;
     change::change(&machine.registry, &key, None, None, |map| {
-        map["data"]["policy"] = json!("drift")
+        map["data"]["policy"] = json!("drift");
     })
     .await
     .unwrap();

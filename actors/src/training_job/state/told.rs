@@ -72,7 +72,7 @@ impl State {
     }
 
     /// The latest round of the auction that gave the job another size, or told it that something else is missing.
-    pub fn round(&self) -> u64 {
+    pub fn latest_round(&self) -> u64 {
         self.noted_round
     }
 

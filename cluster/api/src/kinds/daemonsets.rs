@@ -129,7 +129,8 @@ fn validate_strategy(strategy: &Value, path: &Path, causes: &mut Causes) {
                     "may not be set when maxUnavailable is non-zero",
                 ),
                 (Some(false), Some(false)) => {
-                    causes.required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")
+                    causes
+                        .required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");
                 }
                 _ => {}
             }
