@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A pod is made for one node by its affinity, and the scheduler brings it there: so it takes its place among
-//! the others by what it asks for. (API reference, DaemonSet v1; Kubernetes documentation, "DaemonSet".)
+//! the others by what it asks for. A node that is cordoned refuses every reservation, also one for a pod that
+//! tolerates that: a daemon's pod that is made for it meanwhile waits until it is not any more. (API reference, DaemonSet v1; Kubernetes documentation, "DaemonSet".)
 
 mod marks;
 mod places;
