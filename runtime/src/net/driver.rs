@@ -45,8 +45,6 @@ pub(crate) struct Driver {
     detector: Detector,
     /// The newest life of the peer that we have met.
     incarnation: Option<u64>,
-    /// When we met it.
-    met: Instant,
     /// Whether that life is up (or not yet lost).
     up: bool,
     generation: u64,
@@ -80,7 +78,6 @@ impl Driver {
             stopping,
             detector,
             incarnation: None,
-            met: Instant::now(),
             up: false,
             generation: 0,
             attempts: 0,
@@ -247,9 +244,7 @@ impl Driver {
     ) -> Option<impl Future<Output = Option<Arc<Link>>> + Send + use<>> {
         let standing = Standing {
             // A life that is lost supersedes nobody: its successor's clock may be behind.
-            incarnation: self.incarnation.filter(|life| {
-                self.up && !takeover::goes_before(&arrival, *life, self.met, &self.network.timing)
-            }),
+            incarnation: self.incarnation.filter(|_| self.up),
             generation: self.generation,
             dialled_link: current.is_some_and(|link| link.dialled),
         };
@@ -318,7 +313,7 @@ impl Driver {
                 self.lose("a new process took its place");
             }
             self.peer.forget_sequences();
-            (self.incarnation, self.met) = (Some(link.incarnation), Instant::now());
+            self.incarnation = Some(link.incarnation);
         }
         let was_up = std::mem::replace(&mut self.up, true);
         self.peer.healer.store(link.identity.role.is_shared(), Ordering::Relaxed);

@@ -2,8 +2,7 @@
 //!
 //! A process that was killed says no goodbye, and its successor comes while its link still stands. A copy of a member's
 //! directory, started beside the original, looks just the same. So the earlier process is listened for first: only a
-//! silent one is replaced. A node that has just come has nobody to listen for, and the copy may be the first to dial it:
-//! the earlier process, if it lives, dials a moment later, and takes its place back.
+//! silent one is replaced.
 
 use super::{handshake::Arrival, link::Link};
 use crate::{config::Timing, pki::PeerRole};
@@ -29,24 +28,8 @@ pub(super) enum Answered {
 /// Whether it would be the second process of a name that one process has at a time: a machine's of the cluster. What a
 /// copy says must not be taken for the original's.
 pub(super) fn is_doubtful(arrival: &Arrival, link: &Link) -> bool {
-    is_machine(arrival) && arrival.hello.incarnation > link.incarnation
-}
-
-fn is_machine(arrival: &Arrival) -> bool {
     matches!(arrival.identity.role, PeerRole::Control | PeerRole::Node)
-}
-
-/// Whether it is the earlier one of two processes of a name, of which the later one, `life`, was met so lately that
-/// the earlier may have been between two dials.
-pub(super) fn goes_before(arrival: &Arrival, life: u64, met: Instant, timing: &Timing) -> bool {
-    let goes = is_machine(arrival)
-        && arrival.hello.incarnation < life
-        && met.elapsed() < timing.redial.most + timing.dial;
-    if goes {
-        let (peer, from) = (&arrival.identity.node, arrival.connection.remote_address());
-        tracing::warn!(%peer, %from, "of two processes of a node's name the earlier one takes its place back: stop one of them");
-    }
-    goes
+        && arrival.hello.incarnation > link.incarnation
 }
 
 /// Listens for the process at the other end of a link while another one of its name waits, and has it spoken to by

@@ -167,32 +167,6 @@ fn a_process_that_was_killed_is_not_kept_alive_by_who_sends_again_what_it_once_s
     });
 }
 
-#[test]
-fn the_earlier_one_of_two_processes_takes_its_place_back_where_the_later_was_the_first_to_dial() {
-    on_threads(async {
-        let cluster = Cluster::new();
-        let (earlier, later) = (cluster.node("b").await, cluster.node("b").await);
-        let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
-        let a = ActorNode::start(NodeConfig { timing: listens, ..cluster.config("a") });
-        let a = a.await.unwrap();
-        let back = play(&a, "back", SpawnOptions::default()).path().clone();
-        let from = |node: &ActorNode| {
-            node.addresses().set("a".into(), a.local_addr());
-            node.actor::<PlayerRole>(back.clone())
-        };
-        from(&later).ask(Urgent, LIMIT).await.unwrap();
-        from(&earlier).ask(Urgent, LIMIT).await.unwrap();
-        soon("the later one is kept out", async {
-            while from(&later).ask(Urgent, LIMIT).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        assert!(later.is_turned_away_by(a.name()));
-        from(&earlier).ask(Urgent, LIMIT).await.unwrap();
-    });
-}
-
 /// Hands on the datagrams between one node and those who dial it here, until it is cut: as a process that was killed.
 struct Wire {
     at: SocketAddr,
