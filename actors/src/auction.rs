@@ -34,6 +34,8 @@ const INCOMPLETE_SECONDS: u64 = 10;
 /// The most additions of a round for each job, and as many again: what a job may want does not say how long a round
 /// takes. By so many any size is reached.
 const MOST_ADDITIONS: usize = 128;
+/// And of a round at all: with some hundred jobs it would take longer than it is good for.
+const MOST_ADDITIONS_OF_ALL: usize = 4_096;
 
 /// What a round decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,7 +162,7 @@ fn hall_of<'a>(bids: &[&'a Bid], worth: &[Believed], free: &[Resources]) -> Hall
             worth: Box::new(*worth),
         });
     }
-    let most_additions = MOST_ADDITIONS.saturating_mul(bids.len() + 1);
+    let most_additions = MOST_ADDITIONS.saturating_mul(bids.len() + 1).min(MOST_ADDITIONS_OF_ALL);
     Hall { bids: in_order, capacity, pieces: Some(pieces), most_additions }
 }
 

@@ -110,7 +110,11 @@ impl Keeper {
                 task.spawn((objects.forward)(number, hints.clone()));
             }
         }
-        for (source, numbers) in woken::sources(&kinds) {
+        let named = kinds.iter().map(|kind| {
+            let (Kind::Each { sources, .. } | Kind::One { sources, .. }) = kind;
+            sources.as_slice()
+        });
+        for (source, numbers) in woken::sources(named.enumerate()) {
             task.spawn(woken::follow(source, numbers, told.clone()));
         }
         let (dead, deaths) = mpsc::channel(HINTS);

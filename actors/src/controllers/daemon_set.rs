@@ -64,6 +64,11 @@ impl Controller for Reconciler {
         if set.metadata.deletion_timestamp.is_some() {
             return effects;
         }
+        if !selects_its_own(set) {
+            // It would let go of each pod and revision, and make the next.
+            effects.say(Event::warning("SelectorNeverMatches", SELECTS_NONE));
+            return effects;
+        }
         let revision = revisions::keep(view, &kept, &pods, &mut effects);
         let places = Places::of(set, view.of::<Node>(), &pods);
         if let Some(hash) = &revision.hash {
@@ -76,6 +81,22 @@ impl Controller for Reconciler {
         effects.report(&status);
         effects
     }
+}
+
+const SELECTS_NONE: &str = "the selector says of the labels controller-revision-hash and pod-template-generation what \
+    no pod of this daemon set can have for long: make the daemon set anew without that";
+
+/// Whether its selector selects what it makes, whatever its template comes to be: it says nothing of the labels that it
+/// gives values of its own.
+fn selects_its_own(set: &DaemonSet) -> bool {
+    let selector = &set.spec.selector;
+    let mut keys = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, _)| key)
+        .chain(selector.match_expressions.iter().flatten().map(|requirement| &requirement.key));
+    keys.all(|key| ![marks::HASH, marks::GENERATION].contains(&key.as_str()))
 }
 
 /// Which pods and revisions are its own.

@@ -52,8 +52,8 @@ pub(super) struct Hall {
     /// How long the latest round took: the next is not held before as long again has passed.
     pub(super) took: Duration,
     pub(super) ordered: bool,
-    /// The pods of jobs, by uid: whose member each is, and which.
-    members: HashMap<String, (String, Member)>,
+    /// The pods of jobs, by uid: whose member each is, in which namespace, and which.
+    members: HashMap<String, (String, String, Member)>,
     /// The control member where each job bid in the latest round.
     bidders: BTreeMap<String, NodeName>,
     /// Whether a job waits in the latest round, or has not what it is on its way to: any room is news to it.
@@ -134,7 +134,8 @@ impl Hall {
     /// A pod was read, which may be a member of a job.
     pub(super) fn pod_seen(&mut self, pod: &v1::Pod) {
         if let Some((uid, job, member)) = member(pod) {
-            self.members.insert(uid, (job, member));
+            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            self.members.insert(uid, (job, namespace, member));
         }
     }
 
@@ -149,10 +150,19 @@ impl Hall {
     }
 
     /// What each job has by the scheduler's own picture: its pods that are bound and those that are being placed,
-    /// which is just what the rooms that are free are without. What a job says of itself is of another moment.
+    /// which is just what the rooms that are free are without. What a job says of itself is of another moment. A pod
+    /// of another namespace is nobody's member, whatever it says of its owner.
     pub(super) fn held(&self, picture: &Picture) -> BTreeMap<&str, Size> {
         let mut held: BTreeMap<&str, Size> = BTreeMap::new();
-        for (_, (job, member)) in self.members.iter().filter(|(uid, _)| picture.holds(uid)) {
+        let is_there = |namespace: &str, job: &str| {
+            self.jobs.get(job).is_some_and(|glimpse| glimpse.namespace == namespace)
+        };
+        for (_, (job, namespace, member)) in
+            self.members.iter().filter(|(uid, _)| picture.holds(uid))
+        {
+            if !is_there(namespace, job) {
+                continue;
+            }
             let size = held.entry(job).or_default();
             match member {
                 Member::ParameterServer => size.parameter_servers += 1,
@@ -218,6 +228,7 @@ struct Seen {
 /// What tells in a job's object that it would bid otherwise than in the round before.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Glimpse {
+    namespace: String,
     phase: Option<String>,
     /// Parameter servers and trainers.
     members: [u64; 2],
@@ -253,6 +264,7 @@ fn read(entry: &Entry) -> Option<Seen> {
         round: status["round"].as_u64().unwrap_or(0),
         ended: over || !job["metadata"]["deletionTimestamp"].is_null(),
         glimpse: Glimpse {
+            namespace: job["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
             phase: status["phase"].as_str().map(str::to_owned),
             members: ["parameterServers", "trainers"]
                 .map(|role| status[role].as_u64().unwrap_or(0)),

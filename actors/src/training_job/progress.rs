@@ -20,6 +20,8 @@ const WINDOW: Duration = Duration::from_secs(4);
 const STEPS_EACH: usize = 8;
 /// No more steps are remembered for it.
 const MOST_STEPS: usize = 1 << 14;
+/// Who waits so many times as long as steps take does something else.
+const PAUSE: u32 = 4;
 /// What a change of size is taken to cost before one has been seen.
 const FIRST_RESCALE_SECONDS: f64 = 0.5;
 /// A curve is fitted anew after so many steps.
@@ -74,9 +76,12 @@ impl ProgressBook {
         if let Some(square) = progress.gradient_square.map(f64::from) {
             self.gradient_square = self.gradient_square * 0.95 + square * 0.05;
         }
-        self.finished.push_back(now);
         let trainers = self.size.trainers as usize;
         let least = trainers.max(1).saturating_mul(STEPS_EACH);
+        if self.has_paused(least, now) {
+            self.finished.clear();
+        }
+        self.finished.push_back(now);
         let is_old = |at: &Instant| now.duration_since(*at) > WINDOW;
         while self.finished.len() > MOST_STEPS
             || self.finished.len() > least && self.finished.front().is_some_and(is_old)
@@ -102,6 +107,20 @@ impl ProgressBook {
                 None => self.curves.clear(),
             }
         }
+    }
+
+    /// Whether the last step was so much longer ago than a trainer takes for one that something else was in between:
+    /// nothing was there to be done, or the machine stood still. With fewer steps than `least` nobody can say.
+    fn has_paused(&self, least: usize, now: Instant) -> bool {
+        let (Some(first), Some(last)) = (self.finished.front(), self.finished.back()) else {
+            return false;
+        };
+        let between = u32::try_from(self.finished.len() - 1).unwrap_or(u32::MAX);
+        if self.finished.len() < least || between == 0 {
+            return false;
+        }
+        let of_one = (last.duration_since(*first) / between).saturating_mul(self.size.trainers);
+        now.duration_since(*last) > WINDOW.max(of_one.saturating_mul(PAUSE))
     }
 
     /// The parameters were evaluated.
@@ -317,6 +336,24 @@ mod tests {
             let (speed, truth) =
                 (book.measured[&in_hall(size)], f64::from(trainers) / batch as f64);
             assert!((speed / truth - 1.0).abs() < 0.15, "{speed} for {truth}");
+        }
+    }
+
+    #[test]
+    fn a_pause_without_a_change_of_size_is_no_part_of_the_speed() {
+        let start = Instant::now();
+        let mut book = ProgressBook::default();
+        let size = Size { parameter_servers: 1, trainers: 1 };
+        book.size_is(size, start);
+        let tenths = |many: u64| start + Duration::from_millis(100 * many);
+        for step in 0..60 {
+            book.step(&progress(step, 1.0), tenths(step));
+        }
+        let before = book.measured[&in_hall(size)];
+        for step in 60..63 {
+            book.step(&progress(step, 1.0), tenths(step) + Duration::from_secs(60));
+            let speed = book.measured[&in_hall(size)];
+            assert!((speed - before).abs() < before * 0.2, "{speed} after {before}");
         }
     }
 

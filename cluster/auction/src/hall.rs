@@ -2,7 +2,6 @@
 //! so that one rule divides the GPUs of a simulation and the pods of a cluster.
 
 use crate::packing;
-use crate::strides::{Role, Strides};
 
 /// How many of each role. A job without parameter servers has workers alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,9 +130,6 @@ pub struct Hall<'a> {
     pub most_additions: usize,
 }
 
-/// No more sizes than this are looked at beyond a job's minimum.
-pub(crate) const MOST_RUNGS: usize = 128;
-
 impl Hall<'_> {
     /// The largest share of the cluster's capacity that this size of a job takes of any resource
     /// (its dominant share).
@@ -171,32 +167,6 @@ impl Hall<'_> {
     pub fn could_hold(&self, job: usize, size: Size) -> bool {
         let mut capacity = self.capacity.iter().enumerate();
         capacity.all(|(at, whole)| self.bids[job].amount(size, at) <= *whole)
-    }
-
-    /// The sizes that a job alone goes through from its minimum, if each time it gets the addition that makes
-    /// it faster by most for its dominant share; and the one that it has. In the order of their shares.
-    #[must_use]
-    pub(crate) fn climb(&self, job: usize, strides: Strides) -> Vec<Size> {
-        let bid = &self.bids[job];
-        let mut size = bid.min;
-        let mut sizes = vec![size];
-        while sizes.len() <= MOST_RUNGS {
-            let Some(rate) = bid.worth.rate(size) else { break };
-            let gain = |to: Size| {
-                let gain = (bid.worth.rate(to)? - rate) / self.share_between(job, size, to);
-                (gain > 0.0 && gain.is_finite() && self.could_hold(job, to)).then_some((gain, to))
-            };
-            let next = |role| strides.next(bid, size, role).find_map(gain);
-            let best = Role::BOTH.into_iter().filter_map(next).max_by(|a, b| a.0.total_cmp(&b.0));
-            let Some((_, next)) = best else { break };
-            sizes.push(next);
-            size = next;
-        }
-        if bid.current.is_within(bid.min, bid.max) && !sizes.contains(&bid.current) {
-            sizes.push(bid.current);
-        }
-        sizes.sort_by(|a, b| self.share(job, *a).total_cmp(&self.share(job, *b)));
-        sizes
     }
 
     /// What nobody may take: of those that run and of those that were promised it, the minimum.

@@ -13,6 +13,7 @@
 // Counts of GPUs, epochs and samples are far below 2^52.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod climb;
 mod decision;
 pub mod drf;
 pub mod fifo;

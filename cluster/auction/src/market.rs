@@ -5,8 +5,9 @@
 //! upper hull of value over dominant share in the order of value a share: the exact answer of the relaxed
 //! problem, then fills what is left over. A change of size has to earn what its pause costs.
 
+use crate::climb::{MOST_RUNGS, climb};
 use crate::decision::Decision;
-use crate::hall::{Bid, Draft, Hall, MOST_RUNGS, Size};
+use crate::hall::{Bid, Draft, Hall, Size};
 use crate::picture::Picture;
 use crate::placement::{fewest_nodes, gangs};
 use crate::policy::Policy;
@@ -91,7 +92,7 @@ impl Market {
         let rates: Vec<(Size, f64)> = bid
             .ladder
             .clone()
-            .unwrap_or_else(|| hall.climb(job, strides))
+            .unwrap_or_else(|| climb(hall, job, strides))
             .into_iter()
             .filter(|size| size.workers <= known && hall.allows(job, *size))
             .filter_map(|size| Some((size, rate(bid, size)?)))

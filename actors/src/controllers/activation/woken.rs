@@ -1,6 +1,5 @@
 //! What sources say, for the kinds that named them: changes that one of them missed concern no other kind.
 
-use super::Kind;
 use crate::controllers::engine::sources::{Concerned, Source};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
@@ -15,10 +14,11 @@ pub(super) enum Woken {
 }
 
 /// Each source once, with the numbers of the kinds that named it.
-pub(super) fn sources(kinds: &[Kind]) -> Vec<(Source, Vec<usize>)> {
+pub(super) fn sources<'k>(
+    named: impl IntoIterator<Item = (usize, &'k [Source])>,
+) -> Vec<(Source, Vec<usize>)> {
     let mut sources: BTreeMap<&str, (&Source, Vec<usize>)> = BTreeMap::new();
-    for (number, kind) in kinds.iter().enumerate() {
-        let (Kind::Each { sources: its, .. } | Kind::One { sources: its, .. }) = kind;
+    for (number, its) in named {
         for source in its {
             let (_, numbers) = sources.entry(source.name()).or_insert_with(|| (source, Vec::new()));
             if numbers.last() != Some(&number) {
@@ -48,14 +48,12 @@ pub(super) async fn follow(source: Source, kinds: Vec<usize>, woken: mpsc::Sende
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Activation, Start, Subjects};
     use super::*;
     use crate::controllers::mirror::Mirror;
     use crate::testing::LIMIT;
     use futures_util::FutureExt as _;
     use impresario_registry::{MemoryRegistry, Registry as _};
     use impresario_registry_api::{Key, Transaction};
-    use impresario_runtime::ActorNode;
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
     use std::sync::Arc;
@@ -65,15 +63,8 @@ mod tests {
         let registry = MemoryRegistry::default();
         let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
         mirror.reached(1, LIMIT).await.unwrap();
-        let start: Start = Arc::new(|_: &ActorNode, _: &Activation| Ok(()));
-        let kind = |sources: Vec<Source>| Kind::Each {
-            objects: Subjects::of(&mirror),
-            prefix: "test",
-            start: start.clone(),
-            sources,
-        };
-        let named = || vec![Source::controllers_of(&mirror)];
-        let mut found = sources(&[kind(named()), kind(Vec::new()), kind(named())]);
+        let named = [Source::controllers_of(&mirror)];
+        let mut found = sources([(0, &named[..]), (1, &[]), (2, &named[..])]);
         let (source, numbers) = found.remove(0);
         assert_eq!((found.len(), numbers.as_slice()), (0, [0, 2].as_slice()));
 

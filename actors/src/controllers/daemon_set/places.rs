@@ -17,12 +17,14 @@ use std::sync::Arc;
 pub(super) struct Facet {
     labels: BTreeMap<String, String>,
     taints: Vec<Taint>,
+    cordoned: bool,
 }
 
 impl Facet {
     pub(super) fn of(node: &Node) -> Self {
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone());
         Self {
+            cordoned: is_cordoned(node),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: taints.unwrap_or_default(),
         }
@@ -46,6 +48,8 @@ pub(super) struct Place<'a> {
     pub(super) node: &'a str,
     pub(super) pods: Vec<&'a Pod>,
     meant: Meant,
+    /// Whether the node takes no pods now: the one that it has is kept until it does.
+    pub(super) is_cordoned: bool,
 }
 
 /// All nodes.
@@ -58,8 +62,11 @@ impl<'a> Places<'a> {
     /// The nodes, as this set means them, and its pods on them.
     pub(super) fn of(set: &DaemonSet, nodes: &'a [Arc<Node>], pods: &[&'a Pod]) -> Self {
         let mut on: BTreeMap<&str, Vec<&'a Pod>> = BTreeMap::new();
+        // Where one goes that is made for no node is not known yet: it is let be until then.
         for pod in pods {
-            on.entry(pods::node_of(pod)).or_default().push(pod);
+            if let Some(node) = pods::node_of(pod) {
+                on.entry(node).or_default().push(pod);
+            }
         }
         let pod_spec = set.spec.template.spec.as_ref();
         let tolerations = pods::tolerations(pod_spec);
@@ -67,7 +74,8 @@ impl<'a> Places<'a> {
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let mut pods = on.remove(name).unwrap_or_default();
             pods.sort_by_key(|pod| (!pod.bound(), pod.created(), pod.uid().to_owned()));
-            Place { node: name, pods, meant: meant(pod_spec, &tolerations, name, node) }
+            let meant = meant(pod_spec, &tolerations, name, node);
+            Place { node: name, pods, meant, is_cordoned: is_cordoned(node) }
         };
         let all = nodes.iter().map(place).collect();
         // One that has a node ends with it; one that waits for a node that is gone waits for ever.
@@ -142,6 +150,10 @@ pub(super) fn is_of(pod: &Pod, hash: &str) -> bool {
 /// Whether a pod has been ready for so many seconds.
 pub(super) fn is_available(pod: &Pod, patience: i32, now: Timestamp) -> bool {
     pod.ready() && available_at(pod, patience).is_none_or(|at| at <= now)
+}
+
+fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
 fn meant(spec: Option<&PodSpec>, tolerations: &[Toleration], name: &str, node: &Node) -> Meant {

@@ -79,21 +79,18 @@ pub(super) fn pod_for(common: &Value, node: &str, failures: u32) -> Value {
     pod
 }
 
-/// The node on which a pod is, or for which it is made; empty where nobody can say.
-pub(super) fn node_of(pod: &Pod) -> &str {
-    let of = || {
-        let spec = pod.spec.as_ref()?;
-        if pod.bound() {
-            return spec.node_name.as_deref();
-        }
-        let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-        let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
-        let mut fields =
-            required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
-        let field = fields.find(|field| field.key == NAME)?;
-        field.values.as_ref()?.first().map(String::as_str)
-    };
-    of().unwrap_or_default()
+/// The node on which a pod is, or for which it is made; none of a pod that was adopted and waits for any.
+pub(super) fn node_of(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    if pod.bound() {
+        return spec.node_name.as_deref();
+    }
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let mut fields =
+        required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let field = fields.find(|field| field.key == NAME)?;
+    field.values.as_ref()?.first().map(String::as_str)
 }
 
 /// What becomes of a pod that ended by itself.

@@ -50,6 +50,9 @@ pub(super) fn keep(
         effects.change(*new, json!({ "revision": next }), None);
     }
     let hash = hash_of(new);
+    if hash.is_none() {
+        label(set, new, effects);
+    }
     surplus(set, &old, pods, hash, effects);
     Revision { hash: hash.map(str::to_owned), collisions }
 }
@@ -94,6 +97,14 @@ fn data(template: &Value) -> Value {
     let mut template = template.clone();
     template["$patch"] = "replace".into();
     json!({ "spec": { "template": template } })
+}
+
+/// Gives a revision that has lost its label the one that its name says.
+fn label(set: &DaemonSet, revision: &ControllerRevision, effects: &mut Effects) {
+    let name = revision.metadata.name.as_deref().unwrap_or_default();
+    let of = set.metadata.name.as_deref().unwrap_or_default();
+    let word = name.strip_prefix(of).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
+    effects.change(revision, json!({ "metadata": { "labels": { HASH: word } } }), None);
 }
 
 fn hash_of(revision: &ControllerRevision) -> Option<&str> {

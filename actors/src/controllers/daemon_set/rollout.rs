@@ -70,7 +70,9 @@ pub(super) fn moves<'a>(
     let mut moves = Moves::default();
     let (mut candidates, mut surging, mut missing) = (Vec::new(), Vec::new(), 0);
     let mut too_many = 0;
-    for place in places.all().iter().filter(|place| place.is_wanted()) {
+    // A cordoned node would get no other for the one that it has, and holds nobody up.
+    let moved = places.all().iter().filter(|place| place.is_wanted() && !place.is_cordoned);
+    for place in moved {
         let Some((new, old)) = place.new_and_old(hash) else {
             (missing, too_many) = (missing + 1, too_many + 1);
             continue;

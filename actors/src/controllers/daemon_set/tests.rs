@@ -3,7 +3,7 @@
 use super::super::engine::effects::Effect;
 use super::super::engine::view::Part;
 use super::super::mirror::{Mirrored, Seen};
-use super::marks::HASH;
+use super::marks::{GENERATION, HASH};
 use super::*;
 use impresario_registry_api::{Entry, Key};
 use k8s_openapi::serde::Serialize;
@@ -120,7 +120,7 @@ impl World {
         for pod in &mut self.pods {
             if pod["spec"]["nodeName"].is_null() {
                 let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
-                pod["spec"]["nodeName"] = pods::node_of(&typed).into();
+                pod["spec"]["nodeName"] = json!(pods::node_of(&typed));
             }
         }
     }
@@ -325,4 +325,53 @@ proptest! {
         prop_assert_eq!(images, vec!["b"; nodes]);
         prop_assert_eq!(world.set["status"]["updatedNumberScheduled"].as_u64(), Some(nodes as u64));
     }
+}
+
+#[test]
+fn a_set_whose_selector_says_anything_of_the_labels_that_it_gives_makes_nothing_and_says_so() {
+    for key in [HASH, GENERATION] {
+        let mut world = World::new(2, rolling(json!(1), json!(0)));
+        let requirement = json!({"key": key, "operator": "DoesNotExist"});
+        world.set["spec"]["selector"]["matchExpressions"] = json!([requirement]);
+        let effects = world.look();
+        assert!(effects.actions.is_empty());
+        assert_eq!(effects.events[0].reason, "SelectorNeverMatches");
+    }
+}
+
+#[test]
+fn a_pod_that_is_adopted_before_it_has_a_node_is_let_be() {
+    let mut world = World::new(1, rolling(json!(1), json!(0)));
+    world.settle();
+    world.pods.push(json!({"metadata": {"name": "bare", "namespace": "default", "uid": "bare",
+            "labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": "b"}]}}));
+    let effects = world.look();
+    assert!(matches!(effects.actions.as_slice(), [Effect::Adopt(named)] if named.name == "bare"));
+}
+
+#[test]
+fn a_cordoned_node_keeps_its_pod_and_holds_no_rollout_up() {
+    let mut world = World::new(3, rolling(json!(1), json!(0)));
+    world.settle();
+    world.nodes[0]["spec"]["unschedulable"] = true.into();
+    world.image("b");
+    world.settle();
+    let images = world.images();
+    assert_eq!(
+        (images["n0"].as_str(), images["n1"].as_str(), images["n2"].as_str()),
+        ("a", "b", "b")
+    );
+    world.nodes[0]["spec"] = json!({});
+    world.settle();
+    assert_eq!(world.images()["n0"], "b");
+}
+
+#[test]
+fn a_revision_that_has_lost_its_label_gets_it_back() {
+    let mut world = World::new(1, rolling(json!(1), json!(0)));
+    world.settle();
+    let label = world.revisions[0]["metadata"]["labels"][HASH].take();
+    world.revisions[0]["metadata"]["labels"].as_object_mut().unwrap().remove(HASH);
+    world.step();
+    assert_eq!(world.revisions[0]["metadata"]["labels"][HASH], label);
 }

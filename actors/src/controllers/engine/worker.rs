@@ -265,7 +265,9 @@ impl<C: Controller> Worker<C> {
                 return Err(Status::not_found(resource, name));
             }
             let mut object = object.clone();
-            object["spec"]["finalizers"] = json!([]);
+            if let Some(finalizers) = object["spec"]["finalizers"].as_array_mut() {
+                finalizers.retain(|finalizer| finalizer != "kubernetes");
+            }
             Ok(object)
         };
         match objects.modify(resource, Door::Finalize, namespace, name, &options, change).await {

@@ -9,7 +9,7 @@ use impresario_client::protocol::node::{PodReservation, Reserve};
 use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
-use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
+use impresario_registry_api::{Entry, Key, ListRequest, Selection, Transaction};
 use impresario_runtime::{NodeName, ServedBy, role};
 use k8s_openapi::api::core::v1;
 use parking_lot::Mutex;
@@ -319,6 +319,20 @@ async fn a_round_goes_on_without_a_node_that_does_not_answer() {
 fn members_that_are_being_placed_are_what_a_job_has() {
     let mut picture = picture::tests::picture([picture::tests::node("n1", 400)]);
     let mut hall = Hall::default();
+    let object = json!({"metadata": {"name": "a", "namespace": "ns", "uid": "a"}});
+    let entry = Entry {
+        key: Key::new(crate::scheduler::hall::JOBS, "ns", "a"),
+        value: object.to_string().into_bytes().into(),
+        create_revision: 1,
+        mod_revision: 1,
+    };
+    hall.seen(crate::follow::Followed::All(vec![entry]), jiff::Timestamp::now());
+    // Whoever makes a pod elsewhere may say of it what he likes.
+    let mut elsewhere = member("a", "t9", "trainer");
+    elsewhere["metadata"]["namespace"] = "another".into();
+    let elsewhere: v1::Pod = serde_json::from_value(elsewhere).unwrap();
+    hall.pod_seen(&elsewhere);
+    picture.pod_bound("t9", "n2", elsewhere.spec.as_ref().unwrap(), false);
     for (uid, role) in
         [("s", "parameterServer"), ("t1", "trainer"), ("t2", "trainer"), ("t3", "trainer")]
     {

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, number, object_mut, same, set, text,
+    Causes, Path, at, default, existing_mut, get, has, list, number, object_mut, same, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
@@ -51,6 +51,11 @@ const COLUMNS: &[Column] = &[
 /// The annotation that counts the changes of the template, from 1. Nobody but the server writes it.
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
+/// The labels that a set gives its pods and revisions values of its own for.
+const OWN_LABELS: [&str; 2] = ["controller-revision-hash", "pod-template-generation"];
+const NOT_SELECTED: &str =
+    "may not be in the selector of a daemon set, which gives its pods values of its own";
+
 fn default_set(set_: &mut Value) {
     let spec = object_mut(set_, "spec");
     default(spec, "revisionHistoryLimit", 10);
@@ -94,7 +99,26 @@ fn count_template(object: &mut Value, generation: i64) {
     set(annotations, TEMPLATE_GENERATION, generation.to_string());
 }
 
+/// A new one: its selector says nothing of the labels that its pods and revisions get values of their own for.
 fn validate(object: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    causes.append(validate_spec(object));
+    let (selector, path) = (at(object, "spec.selector"), Path::new("spec").child("selector"));
+    for label in OWN_LABELS {
+        if get(selector, "matchLabels").get(label).is_some() {
+            causes.forbidden(&path.child("matchLabels").key(label), NOT_SELECTED);
+        }
+    }
+    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        if OWN_LABELS.contains(&text(expression, "key")) {
+            let path = path.child("matchExpressions").index(index).child("key");
+            causes.forbidden(&path, NOT_SELECTED);
+        }
+    }
+    causes.into_vec()
+}
+
+fn validate_spec(object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     let spec = get(object, "spec");
     let path = Path::new("spec");
@@ -145,7 +169,7 @@ fn validate_strategy(strategy: &Value, path: &Path, causes: &mut Causes) {
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(metadata::validate_again(new));
-    causes.append(validate(new));
+    causes.append(validate_spec(new));
     let (new, old) = (at(new, "spec.selector"), at(old, "spec.selector"));
     causes.unchanged(&Path::new("spec").child("selector"), new, old);
     causes.into_vec()

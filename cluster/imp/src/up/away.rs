@@ -8,11 +8,13 @@ use crate::rest::{Rest, RestError};
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// How many objects are deleted at a time.
 const DELETING: usize = 8;
 /// How often objects are looked for: one may still come that its node has asked for with its last breath.
 const LOOKS: usize = 3;
+const BETWEEN: Duration = Duration::from_millis(300);
 
 /// Takes the nodes of this group away, and says how many they were. The cluster runs.
 pub(super) async fn take_away(group: &HollowDir) -> Result<usize, UpError> {
@@ -33,7 +35,10 @@ pub(super) async fn take_away(group: &HollowDir) -> Result<usize, UpError> {
 
 async fn delete_objects(dir: &ClusterDir, names: &HashSet<&str>) -> Result<(), RestError> {
     let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
+        if look > 0 {
+            tokio::time::sleep(BETWEEN).await;
+        }
         let list = rest.get("/api/v1/nodes").await?;
         let nodes = list["items"].as_array().into_iter().flatten();
         let paths: Vec<String> = nodes
@@ -42,9 +47,6 @@ async fn delete_objects(dir: &ClusterDir, names: &HashSet<&str>) -> Result<(), R
             .filter(|name| names.contains(name))
             .map(|name| format!("/api/v1/nodes/{name}"))
             .collect();
-        if paths.is_empty() {
-            break;
-        }
         let deleted = iter(&paths).map(|path| delete(&rest, path));
         deleted.buffer_unordered(DELETING).try_collect::<()>().await?;
     }
