@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     sync::Arc,
     time::Duration,
 };
@@ -38,6 +39,26 @@ use tokio::sync::watch;
 
 /// No passing test spends it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// How long until it is asked again what nobody tells of.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// Asks until there is an answer, and gives that; what was wrong last is said where it takes too long.
+pub(crate) async fn eventually<T, E: Debug>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let mut last = None;
+    let answer = tokio::time::timeout(LIMIT, async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(error) => last = Some(error),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    });
+    answer.await.unwrap_or_else(|_| panic!("{what}: not within {LIMIT:?}; last {last:?}"))
+}
 
 /// Containers that only pretend. `exit N` as command ends at once with N; anything else runs until
 /// it is ended.
@@ -427,15 +448,12 @@ impl Machine {
 
     /// Waits until the driver is as wanted.
     pub(crate) async fn until_driver(&self, what: &str, holds: impl Fn(&MemoryDriver) -> bool) {
-        let waited = tokio::time::timeout(LIMIT, async {
-            while !holds(&self.driver) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
-        assert!(
-            waited.await.is_ok(),
-            "{what}: not within {LIMIT:?}; running {:?}",
-            self.driver.running()
-        );
+        eventually(
+            what,
+            async || {
+                if holds(&self.driver) { Ok(()) } else { Err(self.driver.running()) }
+            },
+        )
+        .await;
     }
 }

@@ -1,6 +1,7 @@
 //! Small words for the tables that test controllers: `a:ready,terminating` is a pod.
 
-use super::mirror::Seen;
+use super::engine::view::Part;
+use super::mirror::{Mirrored, Seen};
 use impresario_registry_api::{Entry, Key};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodSpec,
@@ -8,18 +9,26 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
-/// A pod as a mirror shows it.
-pub fn seen(pod: Pod) -> Seen<Pod> {
-    let name = pod.metadata.name.clone().unwrap();
+/// An object as a mirror shows it.
+pub fn seen<T: Mirrored + Serialize>(object: T) -> Seen<T> {
+    let name = object.metadata().name.clone().unwrap();
     let entry = Entry {
-        key: Key::new("pods", "default", name),
-        value: serde_json::to_vec(&pod).unwrap().into(),
+        key: Key::new("things", "default", name),
+        value: serde_json::to_vec(&object).unwrap().into(),
         create_revision: 1,
         mod_revision: 1,
     };
-    Seen { object: Arc::new(pod), entry }
+    Seen { object: Arc::new(object), entry }
+}
+
+/// What a controller is shown of these objects.
+pub fn part<T: Mirrored + Serialize>(objects: &[Value]) -> Part {
+    let one = |object: &Value| seen(serde_json::from_value::<T>(object.clone()).unwrap());
+    Part::of(objects.iter().map(one).collect())
 }
 
 /// The `N` cells of a row, without the white space around them.

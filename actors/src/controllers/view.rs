@@ -43,9 +43,9 @@ impl View {
     /// Starts to follow.
     #[must_use]
     pub fn start(objects: Objects, component: &str) -> Self {
-        let mirrors = Mirrors::over(objects.registry().clone());
+        let Shared { objects, events, mirrors, .. } = Shared::start(objects, component);
         Self {
-            events: Recorder::start(objects.clone(), component, ""),
+            events,
             pods: mirrors.of(),
             nodes: mirrors.of(),
             endpoints: mirrors.of(),

@@ -2,7 +2,7 @@
 
 use crate::{
     change,
-    testing::{LIMIT, Machine, MemoryDriver},
+    testing::{LIMIT, Machine, MemoryDriver, eventually},
 };
 use futures_util::StreamExt;
 use impresario_client::protocol::{
@@ -143,28 +143,24 @@ async fn room_is_kept_for_a_reservation_and_returns_when_nobody_comes() {
         ttl,
     };
     let reserve = async |message: Reserve| {
-        let until = tokio::time::timeout(LIMIT, async {
-            loop {
-                let grants = machine.actor.ask(message.clone(), LIMIT).await.unwrap();
-                match &grants[0] {
-                    // Until the node knows what runs on it, it refuses everything.
-                    Grant::Refused { reason, .. } if reason.contains("does not know yet") => {
-                        tokio::time::sleep(Duration::from_millis(2)).await;
-                    }
-                    _ => return grants,
+        eventually("an answer of a node that knows what runs on it", async || {
+            let grants = machine.actor.ask(message.clone(), LIMIT).await.unwrap();
+            match &grants[0] {
+                Grant::Refused { reason, .. } if reason.contains("does not know yet") => {
+                    Err(grants)
                 }
+                _ => Ok(grants),
             }
-        });
-        until.await.unwrap()
+        })
+        .await
     };
     assert!(matches!(reserve(ask("a", Duration::from_secs(3))).await[0], Grant::Reserved { .. }));
     assert!(matches!(reserve(ask("b", LIMIT)).await[0], Grant::Refused { .. }));
-    let free = tokio::time::timeout(LIMIT, async {
-        while machine.actor.ask(Describe, LIMIT).await.unwrap().free.cpu_milli != 1000 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    free.await.unwrap();
+    eventually("the room is free again", async || {
+        let free = machine.actor.ask(Describe, LIMIT).await.unwrap().free;
+        if free.cpu_milli == 1000 { Ok(()) } else { Err(free) }
+    })
+    .await;
 }
 
 #[actix::test]

@@ -229,7 +229,7 @@ fn uid(grant: &Grant) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{LIMIT, Machine};
+    use crate::testing::{LIMIT, Machine, eventually};
     use impresario_client::protocol::node::Describe;
     use impresario_registry_api::Key;
 
@@ -250,13 +250,12 @@ mod tests {
     }
 
     async fn until_given_back(machine: &Machine) {
-        let given_back = async {
-            while reserved(machine).await > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
         // Long before they would end by themselves.
-        tokio::time::timeout(LIMIT, given_back).await.expect("the rooms are given back");
+        eventually("the rooms are given back", async || match reserved(machine).await {
+            0 => Ok(()),
+            left => Err(left),
+        })
+        .await;
     }
 
     async fn machine() -> Machine {

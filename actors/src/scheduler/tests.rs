@@ -5,7 +5,7 @@ mod auction;
 use super::{Members, Scheduler, SchedulerSettings};
 use crate::{
     change,
-    testing::{LIMIT, Machine},
+    testing::{LIMIT, Machine, eventually},
 };
 use impresario_client::protocol::node::Describe;
 use impresario_client::protocol::resources::Resources;
@@ -83,18 +83,14 @@ async fn pods_are_placed_and_run_and_none_is_over_what_the_node_has() {
     }
     let waiting = waiting.expect("one waits");
     // It is tried again from time to time, and hears of the pods that run by a watch.
-    let told = tokio::time::timeout(LIMIT, async {
-        loop {
-            let explain = Explain { namespace: "ns".into(), pod: waiting.name.clone() };
-            let told = scheduler.ask(explain, LIMIT).await.unwrap().unwrap();
-            let status = scheduler.ask(Status, LIMIT).await.unwrap();
-            if told.message == NO_ROOM && (status.bound, status.pending) == (3, 1) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    told.await.expect("three are bound, one waits and is told why");
+    eventually("three are bound, one waits and is told why", async || {
+        let explain = Explain { namespace: "ns".into(), pod: waiting.name.clone() };
+        let told = scheduler.ask(explain, LIMIT).await.unwrap().unwrap();
+        let status = scheduler.ask(Status, LIMIT).await.unwrap();
+        let is_told = told.message == NO_ROOM && (status.bound, status.pending) == (3, 1);
+        if is_told { Ok(()) } else { Err((told, status)) }
+    })
+    .await;
 
     // Room becomes free: the one that waited is placed by itself.
     let first = machine.driver.running()[0].clone();

@@ -106,12 +106,7 @@ fn a_second_process_of_a_name_is_kept_out_while_the_first_lives_and_replaces_it_
  {
     on_threads(async {
         let cluster = Cluster::new();
-        let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
-        let a = NodeConfig { timing: listens, ..cluster.config("a") };
-        let (a, b) = (ActorNode::start(a).await.unwrap(), cluster.node("b").await);
-        let wire = Wire::to(b.local_addr()).await;
-        a.addresses().set("b".into(), wire.at);
-        play(&b, "player", SpawnOptions::default());
+        let (a, b, wire) = over_a_wire(&cluster).await;
         let far = a.actor::<PlayerRole>(path(&b, "player"));
         far.ask(Urgent, LIMIT).await.unwrap();
         let mut events = a.peers();
@@ -150,12 +145,7 @@ fn a_second_process_of_a_name_is_kept_out_while_the_first_lives_and_replaces_it_
 fn a_process_that_was_killed_is_not_kept_alive_by_who_sends_again_what_it_once_said() {
     on_threads(async {
         let cluster = Cluster::new();
-        let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
-        let a = NodeConfig { timing: listens, ..cluster.config("a") };
-        let (a, b) = (ActorNode::start(a).await.unwrap(), cluster.node("b").await);
-        let wire = Wire::to(b.local_addr()).await;
-        a.addresses().set("b".into(), wire.at);
-        play(&b, "player", SpawnOptions::default());
+        let (a, b, wire) = over_a_wire(&cluster).await;
         a.actor::<PlayerRole>(path(&b, "player")).ask(Urgent, LIMIT).await.unwrap();
 
         wire.echo();
@@ -165,6 +155,17 @@ fn a_process_that_was_killed_is_not_kept_alive_by_who_sends_again_what_it_once_s
             next.actor::<PlayerRole>(play(&a, "back", SpawnOptions::default()).path().clone());
         back.ask(Urgent, LIMIT).await.unwrap();
     });
+}
+
+/// Nodes a and b, which has a player; a reaches b over a wire.
+async fn over_a_wire(cluster: &Cluster) -> (ActorNode, ActorNode, Wire) {
+    let listens = Timing { heartbeat: Duration::from_secs(1), ..calm() };
+    let a = NodeConfig { timing: listens, ..cluster.config("a") };
+    let (a, b) = (ActorNode::start(a).await.unwrap(), cluster.node("b").await);
+    let wire = Wire::to(b.local_addr()).await;
+    a.addresses().set("b".into(), wire.at);
+    play(&b, "player", SpawnOptions::default());
+    (a, b, wire)
 }
 
 /// Hands on the datagrams between one node and those who dial it here, until it is cut: as a process that was killed.

@@ -1,15 +1,11 @@
 //! A cluster in which one daemon set is, and nothing but what it asks for happens.
 
 use super::super::engine::effects::Effect;
-use super::super::engine::view::Part;
-use super::super::mirror::{Mirrored, Seen};
+use super::super::table::part;
 use super::marks::{GENERATION, HASH};
 use super::*;
-use impresario_registry_api::{Entry, Key};
-use k8s_openapi::serde::Serialize;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 struct World {
     set: Value,
@@ -22,19 +18,6 @@ struct World {
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
-}
-
-fn part<T: Mirrored + Serialize>(objects: &[Value]) -> Part {
-    let seen = |object: &Value| Seen {
-        object: Arc::new(serde_json::from_value::<T>(object.clone()).unwrap()),
-        entry: Entry {
-            key: Key::new("things", "default", object["metadata"]["name"].as_str().unwrap()),
-            value: object.to_string().into_bytes().into(),
-            create_revision: 1,
-            mod_revision: 1,
-        },
-    };
-    Part::of(objects.iter().map(seen).collect())
 }
 
 fn named(objects: &[Value], name: &str) -> usize {

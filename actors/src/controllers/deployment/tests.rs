@@ -7,14 +7,12 @@ use super::super::activation::Activation;
 use super::super::control::Look;
 use super::super::engine::controller::Controller;
 use super::super::engine::kind_name::KindName;
-use super::super::engine::mirrors::Mirrors;
 use super::super::engine::shared::Shared;
 use super::super::engine::worker::Worker;
 use super::super::mirror::Mirrored;
 use super::super::replica_set;
 use super::super::view::served;
-use crate::testing::LIMIT;
-use impresario_objects::events::Recorder;
+use crate::testing::eventually;
 use impresario_objects::{DeleteOptions, Door, Objects, Propagation, WriteOptions};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of};
@@ -52,11 +50,8 @@ impl World {
         let time = Arc::new(AtomicI64::new(1_000_000));
         let clock = time.clone();
         let shared = Shared {
-            events: Recorder::start(objects.clone(), "test", ""),
-            mirrors: Mirrors::over(objects.registry().clone()),
             clock: Arc::new(move || Timestamp::from_second(clock.load(Ordering::Relaxed)).unwrap()),
-            authority: Arc::default(),
-            objects: objects.clone(),
+            ..Shared::start(objects.clone(), "test")
         };
         let (workers, refuses) = (Mutex::default(), AtomicBool::new(false));
         Self { registry, objects, shared, time, workers, refuses }
@@ -127,16 +122,13 @@ impl World {
     /// Waits until the mirror shows what there is.
     async fn seen<K: Mirrored>(&self) {
         let (mirror, resource) = (self.shared.mirrors.of::<K>(), KindName::of::<K>().key());
-        let seen = tokio::time::timeout(LIMIT, async {
-            let there = async || {
-                let request = ListRequest::of(Selection::all(&resource));
-                self.registry.list(request).await.unwrap().entries
-            };
-            while !there().await.iter().eq(mirror.all().iter().map(|seen| &seen.entry)) {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        });
-        assert!(seen.await.is_ok(), "{resource}");
+        eventually(&resource, async || {
+            let request = ListRequest::of(Selection::all(&resource));
+            let there = self.registry.list(request).await.unwrap().entries;
+            let seen: Vec<_> = mirror.all().into_iter().map(|seen| seen.entry).collect();
+            if there == seen { Ok(()) } else { Err((there, seen)) }
+        })
+        .await;
     }
 
     async fn look<C: Controller>(&self, object: &Value) {
@@ -185,12 +177,12 @@ impl World {
 
     /// Waits for an event of this reason.
     async fn until_told(&self, reason: &str) {
-        let waited = tokio::time::timeout(LIMIT, async {
-            while !self.all("events").await.iter().any(|event| event["reason"] == reason) {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "{:#?}", self.all("events").await);
+        eventually(reason, async || {
+            let events = self.all("events").await;
+            let is_told = events.iter().any(|event| event["reason"] == reason);
+            if is_told { Ok(()) } else { Err(events) }
+        })
+        .await;
     }
 
     /// `image:size` of each set, by revision.

@@ -3,7 +3,7 @@
 
 use super::super::control::LookError;
 use super::super::labels;
-use super::super::mirror::{Mirrored, Seen};
+use super::super::mirror::{Mirror, Mirrored, Seen};
 use super::super::panics;
 use super::super::wrote::Wrote;
 use super::mirrors::Mirrors;
@@ -13,137 +13,85 @@ use super::sources::Source;
 use super::view::Part;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use std::marker::PhantomData;
 
-/// Objects of kind `T` that an object of kind `K` selects by their labels.
-pub(super) struct Selected<K, T> {
-    selector: SelectorOf<K>,
-    of: PhantomData<fn() -> T>,
+type Shown<K, T> = Box<dyn Fn(&Mirror<T>, &Seen<K>) -> Part + Send + Sync>;
+type Wakes<K, T> = Box<dyn Fn(&Mirror<K>, &Mirror<T>) -> Source + Send + Sync>;
+
+/// Objects of kind `T` that concern one of kind `K` and are not its own.
+pub(super) struct Beside<K, T> {
+    shown: Shown<K, T>,
+    wakes: Wakes<K, T>,
+    is_written: bool,
 }
 
-impl<K, T> Selected<K, T> {
-    pub(super) fn by(selector: SelectorOf<K>) -> Self {
-        Self { selector, of: PhantomData }
-    }
-}
-
-impl<K: Mirrored, T: Mirrored> Other<K> for Selected<K, T> {
-    fn seen<'a>(
-        &self,
-        mirrors: &Mirrors,
-        wrote: &'a Wrote,
-    ) -> BoxFuture<'a, Result<(), LookError>> {
-        seen::<T>(mirrors, wrote)
-    }
-
-    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
-        let Some(selector) = (self.selector)(&object.object) else {
-            return Part::of::<T>(Vec::new());
+impl<K: Mirrored, T: Mirrored> Beside<K, T> {
+    /// Those that an object selects by their labels. It changes none of them.
+    pub(super) fn selected(selector: SelectorOf<K>) -> Self {
+        let shown = move |mirror: &Mirror<T>, object: &Seen<K>| {
+            let Some(selector) = selector(&object.object) else {
+                return Part::of::<T>(Vec::new());
+            };
+            let selects = |other: &T| labels::selects(&selector, labels::of(other.metadata()));
+            Part::of(mirror.picked_within(&object.entry.key.namespace, selects))
         };
-        let selects = |other: &T| labels::selects(&selector, labels::of(other.metadata()));
-        Part::of(mirrors.of::<T>().picked_within(&object.entry.key.namespace, selects))
+        let wakes =
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::selecting(of, mirror, selector);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
     }
 
-    fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
-        vec![Source::selecting(&mirrors.of::<K>(), &mirrors.of::<T>(), self.selector)]
-    }
-}
-
-/// The object of kind `T` that has the name of another in its namespace.
-pub(super) struct Namesake<T>(PhantomData<fn() -> T>);
-
-impl<T> Namesake<T> {
-    pub(super) fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<K: Mirrored, T: Mirrored> Other<K> for Namesake<T> {
-    fn seen<'a>(
-        &self,
-        mirrors: &Mirrors,
-        wrote: &'a Wrote,
-    ) -> BoxFuture<'a, Result<(), LookError>> {
-        seen::<T>(mirrors, wrote)
-    }
-
-    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
-        let key = &object.entry.key;
-        Part::of(mirrors.of::<T>().get(&key.namespace, &key.name).into_iter().collect())
-    }
-
-    fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
-        vec![Source::of_the_name_of(&mirrors.of::<K>(), &mirrors.of::<T>())]
-    }
-}
-
-/// The object of kind `T` and a name in the namespace that another is.
-pub(super) struct Within<T> {
-    name: &'static str,
-    of: PhantomData<fn() -> T>,
-}
-
-impl<T> Within<T> {
-    pub(super) fn called(name: &'static str) -> Self {
-        Self { name, of: PhantomData }
-    }
-}
-
-impl<K: Mirrored, T: Mirrored> Other<K> for Within<T> {
-    fn seen<'a>(
-        &self,
-        mirrors: &Mirrors,
-        wrote: &'a Wrote,
-    ) -> BoxFuture<'a, Result<(), LookError>> {
-        seen::<T>(mirrors, wrote)
-    }
-
-    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
-        let namespace = &object.entry.key.name;
-        let found = mirrors.of::<T>().get(namespace, self.name);
-        Part::of(found.into_iter().collect()).within(namespace)
-    }
-
-    fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
-        vec![Source::within(&mirrors.of::<K>(), &mirrors.of::<T>(), self.name)]
-    }
-}
-
-/// Objects of kind `T` of which a facet says something.
-pub(super) struct Everywhere<T, F> {
-    pub(super) facet: fn(&T) -> Option<F>,
-}
-
-impl<K: Mirrored, T: Mirrored, F: PartialEq + 'static> Other<K> for Everywhere<T, F> {
-    fn seen<'a>(
-        &self,
-        mirrors: &Mirrors,
-        wrote: &'a Wrote,
-    ) -> BoxFuture<'a, Result<(), LookError>> {
-        seen::<T>(mirrors, wrote)
-    }
-
-    fn part(&self, mirrors: &Mirrors, _: &Seen<K>) -> Part {
-        let says = |other: &T| {
-            let name = other.metadata().name.as_deref().unwrap_or_default();
-            panics::spared(name, None, || (self.facet)(other)).is_some()
+    /// The one that has the name of another in its namespace.
+    pub(super) fn namesake() -> Self {
+        let shown = |mirror: &Mirror<T>, object: &Seen<K>| {
+            let key = &object.entry.key;
+            Part::of(mirror.get(&key.namespace, &key.name).into_iter().collect())
         };
-        Part::of(mirrors.of::<T>().picked(says))
+        Self { shown: Box::new(shown), wakes: Box::new(Source::of_the_name_of), is_written: true }
+    }
+
+    /// The one of a name in the namespace that another is.
+    pub(super) fn within(name: &'static str) -> Self {
+        let shown = move |mirror: &Mirror<T>, object: &Seen<K>| {
+            let namespace = &object.entry.key.name;
+            let found = mirror.get(namespace, name);
+            Part::of(found.into_iter().collect()).within(namespace)
+        };
+        let wakes = move |of: &Mirror<K>, mirror: &Mirror<T>| Source::within(of, mirror, name);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: true }
+    }
+
+    /// Those of which a facet says something. The controller changes none of them.
+    pub(super) fn everywhere<F: PartialEq + 'static>(facet: fn(&T) -> Option<F>) -> Self {
+        let shown = move |mirror: &Mirror<T>, _: &Seen<K>| {
+            let says = |other: &T| {
+                let name = other.metadata().name.as_deref().unwrap_or_default();
+                panics::spared(name, None, || facet(other)).is_some()
+            };
+            Part::of(mirror.picked(says))
+        };
+        let wakes = move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, facet);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
+    }
+}
+
+impl<K: Mirrored, T: Mirrored> Other<K> for Beside<K, T> {
+    fn seen<'a>(
+        &self,
+        mirrors: &Mirrors,
+        wrote: &'a Wrote,
+    ) -> BoxFuture<'a, Result<(), LookError>> {
+        let mirror = mirrors.of::<T>();
+        async move { wrote.seen_by(&mirror).await }.boxed()
+    }
+
+    fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
+        (self.shown)(&mirrors.of(), object)
     }
 
     fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
-        vec![Source::all_by(&mirrors.of::<K>(), &mirrors.of::<T>(), self.facet)]
+        vec![(self.wakes)(&mirrors.of(), &mirrors.of())]
     }
 
     fn is_written(&self) -> bool {
-        false
+        self.is_written
     }
-}
-
-fn seen<'a, T: Mirrored>(
-    mirrors: &Mirrors,
-    wrote: &'a Wrote,
-) -> BoxFuture<'a, Result<(), LookError>> {
-    let mirror = mirrors.of::<T>();
-    async move { wrote.seen_by(&mirror).await }.boxed()
 }

@@ -3,7 +3,7 @@
 use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
-use super::beside::{Everywhere, Namesake, Selected, Within};
+use super::beside::Beside;
 use super::mirrors::Mirrors;
 use super::other::Other;
 use super::selectors::SelectorOf;
@@ -39,16 +39,17 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Owned::<K, T> { adopts: Some(adopts), of: PhantomData })
     }
 
-    /// And at the objects of kind `T` in its namespace that this selects, whoever controls them.
+    /// And at the objects of kind `T` in its namespace that this selects, whoever controls them. The controller
+    /// changes none of them.
     #[must_use]
     pub fn selected<T: Mirrored>(self, selector: SelectorOf<K>) -> Self {
-        self.and(Selected::<K, T>::by(selector))
+        self.and(Beside::<K, T>::selected(selector))
     }
 
     /// And at the object of kind `T` that has its name, in its namespace.
     #[must_use]
     pub fn of_its_name<T: Mirrored>(self) -> Self {
-        self.and(Namesake::<T>::new())
+        self.and(Beside::<K, T>::namesake())
     }
 
     /// And at the objects of kind `T` in the cluster of which `facet` says something. What else changes of
@@ -58,13 +59,13 @@ impl<K: Mirrored> LooksAt<K> {
         self,
         facet: fn(&T) -> Option<F>,
     ) -> Self {
-        self.and(Everywhere { facet })
+        self.and(Beside::<K, T>::everywhere(facet))
     }
 
     /// And at the object of kind `T` and this name in the namespace that it is.
     #[must_use]
     pub fn within<T: Mirrored>(self, name: &'static str) -> Self {
-        self.and(Within::<T>::called(name))
+        self.and(Beside::<K, T>::within(name))
     }
 
     /// And, where this holds and it is being deleted, at everything that is in the namespace that it is, as the

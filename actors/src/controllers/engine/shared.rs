@@ -23,3 +23,17 @@ pub struct Shared {
     /// The certificates of the cluster's authority, in PEM.
     pub authority: Arc<str>,
 }
+
+impl Shared {
+    /// Begins to follow what these objects are, by the time of day.
+    #[must_use]
+    pub fn start(objects: Objects, component: &str) -> Self {
+        Self {
+            events: Recorder::start(objects.clone(), component, ""),
+            mirrors: Mirrors::over(objects.registry().clone()),
+            clock: Arc::new(Timestamp::now),
+            authority: Arc::default(),
+            objects,
+        }
+    }
+}

@@ -7,16 +7,15 @@ use super::super::mirror::Mirror;
 use super::controller::Controller;
 use super::effects::Effects;
 use super::looks_at::LooksAt;
-use super::mirrors::Mirrors;
 use super::shared::Shared;
 use super::sources::Concerned;
 use super::view::View;
 use super::worker::Worker;
-use crate::testing::LIMIT;
+use crate::testing::{LIMIT, eventually};
 use actix::Actor as _;
 use impresario_client::protocol::control::{Changed, Describe};
 use impresario_objects::Objects;
-use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::events::Severity;
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{
     Epoch, Fence, Key, ListRequest, Revision, Selection, Transaction, shard_of,
@@ -76,13 +75,8 @@ impl World {
         registry.assign_shards(&["test".to_owned()]);
         let objects = Objects::new(Arc::new(registry.clone()));
         objects.lay_foundation("pem", 6443).await.unwrap();
-        let shared = Shared {
-            events: Recorder::start(objects.clone(), "test", ""),
-            mirrors: Mirrors::over(objects.registry().clone()),
-            clock: Arc::new(|| Timestamp::from_second(1_000).unwrap()),
-            authority: "pem".into(),
-            objects,
-        };
+        let clock = Arc::new(|| Timestamp::from_second(1_000).unwrap());
+        let shared = Shared { clock, authority: "pem".into(), ..Shared::start(objects, "test") };
         Self { registry, shared }
     }
 
@@ -123,12 +117,11 @@ impl World {
 
     /// Waits until the objects of a resource are as wanted.
     async fn until(&self, resource: &str, holds: impl Fn(&[Value]) -> bool) {
-        let waited = tokio::time::timeout(LIMIT, async {
-            while !holds(&self.all(resource).await) {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-        });
-        assert!(waited.await.is_ok(), "{resource}: {:#?}", self.all(resource).await);
+        eventually(resource, async || {
+            let all = self.all(resource).await;
+            if holds(&all) { Ok(()) } else { Err(all) }
+        })
+        .await;
     }
 }
 
@@ -212,12 +205,11 @@ async fn who_lost_the_shard_creates_and_deletes_nothing_says_nothing_and_stops()
         assert!(error.is_fenced() && !error.is_of_one_object(), "{error}");
         let fence = Fence { shard: shard_of("uid-a"), epoch: Epoch(1) };
         let actor = Control::new("a".into(), fence, world.worker("a").shared()).start();
-        let stopped = tokio::time::timeout(LIMIT, async {
-            while actor.connected() {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-        });
-        assert!(stopped.await.is_ok(), "it looks on");
+        eventually(
+            "it stops",
+            async || if actor.connected() { Err("it looks on") } else { Ok(()) },
+        )
+        .await;
         assert_eq!(world.all("secrets").await.len(), there.len());
         // Events are written in their order.
         let about = json!({"apiVersion": "v1", "kind": "ConfigMap",
@@ -253,13 +245,12 @@ async fn a_controller_that_panics_over_one_object_says_so_and_goes_on_with_the_o
             })
         })
         .await;
-    let described = async || broken.send(Describe).await.unwrap();
-    let waited = tokio::time::timeout(LIMIT, async {
-        while described().await.last_error.is_none_or(|error| !error.contains("panicked")) {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "{:?}", described().await);
+    eventually("it says what went wrong", async || {
+        let described = broken.send(Describe).await.unwrap();
+        let says = described.last_error.as_ref().is_some_and(|error| error.contains("panicked"));
+        if says { Ok(()) } else { Err(described) }
+    })
+    .await;
 
     // The object is mended: its actor has been trying again, and is content.
     let key = Key::new("configmaps", "default", "bad");

@@ -7,7 +7,6 @@ use super::super::engine::shared::Shared;
 use super::super::engine::worker::Worker;
 use super::*;
 use impresario_objects::Objects;
-use impresario_objects::events::Recorder;
 use impresario_registry::{
     Epoch, Fence, Key, MemoryRegistry, Registry as _, Revision, Transaction, shard_of,
 };
@@ -52,11 +51,9 @@ fn worker(
 ) -> (Worker<Reconciler>, Shared) {
     let objects = Objects::new(Arc::new(now.clone()));
     let shared = Shared {
-        events: Recorder::start(objects.clone(), "test", ""),
         mirrors: Mirrors::over(Arc::new(before.clone())),
-        clock: Arc::new(Timestamp::now),
         authority: "authority".into(),
-        objects,
+        ..Shared::start(objects, "test")
     };
     let activation = Activation {
         actor: "namespace/x".into(),

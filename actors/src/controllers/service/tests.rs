@@ -2,12 +2,9 @@
 
 use super::super::engine::effects::Effect;
 use super::super::engine::view::Part;
-use super::super::mirror::{Mirrored, Seen};
-use super::super::table::{self, pod};
+use super::super::table::{self, part, pod};
 use super::*;
 use crate::node::object::FIRST_PORT;
-use impresario_registry_api::{Entry, Key};
-use k8s_openapi::serde::Serialize;
 
 /// A world in which one service is.
 struct World {
@@ -29,19 +26,6 @@ fn world(pods: &[&'static str]) -> World {
         nodes: Vec::new(),
         reported: None,
     }
-}
-
-fn part<T: Mirrored + Serialize>(objects: &[Value]) -> Part {
-    let seen = |object: &Value| Seen {
-        object: Arc::new(serde_json::from_value::<T>(object.clone()).unwrap()),
-        entry: Entry {
-            key: Key::new("things", "default", object["metadata"]["name"].as_str().unwrap()),
-            value: object.to_string().into_bytes().into(),
-            create_revision: 1,
-            mod_revision: 1,
-        },
-    };
-    Part::of(objects.iter().map(seen).collect())
 }
 
 impl World {

@@ -149,12 +149,7 @@ fn hold(machine: &Machine) -> ActorRef<SchedulerRole> {
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waits = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waits).await.unwrap_or_else(|_| panic!("{what}"));
+    eventually(what, async || if holds() { Ok(()) } else { Err(()) }).await;
 }
 
 /// What an operator says of the policy.
@@ -221,19 +216,15 @@ async fn an_operator_sets_the_policy_and_a_name_that_none_has_changes_nothing() 
     })
     .await
     .unwrap();
-    let told = async {
-        loop {
-            let events = ListRequest::of(Selection::all("events"));
-            let events = machine.registry.list(events).await.unwrap().entries;
-            let mut events =
-                events.iter().map(|event| serde_json::from_slice::<Value>(&event.value).unwrap());
-            if let Some(event) = events.find(|event| event["reason"] == "NoSuchPolicy") {
-                return event["message"].as_str().unwrap().to_owned();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let message = tokio::time::timeout(LIMIT, told).await.expect("told that there is none");
+    let message = eventually("told that there is none", async || {
+        let events = ListRequest::of(Selection::all("events"));
+        let events = machine.registry.list(events).await.unwrap().entries;
+        let events: Vec<Value> =
+            events.iter().map(|event| serde_json::from_slice(&event.value).unwrap()).collect();
+        let told = events.iter().find(|event| event["reason"] == "NoSuchPolicy");
+        told.map(|event| event["message"].as_str().unwrap().to_owned()).ok_or(events)
+    })
+    .await;
     assert!(message.contains("\"drift\"") && message.contains("drf goes on"), "{message}");
 }
 
@@ -257,16 +248,12 @@ async fn a_node_that_has_less_than_was_thought_is_asked_before_a_job_is_told() {
     machine.until(&key, "registered", |node| !node.is_null()).await;
     let scheduler = hold(&machine);
     let believes = async |milli: u64| {
-        let waits = async {
-            loop {
-                let status = scheduler.ask(Status, LIMIT).await.unwrap();
-                if status.nodes.get("n1").is_some_and(|free| free.cpu_milli == milli) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, waits).await.expect("the picture is as told");
+        eventually("the picture is as told", async || {
+            let status = scheduler.ask(Status, LIMIT).await.unwrap();
+            let is_so = status.nodes.get("n1").is_some_and(|free| free.cpu_milli == milli);
+            if is_so { Ok(()) } else { Err(status) }
+        })
+        .await;
     };
     believes(1000).await;
     // Somebody else has all but 450m, and the node's word of it was lost: overtaken by a later one.

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, list, number, object_mut, same, set, text,
+    Causes, Path, at, default, existing_mut, get, has, number, object_mut, same, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
@@ -103,18 +103,7 @@ fn count_template(object: &mut Value, generation: i64) {
 fn validate(object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(validate_spec(object));
-    let (selector, path) = (at(object, "spec.selector"), Path::new("spec").child("selector"));
-    for label in OWN_LABELS {
-        if get(selector, "matchLabels").get(label).is_some() {
-            causes.forbidden(&path.child("matchLabels").key(label), NOT_SELECTED);
-        }
-    }
-    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
-        if OWN_LABELS.contains(&text(expression, "key")) {
-            let path = path.child("matchExpressions").index(index).child("key");
-            causes.forbidden(&path, NOT_SELECTED);
-        }
-    }
+    replicas::leaves_out(at(object, "spec.selector"), &OWN_LABELS, NOT_SELECTED, &mut causes);
     causes.into_vec()
 }
 

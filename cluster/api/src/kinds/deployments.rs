@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, list, number, object_mut, set, text,
+    Causes, Path, at, default, existing_mut, get, has, number, object_mut, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
@@ -90,16 +90,8 @@ fn prepare_create(object: &mut Value, _: &Context<'_>) -> Result<(), Status> {
 fn validate(deployment: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(validate_spec(deployment));
-    let (selector, path) = (at(deployment, "spec.selector"), Path::new("spec").child("selector"));
     let why = "may not be in the selector of a deployment, which gives each of its replica sets a value of its own";
-    if get(selector, "matchLabels").get(TEMPLATE_HASH).is_some() {
-        causes.forbidden(&path.child("matchLabels").key(TEMPLATE_HASH), why);
-    }
-    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
-        if text(expression, "key") == TEMPLATE_HASH {
-            causes.forbidden(&path.child("matchExpressions").index(index).child("key"), why);
-        }
-    }
+    replicas::leaves_out(at(deployment, "spec.selector"), &[TEMPLATE_HASH], why, &mut causes);
     causes.into_vec()
 }
 

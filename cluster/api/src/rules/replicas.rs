@@ -1,7 +1,7 @@
 //! What kinds share that keep a number of pods of a template: replication controllers and replica sets.
 
 use crate::cause::Cause;
-use crate::field::{Causes, Path, at, get, has, number, text};
+use crate::field::{Causes, Path, at, get, has, list, number, text};
 use crate::resource::{Column, ScalePaths};
 use crate::rules::{pod, template};
 use crate::selector::LabelSelector;
@@ -95,6 +95,21 @@ pub fn required_selector(spec: &Value, kind: &str, causes: &mut Causes) -> Optio
         return None;
     }
     Some(selector)
+}
+
+/// Refuses a selector that says anything of these labels, to which what makes the pods gives values of its own.
+pub fn leaves_out(selector: &Value, labels: &[&str], why: &str, causes: &mut Causes) {
+    let path = Path::new("spec").child("selector");
+    for label in labels {
+        if get(selector, "matchLabels").get(label).is_some() {
+            causes.forbidden(&path.child("matchLabels").key(label), why);
+        }
+    }
+    for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        if labels.contains(&text(expression, "key")) {
+            causes.forbidden(&path.child("matchExpressions").index(index).child("key"), why);
+        }
+    }
 }
 
 /// What is wrong with the counts of a status.

@@ -1,31 +1,14 @@
 //! Daemon sets: a pod on each node that they are meant for, from one template to the next and back.
 
+use crate::manifests::workload;
 use impresario_e2e::{Site, eventually, with_a_kubectl, with_every_kubectl};
 use std::collections::BTreeSet;
 
 with_every_kubectl!(a_daemon_set_runs_on_each_node_is_rolled_over_and_goes_back);
 with_a_kubectl!(a_daemon_set_follows_the_labels_of_nodes_and_waits_where_it_is_told_to);
 
-/// A daemon set of pods that wait; `spec` is further fields of its own.
 fn daemon_set(name: &str, spec: &str) -> String {
-    format!(
-        r#"
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: {name}}}
-spec:
-  selector: {{matchLabels: {{app: {name}}}}}
-{spec}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: busybox
-        command: [sleep, "600"]
-"#
-    )
+    workload("DaemonSet", name, spec, "")
 }
 
 /// The words that a JSON path gives, in order.

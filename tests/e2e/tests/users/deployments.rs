@@ -1,6 +1,6 @@
 //! Deployments: from one template to the next while users watch, go back, wait, and are served.
 
-use crate::manifests::web;
+use crate::manifests::{web, workload};
 use impresario_e2e::{Site, eventually, fetch, with_a_kubectl, with_every_kubectl};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,28 +15,8 @@ with_a_kubectl!(
     a_deployment_that_is_recreated_has_no_two_templates_at_once,
 );
 
-/// A deployment of pods that wait; `spec` and `container` are further fields of its own and of its container.
 fn deployment(name: &str, count: u32, spec: &str, container: &str) -> String {
-    format!(
-        r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: {count}
-  selector: {{matchLabels: {{app: {name}}}}}
-{spec}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: busybox
-        command: [sleep, "600"]
-{container}
-"#
-    )
+    workload("Deployment", name, &format!("  replicas: {count}\n{spec}"), container)
 }
 
 const NEVER_READY: &str = "        readinessProbe: {exec: {command: ['false']}}";

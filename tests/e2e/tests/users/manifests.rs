@@ -18,6 +18,30 @@ spec:
     )
 }
 
+/// What keeps pods that wait, of this kind of `apps/v1`; `spec` and `container` are further fields of its own and of
+/// its container.
+pub fn workload(kind: &str, name: &str, spec: &str, container: &str) -> String {
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+{spec}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: busybox
+        command: [sleep, "600"]
+{container}
+"#
+    )
+}
+
 /// A folder of the test's own, which [`noting_pod`] sees at `/notes`.
 pub fn notes(site: &Site) -> PathBuf {
     let folder = site.cluster.scratch().join(&site.kubectl.namespace);
