@@ -117,6 +117,19 @@ fn runs(bid: &Bid) -> bool {
     bid.done_steps > 0 || bid.current.trainers >= bid.min.trainers.max(1)
 }
 
+/// What a job has without those of its members that are on their way out: a round that counted them in would call
+/// them back while they leave, and the next would send them away again.
+fn keeps(bid: &Bid) -> Size {
+    let (has, wanted) = (bid.current, bid.wanted);
+    if wanted == Size::default() {
+        return has;
+    }
+    Size {
+        parameter_servers: has.parameter_servers.min(wanted.parameter_servers),
+        trainers: has.trainers.min(wanted.trainers),
+    }
+}
+
 fn is_within(size: Size, bid: &Bid) -> bool {
     in_hall(size).is_within(in_hall(bid.min), in_hall(bid.max))
 }
@@ -148,6 +161,7 @@ fn hall_of<'a>(bids: &[&'a Bid], worth: &[Believed], free: &[Resources]) -> Hall
         in_order.push(hall::Bid {
             standing: standing(bid),
             current: in_hall(bid.current),
+            keeps: in_hall(keeps(bid)),
             min: in_hall(bid.min),
             max: in_hall(bid.max),
             server,

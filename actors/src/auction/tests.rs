@@ -244,6 +244,24 @@ fn noisy(policy: &str, trainers: [u32; 2]) -> Vec<Vec<u32>> {
 }
 
 #[test]
+fn a_member_that_is_on_its_way_out_is_not_called_back() {
+    // It gave up two trainers and a server for the minimum of another; the server has not left yet.
+    let leaves = Bid {
+        speed: SpeedModel::Asynchronous { a: [0.1, 0.0, 0.001, 0.001] },
+        wanted: Size { parameter_servers: 1, trainers: 1 },
+        ..bid("a", 5_000.0, (2, 1))
+    };
+    let comes = Bid { wanted: Size { parameter_servers: 1, trainers: 2 }, ..fresh("b", (1, 2)) };
+    for policy in ["goodput", "optimus"] {
+        let named = named(policy).unwrap();
+        let bids = [leaves.clone(), comes.clone()];
+        let outcomes = round(named.as_ref(), 2, &bids, &[node(1_200)]);
+        assert_eq!(size_of(&outcomes, "a", (1, 1)), (1, 1), "{policy}: {outcomes:?}");
+        assert_eq!(size_of(&outcomes, "b", (1, 2)), (1, 2), "{policy}: {outcomes:?}");
+    }
+}
+
+#[test]
 fn what_varies_in_what_jobs_measure_does_not_swap_their_trainers() {
     for policy in ["goodput", "optimus"] {
         let sizes = noisy(policy, [10, 10]);

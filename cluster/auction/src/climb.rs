@@ -25,8 +25,8 @@ pub(crate) fn climb(hall: &Hall<'_>, job: usize, strides: Strides) -> Vec<Size> 
         sizes.push(next);
         size = next;
     }
-    if bid.current.is_within(bid.min, bid.max) && !sizes.contains(&bid.current) {
-        sizes.push(bid.current);
+    if bid.keeps.is_within(bid.min, bid.max) && !sizes.contains(&bid.keeps) {
+        sizes.push(bid.keeps);
     }
     sizes.sort_by(|a, b| hall.share(job, *a).total_cmp(&hall.share(job, *b)));
     sizes

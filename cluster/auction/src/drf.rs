@@ -84,6 +84,7 @@ mod tests {
         let bid = Bid {
             standing: Standing::Runs,
             current: Size { servers: 1, workers: 1 },
+            keeps: Size { servers: 1, workers: 1 },
             min: Size { servers: 1, workers: 1 },
             max: Size { servers: 4, workers: 4 },
             server: vec![16],

@@ -48,9 +48,9 @@ pub(crate) fn whole(hall: &Hall<'_>, order: &[usize], overtaking: bool) -> Vec<S
     }
     for job in order.iter().copied() {
         let bid = &hall.bids[job];
-        let has = bid.current.is_within(bid.min, bid.max);
+        let has = bid.keeps.is_within(bid.min, bid.max);
         if draft.size(job).workers > 0 && !draft.give(job, bid.max) && has {
-            draft.give(job, bid.current);
+            draft.give(job, bid.keeps);
         }
     }
     draft.into_sizes()

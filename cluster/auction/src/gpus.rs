@@ -51,6 +51,7 @@ pub fn hall_with<'a>(
         Bid {
             standing: Standing::Waits,
             current: Size::of_workers(job.allocation.len() as u32),
+            keeps: Size::of_workers(job.allocation.len() as u32),
             min: Size::of_workers(min),
             max: Size::of_workers(max),
             server: vec![0],

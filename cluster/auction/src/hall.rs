@@ -80,6 +80,8 @@ pub struct Bid<'a> {
     pub standing: Standing,
     /// What it has.
     pub current: Size,
+    /// What it has and was not told to give up: that may be left as it is.
+    pub keeps: Size,
     /// The least that it works with: it gets that, or nothing.
     pub min: Size,
     /// The most that it may have.
@@ -305,18 +307,17 @@ impl Draft<'_> {
         for (job, bid) in self.hall.bids.iter().enumerate() {
             let size = self.sizes[job];
             let seconds = |size| bid.worth.seconds(size);
-            let saved = seconds(bid.current).zip(seconds(size)).map(|(now, then)| now - then);
+            let saved = seconds(bid.keeps).zip(seconds(size)).map(|(now, then)| now - then);
             let unsure = 1.0 + bid.worth.uncertainty(size);
             let pays = saved.is_some_and(|saved| saved / unsure > bid.rescale_seconds);
-            if self.may_stay(job) && !pays && size.grows_from(bid.current) {
-                self.set(job, bid.current);
+            if self.may_stay(job) && !pays && size.grows_from(bid.keeps) {
+                self.set(job, bid.keeps);
             }
         }
         for (job, bid) in self.hall.bids.iter().enumerate() {
-            let shrinks =
-                self.sizes[job] != bid.current && !self.sizes[job].grows_from(bid.current);
+            let shrinks = self.sizes[job] != bid.keeps && !self.sizes[job].grows_from(bid.keeps);
             if self.may_stay(job) && shrinks {
-                self.give(job, bid.current);
+                self.give(job, bid.keeps);
             }
         }
     }
@@ -324,6 +325,6 @@ impl Draft<'_> {
     /// Whether a job may be left as it is.
     fn may_stay(&self, job: usize) -> bool {
         let bid = &self.hall.bids[job];
-        bid.current.workers > 0 && bid.current.is_within(bid.min, bid.max)
+        bid.keeps.workers > 0 && bid.keeps.is_within(bid.min, bid.max)
     }
 }

@@ -117,7 +117,7 @@ impl Market {
     fn kept(&self, bid: &Bid<'_>, size: Size, seconds: f64) -> f64 {
         let pause = bid.rescale_seconds;
         let lasts = seconds.min(self.horizon).max(pause);
-        let moves = if size == bid.current { 0.0 } else { pause };
+        let moves = if size == bid.keeps { 0.0 } else { pause };
         (1.0 - moves / (lasts + moves)).max(0.05)
     }
 }

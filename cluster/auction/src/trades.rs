@@ -22,17 +22,17 @@ pub(crate) fn settled<'h>(
 ) -> Draft<'h> {
     let runs = |job: usize| {
         let bid = &hall.bids[job];
-        let has = bid.current;
+        let has = bid.keeps;
         bid.standing == Standing::Runs && has.workers > 0 && has.is_within(bid.min, bid.max)
     };
-    let gives = |job: &usize| runs(*job) && hall.bids[*job].current.grows_from(new.size(*job));
+    let gives = |job: &usize| runs(*job) && hall.bids[*job].keeps.grows_from(new.size(*job));
     let giving: Vec<usize> = (0..hall.bids.len()).filter(gives).collect();
     if hall.pieces.is_none() || giving.is_empty() {
         return new;
     }
     let mut kept = hall.floors();
     for (job, bid) in hall.bids.iter().enumerate() {
-        let (has, gets) = (bid.current, new.size(job));
+        let (has, gets) = (bid.keeps, new.size(job));
         if runs(job) {
             let servers = has.servers.min(gets.servers);
             kept.give(job, Size { servers, workers: has.workers.min(gets.workers) });
@@ -41,7 +41,7 @@ pub(crate) fn settled<'h>(
         }
     }
     for job in giving {
-        kept.give(job, hall.bids[job].current);
+        kept.give(job, hall.bids[job].keeps);
     }
     grow(&mut kept);
     let (mut gain, mut loss) = (0.0, 0.0);
