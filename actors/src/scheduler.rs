@@ -307,13 +307,11 @@ impl Scheduler {
         self.room_left(left, ctx);
     }
 
-    /// A pod may have left room: others may fit there, or a job that waits. What grows comes with the next round.
+    /// A pod may have left room: others may fit there, or a job that waits.
     fn room_left(&mut self, left: bool, ctx: &mut Context<Self>) {
-        if left {
-            self.changes.hopeful = true;
-            if self.hall.is_hungry {
-                self.order_round(ctx);
-            }
+        self.changes.hopeful |= left;
+        if self.hall.wants_round(left) {
+            self.order_round(ctx);
         }
     }
 

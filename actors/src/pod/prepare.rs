@@ -190,13 +190,19 @@ async fn prepared(
     let wanted = spec.volumes.clone().unwrap_or_default();
     let (of_machine, wanted): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|volume| volume.host_path.is_some());
-    let found = kit.openings.ask(move |opening| {
-        let found = of_machine.iter().map(|volume| (volume, volumes::find(volume, opening)));
-        let named = found.map(|(volume, found)| Ok((volume.name.clone(), found?)));
-        named.collect::<Result<Vec<_>, VolumeError>>()
-    });
-    let found = found.await??.into_iter().filter_map(|(name, found)| Some((name, found?)));
-    let mut placed: BTreeMap<_, _> = found.collect();
+    let mut placed = BTreeMap::new();
+    // Most pods have none, and wait for no thread then.
+    if !of_machine.is_empty() {
+        let found = kit.openings.ask(move |opening| {
+            let sources = of_machine.into_iter().filter_map(|it| Some((it.name, it.host_path?)));
+            let found = sources.map(|(name, source)| {
+                let at = volumes::find(&name, &source, opening)?;
+                Ok((name, at))
+            });
+            found.collect::<Result<BTreeMap<_, _>, VolumeError>>()
+        });
+        placed = found.await??;
+    }
     let fs_group = spec.security_context.as_ref().and_then(|context| context.fs_group);
     let from = volumes::Sources {
         pod: shown,

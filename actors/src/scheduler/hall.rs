@@ -2,6 +2,7 @@
 
 use super::fit::tolerates;
 use super::picture::Picture;
+use crate::controllers::pod_view::PodView as _;
 use crate::follow::Followed;
 use crate::training_job::pods::ROLE_LABEL;
 use impresario_client::protocol::training::{Bid, Member, Size};
@@ -55,9 +56,9 @@ pub(super) struct Hall {
     /// The pods of jobs, by uid: whose member each is, in which namespace, and which.
     members: HashMap<String, (String, String, Member)>,
     /// The control member where each job bid in the latest round.
-    bidders: BTreeMap<String, NodeName>,
+    pub(super) bidders: BTreeMap<String, NodeName>,
     /// Whether a job waits in the latest round, or has not what it is on its way to: any room is news to it.
-    pub(super) is_hungry: bool,
+    is_hungry: bool,
     /// The highest lease epoch in which each job has bid.
     leases: BTreeMap<String, u64>,
     /// Rounds in a row that were held soon again, for jobs whose actors did not bid yet.
@@ -118,10 +119,15 @@ impl Hall {
     }
 
     /// Takes notice of the bids of a round.
-    pub(super) fn have_bid(&mut self, bidders: &BTreeMap<String, NodeName>, bids: &[Bid]) {
-        self.bidders.clone_from(bidders);
+    pub(super) fn have_bid(&mut self, bidders: BTreeMap<String, NodeName>, bids: &[Bid]) {
+        self.bidders = bidders;
         let waits = |bid: &Bid| bid.wanted == Size::default() || bid.wanted != bid.current;
         self.is_hungry = bids.len() < self.jobs.len() || bids.iter().any(waits);
+    }
+
+    /// Whether a pod that may have left room is reason for a round: what grows comes with the next one anyhow.
+    pub(super) fn wants_round(&self, left: bool) -> bool {
+        left && self.is_hungry
     }
 
     /// Whom of the control members to ask first for a job's bid: the one where it bid in the latest round. Nobody is
@@ -208,11 +214,8 @@ impl Hall {
 /// A pod's uid, the uid of the job that it is a member of, and as what.
 fn member(pod: &v1::Pod) -> Option<(String, String, Member)> {
     let metadata = &pod.metadata;
-    let mut owners = metadata.owner_references.iter().flatten();
-    let owner = owners.find(|owner| owner.controller == Some(true))?;
-    let role = metadata.labels.as_ref()?.get(ROLE_LABEL)?;
-    let member =
-        [Member::ParameterServer, Member::Trainer].into_iter().find(|one| one.as_str() == role)?;
+    let owner = pod.controller()?;
+    let member = Member::named(metadata.labels.as_ref()?.get(ROLE_LABEL)?)?;
     Some((metadata.uid.clone()?, owner.uid.clone(), member))
 }
 

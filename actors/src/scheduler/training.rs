@@ -21,7 +21,7 @@ use impresario_client::protocol::training::{
 use impresario_objects::events::Severity;
 use impresario_registry_api::{Key, WatchEvent};
 use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -108,11 +108,7 @@ impl Scheduler {
         let (registry, fence) = (self.registry.clone(), self.fence);
         let write = async move {
             change::change(&registry, &key, None, fence, |map| {
-                let annotations = &mut map["metadata"]["annotations"];
-                if !annotations.is_object() {
-                    *annotations = json!({});
-                }
-                annotations[IN_USE] = policy.to_string().into();
+                map["metadata"]["annotations"][IN_USE] = policy.to_string().into();
             })
             .await
         };
@@ -172,7 +168,7 @@ impl Scheduler {
         for bid in &mut bids {
             bid.current = held.get(&*bid.job).copied().unwrap_or_default();
         }
-        self.hall.have_bid(&bidders, &bids);
+        self.hall.have_bid(bidders, &bids);
         let now = Instant::now();
         let takes_pods = |node: &&Node| {
             let is_there = node.ready && !node.unschedulable && !self.is_silent(&node.name, now);
@@ -180,7 +176,7 @@ impl Scheduler {
         };
         let nodes = self.picture.nodes().filter(takes_pods);
         let free = nodes.map(|node| (node.name.clone(), node.free.clone())).collect();
-        self.decide(Clearing { round, bidders, bids: Arc::new(bids), free, tries: TRIES }, ctx);
+        self.decide(Clearing { round, bids, free, tries: TRIES }, ctx);
     }
 
     /// Decides, and asks the nodes for the room.
@@ -188,16 +184,15 @@ impl Scheduler {
         clearing.tries = clearing.tries.saturating_sub(1);
         let (node, policy) = (self.node.clone(), self.auction);
         let decided = async move {
-            let (round, bids, free) =
-                (clearing.round, clearing.bids.clone(), clearing.free.clone());
             // Beside this actor: pods are placed and nodes are heard meanwhile, however many bids there are.
             let decides = move || {
+                let Clearing { round, bids, free, .. } = &clearing;
                 let left: Vec<Resources> = free.values().cloned().collect();
-                let outcomes = auction::round(policy.policy().as_ref(), round, &bids, &left);
-                let rooms = rooms::needed(&bids, &outcomes, free);
-                (outcomes, rooms)
+                let outcomes = auction::round(policy.policy().as_ref(), *round, bids, &left);
+                let rooms = rooms::needed(bids, &outcomes, free.clone());
+                (clearing, outcomes, rooms)
             };
-            let (outcomes, rooms) = tokio::task::spawn_blocking(decides).await?;
+            let (clearing, outcomes, rooms) = tokio::task::spawn_blocking(decides).await?;
             let asked = rooms::ask(&node, rooms).await;
             Ok((clearing, outcomes, asked))
         };
@@ -242,7 +237,7 @@ impl Scheduler {
         for one in &mut outcomes {
             one.scale.scheduler = scheduler;
         }
-        let told = tell(self.node.clone(), clearing.bidders, outcomes);
+        let told = tell(self.node.clone(), self.hall.bidders.clone(), outcomes);
         ctx.spawn(told.into_actor(self).map(|latest, this, ctx| {
             // An activation that begins reads of rounds that came to something alone.
             this.hall.round = this.hall.round.max(latest);
@@ -263,9 +258,7 @@ impl Scheduler {
 /// A round that is being decided.
 struct Clearing {
     round: u64,
-    /// The control member where each job bids.
-    bidders: BTreeMap<String, NodeName>,
-    bids: Arc<Vec<Bid>>,
+    bids: Vec<Bid>,
     /// What is free on each node that takes pods of jobs.
     free: BTreeMap<String, Resources>,
     /// So often it may be decided yet.

@@ -50,11 +50,7 @@ impl Seen {
         let owned = metadata["ownerReferences"].as_array().is_some_and(|owners| {
             owners.iter().any(|owner| owner["uid"] == job_uid && owner["controller"] == true)
         });
-        let member = match metadata["labels"][ROLE_LABEL].as_str()? {
-            "parameterServer" => Member::ParameterServer,
-            "trainer" => Member::Trainer,
-            _ => return None,
-        };
+        let member = Member::named(metadata["labels"][ROLE_LABEL].as_str()?)?;
         let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
         owned.then_some(())?;
         Some(Self {

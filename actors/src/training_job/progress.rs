@@ -112,13 +112,13 @@ impl ProgressBook {
     /// Whether the last step was so much longer ago than a trainer takes for one that something else was in between:
     /// nothing was there to be done, or the machine stood still. With fewer steps than `least` nobody can say.
     fn has_paused(&self, least: usize, now: Instant) -> bool {
+        if self.finished.len() < least {
+            return false;
+        }
         let (Some(first), Some(last)) = (self.finished.front(), self.finished.back()) else {
             return false;
         };
         let between = u32::try_from(self.finished.len() - 1).unwrap_or(u32::MAX);
-        if self.finished.len() < least || between == 0 {
-            return false;
-        }
         let of_one = (last.duration_since(*first) / between).saturating_mul(self.size.trainers);
         now.duration_since(*last) > WINDOW.max(of_one.saturating_mul(PAUSE))
     }
@@ -181,12 +181,12 @@ impl ProgressBook {
             return 0.0;
         }
         let span = now.duration_since(*first).as_secs_f64().max(0.05);
-        (self.finished.len() as f64 - 1.0).max(0.0) / span
+        (self.finished.len() - 1) as f64 / span
     }
 
     /// Whether anything is known of how fast it is.
     pub fn knows_speed(&self) -> bool {
-        self.is_measured() || self.batch_seconds.is_some()
+        self.batch_seconds.is_some()
     }
 
     /// Whether the speed of any size is known.

@@ -110,6 +110,11 @@ pub struct Bid<'a> {
 }
 
 impl Bid<'_> {
+    /// Whether it may be left as it is.
+    pub(crate) fn may_stay(&self) -> bool {
+        self.keeps.workers > 0 && self.keeps.is_within(self.min, self.max)
+    }
+
     fn amount(&self, size: Size, resource: usize) -> u128 {
         let times = |each: &[u64], count: u32| {
             u128::from(each.get(resource).copied().unwrap_or(0)) * u128::from(count)
@@ -310,21 +315,15 @@ impl Draft<'_> {
             let saved = seconds(bid.keeps).zip(seconds(size)).map(|(now, then)| now - then);
             let unsure = 1.0 + bid.worth.uncertainty(size);
             let pays = saved.is_some_and(|saved| saved / unsure > bid.rescale_seconds);
-            if self.may_stay(job) && !pays && size.grows_from(bid.keeps) {
+            if bid.may_stay() && !pays && size.grows_from(bid.keeps) {
                 self.set(job, bid.keeps);
             }
         }
         for (job, bid) in self.hall.bids.iter().enumerate() {
             let shrinks = self.sizes[job] != bid.keeps && !self.sizes[job].grows_from(bid.keeps);
-            if self.may_stay(job) && shrinks {
+            if bid.may_stay() && shrinks {
                 self.give(job, bid.keeps);
             }
         }
-    }
-
-    /// Whether a job may be left as it is.
-    fn may_stay(&self, job: usize) -> bool {
-        let bid = &self.hall.bids[job];
-        bid.keeps.workers > 0 && bid.keeps.is_within(bid.min, bid.max)
     }
 }

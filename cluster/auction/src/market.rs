@@ -13,7 +13,7 @@ use crate::placement::{fewest_nodes, gangs};
 use crate::policy::Policy;
 use crate::strides::Strides;
 use crate::trades;
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// The policy and its constants.
@@ -198,59 +198,35 @@ fn buy(hall: &Hall<'_>, mut offers: Vec<Vec<Offer>>, draft: &mut Draft<'_>) {
     }
     // What the hull's steps were too large for: the best step of any size that fits.
     let best = |offers: &[Offer], has: Offer| {
-        let better = offers.iter().filter(|offer| offer.cost > has.cost && offer.value > has.value);
-        let slopes = better.map(|offer| (slope(has, *offer), *offer));
+        let all = offers.iter().enumerate();
+        let better = all.filter(|(_, it)| it.cost > has.cost && it.value > has.value);
+        let slopes = better.map(|(at, offer)| (slope(has, *offer), at));
         slopes.max_by(|(a, _), (b, _)| a.total_cmp(b))
     };
-    let mut rest: BinaryHeap<Rest> = BinaryHeap::new();
+    // Numbers that are not negative are in the order of their bits. Ties go to the job that came first.
+    let step = |(slope, at): (f64, usize), job| (slope.to_bits(), Reverse(job), at);
+    let mut rest = BinaryHeap::new();
     for (job, offers) in offers.iter().enumerate() {
-        rest.extend(best(offers, has[job]).map(|(slope, offer)| Rest { slope, job, offer }));
+        rest.extend(best(offers, has[job]).map(|best| step(best, job)));
     }
     while left > 0 {
-        let Some(Rest { job, offer, .. }) = rest.pop() else { break };
+        let Some((_, Reverse(job), at)) = rest.pop() else { break };
+        let offer = offers[job][at];
         let has_room = draft.has_room(job, offer.size);
         left -= usize::from(has_room);
         if has_room && draft.give(job, offer.size) {
             has[job] = offer;
         } else {
             // There is not enough left, or no place for its pods: nor will there be.
-            offers[job].retain(|other| other.size != offer.size);
+            offers[job].remove(at);
         }
-        rest.extend(best(&offers[job], has[job]).map(|(slope, offer)| Rest { slope, job, offer }));
-    }
-}
-
-/// A step of a job that may come after those of the hulls.
-struct Rest {
-    slope: f64,
-    job: usize,
-    offer: Offer,
-}
-
-impl PartialEq for Rest {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Rest {}
-
-impl PartialOrd for Rest {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Rest {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // Ties go to the job that came first.
-        self.slope.total_cmp(&other.slope).then(other.job.cmp(&self.job))
+        rest.extend(best(&offers[job], has[job]).map(|best| step(best, job)));
     }
 }
 
 /// The largest first, each on as few nodes as there are.
 fn place(picture: &Picture, wanted: &[u32]) -> Decision {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
-    order.sort_by_key(|job| std::cmp::Reverse(wanted[*job]));
+    order.sort_by_key(|job| Reverse(wanted[*job]));
     gangs(picture, &order, wanted, fewest_nodes)
 }

@@ -22,8 +22,7 @@ pub(crate) fn settled<'h>(
 ) -> Draft<'h> {
     let runs = |job: usize| {
         let bid = &hall.bids[job];
-        let has = bid.keeps;
-        bid.standing == Standing::Runs && has.workers > 0 && has.is_within(bid.min, bid.max)
+        bid.standing == Standing::Runs && bid.may_stay()
     };
     let gives = |job: &usize| runs(*job) && hall.bids[*job].keeps.grows_from(new.size(*job));
     let giving: Vec<usize> = (0..hall.bids.len()).filter(gives).collect();

@@ -40,7 +40,7 @@ pub enum Unanswered {
 #[derive(Debug, Clone)]
 pub struct Openings {
     /// From when on one counts as one that does not answer.
-    pub limit: Duration,
+    limit: Duration,
     now: Arc<Mutex<Table>>,
 }
 
@@ -90,7 +90,7 @@ impl Openings {
     }
 
     /// Nobody waits any more for the one of this number: what it asks, whose mount point this is, does not answer.
-    pub(crate) fn given_up(&self, number: u64) -> Option<PathBuf> {
+    fn given_up(&self, number: u64) -> Option<PathBuf> {
         let mut now = self.now.lock();
         let (point, since) = now.open.get_mut(&number)?;
         *since = None;
@@ -196,7 +196,7 @@ fn names(path: &Path) -> Vec<OsString> {
 }
 
 /// What is said of what does not answer.
-pub(crate) fn silent(path: &Path, limit: Duration) -> String {
+fn silent(path: &Path, limit: Duration) -> String {
     format!("{} does not answer within {limit:?}: look at what serves it", path.display())
 }
 

@@ -26,7 +26,7 @@ pub use sources::Sources;
 use crate::container::{Mount, expand_all, is_path_component};
 use crate::mount_table::mount_points;
 use crate::opening::Opening;
-use k8s_openapi::api::core::v1::{Container, Volume};
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Volume};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -73,12 +73,15 @@ pub fn needs(volumes: &[Volume]) -> Needs {
     needs
 }
 
-/// Looks for a volume that the machine has (`hostPath`), or makes it there. None for one that is not of the machine. May
-/// wait for as long as the file system does that it lies in: to be done in [`Openings::ask`](crate::opening::Openings::ask).
-pub fn find(volume: &Volume, opening: &Opening) -> Result<Option<Placed>, VolumeError> {
-    let Some(source) = &volume.host_path else { return Ok(None) };
-    let path = host::host_path(&volume.name, source, opening)?;
-    Ok(Some(Placed { path, read_only: false, warnings: vec![] }))
+/// Looks for a volume that the machine has (`hostPath`), or makes it there. May wait for as long as the file system does
+/// that it lies in: to be done in [`Openings::ask`](crate::opening::Openings::ask).
+pub fn find(
+    name: &str,
+    source: &HostPathVolumeSource,
+    opening: &Opening,
+) -> Result<Placed, VolumeError> {
+    let path = host::host_path(name, source, opening)?;
+    Ok(Placed { path, read_only: false, warnings: vec![] })
 }
 
 /// Makes a volume below the pod's folder, or refreshes it; one of the machine's own is for [`find`]. Blocks on the disk.

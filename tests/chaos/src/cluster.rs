@@ -36,6 +36,18 @@ impl HarnessError {
     }
 }
 
+/// Ends a task that goes on for ever; told where it had come to no good end by itself.
+pub(crate) async fn end(
+    task: &mut tokio::task::JoinHandle<()>,
+    what: &str,
+) -> Result<(), HarnessError> {
+    task.abort();
+    match task.await {
+        Err(error) if !error.is_cancelled() => Err(HarnessError::lost(what)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// A way into the cluster. Used with a credential that may write anything.
 #[derive(Clone)]
 pub struct Session {

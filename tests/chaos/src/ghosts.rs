@@ -4,7 +4,7 @@
 //! which no shard of a running cluster is. Each writes its epoch into the shard's entry by right of that
 //! epoch. What the registry accepts, in the order of its revisions, may never fall.
 
-use crate::cluster::{HarnessError, Session};
+use crate::cluster::{HarnessError, Session, end};
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
     Entry, Epoch, Fence, Key, ListRequest, RegistryHandle, Revision, SHARDS, Selection, Shard,
@@ -87,10 +87,7 @@ impl Ghosts {
     pub async fn finish(mut self) -> Result<Haunted, HarnessError> {
         let _ = self.stop.send(true); // it may have ended
         (&mut self.task).await.map_err(HarnessError::lost("writing as a ghost"))?;
-        if self.reader.is_finished() {
-            (&mut self.reader).await.map_err(HarnessError::lost("reading what ghosts wrote"))?;
-        }
-        self.reader.abort();
+        end(&mut self.reader, "reading what ghosts wrote").await?;
         let began = Instant::now();
         let unread = loop {
             match self.registry.list(ListRequest::of(Selection::all(FENCED))).await {

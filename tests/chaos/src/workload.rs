@@ -7,7 +7,7 @@
 //! wrongly over-commits a node. The pods of one controller have a scheduler of their own ([`crate::rival`]). Where nodes have GPUs, one for each of these places, every pod asks for its
 //! share of them, too.
 
-use crate::cluster::{HarnessError, Session};
+use crate::cluster::{HarnessError, Session, end};
 use crate::effects;
 use futures_util::StreamExt as _;
 use impresario_api::admission::{DeleteOptions, Door};
@@ -211,10 +211,7 @@ impl Churn {
     pub async fn finish(mut self) -> Result<(), HarnessError> {
         let _ = self.stop.send(true); // it may have ended
         (&mut self.task).await.map_err(HarnessError::lost("using the cluster"))?;
-        if self.reaper.is_finished() {
-            (&mut self.reaper).await.map_err(HarnessError::lost("deleting pods of the job"))?;
-        }
-        self.reaper.abort();
+        end(&mut self.reaper, "deleting pods of the job").await?;
         let until = Instant::now() + PATIENCE;
         while let Err(reason) = scale_both(&self.session, [0, 0]).await {
             tracing::debug!(reason, "scaling after healing");

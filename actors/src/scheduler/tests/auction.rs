@@ -351,18 +351,23 @@ fn members_that_are_being_placed_are_what_a_job_has() {
 }
 
 #[test]
-fn a_pod_that_ends_orders_a_round_for_who_waits_alone_and_the_last_bidder_is_asked_first() {
+fn a_pod_that_ends_is_reason_for_a_round_while_a_job_waits_or_grows_alone() {
     let mut hall = Hall::default();
-    let members: Vec<NodeName> = ["n1", "n2"].map(NodeName::from).into();
-    let bidders = BTreeMap::from([("a".to_owned(), members[1].clone())]);
-    assert_eq!(hall.first_asked("a", &members), None, "nobody has bid");
     let calm = costly("a");
     let waits = Bid { wanted: Size::default(), current: Size::default(), ..calm.clone() };
     let grows = Bid { wanted: calm.max, ..calm.clone() };
     for (bid, is_hungry) in [(calm, false), (waits, true), (grows, true)] {
-        hall.have_bid(&bidders, &[bid]);
-        assert_eq!(hall.is_hungry, is_hungry);
+        hall.have_bid(BTreeMap::new(), &[bid]);
+        assert_eq!((hall.wants_round(true), hall.wants_round(false)), (is_hungry, false));
     }
+}
+
+#[test]
+fn the_member_where_a_job_bid_last_is_asked_first_and_from_time_to_time_all_are() {
+    let mut hall = Hall::default();
+    let members: Vec<NodeName> = ["n1", "n2"].map(NodeName::from).into();
+    assert_eq!(hall.first_asked("a", &members), None, "nobody has bid");
+    hall.have_bid(BTreeMap::from([("a".to_owned(), members[1].clone())]), &[costly("a")]);
     let all = (0..8).filter(|round| {
         hall.round = *round;
         hall.first_asked("a", &members).is_none()

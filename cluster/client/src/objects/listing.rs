@@ -68,8 +68,6 @@ pub struct Listing {
     begun: Instant,
     /// Whether what is ready is counted as it weighs.
     is_weighed: bool,
-    /// Bytes of what is asked.
-    asked: usize,
     /// What is still to be read.
     rest: Option<ListRequest>,
     revision: Revision,
@@ -165,7 +163,6 @@ impl Reader {
             all: Some(request.clone()).filter(|_| query.limit.is_none()),
             begun: Instant::now(),
             is_weighed: false,
-            asked: query.filter.bytes(),
             rest: Some(request),
             revision: 0,
             token: None,
@@ -277,7 +274,8 @@ impl Listing {
     }
 
     fn holds(&mut self, bytes: usize) -> bool {
-        self.ahead.as_mut().is_none_or(|ahead| ahead.hold(bytes + self.asked))
+        let bytes = bytes + self.filter.bytes();
+        self.ahead.as_mut().is_none_or(|ahead| ahead.hold(bytes))
     }
 
     fn is_fresh(&self) -> bool {

@@ -12,7 +12,7 @@
 use super::config::DockerConfig;
 use crate::container::{DriverError, Mount, StartError};
 use crate::mount_table::{Mounted, mount_points, mount_table};
-use crate::opening::{Opening, Openings, silent};
+use crate::opening::{Opening, Openings, Unanswered};
 use crate::private::{nodes_of_this_machine, places};
 use crate::volumes::{open_source, unmount_below};
 use nix::{
@@ -35,7 +35,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use tokio::time::timeout;
 
 /// What was opened is at these places of the pod's folder, for as long as this lives: what the engine has mounted by
 /// then is its container's.
@@ -72,34 +71,25 @@ impl Sources {
         mut mounts: Vec<Mount>,
         openings: &Openings,
     ) -> Result<(Vec<Mount>, Pinned), StartError> {
-        let (limit, opening) = (openings.limit, openings.begin());
-        let number = opening.number;
-        let at = Arc::new(Mutex::new(None));
+        let at = Arc::new(Mutex::new(None::<Mount>));
         let asked = at.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let pinned = self.pin(&mut mounts, &opening, &asked)?;
-            Ok::<_, StartError>((mounts, pinned))
-        });
-        match timeout(limit, work).await {
-            Ok(Ok(pinned)) => pinned,
-            Ok(Err(error)) => {
+        let work = move |opening: &Opening| {
+            let pinned = self.pin(&mut mounts, opening, &asked)?;
+            Ok((mounts, pinned))
+        };
+        // What it has mounted when it comes back, where nobody waits any more, goes then.
+        match openings.ask(work).await {
+            Ok(pinned) => pinned,
+            Err(Unanswered::Silent(cause)) => Err(match at.lock().clone() {
+                Some(mount) => refused(&mount, cause),
+                None => {
+                    let what = "show the sources of mounts".to_owned();
+                    DriverError::Engine { what, cause }.into()
+                }
+            }),
+            Err(Unanswered::Lost(cause)) => {
                 let what = "opening the sources of mounts".to_owned();
-                Err(DriverError::Io { what, cause: io::Error::other(error) }.into())
-            }
-            // What it has mounted when it comes back goes then.
-            Err(_) => {
-                openings.given_up(number);
-                let mount: Option<Mount> = at.lock().clone();
-                Err(mount.map_or_else(
-                    || {
-                        DriverError::Engine {
-                            what: "show the sources of mounts".to_owned(),
-                            cause: format!("they are not open within {limit:?}"),
-                        }
-                        .into()
-                    },
-                    |mount| refused(&mount, silent(&mount.source, limit)),
-                ))
+                Err(DriverError::Io { what, cause: io::Error::other(cause) }.into())
             }
         }
     }
@@ -268,6 +258,7 @@ mod tests {
     use super::*;
     use crate::opening::silent_file_system;
     use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
+    use tokio::time::timeout;
 
     fn as_volume(source: &Path, part: Option<&str>) -> Mount {
         Mount {

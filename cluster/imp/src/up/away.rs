@@ -2,6 +2,7 @@
 //! can be done again.
 
 use super::error::{HollowUpError, UpError};
+use super::ready::nodes;
 use crate::down::end_process;
 use crate::layout::{ClusterDir, HollowDir, LayoutError};
 use crate::rest::{Rest, RestError};
@@ -16,35 +17,47 @@ const DELETING: usize = 8;
 const LOOKS: usize = 3;
 const BETWEEN: Duration = Duration::from_millis(300);
 
-/// Takes the nodes of this group away, and says how many they were. The cluster runs.
-pub(super) async fn take_away(group: &HollowDir) -> Result<usize, UpError> {
-    let file = match group.load() {
-        Ok(file) => file,
-        // Noted, and not written yet.
-        Err(LayoutError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(0);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    end_process(group.process()).await?;
-    let names: HashSet<&str> = file.nodes.iter().map(|node| node.name.as_str()).collect();
-    delete_objects(&group.cluster(), &names).await.map_err(HollowUpError::Left)?;
-    group.remove()?;
+/// Takes the nodes of these groups away, those that were made last first, and says how many they were. The cluster runs.
+pub(super) async fn take_away(groups: &[HollowDir]) -> Result<usize, UpError> {
+    let Some(first) = groups.first() else { return Ok(0) };
+    let (mut names, mut ended) = (HashSet::new(), Vec::new());
+    for group in groups.iter().rev() {
+        let file = match group.load() {
+            Ok(file) => file,
+            // Noted, and not written yet.
+            Err(LayoutError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        end_process(group.process()).await?;
+        names.extend(file.nodes.into_iter().map(|node| node.name));
+        ended.push(group);
+    }
+    if ended.is_empty() {
+        return Ok(0);
+    }
+    delete_objects(&first.cluster(), &names).await.map_err(HollowUpError::Left)?;
+    for group in ended {
+        group.remove()?;
+    }
     Ok(names.len())
 }
 
-async fn delete_objects(dir: &ClusterDir, names: &HashSet<&str>) -> Result<(), RestError> {
+async fn delete_objects(dir: &ClusterDir, names: &HashSet<String>) -> Result<(), RestError> {
     let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(BETWEEN).await;
         }
-        let list = rest.get("/api/v1/nodes").await?;
-        let nodes = list["items"].as_array().into_iter().flatten();
-        let paths: Vec<String> = nodes
+        let paths: Vec<String> = nodes(&rest)
+            .await?
+            .iter()
             .filter(|node| pretends(node))
             .filter_map(|node| node["metadata"]["name"].as_str())
-            .filter(|name| names.contains(name))
+            .filter(|name| names.contains(*name))
             .map(|name| format!("/api/v1/nodes/{name}"))
             .collect();
         let deleted = iter(&paths).map(|path| delete(&rest, path));

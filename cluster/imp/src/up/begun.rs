@@ -69,9 +69,7 @@ impl Started {
         let is_made = |node: &&NodeDir| made.iter().any(|it| it.process().path() == node.path());
         let (hollow, started): (Vec<_>, Vec<_>) = started.into_iter().partition(|it| is_made(&it));
         undone = undone.and(end_started(&hollow).await.map_err(UpError::from));
-        for group in &made {
-            undone = undone.and(take_away(group).await.map(drop));
-        }
+        undone = undone.and(take_away(&made).await.map(drop));
         // Whatever becomes of the others: what ran before runs again.
         undone = undone.and(end_started(&started).await.map_err(UpError::from));
         for node in &ended {

@@ -4,13 +4,12 @@ use super::away::{pretends, take_away};
 use super::begun::Started;
 use super::certificates::issue_for;
 use super::error::{HollowUpError, UpError};
-use super::ready::{LOOK, READY_LIMIT, ended, in_vain, is_ready, looked, process};
+use super::ready::{LOOK, READY_LIMIT, ended, in_vain, is_ready, looked, nodes_of, process};
 use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::layout::{
     CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize,
 };
-use crate::rest::{Rest, RestError};
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
 use indicatif::ProgressBar;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,11 +141,8 @@ pub(super) async fn start(
 async fn end(groups: &[Group], bar: &ProgressBar, begun: &Started) -> Result<Pretending, UpError> {
     bar.set_message("taking hollow nodes away");
     begun.note_taking_away();
-    let mut gone = 0;
-    for group in groups.iter().rev() {
-        gone += take_away(&group.dir).await?;
-    }
-    Ok(Pretending { there: 0, gone })
+    let groups: Vec<_> = groups.iter().map(|group| group.dir.clone()).collect();
+    Ok(Pretending { there: 0, gone: take_away(&groups).await? })
 }
 
 fn name(number: u32) -> String {
@@ -156,18 +152,13 @@ fn name(number: u32) -> String {
 /// Refuses names that others have: a machine may have joined under any.
 async fn refuse_names(dir: &ClusterDir, numbers: &[u32]) -> Result<(), UpError> {
     let names: BTreeSet<String> = numbers.iter().map(|number| name(*number)).collect();
-    let listed = nodes(dir).await.map_err(HollowUpError::Api)?;
+    let listed = nodes_of(dir).await.map_err(HollowUpError::Api)?;
     let others = listed.iter().filter(|node| !pretends(node));
     let mut taken = others.filter_map(|node| node["metadata"]["name"].as_str());
     match taken.find(|name| names.contains(*name)) {
         Some(name) => Err(HollowUpError::Name(name.to_owned()).into()),
         None => Ok(()),
     }
-}
-
-async fn nodes(dir: &ClusterDir) -> Result<Vec<serde_json::Value>, RestError> {
-    let mut list = Rest::from_kubeconfig(&dir.kubeconfig())?.get("/api/v1/nodes").await?;
-    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 fn make(
@@ -258,7 +249,7 @@ async fn await_ready(
                 Some(_) => {}
             }
         }
-        if let Some(listed) = looked(nodes(dir).await, &mut failed)? {
+        if let Some(listed) = looked(nodes_of(dir).await, &mut failed)? {
             let ready = listed.iter().filter(|node| is_ready(node));
             let ready: BTreeMap<&str, i32> = ready
                 .filter_map(|node| Some((node["metadata"]["name"].as_str()?, process(node)?)))

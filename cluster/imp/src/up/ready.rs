@@ -103,16 +103,25 @@ pub(super) fn ended(name: String, node: &NodeDir) -> UpError {
     UpError::Ended { name, log, tail }
 }
 
+/// All nodes of the cluster in this folder.
+pub(super) async fn nodes_of(dir: &ClusterDir) -> Result<Vec<Value>, RestError> {
+    nodes(&Rest::from_kubeconfig(&dir.kubeconfig())?).await
+}
+
+/// All nodes of a cluster.
+pub(super) async fn nodes(rest: &Rest) -> Result<Vec<Value>, RestError> {
+    let mut list = rest.get("/api/v1/nodes").await?;
+    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+}
+
 /// The nodes whose object tells of the process that their folder names, and is Ready.
 async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
-    let rest = Rest::from_kubeconfig(&dir.kubeconfig())?;
-    let list = rest.get("/api/v1/nodes").await?;
     let mut ready = BTreeSet::new();
-    for node in list["items"].as_array().into_iter().flatten() {
+    for node in nodes_of(dir).await? {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
-        let pid = process(node);
+        let pid = process(&node);
         // An object that is Ready may tell of the process that was here before.
-        if is_ready(node) && pid.is_some() && pid == dir.node(name).pid() {
+        if is_ready(&node) && pid.is_some() && pid == dir.node(name).pid() {
             ready.insert(name.to_owned());
         }
     }

@@ -26,6 +26,11 @@ impl Member {
             Self::Trainer => "trainer",
         }
     }
+
+    /// The one that is called so.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::ParameterServer, Self::Trainer].into_iter().find(|one| one.as_str() == name)
+    }
 }
 
 /// A pod's process is ready to work. Sent again when the job's actor says `Unknown`.
