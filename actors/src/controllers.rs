@@ -29,6 +29,7 @@ pub mod namespace;
 pub mod node_lifecycle;
 pub mod owned;
 pub mod panics;
+mod part;
 pub mod pod_view;
 pub mod replica_set;
 pub mod replicas;

@@ -30,9 +30,9 @@ use super::engine::view::View;
 use super::family::take_over;
 use super::pod_view::PodView as _;
 use super::replicas::BURST;
+use impresario_api::kinds::daemonsets::OWN_LABELS;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use places::{Facet, Places};
 use pods::Failed;
@@ -50,6 +50,7 @@ impl Controller for Reconciler {
     const SILENT_OF: &'static [KindName] = &[KindName::of::<ControllerRevision>()];
 
     fn looks_at() -> LooksAt<DaemonSet> {
+        let selector = |set: &DaemonSet| Some(set.spec.selector.clone());
         // Revisions first: no pod is made of one that is not written down.
         LooksAt::itself()
             .owned_or_adopted::<ControllerRevision>(selector)
@@ -96,13 +97,7 @@ fn selects_its_own(set: &DaemonSet) -> bool {
         .flatten()
         .map(|(key, _)| key)
         .chain(selector.match_expressions.iter().flatten().map(|requirement| &requirement.key));
-    keys.all(|key| ![marks::HASH, marks::GENERATION].contains(&key.as_str()))
-}
-
-/// Which pods and revisions are its own.
-#[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
-fn selector(set: &DaemonSet) -> Option<LabelSelector> {
-    Some(set.spec.selector.clone())
+    keys.all(|key| !OWN_LABELS.contains(&key.as_str()))
 }
 
 /// Brings pods to the nodes that should have one, and takes away those that should not be where they are.
@@ -118,11 +113,12 @@ fn settle(
     // By node, with how often pods have failed there before.
     let mut missing: BTreeMap<&str, u32> = BTreeMap::new();
     let mut unwanted: BTreeMap<&str, &Pod> = BTreeMap::new();
+    let surges = rollout::surges(set);
     for place in places.all() {
         if place.is_wanted() && place.pods.is_empty() {
             missing.insert(place.node, 0);
         }
-        for pod in place.unwanted(rollout::surges(set), hash, patience, now) {
+        for pod in place.unwanted(surges, hash, patience, now) {
             unwanted.insert(pod.uid(), pod);
         }
         for pod in place.finished() {

@@ -26,7 +26,6 @@ use super::engine::view::View;
 use super::family::take_over;
 use super::replicas::REPLICA_FAILURE;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use revisions::Kept;
 use serde_json::json;
@@ -43,7 +42,8 @@ impl Controller for Reconciler {
     const FAILURE: Option<&'static str> = Some(REPLICA_FAILURE);
 
     fn looks_at() -> LooksAt<Deployment> {
-        LooksAt::itself().owned_or_adopted::<ReplicaSet>(selector)
+        LooksAt::itself()
+            .owned_or_adopted::<ReplicaSet>(|of: &Deployment| Some(of.spec.selector.clone()))
     }
 
     fn reconcile(view: &View<'_, Deployment>, now: Timestamp) -> Effects {
@@ -81,12 +81,6 @@ impl Controller for Reconciler {
         effects.report(&said.status);
         effects
     }
-}
-
-/// Which sets are its own.
-#[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
-fn selector(deployment: &Deployment) -> Option<LabelSelector> {
-    Some(deployment.spec.selector.clone())
 }
 
 /// Gives each set the size that it is to have now, and the newest what else it is to carry.

@@ -7,7 +7,6 @@ use super::engine::view::View;
 use super::replicas::{self, Asked, REPLICA_FAILURE, some};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 
 /// Decides for replica sets.
@@ -20,7 +19,8 @@ impl Controller for Reconciler {
     const FAILURE: Option<&'static str> = Some(REPLICA_FAILURE);
 
     fn looks_at() -> LooksAt<ReplicaSet> {
-        LooksAt::itself().owned_or_adopted::<Pod>(selector)
+        LooksAt::itself()
+            .owned_or_adopted::<Pod>(|set: &ReplicaSet| Some(set.spec.selector.clone()))
     }
 
     fn reconcile(view: &View<'_, ReplicaSet>, now: Timestamp) -> Effects {
@@ -44,12 +44,6 @@ impl Controller for Reconciler {
         });
         effects
     }
-}
-
-/// Which pods are its own.
-#[expect(clippy::unnecessary_wraps, reason = "other kinds may have no selector")]
-fn selector(set: &ReplicaSet) -> Option<LabelSelector> {
-    Some(set.spec.selector.clone())
 }
 
 #[cfg(test)]

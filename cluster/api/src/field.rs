@@ -403,6 +403,13 @@ mod tests {
             wrong.push((plural, selecting(json!(many(json!({}))))));
             wrong.push((plural, selecting(values.clone())));
         }
+        for (plural, own) in [
+            ("deployments", crate::kinds::deployments::TEMPLATE_HASH),
+            ("daemonsets", crate::kinds::daemonsets::REVISION_HASH),
+        ] {
+            let own = json!({"key": own, "operator": "Exists"});
+            wrong.push((plural, selecting(json!(many(own)))));
+        }
         for (plural, object) in wrong {
             let resource = find("", "v1", plural).or_else(|| find("apps", "v1", plural)).unwrap();
             told_only(plural, || (resource.rules.validate)(&object));

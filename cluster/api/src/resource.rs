@@ -385,9 +385,10 @@ impl<'a> From<&'a Resource> for ResourceName<'a> {
 
 /// The name of a resource in the registry: `pods`, `batch/jobs`.
 pub fn resource_key(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        resource.plural.to_owned()
-    } else {
-        format!("{}/{}", resource.group, resource.plural)
-    }
+    resource_key_of(resource.group, resource.plural)
+}
+
+/// The name in the registry of the resource of this group, empty for the core, and plural.
+pub fn resource_key_of(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{group}/{plural}") }
 }

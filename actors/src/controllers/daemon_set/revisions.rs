@@ -3,16 +3,14 @@
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
 use super::super::pod_view::PodView as _;
-use super::super::template_hash::hash;
+use super::super::template_hash::{Drawn, drawn};
 use super::marks::HASH;
 use impresario_api::field::same;
+use impresario_api::patch::LAST_APPLIED;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-/// What `kubectl apply` notes of the set is not so of its revisions.
-const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The revision that the template is.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,26 +60,24 @@ fn make(
     view: &View<'_, DaemonSet>,
     data: &Value,
     number: i64,
-    mut collisions: Option<i32>,
+    collisions: Option<i32>,
     effects: &mut Effects,
 ) -> Option<i32> {
     let metadata = &view.object.metadata;
     let of = metadata.name.as_deref().unwrap_or_default();
     let template = &view.stored["spec"]["template"];
-    let mut word = hash(template, collisions);
-    while view.is_taken(&format!("{of}-{word}")) {
-        collisions = Some(collisions.unwrap_or(0).saturating_add(1));
-        word = hash(template, collisions);
-    }
+    let Drawn { name, hash, collisions } =
+        drawn(of, template, collisions, |name| view.is_taken(name));
     let mut labels = template["metadata"]["labels"].clone();
-    labels[HASH] = word.as_str().into();
+    labels[HASH] = hash.into();
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
-    annotations.remove(APPLIED);
+    // What `kubectl apply` notes of the set is not so of its revisions.
+    annotations.remove(LAST_APPLIED);
     effects.create::<ControllerRevision>(json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": format!("{of}-{word}"),
+            "name": name,
             "labels": labels,
             "annotations": annotations,
             "ownerReferences": [view.owner().reference()],

@@ -4,6 +4,7 @@
 //! go as the strategy allows to be missing, less those that are missing anyway; or, where it allows some too many, as many new
 //! ones come, and the old ones go when these are available. (API reference, RollingUpdateDaemonSet v1.)
 
+use super::super::part::{Round, part};
 use super::super::pod_view::PodView as _;
 use super::places::{Places, is_available};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -40,13 +41,9 @@ fn limits(set: &DaemonSet, nodes: usize) -> Option<Limits> {
         return None;
     }
     let rolling = strategy.and_then(|it| it.rolling_update.as_ref());
-    let part = |of: Option<&IntOrString>, none: usize| match of {
-        None => none,
-        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-        Some(IntOrString::String(text)) => {
-            let percent = text.strip_suffix('%').and_then(|text| text.parse::<usize>().ok());
-            percent.unwrap_or(0).min(100).saturating_mul(nodes).div_ceil(100)
-        }
+    let nodes = i32::try_from(nodes).unwrap_or(i32::MAX);
+    let part = |of: Option<&IntOrString>, none: usize| {
+        of.map_or(none, |of| usize::try_from(part(of, nodes, Round::Up)).unwrap_or(0))
     };
     let surge = part(rolling.and_then(|it| it.max_surge.as_ref()), 0);
     let mut unavailable = part(rolling.and_then(|it| it.max_unavailable.as_ref()), 1);

@@ -3,17 +3,16 @@
 use super::super::engine::effects::Effects;
 use super::super::engine::view::View;
 use super::super::labels::selects;
-use super::super::template_hash::hash;
+use super::super::template_hash::{Drawn, drawn};
 use super::marks::{DESIRED, HASH, HISTORY, MAX, REVISION, number};
 use super::sets::{self, Sets};
 use super::sizes::Limits;
+use impresario_api::patch::LAST_APPLIED;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What `kubectl apply` notes of the deployment is not so of its sets.
-const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The longest list of revisions that a set was, in bytes.
 const HISTORY_MAX: usize = 2_000;
 
@@ -63,21 +62,14 @@ pub(super) fn make(
     view: &View<'_, Deployment>,
     sets: &Sets<'_>,
     limits: &Limits,
-    mut collisions: Option<i32>,
+    collisions: Option<i32>,
     effects: &mut Effects,
 ) -> Option<i32> {
     let deployment = view.object;
     let of = deployment.metadata.name.as_deref().unwrap_or_default();
     let mut template = view.stored["spec"]["template"].clone();
-    let named = |collisions: Option<i32>| {
-        let hash = hash(&template, collisions);
-        (format!("{of}-{hash}"), hash)
-    };
-    let (mut name, mut hash) = named(collisions);
-    while view.is_taken(&name) {
-        collisions = Some(collisions.unwrap_or(0).saturating_add(1));
-        (name, hash) = named(collisions);
-    }
+    let Drawn { name, hash, collisions } =
+        drawn(of, &template, collisions, |name| view.is_taken(name));
     let mut labels = labels_of(&deployment.spec.template);
     labels.insert(HASH.into(), hash.clone());
     // Its deployment would let go of it, and make the next.
@@ -151,6 +143,7 @@ fn next(sets: &Sets<'_>) -> i64 {
 /// The annotations of a deployment that its sets carry too: why it was changed is among them.
 fn carried(deployment: &Deployment) -> BTreeMap<String, String> {
     let mut all = deployment.metadata.annotations.clone().unwrap_or_default();
-    all.retain(|key, _| ![APPLIED, REVISION, HISTORY, DESIRED, MAX].contains(&key.as_str()));
+    // What `kubectl apply` notes of the deployment is not so of its sets.
+    all.retain(|key, _| ![LAST_APPLIED, REVISION, HISTORY, DESIRED, MAX].contains(&key.as_str()));
     all
 }

@@ -6,6 +6,7 @@
 //! since what it said would be taken for the pods that it is to get. (API reference,
 //! RollingUpdateDeployment v1; Kubernetes documentation, "Deployments", "Proportional scaling".)
 
+use super::super::part::{Round, part};
 use k8s_openapi::api::apps::v1::DeploymentSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::cmp::Reverse;
@@ -37,7 +38,8 @@ impl Limits {
         let quarter = IntOrString::String("25%".into());
         let surge = rolling_update.and_then(|it| it.max_surge.as_ref()).unwrap_or(&quarter);
         let missing = rolling_update.and_then(|it| it.max_unavailable.as_ref()).unwrap_or(&quarter);
-        let (surge, mut unavailable) = (part(surge, replicas, 99), part(missing, replicas, 0));
+        let surge = part(surge, replicas, Round::Up);
+        let mut unavailable = part(missing, replicas, Round::Down);
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
@@ -52,18 +54,6 @@ impl Limits {
     /// The fewest that must be available.
     pub(super) fn least(&self) -> i32 {
         self.replicas.saturating_sub(self.unavailable)
-    }
-}
-
-/// A number, or so many hundredths of a whole; `more` hundredths of one are added before it is rounded down.
-fn part(of: &IntOrString, whole: i32, more: i64) -> i32 {
-    match of {
-        IntOrString::Int(number) => (*number).max(0),
-        IntOrString::String(text) => {
-            let percent = text.strip_suffix('%').and_then(|text| text.parse::<i32>().ok());
-            let hundredths = i64::from(percent.unwrap_or(0).max(0)) * i64::from(whole) + more;
-            i32::try_from(hundredths / 100).unwrap_or(i32::MAX)
-        }
     }
 }
 

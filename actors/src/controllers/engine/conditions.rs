@@ -1,6 +1,7 @@
 //! The conditions of a status (API conventions, "Typical status properties").
 
 use super::effects::Shortfall;
+use impresario_api::admission::metadata_time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -21,7 +22,7 @@ pub fn set(status: &mut Value, kind: &str, why: Option<&Shortfall>, now: Timesta
                 "status": "True",
                 "reason": why.reason,
                 "message": why.message,
-                "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                "lastTransitionTime": metadata_time(now),
             })
         }));
     }

@@ -1,7 +1,7 @@
 //! What a kind is called in the API and in the registry.
 
 use impresario_api::catalog;
-use impresario_api::resource::Resource;
+use impresario_api::resource::{Resource, resource_key_of};
 use impresario_api::status::{Reason, Status};
 use std::fmt;
 
@@ -26,11 +26,7 @@ impl KindName {
     /// What the registry calls it: `pods`, `batch/jobs`.
     #[must_use]
     pub fn key(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.plural)
-        }
+        resource_key_of(self.group, self.plural)
     }
 
     /// What one of its objects is called: `pod`. The plural where it is not served.

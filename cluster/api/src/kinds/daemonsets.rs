@@ -3,14 +3,13 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, number, object_mut, same, set, text,
+    Causes, Path, at, default, existing_mut, get, number, object_mut, same, set, text,
 };
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
-use crate::selector::LabelSelector;
 use crate::status::Status;
-use crate::table::{age, containers_and_images, label_list, name, or_none};
+use crate::table::{age, containers_and_images, label_list, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -51,8 +50,13 @@ const COLUMNS: &[Column] = &[
 /// The annotation that counts the changes of the template, from 1. Nobody but the server writes it.
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
-/// The labels that a set gives its pods and revisions values of its own for.
-const OWN_LABELS: [&str; 2] = ["controller-revision-hash", "pod-template-generation"];
+/// The label of a pod and of a revision that says of which template it is.
+pub const REVISION_HASH: &str = "controller-revision-hash";
+/// The label of a pod that says how often the template had been changed when it was made.
+pub const POD_TEMPLATE_GENERATION: &str = "pod-template-generation";
+/// The labels that a set gives its pods and revisions values of its own for: no selector that speaks of them selects
+/// these for long.
+pub const OWN_LABELS: [&str; 2] = [REVISION_HASH, POD_TEMPLATE_GENERATION];
 const NOT_SELECTED: &str =
     "may not be in the selector of a daemon set, which gives its pods values of its own";
 
@@ -181,19 +185,13 @@ fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
     ] {
         causes.not_negative(&path.child(field), number(status, field));
     }
-    let before = number(old, "status.collisionCount").unwrap_or(0);
-    let collisions = number(status, "collisionCount").unwrap_or(0);
-    if has(old, "status.collisionCount") && collisions < before {
-        causes.invalid(&path.child("collisionCount"), collisions, "cannot be decremented");
-    }
+    replicas::not_forgotten(status, get(old, "status"), &mut causes);
     causes.into_vec()
 }
 
 fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images] = containers_and_images(object, "spec.template.spec.containers");
     let count = |field: &str| Value::from(number(get(object, "status"), field).unwrap_or(0));
-    let selector = LabelSelector::from_object(at(object, "spec.selector"));
-    let shown = selector.map_or(String::new(), |selector| selector.to_string());
     vec![
         name(object),
         count("desiredNumberScheduled"),
@@ -205,7 +203,7 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
         age(object, now),
         containers,
         images,
-        or_none(&shown),
+        replicas::selector_cell(object),
     ]
 }
 

@@ -2,15 +2,12 @@
 
 use crate::cause::Cause;
 use crate::context::Context;
-use crate::field::{
-    Causes, Path, at, default, existing_mut, get, has, number, object_mut, set, text,
-};
+use crate::field::{Causes, Path, at, default, existing_mut, get, number, object_mut, set, text};
 use crate::resource::{Column, Resource, Rules, Subresource};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
-use crate::selector::LabelSelector;
 use crate::status::Status;
-use crate::table::{age, containers_and_images, name, or_none};
+use crate::table::{age, containers_and_images, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -167,30 +164,15 @@ fn validate_status(new: &Value, old: &Value) -> Vec<Cause> {
     ] {
         causes.not_negative(&path.child(field), number(status, field));
     }
-    let count = |field: &str| number(status, field).unwrap_or(0);
-    for (field, of, why) in [
-        ("updatedReplicas", "replicas", "cannot be greater than status.replicas"),
-        ("readyReplicas", "replicas", "cannot be greater than status.replicas"),
-        ("availableReplicas", "replicas", "cannot be greater than status.replicas"),
-        ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
-    ] {
-        if count(field) > count(of) {
-            causes.invalid(&path.child(field), count(field), why);
-        }
-    }
-    let before = number(old, "status.collisionCount").unwrap_or(0);
-    if has(old, "status.collisionCount") && count("collisionCount") < before {
-        let path = path.child("collisionCount");
-        causes.invalid(&path, count("collisionCount"), "cannot be decremented");
-    }
+    let counted = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+    replicas::no_more_than_there_are(status, &counted, &mut causes);
+    replicas::not_forgotten(status, get(old, "status"), &mut causes);
     causes.into_vec()
 }
 
 fn cells(deployment: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images] = containers_and_images(deployment, "spec.template.spec.containers");
     let count = |path: &str| number(deployment, path).unwrap_or(0);
-    let selector = LabelSelector::from_object(at(deployment, "spec.selector"));
-    let shown = selector.map_or(String::new(), |selector| selector.to_string());
     vec![
         name(deployment),
         format!("{}/{}", count("status.readyReplicas"), count("spec.replicas")).into(),
@@ -199,7 +181,7 @@ fn cells(deployment: &Value, now: Timestamp) -> Vec<Value> {
         age(deployment, now),
         containers,
         images,
-        or_none(&shown),
+        replicas::selector_cell(deployment),
     ]
 }
 

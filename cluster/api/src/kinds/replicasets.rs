@@ -5,9 +5,7 @@ use crate::context::Context;
 use crate::field::{Causes, Path, default, existing_mut, get, number, object_mut, set};
 use crate::resource::{Resource, Rules, Subresource};
 use crate::rules::{metadata, replicas, template};
-use crate::selector::LabelSelector;
 use crate::status::Status;
-use crate::table::or_none;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -72,9 +70,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
 }
 
 fn cells(set: &Value, now: Timestamp) -> Vec<Value> {
-    let selector = LabelSelector::from_object(get(get(set, "spec"), "selector"));
-    let shown = selector.map_or(String::new(), |selector| selector.to_string());
-    replicas::cells(set, or_none(&shown), now)
+    replicas::cells(set, replicas::selector_cell(set), now)
 }
 
 #[cfg(test)]

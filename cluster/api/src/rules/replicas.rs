@@ -5,7 +5,7 @@ use crate::field::{Causes, Path, at, get, has, list, number, text};
 use crate::resource::{Column, ScalePaths};
 use crate::rules::{pod, template};
 use crate::selector::LabelSelector;
-use crate::table::{age, containers_and_images, name};
+use crate::table::{age, containers_and_images, name, or_none};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -39,6 +39,12 @@ pub fn cells(object: &Value, selector: Value, now: Timestamp) -> Vec<Value> {
         images,
         selector,
     ]
+}
+
+/// The selector of an object in words.
+pub fn selector_cell(object: &Value) -> Value {
+    let selector = LabelSelector::from_object(at(object, "spec.selector"));
+    or_none(&selector.map_or(String::new(), |selector| selector.to_string()))
 }
 
 /// What is wrong with the counts and the template of a `kind`'s spec, whose selector is this, if it has one.
@@ -106,6 +112,9 @@ pub fn leaves_out(selector: &Value, labels: &[&str], why: &str, causes: &mut Cau
         }
     }
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
+        if causes.is_full() {
+            return;
+        }
         if labels.contains(&text(expression, "key")) {
             causes.forbidden(&path.child("matchExpressions").index(index).child("key"), why);
         }
@@ -127,20 +136,30 @@ pub fn validate_status(new: &Value, _: &Value) -> Vec<Cause> {
     ] {
         causes.not_negative(&path.child(field), number(status, field));
     }
+    let counted = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    no_more_than_there_are(status, &counted, &mut causes);
+    causes.into_vec()
+}
+
+/// No more pods of a sort than there are, and no more available than are ready.
+pub fn no_more_than_there_are(status: &Value, counted: &[&str], causes: &mut Causes) {
     let count = |field: &str| number(status, field).unwrap_or(0);
-    for (field, of) in [
-        ("fullyLabeledReplicas", "replicas"),
-        ("readyReplicas", "replicas"),
-        ("availableReplicas", "replicas"),
-        ("availableReplicas", "readyReplicas"),
-    ] {
+    let path = Path::new("status");
+    let of_all = counted.iter().map(|field| (*field, "replicas", "status.replicas"));
+    let of_ready = [("availableReplicas", "readyReplicas", "readyReplicas")];
+    for (field, of, words) in of_all.chain(of_ready) {
         if count(field) > count(of) {
-            let why = format!(
-                "cannot be greater than {}",
-                if of == "replicas" { "status.replicas" } else { of }
-            );
+            let why = format!("cannot be greater than {words}");
             causes.invalid(&path.child(field), count(field), &why);
         }
     }
-    causes.into_vec()
+}
+
+/// How often a name had to be drawn anew is not forgotten: the name would be drawn once more.
+pub fn not_forgotten(status: &Value, was: &Value, causes: &mut Causes) {
+    const COUNT: &str = "collisionCount";
+    let count = |status: &Value| number(status, COUNT).unwrap_or(0);
+    if has(was, COUNT) && count(status) < count(was) {
+        causes.invalid(&Path::new("status").child(COUNT), count(status), "cannot be decremented");
+    }
 }
