@@ -28,6 +28,7 @@ pub mod mirror;
 pub mod namespace;
 pub mod node_lifecycle;
 pub mod owned;
+pub mod owners;
 pub mod panics;
 mod part;
 pub mod pod_view;

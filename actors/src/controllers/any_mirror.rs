@@ -38,6 +38,14 @@ pub struct Partial {
     metadata: ObjectMeta,
 }
 
+impl Partial {
+    /// The metadata.
+    #[must_use]
+    pub fn into_metadata(self) -> ObjectMeta {
+        self.metadata
+    }
+}
+
 impl k8s_openapi::Resource for Partial {
     const API_VERSION: &'static str = "meta.k8s.io/v1";
     const GROUP: &'static str = "meta.k8s.io";

@@ -55,7 +55,7 @@ impl Controller for Reconciler {
         LooksAt::itself()
             .owned_or_adopted::<ControllerRevision>(selector)
             .owned_or_adopted::<Pod>(selector)
-            .everywhere::<Node, Facet>(|node| Some(Facet::of(node)))
+            .everywhere::<Node, Facet>(|_| true, Facet::of)
     }
 
     fn reconcile(view: &View<'_, DaemonSet>, now: Timestamp) -> Effects {

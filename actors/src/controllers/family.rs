@@ -4,6 +4,7 @@ use super::engine::effects::Effects;
 use super::engine::view::View;
 use super::labels::{self, selects};
 use super::mirror::Mirrored;
+use super::owners::controller;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::sync::Arc;
 
@@ -19,12 +20,10 @@ pub fn take_over<'a, K: Mirrored, T: Mirrored>(
     let mut owned = Vec::new();
     for object in view.of::<T>().iter().map(Arc::as_ref) {
         let other = object.metadata();
-        let mut owners = other.owner_references.iter().flatten();
-        let controller = owners.find(|owner| owner.controller == Some(true));
         let selected = selects(selector, labels::of(other));
         let (leaves, goes) =
             (other.deletion_timestamp.is_some(), metadata.deletion_timestamp.is_some());
-        match controller {
+        match controller(other) {
             Some(owner) if owner.uid != uid => {}
             Some(_) if selected => owned.push(object),
             Some(_) if leaves || goes => {}

@@ -17,6 +17,7 @@ use super::control::{Look, LookError, Next};
 use super::job::plan::TRACKING;
 use super::mirror::Seen;
 use super::owned;
+use super::owners::controller;
 use super::retries::Retries;
 use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;
@@ -180,9 +181,7 @@ impl GarbageCollectorLook {
                 let object = &seen[at].1;
                 let metadata = object.object.meta();
                 // A job that no mirror shows yet will count the end of its pod.
-                let mut owners = metadata.owner_references.iter().flatten();
-                let controller = owners.find(|owner| owner.controller == Some(true));
-                if let Some(job) = controller.filter(|_| finalizer == TRACKING)
+                if let Some(job) = controller(metadata).filter(|_| finalizer == TRACKING)
                     && self.exists(metadata, job).await?
                 {
                     return Ok(Done::NotYet);

@@ -9,13 +9,14 @@
 mod orphans;
 
 use super::labels;
+use super::owners::controller;
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
     Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection, WatchError,
     WatchEvent, WatchRequest,
 };
 use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use orphans::Orphans;
 use parking_lot::RwLock;
 use rand::Rng as _;
@@ -204,14 +205,7 @@ impl<K: Mirrored> Mirror<K> {
     /// The objects of a namespace.
     #[must_use]
     pub fn within(&self, namespace: &str) -> Vec<Seen<K>> {
-        let from = (namespace.to_owned(), String::new());
-        let state = self.shared.state.read();
-        state
-            .objects
-            .range(from..)
-            .take_while(|((ns, _), _)| ns == namespace)
-            .map(|(_, seen)| seen.clone())
-            .collect()
+        self.picked_within(namespace, |_| true)
     }
 
     /// The objects that `wanted` picks.
@@ -256,14 +250,12 @@ impl<K: Mirrored> Mirror<K> {
     ) -> Vec<Seen<K>> {
         let state = self.shared.state.read();
         let places = state.by_owner.get(uid).into_iter().flatten();
-        let is_controller =
-            |owner: &OwnerReference| owner.controller == Some(true) && owner.uid == uid;
+        let is_its_own =
+            |seen: &Seen<K>| controller(seen.object.metadata()).is_some_and(|it| it.uid == uid);
         let mut family: Vec<_> = places
             .filter(|(within, _)| within == namespace)
             .filter_map(|place| state.objects.get(place))
-            .filter(|seen| {
-                seen.object.metadata().owner_references.iter().flatten().any(is_controller)
-            })
+            .filter(|seen| is_its_own(seen))
             .cloned()
             .collect();
         if let Some(selector) = adopts {

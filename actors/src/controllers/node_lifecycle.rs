@@ -203,7 +203,7 @@ impl NodeLifecycleLook {
             .await
         {
             Ok(_) => Ok(()),
-            Err(status) if matches!(status.code(), 404 | 409) && !status.is_fenced() => Ok(()),
+            Err(status) if status.is_superseded() => Ok(()),
             Err(status) => Err(status.into()),
         }
     }

@@ -91,10 +91,13 @@ pub fn release(owned: &Entry, owner: &str) -> Result<(Compare, Operation), LookE
     })
 }
 
-/// The uid of the controller of an object, if it has one.
-pub fn controller_of(object: &Value) -> Option<&str> {
-    let mut owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.find(|owner| owner["controller"] == true)?["uid"].as_str()
+/// An object as it is stored.
+pub(super) fn object_of(entry: &Entry) -> Result<Value, LookError> {
+    serde_json::from_slice(&entry.value).map_err(|error| damaged(entry, &error))
+}
+
+fn damaged(entry: &Entry, cause: &impl ToString) -> LookError {
+    LookError::Damaged { key: entry.key.to_string(), cause: cause.to_string() }
 }
 
 /// The write that changes a stored object, if nobody else did.
@@ -110,21 +113,14 @@ pub fn change_entry(
     entry: &Entry,
     change: impl FnOnce(&mut Value),
 ) -> Result<(Compare, Operation), LookError> {
-    let damaged = |error: serde_json::Error| LookError::Damaged {
-        key: entry.key.to_string(),
-        cause: error.to_string(),
-    };
-    let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
+    let mut object = object_of(entry)?;
     change(&mut object);
     put(entry, &object)
 }
 
 /// Merges a patch into an object (RFC 7386), if nobody else changed it.
 pub fn rewrite(entry: &Entry, patch: &Value) -> Result<(Compare, Operation), LookError> {
-    let damaged = |cause: String| LookError::Damaged { key: entry.key.to_string(), cause };
-    let object: Value =
-        serde_json::from_slice(&entry.value).map_err(|error| damaged(error.to_string()))?;
-    let object = merge_patch(&object, patch).map_err(|error| damaged(error.to_string()))?;
+    let object = merge_patch(&object_of(entry)?, patch).map_err(|error| damaged(entry, &error))?;
     put(entry, &object)
 }
 
@@ -156,11 +152,7 @@ pub fn end_uncounted(
     finalizer: &str,
     now: Timestamp,
 ) -> Result<(Compare, Operation), LookError> {
-    let damaged = |error: serde_json::Error| LookError::Damaged {
-        key: entry.key.to_string(),
-        cause: error.to_string(),
-    };
-    let mut object: Value = serde_json::from_slice(&entry.value).map_err(damaged)?;
+    let mut object = object_of(entry)?;
     take_finalizer(&mut object, finalizer);
     let revision = entry.mod_revision.to_string();
     let options = DeleteOptions::default();
@@ -265,7 +257,7 @@ pub(super) async fn delete_all(
                 told(&name);
             }
             Err(error) if error.is_fenced() => return Err(error.into()),
-            Err(error) if matches!(error.code(), 404 | 409) => {}
+            Err(error) if error.is_superseded() => {}
             Err(error) => failed = worse(failed, error),
         }
     }

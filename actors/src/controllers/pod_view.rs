@@ -3,6 +3,7 @@
 //! A pod *counts* while it is neither terminating nor finished; it is *ready* by its `Ready`
 //! condition (API reference, Pod v1, `status.conditions`).
 
+use super::{labels, owners};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
@@ -38,8 +39,6 @@ pub trait PodView {
     /// The pod's labels.
     fn labels(&self) -> &BTreeMap<String, String>;
 }
-
-static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 impl PodView for Pod {
     fn name(&self) -> &str {
@@ -102,11 +101,11 @@ impl PodView for Pod {
     }
 
     fn controller(&self) -> Option<&OwnerReference> {
-        self.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+        owners::controller(&self.metadata)
     }
 
     fn labels(&self) -> &BTreeMap<String, String> {
-        self.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+        labels::of(&self.metadata)
     }
 }
 
@@ -125,11 +124,4 @@ pub fn loss<T: Ord>(pod: &Pod, among_equals: T) -> impl Ord + use<T> {
 
 fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// Whether `labels` carry every pair of `selector`. An empty selector selects nothing: a
-/// controller must never own a whole namespace by omission.
-#[must_use]
-pub fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -44,8 +44,8 @@ impl Controller for Reconciler {
         LooksAt::itself()
             .of_its_name::<Endpoints>()
             .selected::<EndpointSlice>(its_slices)
-            .selected::<Pod>(its_pods)
-            .everywhere::<Node, u16>(first_port)
+            .selected::<Pod>(endpoints::its_pods)
+            .everywhere::<Node, _>(|node| first_port(node).is_some(), first_port)
     }
 
     fn reconcile(view: &View<'_, Service>, now: Timestamp) -> Effects {
@@ -72,12 +72,6 @@ impl Controller for Reconciler {
         tell_ports(view, now, &mut effects);
         effects
     }
-}
-
-/// Which pods are behind it.
-fn its_pods(service: &Service) -> Option<LabelSelector> {
-    let match_labels = service.spec.as_ref()?.selector.clone();
-    match_labels.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None })
 }
 
 /// Which slices are kept for it.

@@ -1,7 +1,7 @@
 //! Whether a pod may go to a node at all, and in which words not. No IO.
 
 use super::picture::{Node, Pending};
-use k8s_openapi::api::core::v1::{NodeSelectorTerm, Taint, Toleration};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
 use std::{collections::BTreeMap, fmt};
 
 /// Why a pod may not go to a node, in the order in which it is looked at.
@@ -45,7 +45,7 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
         let value = taint.value.as_deref().unwrap_or_default();
         return Err(Unfit::Tainted(format!("{}: {value}", taint.key)));
     }
-    if !is_chosen(&pod.selector, pod.affinity.as_deref(), node) {
+    if !is_chosen(&pod.selector, pod.affinity.as_deref(), &node.name, &node.labels) {
         return Err(Unfit::Selector);
     }
     if pod.host_ports.iter().any(|port| node.host_ports.contains(port)) {
@@ -63,10 +63,11 @@ pub fn fits(pod: &Pending, node: &Node) -> Result<(), Unfit> {
 pub fn is_chosen(
     selector: &BTreeMap<String, String>,
     affinity: Option<&[NodeSelectorTerm]>,
-    node: &Node,
+    name: &str,
+    labels: &BTreeMap<String, String>,
 ) -> bool {
-    selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
-        && affinity.is_none_or(|terms| terms.iter().any(|term| term_matches(term, node)))
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && affinity.is_none_or(|terms| terms.iter().any(|term| term_matches(term, name, labels)))
 }
 
 /// Whether one of the tolerations covers the taint.
@@ -83,16 +84,13 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
 }
 
 /// A term matches where all of its requirements do; an empty one matches nothing.
-fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+fn term_matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String>) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let name = BTreeMap::from([("metadata.name".to_owned(), node.name.clone())]);
-    let of = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement,
-              labels: &BTreeMap<String, String>| {
-        let found = labels.get(&requirement.key);
+    let of = |requirement: &NodeSelectorRequirement, found: Option<&str>| {
         let values = requirement.values.as_deref().unwrap_or_default();
         let compare = |holds: fn(i64, i64) -> bool| {
             let found = found.and_then(|value| value.parse::<i64>().ok());
@@ -100,8 +98,8 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
             found.zip(bound).is_some_and(|(found, bound)| holds(found, bound))
         };
         match requirement.operator.as_str() {
-            "In" => found.is_some_and(|value| values.contains(value)),
-            "NotIn" => found.is_none_or(|value| !values.contains(value)),
+            "In" => found.is_some_and(|found| values.iter().any(|value| value == found)),
+            "NotIn" => found.is_none_or(|found| values.iter().all(|value| value != found)),
             "Exists" => found.is_some(),
             "DoesNotExist" => found.is_none(),
             "Gt" => compare(|found, bound| found > bound),
@@ -109,8 +107,10 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
             _ => false,
         }
     };
-    expressions.iter().all(|requirement| of(requirement, &node.labels))
-        && fields.iter().all(|requirement| of(requirement, &name))
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    let field = |key: &str| (key == "metadata.name").then_some(name);
+    expressions.iter().all(|requirement| of(requirement, label(&requirement.key)))
+        && fields.iter().all(|requirement| of(requirement, field(&requirement.key)))
 }
 
 /// Why a pod has no node: how many nodes there are, and how many each reason rules out. In words:

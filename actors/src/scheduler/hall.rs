@@ -2,7 +2,7 @@
 
 use super::fit::tolerates;
 use super::picture::Picture;
-use crate::controllers::pod_view::PodView as _;
+use crate::controllers::owners::controller;
 use crate::follow::Followed;
 use crate::training_job::pods::ROLE_LABEL;
 use impresario_client::protocol::training::{Bid, Member, Size};
@@ -214,7 +214,7 @@ impl Hall {
 /// A pod's uid, the uid of the job that it is a member of, and as what.
 fn member(pod: &v1::Pod) -> Option<(String, String, Member)> {
     let metadata = &pod.metadata;
-    let owner = pod.controller()?;
+    let owner = controller(metadata)?;
     let member = Member::named(metadata.labels.as_ref()?.get(ROLE_LABEL)?)?;
     Some((metadata.uid.clone()?, owner.uid.clone(), member))
 }

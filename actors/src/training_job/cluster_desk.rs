@@ -119,7 +119,7 @@ impl Desk for ClusterDesk {
             match desk.objects.delete(pods, &desk.namespace, &name, &options, &write()).await {
                 Ok(_) => Ok(()),
                 // Gone, or another of the same name by now.
-                Err(status) if matches!(status.code(), 404 | 409) && !status.is_fenced() => Ok(()),
+                Err(status) if status.is_superseded() => Ok(()),
                 Err(status) => Err(later(status)),
             }
         }

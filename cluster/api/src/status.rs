@@ -310,6 +310,11 @@ impl Status {
         self.causes.iter().any(|cause| cause.reason == CauseReason::ShardLost)
     }
 
+    /// Whether what was meant is gone, or another than was seen: by no loss of the shard.
+    pub fn is_superseded(&self) -> bool {
+        matches!(self.code(), 404 | 409) && !self.is_fenced()
+    }
+
     /// The HTTP status code.
     pub fn code(&self) -> u16 {
         self.reason.code()

@@ -43,7 +43,7 @@ pub use serving::{Membership, ObjectsParts};
 use crate::may::Verb;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_registry_api::{Consistency, Fence, RegistryHandle, Transaction};
+use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -176,6 +176,11 @@ impl Objects {
         ahead: Box<dyn ReadAhead>,
     ) -> Result<ItemWatch, Status> {
         self.reads.watch_items(resource, query, Some(ahead)).await
+    }
+
+    /// The revision of the newest state.
+    pub async fn newest(&self, resource: &'static Resource) -> Result<Revision, Status> {
+        self.reads.newest(resource).await
     }
 
     fn begin(&self) -> Transaction {

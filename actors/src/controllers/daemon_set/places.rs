@@ -1,11 +1,11 @@
 //! Which nodes a daemon set is meant for, and which of its pods are on each.
 
+use super::super::labels;
 use super::super::pod_view::PodView as _;
 use super::super::replicas::available_at;
 use super::marks::HASH;
 use super::pods;
 use crate::scheduler::fit;
-use crate::scheduler::picture;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Taint, Toleration};
 use k8s_openapi::jiff::Timestamp;
@@ -166,11 +166,8 @@ fn meant(spec: Option<&PodSpec>, tolerations: &[Toleration], name: &str, node: &
     let chosen = fit::is_chosen(
         spec.node_selector.as_ref().unwrap_or(&none),
         required.map(|required| required.node_selector_terms.as_slice()),
-        &picture::Node {
-            name: name.to_owned(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
-            ..picture::Node::default()
-        },
+        name,
+        labels::of(&node.metadata),
     );
     if named.is_some_and(|named| named != name) || !chosen {
         return Meant::Unwanted;

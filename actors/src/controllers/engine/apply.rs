@@ -6,6 +6,7 @@
 
 use super::super::control::LookError;
 use super::super::owned::{self, Owner};
+use super::super::owners;
 use super::super::wrote::Wrote;
 use super::effects::{Change, Effect, Event, Named};
 use super::kind_name::KindName;
@@ -253,7 +254,7 @@ impl Behalf<'_> {
                     let asks = patch.get("spec").is_some();
                     let change = |old: &Value| {
                         let metadata = &old["metadata"];
-                        let controller = owned::controller_of(old);
+                        let controller = owners::controller_of(old);
                         let is_other = metadata["uid"] != named.uid.as_str()
                             || ![named.controller.as_deref(), Some(self.uid)].contains(&controller);
                         let now = metadata["generation"].as_i64();

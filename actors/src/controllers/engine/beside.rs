@@ -59,16 +59,19 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: true }
     }
 
-    /// Those of which a facet says something. The controller changes none of them.
-    pub(super) fn everywhere<F: PartialEq + 'static>(facet: fn(&T) -> Option<F>) -> Self {
+    /// Those of all that it shows, told of by a facet of them. The controller changes none of them.
+    pub(super) fn everywhere<F: PartialEq + 'static>(
+        shows: fn(&T) -> bool,
+        facet: fn(&T) -> F,
+    ) -> Self {
         let shown = move |mirror: &Mirror<T>, _: &Seen<K>| {
-            let says = |other: &T| {
+            Part::of(mirror.picked(|other| {
                 let name = other.metadata().name.as_deref().unwrap_or_default();
-                panics::spared(name, None, || facet(other)).is_some()
-            };
-            Part::of(mirror.picked(says))
+                panics::spared(name, false, || shows(other))
+            }))
         };
-        let wakes = move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, facet);
+        let wakes =
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, (shows, facet));
         Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
     }
 }

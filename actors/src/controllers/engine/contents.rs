@@ -1,5 +1,6 @@
 //! What is in a namespace, whatever its kind, as the registry itself has it.
 
+use super::super::any_mirror::Partial;
 use super::super::control::LookError;
 use super::super::owned;
 use futures_util::future::BoxFuture;
@@ -8,9 +9,6 @@ use impresario_api::catalog::resources;
 use impresario_api::resource::{Resource, Verb, resource_key};
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry_api::{Consistency, Entry, Key, ListRequest, Selection};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-use serde_json::Value;
 
 /// Objects that are read at a time.
 const PAGE: usize = 1000;
@@ -46,12 +44,6 @@ pub struct Refused {
     pub message: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Partial {
-    #[serde(default)]
-    metadata: ObjectMeta,
-}
-
 /// Everything in the namespace that a seen object is; `None` where the registry has another by now, or one that
 /// is not being deleted. A mirror may show it after its end, when another has its name.
 ///
@@ -78,7 +70,8 @@ async fn read(
         let page = objects.registry().list(request.clone()).await?;
         contents.extend(page.entries.iter().map(|entry| {
             // Of what cannot be read the name is known: it is tried, and what becomes of it is told.
-            let Partial { metadata } = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let partial: Partial = serde_json::from_slice(&entry.value).unwrap_or_default();
+            let metadata = partial.into_metadata();
             Content {
                 resource,
                 name: entry.key.name.clone(),
@@ -120,7 +113,7 @@ pub(super) async fn empty(
         match outcome {
             Ok(_) => {}
             Err(status) if status.is_fenced() => return Err(status.into()),
-            Err(status) if matches!(status.code(), 404 | 409) => {}
+            Err(status) if status.is_superseded() => {}
             Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status.into()),
             Err(status) => {
                 if !refused.iter().any(|said| std::ptr::eq(said.resource, resource)) {
@@ -135,10 +128,10 @@ pub(super) async fn empty(
 async fn still_goes(objects: &Objects, seen: &Entry) -> Result<bool, LookError> {
     let key: Key = seen.key.clone();
     let found = objects.registry().get(key, Consistency::Linearizable).await?.0;
-    let metadata = |entry: &Entry| -> Option<Value> {
-        Some(serde_json::from_slice::<Value>(&entry.value).ok()?["metadata"].take())
+    let metadata = |entry: &Entry| {
+        serde_json::from_slice::<Partial>(&entry.value).ok().map(Partial::into_metadata)
     };
     let (was, is) = (metadata(seen), found.as_ref().and_then(metadata));
-    let is_this = was.zip(is).filter(|(was, is)| was["uid"] == is["uid"]);
-    Ok(is_this.is_some_and(|(_, is)| !is["deletionTimestamp"].is_null()))
+    let is_this = was.zip(is).filter(|(was, is)| was.uid.is_some() && was.uid == is.uid);
+    Ok(is_this.is_some_and(|(_, is)| is.deletion_timestamp.is_some()))
 }

@@ -1,6 +1,7 @@
 //! What a controller wants done.
 
 use super::super::mirror::Mirrored;
+use super::super::owners::controller;
 use super::contents::Content;
 use super::kind_name::KindName;
 use impresario_objects::events::Severity;
@@ -27,12 +28,11 @@ pub struct Named {
 impl Named {
     fn of<T: Mirrored>(object: &T) -> Self {
         let metadata = object.metadata();
-        let mut owners = metadata.owner_references.iter().flatten();
         Self {
             kind: KindName::of::<T>(),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
-            controller: owners.find(|it| it.controller == Some(true)).map(|it| it.uid.clone()),
+            controller: controller(metadata).map(|it| it.uid.clone()),
         }
     }
 }

@@ -52,14 +52,15 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Beside::<K, T>::namesake())
     }
 
-    /// And at the objects of kind `T` in the cluster of which `facet` says something. What else changes of
-    /// them wakes nobody; what it says wakes everybody. The controller changes none of them.
+    /// And at the objects of kind `T` in the cluster that it `shows`. What `facet` says of these wakes everybody
+    /// where it changes; what else changes of them wakes nobody. The controller changes none of them.
     #[must_use]
     pub fn everywhere<T: Mirrored, F: PartialEq + 'static>(
         self,
-        facet: fn(&T) -> Option<F>,
+        shows: fn(&T) -> bool,
+        facet: fn(&T) -> F,
     ) -> Self {
-        self.and(Beside::<K, T>::everywhere(facet))
+        self.and(Beside::<K, T>::everywhere(shows, facet))
     }
 
     /// And at the object of kind `T` and this name in the namespace that it is.

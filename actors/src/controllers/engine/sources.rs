@@ -2,6 +2,7 @@
 
 use super::super::labels;
 use super::super::mirror::{Change, Mirror, Mirrored, Seen};
+use super::super::owners::controller;
 use super::super::panics;
 use super::kind_name::KindName;
 use super::selectors::{SelectorOf, Selectors};
@@ -132,18 +133,20 @@ impl Source {
         })
     }
 
-    /// Changes of what a facet says of the objects of a kind, told to all of another.
+    /// Changes of what a facet says of those objects of a kind that are shown, told to all of another.
     #[must_use]
     pub fn all_by<K: Mirrored, T: Mirrored, F: PartialEq + 'static>(
         all: &Mirror<K>,
         mirror: &Mirror<T>,
-        facet: fn(&T) -> Option<F>,
+        (shows, facet): (fn(&T) -> bool, fn(&T) -> F),
     ) -> Self {
         let name = format!("{} for all {}", KindName::of::<T>(), KindName::of::<K>());
         let all = all.clone();
         let says = move |seen: Option<&Seen<T>>| {
             let seen = seen?;
-            panics::spared(&seen.entry.key.to_string(), None, || facet(&seen.object))
+            let object = &*seen.object;
+            let says = || shows(object).then(|| facet(object));
+            panics::spared(&seen.entry.key.to_string(), None, says)
         };
         Self::told_of(name, mirror, move |change| match change {
             Some((before, now)) if says(before) == says(now) => Vec::new(),
@@ -234,12 +237,6 @@ fn uid<K: Mirrored>(seen: &Seen<K>) -> String {
     seen.object.metadata().uid.clone().unwrap_or_default()
 }
 
-/// The uid of the controller of an object.
-fn controller(metadata: &ObjectMeta) -> Option<&str> {
-    let mut owners = metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
-}
-
 async fn controllers_of<T: Mirrored>(mirror: Mirror<T>, told: mpsc::Sender<Concerned>) {
     let mut changes = mirror.changes();
     loop {
@@ -258,6 +255,7 @@ async fn controllers_of<T: Mirrored>(mirror: Mirror<T>, told: mpsc::Sender<Conce
             .iter()
             .flatten()
             .filter_map(|seen| controller(seen.object.metadata()))
+            .map(|owner| owner.uid.as_str())
             .collect();
         if uids.is_empty() {
             continue;

@@ -312,6 +312,12 @@ async fn a_change_wakes_the_controller_of_what_changed_and_those_that_would_adop
     assert_eq!((&mut next).await, [of("uid-a"), of("uid-late"), of("boss")]);
 }
 
+fn zone(node: &Node) -> Option<String> {
+    let zone = node.metadata.labels.as_ref()?.get("zone")?;
+    assert!(zone != "nowhere", "there is no such zone");
+    Some(zone.clone())
+}
+
 /// Looks at what is not its own.
 enum Onlooker {}
 
@@ -322,11 +328,7 @@ impl Controller for Onlooker {
         LooksAt::itself()
             .selected::<Secret>(wanted)
             .of_its_name::<ServiceAccount>()
-            .everywhere::<Node, String>(|node| {
-                let zone = node.metadata.labels.as_ref()?.get("zone")?;
-                assert!(zone != "nowhere", "there is no such zone");
-                Some(zone.clone())
-            })
+            .everywhere::<Node, _>(|node| zone(node).is_some(), zone)
     }
 
     fn reconcile(_: &View<'_, ConfigMap>, _: Timestamp) -> Effects {

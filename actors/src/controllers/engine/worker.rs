@@ -5,6 +5,7 @@ use super::super::control::{Look, LookError, Next};
 use super::super::mirror::Seen;
 use super::super::owned::{self, Owner};
 use super::super::panics;
+use super::super::view::put;
 use super::super::wrote::Wrote;
 use super::apply::Behalf;
 use super::conditions;
@@ -114,8 +115,7 @@ impl<C: Controller> Worker<C> {
         let Some(seen) = seen.filter(|seen| self.is_meant(seen)) else {
             return Ok(Next::WhenTold);
         };
-        let stored: Value = serde_json::from_slice(&seen.entry.value)
-            .map_err(|error| damaged(&seen, error.to_string()))?;
+        let stored = owned::object_of(&seen.entry)?;
         let now = (self.shared.clock)();
         let objects = self.shared.objects.fenced(self.fence);
         let mut contents = Vec::new();
@@ -211,6 +211,18 @@ impl<C: Controller> Worker<C> {
         shortfall: Option<&Shortfall>,
     ) -> Result<Option<Revision>, LookError> {
         let Told { status, counted, mut annotations, events } = told;
+        let there = seen.object.metadata().annotations.as_ref();
+        annotations.retain(|key, value| there.and_then(|there| there.get(key)) != value.as_ref());
+        let tell = || {
+            for Event { severity, reason, message } in &events {
+                behalf.tell(*severity, reason, message);
+            }
+        };
+        let says_nothing = status.is_none() && C::FAILURE.is_none();
+        if says_nothing && counted.is_empty() && annotations.is_empty() {
+            tell();
+            return Ok(None);
+        }
         // As the typed view writes it, so that no other spelling of the same is a change.
         let was = serde_json::to_value(&*seen.object)
             .map_err(|error| damaged(seen, error.to_string()))?["status"]
@@ -222,16 +234,14 @@ impl<C: Controller> Worker<C> {
         if let Some(kind) = C::FAILURE.filter(|_| !status.is_null() || shortfall.is_some()) {
             conditions::set(&mut status, kind, shortfall, behalf.now);
         }
-        let there = seen.object.metadata().annotations.as_ref();
-        annotations.retain(|key, value| there.and_then(|there| there.get(key)) != value.as_ref());
         let mut written = None;
         if status != was || !counted.is_empty() || !annotations.is_empty() {
-            let mut writes = vec![owned::change(seen, |object| {
-                if !status.is_null() {
-                    object["status"] = status;
-                }
-                annotate(object, annotations);
-            })?];
+            let mut object = behalf.owner.object.clone();
+            if !status.is_null() {
+                object["status"] = status;
+            }
+            annotate(&mut object, annotations);
+            let mut writes = vec![put(&seen.entry, &object)?];
             let mut touched = Vec::new();
             for (Named { kind, name, .. }, finalizer) in &counted {
                 let part = parts.iter().zip(&self.wrote).find(|(part, _)| part.kind() == *kind);
@@ -249,9 +259,7 @@ impl<C: Controller> Worker<C> {
             *self.reported.lock() = Some(behalf.now);
             written = Some(revision);
         }
-        for Event { severity, reason, message } in events {
-            behalf.tell(severity, &reason, &message);
-        }
+        tell();
         Ok(written)
     }
 

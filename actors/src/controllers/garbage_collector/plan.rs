@@ -6,6 +6,7 @@
 //! "Garbage collection".)
 
 use super::super::job::plan::TRACKING;
+use super::super::owners::controller;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::{HashMap, HashSet};
 
@@ -157,8 +158,7 @@ pub fn reconcile<'a>(
             }
         }
         // Nobody will count the end of a pod that no job has, or whose job is gone.
-        let controller = owners(object).iter().find(|owner| owner.controller == Some(true));
-        let is_counted = match controller {
+        let is_counted = match controller(object) {
             None => false,
             Some(owner) => {
                 object.deletion_timestamp.is_none() || presence(object, owner) != Presence::Absent

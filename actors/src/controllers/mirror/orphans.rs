@@ -4,6 +4,7 @@
 //! filed under each pair of their labels: who looks for some reads the shortest of the lists that
 //! its selector names, and no others.
 
+use super::super::owners::controller;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +21,7 @@ struct Filed {
 impl Orphans {
     /// Files an object, if it is in a namespace and nobody controls it.
     pub(super) fn put(&mut self, namespace: &str, name: &str, metadata: &ObjectMeta) {
-        if namespace.is_empty() || is_controlled(metadata) {
+        if namespace.is_empty() || controller(metadata).is_some() {
             return;
         }
         let filed = self.0.entry(namespace.to_owned()).or_default();
@@ -67,10 +68,6 @@ impl Filed {
         // A pair that nobody has leaves nobody.
         lists.min_by_key(|list| list.map_or(0, BTreeSet::len)).unwrap_or(Some(&self.all))
     }
-}
-
-fn is_controlled(metadata: &ObjectMeta) -> bool {
-    metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
 }
 
 #[cfg(test)]

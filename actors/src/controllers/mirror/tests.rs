@@ -2,8 +2,8 @@
 
 use super::*;
 use futures_util::future::BoxFuture;
-use impresario_registry::{Key, MemoryRegistry, Operation, Registry as _, Transaction};
-use impresario_registry_api::{Committed, Page, TransactError, Watch};
+use impresario_registry::{Key, MemoryRegistry, Operation, Registry, Transaction};
+use impresario_registry_api::{Around, Page, Watch};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -147,25 +147,14 @@ struct Fitful {
     lists: std::sync::atomic::AtomicUsize,
 }
 
-impl impresario_registry::Registry for Fitful {
-    fn get(
-        &self,
-        key: Key,
-        consistency: Consistency,
-    ) -> BoxFuture<'_, Result<(Option<Entry>, Revision), ReadError>> {
-        self.inner.get(key, consistency)
+impl Around for Fitful {
+    fn inner(&self) -> &dyn Registry {
+        &self.inner
     }
 
     fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
         self.lists.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         self.inner.list(request)
-    }
-
-    fn transact(
-        &self,
-        transaction: Transaction,
-    ) -> BoxFuture<'_, Result<Committed, TransactError>> {
-        self.inner.transact(transaction)
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {

@@ -3,11 +3,13 @@
 //! A pod that is ready and not terminating gets traffic, another that has an address is listed as
 //! not ready, and a finished pod is not listed at all (API reference, Endpoints v1).
 
-use super::super::pod_view::{PodView, selects};
+use super::super::labels::selects;
+use super::super::pod_view::PodView;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
     ServicePort,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,12 +32,19 @@ pub fn is_mirrored(endpoints: &Endpoints) -> bool {
     labels.and_then(|all| all.get(NOT_MIRRORED)).is_none_or(|value| value != "true")
 }
 
+/// Which pods are behind a service; `None` where its selector says nothing.
+#[must_use]
+pub fn its_pods(service: &Service) -> Option<LabelSelector> {
+    let labels = service.spec.as_ref()?.selector.clone().filter(|labels| !labels.is_empty());
+    labels.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None })
+}
+
 /// The subsets of the Endpoints object of `service`, or `None` where its endpoints are the
 /// user's business: no selector, or an external name.
 #[must_use]
 pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubset>> {
     let spec = service.spec.as_ref()?;
-    let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty())?;
+    let selector = its_pods(service)?;
     if spec.type_.as_deref() == Some("ExternalName") {
         return None;
     }
@@ -44,7 +53,7 @@ pub fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Option<Vec<EndpointSubse
     let ports = spec.ports.as_ref().unwrap_or(&no_ports);
 
     let mut pods: Vec<&Arc<Pod>> =
-        pods.iter().filter(|pod| selects(selector, pod.labels()) && !pod.finished()).collect();
+        pods.iter().filter(|pod| selects(&selector, pod.labels()) && !pod.finished()).collect();
     // Pods of the host's network share its address: their order must not depend on anything else.
     pods.sort_by(|a, b| a.uid().cmp(b.uid()));
     // Pods that resolve a named port differently cannot share a subset.

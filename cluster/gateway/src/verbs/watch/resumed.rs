@@ -9,7 +9,7 @@
 use futures_util::{StreamExt, stream};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_objects::{ItemEvent, ItemWatch, Objects, ReadAhead, Reader, WatchQuery};
+use impresario_objects::{ItemEvent, ItemWatch, Objects, ReadAhead, WatchQuery};
 
 /// Follows what comes after `from`, of which the client may have seen the beginning only.
 pub(super) async fn open(
@@ -28,7 +28,7 @@ pub(super) async fn open(
         Ok(watch) => Ok(after(watch, from)),
         // Where it is the newest state, there is no newer one to list and to go on from.
         Err(status) if status.code() == 410 => {
-            let newest = Reader::new(objects.registry().clone()).newest(resource).await?;
+            let newest = objects.newest(resource).await?;
             if newest > from {
                 return Err(status);
             }
