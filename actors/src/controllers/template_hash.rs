@@ -50,11 +50,11 @@ mod tests {
 
     #[test]
     fn a_name_is_drawn_anew_as_long_as_it_is_taken_and_stays_from_version_to_version() {
-        let template = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let template = json!({"spec": {"containers": [{"image": "i"}]}});
         let first = drawn("web", &template, None, |_| false);
-        assert_eq!((first.name.as_str(), first.collisions), ("web-gdmbdccjbb", None));
+        assert_eq!((first.name.as_str(), first.collisions), ("web-clbchbkfbb", None));
         let second = drawn("web", &template, None, |name| name == first.name);
-        assert_eq!((second.name.as_str(), second.collisions), ("web-cdbdcmdf", Some(1)));
+        assert_eq!((second.name.as_str(), second.collisions), ("web-clcldlgmcm", Some(1)));
         assert_eq!(second.name, format!("web-{}", second.hash));
         assert_eq!(drawn("web", &template, Some(1), |_| false), second);
     }
