@@ -4,7 +4,7 @@
 //! something changed; [`picture`] is a plain function of what is there. A pod that stopped being
 //! ready gets no new connection from the moment in which its node's proxy hears of it.
 
-use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
+use crate::controllers::mirror::{Mirror, Seen};
 use crate::withheld_ports;
 use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
 use impresario_host::hollow;
@@ -18,8 +18,6 @@ use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 /// Changes within this long are applied at once: at least, and at most in a large cluster.
@@ -176,14 +174,14 @@ impl ServiceNetwork {
                     known = told(&applied, &known);
                     let again = AGAIN.wait(attempt, rand::rng().random_range(0.0..1.0));
                     tokio::select! {
-                        is_open = changed(&mut some) => if is_open { break } else { return },
-                        is_open = changed(&mut other) => if is_open { break } else { return },
+                        change = some.next() => if change.is_some() { break } else { return },
+                        change = other.next() => if change.is_some() { break } else { return },
                         // Nobody tells when whoever has an address lets go of it.
                         () = tokio::time::sleep(again), if !applied.is_complete() => attempt += 1,
                     }
                 }
                 tokio::time::sleep(gathered_for(took)).await;
-                while some.try_recv().is_ok() || other.try_recv().is_ok() {}
+                while some.try_next().is_some() || other.try_next().is_some() {}
             }
         });
         Self { task }
@@ -208,14 +206,10 @@ fn gathered_for(took: Duration) -> Duration {
     took.saturating_mul(IDLE).clamp(GATHER.0, GATHER.1)
 }
 
-/// Waits for a change. False when there will be none any more.
-async fn changed<K: Mirrored>(changes: &mut Receiver<Change<K>>) -> bool {
-    !matches!(changes.recv().await, Err(RecvError::Closed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::mirror::Mirrored;
     use impresario_registry_api::{Entry, Key};
     use serde_json::{Value, json};
     use std::sync::Arc;

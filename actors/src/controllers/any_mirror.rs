@@ -12,7 +12,6 @@ use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 
 /// An object of any kind.
 pub trait AnyObject: Send + Sync {
@@ -101,13 +100,12 @@ impl<K: Mirrored> AnyMirror for Mirror<K> {
 
     fn stream(&self) -> BoxStream<'static, Change<dyn AnyObject>> {
         unfold(self.changes(), |mut changes| async move {
-            let change = match changes.recv().await {
-                Ok(Change::Put { now, before }) => {
+            let change = match changes.next().await? {
+                Change::Put { now, before } => {
                     Change::Put { now: any(now), before: before.map(any) }
                 }
-                Ok(Change::Deleted { before }) => Change::Deleted { before: any(before) },
-                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => Change::Everything,
-                Err(RecvError::Closed) => return None,
+                Change::Deleted { before } => Change::Deleted { before: any(before) },
+                Change::Everything => Change::Everything,
             };
             Some((change, changes))
         })

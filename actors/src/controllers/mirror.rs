@@ -6,7 +6,10 @@
 //! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
 //! everything again: a change is a hint, the mirror is the state.
 
+mod changes;
 mod orphans;
+
+pub use changes::Changes;
 
 use super::labels;
 use super::owners::controller;
@@ -71,7 +74,7 @@ pub enum Change<K: ?Sized> {
         /// What it was.
         before: Seen<K>,
     },
-    /// Look at everything: the mirror was filled anew.
+    /// Look at everything: the mirror was filled anew, or a reader fell behind.
     Everything,
 }
 
@@ -274,10 +277,10 @@ impl<K: Mirrored> Mirror<K> {
         self.shared.state.read().by_owner.contains_key(uid)
     }
 
-    /// What changes from now on. A reader that gets `Lagged` must look at everything.
+    /// What changes from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Change<K>> {
-        self.shared.changes.subscribe()
+    pub fn changes(&self) -> Changes<K> {
+        Changes(self.shared.changes.subscribe())
     }
 
     /// The revision up to which the mirror has seen everything; 0 before the first list.

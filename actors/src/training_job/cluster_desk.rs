@@ -23,8 +23,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Sights that wait for the actor; while they do, the watches wait.
@@ -222,7 +221,7 @@ impl ClusterDesk {
         }
         loop {
             // What has come so far is in the picture that is taken next.
-            while !matches!(changes.try_recv(), Err(broadcast::error::TryRecvError::Empty)) {}
+            while changes.try_next().is_some() {}
             let mut pods = Vec::new();
             for seen in self.pods.controlled_by(&self.namespace, &self.uid) {
                 match serde_json::from_slice(&seen.entry.value) {
@@ -234,12 +233,12 @@ impl ClusterDesk {
             loop {
                 let change = tokio::select! {
                     () = sender.closed() => return,
-                    change = changes.recv() => change,
+                    change = changes.next() => change,
                 };
                 match change {
-                    Ok(change) if !self.concerns(&change) => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
+                    Some(change) if !self.concerns(&change) => {}
+                    Some(_) => break,
+                    None => return,
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! What the keeper is told of, and how changes of the mirrors become that.
 
 use crate::controllers::mirror::{Change, Mirror, Mirrored, Seen};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 /// An object that an actor is about.
@@ -37,13 +36,8 @@ pub(super) async fn forward<K: Mirrored>(
     hint: impl Fn(Change<K>) -> Hint,
 ) {
     let mut changes = mirror.changes();
-    loop {
-        let next = match changes.recv().await {
-            Ok(change) => hint(change),
-            Err(RecvError::Lagged(_)) => hint(Change::Everything),
-            Err(RecvError::Closed) => return,
-        };
-        if hints.send(next).await.is_err() {
+    while let Some(change) = changes.next().await {
+        if hints.send(hint(change)).await.is_err() {
             return;
         }
     }

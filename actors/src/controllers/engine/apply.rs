@@ -32,6 +32,8 @@ pub const FAILED_UPDATE: &str = "FailedUpdate";
 
 /// What became of a write: the object as it is then.
 type Outcome = Result<Value, Status>;
+/// The write of one object, if nobody else changed it.
+type Write = (Compare, Operation);
 /// Writes out an object that is to be created.
 type Creation = Box<dyn FnOnce() -> Value + Send>;
 
@@ -145,64 +147,37 @@ impl Behalf<'_> {
         };
         let (mut owners, mut ended, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         let mut rewritten = Vec::new();
-        let (mut creations, mut deletions) = (Vec::new(), Vec::new());
+        let (mut creations, mut deletions) = (Vec::<Creation>::new(), Vec::new());
         let mut not_ours = BTreeSet::new();
         for effect in effects {
-            let write = match effect {
-                Effect::Create(_, object) => {
-                    creations.push(Box::new(move || object) as Creation);
-                    continue;
-                }
-                Effect::CreateFrom(_, draft) => {
-                    creations.push(Box::new(move || draft.write()));
-                    continue;
-                }
-                Effect::Delete(Named { name, uid, .. }) => {
-                    deletions.push((name, uid));
-                    continue;
-                }
-                Effect::Change(change) => {
-                    changes.push(change);
-                    continue;
-                }
+            match effect {
+                Effect::Create(_, object) => creations.push(Box::new(move || object)),
+                Effect::CreateFrom(_, draft) => creations.push(Box::new(move || draft.write())),
+                Effect::Delete(Named { name, uid, .. }) => deletions.push((name, uid)),
+                Effect::Change(change) => changes.push(change),
                 Effect::End(Named { name, .. }, finalizer) => {
-                    let write = part
-                        .entry(&name)
-                        .map(|entry| owned::end_uncounted(entry, resource, finalizer, self.now));
-                    match write {
-                        Some(Ok(write)) => ended.push((name, write)),
-                        Some(Err(error)) => keep(&mut applied.deleted, Err(error)),
-                        None => {}
-                    }
-                    continue;
+                    let end = |entry| owned::end_uncounted(entry, resource, finalizer, self.now);
+                    file(&mut ended, &mut applied.deleted, part.entry(&name).map(end), name);
                 }
                 Effect::Rewrite(Named { name, .. }, patch) => {
-                    match part.entry(&name).map(|entry| owned::rewrite(entry, &patch)) {
-                        Some(Ok(write)) => rewritten.push((name, write)),
-                        Some(Err(error)) => keep(&mut applied.changed, Err(error)),
-                        None => {}
-                    }
-                    continue;
+                    let rewrite = |entry| owned::rewrite(entry, &patch);
+                    file(
+                        &mut rewritten,
+                        &mut applied.changed,
+                        part.entry(&name).map(rewrite),
+                        name,
+                    );
                 }
-                Effect::Adopt(named) => {
-                    let write =
-                        part.entry(&named.name).map(|entry| owned::adopt(entry, &self.owner));
-                    (named.name, write)
+                Effect::Adopt(Named { name, .. }) => {
+                    let adopt = |entry| owned::adopt(entry, &self.owner);
+                    let write = part.entry(&name).map(adopt);
+                    not_ours.extend(file(&mut owners, &mut applied.owners, write, name));
                 }
-                Effect::Release(named) => {
-                    let write =
-                        part.entry(&named.name).map(|entry| owned::release(entry, self.uid));
-                    (named.name, write)
+                Effect::Release(Named { name, .. }) => {
+                    let release = |entry| owned::release(entry, self.uid);
+                    let write = part.entry(&name).map(release);
+                    not_ours.extend(file(&mut owners, &mut applied.owners, write, name));
                 }
-            };
-            match write {
-                (name, Some(Ok(write))) => owners.push((name, write)),
-                (name, Some(Err(error))) => {
-                    keep(&mut applied.owners, Err(error));
-                    not_ours.insert(name);
-                }
-                // It names what it was not shown; what is there now is another.
-                (_, None) => {}
             }
         }
         let changed = self.change_owners(owners, wrote, revision, &mut not_ours).await;
@@ -213,7 +188,7 @@ impl Behalf<'_> {
         ended.retain(|(name, _)| !not_ours.contains(name));
         rewritten.retain(|(name, _)| !not_ours.contains(name));
         keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
-        keep(&mut applied.changed, self.each_alone(rewritten, wrote).await);
+        keep(&mut applied.changed, self.each(alone(rewritten), wrote, |_, _| {}).await);
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
@@ -352,26 +327,16 @@ impl Behalf<'_> {
     async fn end(
         &self,
         resource: &Resource,
-        writes: Vec<(String, (Compare, Operation))>,
+        writes: Vec<(String, Write)>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
-        let each: Vec<BoxFuture<'_, Result<_, LookError>>> = writes
-            .into_iter()
-            .map(|(name, write)| async move { Ok((name, self.transact([write]).await?)) }.boxed())
-            .collect();
-        let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
-        let mut failed = None;
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok((name, revision)) => {
-                    wrote.at(revision);
-                    let message = format!("Deleted {}: {name}", resource.singular);
-                    self.tell_done(resource, "SuccessfulDelete", &message);
-                }
-                Err(error) => failed = failed.or(Some(error)),
+        let told = |name: String, is_done: bool| {
+            if is_done {
+                let message = format!("Deleted {}: {name}", resource.singular);
+                self.tell_done(resource, "SuccessfulDelete", &message);
             }
-        }
-        failed.map_or(Ok(()), Err)
+        };
+        self.each(alone(writes), wrote, told).await
     }
 
     /// Applies these writes in one transaction, if nothing changed in between. Its revision.
@@ -380,6 +345,14 @@ impl Behalf<'_> {
         writes: impl IntoIterator<Item = (Compare, Operation)>,
     ) -> Result<Revision, LookError> {
         let (compares, operations) = writes.into_iter().unzip();
+        self.commit(compares, operations).await
+    }
+
+    async fn commit(
+        &self,
+        compares: Vec<Compare>,
+        operations: Vec<Operation>,
+    ) -> Result<Revision, LookError> {
         let transaction =
             Transaction { compares, operations, fence: Some(self.fence), ..Transaction::default() };
         Ok(self.objects.registry().transact(transaction).await?.revision)
@@ -390,7 +363,7 @@ impl Behalf<'_> {
     /// first failure counts, and the names of those that failed are `refused`.
     async fn change_owners(
         &self,
-        writes: Vec<(String, (Compare, Operation))>,
+        writes: Vec<(String, Write)>,
         wrote: &Wrote,
         revision: Revision,
         refused: &mut BTreeSet<String>,
@@ -398,50 +371,38 @@ impl Behalf<'_> {
         let unchanged = Compare::Revision { key: self.entry.key.clone(), revision };
         let with =
             |(name, (compare, operation))| (name, vec![compare, unchanged.clone()], operation);
-        self.each(writes.into_iter().map(with).collect(), wrote, refused).await
+        let told = |name: String, is_done: bool| {
+            if !is_done {
+                refused.insert(name);
+            }
+        };
+        self.each(writes.into_iter().map(with).collect(), wrote, told).await
     }
 
-    /// Applies each of these writes in a transaction of its own. All are tried; then the first failure counts.
-    async fn each_alone(
-        &self,
-        writes: Vec<(String, (Compare, Operation))>,
-        wrote: &Wrote,
-    ) -> Result<(), LookError> {
-        let alone = |(name, (compare, operation))| (name, vec![compare], operation);
-        self.each(writes.into_iter().map(alone).collect(), wrote, &mut BTreeSet::new()).await
-    }
-
+    /// Applies each of these writes in a transaction of its own, and tells of each whether it is done. All are tried;
+    /// then the first failure counts.
     async fn each(
         &self,
         writes: Vec<(String, Vec<Compare>, Operation)>,
         wrote: &Wrote,
-        refused: &mut BTreeSet<String>,
+        mut told: impl FnMut(String, bool),
     ) -> Result<(), LookError> {
         let each: Vec<BoxFuture<'_, _>> = writes
             .into_iter()
             .map(|(name, compares, operation)| {
-                let transaction = Transaction {
-                    compares,
-                    operations: vec![operation],
-                    fence: Some(self.fence),
-                    ..Transaction::default()
-                };
-                let outcome = self.objects.registry().transact(transaction);
-                async move { (name, outcome.await) }.boxed()
+                async move { (name, self.commit(compares, vec![operation]).await) }.boxed()
             })
             .collect();
         let mut outcomes = futures_util::stream::iter(each).buffer_unordered(owned::CONCURRENT);
         let mut failed = None;
         while let Some((name, outcome)) = outcomes.next().await {
+            told(name, outcome.is_ok());
             match outcome {
-                Ok(committed) => wrote.at(committed.revision),
-                Err(error) => {
-                    refused.insert(name);
-                    failed = failed.or(Some(error));
-                }
+                Ok(revision) => wrote.at(revision),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        failed.map_or(Ok(()), Err)
     }
 
     fn tells(&self, resource: &Resource) -> bool {
@@ -479,6 +440,32 @@ fn kind_of(effect: &Effect) -> KindName {
         | Effect::Rewrite(named, _)
         | Effect::Change(Change { named, .. }) => named.kind,
     }
+}
+
+/// Files the write of the object of this name; gives the name back where that could not be written out. Where there is
+/// none, it names what was not shown: what is there now is another.
+fn file(
+    writes: &mut Vec<(String, Write)>,
+    failed: &mut Option<LookError>,
+    write: Option<Result<Write, LookError>>,
+    name: String,
+) -> Option<String> {
+    match write? {
+        Ok(write) => {
+            writes.push((name, write));
+            None
+        }
+        Err(error) => {
+            keep(failed, Err(error));
+            Some(name)
+        }
+    }
+}
+
+/// These writes, each for itself.
+fn alone(writes: Vec<(String, Write)>) -> Vec<(String, Vec<Compare>, Operation)> {
+    let alone = |(name, (compare, operation))| (name, vec![compare], operation);
+    writes.into_iter().map(alone).collect()
 }
 
 /// The first failure counts.

@@ -71,7 +71,7 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
             }))
         };
         let wakes =
-            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, (shows, facet));
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, shows, facet);
         Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
     }
 }

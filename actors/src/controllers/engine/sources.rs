@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 /// Who should look.
@@ -138,7 +137,8 @@ impl Source {
     pub fn all_by<K: Mirrored, T: Mirrored, F: PartialEq + 'static>(
         all: &Mirror<K>,
         mirror: &Mirror<T>,
-        (shows, facet): (fn(&T) -> bool, fn(&T) -> F),
+        shows: fn(&T) -> bool,
+        facet: fn(&T) -> F,
     ) -> Self {
         let name = format!("{} for all {}", KindName::of::<T>(), KindName::of::<K>());
         let all = all.clone();
@@ -210,14 +210,13 @@ impl Source {
                 async move {
                     // Held: the mirror must go on as long as it is followed.
                     let _mirror = mirror;
-                    loop {
-                        let uids = match changes.recv().await {
-                            Ok(Change::Put { now, before }) => {
+                    while let Some(change) = changes.next().await {
+                        let uids = match change {
+                            Change::Put { now, before } => {
                                 whom(Some((before.as_ref(), Some(&now))))
                             }
-                            Ok(Change::Deleted { before }) => whom(Some((Some(&before), None))),
-                            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => whom(None),
-                            Err(RecvError::Closed) => return,
+                            Change::Deleted { before } => whom(Some((Some(&before), None))),
+                            Change::Everything => whom(None),
                         };
                         if !uids.is_empty() && told.send(Concerned::Uids(uids)).await.is_err() {
                             return;
@@ -239,17 +238,16 @@ fn uid<K: Mirrored>(seen: &Seen<K>) -> String {
 
 async fn controllers_of<T: Mirrored>(mirror: Mirror<T>, told: mpsc::Sender<Concerned>) {
     let mut changes = mirror.changes();
-    loop {
-        let versions = match changes.recv().await {
-            Ok(Change::Put { now, before }) => [Some(now), before],
-            Ok(Change::Deleted { before }) => [Some(before), None],
-            Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
+    while let Some(change) = changes.next().await {
+        let versions = match change {
+            Change::Put { now, before } => [Some(now), before],
+            Change::Deleted { before } => [Some(before), None],
+            Change::Everything => {
                 if told.send(Concerned::Everybody).await.is_err() {
                     return;
                 }
                 continue;
             }
-            Err(RecvError::Closed) => return,
         };
         let uids: BTreeSet<&str> = versions
             .iter()
@@ -280,24 +278,20 @@ async fn selectors_of<K: Mirrored, T: Mirrored>(
         tokio::select! {
             // Selectors first: one that was there before a label changed is filed before that is looked up.
             biased;
-            change = selectors.recv() => match change {
-                Ok(Change::Put { now, .. }) => file(&mut index, &now, selector),
-                Ok(Change::Deleted { before }) => {
+            change = selectors.next() => match change {
+                Some(Change::Put { now, .. }) => file(&mut index, &now, selector),
+                Some(Change::Deleted { before }) => {
                     index.remove(before.object.metadata().uid.as_deref().unwrap_or_default());
                 }
-                Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
-                    fill(&mut index, &selecting, selector);
-                }
-                Err(RecvError::Closed) => return,
+                Some(Change::Everything) => fill(&mut index, &selecting, selector),
+                None => return,
             },
-            change = changes.recv() => {
+            change = changes.next() => {
                 let uids = match change {
-                    Ok(Change::Put { now, before }) => found(&index, counts, &now, before.as_ref()),
-                    Ok(Change::Deleted { before }) => found(&index, counts, &before, None),
-                    Ok(Change::Everything) | Err(RecvError::Lagged(_)) => {
-                        index.all().map(str::to_owned).collect()
-                    }
-                    Err(RecvError::Closed) => return,
+                    Some(Change::Put { now, before }) => found(&index, counts, &now, before.as_ref()),
+                    Some(Change::Deleted { before }) => found(&index, counts, &before, None),
+                    Some(Change::Everything) => index.all().map(str::to_owned).collect(),
+                    None => return,
                 };
                 if !uids.is_empty() && told.send(Concerned::Uids(uids)).await.is_err() {
                     return;

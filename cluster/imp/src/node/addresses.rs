@@ -14,7 +14,6 @@ use k8s_openapi::api::core::v1::Node;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -55,7 +54,7 @@ impl AddressKeeper {
                 ask_members(&node, &members).await;
                 // Who joins writes its Node object. A change that was missed is found a while later.
                 let again = LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.0));
-                if let Ok(Err(RecvError::Closed)) = timeout(again, changes.recv()).await {
+                if let Ok(None) = timeout(again, changes.next()).await {
                     return;
                 }
             }
