@@ -86,13 +86,6 @@ pub enum Command {
     /// Runs a group of hollow nodes (internal).
     #[command(name = "__hollow", hide = true)]
     HollowGroup(HollowGroup),
-    /// Keeps one container (internal).
-    #[command(name = "__shim", hide = true, disable_help_flag = true)]
-    Shim {
-        /// Passed on as they are.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 /// Where the cluster of this machine keeps its files.

@@ -125,34 +125,14 @@ fn start(folder: &Path) -> Result<Started, Failed> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| system("becoming the reaper")(errno.into()))?;
     let signals = watch_signals().map_err(system("watching signals"))?;
-    let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
-        .map_err(system("opening the log"))?;
-    record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
-    let gpus = gpu_lock::take(&order.spec.gpus)?;
-    let mut warnings = Vec::new();
-    let cgroup = make_cgroup(&order, &mut warnings);
-    let order = Order { cgroup: cgroup.clone(), ..order };
-    let begun = begin(&order, &mut warnings);
-    let (main, channel, outputs) = match begun {
-        Ok(begun) => begun,
-        Err(failed) => {
-            end_all(cgroup.as_ref());
-            return Err(failed);
-        }
-    };
-    let born = Born {
-        process: ProcessKey::of(main.as_raw_nonzero().get() as u32)
-            .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?,
-        started_at: Timestamp::now(),
-        warnings,
-        cgroup,
-    };
-    if let Err(error) = record::write(folder, "born.json", &born) {
-        let _ = rustix::process::kill_process(main, rustix::process::Signal::KILL);
-        end_all(born.cgroup.as_ref());
-        return Err(system("writing born.json")(error));
+    // It starts while the rest is made here: loading the program is a good part of what a container's start takes.
+    let second = Second::spawn(&order);
+    let mut cgroup = None;
+    let started = second.and_then(|second| second.begin(folder, order, signals, &mut cgroup));
+    if started.is_err() {
+        end_all(cgroup.as_ref());
     }
-    Ok(Started { born, main, channel, signals, outputs, log, _gpus: gpus })
+    started
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -193,39 +173,66 @@ fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
     None
 }
 
-type Begun = (Pid, BufReader<UnixStream>, [Option<OwnedFd>; 2]);
+/// The second stage, which waits for its order.
+struct Second {
+    main: Pid,
+    channel: BufReader<UnixStream>,
+    outputs: [Option<OwnedFd>; 2],
+}
 
-/// Starts the second stage and waits until its command executes or is known not to.
-fn begin(order: &Order, warnings: &mut Vec<String>) -> Result<Begun, Failed> {
-    let [program, args @ ..] = order.shim.as_slice() else {
-        return Err(Failed::Config { what: "the order names no shim".into() });
-    };
-    let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
-    // Where that cannot be had the second stage finds no namespaces, and warns.
-    if order.namespaces {
-        let _ = namespaces::isolate_children();
+impl Second {
+    fn spawn(order: &Order) -> Result<Self, Failed> {
+        let [program, args @ ..] = order.shim.as_slice() else {
+            return Err(Failed::Config { what: "the order names no shim".into() });
+        };
+        let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
+        // Where that cannot be had the second stage finds no namespaces, and warns.
+        if order.namespaces {
+            let _ = namespaces::isolate_children();
+        }
+        let mut child = Command::new(program)
+            .args(args)
+            .arg("init")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(system("starting the second stage"))?;
+        let outputs = [child.stdout.take().map(Into::into), child.stderr.take().map(Into::into)];
+        for output in outputs.iter().flatten() {
+            set_nonblocking(output).map_err(system("preparing the output"))?;
+        }
+        let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
+        Ok(Self { main, channel: BufReader::new(channel), outputs })
     }
-    let mut child = Command::new(program)
-        .args(args)
-        .arg("init")
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(system("starting the second stage"))?;
-    let outputs = [child.stdout.take().map(Into::into), child.stderr.take().map(Into::into)];
-    for output in outputs.iter().flatten() {
-        set_nonblocking(output).map_err(system("preparing the output"))?;
+
+    /// Makes what the container needs outside of it, hands the order on, and waits until its command executes or is
+    /// known not to. The control group that was made is to be ended by who called, where this fails.
+    fn begin(
+        mut self,
+        folder: &Path,
+        order: Order,
+        signals: SignalFd,
+        cgroup: &mut Option<Cgroup>,
+    ) -> Result<Started, Failed> {
+        let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
+            .map_err(system("opening the log"))?;
+        record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
+        let gpus = gpu_lock::take(&order.spec.gpus)?;
+        let mut warnings = Vec::new();
+        *cgroup = make_cgroup(&order, &mut warnings);
+        let order = Order { cgroup: cgroup.clone(), ..order };
+        talk(&mut self.channel, &order, &mut warnings)?;
+        let process = ProcessKey::of(self.main.as_raw_nonzero().get() as u32)
+            .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?;
+        let cgroup = cgroup.clone();
+        let born = Born { process, started_at: Timestamp::now(), warnings, cgroup };
+        record::write(folder, "born.json", &born).map_err(system("writing born.json"))?;
+        let Self { main, channel, outputs } = self;
+        Ok(Started { born, main, channel, signals, outputs, log, _gpus: gpus })
     }
-    let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
-    let mut channel = BufReader::new(channel);
-    let talked = talk(&mut channel, order, warnings);
-    if talked.is_err() {
-        let _ = rustix::process::kill_process(main, rustix::process::Signal::KILL);
-    }
-    talked.map(|()| (main, channel, outputs))
 }
 
 fn talk(

@@ -53,9 +53,12 @@ fn socket(host: Option<&str>) -> Result<PathBuf, DriverSetupError> {
     Ok(PathBuf::from(path))
 }
 
+/// The word that makes this program keep a container.
+pub const SHIM: &str = "__shim";
+
 /// This very program, whatever is at its path by now: a pod may have replaced the file.
 fn shim() -> [OsString; 2] {
-    ["/proc/self/exe".into(), "__shim".into()]
+    ["/proc/self/exe".into(), SHIM.into()]
 }
 
 /// Hides a new folder from the containers of other nodes of this machine, before keys are in it.
