@@ -185,9 +185,15 @@ impl Cgroup {
 
     /// Puts the calling process into the groups.
     pub fn join(&self) -> io::Result<()> {
+        self.take_in(0)
+    }
+
+    /// Puts a process into the groups: that of this number, as the caller sees it.
+    pub fn take_in(&self, process: u32) -> io::Result<()> {
+        let process = process.to_string();
         self.folders()
             .into_iter()
-            .try_for_each(|folder| fs::write(folder.join("cgroup.procs"), "0"))
+            .try_for_each(|folder| fs::write(folder.join("cgroup.procs"), &process))
     }
 
     /// The numbers of all processes in the groups.

@@ -1,7 +1,7 @@
 //! Second stage: makes what a container lives in, and starts its command.
 //!
-//! Takes the order from its standard input, makes what the container is to live in (session,
-//! control groups, mounts, limits, user), and starts the command: as process 1 of the container, or, where there are
+//! Takes the order from its standard input, in the control groups that its keeper has put it into by then, makes what
+//! else the container is to live in (session, mounts, limits, user), and starts the command: as process 1 of the container, or, where there are
 //! no namespaces, by becoming it. What goes wrong is told on
 //! the same socket, which closes by itself when this process ends or becomes the command.
 
@@ -64,12 +64,6 @@ fn run_command(mut channel: &UnixStream) -> Result<ExitCode, Failed> {
     let program = words.next().ok_or(Failed::Config { what: "no command".into() })?;
 
     nix::unistd::setsid().map_err(system("making a session"))?;
-    if let Some(cgroup) = &order.cgroup {
-        cgroup.join().map_err(|cause| Failed::System {
-            what: "joining the control group".into(),
-            cause: cause.to_string(),
-        })?;
-    }
     let seen = mounts::make(&order, |warning| send(channel, &Line::Warning(warning)))?;
     limit(&order);
     privileges::give_up(&order)?;

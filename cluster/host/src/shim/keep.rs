@@ -223,9 +223,14 @@ impl Second {
         let gpus = gpu_lock::take(&order.spec.gpus)?;
         let mut warnings = Vec::new();
         *cgroup = make_cgroup(&order, &mut warnings);
+        let number = self.main.as_raw_nonzero().get() as u32;
+        // The kernel takes up to 15 ms to move a process: the time in which that one loads.
+        if let Some(cgroup) = cgroup {
+            cgroup.take_in(number).map_err(system("joining the control group"))?;
+        }
         let order = Order { cgroup: cgroup.clone(), ..order };
         talk(&mut self.channel, &order, &mut warnings)?;
-        let process = ProcessKey::of(self.main.as_raw_nonzero().get() as u32)
+        let process = ProcessKey::of(number)
             .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?;
         let cgroup = cgroup.clone();
         let born = Born { process, started_at: Timestamp::now(), warnings, cgroup };
