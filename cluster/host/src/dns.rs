@@ -64,10 +64,8 @@ impl DnsServer {
         let zone =
             Zone::new(domain).ok_or_else(|| DnsError::Domain { domain: domain.to_owned() })?;
         let zone = Arc::new(RwLock::new(zone));
-        let bind = |cause| DnsError::Bind { address, cause };
-        let udp = UdpSocket::bind(address).await.map_err(bind)?;
-        let address = udp.local_addr().map_err(bind)?;
-        let tcp = TcpListener::bind(address).await.map_err(bind)?;
+        let (udp, tcp) = both(address).await.map_err(|cause| DnsError::Bind { address, cause })?;
+        let address = udp.local_addr().map_err(|cause| DnsError::Bind { address, cause })?;
         let mut server = Server::new(Handler { zone: Arc::clone(&zone) });
         server.register_socket(udp);
         server.register_listener(tcp, TCP_IDLE, TCP_BUFFER);
@@ -83,6 +81,21 @@ impl DnsServer {
     pub fn apply(&self, services: &[ServiceName]) {
         let next = self.zone.read().with(services);
         *self.zone.write() = next;
+    }
+}
+
+/// Tries for a port that is free for both, where any port will do.
+const PORTS_TRIED: usize = 16;
+
+/// The same port by UDP and TCP. A port that is free for the one may be taken for the other.
+async fn both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if address.port() == 0 { PORTS_TRIED } else { 1 };
+    loop {
+        let udp = UdpSocket::bind(address).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 1 => tries -= 1,
+            tcp => return Ok((udp, tcp?)),
+        }
     }
 }
 
