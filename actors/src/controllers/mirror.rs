@@ -297,7 +297,7 @@ impl<K: Mirrored> Mirror<K> {
         if let Some((_, revision)) = known.filter(|(at, _)| *at >= since) {
             return Ok(revision);
         }
-        let at = Instant::now();
+        let at = tokio::time::Instant::now().into_std();
         let mut request = ListRequest::of(Selection::all(&self.shared.resource));
         request.consistency = Consistency::Linearizable;
         let page = self.shared.registry.list(request).await?;

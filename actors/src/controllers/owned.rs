@@ -13,7 +13,7 @@ use impresario_api::patch::merge_patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
-use impresario_registry_api::{Compare, Entry, Operation, Revision};
+use impresario_registry_api::{Compare, Entry, Operation, Revision, TransactError};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -179,19 +179,35 @@ fn take_finalizer(object: &mut Value, finalizer: &str) {
     }
 }
 
-/// Whether what failed may have been done all the same: the answer was lost.
-pub(super) fn may_be_done(outcome: &Result<(), LookError>) -> bool {
+/// Whether what failed is done all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// It is not, or it did not fail.
+    No,
+    /// It may be: what was answered does not say.
+    MayBeDone,
+    /// It may be, or may be done yet: nobody has answered.
+    MayCome,
+}
+
+/// What is in doubt after this.
+pub(super) fn doubt(outcome: &Result<(), LookError>) -> Doubt {
     match outcome {
-        Err(LookError::Refused(status)) => status.code() == 429 || status.code() >= 500,
-        Err(_) => true,
-        Ok(()) => false,
+        Ok(()) => Doubt::No,
+        Err(LookError::Refused(status)) => match status.code() {
+            504 => Doubt::MayCome,
+            429 | 500.. => Doubt::MayBeDone,
+            _ => Doubt::No,
+        },
+        Err(LookError::Transact(TransactError::Unknown { .. })) => Doubt::MayCome,
+        Err(_) => Doubt::MayBeDone,
     }
 }
 
 /// Creates objects and tells of each: one, then with each that is made one more at a time, until one cannot be
 /// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
-/// The first failure counts, before others one after which it is not known what was done. Each is about `size`
-/// bytes long and taken from `wanted` when its turn comes.
+/// The failure that leaves most in doubt counts. Each is about `size` bytes long and taken from `wanted` when its
+/// turn comes.
 pub(super) async fn create_all(
     objects: &Objects,
     (resource, namespace): (&'static Resource, &str),
@@ -222,12 +238,11 @@ pub(super) async fn create_all(
     }
 }
 
-/// The failure that counts of these: that the shard is lost, else the first, before others one after which it is
-/// not known what was done.
+/// The failure that counts of these: that the shard is lost, else the first of those that leave most in doubt.
 pub(super) fn worse(first: Result<(), LookError>, error: Status) -> Result<(), LookError> {
     let is_fenced = error.is_fenced();
     let next = Err(error.into());
-    let counts = first.is_ok() || is_fenced || (!may_be_done(&first) && may_be_done(&next));
+    let counts = first.is_ok() || is_fenced || doubt(&first) < doubt(&next);
     if counts { next } else { first }
 }
 

@@ -5,7 +5,7 @@
 //! other back, and no transaction grows with what is owned.
 
 use super::super::control::LookError;
-use super::super::owned::{self, Owner};
+use super::super::owned::{self, Doubt, Owner, doubt};
 use super::super::owners;
 use super::super::wrote::Wrote;
 use super::effects::{Change, Effect, Event, Named};
@@ -200,10 +200,10 @@ impl Behalf<'_> {
         let changed = self.change(place, changes, wrote, &mut applied.is_behind).await;
         let created = self.create(place, creations, wrote, &mut applied.taken).await;
         let deleted = self.delete(place, deletions, wrote).await;
-        if [&changed, &created, &deleted].into_iter().any(owned::may_be_done) {
-            wrote.ended_unknown();
-        } else {
-            wrote.all_known();
+        match doubt(&changed).max(doubt(&created)).max(doubt(&deleted)) {
+            Doubt::No => wrote.all_known(),
+            Doubt::MayBeDone => wrote.ended_unknown(),
+            Doubt::MayCome => wrote.ended_unheard(),
         }
         keep(&mut applied.changed, changed);
         keep(&mut applied.created, created);

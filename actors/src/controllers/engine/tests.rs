@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+mod late;
+
 /// Makes a secret for each config map, panics where the map says so, and looks again after an hour.
 enum Sealer {}
 
