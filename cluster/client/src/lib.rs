@@ -4,11 +4,15 @@
 //! [`Client`] is the front door for programs; [`objects`] reads and writes through control members; [`protocol`]
 //! has the messages that actors of the cast understand. No rule is decided here.
 
+mod address;
 mod client;
 mod join;
+mod keeper;
 
 pub mod objects;
 pub mod protocol;
+pub mod renewal;
 pub mod tokens;
 
-pub use client::{Api, Client, ClientError, ConnectError, Event, QUIC_ADDRESS, Select, reachable};
+pub use address::{QUIC_ADDRESS, reachable};
+pub use client::{Api, Client, ClientError, ConnectError, Event, Select};
