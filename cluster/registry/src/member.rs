@@ -6,6 +6,7 @@
 
 mod actor;
 mod config;
+mod departed;
 mod door;
 mod enrol;
 mod guard;

@@ -186,15 +186,16 @@ impl Log {
         LogTender { reader: self.reader.clone(), jobs: self.jobs.downgrade() }
     }
 
-    /// The last membership that the log holds, if it holds one.
-    pub fn last_membership(&self) -> Option<StoredMembership> {
+    /// The memberships that the log holds, oldest first.
+    pub fn memberships(&self) -> Vec<StoredMembership> {
         let state = self.reader.state.read();
-        state.entries.values().rev().find_map(|(entry, _)| match &entry.payload {
+        let membership = |(entry, _): &(Entry, usize)| match &entry.payload {
             EntryPayload::Membership(membership) => {
                 Some(StoredMembership::new(Some(entry.log_id()), membership.clone()))
             }
             _ => None,
-        })
+        };
+        state.entries.values().filter_map(membership).collect()
     }
 
     async fn submit(&self, records: Vec<Record>, done: Done) -> Result<(), io::Error> {
