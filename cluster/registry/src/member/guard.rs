@@ -66,7 +66,7 @@ pub(super) struct Guard {
     pub(super) harness: Option<String>,
     /// How long a leader of the group may be silent.
     pub(super) silence: Duration,
-    /// When a member of the group last spoke raft here.
+    /// When a member of the group last spoke here as its leader, in the newest term that is known.
     pub(super) heard: Mutex<Option<Instant>>,
     /// Who let this member in: they know the group before this member does.
     pub(super) invited: Vec<NodeName>,
@@ -133,8 +133,8 @@ impl Guard {
         self.harness.as_deref() == Some(name) || members.any(|(_, node)| node.name == name)
     }
 
-    /// What the group has under a number that somebody speaks under.
-    fn standing(&self, member: MemberId, speaker: &NodeName) -> Standing {
+    /// What the group has under a number that somebody speaks under, who says raft's `body`.
+    fn standing(&self, member: MemberId, speaker: &NodeName, body: &dyn Any) -> Standing {
         let name = speaker.as_str();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -142,7 +142,7 @@ impl Guard {
         // One that leads its own removal is retired already and still needed for it.
         match membership.get_node(&member) {
             Some(known) => {
-                if known.name == name {
+                if known.name == name && is_by_leader(body, member, metrics.current_term) {
                     *self.heard.lock() = Some(Instant::now());
                 }
                 Standing::Member(known.name.clone())
@@ -195,7 +195,7 @@ impl Guard {
         metrics.membership_config.membership().nodes().next().is_none()
     }
 
-    /// Whether a member of the group was heard so lately that it may be the leader.
+    /// Whether the group's leader was heard so lately that it may lead still.
     fn is_led(&self) -> bool {
         self.heard.lock().is_some_and(|at| at.elapsed() < self.silence)
     }
@@ -224,13 +224,19 @@ impl Gate for Guard {
     ) -> Result<(), Refusal> {
         let said = Said { to: to.as_str(), message, body };
         let judged = match messages::sender(body).filter(|_| to.as_str() == RAFT_ACTOR) {
-            Some(sender) => seated(peer, &self.standing(sender.member, &peer.node)),
+            Some(sender) => seated(peer, &self.standing(sender.member, &peer.node, body)),
             None => judge(peer, &said, |name| self.is_member(name)),
         };
         judged.map_err(|denied| {
             Refusal::new(format!("{} may not send {message}: {denied}", peer.node))
         })
     }
+}
+
+/// Whether a message shows that its sender leads, in this term or a later one. One that was removed and runs on asks
+/// those for votes whose log still has it: it must not keep them from hearing who leads now.
+fn is_by_leader(body: &dyn Any, sender: MemberId, term: u64) -> bool {
+    messages::leads(body).is_some_and(|(leader, led)| leader == sender && led >= term)
 }
 
 /// Who knows the group: the other voters that this member's log has. Until it has a vote itself, its log may end long
@@ -327,9 +333,14 @@ fn judge(
 mod tests {
     use super::*;
     use crate::{
-        Consistency, Key, Transaction,
+        Consistency, Key, Life, Transaction,
         protocol::{Get, LeadTransact, REGISTRY_ACTOR, Transact},
+        raft::{
+            Vote,
+            messages::{AskVote, Beat, Route, Seat},
+        },
     };
+    use openraft::raft::{AppendEntriesRequest, VoteRequest};
     use std::collections::BTreeMap;
 
     fn peer(name: &str, role: PeerRole) -> PeerIdentity {
@@ -360,6 +371,38 @@ mod tests {
         let votes = group(&[1, 2, 5], nodes(&[1, 2, 5]));
         assert_eq!(ask(&votes, "m4"), names(&["m1", "m2"]));
         assert_eq!(ask(&votes, "m2"), names(&["m1"]));
+    }
+
+    #[test]
+    fn a_leader_is_heard_by_what_leaders_say_and_not_by_who_asks_for_votes() {
+        let seat = |member| Seat { member, disk: 1, generation: Life::default() };
+        let route = Route { from: seat(2), to: seat(1) };
+        let ask = |pre| AskVote {
+            route,
+            pre,
+            request: VoteRequest {
+                vote: Vote::new(9, 2),
+                last_log_id: None,
+                leadership_transfer: false,
+            },
+        };
+        for pre in [true, false] {
+            assert!(!is_by_leader(&ask(pre), 2, 5));
+        }
+        let beat = |vote| Beat {
+            route,
+            request: AppendEntriesRequest {
+                vote,
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            },
+        };
+        assert!(is_by_leader(&beat(Vote::new_committed(5, 2)), 2, 5));
+        assert!(is_by_leader(&beat(Vote::new_committed(6, 2)), 2, 5));
+        assert!(!is_by_leader(&beat(Vote::new_committed(4, 2)), 2, 5), "it led once");
+        assert!(!is_by_leader(&beat(Vote::new(6, 2)), 2, 5), "it has not won");
+        assert!(!is_by_leader(&beat(Vote::new_committed(6, 3)), 2, 5), "another one leads");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::vote::RaftLeaderId;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use thiserror::Error;
@@ -145,6 +146,17 @@ pub fn sender(body: &dyn Any) -> Option<Seat> {
         .or_else(|| body.downcast_ref::<SnapshotChunk>().map(|chunk| chunk.route))
         .or_else(|| body.downcast_ref::<Transfer>().map(|transfer| transfer.route));
     route.map(|route| route.from)
+}
+
+/// Who leads in which term by the word of a message that leaders alone send; none of any other message. Votes are asked
+/// for by whomever runs, be it that the group has removed it.
+pub fn leads(body: &dyn Any) -> Option<(MemberId, u64)> {
+    let vote = None
+        .or_else(|| body.downcast_ref::<Beat>().map(|beat| beat.request.vote))
+        .or_else(|| body.downcast_ref::<Append>().map(|append| append.request.vote))
+        .or_else(|| body.downcast_ref::<SnapshotChunk>()?.end.as_ref().map(|(vote, _)| *vote));
+    let leader = *vote.filter(Vote::is_committed)?.leader_id();
+    Some((*leader.node_id(), leader.term()))
 }
 
 /// The name of the actor that serves [`RaftRole`].

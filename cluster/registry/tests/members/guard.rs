@@ -230,6 +230,7 @@ fn who_came_back_under_its_name_is_heard_by_one_that_was_away_by_its_new_number_
         whole(&[&group.members[&0], &group.members[&1], &group.members[&2], &more]).await;
         group.stop(0).await;
         // The disk of n2 is lost, and it comes back with an empty one.
+        let removed = seat(&group, 2);
         group.remove(1, "n2").await;
         group.stop(2).await;
         std::fs::remove_dir_all(group.cluster.directory("n2")).unwrap();
@@ -244,6 +245,8 @@ fn who_came_back_under_its_name_is_heard_by_one_that_was_away_by_its_new_number_
         group.start(0).await.unwrap();
         let away = seat(&group, 0);
         until("a hearing for its new number", async || {
+            // Meanwhile the one that was removed asks for votes, as it does for as long as it runs.
+            votes(&group.nodes[2], &group.nodes[0], removed, away).await;
             (votes(&group.nodes[2], &group.nodes[0], known, away).await, ())
         })
         .await;
