@@ -110,38 +110,33 @@ fn settle(
 ) {
     let set = view.object;
     let patience = set.spec.min_ready_seconds.unwrap_or(0);
-    // By node, with how often pods have failed there before.
-    let mut missing: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut missing: BTreeMap<&str, Missing<'_>> = BTreeMap::new();
     let mut unwanted: BTreeMap<&str, &Pod> = BTreeMap::new();
     let surges = rollout::surges(set);
     for place in places.all() {
         if place.is_wanted() && place.pods.is_empty() {
-            missing.insert(place.node, 0);
+            missing.insert(place.node, Missing::default());
         }
         for pod in place.unwanted(surges, hash, patience, now) {
             unwanted.insert(pod.uid(), pod);
         }
+        let mut due = Vec::new();
         for pod in place.finished() {
-            let replaced = match pods::failed(pod, now) {
-                Failed::Waits(until) => {
-                    effects.look_again(until);
-                    continue;
-                }
-                Failed::Due { before } => before,
-            };
-            if !pod.succeeded() {
-                let message = format!(
-                    "Found failed daemon pod {}/{} on node {}, will try to kill it",
-                    pod.metadata.namespace.as_deref().unwrap_or_default(),
-                    pod.name(),
-                    place.node
-                );
-                effects.say(Event::warning("FailedDaemonPod", message));
+            match pods::failed(pod, now) {
+                Failed::Waits(until) => effects.look_again(until),
+                Failed::Due { before } => due.push((pod, before)),
             }
-            unwanted.insert(pod.uid(), pod);
-            if place.is_wanted() && place.pods.iter().all(|other| other.finished()) {
-                missing.insert(place.node, replaced);
-            }
+        }
+        if let Some((pod, _)) = due.first()
+            && place.is_replaced(surges, hash)
+        {
+            // What failed of another template says nothing of this one.
+            let of_this = due.iter().filter(|(pod, _)| places::is_of(pod, hash));
+            let failures = of_this.map(|(_, before)| *before).max().unwrap_or(0);
+            missing.insert(place.node, Missing { failures, instead_of: Some(*pod) });
+        }
+        if !place.is_awaited() {
+            unwanted.extend(due.into_iter().map(|(pod, _)| (pod.uid(), pod)));
         }
     }
     for pod in places.lost() {
@@ -151,16 +146,46 @@ fn settle(
     for pod in moves.old {
         unwanted.insert(pod.uid(), pod);
     }
-    missing.extend(moves.new.into_iter().map(|node| (node, 0)));
+    missing.extend(moves.new.into_iter().map(|node| (node, Missing::default())));
+    // Those go when others are in their places, and when it is their turn.
+    for pod in missing.values().filter_map(|missing| missing.instead_of) {
+        unwanted.remove(pod.uid());
+    }
     if !missing.is_empty() {
         let common = Arc::new(pods::common(view, hash));
-        for (node, failures) in missing.into_iter().take(BURST) {
+        for (node, Missing { failures, instead_of }) in missing.into_iter().take(BURST) {
             let (common, node) = (common.clone(), node.to_owned());
             let draft = Draft::new(move || pods::pod_for(&common, &node, failures));
-            effects.create_from::<Pod>(&draft);
+            match instead_of {
+                Some(pod) => effects.replace(pod, &draft, killed(pod)),
+                None => effects.create_from::<Pod>(&draft),
+            }
         }
     }
     for pod in unwanted.into_values().take(BURST) {
+        if pod.finished() {
+            killed(pod).into_iter().for_each(|event| effects.say(event));
+        }
         effects.delete(pod);
     }
+}
+
+/// A node that is to have a pod and has none.
+#[derive(Debug, Default, Clone, Copy)]
+struct Missing<'a> {
+    /// How many have failed there before, one soon after the other.
+    failures: u32,
+    /// One that ended, which goes when there is another.
+    instead_of: Option<&'a Pod>,
+}
+
+/// What is said of a pod that ended and goes; nothing of one that ended well.
+fn killed(pod: &Pod) -> Option<Event> {
+    let message = format!(
+        "Found failed daemon pod {}/{} on node {}, will try to kill it",
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.name(),
+        pods::node_of(pod).unwrap_or_default()
+    );
+    (!pod.succeeded()).then(|| Event::warning("FailedDaemonPod", message))
 }

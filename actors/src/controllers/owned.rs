@@ -207,17 +207,20 @@ pub(super) fn doubt(outcome: &Result<(), LookError>) -> Doubt {
 /// Creates objects and tells of each: one, then with each that is made one more at a time, until one cannot be
 /// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
 /// The failure that leaves most in doubt counts. Each is about `size` bytes long and taken from `wanted` when its
-/// turn comes.
-pub(super) async fn create_all(
+/// turn comes, with what is given back when it is told of.
+pub(super) async fn create_all<T>(
     objects: &Objects,
     (resource, namespace): (&'static Resource, &str),
-    (wanted, size): (impl Iterator<Item = Value>, usize),
+    (wanted, size): (impl Iterator<Item = (T, Value)>, usize),
     wrote: &Wrote,
-    mut told: impl FnMut(&Result<Value, Status>),
+    mut told: impl FnMut(T, &Result<Value, Status>),
 ) -> Result<(), LookError> {
     let options = WriteOptions::default();
     let most = (CREATED_AT_ONCE / size.max(1)).clamp(1, CONCURRENT);
-    let mut creations = wanted.map(|object| objects.create(resource, namespace, object, &options));
+    let mut creations = wanted.map(|(with, object)| {
+        let creation = objects.create(resource, namespace, object, &options);
+        async move { (with, creation.await) }
+    });
     let mut at_once = 1;
     let mut under_way = FuturesUnordered::new();
     let mut failed: Result<(), LookError> = Ok(());
@@ -226,8 +229,8 @@ pub(super) async fn create_all(
             let free = at_once - under_way.len();
             under_way.extend(creations.by_ref().take(free));
         }
-        let Some(outcome) = under_way.next().await else { return failed };
-        told(&outcome);
+        let Some((with, outcome)) = under_way.next().await else { return failed };
+        told(with, &outcome);
         match outcome {
             Ok(object) => {
                 wrote.at(revision_of(&object));
@@ -301,8 +304,9 @@ mod tests {
         let tried = async |pods: Vec<Value>| {
             let mut tried = 0;
             let wrote = Wrote::default();
-            let (place, wanted) = ((served("", "pods"), "gone"), (pods.into_iter(), 100));
-            let made = create_all(&objects, place, wanted, &wrote, |_| tried += 1).await;
+            let (place, wanted) =
+                ((served("", "pods"), "gone"), (pods.into_iter().map(|pod| ((), pod)), 100));
+            let made = create_all(&objects, place, wanted, &wrote, |(), _| tried += 1).await;
             assert!(made.is_err(), "there is no such namespace");
             tried
         };
@@ -321,11 +325,12 @@ mod tests {
             let pods = (0..200).map(|_| {
                 let now = taken.fetch_add(1, Relaxed) + 1 - done.load(Relaxed);
                 under_way.fetch_max(now, Relaxed);
-                json!({"metadata": {"generateName": "web-"},
-                    "spec": {"containers": [{"name": "c", "image": "i"}]}})
+                let pod = json!({"metadata": {"generateName": "web-"},
+                    "spec": {"containers": [{"name": "c", "image": "i"}]}});
+                ((), pod)
             });
             let (place, wrote) = ((served("", "pods"), "default"), Wrote::default());
-            let told = |_: &Result<Value, Status>| {
+            let told = |(), _: &Result<Value, Status>| {
                 done.fetch_add(1, Relaxed);
             };
             create_all(&objects, place, (pods, size), &wrote, told).await.unwrap();

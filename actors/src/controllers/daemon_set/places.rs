@@ -106,6 +106,26 @@ impl<'a> Place<'a> {
         self.pods.iter().copied().filter(move |pod| stays && pod.finished() && !pod.terminating())
     }
 
+    /// Whether another comes in the place of one that ended: nothing else runs there or has still to end, or what
+    /// does is of an older template and may stay beside a new one.
+    pub(super) fn is_replaced(&self, surges: bool, hash: &str) -> bool {
+        let mut others = self.pods.iter().filter(|pod| !pod.finished());
+        let may_stay = |pod: &&Pod| !pod.terminating() && !is_of(pod, hash);
+        self.is_wanted()
+            && match others.next() {
+                None => true,
+                Some(_) if !surges || self.is_cordoned => false,
+                Some(old) => may_stay(old) && others.next().is_none(),
+            }
+    }
+
+    /// Whether what ended there stays until something else has ended too: it says how the one is to be made that
+    /// comes then.
+    pub(super) fn is_awaited(&self) -> bool {
+        let mut running = self.pods.iter().filter(|pod| !pod.finished()).peekable();
+        self.is_wanted() && running.peek().is_some() && running.all(|pod| pod.terminating())
+    }
+
     fn living(&self) -> impl Iterator<Item = &'a Pod> {
         self.pods.iter().copied().filter(|pod| !pod.finished() && !pod.terminating())
     }

@@ -2,7 +2,7 @@
 
 use super::super::engine::effects::Effect;
 use super::super::table::part;
-use super::marks::{GENERATION, HASH};
+use super::marks::{self, GENERATION, HASH};
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -60,10 +60,18 @@ impl World {
     /// Does what is wanted, as the engine would. Pods that are deleted end at once.
     fn step(&mut self) -> usize {
         let effects = self.look();
+        self.done(effects)
+    }
+
+    fn done(&mut self, effects: Effects) -> usize {
         let count = effects.actions.len();
         for effect in effects.actions {
             let effect = match effect {
                 Effect::CreateFrom(kind, draft) => Effect::Create(kind, draft.write()),
+                Effect::Replace(it, draft, _) => {
+                    self.pods.remove(named(&self.pods, &it.name));
+                    Effect::Create(it.kind, draft.write())
+                }
                 effect => effect,
             };
             match effect {
@@ -245,12 +253,62 @@ fn a_pod_that_fails_at_once_is_replaced_ever_more_slowly() {
         waits.push(until.as_second() - world.second);
         world.second = until.as_second();
         let effects = world.look();
-        assert_eq!((effects.actions.len(), effects.events.len()), (2, 1), "{effects:?}");
+        let is_said = |effect: &Effect| matches!(effect, Effect::Replace(.., Some(_)));
+        assert!(effects.actions.len() == 1 && effects.actions.iter().all(is_said), "{effects:?}");
         world.step();
         assert_eq!(world.pods.len(), 1);
         world.schedule();
     }
     assert_eq!(waits, [1, 2, 4, 8]);
+}
+
+#[test]
+fn a_new_pod_that_fails_beside_the_old_one_is_replaced_ever_more_slowly_too() {
+    let mut world = World::new(1, rolling(json!(0), json!(1)));
+    world.settle();
+    let old = world.pods[0]["metadata"]["uid"].clone();
+    world.image("b");
+    while world.pods.len() < 2 {
+        world.second += 1;
+        world.step();
+    }
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        world.schedule();
+        assert_eq!((world.pods.len(), &world.pods[0]["metadata"]["uid"]), (2, &old));
+        world.pods[1]["metadata"]["creationTimestamp"] = at(world.second).to_string().into();
+        world.pods[1]["status"] = json!({"phase": "Failed"});
+        let until = world.look().look_again.unwrap();
+        assert!(world.look().actions.is_empty(), "it is kept to be looked at");
+        waits.push(until.as_second() - world.second);
+        world.second = until.as_second();
+        world.step();
+    }
+    assert_eq!(waits, [1, 2, 4, 8]);
+}
+
+#[test]
+fn of_more_pods_that_fail_than_a_look_replaces_each_is_counted_and_said_when_it_is_its_turn() {
+    let mut world = World::new(1_200, rolling(json!(1), json!(0)));
+    let mut failed: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..16 {
+        world.second += 1;
+        let effects = world.look();
+        let is_silent = |effect: &Effect| matches!(effect, Effect::Replace(_, _, None));
+        assert!(effects.actions.len() <= BURST + 1 && !effects.actions.iter().any(is_silent));
+        assert!(effects.events.is_empty(), "of the others nothing is said");
+        world.done(effects);
+        world.schedule();
+        for pod in world.pods.iter_mut().filter(|pod| pod["status"].is_null()) {
+            let node = pod["spec"]["nodeName"].as_str().unwrap().to_owned();
+            let before = failed.entry(node).or_default();
+            let said = pod["metadata"]["annotations"][marks::FAILURES].as_str();
+            assert_eq!(said.map_or(0, |said| said.parse().unwrap()), *before);
+            *before += 1;
+            pod["status"] = json!({"phase": "Failed"});
+        }
+    }
+    assert!(failed.len() == 1_200 && failed.values().all(|count| *count > 1), "{failed:?}");
 }
 
 #[test]

@@ -34,8 +34,22 @@ pub const FAILED_UPDATE: &str = "FailedUpdate";
 type Outcome = Result<Value, Status>;
 /// The write of one object, if nobody else changed it.
 type Write = (Compare, Operation);
-/// Writes out an object that is to be created.
-type Creation = Box<dyn FnOnce() -> Value + Send>;
+/// An object that is to be created.
+struct Creation {
+    /// Writes it out.
+    write: Box<dyn FnOnce() -> Value + Send>,
+    /// What goes once it is there.
+    instead_of: Option<Replaced>,
+}
+
+/// The name and uid of what makes way for another, and what is said of that.
+type Replaced = (String, String, Option<Event>);
+
+impl Creation {
+    fn new(write: impl FnOnce() -> Value + Send + 'static) -> Self {
+        Self { write: Box::new(write), instead_of: None }
+    }
+}
 
 /// On whose behalf things are done.
 pub(super) struct Behalf<'a> {
@@ -151,8 +165,14 @@ impl Behalf<'_> {
         let mut not_ours = BTreeSet::new();
         for effect in effects {
             match effect {
-                Effect::Create(_, object) => creations.push(Box::new(move || object)),
-                Effect::CreateFrom(_, draft) => creations.push(Box::new(move || draft.write())),
+                Effect::Create(_, object) => creations.push(Creation::new(move || object)),
+                Effect::CreateFrom(_, draft) => {
+                    creations.push(Creation::new(move || draft.write()))
+                }
+                Effect::Replace(Named { name, uid, .. }, draft, told) => creations.push(Creation {
+                    instead_of: Some((name, uid, told)),
+                    ..Creation::new(move || draft.write())
+                }),
                 Effect::Delete(Named { name, uid, .. }) => deletions.push((name, uid)),
                 Effect::Change(change) => changes.push(change),
                 Effect::End(Named { name, .. }, finalizer) => {
@@ -185,6 +205,9 @@ impl Behalf<'_> {
         // Whoever has what could not be made the object's own decides what becomes of it.
         changes.retain(|change| !not_ours.contains(&change.named.name));
         deletions.retain(|(name, _)| !not_ours.contains(name));
+        creations.retain(|creation| {
+            creation.instead_of.as_ref().is_none_or(|(name, ..)| !not_ours.contains(name))
+        });
         ended.retain(|(name, _)| !not_ours.contains(name));
         rewritten.retain(|(name, _)| !not_ours.contains(name));
         keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
@@ -198,7 +221,8 @@ impl Behalf<'_> {
         let place = (resource, part.namespace().unwrap_or(&self.entry.key.namespace));
         wrote.begin();
         let changed = self.change(place, changes, wrote, &mut applied.is_behind).await;
-        let created = self.create(place, creations, wrote, &mut applied.taken).await;
+        let (created, replaced) = self.create(place, creations, wrote, &mut applied.taken).await;
+        deletions.extend(replaced);
         let deleted = self.delete(place, deletions, wrote).await;
         match doubt(&changed).max(doubt(&created)).max(doubt(&deleted)) {
             Doubt::No => wrote.all_known(),
@@ -276,19 +300,27 @@ impl Behalf<'_> {
         failed
     }
 
-    /// Creates these, with an event for each; the names of those that others have are `taken`.
+    /// Creates these, with an event for each; the names of those that others have are `taken`. Beside the outcome,
+    /// the names and uids of those in whose place there is another now.
     async fn create(
         &self,
         (resource, namespace): (&'static Resource, &str),
         creations: Vec<Creation>,
         wrote: &Wrote,
         taken: &mut BTreeSet<String>,
-    ) -> Result<(), LookError> {
+    ) -> (Result<(), LookError>, Vec<(String, String)>) {
         let one = resource.singular;
-        let told = |outcome: &Result<Value, Status>| match outcome {
+        let mut replaced = Vec::new();
+        let told = |instead_of: Option<Replaced>, outcome: &Result<Value, Status>| match outcome {
             Ok(object) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 self.tell_done(resource, "SuccessfulCreate", &format!("Created {one}: {name}"));
+                if let Some((name, uid, told)) = instead_of {
+                    replaced.push((name, uid));
+                    if let Some(Event { severity, reason, message }) = told {
+                        self.tell(severity, &reason, &message);
+                    }
+                }
             }
             // Its controller draws another, or waits until it is free.
             Err(error) if error.reason == Reason::AlreadyExists => {
@@ -304,9 +336,11 @@ impl Behalf<'_> {
         };
         // What is made from the object is about as large as the object.
         let size = self.entry.value.len();
-        let creations = creations.into_iter().map(|creation| creation());
-        owned::create_all(&self.objects, (resource, namespace), (creations, size), wrote, told)
-            .await
+        let creations = creations.into_iter().map(|it| (it.instead_of, (it.write)()));
+        let created =
+            owned::create_all(&self.objects, (resource, namespace), (creations, size), wrote, told)
+                .await;
+        (created, replaced)
     }
 
     /// Deletes those of these names and uids, with an event for each.
@@ -436,6 +470,7 @@ fn kind_of(effect: &Effect) -> KindName {
         Effect::Adopt(named)
         | Effect::Release(named)
         | Effect::Delete(named)
+        | Effect::Replace(named, ..)
         | Effect::End(named, _)
         | Effect::Rewrite(named, _)
         | Effect::Change(Change { named, .. }) => named.kind,

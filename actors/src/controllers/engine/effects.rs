@@ -81,6 +81,8 @@ pub enum Effect {
     CreateFrom(KindName, Draft),
     /// Delete one.
     Delete(Named),
+    /// Create one in the place of another, which is deleted once that is done and not before; then this is said.
+    Replace(Named, Draft, Option<Event>),
     /// Delete one and take this finalizer off it, in one write.
     End(Named, &'static str),
     /// Change one.
@@ -194,6 +196,12 @@ impl Effects {
     /// Deletes one that the view shows.
     pub fn delete<T: Mirrored>(&mut self, object: &T) {
         self.actions.push(Effect::Delete(Named::of(object)));
+    }
+
+    /// Creates one from a draft in the place of one that the view shows. That is deleted once the other is there:
+    /// what cannot be replaced stays, with what it says of itself. Then this is said.
+    pub fn replace<T: Mirrored>(&mut self, object: &T, draft: &Draft, told: Option<Event>) {
+        self.actions.push(Effect::Replace(Named::of(object), draft.clone(), told));
     }
 
     /// Deletes one that the view shows and takes off the finalizer by which it would have been counted: no

@@ -1,5 +1,7 @@
 //! The engine with a controller of its own: one secret for each config map that asks for one.
 
+mod refused;
+
 use super::super::activation::Activation;
 use super::super::control::{Control, LookError, Next};
 use super::super::labels;
@@ -98,6 +100,10 @@ impl World {
     }
 
     fn worker(&self, name: &str) -> Worker<Sealer> {
+        self.worker_of(name)
+    }
+
+    fn worker_of<C: Controller<Object = ConfigMap>>(&self, name: &str) -> Worker<C> {
         let uid = format!("uid-{name}");
         let activation = Activation {
             actor: name.into(),
