@@ -122,6 +122,18 @@ impl LookError {
             Self::Read(_) | Self::Behind(_) | Self::TooLong(_) => false,
         }
     }
+
+    /// Whether the next try of the same would fail too, as far as is known: it is for what is wanted, and neither for
+    /// how the registry is nor since somebody else was quicker.
+    #[must_use]
+    pub fn is_for_what_is_wanted(&self) -> bool {
+        let is_race = match self {
+            Self::Refused(status) => status.code() == 409,
+            Self::Transact(error) => error.remedy() == Remedy::ReadAgain,
+            _ => false,
+        };
+        self.is_of_one_object() && !is_race
+    }
 }
 
 /// The actor.

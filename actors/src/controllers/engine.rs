@@ -7,11 +7,12 @@
 //! worker       looks, decides, has it done              apply     does it, under the shard's fence
 //! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
 //! beside       what is looked at that is nobody's own   other     a kind that is looked at, by which words
-//! contents     all that is in a namespace
+//! contents     all that is in a namespace               applied  how that went
 //! ```
 //!
 //! docs/decisions/0008-controllers-frame.md says why.
 
+mod applied;
 pub mod apply;
 pub mod beside;
 pub mod conditions;

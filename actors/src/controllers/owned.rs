@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use impresario_api::admission::{Deletion, admit_delete};
 use impresario_api::patch::merge_patch;
 use impresario_api::resource::Resource;
-use impresario_api::status::Status;
+use impresario_api::status::{Reason, Status};
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry_api::{Compare, Entry, Operation, Revision, TransactError};
 use k8s_openapi::jiff::Timestamp;
@@ -205,7 +205,8 @@ pub(super) fn doubt(outcome: &Result<(), LookError>) -> Doubt {
 }
 
 /// Creates objects and tells of each: one, then with each that is made one more at a time, until one cannot be
-/// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always.
+/// created. What is wrong with one, a template or a namespace that goes, is wrong with all, nearly always; a name
+/// that another has is its own affair.
 /// The failure that leaves most in doubt counts. Each is about `size` bytes long and taken from `wanted` when its
 /// turn comes, with what is given back when it is told of.
 pub(super) async fn create_all<T>(
@@ -224,8 +225,9 @@ pub(super) async fn create_all<T>(
     let mut at_once = 1;
     let mut under_way = FuturesUnordered::new();
     let mut failed: Result<(), LookError> = Ok(());
+    let mut goes_on = true;
     loop {
-        if failed.is_ok() {
+        if goes_on {
             let free = at_once - under_way.len();
             under_way.extend(creations.by_ref().take(free));
         }
@@ -236,7 +238,10 @@ pub(super) async fn create_all<T>(
                 wrote.at(revision_of(&object));
                 at_once = (at_once + 1).min(most);
             }
-            Err(error) => failed = worse(failed, error),
+            Err(error) => {
+                goes_on &= error.reason == Reason::AlreadyExists;
+                failed = worse(failed, error);
+            }
         }
     }
 }

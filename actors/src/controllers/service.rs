@@ -43,7 +43,7 @@ impl Controller for Reconciler {
     fn looks_at() -> LooksAt<Service> {
         LooksAt::itself()
             .of_its_name::<Endpoints>()
-            .selected::<EndpointSlice>(its_slices)
+            .kept::<EndpointSlice>(its_slices)
             .selected::<Pod>(endpoints::its_pods)
             .everywhere::<Node, _>(|node| first_port(node).is_some(), first_port)
     }
@@ -153,7 +153,9 @@ fn keep_slices(
         .iter()
         .filter_map(|(name, slice)| Some((name.clone(), slice.endpoints.as_deref()?)))
         .collect();
-    for (name, slice) in slices::slices(service, subsets, behind, &there) {
+    for (name, slice) in
+        slices::slices(service, subsets, behind, (&there, |name: &str| view.is_taken(name)))
+    {
         match present.remove(&name) {
             Some(seen)
                 if seen.endpoints.as_ref() == Some(&slice.endpoints)

@@ -2,10 +2,13 @@
 
 use serde_json::Value;
 
+/// Bytes of a name (RFC 1123 subdomains, as Kubernetes takes them).
+const LONGEST: usize = 253;
+
 /// What something that is made of a template is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drawn {
-    /// The name: what it is made for and the word.
+    /// The name: what it is made for, cut where that is long, and the word.
     pub name: String,
     /// The word. Which template something has is told by the templates.
     pub hash: String,
@@ -24,6 +27,8 @@ pub fn drawn(
     let text = template.to_string();
     loop {
         let hash = hash(&text, collisions.unwrap_or(0));
+        let room = LONGEST - 1 - hash.len();
+        let of = of.get(..room).map_or(of, |cut| cut.trim_end_matches(['-', '.']));
         let name = format!("{of}-{hash}");
         if !is_taken(&name) {
             return Drawn { name, hash, collisions };
@@ -57,5 +62,15 @@ mod tests {
         assert_eq!((second.name.as_str(), second.collisions), ("web-clcldlgmcm", Some(1)));
         assert_eq!(second.name, format!("web-{}", second.hash));
         assert_eq!(drawn("web", &template, Some(1), |_| false), second);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_so_that_what_is_made_has_a_name_that_can_be_had() {
+        let template = json!({});
+        for of in ["x".repeat(253), format!("{}.{}", "x".repeat(241), "y".repeat(11))] {
+            let drawn = drawn(&of, &template, None, |_| false);
+            assert!(drawn.name.len() <= 253 && drawn.name.starts_with("xxx"), "{}", drawn.name);
+            assert!(drawn.name.ends_with(&format!("x-{}", drawn.hash)), "{}", drawn.name);
+        }
     }
 }

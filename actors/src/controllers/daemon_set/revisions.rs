@@ -49,7 +49,7 @@ pub(super) fn keep(
     }
     let hash = hash_of(new);
     if hash.is_none() {
-        label(set, new, effects);
+        label(new, effects);
     }
     surplus(set, &old, pods, hash, effects);
     Revision { hash: hash.map(str::to_owned), collisions }
@@ -95,11 +95,11 @@ fn data(template: &Value) -> Value {
     json!({ "spec": { "template": template } })
 }
 
-/// Gives a revision that has lost its label the one that its name says.
-fn label(set: &DaemonSet, revision: &ControllerRevision, effects: &mut Effects) {
+/// Gives a revision that has lost its label the one that its name says: the last word of it, as long as a label may be.
+fn label(revision: &ControllerRevision, effects: &mut Effects) {
     let name = revision.metadata.name.as_deref().unwrap_or_default();
-    let of = set.metadata.name.as_deref().unwrap_or_default();
-    let word = name.strip_prefix(of).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
+    let word = name.rsplit(['-', '.']).next().unwrap_or(name);
+    let word = word.get(word.len().saturating_sub(63)..).unwrap_or(word);
     effects.change(revision, json!({ "metadata": { "labels": { HASH: word } } }), None);
 }
 

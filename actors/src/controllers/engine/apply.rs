@@ -8,6 +8,7 @@ use super::super::control::LookError;
 use super::super::owned::{self, Doubt, Owner, doubt};
 use super::super::owners;
 use super::super::wrote::Wrote;
+use super::applied::{Applied, FAILED_CREATE, FAILED_DELETE, FAILED_UPDATE, keep};
 use super::effects::{Change, Effect, Event, Named};
 use super::kind_name::KindName;
 use super::view::Part;
@@ -18,22 +19,23 @@ use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{Door, Objects, WriteOptions};
-use impresario_registry_api::{Compare, Entry, Fence, Operation, Remedy, Revision, Transaction};
+use impresario_registry_api::{Compare, Entry, Fence, Operation, Revision, Transaction};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-
-/// The reason of a condition and of events: what is wanted cannot be created.
-pub const FAILED_CREATE: &str = "FailedCreate";
-/// The same for what cannot be deleted.
-pub const FAILED_DELETE: &str = "FailedDelete";
-/// The same for what cannot be changed.
-pub const FAILED_UPDATE: &str = "FailedUpdate";
+use std::fmt::Display;
 
 /// What became of a write: the object as it is then.
 type Outcome = Result<Value, Status>;
 /// The write of one object, if nobody else changed it.
 type Write = (Compare, Operation);
+/// What is being done: the reason of an event that says that it fails, and a word.
+type Doing = (&'static str, &'static str);
+
+const CREATING: Doing = (FAILED_CREATE, "creating");
+const DELETING: Doing = (FAILED_DELETE, "deleting");
+const UPDATING: Doing = (FAILED_UPDATE, "updating");
+
 /// An object that is to be created.
 struct Creation {
     /// Writes it out.
@@ -64,60 +66,6 @@ pub(super) struct Behalf<'a> {
     /// The kinds of which no event says what was created and deleted.
     pub(super) silent_of: &'a [KindName],
     pub(super) now: Timestamp,
-}
-
-/// How it went.
-#[derive(Default)]
-pub(super) struct Applied {
-    /// The first failure of each kind of effect.
-    owners: Option<LookError>,
-    changed: Option<LookError>,
-    created: Option<LookError>,
-    deleted: Option<LookError>,
-    /// Names under which nothing could be created: others have them.
-    pub(super) taken: BTreeSet<String>,
-    /// Whether something that was asked of another object is not asked of it yet.
-    pub(super) is_behind: bool,
-}
-
-impl Applied {
-    /// Why not all is created, deleted or changed, if it is for what is wanted, and not for how the registry is or
-    /// since somebody else was quicker: a reason and the error.
-    pub(super) fn refused(&self) -> Option<(&'static str, String)> {
-        let failed = [
-            (FAILED_CREATE, &self.created),
-            (FAILED_DELETE, &self.deleted),
-            (FAILED_UPDATE, &self.changed),
-        ];
-        failed.into_iter().find_map(|(reason, error)| {
-            let error = error.as_ref().filter(|error| is_for_what_is_wanted(error))?;
-            Some((reason, error.to_string()))
-        })
-    }
-
-    /// Whether another member holds the shard.
-    pub(super) fn is_fenced(&self) -> bool {
-        let all = [&self.owners, &self.changed, &self.created, &self.deleted];
-        all.into_iter().flatten().any(LookError::is_fenced)
-    }
-
-    /// The failure that counts: that the shard is lost before any other.
-    pub(super) fn into_result(self) -> Result<(), LookError> {
-        let all = [self.owners, self.changed, self.created, self.deleted];
-        let mut all: Vec<LookError> = all.into_iter().flatten().collect();
-        let at = all.iter().position(LookError::is_fenced).unwrap_or(0);
-        if all.is_empty() { Ok(()) } else { Err(all.swap_remove(at)) }
-    }
-}
-
-/// Whether the next try of the same would fail too, as far as is known.
-fn is_for_what_is_wanted(error: &LookError) -> bool {
-    let is_race = match error {
-        LookError::Refused(status) => status.code() == 409,
-        LookError::Transact(error) => error.remedy() == Remedy::ReadAgain,
-        _ => false,
-    };
-    error.is_of_one_object() && !is_race
 }
 
 impl Behalf<'_> {
@@ -177,31 +125,30 @@ impl Behalf<'_> {
                 Effect::Change(change) => changes.push(change),
                 Effect::End(Named { name, .. }, finalizer) => {
                     let end = |entry| owned::end_uncounted(entry, resource, finalizer, self.now);
-                    file(&mut ended, &mut applied.deleted, part.entry(&name).map(end), name);
+                    let write = part.entry(&name).map(end);
+                    self.file(&mut ended, (&mut applied.deleted, &DELETING), write, name);
                 }
                 Effect::Rewrite(Named { name, .. }, patch) => {
                     let rewrite = |entry| owned::rewrite(entry, &patch);
-                    file(
-                        &mut rewritten,
-                        &mut applied.changed,
-                        part.entry(&name).map(rewrite),
-                        name,
-                    );
+                    let write = part.entry(&name).map(rewrite);
+                    self.file(&mut rewritten, (&mut applied.changed, &UPDATING), write, name);
                 }
                 Effect::Adopt(Named { name, .. }) => {
                     let adopt = |entry| owned::adopt(entry, &self.owner);
                     let write = part.entry(&name).map(adopt);
-                    not_ours.extend(file(&mut owners, &mut applied.owners, write, name));
+                    let failed = (&mut applied.owners, &UPDATING);
+                    not_ours.extend(self.file(&mut owners, failed, write, name));
                 }
                 Effect::Release(Named { name, .. }) => {
                     let release = |entry| owned::release(entry, self.uid);
                     let write = part.entry(&name).map(release);
-                    not_ours.extend(file(&mut owners, &mut applied.owners, write, name));
+                    let failed = (&mut applied.owners, &UPDATING);
+                    not_ours.extend(self.file(&mut owners, failed, write, name));
                 }
             }
         }
         let changed = self.change_owners(owners, wrote, revision, &mut not_ours).await;
-        keep(&mut applied.owners, changed);
+        self.fails(&mut applied.owners, &UPDATING, changed);
         // Whoever has what could not be made the object's own decides what becomes of it.
         changes.retain(|change| !not_ours.contains(&change.named.name));
         deletions.retain(|(name, _)| !not_ours.contains(name));
@@ -210,8 +157,10 @@ impl Behalf<'_> {
         });
         ended.retain(|(name, _)| !not_ours.contains(name));
         rewritten.retain(|(name, _)| !not_ours.contains(name));
-        keep(&mut applied.deleted, self.end(resource, ended, wrote).await);
-        keep(&mut applied.changed, self.each(alone(rewritten), wrote, |_, _| {}).await);
+        let ended = self.end(resource, ended, wrote).await;
+        self.fails(&mut applied.deleted, &DELETING, ended);
+        let rewritten = self.each(alone(rewritten), wrote, |_, _| {}).await;
+        self.fails(&mut applied.changed, &UPDATING, rewritten);
         if changes.is_empty() && creations.is_empty() && deletions.is_empty() {
             return;
         }
@@ -229,9 +178,10 @@ impl Behalf<'_> {
             Doubt::MayBeDone => wrote.ended_unknown(),
             Doubt::MayCome => wrote.ended_unheard(),
         }
+        // Of these two each is told where it fails.
         keep(&mut applied.changed, changed);
         keep(&mut applied.created, created);
-        keep(&mut applied.deleted, deleted);
+        self.fails(&mut applied.deleted, &DELETING, deleted);
     }
 
     /// Changes those that still ask for what was seen and are whose they were; one that is gone is fine. What is
@@ -289,9 +239,8 @@ impl Behalf<'_> {
                 Err(error) if error.is_fenced() => return Err(error.into()),
                 Err(error) => {
                     *is_behind |= asks;
-                    if error.code() != 409 && self.tells(resource) {
-                        let message = format!("Error updating: {error}");
-                        self.tell(Severity::Warning, FAILED_UPDATE, &message);
+                    if error.code() != 409 {
+                        self.tell_failed(&UPDATING, &error);
                     }
                     failed = owned::worse(failed, error);
                 }
@@ -327,12 +276,7 @@ impl Behalf<'_> {
                 taken.insert(error.name.clone());
             }
             Err(error) if error.is_fenced() => {}
-            Err(error) => {
-                if self.tells(resource) {
-                    let message = format!("Error creating: {error}");
-                    self.tell(Severity::Warning, FAILED_CREATE, &message);
-                }
-            }
+            Err(error) => self.tell_failed(&CREATING, error),
         };
         // What is made from the object is about as large as the object.
         let size = self.entry.value.len();
@@ -439,6 +383,41 @@ impl Behalf<'_> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Files the write of the object of this name; gives the name back where that could not be written out. Where there
+    /// is none, it names what was not shown: what is there now is another.
+    fn file(
+        &self,
+        writes: &mut Vec<(String, Write)>,
+        (failed, doing): (&mut Option<LookError>, &Doing),
+        write: Option<Result<Write, LookError>>,
+        name: String,
+    ) -> Option<String> {
+        match write? {
+            Ok(write) => {
+                writes.push((name, write));
+                None
+            }
+            Err(error) => {
+                self.fails(failed, doing, Err(error));
+                Some(name)
+            }
+        }
+    }
+
+    /// The first failure counts. One that the next try would have too is told, whatever is told of what is done.
+    fn fails(&self, first: &mut Option<LookError>, doing: &Doing, outcome: Result<(), LookError>) {
+        if let Err(error) = &outcome
+            && error.is_for_what_is_wanted()
+        {
+            self.tell_failed(doing, error);
+        }
+        keep(first, outcome);
+    }
+
+    fn tell_failed(&self, (reason, what): &Doing, error: &dyn Display) {
+        self.tell(Severity::Warning, reason, &format!("Error {what}: {error}"));
+    }
+
     fn tells(&self, resource: &Resource) -> bool {
         let is_of =
             |kind: &KindName| (kind.group, kind.plural) == (resource.group, resource.plural);
@@ -477,37 +456,8 @@ fn kind_of(effect: &Effect) -> KindName {
     }
 }
 
-/// Files the write of the object of this name; gives the name back where that could not be written out. Where there is
-/// none, it names what was not shown: what is there now is another.
-fn file(
-    writes: &mut Vec<(String, Write)>,
-    failed: &mut Option<LookError>,
-    write: Option<Result<Write, LookError>>,
-    name: String,
-) -> Option<String> {
-    match write? {
-        Ok(write) => {
-            writes.push((name, write));
-            None
-        }
-        Err(error) => {
-            keep(failed, Err(error));
-            Some(name)
-        }
-    }
-}
-
 /// These writes, each for itself.
 fn alone(writes: Vec<(String, Write)>) -> Vec<(String, Vec<Compare>, Operation)> {
     let alone = |(name, (compare, operation))| (name, vec![compare], operation);
     writes.into_iter().map(alone).collect()
-}
-
-/// The first failure counts.
-fn keep(first: &mut Option<LookError>, outcome: Result<(), LookError>) {
-    if let Err(error) = outcome
-        && first.is_none()
-    {
-        *first = Some(error);
-    }
 }

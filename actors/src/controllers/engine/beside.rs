@@ -25,8 +25,8 @@ pub(super) struct Beside<K, T> {
 }
 
 impl<K: Mirrored, T: Mirrored> Beside<K, T> {
-    /// Those that an object selects by their labels. It changes none of them.
-    pub(super) fn selected(selector: SelectorOf<K>) -> Self {
+    /// Those that an object selects by their labels, and whether its controller changes them.
+    pub(super) fn selected(selector: SelectorOf<K>, is_written: bool) -> Self {
         let shown = move |mirror: &Mirror<T>, object: &Seen<K>| {
             let Some(selector) = selector(&object.object) else {
                 return Part::of::<T>(Vec::new());
@@ -36,7 +36,7 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         };
         let wakes =
             move |of: &Mirror<K>, mirror: &Mirror<T>| Source::selecting(of, mirror, selector);
-        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written }
     }
 
     /// The one that has the name of another in its namespace.

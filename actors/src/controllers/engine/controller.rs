@@ -20,7 +20,8 @@ pub trait Controller: 'static {
     /// status does not know of. Else it is written afterwards, whatever failed.
     const STATUS_FIRST: bool = Self::FAILURE.is_none();
 
-    /// The kinds of which it is not said of the object, in events, what was created and deleted for it.
+    /// The kinds of which it is not said of the object, in events, what was created and deleted for it. What is
+    /// refused is said of all.
     const SILENT_OF: &'static [KindName] = &[];
 
     /// What it is shown beside its object. It is woken when any of this changes.

@@ -43,7 +43,13 @@ impl<K: Mirrored> LooksAt<K> {
     /// changes none of them.
     #[must_use]
     pub fn selected<T: Mirrored>(self, selector: SelectorOf<K>) -> Self {
-        self.and(Beside::<K, T>::selected(selector))
+        self.and(Beside::<K, T>::selected(selector, false))
+    }
+
+    /// And at the objects of kind `T` in its namespace that this selects, which it makes, changes and deletes.
+    #[must_use]
+    pub fn kept<T: Mirrored>(self, selector: SelectorOf<K>) -> Self {
+        self.and(Beside::<K, T>::selected(selector, true))
     }
 
     /// And at the object of kind `T` that has its name, in its namespace.

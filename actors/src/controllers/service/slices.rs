@@ -20,6 +20,8 @@ pub const KEEPER: &str = "endpointslice-controller.k8s.io";
 
 /// Endpoints in one slice.
 const MOST: usize = 100;
+/// So many places may be passed over since others have their names.
+const FOREIGN: usize = 16;
 /// What may be in a generated name; no vowels, so that it means nothing.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -46,13 +48,14 @@ pub struct Behind {
 /// The slices of the service `name`, by their names. `behind` tells of the pods of addresses that have one.
 ///
 /// Who is in one of the slices that are `present` stays there: a change writes the slices that it concerns and
-/// no others. Only when there are more than twice as many as needed they are filled anew.
+/// no others. Only when there are more than twice as many as needed some of them are filled anew, and the others go.
+/// A name that another has, as `is_taken` says, is passed over.
 #[must_use]
 pub fn slices(
     name: &str,
     subsets: &[EndpointSubset],
     behind: impl Fn(&EndpointAddress) -> Option<Behind>,
-    present: &BTreeMap<String, &[Endpoint]>,
+    (present, is_taken): (&BTreeMap<String, &[Endpoint]>, impl Fn(&str) -> bool),
 ) -> BTreeMap<String, Slice> {
     let mut slices = BTreeMap::new();
     for subset in subsets {
@@ -76,7 +79,7 @@ pub fn slices(
         });
         for (address_type, endpoints) in [("IPv4", four), ("IPv6", six)] {
             let named = |place| slice_name(name, address_type, &ports, place);
-            for (place, mut endpoints) in placed(endpoints, &named, present) {
+            for (place, mut endpoints) in placed(endpoints, &named, present, &is_taken) {
                 endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
                 slices
                     .insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
@@ -97,19 +100,21 @@ fn placed(
     endpoints: Vec<Endpoint>,
     named: &impl Fn(usize) -> String,
     present: &BTreeMap<String, &[Endpoint]>,
+    is_taken: &impl Fn(&str) -> bool,
 ) -> BTreeMap<usize, Vec<Endpoint>> {
     let needed = endpoints.len().div_ceil(MOST);
-    // A place that is taken is at most as far as there are slices.
-    let taken =
-        (0..needed + present.len()).filter_map(|place| Some((place, present.get(&named(place))?)));
+    // A place that has a slice is at most as far as there are slices, and others' that were passed over.
+    let furthest = needed + present.len() + FOREIGN;
+    let filled = (0..furthest).filter_map(|place| Some((place, present.get(&named(place))?)));
     let mut homes = HashMap::new();
     let mut places = BTreeMap::new();
-    for (place, there) in taken {
+    for (place, there) in filled {
         places.insert(place, Vec::new());
         homes.extend(there.iter().map(|endpoint| (identity(endpoint), place)));
     }
     if places.len() > 2 * needed {
-        (homes, places) = (HashMap::new(), BTreeMap::new());
+        homes.clear();
+        places = places.into_iter().take(needed).collect();
     }
     let mut homeless = Vec::new();
     for endpoint in endpoints {
@@ -121,10 +126,14 @@ fn placed(
     }
     homeless.sort_by(|a, b| identity(a).cmp(&identity(b)));
     let mut homeless = homeless.into_iter().peekable();
+    for there in places.values_mut() {
+        there.extend(homeless.by_ref().take(MOST - there.len()));
+    }
     let mut place = 0;
     while homeless.peek().is_some() {
-        let there = places.entry(place).or_default();
-        there.extend(homeless.by_ref().take(MOST - there.len()));
+        if !places.contains_key(&place) && !is_taken(&named(place)) {
+            places.insert(place, homeless.by_ref().take(MOST).collect());
+        }
         place += 1;
     }
     places.retain(|_, there| !there.is_empty());
@@ -191,13 +200,13 @@ mod tests {
     type Slices = BTreeMap<String, Slice>;
 
     fn fresh(subsets: &[EndpointSubset]) -> Slices {
-        slices("web", subsets, |_| None, &BTreeMap::new())
+        slices("web", subsets, |_| None, (&BTreeMap::new(), |_: &str| false))
     }
 
     fn after(before: &Slices, subsets: &[EndpointSubset]) -> Slices {
         let present: BTreeMap<String, &[Endpoint]> =
             before.iter().map(|(name, slice)| (name.clone(), &*slice.endpoints)).collect();
-        slices("web", subsets, |_| None, &present)
+        slices("web", subsets, |_| None, (&present, |_: &str| false))
     }
 
     fn many(range: std::ops::Range<u32>) -> Vec<String> {
@@ -223,7 +232,7 @@ mod tests {
             _ => None,
         };
         let subset = subset(&[ip(1)], &[ip(2), ip(3), ip(4)], 80);
-        let slices = slices("web", &[subset], behind, &BTreeMap::new());
+        let slices = slices("web", &[subset], behind, (&BTreeMap::new(), |_: &str| false));
         let slice = slices.values().next().unwrap();
         let said: Vec<_> = slice
             .endpoints
@@ -270,6 +279,24 @@ mod tests {
         let few: Vec<_> = many(100..550).into_iter().step_by(100).collect();
         let packed = after(&before, &[subset(&few, &[], 80)]);
         assert_eq!((packed.len(), count(&packed)), (1, 5));
+    }
+
+    #[test]
+    fn a_name_that_another_has_is_passed_over_and_what_is_made_instead_stays() {
+        let all = many(100..350);
+        let first = &fresh(&[subset(&all[..1], &[], 80)]);
+        let (first, _) = first.first_key_value().unwrap();
+        let is_taken = |name: &str| name == first;
+        let made =
+            slices("web", &[subset(&all[..150], &[], 80)], |_| None, (&BTreeMap::new(), is_taken));
+        assert_eq!((made.len(), count(&made), made.contains_key(first)), (2, 150, false));
+        // The next look knows no more of what another has, and has no need to.
+        let grown = after(&made, &[subset(&all[..200], &[], 80)]);
+        assert_eq!((changed(&made, &grown), count(&grown)), (1, 200));
+        let packed = after(&grown, &[subset(&[], &[], 80)]);
+        assert_eq!(packed.len(), 0);
+        let five = after(&after(&made, &[subset(&all, &[], 80)]), &[subset(&all[..5], &[], 80)]);
+        assert_eq!((five.len(), count(&five)), (1, 5));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use super::super::effects::Draft;
 use super::super::kind_name::KindName;
 use super::*;
 
-/// Makes the secrets that a config map names, the first in the place of the one that it says, and tells of none.
+/// Makes the secrets that a config map names, each in the place of the one that it says, or lets that grow, and tells
+/// of none.
 enum Quiet {}
 
 impl Controller for Quiet {
@@ -25,6 +26,9 @@ impl Controller for Quiet {
         };
         for (what, name) in view.object.data.iter().flatten() {
             match there(what) {
+                Some(old) if name == "grows" => {
+                    effects.rewrite(old.as_ref(), json!({"data": {"x": "x".repeat(4 << 20)}}));
+                }
                 Some(old) => {
                     let new = secret(name);
                     effects.replace(old.as_ref(), &Draft::new(move || new.clone()), None);
@@ -51,4 +55,34 @@ async fn what_cannot_be_replaced_stays_until_it_can() {
         assert_eq!(outcome.is_ok(), map == "b", "{outcome:?}");
         assert_eq!(names(&world.all("secrets").await), left);
     }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_said_of_kinds_too_of_which_it_is_not_said_what_is_done() {
+    let world = World::new().await;
+    world.create("secrets", "old", json!({"app": "a"}), json!({})).await;
+    for (map, data, reason) in [
+        ("a", json!({"new": "No Name!"}), "FailedCreate"),
+        ("b", json!({"old": "grows"}), "FailedUpdate"),
+    ] {
+        let uid = world.create("configmaps", map, json!({"app": "a"}), data).await;
+        let error = world.worker_of::<Quiet>(map).look_once().await.unwrap_err();
+        assert!(error.is_for_what_is_wanted(), "{error}");
+        let is_told = |event: &Value| {
+            event["reason"] == reason && event["involvedObject"]["uid"] == uid.as_str()
+        };
+        world.until("events", |events| events.iter().any(is_told)).await;
+    }
+    assert_eq!(world.all("events").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_that_another_has_keeps_nothing_else_from_being_made() {
+    let world = World::new().await;
+    world.create("secrets", "others", json!({"app": "b"}), json!({})).await;
+    let data = json!({"1": "others", "2": "mine"});
+    world.create("configmaps", "a", json!({"app": "a"}), data).await;
+    let error = world.worker_of::<Quiet>("a").look_once().await.unwrap_err();
+    assert!(!error.is_for_what_is_wanted(), "{error}");
+    assert_eq!(names(&world.all("secrets").await), ["mine", "others"]);
 }
