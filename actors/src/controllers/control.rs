@@ -4,7 +4,8 @@
 //! ```text
 //!            Changed             ┌─ Ok(WhenTold) ──> idle, looks again after minutes anyway
 //!   idle ───────────> looking ───┼─ Ok(At(t)) ─────> idle, Changed at t
-//!             ^                  ├─ Err ───────────> idle, Changed after a backoff with jitter
+//!             ^                  ├─ Err ───────────> idle, Changed after a backoff with jitter; where all else
+//!             |                  |                   could be done, a hint is heard after a short pause
 //!             └── hinted again? ─┴─ Err(fenced) ───> stopped: another member holds the shard
 //! ```
 //!
@@ -21,7 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 use rand::Rng as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::mirror::Behind;
@@ -30,6 +31,9 @@ use super::panics::message_of;
 /// Pauses after looks that failed.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(50), most: Duration::from_secs(10) };
+/// Pauses after looks that failed over one thing and could do all others: whoever says that something changed is
+/// heard after that long, and only the thing itself waits as long as [`BACKOFF`] says.
+const HEARD: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(1) };
 /// After this long at the most, and half of it at the least, a look is taken although nothing was
 /// told: a hint that was lost heals.
 const RESYNC: Duration = Duration::from_secs(240);
@@ -123,6 +127,12 @@ impl LookError {
         }
     }
 
+    /// Whether all else may be done of what the look was to do, so that a change is worth another look.
+    #[must_use]
+    pub fn leaves_the_rest(&self) -> bool {
+        self.is_of_one_object() && !matches!(self, Self::Panicked { .. } | Self::Broken { .. })
+    }
+
     /// Whether the next try of the same would fail too, as far as is known: it is for what is wanted, and neither for
     /// how the registry is nor since somebody else was quicker.
     #[must_use]
@@ -147,7 +157,10 @@ pub struct Control {
     looks: u64,
     last_error: Option<String>,
     timer: Option<SpawnHandle>,
+    /// While it backs off: when a hint makes it look all the same.
+    heard_from: Option<Instant>,
     resync: Duration,
+    backoff: Backoff,
 }
 
 impl Control {
@@ -164,7 +177,9 @@ impl Control {
             looks: 0,
             last_error: None,
             timer: None,
+            heard_from: None,
             resync: RESYNC,
+            backoff: BACKOFF,
         }
     }
 
@@ -176,6 +191,7 @@ impl Control {
         self.looking = true;
         self.hinted = false;
         self.looks += 1;
+        self.heard_from = None;
         if let Some(timer) = self.timer.take() {
             context.cancel_future(timer);
         }
@@ -213,7 +229,11 @@ impl Control {
                 return;
             }
             Err(error) => {
-                let wait = BACKOFF.wait(this.failures, rand::rng().random_range(0.0..1.0));
+                let lot = || rand::rng().random_range(0.0..1.0);
+                let wait = this.backoff.wait(this.failures, lot());
+                let heard = HEARD.wait(this.failures, lot());
+                let is_heard = error.leaves_the_rest() && heard < wait;
+                this.heard_from = is_heard.then(|| Instant::now() + heard);
                 this.failures = this.failures.saturating_add(1);
                 if this.failures > 3 {
                     tracing::warn!(actor = this.subject, %error, failures = this.failures, "look failed");
@@ -225,10 +245,27 @@ impl Control {
         if this.hinted && this.failures == 0 {
             this.start_looking(context);
         } else {
-            this.timer = Some(context.run_later(wait, |this, context| {
-                this.timer = None;
-                this.start_looking(context);
-            }));
+            this.look_in(wait, context);
+            if this.hinted {
+                this.hear(context);
+            }
+        }
+    }
+
+    fn look_in(&mut self, wait: Duration, context: &mut Context<Self>) {
+        let timer = context.run_later(wait, |this, context| {
+            this.timer = None;
+            this.start_looking(context);
+        });
+        if let Some(before) = self.timer.replace(timer) {
+            context.cancel_future(before);
+        }
+    }
+
+    /// While it backs off: looks earlier where that may be of use. Once; the hints that follow are of the same look.
+    fn hear(&mut self, context: &mut Context<Self>) {
+        if let Some(from) = self.heard_from.take() {
+            self.look_in(from.saturating_duration_since(Instant::now()), context);
         }
     }
 }
@@ -253,6 +290,8 @@ impl Handler<Changed> for Control {
         // While it backs off, the timer decides: a stream of hints must not defeat the backoff.
         if self.failures == 0 || self.timer.is_none() {
             self.start_looking(context);
+        } else {
+            self.hear(context);
         }
     }
 }
@@ -331,6 +370,41 @@ mod tests {
         let control = Control::new("test".into(), fence, look).start();
         assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
         assert_eq!(control.send(Describe).await.unwrap().looks, 2, "the first one panicked");
+    }
+
+    /// Fails as it is told to.
+    struct Failing(mpsc::UnboundedSender<()>, fn() -> LookError);
+
+    impl Look for Failing {
+        fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+            let _ = self.0.send(());
+            async { Err((self.1)()) }.boxed()
+        }
+    }
+
+    /// The actor over this failure, of which only hints make it look again; its looks.
+    fn failing(error: fn() -> LookError) -> (Addr<Control>, mpsc::UnboundedReceiver<()>) {
+        let (seen, looks) = mpsc::unbounded_channel();
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let mut control = Control::new("test".into(), fence, Arc::new(Failing(seen, error)));
+        control.backoff = Backoff { first: LIMIT * 100, most: LIMIT * 100 };
+        (control.start(), looks)
+    }
+
+    #[actix::test]
+    async fn one_thing_that_is_refused_keeps_no_hint_from_being_heard_soon() {
+        let (control, mut looks) = failing(|| LookError::Refused(Status::bad_request("no")));
+        for _ in 0..3 {
+            assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+            control.send(Changed).await.unwrap();
+        }
+        // A panic is the same whatever changed, until its object does.
+        let (control, mut looks) = failing(|| LookError::Panicked { message: "x".into() });
+        assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+        for _ in 0..3 {
+            control.send(Changed).await.unwrap();
+        }
+        assert_eq!(control.send(Describe).await.unwrap().looks, 1);
     }
 
     #[test]
