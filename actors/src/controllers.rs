@@ -31,6 +31,7 @@ pub mod owned;
 pub mod owners;
 pub mod panics;
 mod part;
+pub mod partial;
 pub mod pod_view;
 pub mod replica_set;
 pub mod replicas;

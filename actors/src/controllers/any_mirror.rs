@@ -1,14 +1,12 @@
 //! A mirror seen by who does not care of which kind it is: who looks at the metadata of all kinds shares the
 //! mirrors of those that look at one.
 
-use super::mirror::{Behind, Change, Mirror, Mirrored, Seen};
+use super::mirror::{Behind, Change, Changes, Mirror, Mirrored, Seen};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, unfold};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::stream::{BoxStream, select, unfold};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use impresario_registry_api::Revision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{ClusterResourceScope, Metadata};
-use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,42 +29,7 @@ impl fmt::Debug for dyn AnyObject {
     }
 }
 
-/// The metadata of an object of which nobody looks at more.
-#[derive(Debug, Default, Deserialize)]
-pub struct Partial {
-    metadata: ObjectMeta,
-}
-
-impl Partial {
-    /// The metadata.
-    #[must_use]
-    pub fn into_metadata(self) -> ObjectMeta {
-        self.metadata
-    }
-}
-
-impl k8s_openapi::Resource for Partial {
-    const API_VERSION: &'static str = "meta.k8s.io/v1";
-    const GROUP: &'static str = "meta.k8s.io";
-    const KIND: &'static str = "PartialObjectMetadata";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = ClusterResourceScope;
-}
-
-impl Metadata for Partial {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-/// A mirror of objects of some kind; see [`Mirror`].
+/// A mirror of objects of some kind, those too that its type cannot read; see [`Mirror`].
 pub trait AnyMirror: Send + Sync {
     /// As [`Mirror::reached`].
     fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>>;
@@ -87,11 +50,13 @@ impl<K: Mirrored> AnyMirror for Mirror<K> {
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>> {
-        self.get(namespace, name).map(any)
+        let misread = || self.get_misread(namespace, name).map(any);
+        self.get(namespace, name).map(any).or_else(misread)
     }
 
     fn picked(&self, wanted: &dyn Fn(&ObjectMeta) -> bool) -> Vec<Seen<dyn AnyObject>> {
-        self.picked(|object| wanted(object.metadata())).into_iter().map(any).collect()
+        let read = self.picked(|object| wanted(object.metadata())).into_iter().map(any);
+        read.chain(self.picked_misread(|it| wanted(it.meta())).into_iter().map(any)).collect()
     }
 
     fn is_owned_by(&self, uid: &str) -> bool {
@@ -99,18 +64,19 @@ impl<K: Mirrored> AnyMirror for Mirror<K> {
     }
 
     fn stream(&self) -> BoxStream<'static, Change<dyn AnyObject>> {
-        unfold(self.changes(), |mut changes| async move {
-            let change = match changes.next().await? {
-                Change::Put { now, before } => {
-                    Change::Put { now: any(now), before: before.map(any) }
-                }
-                Change::Deleted { before } => Change::Deleted { before: any(before) },
-                Change::Everything => Change::Everything,
-            };
-            Some((change, changes))
-        })
-        .boxed()
+        select(stream(self.changes()), stream(self.misread_changes())).boxed()
     }
+}
+
+fn stream<K: Mirrored>(changes: Changes<K>) -> impl Stream<Item = Change<dyn AnyObject>> + Send {
+    unfold(changes, |mut changes| async move {
+        let change = match changes.next().await? {
+            Change::Put { now, before } => Change::Put { now: any(now), before: before.map(any) },
+            Change::Deleted { before } => Change::Deleted { before: any(before) },
+            Change::Everything => Change::Everything,
+        };
+        Some((change, changes))
+    })
 }
 
 fn any<K: Mirrored>(seen: Seen<K>) -> Seen<dyn AnyObject> {

@@ -12,12 +12,13 @@ pub mod plan;
 
 pub use graph::Graph;
 
-use super::any_mirror::{AnyObject, Partial};
+use super::any_mirror::AnyObject;
 use super::control::{Look, LookError, Next};
 use super::job::plan::TRACKING;
 use super::mirror::Seen;
 use super::owned;
 use super::owners::controller;
+use super::partial::Partial;
 use super::retries::Retries;
 use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;

@@ -1,8 +1,8 @@
 //! What is in a namespace, whatever its kind, as the registry itself has it.
 
-use super::super::any_mirror::Partial;
 use super::super::control::LookError;
 use super::super::owned;
+use super::super::partial::Partial;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::catalog::resources;

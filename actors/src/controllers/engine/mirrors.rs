@@ -1,7 +1,8 @@
 //! One mirror for each resource that anybody on this member looks at.
 
-use super::super::any_mirror::{AnyMirror, Partial};
+use super::super::any_mirror::AnyMirror;
 use super::super::mirror::{Mirror, Mirrored};
+use super::super::partial::Partial;
 use super::kind_name::KindName;
 use impresario_registry_api::RegistryHandle;
 use parking_lot::Mutex;

@@ -110,3 +110,35 @@ async fn an_owner_is_not_let_go_while_the_registry_has_a_dependent_that_no_mirro
     let pod: Value = serde_json::from_slice(&pod.value).unwrap();
     assert_eq!(pod["metadata"].get("ownerReferences"), None, "the pod stays, without its owner");
 }
+
+#[tokio::test]
+async fn what_its_type_cannot_read_goes_with_its_owner_and_keeps_what_it_owns() {
+    let registry = MemoryRegistry::default();
+    // As a release before might have stored them.
+    let mut garbage = owned("garbage", "ReplicationController", "gone");
+    garbage["spec"] = "unreadable".into();
+    let mut owner = owned("boss", "Job", "x");
+    owner["metadata"]["ownerReferences"] = json!([]);
+    owner["spec"] = "unreadable".into();
+    let mut kept = owned("kept", "Pod", "boss");
+    kept["metadata"]["ownerReferences"][0]["name"] = "boss".into();
+    let mut keys = Vec::new();
+    for pod in [&garbage, &owner, &kept] {
+        keys.push(create(&registry, "pods", pod).await);
+    }
+    registry.assign_shards(&["test".to_owned()]);
+    let mirrors = Mirrors::over(Arc::new(registry.clone()));
+    let pods = mirrors.of::<k8s_openapi::api::core::v1::Pod>();
+    let graph = Graph::over(&mirrors);
+    let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+    let objects = Objects::new(Arc::new(registry.clone()) as RegistryHandle);
+    let events = Recorder::start(objects.clone(), "garbage-collector-controller", "");
+    let looks = GarbageCollectorLook::new(&objects, graph.clone(), fence, events);
+    looks.look_once().await.unwrap();
+    assert_eq!(pods.all().len(), 1, "the others are not what their type says");
+    assert_eq!(stored(&registry, &keys[0]).await, None);
+    assert!(stored(&registry, &keys[2]).await.is_some());
+    let kept: ObjectMeta = serde_json::from_value(kept["metadata"].clone()).unwrap();
+    let owner = &kept.owner_references.as_ref().unwrap()[0];
+    assert_eq!(graph.presence(&kept, owner), Presence::Stays);
+}

@@ -1,9 +1,11 @@
 //! A mirror against a registry in memory.
 
+use super::super::any_mirror::AnyMirror;
 use super::*;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use impresario_registry::{Key, MemoryRegistry, Operation, Registry, Transaction};
-use impresario_registry_api::{Around, Page, Watch};
+use impresario_registry_api::{Around, Page, Watch, WatchError, WatchRequest};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -99,6 +101,46 @@ async fn an_object_that_cannot_be_read_any_more_is_left_out_as_a_list_leaves_it_
     mirror.reached(revision, LIMIT).await.unwrap();
     assert!(mirror.get("a", "a").is_none());
     assert!(mirror.controlled_by("a", "one").is_empty());
+}
+
+#[tokio::test]
+async fn what_the_type_cannot_read_is_there_for_who_looks_at_metadata_alone() {
+    let registry = MemoryRegistry::default();
+    write(&registry, put("a", "one")).await;
+    let pods: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
+    let mirror: &dyn AnyMirror = &pods;
+    pods.reached(1, LIMIT).await.unwrap();
+    let mut changes = mirror.stream();
+    let mut next = async || match tokio::time::timeout(LIMIT, changes.next()).await {
+        Ok(Some(Change::Put { now, .. })) => format!("put {}", now.entry.key.name),
+        Ok(Some(Change::Deleted { before })) => format!("deleted {}", before.entry.key.name),
+        other => format!("{other:?}"),
+    };
+    let damaged = json!({"metadata": {"name": "a", "namespace": "a", "uid": "u", "ownerReferences": [
+        {"apiVersion": "v1", "kind": "X", "name": "x", "uid": "two"}]}, "spec": 1});
+    let key = Key::new("pods", "a", "a");
+    let value = damaged.to_string().into_bytes().into();
+    let revision = write(&registry, Operation::Put { key: key.clone(), value }).await;
+    pods.reached(revision, LIMIT).await.unwrap();
+    let mut told = [next().await, next().await];
+    told.sort();
+    assert_eq!(told, ["deleted a", "put a"]);
+    assert!(pods.get("a", "a").is_none() && pods.all().is_empty());
+    let shown = mirror.get("a", "a").unwrap();
+    assert_eq!(shown.object.meta().uid.as_deref(), Some("u"));
+    assert_eq!(mirror.picked(&|_| true).len(), 1);
+    assert_eq!((mirror.is_owned_by("one"), mirror.is_owned_by("two")), (false, true));
+
+    let mended = write(&registry, put("a", "three")).await;
+    pods.reached(mended, LIMIT).await.unwrap();
+    assert_eq!((mirror.picked(&|_| true).len(), pods.all().len()), (1, 1));
+    assert_eq!((mirror.is_owned_by("two"), mirror.is_owned_by("three")), (false, true));
+    assert_eq!(next().await, "put a");
+    let value = damaged.to_string().into_bytes().into();
+    write(&registry, Operation::Put { key: key.clone(), value }).await;
+    let gone = write(&registry, Operation::Delete { key }).await;
+    pods.reached(gone, LIMIT).await.unwrap();
+    assert!(mirror.picked(&|_| true).is_empty() && !mirror.is_owned_by("two"));
 }
 
 #[tokio::test]

@@ -1,0 +1,150 @@
+//! What a mirror shows, and the indexes by which it is found.
+
+use super::super::labels;
+use super::super::owners::controller;
+use super::super::partial::Partial;
+use super::Mirrored;
+use super::Seen;
+use super::orphans::Orphans;
+use impresario_registry_api::Entry;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Namespace and name.
+pub(super) type Place = (String, String);
+
+pub(super) struct State<K> {
+    pub(super) objects: BTreeMap<Place, Seen<K>>,
+    /// Those that the type cannot read, by their metadata: they are there, and may own and be owned.
+    pub(super) misread: BTreeMap<Place, Seen<Partial>>,
+    /// Of both.
+    by_owner: HashMap<String, BTreeSet<Place>>,
+    orphans: Orphans,
+}
+
+/// What became of an object that was put.
+pub(super) struct Filed<K> {
+    /// What it was, if the type could read that.
+    pub(super) before: Option<Seen<K>>,
+    /// What it is.
+    pub(super) now: Result<Seen<K>, Misread>,
+}
+
+/// What is known of an object that the type cannot read.
+pub(super) struct Misread {
+    /// Its metadata, if there is that much.
+    pub(super) now: Option<Seen<Partial>>,
+    /// What the type says.
+    pub(super) cause: serde_json::Error,
+}
+
+/// What was there where something is deleted.
+pub(super) enum Was<K> {
+    Read(Seen<K>),
+    Misread(Seen<Partial>),
+}
+
+impl<K: Mirrored> State<K> {
+    pub(super) fn new() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            misread: BTreeMap::new(),
+            by_owner: HashMap::new(),
+            orphans: Orphans::default(),
+        }
+    }
+
+    pub(super) fn put(&mut self, entry: &Entry) -> Filed<K> {
+        let place = (entry.key.namespace.clone(), entry.key.name.clone());
+        let object = match serde_json::from_slice::<K>(&entry.value) {
+            Ok(object) => Arc::new(object),
+            Err(cause) => {
+                let before = match self.delete(&place) {
+                    Some(Was::Read(before)) => Some(before),
+                    Some(Was::Misread(_)) | None => None,
+                };
+                let now = serde_json::from_slice::<Partial>(&entry.value).ok();
+                let now = now.map(|now| Seen { object: Arc::new(now), entry: entry.clone() });
+                if let Some(now) = &now {
+                    self.file_owners(now.object.meta(), &place);
+                    self.misread.insert(place, now.clone());
+                }
+                return Filed { before, now: Err(Misread { now, cause }) };
+            }
+        };
+        let now = Seen { object, entry: entry.clone() };
+        let before = self.objects.insert(place.clone(), now.clone());
+        match &before {
+            Some(before) => self.forget(before.object.metadata(), &place),
+            None => {
+                if let Some(before) = self.misread.remove(&place) {
+                    self.forget(before.object.meta(), &place);
+                }
+            }
+        }
+        self.orphans.put(&place.0, &place.1, now.object.metadata());
+        self.file_owners(now.object.metadata(), &place);
+        Filed { before, now: Ok(now) }
+    }
+
+    pub(super) fn delete(&mut self, place: &Place) -> Option<Was<K>> {
+        if let Some(before) = self.objects.remove(place) {
+            self.forget(before.object.metadata(), place);
+            return Some(Was::Read(before));
+        }
+        let before = self.misread.remove(place)?;
+        self.forget(before.object.meta(), place);
+        Some(Was::Misread(before))
+    }
+
+    /// The objects of a namespace whose controller has this uid, in order of their names, and then those that nobody
+    /// controls and `adopts` selects.
+    pub(super) fn family(
+        &self,
+        namespace: &str,
+        uid: &str,
+        adopts: Option<&LabelSelector>,
+    ) -> Vec<Seen<K>> {
+        let places = self.by_owner.get(uid).into_iter().flatten();
+        let is_its_own =
+            |seen: &Seen<K>| controller(seen.object.metadata()).is_some_and(|it| it.uid == uid);
+        let mut family: Vec<_> = places
+            .filter(|(within, _)| within == namespace)
+            .filter_map(|place| self.objects.get(place))
+            .filter(|seen| is_its_own(seen))
+            .cloned()
+            .collect();
+        if let Some(selector) = adopts {
+            let names = self.orphans.among(namespace, selector);
+            let orphans = names
+                .filter_map(|name| self.objects.get(&(namespace.to_owned(), name.clone())))
+                .filter(|seen| labels::selects(selector, labels::of(seen.object.metadata())));
+            family.extend(orphans.cloned());
+        }
+        family
+    }
+
+    /// Whether an object has an owner of this uid.
+    pub(super) fn is_owned_by(&self, uid: &str) -> bool {
+        self.by_owner.contains_key(uid)
+    }
+
+    fn file_owners(&mut self, metadata: &ObjectMeta, place: &Place) {
+        for owner in metadata.owner_references.iter().flatten() {
+            self.by_owner.entry(owner.uid.clone()).or_default().insert(place.clone());
+        }
+    }
+
+    fn forget(&mut self, metadata: &ObjectMeta, place: &Place) {
+        self.orphans.take(&place.0, &place.1, metadata);
+        for owner in metadata.owner_references.iter().flatten() {
+            if let Some(owned) = self.by_owner.get_mut(&owner.uid) {
+                owned.remove(place);
+                if owned.is_empty() {
+                    self.by_owner.remove(&owner.uid);
+                }
+            }
+        }
+    }
+}
