@@ -17,7 +17,7 @@ use super::engine::kind_name::KindName;
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
 use conditions::{Remains, conditions};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ use std::collections::BTreeMap;
 pub const AUTHORITY_MAP: &str = "kube-root-ca.crt";
 /// Its only key.
 const AUTHORITY_KEY: &str = "ca.crt";
+/// What goes before all else: nothing that pods use is taken from them while they end.
+const FIRST: &[KindName] = &[KindName::of::<Pod>()];
 /// The account of pods that name none.
 const ACCOUNT: &str = "default";
 /// How long until a namespace that still has objects is looked at again, at least and at most.
@@ -48,7 +50,7 @@ impl Controller for Reconciler {
         LooksAt::itself()
             .within::<ConfigMap>(AUTHORITY_MAP)
             .within::<ServiceAccount>(ACCOUNT)
-            .emptied(|namespace| namespace.metadata.deletion_timestamp.is_some())
+            .emptied(|namespace| namespace.metadata.deletion_timestamp.is_some(), FIRST)
     }
 
     fn reconcile(view: &View<'_, Namespace>, now: Timestamp) -> Effects {
@@ -84,20 +86,14 @@ fn furnish(view: &View<'_, Namespace>, effects: &mut Effects) {
     }
 }
 
-/// Deletes what is in it, and says what is left. Pods go first: nothing that they use is taken from them while
-/// they end. What cannot be deleted keeps nothing else from going.
+/// Deletes what is in it, and says what is left. What cannot be deleted keeps nothing else from going.
 fn empty(view: &View<'_, Namespace>, now: Timestamp, effects: &mut Effects) {
-    let is_pod = |content: &&Content| {
-        let resource = content.resource;
-        resource.group.is_empty() && resource.plural == "pods"
-    };
-    let pods: Vec<&Content> = view.contents().iter().filter(is_pod).collect();
-    let left = if pods.is_empty() { view.contents().iter().collect() } else { pods };
+    let left = view.contents();
     if left.is_empty() {
         effects.let_go = true;
         return;
     }
-    let stays: Vec<&Content> = left.iter().copied().filter(|content| !content.goes).collect();
+    let stays: Vec<&Content> = left.iter().filter(|content| !content.goes).collect();
     for content in &stays {
         effects.empty(content);
     }

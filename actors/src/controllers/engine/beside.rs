@@ -22,6 +22,8 @@ pub(super) struct Beside<K, T> {
     shown: Shown<K, T>,
     wakes: Wakes<K, T>,
     is_written: bool,
+    /// The only name that is looked at, where there is one.
+    name: Option<&'static str>,
 }
 
 impl<K: Mirrored, T: Mirrored> Beside<K, T> {
@@ -36,7 +38,7 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         };
         let wakes =
             move |of: &Mirror<K>, mirror: &Mirror<T>| Source::selecting(of, mirror, selector);
-        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written }
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written, name: None }
     }
 
     /// The one that has the name of another in its namespace.
@@ -45,7 +47,8 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
             let key = &object.entry.key;
             Part::of(mirror.get(&key.namespace, &key.name).into_iter().collect())
         };
-        Self { shown: Box::new(shown), wakes: Box::new(Source::of_the_name_of), is_written: true }
+        let wakes: Wakes<K, T> = Box::new(Source::of_the_name_of);
+        Self { shown: Box::new(shown), wakes, is_written: true, name: None }
     }
 
     /// The one of a name in the namespace that another is.
@@ -56,7 +59,8 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
             Part::of(found.into_iter().collect()).within(namespace)
         };
         let wakes = move |of: &Mirror<K>, mirror: &Mirror<T>| Source::within(of, mirror, name);
-        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: true }
+        let (shown, wakes) = (Box::new(shown), Box::new(wakes));
+        Self { shown, wakes, is_written: true, name: Some(name) }
     }
 
     /// Those of all that it shows, told of by a facet of them. The controller changes none of them.
@@ -72,7 +76,11 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         };
         let wakes =
             move |of: &Mirror<K>, mirror: &Mirror<T>| Source::all_by(of, mirror, shows, facet);
-        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false }
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false, name: None }
+    }
+
+    fn mirror(&self, mirrors: &Mirrors) -> Mirror<T> {
+        self.name.map_or_else(|| mirrors.of(), |name| mirrors.named(name))
     }
 }
 
@@ -82,16 +90,16 @@ impl<K: Mirrored, T: Mirrored> Other<K> for Beside<K, T> {
         mirrors: &Mirrors,
         wrote: &'a Wrote,
     ) -> BoxFuture<'a, Result<(), LookError>> {
-        let mirror = mirrors.of::<T>();
+        let mirror = self.mirror(mirrors);
         async move { wrote.seen_by(&mirror).await }.boxed()
     }
 
     fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part {
-        (self.shown)(&mirrors.of(), object)
+        (self.shown)(&self.mirror(mirrors), object)
     }
 
     fn sources(&self, mirrors: &Mirrors) -> Vec<Source> {
-        vec![(self.wakes)(&mirrors.of(), &mirrors.of())]
+        vec![(self.wakes)(&mirrors.of(), &self.mirror(mirrors))]
     }
 
     fn is_written(&self) -> bool {

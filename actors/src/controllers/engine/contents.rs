@@ -3,15 +3,19 @@
 use super::super::control::LookError;
 use super::super::owned;
 use super::super::partial::Partial;
+use super::kind_name::KindName;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::catalog::resources;
 use impresario_api::resource::{Resource, Verb, resource_key};
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
-use impresario_registry_api::{Consistency, Entry, Key, ListRequest, Selection};
+use impresario_registry_api::{Consistency, Entry, Key, ListRequest, Revision, Selection};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 
-/// Objects that are read at a time.
+/// Objects that are read at a time, and about how many bytes of them.
 const PAGE: usize = 1000;
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// An object in a namespace.
 #[derive(Debug, Clone)]
@@ -44,16 +48,39 @@ pub struct Refused {
     pub message: String,
 }
 
-/// Everything in the namespace that a seen object is; `None` where the registry has another by now, or one that
-/// is not being deleted. A mirror may show it after its end, when another has its name.
+/// What was read of objects at their revisions: what stays as it is, since others hold it, is not read again by each
+/// look, however large it is.
+#[derive(Debug, Default)]
+pub(super) struct Known(HashMap<Key, (Revision, Content)>);
+
+/// Everything in the namespace that a seen object is, or of the kinds that go `first` alone as long as there is any;
+/// `None` where the registry has another by now, or one that is not being deleted. A mirror may show it after its end,
+/// when another has its name.
 ///
 /// The object is looked at last: whatever was there while it still is was in this namespace and in no other.
-pub(super) async fn of(objects: &Objects, seen: &Entry) -> Result<Option<Vec<Content>>, LookError> {
+pub(super) async fn of(
+    objects: &Objects,
+    seen: &Entry,
+    first: &[KindName],
+    known: &Mutex<Known>,
+) -> Result<Option<Vec<Content>>, LookError> {
     let mut contents = Vec::new();
+    let before = std::mem::take(&mut *known.lock());
+    let mut now = Known::default();
     let deletable = |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
-    for resource in resources().iter().filter(|r| r.namespaced && deletable(r.verbs)) {
-        read(objects, resource, &seen.key.name, &mut contents).await?;
+    let all = resources().iter().filter(|r| r.namespaced && deletable(r.verbs));
+    let is_first =
+        |r: &&Resource| first.iter().any(|kind| (kind.group, kind.plural) == (r.group, r.plural));
+    let (first, then): (Vec<_>, Vec<_>) = all.partition(is_first);
+    for some in [first, then] {
+        for resource in some {
+            read(objects, resource, &seen.key.name, (&before, &mut now), &mut contents).await?;
+        }
+        if !contents.is_empty() {
+            break;
+        }
     }
+    *known.lock() = now;
     Ok(still_goes(objects, seen).await?.then_some(contents))
 }
 
@@ -61,30 +88,38 @@ async fn read(
     objects: &Objects,
     resource: &'static Resource,
     namespace: &str,
+    (before, now): (&Known, &mut Known),
     contents: &mut Vec<Content>,
 ) -> Result<(), LookError> {
     let select = Selection::all(resource_key(resource)).within(namespace);
     let mut request = ListRequest { limit: Some(PAGE), ..ListRequest::of(select) };
     request.consistency = Consistency::Linearizable;
     loop {
-        let page = objects.registry().list(request.clone()).await?;
-        contents.extend(page.entries.iter().map(|entry| {
-            // Of what cannot be read the name is known: it is tried, and what becomes of it is told.
-            let partial: Partial = serde_json::from_slice(&entry.value).unwrap_or_default();
-            let metadata = partial.into_metadata();
-            Content {
-                resource,
-                name: entry.key.name.clone(),
-                uid: metadata.uid.unwrap_or_default(),
-                goes: metadata.deletion_timestamp.is_some(),
-                finalizers: metadata.finalizers.unwrap_or_default(),
-            }
-        }));
+        let page = objects.registry().part(request.clone(), PAGE_BYTES).await?;
+        for entry in &page.entries {
+            let known = before.0.get(&entry.key).filter(|(at, _)| *at == entry.mod_revision);
+            let content = known.map_or_else(|| content(resource, entry), |(_, it)| it.clone());
+            now.0.insert(entry.key.clone(), (entry.mod_revision, content.clone()));
+            contents.push(content);
+        }
         let last = page.entries.last().map(|entry| &entry.key);
         request.after = last.map(|key| (key.namespace.clone(), key.name.clone()));
         if page.remaining == 0 || request.after.is_none() {
             return Ok(());
         }
+    }
+}
+
+fn content(resource: &'static Resource, entry: &Entry) -> Content {
+    // Of what cannot be read the name is known: it is tried, and what becomes of it is told.
+    let partial: Partial = serde_json::from_slice(&entry.value).unwrap_or_default();
+    let metadata = partial.into_metadata();
+    Content {
+        resource,
+        name: entry.key.name.clone(),
+        uid: metadata.uid.unwrap_or_default(),
+        goes: metadata.deletion_timestamp.is_some(),
+        finalizers: metadata.finalizers.unwrap_or_default(),
     }
 }
 

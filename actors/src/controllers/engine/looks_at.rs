@@ -4,6 +4,7 @@ use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
 use super::beside::Beside;
+use super::kind_name::KindName;
 use super::mirrors::Mirrors;
 use super::other::Other;
 use super::selectors::SelectorOf;
@@ -16,7 +17,7 @@ use std::marker::PhantomData;
 /// The kinds that a controller of `K` looks at.
 pub struct LooksAt<K> {
     others: Vec<Box<dyn Other<K>>>,
-    emptied: Option<fn(&K) -> bool>,
+    emptied: Option<(fn(&K) -> bool, &'static [KindName])>,
 }
 
 impl<K: Mirrored> LooksAt<K> {
@@ -76,10 +77,10 @@ impl<K: Mirrored> LooksAt<K> {
     }
 
     /// And, where this holds and it is being deleted, at everything that is in the namespace that it is, as the
-    /// registry itself has it.
+    /// registry itself has it; as long as there is any of what goes `first`, at that alone.
     #[must_use]
-    pub fn emptied(self, when: fn(&K) -> bool) -> Self {
-        Self { emptied: Some(when), ..self }
+    pub fn emptied(self, when: fn(&K) -> bool, first: &'static [KindName]) -> Self {
+        Self { emptied: Some((when, first)), ..self }
     }
 
     fn and(mut self, other: impl Other<K> + 'static) -> Self {
@@ -92,9 +93,9 @@ impl<K: Mirrored> LooksAt<K> {
         self.others.iter().map(AsRef::as_ref)
     }
 
-    /// Whether everything in the namespace that this is is looked at.
-    pub(super) fn is_emptied(&self, object: &K) -> bool {
-        self.emptied.is_some_and(|when| when(object))
+    /// What goes first of everything in the namespace that this is, if that is looked at.
+    pub(super) fn emptied_first(&self, object: &K) -> Option<&'static [KindName]> {
+        self.emptied.filter(|(when, _)| when(object)).map(|(_, first)| first)
     }
 
     /// What wakes the controllers of `K`.

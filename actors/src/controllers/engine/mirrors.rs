@@ -4,7 +4,7 @@ use super::super::any_mirror::AnyMirror;
 use super::super::mirror::{Mirror, Mirrored};
 use super::super::partial::Partial;
 use super::kind_name::KindName;
-use impresario_registry_api::RegistryHandle;
+use impresario_registry_api::{RegistryHandle, Selection};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::HashMap;
@@ -36,6 +36,15 @@ impl Mirrors {
         self.typed(&KindName::of::<K>().key())
     }
 
+    /// The mirror of those objects of a kind that have this name, one in each namespace at the most. Of the others
+    /// nothing is read or kept.
+    #[must_use]
+    pub fn named<K: Mirrored>(&self, name: &'static str) -> Mirror<K> {
+        let resource = KindName::of::<K>().key();
+        // No resource has a space in its name: nobody takes it for the mirror of all.
+        self.started_as(format!("{resource} {name}"), Selection::all(resource).named(name))
+    }
+
     /// The mirror of the metadata of a resource, by its name in the registry, where nobody looks at more.
     #[must_use]
     pub fn partial(&self, resource: &str) -> Mirror<Partial> {
@@ -52,12 +61,16 @@ impl Mirrors {
     }
 
     fn typed<K: Mirrored>(&self, resource: &str) -> Mirror<K> {
+        self.started_as(resource.to_owned(), Selection::all(resource))
+    }
+
+    fn started_as<K: Mirrored>(&self, what: String, select: Selection) -> Mirror<K> {
         let mut started = self.started.lock();
-        let all = started.entry(resource.to_owned()).or_default();
+        let all = started.entry(what).or_default();
         if let Some(mirror) = all.iter().find_map(|one| one.typed.downcast_ref::<Mirror<K>>()) {
             return mirror.clone();
         }
-        let mirror = Mirror::<K>::start(self.registry.clone(), resource);
+        let mirror = Mirror::<K>::over(self.registry.clone(), select);
         let any = Arc::new(mirror.clone());
         all.push(Started { typed: Box::new(mirror.clone()), any });
         mirror
@@ -90,5 +103,25 @@ mod tests {
         shown.reached(revision, LIMIT).await.unwrap();
         let seen = shown.get("ns", "a").unwrap();
         assert_eq!(seen.object.meta().uid.as_deref(), Some("u"));
+    }
+
+    #[tokio::test]
+    async fn who_looks_at_one_name_holds_no_others() {
+        let registry = MemoryRegistry::default();
+        let mirrors = Mirrors::over(Arc::new(registry.clone()));
+        let named: Mirror<Pod> = mirrors.named("a");
+        let mut revision = 1;
+        for (namespace, name) in [("x", "a"), ("x", "b"), ("y", "a"), ("z", "b")] {
+            let pod = format!(r#"{{"metadata": {{"name": "{name}"}}}}"#);
+            let create = Transaction::create(Key::new("pods", namespace, name), pod);
+            let created = registry.transact(create).await.unwrap().revision;
+            revision = if name == "a" { created } else { revision };
+        }
+        named.reached(revision, LIMIT).await.unwrap();
+        assert!(named.get("x", "a").is_some() && named.get("y", "a").is_some());
+        assert_eq!(named.all().len(), 2);
+        let all = mirrors.any("pods");
+        all.reached(1, LIMIT).await.unwrap();
+        assert_eq!(all.picked(&|_| true).len(), 4, "it is not the mirror of all");
     }
 }

@@ -108,7 +108,8 @@ impl<'a, K: Mirrored> View<'a, K> {
         self.authority
     }
 
-    /// Everything that is in the namespace that the object is, where the controller looks at that.
+    /// Everything that is in the namespace that the object is, where the controller looks at that: what goes first
+    /// alone, as long as there is any.
     #[must_use]
     pub fn contents(&self) -> &'a [Content] {
         self.contents

@@ -9,7 +9,7 @@ use super::super::view::put;
 use super::super::wrote::Wrote;
 use super::apply::Behalf;
 use super::conditions;
-use super::contents::{self, Refused};
+use super::contents::{self, Known, Refused};
 use super::controller::Controller;
 use super::effects::{Effects, Event, Named, Shortfall};
 use super::kind_name::KindName;
@@ -65,6 +65,8 @@ pub struct Worker<C: Controller> {
     taken: Mutex<BTreeSet<String>>,
     /// What the last look could not take out of the namespace that the object is.
     refused: Mutex<Vec<Refused>>,
+    /// What was read of what is in it.
+    known: Mutex<Known>,
     /// When the status was written last.
     reported: Mutex<Option<Timestamp>>,
 }
@@ -87,6 +89,7 @@ impl<C: Controller> Worker<C> {
             wrote_self: Wrote::since(activation.since),
             taken: Mutex::default(),
             refused: Mutex::default(),
+            known: Mutex::default(),
             reported: Mutex::default(),
             looks_at,
         }
@@ -119,8 +122,8 @@ impl<C: Controller> Worker<C> {
         let now = (self.shared.clock)();
         let objects = self.shared.objects.fenced(self.fence);
         let mut contents = Vec::new();
-        if self.looks_at.is_emptied(&seen.object) {
-            match contents::of(&objects, &seen.entry).await? {
+        if let Some(first) = self.looks_at.emptied_first(&seen.object) {
+            match contents::of(&objects, &seen.entry, first, &self.known).await? {
                 Some(found) => contents = found,
                 None => return Ok(Next::WhenTold),
             }

@@ -6,11 +6,12 @@ use super::super::engine::mirrors::Mirrors;
 use super::super::engine::shared::Shared;
 use super::super::engine::worker::Worker;
 use super::*;
+use futures_util::future::BoxFuture;
 use impresario_objects::Objects;
 use impresario_registry::{
-    Epoch, Fence, Key, MemoryRegistry, Registry as _, Revision, Transaction, shard_of,
+    Epoch, Fence, Key, MemoryRegistry, Registry, Revision, Transaction, shard_of,
 };
-use impresario_registry_api::Consistency;
+use impresario_registry_api::{Around, Consistency, ListRequest, Page, ReadError, RegistryHandle};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,15 @@ fn worker(
     before: &MemoryRegistry,
     uid: &str,
 ) -> (Worker<Reconciler>, Shared) {
-    let objects = Objects::new(Arc::new(now.clone()));
+    worker_over(Arc::new(now.clone()), before, uid)
+}
+
+fn worker_over(
+    now: RegistryHandle,
+    before: &MemoryRegistry,
+    uid: &str,
+) -> (Worker<Reconciler>, Shared) {
+    let objects = Objects::new(now);
     let shared = Shared {
         mirrors: Mirrors::over(Arc::new(before.clone())),
         authority: "authority".into(),
@@ -136,6 +145,52 @@ async fn pods_go_before_what_they_use_and_conditions_say_what_is_left() {
     assert!(held(&now, Key::new("namespaces", "", "x")).await.is_none());
 }
 
+/// A registry that remembers of which resources lists of a namespace were asked.
+struct Asked {
+    inner: MemoryRegistry,
+    resources: parking_lot::Mutex<Vec<String>>,
+}
+
+impl Around for Asked {
+    fn inner(&self) -> &dyn Registry {
+        &self.inner
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        if request.select.namespace.is_some() {
+            self.resources.lock().push(request.select.resource.clone());
+        }
+        self.inner.list(request)
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_read_of_what_waits_until_the_pods_are_gone() {
+    let now = registry(&going("old")).await;
+    let finalizers = |finalizer: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "x",
+            "uid": "p", "finalizers": [finalizer], "deletionTimestamp": "2024-01-01T00:00:00Z"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    };
+    let key = Key::new("pods", "x", "p");
+    create(&now, key.clone(), &finalizers("example.com/one")).await;
+    let asked = Arc::new(Asked { inner: now.clone(), resources: parking_lot::Mutex::default() });
+    let (worker, _) = worker_over(asked.clone(), &now, "old");
+    let said = async |word: &str| {
+        worker.look_once().await.unwrap();
+        let namespace = held(&now, Key::new("namespaces", "", "x")).await.unwrap();
+        assert!(namespace["status"]["conditions"].to_string().contains(word), "{namespace}");
+    };
+    said("example.com/one in 1").await;
+    let other = finalizers("example.com/two").to_string();
+    now.transact(Transaction::new().put(key.clone(), other)).await.unwrap();
+    said("example.com/two in 1").await;
+    assert_eq!(*asked.resources.lock(), ["pods", "pods"]);
+    now.transact(Transaction::new().delete(key)).await.unwrap();
+    settled(&worker).await;
+    assert!(held(&now, Key::new("namespaces", "", "x")).await.is_none());
+}
+
 #[tokio::test]
 async fn a_namespace_is_furnished_and_what_somebody_changed_is_put_back() {
     let now = registry(&namespace("new")).await;
@@ -152,7 +207,9 @@ async fn a_namespace_is_furnished_and_what_somebody_changed_is_put_back() {
     spoilt["binaryData"] = json!({"bytes": "eA=="});
     let spoil = Transaction::new().put(key.clone(), spoilt.to_string());
     let revision = now.transact(spoil).await.unwrap().revision;
-    shared.mirrors.of::<ConfigMap>().reached(revision, LIMIT).await.unwrap();
+    let maps = shared.mirrors.named::<ConfigMap>(AUTHORITY_MAP);
+    maps.reached(revision, LIMIT).await.unwrap();
+    assert_eq!(maps.all().len(), 1, "there are others");
     settled(&worker).await;
     let map = held(&now, key).await.unwrap();
     assert_eq!(map["data"], json!({AUTHORITY_KEY: "authority"}));
