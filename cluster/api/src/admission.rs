@@ -13,7 +13,9 @@ pub use crate::context::Context;
 pub use deletion::{DeleteOptions, Deletion, Propagation, admit_delete, is_finished};
 pub use scale::{apply_scale, scale_of};
 
-use crate::field::{at, copy, entries, get, number, object_mut, remove, same, set, text};
+use crate::field::{
+    at, copy, entries, existing_mut, get, number, object_mut, remove, same, set, text,
+};
 use crate::resource::Resource;
 use crate::rules::metadata;
 use crate::status::Status;
@@ -205,7 +207,7 @@ fn keep_all_but_status(resource: &Resource, new: &mut Value, old: &Value) {
     if resource.is_built_in() {
         *metadata = get(new, "metadata").clone();
         for field in resource.status_keeps {
-            copy(get(old, "metadata"), metadata, field);
+            keep(get(old, "metadata"), metadata, field);
         }
     } else {
         copy(get(new, "metadata"), metadata, "managedFields");
@@ -217,6 +219,21 @@ fn keep_all_but_status(resource: &Resource, new: &mut Value, old: &Value) {
         }
     }
     *new = kept;
+}
+
+/// Makes a field of the metadata as it was, or one entry of it.
+fn keep(old: &Value, new: &mut Value, field: &str) {
+    match field.split_once('/') {
+        None => copy(old, new, field),
+        Some((field, entry)) => {
+            let was = get(get(old, field), entry);
+            if !was.is_null() {
+                set(object_mut(new, field), entry, was.clone());
+            } else if let Some(entries) = existing_mut(new, field) {
+                remove(entries, entry);
+            }
+        }
+    }
 }
 
 fn keep_all_but_finalizers(new: &mut Value, old: &Value) {

@@ -287,7 +287,7 @@ pub struct Resource {
     pub deprecated: &'static str,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
-    /// What of the metadata stays as it was through the status door.
+    /// What of the metadata stays as it was through the status door: a field, or `field/entry` for one entry of it.
     pub status_keeps: &'static [&'static str],
     /// What its deletion leaves and answers.
     pub deletion: DeletionRule,

@@ -57,9 +57,10 @@ pub(super) fn common(view: &View<'_, DaemonSet>, hash: &str) -> Value {
     let mut pod = pod_from(&view.stored["spec"]["template"], &view.owner(), name);
     let labels = &mut pod["metadata"]["labels"];
     labels[HASH] = hash.into();
-    let annotations = metadata.annotations.as_ref();
-    if let Some(generation) = annotations.and_then(|all| all.get(TEMPLATE_GENERATION)) {
-        labels[GENERATION] = generation.as_str().into();
+    let generation = metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE_GENERATION));
+    // One that is no number, from before it was kept, is none: no pod could have it for a label.
+    if let Some(generation) = generation.and_then(|said| said.parse::<u64>().ok()) {
+        labels[GENERATION] = generation.to_string().into();
     }
     pod["spec"]["tolerations"] = json!(tolerations(view.object.spec.template.spec.as_ref()));
     pod

@@ -199,6 +199,15 @@ fn each_node_that_it_is_meant_for_gets_a_pod_that_goes_nowhere_else() {
 }
 
 #[test]
+fn what_somebody_wrote_for_the_count_of_templates_keeps_no_pod_from_being_made() {
+    let mut world = World::new(1, rolling(json!(1), json!(0)));
+    world.set["metadata"]["annotations"]["deprecated.daemonset.template.generation"] =
+        "not a label!".into();
+    world.settle();
+    assert!(world.pods[0]["metadata"]["labels"].get(GENERATION).is_none());
+}
+
+#[test]
 fn a_change_of_the_template_waits_for_somebody_who_deletes_where_the_set_says_so() {
     let mut world = World::new(2, json!({"type": "OnDelete"}));
     world.settle();

@@ -21,6 +21,8 @@ pub const RESOURCE: Resource = Resource {
     columns: COLUMNS,
     cells,
     generation: true,
+    // It stands for what in Kubernetes is a field of the spec.
+    status_keeps: &["annotations/deprecated.daemonset.template.generation"],
     rules: Rules {
         default: default_set,
         prepare_create,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
+mod daemon_sets;
 mod deployments;
 
 use impresario_api::admission::{
