@@ -5,7 +5,7 @@ use super::mirror::{Behind, Change, Changes, Mirror, Mirrored, Seen};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, select, unfold};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use impresario_registry_api::Revision;
+use impresario_registry_api::{Entry, Revision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::fmt;
 use std::sync::Arc;
@@ -29,14 +29,17 @@ impl fmt::Debug for dyn AnyObject {
     }
 }
 
+/// Whether an object is wanted, by how it is stored and by its metadata.
+pub type Wanted<'a> = dyn Fn(&Entry, &ObjectMeta) -> bool + 'a;
+
 /// A mirror of objects of some kind, those too that its type cannot read; see [`Mirror`].
 pub trait AnyMirror: Send + Sync {
     /// As [`Mirror::reached`].
     fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>>;
     /// As [`Mirror::get`].
     fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>>;
-    /// As [`Mirror::picked`], by the metadata.
-    fn picked(&self, wanted: &dyn Fn(&ObjectMeta) -> bool) -> Vec<Seen<dyn AnyObject>>;
+    /// As [`Mirror::picked_as_stored`], by the metadata.
+    fn picked(&self, wanted: &Wanted<'_>) -> Vec<Seen<dyn AnyObject>>;
     /// As [`Mirror::is_owned_by`].
     fn is_owned_by(&self, uid: &str) -> bool;
     /// What changes from now on; [`Change::Everything`] where some were missed. None is lost between two: what is
@@ -54,9 +57,10 @@ impl<K: Mirrored> AnyMirror for Mirror<K> {
         self.get(namespace, name).map(any).or_else(misread)
     }
 
-    fn picked(&self, wanted: &dyn Fn(&ObjectMeta) -> bool) -> Vec<Seen<dyn AnyObject>> {
-        let read = self.picked(|object| wanted(object.metadata())).into_iter().map(any);
-        read.chain(self.picked_misread(|it| wanted(it.meta())).into_iter().map(any)).collect()
+    fn picked(&self, wanted: &Wanted<'_>) -> Vec<Seen<dyn AnyObject>> {
+        let read = self.picked_as_stored(|entry, object| wanted(entry, object.metadata()));
+        let misread = self.picked_misread(|entry, object| wanted(entry, object.meta()));
+        read.into_iter().map(any).chain(misread.into_iter().map(any)).collect()
     }
 
     fn is_owned_by(&self, uid: &str) -> bool {

@@ -6,9 +6,13 @@
 //! their owner is let go: a pod that a mirror had not shown yet
 //! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes
 //! documentation, "Garbage collection": background, foreground, orphan.)
+//!
+//! And it deletes what is in no namespace ([`strays`]).
 
 mod graph;
 pub mod plan;
+mod strays;
+mod sweep;
 
 pub use graph::Graph;
 
@@ -27,7 +31,7 @@ use impresario_api::resource::{Resource, resource_key};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{DeleteOptions, Objects, Propagation, WriteOptions};
 use impresario_registry_api::{
-    Compare, Consistency, Fence, ListRequest, Operation, Remedy, Selection, Transaction,
+    Compare, Consistency, Fence, Key, ListRequest, Operation, Remedy, Selection, Transaction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
@@ -57,6 +61,9 @@ pub struct GarbageCollectorLook {
     events: Recorder,
     retries: Retries,
 }
+
+/// An action that is under way: the uid and key of its object, and what came of it.
+type Trial<'a> = BoxFuture<'a, (&'a str, &'a Key, Result<Done, LookError>)>;
 
 /// What came of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +116,8 @@ impl GarbageCollectorLook {
             Ok(held_up) => self.all_of(&seen, &held_up, owners, now).await,
             Err(error) => Err(error),
         };
-        let again = first? | then?;
+        let swept = self.sweep(now).await;
+        let again = first? | then? | swept?;
         Ok(match (again, self.retries.next(now)) {
             (true, _) => Next::At(Timestamp::now() + SHOWN_WITHIN),
             (false, Some(wait)) => Next::At(Timestamp::now() + wait),
@@ -126,7 +134,7 @@ impl GarbageCollectorLook {
         now: Instant,
     ) -> Result<bool, LookError> {
         // In boxes: the compiler does not see that futures of actions that borrow are Send.
-        let each: Vec<BoxFuture<'_, _>> = actions
+        let each: Vec<Trial<'_>> = actions
             .into_iter()
             .map(|action| {
                 let (_, object) = &seen[action.at()];
@@ -135,6 +143,11 @@ impl GarbageCollectorLook {
                 async move { (uid, about, self.act(seen, held_up, action).await) }.boxed()
             })
             .collect();
+        self.tried(each, now).await
+    }
+
+    /// Waits for these actions, each on the object of a uid. What comes of it as for [`Self::all_of`].
+    async fn tried(&self, each: Vec<Trial<'_>>, now: Instant) -> Result<bool, LookError> {
         let mut outcomes = futures_util::stream::iter(each).buffer_unordered(CONCURRENT);
         let mut again = false;
         let mut failed = None;
@@ -298,6 +311,17 @@ impl GarbageCollectorLook {
                 self.tell_of_invalid_namespace(resource, object, owner);
             }
         }
+        self.delete_as_seen(resource, object, how).await
+    }
+
+    /// Deletes an object, if it is as it was seen.
+    async fn delete_as_seen(
+        &self,
+        resource: &'static Resource,
+        object: &Seen<dyn AnyObject>,
+        how: plan::Propagation,
+    ) -> Result<Done, LookError> {
+        let metadata = object.object.meta();
         let options = DeleteOptions {
             propagation: match how {
                 plan::Propagation::Background => Propagation::Background,

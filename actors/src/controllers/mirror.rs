@@ -171,8 +171,15 @@ impl<K: Mirrored> Mirror<K> {
     /// The objects that `wanted` picks.
     #[must_use]
     pub fn picked(&self, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
+        self.picked_as_stored(|_, object| wanted(object))
+    }
+
+    /// The same, by how they are stored too.
+    #[must_use]
+    pub fn picked_as_stored(&self, wanted: impl Fn(&Entry, &K) -> bool) -> Vec<Seen<K>> {
         let state = self.shared.state.read();
-        state.objects.values().filter(|seen| wanted(&seen.object)).cloned().collect()
+        let picked = state.objects.values().filter(|seen| wanted(&seen.entry, &seen.object));
+        picked.cloned().collect()
     }
 
     /// The objects of a namespace that `wanted` picks.
@@ -226,9 +233,10 @@ impl<K: Mirrored> Mirror<K> {
 
     /// The objects that the type cannot read and `wanted` picks.
     #[must_use]
-    pub fn picked_misread(&self, wanted: impl Fn(&Partial) -> bool) -> Vec<Seen<Partial>> {
+    pub fn picked_misread(&self, wanted: impl Fn(&Entry, &Partial) -> bool) -> Vec<Seen<Partial>> {
         let state = self.shared.state.read();
-        state.misread.values().filter(|seen| wanted(&seen.object)).cloned().collect()
+        let picked = state.misread.values().filter(|seen| wanted(&seen.entry, &seen.object));
+        picked.cloned().collect()
     }
 
     /// What changes from now on of the objects that the type cannot read. Of one that it can read by now nothing is

@@ -122,6 +122,6 @@ mod tests {
         assert_eq!(named.all().len(), 2);
         let all = mirrors.any("pods");
         all.reached(1, LIMIT).await.unwrap();
-        assert_eq!(all.picked(&|_| true).len(), 4, "it is not the mirror of all");
+        assert_eq!(all.picked(&|_, _| true).len(), 4, "it is not the mirror of all");
     }
 }

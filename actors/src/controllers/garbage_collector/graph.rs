@@ -4,11 +4,14 @@ use super::super::any_mirror::{AnyMirror, AnyObject};
 use super::super::engine::mirrors::Mirrors;
 use super::super::mirror::{Change, Seen};
 use super::plan::{self, Presence};
+use super::strays::{self, Space};
 use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt as _, select_all};
 use impresario_api::catalog::{self, resources};
 use impresario_api::resource::{Resource, Verb, resource_key};
+use impresario_registry_api::Entry;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The mirrors of all resources whose objects can own or be owned. Shared, cheap to clone.
@@ -34,9 +37,11 @@ impl Graph {
     /// is lost between two: what is not read yet waits.
     #[must_use]
     pub fn litter(&self) -> BoxStream<'static, ()> {
-        let each = self.0.iter().map(|(_, mirror)| {
-            let graph = self.clone();
-            let litter = move |change: &Change<dyn AnyObject>| ready(graph.is_litter(change));
+        let each = self.0.iter().map(|(resource, mirror)| {
+            let (graph, resource) = (self.clone(), *resource);
+            let litter = move |change: &Change<dyn AnyObject>| {
+                ready(graph.is_litter(change) || graph.strands(resource, change))
+            };
             mirror.stream().filter(litter).map(drop).boxed()
         });
         select_all(each).boxed()
@@ -97,7 +102,7 @@ impl Graph {
         let mirror = self.0.iter().find(|(held, _)| std::ptr::eq(*held, resource));
         resource.namespaced
             && mirror.is_some_and(|(_, mirror)| {
-                let is_meant = |other: &ObjectMeta| {
+                let is_meant = |_: &Entry, other: &ObjectMeta| {
                     other.uid.as_ref() == Some(&owner.uid)
                         && other.namespace.as_deref() != Some(namespace)
                 };
@@ -105,11 +110,50 @@ impl Graph {
             })
     }
 
+    /// What is in a namespace that is not seen, or that was made after it.
+    pub(super) fn strays(&self) -> Vec<(&'static Resource, Seen<dyn AnyObject>)> {
+        let Some(spaces) = self.spaces() else { return Vec::new() };
+        let spaces: HashMap<String, Space> = spaces
+            .picked(&|_, _| true)
+            .into_iter()
+            .map(|seen| (seen.entry.key.name.clone(), Space::of(&seen.entry, seen.object.meta())))
+            .collect();
+        let is_stray = |entry: &Entry, object: &ObjectMeta| {
+            strays::is_stray(entry, object, spaces.get(&entry.key.namespace))
+        };
+        let mut all = Vec::new();
+        for (resource, mirror) in self.parts().filter(|(resource, _)| resource.namespaced) {
+            let part = mirror.picked(&is_stray);
+            all.extend(part.into_iter().map(|seen| (resource, seen)));
+        }
+        all
+    }
+
+    /// The mirror of namespaces.
+    fn spaces(&self) -> Option<&dyn AnyMirror> {
+        self.parts().find(|(resource, _)| strays::is_space(resource)).map(|(_, mirror)| mirror)
+    }
+
+    /// Whether a change leaves something in a namespace that is not there, or in one that was made after it.
+    fn strands(&self, resource: &Resource, change: &Change<dyn AnyObject>) -> bool {
+        match change {
+            Change::Deleted { .. } | Change::Put { before: None, .. }
+                if strays::is_space(resource) =>
+            {
+                true
+            }
+            Change::Put { now, before: None } if resource.namespaced => {
+                self.spaces().is_some_and(|it| it.get("", &now.entry.key.namespace).is_none())
+            }
+            _ => false,
+        }
+    }
+
     /// Everything that the plan must see.
     pub(super) fn mattering(&self) -> Vec<(&'static Resource, Seen<dyn AnyObject>)> {
         let mut all = Vec::new();
         for (resource, mirror) in self.parts() {
-            let part = mirror.picked(&plan::matters);
+            let part = mirror.picked(&|_, object| plan::matters(object));
             all.extend(part.into_iter().map(|seen| (resource, seen)));
         }
         all

@@ -2,7 +2,16 @@ use super::super::engine::mirrors::Mirrors;
 use super::*;
 use impresario_registry::{Epoch, Key, MemoryRegistry, Registry as _, RegistryHandle, Shard};
 
+/// Stores an object in the namespace `ns`, which is made where it is not there.
 async fn create(registry: &MemoryRegistry, resource: &str, object: &Value) -> Key {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "ns", "uid": "ns", "creationTimestamp": "2024-01-01T00:00:00Z"}});
+    let made = Transaction::create(Key::new("namespaces", "", "ns"), namespace.to_string());
+    let _ = registry.transact(made).await;
+    create_alone(registry, resource, object).await
+}
+
+async fn create_alone(registry: &MemoryRegistry, resource: &str, object: &Value) -> Key {
     let key = Key::new(resource, "ns", object["metadata"]["name"].as_str().unwrap());
     registry.transact(Transaction::create(key.clone(), object.to_string())).await.unwrap();
     key
@@ -141,4 +150,62 @@ async fn what_its_type_cannot_read_goes_with_its_owner_and_keeps_what_it_owns() 
     let kept: ObjectMeta = serde_json::from_value(kept["metadata"].clone()).unwrap();
     let owner = &kept.owner_references.as_ref().unwrap()[0];
     assert_eq!(graph.presence(&kept, owner), Presence::Stays);
+}
+
+fn deployment(name: &str, created: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name,
+        "namespace": "ns", "uid": name, "creationTimestamp": created}})
+}
+
+#[tokio::test]
+async fn what_is_in_a_namespace_that_is_not_there_goes_and_the_next_of_that_name_is_empty() {
+    let registry = MemoryRegistry::default();
+    let left = deployment("left", "2023-01-01T00:00:00Z");
+    let key = create_alone(&registry, "apps/deployments", &left).await;
+    look(&registry, &registry).look_once().await.unwrap();
+    assert_eq!(stored(&registry, &key).await, None);
+
+    // The namespace was made anew before anybody looked.
+    let (now, early) = (MemoryRegistry::default(), "2023-01-01T00:00:00Z");
+    for name in ["left", "restored"] {
+        create_alone(&now, "apps/deployments", &deployment(name, early)).await;
+    }
+    let late = deployment("restored", "2025-01-01T00:00:00Z").to_string();
+    let restored = Key::new("apps/deployments", "ns", "restored");
+    now.transact(Transaction::default().put(restored.clone(), late)).await.unwrap();
+    let own = create(&now, "apps/deployments", &deployment("own", early)).await;
+    look(&now, &now).look_once().await.unwrap();
+    assert_eq!(stored(&now, &key).await, None, "it is of the namespace before");
+    // Later by the one count and earlier by the other: nobody knows.
+    assert!(stored(&now, &own).await.is_some() && stored(&now, &restored).await.is_some());
+}
+
+#[tokio::test]
+async fn what_is_in_a_namespace_that_no_mirror_shows_yet_stays() {
+    let (now, before) = (MemoryRegistry::default(), MemoryRegistry::default());
+    let object = deployment("web", "2024-01-01T00:00:00Z");
+    let key = create(&now, "apps/deployments", &object).await;
+    create_alone(&before, "apps/deployments", &object).await;
+    let looks = look(&now, &before);
+    assert!(matches!(looks.look_once().await.unwrap(), Next::At(_)), "it is looked at again");
+    assert!(stored(&now, &key).await.is_some());
+}
+
+#[tokio::test]
+async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_in_none() {
+    let registry = MemoryRegistry::default();
+    let graph = Graph::over(&Mirrors::over(Arc::new(registry.clone())));
+    for (_, mirror) in graph.parts() {
+        mirror.reached(1, CATCH_UP).await.unwrap();
+    }
+    let mut litter = graph.litter();
+    let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
+    create_alone(&registry, "apps/deployments", &deployment("left", "2024-01-01T00:00:00Z")).await;
+    assert_eq!(woken().await, Ok(Some(())));
+    let space = Key::new("namespaces", "", "ns");
+    let object = json!({"metadata": {"name": "ns", "uid": "ns"}}).to_string();
+    registry.transact(Transaction::create(space.clone(), object)).await.unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
+    registry.transact(Transaction::default().delete(space)).await.unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
 }

@@ -128,19 +128,19 @@ async fn what_the_type_cannot_read_is_there_for_who_looks_at_metadata_alone() {
     assert!(pods.get("a", "a").is_none() && pods.all().is_empty());
     let shown = mirror.get("a", "a").unwrap();
     assert_eq!(shown.object.meta().uid.as_deref(), Some("u"));
-    assert_eq!(mirror.picked(&|_| true).len(), 1);
+    assert_eq!(mirror.picked(&|_, _| true).len(), 1);
     assert_eq!((mirror.is_owned_by("one"), mirror.is_owned_by("two")), (false, true));
 
     let mended = write(&registry, put("a", "three")).await;
     pods.reached(mended, LIMIT).await.unwrap();
-    assert_eq!((mirror.picked(&|_| true).len(), pods.all().len()), (1, 1));
+    assert_eq!((mirror.picked(&|_, _| true).len(), pods.all().len()), (1, 1));
     assert_eq!((mirror.is_owned_by("two"), mirror.is_owned_by("three")), (false, true));
     assert_eq!(next().await, "put a");
     let value = damaged.to_string().into_bytes().into();
     write(&registry, Operation::Put { key: key.clone(), value }).await;
     let gone = write(&registry, Operation::Delete { key }).await;
     pods.reached(gone, LIMIT).await.unwrap();
-    assert!(mirror.picked(&|_| true).is_empty() && !mirror.is_owned_by("two"));
+    assert!(mirror.picked(&|_, _| true).is_empty() && !mirror.is_owned_by("two"));
 }
 
 #[tokio::test]
