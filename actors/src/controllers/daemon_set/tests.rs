@@ -1,155 +1,14 @@
-//! A cluster in which one daemon set is, and nothing but what it asks for happens.
+//! What a daemon set asks for, step by step.
+
+mod late;
+mod world;
 
 use super::super::engine::effects::Effect;
-use super::super::table::part;
 use super::marks::{self, GENERATION, HASH};
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-struct World {
-    set: Value,
-    nodes: Vec<Value>,
-    pods: Vec<Value>,
-    revisions: Vec<Value>,
-    made: usize,
-    second: i64,
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-fn named(objects: &[Value], name: &str) -> usize {
-    objects.iter().position(|object| object["metadata"]["name"] == name).unwrap()
-}
-
-impl World {
-    fn new(nodes: usize, strategy: Value) -> Self {
-        let node = |number: usize| json!({"metadata": {"name": format!("n{number}"), "labels": {}}, "spec": {}});
-        Self {
-            set: json!({"metadata": {"name": "agent", "namespace": "default", "uid": "ds", "generation": 1,
-                    "annotations": {"deprecated.daemonset.template.generation": "1"}},
-                "spec": {"selector": {"matchLabels": {"app": "agent"}}, "updateStrategy": strategy,
-                    "template": {"metadata": {"labels": {"app": "agent"}},
-                        "spec": {"containers": [{"name": "c", "image": "a"}]}}},
-                "status": {"currentNumberScheduled": 0, "desiredNumberScheduled": 0,
-                    "numberMisscheduled": 0, "numberReady": 0}}),
-            nodes: (0..nodes).map(node).collect(),
-            pods: Vec::new(),
-            revisions: Vec::new(),
-            made: 0,
-            second: 1_000,
-        }
-    }
-
-    fn image(&mut self, image: &str) {
-        self.set["spec"]["template"]["spec"]["containers"][0]["image"] = image.into();
-    }
-
-    fn look(&self) -> Effects {
-        let set: DaemonSet = serde_json::from_value(self.set.clone()).unwrap();
-        let parts = [
-            part::<ControllerRevision>(&self.revisions),
-            part::<Pod>(&self.pods),
-            part::<Node>(&self.nodes),
-        ];
-        Reconciler::reconcile(&View::new(&set, &self.set, &parts), at(self.second))
-    }
-
-    /// Does what is wanted, as the engine would. Pods that are deleted end at once.
-    fn step(&mut self) -> usize {
-        let effects = self.look();
-        self.done(effects)
-    }
-
-    fn done(&mut self, effects: Effects) -> usize {
-        let count = effects.actions.len();
-        for effect in effects.actions {
-            let effect = match effect {
-                Effect::CreateFrom(kind, draft) => Effect::Create(kind, draft.write()),
-                Effect::Replace(it, draft, _) => {
-                    self.pods.remove(named(&self.pods, &it.name));
-                    Effect::Create(it.kind, draft.write())
-                }
-                effect => effect,
-            };
-            match effect {
-                Effect::Create(kind, mut object) => {
-                    self.made += 1;
-                    let metadata = &mut object["metadata"];
-                    metadata["uid"] = format!("uid-{}", self.made).into();
-                    metadata["creationTimestamp"] = at(self.second).to_string().into();
-                    if kind.plural == "pods" {
-                        metadata["name"] = format!("agent-{:05}", self.made).into();
-                        self.pods.push(object);
-                    } else {
-                        self.revisions.push(object);
-                    }
-                }
-                Effect::Delete(it) if it.kind.plural == "pods" => {
-                    self.pods.remove(named(&self.pods, &it.name));
-                }
-                Effect::Delete(it) => {
-                    self.revisions.remove(named(&self.revisions, &it.name));
-                }
-                Effect::Change(change) => {
-                    let at = named(&self.revisions, &change.named.name);
-                    let revision = &mut self.revisions[at];
-                    *revision =
-                        impresario_api::patch::merge_patch(revision, &change.patch).unwrap();
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        self.set["status"] = effects.status.map_or(Value::Null, Result::unwrap);
-        count
-    }
-
-    /// Binds each pod to the node that it is made for.
-    fn schedule(&mut self) {
-        for pod in &mut self.pods {
-            if pod["spec"]["nodeName"].is_null() {
-                let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
-                pod["spec"]["nodeName"] = json!(pods::node_of(&typed));
-            }
-        }
-    }
-
-    /// All pods that are bound become ready.
-    fn start(&mut self) {
-        let now = at(self.second).to_string();
-        for pod in self.pods.iter_mut().filter(|pod| pod["status"].is_null()) {
-            pod["status"] = json!({"phase": "Running",
-                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]});
-        }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..200 {
-            self.second += 1;
-            let done = self.step();
-            self.schedule();
-            self.start();
-            if done == 0 {
-                return;
-            }
-        }
-        panic!("it comes to no end");
-    }
-
-    fn images(&self) -> BTreeMap<String, String> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let one = |pod: &Value| {
-            (text(&pod["spec"]["nodeName"]), text(&pod["spec"]["containers"][0]["image"]))
-        };
-        self.pods.iter().map(one).collect()
-    }
-
-    fn ready(&self) -> usize {
-        self.pods.iter().filter(|pod| !pod["status"].is_null()).count()
-    }
-}
+use world::{World, at};
 
 fn rolling(unavailable: Value, surge: Value) -> Value {
     json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}})
@@ -340,11 +199,11 @@ fn a_pod_for_a_node_that_is_gone_waits_for_it_no_longer_and_one_too_many_goes() 
 
 proptest! {
     #[test]
-    fn a_rollout_ends_and_neither_misses_nor_has_more_pods_than_it_may(
+    fn a_rollout_ends_whatever_happens_and_neither_misses_nor_has_more_pods_than_it_may(
         nodes in 1_usize..8,
         unavailable in 0_usize..4,
         surge in 0_usize..4,
-        slow in proptest::collection::vec(proptest::bool::ANY, 0..40),
+        mishaps in proptest::collection::vec((0_u8..6, 0_usize..16), 0..40),
     ) {
         let (unavailable, surge) = match (unavailable, surge) {
             (0, 0) => (1, 0),
@@ -352,29 +211,106 @@ proptest! {
             (_, some) => (0, some),
         };
         let mut world = World::new(nodes, rolling(json!(unavailable), json!(surge)));
+        world.grace = 2;
         world.settle();
         world.image("b");
-        let mut slow = slow.into_iter();
-        for _ in 0..200 {
+        let mut mishaps = mishaps.into_iter();
+        for _ in 0..400 {
             world.second += 1;
-            let done = world.step();
-            prop_assert!(world.ready() + unavailable >= nodes, "{} of {nodes}", world.ready());
-            prop_assert!(world.pods.len() <= nodes + surge, "{} of {nodes}", world.pods.len());
-            let ready = world.ready();
+            let (served, beside) = (world.serving(), world.beside("a"));
+            world.step();
+            let least = served.min(nodes.saturating_sub(unavailable));
+            prop_assert!(world.serving() >= least, "{} of {served}", world.serving());
+            prop_assert!(world.beside("a") <= beside.max(surge), "{} beside", world.beside("a"));
             world.schedule();
+            let mishap = mishaps.next();
             // Now and then nothing starts.
-            let waits = slow.next().unwrap_or(false);
-            if !waits {
+            if !matches!(mishap, Some((0, _))) {
                 world.start();
             }
-            if done == 0 && !waits && world.ready() == ready {
-                break;
+            let Some((what, at)) = mishap else {
+                if world.images().values().all(|image| image == "b") && world.serving() == nodes {
+                    break;
+                }
+                continue;
+            };
+            let count = world.pods.len().max(1);
+            match (what, world.pods.get_mut(at % count)) {
+                (1, Some(pod)) if !world::is_ending(pod) => {
+                    pod["status"] = json!({"phase": "Failed"});
+                }
+                (2, Some(pod)) if !pod["status"]["conditions"].is_null() => {
+                    pod["status"]["conditions"][0]["status"] = "False".into();
+                }
+                (3, _) => {
+                    let at = at % world.revisions.len();
+                    let labels = &mut world.revisions[at]["metadata"]["labels"];
+                    labels.as_object_mut().unwrap().remove(HASH);
+                }
+                _ => {}
             }
         }
+        world.settle();
         let images: Vec<_> = world.images().into_values().collect();
         prop_assert_eq!(images, vec!["b"; nodes]);
         prop_assert_eq!(world.set["status"]["updatedNumberScheduled"].as_u64(), Some(nodes as u64));
     }
+}
+
+#[test]
+fn no_look_takes_away_more_pods_than_can_be_taken_back() {
+    let mut world = World::new(1_200, rolling(json!(1), json!(0)));
+    world.settle();
+    for node in &mut world.nodes {
+        node["spec"]["taints"] = json!([{"key": "mine", "effect": "NoExecute"}]);
+    }
+    world.second += 1;
+    world.step();
+    assert_eq!(world.pods.len(), 1_200 - BURST);
+    world.settle();
+    assert_eq!(world.pods.len(), 0);
+}
+
+#[test]
+fn a_revision_whose_name_another_has_is_made_under_another() {
+    let mut first = World::new(1, rolling(json!(1), json!(0)));
+    first.settle();
+    let name = first.revisions[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let mut world = World::new(1, rolling(json!(1), json!(0)));
+    world.foreign.insert(name.clone());
+    world.settle();
+    assert_eq!((world.pods.len(), world.revisions.len()), (1, 1));
+    assert_ne!(world.revisions[0]["metadata"]["name"], name.as_str());
+    assert_eq!(world.set["status"]["collisionCount"], 1);
+}
+
+#[test]
+fn a_revision_that_nobody_has_is_adopted_and_one_that_leaves_is_made_anew() {
+    let mut world = World::new(1, rolling(json!(1), json!(0)));
+    world.settle();
+    world.revisions[0]["metadata"]["ownerReferences"] = json!([]);
+    world.settle();
+    assert_eq!(world.revisions.len(), 1);
+    assert_eq!(world.revisions[0]["metadata"]["ownerReferences"][0]["uid"], "ds");
+
+    let now = at(world.second).to_string();
+    world.revisions[0]["metadata"]["deletionTimestamp"] = now.into();
+    world.settle();
+    assert_eq!(world.revisions.len(), 2);
+    let hash = &world.revisions[1]["metadata"]["labels"][HASH];
+    assert_eq!(&world.pods[0]["metadata"]["labels"][HASH], hash);
+}
+
+#[test]
+fn a_pod_for_a_node_that_is_gone_is_asked_to_go_once() {
+    let mut world = World::new(2, rolling(json!(1), json!(0)));
+    world.step();
+    world.step();
+    world.nodes.pop();
+    let now = at(world.second).to_string();
+    // Somebody's finalizer holds it.
+    world.pods[1]["metadata"]["deletionTimestamp"] = now.into();
+    assert_eq!(world.look().actions, []);
 }
 
 #[test]
