@@ -79,7 +79,10 @@ impl Controller for Reconciler {
         if let Some(at) = look_again {
             effects.look_again(at);
         }
-        effects.report(&status);
+        match status::waits(view, &status, now) {
+            Some(until) => effects.look_again(until),
+            None => effects.report(&status),
+        }
         effects
     }
 }

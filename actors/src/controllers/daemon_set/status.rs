@@ -1,11 +1,28 @@
 //! What is said of a daemon set: on how many nodes it is how far.
 
+use super::super::engine::view::View;
 use super::super::pod_view::PodView as _;
 use super::super::replicas::{available_at, some};
 use super::places::{Places, is_available, is_of};
 use super::revisions::Revision;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// How often counts are written while pods come and go: each of thousands changes some times on its way, and each
+/// status that is written makes the set look again.
+const PAUSE: SignedDuration = SignedDuration::from_millis(500);
+
+/// Until when this status waits, if it tells nothing but other counts and the last one was written a moment ago.
+pub(super) fn waits(
+    view: &View<'_, DaemonSet>,
+    status: &DaemonSetStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let was = view.object.status.as_ref()?;
+    let says = |it: &DaemonSetStatus| (it.observed_generation, it.collision_count);
+    let until = view.reported()?.checked_add(PAUSE).ok()?;
+    (says(was) == says(status) && was != status && until > now).then_some(until)
+}
 
 /// The status, and when it is another by time alone. Of several pods on a node the oldest counts.
 pub(super) fn of(

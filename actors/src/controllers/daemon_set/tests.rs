@@ -302,6 +302,25 @@ fn a_revision_that_nobody_has_is_adopted_and_one_that_leaves_is_made_anew() {
 }
 
 #[test]
+fn other_counts_are_written_now_and_then_and_what_else_is_new_at_once() {
+    let mut world = World::new(2, rolling(json!(1), json!(0)));
+    world.settle();
+    world.reported = Some(at(world.second));
+    assert_eq!(world.look().look_again, None, "there is nothing new");
+    world.pods[0]["status"]["conditions"][0]["status"] = "False".into();
+    let soon = world.look();
+    let until = at(world.second) + k8s_openapi::jiff::SignedDuration::from_millis(500);
+    assert_eq!((soon.status, soon.look_again), (None, Some(until)));
+    let mut other = world.set.clone();
+    other["metadata"]["generation"] = 2.into();
+    std::mem::swap(&mut world.set, &mut other);
+    assert!(world.look().status.is_some());
+    world.set = other;
+    world.second += 1;
+    assert_eq!(world.look().status.unwrap().unwrap()["numberReady"], 1);
+}
+
+#[test]
 fn a_pod_for_a_node_that_is_gone_is_asked_to_go_once() {
     let mut world = World::new(2, rolling(json!(1), json!(0)));
     world.step();

@@ -24,6 +24,8 @@ pub(super) struct World {
     /// Names of revisions that others have, and those of them that the last look wanted.
     pub(super) foreign: BTreeSet<String>,
     taken: BTreeSet<String>,
+    /// When its status was written last, as far as it knows.
+    pub(super) reported: Option<Timestamp>,
 }
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -53,6 +55,7 @@ impl World {
             grace: 0,
             foreign: BTreeSet::new(),
             taken: BTreeSet::new(),
+            reported: None,
         }
     }
 
@@ -67,7 +70,8 @@ impl World {
             part::<Pod>(&self.pods),
             part::<Node>(&self.nodes),
         ];
-        let view = View::new(&set, &self.set, &parts).with_taken(&self.taken);
+        let view =
+            View::new(&set, &self.set, &parts).with_taken(&self.taken).with_reported(self.reported);
         Reconciler::reconcile(&view, at(self.second))
     }
 
