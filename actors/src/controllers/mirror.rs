@@ -4,84 +4,32 @@
 //! A mirror may lag behind, never run ahead, and never shows half a transaction. Who has just
 //! written waits with [`Mirror::reached`] until the mirror has seen it, so that no controller acts
 //! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
-//! everything again: a change is a hint, the mirror is the state.
+//! everything again: a change is a hint, the mirror is the state. Of an object that its type
+//! cannot read the metadata is kept apart: who looks at metadata alone sees it.
 
 mod changes;
 mod follow;
 mod orphans;
+mod seen;
+mod shared;
 mod state;
 
 pub use changes::Changes;
+pub use seen::{Change, Mirrored, Seen};
 
 use super::partial::Partial;
 use impresario_registry_api::{
     Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Selection,
 };
-use k8s_openapi::Metadata;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
+use shared::{CHANGES, MISREAD, Shared};
 use state::State;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
-
-/// Changes that a reader may be behind before it must look at everything.
-/// Their places are taken up at once, for each of the mirrors.
-const CHANGES: usize = 512;
-/// The same of objects that the type cannot read.
-const MISREAD: usize = 8;
-
-/// What a mirror can hold: an object with metadata.
-pub trait Mirrored: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static {}
-
-impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Mirrored for K {}
-
-/// An object and the entry that it was read from.
-#[derive(Debug)]
-pub struct Seen<K: ?Sized> {
-    /// The typed view.
-    pub object: Arc<K>,
-    /// The stored form, with the fields that the view does not know.
-    pub entry: Entry,
-}
-
-impl<K: ?Sized> Clone for Seen<K> {
-    fn clone(&self) -> Self {
-        Self { object: self.object.clone(), entry: self.entry.clone() }
-    }
-}
-
-/// Something changed.
-#[derive(Debug)]
-pub enum Change<K: ?Sized> {
-    /// The object was created or changed.
-    Put {
-        /// What it is now.
-        now: Seen<K>,
-        /// What it was.
-        before: Option<Seen<K>>,
-    },
-    /// The object is gone.
-    Deleted {
-        /// What it was.
-        before: Seen<K>,
-    },
-    /// Look at everything: the mirror was filled anew, or a reader fell behind.
-    Everything,
-}
-
-impl<K: ?Sized> Clone for Change<K> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Put { now, before } => Self::Put { now: now.clone(), before: before.clone() },
-            Self::Deleted { before } => Self::Deleted { before: before.clone() },
-            Self::Everything => Self::Everything,
-        }
-    }
-}
 
 /// The mirror has not seen a revision in time.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -97,18 +45,6 @@ pub struct Behind {
     pub wanted: Revision,
     /// For how long.
     pub waited: Duration,
-}
-
-struct Shared<K> {
-    select: Selection,
-    registry: RegistryHandle,
-    state: RwLock<State<K>>,
-    /// The newest revision that the registry itself has shown, and when it was asked.
-    newest: Mutex<Option<(Instant, Revision)>>,
-    revision: watch::Sender<Revision>,
-    changes: broadcast::Sender<Change<K>>,
-    /// Changes of those that the type cannot read.
-    misread: broadcast::Sender<Change<Partial>>,
 }
 
 /// The task that follows; it ends with the last handle of the mirror.

@@ -1,6 +1,6 @@
 //! What a reader of a mirror is told.
 
-use super::Change;
+use super::seen::Change;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 

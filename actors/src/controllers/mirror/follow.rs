@@ -1,8 +1,9 @@
 //! Keeps a mirror as the registry is, by a list and a watch.
 
 use super::super::partial::Partial;
+use super::seen::{Change, Mirrored};
+use super::shared::{CHANGES, Shared};
 use super::state::{Filed, Misread, State, Was};
-use super::{CHANGES, Change, Mirrored, Shared};
 use futures_util::StreamExt as _;
 use impresario_registry_api::{
     Consistency, ListRequest, ReadError, RegistryHandle, Revision, WatchError, WatchEvent,

@@ -3,9 +3,8 @@
 use super::super::labels;
 use super::super::owners::controller;
 use super::super::partial::Partial;
-use super::Mirrored;
-use super::Seen;
 use super::orphans::Orphans;
+use super::seen::{Mirrored, Seen};
 use impresario_registry_api::Entry;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
