@@ -167,7 +167,7 @@ fn settle(
     }
     for pod in unwanted.into_values().take(BURST) {
         if pod.finished() {
-            killed(pod).into_iter().for_each(|event| effects.say(event));
+            effects.events.extend(killed(pod));
         }
         effects.delete(pod);
     }

@@ -7,7 +7,7 @@
 //! would be garbage as soon as the owner that was to leave it alone is gone. (Kubernetes
 //! documentation, "Garbage collection": background, foreground, orphan.)
 //!
-//! And it deletes what is in no namespace ([`strays`]).
+//! And it deletes what is in no namespace (`strays`).
 
 mod graph;
 pub mod plan;

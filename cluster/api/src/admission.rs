@@ -227,10 +227,12 @@ fn keep(old: &Value, new: &mut Value, field: &str) {
         None => copy(old, new, field),
         Some((field, entry)) => {
             let was = get(get(old, field), entry);
-            if !was.is_null() {
+            if was.is_null() {
+                if let Some(entries) = existing_mut(new, field) {
+                    remove(entries, entry);
+                }
+            } else {
                 set(object_mut(new, field), entry, was.clone());
-            } else if let Some(entries) = existing_mut(new, field) {
-                remove(entries, entry);
             }
         }
     }

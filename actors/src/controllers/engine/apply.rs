@@ -115,7 +115,7 @@ impl Behalf<'_> {
             match effect {
                 Effect::Create(_, object) => creations.push(Creation::new(move || object)),
                 Effect::CreateFrom(_, draft) => {
-                    creations.push(Creation::new(move || draft.write()))
+                    creations.push(Creation::new(move || draft.write()));
                 }
                 Effect::Replace(Named { name, uid, .. }, draft, told) => creations.push(Creation {
                     instead_of: Some((name, uid, told)),

@@ -17,8 +17,11 @@ use std::marker::PhantomData;
 /// The kinds that a controller of `K` looks at.
 pub struct LooksAt<K> {
     others: Vec<Box<dyn Other<K>>>,
-    emptied: Option<(fn(&K) -> bool, &'static [KindName])>,
+    emptied: Option<Emptied<K>>,
 }
+
+/// When everything in a namespace is looked at, and what goes first.
+type Emptied<K> = (fn(&K) -> bool, &'static [KindName]);
 
 impl<K: Mirrored> LooksAt<K> {
     /// At its object alone.

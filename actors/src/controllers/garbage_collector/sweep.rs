@@ -29,11 +29,9 @@ impl GarbageCollectorLook {
             .into_iter()
             .map(|name| async move { Ok((name, self.space(name).await?)) }.boxed());
         let spaces: Vec<_> = spaces.collect();
-        let spaces: HashMap<&str, Option<Space>> = futures_util::stream::iter(spaces)
-            .buffer_unordered(FEW)
-            .try_collect::<HashMap<_, _>>()
-            .await
-            .map_err(|error: LookError| error)?;
+        let spaces = futures_util::stream::iter(spaces).buffer_unordered(FEW).try_collect().await;
+        let spaces: Result<HashMap<&str, Option<Space>>, LookError> = spaces;
+        let spaces = spaces?;
         let each: Vec<Trial<'_>> = strays
             .iter()
             .map(|(resource, object)| {
