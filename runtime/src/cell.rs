@@ -3,14 +3,22 @@
 //! A cell outlives the restarts of its actor. It leaves the table in the moment in which its end is published, so a
 //! watcher that is told can use the name again.
 
-use crate::{door::Doors, gate::Gate, name::ActorName, watch::Reason};
-use parking_lot::RwLock;
+use crate::{
+    door::Doors,
+    gate::Gate,
+    mailbox::Outside,
+    name::ActorName,
+    usage::{ActorPage, ActorUsage},
+    watch::Reason,
+};
+use parking_lot::{Mutex, RwLock};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::{Notify, watch};
 
@@ -22,6 +30,8 @@ static LIVES: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) struct Cell {
     pub(crate) name: ActorName,
+    /// The name of the role that it serves.
+    role: &'static str,
     /// Tells it from others of its name, before and after it.
     pub(crate) life: u64,
     pub(crate) doors: Doors,
@@ -29,9 +39,12 @@ pub(crate) struct Cell {
     pub(crate) guard: Option<Arc<dyn Gate>>,
     end: watch::Sender<Option<Reason>>,
     pub(crate) orders: Orders,
-    alive: Box<dyn Fn() -> bool + Send + Sync>,
+    mailbox: Box<dyn Outside>,
     /// Whether a runner heeds the orders.
     supervised: bool,
+    restarts: AtomicU64,
+    /// When it was last started.
+    since: Mutex<Instant>,
 }
 
 /// What a cell's runner is told to do.
@@ -45,20 +58,24 @@ pub(crate) struct Orders {
 impl Cell {
     pub(crate) fn new(
         name: ActorName,
+        role: &'static str,
         doors: Doors,
         guard: Option<Arc<dyn Gate>>,
         supervised: bool,
-        alive: impl Fn() -> bool + Send + Sync + 'static,
+        mailbox: impl Outside + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
+            role,
             life: LIVES.fetch_add(1, Ordering::Relaxed),
             doors,
             guard,
             end: watch::Sender::new(None),
             orders: Orders::default(),
-            alive: Box::new(alive),
+            mailbox: Box::new(mailbox),
             supervised,
+            restarts: AtomicU64::new(0),
+            since: Mutex::new(Instant::now()),
         })
     }
 
@@ -77,7 +94,23 @@ impl Cell {
 
     /// Whether its mailbox takes messages now.
     pub(crate) fn is_alive(&self) -> bool {
-        (self.alive)()
+        self.mailbox.is_open()
+    }
+
+    /// Its runner starts it once more.
+    pub(crate) fn starts_again(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        *self.since.lock() = Instant::now();
+    }
+
+    fn usage(&self) -> ActorUsage {
+        ActorUsage {
+            name: self.name.clone(),
+            role: self.role,
+            restarts: self.restarts.load(Ordering::Relaxed),
+            up: self.since.lock().elapsed(),
+            mailbox: self.mailbox.usage(self.doors.largest()),
+        }
     }
 }
 
@@ -138,6 +171,25 @@ impl Cells {
         } else {
             self.end(cell, Reason::Stopped);
         }
+    }
+
+    /// The first cells by name, `most` of them, after the one of this name.
+    pub(crate) fn page(&self, after: Option<&ActorName>, most: usize) -> ActorPage {
+        let names = self.0.read();
+        let mut first: BTreeMap<&ActorName, &Arc<Cell>> = BTreeMap::new();
+        let mut more = false;
+        for (name, cell) in &names.cells {
+            if after.is_some_and(|after| name <= after) {
+                continue;
+            }
+            first.insert(name, cell);
+            if first.len() > most {
+                first.pop_last();
+                more = true;
+            }
+        }
+        let actors = first.into_values().map(|cell| cell.usage()).collect();
+        ActorPage { actors, all: names.cells.len(), more }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Cell>> {

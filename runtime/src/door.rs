@@ -167,15 +167,15 @@ impl<M: Message> Door for AskDoor<M> {
         })?;
         let scale = entry.scale;
         if scale.holds() || (scale.is_on_account() && self.goes_on()) {
-            return Ok(self.0.put_for_end(message)?);
+            return Ok(self.0.put_for_end(message, body.len())?);
         }
-        self.0.put(message)?;
+        self.0.put(message, body.len())?;
         Ok(None)
     }
 
     fn ask(&self, body: &[u8], entry: &Entry<'_>) -> Result<WireReply, Failure> {
         let message: M = permitted(M::NAME, body, entry)?;
-        let reply = self.0.put_for_result(message)?;
+        let reply = self.0.put_for_result(message, body.len())?;
         Ok(async move {
             let reply = reply.await.ok_or(Failure::Stopped)?;
             match codec::encode(&reply) {
@@ -202,11 +202,11 @@ impl<M: StreamMessage> StreamDoor<M> {
     /// Opens from inside the process: items stay what they are.
     pub(crate) fn open_local(&self, message: M) -> Result<(Verdict, Items<M::Item>), Failure> {
         let (sink, items) = stream::channel();
-        Ok((self.enter(message, sink)?, items))
+        Ok((self.enter(message, sink, size_of::<M>())?, items))
     }
 
-    fn enter(&self, message: M, sink: ItemSink<M::Item>) -> Result<Verdict, Failure> {
-        let verdict = self.0.put_for_result(Open { message, sink })?;
+    fn enter(&self, message: M, sink: ItemSink<M::Item>, bytes: usize) -> Result<Verdict, Failure> {
+        let verdict = self.0.put_for_result(Open { message, sink }, bytes)?;
         Ok(async move {
             match verdict.await {
                 Some(Ok(())) => Ok(()),
@@ -259,7 +259,7 @@ impl<M: StreamMessage> Door for StreamDoor<M> {
     ) -> Result<WireStream, Failure> {
         let message: M = permitted(M::NAME, body, entry)?;
         let (sink, items) = stream::encoding_channel(account);
-        Ok(WireStream { verdict: self.enter(message, sink)?, items })
+        Ok(WireStream { verdict: self.enter(message, sink, body.len())?, items })
     }
 }
 
@@ -292,6 +292,11 @@ impl Doors {
         A: Actor<Context = Context<A>> + Handler<Open<M>>,
     {
         self.by_tag.insert(tag_of(M::NAME), Box::new(StreamDoor::<M>(Arc::new(mailbox.clone()))));
+    }
+
+    /// The most bytes that a message through any of them may have.
+    pub(crate) fn largest(&self) -> usize {
+        self.by_tag.values().map(|door| door.limit()).max().unwrap_or_default()
     }
 
     pub(crate) fn get(&self, tag: u64) -> Option<&dyn Door> {

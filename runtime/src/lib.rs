@@ -35,6 +35,7 @@ mod runner;
 mod stream;
 mod supervise;
 mod trace;
+mod usage;
 mod watch;
 
 pub use address::AddressBook;
@@ -61,6 +62,7 @@ pub use role::{Accepts, Role, ServedBy, Serves, Streams};
 pub use stream::{Closed, ItemSink, ItemStream, Open, StreamError};
 pub use supervise::{Backoff, Group, Intensity, RestartPolicy, SpawnOptions, Strategy};
 pub use trace::Trace;
+pub use usage::{ActorPage, ActorUsage, MailboxUsage};
 pub use watch::{DeathWatch, Reason, Terminated, WatchError};
 
 /// Whether this process has a fault that was built in on purpose; `false` in every build but those with the

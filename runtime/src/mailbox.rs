@@ -3,6 +3,7 @@
 //! A supervised actor gets a new mailbox with each restart; references keep the slot, so they need not know. A full
 //! mailbox refuses at once (`Overloaded`) and never makes the sender wait.
 
+use crate::usage::{MailboxUsage, Throughput};
 use actix::{
     Actor, Addr, Context, Handler, MessageResult, dev::channel::AddressSender, prelude::SendError,
 };
@@ -44,6 +45,9 @@ struct Slot<A: Actor> {
     /// Said when the actor has run, and so may have taken messages.
     room: Notify,
     waiting: AtomicUsize,
+    /// How many messages may wait; nothing where another made the mailbox.
+    limit: Option<usize>,
+    through: Throughput,
 }
 
 /// The way into an actor, shared by all doors to it.
@@ -62,17 +66,18 @@ impl<A: Actor> Clone for Mailbox<A> {
 }
 
 impl<A: Actor> Mailbox<A> {
-    pub(crate) fn empty() -> Self {
-        Self::of(Way::Nobody)
+    /// A mailbox of a spawned actor, for so many messages.
+    pub(crate) fn empty(limit: usize) -> Self {
+        Self::of(Way::Nobody, Some(limit))
     }
 
     pub(crate) fn registered(addr: Addr<A>) -> Self {
-        Self::of(Way::Registered(addr))
+        Self::of(Way::Registered(addr), None)
     }
 
-    fn of(way: Way<A>) -> Self {
-        let (way, room) = (RwLock::new(way), Notify::new());
-        Self(Arc::new(Slot { way, room, waiting: AtomicUsize::new(0) }))
+    fn of(way: Way<A>, limit: Option<usize>) -> Self {
+        let (way, room, through) = (RwLock::new(way), Notify::new(), Throughput::default());
+        Self(Arc::new(Slot { way, room, waiting: AtomicUsize::new(0), limit, through }))
     }
 
     pub(crate) fn open(&self, sender: AddressSender<A>) {
@@ -82,7 +87,14 @@ impl<A: Actor> Mailbox<A> {
 
     pub(crate) fn close(&self) {
         *self.0.way.write() = Way::Nobody;
+        // What waited in it is lost with it.
+        self.is_drained();
         self.has_run();
+    }
+
+    /// Nothing is left in it.
+    pub(crate) fn is_drained(&self) {
+        self.0.through.is_drained();
     }
 
     /// The actor has run: its mailbox may have room. One who waits is told, and tells the next if there is more: each
@@ -103,7 +115,18 @@ impl<A: Actor> Mailbox<A> {
 }
 
 impl<A: Actor<Context = Context<A>>> Mailbox<A> {
-    pub(crate) fn put<M>(&self, message: M) -> Result<(), Blocked>
+    /// Counts a message of so many bytes, if it enters.
+    fn counted<T>(
+        &self,
+        bytes: usize,
+        enter: impl FnOnce() -> Result<T, Blocked>,
+    ) -> Result<T, Blocked> {
+        let through = &self.0.through;
+        through.enters(bytes);
+        enter().inspect_err(|_| through.did_not_enter(bytes))
+    }
+
+    fn put<M>(&self, message: M) -> Result<(), Blocked>
     where
         A: Handler<M>,
         M: actix::Message + Send + 'static,
@@ -122,10 +145,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
 
     /// Puts the message in and gives the wait for the end of what is done with it. Of a registered (not spawned) actor
     /// there is none: actix lets no one wait for that without waiting for room too.
-    pub(crate) fn put_for_end<M>(
-        &self,
-        message: M,
-    ) -> Result<Option<BoxFuture<'static, ()>>, Blocked>
+    fn put_for_end<M>(&self, message: M) -> Result<Option<BoxFuture<'static, ()>>, Blocked>
     where
         A: Handler<M>,
         M: actix::Message + Send + 'static,
@@ -147,7 +167,7 @@ impl<A: Actor<Context = Context<A>>> Mailbox<A> {
     }
 
     /// Puts the message in and gives the wait for its result; `None` when the actor stops before it answers.
-    pub(crate) fn put_for_result<M>(
+    fn put_for_result<M>(
         &self,
         message: M,
     ) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>
@@ -205,9 +225,18 @@ pub(crate) trait Takes<M: actix::Message>: Send + Sync {
     fn more_room(&self);
     /// Whether the actor may go on with a message after it has handled it.
     fn goes_on(&self) -> bool;
-    fn put(&self, message: M) -> Result<(), Blocked>;
-    fn put_for_end(&self, message: M) -> Result<Option<BoxFuture<'static, ()>>, Blocked>;
-    fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
+    /// Puts a message in; it has so many bytes.
+    fn put(&self, message: M, bytes: usize) -> Result<(), Blocked>;
+    fn put_for_end(
+        &self,
+        message: M,
+        bytes: usize,
+    ) -> Result<Option<BoxFuture<'static, ()>>, Blocked>;
+    fn put_for_result(
+        &self,
+        message: M,
+        bytes: usize,
+    ) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked>;
 }
 
 impl<A, M> Takes<M> for Mailbox<A>
@@ -239,15 +268,48 @@ where
         gives != TypeId::of::<M::Result>() && gives != TypeId::of::<MessageResult<M>>()
     }
 
-    fn put(&self, message: M) -> Result<(), Blocked> {
-        Mailbox::put(self, message)
+    fn put(&self, message: M, bytes: usize) -> Result<(), Blocked> {
+        self.counted(bytes, || Mailbox::put(self, message))
     }
 
-    fn put_for_end(&self, message: M) -> Result<Option<BoxFuture<'static, ()>>, Blocked> {
-        Mailbox::put_for_end(self, message)
+    fn put_for_end(
+        &self,
+        message: M,
+        bytes: usize,
+    ) -> Result<Option<BoxFuture<'static, ()>>, Blocked> {
+        self.counted(bytes, || Mailbox::put_for_end(self, message))
     }
 
-    fn put_for_result(&self, message: M) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked> {
-        Mailbox::put_for_result(self, message)
+    fn put_for_result(
+        &self,
+        message: M,
+        bytes: usize,
+    ) -> Result<BoxFuture<'static, Option<M::Result>>, Blocked> {
+        self.counted(bytes, || Mailbox::put_for_result(self, message))
+    }
+}
+
+/// A mailbox, whatever it takes.
+pub(crate) trait Outside: Send + Sync {
+    /// Whether it takes messages now.
+    fn is_open(&self) -> bool;
+    /// What waits in it, where the largest message of its doors has so many bytes.
+    fn usage(&self, largest: usize) -> Option<MailboxUsage>;
+}
+
+impl<A: Actor<Context = Context<A>>> Outside for Mailbox<A> {
+    fn is_open(&self) -> bool {
+        Mailbox::is_open(self)
+    }
+
+    fn usage(&self, largest: usize) -> Option<MailboxUsage> {
+        let limit = self.0.limit?;
+        let (messages, bytes) = self.0.through.waits();
+        Some(MailboxUsage {
+            messages,
+            bytes,
+            limit_messages: limit as u64,
+            limit_bytes: limit.saturating_mul(largest) as u64,
+        })
     }
 }

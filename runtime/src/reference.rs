@@ -66,7 +66,7 @@ impl<R: Role> ActorRef<R> {
             let door = cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or_else(|| {
                 TellError::UnknownMessage { actor: actor.clone(), message: M::NAME.to_owned() }
             })?;
-            return door.0.put(message).map_err(|blocked| match blocked {
+            return door.0.put(message, size_of::<M>()).map_err(|blocked| match blocked {
                 Blocked::Full => TellError::Overloaded { actor: actor.clone() },
                 Blocked::Stopped => TellError::Stopped { actor: actor.clone() },
             });
@@ -110,7 +110,7 @@ impl<R: Role> ActorRef<R> {
             let cell = self.node.cell(&self.path.actor).ok_or(Failure::NoSuchActor)?;
             let door =
                 cell.doors.typed::<AskDoor<M>>(tag_of(M::NAME)).ok_or(Failure::UnknownMessage)?;
-            let reply = door.0.put_for_result(message).map_err(Failure::from)?;
+            let reply = door.0.put_for_result(message, size_of::<M>()).map_err(Failure::from)?;
             return Ok(reply.await.ok_or(Failure::Stopped)?);
         }
         let body = encoded(&message, M::MAX_BYTES)

@@ -10,14 +10,14 @@ use crate::{
     supervise::{History, SpawnOptions, Verdict},
     watch::Reason,
 };
-use actix::{Actor, ActorContext, Context, dev::channel};
+use actix::{Actor, ActorContext, AsyncContext, Context, dev::channel, fut::ActorFuture};
 use std::{
     any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
     time::{Duration, Instant},
 };
 
@@ -103,6 +103,7 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
                 }
                 () = tokio::time::sleep(wait) => {}
             }
+            cell.starts_again();
             let (sender, next) = channel::channel(options.mailbox);
             mailbox.open(sender);
             receiver = next;
@@ -112,6 +113,27 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
         if let Some(group) = &options.group {
             group.escalate(&cell, reason);
         }
+    }
+}
+
+/// Runs for as long as its actor: actix turns to what an actor has spawned when nothing is left in the mailbox, and not
+/// while the actor waits for something ([`AsyncContext::wait`]).
+struct Drained<A: Actor>(Mailbox<A>);
+
+impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Drained<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut A,
+        context: &mut Context<A>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        // What the last message began to wait for is not among what the context waits for yet.
+        if !context.waiting() {
+            self.0.is_drained();
+        }
+        Poll::Pending
     }
 }
 
@@ -131,6 +153,7 @@ where
         Ok(actor) => actor,
         Err(panic) => return panicked(cell, &*panic),
     };
+    context.spawn(Drained(mailbox.clone()));
     let mut life = context.into_future(actor);
     let ran = poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut life).poll(cx)));

@@ -4,6 +4,7 @@
 //! message crosses nodes in a binary format that does not describe itself, so a field is never
 //! skipped, flattened or guessed, and a change to a type here is a change to the wire.
 
+pub mod actors;
 pub mod authority;
 pub mod control;
 pub mod node;

@@ -27,6 +27,8 @@ pub enum Command {
     Down(Down),
     /// Show nodes, control members, the leader and the revision.
     Status(Status),
+    /// List the actors that live on nodes, with what waits for them and how often they were started again.
+    Actors(Actors),
     /// Run one node.
     Node(Node),
     /// Make tokens with which machines join.
@@ -178,6 +180,20 @@ pub struct Down {
 /// `imp status`.
 #[derive(Debug, Clone, Args)]
 pub struct Status {
+    /// The folder.
+    #[command(flatten)]
+    pub dir: DataDir,
+    /// How to print.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Structured>,
+}
+
+/// `imp actors`.
+#[derive(Debug, Clone, Args)]
+pub struct Actors {
+    /// The node; all of them without.
+    #[arg(value_parser = parse_name)]
+    pub node: Option<String>,
     /// The folder.
     #[command(flatten)]
     pub dir: DataDir,

@@ -12,7 +12,7 @@ mod members;
 use crate::cli;
 use crate::layout::{HollowDir, HollowFile, HollowNode, HollowSize, LayoutError};
 use crate::node::gate::ClusterGate;
-use crate::node::{revoked, traffic};
+use crate::node::{actors, revoked, traffic};
 use futures_util::future::join_all;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use impresario_actors::node::object::{NodeFacts, System};
@@ -205,6 +205,7 @@ impl Node {
         .await?;
         let mut peers = node.peers();
         traffic::serve(&node)?;
+        actors::serve(&node)?;
         for (name, address) in &shared.peers {
             node.addresses().set(name.clone(), *address);
         }

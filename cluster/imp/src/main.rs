@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage; 3 a
 //! promise was broken (`imp chaos run`).
 
+mod actors;
 mod admin;
 mod chaos;
 mod cli;
@@ -94,6 +95,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Up(args) => bring_up(&args).await?,
         Command::Down(args) => down::down(&args).await?,
         Command::Status(args) => status::status(&args).await?,
+        Command::Actors(args) => actors::print(&args).await?,
         Command::Node(args) => node::run(&args).await?,
         Command::HollowGroup(args) => hollow::run(&args).await?,
         Command::Token { command: cli::Token::Create { dir, ttl, role, output } } => {

@@ -7,6 +7,7 @@
 //!
 //! SIGTERM ends the process and leaves the containers running: the next process takes them over.
 
+pub mod actors;
 pub mod addresses;
 pub mod control;
 pub mod drivers;
@@ -179,6 +180,7 @@ impl Running {
         })
         .await?;
         traffic::serve(&node)?;
+        actors::serve(&node)?;
         for peer in &file.peers {
             node.addresses().set(NodeName::from(peer.name.as_str()), peer.address);
         }

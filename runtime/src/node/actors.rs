@@ -12,6 +12,7 @@ use crate::{
     role::{Role, ServedBy},
     runner::Runner,
     supervise::SpawnOptions,
+    usage::ActorPage,
     watch::Reason,
 };
 use actix::{Actor, Addr, Context, dev::channel};
@@ -36,10 +37,9 @@ impl ActorNode {
     {
         claim_tags(R::MESSAGES)?;
         let name = fitting(name.into())?;
-        let mailbox = Mailbox::<A>::empty();
-        let watched = mailbox.clone();
+        let mailbox = Mailbox::<A>::empty(options.mailbox);
         let guard = options.guard.clone();
-        let cell = Cell::new(name, R::doors(&mailbox), guard, true, move || watched.is_open());
+        let cell = Cell::new(name, R::NAME, R::doors(&mailbox), guard, true, mailbox.clone());
         let (sender, first) = channel::channel(options.mailbox);
         mailbox.open(sender);
         let path = ActorPath::new(self.0.name.clone(), cell.name.clone());
@@ -78,8 +78,7 @@ impl ActorNode {
         claim_tags(R::MESSAGES)?;
         let name = fitting(name.into())?;
         let mailbox = Mailbox::registered(actor);
-        let watched = mailbox.clone();
-        let cell = Cell::new(name, R::doors(&mailbox), None, false, move || watched.is_open());
+        let cell = Cell::new(name, R::NAME, R::doors(&mailbox), None, false, mailbox.clone());
         if !self.0.cells.add(&cell) {
             return Err(SpawnError::NameTaken {
                 path: ActorPath::new(self.0.name.clone(), cell.name.clone()),
@@ -107,6 +106,11 @@ impl ActorNode {
             self.0.cells.stop(&cell);
             true
         })
+    }
+
+    /// The actors of this node that come after `after` in the order of their names, `most` of them.
+    pub fn actors(&self, after: Option<&ActorName>, most: usize) -> ActorPage {
+        self.0.cells.page(after, most)
     }
 
     /// A reference to an actor anywhere.

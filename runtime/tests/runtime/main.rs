@@ -11,4 +11,5 @@ mod joining;
 mod messages;
 mod security;
 mod supervision;
+mod usage;
 mod work;

@@ -5,7 +5,7 @@ use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
     Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
-use impresario_client::protocol::{control, node, pod, traffic};
+use impresario_client::protocol::{actors, control, node, pod, traffic};
 use impresario_runtime::{ActorPath, Direction, FaultRule, SetFaults};
 use std::time::Duration;
 
@@ -64,11 +64,27 @@ pub fn record() -> Record {
         peers_in_all: 300,
         held_bytes: 1 << 20,
     };
-    record
+    actors(record)
         .ask([traffic::Describe], [traffic, traffic::Traffic::default()])
         .ask([control::Changed], [()])
         .ask([control::Describe], [description, control::Description::default()])
         .ask([SetFaults { rules: rules.into() }], [()])
+}
+
+fn actors(record: Record) -> Record {
+    let mailbox =
+        actors::Mailbox { messages: 3, bytes: 70_000, limit_messages: 1024, limit_bytes: 1 << 28 };
+    let actor = actors::Actor {
+        name: "pod/ab".into(),
+        role: "pod".into(),
+        restarts: 2,
+        up_millis: 300_000,
+        mailbox: Some(mailbox),
+    };
+    let registered = actors::Actor { mailbox: None, ..actor.clone() };
+    let page = actors::Page { actors: vec![actor, registered], all: 300, more: true };
+    let list = [Some("node".to_owned()), None].map(|after| actors::List { after, most: 500 });
+    record.ask(list, [page, actors::Page::default()])
 }
 
 fn nodes(record: Record) -> Record {

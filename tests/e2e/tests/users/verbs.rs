@@ -10,6 +10,7 @@ with_a_kubectl!(
     imp_apply_takes_out_what_the_manifest_no_longer_names,
     imp_prints_logs,
     imp_tells_the_state_of_the_cluster,
+    imp_tells_which_actors_live_where,
     imp_says_what_is_wrong,
 );
 
@@ -106,6 +107,31 @@ fn imp_tells_the_state_of_the_cluster(site: &Site) {
         let is_so = text.contains(&site.cluster.leader()) && text.contains("Ready");
         if is_so { Ok(()) } else { Err(text) }
     });
+}
+
+fn imp_tells_which_actors_live_where(site: &Site) {
+    let actors = |line: &str| site.cluster.imp(line.split_whitespace()).output().unwrap();
+    let manifest = file(site, &waiting_pod("seen"));
+    ok(&imp(site, &format!("apply -f {manifest}")));
+    site.kubectl.until("get pod seen", "{.status.phase}", "Running");
+    let pod: Value = serde_json::from_str(&ok(&imp(site, "get pod seen -o json"))).unwrap();
+    let node = pod["spec"]["nodeName"].as_str().unwrap();
+    let name = format!("pod/{}", pod["metadata"]["uid"].as_str().unwrap());
+
+    let told: Value =
+        serde_json::from_str(&ok(&actors(&format!("actors {node} -o json")))).unwrap();
+    let all = told["nodes"][0]["actors"].as_array().unwrap();
+    let own = all.iter().find(|actor| actor["name"] == name.as_str()).expect("the pod's actor");
+    assert_eq!((&own["role"], &own["restarts"]), (&json!("pod"), &json!(0)), "{own}");
+    assert!(own["mailbox"]["limitMessages"].as_u64() > own["mailbox"]["messages"].as_u64());
+    assert!(all.iter().any(|actor| actor["name"] == "node"), "{told}");
+    // The scheduler lives on one control member; who is asked for all of them finds it.
+    let text = ok(&actors("actors"));
+    assert!(text.starts_with("NODE") && text.contains(&name), "{text}");
+    assert!(text.contains("scheduler/default-scheduler"), "{text}");
+    let missing = actors("actors nosuch");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no node nosuch"));
 }
 
 fn imp_says_what_is_wrong(site: &Site) {
