@@ -22,6 +22,7 @@ pub mod event_expiry;
 pub mod family;
 pub mod garbage_collector;
 mod held;
+pub mod itself;
 pub mod job;
 pub mod labels;
 pub mod mirror;
@@ -58,8 +59,10 @@ use engine::kind_name::KindName;
 use engine::shared::Shared;
 use engine::sources::Source;
 use engine::worker::Worker;
+use impresario_api::resource::Resource;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
+use itself::Itself;
 use std::sync::Arc;
 
 /// The singleton that notices lost nodes.
@@ -149,21 +152,38 @@ pub fn controlled<C: Controller>(shared: &Shared) -> Kind {
     Kind::Each {
         objects: Subjects::of(&shared.mirrors.of::<C::Object>()),
         prefix: KindName::of::<C::Object>().one(),
-        start: looking(move |activation| Worker::<C>::new(worked.clone(), activation).shared()),
+        start: changeable(KindName::of::<C::Object>().served().ok(), move |activation| {
+            Worker::<C>::new(worked.clone(), activation).shared()
+        }),
         sources: C::looks_at().sources(&shared.mirrors),
     }
 }
 
 /// Starts a [`Control`] actor around the look that `make` makes of an activation.
 pub fn looking(make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static) -> Start {
+    changeable(None, make)
+}
+
+/// The same, of an object of this resource that others may change through the actor.
+fn changeable(
+    resource: Option<&'static Resource>,
+    make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static,
+) -> Start {
     Arc::new(move |node, activation| {
+        let itself = resource.map(|resource| Itself {
+            node: node.clone(),
+            resource,
+            namespace: activation.namespace.clone(),
+            name: activation.name.clone(),
+            uid: activation.uid.clone(),
+        });
         let look = make(activation);
         let subject = format!("{} {}/{}", activation.actor, activation.namespace, activation.name);
         let fence = activation.fence;
         node.spawn::<ControlRole, _>(
             activation.actor.clone(),
             SpawnOptions::default(),
-            move |_| Control::new(subject.clone(), fence, look.clone()),
+            move |_| Control::new(subject.clone(), fence, look.clone()).of(itself.clone()),
         )?;
         Ok(())
     })

@@ -122,6 +122,8 @@ pub struct Scheduler {
     timer: Option<SpawnHandle>,
     turn: usize,
     hall: Hall,
+    /// How often it has looked for places.
+    passes: u64,
     bound: u64,
     refused: u64,
 }
@@ -159,6 +161,7 @@ impl Scheduler {
             timer: None,
             turn: 0,
             hall: Hall::default(),
+            passes: 0,
             bound: 0,
             refused: 0,
         }

@@ -85,6 +85,9 @@ pub struct TrainingJob {
     writing: bool,
     written: Option<(Value, Instant)>,
     failures: u32,
+    /// How often it has looked, and why what it did last failed, if it did.
+    looks: u64,
+    last_error: Option<String>,
     not_before: Option<Instant>,
     /// When the registry was reached last.
     confirmed: Instant,
@@ -112,6 +115,8 @@ impl TrainingJob {
             writing: false,
             written: None,
             failures: 0,
+            looks: 0,
+            last_error: None,
             not_before: None,
         }
     }
@@ -163,6 +168,7 @@ impl TrainingJob {
         if !self.is_sure(now) {
             return;
         }
+        self.looks += 1;
         let actions = self.state.reconcile(now);
         let mut moves = Vec::new();
         for action in actions {
@@ -235,7 +241,7 @@ impl TrainingJob {
         let creation = self.desk.create_pod(pod);
         context.spawn(creation.into_actor(self).map(move |outcome, this, _| match outcome {
             Ok(uid) => {
-                this.failures = 0;
+                this.succeeded();
                 this.state.creation_ends(member, Some(uid), Instant::now());
             }
             Err(error) => {
@@ -264,7 +270,13 @@ impl TrainingJob {
         }));
     }
 
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.last_error = None;
+    }
+
     fn back_off(&mut self, error: &DeskError) {
+        self.last_error = Some(error.to_string());
         tracing::warn!(job = self.text("name"), %error, "will be tried again");
         let wait = BACKOFF.wait(self.failures, rand::rng().random_range(0.0..1.0));
         self.failures = self.failures.saturating_add(1);
@@ -353,7 +365,7 @@ impl TrainingJob {
             this.writing = false;
             match outcome {
                 Ok(()) => {
-                    this.failures = 0;
+                    this.succeeded();
                     this.confirmed = this.confirmed.max(now);
                     if ends {
                         this.state.end_is_written(Instant::now());

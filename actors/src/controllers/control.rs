@@ -14,9 +14,10 @@
 use actix::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use impresario_api::status::Status;
-use impresario_client::protocol::control::{Changed, Describe, Description};
-use impresario_registry_api::{Fence, ReadError, Remedy, TransactError};
+use impresario_api::status::{Reason, Status};
+use impresario_client::objects::protocol::Refusal;
+use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend};
+use impresario_registry_api::{Fence, ReadError, Remedy, Revision, TransactError};
 use impresario_runtime::Backoff;
 use k8s_openapi::jiff::Timestamp;
 use rand::Rng as _;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+use super::itself::Itself;
 use super::mirror::Behind;
 use super::panics::message_of;
 
@@ -151,6 +153,8 @@ pub struct Control {
     subject: String,
     fence: Fence,
     look: Arc<dyn Look>,
+    /// What others may change through it.
+    itself: Option<Itself>,
     looking: bool,
     hinted: bool,
     failures: u32,
@@ -171,6 +175,7 @@ impl Control {
             subject,
             fence,
             look,
+            itself: None,
             looking: false,
             hinted: false,
             failures: 0,
@@ -181,6 +186,19 @@ impl Control {
             resync: RESYNC,
             backoff: BACKOFF,
         }
+    }
+
+    /// The same, for an object that others may change through it.
+    #[must_use]
+    pub fn of(self, itself: Option<Itself>) -> Self {
+        Self { itself, ..self }
+    }
+
+    fn changeable(&self) -> Result<Itself, Refusal> {
+        self.itself.clone().ok_or_else(|| {
+            let why = format!("{} has no object that could be changed: ask another", self.subject);
+            Status::new(Reason::MethodNotAllowed, why).into()
+        })
     }
 
     fn start_looking(&mut self, context: &mut Context<Self>) {
@@ -307,6 +325,24 @@ impl Handler<Describe> for Control {
             looks: self.looks,
             last_error: self.last_error.clone(),
         })
+    }
+}
+
+impl Handler<Scale> for Control {
+    type Result = ResponseFuture<Result<Revision, Refusal>>;
+
+    fn handle(&mut self, scale: Scale, _: &mut Self::Context) -> Self::Result {
+        let itself = self.changeable();
+        Box::pin(async move { itself?.scale(scale.sender, scale.replicas).await })
+    }
+}
+
+impl Handler<Suspend> for Control {
+    type Result = ResponseFuture<Result<Revision, Refusal>>;
+
+    fn handle(&mut self, suspend: Suspend, _: &mut Self::Context) -> Self::Result {
+        let itself = self.changeable();
+        Box::pin(async move { itself?.suspend(suspend.sender, suspend.suspend).await })
     }
 }
 

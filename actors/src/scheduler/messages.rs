@@ -2,10 +2,11 @@
 
 use super::Scheduler;
 use actix::prelude::*;
+use impresario_client::protocol::control::{Describe, Description};
 use impresario_client::protocol::scheduler::{
-    Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged,
+    Explain, Explanation, NotWaiting, SchedulerStatus, Status, SummaryChanged, actor_name,
 };
-use impresario_registry_api::Key;
+use impresario_registry_api::{Key, shard_of};
 
 impl Handler<SummaryChanged> for Scheduler {
     type Result = ();
@@ -31,6 +32,21 @@ impl Handler<Status> for Scheduler {
                 .collect(),
             bound: self.bound,
             refused: self.refused,
+        })
+    }
+}
+
+impl Handler<Describe> for Scheduler {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
+        let subject = actor_name(&self.settings.name);
+        MessageResult(Description {
+            shard: self.fence.map_or_else(|| shard_of(&subject), |fence| fence.shard).0,
+            epoch: self.fence.map_or(0, |fence| fence.epoch.0),
+            looks: self.passes,
+            last_error: None,
+            subject,
         })
     }
 }

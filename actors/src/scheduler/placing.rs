@@ -45,6 +45,7 @@ impl Handler<Pass> for Scheduler {
         if !(self.nodes_known && self.pods_known) {
             return;
         }
+        self.passes += 1;
         let now = Instant::now();
         let changes = std::mem::take(&mut self.changes);
         if changes.heard {

@@ -1,12 +1,19 @@
 //! What members of the job, the auction and users ask its actor.
 
 use super::{TrainingJob, status};
+use crate::controllers::itself::Itself;
 use actix::prelude::*;
+use impresario_api::catalog::find_kind;
+use impresario_api::status::{Reason, Status};
+use impresario_client::objects::protocol::{Part, Refusal};
+use impresario_client::protocol::control;
 use impresario_client::protocol::training::{
     Bid, ControlMembers, CurrentMap, Describe, Description, JoinRefused, JoinTraining, NextWork,
     Place, ReportError, RequestBid, RequestUnsureBid, Scale, ScaleError, ServerOrder, ServerReport,
     ShardMap, Size, TrainerReport, Welcome, Work,
 };
+use impresario_registry_api::{Revision, shard_of};
+use serde_json::json;
 use std::time::Instant;
 
 impl Handler<JoinTraining> for TrainingJob {
@@ -141,5 +148,64 @@ impl Handler<Describe> for TrainingJob {
             remaining_seconds: status::remaining_seconds(state, now),
             ended: state.ended(),
         })
+    }
+}
+
+impl Handler<control::Describe> for TrainingJob {
+    type Result = MessageResult<control::Describe>;
+
+    fn handle(&mut self, _: control::Describe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(control::Description {
+            subject: format!("trainingjobs {}/{}", self.text("namespace"), self.text("name")),
+            shard: shard_of(&self.uid).0,
+            epoch: self.lease,
+            looks: self.looks,
+            last_error: self.last_error.clone(),
+        })
+    }
+}
+
+impl Handler<control::Scale> for TrainingJob {
+    type Result = ResponseFuture<Result<Revision, Refusal>>;
+
+    /// Trainers, where their number is fixed. Between a least and a most the auction decides.
+    fn handle(&mut self, scale: control::Scale, _: &mut Self::Context) -> Self::Result {
+        let refused = |reason, why: &str| -> Self::Result {
+            let refusal = Status::new(reason, why).into();
+            Box::pin(async move { Err(refusal) })
+        };
+        let Some(resource) = find_kind("training.impresario.dev", "v1", "TrainingJob") else {
+            return refused(Reason::NotFound, "training jobs are not served here");
+        };
+        if !self.awake {
+            return refused(
+                Reason::ServiceUnavailable,
+                "the actor has not seen its job yet: ask again",
+            );
+        }
+        let trainer = &self.state.spec().trainer;
+        let now = trainer.min;
+        if now != trainer.max {
+            return refused(
+                Reason::Conflict,
+                "the size of this job is between its least and its most, where the auction decides: change \
+                 spec.trainer.min and spec.trainer.max",
+            );
+        }
+        let itself = Itself {
+            node: self.node.clone(),
+            resource,
+            namespace: self.text("namespace").to_owned(),
+            name: self.text("name").to_owned(),
+            uid: self.uid.clone(),
+        };
+        let operation = |op, field, value| json!({ "op": op, "path": format!("/spec/trainer/{field}"), "value": value });
+        let patch = vec![
+            operation("test", "min", now),
+            operation("test", "max", now),
+            operation("add", "min", scale.replicas),
+            operation("add", "max", scale.replicas),
+        ];
+        Box::pin(itself.change(scale.sender, Part::Main, patch))
     }
 }

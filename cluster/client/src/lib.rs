@@ -5,6 +5,7 @@
 //! has the messages that actors of the cast understand. No rule is decided here.
 
 mod address;
+mod asked;
 mod client;
 mod join;
 mod keeper;
@@ -15,4 +16,5 @@ pub mod renewal;
 pub mod tokens;
 
 pub use address::{QUIC_ADDRESS, reachable};
+pub use asked::{AskedError, actor_of};
 pub use client::{Api, Client, ClientError, ConnectError, Event, Select};

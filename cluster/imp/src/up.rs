@@ -9,6 +9,7 @@ mod begun;
 mod certificates;
 mod error;
 mod hollow;
+mod nodes;
 mod others;
 mod ready;
 mod start;

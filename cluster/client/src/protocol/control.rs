@@ -3,14 +3,21 @@
 //!
 //! A control actor is called `RESOURCE/UID` and lives on the member that holds the shard of that
 //! uid. [`Changed`] is a hint: losing or repeating it does no harm.
+//!
+//! [`Scale`] and [`Suspend`] change the actor's object, through the one door to objects and by its rules: what a
+//! credential may not do to the object itself it may not have its actor do. Each says who sends it, as the messages of
+//! [`objects`](crate::objects::protocol) do.
 
+use crate::objects::protocol::{Refusal, Sender};
+use impresario_registry_api::Revision;
 use impresario_runtime::{message, role};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 
 role! {
     /// The actor of an object that asks for something.
     pub ControlRole = "control" {
-        asks: [Changed, Describe],
+        asks: [Changed, Describe, Scale, Suspend],
         streams: []
     }
 }
@@ -38,4 +45,37 @@ pub struct Description {
     pub looks: u64,
     /// Why the last look failed, if it did.
     pub last_error: Option<String>,
+}
+
+/// Asks for so many copies: of pods where the object has a scale, of trainers where it is a training job of a fixed
+/// size. Asking again changes nothing more.
+///
+/// The answer is the revision at which the object says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Who asks.
+    pub sender: Sender,
+    /// How many.
+    pub replicas: u32,
+}
+message!(Scale => Result<Revision, Refusal>, "control.Scale");
+
+/// Asks the object of the actor to pause, or to go on: its pods end, and are made anew afterwards. Asking again changes
+/// nothing more.
+///
+/// The answer is the revision at which the object says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspend {
+    /// Who asks.
+    pub sender: Sender,
+    /// Whether it is to pause.
+    pub suspend: bool,
+}
+message!(Suspend => Result<Revision, Refusal>, "control.Suspend");
+
+/// Who a message says that it is from, if it is one of these that say so: the receiver's gate holds it against the
+/// certificate.
+pub fn sender(message: &dyn Any) -> Option<&Sender> {
+    let scale = message.downcast_ref().map(|Scale { sender, .. }| sender);
+    scale.or_else(|| message.downcast_ref().map(|Suspend { sender, .. }| sender))
 }

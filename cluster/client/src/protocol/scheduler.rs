@@ -1,5 +1,6 @@
 //! What a Scheduler actor (`scheduler/NAME`) can be asked, and what nodes tell it.
 
+use super::control;
 use super::resources::Resources;
 use impresario_runtime::{message, role};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ pub fn actor_name(scheduler: &str) -> String {
 role! {
     /// The actor that finds a node for every pod.
     pub SchedulerRole = "scheduler" {
-        asks: [SummaryChanged, Status, Explain],
+        asks: [SummaryChanged, Status, Explain, control::Describe],
         streams: []
     }
 }

@@ -32,6 +32,7 @@ pub use work::{
     ServerOrder, ServerReport, TrainerReport, Work,
 };
 
+use super::control;
 use impresario_runtime::{Message, NodeName, role};
 use std::any::Any;
 
@@ -73,7 +74,7 @@ pub fn is_between_guests(message: &str) -> bool {
 role! {
     /// The actor that runs one training job.
     pub TrainingJobRole = "trainingjob" {
-        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, RequestUnsureBid, Scale, Describe],
+        asks: [JoinTraining, NextWork, TrainerReport, ServerReport, CurrentMap, ControlMembers, RequestBid, RequestUnsureBid, Scale, Describe, control::Describe, control::Scale],
         streams: []
     }
 }

@@ -1,12 +1,14 @@
 //! Nodes, pods, schedulers, control actors, and the faults of a node under test.
 
 use crate::record::{Record, every};
+use impresario_api::status::{Reason, Status as ApiStatus};
+use impresario_client::objects::protocol::{Refusal, Sender};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::scheduler::{
     Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
 use impresario_client::protocol::{actors, control, node, pod, traffic};
-use impresario_runtime::{ActorPath, Direction, FaultRule, SetFaults};
+use impresario_runtime::{ActorPath, Direction, FaultRule, PeerRole, SetFaults};
 use std::time::Duration;
 
 fn resources() -> Resources {
@@ -38,6 +40,8 @@ pub fn record() -> Record {
         looks: 4,
         last_error: Some("no leader".into()),
     };
+    let sender = Sender { name: "program".into(), role: PeerRole::Client };
+    let refusal = Refusal::from(ApiStatus::new(Reason::Forbidden, "it may not"));
     let rules = every([Direction::Send, Direction::Receive]).map(|direction| FaultRule {
         drop: 0.5,
         delay: Duration::from_millis(3),
@@ -67,6 +71,11 @@ pub fn record() -> Record {
     actors(record)
         .ask([traffic::Describe], [traffic, traffic::Traffic::default()])
         .ask([control::Changed], [()])
+        .ask(
+            [control::Scale { sender: sender.clone(), replicas: 300 }],
+            [Ok(70_000), Err(refusal.clone())],
+        )
+        .ask([control::Suspend { sender, suspend: true }], [Ok(7), Err(refusal)])
         .ask([control::Describe], [description, control::Description::default()])
         .ask([SetFaults { rules: rules.into() }], [()])
 }

@@ -314,7 +314,7 @@ fn scheduler(registry: &RegistryHandle, members: Members) -> Kind {
 }
 
 /// `own` is where this member is reached.
-fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Kind {
+pub(super) fn training_jobs(view: &View, members: Members, own: std::net::SocketAddr) -> Kind {
     let view = view.clone();
     let jobs = view.mirrors.partial("training.impresario.dev/trainingjobs");
     Kind::Each {

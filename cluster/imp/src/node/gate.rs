@@ -5,7 +5,7 @@
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
 //! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens |
 //! | guest | message its own job, and the other guests of that job |
-//! | client | ask the objects, under the rules for readers, and ask actors to describe themselves |
+//! | client | ask the objects, under the rules for readers, ask actors to describe themselves, and ask them to change their objects, under the same rules |
 //! | admin | everything but what control members say to each other |
 //!
 //! The registry itself is for control members alone. What reaches the objects of a member says who sends
@@ -149,7 +149,7 @@ fn may_send(
     is_member: impl Fn(&str) -> bool,
 ) -> bool {
     // Nobody speaks for another, whatever their role.
-    if let Some(sender) = objects::sender(body)
+    if let Some(sender) = objects::sender(body).or_else(|| control::sender(body))
         && !sender.is(peer)
     {
         return false;
@@ -199,6 +199,9 @@ const OBJECTS: [&str; 8] = [
     objects::Bind::NAME,
 ];
 
+/// What changes an object through its actor; the same rules decide about it.
+const THROUGH_ACTORS: [&str; 2] = [control::Scale::NAME, control::Suspend::NAME];
+
 fn may_client(message: &str) -> bool {
     const DESCRIBING: &[&str] = &[
         node::Describe::NAME,
@@ -207,9 +210,10 @@ fn may_client(message: &str) -> bool {
         scheduler::Status::NAME,
         scheduler::Explain::NAME,
         control::Describe::NAME,
+        training::Describe::NAME,
         registry::Status::NAME,
     ];
-    DESCRIBING.contains(&message) || OBJECTS.contains(&message)
+    DESCRIBING.contains(&message) || OBJECTS.contains(&message) || THROUGH_ACTORS.contains(&message)
 }
 
 /// A guest is of one job: here it reaches that job's actor, speaks for itself alone, and orders nothing.
@@ -362,7 +366,18 @@ mod tests {
         assert!(!ask(&get("n2", PeerRole::Node)));
         assert!(!ask(&get("n1", PeerRole::Control)));
         assert!(!ask(&get("n1", PeerRole::Admin)));
+        let scale = |name: &str, role: PeerRole| control::Scale {
+            sender: Sender { name: name.into(), role },
+            replicas: 9,
+        };
+        let program = peer("p", PeerRole::Client);
+        let ask = |scale: &control::Scale| sent(&program, "job/u", control::Scale::NAME, scale);
+        assert!(ask(&scale("p", PeerRole::Client)), "the rules of objects decide");
+        assert!(!ask(&scale("q", PeerRole::Client)));
+        assert!(!ask(&scale("p", PeerRole::Admin)), "no role that it has not");
         let guest = peer("g", PeerRole::Guest { scope: "j1".into() });
+        let as_guest = scale("g", PeerRole::Guest { scope: "j1".into() });
+        assert!(!sent(&guest, "trainingjob/j1", control::Scale::NAME, &as_guest));
         let own = get("g", PeerRole::Guest { scope: "j1".into() });
         assert!(!sent(&guest, "objects", objects::Get::NAME, &own));
     }

@@ -2,7 +2,7 @@
 //! can be done again.
 
 use super::error::{HollowUpError, UpError};
-use super::ready::nodes;
+use super::nodes::nodes;
 use crate::down::end_process;
 use crate::layout::{ClusterDir, HollowDir, LayoutError};
 use crate::rest::{Rest, RestError};

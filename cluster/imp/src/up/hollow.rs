@@ -4,7 +4,8 @@ use super::away::{pretends, take_away};
 use super::begun::Started;
 use super::certificates::issue_for;
 use super::error::{HollowUpError, UpError};
-use super::ready::{LOOK, READY_LIMIT, ended, in_vain, is_ready, looked, nodes_of, process};
+use super::nodes::{is_ready, nodes_of, process};
+use super::ready::{LOOK, READY_LIMIT, ended, in_vain, looked};
 use super::start::start_as;
 use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::layout::{

@@ -2,12 +2,11 @@
 
 use super::begun::Started;
 use super::error::UpError;
+use super::nodes::{is_ready, nodes_of, process};
 use super::start::start;
 use crate::layout::{CLAIM_LIMIT, ClusterDir, NodeDir};
-use crate::rest::{Rest, RestError};
-use impresario_actors::node::object::PROCESS;
+use crate::rest::RestError;
 use indicatif::ProgressBar;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -103,17 +102,6 @@ pub(super) fn ended(name: String, node: &NodeDir) -> UpError {
     UpError::Ended { name, log, tail }
 }
 
-/// All nodes of the cluster in this folder.
-pub(super) async fn nodes_of(dir: &ClusterDir) -> Result<Vec<Value>, RestError> {
-    nodes(&Rest::from_kubeconfig(&dir.kubeconfig())?).await
-}
-
-/// All nodes of a cluster.
-pub(super) async fn nodes(rest: &Rest) -> Result<Vec<Value>, RestError> {
-    let mut list = rest.get("/api/v1/nodes").await?;
-    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
-}
-
 /// The nodes whose object tells of the process that their folder names, and is Ready.
 async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
     let mut ready = BTreeSet::new();
@@ -126,16 +114,6 @@ async fn ready_nodes(dir: &ClusterDir) -> Result<BTreeSet<String>, RestError> {
         }
     }
     Ok(ready)
-}
-
-/// The process that a node's object tells of.
-pub(super) fn process(node: &Value) -> Option<i32> {
-    node["metadata"]["annotations"][PROCESS].as_str()?.parse().ok()
-}
-
-pub(super) fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 #[cfg(test)]

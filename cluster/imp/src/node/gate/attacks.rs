@@ -1,5 +1,6 @@
 //! A control member with its real doors, and credentials that try what is not theirs, over the wire.
 
+mod asked;
 mod intruder;
 mod revoked;
 
