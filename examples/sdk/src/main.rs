@@ -1,5 +1,6 @@
 //! A program of your own against an Impresario cluster: joins it with a client token, reads and
-//! watches pods, asks a scheduler and a node, and meets the limits of its role.
+//! watches pods, asks a scheduler, a node and the actors of objects, and meets the limits of its role. With the
+//! credential of an operator it has a deployment scaled and a pod stopped.
 //!
 //! ```text
 //! cargo run -p impresario-sdk-example -- --join ADDRESS --token TOKEN --dir DIR
@@ -7,21 +8,22 @@
 //!
 //! Exit codes: 0 done; 1 refused or failed, with the reason on standard error; 2 wrong usage.
 
+mod objects;
+
 use clap::Parser;
 use futures_util::StreamExt;
 use impresario_client::protocol::node::{Describe, Drain, NODE, NodeRole};
 use impresario_client::protocol::scheduler::{self, SchedulerRole};
 use impresario_client::{Client, Event, Select};
-use impresario_runtime::{ActorPath, NodeName};
+use impresario_runtime::{ActorPath, Credential, NodeName};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use objects::{ASK_LIMIT, Failed};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long an actor has to answer.
-const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// How long the connections have to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,15 @@ struct Arguments {
     /// For how many seconds pods are watched.
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     watch: u64,
+    /// The folder of an operator's credential, for what a client may not do: `~/.impresario/admin`.
+    #[arg(long, value_name = "DIR")]
+    operator: Option<PathBuf>,
+    /// Have a deployment of the namespace `default` scaled: its name, and how many copies.
+    #[arg(long, value_name = "NAME=N", requires = "operator")]
+    scale: Option<String>,
+    /// Have a pod of the namespace `default` ended, as an eviction does.
+    #[arg(long, value_name = "POD", requires = "operator")]
+    stop: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -58,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let Arguments { join, token, name, dir, watch } = arguments;
+    let Arguments { join, token, name, dir, watch, operator, scale, stop } = arguments;
     let client = Client::join(&join, &token, name, &dir).await?;
     println!("joined as {}", client.node().name());
 
@@ -67,9 +78,31 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     list_pods(&client).await?;
     ask_actors(&client, &nodes).await?;
     meet_limits(&client, &nodes).await?;
+    objects::ask(&client).await?;
+    if let Some(folder) = operator {
+        let operator = connect(&client, &nodes, &folder).await?;
+        if let Some(wanted) = scale {
+            objects::scale(&operator, &wanted).await?;
+        }
+        if let Some(pod) = stop {
+            objects::stop(&operator, &pod).await?;
+        }
+        operator.close(CLOSE_LIMIT).await;
+    }
     watch_pods(&client, Duration::from_secs(watch)).await?;
     client.close(CLOSE_LIMIT).await;
     Ok(())
+}
+
+/// Connects once more, as the operator.
+async fn connect(client: &Client, nodes: &[NodeName], folder: &Path) -> Result<Client, Failed> {
+    // Who of them is a control member shows when it is asked.
+    let addresses = client.node().addresses();
+    let known = nodes.iter().filter_map(|name| Some((name.clone(), addresses.get(name)?)));
+    let known: Vec<_> = known.collect();
+    let operator = Client::connect(Credential::load(folder)?, &known).await?;
+    operator.learn_nodes().await?;
+    Ok(operator)
 }
 
 /// Typed objects, as of `k8s-openapi`.
