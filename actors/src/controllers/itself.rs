@@ -4,7 +4,7 @@
 //! a request means for a kind.
 
 use impresario_api::resource::{Resource, resource_key};
-use impresario_api::schema;
+use impresario_api::schema::{self, Field};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::{
     Change, Form, OBJECTS_ACTOR, ObjectsRole, Part, Refusal, Sender,
@@ -44,7 +44,7 @@ impl Itself {
     pub async fn suspend(self, sender: Sender, suspend: bool) -> Result<Revision, Refusal> {
         let Resource { group, version, kind, .. } = self.resource;
         let spec = schema::for_kind(group, version, kind).and_then(|kind| kind.field("spec"));
-        let field = spec.and_then(|spec| spec.message()).and_then(|spec| spec.field("suspend"));
+        let field = spec.and_then(Field::message).and_then(|spec| spec.field("suspend"));
         if field.is_none() {
             return Err(self.unable("suspended"));
         }

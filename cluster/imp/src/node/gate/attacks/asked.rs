@@ -25,7 +25,7 @@ fn template() -> Value {
 }
 
 /// Actors of these objects, on the member.
-async fn keep(cluster: &Cluster) -> (Keeper, View) {
+fn keep(cluster: &Cluster) -> (Keeper, View) {
     let view = View::start(cluster.objects.clone(), "test");
     let shared = view.shared();
     let kinds: Vec<Kind> = vec![
@@ -86,7 +86,7 @@ async fn spec(cluster: &Cluster, group: &str, plural: &str) -> Value {
 #[test]
 fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
     with_cluster(async |cluster| {
-        let _kept = keep(cluster).await;
+        let _kept = keep(cluster);
         let selector = json!({"matchLabels": {"app": "a"}});
         let of = |more: Value| {
             let mut spec = json!({"template": template()});
@@ -160,7 +160,7 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
 #[test]
 fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides() {
     with_cluster(async |cluster| {
-        let _kept = keep(cluster).await;
+        let _kept = keep(cluster);
         let resource = find("training.impresario.dev", "v1", "trainingjobs").unwrap();
         let role = |count: u32| json!({"min": count, "max": count, "template": template()});
         let job = json!({"metadata": {"name": "it"}, "spec": {
