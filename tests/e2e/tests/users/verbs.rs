@@ -121,7 +121,7 @@ fn imp_tells_which_actors_live_where(site: &Site) {
     let told: Value =
         serde_json::from_str(&ok(&actors(&format!("actors {node} -o json")))).unwrap();
     let all = told["nodes"][0]["actors"].as_array().unwrap();
-    let own = all.iter().find(|actor| actor["name"] == name.as_str()).expect("the pod's actor");
+    let own = all.iter().find(|actor| actor["name"] == name.as_str()).unwrap();
     assert_eq!((&own["role"], &own["restarts"]), (&json!("pod"), &json!(0)), "{own}");
     assert!(own["mailbox"]["limitMessages"].as_u64() > own["mailbox"]["messages"].as_u64());
     assert!(all.iter().any(|actor| actor["name"] == "node"), "{told}");
