@@ -240,7 +240,10 @@ pub(super) async fn create_all<T>(
             }
             Err(error) => {
                 goes_on &= error.reason == Reason::AlreadyExists;
-                failed = worse(failed, error);
+                // Nothing is missing of what goes with its namespace.
+                if !error.is_of_ending_namespace() {
+                    failed = worse(failed, error);
+                }
             }
         }
     }
@@ -318,6 +321,28 @@ mod tests {
         let pod = json!({"metadata": {"generateName": "web-"},
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
         assert_eq!(tried(vec![pod; 500]).await, 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_missing_in_a_namespace_that_goes() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::default()) as RegistryHandle);
+        let (namespaces, options) = (served("", "namespaces"), WriteOptions::default());
+        let going = json!({"metadata": {"name": "going"}});
+        objects.create(namespaces, "", going, &options).await.unwrap();
+        let deletion = DeleteOptions::default();
+        objects.delete(namespaces, "", "going", &deletion, &options).await.unwrap();
+        let pod = json!({"metadata": {"generateName": "web-"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let wanted = (std::iter::repeat_n(((), pod), 500), 100);
+        let (mut tried, wrote) = (0, Wrote::default());
+        let place = (served("", "pods"), "going");
+        create_all(&objects, place, wanted, &wrote, |(), outcome| {
+            assert!(outcome.is_err());
+            tried += 1;
+        })
+        .await
+        .unwrap();
+        assert_eq!(tried, 1);
     }
 
     #[tokio::test]

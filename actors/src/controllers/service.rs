@@ -204,7 +204,10 @@ fn tell_ports(view: &View<'_, Service>, now: Timestamp, effects: &mut Effects) {
         return;
     }
     let again = view.reported().map(|at| at.checked_add(PORTS_AGAIN).unwrap_or(now));
-    if let Some(again) = again.filter(|again| *again > now) {
+    // One that is further away was counted by a clock that has been set back since.
+    if let Some(again) =
+        again.filter(|again| *again > now && again.duration_since(now) <= PORTS_AGAIN)
+    {
         return effects.look_again(again);
     }
     effects.status = Some(Ok(ports::status(&view.stored["status"], withheld.as_ref(), now)));

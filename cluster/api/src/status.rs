@@ -310,6 +310,11 @@ impl Status {
         self.causes.iter().any(|cause| cause.reason == CauseReason::ShardLost)
     }
 
+    /// Whether it is refused since its namespace is being deleted: it would go with it.
+    pub fn is_of_ending_namespace(&self) -> bool {
+        self.causes.iter().any(|cause| cause.reason == CauseReason::NamespaceTerminating)
+    }
+
     /// Whether what was meant is gone, or another than was seen: by no loss of the shard.
     pub fn is_superseded(&self) -> bool {
         matches!(self.code(), 404 | 409) && !self.is_fenced()

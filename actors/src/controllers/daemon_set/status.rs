@@ -21,7 +21,9 @@ pub(super) fn waits(
     let was = view.object.status.as_ref()?;
     let says = |it: &DaemonSetStatus| (it.observed_generation, it.collision_count);
     let until = view.reported()?.checked_add(PAUSE).ok()?;
-    (says(was) == says(status) && was != status && until > now).then_some(until)
+    // One that is further away was counted by a clock that has been set back since.
+    let waits = until > now && until.duration_since(now) <= PAUSE;
+    (says(was) == says(status) && was != status && waits).then_some(until)
 }
 
 /// The status, and when it is another by time alone. Of several pods on a node the oldest counts.

@@ -275,7 +275,7 @@ impl Behalf<'_> {
             Err(error) if error.reason == Reason::AlreadyExists => {
                 taken.insert(error.name.clone());
             }
-            Err(error) if error.is_fenced() => {}
+            Err(error) if error.is_fenced() || error.is_of_ending_namespace() => {}
             Err(error) => self.tell_failed(&CREATING, error),
         };
         // What is made from the object is about as large as the object.

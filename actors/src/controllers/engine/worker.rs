@@ -50,6 +50,9 @@ impl Told {
     }
 }
 
+/// How many names that others have are kept in mind at most.
+const MOST_TAKEN: usize = 1_000;
+
 /// The work of one controller on one object.
 pub struct Worker<C: Controller> {
     shared: Shared,
@@ -101,6 +104,16 @@ impl<C: Controller> Worker<C> {
         Arc::new(self)
     }
 
+    /// Notes the names that others had in a look. They are forgotten with the first look that met none, and where they
+    /// have become many: some may be free by then.
+    fn taken_met(&self, met: BTreeSet<String>) {
+        let mut taken = self.taken.lock();
+        if met.is_empty() || taken.len() > MOST_TAKEN {
+            taken.clear();
+        }
+        taken.extend(met);
+    }
+
     /// Waits until everything is seen that this activation, or the one before it, has written.
     pub(in crate::controllers) async fn caught_up(&self) -> Result<(), LookError> {
         let mirrors = &self.shared.mirrors;
@@ -145,7 +158,7 @@ impl<C: Controller> Worker<C> {
         let parts: Vec<Part> = decided(&behalf, || {
             self.looks_at.each().map(|other| other.part(mirrors, &seen)).collect()
         })?;
-        let taken = std::mem::take(&mut *self.taken.lock());
+        let taken = self.taken.lock().clone();
         let refused = std::mem::take(&mut *self.refused.lock());
         let view = View::new(&*seen.object, &stored, &parts)
             .with_taken(&taken)
@@ -163,11 +176,11 @@ impl<C: Controller> Worker<C> {
             let revision = self.report(&behalf, &seen, &parts, told, None).await?;
             as_written = revision.unwrap_or(as_seen);
             let mut applied = behalf.apply(actions, &parts, &self.wrote, as_written).await;
-            *self.taken.lock() = std::mem::take(&mut applied.taken);
+            self.taken_met(std::mem::take(&mut applied.taken));
             applied.into_result()?;
         } else {
             let mut applied = behalf.apply(actions, &parts, &self.wrote, as_seen).await;
-            *self.taken.lock() = std::mem::take(&mut applied.taken);
+            self.taken_met(std::mem::take(&mut applied.taken));
             let refused = applied.refused();
             let refused =
                 refused.map(|(reason, message)| Shortfall { reason: reason.into(), message });

@@ -127,11 +127,13 @@ fn start(folder: &Path) -> Result<Started, Failed> {
     let signals = watch_signals().map_err(system("watching signals"))?;
     // It starts while the rest is made here: loading the program is a good part of what a container's start takes.
     let second = Second::spawn(&order);
-    let mut cgroup = None;
-    let started = second.and_then(|second| second.begin(folder, order, signals, &mut cgroup));
+    let mut held = Held::default();
+    let started = second.and_then(|second| second.begin(folder, order, signals, &mut held));
     if started.is_err() {
-        end_all(cgroup.as_ref());
+        end_all(held.cgroup.as_ref());
     }
+    // Not before all of the container has ended: nobody else has its GPUs until then.
+    drop(held);
     started
 }
 
@@ -173,6 +175,13 @@ fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
     None
 }
 
+/// What a container that is being started has of the machine.
+#[derive(Default)]
+struct Held {
+    cgroup: Option<Cgroup>,
+    gpus: Vec<Flock<File>>,
+}
+
 /// The second stage, which waits for its order.
 struct Second {
     main: Pid,
@@ -209,33 +218,34 @@ impl Second {
     }
 
     /// Makes what the container needs outside of it, hands the order on, and waits until its command executes or is
-    /// known not to. The control group that was made is to be ended by who called, where this fails.
+    /// known not to. Where this fails, who called ends what is in the control group, and lets go of what is held after.
     fn begin(
         mut self,
         folder: &Path,
         order: Order,
         signals: SignalFd,
-        cgroup: &mut Option<Cgroup>,
+        held: &mut Held,
     ) -> Result<Started, Failed> {
         let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
             .map_err(system("opening the log"))?;
         record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
-        let gpus = gpu_lock::take(&order.spec.gpus)?;
+        held.gpus = gpu_lock::take(&order.spec.gpus)?;
         let mut warnings = Vec::new();
-        *cgroup = make_cgroup(&order, &mut warnings);
+        held.cgroup = make_cgroup(&order, &mut warnings);
         let number = self.main.as_raw_nonzero().get() as u32;
         // The kernel takes up to 15 ms to move a process: the time in which that one loads.
-        if let Some(cgroup) = cgroup {
+        if let Some(cgroup) = &held.cgroup {
             cgroup.take_in(number).map_err(system("joining the control group"))?;
         }
-        let order = Order { cgroup: cgroup.clone(), ..order };
+        let order = Order { cgroup: held.cgroup.clone(), ..order };
         talk(&mut self.channel, &order, &mut warnings)?;
         let process = ProcessKey::of(number)
             .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?;
-        let cgroup = cgroup.clone();
+        let cgroup = held.cgroup.clone();
         let born = Born { process, started_at: Timestamp::now(), warnings, cgroup };
         record::write(folder, "born.json", &born).map_err(system("writing born.json"))?;
         let Self { main, channel, outputs } = self;
+        let gpus = std::mem::take(&mut held.gpus);
         Ok(Started { born, main, channel, signals, outputs, log, _gpus: gpus })
     }
 }

@@ -86,3 +86,43 @@ async fn a_name_that_another_has_keeps_nothing_else_from_being_made() {
     assert!(!error.is_for_what_is_wanted(), "{error}");
     assert_eq!(names(&world.all("secrets").await), ["mine", "others"]);
 }
+
+/// Makes one secret, in the first of its places that nobody else has.
+enum Elsewhere {}
+
+impl Controller for Elsewhere {
+    type Object = ConfigMap;
+
+    const SILENT_OF: &'static [KindName] = &[KindName::of::<Secret>()];
+
+    fn looks_at() -> LooksAt<ConfigMap> {
+        LooksAt::itself().owned_or_adopted::<Secret>(wanted)
+    }
+
+    fn reconcile(view: &View<'_, ConfigMap>, _: Timestamp) -> Effects {
+        let mut effects = Effects::default();
+        let free = view.object.data.iter().flatten().find(|(_, name)| !view.is_taken(name));
+        if let Some((_, name)) = free.filter(|_| view.of::<Secret>().is_empty()) {
+            let owner = view.owner().reference();
+            effects
+                .create::<Secret>(json!({"metadata": {"name": name, "ownerReferences": [owner]}}));
+        }
+        effects
+    }
+}
+
+#[tokio::test]
+async fn names_that_others_have_are_kept_in_mind_until_one_is_found_that_is_free() {
+    let world = World::new().await;
+    for name in ["one", "two"] {
+        world.create("secrets", name, json!({"app": "b"}), json!({})).await;
+    }
+    let data = json!({"1": "one", "2": "two", "3": "free"});
+    world.create("configmaps", "a", json!({"app": "a"}), data).await;
+    let worker = world.worker_of::<Elsewhere>("a");
+    for _ in 0..2 {
+        worker.look_once().await.unwrap_err();
+    }
+    worker.look_once().await.unwrap();
+    assert_eq!(names(&world.all("secrets").await), ["free", "one", "two"]);
+}
