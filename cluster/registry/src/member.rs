@@ -6,7 +6,6 @@
 
 mod actor;
 mod config;
-mod departed;
 mod door;
 mod enrol;
 mod guard;

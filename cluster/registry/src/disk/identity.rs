@@ -8,7 +8,6 @@ use super::{DiskError, durable, journal, sealed};
 use crate::Life;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
 };
@@ -41,9 +40,6 @@ pub struct Identity {
     /// Whether a start was refused as a copy's by fewer members than it takes to refuse it for good.
     #[serde(default)]
     pub doubted: bool,
-    /// Names of members that left the group while this one was in it, and have not come back since.
-    #[serde(default)]
-    pub departed: BTreeSet<String>,
 }
 
 /// The format that this program writes and reads. Directories from before it was counted have 0.
@@ -88,7 +84,6 @@ impl Claimed {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
             let (disk, generation, format) = (rand::random(), Life::default(), FORMAT);
             let (member, lives, refused, doubted) = (None, Vec::new(), None, false);
-            let departed = BTreeSet::new();
             let fresh = Identity {
                 cluster,
                 node,
@@ -99,7 +94,6 @@ impl Claimed {
                 format,
                 refused,
                 doubted,
-                departed,
             };
             save(&path, &fresh)?;
             fresh
@@ -166,14 +160,6 @@ impl Claimed {
     pub fn doubt(&mut self, why: &str) -> Result<(), DiskError> {
         let refused = (self.identity.lives.len() >= LIVES_DOUBTED).then(|| why.to_owned());
         self.change(Identity { doubted: true, refused, ..self.identity.clone() })
-    }
-
-    /// Writes down who has left the group, where that has changed.
-    pub fn know_departed(&mut self, departed: &BTreeSet<String>) -> Result<(), DiskError> {
-        if self.identity.departed == *departed {
-            return Ok(());
-        }
-        self.change(Identity { departed: departed.clone(), ..self.identity.clone() })
     }
 
     fn change(&mut self, identity: Identity) -> Result<(), DiskError> {

@@ -4,14 +4,8 @@
 //! process that is killed before it has stopped must not be let in the next time.
 
 use super::returns::NoPlace;
-use crate::{
-    disk::{DiskError, identity::Claimed},
-    life::Life,
-    protocol::MembershipError,
-    raft::MemberNode,
-};
+use crate::{disk::identity::Claimed, life::Life, protocol::MembershipError, raft::MemberNode};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 /// The directory that a member has claimed, and why the group has no place for it, if so.
@@ -53,11 +47,6 @@ impl Place {
         }
     }
 
-    /// Writes down who has left the group, as long as the directory is this member's.
-    pub(super) fn know_departed(&self, departed: &BTreeSet<String>) -> Result<(), DiskError> {
-        self.claim.lock().as_mut().map_or(Ok(()), |claim| claim.know_departed(departed))
-    }
-
     /// Gives the directory up.
     pub(super) fn release(&self) {
         drop(self.claim.lock().take());
@@ -79,6 +68,7 @@ pub(super) fn refuted(node: &MemberNode, member: u64) -> MembershipError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::DiskError;
 
     #[test]
     fn a_refusal_is_on_the_disk_before_anybody_hears_of_it() {

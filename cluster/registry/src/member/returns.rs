@@ -172,15 +172,13 @@ async fn ask_all(node: &ActorNode, me: &Return, judges: &Judges) -> Said {
 
 /// Whether a member that alone votes, by its log, was left behind by one of those that it was told of: its directory is
 /// from before they joined. All that such a group has acknowledged is in that log, and who has applied more belongs to
-/// one that went on without it. Who has `departed` is not asked: it may say what it likes, and is no member.
+/// one that went on without it. Who was removed has applied less.
 pub(super) async fn left_behind(
     node: &ActorNode,
     told: &[NodeName],
-    departed: &BTreeSet<String>,
     last: u64,
 ) -> Result<(), StartError> {
-    let others = told.iter().filter(|other| *other != node.name());
-    let asked = others.filter(|other| !departed.contains(other.as_str())).map(async |other| {
+    let asked = told.iter().filter(|other| *other != node.name()).map(async |other| {
         let registry = node.actor::<RegistryRole>(ActorPath::new(other.clone(), REGISTRY_ACTOR));
         let ask = |left| {
             let registry = registry.clone();

@@ -1,7 +1,7 @@
 //! How a member comes about, and how all of it ends: after a start that failed half way as after a stop.
 
 use super::{
-    Beginning, MemberConfig, RaftTiming, StartError, actor, departed,
+    Beginning, MemberConfig, RaftTiming, StartError, actor,
     door::{Door, DoorActor, DoorGuard},
     enrol,
     guard::{self, Guard},
@@ -16,7 +16,7 @@ use crate::{
     disk::{identity::Claimed, volume::Room},
     protocol::{DOOR_ACTOR, DoorRole, MembershipError, REGISTRY_ACTOR, RegistryRole, Return},
     raft::{
-        MemberId, MemberNode, Raft, StoredMembership,
+        MemberId, MemberNode, Raft,
         actor::RaftActor,
         heard::Heard,
         log::Log,
@@ -141,14 +141,8 @@ pub(super) async fn begin(
         generation,
     };
     let lives = claim.identity().lives.clone();
-    // What the log keeps from before the snapshot comes first.
-    let mut groups = log.memberships();
-    groups.push(machine.membership());
-    groups.sort_by_key(|group| *group.log_id());
-    let departed = claim.identity().departed.clone();
-    let departed = departed::after(departed, groups.iter().map(StoredMembership::membership));
-    let (heard, group) = (Arc::<Heard>::default(), groups.pop().unwrap_or_default());
-    let known = group.membership().clone();
+    let (heard, group) =
+        (Arc::<Heard>::default(), log.last_membership().unwrap_or_else(|| machine.membership()));
     let door = Arc::new(Door::new(heard.clone(), group.clone()));
     let (served, guard) = (door.clone(), Arc::new(DoorGuard));
     let options = SpawnOptions { mailbox: MAILBOX, guard: Some(guard), ..SpawnOptions::default() };
@@ -159,7 +153,7 @@ pub(super) async fn begin(
             let judges = Judges::of(&node, &beginning, &group);
             if judges.is_alone() {
                 let last = log.tender().found().max(machine.applied()).unwrap_or_default();
-                returns::left_behind(&node, beginning.told(), &departed, last).await?;
+                returns::left_behind(&node, beginning.told(), last).await?;
             }
             let asks = Return { member, node: me.clone(), lives: lives.clone() };
             match returns::may_return(&node, &asks, &judges, timing.election()).await {
@@ -238,8 +232,6 @@ pub(super) async fn begin(
     })?;
     running.actors.push(REGISTRY_ACTOR);
     door.open(shared.clone());
-    let remembers = departed::remember(shared.raft.clone(), shared.place.clone(), departed, known);
-    running.tasks.push(tokio::spawn(remembers));
     running.tasks.push(tokio::spawn(keeper::keep(shared.clone())));
     running.tasks.push(tokio::spawn(enrol::stay_enrolled(shared.clone(), beginning)));
     Ok((shared, guard))

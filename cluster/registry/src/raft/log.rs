@@ -186,16 +186,15 @@ impl Log {
         LogTender { reader: self.reader.clone(), jobs: self.jobs.downgrade() }
     }
 
-    /// The memberships that the log holds, oldest first.
-    pub fn memberships(&self) -> Vec<StoredMembership> {
+    /// The last membership that the log holds, if it holds one.
+    pub fn last_membership(&self) -> Option<StoredMembership> {
         let state = self.reader.state.read();
-        let membership = |(entry, _): &(Entry, usize)| match &entry.payload {
+        state.entries.values().rev().find_map(|(entry, _)| match &entry.payload {
             EntryPayload::Membership(membership) => {
                 Some(StoredMembership::new(Some(entry.log_id()), membership.clone()))
             }
             _ => None,
-        };
-        state.entries.values().filter_map(membership).collect()
+        })
     }
 
     async fn submit(&self, records: Vec<Record>, done: Done) -> Result<(), io::Error> {

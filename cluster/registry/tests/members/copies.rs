@@ -1,25 +1,14 @@
 //! Directories that were copied or restored, and are started again and again.
 
 use crate::{harness::*, three::Group};
-use actix::{Actor, Context, Handler, MessageResult};
 use futures_util::{
     FutureExt,
     future::{join_all, select_all},
 };
 use impresario_registry::{
-    Beginning, Life, Member, MembershipError, REGISTRY_ACTOR, RegistryRole,
-    disk::DiskError,
-    member::StartError,
-    protocol::{MemberStatus, Status},
+    Beginning, Life, Member, MembershipError, disk::DiskError, member::StartError,
 };
-use impresario_runtime::{ActorPath, SpawnOptions, role};
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::fs;
 
 #[test]
 fn a_restored_directory_is_refused_before_it_votes_and_however_often_it_is_started() {
@@ -221,66 +210,8 @@ fn a_directory_from_before_the_others_joined_makes_no_group_of_its_own_beside_th
         put(&member.handle(), "alone").await;
         member.stop().await;
         other.stop().await;
-
-        // Nor does it ask that one, which may say anything, as from a disk that was stolen.
-        let asked = Arc::<AtomicBool>::default();
-        let hears = asked.clone();
-        let liar = move |_: &mut Context<Liar>| Liar { asked: hears.clone() };
-        second.spawn::<Telling, _>(REGISTRY_ACTOR, SpawnOptions::default(), liar).unwrap();
-        let registry =
-            first.actor::<RegistryRole>(ActorPath::new(second.name().clone(), REGISTRY_ACTOR));
-        until("the word of the other one", async || {
-            let told = registry.ask(Status, LIMIT).await;
-            (told.is_ok(), told)
-        })
-        .await
-        .unwrap();
-        assert!(asked.swap(false, Relaxed));
-        // The log itself forgets who it was.
-        let member = cluster.start(&first, told()).await.unwrap();
-        for index in 0..250 {
-            put(&member.handle(), format!("more-{index}")).await;
-        }
-        member.stop().await;
-        let member = cluster.start(&first, told()).await.unwrap();
-        put(&member.handle(), "still alone").await;
-        assert!(!asked.load(Relaxed), "it was asked");
-        member.stop().await;
         for node in [first, second] {
             node.stop(std::time::Duration::from_secs(5)).await;
         }
     });
-}
-
-/// Says that it has applied more than anybody, with the other one.
-struct Liar {
-    asked: Arc<AtomicBool>,
-}
-
-impl Actor for Liar {
-    type Context = Context<Self>;
-}
-
-impl Handler<Status> for Liar {
-    type Result = MessageResult<Status>;
-
-    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
-        self.asked.store(true, Relaxed);
-        MessageResult(MemberStatus {
-            id: 2,
-            node: "n1".to_owned(),
-            leader: None,
-            term: 1,
-            revision: u64::MAX,
-            applied: u64::MAX,
-            voters: vec!["n0".to_owned()],
-            learners: Vec::new(),
-            failure: None,
-        })
-    }
-}
-
-role! {
-    /// What the registry of a member is asked that starts alone.
-    Telling = "registry" { asks: [Status] }
 }
