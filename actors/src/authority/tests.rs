@@ -8,32 +8,22 @@ use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, NODE_NUMBERS, Renew,
     RenewError, RevokeToken, TokenError,
 };
-use impresario_client::renewal::OwnCertificate;
 use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
-use impresario_runtime::{
-    ActorNode, ActorRef, ClusterAuthority, Credential, JoinToken, NodeConfig, PeerRole, PermitAll,
-    SpawnOptions, pki::KeyRequest,
-};
+use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
-    serve(&machine.node, Arc::new(ClusterAuthority::create("west").unwrap()), machine)
-}
-
-fn serve(
-    node: &ActorNode,
-    authority: Arc<ClusterAuthority>,
-    machine: &Machine,
-) -> ActorRef<AuthorityRole> {
     let parts = AuthorityParts {
-        authority,
-        node: node.clone(),
+        authority: Arc::new(ClusterAuthority::create("west").unwrap()),
+        node: machine.node.clone(),
         registry: machine.registry.clone(),
         machine_lifetime: Duration::from_hours(24),
         tokens_kept: Arc::default(),
     };
     let options = SpawnOptions::default();
-    node.spawn::<AuthorityRole, _>(AUTHORITY, options, move |_| Authority::new(parts.clone()))
+    machine
+        .node
+        .spawn::<AuthorityRole, _>(AUTHORITY, options, move |_| Authority::new(parts.clone()))
         .unwrap()
 }
 
@@ -138,44 +128,6 @@ async fn a_node_s_certificate_is_renewed_as_long_as_its_object_is_there() {
     assert!(authority.ask(renew("n1"), LIMIT).await.unwrap().is_ok());
     let refused = authority.ask(renew("gone"), LIMIT).await.unwrap();
     assert_eq!(refused.map(drop), Err(RenewError::Deleted { name: "gone".into() }));
-}
-
-#[actix::test]
-async fn a_program_s_certificate_is_renewed_for_a_new_key_and_both_are_kept() {
-    let machine = Machine::start(1000).await;
-    let signs = Arc::new(ClusterAuthority::create("west").unwrap());
-    let credential =
-        |name: &str, role| signs.issue(name, role, &[], Duration::from_hours(1)).unwrap();
-    let start = async |credential: &Credential| {
-        let gate = Arc::new(PermitAll);
-        let config = NodeConfig { gate, ..NodeConfig::new(credential.clone()) };
-        ActorNode::start(config).await.unwrap()
-    };
-    let member = start(&credential("m1", PeerRole::Control)).await;
-    serve(&member, signs.clone(), &machine);
-    let first = credential("program", PeerRole::Client);
-    let folder = tempfile::tempdir().unwrap();
-    first.save(folder.path()).unwrap();
-    let node = start(&first).await;
-    node.addresses().set(member.name().clone(), member.local_addr());
-    let (_told, members) = tokio::sync::watch::channel(vec![member.name().clone()]);
-    let mut own = OwnCertificate {
-        node: node.clone(),
-        credential: first.clone(),
-        folder: Some(folder.path().to_owned()),
-        subjects: Vec::new(),
-        members,
-    };
-    own.renew().await.unwrap();
-    let kept = Credential::load(folder.path()).unwrap();
-    let (old, new) = (first.identity(), kept.identity());
-    assert_eq!((&new.node, &new.role, &new.cluster), (&old.node, &old.role, &old.cluster));
-    assert_eq!(new.fingerprint, own.credential.identity().fingerprint);
-    assert_ne!(kept.key_pem(), first.key_pem(), "what was copied of the old key is worth nothing");
-    assert!(kept.validity().1 > first.validity().1);
-    for node in [node, member] {
-        node.stop(LIMIT).await;
-    }
 }
 
 #[actix::test]

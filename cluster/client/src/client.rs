@@ -4,7 +4,6 @@
 //! certificate's role may ask, and reads and writes objects through the control members, which apply the
 //! same defaults and rules as to requests over REST. Losing a member is not seen, as long as one answers.
 
-use crate::keeper::{Home, Keeper};
 use crate::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Patch, RemoteDoor, RemoteObjects,
     WatchQuery, WriteOptions,
@@ -14,13 +13,13 @@ use impresario_api::catalog::find_kind;
 use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry_api::Revision;
+use impresario_registry_api::protocol::Status as MemberState;
+use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole, Revision};
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
     Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
     Message, NodeConfig, NodeName, PeerIdentity, PeerRole, Refusal, Role, StartError,
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,6 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
+
+/// How long a member has to say who the members are.
+const MEMBERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a client could not connect.
 #[derive(Debug, Error)]
@@ -62,14 +64,6 @@ pub enum ConnectError {
     /// The credential cannot be kept or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
-    /// The certificate in the folder has ended: nobody has used it for that long.
-    #[error("the certificate in {} ended at {at}: join with a new token (`imp token create --role client`)", folder.display())]
-    Expired {
-        /// The client's folder.
-        folder: PathBuf,
-        /// When.
-        at: Timestamp,
-    },
     /// A file of the client is unusable.
     #[error("{}: {cause}; remove the folder {} and join again with a new token", path.display(), folder.display())]
     File {
@@ -138,8 +132,9 @@ impl Gate for ServesNobody {
 pub struct Client {
     node: ActorNode,
     objects: RemoteObjects,
-    /// Knows the control members.
-    keeper: Arc<Keeper>,
+    members: watch::Sender<Vec<NodeName>>,
+    /// The machine through which the client joined, if it is another one.
+    machine: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for Client {
@@ -152,20 +147,10 @@ impl Client {
     /// Connects with a credential of the cluster to these control members: their names and QUIC addresses.
     ///
     /// Must be called inside an actix system. Nothing is sent yet: the first use finds a member that
-    /// answers. From then on it knows by itself who the members are, and a program's certificate is renewed before it
-    /// ends, for as long as the client is there.
+    /// answers.
     pub async fn connect(
         credential: Credential,
         members: &[(NodeName, SocketAddr)],
-    ) -> Result<Self, ConnectError> {
-        Self::at_home(credential, members, Home::default()).await
-    }
-
-    /// The same, with what is kept of it where it has a folder.
-    pub(crate) async fn at_home(
-        credential: Credential,
-        members: &[(NodeName, SocketAddr)],
-        home: Home,
     ) -> Result<Self, ConnectError> {
         if members.is_empty() {
             return Err(ConnectError::NoMembers);
@@ -178,18 +163,22 @@ impl Client {
             (false, false) => Ipv4Addr::UNSPECIFIED.into(),
             (false, true) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let mut config = NodeConfig::new(credential.clone());
+        let mut config = NodeConfig::new(credential);
         config.bind = SocketAddr::new(from, 0);
         config.gate = Arc::new(ServesNobody);
         let node = ActorNode::start(config).await?;
         for (name, address) in members {
             node.addresses().set(name.clone(), *address);
         }
-        let names = members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        let (known, names) = watch::channel(names);
+        let (known, names) =
+            watch::channel(members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
         let objects = RemoteObjects::new(RemoteDoor::new(node.clone(), names));
-        let keeper = Keeper::start(credential, objects.clone(), node.clone(), known, home);
-        Ok(Self { node, objects, keeper: Arc::new(keeper) })
+        Ok(Self { node, objects, members: known, machine: None })
+    }
+
+    /// Nodes that advertise a loopback address are reached at this machine's, from now on.
+    pub(crate) fn through(self, machine: Option<IpAddr>) -> Self {
+        Self { machine, ..self }
     }
 
     /// Untyped objects.
@@ -237,7 +226,7 @@ impl Client {
         R: Role + Accepts<M>,
         M: Message + Clone,
     {
-        let members = self.keeper.members();
+        let members = self.members.borrow().clone();
         let mut asked: FuturesUnordered<_> = members
             .into_iter()
             .map(|member| {
@@ -271,18 +260,65 @@ impl Client {
         let mut names = Vec::new();
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let name = NodeName::from(name);
-            if self.keeper.learn_address(&name, node) {
+            let annotations = node.pointer("/metadata/annotations");
+            let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)).and_then(Value::as_str);
+            if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
+                let name = NodeName::from(name);
+                self.node.addresses().set(name.clone(), reachable(address, self.machine));
                 names.push(name);
             }
         }
-        self.keeper.learn_members().await;
+        self.learn_members().await;
         Ok(names)
+    }
+
+    /// Which nodes are control members is a matter of the registry's membership, which members tell; no
+    /// object says it. Where none answers, what is known stands.
+    async fn learn_members(&self) {
+        let known = self.members.borrow().clone();
+        let mut asked: FuturesUnordered<_> = known
+            .into_iter()
+            .map(|member| {
+                let registry = self.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
+                registry.ask(MemberState, MEMBERS_LIMIT)
+            })
+            .collect();
+        let mut newest = None;
+        while let Some(answer) = asked.next().await {
+            let Ok(state) = answer else { continue };
+            let age = (state.term, state.applied);
+            if newest.as_ref().is_none_or(|(known, _)| age > *known) {
+                newest = Some((age, state));
+            }
+        }
+        let Some((_, state)) = newest else { return };
+        let members: Vec<_> = state
+            .voters
+            .iter()
+            .chain(&state.learners)
+            .map(|name| NodeName::from(name.as_str()))
+            .collect();
+        if !members.is_empty() {
+            self.members.send_replace(members);
+        }
     }
 
     /// Closes the connections.
     pub async fn close(self, deadline: Duration) {
         self.node.stop(deadline).await;
+    }
+}
+
+/// The annotation of a Node object that says where its actor node listens.
+pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
+
+/// Where a node that advertises `address` is reached from here; `machine` is the address of the
+/// machine through which one joined, if it is another one than this.
+#[must_use]
+pub fn reachable(address: SocketAddr, machine: Option<IpAddr>) -> SocketAddr {
+    match machine {
+        Some(machine) if address.ip().is_loopback() => SocketAddr::new(machine, address.port()),
+        _ => address,
     }
 }
 
@@ -445,5 +481,20 @@ where
             Deleted::Gone(_) => Ok(None),
             Deleted::Lingers(object) => Self::typed(object).map(Some),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loopback_address_of_another_machine_is_reached_through_that_machine() {
+        let local: SocketAddr = "127.0.0.1:7000".parse().unwrap();
+        let far: SocketAddr = "10.0.0.9:7000".parse().unwrap();
+        let machine = "10.0.0.1".parse().unwrap();
+        assert_eq!(reachable(local, None), local);
+        assert_eq!(reachable(local, Some(machine)).to_string(), "10.0.0.1:7000");
+        assert_eq!(reachable(far, Some(machine)), far);
     }
 }

@@ -32,7 +32,6 @@ use impresario_actors::pod::backoff::BackoffScale;
 use impresario_actors::service_network::ServiceNetwork;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
-use impresario_client::renewal::{OwnCertificate, Renewal};
 use impresario_gateway::Revocations;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
@@ -45,6 +44,7 @@ use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
     ActorNode, Credential, NodeConfig, NodeName, SpawnError, SpawnOptions, StartError,
 };
+use renewal::{OwnCertificate, Renewal};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -180,6 +180,14 @@ impl KeyRequest {
         Self::with(KeyPair::generate().map_err(|error| PkiError::unusable("a new key", error))?)
     }
 
+    /// The key that a credential has already: only its certificate is to be replaced.
+    pub fn of(credential: &Credential) -> Result<Self, PkiError> {
+        Self::with(
+            KeyPair::from_pem(credential.key_pem())
+                .map_err(|error| PkiError::unusable("the private key", error))?,
+        )
+    }
+
     /// The request that lies in a file, or a new one that lies there from now on (readable by its owner alone): what
     /// was asked for by a process that did not hear the answer can be asked for again.
     pub fn kept(path: &Path) -> Result<Self, PkiError> {

@@ -3,7 +3,7 @@
 
 use super::gate::{ClusterGate, HARNESS};
 use super::ranges::service_network;
-use super::renewal::{self, ApiCertificate};
+use super::renewal::{ApiCertificate, Renewal};
 use super::revoked;
 use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
@@ -20,7 +20,6 @@ use impresario_actors::scheduler::{Members, Scheduler, SchedulerSettings};
 use impresario_actors::training_job::{self, cluster_desk::ClusterDesk};
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, JoinRole};
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
-use impresario_client::renewal::Renewal;
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{
@@ -146,7 +145,7 @@ impl Control {
         };
         let first = api.issue()?;
         let tls = Tls::new(TlsSettings::of(&first)?)?;
-        let renewal = renewal::of_api(api, tls.clone(), &first);
+        let renewal = Renewal::of_api(api, tls.clone(), &first);
         let parts = AuthorityParts {
             authority,
             node: node.clone(),

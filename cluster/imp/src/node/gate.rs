@@ -127,7 +127,7 @@ fn may_name(
         PeerRole::Guest { scope } => {
             to.as_str() == training::job_actor(scope) && training::is_from_guests(message)
         }
-        PeerRole::Client => may_client(message) || message == Renew::NAME,
+        PeerRole::Client => may_client(message),
     }
 }
 
@@ -159,9 +159,7 @@ fn may_send(
         PeerRole::Admin => !is_of_members(to, message),
         PeerRole::Node => may_node(peer.node.as_str(), message, body),
         PeerRole::Guest { scope } => may_guest(&peer.node, scope, to, message, body),
-        PeerRole::Client => {
-            may_client(message) || renews(body, peer.node.as_str(), JoinRole::Client)
-        }
+        PeerRole::Client => may_client(message),
     }
 }
 
@@ -234,11 +232,6 @@ const OF_ITSELF: [&str; 5] = [
     KeepAccountToken::NAME,
 ];
 
-/// Whether it asks for its own next certificate, as what it is: that of a node must not become a control member's.
-fn renews(body: &dyn Any, name: &str, role: JoinRole) -> bool {
-    body.downcast_ref::<Renew>().is_some_and(|renew| renew.name == name && renew.role == role)
-}
-
 fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     if WORKING.contains(&message) || OBJECTS.contains(&message) {
         return true;
@@ -249,8 +242,9 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     if let Some(told) = body.downcast_ref::<scheduler::SummaryChanged>() {
         return told.summary.node == name;
     }
-    if renews(body, name, JoinRole::Node) {
-        return true;
+    if let Some(renew) = body.downcast_ref::<Renew>() {
+        // A node stays a node: its certificate must not become a control member's.
+        return renew.name == name && renew.role == JoinRole::Node;
     }
     if let Some(guest) = body.downcast_ref::<IssueGuest>() {
         return guest.node == name;
@@ -387,17 +381,6 @@ mod tests {
         assert!(may_client(node::Describe::NAME));
         assert!(!may_client(node::Drain::NAME));
         assert!(!may_client(registry::Remove::NAME));
-        let renew = |name: &str, role| Renew {
-            name: name.into(),
-            role,
-            subjects: Vec::new(),
-            csr_pem: String::new(),
-        };
-        let client = peer("sdk", PeerRole::Client);
-        let renews = |renew: Renew| sent(&client, "authority", Renew::NAME, &renew);
-        assert!(renews(renew("sdk", JoinRole::Client)));
-        assert!(!renews(renew("other", JoinRole::Client)));
-        assert!(!renews(renew("sdk", JoinRole::Node)) && !renews(renew("sdk", JoinRole::Control)));
         let job = |uid: &str| ActorName::from(format!("trainingjob/{uid}").as_str());
         let guest = training::guest_node("p1");
         let asked = |pod: &str| training::CurrentMap { activation: 1, pod_uid: pod.into() };
