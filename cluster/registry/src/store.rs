@@ -29,8 +29,8 @@ use crate::{
     transaction::{Committed, Compare, Fence, Operation, Transaction},
 };
 use clients::{Clients, Outcome, Recall};
-use ring::{MAX_CHANGE_BYTES, Ring};
 use imbl::OrdMap;
+use ring::{MAX_CHANGE_BYTES, Ring};
 
 /// The whole registry at one revision, and the recent past of it.
 #[derive(Clone, Default)]

@@ -220,7 +220,11 @@ impl RaftStateMachine<Types> for Machine {
             return None;
         }
         if !force && !self.is_due(bytes) {
-            tracing::debug!(bytes, since = self.since, "too little was written for another snapshot");
+            tracing::debug!(
+                bytes,
+                since = self.since,
+                "too little was written for another snapshot"
+            );
             return None;
         }
         Some(self.get_snapshot_builder().await)
@@ -331,7 +335,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::log::Log;
+    use crate::{
+        Key, Transaction,
+        raft::{Entry, log::Log},
+    };
     use openraft::{
         StorageError,
         testing::log::{StoreBuilder, Suite},
@@ -362,7 +369,8 @@ mod tests {
             let key = Key::new("pods", "d", name.to_string());
             let command = Command::Transact(Transaction::new().put(key, value));
             index += 1;
-            let entry = Entry::new(LogId::new(Default::default(), index), command);
+            let id = openraft::testing::log_id::<Types>(1, 1, index);
+            let entry = Entry { log_id: id, payload: EntryPayload::Normal(command) };
             let entries = futures_util::stream::iter([Ok((entry, None))]);
             machine.apply(entries).await.unwrap();
         };
