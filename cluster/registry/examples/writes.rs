@@ -14,6 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const VALUE_BYTES: usize = 512;
