@@ -8,7 +8,7 @@ use impresario_registry_api::WatchEvent;
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ struct World {
     mirror: Mirror<Pod>,
     revision: Revision,
     stored: BTreeMap<usize, Entry>,
-    watch: std::collections::VecDeque<WatchEvent>,
+    watch: VecDeque<WatchEvent>,
     /// What was read, and at which step it is filed.
     read: Vec<(usize, Entry)>,
     /// States that were told of, by when the object was made.
@@ -155,7 +155,7 @@ proptest! {
             mirror: unfed(),
             revision: 1,
             stored: BTreeMap::new(),
-            watch: Default::default(),
+            watch: VecDeque::new(),
             read: Vec::new(),
             told: BTreeSet::new(),
             newest: BTreeMap::new(),
