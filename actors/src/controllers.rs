@@ -21,6 +21,7 @@ pub mod engine;
 pub mod event_expiry;
 pub mod family;
 pub mod garbage_collector;
+mod heard;
 mod held;
 pub mod itself;
 pub mod job;
@@ -47,6 +48,8 @@ mod wrote;
 mod late;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod told_tests;
 
 pub use api_endpoints::API_ENDPOINTS;
 pub use garbage_collector::GARBAGE_COLLECTOR;

@@ -11,12 +11,14 @@
 //!
 //! What is looked at, and what is done about it, is a [`Look`].
 
+mod hear;
+
 use actix::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::Refusal;
-use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend};
+use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend, Told};
 use impresario_registry_api::{Fence, ReadError, Remedy, Revision, TransactError};
 use impresario_runtime::Backoff;
 use k8s_openapi::jiff::Timestamp;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+use super::heard::Heard;
 use super::itself::Itself;
 use super::mirror::Behind;
 use super::panics::message_of;
@@ -56,6 +59,12 @@ pub enum Next {
 pub trait Look: Send + Sync + 'static {
     /// Looks once.
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>>;
+
+    /// Looks into what an object of its own says of itself, and has the mirrors show it where it is so. Whether it was
+    /// news. Who looks at none has nothing to do about it.
+    fn told<'a>(&'a self, _: &'a Told) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
 }
 
 /// Why a look did not come to its end. What it did until then stands; the next look goes on.
@@ -155,6 +164,8 @@ pub struct Control {
     look: Arc<dyn Look>,
     /// What others may change through it.
     itself: Option<Itself>,
+    heard: Heard,
+    is_reading: bool,
     looking: bool,
     hinted: bool,
     failures: u32,
@@ -176,6 +187,8 @@ impl Control {
             fence,
             look,
             itself: None,
+            heard: Heard::default(),
+            is_reading: false,
             looking: false,
             hinted: false,
             failures: 0,

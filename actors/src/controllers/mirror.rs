@@ -1,7 +1,9 @@
 //! One resource of the registry, kept in memory by a list and a watch, shared by all controllers
 //! of a process.
 //!
-//! A mirror may lag behind, never run ahead, and never shows half a transaction. Who has just
+//! A mirror may lag behind, and never run ahead. Up to [`Mirror::revision`] it shows no half of a
+//! transaction; single objects may be filed ahead of that, as the registry has them
+//! ([`Mirror::file`]). Nothing that is shown goes back. Who has just
 //! written waits with [`Mirror::reached`] until the mirror has seen it, so that no controller acts
 //! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
 //! everything again: a change is a hint, the mirror is the state. Of an object that its type
@@ -188,6 +190,21 @@ impl<K: Mirrored> Mirror<K> {
         Changes(self.shared.changes.subscribe())
     }
 
+    /// Files what was read of one object in the registry ahead of the watch, and tells of it as the watch would; that
+    /// this brings it, too, is then no news. Whether it was news.
+    ///
+    /// Only a later state of an object that is shown is: one that is not may have been deleted since it was read, and is
+    /// left to the watch.
+    pub fn file(&self, entry: &Entry) -> bool {
+        if entry.key.resource != self.shared.select.resource {
+            return false;
+        }
+        let Some((before, now)) = self.shared.state.write().advance(entry) else { return false };
+        // No receiver is no error: nobody may follow the changes of this mirror.
+        let _ = self.shared.changes.send(Change::Put { now, before: Some(before) });
+        true
+    }
+
     /// The revision up to which the mirror has seen everything; 0 before the first list.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -228,5 +245,7 @@ impl<K: Mirrored> Mirror<K> {
     }
 }
 
+#[cfg(test)]
+mod filing_tests;
 #[cfg(test)]
 mod tests;

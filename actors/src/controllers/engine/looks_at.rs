@@ -1,5 +1,6 @@
 //! What a controller looks at beside its object.
 
+use super::super::any_mirror::AnyMirror;
 use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
@@ -13,6 +14,7 @@ use super::view::Part;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The kinds that a controller of `K` looks at.
 pub struct LooksAt<K> {
@@ -138,5 +140,10 @@ impl<K: Mirrored, T: Mirrored> Other<K> for Owned<K, T> {
             sources.push(Source::adopters_of(&mirrors.of::<K>(), &mirror, adopts));
         }
         sources
+    }
+
+    fn telling(&self, mirrors: &Mirrors, resource: &str) -> Option<Arc<dyn AnyMirror>> {
+        let is_meant = KindName::of::<T>().key() == resource;
+        is_meant.then(|| Arc::new(mirrors.of::<T>()) as Arc<dyn AnyMirror>)
     }
 }

@@ -63,8 +63,10 @@ async fn fill<K: Mirrored>(
     let page = registry.list(request).await?;
     {
         let mut state = shared.state.write();
-        *state = State::new();
+        let before = std::mem::replace(&mut *state, State::new());
         for entry in &page.entries {
+            // What was filed while this was listed is not taken back.
+            let entry = before.as_new(entry).map_or(entry, |shown| &shown.entry);
             if let Err(Misread { cause, .. }) = state.put(entry).now {
                 tracing::error!(key = %entry.key, %cause, LEFT_OUT);
             }
@@ -142,13 +144,15 @@ async fn room<T>(changes: &broadcast::Sender<T>, left: &mut Duration) {
 }
 
 /// What changed of those that the type can read, and of the others.
-type Changed<K> = (Vec<Change<K>>, Vec<Change<Partial>>);
+pub(super) type Changed<K> = (Vec<Change<K>>, Vec<Change<Partial>>);
 
-fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Changed<K> {
+pub(super) fn apply<K: Mirrored>(shared: &Shared<K>, events: &[WatchEvent]) -> Changed<K> {
     let mut state = shared.state.write();
     let (mut changes, mut misread) = (Vec::with_capacity(events.len()), Vec::new());
     for event in events {
         match event {
+            // It was filed before it came, and told of then.
+            WatchEvent::Put { entry, .. } if state.as_new(entry).is_some() => {}
             WatchEvent::Put { entry, .. } => match state.put(entry) {
                 Filed { now: Ok(now), before } => changes.push(Change::Put { now, before }),
                 Filed { now: Err(Misread { now, cause }), before } => {

@@ -73,6 +73,12 @@ impl<K: Mirrored> State<K> {
             }
         };
         let now = Seen { object, entry: entry.clone() };
+        let before = self.show(place, now.clone());
+        Filed { before, now: Ok(now) }
+    }
+
+    /// Shows it; what was shown there.
+    fn show(&mut self, place: Place, now: Seen<K>) -> Option<Seen<K>> {
         let before = self.objects.insert(place.clone(), now.clone());
         match &before {
             Some(before) => self.forget(before.object.metadata(), &place),
@@ -84,7 +90,31 @@ impl<K: Mirrored> State<K> {
         }
         self.orphans.put(&place.0, &place.1, now.object.metadata());
         self.file_owners(now.object.metadata(), &place);
-        Filed { before, now: Ok(now) }
+        before
+    }
+
+    /// What is shown of the object of this entry, if that is this state of it or a later one. Of another life of the
+    /// name nothing is.
+    pub(super) fn as_new(&self, entry: &Entry) -> Option<&Seen<K>> {
+        let shown = self.of_the_life(entry)?;
+        (shown.entry.mod_revision >= entry.mod_revision).then_some(shown)
+    }
+
+    /// Shows a later state of an object that is shown: what was shown, and what is now. Nothing is done about one that
+    /// is not, that has another life by now or that the type cannot read.
+    pub(super) fn advance(&mut self, entry: &Entry) -> Option<(Seen<K>, Seen<K>)> {
+        let is_later = |shown: &Seen<K>| shown.entry.mod_revision < entry.mod_revision;
+        self.of_the_life(entry).filter(|shown| is_later(shown))?;
+        let object = Arc::new(serde_json::from_slice::<K>(&entry.value).ok()?);
+        let now = Seen { object, entry: entry.clone() };
+        let place = (entry.key.namespace.clone(), entry.key.name.clone());
+        Some((self.show(place, now.clone())?, now))
+    }
+
+    /// What is shown of the object that was made when that of this entry was.
+    fn of_the_life(&self, entry: &Entry) -> Option<&Seen<K>> {
+        let shown = self.objects.get(&(entry.key.namespace.clone(), entry.key.name.clone()))?;
+        (shown.entry.create_revision == entry.create_revision).then_some(shown)
     }
 
     pub(super) fn delete(&mut self, place: &Place) -> Option<Was<K>> {

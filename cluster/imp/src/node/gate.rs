@@ -3,7 +3,7 @@
 //! | sender | may |
 //! |---|---|
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
-//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens |
+//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; tell their owners what it wrote of them |
 //! | guest | message its own job, and the other guests of that job |
 //! | client | ask the objects, under the rules for readers, ask actors to describe themselves, and ask them to change their objects, under the same rules |
 //! | admin | everything but what control members say to each other |
@@ -224,7 +224,8 @@ const WORKING: [&str; 4] =
     [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
-const OF_ITSELF: [&str; 5] = [
+const OF_ITSELF: [&str; 6] = [
+    control::Told::NAME,
     registry::Heartbeat::NAME,
     scheduler::SummaryChanged::NAME,
     Renew::NAME,
@@ -241,6 +242,10 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     }
     if let Some(told) = body.downcast_ref::<scheduler::SummaryChanged>() {
         return told.summary.node == name;
+    }
+    if let Some(told) = body.downcast_ref::<control::Told>() {
+        // That the pod is there is for the receiver to see.
+        return told.node == name && told.key.resource == "pods";
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
         // A node stays a node: its certificate must not become a control member's.
@@ -422,6 +427,19 @@ mod tests {
         };
         assert!(may_node("n1", scheduler::SummaryChanged::NAME, &told("n1")));
         assert!(!may_node("n1", scheduler::SummaryChanged::NAME, &told("n2")));
+        let told = |node: &str, resource: &str| control::Told {
+            node: node.into(),
+            key: Key::new(resource, "default", "a"),
+            uid: "u".into(),
+            revision: u64::MAX,
+        };
+        assert!(may_node("n1", control::Told::NAME, &told("n1", "pods")));
+        assert!(!may_node("n1", control::Told::NAME, &told("n2", "pods")));
+        assert!(!may_node("n1", control::Told::NAME, &told("n1", "apps/replicasets")));
+        for role in [PeerRole::Client, PeerRole::Guest { scope: "j1".into() }] {
+            let (peer, told) = (peer("n1", role), told("n1", "pods"));
+            assert!(!sent(&peer, "job/u", control::Told::NAME, &told), "{peer:?}");
+        }
     }
 
     #[test]

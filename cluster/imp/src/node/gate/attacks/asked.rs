@@ -10,10 +10,11 @@ use impresario_actors::controllers::{
 };
 use impresario_api::catalog::find;
 use impresario_api::status::{Reason, Status};
-use impresario_client::protocol::control::{ControlRole, Describe, Scale, Suspend};
+use impresario_client::protocol::control::{ControlRole, Describe, Scale, Suspend, Told};
 use impresario_objects::WriteOptions;
 use impresario_objects::protocol::Sender;
 use impresario_objects::{Door, Patch};
+use impresario_registry::Key;
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, AskError, PeerRole};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -154,6 +155,41 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
         }
         program.node.stop(LIMIT).await;
         operator.node.stop(LIMIT).await;
+    });
+}
+
+#[test]
+fn a_node_tells_owners_what_it_wrote_in_its_own_name_of_pods_and_others_tell_them_nothing() {
+    with_cluster(async |cluster| {
+        let _kept = keep(cluster);
+        let selector = json!({"matchLabels": {"app": "a"}});
+        let spec = json!({"replicas": 0, "selector": selector, "template": template()});
+        let resource = find("apps", "v1", "replicasets").unwrap();
+        let object = json!({"metadata": {"name": "it"}, "spec": spec});
+        let options = WriteOptions::default();
+        let made = cluster.objects.create(resource, "default", object, &options).await.unwrap();
+        let actor = format!("replicaset/{}", made["metadata"]["uid"].as_str().unwrap());
+        let program = Asker::of(cluster, "program", PeerRole::Client).await;
+        program.await_actor(&actor).await;
+        let node = Asker::of(cluster, "n2", PeerRole::Node).await;
+        let told = |node: &str, resource: &str| Told {
+            node: node.into(),
+            key: Key::new(resource, "default", "mine"),
+            uid: "u".into(),
+            revision: u64::MAX,
+        };
+        node.actor(&actor).ask(told("n2", "pods"), LIMIT).await.unwrap();
+        let refused = [
+            node.actor(&actor).ask(told("n1", "pods"), LIMIT).await,
+            node.actor(&actor).ask(told("n2", "secrets"), LIMIT).await,
+            program.actor(&actor).ask(told("program", "pods"), LIMIT).await,
+        ];
+        for answer in refused {
+            assert!(matches!(answer, Err(AskError::Refused { .. })), "{answer:?}");
+        }
+        for asker in [program, node] {
+            asker.node.stop(LIMIT).await;
+        }
     });
 }
 
