@@ -42,6 +42,11 @@ pub(crate) fn processes_of_a_pod() -> u64 {
     most.min().unwrap_or(32_768_u64) / 2
 }
 
+/// What thousandths of a CPU weigh, as the kernel counts: a whole one is 1024, and there is no less than two.
+pub(crate) fn cpu_shares(milli: u64) -> u64 {
+    (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
+}
+
 /// Where one container's groups are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cgroup {
@@ -143,7 +148,7 @@ impl Cgroup {
     }
 
     fn weight(&self, what: &'static str, milli: u64) -> Setting {
-        let shares = (milli * 1024 / 1000).clamp(2, 262_144);
+        let shares = cpu_shares(milli);
         let (file, value) = match self {
             // The kubelet's formula from shares to weight.
             Self::Unified(_) => ("cpu.weight", 1 + (shares - 2) * 9999 / 262_142),
