@@ -62,7 +62,7 @@ use engine::kind_name::KindName;
 use engine::shared::Shared;
 use engine::sources::Source;
 use engine::worker::Worker;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
 use itself::Itself;
@@ -169,13 +169,13 @@ pub fn looking(make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'stat
 
 /// The same, of an object of this resource that others may change through the actor.
 fn changeable(
-    resource: Option<&'static Resource>,
+    resource: Option<Row>,
     make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static,
 ) -> Start {
     Arc::new(move |node, activation| {
-        let itself = resource.map(|resource| Itself {
+        let itself = resource.as_ref().map(|resource| Itself {
             node: node.clone(),
-            resource,
+            resource: Row::clone(resource),
             namespace: activation.namespace.clone(),
             name: activation.name.clone(),
             uid: activation.uid.clone(),

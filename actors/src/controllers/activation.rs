@@ -25,6 +25,7 @@ use hints::{Hint, Subject, forward};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, ShardTable};
 use impresario_runtime::{ActorName, ActorNode, SpawnError};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub enum Kind {
         /// The objects. A look that reads the same mirror never looks before what it is told of.
         objects: Subjects,
         /// What its actors' names begin with, such as `job`.
-        prefix: &'static str,
+        prefix: Cow<'static, str>,
         /// Starts one.
         start: Start,
         /// What wakes them, beside changes of their objects.

@@ -3,7 +3,7 @@
 //! The door judges who asks, admits and validates, as it does for a request over REST. Nothing is decided here but what
 //! a request means for a kind.
 
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::schema::{self, Field};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::{
@@ -23,7 +23,7 @@ pub struct Itself {
     /// Where the door is.
     pub node: ActorNode,
     /// The object's kind.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -35,14 +35,14 @@ pub struct Itself {
 impl Itself {
     /// Asks for so many copies.
     pub async fn scale(self, sender: Sender, replicas: u32) -> Result<Revision, Refusal> {
-        let Some(paths) = self.resource.scale else { return Err(self.unable("scaled")) };
+        let Some(paths) = &self.resource.scale else { return Err(self.unable("scaled")) };
         let set = json!({ "op": "add", "path": paths.spec, "value": replicas });
         self.change(sender, Part::Scale, vec![set]).await
     }
 
     /// Asks for a pause, or for its end.
     pub async fn suspend(self, sender: Sender, suspend: bool) -> Result<Revision, Refusal> {
-        let Resource { group, version, kind, .. } = self.resource;
+        let Resource { group, version, kind, .. } = &*self.resource;
         let spec = schema::for_kind(group, version, kind).and_then(|kind| kind.field("spec"));
         let field = spec.and_then(Field::message).and_then(|spec| spec.field("suspend"));
         if field.is_none() {
@@ -53,7 +53,7 @@ impl Itself {
     }
 
     fn unable(&self, what: &str) -> Refusal {
-        let plural = self.resource.plural;
+        let plural = &self.resource.plural;
         let why = format!("{plural} are not {what}: change or delete \"{}\" itself", self.name);
         Status::new(Reason::MethodNotAllowed, why).into()
     }
@@ -69,7 +69,7 @@ impl Itself {
         patch.extend(operations);
         let change = Change {
             sender,
-            resource: resource_key(self.resource),
+            resource: resource_key(&self.resource),
             namespace: self.namespace,
             name: self.name,
             part,

@@ -1,6 +1,6 @@
 //! The objects of Impresario: one table of resources, and what may be said about each of them.
 //!
-//! [`catalog::resources`] is the only list of kinds; routes, discovery, schemas, tables, defaults
+//! [`catalog::Catalog`] is the only list of kinds, to which some come and go while the cluster runs; routes, discovery, schemas, tables, defaults
 //! and validation are read off it. Objects are JSON values, lossless for what we do not know.
 //! Everything here is a plain function of its inputs: no IO, no clock, no actors; whatever a
 //! server draws (uids, addresses, name suffixes) is handed in.
@@ -11,6 +11,7 @@ pub mod catalog;
 mod cause;
 mod context;
 pub mod discovery;
+pub mod dynamic;
 pub mod field;
 #[expect(clippy::unnecessary_wraps, reason = "the functions of a row have one signature")]
 pub mod kinds;

@@ -7,7 +7,6 @@ use impresario_api::admission::{
     Context, Door, RandomAllocator, ServiceRanges, admit_create, admit_update,
 };
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ fn many(entry: impl Fn(usize) -> Value) -> Vec<Value> {
 }
 
 fn judged(plural: &str, new: Value, old: Option<&Value>) -> Result<Value, Status> {
-    let resource: &Resource = find("", "v1", plural).expect("it is served");
+    let resource = &find("", "v1", plural).expect("it is served");
     let allocator = RandomAllocator::new(ServiceRanges::default());
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let context = Context { namespace: "d", user: "tester", now, allocator: &allocator };

@@ -10,7 +10,7 @@ use crate::objects::{
 };
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use impresario_api::catalog::find_kind;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
 use impresario_registry_api::protocol::Status as MemberState;
@@ -265,7 +265,7 @@ impl Client {
     pub async fn learn_nodes(&self) -> Result<Vec<NodeName>, ClientError> {
         let nodes = find_kind("", "v1", "Node")
             .ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
-        let listed = self.objects.list(nodes, &ListQuery::default()).await?;
+        let listed = self.objects.list(&nodes, &ListQuery::default()).await?;
         let mut names = Vec::new();
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -357,7 +357,7 @@ pub struct Select<'a> {
 #[derive(Debug, Clone)]
 pub struct Api<K> {
     objects: RemoteObjects,
-    resource: &'static Resource,
+    resource: Row,
     namespace: String,
     kind: PhantomData<fn() -> K>,
 }
@@ -381,7 +381,7 @@ where
 
     fn filter(&self, select: Select<'_>) -> Result<Filter, ClientError> {
         let fields = FieldSelector::parse(select.fields)?;
-        fields.check(self.resource)?;
+        fields.check(&self.resource)?;
         Ok(Filter {
             labels: Some(LabelSelector::parse(select.labels)?),
             fields: Some(fields),
@@ -395,7 +395,7 @@ where
 
     /// One object.
     pub async fn get(&self, name: &str) -> Result<K, ClientError> {
-        Self::typed(self.objects.get(self.resource, &self.namespace, name).await?)
+        Self::typed(self.objects.get(&self.resource, &self.namespace, name).await?)
     }
 
     /// All objects that are meant, and the revision to watch from.
@@ -405,7 +405,7 @@ where
             filter: self.filter(select)?,
             ..ListQuery::default()
         };
-        let listed = self.objects.list(self.resource, &query).await?;
+        let listed = self.objects.list(&self.resource, &query).await?;
         let items = listed.items.into_iter().map(Self::typed).collect::<Result<_, _>>()?;
         Ok((items, listed.revision))
     }
@@ -424,7 +424,7 @@ where
             version: after,
             initial_events: None,
         };
-        let watch = self.objects.watch(self.resource, query).await?;
+        let watch = self.objects.watch(&self.resource, query).await?;
         let events = watch.map(|event| {
             Ok(match event? {
                 ObjectEvent::Added(object) => Event::Added(Self::typed(object)?),
@@ -443,7 +443,7 @@ where
             value["metadata"]["namespace"] = self.namespace.as_str().into();
         }
         let options = WriteOptions::default();
-        Self::typed(self.objects.create(self.resource, &self.namespace, value, &options).await?)
+        Self::typed(self.objects.create(&self.resource, &self.namespace, value, &options).await?)
     }
 
     /// Replaces an object; with a resourceVersion in it, only that very state.
@@ -461,7 +461,7 @@ where
         let options = WriteOptions::default();
         let replaced = self
             .objects
-            .update(self.resource, door, &self.namespace, name, value, &options)
+            .update(&self.resource, door, &self.namespace, name, value, &options)
             .await?;
         Self::typed(replaced)
     }
@@ -471,7 +471,7 @@ where
         let (patch, options) = (Patch::Merge(change), WriteOptions::default());
         let patched = self
             .objects
-            .patch(self.resource, Door::Main, &self.namespace, name, &patch, &options)
+            .patch(&self.resource, Door::Main, &self.namespace, name, &patch, &options)
             .await?;
         Self::typed(patched)
     }
@@ -484,7 +484,7 @@ where
     ) -> Result<Option<K>, ClientError> {
         match self
             .objects
-            .delete(self.resource, &self.namespace, name, options, &WriteOptions::default())
+            .delete(&self.resource, &self.namespace, name, options, &WriteOptions::default())
             .await?
         {
             Deleted::Gone(_) => Ok(None),

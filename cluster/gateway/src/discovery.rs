@@ -88,7 +88,7 @@ fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
 
 fn paths() -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
-    for row in impresario_api::catalog::resources() {
+    for row in impresario_api::catalog::resources().iter() {
         for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)]
         {
             if !row.group.is_empty() && !paths.contains(&path) {
@@ -136,7 +136,7 @@ fn openapi_v2(call: &Call) -> Response<Body> {
         let bytes = Bytes::from_static(&openapi::V2_PROTOBUF);
         return answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false);
     }
-    let bytes = Bytes::from_static(&openapi::v2().bytes);
+    let bytes = Bytes::from_owner(openapi::v2().bytes);
     answer::cacheable(&call.parts.headers, JSON, bytes, false)
 }
 
@@ -144,7 +144,7 @@ fn openapi_v2(call: &Call) -> Response<Body> {
 fn openapi_v3(call: &Call, group_version: &str) -> Result<Response<Body>, Status> {
     let document = openapi::v3(group_version).ok_or_else(Status::no_such_path)?;
     let forever = call.query.get("hash") == Some(document.hash.as_str());
-    let bytes = Bytes::from_static(&document.bytes);
+    let bytes = Bytes::from_owner(document.bytes);
     Ok(answer::cacheable(&call.parts.headers, JSON, bytes, forever))
 }
 

@@ -63,7 +63,7 @@ async fn follow_once(objects: &Reader, told: &(impl Fn(HashSet<Fingerprint>) + S
         initial_events: Some(true),
         ..WatchQuery::default()
     };
-    let mut events = match objects.watch(configs, query).await {
+    let mut events = match objects.watch(&configs, query).await {
         Ok(events) => events,
         Err(error) => {
             tracing::debug!(%error, "revoked certificates cannot be read yet");

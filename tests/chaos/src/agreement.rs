@@ -61,8 +61,8 @@ pub(crate) async fn look(session: &Session, nodes: &[String]) -> Agreement {
 
 async fn stand(member: &RegistryHandle, revision: Revision) -> Result<Stand, ReadError> {
     let mut stand = Stand::default();
-    let served =
-        impresario_api::catalog::resources().iter().map(impresario_api::resource::resource_key);
+    let served = impresario_api::catalog::resources();
+    let served = served.iter().map(|row| impresario_api::resource::resource_key(row));
     for resource in served.chain(OURS.map(str::to_owned)) {
         let page = at(member, &resource, revision).await?;
         let mut hasher = DefaultHasher::new();

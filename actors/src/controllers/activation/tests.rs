@@ -120,10 +120,10 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
     replication_controllers.reached(last, LIMIT).await.unwrap();
 
     let (looked, mut looks) = mpsc::unbounded_channel();
-    let kind = |objects, prefix| {
+    let kind = |objects, prefix: &'static str| {
         let looked = looked.clone();
         let start = looking(move |a| Arc::new(Saying(a.name.clone(), looked.clone())));
-        Kind::Each { objects, prefix, start, sources: Vec::new() }
+        Kind::Each { objects, prefix: prefix.into(), start, sources: Vec::new() }
     };
     let kinds = vec![
         kind(Subjects::of(&services), "service"),

@@ -288,7 +288,7 @@ impl<C: Controller> Worker<C> {
         let change = |object: &Value| {
             let metadata = &object["metadata"];
             if metadata["uid"] != self.uid.as_str() || metadata["deletionTimestamp"].is_null() {
-                return Err(Status::not_found(resource, name));
+                return Err(Status::not_found(&resource, name));
             }
             let mut object = object.clone();
             if let Some(finalizers) = object["spec"]["finalizers"].as_array_mut() {
@@ -296,7 +296,7 @@ impl<C: Controller> Worker<C> {
             }
             Ok(object)
         };
-        match objects.modify(resource, Door::Finalize, namespace, name, &options, change).await {
+        match objects.modify(&resource, Door::Finalize, namespace, name, &options, change).await {
             Ok(object) => {
                 self.wrote_self.at(owned::revision_of(&object));
                 Ok(())
@@ -319,7 +319,7 @@ impl<C: Controller> Worker<C> {
             ..DeleteOptions::default()
         };
         let (namespace, name, write) = (&self.namespace, &self.name, WriteOptions::default());
-        match behalf.objects.delete(resource, namespace, name, &options, &write).await {
+        match behalf.objects.delete(&resource, namespace, name, &options, &write).await {
             Ok(Deleted::Lingers(object) | Deleted::Gone(object)) => {
                 self.wrote_self.at(owned::revision_of(&object));
                 Ok(())

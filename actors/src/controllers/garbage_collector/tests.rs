@@ -195,8 +195,8 @@ async fn what_is_in_a_namespace_that_no_mirror_shows_yet_stays() {
 async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_in_none() {
     let registry = MemoryRegistry::default();
     let graph = Graph::over(&Mirrors::over(Arc::new(registry.clone())));
-    for (_, mirror) in graph.parts() {
-        mirror.reached(1, CATCH_UP).await.unwrap();
+    for part in graph.parts().iter() {
+        part.mirror.reached(1, CATCH_UP).await.unwrap();
     }
     let mut litter = graph.litter();
     let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
@@ -208,4 +208,46 @@ async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_
     assert_eq!(woken().await, Ok(Some(())));
     registry.transact(Transaction::default().delete(space)).await.unwrap();
     assert_eq!(woken().await, Ok(Some(())));
+}
+
+/// A kind that knows nothing and forbids nothing.
+struct Anything;
+
+impl impresario_api::dynamic::DynamicSchema for Anything {
+    fn default(&self, _: &mut Value) {}
+
+    fn prune(&self, _: &mut Value) {}
+
+    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
+        Vec::new()
+    }
+
+    fn openapi(&self) -> Value {
+        json!({"type": "object"})
+    }
+}
+
+#[tokio::test]
+async fn the_collector_learns_of_a_kind_that_comes_and_forgets_one_that_goes() {
+    let registry = MemoryRegistry::default();
+    let mirrors = Mirrors::over(Arc::new(registry.clone()));
+    let graph = Graph::over(&mirrors);
+    let knows = |key: &str| graph.parts().iter().any(|part| resource_key(&part.resource) == key);
+    let mut litter = graph.litter();
+    let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
+    let (group, key) = ("collected.example.com", "collected.example.com/things");
+    let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
+    let row = Resource::of_schema(names, Arc::new(Anything));
+    impresario_api::catalog::served().take(row).unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
+    assert!(knows(key));
+    create_alone(&registry, key, &json!({"metadata": {"name": "left", "uid": "t"}})).await;
+    while graph.strays().is_empty() {
+        assert_eq!(woken().await, Ok(Some(())));
+    }
+    assert_eq!(graph.strays()[0].0.plural, "things");
+
+    impresario_api::catalog::served().drop_row(group, "things").unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
+    assert!(!knows(key) && graph.strays().is_empty());
 }

@@ -21,7 +21,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
-use impresario_api::catalog::resources;
+use impresario_api::catalog::served;
 use impresario_api::status::{Reason, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -254,13 +254,14 @@ impl Gateway {
         match aim {
             Aim::Resource { action, resource, path } => {
                 let pretty = call.pretty();
+                let deprecated = resource.deprecated.clone();
                 let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
-                if resource.deprecated.is_empty() {
+                if deprecated.is_empty() {
                     return outcome;
                 }
                 let refused = |status| answer::status(&status, pretty);
                 let mut response = outcome.unwrap_or_else(refused);
-                answer::warn(&mut response, &[resource.deprecated.to_owned()]);
+                answer::warn(&mut response, &[deprecated.into_owned()]);
                 Ok(response)
             }
             Aim::Other(Target::GroupVersion { group, version }) => {
@@ -273,7 +274,7 @@ impl Gateway {
     }
 
     async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
-        let resource = call.resource;
+        let resource = &call.resource;
         match (call.path.subresource.as_str(), action) {
             ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
@@ -312,9 +313,9 @@ fn done() -> serde_json::Value {
 
 /// Refusals name the resource even where it does not exist, so that they tell nothing about that.
 fn forbidden(path: &ResourcePath, why: &str) -> Status {
-    let known = resources().iter().find(|row| row.group == path.group && row.plural == path.plural);
+    let known = served().find_any_version(&path.group, &path.plural);
     if let Some(resource) = known {
-        return Status::forbidden(resource, &path.name, why);
+        return Status::forbidden(&resource, &path.name, why);
     }
     let mut what = path.plural.clone();
     if !path.group.is_empty() {

@@ -76,7 +76,7 @@ async fn settled(member: &Arc<Member>) -> ObjectsParts {
             "spec": {"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": name}}]}]}
         });
         let options = WriteOptions::default();
-        parts.objects.create(pods, "default", pod, &options).await.unwrap();
+        parts.objects.create(&pods, "default", pod, &options).await.unwrap();
         if !node.is_empty() {
             parts.objects.bind("default", name, &Binding::to(node), &options).await.unwrap();
         }
@@ -112,4 +112,62 @@ async fn a_node_tells_nothing_of_pods_of_others_and_of_one_that_went_before_a_me
         assert_eq!(waits, (code == 503).then_some(LAST_WORDS.as_secs()), "{pod}");
     }
     parts.create(event("mine")).await.unwrap();
+}
+
+/// A kind that knows nothing and forbids nothing.
+struct Anything;
+
+impl impresario_api::dynamic::DynamicSchema for Anything {
+    fn default(&self, _: &mut Value) {}
+
+    fn prune(&self, _: &mut Value) {}
+
+    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
+        Vec::new()
+    }
+
+    fn openapi(&self) -> Value {
+        json!({"type": "object"})
+    }
+}
+
+#[tokio::test]
+async fn a_watch_by_message_ends_with_its_kind_and_nothing_of_it_is_written_any_more() {
+    let (group, key) = ("messages.example.com", "messages.example.com/things");
+    let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
+    let row = Resource { namespaced: false, ..Resource::of_schema(names, Arc::new(Anything)) };
+    let row = impresario_api::catalog::served().take(row).unwrap();
+    let parts = parts(&Arc::default());
+    let sender = Sender { name: "root".into(), role: impresario_runtime::PeerRole::Admin };
+    let create = |name: &str| Create {
+        sender: sender.clone(),
+        resource: key.into(),
+        namespace: String::new(),
+        object: json!({"metadata": {"name": name}, "is": "kept"}).to_string().into(),
+        dry_run: false,
+    };
+    let made = parts.clone().create(create("a")).await.unwrap();
+    let made: Value = serde_json::from_slice(&made).unwrap();
+    assert_eq!((&made["kind"], &made["is"]), (&json!("Thing"), &json!("kept")));
+    let select = Selection::all(key);
+    let request = impresario_registry_api::WatchRequest { select, after: 0, bookmarks: false };
+    let follow = Follow { sender: sender.clone(), request };
+    let mut watch = parts.clone().follow(follow.clone()).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+
+    impresario_api::catalog::served().drop_row(group, "things").unwrap();
+    let limit = Duration::from_secs(60);
+    let end = tokio::time::timeout(limit, watch.next()).await.expect("in time");
+    assert_eq!(end.unwrap().unwrap_err(), WatchError::Removed { resource: key.into() });
+    assert!(watch.next().await.is_none());
+    assert!(matches!(parts.clone().follow(follow).await, Err(WatchError::Refused { .. })));
+    assert_eq!(parts.clone().create(create("b")).await.unwrap_err().reason, "NotFound");
+    // Who has looked it up before is told so too.
+    let (thing, options) = (json!({"metadata": {"name": "b"}}), options(&sender, false));
+    let late = parts.objects.create(&row, "", thing, &options).await.unwrap_err();
+    assert_eq!(late.code(), 404);
+    let late = parts.objects.delete(&row, "", "a", &DeleteOptions::default(), &options).await;
+    assert_eq!(late.unwrap_err().code(), 404);
+    let listed = parts.objects.list(&row, &impresario_client::objects::ListQuery::default()).await;
+    assert_eq!(listed.unwrap_err().code(), 410);
 }

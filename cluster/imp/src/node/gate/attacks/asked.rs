@@ -81,7 +81,7 @@ impl Asker {
 
 async fn spec(cluster: &Cluster, group: &str, plural: &str) -> Value {
     let resource = find(group, "v1", plural);
-    cluster.objects.get(resource.unwrap(), "default", "it").await.unwrap()["spec"].clone()
+    cluster.objects.get(&resource.unwrap(), "default", "it").await.unwrap()["spec"].clone()
 }
 
 #[test]
@@ -109,7 +109,8 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
             let resource = find(group, "v1", plural).unwrap();
             let object = json!({"metadata": {"name": "it"}, "spec": made});
             let options = WriteOptions::default();
-            let made = cluster.objects.create(resource, "default", object, &options).await.unwrap();
+            let made =
+                cluster.objects.create(&resource, "default", object, &options).await.unwrap();
             let actor =
                 format!("{}/{}", resource.singular, made["metadata"]["uid"].as_str().unwrap());
             program.await_actor(&actor).await;
@@ -203,7 +204,7 @@ fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides
             "mode": "async", "parameterServer": role(1), "trainer": role(2), "stop": {"epochs": 1},
         }});
         let options = WriteOptions::default();
-        let made = cluster.objects.create(resource, "default", job, &options).await.unwrap();
+        let made = cluster.objects.create(&resource, "default", job, &options).await.unwrap();
         let actor = format!("trainingjob/{}", made["metadata"]["uid"].as_str().unwrap());
         let program = Asker::of(cluster, "program", PeerRole::Client).await;
         let operator = Asker::of(cluster, "operator", PeerRole::Admin).await;
@@ -232,7 +233,11 @@ fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides
 
         let free = Patch::Merge(json!({"spec": {"trainer": {"max": 5}}}));
         let client = cluster.join("other", PeerRole::Admin).await;
-        client.objects.patch(resource, Door::Main, "default", "it", &free, &options).await.unwrap();
+        client
+            .objects
+            .patch(&resource, Door::Main, "default", "it", &free, &options)
+            .await
+            .unwrap();
         let why = soon(&operator, 4, Reason::Conflict).await;
         assert!(why.message.contains("auction"), "{}", why.message);
         let trainer = spec(cluster, kind, "trainingjobs").await["trainer"].clone();

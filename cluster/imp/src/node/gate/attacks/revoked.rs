@@ -96,7 +96,7 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         let print = lost.node.identity().fingerprint.clone();
         let map = json!({"metadata": {"name": "revoked-certificates"}, "data": {print: "lost"}});
         let (maps, space) = (kind("configmaps"), "kube-system");
-        cluster.objects.create(maps, space, map, &WriteOptions::default()).await.unwrap();
+        cluster.objects.create(&maps, space, map, &WriteOptions::default()).await.unwrap();
         ends(heard).await;
         ends(seen).await;
         assert!(listen(&lost).await.is_err());
@@ -109,7 +109,7 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         // A key that is taken out is trusted again.
         let name = "revoked-certificates";
         let (options, write) = (DeleteOptions::default(), WriteOptions::default());
-        cluster.objects.delete(maps, space, name, &options, &write).await.unwrap();
+        cluster.objects.delete(&maps, space, name, &options, &write).await.unwrap();
         let again = timeout(LIMIT, async {
             while listen(&lost).await.is_err() || follow(&lost).await.is_err() {
                 sleep(Duration::from_millis(10)).await;
