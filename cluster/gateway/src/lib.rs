@@ -8,6 +8,7 @@
 
 mod aim;
 mod answer;
+mod brief;
 mod budget;
 mod busy;
 mod call;

@@ -22,6 +22,7 @@ pub mod events;
 mod foundation;
 mod incoming;
 pub mod may;
+mod named;
 mod refusals;
 mod refuse;
 mod serving;

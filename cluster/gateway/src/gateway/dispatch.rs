@@ -8,6 +8,7 @@ use crate::aim::{Aim, aim, no_such_method};
 use crate::answer::{self, Body};
 use crate::authenticate::{AUTHENTICATED, AuthenticateError, Certificate, User, identify};
 use crate::authorize::{self, Decision};
+use crate::brief::brief;
 use crate::budget::{self, Holder, Share};
 use crate::busy::{busy, unread};
 use crate::call::{self, Call, ResourceCall};
@@ -59,6 +60,7 @@ impl Gateway {
         let mut asks = Holder::of(&User::anonymous());
         let outcome = self.carry_out(certificate, parts, query, body, recognise, &mut asks);
         let outcome = AssertUnwindSafe(outcome).catch_unwind().await.unwrap_or_else(|_| {
+            let path = brief(&path);
             tracing::error!(%method, path, user = asks.name(), "the answer to a request panicked");
             Err(Status::internal(
                 "the request could not be answered: the log of the server says where",
@@ -129,21 +131,20 @@ impl Gateway {
 
     /// Who asks.
     async fn identify(&self, certificate: &Certificate, parts: &Parts) -> Result<User, Status> {
-        let refused = || {
-            self.count_refusal("stranger", "Credential");
+        let refused = |why: &str| {
+            if let Some(unsaid) = self.count_refusal("stranger", "", "Credential") {
+                tracing::info!(why = brief(why), unsaid, "a credential was refused");
+            }
             Status::unauthorized()
         };
         let authorization = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => Some(value.to_str().map_err(|_| refused())?),
+            Some(value) => Some(value.to_str().map_err(|_| refused("it is no text"))?),
             None => None,
         };
         let identified = identify(certificate, authorization, &self.tokens);
         match tokio::time::timeout(self.limits.identify, identified).await {
             Ok(Ok(user)) => Ok(user),
-            Ok(Err(AuthenticateError::Wrong(why))) => {
-                tracing::info!(why, "a credential was refused");
-                Err(refused())
-            }
+            Ok(Err(AuthenticateError::Wrong(why))) => Err(refused(&why)),
             Ok(Err(AuthenticateError::Unavailable(why))) => Err(Status::unavailable(why, 1)),
             Err(_) => {
                 let why =
@@ -202,8 +203,14 @@ impl Gateway {
              impersonation is not served yet, use a credential of the user that is meant",
             user.name
         );
-        self.count_refusal(role(user), "Impersonation");
-        tracing::info!(user = user.name, whom, "impersonation was refused");
+        if let Some(unsaid) = self.count_refusal(role(user), &user.name, "Impersonation") {
+            tracing::info!(
+                user = user.name,
+                whom = brief(whom),
+                unsaid,
+                "impersonation was refused"
+            );
+        }
         let message = format!("{resource} {whom:?} is forbidden: {why}");
         Err(Status::new(Reason::Forbidden, message))
     }
@@ -241,8 +248,15 @@ impl Gateway {
             return Ok(());
         };
         let why = authorize::refusal(user, &request, rule);
-        self.count_refusal(role(user), &format!("{rule:?}"));
-        tracing::info!(user = user.name, ?rule, why, "access was refused");
+        if let Some(unsaid) = self.count_refusal(role(user), &user.name, &format!("{rule:?}")) {
+            tracing::info!(
+                user = user.name,
+                ?rule,
+                why = brief(&why),
+                unsaid,
+                "access was refused"
+            );
+        }
         Err(match target {
             Target::Resource(path) => forbidden(path, &why),
             _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
