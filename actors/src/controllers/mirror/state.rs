@@ -44,6 +44,23 @@ pub(super) enum Was<K> {
     Misread(Seen<Partial>),
 }
 
+/// Where an object is filed.
+pub(super) fn place_of(entry: &Entry) -> Place {
+    (entry.key.namespace.clone(), entry.key.name.clone())
+}
+
+/// What an entry says. Takes time: it is done before anybody is kept from looking.
+pub(super) fn read<K: Mirrored>(entry: &Entry) -> Result<Seen<K>, Misread> {
+    match serde_json::from_slice::<K>(&entry.value) {
+        Ok(object) => Ok(Seen { object: Arc::new(object), entry: entry.clone() }),
+        Err(cause) => {
+            let now = serde_json::from_slice::<Partial>(&entry.value).ok();
+            let now = now.map(|now| Seen { object: Arc::new(now), entry: entry.clone() });
+            Err(Misread { now, cause })
+        }
+    }
+}
+
 impl<K: Mirrored> State<K> {
     pub(super) fn new() -> Self {
         Self {
@@ -54,25 +71,22 @@ impl<K: Mirrored> State<K> {
         }
     }
 
-    pub(super) fn put(&mut self, entry: &Entry) -> Filed<K> {
-        let place = (entry.key.namespace.clone(), entry.key.name.clone());
-        let object = match serde_json::from_slice::<K>(&entry.value) {
-            Ok(object) => Arc::new(object),
-            Err(cause) => {
+    /// Files what was [`read`] of an object that was put.
+    pub(super) fn put(&mut self, place: Place, now: Result<Seen<K>, Misread>) -> Filed<K> {
+        let now = match now {
+            Ok(now) => now,
+            Err(misread) => {
                 let before = match self.delete(&place) {
                     Some(Was::Read(before)) => Some(before),
                     Some(Was::Misread(_)) | None => None,
                 };
-                let now = serde_json::from_slice::<Partial>(&entry.value).ok();
-                let now = now.map(|now| Seen { object: Arc::new(now), entry: entry.clone() });
-                if let Some(now) = &now {
+                if let Some(now) = &misread.now {
                     self.file_owners(now.object.meta(), &place);
                     self.misread.insert(place, now.clone());
                 }
-                return Filed { before, now: Err(Misread { now, cause }) };
+                return Filed { before, now: Err(misread) };
             }
         };
-        let now = Seen { object, entry: entry.clone() };
         let before = self.objects.insert(place.clone(), now.clone());
         match &before {
             Some(before) => self.forget(before.object.metadata(), &place),
