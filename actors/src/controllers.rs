@@ -188,3 +188,6 @@ fn changeable(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;
