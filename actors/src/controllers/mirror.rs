@@ -118,6 +118,11 @@ impl<K: Mirrored> Mirror<K> {
         picked.cloned().collect()
     }
 
+    /// The greatest that is said of any object, where something is.
+    pub fn greatest<F: Ord>(&self, says: impl Fn(&Seen<K>) -> Option<F>) -> Option<F> {
+        self.shared.state.read().objects.values().filter_map(says).max()
+    }
+
     /// The objects of a namespace that `wanted` picks.
     #[must_use]
     pub fn picked_within(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
