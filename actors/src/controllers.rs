@@ -179,6 +179,7 @@ fn changeable(
             namespace: activation.namespace.clone(),
             name: activation.name.clone(),
             uid: activation.uid.clone(),
+            fence: activation.fence,
         });
         let look = make(activation);
         let subject = format!("{} {}/{}", activation.actor, activation.namespace, activation.name);
@@ -191,3 +192,6 @@ fn changeable(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

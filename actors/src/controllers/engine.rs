@@ -20,6 +20,7 @@ pub mod conditions;
 pub mod contents;
 pub mod controller;
 pub mod effects;
+mod everywhere;
 pub mod kind_name;
 pub mod looks_at;
 pub mod mirrors;

@@ -7,9 +7,9 @@ use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::schema::{self, Field};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::{
-    Change, Form, OBJECTS_ACTOR, ObjectsRole, Part, Refusal, Sender,
+    Change, FencedChange, Form, OBJECTS_ACTOR, ObjectsRole, Part, Refusal, Sender,
 };
-use impresario_registry_api::Revision;
+use impresario_registry_api::{Fence, Revision};
 use impresario_runtime::{ActorNode, AskError, Remedy};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -30,6 +30,9 @@ pub struct Itself {
     pub name: String,
     /// Its uid: another object of the name is not changed.
     pub uid: String,
+    /// The right by which its actor lives: once another member has its shard nothing is changed here. Somebody may have
+    /// been told since that it is otherwise.
+    pub fence: Fence,
 }
 
 impl Itself {
@@ -78,6 +81,7 @@ impl Itself {
             dry_run: false,
         };
         let door = self.node.local::<ObjectsRole>(OBJECTS_ACTOR);
+        let change = FencedChange { change, fence: self.fence };
         let object = door.ask(change, LIMIT).await.map_err(|error| unanswered(&error))??;
         let object: Value = serde_json::from_slice(&object).map_err(Status::internal)?;
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);

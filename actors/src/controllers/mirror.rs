@@ -120,6 +120,11 @@ impl<K: Mirrored> Mirror<K> {
         picked.cloned().collect()
     }
 
+    /// The greatest that is said of any object, where something is.
+    pub fn greatest<F: Ord>(&self, says: impl Fn(&Seen<K>) -> Option<F>) -> Option<F> {
+        self.shared.state.read().objects.values().filter_map(says).max()
+    }
+
     /// The objects of a namespace that `wanted` picks.
     #[must_use]
     pub fn picked_within(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
@@ -199,7 +204,11 @@ impl<K: Mirrored> Mirror<K> {
         if entry.key.resource != self.shared.select.resource {
             return false;
         }
-        let Some((before, now)) = self.shared.state.write().advance(entry) else { return false };
+        if !self.shared.state.read().is_news(entry) {
+            return false;
+        }
+        let Ok(now) = state::read::<K>(entry) else { return false };
+        let Some(before) = self.shared.state.write().advance(now.clone()) else { return false };
         // No receiver is no error: nobody may follow the changes of this mirror.
         let _ = self.shared.changes.send(Change::Put { now, before: Some(before) });
         true

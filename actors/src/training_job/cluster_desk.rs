@@ -310,6 +310,10 @@ mod tests {
             "uid": uid, "controller": controller })
     }
 
+    fn resource_of(group: &str, plural: &str) -> &'static Resource {
+        resource(group, plural).unwrap()
+    }
+
     fn desk_of(registry: &MemoryRegistry, uid: &str) -> ClusterDesk {
         let handle: impresario_registry::RegistryHandle = Arc::new(registry.clone());
         let objects = Objects::new(handle.clone());
@@ -343,6 +347,30 @@ mod tests {
         let stored = registry.get(key, impresario_registry::Consistency::Local).await.unwrap();
         let stored: Value = serde_json::from_slice(&stored.0.unwrap().value).unwrap();
         assert_eq!(stored, job);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_lingers_while_it_is_deleted_gets_no_pods() {
+        let registry = MemoryRegistry::new();
+        let mut job = json!({ "metadata": { "name": "job", "namespace": "a", "uid": "u" } });
+        let resource = "training.impresario.dev/trainingjobs";
+        let key = impresario_registry::Key::new(resource, "a", "job");
+        let desk = desk_of(&registry, "u");
+        desk.objects.lay_foundation("authority", 6443).await.unwrap();
+        let space = json!({ "metadata": { "name": "a" } });
+        let namespaces = resource_of("", "namespaces");
+        desk.objects.create(namespaces, "", space, &write()).await.unwrap();
+        let pod = json!({ "metadata": { "generateName": "job-" },
+            "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+        let put = |job: &Value| Transaction::default().put(key.clone(), job.to_string());
+        registry.transact(put(&job)).await.unwrap();
+        desk.create_pod(pod.clone()).await.expect("as long as it is not deleted");
+        job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        job["metadata"]["finalizers"] = json!(["orphan"]);
+        registry.transact(put(&job)).await.unwrap();
+        assert_eq!(desk.create_pod(pod).await, Err(DeskError::JobDeleted));
+        let pods = desk.objects.list(resource_of("", "pods"), &ListQuery::default()).await.unwrap();
+        assert_eq!(pods.items.len(), 1);
     }
 
     #[tokio::test]

@@ -17,8 +17,8 @@ use impresario_registry_api::protocol::Status as MemberState;
 use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole, Revision};
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
-    Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
-    Message, NodeConfig, NodeName, PeerIdentity, PeerRole, Refusal, Role, StartError,
+    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, JoinError, NodeConfig, NodeName,
+    PeerIdentity, PeerRole, Refusal, Role, StartError,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -221,40 +221,9 @@ impl Client {
         })
     }
 
-    /// Asks an actor that runs on one control member at a time, such as a scheduler or what drives
-    /// an object: all members are asked at once, and the one that has it answers. Gives the actor
-    /// too. For messages that ask; one that changes something may find the actor twice while its
-    /// shard moves.
-    pub async fn ask_member<R, M>(
-        &self,
-        actor: &str,
-        message: M,
-        deadline: Duration,
-    ) -> Result<(ActorRef<R>, M::Reply), AskError>
-    where
-        R: Role + Accepts<M>,
-        M: Message + Clone,
-    {
-        let members = self.members.borrow().clone();
-        let mut asked: FuturesUnordered<_> = members
-            .into_iter()
-            .map(|member| {
-                let found = self.node.actor::<R>(ActorPath::new(member, actor));
-                let answer = found.ask(message.clone(), deadline);
-                async move { answer.await.map(|reply| (found, reply)) }
-            })
-            .collect();
-        // What says most: that a member refused, then that one could not be asked.
-        let mut worst = AskError::NoSuchActor { actor: ActorName::from(actor) };
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(found) => return Ok(found),
-                Err(error @ AskError::Refused { .. }) => return Err(error),
-                Err(AskError::NoSuchActor { .. }) => {}
-                Err(error) => worst = error,
-            }
-        }
-        Err(worst)
+    /// The control members, as far as they are known.
+    pub(crate) fn members(&self) -> Vec<NodeName> {
+        self.members.borrow().clone()
     }
 
     /// Reads the addresses of all nodes, so that their actors can be asked, and which of them are
@@ -284,8 +253,8 @@ impl Client {
     /// Which nodes are control members is a matter of the registry's membership, which members tell; no
     /// object says it. Where none answers, what is known stands.
     async fn learn_members(&self) {
-        let known = self.members.borrow().clone();
-        let mut asked: FuturesUnordered<_> = known
+        let mut asked: FuturesUnordered<_> = self
+            .members()
             .into_iter()
             .map(|member| {
                 let registry = self.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));

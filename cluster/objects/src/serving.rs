@@ -13,11 +13,11 @@ use futures_util::{StreamExt as _, stream};
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::{Resource, Row, resource_key};
-use impresario_api::status::{Reason, Status};
+use impresario_api::status::{CauseReason, Reason, Status};
 use impresario_api::wire::FieldValidation;
 use impresario_client::objects::protocol::{
-    Bind, Change, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal, Refused, Sender,
-    Settle,
+    Bind, Change, Create, Delete, FencedChange, Follow, Form, Get, Gone, List, Part, Refusal,
+    Refused, Sender, Settle,
 };
 use impresario_client::objects::removed::removed;
 use impresario_client::objects::stored::{bytes_of, text};
@@ -334,6 +334,23 @@ impl ObjectsParts {
             })
             .await?;
         Ok(bytes(&patched)?)
+    }
+
+    /// The same by right of an activation. That it has ended is nothing that is wrong with what was asked for.
+    pub(crate) async fn fenced_change(self, asked: FencedChange) -> Result<Bytes, Refusal> {
+        let FencedChange { change, fence } = asked;
+        let parts = Self { objects: self.objects.fenced(fence), ..self };
+        let changed = parts.change(change).await;
+        let is_fenced =
+            |(_, word, _): &(String, String, String)| word == CauseReason::ShardLost.as_str();
+        changed.map_err(|refusal| {
+            if refusal.causes.iter().any(is_fenced) {
+                let why = format!("{}: ask another member", refusal.message);
+                Status::unavailable(why, 1).into()
+            } else {
+                refusal
+            }
+        })
     }
 
     pub(crate) async fn delete(self, asked: Delete) -> Result<Gone, Refusal> {

@@ -64,15 +64,26 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Beside::<K, T>::namesake())
     }
 
-    /// And at the objects of kind `T` in the cluster that it `shows`. What `facet` says of these wakes everybody
-    /// where it changes; what else changes of them wakes nobody. The controller changes none of them.
+    /// And at the objects of kind `T` in the cluster that it `shows`. The greatest that `facet` says of any of these
+    /// wakes everybody where it changes; what else changes of them wakes nobody. The controller changes none of them.
     #[must_use]
-    pub fn everywhere<T: Mirrored, F: PartialEq + 'static>(
+    pub fn everywhere<T: Mirrored, F: Ord + Send + 'static>(
         self,
         shows: fn(&T) -> bool,
         facet: fn(&T) -> F,
     ) -> Self {
         self.and(Beside::<K, T>::everywhere(shows, facet))
+    }
+
+    /// And at all objects of kind `T` in the cluster. Where what `facet` says of one changes, those are woken to which it
+    /// `matters`; what else changes of them wakes nobody. The controller changes none of them.
+    #[must_use]
+    pub fn mattering<T: Mirrored, F: PartialEq + 'static>(
+        self,
+        facet: fn(&T) -> F,
+        matters: fn(&K, Option<&T>, Option<&T>) -> bool,
+    ) -> Self {
+        self.and(Beside::<K, T>::mattering(facet, matters))
     }
 
     /// And at the object of kind `T` and this name in the namespace that it is.

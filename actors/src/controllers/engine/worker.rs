@@ -53,7 +53,7 @@ impl Said {
 }
 
 /// How many names that others have are kept in mind at most.
-const MOST_TAKEN: usize = 1_000;
+pub(in crate::controllers) const MOST_TAKEN: usize = 1_000;
 
 /// The work of one controller on one object.
 pub struct Worker<C: Controller> {

@@ -173,11 +173,15 @@ async fn what_is_in_a_namespace_that_is_not_there_goes_and_the_next_of_that_name
     let late = deployment("restored", "2025-01-01T00:00:00Z").to_string();
     let restored = Key::new("apps/deployments", "ns", "restored");
     now.transact(Transaction::default().put(restored.clone(), late)).await.unwrap();
+    // Written back in the order of keys: with the namespace that it was once made with, within one second.
+    let together = deployment("together", "2024-01-01T00:00:00Z");
+    let together = create_alone(&now, "apps/deployments", &together).await;
     let own = create(&now, "apps/deployments", &deployment("own", early)).await;
     look(&now, &now).look_once().await.unwrap();
     assert_eq!(stored(&now, &key).await, None, "it is of the namespace before");
     // Later by the one count and earlier by the other: nobody knows.
     assert!(stored(&now, &own).await.is_some() && stored(&now, &restored).await.is_some());
+    assert!(stored(&now, &together).await.is_some(), "the clock does not say which came first");
 }
 
 #[tokio::test]

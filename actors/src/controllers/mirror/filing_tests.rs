@@ -1,8 +1,9 @@
 //! What is filed ahead of the watch, against every order in which the two can come.
 
-use super::follow::apply;
+use super::follow;
 use super::state::State;
 use super::*;
+use futures_util::FutureExt as _;
 use impresario_registry::{Key, MemoryRegistry};
 use impresario_registry_api::WatchEvent;
 use k8s_openapi::api::core::v1::Pod;
@@ -39,6 +40,11 @@ fn entry(name: usize, create_revision: Revision, mod_revision: Revision) -> Entr
         json!({"metadata": {"name": name, "namespace": "ns", "uid": create_revision.to_string()}});
     let value = pod.to_string().into_bytes().into();
     Entry { key: Key::new("pods", "ns", name), value, create_revision, mod_revision }
+}
+
+/// What the mirror tells of when its watch brings this.
+fn brought(mirror: &Mirror<Pod>, event: WatchEvent) -> follow::Changed<Pod> {
+    follow::apply(&mirror.shared, &[event]).now_or_never().expect("so few are read at once")
 }
 
 /// A mirror that nothing but the test feeds.
@@ -121,7 +127,7 @@ impl World {
             }
             Step::Watch => {
                 let Some(event) = self.watch.pop_front() else { return };
-                let (changes, misread) = apply(&self.mirror.shared, &[event]);
+                let (changes, misread) = brought(&self.mirror, event);
                 assert!(misread.is_empty());
                 self.tell(changes);
             }
@@ -182,13 +188,13 @@ async fn what_the_watch_is_behind_with_is_shown_at_once_and_told_of_once() {
     let mirror = unfed();
     let put = |entry: &Entry| WatchEvent::Put { entry: entry.clone(), previous: None };
     let (first, second, third) = (entry(0, 5, 5), entry(0, 5, 7), entry(0, 5, 9));
-    apply(&mirror.shared, &[put(&first)]);
+    brought(&mirror, put(&first));
     let mut changes = mirror.changes();
     assert!(mirror.file(&third) && !mirror.file(&third) && !mirror.file(&second));
     assert_eq!(mirror.get("ns", "p0").map(|seen| seen.entry), Some(third.clone()));
     assert!(matches!(changes.try_next(), Some(Change::Put { now, before: Some(before) })
         if now.entry == third && before.entry == first));
-    let (late, _) = apply(&mirror.shared, &[put(&second), put(&third)]);
+    let (late, _) = follow::apply(&mirror.shared, &[put(&second), put(&third)]).now_or_never().unwrap();
     assert!(late.is_empty() && changes.try_next().is_none());
     assert_eq!(mirror.revision(), 1, "nobody who waits for the watch is told that it came");
 }
@@ -197,7 +203,7 @@ async fn what_the_watch_is_behind_with_is_shown_at_once_and_told_of_once() {
 async fn nothing_is_filed_that_is_not_shown_or_of_another_life_or_kind_or_unreadable() {
     let mirror = unfed();
     assert!(!mirror.file(&entry(0, 5, 5)), "it may be gone");
-    apply(&mirror.shared, &[WatchEvent::Put { entry: entry(0, 5, 5), previous: None }]);
+    brought(&mirror, WatchEvent::Put { entry: entry(0, 5, 5), previous: None });
     assert!(!mirror.file(&entry(0, 8, 9)), "the one before it has not been seen to end");
     let other = Entry { key: Key::new("secrets", "ns", "p0"), ..entry(0, 5, 9) };
     let broken = Entry { value: "{\"spec\": 1}".into(), ..entry(0, 5, 9) };

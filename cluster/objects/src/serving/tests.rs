@@ -171,3 +171,45 @@ async fn a_watch_by_message_ends_with_its_kind_and_nothing_of_it_is_written_any_
     let listed = parts.objects.list(&row, &impresario_client::objects::ListQuery::default()).await;
     assert_eq!(listed.unwrap_err().code(), 410);
 }
+
+#[tokio::test]
+async fn what_an_actor_changes_for_another_is_refused_once_its_shard_is_another_members() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    let maps = known("configmaps").unwrap();
+    let map = json!({"metadata": {"name": "it"}, "data": {"copies": "1"}});
+    parts.objects.create(maps, "default", map, &WriteOptions::default()).await.unwrap();
+    member.registry.assign_shards(&["m1".to_owned()]);
+    let shard = impresario_registry_api::shard_of("u");
+    let copies = async || {
+        let map = parts.objects.get(maps, "default", "it").await.unwrap();
+        map["data"]["copies"].as_str().unwrap().to_owned()
+    };
+    let change = async |role, epoch, copies: &str| {
+        let change = Change {
+            sender: Sender { name: "operator".into(), role },
+            resource: "configmaps".into(),
+            namespace: "default".into(),
+            name: "it".into(),
+            part: Part::Main,
+            form: Form::Merge,
+            body: json!({"data": {"copies": copies}}).to_string().into(),
+            dry_run: false,
+        };
+        let fence =
+            impresario_registry_api::Fence { shard, epoch: impresario_registry_api::Epoch(epoch) };
+        let changed = parts.clone().fenced_change(FencedChange { change, fence }).await;
+        changed.map_err(Status::from)
+    };
+    let (admin, client) =
+        (impresario_runtime::PeerRole::Admin, impresario_runtime::PeerRole::Client);
+    change(admin.clone(), 1, "5").await.unwrap();
+    assert_eq!(copies().await, "5");
+    assert_eq!(change(client, 1, "6").await.unwrap_err().code(), 403, "the rules are the same");
+    // Another member has the shard, and somebody says something else.
+    member.registry.assign_shards(&["m2".to_owned()]);
+    change(admin.clone(), 2, "0").await.unwrap();
+    let late = change(admin, 1, "5").await.unwrap_err();
+    assert_eq!((late.code(), late.retry_after), (503, Some(1)), "{late}");
+    assert_eq!(copies().await, "0");
+}
