@@ -20,6 +20,7 @@ use impresario_runtime::{
     Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
     Message, NodeConfig, NodeName, PeerIdentity, PeerRole, Refusal, Role, StartError,
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -64,6 +65,14 @@ pub enum ConnectError {
     /// The credential cannot be kept or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The certificate in the folder has ended.
+    #[error("the certificate in {} ended at {at}: join with a new token (`imp token create --role client`)", folder.display())]
+    Expired {
+        /// The client's folder.
+        folder: PathBuf,
+        /// When it ended.
+        at: Timestamp,
+    },
     /// A file of the client is unusable.
     #[error("{}: {cause}; remove the folder {} and join again with a new token", path.display(), folder.display())]
     File {

@@ -8,11 +8,12 @@
 
 use crate::client::{Client, ConnectError, reachable};
 use impresario_runtime::{Credential, JoinToken, NodeName, PeerRole};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long the cluster has to answer.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
@@ -29,7 +30,7 @@ struct Kept {
 impl Client {
     /// Joins the cluster that answers at `address` (as printed by `imp token create --role client`)
     /// and keeps the credential in `folder`. A folder that holds one already is opened instead, and
-    /// the token is not used: a program may call this at every start.
+    /// the token is not used, unless its certificate has ended: a program may call this at every start.
     ///
     /// Must be called inside an actix system.
     pub async fn join(
@@ -39,7 +40,12 @@ impl Client {
         folder: &Path,
     ) -> Result<Self, ConnectError> {
         if folder.join(FILE).exists() {
-            return Self::open(folder).await;
+            match Self::open(folder).await {
+                Err(ended @ ConnectError::Expired { .. }) => {
+                    tracing::info!(%ended, "the token is used");
+                }
+                opened => return opened,
+            }
         }
         let bad = || ConnectError::Address(address.to_owned());
         let target = tokio::net::lookup_host(address).await.map_err(|_| bad())?.next();
@@ -70,7 +76,13 @@ impl Client {
         let text = std::fs::read(folder.join(FILE)).map_err(broken(folder))?;
         let kept = serde_json::from_slice(&text).map_err(io::Error::from);
         let kept = kept.map_err(broken(folder))?;
-        connected(Credential::load(&folder.join("credential"))?, kept).await
+        let credential = Credential::load(&folder.join("credential"))?;
+        let until = credential.validity().1;
+        if until <= SystemTime::now() {
+            let at = Timestamp::try_from(until).unwrap_or(Timestamp::MAX);
+            return Err(ConnectError::Expired { folder: folder.to_owned(), at });
+        }
+        connected(credential, kept).await
     }
 }
 

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod folder;
 mod forgotten;
 
 const LIMIT: Duration = Duration::from_secs(60);
