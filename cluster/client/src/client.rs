@@ -4,6 +4,7 @@
 //! certificate's role may ask, and reads and writes objects through the control members, which apply the
 //! same defaults and rules as to requests over REST. Losing a member is not seen, as long as one answers.
 
+use crate::keeper::{Home, Keeper};
 use crate::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Patch, RemoteDoor, RemoteObjects,
     WatchQuery, WriteOptions,
@@ -13,8 +14,7 @@ use impresario_api::catalog::find_kind;
 use impresario_api::resource::Row;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry_api::protocol::Status as MemberState;
-use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole, Revision};
+use impresario_registry_api::Revision;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
     ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, JoinError, NodeConfig, NodeName,
@@ -32,9 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
-
-/// How long a member has to say who the members are.
-const MEMBERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a client could not connect.
 #[derive(Debug, Error)]
@@ -141,9 +138,8 @@ impl Gate for ServesNobody {
 pub struct Client {
     node: ActorNode,
     objects: RemoteObjects,
-    members: watch::Sender<Vec<NodeName>>,
-    /// The machine through which the client joined, if it is another one.
-    machine: Option<IpAddr>,
+    /// Knows the control members.
+    keeper: Arc<Keeper>,
 }
 
 impl std::fmt::Debug for Client {
@@ -156,10 +152,19 @@ impl Client {
     /// Connects with a credential of the cluster to these control members: their names and QUIC addresses.
     ///
     /// Must be called inside an actix system. Nothing is sent yet: the first use finds a member that
-    /// answers.
+    /// answers. From then on it looks each minute who the members are and where, for as long as the client is there.
     pub async fn connect(
         credential: Credential,
         members: &[(NodeName, SocketAddr)],
+    ) -> Result<Self, ConnectError> {
+        Self::at_home(credential, members, Home::default()).await
+    }
+
+    /// The same, with what is kept of it where it has a folder.
+    pub(crate) async fn at_home(
+        credential: Credential,
+        members: &[(NodeName, SocketAddr)],
+        home: Home,
     ) -> Result<Self, ConnectError> {
         if members.is_empty() {
             return Err(ConnectError::NoMembers);
@@ -175,19 +180,16 @@ impl Client {
         let mut config = NodeConfig::new(credential);
         config.bind = SocketAddr::new(from, 0);
         config.gate = Arc::new(ServesNobody);
+        let role = config.credential.identity().role.clone();
         let node = ActorNode::start(config).await?;
         for (name, address) in members {
             node.addresses().set(name.clone(), *address);
         }
-        let (known, names) =
-            watch::channel(members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let names = members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let (known, names) = watch::channel(names);
         let objects = RemoteObjects::new(RemoteDoor::new(node.clone(), names));
-        Ok(Self { node, objects, members: known, machine: None })
-    }
-
-    /// Nodes that advertise a loopback address are reached at this machine's, from now on.
-    pub(crate) fn through(self, machine: Option<IpAddr>) -> Self {
-        Self { machine, ..self }
+        let keeper = Keeper::start(&role, objects.clone(), node.clone(), known, home);
+        Ok(Self { node, objects, keeper: Arc::new(keeper) })
     }
 
     /// Untyped objects.
@@ -223,7 +225,7 @@ impl Client {
 
     /// The control members, as far as they are known.
     pub(crate) fn members(&self) -> Vec<NodeName> {
-        self.members.borrow().clone()
+        self.keeper.members()
     }
 
     /// Reads the addresses of all nodes, so that their actors can be asked, and which of them are
@@ -238,65 +240,18 @@ impl Client {
         let mut names = Vec::new();
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let annotations = node.pointer("/metadata/annotations");
-            let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)).and_then(Value::as_str);
-            if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
-                let name = NodeName::from(name);
-                self.node.addresses().set(name.clone(), reachable(address, self.machine));
+            let name = NodeName::from(name);
+            if self.keeper.learn_address(&name, node) {
                 names.push(name);
             }
         }
-        self.learn_members().await;
+        self.keeper.learn_members().await;
         Ok(names)
-    }
-
-    /// Which nodes are control members is a matter of the registry's membership, which members tell; no
-    /// object says it. Where none answers, what is known stands.
-    async fn learn_members(&self) {
-        let mut asked: FuturesUnordered<_> = self
-            .members()
-            .into_iter()
-            .map(|member| {
-                let registry = self.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
-                registry.ask(MemberState, MEMBERS_LIMIT)
-            })
-            .collect();
-        let mut newest = None;
-        while let Some(answer) = asked.next().await {
-            let Ok(state) = answer else { continue };
-            let age = (state.term, state.applied);
-            if newest.as_ref().is_none_or(|(known, _)| age > *known) {
-                newest = Some((age, state));
-            }
-        }
-        let Some((_, state)) = newest else { return };
-        let members: Vec<_> = state
-            .voters
-            .iter()
-            .chain(&state.learners)
-            .map(|name| NodeName::from(name.as_str()))
-            .collect();
-        if !members.is_empty() {
-            self.members.send_replace(members);
-        }
     }
 
     /// Closes the connections.
     pub async fn close(self, deadline: Duration) {
         self.node.stop(deadline).await;
-    }
-}
-
-/// The annotation of a Node object that says where its actor node listens.
-pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
-
-/// Where a node that advertises `address` is reached from here; `machine` is the address of the
-/// machine through which one joined, if it is another one than this.
-#[must_use]
-pub fn reachable(address: SocketAddr, machine: Option<IpAddr>) -> SocketAddr {
-    match machine {
-        Some(machine) if address.ip().is_loopback() => SocketAddr::new(machine, address.port()),
-        _ => address,
     }
 }
 
@@ -459,20 +414,5 @@ where
             Deleted::Gone(_) => Ok(None),
             Deleted::Lingers(object) => Self::typed(object).map(Some),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loopback_address_of_another_machine_is_reached_through_that_machine() {
-        let local: SocketAddr = "127.0.0.1:7000".parse().unwrap();
-        let far: SocketAddr = "10.0.0.9:7000".parse().unwrap();
-        let machine = "10.0.0.1".parse().unwrap();
-        assert_eq!(reachable(local, None), local);
-        assert_eq!(reachable(local, Some(machine)).to_string(), "10.0.0.1:7000");
-        assert_eq!(reachable(far, Some(machine)), far);
     }
 }
