@@ -12,12 +12,13 @@
 //!     log, log.1 ..  its output
 //! ```
 //! Each file appears whole (rename) and is readable for its owner alone. What must outlive a loss of power
-//! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. The others are
+//! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. Who has which address
+//! is found whole after it ([`write_through`]), if not as it was last. The others are
 //! about processes that such a loss ends. The room for an exit is taken before the container starts, so that a
 //! full disk does not turn a success into a container that nobody knows the end of.
 
 use super::{cgroup::Cgroup, identity::ProcessKey};
-use crate::container::ContainerSpec;
+use crate::container::{ContainerSpec, PodSandbox};
 use jiff::Timestamp;
 use rustix::{fs::FallocateFlags, io::Errno};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -111,12 +112,28 @@ pub enum Report {
 
 /// Writes a file whole: it is never seen in part, by whoever reads it.
 pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let (_, new) = write_new(folder, name, value)?;
+    fs::rename(&new, folder.join(name))
+}
+
+/// Writes a file whole, also for whoever reads it after a loss of power: they find this value or the one before it.
+pub fn write_through<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let (file, new) = write_new(folder, name, value)?;
+    file.sync_data()?;
+    fs::rename(&new, folder.join(name))
+}
+
+fn write_new<T: Serialize>(
+    folder: &Path,
+    name: &str,
+    value: &T,
+) -> io::Result<(fs::File, PathBuf)> {
     let bytes = serde_json::to_vec(value)?;
     let new = folder.join(format!(".{name}.{}", std::process::id()));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&bytes)?;
-    fs::rename(&new, folder.join(name))
+    Ok((file, new))
 }
 
 /// Bytes that are set aside for one record.
@@ -161,8 +178,8 @@ pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option
     }
 }
 
-/// Reads a file of one container. One that cannot be read is put aside, complained of and counts as absent: it
-/// concerns that container alone, and must not keep the node from all others.
+/// Reads a file that the node can do without, such as those of one container. One that cannot be read is put aside,
+/// complained of and counts as absent: it must not keep the node from all else.
 pub fn read_or_put_aside<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
     match read(folder, name) {
         Ok(found) => found,
@@ -172,6 +189,16 @@ pub fn read_or_put_aside<T: DeserializeOwned>(folder: &Path, name: &str) -> Opti
             None
         }
     }
+}
+
+/// What the folders of pods in this one say of their pods. One that cannot be read says nothing.
+pub fn pods(folder: &Path) -> io::Result<Vec<PodSandbox>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?.collect::<io::Result<Vec<_>>>()?,
+    };
+    let pods = entries.iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(pods.filter_map(|pod| read_or_put_aside(&pod.path(), "pod.json")).collect())
 }
 
 #[cfg(test)]
