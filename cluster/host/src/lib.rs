@@ -17,6 +17,7 @@ mod mount_table;
 pub mod opening;
 mod private;
 pub mod process;
+mod program;
 pub mod proxy;
 pub mod shim;
 pub mod volumes;
@@ -26,3 +27,4 @@ pub use container::{
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
 };
 pub use private::{hide, nodes_of_this_machine};
+pub use program::Program;

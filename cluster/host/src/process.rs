@@ -22,7 +22,9 @@ use crate::{
         DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
         cri_log, is_path_component,
     },
-    private, volumes,
+    private,
+    program::Program,
+    volumes,
 };
 use futures_util::{FutureExt, StreamExt, stream};
 use identity::ProcessKey;
@@ -32,13 +34,12 @@ use parking_lot::Mutex;
 use record::Born;
 use std::{
     collections::{BTreeSet, HashSet},
-    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -52,8 +53,8 @@ const TAKEN_LIMIT_S: i64 = 10;
 pub struct ProcessConfig {
     /// The node's data directory; the driver's files are in `pods` below it.
     pub data: PathBuf,
-    /// The command that runs [`crate::shim::main`], such as `["/proc/self/exe", "__shim"]`.
-    pub shim: Vec<OsString>,
+    /// The command that runs [`crate::shim::main`].
+    pub shim: Program,
     /// Files and folders that no container may see, where the machine lets us hide them; the
     /// data directory is among them anyway.
     pub hidden: Vec<PathBuf>,
@@ -108,10 +109,8 @@ impl ProcessDriver {
 /// Whether this user's containers may have namespaces. Where a machine lets users make one and then refuses to say who
 /// is who in it (Ubuntu's `kernel.apparmor_restrict_unprivileged_userns`), whoever tried is nobody for good: so
 /// that another process tries.
-fn has_namespaces(shim: &[OsString]) -> bool {
-    let Some((program, args)) = shim.split_first() else { return true };
-    let mut trial = Command::new(program);
-    trial.args(args).arg("trial").env_clear();
+fn has_namespaces(shim: &Program) -> bool {
+    let Ok(mut trial) = shim.command("trial") else { return true };
     trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Only what the trial itself says counts. One that cannot be run at all says so when a container is started; one
     // for which there was no process or memory says nothing of namespaces.

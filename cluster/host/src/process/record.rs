@@ -19,11 +19,11 @@
 
 use super::{cgroup::Cgroup, identity::ProcessKey};
 use crate::container::{ContainerSpec, PodSandbox};
+use crate::program::Program;
 use jiff::Timestamp;
 use rustix::{fs::FallocateFlags, io::Errno};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    ffi::OsString,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -37,8 +37,10 @@ pub struct Order {
     pub spec: ContainerSpec,
     /// Its folder.
     pub folder: PathBuf,
-    /// How this program is run as a keeper; its second stage is run in the same way.
-    pub shim: Vec<OsString>,
+    /// How this program is run as a keeper; its second stage is run in the same way. Who reads the order of a container
+    /// that runs has no need of it, and those of an earlier version have it elsewhere.
+    #[serde(default)]
+    pub program: Program,
     /// Its control groups, when there may be any.
     pub cgroup: Option<Cgroup>,
     /// What it must not see, where it can be hidden.

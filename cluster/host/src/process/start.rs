@@ -74,7 +74,7 @@ impl Inner {
         let order = Order {
             spec,
             folder: folder.to_owned(),
-            shim: self.config.shim.clone(),
+            program: self.config.shim.clone(),
             cgroup: root.then(|| Cgroup::plan(&cgroup)).flatten(),
             hidden,
             namespaces: self.namespaces,
@@ -130,7 +130,7 @@ impl Inner {
         if new.is_empty() {
             return;
         }
-        let (shim, folder) = (order.shim.clone(), folder.to_owned());
+        let (shim, folder) = (order.program.clone(), folder.to_owned());
         let work = move || {
             Target::in_folder(&folder)?.map_or(Ok(()), |target| cover(&shim, &target, &new))
         };
@@ -141,22 +141,15 @@ impl Inner {
     }
 
     fn spawn_keeper(&self, folder: &Path) -> Result<Child, DriverError> {
-        let [program, args @ ..] = self.config.shim.as_slice() else {
-            let cause = io::ErrorKind::InvalidInput.into();
-            return Err(DriverError::Io { what: "no shim command is configured".into(), cause });
-        };
         let errors = fs::File::create(folder.join("keeper.err"))
             .map_err(DriverError::io("making keeper.err"))?;
-        Command::new(program)
-            .args(args)
-            .arg("keep")
-            .arg(folder)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .map_err(DriverError::io(format!("starting the keeper {}", program.display())))
+        let spawned = self.config.shim.command("keep").and_then(|keeper| {
+            let mut keeper = Command::from(keeper);
+            keeper.arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+            keeper.spawn()
+        });
+        let words = &self.config.shim.words;
+        spawned.map_err(DriverError::io(format!("starting the keeper {words:?}")))
     }
 
     /// A keeper that is our child must be waited for when it ends, or it stays as a zombie.

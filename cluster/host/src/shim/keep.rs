@@ -32,7 +32,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -191,18 +191,15 @@ struct Second {
 
 impl Second {
     fn spawn(order: &Order) -> Result<Self, Failed> {
-        let [program, args @ ..] = order.shim.as_slice() else {
-            return Err(Failed::Config { what: "the order names no shim".into() });
-        };
         let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
         // Where that cannot be had the second stage finds no namespaces, and warns.
         if order.namespaces {
             let _ = namespaces::isolate_children();
         }
-        let mut child = Command::new(program)
-            .args(args)
-            .arg("init")
-            .env_clear()
+        let mut child = order
+            .program
+            .command("init")
+            .map_err(system("starting the second stage"))?
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
