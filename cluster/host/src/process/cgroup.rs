@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const SWAP: &str = "the limit of memory with swap";
@@ -216,7 +216,7 @@ impl Cgroup {
             _ => {
                 // Frozen, so that none can start another while they are counted.
                 let freezer = self.folder("freezer").map(|f| f.join("freezer.state"));
-                // Without it some may get away for now: who kills looks again (`kill_all`), and thaws again.
+                // Without it some may get away for now: who kills looks again, and thaws again.
                 if let Some(state) = &freezer {
                     let _ = fs::write(state, "FROZEN");
                 }
@@ -228,22 +228,6 @@ impl Cgroup {
                     let _ = fs::write(state, "THAWED");
                 }
             }
-        }
-    }
-
-    /// Kills until nothing is left or `limit` is over; whether nothing is left.
-    /// Blocks: for threads that may.
-    pub fn kill_all(&self, limit: Duration) -> bool {
-        let begin = Instant::now();
-        loop {
-            if self.processes().is_empty() {
-                return true;
-            }
-            self.kill();
-            if begin.elapsed() > limit {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

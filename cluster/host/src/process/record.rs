@@ -6,6 +6,7 @@
 //!     order.json     written by the driver, taken (renamed) by exactly one of keeper and successor
 //!     taken.json     the order, once a keeper has it
 //!     keeper.json    the keeper's process
+//!     first.json     the container's first process, before it is told what to do
 //!     born.json      the container's process, once its command executes
 //!     failed.json    or why it could not be started
 //!     exit.json      how it ended; written before the keeper goes
