@@ -132,7 +132,7 @@ fn start(folder: &Path) -> Result<Started, Failed> {
             end_all(held.cgroup.as_ref());
             // Not before all of the container has ended: nobody else has its GPUs until then.
             drop(held);
-            Err(failed)
+            Err(second.explain(failed))
         }
     }
 }

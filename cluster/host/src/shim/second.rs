@@ -13,7 +13,7 @@ use nix::fcntl::Flock;
 use rustix::process::Pid;
 use std::{
     fs::File,
-    io::{self, BufReader, Write},
+    io::{self, BufReader, Read, Write},
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
@@ -23,6 +23,8 @@ use std::{
 
 /// How long the second stage may take to reach its command: it mounts at most.
 const START_LIMIT: Duration = Duration::from_mins(1);
+/// How much of what it says before it is lost is told.
+const SAID_LIMIT: u64 = 4096;
 
 /// What a container that is being started has of the machine.
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub(super) struct Second {
     /// The files of its GPUs, which it has open, too, and so has its command: should this process be killed, they are
     /// locked for as long as anything of the container is left.
     gpus: Vec<Unlocked>,
+    /// Whether it is the first process of a namespace, and starts its command instead of becoming it.
+    is_apart: bool,
 }
 
 impl Second {
@@ -65,7 +69,8 @@ impl Second {
         }
         let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
-        Ok(Self { main, channel: BufReader::new(channel), outputs, gpus })
+        let is_apart = namespaces::children_are_apart();
+        Ok(Self { main, channel: BufReader::new(channel), outputs, gpus, is_apart })
     }
 
     /// Makes what the container needs outside of it, hands the order on, and waits until its command executes or is
@@ -100,18 +105,33 @@ impl Second {
         channel.set_write_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
         channel.write_all(&asked).map_err(system("handing on the order"))?;
         channel.shutdown(Shutdown::Write).map_err(system("handing on the order"))?;
+        let lost = |cause: &str| Failed::System {
+            what: "starting the command".into(),
+            cause: cause.to_owned(),
+        };
         loop {
             let line = next_line(&mut self.channel);
             match line.map_err(system("waiting for the command to execute"))? {
                 Some(Line::Warning(warning)) => warnings.push(warning),
                 Some(Line::Failed(failed)) => return Err(failed),
+                None if self.is_apart => return Err(lost("the container's first process is gone")),
                 Some(Line::Began) | None => return Ok(()), // closed by execve
-                Some(Line::Ended { .. }) => {
-                    let cause = "it ended before it began".to_owned();
-                    return Err(Failed::System { what: "starting the command".into(), cause });
-                }
+                Some(Line::Ended { .. }) => return Err(lost("it ended before it began")),
             }
         }
+    }
+
+    /// Adds to why it does not start what it has said itself: only it knows why it was lost. It has ended by now.
+    pub fn explain(&self, failed: Failed) -> Failed {
+        let Failed::System { what, cause } = failed else { return failed };
+        let mut said = Vec::new();
+        if let Some(Ok(errors)) = self.outputs[1].as_ref().map(OwnedFd::try_clone) {
+            // What is not there yet will not come.
+            let _ = File::from(errors).take(SAID_LIMIT).read_to_end(&mut said);
+        }
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        let cause = if said.is_empty() { cause } else { format!("{cause}; it said: {said}") };
+        Failed::System { what, cause }
     }
 }
 

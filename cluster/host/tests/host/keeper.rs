@@ -75,6 +75,28 @@ async fn what_the_program_heeds_reaches_all_its_kinds_and_no_container() {
     subject.driver.remove_pod("heeds").await.unwrap();
 }
 
+#[tokio::test]
+async fn what_the_first_process_says_before_it_is_lost_is_why_the_container_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    // Loaded in vain, and lost when it has its order. The second is told from a command that ends by namespaces alone.
+    let cases =
+        ["echo cannot load it >&2; exit 127", "cat >/dev/null; echo cannot go on >&2; exit 9"];
+    for (case, said) in cases.iter().zip(["cannot load it", "cannot go on"]) {
+        if said == "cannot go on" && !is_root() {
+            leave_out("an ordinary user may have no namespaces");
+            continue;
+        }
+        let subject = subject(folder.path(), &format!("init) {case};;"));
+        let spec = shell(&subject, "lost", "a", "echo runs");
+        subject.driver.prepare_pod(spec.pod.clone()).await.unwrap();
+        let started = timeout(LIMIT, subject.driver.start(spec)).await.expect("an answer");
+        let error = started.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        assert!(subject.driver.list().await.unwrap().is_empty());
+        subject.driver.remove_pod("lost").await.unwrap();
+    }
+}
+
 fn order(folder: &Path, script: &str) -> Order {
     let subject = subject(folder, "");
     Order {
