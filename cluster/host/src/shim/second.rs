@@ -114,9 +114,8 @@ impl Second {
             match line.map_err(system("waiting for the command to execute"))? {
                 Some(Line::Warning(warning)) => warnings.push(warning),
                 Some(Line::Failed(failed)) => return Err(failed),
-                Some(Line::Began) => return Ok(()),
                 None if self.is_apart => return Err(lost("the container's first process is gone")),
-                None => return Ok(()), // closed by execve
+                Some(Line::Began) | None => return Ok(()), // closed by execve
                 Some(Line::Ended { .. }) => return Err(lost("it ended before it began")),
             }
         }
