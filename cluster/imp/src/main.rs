@@ -28,6 +28,7 @@ mod up;
 
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
+use impresario_chaos::Plan;
 use layout::NodeDir;
 use node_log::NodeLog;
 use output::say;
@@ -120,8 +121,8 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Member { command: cli::Member::Remove { dir, name, force } } => {
             member::remove(&layout::ClusterDir::new(dir.path()), &name, force).await?;
         }
-        Command::Chaos { command: cli::Chaos::Run { seed, duration, output, keep } } => {
-            if !chaos::run(seed, duration, output, keep).await? {
+        Command::Chaos { command: cli::Chaos::Run { seed, duration, heal, output, keep } } => {
+            if !chaos::run(Plan { seed, duration, heal }, output, keep).await? {
                 return Ok(ExitCode::from(BROKEN));
             }
         }
