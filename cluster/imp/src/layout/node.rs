@@ -80,7 +80,7 @@ impl NodeDir {
         self.0.join("registry")
     }
 
-    /// The log of the process.
+    /// The log of the process, which puts it aside as `log.1` beside it when it is full.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
