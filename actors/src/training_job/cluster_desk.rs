@@ -140,7 +140,7 @@ impl Desk for ClusterDesk {
             let jobs = resource("training.impresario.dev", "trainingjobs")?;
             let change = |job: &Value| {
                 if job["metadata"]["uid"] != desk.uid.as_str() {
-                    return Err(Status::not_found(&*&jobs, &desk.name));
+                    return Err(Status::not_found(&*jobs, &desk.name));
                 }
                 let mut job = job.clone();
                 job["status"] = status.clone();
@@ -310,7 +310,7 @@ mod tests {
             "uid": uid, "controller": controller })
     }
 
-    fn resource_of(group: &str, plural: &str) -> &'static Resource {
+    fn resource_of(group: &str, plural: &str) -> impresario_api::resource::Row {
         resource(group, plural).unwrap()
     }
 
@@ -359,7 +359,7 @@ mod tests {
         desk.objects.lay_foundation("authority", 6443).await.unwrap();
         let space = json!({ "metadata": { "name": "a" } });
         let namespaces = resource_of("", "namespaces");
-        desk.objects.create(namespaces, "", space, &write()).await.unwrap();
+        desk.objects.create(&namespaces, "", space, &write()).await.unwrap();
         let pod = json!({ "metadata": { "generateName": "job-" },
             "spec": { "containers": [{ "name": "main", "image": "x" }] } });
         let put = |job: &Value| Transaction::default().put(key.clone(), job.to_string());
@@ -369,7 +369,8 @@ mod tests {
         job["metadata"]["finalizers"] = json!(["orphan"]);
         registry.transact(put(&job)).await.unwrap();
         assert_eq!(desk.create_pod(pod).await, Err(DeskError::JobDeleted));
-        let pods = desk.objects.list(resource_of("", "pods"), &ListQuery::default()).await.unwrap();
+        let pods =
+            desk.objects.list(&resource_of("", "pods"), &ListQuery::default()).await.unwrap();
         assert_eq!(pods.items.len(), 1);
     }
 

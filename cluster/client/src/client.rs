@@ -9,7 +9,7 @@ use crate::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Patch, RemoteDoor, RemoteObjects,
     WatchQuery, WriteOptions,
 };
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt};
 use impresario_api::catalog::find_kind;
 use impresario_api::resource::Row;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};

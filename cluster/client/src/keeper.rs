@@ -189,7 +189,7 @@ impl Known {
         let Some(nodes) = find_kind("", "v1", "Node") else { return };
         let members = self.members.borrow().clone();
         for member in members {
-            match self.objects.get(nodes, "", member.as_str()).await {
+            match self.objects.get(&nodes, "", member.as_str()).await {
                 Ok(node) => {
                     self.learn_address(&member, &node);
                 }

@@ -7,7 +7,7 @@ use crate::rest::{Rest, RestError};
 use impresario_api::catalog::{find_kind, find_spoken};
 use impresario_api::patch;
 use impresario_api::resource::{Resource, Row};
-use impresario_api::schema::{self, Message};
+use impresario_api::schema::Message;
 use impresario_api::wire;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -213,7 +213,7 @@ pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
         let resource = find(resource)?;
         let path = collection(&resource, Some(&args.target.namespace));
         for name in &args.names {
-            items.push((resource, path.clone() + "/" + &escape(name), name.clone()));
+            items.push((resource.clone(), path.clone() + "/" + &escape(name), name.clone()));
         }
     }
     for object in manifests(&args.filename)? {
@@ -248,7 +248,7 @@ impl Failed {
 /// `imp logs`.
 pub async fn logs(args: &Logs) -> Result<(), ObjectsError> {
     let pods = find("pods")?;
-    let mut path = collection(pods, Some(&args.target.namespace)) + "/" + &escape(&args.pod);
+    let mut path = collection(&pods, Some(&args.target.namespace)) + "/" + &escape(&args.pod);
     // Writing to a String cannot fail.
     let _ = write!(path, "/log?follow={}", args.follow);
     if let Some(container) = &args.container {

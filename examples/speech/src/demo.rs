@@ -209,7 +209,7 @@ impl Stage {
 
     async fn smallest_node(&self) -> Result<u64, DemoError> {
         let nodes = resource("", "nodes")?;
-        let listed = self.context.client.objects().list(nodes, &ListQuery::default()).await?;
+        let listed = self.context.client.objects().list(&nodes, &ListQuery::default()).await?;
         let cpu = |node: &Value| quantity::parse(&node["status"]["allocatable"]["cpu"]);
         let smallest = listed.items.iter().filter_map(cpu).map(quantity::Quantity::millis).min();
         smallest

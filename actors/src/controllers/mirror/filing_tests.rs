@@ -194,7 +194,8 @@ async fn what_the_watch_is_behind_with_is_shown_at_once_and_told_of_once() {
     assert_eq!(mirror.get("ns", "p0").map(|seen| seen.entry), Some(third.clone()));
     assert!(matches!(changes.try_next(), Some(Change::Put { now, before: Some(before) })
         if now.entry == third && before.entry == first));
-    let (late, _) = follow::apply(&mirror.shared, &[put(&second), put(&third)]).now_or_never().unwrap();
+    let (late, _) =
+        follow::apply(&mirror.shared, &[put(&second), put(&third)]).now_or_never().unwrap();
     assert!(late.is_empty() && changes.try_next().is_none());
     assert_eq!(mirror.revision(), 1, "nobody who waits for the watch is told that it came");
 }

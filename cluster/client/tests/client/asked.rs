@@ -5,7 +5,7 @@ use actix::{Actor, Context, Handler, MessageResult};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::Refusal;
 use impresario_client::protocol::control::{
-    Changed, ControlRole, Describe, Description, Scale, Suspend,
+    Changed, ControlRole, Describe, Description, Scale, Suspend, Told,
 };
 use impresario_client::{AskedError, Client};
 use impresario_runtime::{
@@ -37,6 +37,12 @@ impl Handler<Changed> for Says {
     type Result = ();
 
     fn handle(&mut self, _: Changed, _: &mut Self::Context) {}
+}
+
+impl Handler<Told> for Says {
+    type Result = ();
+
+    fn handle(&mut self, _: Told, _: &mut Self::Context) {}
 }
 
 impl Handler<Describe> for Says {

@@ -67,7 +67,7 @@ fn a_program_that_only_uses_objects_keeps_who_the_control_members_are_now() {
             let object =
                 json!({"metadata": {"name": name, "annotations": annotations, "labels": labels}});
             let options = WriteOptions::default();
-            objects.create(resource("nodes"), "", object, &options).await.unwrap();
+            objects.create(&resource("nodes"), "", object, &options).await.unwrap();
         }
         let parts = ObjectsParts {
             objects,

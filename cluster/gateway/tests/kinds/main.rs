@@ -6,6 +6,9 @@
 #[path = "../gateway/harness.rs"]
 #[allow(dead_code)] // it serves another suite too
 mod harness;
+#[path = "../gateway/logged.rs"]
+#[allow(dead_code)] // the same
+mod logged;
 
 use harness::{Harness, Shows};
 use http_body_util::BodyExt;

@@ -318,7 +318,7 @@ pub(super) fn training_jobs(view: &View, members: Members, own: std::net::Socket
     let jobs = view.mirrors.partial("training.impresario.dev/trainingjobs");
     Kind::Each {
         objects: Subjects::of(&jobs),
-        prefix: "trainingjob",
+        prefix: "trainingjob".into(),
         sources: vec![Source::controllers_of(&view.pods)],
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);

@@ -178,11 +178,11 @@ async fn what_an_actor_changes_for_another_is_refused_once_its_shard_is_another_
     let parts = settled(&member).await;
     let maps = known("configmaps").unwrap();
     let map = json!({"metadata": {"name": "it"}, "data": {"copies": "1"}});
-    parts.objects.create(maps, "default", map, &WriteOptions::default()).await.unwrap();
+    parts.objects.create(&maps, "default", map, &WriteOptions::default()).await.unwrap();
     member.registry.assign_shards(&["m1".to_owned()]);
     let shard = impresario_registry_api::shard_of("u");
     let copies = async || {
-        let map = parts.objects.get(maps, "default", "it").await.unwrap();
+        let map = parts.objects.get(&maps, "default", "it").await.unwrap();
         map["data"]["copies"].as_str().unwrap().to_owned()
     };
     let change = async |role, epoch, copies: &str| {

@@ -168,7 +168,7 @@ fn a_node_tells_owners_what_it_wrote_in_its_own_name_of_pods_and_others_tell_the
         let resource = find("apps", "v1", "replicasets").unwrap();
         let object = json!({"metadata": {"name": "it"}, "spec": spec});
         let options = WriteOptions::default();
-        let made = cluster.objects.create(resource, "default", object, &options).await.unwrap();
+        let made = cluster.objects.create(&resource, "default", object, &options).await.unwrap();
         let actor = format!("replicaset/{}", made["metadata"]["uid"].as_str().unwrap());
         let program = Asker::of(cluster, "program", PeerRole::Client).await;
         program.await_actor(&actor).await;
