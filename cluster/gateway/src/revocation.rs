@@ -106,7 +106,9 @@ fn read(object: &Value) -> HashSet<Fingerprint> {
     found
 }
 
-fn fingerprint(text: &str) -> Option<Fingerprint> {
+/// A SHA-256 fingerprint in hexadecimal, with or without the colons, dashes or dots that tools put between.
+#[must_use]
+pub fn fingerprint(text: &str) -> Option<Fingerprint> {
     let digits: Vec<u32> = text
         .chars()
         .filter(|one| !matches!(one, ':' | '-' | '.'))

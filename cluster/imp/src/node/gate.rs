@@ -12,7 +12,9 @@
 //! it: that must be the holder of the certificate; what they may do there is decided by the objects' own
 //! rules. A refusal is typed, counted, logged once by the runtime, and leaves everything as it was.
 
-use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
+use impresario_client::protocol::authority::{
+    CreateToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
+};
 use impresario_client::protocol::{control, node, pod, scheduler, training};
 use impresario_objects::protocol as objects;
 use impresario_objects::{Membership, Refusals};
@@ -24,6 +26,7 @@ use impresario_runtime::{
 use parking_lot::RwLock;
 use std::any::Any;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The name in the certificate of the harness, which a cluster started with `--chaos` counts among its members.
@@ -39,6 +42,8 @@ pub struct ClusterGate {
     pub membership: Arc<OnceLock<Membership>>,
     /// The fingerprints of certificates that are trusted no more, as [`PeerIdentity`] has them.
     pub revoked: Arc<RwLock<HashSet<String>>>,
+    /// On a control member that starts: no leader has told it yet who is revoked.
+    pub is_unread: Arc<AtomicBool>,
 }
 
 impl ClusterGate {
@@ -89,6 +94,13 @@ impl ClusterGate {
                 peer.node
             )));
         }
+        if may && outlives_revocation(&peer.role, message) && self.is_unread.load(Ordering::Relaxed)
+        {
+            self.refusals.count(role_name(&peer.role), "early");
+            return Err(Refusal::new(
+                "this member is starting and has not read yet which certificates are revoked: try again in a moment",
+            ));
+        }
         if may {
             return Ok(());
         }
@@ -99,6 +111,13 @@ impl ClusterGate {
             peer.node
         )))
     }
+}
+
+/// What a certificate that is revoked meanwhile must not get: it would outlast it. All of this waits for a leader, so that
+/// who asks for it before one has told who is revoked would have it after.
+fn outlives_revocation(role: &PeerRole, message: &str) -> bool {
+    const OF_ADMINS: [&str; 3] = [registry::Remove::NAME, CreateToken::NAME, RevokeToken::NAME];
+    message == Renew::NAME || (*role == PeerRole::Admin && OF_ADMINS.contains(&message))
 }
 
 /// What is said by a control member that the group does not count among its own, not yet or not any more: it may ask
@@ -455,6 +474,28 @@ mod tests {
         assert!(!roles.iter().any(|role| state(&peer("n1", role.clone()))));
         let other = PeerIdentity { fingerprint: "cd".into(), ..peer("n1", PeerRole::Node) };
         assert!(state(&other));
+    }
+
+    #[test]
+    fn what_would_outlast_a_revocation_waits_until_it_is_read_who_is_revoked() {
+        let gate = ClusterGate::default();
+        let may = |role: PeerRole, to: &str, message: &'static str| {
+            gate.admit(&peer("n1", role), &ActorName::from(to), message).is_ok()
+        };
+        let all = || {
+            [
+                may(PeerRole::Admin, "registry", registry::Remove::NAME),
+                may(PeerRole::Admin, "authority", CreateToken::NAME),
+                may(PeerRole::Node, "authority", Renew::NAME),
+                may(PeerRole::Control, "authority", Renew::NAME),
+            ]
+        };
+        gate.is_unread.store(true, Ordering::Relaxed);
+        assert_eq!(all(), [false; 4]);
+        assert!(may(PeerRole::Admin, "registry", registry::Status::NAME));
+        assert!(may(PeerRole::Control, "registry", registry::Transact::NAME));
+        gate.is_unread.store(false, Ordering::Relaxed);
+        assert_eq!(all(), [true; 4]);
     }
 
     #[test]
