@@ -67,6 +67,7 @@ fn reads(record: Record) -> Record {
         WatchError::Gone { oldest: 300 },
         WatchError::Closed,
         WatchError::Refused { reason: "not yours".into() },
+        WatchError::Removed { resource: "example.com/things".into() },
     ]);
     record
         .ask(
