@@ -20,7 +20,7 @@ use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::Refusal;
 use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend, Told};
 use impresario_registry_api::{Fence, ReadError, Remedy, Revision, TransactError};
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, clock, random};
 use k8s_openapi::jiff::Timestamp;
 use rand::Rng as _;
 use std::panic::AssertUnwindSafe;
@@ -205,7 +205,7 @@ impl Control {
             last_error: None,
             timer: None,
             heard_from: None,
-            rests_until: Instant::now(),
+            rests_until: clock::now(),
             is_due: false,
             rest: REST,
             resync: RESYNC,
@@ -253,16 +253,16 @@ impl Control {
 
     fn settle(outcome: Result<Next, LookError>, this: &mut Self, context: &mut Context<Self>) {
         this.looking = false;
-        let resync = resync(this.resync, rand::rng().random_range(0.0..1.0));
+        let resync = resync(this.resync, random::rng().random_range(0.0..1.0));
         let wait = match outcome {
             Ok(next) => {
                 this.failures = 0;
                 this.last_error = None;
-                this.rests_until = Instant::now() + this.rest;
+                this.rests_until = clock::now() + this.rest;
                 match next {
                     Next::WhenTold => resync,
                     Next::At(due) => {
-                        let wait = due.duration_since(Timestamp::now());
+                        let wait = due.duration_since(clock::timestamp());
                         Duration::try_from(wait).unwrap_or(Duration::ZERO).min(resync)
                     }
                 }
@@ -274,11 +274,11 @@ impl Control {
                 return;
             }
             Err(error) => {
-                let lot = || rand::rng().random_range(0.0..1.0);
+                let lot = || random::rng().random_range(0.0..1.0);
                 let wait = this.backoff.wait(this.failures, lot());
                 let heard = HEARD.wait(this.failures, lot());
                 let is_heard = error.leaves_the_rest() && heard < wait;
-                this.heard_from = is_heard.then(|| Instant::now() + heard);
+                this.heard_from = is_heard.then(|| clock::now() + heard);
                 this.failures = this.failures.saturating_add(1);
                 if this.failures > 3 {
                     tracing::warn!(actor = this.subject, %error, failures = this.failures, "look failed");
@@ -298,7 +298,7 @@ impl Control {
             this.timer = None;
             this.start_looking(context);
         });
-        if let Some((_, before)) = self.timer.replace((Instant::now() + wait, timer)) {
+        if let Some((_, before)) = self.timer.replace((clock::now() + wait, timer)) {
             context.cancel_future(before);
         }
     }
@@ -309,7 +309,7 @@ impl Control {
         if self.looking {
             self.hinted = true;
         } else if self.failures == 0 {
-            let rests = self.rests_until.saturating_duration_since(Instant::now());
+            let rests = self.rests_until.saturating_duration_since(clock::now());
             if rests.is_zero() {
                 self.start_looking(context);
             } else if !std::mem::replace(&mut self.is_due, true)
@@ -318,7 +318,7 @@ impl Control {
                 self.look_in(rests, context);
             }
         } else if let Some(from) = self.heard_from.take() {
-            self.look_in(from.saturating_duration_since(Instant::now()), context);
+            self.look_in(from.saturating_duration_since(clock::now()), context);
         }
     }
 }
@@ -400,7 +400,7 @@ mod tests {
 
     #[actix::test]
     async fn a_controller_that_nobody_tells_anything_looks_again_all_the_same() {
-        let far = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_hours(1);
+        let far = clock::timestamp() + k8s_openapi::jiff::SignedDuration::from_hours(1);
         for next in [Next::WhenTold, Next::At(far)] {
             let (seen, mut looks) = mpsc::unbounded_channel();
             let fence = Fence { shard: Shard(0), epoch: Epoch(1) };

@@ -6,10 +6,10 @@
 
 #[path = "house/circles.rs"]
 mod circles;
-#[path = "house/surroundings.rs"]
-mod surroundings;
 #[path = "house/modules.rs"]
 mod modules;
+#[path = "house/surroundings.rs"]
+mod surroundings;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("impresario-runtime", &["ambient"]),
     ("impresario-api", &["ambient"]),
     ("impresario-auction", &[]),
-    ("impresario-simulation", &["auction"]),
+    ("impresario-simulation", &["ambient", "auction"]),
     ("impresario-registry-api", &["runtime"]),
     ("impresario-registry", &["runtime", "registry-api"]),
     ("impresario-host", &["ambient", "api"]),
@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "imp",
         &[
+            "ambient",
             "runtime",
             "api",
             "auction",

@@ -81,7 +81,11 @@ fn what_a_file_takes_by_itself_is_seen_however_it_is_written() {
         ("    tokio::spawn(async {});", "tasks::spawn"),
         ("tokio::task::spawn_blocking(work)", "tasks::spawn_blocking"),
     ] {
-        assert_eq!(taken(text).iter().map(|(_, instead)| *instead).collect::<Vec<_>>(), [instead], "{text}");
+        assert_eq!(
+            taken(text).iter().map(|(_, instead)| *instead).collect::<Vec<_>>(),
+            [instead],
+            "{text}"
+        );
     }
     for text in [
         "use tokio::time::{Instant, sleep};\nlet a = Instant::now();",
