@@ -286,7 +286,8 @@ fn one(words: &mut Words<'_>, allowed: &[String]) -> bool {
     if words.next_if_eq(&"WITH").is_some() {
         licence = format!("{word} WITH {}", words.next().unwrap());
     }
-    allowed.contains(&licence)
+    // With a plus it is that one or a later one, as one likes.
+    allowed.iter().any(|one| *one == licence.trim_end_matches('+'))
 }
 
 #[test]
@@ -321,6 +322,8 @@ fn licence_expressions_are_read_as_spdx_says() {
         ("(GPL OR MIT) AND ISC", true),
         ("A WITH e OR GPL", true),
         ("A", false),
+        ("ISC+", true),
+        ("GPL+", false),
     ] {
         assert_eq!(satisfied(expression, &allowed), holds, "{expression}");
     }

@@ -10,7 +10,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("rand::rng", "random::rng"),
     ("rand::random", "random::random"),
     ("tokio::spawn", "tasks::spawn"),
-    ("task::spawn(", "tasks::spawn"),
+    ("task::spawn", "tasks::spawn"),
     ("spawn_blocking", "tasks::spawn_blocking"),
 ];
 
@@ -18,19 +18,20 @@ const INSTEAD: &[(&str, &str)] = &[
 fn says(line: &str, word: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     code.match_indices(word).any(|(at, _)| {
+        let is_of_a_name = |one: char| one.is_alphanumeric() || one == '_';
         let before = code[..at].chars().next_back();
-        !before.is_some_and(|one| one.is_alphanumeric() || one == '_')
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_of_a_name) && !after.is_some_and(is_of_a_name)
     })
 }
 
 /// What this text takes from its surroundings by itself, line by line.
 fn taken(text: &str) -> Vec<(usize, &'static str)> {
     // Tokio's stands still where its clock is paused.
-    let is_tokio_s = text.contains("use tokio::time::Instant")
-        || text.split("use tokio::time::{").skip(1).any(|rest| {
-            let names = rest.split('}').next().unwrap_or_default();
-            names.split(',').any(|name| name.trim() == "Instant")
-        });
+    let is_tokio_s = text.split("use tokio::").skip(1).any(|rest| {
+        let names = rest.split(';').next().unwrap_or_default();
+        names.split(|one: char| !one.is_alphanumeric()).any(|name| name == "Instant")
+    });
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate() {
         for (word, instead) in INSTEAD {
@@ -89,6 +90,8 @@ fn what_a_file_takes_by_itself_is_seen_however_it_is_written() {
     }
     for text in [
         "use tokio::time::{Instant, sleep};\nlet a = Instant::now();",
+        "use tokio::{\n    sync::watch,\n    time::{self, Instant},\n};\nlet a = Instant::now();",
+        "use rand::rngs::StdRng;",
         "// Instant::now() would stand still",
         "let now = clock::now(); tasks::spawn_blocking(work); random::random::<u8>();",
         "BootTime::now()",
