@@ -25,9 +25,8 @@ use impresario_registry_api::{
     Selection, Transaction,
 };
 use impresario_runtime::{
-    ActorNode, ClusterAuthority, JoinToken, PeerIdentity, PeerRole, pki::PkiError,
+    ActorNode, ClusterAuthority, JoinToken, PeerIdentity, PeerRole, clock, pki::PkiError,
 };
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use rations::Rations;
 use std::collections::BTreeSet;
@@ -153,7 +152,7 @@ impl AuthorityParts {
         let made = JoinToken::create(&self.authority.fingerprint())
             .map_err(|error| unavailable(error.to_string()))?;
         let made = if asked.role == JoinRole::Client { made.for_client() } else { made };
-        let expires_at = Timestamp::now() + asked.ttl;
+        let expires_at = clock::timestamp() + asked.ttl;
         let hash = made.secret_hash();
         let token = Token { role: asked.role, expires_at, used: None };
         let value = serde_json::to_vec(&token).map_err(|error| unavailable(error.to_string()))?;
@@ -209,7 +208,7 @@ impl AuthorityParts {
             Ok(all) => all,
             Err(error) => return tracing::debug!(%error, "old tokens stay for now"),
         };
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         for (key, _, revision) in
             all.into_iter().filter(|(_, token, _)| token.is_forgotten(now)).take(64)
         {

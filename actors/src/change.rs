@@ -9,6 +9,7 @@ use impresario_registry_api::{
     Consistency, Entry, Fence, Key, ReadError, RegistryHandle, Remedy, Revision, TransactError,
     Transaction,
 };
+use impresario_runtime::random;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
@@ -181,7 +182,7 @@ impl Tries {
             return Err(error);
         }
         let longest = FIRST_PAUSE.saturating_mul(1 << self.0.min(16)).min(LONGEST_PAUSE);
-        tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..1.0))).await;
+        tokio::time::sleep(longest.mul_f64(random::random_range(0.5..1.0))).await;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use impresario_registry_api::{
     Consistency, Entry, ListRequest, RegistryHandle, Revision, Selection, Watch, WatchError,
     WatchEvent, WatchRequest,
 };
+use impresario_runtime::random;
 use std::time::Duration;
 
 /// What a follower is told.
@@ -94,6 +95,6 @@ async fn step(
 async fn pause(failures: u32) {
     if let Some(doublings) = failures.checked_sub(1) {
         let longest = FIRST_PAUSE.saturating_mul(1 << doublings.min(8)).min(LONGEST_PAUSE);
-        tokio::time::sleep(longest.mul_f64(rand::random_range(0.5..1.0))).await;
+        tokio::time::sleep(longest.mul_f64(random::random_range(0.5..1.0))).await;
     }
 }

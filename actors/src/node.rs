@@ -43,7 +43,7 @@ use impresario_host::{
     opening::Openings,
 };
 use impresario_registry_api::{Key, RegistryHandle, Selection};
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, NodeName, clock};
 use object::NodeFacts;
 use parking_lot::Mutex;
 use reservations::Reservations;
@@ -51,7 +51,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How often the registry hears that the node lives.
@@ -194,7 +194,7 @@ impl NodeActor {
         let (registry, key) = (self.kit.registry.clone(), self.key.clone());
         let facts = self.facts.clone();
         let work =
-            async move { object::register(&registry, &key, &facts, jiff::Timestamp::now()).await };
+            async move { object::register(&registry, &key, &facts, clock::timestamp()).await };
         ctx.spawn(work.into_actor(self).map(|registered, node, ctx| match registered {
             Ok(()) => {
                 let me = Selection::all("nodes").named(&node.key.name);
@@ -256,10 +256,10 @@ impl NodeActor {
             ctx.cancel_future(expiry);
         }
         if let Some(when) = self.reservations.next_expiry() {
-            let wait = when.saturating_duration_since(Instant::now());
+            let wait = when.saturating_duration_since(clock::now());
             self.expiry = Some(ctx.run_later(wait, |node, ctx| {
                 node.expiry = None;
-                for uid in node.reservations.expire(Instant::now()) {
+                for uid in node.reservations.expire(clock::now()) {
                     tracing::debug!(%uid, "a reservation was never used and has expired");
                 }
                 node.changed(ctx);

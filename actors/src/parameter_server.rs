@@ -12,6 +12,7 @@ use impresario_client::protocol::training::{
     Accept, Handover, HandoverError, Holds, JoinRefused, JoinTraining, Keep, ParameterServerRole,
     Place, Pull, Pulled, Push, Pushed, ReportError, ServerOrder, ServerReport,
 };
+use impresario_runtime::clock;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -65,7 +66,7 @@ impl ParameterServer {
     fn is_abandoned(&self) -> bool {
         let stopping = *self.stopping.borrow();
         let (heard, denied) = (self.link.heard(), self.link.denied());
-        stopping.is_some_and(|since| is_given_up(since, heard, denied, Instant::now()))
+        stopping.is_some_and(|since| is_given_up(since, heard, denied, clock::now()))
     }
 
     fn report(&mut self, context: &mut Context<Self>) {
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_stopped_waits_for_a_job_that_moves_and_not_for_one_that_is_gone() {
-        let began = Instant::now();
+        let began = clock::now();
         let given_up = |heard: u32, denied: Option<u32>, now: u32| {
             let at = |seconds: u32| began + SECOND * seconds;
             is_given_up(at(10), at(heard), denied.map(at), at(now))

@@ -41,6 +41,7 @@ mod sources;
 mod status_writer;
 
 pub use guest::GUEST_ANNOTATION;
+use impresario_runtime::clock;
 
 use crate::change;
 use actix::prelude::*;
@@ -56,11 +57,7 @@ use prepared::Prepared;
 use probes::Purpose;
 use reconcile::{Action, reconcile};
 use report::Report;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// How long a failed step waits before it is tried again; failed preparations double it.
@@ -100,7 +97,7 @@ impl PodActor {
         // The Node actor only hands on what it could read.
         let object: v1::Pod = change::decode(&entry).unwrap_or_default();
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        let now = (Instant::now(), Timestamp::now());
+        let now = (clock::now(), clock::timestamp());
         let life = recover::recover(&object, &[], kit.scale, now);
         Self {
             kit,
@@ -177,7 +174,7 @@ impl PodActor {
     }
 
     fn recovered(&mut self, found: &[Found], ctx: &mut Context<Self>) {
-        let now = (Instant::now(), Timestamp::now());
+        let now = (clock::now(), clock::timestamp());
         self.life = recover::recover(&self.object, found, self.kit.scale, now);
         self.is_recovered = true;
         let running = self.life.containers.iter().filter_map(|container| match &container.life {
@@ -203,7 +200,7 @@ impl PodActor {
         if !self.is_recovered || self.is_finishing {
             return;
         }
-        let now = Instant::now();
+        let now = clock::now();
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
@@ -353,7 +350,7 @@ impl PodActor {
             return; // heard before, from the other of stop and wait
         }
         self.unwatch_probes(name, ctx);
-        let now = Instant::now();
+        let now = clock::now();
         let code = exit.code;
         self.life.ended(name, Some(id.clone()), exit, now);
         let Some(container) = self.life.container(name) else { return };
@@ -411,7 +408,7 @@ impl StreamHandler<Desired> for PodActor {
         {
             self.object = object;
             self.entry = desired.entry;
-            let now = (Instant::now(), Timestamp::now());
+            let now = (clock::now(), clock::timestamp());
             self.life.deadline = recover::deadline(&self.object, self.taken_on, now);
         }
         self.is_gone |= desired.gone;
@@ -441,7 +438,7 @@ fn vanished() -> Exit {
         code: 137,
         signal: None,
         started_at: None,
-        finished_at: Timestamp::now(),
+        finished_at: clock::timestamp(),
         reason: "ContainerStatusUnknown".to_owned(),
         message: "The container was removed by someone else".to_owned(),
     }

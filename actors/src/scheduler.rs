@@ -36,8 +36,7 @@ use changes::{Changes, Silence};
 use hall::Hall;
 use impresario_client::protocol::scheduler::DEFAULT_SCHEDULER;
 use impresario_registry_api::{Entry, Fence, Key, RegistryHandle, Selection, WatchEvent};
-use impresario_runtime::{ActorNode, NodeName};
-use jiff::Timestamp;
+use impresario_runtime::{ActorNode, NodeName, clock};
 use k8s_openapi::api::core::v1;
 use picture::{Pending, Picture};
 use policy::Policy;
@@ -210,7 +209,7 @@ impl StreamHandler<Seen> for Scheduler {
     fn handle(&mut self, seen: Seen, ctx: &mut Self::Context) {
         match seen {
             Seen::TrainingJobs(followed) => {
-                if self.hall.seen(followed, Timestamp::now()) {
+                if self.hall.seen(followed, clock::timestamp()) {
                     self.order_round(ctx);
                 }
                 return;
@@ -299,7 +298,7 @@ impl Scheduler {
             self.queue.remove(uid);
         } else if let Some(pending) = Pending::of(&pod) {
             let (key, value) = (entry.key.clone(), entry.value.clone());
-            self.queue.seen(pending, key, value, entry.mod_revision, Instant::now());
+            self.queue.seen(pending, key, value, entry.mod_revision, clock::now());
         }
     }
 

@@ -10,14 +10,14 @@ use impresario_host::dns::{DnsServer, EndpointName, NamedPort, ServiceName};
 use impresario_host::hollow;
 use impresario_host::proxy::{Applied, Policy, Protocol, ServiceProxy, ServiceRule};
 use impresario_registry_api::RegistryHandle;
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, clock, random, tasks};
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointSubset, Endpoints, Service, ServicePort,
 };
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Changes within this long are applied at once: at least, and at most in a large cluster.
@@ -156,11 +156,11 @@ impl ServiceNetwork {
     ) -> Self {
         let services: Mirror<Service> = Mirror::start(registry.clone(), "services");
         let endpoints: Mirror<Endpoints> = Mirror::start(registry.clone(), "endpoints");
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             let (mut some, mut other) = (services.changes(), endpoints.changes());
             let mut known = BTreeSet::new();
             loop {
-                let began = Instant::now();
+                let began = clock::now();
                 let Picture { rules, names } =
                     picture(&services.all(), &endpoints.all(), first_port);
                 // Before the ports, of which some may take their time.
@@ -172,7 +172,7 @@ impl ServiceNetwork {
                 loop {
                     let applied = proxy.apply(rules.clone()).await;
                     known = told(&applied, &known);
-                    let again = AGAIN.wait(attempt, rand::rng().random_range(0.0..1.0));
+                    let again = AGAIN.wait(attempt, random::rng().random_range(0.0..1.0));
                     tokio::select! {
                         change = some.next() => if change.is_some() { break } else { return },
                         change = other.next() => if change.is_some() { break } else { return },

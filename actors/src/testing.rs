@@ -24,7 +24,7 @@ use impresario_registry::{
     Entry, Heartbeat, Key, MemoryRegistry, RegistryHandle, Selection, Transaction, WatchEvent,
 };
 use impresario_runtime::{
-    ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, PermitAll, SpawnOptions,
+    ActorNode, ActorRef, ClusterAuthority, NodeConfig, PeerRole, PermitAll, SpawnOptions, clock,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -101,7 +101,7 @@ impl MemoryDriver {
             gpus: Vec::new(),
             log: LogLimit::default(),
         };
-        let running = ContainerState::Running { started_at: Timestamp::now(), pid: 1 };
+        let running = ContainerState::Running { started_at: clock::timestamp(), pid: 1 };
         self.0.lock().insert(id.clone(), Pretended { spec, state: watch::Sender::new(running) });
         id
     }
@@ -153,7 +153,7 @@ fn exit(code: i32) -> Exit {
         code,
         signal: None,
         started_at: None,
-        finished_at: Timestamp::now(),
+        finished_at: clock::timestamp(),
         reason: Exit::reason_for(code, false).to_owned(),
         message: String::new(),
     }
@@ -175,7 +175,7 @@ impl ContainerDriver for MemoryDriver {
 
     fn start(&self, spec: ContainerSpec) -> Answer<'_, Started, StartError> {
         let id = ContainerId(format!("{}/{}/{}", spec.pod.uid, spec.name, spec.attempt));
-        let started_at = Timestamp::now();
+        let started_at = clock::timestamp();
         let words: Vec<_> = spec.command.iter().map(String::as_str).collect();
         let is_heard = words.as_slice() != ["unheard"];
         let state = match words.as_slice() {

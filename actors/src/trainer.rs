@@ -16,7 +16,7 @@ use impresario_client::protocol::training::{
     NextWork, Order, ParameterServerRole, Place, Progress, Provide, ProvideError, ReportError,
     StaleLease, TrainerReport,
 };
-use impresario_runtime::AskError;
+use impresario_runtime::{AskError, clock, tasks};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,7 +109,7 @@ impl Trainer {
             initial: OnceCell::new(),
             leaving,
             dismissed: watch::Sender::new(false),
-            doing: Mutex::new((Doing::Waiting, Instant::now())),
+            doing: Mutex::new((Doing::Waiting, clock::now())),
             joining: tokio::sync::Mutex::default(),
         };
         Self { bench: Arc::new(bench), ended, reporting: false }
@@ -186,7 +186,7 @@ impl Bench {
     }
 
     fn is_at(&self, doing: Doing) {
-        *self.doing.lock() = (doing, Instant::now());
+        *self.doing.lock() = (doing, clock::now());
     }
 
     /// Says that this trainer lives and what it is at.
@@ -307,13 +307,13 @@ impl Bench {
     }
 
     async fn train(&self, batch: Batch, order: Arc<Vec<u64>>) -> Result<Progress, TrainerError> {
-        let started = Instant::now();
+        let started = clock::now();
         self.is_at(Doing::Training(batch.step));
         let snapshot = Arc::new(self.shards.pull(false).await?);
         *self.copy.lock() = Some(snapshot.clone());
         let (model, seed) = (self.model.clone(), data_plan::mix(self.facts.seed, batch.step));
-        let (gradient, computed) = tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
+        let (gradient, computed) = tasks::spawn_blocking(move || {
+            let began = clock::now();
             let range = batch.start as usize..(batch.start + batch.length) as usize;
             let samples = order.get(range).unwrap_or_default();
             let gradient = model.lock().gradient(&snapshot.values, samples, seed);
@@ -337,10 +337,9 @@ impl Bench {
         self.is_at(Doing::Evaluating);
         let snapshot = self.shards.pull(true).await?;
         let (version, model) = (snapshot.version(), self.model.clone());
-        let evaluation =
-            tokio::task::spawn_blocking(move || model.lock().evaluate(&snapshot.values))
-                .await
-                .map_err(|_| TrainerError::CutShort)??;
+        let evaluation = tasks::spawn_blocking(move || model.lock().evaluate(&snapshot.values))
+            .await
+            .map_err(|_| TrainerError::CutShort)??;
         let Evaluation { loss, accuracy } = evaluation;
         if !(0.0..=1.0).contains(&accuracy) {
             return Err(ModelError::NoAccuracy { accuracy }.into());
@@ -361,7 +360,7 @@ impl Bench {
                 // Made once, however long it takes and however often it is asked for meanwhile.
                 let initial = self.initial.get_or_try_init(|| async {
                     let (model, seed) = (self.model.clone(), self.facts.seed);
-                    let values = tokio::task::spawn_blocking(move || model.lock().initial(seed));
+                    let values = tasks::spawn_blocking(move || model.lock().initial(seed));
                     let values = values.await?;
                     Ok(Arc::new(Snapshot { values, ..Snapshot::default() }))
                 });

@@ -27,7 +27,7 @@ use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Leave, Member, ReportError, TrainerRole, TrainingJobRole, job_actor,
 };
-use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions};
+use impresario_runtime::{ActorName, ActorNode, Backoff, SpawnError, SpawnOptions, clock, random};
 use moves::{MoveError, carry_out};
 use rand::Rng as _;
 use serde_json::Value;
@@ -97,7 +97,7 @@ pub struct TrainingJob {
 impl TrainingJob {
     /// An activation of the job with this uid, by this lease.
     pub fn new(node: ActorNode, desk: Arc<dyn Desk>, uid: &str, lease: u64) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         Self {
             node,
             desk,
@@ -137,15 +137,15 @@ impl TrainingJob {
             self.state.respecified(spec);
         } else {
             let earlier = Earlier::read(&job);
-            let activation = rand::rng().random_range(1..=u64::MAX);
-            let now = Instant::now();
+            let activation = random::rng().random_range(1..=u64::MAX);
+            let now = clock::now();
             self.state =
                 State::new(&self.uid, spec, activation, self.lease, earlier.granted_size(), now);
             self.state.resume(&earlier);
             self.earlier = earlier;
             self.awake = true;
             if let Some(pods) = self.pods.clone() {
-                self.state.pods_are(pods, Instant::now());
+                self.state.pods_are(pods, clock::now());
             }
         }
         if !job["metadata"]["deletionTimestamp"].is_null() {
@@ -163,7 +163,7 @@ impl TrainingJob {
         if !self.awake {
             return;
         }
-        let now = Instant::now();
+        let now = clock::now();
         self.confirm(now, context);
         if !self.is_sure(now) {
             return;
@@ -228,7 +228,7 @@ impl TrainingJob {
                 Ok(()) => this.confirmed = now,
                 Err(DeskError::JobDeleted) => this.state.is_deleted(),
                 Err(error) => {
-                    let sure = this.is_sure(Instant::now());
+                    let sure = this.is_sure(clock::now());
                     tracing::warn!(job = this.text("name"), %error, sure, "the registry is not reached");
                 }
             }
@@ -242,10 +242,10 @@ impl TrainingJob {
         context.spawn(creation.into_actor(self).map(move |outcome, this, _| match outcome {
             Ok(uid) => {
                 this.succeeded();
-                this.state.creation_ends(member, Some(uid), Instant::now());
+                this.state.creation_ends(member, Some(uid), clock::now());
             }
             Err(error) => {
-                this.state.creation_ends(member, None, Instant::now());
+                this.state.creation_ends(member, None, clock::now());
                 if error == DeskError::JobDeleted {
                     this.state.is_deleted();
                 } else {
@@ -278,13 +278,13 @@ impl TrainingJob {
     fn back_off(&mut self, error: &DeskError) {
         self.last_error = Some(error.to_string());
         tracing::warn!(job = self.text("name"), %error, "will be tried again");
-        let wait = BACKOFF.wait(self.failures, rand::rng().random_range(0.0..1.0));
+        let wait = BACKOFF.wait(self.failures, random::rng().random_range(0.0..1.0));
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + wait);
+        self.not_before = Some(clock::now() + wait);
     }
 
     fn make_moves(&mut self, moves: Vec<Action>, context: &mut Context<Self>) {
-        self.state.moves_begin(Instant::now());
+        self.state.moves_begin(clock::now());
         for action in &moves {
             self.state.move_starts(action);
         }
@@ -300,10 +300,10 @@ impl TrainingJob {
             for (action, outcome) in outcomes {
                 match outcome {
                     Ok(provided) => this.state.moved(&action, &provided),
-                    Err(MoveError::NoCopy) => this.state.has_no_copy(&action, Instant::now()),
+                    Err(MoveError::NoCopy) => this.state.has_no_copy(&action, clock::now()),
                     Err(MoveError::NotThere) => this.state.was_not_there(&action),
                     Err(MoveError::Failed(error)) => {
-                        this.state.move_failed(&action, Instant::now());
+                        this.state.move_failed(&action, clock::now());
                         tracing::warn!(
                             job = this.text("name"),
                             error,
@@ -335,14 +335,14 @@ impl TrainingJob {
                     tracing::warn!(pod = uid, %error, "a member of the job is not watched");
                     return;
                 }
-                this.state.lost(&uid, Instant::now());
+                this.state.lost(&uid, clock::now());
                 this.drive(context);
             }));
         }
     }
 
     fn write_status(&mut self, context: &mut Context<Self>) {
-        let now = Instant::now();
+        let now = clock::now();
         if !self.state.has_caught_up(now) || self.state.is_deleting() {
             return;
         }
@@ -368,7 +368,7 @@ impl TrainingJob {
                     this.succeeded();
                     this.confirmed = this.confirmed.max(now);
                     if ends {
-                        this.state.end_is_written(Instant::now());
+                        this.state.end_is_written(clock::now());
                     }
                     this.written = Some((status, now));
                 }
@@ -396,7 +396,7 @@ impl StreamHandler<Sight> for TrainingJob {
                 let seen: Vec<_> =
                     pods.iter().filter_map(|pod| pods::Seen::read(pod, &self.uid)).collect();
                 self.deleting.retain(|uid| seen.iter().any(|pod| pod.uid == *uid && !pod.deleting));
-                self.state.pods_are(seen.clone(), Instant::now());
+                self.state.pods_are(seen.clone(), clock::now());
                 self.pods = Some(seen);
             }
         }

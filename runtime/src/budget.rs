@@ -225,6 +225,7 @@ impl Holds for StreamAccount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_ambient::tasks;
     use proptest::prelude::*;
 
     #[test]
@@ -274,7 +275,7 @@ mod tests {
         let account = Account::new(&Pool::new(100, 0), 100);
         let stream = StreamAccount::new(&account);
         let hold = account.take(60).unwrap();
-        let waiting = tokio::spawn({
+        let waiting = tasks::spawn({
             let stream = stream.clone();
             async move { stream.when_room(|| stream.take(50), std::future::pending()).await }
         });

@@ -11,6 +11,7 @@ use crate::{
     usage::{ActorPage, ActorUsage},
     watch::Reason,
 };
+use impresario_ambient::clock;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -75,7 +76,7 @@ impl Cell {
             mailbox: Box::new(mailbox),
             supervised,
             restarts: AtomicU64::new(0),
-            since: Mutex::new(Instant::now()),
+            since: Mutex::new(clock::now()),
         })
     }
 
@@ -100,7 +101,7 @@ impl Cell {
     /// Its runner starts it once more.
     pub(crate) fn starts_again(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        *self.since.lock() = Instant::now();
+        *self.since.lock() = clock::now();
     }
 
     fn usage(&self) -> ActorUsage {

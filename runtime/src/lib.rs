@@ -48,6 +48,7 @@ pub use door::Doors;
 pub use error::{AskError, Refusal, Remedy, SpawnError, StartError, TellError};
 pub use fault::{Direction, FaultRule, FaultTable};
 pub use gate::{Gate, PermitAll, PermitNone};
+pub use impresario_ambient::{Simulated, clock, random, tasks};
 pub use mailbox::Mailbox;
 pub use message::{Lane, MESSAGE_BYTES, Message, StreamMessage, tag_of};
 pub use name::{ActorName, ActorPath, NAME_BYTES, NodeName};

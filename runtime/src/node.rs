@@ -28,11 +28,12 @@ use crate::{
     watch::{DeathWatch, Reason, WatchError},
 };
 use actix::System;
+use impresario_ambient::{clock, random, tasks};
 use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 use tokio::sync::{broadcast, oneshot};
 
@@ -231,7 +232,7 @@ impl ActorNode {
             return;
         }
         let node = self.clone();
-        let threads = tokio::task::spawn_blocking(move || node.0.arbiters.stop());
+        let threads = tasks::spawn_blocking(move || node.0.arbiters.stop());
         match tokio::time::timeout(deadline, threads).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -321,7 +322,7 @@ fn own<T>(enter: impl FnOnce(&Entry<'_>) -> T) -> T {
 
 /// Milliseconds since 1970 above 20 random bits: later lives are greater, and two of one moment differ.
 fn new_incarnation() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX >> 20);
-    (millis << 20) | u64::from(rand::random::<u32>() >> 12)
+    (millis << 20) | u64::from(random::random::<u32>() >> 12)
 }

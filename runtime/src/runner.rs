@@ -11,6 +11,7 @@ use crate::{
     watch::Reason,
 };
 use actix::{Actor, ActorContext, AsyncContext, Context, dev::channel, fut::ActorFuture};
+use impresario_ambient::{clock, random};
 use std::{
     any::Any,
     future::{Future, poll_fn},
@@ -18,7 +19,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How one life ended.
@@ -78,7 +79,7 @@ impl<A: Actor<Context = Context<A>>, F: FnMut(&mut Context<A>) -> A> Runner<A, F
                 }
                 Life::Restarted => Duration::ZERO,
                 Life::Panicked => {
-                    match history.failed(&options.restart, Instant::now(), rand::random()) {
+                    match history.failed(&options.restart, clock::now(), random::random()) {
                         Verdict::RestartAfter(wait) => {
                             tracing::warn!(actor = %cell.name, ?wait, "actor failed, restarting");
                             if let Some(group) = &options.group {

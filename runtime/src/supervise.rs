@@ -216,6 +216,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_ambient::clock;
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_cut_by_at_most_half() {
@@ -232,7 +233,7 @@ mod tests {
             intensity: Intensity { restarts: 2, within },
             ..RestartPolicy::default()
         };
-        let start = Instant::now();
+        let start = clock::now();
         let mut history = History::default();
 
         assert!(matches!(history.failed(&policy, start, 0.0), Verdict::RestartAfter(_)));
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn an_actor_that_is_never_restarted_ends_with_its_first_failure() {
-        let verdict = History::default().failed(&RestartPolicy::never(), Instant::now(), 0.0);
+        let verdict = History::default().failed(&RestartPolicy::never(), clock::now(), 0.0);
         assert_eq!(verdict, Verdict::GiveUp);
     }
 }

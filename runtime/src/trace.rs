@@ -3,6 +3,7 @@
 //! Ids only, in the sizes of W3C trace context. A caller sets one for a future with [`Trace::scope`]; every tell, ask and
 //! open inside carries it, and the receiving node delivers the message inside a span that names it.
 
+use impresario_ambient::random;
 use serde::{Deserialize, Serialize};
 use std::{fmt, future::Future};
 
@@ -22,7 +23,7 @@ tokio::task_local! {
 impl Trace {
     /// A new trace.
     pub fn new() -> Self {
-        Self { trace: rand::random(), span: rand::random() }
+        Self { trace: random::random(), span: random::random() }
     }
 
     /// The trace that this task runs in.

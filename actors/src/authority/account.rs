@@ -8,13 +8,13 @@ use impresario_client::tokens::{self, BoundPod, StoredToken};
 use impresario_registry_api::{
     Entry, Key, ListRequest, ReadError, Remedy, Revision, Selection, Transaction,
 };
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1;
 use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// What says of a pod that it is a picture of one that its node runs by itself.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -38,7 +38,7 @@ impl AuthorityParts {
         if !tokens::is_hash(&asked.hash) {
             return Err(AccountTokenError::BadDigest);
         }
-        if !rations.take(&asked.uid, Instant::now()) {
+        if !rations.take(&asked.uid, clock::now()) {
             tracing::warn!(node = %asked.node, namespace = %asked.namespace, pod = %asked.pod, "too many tokens are asked for");
             return Err(unavailable("the pod got many in a short time".into()));
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use impresario_client::protocol::authority::{Join, JoinError, JoinRole, Joined, NODE_NUMBERS};
 use impresario_registry_api::{Compare, Consistency, Key, Remedy, Transaction};
-use impresario_runtime::JoinToken;
+use impresario_runtime::{JoinToken, clock, random};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, time::Duration};
@@ -49,7 +49,7 @@ impl AuthorityParts {
             let (entry, _) = read.map_err(unavailable)?;
             let entry = entry.ok_or_else(unknown)?;
             let token: Token = serde_json::from_slice(&entry.value).map_err(|_| unknown())?;
-            let now = Timestamp::now();
+            let now = clock::timestamp();
             if let Some(name) = token.judge(&request, now)? {
                 return self.joined(&join, name, token.role).await;
             }
@@ -124,7 +124,7 @@ impl AuthorityParts {
         now: Timestamp,
     ) -> Result<(Transaction, u32), JoinError> {
         for _ in 0..NUMBERS_DRAWN {
-            let number = rand::random_range(NODE_NUMBERS);
+            let number = random::random_range(NODE_NUMBERS);
             let key = Key::new(NUMBERS, "", number.to_string());
             let found = self.registry.get(key.clone(), Consistency::Linearizable).await;
             let compare = match found.map_err(unavailable)?.0 {
@@ -194,5 +194,5 @@ fn unavailable(cause: impl ToString) -> JoinError {
 }
 
 fn letters() -> String {
-    (0..6).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect()
+    (0..6).map(|_| char::from(random::random_range(b'a'..=b'z'))).collect()
 }

@@ -51,10 +51,11 @@ impl Rations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     #[test]
     fn a_pod_gets_some_tokens_at_once_and_then_one_now_and_then_whatever_others_got() {
-        let (rations, now) = (Rations::default(), Instant::now());
+        let (rations, now) = (Rations::default(), clock::now());
         let got = |uid: &str, at: Instant| (0..100).filter(|_| rations.take(uid, at)).count();
         assert_eq!(got("a", now), AT_ONCE as usize);
         assert_eq!(got("b", now), AT_ONCE as usize);
@@ -64,7 +65,7 @@ mod tests {
 
     #[test]
     fn pods_that_have_their_whole_ration_are_not_remembered() {
-        let (rations, now) = (Rations::default(), Instant::now());
+        let (rations, now) = (Rations::default(), clock::now());
         for pod in 0..REMEMBERED * 4 {
             assert!(rations.take(&pod.to_string(), now + ONE_MORE * u32::try_from(pod).unwrap()));
         }

@@ -12,7 +12,7 @@ use impresario_client::protocol::authority::{
 use impresario_registry_api::protocol::{MemberStatus, Status};
 use impresario_registry_api::{Key, ListRequest, REGISTRY_ACTOR, Selection, Transaction};
 use impresario_runtime::{
-    ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest, role,
+    ActorRef, ClusterAuthority, JoinToken, SpawnOptions, clock, pki::KeyRequest, role,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -139,7 +139,7 @@ async fn each_machine_that_joins_has_a_number_that_nobody_has() {
     let machine = Machine::start(1000).await;
     let authority = authority(&machine);
     // The even numbers were given a moment ago, the odd ones long ago to machines that are gone.
-    let now = jiff::Timestamp::now();
+    let now = clock::timestamp();
     let all: Vec<u32> = NODE_NUMBERS.collect();
     for some in all.chunks(1000) {
         let given = some.iter().fold(Transaction::new(), |given, number| {

@@ -24,7 +24,7 @@ use futures_util::future::BoxFuture;
 use hints::{Hint, Subject, forward};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, ShardTable};
-use impresario_runtime::{ActorName, ActorNode, SpawnError, TellError};
+use impresario_runtime::{ActorName, ActorNode, SpawnError, TellError, tasks};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -298,7 +298,7 @@ impl State {
             }
         };
         // Ends with the actor, or when the keeper is gone.
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             let wait = async {
                 match ended {
                     Some(watch) => {

@@ -20,7 +20,7 @@ use crate::scheduler::Members;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_registry_api::{Compare, Fence, Key, Operation, Transaction};
-use impresario_runtime::NodeName;
+use impresario_runtime::{NodeName, clock};
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Node};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice,
@@ -75,7 +75,7 @@ impl ApiEndpointsLook {
         let nodes = view.nodes.picked(|node| serves(node).is_some());
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.object).collect();
         let addresses = addresses(&nodes, &(self.members)());
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let next = Next::At(now + MEMBERSHIP);
         // Nobody has said yet where it is served: what stands there is the best that is known.
         if addresses.is_empty() {

@@ -11,6 +11,7 @@ use impresario_registry_api::{
     Compare, Consistency, Entry, Fence, ListRequest, Operation, RegistryHandle, Remedy, Selection,
     Transaction,
 };
+use impresario_runtime::clock;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl EventExpiryLook {
 
 impl Look for EventExpiryLook {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
-        self.look_once(Timestamp::now()).boxed()
+        self.look_once(clock::timestamp()).boxed()
     }
 }
 

@@ -15,6 +15,7 @@ mod strays;
 mod sweep;
 
 pub use graph::Graph;
+use impresario_runtime::clock;
 
 use super::any_mirror::AnyObject;
 use super::control::{Look, LookError, Next};
@@ -34,7 +35,6 @@ use impresario_registry_api::{
     Compare, Consistency, Fence, Key, ListRequest, Operation, Remedy, Selection, Transaction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use k8s_openapi::jiff::Timestamp;
 use plan::{Action, Presence};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashSet};
@@ -98,7 +98,7 @@ impl GarbageCollectorLook {
         let held: Vec<&ObjectMeta> = seen.iter().map(|(_, object)| object.object.meta()).collect();
         let actions =
             plan::reconcile(&held, |dependent, owner| self.graph.presence(dependent, owner));
-        let now = Instant::now();
+        let now = clock::now();
         let uid = |action: &Action<'_>| held[action.at()].uid.as_deref().unwrap_or_default();
         let actions = actions.into_iter().filter(|action| self.retries.may_try(uid(action), now));
         // Whose dependents must be looked for in all of the registry comes last: nobody else waits for that.
@@ -119,8 +119,8 @@ impl GarbageCollectorLook {
         let swept = self.sweep(now).await;
         let again = first? | then? | swept?;
         Ok(match (again, self.retries.next(now)) {
-            (true, _) => Next::At(Timestamp::now() + SHOWN_WITHIN),
-            (false, Some(wait)) => Next::At(Timestamp::now() + wait),
+            (true, _) => Next::At(clock::timestamp() + SHOWN_WITHIN),
+            (false, Some(wait)) => Next::At(clock::timestamp() + wait),
             (false, None) => Next::WhenTold,
         })
     }

@@ -1,7 +1,7 @@
 //! The shards that this member holds, and since when.
 
 use impresario_registry_api::{Epoch, Fence, Shard, ShardTable, shard_of};
-use impresario_runtime::NodeName;
+use impresario_runtime::{NodeName, clock};
 use std::collections::HashMap;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -34,9 +34,9 @@ impl Held {
         if lease.owner.as_deref() != Some(self.member.as_str()) {
             return None;
         }
-        let seen = self.since.entry(shard).or_insert((lease.epoch, Instant::now()));
+        let seen = self.since.entry(shard).or_insert((lease.epoch, clock::now()));
         if seen.0 != lease.epoch {
-            *seen = (lease.epoch, Instant::now());
+            *seen = (lease.epoch, clock::now());
         }
         Some((Fence { shard, epoch: lease.epoch }, seen.1))
     }

@@ -106,6 +106,7 @@ mod tests {
     use impresario_registry_api::{
         Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of,
     };
+    use impresario_runtime::clock;
     use serde_json::{Value, json};
 
     struct World {
@@ -138,7 +139,7 @@ mod tests {
                 name: "work".into(),
                 fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
                 uid,
-                since: std::time::Instant::now(),
+                since: clock::now(),
             };
             let view = Mirrors::start(objects, "test");
             let worker = Worker::new(view.shared(), &activation);

@@ -17,6 +17,7 @@ mod shared;
 mod state;
 
 pub use changes::Changes;
+use impresario_runtime::{clock, tasks};
 pub use seen::{Change, Mirrored, Seen};
 
 use super::partial::Partial;
@@ -90,7 +91,7 @@ impl<K: Mirrored> Mirror<K> {
             changes: broadcast::Sender::new(CHANGES),
             misread: broadcast::Sender::new(MISREAD),
         });
-        let follower = tokio::spawn(follow::follow(registry, shared.clone()));
+        let follower = tasks::spawn(follow::follow(registry, shared.clone()));
         Self { shared, follower: Arc::new(Follower(follower)) }
     }
 
@@ -228,7 +229,7 @@ impl<K: Mirrored> Mirror<K> {
         if let Some((_, revision)) = known.filter(|(at, _)| *at >= since) {
             return Ok(revision);
         }
-        let at = tokio::time::Instant::now().into_std();
+        let at = clock::now();
         let mut request = ListRequest::of(self.shared.select.clone());
         request.consistency = Consistency::Linearizable;
         let page = self.shared.registry.list(request).await?;

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_objects::{DeleteOptions, WriteOptions};
 use impresario_registry_api::{Consistency, Fence, Key, Remedy, Transaction};
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -62,7 +63,7 @@ impl NodeLifecycleLook {
         let heard = self.silence.heard().await?;
         let seen = view.nodes.all();
         let nodes: Vec<_> = seen.iter().map(|node| node.object.clone()).collect();
-        let (now, instant) = (Timestamp::now(), Instant::now());
+        let (now, instant) = (clock::timestamp(), clock::now());
         let well: HashSet<&str> = seen
             .iter()
             .filter(|node| !heard.is_lost(&node.object, now))
@@ -306,7 +307,7 @@ mod tests {
         };
         look.look_once().await.unwrap();
         assert_eq!(left().await, ["gone", "there"], "they have just been missed");
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(41)).unwrap();
+        let long_ago = clock::now().checked_sub(Duration::from_secs(41)).unwrap();
         look.missing.lock().values_mut().for_each(|since| *since = long_ago);
         look.look_once().await.unwrap();
         assert_eq!(left().await, ["there"]);
@@ -369,7 +370,7 @@ mod tests {
             name: "web".into(),
             uid,
             fence,
-            since: Instant::now(),
+            since: clock::now(),
         };
         let endpoints = Worker::<service::Reconciler>::new(view.shared(), &activation).shared();
         let addresses = async || {

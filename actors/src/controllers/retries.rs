@@ -1,7 +1,7 @@
 //! What failed for one object is tried again later and later, while all others go on.
 
 use super::control::LookError;
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, random};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -60,7 +60,7 @@ impl Retries {
     fn put_off(&self, uid: &str, backoff: Backoff, now: Instant) -> (u32, Duration) {
         let mut all = self.0.lock();
         let retry = all.entry(uid.to_owned()).or_insert(Retry { failures: 0, due: now });
-        let wait = backoff.wait(retry.failures, rand::random());
+        let wait = backoff.wait(retry.failures, random::random());
         retry.failures = retry.failures.saturating_add(1);
         retry.due = now + wait;
         (retry.failures, wait)
@@ -79,10 +79,11 @@ impl Retries {
 mod tests {
     use super::*;
     use impresario_api::status::Status;
+    use impresario_runtime::clock;
 
     #[test]
     fn who_fails_waits_longer_each_time_and_nobody_else_does() {
-        let (retries, mut now) = (Retries::default(), Instant::now());
+        let (retries, mut now) = (Retries::default(), clock::now());
         let refused = || Err::<(), _>(LookError::Refused(Status::bad_request("no")));
         let mut waits = Vec::new();
         for _ in 0..4 {
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn who_is_not_tried_when_it_might_be_is_forgotten() {
-        let (retries, now) = (Retries::default(), Instant::now());
+        let (retries, now) = (Retries::default(), clock::now());
         retries.postpone("a", now);
         let due = now + retries.next(now).unwrap();
         assert_eq!(retries.next(due), None, "nobody is woken for what is gone");
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn what_everybody_would_suffer_is_given_back() {
         let away = Err::<(), _>(LookError::Refused(Status::unavailable("away", 1)));
-        let now = Instant::now();
+        let now = clock::now();
         let retries = Retries::default();
         assert!(retries.note("a", "a", away, now).is_err());
         assert!(retries.may_try("a", now));

@@ -10,6 +10,7 @@ use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{
     Consistency, Epoch, Fence, Key, RegistryHandle, Transaction, shard_of,
 };
+use impresario_runtime::clock;
 use serde_json::json;
 
 /// Nobody was heard.
@@ -43,7 +44,7 @@ async fn events_that_are_over_are_looked_for() {
         name: EVENT_EXPIRY.into(),
         uid: EVENT_EXPIRY.into(),
         fence: Fence { shard: shard_of(EVENT_EXPIRY), epoch: Epoch(1) },
-        since: std::time::Instant::now(),
+        since: clock::now(),
     };
     start.expect("every cluster has one")(&machine.node, &activation).unwrap();
     eventually("it is deleted", async || {

@@ -14,9 +14,9 @@ use crate::testing::{LIMIT, Machine, eventually};
 use impresario_client::protocol::control::{ControlRole, Told};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{Consistency, Epoch, Fence, Key, Revision, Transaction, shard_of};
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use std::time::Instant;
 use tokio::sync::watch::Sender;
 
 /// A registry of which the watches of pods tell nothing until they are opened, and what looks at it.
@@ -117,7 +117,7 @@ impl World {
                 name: name.into(),
                 fence: Fence { shard: shard_of(name), epoch: Epoch(1) },
                 uid: name.into(),
-                since: Instant::now(),
+                since: clock::now(),
             },
         )
     }

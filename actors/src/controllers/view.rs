@@ -10,9 +10,9 @@ use impresario_api::resource::Row;
 use impresario_objects::Objects;
 use impresario_objects::events::{Recorder, Severity};
 use impresario_registry_api::{Compare, Entry, Operation, RegistryHandle};
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl View {
             objects: self.objects.clone(),
             events: self.events.clone(),
             mirrors: self.mirrors.clone(),
-            clock: Arc::new(Timestamp::now),
+            clock: Arc::new(clock::timestamp),
             authority: Arc::default(),
         }
     }

@@ -8,6 +8,7 @@ use super::control::LookError;
 use super::mirror::{Mirror, Mirrored};
 use super::view::CATCH_UP;
 use impresario_registry_api::{ReadError, Revision};
+use impresario_runtime::clock;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Wrote {
 
 /// By the clock that is waited by.
 fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
+    clock::now()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::{
 };
 use actix::prelude::*;
 use impresario_registry_api::{Heartbeat, WatchEvent};
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1;
 
 impl NodeActor {
@@ -67,7 +68,7 @@ impl NodeActor {
         let (registry, key) = (self.kit.registry.clone(), self.key.clone());
         let facts = self.facts.clone();
         let work = async move {
-            let now = jiff::Timestamp::now();
+            let now = clock::timestamp();
             change::change(&registry, &key, None, None, |node| object::describe(node, &facts, now))
                 .await
         };

@@ -7,6 +7,7 @@ use actix::prelude::*;
 use impresario_client::protocol::resources::GPU;
 use impresario_host::devices::Gpu;
 use impresario_objects::events::Severity;
+use impresario_runtime::tasks;
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -59,7 +60,7 @@ impl NodeActor {
 
 /// What the driver says; nothing when the task that asks it was lost.
 async fn look(driver: Arc<dyn GpuDriver>) -> Option<Vec<Gpu>> {
-    let mut asked = tokio::task::spawn_blocking(move || driver.list());
+    let mut asked = tasks::spawn_blocking(move || driver.list());
     // One that hangs is not asked again beside itself.
     loop {
         match timeout(ANSWER_LIMIT, &mut asked).await {

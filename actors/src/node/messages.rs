@@ -7,7 +7,8 @@ use impresario_client::protocol::{
     node::{Describe, Drain, Follow, Grant, Release, Reserve},
     scheduler::NodeSummary,
 };
-use std::time::{Duration, Instant};
+use impresario_runtime::clock;
+use std::time::Duration;
 
 /// The longest time for which room is kept, whatever is asked.
 const TTL_AT_MOST: Duration = Duration::from_mins(1);
@@ -16,7 +17,7 @@ impl Handler<Reserve> for NodeActor {
     type Result = MessageResult<Reserve>;
 
     fn handle(&mut self, reserve: Reserve, ctx: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
+        let now = clock::now();
         self.reservations.expire(now);
         let refusal = if self.is_unschedulable {
             Some("the node takes no more pods")

@@ -200,6 +200,7 @@ impl Reservations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_reservation_that_nobody_binds_is_given_back_when_its_time_is_up() {
-        let granted = Instant::now();
+        let granted = clock::now();
         let until = granted + Duration::from_secs(10);
         let mut reservations = node(1000);
         assert!(matches!(reservations.reserve(&ask("a", 800), until), Grant::Reserved { .. }));
@@ -233,7 +234,7 @@ mod tests {
     fn a_refusal_says_what_is_short_and_what_is_left() {
         let mut reservations = node(1000);
         let Grant::Refused { free, reason, .. } =
-            reservations.reserve(&ask("a", 2000), Instant::now())
+            reservations.reserve(&ask("a", 2000), clock::now())
         else {
             panic!("granted more than there is")
         };
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_bound_pod_takes_its_reservation_over_and_is_not_counted_twice() {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = clock::now() + Duration::from_secs(10);
         let mut reservations = node(1000);
         reservations.reserve(&ask("a", 800), until);
         assert_eq!(reservations.admit("a", cpus(800)), Ok(()));
@@ -287,7 +288,7 @@ mod tests {
         fn nothing_is_over_committed_and_nothing_outlives_its_time(
             steps in proptest::collection::vec(step(), 0..120)
         ) {
-            let mut now = Instant::now();
+            let mut now = clock::now();
             let mut reservations = node(1000);
             for step in steps {
                 match step {

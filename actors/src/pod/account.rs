@@ -4,6 +4,7 @@ use super::ask_authority::{NoAuthority, ask_authority};
 use super::kit::Kit;
 use impresario_client::protocol::authority::{AccountTokenError, KeepAccountToken};
 use impresario_client::tokens::hash_token;
+use impresario_runtime::random;
 use k8s_openapi::api::core::v1;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -30,7 +31,7 @@ pub(super) async fn tokens(
         return Ok(BTreeMap::new());
     }
     // 32 bytes of the thread's cryptographically secure generator.
-    let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    let token = format!("{:032x}{:032x}", random::random::<u128>(), random::random::<u128>());
     let meta = &pod.metadata;
     let request = KeepAccountToken {
         node: kit.node_name().to_owned(),

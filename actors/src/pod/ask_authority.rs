@@ -2,7 +2,7 @@
 
 use super::kit::Kit;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
-use impresario_runtime::{Accepts, ActorPath, AskError, Message};
+use impresario_runtime::{Accepts, ActorPath, AskError, Message, random};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ where
     let unreachable = |cause: String| NoAuthority { cause };
     let mut members = kit.members.borrow().clone();
     // Its own member answers without a network; otherwise any.
-    members.sort_by_key(|name| (name != kit.node.name(), rand::random::<u32>()));
+    members.sort_by_key(|name| (name != kit.node.name(), random::random::<u32>()));
     let mut last = "the cluster has no control member".to_owned();
     for member in members {
         let path = ActorPath::new(member, AUTHORITY);

@@ -69,10 +69,11 @@ fn wait(scale: &BackoffScale, doublings: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     #[test]
     fn the_wait_doubles_from_ten_seconds_to_five_minutes() {
-        let (scale, now) = (BackoffScale::default(), Instant::now());
+        let (scale, now) = (BackoffScale::default(), clock::now());
         let mut backoff = Backoff::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_container_that_ran_for_ten_minutes_starts_at_once_again() {
-        let (scale, now) = (BackoffScale::default(), Instant::now());
+        let (scale, now) = (BackoffScale::default(), clock::now());
         let mut backoff = Backoff::recovered(&scale, 7, now);
         assert_eq!(backoff.current(&scale), Duration::from_mins(5));
         backoff.ended(&scale, Duration::from_mins(10), now);

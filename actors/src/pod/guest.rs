@@ -7,7 +7,7 @@ use super::ask_authority::{NoAuthority, ask_authority};
 use super::kit::Kit;
 use impresario_client::protocol::authority::{GuestError, IssueGuest, Peer};
 use impresario_host::container::Mount;
-use impresario_runtime::Credential;
+use impresario_runtime::{Credential, tasks};
 use k8s_openapi::api::core::v1;
 use std::{net::IpAddr, path::Path};
 use thiserror::Error;
@@ -73,7 +73,7 @@ pub(super) async fn credential(
             .map_err(|error| files(error.to_string()))?;
     let folder = folder.join("guest");
     let place = folder.clone();
-    tokio::task::spawn_blocking(move || credential.save(&place))
+    tasks::spawn_blocking(move || credential.save(&place))
         .await
         .map_err(|error| files(error.to_string()))?
         .map_err(|error| files(error.to_string()))?;

@@ -2,11 +2,9 @@
 
 use super::question::{Place, Question, http_get};
 use impresario_host::{Exit, container::DriverError};
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1;
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Duration};
 use tokio::time::timeout;
 
 /// What is left of the grace period when `preStop` has used it up, as in the kubelet.
@@ -53,7 +51,7 @@ pub(super) async fn stop(
     hook: Option<Hook>,
     grace: Duration,
 ) -> (Result<Exit, DriverError>, Option<String>) {
-    let began = Instant::now();
+    let began = clock::now();
     let (mut left, mut failed) = (grace, None);
     if let Some(hook) = hook {
         failed = hook.run(grace).await.err();

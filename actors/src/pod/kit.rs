@@ -13,7 +13,7 @@ use impresario_host::{
     volumes,
 };
 use impresario_registry_api::{Entry, RegistryHandle};
-use impresario_runtime::{ActorNode, NodeName};
+use impresario_runtime::{ActorNode, NodeName, tasks};
 use parking_lot::Mutex;
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -60,7 +60,7 @@ impl Kit {
         }
         let folder = self.pods_folder.join(uid);
         let what = format!("removing {}", folder.display());
-        let removed = tokio::task::spawn_blocking(move || volumes::remove(&folder)).await;
+        let removed = tasks::spawn_blocking(move || volumes::remove(&folder)).await;
         removed.unwrap_or_else(|lost| Err(lost.into())).map_err(DriverError::io(what))
     }
 

@@ -10,6 +10,7 @@ use impresario_host::{
     ContainerDriver, ContainerId, Exit, LogOptions,
     container::{Mount, is_path_component},
 };
+use impresario_runtime::tasks;
 use k8s_openapi::api::core::v1;
 use std::{
     fs,
@@ -69,7 +70,7 @@ impl LastWords {
     /// The exit with the message, where there is any.
     pub(super) async fn added(self, mut exit: Exit) -> Exit {
         let path = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || end_of(&path, FILE_LIMIT)).await;
+        let read = tasks::spawn_blocking(move || end_of(&path, FILE_LIMIT)).await;
         let mut words = said(read.unwrap_or_else(|lost| Err(io::Error::other(lost))));
         if words.is_empty() && self.may_be_log && exit.code != 0 {
             words = timeout(READ_LIMIT, self.end_of_log()).await.unwrap_or_default();

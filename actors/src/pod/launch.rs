@@ -20,9 +20,9 @@ use impresario_host::{
     volumes::{self, VolumeError},
 };
 use impresario_objects::events::Severity;
-use jiff::Timestamp;
+use impresario_runtime::{clock, tasks};
 use k8s_openapi::api::core::v1;
-use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 use thiserror::Error;
 
 /// Why a container does not run.
@@ -88,13 +88,13 @@ impl PodActor {
         for warning in &started.warnings {
             self.tell(name, Severity::Warning, "NotAsAsked", warning);
         }
-        self.life.started(name, started.id.clone(), started.started_at, Instant::now());
+        self.life.started(name, started.id.clone(), started.started_at, clock::now());
         self.wait_for_end(name.to_owned(), started.id.clone(), ctx);
         self.post_start(name, &started.id, ctx);
     }
 
     fn not_launched(&mut self, name: &str, error: LaunchError) {
-        let (reason, message, now) = (error.reason(), error.to_string(), Instant::now());
+        let (reason, message, now) = (error.reason(), error.to_string(), clock::now());
         self.tell(name, Severity::Warning, "Failed", &format!("Error: {message}"));
         // What was refused does not run; what was not answered may.
         if let LaunchError::Start(error) = &error {
@@ -109,7 +109,7 @@ impl PodActor {
                     code: error.exit_code(),
                     signal: None,
                     started_at: None,
-                    finished_at: Timestamp::now(),
+                    finished_at: clock::timestamp(),
                     reason: reason.to_owned(),
                     message,
                 };
@@ -200,7 +200,7 @@ async fn mounts(
         kit.openings.ask(move |opening| volumes::mounts(&mounted, &volumes, &known, opening));
     let mut mounts = asked.await??;
     let (folder, container) = (kit.pods_folder.join(&prepared.sandbox.uid), container.clone());
-    let made = tokio::task::spawn_blocking(move || last_words::place(&folder, &container, attempt));
+    let made = tasks::spawn_blocking(move || last_words::place(&folder, &container, attempt));
     let words = made.await.map_err(|error| LaunchError::Lost(error.to_string()))?;
     let words = words.map_err(LaunchError::Words)?;
     if mounts.iter().all(|mount| mount.target != words.target) {

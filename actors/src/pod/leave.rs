@@ -4,8 +4,7 @@ use super::{AGAIN, PodActor, kit::Progress, life};
 use crate::change;
 use actix::prelude::*;
 use impresario_host::container::DriverError;
-use jiff::Timestamp;
-use std::time::Instant;
+use impresario_runtime::clock;
 
 impl PodActor {
     /// Removes every trace of the pod from the machine.
@@ -46,7 +45,7 @@ impl PodActor {
         let facts = self.facts();
         let (registry, key, uid) =
             (self.kit.registry.clone(), self.key().clone(), self.uid.clone());
-        let now = (Instant::now(), Timestamp::now());
+        let now = (clock::now(), clock::timestamp());
         let work = async move {
             let is_free = |pod: &serde_json::Value| {
                 let finalizers =

@@ -5,7 +5,7 @@ use actix::prelude::*;
 use futures_util::StreamExt;
 use impresario_client::protocol::pod::{LogChunk, Logs, LogsError};
 use impresario_host::{ContainerId, LogLine, LogOptions, container::WholeLines};
-use impresario_runtime::{ItemSink, Open, Refusal};
+use impresario_runtime::{ItemSink, Open, Refusal, tasks};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Handler<Open<Logs>> for PodActor {
             let lines =
                 driver.logs(&id, options).await.map_err(|error| Refusal::new(error.to_string()))?;
             // Ends with the log, or when nobody reads any more.
-            tokio::spawn(async move {
+            tasks::spawn(async move {
                 tokio::pin!(lines);
                 let ended = give(lines, &logs, &sink).await;
                 if let Err(refusal) = ended {

@@ -14,7 +14,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use impresario_api::catalog::find_kind;
 use impresario_client::protocol::control::{ControlRole, Told};
 use impresario_registry_api::{Entry, Key};
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, NodeName, tasks};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Owners {
         let (hints, waiting) = mpsc::channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let name = node.name().to_string();
-        let task = tokio::spawn(pass_on(node, members, waiting, dropped.clone()));
+        let task = tasks::spawn(pass_on(node, members, waiting, dropped.clone()));
         Self { node: name, hints, dropped, task }
     }
 

@@ -17,10 +17,11 @@ use impresario_host::{
     opening::Unanswered,
     volumes::{self, VolumeError},
 };
+use impresario_runtime::{clock, tasks};
 use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use std::{
     collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path,
-    sync::Arc, time::Instant,
+    sync::Arc,
 };
 use thiserror::Error;
 
@@ -120,7 +121,7 @@ impl PodActor {
                         .saturating_mul(1 << pod.failed_preparations.min(8))
                         .min(AGAIN_AT_MOST);
                     pod.failed_preparations += 1;
-                    pod.life.sandbox = Sandbox::Absent { retry: Some(Instant::now() + wait) };
+                    pod.life.sandbox = Sandbox::Absent { retry: Some(clock::now() + wait) };
                     if !error.may_pass() {
                         pod.life.end(
                             Ending::Failed { reason: error.reason().to_owned(), message },
@@ -216,7 +217,7 @@ async fn prepared(
         fs_group: fs_group.and_then(|group| u32::try_from(group).ok()),
     };
     let (pod_spec, server, namespace) = (spec.clone(), kit.dns, sandbox.namespace.clone());
-    let place = tokio::task::spawn_blocking(move || {
+    let place = tasks::spawn_blocking(move || {
         let resolver = match server {
             Some(server) => name_servers(&folder, &pod_spec, &namespace, server)
                 .map_err(PrepareError::Resolver)?,

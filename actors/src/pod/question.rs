@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::testing::{LIMIT, MemoryDriver};
     use impresario_host::hollow::HollowDriver;
+    use impresario_runtime::tasks;
     use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -209,7 +210,7 @@ mod tests {
     async fn http_is_good_from_200_to_399_and_tcp_when_it_connects() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serve = tokio::spawn(async move {
+        let serve = tasks::spawn(async move {
             for status in ["200 OK", "503 No", "301 Moved"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = vec![0; 1024];

@@ -170,6 +170,7 @@ mod tests {
         life::{Outcome, Probed, RestartPolicy},
     };
     use impresario_host::{ContainerId, Exit};
+    use impresario_runtime::clock;
     use jiff::Timestamp;
     use proptest::prelude::*;
 
@@ -218,7 +219,7 @@ mod tests {
     /// `?` notes what would be done now.
     fn told(policy: RestartPolicy, names: &[&str], story: &str) -> (String, Option<Outcome>) {
         let mut pod = pod(policy, names);
-        let mut now = Instant::now();
+        let mut now = clock::now();
         for word in story.split_whitespace() {
             if let Some(name) = word.strip_prefix('+') {
                 start(&mut pod, name, now);
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_shorter_grace_period_overrides_one_that_is_running() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = pod(RestartPolicy::Always, &["a"]);
         start(&mut pod, "a", now);
         pod.end(Ending::Deleted, Duration::from_secs(30));
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_has_run_for_too_long_is_overdue() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = pod(RestartPolicy::Always, &["a"]);
         start(&mut pod, "a", now);
         pod.deadline = Some(now + Duration::from_secs(5));
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_container_that_a_probe_gave_up_has_the_probes_own_grace_period() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = pod(RestartPolicy::Always, &["a", "b"]);
         for name in ["a", "b"] {
             start(&mut pod, name, now);
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_image_that_cannot_be_pulled_holds_up_only_its_own_container() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = pod(RestartPolicy::Never, &["a", "b"]);
         pod.starting("a");
         pod.start_failed("a", "ErrImagePull", "no such image", now);
@@ -338,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_may_run_unheard_of_is_ended_before_its_pod_counts_as_over() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = unheard(now);
         assert_eq!(in_words(&reconcile(&pod, now)), "wake", "the next try looks");
         let failed = Ending::Failed { reason: "DeadlineExceeded".into(), message: String::new() };
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_deleted_is_removed_whatever_may_run_of_it() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut pod = unheard(now);
         pod.end(Ending::Deleted, Duration::ZERO);
         assert_eq!(reconcile(&pod, now), [Action::Remove]);
@@ -372,7 +373,7 @@ mod tests {
             let names = ["i1", "s1", "a", "b"];
             let mut pod = pod(policy, &names);
             pod.sandbox = Sandbox::Absent { retry: None };
-            let mut now = Instant::now();
+            let mut now = clock::now();
             let settle = |pod: &mut Pod, now: Instant| {
                 for _ in 0..40 {
                     let actions = reconcile(pod, now);

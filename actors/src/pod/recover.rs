@@ -221,6 +221,7 @@ pub fn outdated(found: &[Found]) -> Vec<ContainerId> {
 mod tests {
     use super::*;
     use crate::pod::reconcile::{Action, reconcile};
+    use impresario_runtime::clock;
     use serde_json::{Value, json};
 
     fn object(policy: &str, status: Value) -> v1::Pod {
@@ -250,7 +251,7 @@ mod tests {
     }
 
     fn actions(object: &v1::Pod, found: &[Found]) -> (Pod, Vec<Action>) {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let now = (clock::now(), Timestamp::UNIX_EPOCH);
         let mut pod = recover(object, found, BackoffScale::default(), now);
         pod.sandbox = crate::pod::life::Sandbox::Ready;
         let actions = reconcile(&pod, now.0);
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_deadline_is_that_of_the_object_as_it_is_now() {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH + Duration::from_secs(100));
+        let now = (clock::now(), Timestamp::UNIX_EPOCH + Duration::from_secs(100));
         let mut pod = object("Always", json!({"startTime": "1970-01-01T00:01:00Z"}));
         assert_eq!(deadline(&pod, now.1, now), None);
         let mut limit = |seconds| {

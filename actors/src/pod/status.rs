@@ -332,6 +332,7 @@ mod tests {
         life::{Probed, RestartPolicy},
     };
     use impresario_host::{ContainerId, Exit};
+    use impresario_runtime::clock;
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -381,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_pod_goes_from_pending_over_running_to_succeeded() {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let now = (clock::now(), Timestamp::UNIX_EPOCH);
         let mut pod = pod(RestartPolicy::Never);
         let (first, value) = written(&pod, &PodStatus::default(), now);
         assert_eq!(value["phase"], "Pending");
@@ -410,7 +411,7 @@ mod tests {
 
     #[test]
     fn all_that_wait_beside_init_containers_say_that_the_pod_is_being_initialized() {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let now = (clock::now(), Timestamp::UNIX_EPOCH);
         let parts = [("i1", Part::Init), ("i2", Part::Init), ("a", Part::Main)];
         let all = parts.map(|(name, part)| Container::new(name, part, Probed::default()));
         let mut pod = Pod::new(RestartPolicy::Never, BackoffScale::default(), all.into());
@@ -434,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_container_that_keeps_crashing_shows_its_backoff_and_its_last_state() {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let now = (clock::now(), Timestamp::UNIX_EPOCH);
         let mut pod = pod(RestartPolicy::Always);
         for attempt in 0..2 {
             pod.starting("a");
@@ -455,7 +456,7 @@ mod tests {
 
     #[test]
     fn the_same_state_written_twice_is_the_same_status() {
-        let now = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let now = (clock::now(), Timestamp::UNIX_EPOCH);
         let pod = pod(RestartPolicy::Always);
         let (first, _) = written(&pod, &PodStatus::default(), now);
         let later = (now.0, Timestamp::UNIX_EPOCH + Duration::from_mins(1));
@@ -470,7 +471,7 @@ mod tests {
         ]}))
         .unwrap();
         let (status, _) =
-            written(&pod(RestartPolicy::Always), &theirs, (Instant::now(), Timestamp::UNIX_EPOCH));
+            written(&pod(RestartPolicy::Always), &theirs, (clock::now(), Timestamp::UNIX_EPOCH));
         assert_eq!(condition(&status, "PodScheduled"), &theirs.conditions.as_ref().unwrap()[0]);
         assert_eq!(condition(&status, "example.com/gate").status, "False");
     }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::change::{self, ChangeError};
 use actix::prelude::*;
+use impresario_runtime::clock;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use serde_json::Value;
@@ -109,7 +110,7 @@ impl PodActor {
         let (life, facts) = (self.life.clone(), self.facts());
         let (registry, entry, uid) =
             (self.kit.registry.clone(), self.entry.clone(), self.uid.clone());
-        let now = (Instant::now(), Timestamp::now());
+        let now = (clock::now(), clock::timestamp());
         let work = async move {
             let key = entry.key.clone();
             change::change_known(&registry, &key, Some(&uid), None, Some(entry), |object| {

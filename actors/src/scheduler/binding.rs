@@ -2,6 +2,7 @@
 //! planned with. Where one of them changed meanwhile, each is tried on its own.
 
 use impresario_registry_api::{Fence, Key, RegistryHandle, Remedy, Revision, Transaction};
+use impresario_runtime::clock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -51,7 +52,7 @@ async fn bind_all(
     bindings: Vec<Binding>,
     fence: Option<Fence>,
 ) -> BTreeMap<String, Placed> {
-    let now = Timestamp::now();
+    let now = clock::timestamp();
     let mut placed = BTreeMap::new();
     let mut ready = Vec::new();
     for binding in bindings {

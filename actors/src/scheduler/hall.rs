@@ -284,6 +284,7 @@ fn read(entry: &Entry) -> Option<Seen> {
 mod tests {
     use super::*;
     use impresario_registry_api::Key;
+    use impresario_runtime::clock;
     use serde_json::json;
 
     fn entry(uid: &str, status: &Value) -> Entry {
@@ -326,7 +327,7 @@ mod tests {
 
     #[test]
     fn rounds_that_wait_for_an_actor_are_counted_from_the_arrival_of_a_job() {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let mut hall = Hall::default();
         assert!(hall.seen(put("a", json!({"phase": "Pending"})), now));
         hall.again = 7;
@@ -338,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_list_orders_a_round_when_a_job_is_not_in_it_any_more() {
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let mut hall = Hall::default();
         let all = |names: &[&str]| {
             Followed::All(names.iter().map(|name| entry(name, &json!({}))).collect())

@@ -15,7 +15,7 @@ use impresario_client::protocol::{
     scheduler::{NodeSummary, actor_name},
 };
 use impresario_registry_api::Key;
-use impresario_runtime::{ActorPath, ActorRef};
+use impresario_runtime::{ActorPath, ActorRef, clock};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
@@ -46,7 +46,7 @@ impl Handler<Pass> for Scheduler {
             return;
         }
         self.passes += 1;
-        let now = Instant::now();
+        let now = clock::now();
         let changes = std::mem::take(&mut self.changes);
         if changes.heard {
             self.queue.heard(now);
@@ -152,13 +152,13 @@ impl Scheduler {
             let pod = waiting.pod.clone();
             self.picture.assume(&pod, &node);
         }
-        self.asking.insert(node.clone(), Instant::now());
+        self.asking.insert(node.clone(), clock::now());
         let actor = self.node_actor(&node);
         let (deadline, ttl) = (self.settings.ask_deadline, self.settings.reservation_ttl);
         let (registry, fence) = (self.registry.clone(), self.fence);
         let name = node.clone();
         let work = async move {
-            let asked = Instant::now();
+            let asked = clock::now();
             let grants = match actor.ask(Reserve { pods, ttl }, deadline).await {
                 Ok(grants) => grants,
                 Err(error) => {
@@ -206,7 +206,7 @@ impl Scheduler {
         outcome: Outcome,
         ctx: &mut Context<Self>,
     ) {
-        let now = Instant::now();
+        let now = clock::now();
         self.asking.remove(node);
         if outcome.silent {
             self.fell_silent(node, now);
@@ -281,7 +281,7 @@ impl Scheduler {
                     .and_then(|name| name.as_str())
                     .is_some_and(|n| !n.is_empty());
                 if !is_bound {
-                    binding::set_condition(pod, condition.clone(), jiff::Timestamp::now());
+                    binding::set_condition(pod, condition.clone(), clock::timestamp());
                 }
             })
             .await
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn who_is_meant_for_a_node_that_is_being_asked_makes_room_in_the_next_pass_for_others() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = Queue::default();
         for number in 0..3 * PASS {
             let pod = Pending { uid: format!("uid-{number:05}"), ..Pending::default() };

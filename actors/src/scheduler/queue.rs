@@ -318,6 +318,7 @@ mod tests {
         fit::{Unfit, tests::why},
         picture::tests::pod,
     };
+    use impresario_runtime::clock;
 
     fn queue(now: Instant) -> Queue {
         let mut queue = Queue::default();
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_being_placed_is_not_looked_at_and_one_that_failed_waits() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         assert_eq!(ready(&queue, now), 1);
         queue.placing("a");
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_stuck_pod_is_looked_at_when_something_changed_or_after_a_minute() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         assert!(queue.stuck_with("a", &because(1, 0), now));
         assert!(!queue.stuck_with("a", &because(1, 0), now));
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_was_tried_in_vain_more_often_waits_longer_when_there_is_hope() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         queue.seen(pod("b", 1), Key::new("pods", "ns", "b"), bytes::Bytes::new(), 1, now);
         for _ in 0..5 {
@@ -382,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_pod_behind_busy_nodes_is_looked_at_as_soon_as_one_of_them_answers() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         queue.behind("a", now + FIRST);
         assert_eq!((ready(&queue, now), ready(&queue, now + FIRST)), (0, 1));
@@ -392,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_is_held_is_looked_at_when_its_node_may_be_asked_and_told_why_if_that_goes_on() {
-        let now = Instant::now();
+        let now = clock::now();
         let (mut queue, long) = (queue(now), FIRST * 10);
         let held = |queue: &mut Queue, at| queue.held("a", &because(1, 1), at + long * 4, long, at);
         assert!(!held(&mut queue, now));
@@ -418,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_stuck_pod_is_not_written_for_each_number_that_changes() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         assert!(queue.stuck_with("a", &because(8, 1), now));
         assert!(!queue.stuck_with("a", &because(7, 2), now + FIRST));
@@ -430,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_placement_of_which_the_end_is_unknown_is_left_to_the_watch_for_a_while() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         queue.placing("a");
         queue.unknown("a", now + LONGEST);
@@ -445,7 +446,7 @@ mod tests {
         fn what_is_due_is_what_looking_at_all_that_wait_would_find(
             steps in proptest::collection::vec((0..9_u8, 0..4_usize, 0..2_000_u64), 1..60)
         ) {
-            let (start, mut queue) = (Instant::now(), Queue::default());
+            let (start, mut queue) = (clock::now(), Queue::default());
             let mut now = start;
             for (step, pod_of, wait) in steps {
                 now += Duration::from_millis(wait / 4);
@@ -473,7 +474,7 @@ mod tests {
 
     #[test]
     fn the_scheduler_s_own_writes_do_not_wake_a_stuck_pod() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut queue = queue(now);
         queue.stuck_with("a", &because(1, 0), now);
         queue.seen(pod("a", 1), Key::new("pods", "ns", "a"), bytes::Bytes::new(), 2, now);

@@ -20,11 +20,11 @@ use impresario_client::protocol::training::{
 };
 use impresario_objects::events::Severity;
 use impresario_registry_api::{Key, WatchEvent};
-use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy};
+use impresario_runtime::{ActorNode, ActorPath, AskError, NodeName, Remedy, clock, tasks};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinError;
 
 /// Changes within this time share a round.
@@ -137,7 +137,7 @@ impl Scheduler {
         if control.is_empty() || self.hall.jobs.is_empty() {
             return;
         }
-        self.hall.holding = Some(Instant::now());
+        self.hall.holding = Some(clock::now());
         self.hall.round = self.hall.round.saturating_add(1);
         let round = self.hall.round;
         let control: Arc<[NodeName]> = control.into();
@@ -169,7 +169,7 @@ impl Scheduler {
             bid.current = held.get(&*bid.job).copied().unwrap_or_default();
         }
         self.hall.have_bid(bidders, &bids);
-        let now = Instant::now();
+        let now = clock::now();
         let takes_pods = |node: &&Node| {
             let is_there = node.ready && !node.unschedulable && !self.is_silent(&node.name, now);
             is_there && self.hall.tolerates(&node.taints)
@@ -192,7 +192,7 @@ impl Scheduler {
                 let rooms = rooms::needed(bids, &outcomes, free.clone());
                 (clearing, outcomes, rooms)
             };
-            let (clearing, outcomes, rooms) = tokio::task::spawn_blocking(decides).await?;
+            let (clearing, outcomes, rooms) = tasks::spawn_blocking(decides).await?;
             let asked = rooms::ask(&node, rooms).await;
             Ok((clearing, outcomes, asked))
         };
@@ -216,7 +216,7 @@ impl Scheduler {
         asked: Asked,
         ctx: &mut Context<Self>,
     ) {
-        let now = Instant::now();
+        let now = clock::now();
         for node in &asked.silent {
             self.fell_silent(node, now);
         }

@@ -15,7 +15,7 @@ use impresario_client::protocol::training::{
 use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
     ActorName, ActorNode, ActorPath, Credential, Gate, Limits, NodeConfig, NodeName, PeerIdentity,
-    PeerRole, Refusal, RestartPolicy, SpawnError, SpawnOptions, StartError,
+    PeerRole, Refusal, RestartPolicy, SpawnError, SpawnOptions, StartError, clock, tasks,
 };
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -203,11 +203,11 @@ fn stop_asked() -> watch::Receiver<Option<Instant>> {
     #[cfg(unix)]
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminate) => {
-            tokio::spawn(async move {
+            tasks::spawn(async move {
                 while terminate.recv().await.is_some() {
                     tracing::info!("asked to stop: the shards are handed on first");
                     asked.send_if_modified(|since| {
-                        since.is_none() && since.replace(Instant::now()).is_none()
+                        since.is_none() && since.replace(clock::now()).is_none()
                     });
                 }
             });

@@ -7,7 +7,7 @@ use impresario_client::protocol::training::{
     ControlMembers, JoinRefused, JoinTraining, StaleLease, TrainingJobRole, job_actor,
 };
 use impresario_runtime::{
-    Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy,
+    Accepts, ActorNode, ActorPath, AskError, Backoff, Message, NodeName, Remedy, clock, random,
 };
 use parking_lot::Mutex;
 use rand::Rng as _;
@@ -59,7 +59,7 @@ impl Link {
             control: Arc::new(Mutex::new(control)),
             denials: Arc::default(),
             refreshed: Arc::default(),
-            heard: Arc::new(Mutex::new(Instant::now())),
+            heard: Arc::new(Mutex::new(clock::now())),
             turn: Arc::default(),
             activation: Arc::default(),
             lease: Arc::default(),
@@ -100,7 +100,7 @@ impl Link {
             if refreshed.is_some_and(|at| at.elapsed() < REFRESH) {
                 return;
             }
-            *refreshed = Some(Instant::now());
+            *refreshed = Some(clock::now());
         }
         let ask = || ControlMembers { pod_uid: pod_uid.to_owned() };
         match self.ask(ANSWER, ask).await {
@@ -147,7 +147,7 @@ impl Link {
     fn denies(&self, member: &NodeName, error: &AskError) {
         let mut denials = self.denials.lock();
         if matches!(error, AskError::NoSuchActor { .. }) {
-            denials.entry(member.clone()).or_insert_with(Instant::now);
+            denials.entry(member.clone()).or_insert_with(clock::now);
             return;
         }
         denials.remove(member);
@@ -197,7 +197,7 @@ impl Link {
             if started.elapsed() > patience {
                 return Ok(Err(JoinRefused::NotYet));
             }
-            tokio::time::sleep(NOT_YET.wait(attempt, rand::rng().random_range(0.0..1.0))).await;
+            tokio::time::sleep(NOT_YET.wait(attempt, random::rng().random_range(0.0..1.0))).await;
             attempt += 1;
         }
     }
@@ -229,7 +229,7 @@ impl Link {
             let error = match self.node.actor::<TrainingJobRole>(path).ask(message(), ANSWER).await
             {
                 Ok(reply) => {
-                    *self.heard.lock() = Instant::now();
+                    *self.heard.lock() = clock::now();
                     self.denials.lock().clear();
                     return Ok(reply);
                 }
@@ -252,7 +252,7 @@ impl Link {
             attempt += 1;
             let round = attempt / members;
             if attempt % members == 0 {
-                let wait = BACKOFF.wait(round as u32, rand::rng().random_range(0.0..1.0));
+                let wait = BACKOFF.wait(round as u32, random::rng().random_range(0.0..1.0));
                 tokio::time::sleep(wait).await;
             }
         }

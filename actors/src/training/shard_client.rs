@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use impresario_client::protocol::training::{
     Applied, CurrentMap, ParameterServerRole, Place, Pull, Pulled, Push, Pushed, ShardMap,
 };
-use impresario_runtime::{AskError, Backoff};
+use impresario_runtime::{AskError, Backoff, random};
 use parking_lot::Mutex;
 use rand::Rng as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,7 +216,7 @@ impl ShardClient {
             let cause = search.cause.clone();
             return Err(ShardError::Lost { shards: left, waited, cause });
         }
-        let wait = BACKOFF.wait(search.attempt, rand::rng().random_range(0.0..1.0));
+        let wait = BACKOFF.wait(search.attempt, random::rng().random_range(0.0..1.0));
         tokio::time::sleep(wait).await;
         search.attempt += 1;
         if search.attempt.is_multiple_of(3) { self.look_up().await } else { Ok(()) }

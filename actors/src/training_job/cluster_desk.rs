@@ -16,7 +16,7 @@ use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{
     DeleteOptions, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery, WriteOptions,
 };
-use impresario_runtime::{Backoff, NodeName};
+use impresario_runtime::{Backoff, NodeName, random, tasks};
 use k8s_openapi::api::core::v1::Pod;
 use rand::Rng as _;
 use serde_json::{Value, json};
@@ -91,8 +91,8 @@ impl Desk for ClusterDesk {
     fn follow(&self) -> BoxStream<'static, Sight> {
         let (sender, sights) = mpsc::channel(SIGHTS);
         // Both end when the actor no longer looks.
-        tokio::spawn(self.clone().follow_job(sender.clone()));
-        tokio::spawn(self.clone().follow_pods(sender));
+        tasks::spawn(self.clone().follow_job(sender.clone()));
+        tasks::spawn(self.clone().follow_pods(sender));
         ReceiverStream::new(sights).boxed()
     }
 
@@ -274,7 +274,7 @@ impl ClusterDesk {
 
 /// Waits for the next attempt; false when nobody looks any more.
 async fn pause(sender: &mpsc::Sender<Sight>, failures: u32) -> bool {
-    let wait = BACKOFF.wait(failures, rand::rng().random_range(0.0..1.0));
+    let wait = BACKOFF.wait(failures, random::rng().random_range(0.0..1.0));
     tokio::select! {
         () = sender.closed() => false,
         () = tokio::time::sleep(wait) => true,
@@ -293,6 +293,7 @@ mod tests {
     use impresario_registry::{
         Epoch, Fence, MemoryRegistry, Operation, Registry as _, Transaction, shard_of,
     };
+    use impresario_runtime::clock;
     use std::sync::Arc;
 
     fn pod(name: &str, labels: &Value, owners: &Value) -> Operation {
@@ -323,7 +324,7 @@ mod tests {
             name: "job".into(),
             uid: uid.into(),
             fence: Fence { shard: shard_of(uid), epoch: Epoch(1) },
-            since: std::time::Instant::now(),
+            since: clock::now(),
         };
         let events = Recorder::start(objects.clone(), "test", "");
         let pods = Mirror::start(handle, "pods");

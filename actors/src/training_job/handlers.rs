@@ -13,8 +13,8 @@ use impresario_client::protocol::training::{
     ShardMap, Size, TrainerReport, Welcome, Work,
 };
 use impresario_registry_api::{Epoch, Fence, Revision, shard_of};
+use impresario_runtime::clock;
 use serde_json::json;
-use std::time::Instant;
 
 impl Handler<JoinTraining> for TrainingJob {
     type Result = Result<Welcome, JoinRefused>;
@@ -23,11 +23,11 @@ impl Handler<JoinTraining> for TrainingJob {
         if !self.awake {
             return Err(JoinRefused::NotYet);
         }
-        if !self.is_sure(Instant::now()) {
+        if !self.is_sure(clock::now()) {
             return Err(JoinRefused::NotYet);
         }
         let Place { path, address } = join.place.clone();
-        let welcome = self.state.join(join, Instant::now());
+        let welcome = self.state.join(join, clock::now());
         if welcome.is_ok() {
             self.node.addresses().set(path.node, address);
         }
@@ -40,7 +40,7 @@ impl Handler<NextWork> for TrainingJob {
     type Result = Result<Work, ReportError>;
 
     fn handle(&mut self, asked: NextWork, context: &mut Self::Context) -> Self::Result {
-        let (before, now) = (self.state.phase(), Instant::now());
+        let (before, now) = (self.state.phase(), clock::now());
         self.sure_of(now)?;
         let work = self.state.work(&asked, now);
         if self.state.phase() != before {
@@ -54,7 +54,7 @@ impl Handler<TrainerReport> for TrainingJob {
     type Result = Result<bool, ReportError>;
 
     fn handle(&mut self, report: TrainerReport, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
+        let now = clock::now();
         self.sure_of(now)?;
         self.state.alive(&report, now)
     }
@@ -64,7 +64,7 @@ impl Handler<ServerReport> for TrainingJob {
     type Result = Result<ServerOrder, ReportError>;
 
     fn handle(&mut self, report: ServerReport, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
+        let now = clock::now();
         self.sure_of(now)?;
         self.state.report(&report, now)
     }
@@ -74,7 +74,7 @@ impl Handler<CurrentMap> for TrainingJob {
     type Result = Result<ShardMap, ReportError>;
 
     fn handle(&mut self, asked: CurrentMap, _: &mut Self::Context) -> Self::Result {
-        self.sure_of(Instant::now())?;
+        self.sure_of(clock::now())?;
         self.state.map_for(&asked)
     }
 }
@@ -90,7 +90,7 @@ impl Handler<ControlMembers> for TrainingJob {
 impl TrainingJob {
     /// What it bids now; nothing while it may not, or waits for nothing.
     fn bid(&self) -> Option<Bid> {
-        let now = Instant::now();
+        let now = clock::now();
         if !self.awake || !self.is_sure(now) {
             return None;
         }
@@ -120,7 +120,7 @@ impl Handler<Scale> for TrainingJob {
     type Result = Result<(), ScaleError>;
 
     fn handle(&mut self, scale: Scale, context: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
+        let now = clock::now();
         if !self.awake || !self.is_sure(now) {
             return Err(ScaleError::InDoubt);
         }
@@ -134,7 +134,7 @@ impl Handler<Describe> for TrainingJob {
     type Result = MessageResult<Describe>;
 
     fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
+        let now = clock::now();
         let (state, book) = (&self.state, self.state.book());
         let size: Size = state.size();
         MessageResult(Description {

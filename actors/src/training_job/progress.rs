@@ -288,6 +288,7 @@ fn end_by(curve: &LossCurve, stop: &StopRule, batches: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     fn progress(step: u64, loss: f32) -> Progress {
         Progress {
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_speed_counts_only_after_the_size_has_settled() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut book = ProgressBook::default();
         let size = Size { parameter_servers: 1, trainers: 1 };
         book.size_is(size, start);
@@ -319,7 +320,7 @@ mod tests {
     #[test]
     fn steps_that_take_longer_than_the_window_are_measured_too() {
         for (trainers, batch) in [(1, 6), (1, 90), (4, 5)] {
-            let start = Instant::now();
+            let start = clock::now();
             let mut book = ProgressBook::default();
             let size = Size { parameter_servers: 1, trainers };
             book.size_is(size, start);
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_pause_without_a_change_of_size_is_no_part_of_the_speed() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut book = ProgressBook::default();
         let size = Size { parameter_servers: 1, trainers: 1 };
         book.size_is(size, start);
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_steps_has_a_bound() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut book = ProgressBook::default();
         book.size_is(Size { parameter_servers: 1, trainers: u32::MAX }, start);
         let quick = Progress { loss: None, ..progress(0, 1.0) };
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_loss_that_falls_as_no_curve_does_makes_the_prediction_unsure() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut book = ProgressBook::default();
         let stop = StopRule { target_loss: Some(0.1), ..StopRule::default() };
         assert!((book.remaining_uncertainty(&stop, 10, 0) - FIRST_UNCERTAINTY).abs() < 1e-9);
@@ -399,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_falling_loss_predicts_its_target_and_reaches_it() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut book = ProgressBook::default();
         let loss = |k: f64| 1.0 / (0.05 * k + 0.5) + 0.05;
         for step in 0..100 {

@@ -3,6 +3,7 @@
 use super::earlier::{ADMITTED, Earlier};
 use super::state::State;
 use crate::auction::{in_hall, speed_of};
+use impresario_runtime::clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -21,7 +22,7 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         status["trainers"] = json!(size.trainers);
         return status;
     }
-    let wall = Timestamp::now();
+    let wall = clock::timestamp();
     let moment = |at: Instant| {
         let ago = SignedDuration::try_from(now.duration_since(at)).unwrap_or_default();
         seconds(wall.checked_sub(ago).unwrap_or(wall))

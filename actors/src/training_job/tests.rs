@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::Machine;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt as _};
-use impresario_runtime::NodeName;
+use impresario_runtime::{NodeName, clock};
 use serde_json::json;
 use std::net::SocketAddr;
 
@@ -54,8 +54,8 @@ async fn sees(job: &Value) -> (TrainingJob, usize) {
     let node = Machine::start(1000).await.node;
     let mut actor = TrainingJob::new(node, Arc::new(Nowhere), "u", 1);
     actor.job_is(job.clone());
-    actor.state.pods_are(Vec::new(), Instant::now());
-    let actions = actor.state.reconcile(Instant::now());
+    actor.state.pods_are(Vec::new(), clock::now());
+    let actions = actor.state.reconcile(clock::now());
     let made = actions.iter().filter(|action| matches!(action, Action::CreatePod(_))).count();
     (actor, made)
 }
@@ -71,7 +71,7 @@ async fn another_activation_says_of_a_job_what_it_had_reached_whether_it_runs_or
         let runs = phase == "Running";
         assert_eq!((actor.state.phase().as_str(), actor.state.ended()), (phase, !runs));
         assert_eq!(made > 0, runs, "one that has ended makes no pods: {made}");
-        let written = status::write(&actor.state, &actor.job, &actor.earlier, Instant::now());
+        let written = status::write(&actor.state, &actor.job, &actor.earlier, clock::now());
         for field in ["phase", "round", "step", "samples", "loss", "accuracy", "scaleEvents"] {
             assert_eq!(written[field], job["status"][field], "{phase} {field}");
         }
@@ -95,5 +95,5 @@ async fn a_job_that_is_being_deleted_makes_no_pods_whatever_becomes_of_those_tha
     actor = sees(&before).await.0;
     actor.job_is(job);
     assert!(actor.state.is_deleting() && actor.state.dismisses());
-    assert!(actor.state.reconcile(Instant::now()).is_empty());
+    assert!(actor.state.reconcile(clock::now()).is_empty());
 }

@@ -1,5 +1,6 @@
 //! What a server draws: uids, name suffixes, addresses and ports.
 
+use impresario_ambient::random;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
@@ -155,7 +156,7 @@ impl Allocator for RandomAllocator {
     }
 
     fn name_suffix(&self) -> String {
-        let mut random = rand::rng();
+        let mut random = random::rng();
         (0..5)
             .filter_map(|_| SUFFIX_LETTERS.choose(&mut random).map(|letter| char::from(*letter)))
             .collect()
@@ -166,7 +167,7 @@ impl Allocator for RandomAllocator {
             return self.wanted_ip(wanted);
         }
         let (base, size) = (self.ranges.base(), self.ranges.size());
-        let start = rand::rng().random_range(LEFT.min(size / 4).max(1)..size - 1);
+        let start = random::rng().random_range(LEFT.min(size / 4).max(1)..size - 1);
         (0..size)
             .map(|step| Ipv4Addr::from(base + (start + step) % size))
             .find(|address| self.ranges.contains(*address) && !self.is_taken(*address))
@@ -186,7 +187,7 @@ impl Allocator for RandomAllocator {
             Some(port) => Ok(port),
             None => {
                 let count = u32::from(last.saturating_sub(first)) + 1;
-                let start = rand::rng().random_range(0..count);
+                let start = random::rng().random_range(0..count);
                 (0..count)
                     .map(|step| first + ((start + step) % count) as u16)
                     .find(|port| !self.ports.contains(port))

@@ -7,9 +7,9 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use impresario_api::catalog::find_kind;
 use impresario_api::status::Status;
 use impresario_registry_api::Revision;
-use impresario_runtime::{Accepts, ActorName, ActorPath, ActorRef, AskError, Message, Role};
+use impresario_runtime::{Accepts, ActorName, ActorPath, ActorRef, AskError, Message, Role, clock};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why an actor did not do what it was asked to.
@@ -127,7 +127,7 @@ impl Client {
         ControlRole: Accepts<M>,
         M: Message<Reply = Result<Revision, Refusal>> + Clone,
     {
-        let begun = Instant::now();
+        let begun = clock::now();
         let mut there = self.ask_members::<ControlRole, Describe>(actor, &Describe, deadline);
         let nobody = AskError::NoSuchActor { actor: ActorName::from(actor) };
         let mut worst = AskedError::Ask(nobody);

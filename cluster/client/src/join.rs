@@ -9,11 +9,11 @@
 use crate::address::reachable;
 use crate::client::{Client, ConnectError};
 use crate::keeper::{Home, Kept, credential_in, file_in};
-use impresario_runtime::{Credential, JoinToken, NodeName, PeerRole};
+use impresario_runtime::{Credential, JoinToken, NodeName, PeerRole, clock};
 use jiff::Timestamp;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How long the cluster has to answer.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
@@ -66,7 +66,7 @@ impl Client {
         let kept = Kept::read(folder).map_err(broken(folder))?;
         let credential = Credential::load(&credential_in(folder))?;
         let until = credential.validity().1;
-        if until <= SystemTime::now() {
+        if until <= clock::wall() {
             let at = Timestamp::try_from(until).unwrap_or(Timestamp::MAX);
             return Err(ConnectError::Expired { folder: folder.to_owned(), at });
         }

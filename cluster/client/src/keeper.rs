@@ -7,7 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use impresario_api::catalog::find_kind;
 use impresario_registry_api::protocol::Status as MemberState;
 use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole};
-use impresario_runtime::{ActorNode, ActorPath, NodeName, PeerRole};
+use impresario_runtime::{ActorNode, ActorPath, NodeName, PeerRole, random, tasks};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::File;
@@ -52,7 +52,7 @@ impl Kept {
     /// Writes it in place of what is there, all of it or nothing. Other processes may do so at the same time, in other
     /// containers too, where numbers of processes say nothing.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
-        let new = folder.join(format!("{FILE}.{:016x}", rand::random::<u64>()));
+        let new = folder.join(format!("{FILE}.{:016x}", random::random::<u64>()));
         let replaced = self.replace(folder, &new);
         if replaced.is_err() {
             // It may not even have come to be.
@@ -113,7 +113,7 @@ impl Keeper {
     ) -> Self {
         let known = Arc::new(Known { node, objects, members, home });
         let follows = matches!(role, PeerRole::Client | PeerRole::Admin)
-            .then(|| tokio::spawn(known.clone().follow()));
+            .then(|| tasks::spawn(known.clone().follow()));
         Self { known, follows }
     }
 
@@ -144,7 +144,7 @@ impl Known {
                 self.keep();
             }
             is_due = true;
-            tokio::time::sleep(LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.0))).await;
+            tokio::time::sleep(LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0))).await;
         }
     }
 

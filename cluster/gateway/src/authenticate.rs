@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use impresario_client::tokens::{self, StoredToken, hash_token};
 use impresario_objects::may::MASTERS;
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
+use impresario_runtime::clock;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -253,7 +254,7 @@ impl RegistryTokens {
         let Some(entry) = self.get(token.clone()).await? else { return Ok(None) };
         let stored: StoredToken = serde_json::from_slice(&entry.value)
             .map_err(|_| AuthenticateError::Wrong("the stored token cannot be read".into()))?;
-        if stored.expires.is_some_and(|end| end <= jiff::Timestamp::now().as_second()) {
+        if stored.expires.is_some_and(|end| end <= clock::timestamp().as_second()) {
             return Err(AuthenticateError::Wrong("the bearer token has expired".into()));
         }
         if let Some(pod) = &stored.pod {
@@ -273,12 +274,12 @@ impl RegistryTokens {
 
     /// Waits until this member has everything that was written before the call.
     async fn catch_up(&self, key: &Key) -> Result<(), AuthenticateError> {
-        let asked = Instant::now();
+        let asked = clock::now();
         let mut last = self.caught_up.lock().await;
         if let Some(known) = last.as_ref().filter(|known| known.since >= asked) {
             return known.outcome.clone();
         }
-        let since = Instant::now();
+        let since = clock::now();
         let read = self.registry.get(key.clone(), Consistency::Linearizable).await;
         let outcome =
             read.map(drop).map_err(|error| AuthenticateError::Unavailable(error.to_string()));

@@ -16,9 +16,9 @@ use crate::turns::{AllTurns, Turns};
 use crate::work::Work;
 use impresario_api::status::Status;
 use impresario_objects::{Objects, Refusals};
+use impresario_runtime::clock;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// What is kept of a watch's selector, in bytes, that is had with its place: an ordinary one is a hundredth of it.
 const STREAM_BYTES: usize = 8 * 1024;
@@ -116,7 +116,7 @@ impl Gateway {
     /// same reason went unsaid before it: the log lies on the disk of the registry, and anybody can be refused.
     pub(crate) fn count_refusal(&self, role: &str, name: &str, rule: &str) -> Option<u64> {
         self.refusals.count(role, rule);
-        self.refusals.is_to_be_logged(&format!("{rule} of {}", brief(name)), Instant::now())
+        self.refusals.is_to_be_logged(&format!("{rule} of {}", brief(name)), clock::now())
     }
 
     /// One of the watches and logs that may be sent at a time, given back when dropped; more of them where so many

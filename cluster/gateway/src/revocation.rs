@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use impresario_api::catalog::find;
 use impresario_objects::may::REVOKED_CERTIFICATES;
 use impresario_objects::{Filter, ObjectEvent, Reader, WatchQuery};
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, random, tasks};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -42,11 +42,11 @@ impl Revocations {
         objects: Reader,
         told: impl Fn(HashSet<Fingerprint>) + Send + Sync + 'static,
     ) -> Self {
-        Self(tokio::spawn(async move {
+        Self(tasks::spawn(async move {
             let mut attempt = 0;
             loop {
                 attempt = if follow_once(&objects, &told).await { 0 } else { attempt + 1 };
-                tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
+                tokio::time::sleep(PAUSES.wait(attempt, random::random())).await;
             }
         }))
     }

@@ -24,6 +24,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use impresario_runtime::{clock, tasks};
 use metered::Metered;
 use places::{Place, Places};
 use sending::{Sending, Working};
@@ -76,7 +77,7 @@ impl Server {
         let address = listener.local_addr().map_err(ListenError::Socket)?;
         let listener = TcpListener::from_std(listener).map_err(ListenError::Socket)?;
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, tls, gateway, stopping));
+        let task = tasks::spawn(accept(listener, tls, gateway, stopping));
         Ok(Self { address, stop, task, handed_on })
     }
 
@@ -112,7 +113,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, from)) => {
-                let connection = Arc::new(Connection::begin(Instant::now()));
+                let connection = Arc::new(Connection::begin(clock::now()));
                 let place = match places.take(from.ip(), &connection) {
                     Ok(place) => place,
                     Err(full) => {
@@ -167,7 +168,7 @@ async fn serve(
     };
     let session = stream.get_ref().1;
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
-    connection.greeted(session.peer_certificates(), speaks_http2, Instant::now());
+    connection.greeted(session.peer_certificates(), speaks_http2, clock::now());
     let mut trusted = tls.changes();
     let began_good = matches!(*connection.certificate(tls), Certificate::Of(_));
     place.reached(&connection.stage());
@@ -195,7 +196,7 @@ async fn serve(
     let mut running = std::pin::pin!(running);
     let mut draining: Option<Instant> = None;
     loop {
-        let mut wait = match connection.judge(&limits, Instant::now()) {
+        let mut wait = match connection.judge(&limits, clock::now()) {
             Verdict::Wait(wait) => wait,
             Verdict::Drain if draining.is_none() => Duration::ZERO,
             Verdict::Drain => DRAIN,
@@ -210,7 +211,7 @@ async fn serve(
         }
         if let Some(since) = draining {
             let left = DRAIN.saturating_sub(since.elapsed());
-            let idle = !matches!(connection.judge(&limits, Instant::now()), Verdict::Wait(_));
+            let idle = !matches!(connection.judge(&limits, clock::now()), Verdict::Wait(_));
             if left.is_zero() && (distrusted || idle) {
                 return; // it did not go when asked: dropped with its socket
             }
@@ -219,7 +220,7 @@ async fn serve(
             if distrusted {
                 tracing::info!(%from, "a connection ends: its certificate is not good any more");
             }
-            draining = Some(Instant::now());
+            draining = Some(clock::now());
             running.as_mut().graceful_shutdown();
             continue;
         }

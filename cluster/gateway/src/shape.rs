@@ -5,7 +5,7 @@
 use crate::negotiate::View;
 use impresario_api::resource::Resource;
 use impresario_api::table::{self, IncludeObject};
-use jiff::Timestamp;
+use impresario_runtime::clock;
 use serde_json::{Map, Value, json};
 
 fn metadata_only(object: &Value, version: &str) -> Value {
@@ -23,7 +23,7 @@ fn table_of(
     version: &str,
     include: IncludeObject,
 ) -> Value {
-    let mut table = table::render(resource, objects, include, Timestamp::now());
+    let mut table = table::render(resource, objects, include, clock::timestamp());
     if version != "v1" {
         table["apiVersion"] = format!("meta.k8s.io/{version}").into();
         let rows = table.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten();
@@ -88,7 +88,7 @@ pub fn item(resource: &Resource, object: Value, view: View, include: IncludeObje
         View::Whole => without_type(object),
         View::Metadata(version) => metadata_only(&object, version),
         View::Table(version) => {
-            let mut row = table::row(resource, &object, include, Timestamp::now());
+            let mut row = table::row(resource, &object, include, clock::timestamp());
             typed_row(&mut row, version);
             row
         }

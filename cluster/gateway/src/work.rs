@@ -7,6 +7,7 @@
 
 use crate::limits::Limits;
 use impresario_api::wire;
+use impresario_runtime::tasks;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -122,7 +123,7 @@ impl Work {
     ) -> Result<T, JoinError> {
         let this = Arc::clone(self);
         let runtime = tokio::runtime::Handle::current();
-        let task = tokio::task::spawn_blocking(move || {
+        let task = tasks::spawn_blocking(move || {
             let number = this.next.fetch_add(1, Ordering::Relaxed) % this.processors.len();
             runtime.block_on(async {
                 let mut work = pin!(work);

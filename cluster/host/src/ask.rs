@@ -5,6 +5,7 @@
 mod grpc;
 mod http;
 
+use impresario_ambient::tasks;
 use std::io;
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ struct Pump(JoinHandle<()>);
 impl Pump {
     fn start(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> Self {
         // What goes wrong is told by the request, too.
-        Self(tokio::spawn(async move { drop(connection.await) }))
+        Self(tasks::spawn(async move { drop(connection.await) }))
     }
 }
 

@@ -41,6 +41,7 @@ use call::{CALL_LIMIT, PULL_LIMIT, Refused, call};
 pub use config::DockerConfig;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gpus::Gpus;
+use impresario_ambient::random;
 pub(crate) use reach::running;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -206,7 +207,7 @@ impl DockerDriver {
             if let Ok(ContainerState::Exited(exit)) = self.look(id).await {
                 return Ok(exit);
             }
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            tokio::time::sleep(pause.mul_f64(random::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(RETRY_LIMIT);
         }
     }

@@ -14,6 +14,7 @@
 
 mod range;
 
+use impresario_ambient::clock;
 pub use range::{is_pretended, pod_range};
 
 use crate::container::{
@@ -86,7 +87,7 @@ impl Pretended {
         if let Some(exit) = self.exit(now) {
             return exit;
         }
-        let exit = exit(128 + signal, Some(signal), self.started_at, Timestamp::now());
+        let exit = exit(128 + signal, Some(signal), self.started_at, clock::timestamp());
         self.stopped.send_replace(Some(exit.clone()));
         exit
     }
@@ -154,7 +155,7 @@ impl HollowDriver {
 
     fn begin(&self, spec: &ContainerSpec) -> Result<Started, StartError> {
         let id = ContainerId(format!("{}/{}/{}", spec.pod.uid, spec.name, spec.attempt));
-        let (now, started_at) = (Instant::now(), Timestamp::now());
+        let (now, started_at) = (Instant::now(), clock::timestamp());
         let ending =
             if spec.is_init { Some((Duration::ZERO, 0)) } else { ending(&spec.pod.annotations)? };
         let end = ending.map(|(time, code)| {

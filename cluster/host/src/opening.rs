@@ -7,6 +7,7 @@
 //! Who asks paths that a pod names does so here: in [`Openings::ask`], going to each by [`Opening::reach`] before.
 
 use crate::mount_table::{Mounted, mount_of, mount_table};
+use impresario_ambient::{clock, tasks};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -77,7 +78,7 @@ impl Openings {
     ) -> Result<T, Unanswered> {
         let (limit, opening) = (self.limit, self.begin());
         let number = opening.number;
-        match timeout(limit, tokio::task::spawn_blocking(move || work(&opening))).await {
+        match timeout(limit, tasks::spawn_blocking(move || work(&opening))).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(Unanswered::Lost(error.to_string())),
             Err(_) => Err(match self.given_up(number) {
@@ -101,7 +102,7 @@ impl Openings {
     pub(crate) fn begin(&self) -> Opening {
         let mut now = self.now.lock();
         now.next += 1;
-        Opening { openings: self.clone(), number: now.next, since: Instant::now() }
+        Opening { openings: self.clone(), number: now.next, since: clock::now() }
     }
 }
 
@@ -126,7 +127,7 @@ impl Opening {
         if self.since.elapsed() >= limit || others.map(|(_, open)| open).any(hangs) {
             return Err(silent(point, limit));
         }
-        now.open.insert(self.number, (point.to_owned(), Some(Instant::now())));
+        now.open.insert(self.number, (point.to_owned(), Some(clock::now())));
         Ok(())
     }
 
@@ -280,7 +281,7 @@ mod tests {
     fn who_asks_for_a_path_that_another_one_waits_for_is_refused_when_that_has_waited_too_long() {
         let openings = Openings::new(Duration::from_mins(1));
         let (path, other) = (Path::new("/a"), Path::new("/b"));
-        let long_ago = Instant::now().checked_sub(openings.limit).unwrap();
+        let long_ago = clock::now().checked_sub(openings.limit).unwrap();
         let first = openings.begin();
         first.enter(path).unwrap();
         openings.begin().enter(path).unwrap();

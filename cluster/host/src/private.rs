@@ -17,6 +17,7 @@ mod places;
 mod seen;
 
 pub(crate) use cover::{Asked, Target, cover};
+use impresario_ambient::tasks;
 pub(crate) use places::{Hidden, Place, places};
 
 use crate::process::record;
@@ -69,7 +70,7 @@ pub async fn hide(shim: Program, folder: PathBuf, engines: &[PathBuf]) -> io::Re
         targets.extend(of_engines);
         cover_in_all(&shim, &targets, &[folder]);
     };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+    tasks::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 /// Writes down what the node of this tag hides, and covers in the containers that run what of it was not covered in all of

@@ -28,7 +28,7 @@ use crate::{
 };
 use futures_util::{FutureExt, StreamExt, stream};
 use identity::ProcessKey;
-use jiff::Timestamp;
+use impresario_ambient::{clock, tasks};
 use orphans::{end_orphans, lost};
 use parking_lot::Mutex;
 use record::Born;
@@ -231,7 +231,7 @@ impl Inner {
 /// Whether a file got its name just now: its keeper may not have written its own yet.
 fn is_fresh(path: &Path) -> bool {
     let Ok(found) = fs::metadata(path) else { return false };
-    let age = Timestamp::now().as_second() - std::os::unix::fs::MetadataExt::ctime(&found);
+    let age = clock::timestamp().as_second() - std::os::unix::fs::MetadataExt::ctime(&found);
     (0..TAKEN_LIMIT_S).contains(&age)
 }
 
@@ -267,7 +267,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Inner) -> Result<T, DriverError> + Send + 'static,
 ) -> Result<T, DriverError> {
     let inner = Arc::clone(inner);
-    let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+    let done = tasks::spawn_blocking(move || work(&inner)).await;
     done.unwrap_or_else(|error| {
         Err(DriverError::Io { what: "working on files".into(), cause: io::Error::other(error) })
     })

@@ -17,6 +17,7 @@ mod tcp;
 mod udp;
 
 pub use first_port::first_port;
+use impresario_ambient::tasks;
 pub use neighbours::Neighbourhood;
 pub use rule::{Policy, Protocol, ProxyLimits, ServiceRule};
 
@@ -175,7 +176,7 @@ impl ServiceProxy {
             Protocol::Tcp => self.serve_connections(rule, tcp::listen(rule.address)?),
             Protocol::Udp => {
                 let (socket, backends) = (udp::bind(rule.address)?, backends(rule));
-                let task = tokio::spawn(udp::serve(socket, Arc::clone(&backends), self.limits));
+                let task = tasks::spawn(udp::serve(socket, Arc::clone(&backends), self.limits));
                 Ok(Port { backends, task, listener: None })
             }
         }
@@ -184,7 +185,7 @@ impl ServiceProxy {
     fn serve_connections(&self, rule: &ServiceRule, listener: TcpListener) -> io::Result<Port> {
         let again = std::os::fd::AsFd::as_fd(&listener).try_clone_to_owned()?;
         let backends = backends(rule);
-        let task = tokio::spawn(tcp::serve(listener, Arc::clone(&backends), self.limits));
+        let task = tasks::spawn(tcp::serve(listener, Arc::clone(&backends), self.limits));
         Ok(Port { backends, task, listener: Some(again) })
     }
 

@@ -9,6 +9,7 @@ use crate::layout::ClusterDir;
 use crate::output::say;
 use crate::structured::Structured;
 use crate::up::{Started, UpError, up};
+use impresario_runtime::clock;
 use impresario_speech::demo::{self, DemoContext, DemoError, DemoSummary};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub async fn speech(
     patience: u32,
     output: Option<Structured>,
 ) -> Result<(), DemoCommandError> {
-    let since = Instant::now();
+    let since = clock::now();
     let data = data.map(|path| match path.canonicalize() {
         Ok(path) => Ok(path),
         Err(source) => Err(DemoCommandError::Data { path, source }),

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use impresario_runtime::tasks;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
@@ -179,7 +180,7 @@ impl Rest {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.lost(&e))?;
         // Ends when the response is read or dropped.
-        tokio::spawn(connection);
+        tasks::spawn(connection);
         let mut request = Request::builder()
             .method(method)
             .uri(path)

@@ -30,7 +30,7 @@ use crate::layout::{
 use crate::node::{drivers, is_slot_taken, pod_range};
 use certificates::{equip_users, renew_certificates};
 use impresario_actors::node::machine::Share;
-use impresario_runtime::{ClusterAuthority, PeerRole};
+use impresario_runtime::{ClusterAuthority, PeerRole, random};
 use indicatif::{ProgressBar, ProgressStyle};
 use ready::{await_ready, name_of};
 use std::collections::BTreeSet;
@@ -216,7 +216,7 @@ async fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
 
 /// A name whose part of 127/8 no cluster that runs here uses, if there is one.
 fn free_name() -> String {
-    let names = || format!("imp-{:08x}", rand::random::<u32>());
+    let names = || format!("imp-{:08x}", random::random::<u32>());
     let drawn = std::iter::repeat_with(names).take(NAMES_DRAWN);
     drawn.into_iter().find(|name| !is_slot_taken(name)).unwrap_or_else(names)
 }
@@ -307,7 +307,7 @@ pub fn control_file(dir: &ClusterDir, cluster: &ClusterFile, founder: bool) -> C
 /// Binds a port that is kept in a file and bound again by each life of a process. It is below those that Linux gives to
 /// outgoing connections (`ip_local_port_range`, from 32768 on), which could have it while the process is down.
 fn bind_lasting<S>(bind: impl Fn(u16) -> io::Result<S>) -> io::Result<S> {
-    let found = (0..100).find_map(|_| bind(rand::random_range(20_000..30_000)).ok());
+    let found = (0..100).find_map(|_| bind(random::random_range(20_000..30_000)).ok());
     found.map_or_else(|| bind(0), Ok)
 }
 

@@ -11,7 +11,7 @@ use impresario_api::catalog::find;
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_client::objects::{Binding, WriteOptions};
-use jiff::Timestamp;
+use impresario_runtime::clock;
 use serde_json::{Value, json};
 
 /// Why another pod was meant than this one.
@@ -79,7 +79,7 @@ impl Objects {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = clock::timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (_, object) = self
             .settle(Verb::Bind, &pods, namespace, pod, options, &mut |stored, _| {
                 let refused = |why: String| {

@@ -10,6 +10,7 @@ use impresario_registry_api::{
     Consistency, Entry, Key, ListRequest, RegistryHandle, Revision, Selection, WatchEvent,
     WatchRequest, field,
 };
+use impresario_runtime::{clock, random, tasks};
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -61,7 +62,7 @@ impl State {
         let place = (entry.key.namespace.clone(), entry.key.name.clone());
         match self.pods.get(&place) {
             Some(known) if known.created == entry.create_revision => return false,
-            Some(_) => self.remove(&place, Instant::now()),
+            Some(_) => self.remove(&place, clock::now()),
             None => {}
         }
         let node = field::string_at(&entry.value, "/spec/nodeName").unwrap_or_default();
@@ -171,7 +172,7 @@ impl Bindings {
     pub fn follow(registry: RegistryHandle) -> Self {
         let state = Arc::new(RwLock::new(State::default()));
         let (told, news) = watch::channel(0);
-        let task = tokio::spawn(follow(registry, state.clone(), told));
+        let task = tasks::spawn(follow(registry, state.clone(), told));
         Self { state, news, task }
     }
 
@@ -182,7 +183,7 @@ impl Bindings {
 
     /// Whether a pod of which nothing is known is none that went a while ago: it may have gone before this process came.
     pub fn remembers(&self) -> bool {
-        self.state.read().remembers(Instant::now())
+        self.state.read().remembers(clock::now())
     }
 
     /// Tells when something becomes known.
@@ -216,7 +217,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
         match registry.list(list).await {
             Ok(page) => {
                 let fresh = State::listed(&page.entries);
-                state.write().renew(fresh, Instant::now());
+                state.write().renew(fresh, clock::now());
                 told.send_modify(|count| *count += 1);
                 pause = PAUSES.0;
                 keep_up(&registry, page.revision, &state, &told).await;
@@ -224,7 +225,7 @@ async fn follow(registry: RegistryHandle, state: Arc<RwLock<State>>, told: watch
             }
             Err(error) => tracing::debug!(%error, "the pods cannot be listed yet"),
         }
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        tokio::time::sleep(pause.mul_f64(random::random_range(0.5..1.0))).await;
         pause = (pause * 2).min(PAUSES.1);
     }
 }
@@ -261,7 +262,7 @@ async fn keep_up(
                         WatchEvent::Put { entry, .. } => known |= state.put(entry),
                         WatchEvent::Delete { previous, .. } => {
                             let Key { namespace, name, .. } = &previous.key;
-                            state.remove(&(namespace.clone(), name.clone()), Instant::now());
+                            state.remove(&(namespace.clone(), name.clone()), clock::now());
                         }
                     }
                 }
@@ -324,7 +325,7 @@ mod tests {
         for (resource, name) in all {
             assert!(named(&state, resource, name), "{resource} {name}");
         }
-        state.remove(&("ns".into(), "a".into()), Instant::now());
+        state.remove(&("ns".into(), "a".into()), clock::now());
         assert!(named(&state, "secrets", "key"), "b still names it");
         // A pod of the same name that came since is another one.
         assert!(state.put(&entry(
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     fn where_a_pod_was_is_known_for_a_while_after_it_went() {
-        let (mut state, begun) = (State::default(), Instant::now());
+        let (mut state, begun) = (State::default(), clock::now());
         let on = |node: &str| json!({"nodeName": node});
         let place = |name: &str| ("ns".to_owned(), name.to_owned());
         let node_of = |state: &State, name: &str| state.node_of(&place(name)).cloned();

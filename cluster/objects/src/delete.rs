@@ -12,7 +12,7 @@ use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::stored::{take_revision, text};
 use impresario_client::objects::{Deleted, ListQuery, WriteOptions};
-use jiff::Timestamp;
+use impresario_runtime::clock;
 use serde_json::Value;
 
 /// Deletions of a collection that are under way at once; the registry commits them in groups.
@@ -33,7 +33,7 @@ impl Objects {
         if resource.group.is_empty() && resource.plural == "namespaces" && KEPT.contains(&name) {
             return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
         }
-        let now = Timestamp::now();
+        let now = clock::timestamp();
         let (change, object) = self
             .settle(Verb::Delete, resource, namespace, name, write, &mut |stored, _| {
                 let mut object = stored.object.clone();

@@ -11,6 +11,7 @@ use impresario_api::catalog::find;
 use impresario_api::resource::Row;
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::WriteOptions;
+use impresario_runtime::{clock, tasks};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -81,7 +82,7 @@ impl Recorder {
             known: Known::default(),
             allowances: HashMap::new(),
         };
-        tokio::spawn(writer.run(waiting)); // ends when the last recorder is dropped
+        tasks::spawn(writer.run(waiting)); // ends when the last recorder is dropped
         Self { queue, dropped: Arc::new(AtomicU64::new(0)) }
     }
 
@@ -119,7 +120,7 @@ impl Recorder {
             uid: text("/metadata/uid"),
             field: field.into(),
         };
-        if self.queue.try_send((said, Timestamp::now())).is_err() {
+        if self.queue.try_send((said, clock::timestamp())).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(dropped, reason, "an event was dropped: too many wait to be written");
         }
@@ -193,7 +194,7 @@ impl Writer {
     async fn run(mut self, mut waiting: mpsc::Receiver<(Said, Timestamp)>) {
         let Some(events) = find("", "v1", "events") else { return };
         while let Some((said, at)) = waiting.recv().await {
-            if !self.allowed(&said.uid, Instant::now()) {
+            if !self.allowed(&said.uid, clock::now()) {
                 continue;
             }
             match tokio::time::timeout(WRITE_DEADLINE, self.write(&events, said, at)).await {
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn who_says_too_much_about_one_object_is_cut_short_and_may_speak_again_later() {
-        let now = Instant::now();
+        let now = clock::now();
         let mut allowance = Allowance { left: BURST, at: now };
         assert_eq!((0..100).filter(|_| allowance.take(now)).count(), 25);
         assert!(allowance.take(now + Duration::from_secs(31)));

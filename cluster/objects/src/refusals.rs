@@ -81,10 +81,11 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     #[test]
     fn a_flood_of_refusals_is_a_line_now_and_then_that_says_how_many() {
-        let (refusals, start) = (Refusals::default(), Instant::now());
+        let (refusals, start) = (Refusals::default(), clock::now());
         assert_eq!(refusals.is_to_be_logged("n1", start), Some(0));
         for _ in 0..500 {
             assert_eq!(refusals.is_to_be_logged("n1", start), None);

@@ -26,6 +26,7 @@ use impresario_registry_api::{
     Committed, Consistency, Entry, Page, ReadError, Revision, Selection, TransactError,
     Transaction, Watch, WatchError,
 };
+use impresario_runtime::clock;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,8 +140,7 @@ impl ObjectsParts {
     fn refused(&self, sender: &Sender, denied: Denied) -> Denied {
         let role = self.who(sender).role();
         self.refusals.count(role, &format!("{:?}", denied.rule));
-        if let Some(unsaid) = self.refusals.is_to_be_logged(&sender.name, std::time::Instant::now())
-        {
+        if let Some(unsaid) = self.refusals.is_to_be_logged(&sender.name, clock::now()) {
             tracing::warn!(peer = %sender.name, role, rule = ?denied.rule, unsaid, %denied, "refused");
         }
         denied

@@ -20,7 +20,7 @@ use impresario_client::objects::{Stored, WriteOptions, key_of};
 use impresario_registry_api::{
     Compare, Consistency, Operation, Revision, TransactError, Transaction,
 };
-use jiff::Timestamp;
+use impresario_runtime::{clock, random};
 use rand::Rng;
 use serde_json::Value;
 use std::time::Duration;
@@ -50,7 +50,7 @@ struct Opened {
 
 pub(super) async fn pause(attempt: usize) {
     let most = 4_u64 << attempt.min(6);
-    let wait = rand::rng().random_range(1..=most);
+    let wait = random::rng().random_range(1..=most);
     tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
@@ -88,7 +88,7 @@ impl Objects {
             let context = Context {
                 namespace,
                 user: &options.user,
-                now: Timestamp::now(),
+                now: clock::timestamp(),
                 allocator: &draws,
             };
             let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
@@ -210,7 +210,7 @@ impl Objects {
                 let context = Context {
                     namespace,
                     user: &options.user,
-                    now: Timestamp::now(),
+                    now: clock::timestamp(),
                     allocator: draws,
                 };
                 let admitted = admission::admit_update(resource, door, new, &old, &context)?;

@@ -3,6 +3,7 @@
 //! Each start is another life. Its number rises, and beside it stands what was drawn by chance: two copies of one
 //! directory that start at the same time have the same number and are told apart all the same.
 
+use impresario_runtime::random;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -26,7 +27,7 @@ impl Life {
     #[must_use]
     pub fn next(self) -> Self {
         let number = self.number().saturating_add(1).min(u32::MAX.into());
-        Self(number << NUMBER | u64::from(rand::random_range(1..=u32::MAX)))
+        Self(number << NUMBER | u64::from(random::random_range(1..=u32::MAX)))
     }
 
     /// Rises with each start.

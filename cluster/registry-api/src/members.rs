@@ -12,7 +12,7 @@ use crate::{
 use futures_util::{StreamExt, stream};
 use impresario_runtime::{
     Accepts, ActorNode, ActorPath, ActorRef, AskError, ItemStream, Message, NodeName, Remedy, Role,
-    StreamMessage, Streams,
+    StreamMessage, Streams, random,
 };
 use std::{
     future::Future,
@@ -73,7 +73,7 @@ impl Pauses {
 
     /// Waits, up to the deadline.
     pub async fn pause(&mut self) {
-        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
+        let pause = self.next.mul_f64(random::random_range(0.5..1.0));
         self.next = (self.next * 2).min(LONGEST_PAUSE);
         sleep(pause.min(self.until.saturating_duration_since(Instant::now()))).await;
     }
@@ -108,7 +108,7 @@ impl<R: Role> Members<R> {
         names: watch::Receiver<Vec<NodeName>>,
         actor: &'static str,
     ) -> Self {
-        let current = AtomicUsize::new(rand::random_range(0..64));
+        let current = AtomicUsize::new(random::random_range(0..64));
         Self { node, names, actor, current, role: PhantomData }
     }
 

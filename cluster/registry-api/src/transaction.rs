@@ -9,6 +9,7 @@ use crate::{
     shard::{Epoch, SHARDS, Shard},
 };
 use bytes::Bytes;
+use impresario_runtime::random;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -138,7 +139,7 @@ impl RequestId {
     /// silent for long; a name that is older than the last one forgotten might have been used before, and is
     /// answered with [`TransactError::Forgotten`], which says the count to draw a new name with.
     pub fn client_named_at(heard: u64) -> u128 {
-        u128::from(heard) << 64 | u128::from(rand::random::<u64>())
+        u128::from(heard) << 64 | u128::from(random::random::<u64>())
     }
 
     /// How many requests the registry had heard when the client took its name.

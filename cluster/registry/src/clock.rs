@@ -4,6 +4,7 @@
 //! others have long gone on; so leases are counted in boot time (`CLOCK_BOOTTIME`, see clock_gettime(2)), and
 //! what openraft counts in `Instant`s is not trusted for a while after the machine has slept.
 
+use impresario_runtime::clock;
 use parking_lot::Mutex;
 use std::{
     ops::Add,
@@ -67,7 +68,7 @@ impl Seen {
 
 impl Default for Sleep {
     fn default() -> Self {
-        Self { began: (Instant::now(), BootTime::now()), seen: Mutex::default() }
+        Self { began: (clock::now(), BootTime::now()), seen: Mutex::default() }
     }
 }
 

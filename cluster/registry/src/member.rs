@@ -21,6 +21,7 @@ mod timing;
 mod vouch;
 
 pub use config::{Beginning, MemberConfig, StartError};
+use impresario_runtime::tasks;
 
 use crate::{
     RegistryHandle,
@@ -180,7 +181,7 @@ impl Member {
             snapshot::save(&Files, &aside, &meta, &image)?;
             snapshot::put_in_place(&aside, &path)
         };
-        tokio::task::spawn_blocking(save)
+        tasks::spawn_blocking(save)
             .await
             .map_err(|error| SaveError::Stopped(error.to_string()))??;
         Ok(revision)

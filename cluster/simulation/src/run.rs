@@ -2,10 +2,10 @@
 
 use crate::report::{JobReport, Report, percentile};
 use crate::{Application, Submission};
+use impresario_ambient::clock;
 use impresario_auction::goodput::{self, gain};
 use impresario_auction::{Batch, Job, Measurement, Model, Node, Picture, Policy};
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// How a simulation is run.
 #[derive(Clone, Copy, Debug)]
@@ -227,7 +227,7 @@ pub fn simulate(
             jobs: live.iter().map(|index| jobs[*index].job.clone()).collect(),
         };
         let models: Vec<Model> = live.iter().map(|index| jobs[*index].model.clone()).collect();
-        let began = Instant::now();
+        let began = clock::now();
         let decision = policy.decide(&picture, &models);
         durations.push(began.elapsed().as_secs_f64() * 1e3);
         for (index, allocation) in live.into_iter().zip(decision.allocations) {

@@ -7,6 +7,7 @@
 mod flow;
 mod serve;
 
+use impresario_ambient::random;
 pub(crate) use serve::accept;
 
 use super::{
@@ -42,7 +43,7 @@ async fn request(
     let link = peer.linked().await.map_err(Undelivered::Unreachable)?;
     let unreachable = |error: WireError| Undelivered::Unreachable(error.to_string());
     network.faults.pass(&peer.name, peer.is_healer(), Direction::Send).await;
-    if network.faults.fate(&peer.name, peer.is_healer(), Direction::Send, rand::random).dropped {
+    if network.faults.fate(&peer.name, peer.is_healer(), Direction::Send, random::random).dropped {
         link.break_off();
     }
     let bytes =

@@ -61,12 +61,13 @@ impl Detector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_ambient::clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn silence_makes_suspect_then_lost_and_a_word_heals() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut detector = Detector::new(3 * SECOND, 10 * SECOND, start);
         let mut heard = start;
         let mut seen = Vec::new();
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_paused_does_not_blame_its_peers() {
-        let start = Instant::now();
+        let start = clock::now();
         let mut detector = Detector::new(3 * SECOND, 10 * SECOND, start);
         assert_eq!(detector.look(Some(start), start + SECOND), None);
         assert_eq!(detector.look(Some(start), start + 60 * SECOND), None);

@@ -20,10 +20,8 @@ use crate::{
     stream::Piece, watch::Reason,
 };
 use bytes::Bytes;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use impresario_ambient::clock;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// The name under which the gate is asked for a death watch.
@@ -70,7 +68,7 @@ pub(crate) fn lane_frame(
         }
         Frame::Full { actor } => {
             if peer.has_told() {
-                peer.full.full(actor, Instant::now(), network.timing.suspect_after, |bytes| {
+                peer.full.full(actor, clock::now(), network.timing.suspect_after, |bytes| {
                     link.terms.account.take(bytes)
                 });
             }
@@ -150,7 +148,7 @@ async fn answer(
     work: Work<Result<Bytes, Failure>>,
     deadline: Duration,
 ) {
-    let begun = Instant::now();
+    let begun = clock::now();
     // What the message takes is held until it is answered, or its work has ended if that is later.
     let (outcome, _work) = in_time(work, deadline).await;
     let outcome = match send_answer(network, peer, lane, id, outcome) {

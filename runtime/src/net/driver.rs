@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{message::Lane, pki::PeerRole};
 use futures_util::{FutureExt, future::BoxFuture};
+use impresario_ambient::{clock, random};
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -67,7 +68,7 @@ impl Driver {
         arrivals: mpsc::Receiver<Arrival>,
     ) -> Self {
         let timing = &network.timing;
-        let detector = Detector::new(timing.suspect_after, timing.lost_after, Instant::now());
+        let detector = Detector::new(timing.suspect_after, timing.lost_after, clock::now());
         let stopping = network.stopping();
         let mut ticks = interval(timing.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,7 +117,7 @@ impl Driver {
             Some(arrival) = self.arrivals.recv() => Some(self.admit(arrival, None).await.map_or(Next::Seek, Next::Use)),
             () = peer.demand.notified() => {
                 // Silence counts from the wish on.
-                self.detector.reset(Instant::now());
+                self.detector.reset(clock::now());
                 Some(Next::Seek)
             }
             () = sleep(FORGET_AFTER) => {
@@ -155,7 +156,7 @@ impl Driver {
             if !self.is_sought() {
                 return Next::Seek;
             }
-            let wait = self.network.timing.redial.wait(attempt, rand::random());
+            let wait = self.network.timing.redial.wait(attempt, random::random());
             attempt += 1;
             let pause = sleep(wait);
             tokio::pin!(pause);
@@ -323,7 +324,7 @@ impl Driver {
         self.peer.full.forget();
         self.peer.dialled(false);
         self.peer.hear();
-        self.detector.reset(Instant::now());
+        self.detector.reset(clock::now());
         self.peer.satisfied();
         self.peer.link.send_replace(LinkState::Up(link.clone()));
         self.peer.watches.connected();
@@ -389,13 +390,13 @@ impl Driver {
                         link.connection.close(code::STRANGER, why.as_bytes());
                         return Next::Seek;
                     }
-                    self.peer.full.prune(Instant::now());
+                    self.peer.full.prune(clock::now());
                     // A control lane that is full is in no need of a heartbeat.
                     if let Err(error) = self.peer.send(&self.network.faults, Lane::Control, &Frame::Heartbeat) {
                         tracing::debug!(peer = %self.peer.name, %error, "no heartbeat sent");
                     }
                     self.say_again();
-                    match self.detector.look(self.peer.heard(), Instant::now()) {
+                    match self.detector.look(self.peer.heard(), clock::now()) {
                         Some(Change::Lost) => {
                             link.connection.close(code::SILENT, b"silent for too long");
                             self.lose("it was silent for too long");
@@ -445,7 +446,7 @@ impl Driver {
 
     /// Whether the peer was silent for so long, while being sought, that it is lost.
     fn judge_silence(&mut self) -> bool {
-        match self.detector.look(self.peer.heard(), Instant::now()) {
+        match self.detector.look(self.peer.heard(), clock::now()) {
             Some(Change::Lost) => {
                 self.lose("it could not be reached for too long");
                 true

@@ -7,6 +7,7 @@
 mod door;
 
 pub use door::{JoinAnswer, JoinDoor, JoinRequest};
+use impresario_ambient::random;
 
 use super::{
     handshake::code,
@@ -164,7 +165,7 @@ pub async fn join_with(
         if !asked {
             return Err(JoinError::Unreachable { address, detail });
         }
-        let pause = AGAIN.wait(attempt, rand::random());
+        let pause = AGAIN.wait(attempt, random::random());
         if Instant::now() + pause >= until {
             return Err(JoinError::Unanswered { address, detail });
         }

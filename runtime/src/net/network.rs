@@ -22,6 +22,7 @@ use crate::{
     pki::{Credential, PeerIdentity, PeerRole, PkiError, tls},
     refusals::Refusals,
 };
+use impresario_ambient::clock;
 use parking_lot::{Mutex, RwLock};
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
@@ -111,7 +112,7 @@ impl Network {
         Ok(Arc::new(Self {
             name,
             incarnation,
-            started: Instant::now(),
+            started: clock::now(),
             timing: config.timing,
             limits: config.limits,
             cells,
@@ -170,7 +171,7 @@ impl Network {
         identity: &PeerIdentity,
         until: SystemTime,
     ) -> Option<&'static str> {
-        if SystemTime::now() > until {
+        if clock::wall() > until {
             return Some("its certificate has run out");
         }
         let out = self.shut_out.read();

@@ -23,10 +23,8 @@ use crate::{
     trace::Trace,
     watch::Reason,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use impresario_ambient::clock;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
 impl Network {
@@ -59,7 +57,7 @@ impl Network {
         }
         let peer = self.peer(&path.node);
         if lane != Lane::Bulk {
-            if peer.full.is_full(&actor, Instant::now) {
+            if peer.full.is_full(&actor, clock::now) {
                 return Err(TellError::Overloaded { actor });
             }
             if large {

@@ -225,10 +225,11 @@ impl FullActors {
 mod tests {
     use super::*;
     use crate::budget::{Account, Pool};
+    use impresario_ambient::clock;
 
     #[test]
     fn a_full_actor_is_believed_for_a_while_or_until_it_has_room() {
-        let (full, now, second) = (FullActors::default(), Instant::now(), Duration::from_secs(1));
+        let (full, now, second) = (FullActors::default(), clock::now(), Duration::from_secs(1));
         let account = Account::new(&Pool::new(4 << 20, 0), 1 << 20);
         let full_until = |name: &str| {
             full.full(name.into(), now, second, |bytes| account.take(bytes));

@@ -23,6 +23,7 @@ use crate::{
     pki::PeerIdentity,
     stream::Piece,
 };
+use impresario_ambient::{clock, random};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -189,7 +190,7 @@ impl Peer {
 
     /// What the fault rules do to a frame of ours; one that is dropped takes its connection with it.
     fn fate(&self, faults: &FaultTable) -> Fate {
-        let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, rand::random);
+        let fate = faults.fate(&self.name, self.is_healer(), Direction::Send, random::random);
         if fate.dropped
             && let LinkState::Up(link) = &*self.link.borrow()
         {
@@ -329,7 +330,7 @@ impl Peer {
     // --- what is heard
 
     pub(crate) fn hear(&self) {
-        *self.heard.lock() = Some(Instant::now());
+        *self.heard.lock() = Some(clock::now());
     }
 
     pub(crate) fn heard(&self) -> Option<Instant> {

@@ -6,10 +6,8 @@
 
 use super::{handshake::Arrival, link::Link};
 use crate::{config::Timing, pki::PeerRole};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use impresario_ambient::clock;
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 /// How long what was sent before may take to be read.
@@ -42,7 +40,7 @@ pub(super) async fn listen(
 ) -> Answered {
     let patience = timing.heartbeat.min(timing.dial / 2);
     let look = (patience / 10).min(ON_ITS_WAY);
-    let until = Instant::now() + patience;
+    let until = clock::now() + patience;
     // What was on its way when the newcomer came says nothing about now.
     sleep(look).await;
     // What counts has been decrypted, and is no repetition: a datagram that carries the link's number can be sent again
@@ -53,7 +51,7 @@ pub(super) async fn listen(
     };
     let before = heard();
     speak();
-    while Instant::now() < until {
+    while clock::now() < until {
         sleep(look).await;
         if heard() > before {
             return Answered::Second(arrival);

@@ -203,6 +203,7 @@ pub(crate) fn refused(failure: Failure) -> WatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_ambient::tasks;
 
     fn ids(frames: &[Frame]) -> Vec<(u64, Option<u64>)> {
         let watch = |frame: &Frame| match frame {
@@ -231,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn an_end_is_said_again_until_its_watcher_has_heard() {
         let watchers = Watchers::default();
-        let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let task = || tasks::spawn(std::future::pending::<()>()).abort_handle();
         assert_eq!(watchers.add(7, 3, task), Frame::Watching { id: 7, life: 3 });
         assert_eq!(watchers.known(7), Some(Frame::Watching { id: 7, life: 3 }));
         let told = Frame::Terminated { id: 7, reason: Reason::Failed };

@@ -4,17 +4,14 @@
 //! validity are decided by whoever calls [`ClusterAuthority::sign_csr`].
 
 use super::{Credential, PeerRole, PkiError, files, identity::fingerprint, tls::SERVER_NAME};
+use impresario_ambient::clock;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use std::{
-    fmt,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, path::Path, time::Duration};
 
 const CERTIFICATE_FILE: &str = "authority.pem";
 const KEY_FILE: &str = "authority-key.pem";
@@ -156,7 +153,7 @@ impl ClusterAuthority {
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Duration) {
-    let now = SystemTime::now();
+    let now = clock::wall();
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + validity).into();
 }
@@ -305,7 +302,7 @@ mod tests {
     fn renewal_is_due_after_two_thirds_of_a_certificates_life() {
         let authority = ClusterAuthority::create("west").unwrap();
         let credential = authority.issue("a", PeerRole::Node, &[], DAY).unwrap();
-        let now = SystemTime::now();
+        let now = clock::wall();
         assert!(!credential.wants_renewal(now + DAY / 2));
         assert!(credential.wants_renewal(now + DAY * 3 / 4));
     }

@@ -16,6 +16,7 @@ use crate::testing::eventually;
 use impresario_objects::{DeleteOptions, Door, Objects, Propagation, WriteOptions};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of};
+use impresario_runtime::clock;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -114,7 +115,7 @@ impl World {
             name: text("name"),
             fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
             uid,
-            since: std::time::Instant::now(),
+            since: clock::now(),
         };
         Worker::new(self.shared.clone(), &activation)
     }

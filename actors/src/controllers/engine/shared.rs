@@ -3,6 +3,7 @@
 use super::mirrors::Mirrors;
 use impresario_objects::Objects;
 use impresario_objects::events::Recorder;
+use impresario_runtime::clock;
 use k8s_openapi::jiff::Timestamp;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl Shared {
         Self {
             events: Recorder::start(objects.clone(), component, ""),
             mirrors: Mirrors::over(objects.registry().clone()),
-            clock: Arc::new(Timestamp::now),
+            clock: Arc::new(clock::timestamp),
             authority: Arc::default(),
             objects,
         }

@@ -22,6 +22,7 @@ use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{
     Epoch, Fence, Key, ListRequest, Revision, Selection, Transaction, shard_of,
 };
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -111,7 +112,7 @@ impl World {
             name: name.into(),
             fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
             uid,
-            since: std::time::Instant::now(),
+            since: clock::now(),
         };
         Worker::new(self.shared.clone(), &activation)
     }

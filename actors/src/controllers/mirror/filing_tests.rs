@@ -6,6 +6,7 @@ use super::*;
 use futures_util::FutureExt as _;
 use impresario_registry::{Key, MemoryRegistry};
 use impresario_registry_api::WatchEvent;
+use impresario_runtime::tasks;
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
@@ -59,7 +60,7 @@ fn unfed() -> Mirror<Pod> {
         changes: broadcast::Sender::new(CHANGES),
         misread: broadcast::Sender::new(MISREAD),
     });
-    Mirror { shared, follower: Arc::new(Follower(tokio::spawn(async {}))) }
+    Mirror { shared, follower: Arc::new(Follower(tasks::spawn(async {}))) }
 }
 
 /// The mirror, the registry and the watch between them.

@@ -9,6 +9,7 @@ use impresario_registry_api::{
     Consistency, Entry, ListRequest, ReadError, RegistryHandle, Revision, Watch, WatchError,
     WatchEvent, WatchRequest,
 };
+use impresario_runtime::{random, tasks};
 use rand::Rng as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub(super) async fn follow<K: Mirrored>(registry: RegistryHandle, shared: Arc<Sh
                 after = after.filter(|_| !error.is_gone());
             }
         }
-        let jitter: f64 = rand::rng().random_range(0.5..1.0);
+        let jitter: f64 = random::rng().random_range(0.5..1.0);
         tokio::time::sleep(pause.mul_f64(jitter)).await;
         pause = (pause * 2).min(PAUSE.1);
     }
@@ -142,7 +143,7 @@ async fn fill<K: Mirrored>(
     };
     if !before.objects.is_empty() {
         // Letting go of so much takes time, too. It comes to its end by itself.
-        drop(tokio::task::spawn_blocking(move || drop(before)));
+        drop(tasks::spawn_blocking(move || drop(before)));
     }
     // No receiver is no error: nobody may follow the changes of this mirror.
     let _ = shared.changes.send(Change::Everything);

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_registry::{Key, MemoryRegistry, Operation, Registry, Transaction};
 use impresario_registry_api::{Around, Page, Watch, WatchError, WatchRequest};
+use impresario_runtime::{clock, tasks};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -176,12 +177,12 @@ async fn a_burst_of_changes_makes_no_reader_that_keeps_up_look_at_everything() {
 async fn one_listing_answers_all_that_ask_about_a_time_before_it() {
     let registry = MemoryRegistry::default();
     let mirror: Mirror<Pod> = Mirror::start(Arc::new(registry.clone()), "pods");
-    let before = Instant::now();
+    let before = clock::now();
     let first = write(&registry, put("first", "one")).await;
     assert_eq!(mirror.newest(before).await, Ok(first));
     let second = write(&registry, put("second", "one")).await;
     assert_eq!(mirror.newest(before).await, Ok(first), "it is not listed again");
-    assert_eq!(mirror.newest(Instant::now()).await, Ok(second));
+    assert_eq!(mirror.newest(clock::now()).await, Ok(second));
 }
 
 /// A registry of which each watch ends after so many batches, with this error, and that counts its lists.
@@ -323,7 +324,7 @@ async fn a_mirror_is_filled_however_much_changes_while_it_is_read_and_keeps_nobo
     let mirror: Mirror<Slow> = Mirror::start(hasty.clone(), "pods");
     let others = Arc::new(AtomicUsize::new(0));
     let count = others.clone();
-    let _others = Aborting(tokio::spawn(async move {
+    let _others = Aborting(tasks::spawn(async move {
         loop {
             count.fetch_add(1, SeqCst);
             tokio::task::yield_now().await;

@@ -12,6 +12,7 @@ use impresario_registry::{
     Epoch, Fence, Key, MemoryRegistry, Registry, Revision, Transaction, shard_of,
 };
 use impresario_registry_api::{Around, Consistency, ListRequest, Page, ReadError, RegistryHandle};
+use impresario_runtime::clock;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ fn worker_over(
         name: "x".into(),
         uid: uid.into(),
         fence: Fence { shard: shard_of(uid), epoch: Epoch(1) },
-        since: std::time::Instant::now(),
+        since: clock::now(),
     };
     (Worker::new(shared.clone(), &activation), shared)
 }
@@ -84,7 +85,7 @@ async fn held(registry: &MemoryRegistry, key: Key) -> Option<Value> {
 async fn settled(worker: &Worker<Reconciler>) {
     let looks = async {
         while let Next::At(at) = worker.look_once().await.unwrap() {
-            let wait = at.duration_since(Timestamp::now());
+            let wait = at.duration_since(clock::timestamp());
             tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
         }
     };

@@ -18,6 +18,7 @@ use impresario_registry_api::transaction::MAX_ITEMS;
 use impresario_registry_api::{
     Epoch, Fence, Key, ListRequest, Registry as _, Selection, Transaction, shard_of,
 };
+use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{
     Pod, PodTemplateSpec, ReplicationController, ReplicationControllerSpec,
     ReplicationControllerStatus,
@@ -221,7 +222,7 @@ fn look(view: &View, uid: &str) -> Worker<Reconciler> {
         name: "web".into(),
         uid: uid.into(),
         fence: Fence { shard: shard_of(uid), epoch: Epoch(1) },
-        since: std::time::Instant::now(),
+        since: clock::now(),
     };
     Worker::new(view.shared(), &activation)
 }

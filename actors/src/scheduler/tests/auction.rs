@@ -10,7 +10,7 @@ use impresario_client::protocol::training::{
     Bid, RequestBid, RequestUnsureBid, Scale, ScaleError, Size, SpeedModel, UnsureBid, job_actor,
 };
 use impresario_registry_api::{Entry, Key, ListRequest, Selection, Transaction};
-use impresario_runtime::{NodeName, ServedBy, role};
+use impresario_runtime::{NodeName, ServedBy, clock, role};
 use k8s_openapi::api::core::v1;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -313,7 +313,7 @@ fn members_that_are_being_placed_are_what_a_job_has() {
         create_revision: 1,
         mod_revision: 1,
     };
-    hall.seen(crate::follow::Followed::All(vec![entry]), jiff::Timestamp::now());
+    hall.seen(crate::follow::Followed::All(vec![entry]), clock::timestamp());
     // Whoever makes a pod elsewhere may say of it what he likes.
     let mut elsewhere = member("a", "t9", "trainer");
     elsewhere["metadata"]["namespace"] = "another".into();

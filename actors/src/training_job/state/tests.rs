@@ -6,7 +6,7 @@ use impresario_client::protocol::training::{
     Holds, JoinRefused, JoinTraining, NextWork, OptimizerKind, Order, Scale, guest_node,
     parameter_server_actor, trainer_actor,
 };
-use impresario_runtime::ActorPath;
+use impresario_runtime::{ActorPath, clock};
 use serde_json::json;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn creations(state: &mut State, now: Instant) -> usize {
 
 #[test]
 fn pods_that_fail_in_a_row_are_replaced_ever_later_and_end_the_job_at_last() {
-    let began = Instant::now();
+    let began = clock::now();
     let (mut state, mut now) = (state(began), began);
     state.pods_are(Vec::new(), now);
     let mut pods = Vec::new();
@@ -78,7 +78,7 @@ fn pods_that_fail_in_a_row_are_replaced_ever_later_and_end_the_job_at_last() {
 
 #[test]
 fn a_pod_that_was_made_and_went_before_anybody_saw_it_is_made_again() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.pods_are(Vec::new(), now);
     let asked = state.reconcile(now);
@@ -109,7 +109,7 @@ fn a_pod_that_was_made_and_went_before_anybody_saw_it_is_made_again() {
 
 #[test]
 fn what_failed_before_this_activation_looked_is_not_held_against_the_job() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.pods_are((0..30).map(|n| pod(n, Member::Trainer, Some(false))).collect(), now);
     assert!(!state.ended());
@@ -119,7 +119,7 @@ fn what_failed_before_this_activation_looked_is_not_held_against_the_job() {
 
 #[test]
 fn a_new_activation_takes_nothing_back_until_members_had_the_time_to_come() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     assert!(state.has_caught_up(now), "nobody was there before");
     state.resume(&Earlier { steps: 100, ..Earlier::default() });
@@ -191,7 +191,7 @@ fn provided(actions: &[Action]) -> Vec<(String, bool)> {
 
 #[test]
 fn a_job_whose_parameters_are_all_lost_says_so_and_begins_anew() {
-    let began = Instant::now();
+    let began = clock::now();
     let mut state = state(began);
     state.resume(&Earlier { steps: 5, ..Earlier::default() });
     let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
@@ -218,7 +218,7 @@ fn a_job_whose_parameters_are_all_lost_says_so_and_begins_anew() {
 
 #[test]
 fn a_pod_that_somebody_asked_to_go_is_no_failure_of_the_job() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.pods_are(vec![pod(0, Member::Trainer, None)], now);
     let evicted = Seen { deleting: true, ..pod(0, Member::Trainer, Some(false)) };

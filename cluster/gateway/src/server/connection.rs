@@ -282,12 +282,13 @@ impl Connection {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn who_does_nothing_goes_and_a_stranger_sooner() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let connection = Connection::begin(start);
         let at = |after: Duration| connection.judge(&limits, start + after);
         assert_eq!(at(limits.stranger_idle), Verdict::Drain);
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_header_has_its_time_from_its_first_byte_on() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let connection = Connection::begin(start);
         connection.greeted(None, false, start);
         connection.recognise(&Holder::named("ann"));
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn bytes_between_requests_of_http2_begin_no_header() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let connection = Connection::begin(start);
         connection.greeted(None, true, start);
         connection.recognise(&Holder::named("ann"));
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_at_the_least_rate_and_a_stream_as_it_comes() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let reads_slowly = |paced: bool| {
             let connection = Connection::begin(start);
             connection.greeted(None, false, start);
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_made_slowly_is_not_its_readers_fault() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let connection = Connection::begin(start);
         connection.greeted(None, false, start);
         connection.recognise(&Holder::named("ann"));
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_piece_that_waits_is_read_in_time_and_a_source_that_waits_has_all_of_it() {
-        let (limits, start) = (Limits::default(), Instant::now());
+        let (limits, start) = (Limits::default(), clock::now());
         let connection = Connection::begin(start);
         connection.greeted(None, false, start);
         connection.recognise(&Holder::named("ann"));
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn requests_that_are_taken_back_are_counted_by_the_window() {
-        let (limits, start) = (Limits { cancelled: 2, ..Limits::default() }, Instant::now());
+        let (limits, start) = (Limits { cancelled: 2, ..Limits::default() }, clock::now());
         let connection = Connection::begin(start);
         let take_back = |after: Duration| {
             connection.ask(start);

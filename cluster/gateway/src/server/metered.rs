@@ -1,11 +1,11 @@
 //! A stream that tells its connection when bytes come in, so that a header has its deadline.
 
 use super::connection::Connection;
+use impresario_runtime::clock;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream whose reads are told.
@@ -30,7 +30,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.connection.received(Instant::now());
+            self.connection.received(clock::now());
         }
         outcome
     }

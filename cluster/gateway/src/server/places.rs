@@ -178,6 +178,7 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
+    use impresario_runtime::clock;
     use std::time::{Duration, Instant};
 
     fn limits(connections: usize, handshakes: usize, strangers: usize, per_user: usize) -> Limits {
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_stranger_that_was_idle_longest_makes_room_and_then_the_one_busy_longest() {
-        let start = Instant::now();
+        let start = clock::now();
         let places = Places::of(limits(9, 9, 2, 9));
         let all: Vec<_> = (0..4).map(|second| connection(start, second)).collect();
         let at = |second| start + Duration::from_secs(second);
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn who_has_most_places_makes_room_for_who_has_few() {
-        let start = Instant::now();
+        let start = clock::now();
         let places = Places::of(limits(99, 4, 4, 9));
         let honest = connection(start, 0);
         let _honest = places.take(from(1), &honest).unwrap();
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn users_that_take_all_they_can_make_room_for_those_with_few() {
-        let start = Instant::now();
+        let start = clock::now();
         let places = Places::of(limits(16, 9, 9, 9));
         let (first, second) = (Holder::named("first"), Holder::named("second"));
         let (admin, late) = (Holder::master("admin"), Holder::named("late"));
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn where_the_system_has_all_places_the_one_with_most_makes_room_and_one_each_stays() {
-        let start = Instant::now();
+        let start = clock::now();
         let places = Places::of(limits(3, 9, 1, 2));
         let (ann, bob, cat) = (Holder::master("ann"), Holder::master("bob"), Holder::master("cat"));
         let first = known(&places, start, 0, &ann).unwrap();

@@ -6,10 +6,10 @@ use crate::budget::Share;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use impresario_runtime::clock;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 /// A request that is being answered; its connection is not idle until this is dropped.
 pub struct Working {
@@ -20,14 +20,14 @@ pub struct Working {
 impl Working {
     /// A request came.
     pub fn begin(connection: &Arc<Connection>) -> Self {
-        connection.ask(Instant::now());
+        connection.ask(clock::now());
         Self { connection: Arc::clone(connection), done: false }
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.connection.answered(!self.done, Instant::now());
+        self.connection.answered(!self.done, clock::now());
     }
 }
 
@@ -80,7 +80,7 @@ impl HttpBody for Sending {
             Poll::Pending | Poll::Ready(None) => None,
         };
         self.working.done |= matches!(polled, Poll::Ready(None));
-        self.working.connection.sending(self.number, waits, Instant::now());
+        self.working.connection.sending(self.number, waits, clock::now());
         polled
     }
 

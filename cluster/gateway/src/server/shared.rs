@@ -11,7 +11,7 @@
 //! unix(7)) at a Unix socket in a folder of its own, to processes of the same user. From one that is
 //! stopped it is taken (pidfd_getfd(2)).
 
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, clock, random, tasks};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -25,7 +25,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
@@ -96,7 +96,7 @@ impl SharedListener {
         others: impl Fn() -> Vec<Sharer>,
     ) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Bind { address, source };
-        let began = Instant::now();
+        let began = clock::now();
         let mut attempt = 0;
         let listener = loop {
             let running = others();
@@ -119,7 +119,7 @@ impl SharedListener {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(RETRY.wait(attempt, rand::random())).await;
+            tokio::time::sleep(RETRY.wait(attempt, random::random())).await;
             attempt += 1;
         };
         let handed_on = HandedOn::start(listener.try_clone().map_err(failed)?, folder);
@@ -244,7 +244,7 @@ impl HandedOn {
         }
         let (_folder, short) = short(folder)?;
         let asked = UnixListener::bind(short)?;
-        let task = tokio::spawn(hand_on(listener, asked));
+        let task = tasks::spawn(hand_on(listener, asked));
         Ok(Self { task, path })
     }
 }

@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use hyper::Response;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::protocol::pod::Logs;
+use impresario_runtime::clock;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -73,7 +74,7 @@ fn read(pod: &str, query: &Query) -> Result<Logs, Status> {
         return Err(invalid("", "PodLogOptions", pod, causes));
     }
     let ago = |seconds: i64| {
-        nanos(Timestamp::now()).saturating_sub(seconds.saturating_mul(1_000_000_000))
+        nanos(clock::timestamp()).saturating_sub(seconds.saturating_mul(1_000_000_000))
     };
     let count = |number: i64| u64::try_from(number).ok();
     Ok(Logs {

@@ -25,7 +25,7 @@ use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
 use impresario_objects::{Form, Item, ItemEvent, ItemWatch, ReadAhead, spliced};
-use jiff::Timestamp;
+use impresario_runtime::{clock, random};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -133,7 +133,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     };
     let timeout = options
         .timeout
-        .unwrap_or_else(|| Duration::from_secs(rand::rng().random_range(1_800..3_600)));
+        .unwrap_or_else(|| Duration::from_secs(random::rng().random_range(1_800..3_600)));
     let mut tick = tokio::time::interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lines = Lines {
@@ -212,7 +212,7 @@ impl Shape {
         let form =
             kind | (view << 2) | (version << 4) | (include << 5) | (u32::from(self.first) << 7);
         // Rows tell ages.
-        (revision, form, Timestamp::now().as_second())
+        (revision, form, clock::timestamp().as_second())
     }
 
     /// The line that shows an object; `None` where it cannot be read.

@@ -10,6 +10,7 @@ use super::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
+use impresario_ambient::tasks;
 use jiff::Timestamp;
 use std::{
     collections::VecDeque,
@@ -169,7 +170,7 @@ pub fn read(
     let what = format!("reading {}", path.display());
     let watch = options.follow.then(|| FolderWatch::new(path.parent().unwrap_or(Path::new("/"))));
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
+    tasks::spawn(async move {
         let outcome = tokio::select! {
             outcome = pump(path, options, watch, ended, &sender) => outcome,
             () = sender.closed() => Ok(()),
@@ -351,6 +352,7 @@ pub fn last_line(path: &Path, limit: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_ambient::clock;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -377,10 +379,10 @@ mod tests {
             let mut writer = Writer::open(path.clone(), LogLimit::default()).unwrap();
             let mut all = Vec::new();
             for chunk in chunks.iter().chain([&vec![b'x'; long]]) {
-                writer.push(Stream::Stdout, chunk, Timestamp::now());
+                writer.push(Stream::Stdout, chunk, clock::timestamp());
                 all.extend_from_slice(chunk);
             }
-            writer.finish(Timestamp::now());
+            writer.finish(clock::timestamp());
             let mut read = Vec::new();
             for line in lines(&path) {
                 read.extend_from_slice(&line.bytes);
@@ -398,7 +400,7 @@ mod tests {
         let limit = LogLimit { file_bytes: 2000, files: 3 };
         let mut writer = Writer::open(path.clone(), limit).unwrap();
         for n in 0..200 {
-            writer.push(Stream::Stderr, format!("line {n}\n").as_bytes(), Timestamp::now());
+            writer.push(Stream::Stderr, format!("line {n}\n").as_bytes(), clock::timestamp());
         }
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files, 3);
@@ -418,7 +420,7 @@ mod tests {
         let options = LogOptions { follow: true, ..LogOptions::default() };
         let mut stream = read(path, options, async { drop(ended.await) }).unwrap();
         for n in 0..100 {
-            writer.push(Stream::Stdout, format!("{n}\n").as_bytes(), Timestamp::now());
+            writer.push(Stream::Stdout, format!("{n}\n").as_bytes(), clock::timestamp());
             let line = tokio::time::timeout(Duration::from_secs(20), stream.next()).await;
             assert_eq!(line.unwrap().unwrap().unwrap().bytes, n.to_string());
         }
@@ -433,7 +435,7 @@ mod tests {
         let mut writer = Writer::open(path.clone(), LogLimit::default()).unwrap();
         let long = "x".repeat(3 * LINE_LIMIT + 10);
         let all = format!("first\n{long}\nlast\n");
-        writer.push(Stream::Stdout, all.as_bytes(), Timestamp::now());
+        writer.push(Stream::Stdout, all.as_bytes(), clock::timestamp());
         for (count, expected) in
             [(0, String::new()), (1, "last".into()), (2, format!("{long}last"))]
         {
@@ -449,7 +451,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut writer = Writer::open(path.clone(), LogLimit::default()).unwrap();
-        writer.push(Stream::Stdout, b"one\ntwo\nthree\n", Timestamp::now());
+        writer.push(Stream::Stdout, b"one\ntwo\nthree\n", clock::timestamp());
         let options = LogOptions { tail: Some(2), limit_bytes: Some(6), ..LogOptions::default() };
         let lines: Vec<_> = read(path, options, async {}).unwrap().collect().await;
         let text: Vec<_> = lines.into_iter().map(|line| line.unwrap().bytes).collect();

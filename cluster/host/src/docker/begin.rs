@@ -15,6 +15,7 @@ use bollard::{
         StartContainerOptions,
     },
 };
+use impresario_ambient::clock;
 use jiff::Timestamp;
 use std::path::PathBuf;
 
@@ -174,6 +175,6 @@ fn began(state: &ContainerState) -> Timestamp {
     match state {
         ContainerState::Running { started_at, .. } => *started_at,
         ContainerState::Exited(exit) => exit.started_at.unwrap_or(exit.finished_at),
-        ContainerState::Created => Timestamp::now(),
+        ContainerState::Created => clock::timestamp(),
     }
 }

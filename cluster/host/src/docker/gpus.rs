@@ -5,6 +5,7 @@ use super::translate::GPUS;
 use crate::container::{ContainerId, DriverError, StartError};
 use crate::process::record::Failed;
 use crate::shim::gpu_lock;
+use impresario_ambient::tasks;
 use nix::fcntl::Flock;
 use parking_lot::Mutex;
 use std::{collections::HashMap, fs::File, io, sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ impl Gpus {
             return Ok(Vec::new());
         }
         let uuids = uuids.to_vec();
-        let taken = tokio::task::spawn_blocking(move || gpu_lock::take(&uuids)).await;
+        let taken = tasks::spawn_blocking(move || gpu_lock::take(&uuids)).await;
         let lost = |error| {
             let what = "locking GPUs".to_owned();
             StartError::from(DriverError::Io { what, cause: io::Error::other(error) })

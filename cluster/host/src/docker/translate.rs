@@ -14,6 +14,7 @@ use bollard::{
         HostConfig, HostConfigLogConfig, MountBindOptions, MountType,
     },
 };
+use impresario_ambient::clock;
 use jiff::Timestamp;
 use std::{collections::HashMap, time::Duration};
 
@@ -115,7 +116,7 @@ pub(super) fn state(state: &models::ContainerState) -> ContainerState {
         },
         Some(Status::EXITED | Status::DEAD | Status::REMOVING) => {
             let code = state.exit_code.unwrap_or(137) as i32;
-            let finished_at = time(state.finished_at.as_ref()).unwrap_or_else(Timestamp::now);
+            let finished_at = time(state.finished_at.as_ref()).unwrap_or_else(clock::timestamp);
             let out_of_memory = state.oom_killed.unwrap_or(false) && code != 0;
             ContainerState::Exited(Exit {
                 code,

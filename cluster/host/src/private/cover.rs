@@ -2,6 +2,7 @@
 
 use crate::process::{identity::ProcessKey, record};
 use crate::program::Program;
+use impresario_ambient::clock;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long it may take to cover something in one container.
@@ -132,10 +133,10 @@ pub(crate) fn cover(shim: &Program, target: &Target, paths: &[PathBuf]) -> io::R
 
 /// None if it runs still when the time is over.
 fn ended(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + limit;
+    let until = clock::now() + limit;
     loop {
         match child.try_wait()? {
-            None if Instant::now() < until => thread::sleep(Duration::from_millis(2)),
+            None if clock::now() < until => thread::sleep(Duration::from_millis(2)),
             ended => return Ok(ended),
         }
     }

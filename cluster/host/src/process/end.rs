@@ -7,6 +7,7 @@ use super::record;
 use super::start::START_LIMIT;
 use crate::container::{ContainerId, ContainerState, DriverError, Exit};
 use crate::descriptor;
+use impresario_ambient::tasks;
 use rustix::process::Signal;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -65,7 +66,7 @@ impl Inner {
         let unkillable = |waited| Err(DriverError::Unkillable { id: id.clone(), waited });
         // What hangs in the kernel keeps its keeper, and with it what it has of the machine.
         let folder = self.folder(id)?;
-        let all = tokio::task::spawn_blocking(move || end_orphans(&folder, super::KILL_LIMIT));
+        let all = tasks::spawn_blocking(move || end_orphans(&folder, super::KILL_LIMIT));
         if !all.await.unwrap_or(false) {
             return unkillable(KILL_LIMIT);
         }

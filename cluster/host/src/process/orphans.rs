@@ -4,10 +4,10 @@ use super::cgroup::Cgroup;
 use super::identity::{self, ProcessKey};
 use super::record::{self, Born, Order};
 use crate::container::Exit;
-use jiff::Timestamp;
+use impresario_ambient::clock;
 use rustix::process::Signal;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often it is looked whether they are gone.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// `limit` is over. What hangs in the kernel outlives SIGKILL. Blocks: for threads that may.
 pub(super) fn end_orphans(folder: &Path, limit: Duration) -> bool {
     let left = Left::of(folder);
-    let begin = Instant::now();
+    let begin = clock::now();
     while left.kill() {
         if begin.elapsed() >= limit {
             return false;
@@ -89,7 +89,7 @@ pub(super) fn lost(born: Option<&Born>) -> Exit {
         code: 137,
         signal: Some(9),
         started_at: born.map(|born| born.started_at),
-        finished_at: Timestamp::now(),
+        finished_at: clock::timestamp(),
         reason: "ContainerStatusUnknown".into(),
         message: "its keeper ended without saying how the container did: killed, or the machine \
                   was restarted"
@@ -108,7 +108,7 @@ mod tests {
         let mut stranger = Command::new("setsid").args(["sleep", "600"]).spawn().unwrap();
         // `setsid` makes a session of itself before it becomes `sleep`.
         let pid = stranger.id();
-        let begin = std::time::Instant::now();
+        let begin = clock::now();
         while identity::stat(pid).is_none_or(|s| s.session != pid) {
             assert!(begin.elapsed() < Duration::from_secs(30), "no session of its own");
             std::thread::yield_now();
@@ -116,7 +116,7 @@ mod tests {
         // A process that ended, whose number a session has that is older than the machine's restart tells.
         let process = ProcessKey { boot: "before".into(), ..ProcessKey::of(pid).unwrap() };
         let born =
-            Born { process, started_at: Timestamp::now(), warnings: Vec::new(), cgroup: None };
+            Born { process, started_at: clock::timestamp(), warnings: Vec::new(), cgroup: None };
         record::write(folder.path(), "born.json", &born).unwrap();
         assert!(end_orphans(folder.path(), Duration::ZERO));
         let ended = stranger.try_wait().unwrap();

@@ -11,6 +11,7 @@ use crate::container::{
     is_path_component,
 };
 use crate::private::{Target, cover, nodes_of_this_machine};
+use impresario_ambient::tasks;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -154,7 +155,7 @@ impl Inner {
         let work = move || {
             Target::in_folder(&folder)?.map_or(Ok(()), |target| cover(&shim, &target, &new))
         };
-        let covered = tokio::task::spawn_blocking(work).await;
+        let covered = tasks::spawn_blocking(work).await;
         if let Err(error) = covered.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(container = %id, %error, "it can see the files of another node of this machine");
         }

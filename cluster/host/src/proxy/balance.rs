@@ -126,6 +126,7 @@ impl Backends {
 mod tests {
     use super::*;
     use crate::proxy::Protocol;
+    use impresario_ambient::clock;
 
     fn backends(policy: Policy, affinity: Option<Duration>, ports: &[u16]) -> Backends {
         let backends = Backends::default();
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn endpoints_take_turns_and_one_that_was_tried_is_passed_over() {
         let backends = backends(Policy::RoundRobin, None, &[1, 2, 3]);
-        let now = Instant::now();
+        let now = clock::now();
         let port = |tried: &[SocketAddr]| {
             backends.pick(CLIENT, tried, now).map(|session| session.endpoint.port())
         };
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn who_has_the_fewest_sessions_gets_the_next() {
         let backends = backends(Policy::LeastConnections, None, &[1, 2]);
-        let now = Instant::now();
+        let now = clock::now();
         let first = backends.pick(CLIENT, &[], now).unwrap();
         let second = backends.pick(CLIENT, &[], now).unwrap();
         assert_ne!(first.endpoint, second.endpoint);
@@ -178,7 +179,7 @@ mod tests {
     fn a_client_stays_with_its_endpoint_until_that_is_gone_or_time_is_over() {
         let limit = Duration::from_secs(10);
         let backends = backends(Policy::RoundRobin, Some(limit), &[1, 2, 3]);
-        let begin = Instant::now();
+        let begin = clock::now();
         let port = |after| backends.pick(CLIENT, &[], begin + after).unwrap().endpoint.port();
         assert_eq!([port(Duration::ZERO), port(limit / 2), port(limit)], [1, 1, 1]);
         assert_eq!(port(limit * 3), 2);

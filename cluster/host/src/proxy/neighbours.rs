@@ -7,6 +7,7 @@
 //! takes none. Datagrams stay with the one that has the socket, since those of a client must come to one process.
 
 use super::{port::Ports, rule::Protocol};
+use impresario_ambient::tasks;
 use rustix::{
     io::Errno,
     net::{
@@ -104,7 +105,7 @@ impl Neighbours {
         }
         let (_folder, by_number) = by_number(&among.folder)?;
         let asked = UnixListener::bind(by_number)?;
-        let task = tokio::spawn(answer_all(asked, among.cluster.clone(), ports));
+        let task = tasks::spawn(answer_all(asked, among.cluster.clone(), ports));
         Ok(Self { among, path, task })
     }
 

@@ -1,11 +1,12 @@
 //! Connections: accepted at the virtual address, carried to an endpoint, both ways until both end.
 
 use super::{balance::Backends, balance::Session, rule::ProxyLimits};
+use impresario_ambient::clock;
 use std::{
     io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -71,7 +72,7 @@ async fn connect(
 ) -> Option<(TcpStream, Session)> {
     let mut tried = Vec::new();
     loop {
-        let session = backends.pick(from.ip(), &tried, Instant::now())?;
+        let session = backends.pick(from.ip(), &tried, clock::now())?;
         match timeout(limit, TcpStream::connect(session.endpoint)).await {
             Ok(Ok(stream)) => return Some((stream, session)),
             _ => tried.push(session.endpoint),

@@ -1,6 +1,7 @@
 //! Datagrams: those of one client go to one endpoint until it is gone or the client is silent.
 
 use super::{balance::Backends, balance::Session, rule::ProxyLimits};
+use impresario_ambient::clock;
 use std::{
     collections::HashMap,
     io,
@@ -75,7 +76,7 @@ pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, limits: Pr
             clients.insert(from, client);
         }
         if let Some(client) = clients.get_mut(&from) {
-            client.last = Instant::now();
+            client.last = clock::now();
             if client.upstream.send(&buffer[..size]).await.is_err() {
                 client.answers.abort(); // its endpoint is gone: the next datagram finds another
             }
@@ -90,7 +91,7 @@ async fn open(
     socket: &Arc<UdpSocket>,
     tasks: &mut JoinSet<()>,
 ) -> Option<Client> {
-    let session = backends.pick(from.ip(), &[], Instant::now())?;
+    let session = backends.pick(from.ip(), &[], clock::now())?;
     let any: SocketAddr = match session.endpoint {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -106,5 +107,5 @@ async fn open(
             }
         }
     });
-    Some(Client { upstream, session, last: Instant::now(), answers })
+    Some(Client { upstream, session, last: clock::now(), answers })
 }

@@ -7,6 +7,7 @@
 //! For containers of Docker, which have no keeper, the node holds it.
 
 use crate::process::record::Failed;
+use impresario_ambient::clock;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{File, OpenOptions},
@@ -47,7 +48,7 @@ pub(super) fn lock(files: Vec<Unlocked>) -> Result<Vec<Flock<File>>, Failed> {
 }
 
 fn lock_within(files: Vec<Unlocked>, limit: Duration) -> Result<Vec<Flock<File>>, Failed> {
-    let until = Instant::now() + limit;
+    let until = clock::now() + limit;
     files.into_iter().map(|file| file.lock(until)).collect()
 }
 
@@ -75,7 +76,7 @@ impl Unlocked {
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
-                Err((same, nix::Error::EWOULDBLOCK)) if Instant::now() < until => file = same,
+                Err((same, nix::Error::EWOULDBLOCK)) if clock::now() < until => file = same,
                 Err((_, nix::Error::EWOULDBLOCK)) => {
                     return Err(Failed::System {
                         what: format!("GPU {uuid} is in use by another container of this machine"),
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn a_gpu_is_had_by_one_at_a_time_and_by_the_next_when_it_is_let_go() {
         let folder = tempfile::tempdir().unwrap();
-        let take_one = |uuid| Unlocked::open(folder.path(), uuid)?.lock(Instant::now());
+        let take_one = |uuid| Unlocked::open(folder.path(), uuid)?.lock(clock::now());
         let take = || take_one("GPU-1/../x");
         let first = take().unwrap();
         let refused = take().unwrap_err();

@@ -12,6 +12,7 @@ use crate::{
         record::{self, Born, Failed, Order, Report},
     },
 };
+use impresario_ambient::clock;
 use jiff::Timestamp;
 use nix::{
     fcntl::Flock,
@@ -31,7 +32,7 @@ use std::{
     },
     path::Path,
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long output is still read when every process is gone but the pipe is open elsewhere.
@@ -160,14 +161,14 @@ impl Started {
             self.wait(None);
             ended = self.reap();
         }
-        let finished_at = Timestamp::now();
+        let finished_at = clock::timestamp();
         let out_of_memory = self.born.cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
         end_all(self.born.cgroup.as_ref());
-        let drain = Instant::now();
+        let drain = clock::now();
         while self.outputs.iter().any(Option::is_some) && drain.elapsed() < DRAIN_LIMIT {
             self.wait(Some(Duration::from_millis(50)));
         }
-        self.log.finish(Timestamp::now());
+        self.log.finish(clock::timestamp());
         let status = ended.unwrap_or((137, Some(9)));
         self.exit(status, finished_at, out_of_memory)
     }
@@ -257,7 +258,7 @@ fn drain(output: &OwnedFd, stream: Stream, log: &mut cri_log::Writer) -> bool {
     for _ in 0..8 {
         match file.read(&mut buffer) {
             Ok(0) => return false,
-            Ok(size) => log.push(stream, &buffer[..size], Timestamp::now()),
+            Ok(size) => log.push(stream, &buffer[..size], clock::timestamp()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }

@@ -8,7 +8,7 @@ use crate::process::{
     identity::ProcessKey,
     record::{self, Born, Failed, Order},
 };
-use jiff::Timestamp;
+use impresario_ambient::clock;
 use nix::fcntl::Flock;
 use rustix::process::Pid;
 use std::{
@@ -92,7 +92,7 @@ impl Second {
         let order = Order { cgroup: held.cgroup.clone(), ..order };
         self.talk(&order, &mut warnings)?;
         let cgroup = held.cgroup.clone();
-        let born = Born { process, started_at: Timestamp::now(), warnings, cgroup };
+        let born = Born { process, started_at: clock::timestamp(), warnings, cgroup };
         record::write(folder, "born.json", &born).map_err(system("writing born.json"))?;
         Ok(born)
     }

@@ -8,6 +8,7 @@
 //! A reader that opens `..data` once sees one state only; so does the volume after a crash.
 
 use super::group::give_to_group;
+use impresario_ambient::clock;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
@@ -44,7 +45,7 @@ impl Payload {
     pub(super) fn write(&self, volume: &Path, group: Option<u32>) -> io::Result<()> {
         fs::create_dir_all(volume)?;
         fs::set_permissions(volume, fs::Permissions::from_mode(0o755))?;
-        let now = jiff::Timestamp::now();
+        let now = clock::timestamp();
         let current = fs::read_link(volume.join(DATA)).ok();
         if !current.as_ref().is_some_and(|name| self.is_at(&volume.join(name))) {
             let name = format!("..{}", now.strftime("%Y%m%dT%H%M%S.%fZ"));

@@ -6,7 +6,7 @@
 use crate::node::addresses::{LOOK_AGAIN, ask_members};
 use impresario_client::QUIC_ADDRESS;
 use impresario_registry::{Consistency, Key, RegistryHandle};
-use impresario_runtime::{ActorNode, NodeName};
+use impresario_runtime::{ActorNode, NodeName, random, tasks};
 use serde_json::Value;
 use std::net::SocketAddr;
 use tokio::sync::watch;
@@ -30,14 +30,14 @@ impl MembersKeeper {
         nodes: Vec<(ActorNode, RegistryHandle)>,
         members: watch::Sender<Vec<NodeName>>,
     ) -> Self {
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             loop {
-                let again = LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.0));
+                let again = LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0));
                 tokio::time::sleep(again).await;
                 if nodes.is_empty() {
                     return;
                 }
-                let (node, registry) = &nodes[rand::random_range(0..nodes.len())];
+                let (node, registry) = &nodes[random::random_range(0..nodes.len())];
                 ask_members(node, &members).await;
                 let known = members.borrow().clone();
                 for member in known {

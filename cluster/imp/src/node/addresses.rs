@@ -9,7 +9,7 @@ use impresario_actors::controllers::mirror::{Mirror, Seen};
 use impresario_client::{QUIC_ADDRESS, reachable};
 use impresario_registry::protocol::Status;
 use impresario_registry::{REGISTRY_ACTOR, RegistryHandle, RegistryRole};
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, NodeName, random, tasks};
 use k8s_openapi::api::core::v1::Node;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ impl AddressKeeper {
         members: watch::Sender<Vec<NodeName>>,
     ) -> Self {
         let mirror: Mirror<Node> = Mirror::start(registry, "nodes");
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             let mut changes = mirror.changes();
             let mut kept = Kept::default();
             loop {
@@ -53,7 +53,7 @@ impl AddressKeeper {
                 kept.keep(&node, &mirror.all(), machine, &known);
                 ask_members(&node, &members).await;
                 // Who joins writes its Node object. A change that was missed is found a while later.
-                let again = LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.0));
+                let again = LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0));
                 if let Ok(None) = timeout(again, changes.next()).await {
                     return;
                 }

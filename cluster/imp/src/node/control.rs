@@ -38,7 +38,7 @@ use impresario_registry::{
 };
 use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
-    NodeName, PeerRole, Refusal, SpawnOptions,
+    NodeName, PeerRole, Refusal, SpawnOptions, random, tasks,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -179,11 +179,11 @@ impl Control {
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
-        let departures = tokio::spawn(revoked::end_links_of_removed(&member, node.clone()));
+        let departures = tasks::spawn(revoked::end_links_of_removed(&member, node.clone()));
         let others = || other_members(dir);
         let listener = SharedListener::of(settings.api, dir.path(), others).await?;
         let server = Server::serve(listener, tls, Arc::new(gateway))?;
-        let foundation = tokio::spawn(lay_foundation(
+        let foundation = tasks::spawn(lay_foundation(
             objects,
             credential.authority_pem().to_owned(),
             settings.api.port(),
@@ -352,7 +352,7 @@ async fn lay_foundation(objects: Objects, authority_pem: String, port: u16) {
     let mut attempt = 0;
     while let Err(status) = objects.lay_foundation(&authority_pem, port).await {
         tracing::debug!(%status, "the first objects cannot be written yet");
-        tokio::time::sleep(FOUNDATION.wait(attempt, rand::random())).await;
+        tokio::time::sleep(FOUNDATION.wait(attempt, random::random())).await;
         attempt += 1;
     }
 }

@@ -6,6 +6,7 @@ use impresario_host::container::DriverError;
 use impresario_host::docker::{DockerConfig, DockerDriver};
 use impresario_host::process::{ProcessConfig, ProcessDriver};
 use impresario_host::{ContainerDriver, Program};
+use impresario_runtime::tasks;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,7 +110,7 @@ pub async fn open(
         Driver::Process => {
             let config =
                 ProcessConfig { data: dir.path().to_owned(), shim: shim(), hidden: dir.private() };
-            let made = tokio::task::spawn_blocking(move || ProcessDriver::new(config)).await;
+            let made = tasks::spawn_blocking(move || ProcessDriver::new(config)).await;
             let made = made.unwrap_or_else(|error| {
                 let what = "looking at what is there".to_owned();
                 Err(DriverError::Io { what, cause: io::Error::other(error) })

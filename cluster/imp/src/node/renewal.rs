@@ -13,6 +13,7 @@ use impresario_gateway::{Tls, TlsError, TlsSettings};
 use impresario_runtime::pki::{KeyRequest, PkiError};
 use impresario_runtime::{
     ActorNode, ActorPath, AskError, Backoff, ClusterAuthority, Credential, NodeName, PeerRole,
+    clock, random, tasks,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,14 +75,14 @@ impl Renewal {
     /// Renews the node's own certificate as long as the node runs.
     #[must_use]
     pub fn of_node(mut own: OwnCertificate) -> Self {
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             loop {
                 await_due(own.credential.validity().1).await;
                 let mut attempt = 0;
                 while let Err(error) = own.renew().await {
                     let valid_for = left(own.credential.validity().1);
                     tracing::warn!(%error, ?valid_for, "the node's certificate is not renewed yet");
-                    tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
+                    tokio::time::sleep(PAUSES.wait(attempt, random::random())).await;
                     attempt += 1;
                 }
                 let valid_for = left(own.credential.validity().1);
@@ -95,7 +96,7 @@ impl Renewal {
     #[must_use]
     pub fn of_api(api: ApiCertificate, tls: Tls, first: &Credential) -> Self {
         let mut until = first.validity().1;
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             loop {
                 await_due(until).await;
                 let mut attempt = 0;
@@ -104,7 +105,7 @@ impl Renewal {
                         Ok(next) => break until = next,
                         Err(error) => {
                             tracing::warn!(%error, "the API's certificate is not renewed yet");
-                            tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
+                            tokio::time::sleep(PAUSES.wait(attempt, random::random())).await;
                             attempt += 1;
                         }
                     }
@@ -131,7 +132,7 @@ impl OwnCertificate {
         };
         let mut members = self.members.borrow().clone();
         // Its own authority answers without a network; otherwise any.
-        members.sort_by_key(|member| (*member != identity.node, rand::random::<u32>()));
+        members.sort_by_key(|member| (*member != identity.node, random::random::<u32>()));
         let mut last = "the cluster has no control member".to_owned();
         for member in members {
             let path = ActorPath::new(member, AUTHORITY);
@@ -187,8 +188,8 @@ impl ApiCertificate {
 
 /// Waits until the next certificate is due.
 async fn await_due(until: SystemTime) {
-    let due = due(SystemTime::now(), until, rand::random());
-    while let Ok(left) = due.duration_since(SystemTime::now()) {
+    let due = due(clock::wall(), until, random::random());
+    while let Ok(left) = due.duration_since(clock::wall()) {
         tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
@@ -202,7 +203,7 @@ fn due(now: SystemTime, until: SystemTime, jitter: f64) -> SystemTime {
 
 /// How long it is until then, in whole seconds.
 fn left(until: SystemTime) -> Duration {
-    let left = until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+    let left = until.duration_since(clock::wall()).unwrap_or(Duration::ZERO);
     Duration::from_secs(left.as_secs())
 }
 

@@ -4,7 +4,7 @@ use super::error::UpError;
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::{ClusterDir, ClusterFile, replace};
 use impresario_runtime::pki::PkiError;
-use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
+use impresario_runtime::{ClusterAuthority, Credential, PeerRole, clock};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn equip_users(
 /// New certificates for users, and for nodes that do not run, where the old ones near their end: a
 /// cluster that was down for long comes up again. Nodes that run renew their own.
 pub fn renew_certificates(dir: &ClusterDir, cluster: &ClusterFile) -> Result<(), UpError> {
-    let now = std::time::SystemTime::now();
+    let now = clock::wall();
     let authority = ClusterAuthority::load(&dir.pki())?;
     if Credential::load(&dir.admin())?.wants_renewal(now) {
         equip_users(dir, cluster, &authority)?;
@@ -79,7 +79,7 @@ fn user_certificate(
     params.distinguished_name.push(DnType::CommonName, user);
     params.distinguished_name.push(DnType::OrganizationName, group);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let now = std::time::SystemTime::now();
+    let now = clock::wall();
     params.not_before = (now - Duration::from_secs(300)).into();
     params.not_after = (now + USER_VALIDITY).into();
     let certificate = params.signed_by(&key, &issuer)?;

@@ -11,10 +11,10 @@ use crate::cli::{HOLLOW_MOST, Hollow};
 use crate::layout::{
     CLAIM_LIMIT, ClusterDir, ClusterFile, HollowDir, HollowFile, HollowNode, HollowSize,
 };
-use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
+use impresario_runtime::{ClusterAuthority, Credential, PeerRole, clock};
 use indicatif::ProgressBar;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How many nodes one process pretends to be: some of its threads, and its memory, are for all of them.
@@ -204,7 +204,7 @@ fn renew(
     cluster: &ClusterFile,
     authority: &ClusterAuthority,
 ) -> Result<(), UpError> {
-    let now = SystemTime::now();
+    let now = clock::wall();
     let file = &group.file;
     let mut old = false;
     for node in &file.nodes {

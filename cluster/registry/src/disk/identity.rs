@@ -6,6 +6,7 @@
 
 use super::{DiskError, durable, journal, sealed};
 use crate::Life;
+use impresario_runtime::random;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -82,7 +83,7 @@ impl Claimed {
             known
         } else {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
-            let (disk, generation, format) = (rand::random(), Life::default(), FORMAT);
+            let (disk, generation, format) = (random::random(), Life::default(), FORMAT);
             let (member, lives, refused, doubted) = (None, Vec::new(), None, false);
             let fresh = Identity {
                 cluster,

@@ -27,7 +27,7 @@ use crate::{
     raft::{Answer, Command, MemberId, MemberNode, Raft, heard::EARLIER_LIFE},
     store::{Admission, FOUNDER},
 };
-use impresario_runtime::{ActorNode, ActorPath, NodeName};
+use impresario_runtime::{ActorNode, ActorPath, NodeName, random};
 use openraft::{
     ChangeMembers,
     async_runtime::WatchReceiver,
@@ -135,7 +135,7 @@ pub(super) async fn stay_enrolled(shared: Arc<Shared>, beginning: Beginning) {
             shared.place.refuse(&refused);
             return;
         }
-        tokio::time::sleep(LOOK_EVERY.mul_f64(rand::random_range(0.8..1.2))).await;
+        tokio::time::sleep(LOOK_EVERY.mul_f64(random::random_range(0.8..1.2))).await;
     }
 }
 
@@ -149,7 +149,7 @@ impl Shared {
             None => self.others(invited),
         };
         // Whoever says of itself that it has seen to it is not the first one each time.
-        let first = rand::random_range(0..doors.len().max(1));
+        let first = random::random_range(0..doors.len().max(1));
         doors.rotate_left(first);
         let mut said = Said::new();
         for door in doors {

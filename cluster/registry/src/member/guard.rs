@@ -17,7 +17,7 @@ use crate::{
 use futures_util::future::join_all;
 use impresario_runtime::{
     ActorName, ActorNode, ActorPath, AskError, Gate, Message, NodeName, PeerIdentity, PeerRole,
-    Refusal,
+    Refusal, clock,
 };
 use openraft::{Membership, async_runtime::WatchReceiver};
 use parking_lot::Mutex;
@@ -87,7 +87,7 @@ pub(super) async fn ask_about(
         let (count, answers) = ask(&guard, &node, None).await;
         for speaker in answers.iter().flat_map(Answer::speakers) {
             if guard.word(&speaker, count, &answers) == Word::Member {
-                guard.vouched.vouch(&speaker, Instant::now());
+                guard.vouched.vouch(&speaker, clock::now());
             }
         }
     }
@@ -96,7 +96,7 @@ pub(super) async fn ask_about(
         let word = guard.word(&speaker, count, &answers);
         let Speaker { name, member } = &speaker;
         tracing::info!(%name, member, ?word, "raft is spoken by a node that this member has not heard of");
-        guard.vouched.tell(&speaker, word, Instant::now());
+        guard.vouched.tell(&speaker, word, clock::now());
     }
 }
 
@@ -143,7 +143,7 @@ impl Guard {
         match membership.get_node(&member) {
             Some(known) => {
                 if known.name == name && is_by_leader(body, member, metrics.current_term) {
-                    *self.heard.lock() = Some(Instant::now());
+                    *self.heard.lock() = Some(clock::now());
                 }
                 Standing::Member(known.name.clone())
             }
@@ -159,7 +159,7 @@ impl Guard {
             }
             None => {
                 let speaker = Speaker { name: speaker.clone(), member };
-                let hears = self.vouched.hears(&speaker, Instant::now());
+                let hears = self.vouched.hears(&speaker, clock::now());
                 if matches!(hears, Hears::YesAsks | Hears::Asks) {
                     // With many waiting it is asked about when it speaks again.
                     let _ = self.asks.try_send(speaker);

@@ -27,7 +27,7 @@ use crate::{
     serials::Serials,
 };
 use actix::Arbiter;
-use impresario_runtime::{ActorNode, ActorPath, SpawnOptions};
+use impresario_runtime::{ActorNode, ActorPath, SpawnOptions, tasks};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use std::{
@@ -107,7 +107,7 @@ impl Running {
         }
         if let Some(thread) = self.thread {
             thread.stop();
-            let joined = tokio::task::spawn_blocking(move || thread.join());
+            let joined = tasks::spawn_blocking(move || thread.join());
             if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
                 tracing::warn!("raft's thread still runs");
             }
@@ -219,7 +219,7 @@ pub(super) async fn begin(
         vouched: Vouched::default(),
         asks,
     });
-    running.tasks.push(tokio::spawn(guard::ask_about(guard.clone(), node.clone(), asked)));
+    running.tasks.push(tasks::spawn(guard::ask_about(guard.clone(), node.clone(), asked)));
     let options =
         SpawnOptions { mailbox: MAILBOX, guard: Some(guard.clone()), ..SpawnOptions::default() };
     let raft_actor = RaftActor::new(raft, (seat, &shared.lives), heard, snapshots, room);
@@ -232,8 +232,8 @@ pub(super) async fn begin(
     })?;
     running.actors.push(REGISTRY_ACTOR);
     door.open(shared.clone());
-    running.tasks.push(tokio::spawn(keeper::keep(shared.clone())));
-    running.tasks.push(tokio::spawn(enrol::stay_enrolled(shared.clone(), beginning)));
+    running.tasks.push(tasks::spawn(keeper::keep(shared.clone())));
+    running.tasks.push(tasks::spawn(enrol::stay_enrolled(shared.clone(), beginning)));
     Ok((shared, guard))
 }
 

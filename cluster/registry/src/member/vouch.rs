@@ -215,6 +215,7 @@ fn place(all: &mut BTreeMap<Speaker, Heard>, speaker: &Speaker, heard: Heard) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use impresario_runtime::clock;
 
     fn m4() -> Speaker {
         Speaker { name: "m4".into(), member: 4 }
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn who_is_not_known_is_heard_by_the_word_of_one_that_is() {
-        let (vouched, begun) = (Vouched::default(), Instant::now());
+        let (vouched, begun) = (Vouched::default(), clock::now());
         assert_eq!(vouched.hears(&m4(), begun), Hears::Asks);
         assert_eq!(vouched.hears(&m4(), begun), Hears::No, "they are asked once");
         vouched.tell(&m4(), Word::Nobody, begun);
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn where_no_member_answers_a_newcomer_is_not_heard_however_long_it_speaks() {
-        let (vouched, begun) = (Vouched::default(), Instant::now());
+        let (vouched, begun) = (Vouched::default(), clock::now());
         let mut now = begun;
         assert_eq!(vouched.hears(&m4(), now), Hears::Asks);
         while now < begun + HOLDS * 10 {
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn who_is_vouched_for_each_time_that_it_is_asked_is_heard_all_the_time() {
-        let (vouched, begun) = (Vouched::default(), Instant::now());
+        let (vouched, begun) = (Vouched::default(), clock::now());
         vouched.vouch(&m4(), begun);
         let (mut now, mut asked) = (begun, 0);
         while now < begun + HOLDS * 5 {
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn neither_names_nor_numbers_take_room_without_end() {
-        let (vouched, now) = (Vouched::default(), Instant::now());
+        let (vouched, now) = (Vouched::default(), clock::now());
         let speaker = |name: &str, member| Speaker { name: name.into(), member };
         vouched.vouch(&speaker("m0", 1), now);
         for number in 2..100 {

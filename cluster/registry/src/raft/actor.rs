@@ -15,13 +15,13 @@ use crate::{
     life::{Life, goes_on},
 };
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
+use impresario_runtime::{clock, tasks};
 use openraft::{EntryPayload, Snapshot, async_runtime::WatchReceiver, raft::SnapshotResponse};
 use std::{
     fmt::Display,
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 use tokio::sync::Mutex;
 
@@ -85,7 +85,7 @@ impl RaftActor {
             }
             Some(_) => self
                 .heard
-                .speaks(from.member, from.generation, Instant::now())
+                .speaks(from.member, from.generation, clock::now())
                 .map_err(|generation| Declined::StaleSender(Seat { generation, ..from })),
             // Of whom nothing is known nothing is remembered: it could be anybody's number.
             None => Ok(()),
@@ -137,8 +137,7 @@ impl RaftActor {
                 known.bytes += chunk.bytes.len() as u64;
                 Ok::<_, DiskError>(known)
             };
-            *arriving =
-                Some(tokio::task::spawn_blocking(write).await.map_err(unfit)?.map_err(unfit)?);
+            *arriving = Some(tasks::spawn_blocking(write).await.map_err(unfit)?.map_err(unfit)?);
             return Ok(None);
         };
         let check = move || {
@@ -148,7 +147,7 @@ impl RaftActor {
             Ok::<_, DiskError>((found, file, known))
         };
         let (found, snapshot, known) =
-            tokio::task::spawn_blocking(check).await.map_err(unfit)?.map_err(unfit)?;
+            tasks::spawn_blocking(check).await.map_err(unfit)?.map_err(unfit)?;
         if found.as_ref() != Some(&meta) {
             return Err(Declined::Snapshot("it is not the one that was announced".to_owned()));
         }

@@ -2,6 +2,7 @@
 
 use super::MemberId;
 use crate::Life;
+use impresario_runtime::clock;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,7 @@ impl Heard {
     /// A life of a member speaks. Says which other one was heard before where that shows that this one is over, or a
     /// copy: two copies that start at once have lives of one number, and the first that speaks is the one.
     pub fn hear(&self, member: MemberId, life: Life) -> Result<(), Life> {
-        self.take(member, life, Instant::now(), Duration::ZERO)
+        self.take(member, life, clock::now(), Duration::ZERO)
     }
 
     /// As [`hear`](Self::hear), of one that begins to speak without having asked: while an earlier life is heard it may
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_later_life_is_listened_to_when_the_earlier_one_has_been_silent() {
-        let (heard, begun) = (Heard::default(), Instant::now());
+        let (heard, begun) = (Heard::default(), clock::now());
         let one = Life::numbered(5).next();
         let later = one.next();
         assert_eq!(heard.speaks(2, one, begun), Ok(()));

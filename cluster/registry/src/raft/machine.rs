@@ -10,6 +10,7 @@ use crate::{
     store::{Image, RingLimits, Store},
 };
 use futures_util::{Stream, TryStreamExt};
+use impresario_runtime::{random, tasks};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
     storage::{EntryResponder, RaftStateMachine},
@@ -139,7 +140,7 @@ fn remove_leftovers(directory: &Path) -> Result<(), DiskError> {
 
 /// A name for a file that is not whole yet.
 pub fn aside(directory: &Path) -> PathBuf {
-    directory.join(format!("{:032x}.tmp", rand::random::<u128>()))
+    directory.join(format!("{:032x}.tmp", random::random::<u128>()))
 }
 
 /// How much work on the disk may run at a time; more of it waits.
@@ -162,7 +163,7 @@ impl Work {
     ) -> Result<T, io::Error> {
         let stopped = |_| io::Error::other("this member has stopped");
         let place = self.0.clone().acquire_owned().await.map_err(stopped)?;
-        let done = tokio::task::spawn_blocking(move || {
+        let done = tasks::spawn_blocking(move || {
             let done = work();
             drop(place);
             done
@@ -267,7 +268,7 @@ impl RaftStateMachine<Types> for Machine {
         }
         let old = self.replica.write(|current| std::mem::replace(current, store));
         // So many objects take long to let go of, and this is raft's thread.
-        tokio::task::spawn_blocking(move || drop(old));
+        tasks::spawn_blocking(move || drop(old));
         self.stand_at(saved);
         Ok(())
     }

@@ -14,7 +14,9 @@ use super::{
     snapshot::SnapshotFile,
 };
 use futures_util::future::{Either, select};
-use impresario_runtime::{Accepts, ActorNode, ActorPath, ActorRef, AskError, Message, NodeName};
+use impresario_runtime::{
+    Accepts, ActorNode, ActorPath, ActorRef, AskError, Message, NodeName, clock, random, tasks,
+};
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2,
     entry::RaftEntry,
@@ -26,12 +28,7 @@ use openraft::{
     },
     type_config::alias::SnapshotOf,
 };
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 /// A piece of a snapshot.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -122,12 +119,12 @@ impl Link {
         vote: Vote,
         snapshot: SnapshotOf<Types, SnapshotFile>,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let transfer = rand::random();
+        let transfer = random::random();
         let size = snapshot.snapshot.size().map_err(|error| NetworkError::new(&error))?;
         let mut offset = 0;
         loop {
             let file = snapshot.snapshot.clone();
-            let read = tokio::task::spawn_blocking(move || file.read_at(offset, CHUNK_BYTES)).await;
+            let read = tasks::spawn_blocking(move || file.read_at(offset, CHUNK_BYTES)).await;
             let bytes = read
                 .map_err(|error| NetworkError::new(&error))?
                 .map_err(|error| NetworkError::new(&error))?;
@@ -143,7 +140,7 @@ impl Link {
                 bytes: bytes.into(),
                 end,
             };
-            let asked = Instant::now();
+            let asked = clock::now();
             match self.ask(chunk, limit, RPCTypes::InstallSnapshot).await {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => self.pace.answered(sent as usize, asked.elapsed()),
@@ -185,7 +182,7 @@ impl RaftNetworkV2<Types> for Link {
         let cut = fitting < request.entries.len();
         request.entries.truncate(fitting);
         let last = request.entries.last().map(RaftEntry::log_id);
-        let (limit, asked) = (self.pace.limit(bytes), Instant::now());
+        let (limit, asked) = (self.pace.limit(bytes), clock::now());
         let answer = self.ask(Append { route, request }, limit, RPCTypes::AppendEntries).await;
         match &answer {
             Ok(_) => self.pace.answered(bytes, asked.elapsed()),

@@ -26,6 +26,7 @@ use crate::{
     stream::Piece,
 };
 use bytes::Bytes;
+use impresario_ambient::random;
 use quinn::{RecvStream, SendStream};
 use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::timeout};
@@ -108,7 +109,8 @@ async fn serve(
         }
     };
     network.faults.pass(&peer.name, peer.is_healer(), Direction::Receive).await;
-    if network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random).dropped {
+    if network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, random::random).dropped
+    {
         link.break_off();
         return Ok(());
     }

@@ -15,8 +15,9 @@ use crate::{
         wire::{FrameReader, WireError},
     },
 };
+use impresario_ambient::{clock, random};
 use quinn::{RecvStream, SendStream};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// Bytes that name a lane at the start of its stream.
@@ -146,9 +147,9 @@ async fn read_lane(
     let mut reader = FrameReader::new(stream, FRAME_LIMIT_BYTES);
     let mut held = None;
     while let Some(frame) = reader.next().await? {
-        let arrived = Instant::now();
+        let arrived = clock::now();
         let fate =
-            network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, rand::random);
+            network.faults.fate(&peer.name, peer.is_healer(), Direction::Receive, random::random);
         if fate.dropped {
             link.break_off();
             return Ok(());

@@ -14,10 +14,8 @@ use crate::{
     },
     refusals::Cause,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use impresario_ambient::clock;
+use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// For how long a tell waits for room in a mailbox before it is reported lost.
@@ -38,7 +36,7 @@ pub(crate) fn tell(network: &Arc<Network>, peer: &Arc<Peer>, link: &Arc<Link>, e
         return lost(network, peer, link, &envelope, Failure::Overloaded);
     };
     let actor = envelope.to.clone();
-    let waiting = Waiting { envelope, link: link.clone(), since: Instant::now(), _hold: hold };
+    let waiting = Waiting { envelope, link: link.clone(), since: clock::now(), _hold: hold };
     if peer.parked.add(waiting) {
         network.tasks.spawn(deliver(network.clone(), peer.clone(), actor));
     }

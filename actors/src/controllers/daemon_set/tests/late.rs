@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use impresario_objects::{Objects, WriteOptions};
 use impresario_registry::{MemoryRegistry, Registry as _};
 use impresario_registry_api::{Epoch, Fence, Key, ListRequest, Selection, Transaction, shard_of};
+use impresario_runtime::clock;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ async fn no_second_revision_is_made_while_no_mirror_shows_the_first_and_pods_wai
         name: "agent".into(),
         fence: Fence { shard: shard_of(&uid), epoch: Epoch(1) },
         uid,
-        since: std::time::Instant::now(),
+        since: clock::now(),
     };
     let worker: Worker<Reconciler> = Worker::new(Shared::start(objects, "test"), &activation);
     let count = async |resource: &str| {

@@ -6,6 +6,7 @@ use super::*;
 use impresario_client::protocol::training::{
     Applied, Elsewhere, HeldShard, Progress, ServerReport, ShardRange, TrainerReport,
 };
+use impresario_runtime::clock;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -51,7 +52,7 @@ pub(super) fn at(state: &State, shard: usize) -> &str {
 
 #[test]
 fn shards_are_restored_from_the_trainer_that_pulled_last() {
-    let began = Instant::now();
+    let began = clock::now();
     let now = began + SECOND * 20;
     let done = |step: u64, seconds: f32| NextWork {
         done: vec![Progress {
@@ -92,7 +93,7 @@ fn shards_are_restored_from_the_trainer_that_pulled_last() {
 
 #[test]
 fn what_the_optimizer_forgets_is_said() {
-    let now = Instant::now() + SECOND * 20;
+    let now = clock::now() + SECOND * 20;
     for (momentum, is_said) in [(0.0, false), (0.9, true)] {
         let mut state = resumed(&[0], &[1], now);
         let optimizer = OptimizerKind::Momentum { rate: 0.1, decay: 0.0, momentum };
@@ -109,7 +110,7 @@ fn what_the_optimizer_forgets_is_said() {
 
 #[test]
 fn a_shard_of_which_its_server_says_nothing_is_looked_for_elsewhere_and_then_restored() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[0, 2], &[1], now);
     server(&mut state, 0, (0..4).map(of).collect(), now);
     server(&mut state, 2, (4..8).map(of).collect(), now);
@@ -135,7 +136,7 @@ fn a_shard_of_which_its_server_says_nothing_is_looked_for_elsewhere_and_then_res
 
 #[test]
 fn a_handover_whose_answer_was_lost_with_its_receiver_keeps_no_other_move_from_being_made() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[0, 2], &[1], now);
     server(&mut state, 0, (0..8).map(of).collect(), now);
     server(&mut state, 2, Vec::new(), now);
@@ -156,7 +157,7 @@ fn a_handover_whose_answer_was_lost_with_its_receiver_keeps_no_other_move_from_b
 
 #[test]
 fn a_new_activation_finds_a_shard_that_was_moving_at_one_server_alone_whoever_comes_first() {
-    let now = Instant::now();
+    let now = clock::now();
     let leaving = |to: u32| HeldShard { leaving: Some(join(to, model()).place), ..of(0) };
     for first in [0, 2] {
         let mut state = resumed(&[0, 2], &[1], now);
@@ -185,7 +186,7 @@ fn a_new_activation_finds_a_shard_that_was_moving_at_one_server_alone_whoever_co
 
 #[test]
 fn what_was_learned_is_not_given_up_while_a_trainer_may_come_back_with_it() {
-    let began = Instant::now();
+    let began = clock::now();
     let now = began + SECOND * 30;
     let mut state = resumed(&[0], &[1, 2], began);
     joins(&mut state, 2, model(), now);
@@ -216,7 +217,7 @@ pub(super) fn deleted(number: u32) -> Seen {
 
 #[test]
 fn a_server_whose_pod_is_deleted_hands_its_shards_on_gets_none_and_is_then_let_go() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[0], &[1], now);
     server(&mut state, 0, (0..8).map(of).collect(), now);
     joins(&mut state, 1, model(), now);
@@ -253,7 +254,7 @@ fn a_server_whose_pod_is_deleted_hands_its_shards_on_gets_none_and_is_then_let_g
 
 #[test]
 fn a_server_that_is_being_deleted_comes_back_to_a_new_activation_and_hands_on_what_it_has() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[2], &[1], now);
     let others = [pod(1, Member::Trainer, None), pod(2, Member::ParameterServer, None)];
     state.pods_are([vec![deleted(0)], others.into()].concat(), now);
@@ -278,7 +279,7 @@ fn half_unheard(began: Instant, now: Instant) -> State {
 
 #[test]
 fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
-    let began = Instant::now();
+    let began = clock::now();
     let now = began + SECOND * 60;
     let mut state = half_unheard(began, now);
     state.looked = now;
@@ -297,7 +298,7 @@ fn the_shards_of_a_server_that_is_not_heard_of_are_left_to_it_for_a_moment() {
 
 #[test]
 fn a_server_that_comes_back_after_it_was_replaced_is_told_where_its_shards_are_now() {
-    let began = Instant::now();
+    let began = clock::now();
     let now = began + SECOND * 60;
     let mut state = half_unheard(began, now);
     state.looked = now + SECOND * 6;
@@ -323,7 +324,7 @@ pub(super) fn leaving(state: &State) -> Vec<&str> {
 
 #[test]
 fn a_new_activation_deletes_no_server_that_is_on_its_way_to_it() {
-    let now = Instant::now();
+    let now = clock::now();
     // The job was shrinking to one server when its control member died.
     let mut state = resumed(&[0, 2], &[1], now);
     state.wanted.parameter_servers = 1;
@@ -352,7 +353,7 @@ fn a_new_activation_deletes_no_server_that_is_on_its_way_to_it() {
 #[test]
 fn shards_that_arrived_before_an_order_failed_are_not_provided_again_and_another_trainer_is_asked_in_time()
  {
-    let began = Instant::now();
+    let began = clock::now();
     let mut now = began + SECOND * 20;
     let mut state = resumed(&[0], &[1, 2], began);
     joins(&mut state, 1, model(), now);
@@ -379,7 +380,7 @@ fn shards_that_arrived_before_an_order_failed_are_not_provided_again_and_another
 
 #[test]
 fn what_a_server_kept_of_a_shard_that_it_had_handed_on_is_served_again_when_all_else_is_lost() {
-    let began = Instant::now();
+    let began = clock::now();
     let now = began + SECOND * 20;
     let mut state = resumed(&[0, 2], &[1], began);
     let moved = HeldShard { epoch: of(0).epoch + 1, ..of(0) };

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::training_job::status;
+use impresario_runtime::clock;
 
 fn work(state: &mut State, number: u32, now: Instant) -> Order {
     state.work(&ask(number), now).unwrap().order
@@ -9,7 +10,7 @@ fn work(state: &mut State, number: u32, now: Instant) -> Order {
 
 #[test]
 fn what_a_job_had_reached_stays_in_its_status_after_it_has_ended() {
-    let now = Instant::now();
+    let now = clock::now();
     let job = json!({ "status": {
         "phase": "Succeeded", "parameterServers": 1, "trainers": 2, "round": 7, "step": 120,
         "samples": 960, "loss": 0.25, "accuracy": 0.97, "startTime": "2026-01-01T00:00:00Z",
@@ -31,7 +32,7 @@ fn what_a_job_had_reached_stays_in_its_status_after_it_has_ended() {
 
 #[test]
 fn a_running_job_that_is_taken_over_goes_on_counting_where_it_was() {
-    let now = Instant::now();
+    let now = clock::now();
     let job = json!({ "status": { "phase": "Running", "parameterServers": 1, "trainers": 1,
         "step": 5, "samples": 40, "loss": 0.5, "accuracy": 0.75 } });
     let earlier = Earlier::read(&job);
@@ -52,7 +53,7 @@ fn a_running_job_that_is_taken_over_goes_on_counting_where_it_was() {
 
 #[test]
 fn a_job_that_is_deleted_makes_no_pods_whatever_becomes_of_those_that_it_had() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     let pods = [(0, Member::ParameterServer), (1, Member::Trainer)];
     state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);
@@ -69,7 +70,7 @@ fn a_job_that_is_deleted_makes_no_pods_whatever_becomes_of_those_that_it_had() {
 
 #[test]
 fn members_of_a_deleted_job_are_told_to_stop() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.pods_are(vec![pod(1, Member::Trainer, None)], now);
     joins(&mut state, 1, model(), now);
@@ -80,7 +81,7 @@ fn members_of_a_deleted_job_are_told_to_stop() {
 
 #[test]
 fn members_stay_until_the_object_says_that_the_job_has_ended_and_not_much_longer() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     let waiting = Seen { bound: false, ..pod(2, Member::Trainer, None) };
     state.pods_are(vec![pod(1, Member::Trainer, None), waiting], now);
@@ -107,7 +108,7 @@ fn members_stay_until_the_object_says_that_the_job_has_ended_and_not_much_longer
 
 #[test]
 fn each_change_of_size_has_a_reason_of_its_own_and_an_event() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     let pods = [(0, Member::ParameterServer), (1, Member::Trainer), (2, Member::Trainer)];
     state.pods_are(pods.map(|(number, member)| pod(number, member, None)).into(), now);

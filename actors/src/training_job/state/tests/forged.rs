@@ -6,6 +6,7 @@ use impresario_client::protocol::training::{
     CurrentMap, Doing, Evaluated, HeldShard, Progress, ReportError, ScaleError, ServerReport,
     StaleLease, TrainerReport,
 };
+use impresario_runtime::clock;
 
 /// A server and two trainers, of which the second has a pod and has not joined.
 fn team(now: Instant) -> State {
@@ -50,7 +51,7 @@ fn scattered(end: u64) -> Applied {
 
 #[test]
 fn a_join_that_cannot_be_is_refused_and_changes_nothing() {
-    let now = Instant::now();
+    let now = clock::now();
     let joins: Vec<(&str, JoinTraining)> = vec![
         ("holds", join(1, held(|_| {}))),
         ("holds", join(0, model())),
@@ -155,7 +156,7 @@ fn evaluated(version: u64, loss: f32, accuracy: f32) -> NextWork {
 #[test]
 fn a_report_that_cannot_be_is_refused_and_changes_nothing() {
     type Say = Box<dyn Fn(&mut State) -> Result<(), ReportError>>;
-    let now = Instant::now();
+    let now = clock::now();
     let work = |asked: NextWork| -> Say {
         Box::new(move |state: &mut State| state.work(&asked, now).map(|_| ()))
     };
@@ -232,7 +233,7 @@ fn a_report_that_cannot_be_is_refused_and_changes_nothing() {
 
 #[test]
 fn an_order_of_the_auction_that_is_late_or_cannot_be_is_refused_and_changes_nothing() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     let size = |trainers| Size { parameter_servers: 1, trainers };
     let scale =
@@ -261,7 +262,7 @@ fn an_order_of_the_auction_that_is_late_or_cannot_be_is_refused_and_changes_noth
 /// that it has, and looks at it when it can.
 #[test]
 fn what_a_server_brings_before_the_model_is_known_sizes_nothing() {
-    let now = Instant::now();
+    let now = clock::now();
     for (spoil, kept) in [
         ((|_| {}) as fn(&mut HeldShard), true),
         (|shard| shard.range.length = 7, false),
@@ -282,7 +283,7 @@ fn what_a_server_brings_before_the_model_is_known_sizes_nothing() {
 
 #[test]
 fn a_new_activation_trains_again_what_one_of_the_shards_lacks() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.resume(&Earlier { steps: 3, ..Earlier::default() });
     let pods = [(0, Member::ParameterServer), (2, Member::ParameterServer), (1, Member::Trainer)];
@@ -309,7 +310,7 @@ fn a_new_activation_trains_again_what_one_of_the_shards_lacks() {
 
 #[test]
 fn batches_whose_grant_was_lost_on_its_way_are_given_out_again() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     let first = |state: &mut State| match state.work(&ask(1), now).unwrap().order {
         Order::Train(batches) => batches[0].step,
@@ -320,7 +321,7 @@ fn batches_whose_grant_was_lost_on_its_way_are_given_out_again() {
 
 #[test]
 fn a_batch_may_take_as_long_as_it_takes_while_its_trainer_says_that_it_lives() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     let at = |seconds: u64| now + Duration::from_secs(seconds);
     let report = |seconds: u64| TrainerReport {

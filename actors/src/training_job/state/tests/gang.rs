@@ -5,6 +5,7 @@ use crate::auction;
 use crate::training_job::status;
 use impresario_auction::named;
 use impresario_client::protocol::resources::Resources;
+use impresario_runtime::clock;
 
 const SERVER_MILLI: u64 = 200;
 const TRAINER_MILLI: u64 = 500;
@@ -29,7 +30,7 @@ fn fresh(job: &str, servers: u32, trainers: u32, now: Instant) -> State {
 
 #[test]
 fn a_job_makes_no_pod_before_the_auction_has_granted_its_whole_minimum() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = fresh("a", 1, 50, now);
     let later = now + Duration::from_mins(10);
     assert_eq!(creations(&mut state, later), 0);
@@ -65,7 +66,7 @@ fn a_job_makes_no_pod_before_the_auction_has_granted_its_whole_minimum() {
 
 #[test]
 fn a_job_that_waits_is_not_written_for_each_amount_that_changes() {
-    let start = Instant::now();
+    let start = clock::now();
     let mut state = fresh("a", 1, 50, start);
     let mut round = 0;
     let mut hears = |state: &mut State, reason: &str, after: u64| {
@@ -100,7 +101,7 @@ fn a_job_that_waits_is_not_written_for_each_amount_that_changes() {
 
 #[test]
 fn a_job_does_not_begin_with_less_than_its_minimum() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = fresh("a", 1, 2, now);
     let size = Size { parameter_servers: 1, trainers: 2 };
     let reason = String::new();
@@ -186,7 +187,7 @@ impl Town {
 #[test]
 fn two_jobs_never_hold_a_half_each() {
     for policy in impresario_auction::POLICIES {
-        let now = Instant::now();
+        let now = clock::now();
         // Room for one of the two and a half.
         let jobs = ["a", "b"].map(|name| (fresh(name, 1, 4, now), Vec::new())).into();
         let mut town = Town { policy, now, milli: 3_300, jobs, round: 0, made: 0 };
@@ -207,7 +208,7 @@ fn two_jobs_never_hold_a_half_each() {
 
 #[test]
 fn a_grant_whose_room_is_taken_by_others_is_given_back() {
-    let now = Instant::now();
+    let now = clock::now();
     let jobs = vec![(fresh("a", 1, 4, now), Vec::new())];
     let mut town = Town { policy: "optimus", now, milli: 2_200, jobs, round: 0, made: 0 };
     town.pass();

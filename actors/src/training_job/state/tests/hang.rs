@@ -3,6 +3,7 @@
 
 use super::*;
 use impresario_client::protocol::training::{Evaluated, Progress, ReportError};
+use impresario_runtime::clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,7 +60,7 @@ fn one_hangs(state: &mut State, now: Instant) -> (Vec<u64>, Order) {
 
 #[test]
 fn the_last_batch_of_a_trainer_that_hangs_is_done_by_another_and_counts_once() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = placed_team(now);
     let (hung, waits) = one_hangs(&mut state, now);
     assert!(matches!(waits, Order::Wait { .. }));
@@ -82,7 +83,7 @@ fn the_last_batch_of_a_trainer_that_hangs_is_done_by_another_and_counts_once() {
 
 #[test]
 fn what_an_earlier_evaluation_found_is_not_what_the_job_has_reached() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     let Order::Evaluate { number: early } = state.work(&done(1, &steps), now).unwrap().order else {
@@ -110,7 +111,7 @@ fn what_an_earlier_evaluation_found_is_not_what_the_job_has_reached() {
 
 #[test]
 fn a_trainer_that_hangs_while_it_evaluates_does_not_keep_the_job_from_its_end() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     let Order::Evaluate { number } = state.work(&done(1, &steps), now).unwrap().order else {
@@ -129,7 +130,7 @@ fn a_trainer_that_hangs_while_it_evaluates_does_not_keep_the_job_from_its_end() 
 
 #[test]
 fn what_was_trained_before_all_was_lost_is_not_reported_into_what_is_begun_anew() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = placed_team(now);
     let steps = train(state.work(&ask(1), now).unwrap().order);
     state.work(&done(1, &steps), now).unwrap();
@@ -156,7 +157,7 @@ fn what_was_trained_before_all_was_lost_is_not_reported_into_what_is_begun_anew(
 fn an_evaluation_that_takes_longer_than_anybody_is_given_at_first_ends_the_job_all_the_same() {
     const MINUTE: Duration = Duration::from_mins(1);
     const LONG: u32 = 40;
-    let began = Instant::now();
+    let began = clock::now();
     let mut state = placed_team(began);
     // The evaluation that each trainer is at, and since when.
     let mut at: [Option<(u64, u32)>; 2] = [None, None];

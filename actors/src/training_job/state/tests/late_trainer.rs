@@ -4,6 +4,7 @@
 use super::copies::{SECOND, at, carried_out, deleted, leaving, of, resumed, server};
 use super::*;
 use impresario_client::protocol::training::{HeldShard, ServerReport};
+use impresario_runtime::clock;
 use std::ops::Range;
 
 /// Whether a server that says that it serves these is needed.
@@ -37,7 +38,7 @@ fn handed_to(state: &mut State, number: u32, now: Instant) {
 
 #[test]
 fn a_shrink_that_a_fail_over_finds_under_way_takes_no_server_with_its_shards() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[0, 2], &[1], now);
     state.wanted.parameter_servers = 1;
     server(&mut state, 0, shards(0..3), now);
@@ -56,7 +57,7 @@ fn a_shrink_that_a_fail_over_finds_under_way_takes_no_server_with_its_shards() {
 
 #[test]
 fn of_two_servers_that_come_back_the_one_without_shards_goes_before_any_trainer_is_there() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[0, 2], &[1], now);
     state.wanted.parameter_servers = 1;
     server(&mut state, 0, shards(0..8), now);
@@ -69,7 +70,7 @@ fn of_two_servers_that_come_back_the_one_without_shards_goes_before_any_trainer_
 #[test]
 fn a_server_that_is_being_deleted_waits_with_its_shards_for_the_first_trainer_of_a_new_activation()
 {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[2], &[1], now);
     let others = [pod(1, Member::Trainer, None), pod(2, Member::ParameterServer, None)];
     state.pods_are([vec![deleted(0)], others.into()].concat(), now);
@@ -86,7 +87,7 @@ fn a_server_that_is_being_deleted_waits_with_its_shards_for_the_first_trainer_of
 
 #[test]
 fn a_server_that_is_being_deleted_and_is_given_a_shard_late_does_not_go_with_it() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = resumed(&[2], &[1], now);
     state.pods_are([vec![deleted(0)], vec![pod(1, Member::Trainer, None)]].concat(), now);
     // An order of the activation before reaches it after it has joined with nothing.

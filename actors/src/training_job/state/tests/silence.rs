@@ -2,6 +2,7 @@
 
 use super::*;
 use impresario_client::protocol::training::TrainerReport;
+use impresario_runtime::clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,7 +26,7 @@ fn pass(state: &mut State, from: Instant, seconds: u32, heard: &[u32]) -> Vec<St
 
 #[test]
 fn a_member_that_hangs_while_others_are_heard_of_is_replaced() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     assert!(pass(&mut state, now, 19, &[0, 1]).is_empty());
     assert_eq!(pass(&mut state, now + SECOND * 19, 5, &[0, 1]), ["uid-2"]);
@@ -34,7 +35,7 @@ fn a_member_that_hangs_while_others_are_heard_of_is_replaced() {
 
 #[test]
 fn a_member_whose_connection_is_lost_while_its_pod_runs_on_is_replaced() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     state.lost("uid-2", now + SECOND);
     assert_eq!(pass(&mut state, now + SECOND, 25, &[0, 1]), ["uid-2"]);
@@ -42,7 +43,7 @@ fn a_member_whose_connection_is_lost_while_its_pod_runs_on_is_replaced() {
 
 #[test]
 fn nobody_is_replaced_when_nobody_can_be_heard_for_minutes() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     for number in 0..3 {
         state.lost(&format!("uid-{number}"), now + SECOND * 10);
@@ -52,7 +53,7 @@ fn nobody_is_replaced_when_nobody_can_be_heard_for_minutes() {
 
 #[test]
 fn a_pause_of_this_process_is_nobodys_silence() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     assert!(pass(&mut state, now, 5, &[0, 1, 2]).is_empty());
     // It was stopped for two minutes; the first to speak after that must not be the only one left.
@@ -62,7 +63,7 @@ fn a_pause_of_this_process_is_nobodys_silence() {
 
 #[test]
 fn a_pod_that_runs_and_never_joins_is_replaced_and_that_is_told() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = team(now);
     state.wanted = Size { parameter_servers: 3, trainers: 3 };
     let with = |mut more: Vec<Seen>| {
@@ -88,7 +89,7 @@ fn a_pod_that_runs_and_never_joins_is_replaced_and_that_is_told() {
 
 #[test]
 fn a_trainer_that_follows_one_that_did_not_join_in_time_is_given_twice_the_time() {
-    let began = Instant::now();
+    let began = clock::now();
     let (mut state, mut now) = (state(began), began);
     let alone = |state: &mut State, numbers: &[u32], now: Instant| {
         let trainers = numbers.iter().map(|number| pod(*number, Member::Trainer, None));
@@ -130,7 +131,7 @@ fn a_trainer_that_follows_one_that_did_not_join_in_time_is_given_twice_the_time(
 
 #[test]
 fn a_pod_that_joins_late_but_in_time_is_not_replaced() {
-    let now = Instant::now();
+    let now = clock::now();
     let mut state = state(now);
     state.pods_are(vec![pod(0, Member::ParameterServer, None)], now);
     assert!(pass(&mut state, now, 100, &[]).is_empty());
@@ -164,7 +165,7 @@ fn what_takes_a_trainer_very_long_comes_to_its_end_in_one_of_the_pods_that_follo
     const LONG: u32 = 40 * 60;
     // Nobody knows yet how long an evaluation takes, nor a batch.
     for doing in [Doing::Evaluating, Doing::Training(0)] {
-        let began = Instant::now();
+        let began = clock::now();
         let (mut state, mut now) = (state(began), began);
         let mut pods = 0;
         loop {

@@ -142,7 +142,7 @@ async fn amid_the_objects_of_a_revision_no_bookmark_tells_it_and_no_time_is_up()
         source: Source { bookmarks: true, begun: true, ..source(resource, View::Whole, watch) },
         turns: AllTurns::new().of_user(Holder::named("eve")),
         tick: tokio::time::interval(BOOKMARK_EVERY), // one is due at once
-        end: Instant::now() + Duration::from_hours(1),
+        end: tokio::time::Instant::now() + Duration::from_hours(1),
         ends: false,
         over: false,
         ready: VecDeque::new(),
@@ -151,7 +151,7 @@ async fn amid_the_objects_of_a_revision_no_bookmark_tells_it_and_no_time_is_up()
     };
     let mut shown = Vec::new();
     while let Some(line) = lines.next().await {
-        lines.end = Instant::now(); // from the first line on
+        lines.end = tokio::time::Instant::now(); // from the first line on
         let told: Value = serde_json::from_slice(&line.pieces.concat()).unwrap();
         let of = |field: &str| told["object"]["metadata"][field].as_str().unwrap_or("").to_owned();
         shown.push((told["type"].as_str().unwrap().to_owned(), of("name"), of("resourceVersion")));

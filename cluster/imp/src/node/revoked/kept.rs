@@ -5,7 +5,7 @@
 
 use crate::layout::{LayoutError, NodeDir, replace};
 use impresario_gateway::{Fingerprint, fingerprint};
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, random, tasks};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -66,7 +66,7 @@ impl Kept {
     /// Writes down what is told, if it is not what lies there, until the sender is dropped.
     pub fn keep(self, there: HashSet<Fingerprint>) -> watch::Sender<HashSet<Fingerprint>> {
         let (tell, mut told) = watch::channel(there);
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             while told.changed().await.is_ok() {
                 let mut attempt = 0;
                 loop {
@@ -74,7 +74,7 @@ impl Kept {
                     let newest = told.borrow_and_update().clone();
                     let Err(error) = self.write(newest).await else { break };
                     tracing::warn!(%error, "which certificates are revoked is not written down yet");
-                    tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
+                    tokio::time::sleep(PAUSES.wait(attempt, random::random())).await;
                     attempt += 1;
                     if told.has_changed().is_err() {
                         return;
@@ -87,7 +87,7 @@ impl Kept {
 
     async fn write(&self, prints: HashSet<Fingerprint>) -> Result<(), LayoutError> {
         let (kept, path) = (self.clone(), self.0.clone());
-        let written = tokio::task::spawn_blocking(move || kept.save(&prints)).await;
+        let written = tasks::spawn_blocking(move || kept.save(&prints)).await;
         // It is a plain write, which ends before the process does.
         written.unwrap_or_else(|error| Err(LayoutError::Io { path, source: error.into() }))
     }

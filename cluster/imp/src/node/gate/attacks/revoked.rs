@@ -14,7 +14,7 @@ use impresario_registry::{
 };
 use impresario_runtime::{
     ActorNode, ActorPath, AskError, ItemStream, NodeConfig, Open, PeerRole, Refusal, SpawnOptions,
-    role, stream_message,
+    role, stream_message, tasks,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -212,7 +212,7 @@ fn what_a_member_reads_of_a_leader_takes_the_place_of_what_it_has_kept() {
 fn a_member_that_was_removed_keeps_no_watch_on_the_registry() {
     with_cluster(async |cluster| {
         let following = revoked::end_links_of_removed(&cluster.member, cluster.node.clone());
-        let following = tokio::spawn(following);
+        let following = tasks::spawn(following);
         let other = node(cluster, "m2", PeerRole::Control, &ClusterGate::default()).await;
         let folder = tempfile::tempdir().unwrap();
         let beginning = Beginning::Join { members: vec![cluster.node.name().clone()] };
