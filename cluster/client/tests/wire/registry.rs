@@ -115,6 +115,7 @@ fn objects(record: Record) -> Record {
         WatchError::Gone { oldest: 300 },
         WatchError::Closed,
         WatchError::Refused { reason: "not yours".into() },
+        WatchError::Removed { resource: "example.com/things".into() },
     ]);
     let batch = WatchBatch { revision: 301, events: events.into() };
     record
