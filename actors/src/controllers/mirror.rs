@@ -205,7 +205,8 @@ impl<K: Mirrored> Mirror<K> {
         if entry.key.resource != self.shared.select.resource {
             return false;
         }
-        if !self.shared.state.read().is_news(entry) {
+        // Readers that are about to fall behind have enough to read: the watch waits for them.
+        if self.shared.changes.len() >= CHANGES / 2 || !self.shared.state.read().is_news(entry) {
             return false;
         }
         let Ok(now) = state::read::<K>(entry) else { return false };

@@ -139,9 +139,11 @@ impl Known {
         let mut is_due = self.home.folder.is_some();
         loop {
             if is_due {
-                self.learn_members().await;
-                self.learn_addresses().await;
-                self.keep();
+                // Where nobody answers, another process of the folder may know more.
+                if self.learn_members().await {
+                    self.learn_addresses().await;
+                    self.keep();
+                }
             }
             is_due = true;
             tokio::time::sleep(LOOK_AGAIN.mul_f64(random::random_range(0.5..1.0))).await;
@@ -149,8 +151,8 @@ impl Known {
     }
 
     /// Which nodes are control members is a matter of the registry's membership, which members tell; no
-    /// object says it. Where none answers, what is known stands.
-    async fn learn_members(&self) {
+    /// object says it. Where none answers, what is known stands. Whether one did.
+    async fn learn_members(&self) -> bool {
         let known = self.members.borrow().clone();
         let mut asked: FuturesUnordered<_> = known
             .into_iter()
@@ -168,7 +170,7 @@ impl Known {
                 newest = Some((age, state));
             }
         }
-        let Some((_, state)) = newest else { return };
+        let Some((_, state)) = newest else { return false };
         let members: Vec<_> = state
             .voters
             .iter()
@@ -182,6 +184,7 @@ impl Known {
                 differs
             });
         }
+        true
     }
 
     /// Asks where the members are. Of one that has no object, or that cannot be asked about now, what is known stands.

@@ -202,7 +202,7 @@ impl AddressPool {
     /// Only what is on disk counts, where there is one.
     fn keep(&mut self, given: Given) -> Result<(), AddressError> {
         if let Some(folder) = &self.folder {
-            record::write_through(folder, FILE, &given)
+            record::write(folder, FILE, &given)
                 .map_err(|cause| AddressError::Io { path: folder.join(FILE), cause })?;
         }
         self.given = given;

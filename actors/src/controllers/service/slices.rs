@@ -107,7 +107,7 @@ fn found<'a>(
     present: &BTreeMap<String, &'a [Endpoint]>,
 ) -> BTreeMap<usize, Filled<'a>> {
     let needed = groups.iter().map(|group| group.endpoints.len().div_ceil(MOST)).max();
-    let furthest = needed.unwrap_or(0) + present.len() + FOREIGN;
+    let furthest = needed.unwrap_or(0) + present.len() + (FOREIGN / groups.len().max(1)).max(16);
     let mut found: BTreeMap<usize, Filled<'a>> = BTreeMap::new();
     let mut left: BTreeSet<&str> = present.keys().map(String::as_str).collect();
     for place in 0..furthest {

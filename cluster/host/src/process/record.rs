@@ -14,7 +14,7 @@
 //! ```
 //! Each file appears whole (rename) and is readable for its owner alone. What must outlive a loss of power
 //! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. Who has which address
-//! is found whole after it ([`write_through`]), if not as it was last. The others are
+//! is put together again from the containers' records where it cannot be read. The others are
 //! about processes that such a loss ends. The room for an exit is taken before the container starts, so that a
 //! full disk does not turn a success into a container that nobody knows the end of.
 
@@ -116,13 +116,6 @@ pub enum Report {
 /// Writes a file whole: it is never seen in part, by whoever reads it.
 pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
     let (_, new) = write_new(folder, name, value)?;
-    fs::rename(&new, folder.join(name))
-}
-
-/// Writes a file whole, also for whoever reads it after a loss of power: they find this value or the one before it.
-pub fn write_through<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
-    let (file, new) = write_new(folder, name, value)?;
-    file.sync_data()?;
     fs::rename(&new, folder.join(name))
 }
 

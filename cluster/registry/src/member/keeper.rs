@@ -5,6 +5,7 @@ use crate::{
     clock::BootTime,
     protocol::{Heartbeats, LeadAlive},
     raft::Command,
+    store::Store,
 };
 use openraft::async_runtime::{Instant as _, WatchReceiver};
 use std::{sync::Arc, time::Duration};
@@ -100,7 +101,9 @@ impl Shared {
     /// Entries may be few and large: a long log is cut by size too, and a short one where room is short.
     async fn cut_log(&self) {
         let short = self.log.bytes() >= SHORT_BYTES && !self.has_room();
-        if !short && self.log.bytes() < self.timing.snapshot_bytes {
+        // The state machine waits until half as much was written as there is; asked earlier it says so each time.
+        let state_bytes = self.replica.read(Store::bytes) as usize;
+        if !short && self.log.bytes() < self.timing.snapshot_bytes.max(state_bytes / 16 * 9) {
             return;
         }
         let metrics = self.raft.metrics().borrow_watched().clone();

@@ -91,9 +91,10 @@ impl Machine {
     }
 
     /// A snapshot is of everything, so it waits until half as much has been written as there is: then writing costs
-    /// the same however much there is.
+    /// the same however much there is. Where the disk has no room for that much more, and a snapshot then, it does not
+    /// wait.
     fn is_due(&self, bytes: u64) -> bool {
-        self.since >= bytes / 2 || !self.room.takes(bytes)
+        self.since >= bytes / 2 || !self.room.fits(bytes + bytes / 2)
     }
 
     fn stand_at(&mut self, meta: SnapshotMeta) {
