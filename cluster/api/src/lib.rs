@@ -9,10 +9,14 @@ pub mod admission;
 mod allocator;
 pub mod catalog;
 mod cause;
+pub mod cel;
 mod context;
+pub mod crd;
 pub mod discovery;
 pub mod field;
+mod formats;
 mod go_duration;
+mod json_equality;
 #[expect(clippy::unnecessary_wraps, reason = "the functions of a row have one signature")]
 pub mod kinds;
 pub mod names;

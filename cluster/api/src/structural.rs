@@ -6,10 +6,12 @@
 //! [`findings`] those of looking at an object.
 
 mod bounds;
+mod compile;
+mod declared;
 mod defaults;
-mod equality;
+mod document;
+mod expressions;
 pub mod findings;
-pub mod formats;
 mod given_defaults;
 mod list_keys;
 pub mod node;
@@ -47,10 +49,13 @@ impl Structural {
     pub fn parse_at(schema: &Value, at: &str) -> Result<Self, Vec<Cause>> {
         let place = Place::Root(at);
         let mut reader = read::Reader::default();
-        let root = reader.node(schema, &place, 0);
+        let mut root = reader.node(schema, &place, 0);
         let mut findings = std::mem::take(&mut reader.findings);
         if findings.is_empty() {
             shape::check(&root, &place, &mut findings);
+        }
+        if findings.is_empty() {
+            compile::compile(&mut root, &place, &mut findings);
         }
         if findings.is_empty() {
             given_defaults::check(&root, &place, &mut findings);
@@ -79,14 +84,21 @@ impl Structural {
 
     fn validate_within(&self, steps: u64, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut findings = Findings::within(steps);
-        validate::value(&self.root, new, old, &Place::Root(""), &mut findings);
+        let place = Place::Root("");
+        validate::value(&self.root, new, old, &place, &mut findings);
+        expressions::check(&self.root, new, old, &place, &mut findings);
         findings.into_causes()
     }
 
-    /// The schema for clients, with what every object has; the caller adds
+    /// The schema for clients in OpenAPI v3, with what every object has; the caller adds
     /// `x-kubernetes-group-version-kind`.
     pub fn openapi(&self) -> Value {
-        self.document.as_ref().clone()
+        document::v3(&self.document)
+    }
+
+    /// The same in OpenAPI v2, which knows no alternatives and no null.
+    pub fn openapi_v2(&self) -> Value {
+        document::v2(&self.document)
     }
 
     /// The schema's root.
@@ -97,6 +109,9 @@ impl Structural {
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod rule_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;

@@ -1,10 +1,10 @@
 //! What is asked of one value besides its type, each bound in the words of Kubernetes.
 
-use super::equality::{compare, equal};
 use super::findings::Findings;
-use super::formats;
 use super::node::Bounds;
 use super::place::Place;
+use crate::formats;
+use crate::json_equality::{compare, equal};
 use serde_json::{Map, Number, Value, json};
 
 /// Checks a value of the right type.

@@ -132,6 +132,19 @@ impl Findings {
         self.push(place, CauseReason::TooMany, why);
     }
 
+    /// Whether something is so wrong that nobody can say what else is: types, lengths, missing fields.
+    pub fn is_blocked(&self) -> bool {
+        self.causes.iter().any(|cause| {
+            matches!(
+                cause.reason,
+                CauseReason::Required
+                    | CauseReason::TooLong
+                    | CauseReason::TooMany
+                    | CauseReason::TypeInvalid
+            )
+        })
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.causes.is_empty()

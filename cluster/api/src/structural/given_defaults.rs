@@ -1,10 +1,10 @@
 //! Whether the defaults that a schema gives are such that it would take them itself.
 
-use super::equality::equal;
 use super::findings::Findings;
 use super::node::Node;
 use super::place::Place;
-use super::{defaults, prune, validate};
+use super::{defaults, expressions, prune, validate};
+use crate::json_equality::equal;
 
 /// Checks the defaults of a whole object's schema.
 pub fn check(root: &Node, place: &Place<'_>, findings: &mut Findings) {
@@ -55,6 +55,7 @@ fn one(node: &Node, place: &Place<'_>, findings: &mut Findings) {
             let mut filled = pruned;
             defaults::fill(node, &mut filled);
             validate::value(node, &filled, None, &place, findings);
+            expressions::check(node, &filled, None, &place, findings);
         }
     }
     below(node, node.embedded, place, findings);

@@ -1,6 +1,7 @@
 //! A schema as it is held: one node a place, with what is asked of the value there.
 
 use super::rule::Rule;
+use crate::json_equality::is_whole;
 use crate::pattern::Pattern;
 use serde_json::{Number, Value};
 use std::collections::BTreeMap;
@@ -55,11 +56,6 @@ impl Kind {
             _ => false,
         }
     }
-}
-
-/// Whether a number has no fraction.
-pub fn is_whole(number: &Number) -> bool {
-    !number.is_f64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
 }
 
 /// What the entries of a list are told apart by.
@@ -149,6 +145,8 @@ pub struct Node {
     pub junctors: Box<Junctors>,
     /// The rules in CEL.
     pub rules: Vec<Rule>,
+    /// Whether there are rules here or below.
+    pub has_rules: bool,
 }
 
 impl Node {
@@ -180,7 +178,7 @@ pub fn correlate<'a>(
 pub fn key_of(keys: &[String], entry: &Value) -> String {
     let mut text = String::new();
     for key in keys {
-        text.push_str(&super::equality::canonical(entry.get(key).unwrap_or(&Value::Null)));
+        text.push_str(&crate::json_equality::canonical(entry.get(key).unwrap_or(&Value::Null)));
         text.push(',');
     }
     text

@@ -3,7 +3,9 @@
 use super::findings::Findings;
 use super::place::Place;
 use crate::cause::CauseReason;
+use crate::cel::{Program, Type};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// The keyword of a schema under which rules stand.
 pub const KEYWORD: &str = "x-kubernetes-validations";
@@ -31,6 +33,21 @@ pub struct Rule {
     pub field_path: String,
     /// Whether the old value is an optional, so that the rule holds for new objects too.
     pub optional_old_self: bool,
+    /// What it was compiled to.
+    pub compiled: Option<Arc<Compiled>>,
+}
+
+/// What a rule was compiled to.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the value is.
+    pub kind: Type,
+    /// The rule.
+    pub rule: Program,
+    /// What is said when it does not hold.
+    pub message: Option<Program>,
+    /// Whether it looks at what the value was.
+    pub reads_old: bool,
 }
 
 /// Reads the rules of a node.
@@ -103,6 +120,7 @@ fn one(value: &Value, place: &Place<'_>, findings: &mut Findings) -> Option<Rule
         reason: known.map_or(CauseReason::Invalid, |(_, reason)| *reason),
         field_path: text(map, "fieldPath", place, findings),
         optional_old_self,
+        compiled: None,
     })
 }
 

@@ -21,9 +21,6 @@ pub fn check(root: &Node, place: &Place<'_>, findings: &mut Findings) {
 
 fn node(node_: &Node, level: Level, place: &Place<'_>, findings: &mut Findings) {
     kind(node_, level, place, findings);
-    if !node_.rules.is_empty() {
-        findings.forbidden(&place.field("x-kubernetes-validations"), "is not supported yet");
-    }
     extensions(node_, place, findings);
     if node_.kind == Some(Kind::Object) && (level == Level::Root || node_.embedded) {
         resource(node_, level, place, findings);

@@ -467,3 +467,26 @@ fn no_more_is_told_than_anybody_reads() {
     let s = schema(json!({"type": "array", "items": {"type": "integer", "minimum": 1}}));
     assert_eq!(wrong(&s, json!(vec![0; 10_000])).len(), crate::field::MAX_CAUSES);
 }
+
+#[test]
+fn clients_are_shown_the_schema_with_what_every_object_has() {
+    let s = schema(json!({
+        "type": "object",
+        "properties": {
+            "maybe": {"type": "string", "nullable": true},
+            "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "a": {"type": "string", "description": "a"},
+        },
+    }));
+    let (v3, v2) = (s.openapi(), s.openapi_v2());
+    let metadata = "/properties/metadata/allOf/0/$ref";
+    let name = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(v3.pointer(metadata), Some(&json!(format!("#/components/schemas/{name}"))));
+    assert_eq!(v2.pointer(metadata), Some(&json!(format!("#/definitions/{name}"))));
+    assert_eq!(v3["properties"]["kind"]["type"], "string");
+    assert_eq!(v3["properties"]["spec"], s.document["properties"]["spec"]);
+    let spec = &v2["properties"]["spec"]["properties"];
+    assert_eq!(spec["maybe"], json!({}));
+    assert_eq!(spec["port"], json!({"x-kubernetes-int-or-string": true}));
+    assert_eq!(spec["a"], json!({"type": "string", "description": "a"}));
+}

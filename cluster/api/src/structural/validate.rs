@@ -5,12 +5,12 @@
 //! keys alone, so a list without keys is judged as one part.
 
 use super::bounds;
-use super::equality::{canonical, equal};
 use super::findings::Findings;
-use super::formats::type_name;
 use super::node::{Additional, Kind, ListType, Node, by_key, correlate, key_of};
 use super::place::Place;
 use crate::cause::CauseReason;
+use crate::formats::type_name;
+use crate::json_equality::{canonical, equal};
 use crate::names;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};

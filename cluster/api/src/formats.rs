@@ -198,7 +198,7 @@ pub fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(number) if super::node::is_whole(number) => "integer",
+        Value::Number(number) if crate::json_equality::is_whole(number) => "integer",
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(_) => "array",

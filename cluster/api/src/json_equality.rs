@@ -1,6 +1,6 @@
 //! When two JSON values are the same: numbers by what they are worth, objects in any order.
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
@@ -22,6 +22,11 @@ fn float(number: &Number) -> f64 {
     number.as_f64().unwrap_or(f64::NAN) + 0.0
 }
 
+/// Whether a number has no fraction.
+pub fn is_whole(number: &Number) -> bool {
+    !number.is_f64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
+}
+
 /// Whether two values are the same.
 pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
@@ -29,12 +34,15 @@ pub fn equal(a: &Value, b: &Value) -> bool {
         (Value::Array(a), Value::Array(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
         }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| equal(value, other)))
-        }
+        (Value::Object(a), Value::Object(b)) => equal_maps(a, b),
         (a, b) => a == b,
     }
+}
+
+/// Whether two objects are the same.
+pub fn equal_maps(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    a.len() == b.len()
+        && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| equal(value, other)))
 }
 
 /// A text that equal values have in common, and others have not.
