@@ -24,7 +24,9 @@ use impresario_registry_api::{
     Consistency, Key, ListRequest, REGISTRY_ACTOR, ReadError, RegistryHandle, RegistryRole,
     Selection, Transaction,
 };
-use impresario_runtime::{ActorNode, ClusterAuthority, JoinToken, PeerRole, pki::PkiError};
+use impresario_runtime::{
+    ActorNode, ClusterAuthority, JoinToken, PeerIdentity, PeerRole, pki::PkiError,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use rations::Rations;
@@ -230,7 +232,11 @@ impl AuthorityParts {
         let certificate_pem =
             self.sign(&renew.csr_pem, &renew.name, renew.role, &renew.subjects)
                 .map_err(|error| RenewError::BadRequest { cause: error.to_string() })?;
-        tracing::info!(name = %renew.name, role = %renew.role, "certificate renewed");
+        // By it this one can be revoked, if it was not the node itself that asked.
+        let fingerprint = PeerIdentity::from_pem(&certificate_pem)
+            .map_err(|error| RenewError::BadRequest { cause: error.to_string() })?
+            .fingerprint;
+        tracing::info!(name = %renew.name, role = %renew.role, %fingerprint, "certificate renewed");
         Ok(Renewed { certificate_pem, authority_pem: self.authority.certificate_pem().to_owned() })
     }
 }

@@ -21,6 +21,7 @@ pub mod engine;
 pub mod event_expiry;
 pub mod family;
 pub mod garbage_collector;
+mod heard;
 mod held;
 pub mod itself;
 pub mod job;
@@ -47,6 +48,8 @@ mod wrote;
 mod late;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod told_tests;
 
 pub use api_endpoints::API_ENDPOINTS;
 pub use garbage_collector::GARBAGE_COLLECTOR;
@@ -59,7 +62,7 @@ use engine::kind_name::KindName;
 use engine::shared::Shared;
 use engine::sources::Source;
 use engine::worker::Worker;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_client::protocol::control::ControlRole;
 use impresario_runtime::SpawnOptions;
 use itself::Itself;
@@ -166,16 +169,17 @@ pub fn looking(make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'stat
 
 /// The same, of an object of this resource that others may change through the actor.
 fn changeable(
-    resource: Option<&'static Resource>,
+    resource: Option<Row>,
     make: impl Fn(&Activation) -> Arc<dyn Look> + Send + Sync + 'static,
 ) -> Start {
     Arc::new(move |node, activation| {
-        let itself = resource.map(|resource| Itself {
+        let itself = resource.as_ref().map(|resource| Itself {
             node: node.clone(),
-            resource,
+            resource: Row::clone(resource),
             namespace: activation.namespace.clone(),
             name: activation.name.clone(),
             uid: activation.uid.clone(),
+            fence: activation.fence,
         });
         let look = make(activation);
         let subject = format!("{} {}/{}", activation.actor, activation.namespace, activation.name);
@@ -188,3 +192,6 @@ fn changeable(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

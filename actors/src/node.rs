@@ -29,7 +29,7 @@ pub use heart::{Heart, Pulse};
 use crate::{
     events::Recorder,
     follow::{Followed, follow},
-    pod::{backoff::BackoffScale, kit::Kit},
+    pod::{backoff::BackoffScale, kit::Kit, owners::Owners},
 };
 use actix::prelude::*;
 use futures_util::StreamExt;
@@ -122,8 +122,10 @@ impl NodeSeed {
     /// Puts the parts together. Must be called within a tokio runtime.
     pub fn new(parts: NodeParts) -> Self {
         let events = Recorder::new(parts.registry.clone(), "kubelet", parts.node.name().as_str());
+        let owners = Owners::start(parts.node.clone(), parts.members.clone());
         let kit = Kit {
             node: parts.node,
+            owners,
             driver: parts.driver,
             registry: parts.registry,
             members: parts.members,

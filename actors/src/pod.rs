@@ -30,6 +30,7 @@ mod leave;
 mod logs;
 mod messages;
 mod not_done;
+pub mod owners;
 mod prepare;
 mod prepared;
 mod probing;

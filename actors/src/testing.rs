@@ -238,13 +238,23 @@ impl ContainerDriver for MemoryDriver {
     fn logs<'a>(&'a self, id: &'a ContainerId, options: LogOptions) -> Answer<'a, LogStream> {
         async move {
             self.state(id)?;
-            let line = |n: u32| LogLine {
+            let line = |stream, text: &str, partial| LogLine {
                 time: Timestamp::UNIX_EPOCH,
-                stream: Stream::Stdout,
-                bytes: format!("line {n}").into(),
-                partial: false,
+                stream,
+                bytes: text.to_owned().into(),
+                partial,
             };
-            let lines: Vec<_> = (1..=3).map(line).collect();
+            let command = self.0.lock().get(id).map(|one| one.spec.command.join(" "));
+            let lines = match command.as_deref() {
+                // A line of each output, in pieces, as they were written.
+                Some("interleave") => vec![
+                    line(Stream::Stderr, "stderr's ", true),
+                    line(Stream::Stdout, "stdout's ", true),
+                    line(Stream::Stdout, "line", false),
+                    line(Stream::Stderr, "line", false),
+                ],
+                _ => (1..=3).map(|n| line(Stream::Stdout, &format!("line {n}"), false)).collect(),
+            };
             let skip = lines.len() - options.tail.unwrap_or(lines.len()).min(lines.len());
             Ok(stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed())
         }

@@ -409,3 +409,6 @@ impl StreamHandler<Sight> for TrainingJob {
         context.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,16 @@ use super::join::{NAMES, NUMBERS};
 use super::tokens::RESOURCE;
 use super::{Authority, AuthorityParts};
 use crate::testing::{LIMIT, Machine};
+use actix::{Actor, Context, Handler, MessageResult};
 use impresario_client::protocol::authority::{
     AUTHORITY, AuthorityRole, CreateToken, Join, JoinError, JoinRole, NODE_NUMBERS, Renew,
     RenewError, RevokeToken, TokenError,
 };
-use impresario_registry_api::{Key, ListRequest, Selection, Transaction};
-use impresario_runtime::{ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest};
+use impresario_registry_api::protocol::{MemberStatus, Status};
+use impresario_registry_api::{Key, ListRequest, REGISTRY_ACTOR, Selection, Transaction};
+use impresario_runtime::{
+    ActorRef, ClusterAuthority, JoinToken, SpawnOptions, pki::KeyRequest, role,
+};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 fn authority(machine: &Machine) -> ActorRef<AuthorityRole> {
@@ -221,4 +225,59 @@ async fn a_node_does_not_choose_the_names_in_its_certificate() {
     };
     assert_eq!(named(JoinRole::Node).await, (true, false, false));
     assert_eq!(named(JoinRole::Control).await, (true, true, true));
+}
+
+role! {
+    /// A registry that says who its members are, and nothing else.
+    TellsRole = "registry" { asks: [Status] }
+}
+
+struct Tells(Vec<String>);
+
+impl Actor for Tells {
+    type Context = Context<Self>;
+}
+
+impl Handler<Status> for Tells {
+    type Result = MessageResult<Status>;
+
+    fn handle(&mut self, _: Status, _: &mut Self::Context) -> Self::Result {
+        MessageResult(MemberStatus {
+            id: 1,
+            node: "n1".into(),
+            leader: Some("n1".into()),
+            term: 1,
+            revision: 1,
+            applied: 1,
+            voters: self.0.clone(),
+            learners: Vec::new(),
+            failure: None,
+        })
+    }
+}
+
+#[actix::test]
+async fn who_joins_is_told_of_control_members_by_the_group_and_by_no_label() {
+    let machine = Machine::start(1000).await;
+    let authority = authority(&machine);
+    let tells = SpawnOptions::default();
+    machine
+        .node
+        .spawn::<TellsRole, _>(REGISTRY_ACTOR, tells, |_| Tells(vec!["n1".into(), "n2".into()]))
+        .unwrap();
+    machine.until(&Key::new("nodes", "", "n1"), "registered", |node| !node.is_null()).await;
+    for (name, labels) in [("n2", "{}"), ("n9", r#"{"node-role.kubernetes.io/control-plane": ""}"#)]
+    {
+        let object = format!(
+            r#"{{"apiVersion": "v1", "kind": "Node", "metadata": {{"name": "{name}", "labels": {labels},
+                "annotations": {{"impresario.dev/quic-address": "127.0.0.1:9"}}}}}}"#
+        );
+        let made = Transaction::create(Key::new("nodes", "", name), object);
+        machine.registry.transact(made).await.unwrap();
+    }
+    let (secret, _) = token(&authority).await;
+    let joined = authority.ask(request(&secret, Some("n7")).1, LIMIT).await.unwrap().unwrap();
+    let told: BTreeSet<_> =
+        joined.peers.iter().map(|peer| (peer.name.as_str(), peer.control)).collect();
+    assert_eq!(told, BTreeSet::from([("n1", true), ("n2", true), ("n9", false)]));
 }

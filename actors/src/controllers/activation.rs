@@ -24,19 +24,21 @@ use futures_util::future::BoxFuture;
 use hints::{Hint, Subject, forward};
 use impresario_client::protocol::control::{Changed, ControlRole};
 use impresario_registry_api::{Fence, ShardTable};
-use impresario_runtime::{ActorName, ActorNode, SpawnError};
-use std::collections::{BTreeMap, HashMap};
+use impresario_runtime::{ActorName, ActorNode, SpawnError, TellError};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use woken::Woken;
 
 /// Hints that wait for the keeper; when it is behind, the mirrors make their readers look anew.
 const HINTS: usize = 4096;
 /// How long an actor that gave up stays down.
 const RESPAWN: Duration = Duration::from_secs(10);
-/// How long until a name that its last holder has not left yet is tried again.
+/// How long until a name that its last holder has not left yet is tried again, and an actor that had no room for a hint.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Starts the actor of an activation on this node.
@@ -50,7 +52,7 @@ pub enum Kind {
         /// The objects. A look that reads the same mirror never looks before what it is told of.
         objects: Subjects,
         /// What its actors' names begin with, such as `job`.
-        prefix: &'static str,
+        prefix: Cow<'static, str>,
         /// Starts one.
         start: Start,
         /// What wakes them, beside changes of their objects.
@@ -120,7 +122,8 @@ impl Keeper {
         let (dead, deaths) = mpsc::channel(HINTS);
         let running = HashMap::new();
         let held = Held::new(node.name().clone(), shards);
-        let state = State { node, kinds, held, running, dead, serial: 0 };
+        let untold = BTreeSet::new();
+        let state = State { node, kinds, held, running, dead, serial: 0, untold };
         task.spawn(state.run(inbox, woken, deaths));
         Self { _task: task }
     }
@@ -148,18 +151,33 @@ struct State {
     running: HashMap<String, Running>,
     dead: mpsc::Sender<Dead>,
     serial: u64,
+    /// Those whose actors had no room for a hint: their mailboxes are full of what others ask of them.
+    untold: BTreeSet<String>,
 }
 
 impl State {
     async fn run(
         mut self,
+        inbox: mpsc::Receiver<Hint>,
+        woken: mpsc::Receiver<Woken>,
+        deaths: mpsc::Receiver<Dead>,
+    ) {
+        self.sync(None);
+        self.keep(inbox, woken, deaths).await;
+    }
+
+    /// Goes on with those that run.
+    async fn keep(
+        mut self,
         mut inbox: mpsc::Receiver<Hint>,
         mut woken: mpsc::Receiver<Woken>,
         mut deaths: mpsc::Receiver<Dead>,
     ) {
-        self.sync(None);
+        let mut again = tokio::time::interval(RETRY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = again.tick(), if !self.untold.is_empty() => self.tell_again(),
                 changed = self.held.changed() => match changed {
                     Ok(()) => self.sync(None),
                     Err(_) => break,
@@ -169,7 +187,11 @@ impl State {
                     None => break,
                 },
                 Some(woken) = woken.recv() => match woken {
-                    Woken::Uids(uids) => uids.iter().for_each(|uid| self.tell(uid)),
+                    Woken::Uids(uids) => {
+                        for uid in uids {
+                            self.tell(&uid);
+                        }
+                    }
                     Woken::Kinds(numbers) => {
                         for number in numbers {
                             self.sync(Some(number));
@@ -303,10 +325,19 @@ impl State {
         }
     }
 
-    fn tell(&self, uid: &str) {
-        if let Some(running) = self.running.get(uid) {
-            // A full mailbox holds hints enough.
-            let _ = self.node.local::<ControlRole>(running.actor.clone()).tell(Changed);
+    /// Tells the actor of this uid, if it lives here, to look; later, where it has no room now.
+    fn tell(&mut self, uid: &str) {
+        let Some(running) = self.running.get(uid) else { return };
+        let told = self.node.local::<ControlRole>(running.actor.clone()).tell(Changed);
+        // Who is not there looks when it begins.
+        if let Err(TellError::Overloaded { .. }) = told {
+            self.untold.insert(uid.to_owned());
+        }
+    }
+
+    fn tell_again(&mut self) {
+        for uid in std::mem::take(&mut self.untold) {
+            self.tell(&uid);
         }
     }
 }

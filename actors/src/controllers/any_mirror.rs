@@ -36,6 +36,10 @@ pub type Wanted<'a> = dyn Fn(&Entry, &ObjectMeta) -> bool + 'a;
 pub trait AnyMirror: Send + Sync {
     /// As [`Mirror::reached`].
     fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>>;
+    /// As [`Mirror::revision`].
+    fn revision(&self) -> Revision;
+    /// As [`Mirror::file`].
+    fn file(&self, entry: &Entry) -> bool;
     /// As [`Mirror::get`].
     fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>>;
     /// As [`Mirror::picked_as_stored`], by the metadata.
@@ -50,6 +54,14 @@ pub trait AnyMirror: Send + Sync {
 impl<K: Mirrored> AnyMirror for Mirror<K> {
     fn reached(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), Behind>> {
         self.reached(revision, limit).boxed()
+    }
+
+    fn revision(&self) -> Revision {
+        self.revision()
+    }
+
+    fn file(&self, entry: &Entry) -> bool {
+        self.file(entry)
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<Seen<dyn AnyObject>> {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            Changed             ┌─ Ok(WhenTold) ──> idle, looks again after minutes anyway
-//!   idle ───────────> looking ───┼─ Ok(At(t)) ─────> idle, Changed at t
+//!   idle ───────────> looking ───┼─ Ok(At(t)) ─────> idle, Changed at t; hints are heard after a short rest
 //!             ^                  ├─ Err ───────────> idle, Changed after a backoff with jitter; where all else
 //!             |                  |                   could be done, a hint is heard after a short pause
 //!             └── hinted again? ─┴─ Err(fenced) ───> stopped: another member holds the shard
@@ -11,12 +11,14 @@
 //!
 //! What is looked at, and what is done about it, is a [`Look`].
 
+mod hear;
+
 use actix::prelude::*;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::Refusal;
-use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend};
+use impresario_client::protocol::control::{Changed, Describe, Description, Scale, Suspend, Told};
 use impresario_registry_api::{Fence, ReadError, Remedy, Revision, TransactError};
 use impresario_runtime::Backoff;
 use k8s_openapi::jiff::Timestamp;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+use super::heard::Heard;
 use super::itself::Itself;
 use super::mirror::Behind;
 use super::panics::message_of;
@@ -36,6 +39,9 @@ const BACKOFF: Backoff =
 /// Pauses after looks that failed over one thing and could do all others: whoever says that something changed is
 /// heard after that long, and only the thing itself waits as long as [`BACKOFF`] says.
 const HEARD: Backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(1) };
+/// The shortest time between a look that was well and one for a hint: whoever makes hints all the time takes no more than
+/// its share of a thread. The first hint after that is heard at once.
+const REST: Duration = Duration::from_millis(50);
 /// After this long at the most, and half of it at the least, a look is taken although nothing was
 /// told: a hint that was lost heals.
 const RESYNC: Duration = Duration::from_secs(240);
@@ -56,6 +62,12 @@ pub enum Next {
 pub trait Look: Send + Sync + 'static {
     /// Looks once.
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>>;
+
+    /// Looks into what an object of its own says of itself, and has the mirrors show it where it is so. Whether it was
+    /// news. Who looks at none has nothing to do about it.
+    fn told<'a>(&'a self, _: &'a Told) -> BoxFuture<'a, bool> {
+        std::future::ready(false).boxed()
+    }
 }
 
 /// Why a look did not come to its end. What it did until then stands; the next look goes on.
@@ -155,14 +167,22 @@ pub struct Control {
     look: Arc<dyn Look>,
     /// What others may change through it.
     itself: Option<Itself>,
+    heard: Heard,
+    is_reading: bool,
     looking: bool,
     hinted: bool,
     failures: u32,
     looks: u64,
     last_error: Option<String>,
-    timer: Option<SpawnHandle>,
+    /// When it looks next, whatever comes.
+    timer: Option<(Instant, SpawnHandle)>,
     /// While it backs off: when a hint makes it look all the same.
     heard_from: Option<Instant>,
+    /// Until when it rests after a look that was well.
+    rests_until: Instant,
+    /// A hint has come meanwhile, and a look is due then.
+    is_due: bool,
+    rest: Duration,
     resync: Duration,
     backoff: Backoff,
 }
@@ -176,6 +196,8 @@ impl Control {
             fence,
             look,
             itself: None,
+            heard: Heard::default(),
+            is_reading: false,
             looking: false,
             hinted: false,
             failures: 0,
@@ -183,6 +205,9 @@ impl Control {
             last_error: None,
             timer: None,
             heard_from: None,
+            rests_until: Instant::now(),
+            is_due: false,
+            rest: REST,
             resync: RESYNC,
             backoff: BACKOFF,
         }
@@ -210,7 +235,8 @@ impl Control {
         self.hinted = false;
         self.looks += 1;
         self.heard_from = None;
-        if let Some(timer) = self.timer.take() {
+        self.is_due = false;
+        if let Some((_, timer)) = self.timer.take() {
             context.cancel_future(timer);
         }
         let look = self.look.clone();
@@ -232,6 +258,7 @@ impl Control {
             Ok(next) => {
                 this.failures = 0;
                 this.last_error = None;
+                this.rests_until = Instant::now() + this.rest;
                 match next {
                     Next::WhenTold => resync,
                     Next::At(due) => {
@@ -260,13 +287,9 @@ impl Control {
                 wait
             }
         };
-        if this.hinted && this.failures == 0 {
-            this.start_looking(context);
-        } else {
-            this.look_in(wait, context);
-            if this.hinted {
-                this.hear(context);
-            }
+        this.look_in(wait, context);
+        if this.hinted {
+            this.hear(context);
         }
     }
 
@@ -275,14 +298,26 @@ impl Control {
             this.timer = None;
             this.start_looking(context);
         });
-        if let Some(before) = self.timer.replace(timer) {
+        if let Some((_, before)) = self.timer.replace((Instant::now() + wait, timer)) {
             context.cancel_future(before);
         }
     }
 
-    /// While it backs off: looks earlier where that may be of use. Once; the hints that follow are of the same look.
+    /// Looks for a hint: after a rest. While it backs off: earlier where that may be of use. Once; the hints that follow
+    /// are of the same look.
     fn hear(&mut self, context: &mut Context<Self>) {
-        if let Some(from) = self.heard_from.take() {
+        if self.looking {
+            self.hinted = true;
+        } else if self.failures == 0 {
+            let rests = self.rests_until.saturating_duration_since(Instant::now());
+            if rests.is_zero() {
+                self.start_looking(context);
+            } else if !std::mem::replace(&mut self.is_due, true)
+                && self.timer.is_none_or(|(at, _)| at > self.rests_until)
+            {
+                self.look_in(rests, context);
+            }
+        } else if let Some(from) = self.heard_from.take() {
             self.look_in(from.saturating_duration_since(Instant::now()), context);
         }
     }
@@ -305,12 +340,8 @@ impl Handler<Changed> for Control {
     type Result = ();
 
     fn handle(&mut self, _: Changed, context: &mut Self::Context) {
-        // While it backs off, the timer decides: a stream of hints must not defeat the backoff.
-        if self.failures == 0 || self.timer.is_none() {
-            self.start_looking(context);
-        } else {
-            self.hear(context);
-        }
+        // A stream of hints must defeat neither the rest nor the backoff.
+        self.hear(context);
     }
 }
 
@@ -441,6 +472,27 @@ mod tests {
             control.send(Changed).await.unwrap();
         }
         assert_eq!(control.send(Describe).await.unwrap().looks, 1);
+    }
+
+    #[actix::test]
+    async fn a_controller_that_is_told_all_the_time_rests_between_its_looks_and_misses_nothing() {
+        let (seen, mut looks) = mpsc::unbounded_channel();
+        let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
+        let look = Arc::new(Content(seen, Next::WhenTold));
+        let with = |rest| Control { rest, ..Control::new("test".into(), fence, look.clone()) };
+        let control = with(LIMIT * 100).start();
+        assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+        for _ in 0..10 {
+            control.send(Changed).await.unwrap();
+        }
+        assert_eq!(control.send(Describe).await.unwrap().looks, 1, "it has no pause");
+        // What it was told meanwhile is one look, afterwards.
+        let control = with(Duration::from_millis(5)).start();
+        assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+        for _ in 0..3 {
+            control.send(Changed).await.unwrap();
+            assert_eq!(tokio::time::timeout(LIMIT, looks.recv()).await, Ok(Some(())));
+        }
     }
 
     #[test]

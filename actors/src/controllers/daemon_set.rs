@@ -55,7 +55,7 @@ impl Controller for Reconciler {
         LooksAt::itself()
             .owned_or_adopted::<ControllerRevision>(selector)
             .owned_or_adopted::<Pod>(selector)
-            .everywhere::<Node, Facet>(|_| true, Facet::of)
+            .mattering::<Node, Facet>(Facet::of, places::matters)
     }
 
     fn reconcile(view: &View<'_, DaemonSet>, now: Timestamp) -> Effects {

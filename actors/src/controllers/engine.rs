@@ -8,6 +8,7 @@
 //! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
 //! beside       what is looked at that is nobody's own   other     a kind that is looked at, by which words
 //! contents     all that is in a namespace               applied  how that went
+//! told         what its own say of themselves
 //! ```
 //!
 //! docs/decisions/0008-controllers-frame.md says why.
@@ -19,6 +20,7 @@ pub mod conditions;
 pub mod contents;
 pub mod controller;
 pub mod effects;
+mod everywhere;
 pub mod kind_name;
 pub mod looks_at;
 pub mod mirrors;
@@ -26,6 +28,7 @@ pub mod other;
 pub mod selectors;
 pub mod shared;
 pub mod sources;
+mod told;
 pub mod view;
 pub mod worker;
 

@@ -27,7 +27,7 @@ use super::retries::Retries;
 use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{DeleteOptions, Objects, Propagation, WriteOptions};
 use impresario_registry_api::{
@@ -91,8 +91,8 @@ impl GarbageCollectorLook {
 
     /// Every action is tried: one that fails, however often, keeps no other from being done.
     async fn look_once(&self) -> Result<Next, LookError> {
-        for (_, mirror) in self.graph.parts() {
-            mirror.reached(1, CATCH_UP).await?;
+        for part in self.graph.parts().iter() {
+            part.mirror.reached(1, CATCH_UP).await?;
         }
         let seen = self.graph.mattering();
         let held: Vec<&ObjectMeta> = seen.iter().map(|(_, object)| object.object.meta()).collect();
@@ -128,7 +128,7 @@ impl GarbageCollectorLook {
     /// Tries these actions. Whether anything was written; the first failure that is not one object's own.
     async fn all_of(
         &self,
-        seen: &[(&'static Resource, Seen<dyn AnyObject>)],
+        seen: &[(Row, Seen<dyn AnyObject>)],
         held_up: &HashSet<(String, &'static str)>,
         actions: Vec<Action<'_>>,
         now: Instant,
@@ -166,7 +166,7 @@ impl GarbageCollectorLook {
 
     async fn act(
         &self,
-        seen: &[(&'static Resource, Seen<dyn AnyObject>)],
+        seen: &[(Row, Seen<dyn AnyObject>)],
         held_up: &HashSet<(String, &'static str)>,
         action: Action<'_>,
     ) -> Result<Done, LookError> {
@@ -227,8 +227,9 @@ impl GarbageCollectorLook {
             .iter()
             .map(|(owner, _)| owner.namespace.as_deref().unwrap_or_default())
             .collect();
-        let selections = self.graph.parts().flat_map(|(resource, _)| {
-            let all = Selection::all(resource_key(resource));
+        let parts = self.graph.parts();
+        let selections = parts.iter().flat_map(|part| {
+            let all = Selection::all(resource_key(&part.resource));
             // Dependents of what is in no namespace can be anywhere; many namespaces are nearly everywhere.
             if namespaces.contains("") || namespaces.len() > FEW {
                 vec![all]
@@ -295,7 +296,7 @@ impl GarbageCollectorLook {
     /// shows.
     async fn delete(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         object: &Seen<dyn AnyObject>,
         how: plan::Propagation,
     ) -> Result<Done, LookError> {
@@ -317,7 +318,7 @@ impl GarbageCollectorLook {
     /// Deletes an object, if it is as it was seen.
     async fn delete_as_seen(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         object: &Seen<dyn AnyObject>,
         how: plan::Propagation,
     ) -> Result<Done, LookError> {
@@ -355,7 +356,7 @@ impl GarbageCollectorLook {
     ) -> Result<bool, LookError> {
         let Some((resource, namespace)) = graph::place(dependent, owner) else { return Ok(true) };
         let found =
-            self.objects.find(resource, namespace, &owner.name, Consistency::Linearizable).await?;
+            self.objects.find(&resource, namespace, &owner.name, Consistency::Linearizable).await?;
         Ok(found.is_some_and(|stored| stored.object["metadata"]["uid"] == owner.uid))
     }
 

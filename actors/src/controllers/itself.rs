@@ -3,13 +3,13 @@
 //! The door judges who asks, admits and validates, as it does for a request over REST. Nothing is decided here but what
 //! a request means for a kind.
 
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::schema::{self, Field};
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::protocol::{
-    Change, Form, OBJECTS_ACTOR, ObjectsRole, Part, Refusal, Sender,
+    Change, FencedChange, Form, OBJECTS_ACTOR, ObjectsRole, Part, Refusal, Sender,
 };
-use impresario_registry_api::Revision;
+use impresario_registry_api::{Fence, Revision};
 use impresario_runtime::{ActorNode, AskError, Remedy};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -23,26 +23,29 @@ pub struct Itself {
     /// Where the door is.
     pub node: ActorNode,
     /// The object's kind.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// Its uid: another object of the name is not changed.
     pub uid: String,
+    /// The right by which its actor lives: once another member has its shard nothing is changed here. Somebody may have
+    /// been told since that it is otherwise.
+    pub fence: Fence,
 }
 
 impl Itself {
     /// Asks for so many copies.
     pub async fn scale(self, sender: Sender, replicas: u32) -> Result<Revision, Refusal> {
-        let Some(paths) = self.resource.scale else { return Err(self.unable("scaled")) };
+        let Some(paths) = &self.resource.scale else { return Err(self.unable("scaled")) };
         let set = json!({ "op": "add", "path": paths.spec, "value": replicas });
         self.change(sender, Part::Scale, vec![set]).await
     }
 
     /// Asks for a pause, or for its end.
     pub async fn suspend(self, sender: Sender, suspend: bool) -> Result<Revision, Refusal> {
-        let Resource { group, version, kind, .. } = self.resource;
+        let Resource { group, version, kind, .. } = &*self.resource;
         let spec = schema::for_kind(group, version, kind).and_then(|kind| kind.field("spec"));
         let field = spec.and_then(Field::message).and_then(|spec| spec.field("suspend"));
         if field.is_none() {
@@ -53,7 +56,7 @@ impl Itself {
     }
 
     fn unable(&self, what: &str) -> Refusal {
-        let plural = self.resource.plural;
+        let plural = &self.resource.plural;
         let why = format!("{plural} are not {what}: change or delete \"{}\" itself", self.name);
         Status::new(Reason::MethodNotAllowed, why).into()
     }
@@ -69,7 +72,7 @@ impl Itself {
         patch.extend(operations);
         let change = Change {
             sender,
-            resource: resource_key(self.resource),
+            resource: resource_key(&self.resource),
             namespace: self.namespace,
             name: self.name,
             part,
@@ -78,6 +81,7 @@ impl Itself {
             dry_run: false,
         };
         let door = self.node.local::<ObjectsRole>(OBJECTS_ACTOR);
+        let change = FencedChange { change, fence: self.fence };
         let object = door.ask(change, LIMIT).await.map_err(|error| unanswered(&error))??;
         let object: Value = serde_json::from_slice(&object).map_err(Status::internal)?;
         let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);

@@ -122,7 +122,7 @@ mod tests {
             objects.lay_foundation("pem", 6443).await.unwrap();
             let job = json!({"metadata": {"name": "work"}, "spec": spec});
             let options = WriteOptions::default();
-            objects.create(served("batch", "jobs"), "default", job, &options).await.unwrap();
+            objects.create(&served("batch", "jobs"), "default", job, &options).await.unwrap();
             Self::over(registry, objects).await
         }
 

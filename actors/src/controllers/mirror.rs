@@ -1,7 +1,9 @@
 //! One resource of the registry, kept in memory by a list and a watch, shared by all controllers
 //! of a process.
 //!
-//! A mirror may lag behind, never run ahead, and never shows half a transaction. Who has just
+//! A mirror may lag behind, and never run ahead. Up to [`Mirror::revision`] it shows no half of a
+//! transaction; single objects may be filed ahead of that, as the registry has them
+//! ([`Mirror::file`]). Nothing that is shown goes back. Who has just
 //! written waits with [`Mirror::reached`] until the mirror has seen it, so that no controller acts
 //! twice on what it did itself. Readers of [`Mirror::changes`] that fall behind are told to look at
 //! everything again: a change is a hint, the mirror is the state. Of an object that its type
@@ -118,6 +120,11 @@ impl<K: Mirrored> Mirror<K> {
         picked.cloned().collect()
     }
 
+    /// The greatest that is said of any object, where something is.
+    pub fn greatest<F: Ord>(&self, says: impl Fn(&Seen<K>) -> Option<F>) -> Option<F> {
+        self.shared.state.read().objects.values().filter_map(says).max()
+    }
+
     /// The objects of a namespace that `wanted` picks.
     #[must_use]
     pub fn picked_within(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Seen<K>> {
@@ -188,6 +195,25 @@ impl<K: Mirrored> Mirror<K> {
         Changes(self.shared.changes.subscribe())
     }
 
+    /// Files what was read of one object in the registry ahead of the watch, and tells of it as the watch would; that
+    /// this brings it, too, is then no news. Whether it was news.
+    ///
+    /// Only a later state of an object that is shown is: one that is not may have been deleted since it was read, and is
+    /// left to the watch.
+    pub fn file(&self, entry: &Entry) -> bool {
+        if entry.key.resource != self.shared.select.resource {
+            return false;
+        }
+        if !self.shared.state.read().is_news(entry) {
+            return false;
+        }
+        let Ok(now) = state::read::<K>(entry) else { return false };
+        let Some(before) = self.shared.state.write().advance(now.clone()) else { return false };
+        // No receiver is no error: nobody may follow the changes of this mirror.
+        let _ = self.shared.changes.send(Change::Put { now, before: Some(before) });
+        true
+    }
+
     /// The revision up to which the mirror has seen everything; 0 before the first list.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -228,5 +254,7 @@ impl<K: Mirrored> Mirror<K> {
     }
 }
 
+#[cfg(test)]
+mod filing_tests;
 #[cfg(test)]
 mod tests;

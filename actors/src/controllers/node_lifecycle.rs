@@ -199,7 +199,7 @@ impl NodeLifecycleLook {
         };
         let objects = self.view.objects.fenced(self.fence);
         match objects
-            .delete(served("", "pods"), &namespace, &name, &options, &WriteOptions::default())
+            .delete(&served("", "pods"), &namespace, &name, &options, &WriteOptions::default())
             .await
         {
             Ok(_) => Ok(()),
@@ -359,7 +359,7 @@ mod tests {
         let service = json!({"metadata": {"name": "web"},
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
         let options = WriteOptions::default();
-        let service = objects.create(served("", "services"), "default", service, &options).await;
+        let service = objects.create(&served("", "services"), "default", service, &options).await;
         let uid = service.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
         let view = View::start(objects.clone(), "test");
         let fence = Fence { shard: Shard(0), epoch: Epoch(1) };
@@ -374,7 +374,7 @@ mod tests {
         let endpoints = Worker::<service::Reconciler>::new(view.shared(), &activation).shared();
         let addresses = async || {
             endpoints.look().await.unwrap();
-            let found = objects.get(served("", "endpoints"), "default", "web").await.unwrap();
+            let found = objects.get(&served("", "endpoints"), "default", "web").await.unwrap();
             let of = |list: &str| -> Vec<String> {
                 let addresses = found["subsets"][0][list].as_array().cloned().unwrap_or_default();
                 let names = addresses.iter().map(|address| address["targetRef"]["name"].as_str());
@@ -389,14 +389,14 @@ mod tests {
         let look = NodeLifecycleLook::new(view.clone(), fence, Arc::new(FirstIsSilent));
         look.look_once().await.unwrap();
         let conditions = async |name: &str| {
-            let pod = objects.get(served("", "pods"), "default", name).await.unwrap();
+            let pod = objects.get(&served("", "pods"), "default", name).await.unwrap();
             let of =
                 |n: usize| pod["status"]["conditions"][n]["status"].as_str().unwrap().to_owned();
             [of(0), of(1)]
         };
         assert_eq!(conditions("n1").await, ["False", "True"], "only its readiness has changed");
         assert_eq!(conditions("n2").await, ["True", "True"]);
-        let written = objects.get(served("", "pods"), "default", "n1").await.unwrap();
+        let written = objects.get(&served("", "pods"), "default", "n1").await.unwrap();
         let revision = written["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
         view.pods.reached(revision, CATCH_UP).await.unwrap();
         assert_eq!(addresses().await, (names(&["n2"]), names(&["n1"])));

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use impresario_api::admission::{Deletion, admit_delete};
 use impresario_api::patch::merge_patch;
-use impresario_api::resource::Resource;
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::{Reason, Status};
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry_api::{Compare, Entry, Operation, Revision, TransactError};
@@ -211,7 +211,7 @@ pub(super) fn doubt(outcome: &Result<(), LookError>) -> Doubt {
 /// turn comes, with what is given back when it is told of.
 pub(super) async fn create_all<T>(
     objects: &Objects,
-    (resource, namespace): (&'static Resource, &str),
+    (resource, namespace): (&Row, &str),
     (wanted, size): (impl Iterator<Item = (T, Value)>, usize),
     wrote: &Wrote,
     mut told: impl FnMut(T, &Result<Value, Status>),
@@ -261,7 +261,7 @@ pub(super) fn worse(first: Result<(), LookError>, error: Status) -> Result<(), L
 /// then the first failure counts.
 pub(super) async fn delete_all(
     objects: &Objects,
-    resource: &'static Resource,
+    resource: &Row,
     namespace: &str,
     unwanted: Vec<(String, String)>,
     wrote: &Wrote,
@@ -313,7 +313,7 @@ mod tests {
             let mut tried = 0;
             let wrote = Wrote::default();
             let (place, wanted) =
-                ((served("", "pods"), "gone"), (pods.into_iter().map(|pod| ((), pod)), 100));
+                ((&served("", "pods"), "gone"), (pods.into_iter().map(|pod| ((), pod)), 100));
             let made = create_all(&objects, place, wanted, &wrote, |(), _| tried += 1).await;
             assert!(made.is_err(), "there is no such namespace");
             tried
@@ -328,14 +328,15 @@ mod tests {
         let objects = Objects::new(Arc::new(MemoryRegistry::default()) as RegistryHandle);
         let (namespaces, options) = (served("", "namespaces"), WriteOptions::default());
         let going = json!({"metadata": {"name": "going"}});
-        objects.create(namespaces, "", going, &options).await.unwrap();
+        objects.create(&namespaces, "", going, &options).await.unwrap();
         let deletion = DeleteOptions::default();
-        objects.delete(namespaces, "", "going", &deletion, &options).await.unwrap();
+        objects.delete(&namespaces, "", "going", &deletion, &options).await.unwrap();
         let pod = json!({"metadata": {"generateName": "web-"},
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
         let wanted = (std::iter::repeat_n(((), pod), 500), 100);
         let (mut tried, wrote) = (0, Wrote::default());
-        let place = (served("", "pods"), "going");
+        let pods = served("", "pods");
+        let place = (&pods, "going");
         create_all(&objects, place, wanted, &wrote, |(), outcome| {
             assert!(outcome.is_err());
             tried += 1;
@@ -359,7 +360,7 @@ mod tests {
                     "spec": {"containers": [{"name": "c", "image": "i"}]}});
                 ((), pod)
             });
-            let (place, wrote) = ((served("", "pods"), "default"), Wrote::default());
+            let (place, wrote) = ((&served("", "pods"), "default"), Wrote::default());
             let told = |(), _: &Result<Value, Status>| {
                 done.fetch_add(1, Relaxed);
             };

@@ -6,7 +6,7 @@ use super::engine::mirrors::Mirrors;
 use super::engine::shared::Shared;
 use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::catalog;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_objects::Objects;
 use impresario_objects::events::{Recorder, Severity};
 use impresario_registry_api::{Compare, Entry, Operation, RegistryHandle};
@@ -103,7 +103,7 @@ fn reference<K: Mirrored>(about: &Seen<K>) -> Value {
 /// # Panics
 /// If it is not in the table of resources, which a test of this module excludes.
 #[must_use]
-pub(super) fn served(group: &str, plural: &str) -> &'static Resource {
+pub(super) fn served(group: &str, plural: &str) -> Row {
     #[allow(clippy::expect_used)]
     // a constant of the program; see `everything_that_controllers_write_is_served`
     catalog::find(group, "v1", plural).expect("a resource of the controllers is in the table")

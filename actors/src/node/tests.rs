@@ -189,6 +189,17 @@ async fn logs_are_streamed_and_an_ambiguous_question_is_refused() {
 }
 
 #[actix::test]
+async fn a_long_line_of_one_output_is_not_given_within_one_of_the_other() {
+    let machine = Machine::start(1000).await;
+    let key = machine.create("p", runs(&["interleave"], "Always")).await;
+    machine.until(&key, "running", |pod| phase(pod) == "Running").await;
+    let actor = machine.node.local::<PodRole>(pod::actor_name("p"));
+    let chunks: Vec<_> = actor.open(Logs::default(), LIMIT).await.unwrap().collect().await;
+    let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap().bytes).collect();
+    assert_eq!(String::from_utf8(bytes).unwrap(), "stderr's line\nstdout's line\n");
+}
+
+#[actix::test]
 async fn an_evicted_pod_fails_and_its_object_stays() {
     let machine = Machine::start(1000).await;
     let key = machine.create("p", runs(&["serve"], "Always")).await;

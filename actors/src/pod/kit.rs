@@ -1,6 +1,7 @@
 //! What every Pod actor of a node works with, handed to it by its Node actor.
 
 use super::backoff::BackoffScale;
+use super::owners::Owners;
 use crate::events::Recorder;
 use impresario_client::protocol::resources::Resources;
 use impresario_host::{
@@ -26,6 +27,8 @@ pub struct Kit {
     pub registry: RegistryHandle,
     /// The control members.
     pub members: tokio::sync::watch::Receiver<Vec<NodeName>>,
+    /// Who tells the pods' controllers what was written of these.
+    pub owners: Owners,
     /// Where what happens is told.
     pub events: Recorder,
     /// Where pods get their addresses.

@@ -125,6 +125,7 @@ impl PodActor {
                         if let Ok(object) = change::decode(&entry) {
                             pod.object = object;
                         }
+                        pod.kit.owners.tell(&entry, &pod.object.metadata);
                         pod.entry = entry;
                     }
                     pod.remove_outdated(ctx);

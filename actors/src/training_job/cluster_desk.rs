@@ -9,7 +9,7 @@ use crate::controllers::view::CATCH_UP;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::selector::LabelSelector;
 use impresario_api::status::Status;
 use impresario_objects::events::{Recorder, Severity};
@@ -65,7 +65,7 @@ impl ClusterDesk {
     /// The job's object, as of every write that was acknowledged before.
     async fn job(&self) -> Result<Value, DeskError> {
         let jobs = resource("training.impresario.dev", "trainingjobs")?;
-        match self.objects.get(jobs, &self.namespace, &self.name).await {
+        match self.objects.get(&jobs, &self.namespace, &self.name).await {
             Ok(job) if job["metadata"]["uid"] == self.uid.as_str() => Ok(job),
             Ok(_another) => Err(DeskError::JobDeleted),
             Err(gone) if gone.code() == 404 => Err(DeskError::JobDeleted),
@@ -78,7 +78,7 @@ fn write() -> WriteOptions {
     WriteOptions { manager: "trainingjob".to_owned(), ..WriteOptions::default() }
 }
 
-fn resource(group: &str, plural: &str) -> Result<&'static Resource, DeskError> {
+fn resource(group: &str, plural: &str) -> Result<Row, DeskError> {
     find(group, "v1", plural)
         .ok_or_else(|| DeskError::Later { cause: format!("{plural} are not served") })
 }
@@ -103,7 +103,7 @@ impl Desk for ClusterDesk {
             if !job["metadata"]["deletionTimestamp"].is_null() {
                 return Err(DeskError::JobDeleted);
             }
-            let made = desk.objects.create(pods, &desk.namespace, pod, &write()).await;
+            let made = desk.objects.create(&pods, &desk.namespace, pod, &write()).await;
             let made = made.map_err(later)?;
             Ok(made["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
         }
@@ -115,7 +115,7 @@ impl Desk for ClusterDesk {
         async move {
             let pods = resource("", "pods")?;
             let options = DeleteOptions { uid: Some(uid), ..DeleteOptions::default() };
-            match desk.objects.delete(pods, &desk.namespace, &name, &options, &write()).await {
+            match desk.objects.delete(&pods, &desk.namespace, &name, &options, &write()).await {
                 Ok(_) => Ok(()),
                 // Gone, or another of the same name by now.
                 Err(status) if status.is_superseded() => Ok(()),
@@ -140,7 +140,7 @@ impl Desk for ClusterDesk {
             let jobs = resource("training.impresario.dev", "trainingjobs")?;
             let change = |job: &Value| {
                 if job["metadata"]["uid"] != desk.uid.as_str() {
-                    return Err(Status::not_found(jobs, &desk.name));
+                    return Err(Status::not_found(&*jobs, &desk.name));
                 }
                 let mut job = job.clone();
                 job["status"] = status.clone();
@@ -148,7 +148,7 @@ impl Desk for ClusterDesk {
             };
             let (namespace, name, options) = (&desk.namespace, &desk.name, write());
             let written =
-                desk.objects.modify(jobs, Door::Status, namespace, name, &options, change);
+                desk.objects.modify(&jobs, Door::Status, namespace, name, &options, change);
             match written.await {
                 Ok(_) => Ok(()),
                 Err(gone) if gone.code() == 404 => Err(DeskError::JobDeleted),
@@ -193,10 +193,10 @@ impl ClusterDesk {
             filter: filter.clone(),
             ..ListQuery::default()
         };
-        let listed = self.objects.list(resource, &query).await.map_err(later)?;
+        let listed = self.objects.list(&resource, &query).await.map_err(later)?;
         let version = Some(listed.revision);
         let query = WatchQuery { namespace, filter, version, ..WatchQuery::default() };
-        let mut watch = self.objects.watch(resource, query).await.map_err(later)?;
+        let mut watch = self.objects.watch(&resource, query).await.map_err(later)?;
         for job in listed.items {
             tell(Sight::Job(job), sender).await;
         }
@@ -253,7 +253,7 @@ impl ClusterDesk {
             filter: Filter { labels: Some(labels), ..Filter::default() },
             ..ListQuery::default()
         };
-        let listed = self.objects.list(resource("", "pods")?, &query).await.map_err(later)?;
+        let listed = self.objects.list(&resource("", "pods")?, &query).await.map_err(later)?;
         let newest = listed.items.iter().map(revision_of).max().unwrap_or(1);
         let reached = self.pods.reached(newest, CATCH_UP).await;
         reached.map_err(|behind| DeskError::Later { cause: behind.to_string() })
@@ -310,6 +310,10 @@ mod tests {
             "uid": uid, "controller": controller })
     }
 
+    fn resource_of(group: &str, plural: &str) -> impresario_api::resource::Row {
+        resource(group, plural).unwrap()
+    }
+
     fn desk_of(registry: &MemoryRegistry, uid: &str) -> ClusterDesk {
         let handle: impresario_registry::RegistryHandle = Arc::new(registry.clone());
         let objects = Objects::new(handle.clone());
@@ -343,6 +347,31 @@ mod tests {
         let stored = registry.get(key, impresario_registry::Consistency::Local).await.unwrap();
         let stored: Value = serde_json::from_slice(&stored.0.unwrap().value).unwrap();
         assert_eq!(stored, job);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_lingers_while_it_is_deleted_gets_no_pods() {
+        let registry = MemoryRegistry::new();
+        let mut job = json!({ "metadata": { "name": "job", "namespace": "a", "uid": "u" } });
+        let resource = "training.impresario.dev/trainingjobs";
+        let key = impresario_registry::Key::new(resource, "a", "job");
+        let desk = desk_of(&registry, "u");
+        desk.objects.lay_foundation("authority", 6443).await.unwrap();
+        let space = json!({ "metadata": { "name": "a" } });
+        let namespaces = resource_of("", "namespaces");
+        desk.objects.create(&namespaces, "", space, &write()).await.unwrap();
+        let pod = json!({ "metadata": { "generateName": "job-" },
+            "spec": { "containers": [{ "name": "main", "image": "x" }] } });
+        let put = |job: &Value| Transaction::default().put(key.clone(), job.to_string());
+        registry.transact(put(&job)).await.unwrap();
+        desk.create_pod(pod.clone()).await.expect("as long as it is not deleted");
+        job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        job["metadata"]["finalizers"] = json!(["orphan"]);
+        registry.transact(put(&job)).await.unwrap();
+        assert_eq!(desk.create_pod(pod).await, Err(DeskError::JobDeleted));
+        let pods =
+            desk.objects.list(&resource_of("", "pods"), &ListQuery::default()).await.unwrap();
+        assert_eq!(pods.items.len(), 1);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use impresario_client::protocol::training::{
     Place, ReportError, RequestBid, RequestUnsureBid, Scale, ScaleError, ServerOrder, ServerReport,
     ShardMap, Size, TrainerReport, Welcome, Work,
 };
-use impresario_registry_api::{Revision, shard_of};
+use impresario_registry_api::{Epoch, Fence, Revision, shard_of};
 use serde_json::json;
 use std::time::Instant;
 
@@ -198,6 +198,7 @@ impl Handler<control::Scale> for TrainingJob {
             namespace: self.text("namespace").to_owned(),
             name: self.text("name").to_owned(),
             uid: self.uid.clone(),
+            fence: Fence { shard: shard_of(&self.uid), epoch: Epoch(self.lease) },
         };
         let operation = |op, field, value| json!({ "op": op, "path": format!("/spec/trainer/{field}"), "value": value });
         let patch = vec![

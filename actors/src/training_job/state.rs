@@ -154,6 +154,23 @@ struct Stranger {
     limit: Duration,
 }
 
+/// What a trainer can be at for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Batch,
+    Evaluation,
+}
+
+impl Task {
+    fn of(doing: Doing) -> Option<Self> {
+        match doing {
+            Doing::Waiting => None,
+            Doing::Training(_) => Some(Self::Batch),
+            Doing::Evaluating => Some(Self::Evaluation),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Joined {
     member: Member,
@@ -167,8 +184,10 @@ struct Joined {
     no_copy: bool,
     /// What a trainer said last that it is at.
     doing: Doing,
-    /// It has been at it for longer than anything can take.
-    stalled: bool,
+    /// It has been at it for longer than this, which is what it is given.
+    stalled: Option<Duration>,
+    /// It has finished a batch here: the first one may take longer than others.
+    warm: bool,
     /// When a trainer pulled the parameters last, as far as it has told: how fresh its copy is.
     pulled: Option<Instant>,
     /// The shards that a server serves, as it said last.
@@ -238,6 +257,8 @@ pub struct State {
     strangers: BTreeMap<String, Stranger>,
     /// How long the next pod of a role is waited for, where its first limit has been too short.
     patience: BTreeMap<Member, Duration>,
+    /// How long the next trainer may be at one thing, where what one was given has been too short.
+    stalls: BTreeMap<Task, Duration>,
     /// When time was looked at last: what nobody looked at says nothing about members.
     looked: Instant,
     /// The object is being deleted: nothing new is begun.
@@ -274,6 +295,8 @@ pub struct State {
     /// Steps that were given to a second trainer, and when.
     given_again: BTreeMap<u64, Instant>,
     evaluation_took: Option<Duration>,
+    /// Evaluations in a row that were given to another trainer since they took too long.
+    evaluations_late: u32,
     evaluated_at: Option<Instant>,
     final_evaluation: bool,
     book: ProgressBook,
@@ -317,6 +340,7 @@ impl State {
             absent: BTreeMap::new(),
             strangers: BTreeMap::new(),
             patience: BTreeMap::new(),
+            stalls: BTreeMap::new(),
             looked: now,
             deleting: false,
             end_written: None,
@@ -342,6 +366,7 @@ impl State {
             evaluations: 0,
             given_again: BTreeMap::new(),
             evaluation_took: None,
+            evaluations_late: 0,
             evaluated_at: None,
             final_evaluation: false,
             book: ProgressBook::default(),

@@ -20,7 +20,7 @@ use crate::resource::Resource;
 use crate::rules::metadata;
 use crate::status::Status;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The longest `generateName` that a suffix fits behind.
@@ -82,7 +82,7 @@ fn settle_type(resource: &Resource, object: &mut Value) -> Result<(), Status> {
         )));
     }
     set(object, "apiVersion", resource.api_version());
-    set(object, "kind", resource.kind);
+    set(object, "kind", resource.kind.as_ref());
     Ok(())
 }
 
@@ -99,6 +99,9 @@ pub fn admit_create(
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
         ));
+    }
+    if resource.schema.message().is_none() && resource.has_status_door() {
+        remove(&mut object, "status");
     }
     (resource.rules.default)(&mut object);
     let metadata = object_mut(&mut object, "metadata");
@@ -167,7 +170,7 @@ pub fn admit_update(
     }
     if resource.generation {
         let generation = number(old, "metadata.generation").unwrap_or(1);
-        let changed = !same(get(&new, "spec"), get(old, "spec"))
+        let changed = is_changed(resource, &new, old)
             || (resource.generation_of_annotations
                 && matches!(door, Door::Main | Door::Scale)
                 && annotations(&new) != annotations(old));
@@ -191,6 +194,21 @@ pub fn admit_update(
     }
     tidy(&mut new);
     Ok(new)
+}
+
+/// Whether what a change is counted of has changed: the spec, and of a kind with a schema of its own all that is
+/// neither metadata nor what is said at the status door.
+fn is_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
+    if resource.schema.message().is_some() {
+        return !same(get(new, "spec"), get(old, "spec"));
+    }
+    let counts = |name: &str| match name {
+        "apiVersion" | "kind" | "metadata" => false,
+        "status" => !resource.has_status_door(),
+        _ => true,
+    };
+    let names = [new, old].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
+    names.filter(|name| counts(name)).any(|name| !same(get(new, name), get(old, name)))
 }
 
 /// The annotations of an object, in whatever order they came; none where it has no such field.
@@ -265,6 +283,6 @@ fn tidy(object: &mut Value) {
 
 /// What the writer of an object should know although nothing is wrong.
 pub fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
-    let deprecated = (!resource.deprecated.is_empty()).then(|| resource.deprecated.to_owned());
+    let deprecated = (!resource.deprecated.is_empty()).then(|| resource.deprecated.to_string());
     deprecated.into_iter().chain((resource.rules.warnings)(object)).collect()
 }

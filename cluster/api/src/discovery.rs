@@ -4,8 +4,9 @@
 //! ones ask for everything at once. All of it is read off the resource table.
 
 use crate::catalog::resources;
-use crate::resource::{Resource, Verb};
+use crate::resource::{Resource, Row, Text, Verb};
 use serde_json::{Map, Value, json};
+use std::sync::{Arc, LazyLock};
 
 /// Which aggregated form a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub fn api_group_list() -> Value {
 
 /// `GET /apis/GROUP`
 pub fn api_group(group: &str) -> Option<Value> {
-    let known = groups().into_iter().find(|known| !known.is_empty() && *known == group)?;
+    let known = groups().into_iter().find(|known| !known.is_empty() && known == group)?;
     let mut answer = json!({"kind": "APIGroup", "apiVersion": "v1"});
     if let (Value::Object(answer), Value::Object(fields)) = (&mut answer, group_of(known)) {
         answer.extend(fields);
@@ -63,7 +64,7 @@ pub fn api_group(group: &str) -> Option<Value> {
 
 /// `GET /api/VERSION`, `GET /apis/GROUP/VERSION`
 pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
-    let rows: Vec<&Resource> = of(group, version).collect();
+    let rows = of(group, version);
     let api_version = rows.first()?.api_version();
     let mut list = Vec::new();
     for row in rows {
@@ -74,9 +75,9 @@ pub fn api_resource_list(group: &str, version: &str) -> Option<Value> {
             "kind": row.kind,
             "verbs": words(row.verbs),
         });
-        name_shortly(&mut resource, row);
+        name_shortly(&mut resource, &row);
         list.push(resource);
-        for sub in row.subresources {
+        for sub in &row.subresources {
             let mut resource = json!({
                 "name": format!("{}/{}", row.plural, sub.name),
                 "singularName": "",
@@ -107,14 +108,14 @@ pub fn aggregated(form: Aggregated, core: bool) -> Value {
         .map(|group| {
             let mut metadata = Map::new();
             if !group.is_empty() {
-                metadata.insert("name".to_owned(), group.into());
+                metadata.insert("name".to_owned(), group.as_ref().into());
             }
             metadata.insert("creationTimestamp".to_owned(), Value::Null);
-            let versions: Vec<Value> = versions(group)
+            let versions: Vec<Value> = versions(&group)
                 .into_iter()
                 .map(|version| {
                     let resources: Vec<Value> =
-                        of(group, version).map(aggregated_resource).collect();
+                        of(&group, &version).iter().map(|row| aggregated_resource(row)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -133,7 +134,7 @@ fn aggregated_resource(row: &Resource) -> Value {
     let response = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut resource = json!({
         "resource": row.plural,
-        "responseKind": response(row.group, row.version, row.kind),
+        "responseKind": response(&row.group, &row.version, &row.kind),
         "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": row.singular,
         "verbs": words(row.verbs),
@@ -144,11 +145,14 @@ fn aggregated_resource(row: &Resource) -> Value {
         .iter()
         .map(|sub| {
             let own = sub.version.is_empty();
-            let (group, version) =
-                if own { (row.group, row.version) } else { (sub.group, sub.version) };
+            let (group, version) = if own {
+                (row.group.as_ref(), row.version.as_ref())
+            } else {
+                (sub.group, sub.version)
+            };
             json!({
                 "subresource": sub.name,
-                "responseKind": response(group, version, sub.kind),
+                "responseKind": response(group, version, &sub.kind),
                 "verbs": words(sub.verbs),
             })
         })
@@ -161,10 +165,10 @@ fn aggregated_resource(row: &Resource) -> Value {
 
 fn name_shortly(resource: &mut Value, row: &Resource) {
     if !row.short_names.is_empty() {
-        resource["shortNames"] = row.short_names.into();
+        resource["shortNames"] = json!(row.short_names);
     }
     if !row.categories.is_empty() {
-        resource["categories"] = row.categories.into();
+        resource["categories"] = json!(row.categories);
     }
 }
 
@@ -176,39 +180,42 @@ fn words(verbs: &[Verb]) -> Vec<&'static str> {
 
 /// Bindings, that are made and never kept: another door to pods. No row of the table, since there is nothing of them to
 /// list, to watch or to delete.
-pub static BINDINGS: Resource = Resource {
-    verbs: &[Verb::Create],
-    ..Resource::named("", "v1", "Binding", "bindings", "binding", "api.core.v1.Binding")
-};
+pub static BINDINGS: LazyLock<Row> = LazyLock::new(|| {
+    Arc::new(Resource {
+        verbs: &[Verb::Create],
+        ..Resource::named("", "v1", "Binding", "bindings", "binding", "api.core.v1.Binding")
+    })
+});
 
-fn of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> + use<'a> {
-    let all = std::iter::once(&BINDINGS).chain(resources());
-    all.filter(move |row| row.group == group && row.version == version)
+fn of(group: &str, version: &str) -> Vec<Row> {
+    let all = resources();
+    let all = std::iter::once(&*BINDINGS).chain(all.iter());
+    all.filter(|row| row.group == group && row.version == version).cloned().collect()
 }
 
 /// The groups in the order of the table, each once.
-fn groups() -> Vec<&'static str> {
+fn groups() -> Vec<Text> {
     let mut groups = Vec::new();
-    for row in resources() {
+    for row in resources().iter() {
         if !groups.contains(&row.group) {
-            groups.push(row.group);
+            groups.push(row.group.clone());
         }
     }
     groups
 }
 
-fn versions(group: &str) -> Vec<&'static str> {
+fn versions(group: &str) -> Vec<Text> {
     let mut versions = Vec::new();
     for row in resources().iter().filter(|row| row.group == group) {
         if !versions.contains(&row.version) {
-            versions.push(row.version);
+            versions.push(row.version.clone());
         }
     }
     versions
 }
 
-fn group_of(group: &'static str) -> Value {
-    let versions: Vec<Value> = versions(group)
+fn group_of(group: Text) -> Value {
+    let versions: Vec<Value> = versions(&group)
         .into_iter()
         .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
         .collect();
@@ -221,8 +228,8 @@ mod tests {
 
     #[test]
     fn both_forms_of_discovery_tell_of_every_resource() {
-        for row in resources() {
-            let list = api_resource_list(row.group, row.version).unwrap();
+        for row in resources().iter() {
+            let list = api_resource_list(&row.group, &row.version).unwrap();
             assert_eq!(list["groupVersion"], row.api_version());
             let named = |name: &str| {
                 list["resources"]
@@ -232,8 +239,8 @@ mod tests {
                     .find(|resource| resource["name"] == name)
                     .cloned()
             };
-            assert_eq!(named(row.plural).unwrap()["kind"], row.kind);
-            for sub in row.subresources {
+            assert_eq!(named(&row.plural).unwrap()["kind"], *row.kind);
+            for sub in &row.subresources {
                 assert!(named(&format!("{}/{}", row.plural, sub.name)).is_some());
             }
             let all = aggregated(Aggregated::V2, row.group.is_empty());
@@ -246,10 +253,10 @@ mod tests {
                         .flat_map(|version| version["resources"].as_array().unwrap())
                 });
             let found = resources.into_iter().any(|resource| {
-                resource["resource"] == row.plural && resource["responseKind"]["kind"] == row.kind
+                resource["resource"] == *row.plural && resource["responseKind"]["kind"] == *row.kind
             });
             assert!(found, "{}", row.plural);
-            assert_eq!(api_group(row.group).is_some(), !row.group.is_empty());
+            assert_eq!(api_group(&row.group).is_some(), !row.group.is_empty());
         }
         assert!(api_resource_list("", "v2").is_none());
         assert!(api_group("nothing").is_none());

@@ -411,10 +411,10 @@ mod tests {
             wrong.push((plural, selecting(json!(many(own)))));
         }
         for (plural, object) in wrong {
-            let resource = find("", "v1", plural).or_else(|| find("apps", "v1", plural)).unwrap();
+            let resource = &find("", "v1", plural).or_else(|| find("apps", "v1", plural)).unwrap();
             told_only(plural, || (resource.rules.validate)(&object));
         }
-        let pods = find("", "v1", "pods").unwrap();
+        let pods = &find("", "v1", "pods").unwrap();
         for (field, entry) in [("ownerReferences", json!({})), ("finalizers", json!("-"))] {
             let metadata = json!({"name": "p", "namespace": "d", field: many(entry)});
             told_only(field, || metadata::validate(pods, &json!({ "metadata": metadata })));

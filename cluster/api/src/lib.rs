@@ -1,6 +1,6 @@
 //! The objects of Impresario: one table of resources, and what may be said about each of them.
 //!
-//! [`catalog::resources`] is the only list of kinds; routes, discovery, schemas, tables, defaults
+//! [`catalog::Catalog`] is the only list of kinds, to which some come and go while the cluster runs; routes, discovery, schemas, tables, defaults
 //! and validation are read off it. Objects are JSON values, lossless for what we do not know.
 //! Everything here is a plain function of its inputs: no IO, no clock, no actors; whatever a
 //! server draws (uids, addresses, name suffixes) is handed in.
@@ -13,6 +13,7 @@ pub mod cel;
 mod context;
 pub mod crd;
 pub mod discovery;
+pub mod dynamic;
 pub mod field;
 mod formats;
 mod go_duration;

@@ -2,8 +2,8 @@
 //!
 //! kubectl reads the v3 index and the one document that it needs: for `explain`, for the merge
 //! keys of client-side `apply`, and to find the parameter `fieldValidation`, which makes it leave
-//! validation to us. Documents are made once, when first asked for, and kept as bytes: whoever asks
-//! again, and however often, costs nothing.
+//! validation to us. Documents are made once, when first asked for, and kept as bytes for as long as the kinds
+//! in them are served as they are: whoever asks again, and however often, costs nothing.
 
 mod edition;
 mod paths;
@@ -11,11 +11,13 @@ mod schemas;
 
 use edition::Edition;
 
-use crate::catalog::resources;
-use crate::resource::Resource;
+use crate::catalog::served;
+use crate::resource::{Resource, Row};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 /// The content type of [`V2_PROTOBUF`]. Clients ask for it with an `@` before the version, which
 /// is no valid media type, and fail to read an answer that repeats that.
@@ -29,7 +31,8 @@ pub const V2_PROTOBUF: [u8; 5] = *b"\x0a\x032.0";
 pub fn v3_index() -> Value {
     let paths: Map<String, Value> = documents()
         .iter()
-        .map(|(path, Document { hash, .. })| {
+        .map(|Kept { path, document, .. }| {
+            let hash = &document.hash;
             (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}))
         })
         .collect();
@@ -37,43 +40,63 @@ pub fn v3_index() -> Value {
 }
 
 /// A document as it is sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     /// The JSON.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
     /// The hash under which it is cached.
     pub hash: String,
 }
 
 /// The v3 document of a path in the index (`api/v1`, `apis/batch/v1`).
-pub fn v3(path: &str) -> Option<&'static Document> {
-    documents().iter().find(|(known, _)| known == path).map(|(_, document)| document)
+pub fn v3(path: &str) -> Option<Document> {
+    documents().iter().find(|kept| kept.path == path).map(|kept| kept.document.clone())
 }
 
 /// The v2 document in JSON, with everything that is served.
-pub fn v2() -> &'static Document {
-    static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    DOCUMENT.get_or_init(|| Document::of(&v2_document()))
+pub fn v2() -> Document {
+    static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+    let rows = served().resources();
+    let mut kept = KEPT.lock();
+    if let Some(kept) = kept.as_ref().filter(|kept| kept.is_of(&rows)) {
+        return kept.document.clone();
+    }
+    let document = Document::of(&v2_document(&rows));
+    let rows = rows.to_vec();
+    *kept = Some(Kept { path: String::new(), rows, document: document.clone() });
+    document
+}
+
+/// A document, and the rows of which it was made.
+#[derive(Clone)]
+struct Kept {
+    path: String,
+    rows: Vec<Row>,
+    document: Document,
+}
+
+impl Kept {
+    fn is_of(&self, rows: &[Row]) -> bool {
+        self.rows.len() == rows.len()
+            && self.rows.iter().zip(rows).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }
 
 impl Document {
     fn of(document: &Value) -> Self {
         let bytes = document.to_string().into_bytes();
-        Self { hash: digest(&bytes), bytes }
+        Self { hash: digest(&bytes), bytes: bytes.into() }
     }
 }
 
-fn v3_document(path: &str) -> Option<Value> {
-    let own: Vec<&Resource> = resources().iter().filter(|row| index_path(row) == path).collect();
-    if own.is_empty() {
-        return None;
-    }
-    Some(json!({
+/// The v3 document of the rows of one path.
+fn v3_document(own: &[Row]) -> Value {
+    json!({
         "openapi": "3.0.0",
         "info": info(),
-        "paths": paths::of(&own, Edition::V3),
+        "paths": paths::of(own, Edition::V3),
         "components": {
-            "schemas": schemas::of(&own, Edition::V3),
+            "schemas": schemas::of(own, Edition::V3),
             "securitySchemes": {
                 "BearerToken": {
                     "type": "apiKey",
@@ -83,16 +106,15 @@ fn v3_document(path: &str) -> Option<Value> {
                 },
             },
         },
-    }))
+    })
 }
 
-fn v2_document() -> Value {
-    let all: Vec<&Resource> = resources().iter().collect();
+fn v2_document(all: &[Row]) -> Value {
     json!({
         "swagger": "2.0",
         "info": info(),
-        "paths": paths::of(&all, Edition::V2),
-        "definitions": schemas::of(&all, Edition::V2),
+        "paths": paths::of(all, Edition::V2),
+        "definitions": schemas::of(all, Edition::V2),
     })
 }
 
@@ -107,15 +129,29 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("{:016X}{:016X}", half(0), half(1))
 }
 
-fn documents() -> &'static [(String, Document)] {
-    static DOCUMENTS: OnceLock<Vec<(String, Document)>> = OnceLock::new();
-    DOCUMENTS.get_or_init(|| {
-        let mut paths: Vec<String> = resources().iter().map(index_path).collect();
-        paths.sort();
-        paths.dedup();
-        let made = |path: String| Some((path.clone(), Document::of(&v3_document(&path)?)));
-        paths.into_iter().filter_map(made).collect()
-    })
+/// The v3 documents of now, by their paths. When kinds come and go, those of other groups stay as they are.
+fn documents() -> Arc<[Kept]> {
+    static KEPT: Mutex<Option<(u64, Arc<[Kept]>)>> = Mutex::new(None);
+    let mut last = KEPT.lock();
+    let (rows, generation) = served().all();
+    if let Some((_, kept)) = last.as_ref().filter(|(of, _)| *of == generation) {
+        return Arc::clone(kept);
+    }
+    let mut paths: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows.iter() {
+        paths.entry(index_path(row)).or_default().push(Arc::clone(row));
+    }
+    let made = |(path, rows): (String, Vec<Row>)| {
+        let mut before = last.iter().flat_map(|(_, kept)| kept.iter());
+        let same = before.find(|kept| kept.path == path && kept.is_of(&rows));
+        same.cloned().unwrap_or_else(|| {
+            let document = Document::of(&v3_document(&rows));
+            Kept { path, rows, document }
+        })
+    };
+    let kept: Arc<[Kept]> = paths.into_iter().map(made).collect();
+    *last = Some((generation, Arc::clone(&kept)));
+    kept
 }
 
 /// `api/v1`, `apis/batch/v1`.

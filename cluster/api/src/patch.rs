@@ -63,7 +63,10 @@ pub fn apply(
     let mut object = match form {
         PatchType::Json => json_patch(base, patch)?,
         PatchType::Merge => merge_patch(base, &patch)?,
-        PatchType::Strategic => strategic_merge(target.message, base, patch)?,
+        PatchType::Strategic => {
+            let message = target.looks.message().ok_or(PatchError::NoStrategicMerge)?;
+            strategic_merge(message, base, patch)?
+        }
     };
     // What is quoted is how it was before the check, which changes it; only so much of it is kept.
     let outcome = beginning(&object);
@@ -71,7 +74,7 @@ pub fn apply(
         let why = format!("json: cannot unmarshal {outcome} into Go value of type {}", target.kind);
         return Err(PatchError::Outcome { outcome, why });
     }
-    let warnings = wire::check(target.message, &mut object, Vec::new(), validation)
+    let warnings = wire::check(target.looks, &mut object, Vec::new(), validation)
         .map_err(|wrong| PatchError::Outcome { outcome, why: wrong.0 })?;
     Ok(Decoded { object, warnings })
 }

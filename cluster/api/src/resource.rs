@@ -2,16 +2,35 @@
 //! it.
 //!
 //! Discovery, routes, tables, defaults, validation, field selectors and the command line all read
-//! such rows.
+//! such rows. A row is made once and shared ([`Row`]); who asks for it clones the handle and not the row.
 
-use crate::cause::Cause;
-use crate::context::Context;
+mod behaviour;
+
+pub use behaviour::{
+    Allocate, Cells, DeletionRule, FillIn, PrepareCreate, PrepareUpdate, Rules, Validate,
+    ValidateChange, Warn,
+};
+
+use crate::dynamic::{DynamicSchema, Schema};
 use crate::names;
-use crate::status::{ResourceName, Status};
+use crate::status::ResourceName;
 use crate::table;
-use jiff::Timestamp;
+use crate::wire::Target;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A word of a row: of the program, or owned by the row.
+pub type Text = Cow<'static, str>;
+
+/// A row as it is shared.
+pub type Row = Arc<Resource>;
+
+/// Words of the program.
+pub fn words<const N: usize>(words: [&'static str; N]) -> Vec<Text> {
+    words.map(Text::Borrowed).into()
+}
 
 /// What can be done with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,14 +79,14 @@ pub const NO_COLLECTION_DELETE: &[Verb] =
     &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
 /// A path below an object that has its own verbs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Subresource {
     /// The last part of the path.
     pub name: &'static str,
     /// What can be done with it.
     pub verbs: &'static [Verb],
     /// The kind that is read and written there.
-    pub kind: &'static str,
+    pub kind: Text,
     /// The group of that kind when it is not the resource's own, as `autoscaling` for scales.
     pub group: &'static str,
     /// The version of that kind when it is not the resource's own.
@@ -76,17 +95,17 @@ pub struct Subresource {
 
 impl Subresource {
     /// A subresource of the resource's own group and version.
-    pub const fn own(name: &'static str, verbs: &'static [Verb], kind: &'static str) -> Self {
-        Self { name, verbs, kind, group: "", version: "" }
+    pub fn own(name: &'static str, verbs: &'static [Verb], kind: impl Into<Text>) -> Self {
+        Self { name, verbs, kind: kind.into(), group: "", version: "" }
     }
 
     /// The status door of a kind.
-    pub const fn status(kind: &'static str) -> Self {
+    pub fn status(kind: impl Into<Text>) -> Self {
         Self::own("status", &[Verb::Get, Verb::Patch, Verb::Update], kind)
     }
 
     /// The scale door.
-    pub const fn scale() -> Self {
+    pub fn scale() -> Self {
         Self {
             group: "autoscaling",
             version: "v1",
@@ -96,185 +115,133 @@ impl Subresource {
 }
 
 /// A column of the server-side table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Column {
     /// The heading.
-    pub name: &'static str,
+    pub name: Text,
     /// The OpenAPI type of the cells.
-    pub kind: &'static str,
+    pub kind: Text,
     /// The OpenAPI format, `name` for the column that names the object.
-    pub format: &'static str,
+    pub format: Text,
     /// 0: always shown; 1: with `-o wide`.
     pub priority: u8,
     /// What the column tells, for `kubectl` and people.
-    pub description: &'static str,
+    pub description: Text,
 }
 
 impl Column {
     /// A column of text that is always shown.
-    pub const fn text(name: &'static str, description: &'static str) -> Self {
-        Self { name, kind: "string", format: "", priority: 0, description }
+    pub fn text(name: impl Into<Text>, description: impl Into<Text>) -> Self {
+        Self {
+            name: name.into(),
+            kind: "string".into(),
+            format: "".into(),
+            priority: 0,
+            description: description.into(),
+        }
     }
 
     /// A column of numbers that is always shown.
-    pub const fn integer(name: &'static str, description: &'static str) -> Self {
-        Self { kind: "integer", ..Self::text(name, description) }
+    pub fn integer(name: impl Into<Text>, description: impl Into<Text>) -> Self {
+        Self { kind: "integer".into(), ..Self::text(name, description) }
     }
 
     /// The same, shown with `-o wide` only.
-    pub const fn wide(self) -> Self {
+    pub fn wide(self) -> Self {
         Self { priority: 1, ..self }
     }
 
     /// The column with the object's name.
-    pub const fn name() -> Self {
+    pub fn name() -> Self {
         Self {
-            format: "name",
+            format: "name".into(),
             ..Self::text("Name", "The name, unique within its namespace and kind.")
         }
     }
 
     /// The column with the object's age.
-    pub const fn age() -> Self {
+    pub fn age() -> Self {
         Self::text("Age", "The time since the object was created.")
     }
 }
 
 /// A field that objects can be selected by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FieldLabel {
     /// How selectors call it, as `spec.nodeName`.
-    pub label: &'static str,
+    pub label: Text,
     /// Where it is, as a JSON pointer.
-    pub pointer: &'static str,
+    pub pointer: Text,
     /// What an object without the field counts as.
-    pub absent: &'static str,
+    pub absent: Text,
 }
 
 impl FieldLabel {
     /// A field that counts as the empty text where it is not given.
-    pub const fn new(label: &'static str, pointer: &'static str) -> Self {
-        Self { label, pointer, absent: "" }
+    pub fn new(label: impl Into<Text>, pointer: impl Into<Text>) -> Self {
+        Self { label: label.into(), pointer: pointer.into(), absent: "".into() }
+    }
+
+    const fn of_program(label: &'static str, pointer: &'static str) -> Self {
+        let absent = Text::Borrowed("");
+        Self { label: Text::Borrowed(label), pointer: Text::Borrowed(pointer), absent }
     }
 
     /// The field's value as selectors compare it.
-    pub fn value<'a>(&self, object: &'a Value) -> Cow<'a, str> {
-        match object.pointer(self.pointer) {
-            None | Some(Value::Null) => self.absent.into(),
+    pub fn value<'a>(&'a self, object: &'a Value) -> Cow<'a, str> {
+        match object.pointer(&self.pointer) {
+            None | Some(Value::Null) => self.absent.as_ref().into(),
             Some(Value::String(text)) => text.into(),
             Some(other) => other.to_string().into(),
         }
     }
 }
 
-/// Draws values for an object (the new one, the old one if it is a change).
-pub type Allocate = fn(&mut Value, Option<&Value>, &Context<'_>) -> Result<(), Vec<Cause>>;
-
-/// The functions in which kinds differ. [`Rules::PLAIN`] is a kind without any.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// Fills in what is not given; must be idempotent.
-    pub default: fn(&mut Value),
-    /// What the server itself decides about a new object, before it is validated.
-    pub prepare_create: fn(&mut Value, &Context<'_>) -> Result<(), Status>,
-    /// What the server itself decides about a changed object, before it is validated.
-    pub prepare_update: fn(&mut Value, &Value, &Context<'_>) -> Result<(), Status>,
-    /// What is wrong with a new object, its metadata aside.
-    pub validate: fn(&Value) -> Vec<Cause>,
-    /// What is wrong with a change (new, old), its metadata aside.
-    pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
-    /// What is wrong with a change through the status door (new, old).
-    pub validate_status: fn(&Value, &Value) -> Vec<Cause>,
-    /// Draws values from the cluster's ranges for an object found valid (new, old if it is a change).
-    pub allocate: Allocate,
-    /// What the writer should know although nothing is wrong.
-    pub warnings: fn(&Value) -> Vec<String>,
-}
-
-impl Rules {
-    /// No defaults, nothing forbidden but what metadata forbids.
-    pub const PLAIN: Self = Self {
-        default: |_| {},
-        prepare_create: |_, _| Ok(()),
-        prepare_update: |_, _, _| Ok(()),
-        validate: |_| Vec::new(),
-        validate_update: |_, _| Vec::new(),
-        validate_status: |_, _| Vec::new(),
-        allocate: |_, _, _| Ok(()),
-        warnings: |_| Vec::new(),
-    };
-}
-
 /// Where the replica counts of a kind with a scale door are, as JSON pointers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ScalePaths {
     /// The wanted count.
-    pub spec: &'static str,
+    pub spec: Text,
     /// The counted one.
-    pub status: &'static str,
+    pub status: Text,
     /// The selector, a map or a `LabelSelector`.
-    pub selector: &'static str,
+    pub selector: Text,
 }
 
-/// How the deletion of a kind's objects differs from the usual.
-#[derive(Debug, Clone, Copy)]
-pub struct DeletionRule {
-    /// Whether the answer is the object even when it is gone at once; else it is a Status then.
-    pub answers_object: bool,
-    /// Whether what it owns is left alone where the caller does not say otherwise.
-    pub orphans: bool,
-    /// Seconds that an object gets to end, unless the caller says how many; none for one that needs no time.
-    pub grace: fn(&Value) -> Option<i64>,
-    /// What is written on an object that is marked as deleted, besides its metadata.
-    pub mark: fn(&mut Value),
-    /// Whether more than the finalizers of its metadata hold an object that is deleted.
-    pub is_held: fn(&Value) -> bool,
-}
-
-impl DeletionRule {
-    /// A Status where it is gone; what it owns goes too; it goes at once.
-    pub const USUAL: Self = Self {
-        answers_object: false,
-        orphans: false,
-        grace: |_| None,
-        mark: |_| {},
-        is_held: |_| false,
-    };
-    /// The answer is the object itself, in any case.
-    pub const ANSWERS_OBJECT: Self = Self { answers_object: true, ..Self::USUAL };
-    /// What it owns stays unless the caller says otherwise: how the oldest kinds began.
-    pub const ORPHANS: Self = Self { orphans: true, ..Self::USUAL };
-}
+/// Which of the kinds that had a name one after the other a row is of. The catalog counts them; those of the program
+/// are the first of their names, and stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incarnation(pub(crate) u64);
 
 /// One resource: a row of the table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Resource {
     /// The API group; empty for the core group.
-    pub group: &'static str,
+    pub group: Text,
     /// The version within the group.
-    pub version: &'static str,
+    pub version: Text,
     /// The kind, as `Pod`.
-    pub kind: &'static str,
+    pub kind: Text,
     /// The plural, which is the name in paths.
-    pub plural: &'static str,
+    pub plural: Text,
     /// The singular.
-    pub singular: &'static str,
+    pub singular: Text,
     /// Short names, as `po`.
-    pub short_names: &'static [&'static str],
+    pub short_names: Vec<Text>,
     /// Categories, as `all`.
-    pub categories: &'static [&'static str],
+    pub categories: Vec<Text>,
     /// Whether its objects live in namespaces.
     pub namespaced: bool,
     /// What can be done with it.
     pub verbs: &'static [Verb],
     /// The paths below its objects.
-    pub subresources: &'static [Subresource],
-    /// The dotted name of its message in the schema tables.
-    pub schema: &'static str,
+    pub subresources: Vec<Subresource>,
+    /// What its objects look like.
+    pub schema: Schema,
     /// The columns of its table.
-    pub columns: &'static [Column],
+    pub columns: Vec<Column>,
     /// The cells of one object, one a column.
-    pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    pub cells: Cells,
     /// What its rows say about an object besides, for clients that show it apart.
     pub row_conditions: Option<fn(&Value) -> Value>,
     /// What may be a name.
@@ -284,7 +251,7 @@ pub struct Resource {
     /// Whether it counts changes of the annotations as well, because they are copied to what the object owns.
     pub generation_of_annotations: bool,
     /// What everybody is told who reads or writes it; empty unless there is something better.
-    pub deprecated: &'static str,
+    pub deprecated: Text,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
     /// What of the metadata stays as it was through the status door: a field, or `field/entry` for one entry of it.
@@ -294,24 +261,56 @@ pub struct Resource {
     /// The functions in which it differs.
     pub rules: Rules,
     /// What it can be selected by, besides name and namespace.
-    pub fields: &'static [FieldLabel],
+    pub fields: Vec<FieldLabel>,
     /// Where its scale door finds its counts.
     pub scale: Option<ScalePaths>,
+    /// Which of the kinds that had this name it is: the catalog says so when it takes the row.
+    pub incarnation: Incarnation,
 }
 
-const PLAIN_COLUMNS: &[Column] = &[Column::name(), Column::age()];
-const NAME_FIELD: FieldLabel = FieldLabel::new("metadata.name", "/metadata/name");
-const NAMESPACE_FIELD: FieldLabel = FieldLabel::new("metadata.namespace", "/metadata/namespace");
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("group", &self.group)
+            .field("version", &self.version)
+            .field("kind", &self.kind)
+            .field("plural", &self.plural)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+static NAME_FIELD: FieldLabel = FieldLabel::of_program("metadata.name", "/metadata/name");
+static NAMESPACE_FIELD: FieldLabel =
+    FieldLabel::of_program("metadata.namespace", "/metadata/namespace");
 
 impl Resource {
-    /// A row with a kind's names alone; the rest is filled in with struct update syntax.
-    pub const fn named(
+    /// A row with the names alone of a kind of the program, whose message is in the schema tables under this dotted
+    /// name; the rest is filled in with struct update syntax.
+    pub(crate) fn named(
         group: &'static str,
         version: &'static str,
         kind: &'static str,
         plural: &'static str,
         singular: &'static str,
-        schema: &'static str,
+        schema: &str,
+    ) -> Self {
+        let names = [group, version, kind, plural, singular].map(Text::Borrowed);
+        Self::bare(names, Schema::table(schema), Rules::plain())
+    }
+
+    /// A row of a kind that comes at run time, by its group, version, kind, plural and singular: its schema
+    /// defaults, prunes and validates. The rest is filled in with struct update syntax.
+    pub fn of_schema(names: [String; 5], schema: Arc<dyn DynamicSchema>) -> Self {
+        let rules = Rules::of_schema(&schema);
+        let row = Self::bare(names.map(Text::Owned), Schema::Structural(schema), rules);
+        Self { generation: true, ..row }
+    }
+
+    fn bare(
+        [group, version, kind, plural, singular]: [Text; 5],
+        schema: Schema,
+        rules: Rules,
     ) -> Self {
         Self {
             group,
@@ -319,39 +318,46 @@ impl Resource {
             kind,
             plural,
             singular,
-            short_names: &[],
-            categories: &[],
+            short_names: Vec::new(),
+            categories: Vec::new(),
             namespaced: true,
             verbs: ALL_VERBS,
-            subresources: &[],
+            subresources: Vec::new(),
             schema,
-            columns: PLAIN_COLUMNS,
-            cells: |object, now| vec![table::name(object), table::age(object, now)],
+            columns: vec![Column::name(), Column::age()],
+            cells: Arc::new(|object, now| vec![table::name(object), table::age(object, now)]),
             row_conditions: None,
             name: names::dns_subdomain,
             generation: false,
             generation_of_annotations: false,
-            deprecated: "",
+            deprecated: "".into(),
             put_creates: false,
             status_keeps: &[],
             deletion: DeletionRule::USUAL,
-            rules: Rules::PLAIN,
-            fields: &[],
+            rules,
+            fields: Vec::new(),
             scale: None,
+            incarnation: Incarnation(0),
         }
     }
 
     /// `v1`, `batch/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
-            self.version.to_owned()
+            self.version.as_ref().to_owned()
         } else {
             format!("{}/{}", self.group, self.version)
         }
     }
 
+    /// The kind that its bodies are expected to be.
+    pub fn target(&self) -> Target<'_> {
+        let (group, version, kind) = (&*self.group, &*self.version, &*self.kind);
+        Target { group, version, kind, looks: self.schema.looks() }
+    }
+
     /// The subresource of a name.
-    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
@@ -359,7 +365,12 @@ impl Resource {
     /// `CustomResourceDefinition` would define: no strategic merge, and a status door that takes
     /// the status alone.
     pub fn is_built_in(&self) -> bool {
-        !self.group.ends_with("impresario.dev")
+        self.schema.message().is_some() && !self.group.ends_with("impresario.dev")
+    }
+
+    /// Whether the kind is the program's own, which is served for as long as the program runs.
+    pub fn is_lasting(&self) -> bool {
+        self.incarnation == Incarnation(0)
     }
 
     /// Whether status and spec have doors of their own.
@@ -379,13 +390,19 @@ impl Resource {
 
 impl<'a> From<&'a Resource> for ResourceName<'a> {
     fn from(resource: &'a Resource) -> Self {
-        Self { group: resource.group, plural: resource.plural, kind: resource.kind }
+        Self { group: &resource.group, plural: &resource.plural, kind: &resource.kind }
+    }
+}
+
+impl<'a> From<&'a Row> for ResourceName<'a> {
+    fn from(resource: &'a Row) -> Self {
+        Self::from(&**resource)
     }
 }
 
 /// The name of a resource in the registry: `pods`, `batch/jobs`.
 pub fn resource_key(resource: &Resource) -> String {
-    resource_key_of(resource.group, resource.plural)
+    resource_key_of(&resource.group, &resource.plural)
 }
 
 /// The name in the registry of the resource of this group, empty for the core, and plural.

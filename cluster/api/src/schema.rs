@@ -253,7 +253,11 @@ pub fn for_kind(group: &str, version: &str, kind: &str) -> Option<&'static Messa
         _ if group.ends_with(".impresario.dev") => {
             format!("dev.impresario.{}.{version}.{kind}", group.trim_end_matches(".impresario.dev"))
         }
-        _ => format!("api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group)),
+        // Groups of Kubernetes have one word, or its domain; `batch.example.com` is somebody else's.
+        _ if !group.contains('.') || group.ends_with(".k8s.io") => {
+            format!("api.{}.{version}.{kind}", group.split('.').next().unwrap_or(group))
+        }
+        _ => String::new(),
     };
     message(&own).or_else(|| {
         MACHINERY
@@ -439,6 +443,7 @@ mod tests {
             assert!(for_kind(group, version, kind).unwrap().is_kind());
         }
         assert!(for_kind("", "v1", "Nonsense").is_none());
+        assert!(for_kind("batch.example.com", "v1", "Job").is_none());
         assert!(!message("api.core.v1.PodSpec").unwrap().is_kind());
     }
 

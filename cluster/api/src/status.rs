@@ -179,6 +179,15 @@ impl Status {
         Self::new(Reason::Expired, message)
     }
 
+    /// 410: the kind itself is not served any more.
+    pub fn kind_removed<'a>(resource: impl Into<ResourceName<'a>>) -> Self {
+        let resource = resource.into();
+        let what = qualified(resource.plural, resource.group);
+        let message =
+            format!("the kind {} was removed: {what} are not served any more", resource.kind);
+        Self::about(resource, "", Reason::Gone, message)
+    }
+
     /// 413: the body is over the limit.
     pub fn too_large(limit: usize) -> Self {
         Self::new(
@@ -288,6 +297,9 @@ impl Status {
             PatchError::TooLarge(message) => {
                 Self::new(Reason::RequestEntityTooLarge, message.as_str())
             }
+            PatchError::NoStrategicMerge => {
+                Self::new(Reason::UnsupportedMediaType, error.to_string())
+            }
             PatchError::DoesNotApply(_) => Self::new(Reason::Invalid, error.to_string()),
             PatchError::Outcome { outcome, why } => {
                 let message = format!("Invalid value: {outcome:?}: {why}");
@@ -388,8 +400,8 @@ mod tests {
 
     #[test]
     fn messages_are_spelt_as_clients_expect() {
-        let pods = find("", "v1", "pods").unwrap();
-        let jobs = find("batch", "v1", "jobs").unwrap();
+        let pods = &find("", "v1", "pods").unwrap();
+        let jobs = &find("batch", "v1", "jobs").unwrap();
         let mut causes = Causes::default();
         causes.required(&Path::new("spec").child("containers"), "");
         let rows = [
@@ -416,7 +428,7 @@ mod tests {
 
     #[test]
     fn many_causes_are_listed_once_each_in_the_message_and_all_in_the_details() {
-        let jobs = find("batch", "v1", "jobs").unwrap();
+        let jobs = &find("batch", "v1", "jobs").unwrap();
         let mut causes = Causes::default();
         for _ in 0..2 {
             causes.invalid(&Path::new("spec").child("a"), -1, "must not be negative");

@@ -11,8 +11,10 @@ mod media_type;
 mod protobuf;
 mod reported;
 mod scalar;
+mod structural;
 mod yaml;
 
+use crate::dynamic::Looks;
 use crate::schema::{self, Message};
 use serde_json::Value;
 use std::fmt;
@@ -61,13 +63,14 @@ pub struct Target<'a> {
     /// The kind.
     pub kind: &'a str,
     /// What objects of the kind look like.
-    pub message: &'static Message,
+    pub looks: Looks<'a>,
 }
 
 impl<'a> Target<'a> {
     /// The target for a kind that the schema tables know.
     pub fn of(group: &'a str, version: &'a str, kind: &'a str) -> Option<Self> {
-        schema::for_kind(group, version, kind).map(|message| Self { group, version, kind, message })
+        let message = schema::for_kind(group, version, kind)?;
+        Some(Self { group, version, kind, looks: Looks::Table(message) })
     }
 
     /// `v1`, `batch/v1`.
@@ -99,6 +102,12 @@ pub enum DecodeError {
         "the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}, {PROTOBUF}"
     )]
     MediaType,
+
+    /// The body is in a form that is not read for kinds without a message in the tables.
+    #[error(
+        "the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+    )]
+    NoProtobuf,
 
     /// The body is too large to be read.
     #[error("Request entity too large: limit is {MAX_BODY_BYTES}")]
@@ -135,7 +144,7 @@ impl DecodeError {
     /// The HTTP status that says this.
     pub fn code(&self) -> u16 {
         match self {
-            Self::MediaType => 415,
+            Self::MediaType | Self::NoProtobuf => 415,
             Self::TooLarge => 413,
             Self::Malformed { .. } | Self::Kind(_) | Self::Fields { .. } => 400,
         }
@@ -158,7 +167,11 @@ pub fn decode(
     let (mut object, duplicates) = match media_type(content_type).as_str() {
         "" | JSON => document::from_json(body).map_err(malformed)?.into_parts(),
         YAML | APPLY_YAML => yaml::from_yaml(body).map_err(malformed)?.into_parts(),
-        PROTOBUF => (read_envelope(target, body)?, Vec::new()),
+        PROTOBUF => {
+            let message = target.looks.message().ok_or(DecodeError::NoProtobuf)?;
+            (read_envelope(target, message, body)?, Vec::new())
+        }
+        _ if target.looks.message().is_none() => return Err(DecodeError::NoProtobuf),
         _ => return Err(DecodeError::MediaType),
     };
     identify(target, &mut object)?;
@@ -167,7 +180,7 @@ pub fn decode(
         version: target.api_version(),
         why,
     };
-    let warnings = check(target.message, &mut object, duplicates, validation)
+    let warnings = check(target.looks, &mut object, duplicates, validation)
         .map_err(|wrong| fields(wrong.0))?;
     Ok(Decoded { object, warnings })
 }
@@ -175,14 +188,19 @@ pub fn decode(
 /// Checks an object that is JSON already, such as the outcome of a patch, and drops what the
 /// schema does not know. Gives the warnings.
 pub fn check(
-    message: &'static Message,
+    looks: Looks<'_>,
     object: &mut Value,
     duplicates: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Vec<String>, WrongFields> {
-    let checked = check::check(message, object)?;
+    let unknown = match looks {
+        Looks::Table(message) => check::check(message, object)?.unknown,
+        Looks::Structural(schema) => {
+            structural::check(schema, object, validation != FieldValidation::Ignore)?
+        }
+    };
     let mut found: Vec<String> =
-        checked.unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
+        unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
     found.extend(duplicates.into_iter().map(|path| format!("duplicate field {path:?}")));
     match validation {
         FieldValidation::Strict if !found.is_empty() => {
@@ -197,7 +215,7 @@ pub fn check(
 /// whoever made it.
 pub fn decoded(target: Target<'_>, mut object: Value) -> Result<Decoded, DecodeError> {
     identify(target, &mut object)?;
-    let checked = check(target.message, &mut object, Vec::new(), FieldValidation::Ignore);
+    let checked = check(target.looks, &mut object, Vec::new(), FieldValidation::Ignore);
     let warnings = checked.map_err(|wrong| DecodeError::Fields {
         kind: target.kind.to_owned(),
         version: target.api_version(),
@@ -250,7 +268,11 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn read_envelope(target: Target<'_>, body: &[u8]) -> Result<Value, DecodeError> {
+fn read_envelope(
+    target: Target<'_>,
+    message: &'static Message,
+    body: &[u8],
+) -> Result<Value, DecodeError> {
     let malformed = |why: fmt::Arguments<'_>| DecodeError::Malformed {
         kind: target.kind.to_owned(),
         why: why.to_string(),
@@ -259,8 +281,8 @@ fn read_envelope(target: Target<'_>, body: &[u8]) -> Result<Value, DecodeError> 
     if !envelope.kind.is_empty() && envelope.kind != target.kind {
         return Err(other_kind(target, envelope.api_version, envelope.kind));
     }
-    let mut object = protobuf::decode(target.message, envelope.raw)
-        .map_err(|why| malformed(format_args!("{why}")))?;
+    let mut object =
+        protobuf::decode(message, envelope.raw).map_err(|why| malformed(format_args!("{why}")))?;
     if let Value::Object(map) = &mut object {
         if !envelope.api_version.is_empty() {
             map.insert("apiVersion".to_owned(), envelope.api_version.into());
@@ -301,7 +323,7 @@ fn identify(target: Target<'_>, object: &mut Value) -> Result<(), DecodeError> {
     }
     let [(_, api_version), (_, kind)] = said;
     let expected = target.api_version();
-    let machinery = target.message.name.starts_with("apimachinery.");
+    let machinery = target.looks.message().is_some_and(|it| it.name.starts_with("apimachinery."));
     if !kind.is_empty() && kind != target.kind {
         return Err(other_kind(target, &api_version, &kind));
     }

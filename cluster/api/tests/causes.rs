@@ -20,7 +20,7 @@ fn with_context<T>(act: impl FnOnce(&Context<'_>) -> T) -> T {
 
 fn create(object: &Value) -> Result<Value, Status> {
     let resource = find_object(object).expect("a kind that is served");
-    with_context(|context| admit_create(resource, object.clone(), context))
+    with_context(|context| admit_create(&resource, object.clone(), context))
 }
 
 /// The object with a JSON merge patch.
@@ -28,7 +28,7 @@ fn update(old: &Value, patch: &Value) -> Result<Value, Status> {
     let resource = find_object(old).expect("a kind that is served");
     let mut new = old.clone();
     merge(&mut new, patch);
-    with_context(|context| admit_update(resource, Door::Main, new, old, context))
+    with_context(|context| admit_update(&resource, Door::Main, new, old, context))
 }
 
 fn merge(object: &mut Value, patch: &Value) {
@@ -329,7 +329,7 @@ fn a_change_is_told_what_is_wrong_as_often_as_it_is_looked_at() {
     let resource = find_object(&pod).expect("a kind that is served");
     told(
         "no image",
-        with_context(|context| admit_update(resource, Door::Main, unnamed, &pod, context)),
+        with_context(|context| admit_update(&resource, Door::Main, unnamed, &pod, context)),
         &[("spec.containers[0].image", Required), ("spec.containers[0].image", Required)],
     );
 

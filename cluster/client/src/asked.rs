@@ -1,14 +1,15 @@
-//! What a program asks of the actors of objects: to scale, to pause.
+//! What a program asks of actors that run on one control member at a time, and of those of objects: to scale, to pause.
 
 use crate::client::Client;
-use crate::objects::protocol::Sender;
-use crate::protocol::control::{ControlRole, Scale, Suspend};
+use crate::objects::protocol::{Refusal, Sender};
+use crate::protocol::control::{ControlRole, Describe, Scale, Suspend};
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use impresario_api::catalog::find_kind;
 use impresario_api::status::Status;
 use impresario_registry_api::Revision;
-use impresario_runtime::AskError;
+use impresario_runtime::{Accepts, ActorName, ActorPath, ActorRef, AskError, Message, Role};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Why an actor did not do what it was asked to.
@@ -22,6 +23,9 @@ pub enum AskedError {
     #[error(transparent)]
     Refused(#[from] Status),
 }
+
+/// An actor that was asked, and what it says.
+type Found<R, M> = Result<(ActorRef<R>, <M as Message>::Reply), AskError>;
 
 /// The name of the actor of an object, such as `deployment/UID`; nothing for one without a uid, and of a kind that is
 /// not served.
@@ -41,6 +45,53 @@ impl Client {
         Sender { name: identity.node.as_str().to_owned(), role: identity.role.clone() }
     }
 
+    /// Asks an actor that runs on one control member at a time, such as a scheduler or what drives
+    /// an object: all members are asked at once, and the one that has it answers. Gives the actor
+    /// too. For messages that ask; one that changes something may find the actor twice while its
+    /// shard moves.
+    pub async fn ask_member<R, M>(
+        &self,
+        actor: &str,
+        message: M,
+        deadline: Duration,
+    ) -> Result<(ActorRef<R>, M::Reply), AskError>
+    where
+        R: Role + Accepts<M>,
+        M: Message + Clone,
+    {
+        let mut asked = self.ask_members(actor, &message, deadline);
+        // What says most: that a member refused, then that one could not be asked.
+        let mut worst = AskError::NoSuchActor { actor: ActorName::from(actor) };
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(found) => return Ok(found),
+                Err(error @ AskError::Refused { .. }) => return Err(error),
+                Err(AskError::NoSuchActor { .. }) => {}
+                Err(error) => worst = error,
+            }
+        }
+        Err(worst)
+    }
+
+    /// Asks the actors of this name of all members at once; their answers as they come.
+    fn ask_members<R, M>(
+        &self,
+        actor: &str,
+        message: &M,
+        deadline: Duration,
+    ) -> impl Stream<Item = Found<R, M>> + Unpin + use<R, M>
+    where
+        R: Role + Accepts<M>,
+        M: Message + Clone,
+    {
+        let ask = |member| {
+            let found = self.node().actor::<R>(ActorPath::new(member, actor));
+            let answer = found.ask(message.clone(), deadline);
+            async move { answer.await.map(|reply| (found, reply)) }
+        };
+        self.members().into_iter().map(ask).collect::<FuturesUnordered<_>>()
+    }
+
     /// Asks an actor ([`actor_of`] names it) for so many copies. Gives the revision at which its object says so.
     pub async fn scale(
         &self,
@@ -49,8 +100,7 @@ impl Client {
         deadline: Duration,
     ) -> Result<Revision, AskedError> {
         let scale = Scale { sender: self.sender(), replicas };
-        let (_, answer) = self.ask_member::<ControlRole, _>(actor, scale, deadline).await?;
-        Ok(answer.map_err(Status::from)?)
+        self.have_changed(actor, scale, deadline).await
     }
 
     /// Asks the actor of a job to pause it, or to let it go on. Gives the revision at which the job says so.
@@ -61,8 +111,57 @@ impl Client {
         deadline: Duration,
     ) -> Result<Revision, AskedError> {
         let suspend = Suspend { sender: self.sender(), suspend };
-        let (_, answer) = self.ask_member::<ControlRole, _>(actor, suspend, deadline).await?;
-        Ok(answer.map_err(Status::from)?)
+        self.have_changed(actor, suspend, deadline).await
+    }
+
+    /// Has the actor of an object change it: one that says that it is there, and another only where that one did
+    /// nothing. While a shard moves there may be two for a moment, and a second copy of the message might be done after
+    /// what somebody said since.
+    async fn have_changed<M>(
+        &self,
+        actor: &str,
+        message: M,
+        deadline: Duration,
+    ) -> Result<Revision, AskedError>
+    where
+        ControlRole: Accepts<M>,
+        M: Message<Reply = Result<Revision, Refusal>> + Clone,
+    {
+        let begun = Instant::now();
+        let mut there = self.ask_members::<ControlRole, Describe>(actor, &Describe, deadline);
+        let nobody = AskError::NoSuchActor { actor: ActorName::from(actor) };
+        let mut worst = AskedError::Ask(nobody);
+        while let Some(answer) = there.next().await {
+            let found = match answer {
+                Ok((found, _)) => found,
+                Err(error @ AskError::Refused { .. }) => return Err(error.into()),
+                Err(AskError::NoSuchActor { .. }) => continue,
+                Err(error) => {
+                    // That one refused it says more.
+                    if !matches!(worst, AskedError::Refused(_)) {
+                        worst = error.into();
+                    }
+                    continue;
+                }
+            };
+            let left = deadline.saturating_sub(begun.elapsed());
+            match found.ask(message.clone(), left).await {
+                Ok(Ok(revision)) => return Ok(revision),
+                Ok(Err(refusal)) => {
+                    let status = Status::from(refusal);
+                    // It does not reach the registry, or has lost its shard: nothing was changed.
+                    if status.code() != 503 {
+                        return Err(status.into());
+                    }
+                    worst = status.into();
+                }
+                Err(error @ (AskError::NoSuchActor { .. } | AskError::Overloaded { .. })) => {
+                    worst = error.into();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(worst)
     }
 }
 

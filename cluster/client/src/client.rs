@@ -4,22 +4,23 @@
 //! certificate's role may ask, and reads and writes objects through the control members, which apply the
 //! same defaults and rules as to requests over REST. Losing a member is not seen, as long as one answers.
 
+use crate::keeper::{Home, Keeper};
 use crate::objects::{
     DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Patch, RemoteDoor, RemoteObjects,
     WatchQuery, WriteOptions,
 };
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt};
 use impresario_api::catalog::find_kind;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::selector::{FieldSelector, LabelSelector, SelectorError};
 use impresario_api::status::Status;
-use impresario_registry_api::protocol::Status as MemberState;
-use impresario_registry_api::{REGISTRY_ACTOR, RegistryRole, Revision};
+use impresario_registry_api::Revision;
 use impresario_runtime::pki::{PkiError, TokenError};
 use impresario_runtime::{
-    Accepts, ActorName, ActorNode, ActorPath, ActorRef, AskError, Credential, Gate, JoinError,
-    Message, NodeConfig, NodeName, PeerIdentity, PeerRole, Refusal, Role, StartError,
+    ActorName, ActorNode, ActorPath, ActorRef, Credential, Gate, JoinError, NodeConfig, NodeName,
+    PeerIdentity, PeerRole, Refusal, Role, StartError,
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,9 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
-
-/// How long a member has to say who the members are.
-const MEMBERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a client could not connect.
 #[derive(Debug, Error)]
@@ -64,6 +62,14 @@ pub enum ConnectError {
     /// The credential cannot be kept or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The certificate in the folder has ended.
+    #[error("the certificate in {} ended at {at}: join with a new token (`imp token create --role client`)", folder.display())]
+    Expired {
+        /// The client's folder.
+        folder: PathBuf,
+        /// When it ended.
+        at: Timestamp,
+    },
     /// A file of the client is unusable.
     #[error("{}: {cause}; remove the folder {} and join again with a new token", path.display(), folder.display())]
     File {
@@ -132,9 +138,8 @@ impl Gate for ServesNobody {
 pub struct Client {
     node: ActorNode,
     objects: RemoteObjects,
-    members: watch::Sender<Vec<NodeName>>,
-    /// The machine through which the client joined, if it is another one.
-    machine: Option<IpAddr>,
+    /// Knows the control members.
+    keeper: Arc<Keeper>,
 }
 
 impl std::fmt::Debug for Client {
@@ -147,10 +152,19 @@ impl Client {
     /// Connects with a credential of the cluster to these control members: their names and QUIC addresses.
     ///
     /// Must be called inside an actix system. Nothing is sent yet: the first use finds a member that
-    /// answers.
+    /// answers. From then on it looks each minute who the members are and where, for as long as the client is there.
     pub async fn connect(
         credential: Credential,
         members: &[(NodeName, SocketAddr)],
+    ) -> Result<Self, ConnectError> {
+        Self::at_home(credential, members, Home::default()).await
+    }
+
+    /// The same, with what is kept of it where it has a folder.
+    pub(crate) async fn at_home(
+        credential: Credential,
+        members: &[(NodeName, SocketAddr)],
+        home: Home,
     ) -> Result<Self, ConnectError> {
         if members.is_empty() {
             return Err(ConnectError::NoMembers);
@@ -166,19 +180,16 @@ impl Client {
         let mut config = NodeConfig::new(credential);
         config.bind = SocketAddr::new(from, 0);
         config.gate = Arc::new(ServesNobody);
+        let role = config.credential.identity().role.clone();
         let node = ActorNode::start(config).await?;
         for (name, address) in members {
             node.addresses().set(name.clone(), *address);
         }
-        let (known, names) =
-            watch::channel(members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let names = members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let (known, names) = watch::channel(names);
         let objects = RemoteObjects::new(RemoteDoor::new(node.clone(), names));
-        Ok(Self { node, objects, members: known, machine: None })
-    }
-
-    /// Nodes that advertise a loopback address are reached at this machine's, from now on.
-    pub(crate) fn through(self, machine: Option<IpAddr>) -> Self {
-        Self { machine, ..self }
+        let keeper = Keeper::start(&role, objects.clone(), node.clone(), known, home);
+        Ok(Self { node, objects, keeper: Arc::new(keeper) })
     }
 
     /// Untyped objects.
@@ -212,40 +223,9 @@ impl Client {
         })
     }
 
-    /// Asks an actor that runs on one control member at a time, such as a scheduler or what drives
-    /// an object: all members are asked at once, and the one that has it answers. Gives the actor
-    /// too. For messages that ask; one that changes something may find the actor twice while its
-    /// shard moves.
-    pub async fn ask_member<R, M>(
-        &self,
-        actor: &str,
-        message: M,
-        deadline: Duration,
-    ) -> Result<(ActorRef<R>, M::Reply), AskError>
-    where
-        R: Role + Accepts<M>,
-        M: Message + Clone,
-    {
-        let members = self.members.borrow().clone();
-        let mut asked: FuturesUnordered<_> = members
-            .into_iter()
-            .map(|member| {
-                let found = self.node.actor::<R>(ActorPath::new(member, actor));
-                let answer = found.ask(message.clone(), deadline);
-                async move { answer.await.map(|reply| (found, reply)) }
-            })
-            .collect();
-        // What says most: that a member refused, then that one could not be asked.
-        let mut worst = AskError::NoSuchActor { actor: ActorName::from(actor) };
-        while let Some(answer) = asked.next().await {
-            match answer {
-                Ok(found) => return Ok(found),
-                Err(error @ AskError::Refused { .. }) => return Err(error),
-                Err(AskError::NoSuchActor { .. }) => {}
-                Err(error) => worst = error,
-            }
-        }
-        Err(worst)
+    /// The control members, as far as they are known.
+    pub(crate) fn members(&self) -> Vec<NodeName> {
+        self.keeper.members()
     }
 
     /// Reads the addresses of all nodes, so that their actors can be asked, and which of them are
@@ -256,69 +236,22 @@ impl Client {
     pub async fn learn_nodes(&self) -> Result<Vec<NodeName>, ClientError> {
         let nodes = find_kind("", "v1", "Node")
             .ok_or(ClientError::NotServed { kind: "Node", api_version: "v1" })?;
-        let listed = self.objects.list(nodes, &ListQuery::default()).await?;
+        let listed = self.objects.list(&nodes, &ListQuery::default()).await?;
         let mut names = Vec::new();
         for node in &listed.items {
             let name = node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let annotations = node.pointer("/metadata/annotations");
-            let address = annotations.and_then(|all| all.get(QUIC_ADDRESS)).and_then(Value::as_str);
-            if let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) {
-                let name = NodeName::from(name);
-                self.node.addresses().set(name.clone(), reachable(address, self.machine));
+            let name = NodeName::from(name);
+            if self.keeper.learn_address(&name, node) {
                 names.push(name);
             }
         }
-        self.learn_members().await;
+        self.keeper.learn_members().await;
         Ok(names)
-    }
-
-    /// Which nodes are control members is a matter of the registry's membership, which members tell; no
-    /// object says it. Where none answers, what is known stands.
-    async fn learn_members(&self) {
-        let known = self.members.borrow().clone();
-        let mut asked: FuturesUnordered<_> = known
-            .into_iter()
-            .map(|member| {
-                let registry = self.actor::<RegistryRole>(ActorPath::new(member, REGISTRY_ACTOR));
-                registry.ask(MemberState, MEMBERS_LIMIT)
-            })
-            .collect();
-        let mut newest = None;
-        while let Some(answer) = asked.next().await {
-            let Ok(state) = answer else { continue };
-            let age = (state.term, state.applied);
-            if newest.as_ref().is_none_or(|(known, _)| age > *known) {
-                newest = Some((age, state));
-            }
-        }
-        let Some((_, state)) = newest else { return };
-        let members: Vec<_> = state
-            .voters
-            .iter()
-            .chain(&state.learners)
-            .map(|name| NodeName::from(name.as_str()))
-            .collect();
-        if !members.is_empty() {
-            self.members.send_replace(members);
-        }
     }
 
     /// Closes the connections.
     pub async fn close(self, deadline: Duration) {
         self.node.stop(deadline).await;
-    }
-}
-
-/// The annotation of a Node object that says where its actor node listens.
-pub const QUIC_ADDRESS: &str = "impresario.dev/quic-address";
-
-/// Where a node that advertises `address` is reached from here; `machine` is the address of the
-/// machine through which one joined, if it is another one than this.
-#[must_use]
-pub fn reachable(address: SocketAddr, machine: Option<IpAddr>) -> SocketAddr {
-    match machine {
-        Some(machine) if address.ip().is_loopback() => SocketAddr::new(machine, address.port()),
-        _ => address,
     }
 }
 
@@ -348,7 +281,7 @@ pub struct Select<'a> {
 #[derive(Debug, Clone)]
 pub struct Api<K> {
     objects: RemoteObjects,
-    resource: &'static Resource,
+    resource: Row,
     namespace: String,
     kind: PhantomData<fn() -> K>,
 }
@@ -372,7 +305,7 @@ where
 
     fn filter(&self, select: Select<'_>) -> Result<Filter, ClientError> {
         let fields = FieldSelector::parse(select.fields)?;
-        fields.check(self.resource)?;
+        fields.check(&self.resource)?;
         Ok(Filter {
             labels: Some(LabelSelector::parse(select.labels)?),
             fields: Some(fields),
@@ -386,7 +319,7 @@ where
 
     /// One object.
     pub async fn get(&self, name: &str) -> Result<K, ClientError> {
-        Self::typed(self.objects.get(self.resource, &self.namespace, name).await?)
+        Self::typed(self.objects.get(&self.resource, &self.namespace, name).await?)
     }
 
     /// All objects that are meant, and the revision to watch from.
@@ -396,7 +329,7 @@ where
             filter: self.filter(select)?,
             ..ListQuery::default()
         };
-        let listed = self.objects.list(self.resource, &query).await?;
+        let listed = self.objects.list(&self.resource, &query).await?;
         let items = listed.items.into_iter().map(Self::typed).collect::<Result<_, _>>()?;
         Ok((items, listed.revision))
     }
@@ -415,7 +348,7 @@ where
             version: after,
             initial_events: None,
         };
-        let watch = self.objects.watch(self.resource, query).await?;
+        let watch = self.objects.watch(&self.resource, query).await?;
         let events = watch.map(|event| {
             Ok(match event? {
                 ObjectEvent::Added(object) => Event::Added(Self::typed(object)?),
@@ -434,7 +367,7 @@ where
             value["metadata"]["namespace"] = self.namespace.as_str().into();
         }
         let options = WriteOptions::default();
-        Self::typed(self.objects.create(self.resource, &self.namespace, value, &options).await?)
+        Self::typed(self.objects.create(&self.resource, &self.namespace, value, &options).await?)
     }
 
     /// Replaces an object; with a resourceVersion in it, only that very state.
@@ -452,7 +385,7 @@ where
         let options = WriteOptions::default();
         let replaced = self
             .objects
-            .update(self.resource, door, &self.namespace, name, value, &options)
+            .update(&self.resource, door, &self.namespace, name, value, &options)
             .await?;
         Self::typed(replaced)
     }
@@ -462,7 +395,7 @@ where
         let (patch, options) = (Patch::Merge(change), WriteOptions::default());
         let patched = self
             .objects
-            .patch(self.resource, Door::Main, &self.namespace, name, &patch, &options)
+            .patch(&self.resource, Door::Main, &self.namespace, name, &patch, &options)
             .await?;
         Self::typed(patched)
     }
@@ -475,26 +408,11 @@ where
     ) -> Result<Option<K>, ClientError> {
         match self
             .objects
-            .delete(self.resource, &self.namespace, name, options, &WriteOptions::default())
+            .delete(&self.resource, &self.namespace, name, options, &WriteOptions::default())
             .await?
         {
             Deleted::Gone(_) => Ok(None),
             Deleted::Lingers(object) => Self::typed(object).map(Some),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_loopback_address_of_another_machine_is_reached_through_that_machine() {
-        let local: SocketAddr = "127.0.0.1:7000".parse().unwrap();
-        let far: SocketAddr = "10.0.0.9:7000".parse().unwrap();
-        let machine = "10.0.0.1".parse().unwrap();
-        assert_eq!(reachable(local, None), local);
-        assert_eq!(reachable(local, Some(machine)).to_string(), "10.0.0.1:7000");
-        assert_eq!(reachable(far, Some(machine)), far);
     }
 }

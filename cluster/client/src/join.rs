@@ -6,30 +6,22 @@
 //! DIR/client.json    the control members, and the machine through which it joined
 //! ```
 
-use crate::client::{Client, ConnectError, reachable};
+use crate::address::reachable;
+use crate::client::{Client, ConnectError};
+use crate::keeper::{Home, Kept, credential_in, file_in};
 use impresario_runtime::{Credential, JoinToken, NodeName, PeerRole};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How long the cluster has to answer.
 const JOIN_LIMIT: Duration = Duration::from_secs(20);
-const FILE: &str = "client.json";
-
-/// What is needed to connect again.
-#[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    /// The machine through which the client joined, if it is another one.
-    machine: Option<IpAddr>,
-    members: Vec<(String, SocketAddr)>,
-}
 
 impl Client {
     /// Joins the cluster that answers at `address` (as printed by `imp token create --role client`)
     /// and keeps the credential in `folder`. A folder that holds one already is opened instead, and
-    /// the token is not used: a program may call this at every start.
+    /// the token is not used, unless its certificate has ended: a program may call this at every start.
     ///
     /// Must be called inside an actix system.
     pub async fn join(
@@ -38,8 +30,13 @@ impl Client {
         name: Option<String>,
         folder: &Path,
     ) -> Result<Self, ConnectError> {
-        if folder.join(FILE).exists() {
-            return Self::open(folder).await;
+        if file_in(folder).exists() {
+            match Self::open(folder).await {
+                Err(ended @ ConnectError::Expired { .. }) => {
+                    tracing::info!(%ended, "the token is used");
+                }
+                opened => return opened,
+            }
         }
         let bad = || ConnectError::Address(address.to_owned());
         let target = tokio::net::lookup_host(address).await.map_err(|_| bad())?.next();
@@ -56,31 +53,39 @@ impl Client {
             .map(|(name, address, _)| (name.as_str().to_owned(), reachable(address, machine)))
             .collect();
         let kept = Kept { machine, members };
-        credential.save(&folder.join("credential"))?;
+        credential.save(&credential_in(folder))?;
         // Written last: with it the folder is whole.
-        let text = serde_json::to_vec_pretty(&kept).map_err(io::Error::from);
-        text.and_then(|text| std::fs::write(folder.join(FILE), text)).map_err(broken(folder))?;
-        connected(credential, kept).await
+        kept.write(folder).map_err(broken(folder))?;
+        connected(credential, kept, folder).await
     }
 
     /// Connects with the credential that [`Client::join`] has kept in `folder`.
     ///
     /// Must be called inside an actix system.
     pub async fn open(folder: &Path) -> Result<Self, ConnectError> {
-        let text = std::fs::read(folder.join(FILE)).map_err(broken(folder))?;
-        let kept = serde_json::from_slice(&text).map_err(io::Error::from);
-        let kept = kept.map_err(broken(folder))?;
-        connected(Credential::load(&folder.join("credential"))?, kept).await
+        let kept = Kept::read(folder).map_err(broken(folder))?;
+        let credential = Credential::load(&credential_in(folder))?;
+        let until = credential.validity().1;
+        if until <= SystemTime::now() {
+            let at = Timestamp::try_from(until).unwrap_or(Timestamp::MAX);
+            return Err(ConnectError::Expired { folder: folder.to_owned(), at });
+        }
+        connected(credential, kept, folder).await
     }
 }
 
 fn broken(folder: &Path) -> impl Fn(io::Error) -> ConnectError {
     let folder = folder.to_owned();
-    move |cause| ConnectError::File { path: folder.join(FILE), folder: folder.clone(), cause }
+    move |cause| ConnectError::File { path: file_in(&folder), folder: folder.clone(), cause }
 }
 
-async fn connected(credential: Credential, kept: Kept) -> Result<Client, ConnectError> {
+async fn connected(
+    credential: Credential,
+    kept: Kept,
+    folder: &Path,
+) -> Result<Client, ConnectError> {
     let members: Vec<_> =
         kept.members.iter().map(|(name, at)| (NodeName::from(name.as_str()), *at)).collect();
-    Ok(Client::connect(credential, &members).await?.through(kept.machine))
+    let home = Home { machine: kept.machine, folder: Some(folder.to_owned()) };
+    Client::at_home(credential, &members, home).await
 }

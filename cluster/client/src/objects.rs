@@ -11,6 +11,7 @@ pub mod protocol;
 mod reader;
 pub mod refuse;
 mod remote;
+pub mod removed;
 pub mod spliced;
 mod states;
 pub mod stored;

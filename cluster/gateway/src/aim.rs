@@ -5,13 +5,13 @@ use crate::query::Query;
 use crate::request::{Action, ResourcePath, Target};
 use impresario_api::catalog::find;
 use impresario_api::discovery;
-use impresario_api::resource::{Resource, Verb};
+use impresario_api::resource::{Row, Verb};
 use impresario_api::status::{Reason, Status};
 
 /// What a request is about, found in the table of resources.
 pub(crate) enum Aim {
     /// A resource that is served, and something that can be done with it.
-    Resource { action: Action, resource: &'static Resource, path: ResourcePath },
+    Resource { action: Action, resource: Row, path: ResourcePath },
     /// Everything else, which is read.
     Other(Target),
 }
@@ -39,7 +39,7 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
     let resource = find(&path.group, &path.version, &path.plural)
         .filter(|resource| resource.namespaced || path.namespace.is_empty())
         .ok_or_else(Status::no_such_path)?;
-    let not_allowed = || Status::method_not_allowed(resource, action.as_str());
+    let not_allowed = || Status::method_not_allowed(&resource, action.as_str());
     if resource.namespaced && path.namespace.is_empty() {
         if !path.name.is_empty() {
             return Err(Status::no_such_path());
@@ -63,7 +63,7 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
 /// What is posted to the bindings of a namespace is what is posted to the pod that it names.
 fn bindings(action: Action, path: ResourcePath) -> Result<Aim, Status> {
     if action != Action::Create {
-        return Err(Status::method_not_allowed(&discovery::BINDINGS, action.as_str()));
+        return Err(Status::method_not_allowed(&*discovery::BINDINGS, action.as_str()));
     }
     let resource = find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let (plural, subresource) = ("pods".to_owned(), "binding".to_owned());
@@ -74,7 +74,7 @@ fn bindings(action: Action, path: ResourcePath) -> Result<Aim, Status> {
 fn is_bindings(path: &ResourcePath) -> bool {
     let bindings = &discovery::BINDINGS;
     (path.group.as_str(), path.version.as_str(), path.plural.as_str())
-        == (bindings.group, bindings.version, bindings.plural)
+        == (&*bindings.group, &*bindings.version, &*bindings.plural)
         && !path.namespace.is_empty()
         && path.name.is_empty()
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use hyper::http::request::Parts;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
 use impresario_api::wire::{self, DecodeError, Decoded, FieldValidation, Target};
@@ -39,7 +39,7 @@ pub struct ResourceCall {
     /// The request.
     pub call: Call,
     /// What it is about.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// The parts of its path.
     pub path: ResourcePath,
 }
@@ -116,6 +116,7 @@ pub fn refused(error: &DecodeError) -> Status {
         DecodeError::MediaType => {
             Status::unsupported_media_type(&[wire::JSON, wire::YAML, wire::PROTOBUF])
         }
+        DecodeError::NoProtobuf => Status::unsupported_media_type(&[wire::JSON, wire::YAML]),
         DecodeError::TooLarge => Status::too_large(wire::MAX_BODY_BYTES),
         other => Status::bad_request(other.to_string()),
     }
@@ -132,8 +133,8 @@ pub fn known(
 }
 
 /// The kind that a resource's objects are.
-pub fn target_of(resource: &'static Resource) -> Result<Target<'static>, Status> {
-    known(resource.group, resource.version, resource.kind)
+pub fn target_of(resource: &Row) -> Target<'_> {
+    resource.target()
 }
 
 /// Most bytes of a body that only says how something is to be done, such as `DeleteOptions`.

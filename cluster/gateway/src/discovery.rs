@@ -88,7 +88,7 @@ fn aggregated_form(accept: Option<&str>) -> Option<Aggregated> {
 
 fn paths() -> Value {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
-    for row in impresario_api::catalog::resources() {
+    for row in impresario_api::catalog::resources().iter() {
         for path in [format!("/apis/{}", row.group), format!("/apis/{}/{}", row.group, row.version)]
         {
             if !row.group.is_empty() && !paths.contains(&path) {
@@ -136,7 +136,7 @@ fn openapi_v2(call: &Call) -> Response<Body> {
         let bytes = Bytes::from_static(&openapi::V2_PROTOBUF);
         return answer::cacheable(&call.parts.headers, OPENAPI_V2, bytes, false);
     }
-    let bytes = Bytes::from_static(&openapi::v2().bytes);
+    let bytes = Bytes::from_owner(openapi::v2().bytes);
     answer::cacheable(&call.parts.headers, JSON, bytes, false)
 }
 
@@ -144,7 +144,7 @@ fn openapi_v2(call: &Call) -> Response<Body> {
 fn openapi_v3(call: &Call, group_version: &str) -> Result<Response<Body>, Status> {
     let document = openapi::v3(group_version).ok_or_else(Status::no_such_path)?;
     let forever = call.query.get("hash") == Some(document.hash.as_str());
-    let bytes = Bytes::from_static(&document.bytes);
+    let bytes = Bytes::from_owner(document.bytes);
     Ok(answer::cacheable(&call.parts.headers, JSON, bytes, forever))
 }
 
@@ -160,6 +160,36 @@ async fn ready(gateway: &Gateway) -> Result<Response<Body>, Status> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::authenticate::tests::Lagging;
+    use crate::logs::LogSource;
+    use futures_util::future::BoxFuture;
+    use futures_util::stream::BoxStream;
+    use impresario_client::protocol::pod::Logs;
+    use impresario_objects::Objects;
+    use std::sync::Arc;
+
+    struct NoLogs;
+
+    impl LogSource for NoLogs {
+        fn open<'a>(
+            &'a self,
+            _: &'a Value,
+            _: Logs,
+        ) -> BoxFuture<'a, Result<BoxStream<'static, std::io::Result<Bytes>>, Status>> {
+            Box::pin(async { Err(Status::no_such_path()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_whether_we_are_ready_does_not_ask_the_registry_each_time() {
+        let counts = Arc::new(Lagging::default());
+        let gateway = Gateway::new(Objects::new(counts.clone()), Arc::new(NoLogs));
+        for _ in 0..500 {
+            assert_eq!(ready(&gateway).await.unwrap().status(), 200);
+        }
+        // One a second: on a machine that stands still now and then it may be more than one.
+        assert!((1..100).contains(&counts.asked()), "{}", counts.asked());
+    }
 
     #[test]
     fn the_aggregated_form_that_comes_first_is_given() {

@@ -4,6 +4,7 @@ mod dispatch;
 
 use crate::authenticate::TokenReview;
 use crate::authorize::{Authorize, GroupPolicy};
+use crate::brief::brief;
 use crate::budget::{Budgets, Holder, Share, Unread};
 use crate::busy::busy;
 use crate::call::Call;
@@ -17,6 +18,7 @@ use impresario_api::status::Status;
 use impresario_objects::{Objects, Refusals};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is kept of a watch's selector, in bytes, that is had with its place: an ordinary one is a hundredth of it.
 const STREAM_BYTES: usize = 8 * 1024;
@@ -110,9 +112,11 @@ impl Gateway {
         &self.logs
     }
 
-    /// Counts a refusal of somebody in this role.
-    pub(crate) fn count_refusal(&self, role: &str, rule: &str) {
+    /// Counts a refusal of somebody in this role. Whether it is to be logged, too, and then how many of theirs for the
+    /// same reason went unsaid before it: the log lies on the disk of the registry, and anybody can be refused.
+    pub(crate) fn count_refusal(&self, role: &str, name: &str, rule: &str) -> Option<u64> {
         self.refusals.count(role, rule);
+        self.refusals.is_to_be_logged(&format!("{rule} of {}", brief(name)), Instant::now())
     }
 
     /// One of the watches and logs that may be sent at a time, given back when dropped; more of them where so many

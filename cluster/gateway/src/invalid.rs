@@ -1,12 +1,11 @@
 //! Refusals of what is said in a request but stored nowhere: options, scales, bindings.
 
-use impresario_api::resource::Resource;
-use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_api::status::{Cause, CauseReason, ResourceName, Status};
 use std::fmt::Display;
 
 /// 422: this breaks rules, each for a cause of its own.
-pub fn invalid(group: &'static str, kind: &'static str, name: &str, causes: Vec<Cause>) -> Status {
-    Status::invalid(&Resource::named(group, "v1", kind, "", "", ""), name, causes)
+pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Status {
+    Status::invalid(ResourceName { group, plural: "", kind }, name, causes)
 }
 
 /// A cause whose value is quoted in its message.

@@ -8,6 +8,7 @@
 
 mod aim;
 mod answer;
+mod brief;
 mod budget;
 mod busy;
 mod call;
@@ -38,6 +39,6 @@ pub use discovery::GIT_VERSION;
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use request::Action;
-pub use revocation::Revocations;
+pub use revocation::{Revocations, fingerprint};
 pub use server::{ListenError, Server, SharedListener, Sharer};
 pub use tls::{Fingerprint, Tls, TlsError, TlsSettings};

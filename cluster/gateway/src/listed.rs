@@ -12,7 +12,7 @@ use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper::Response;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
 use impresario_api::wire;
@@ -25,10 +25,10 @@ use std::time::Duration;
 const TURN_BYTES: usize = 256 * 1024;
 
 /// How a list is shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Format {
     /// What it is a list of.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// In which form.
     pub form: Form,
     /// Whether it is for human eyes.
@@ -111,11 +111,11 @@ impl Writing {
         if let Some(remaining) = listing.remaining() {
             metadata.insert("remainingItemCount".into(), remaining.into());
         }
-        let (envelope, field) = shape::envelope(format.resource, metadata, format.form.view);
+        let (envelope, field) = shape::envelope(&format.resource, metadata, format.form.view);
         let head = head(&envelope.into(), field, style)?;
         Ok(Self {
             listing,
-            format: *format,
+            format: format.clone(),
             style,
             ready: VecDeque::from([head]),
             empty: true,
@@ -179,7 +179,7 @@ impl Writing {
 
     /// An item as it is sent; `None` for what cannot be read.
     fn write(&mut self, item: Item) -> Result<Option<Vec<Bytes>>, Status> {
-        let Format { resource, form, include, .. } = self.format;
+        let Format { resource, form, include, .. } = &self.format;
         if self.style == Style::Json
             && form.view == View::Whole
             && let Some(pieces) = spliced::item(&item.entry)
@@ -187,7 +187,7 @@ impl Writing {
             return Ok(Some(pieces));
         }
         let Some(object) = item.object() else { return Ok(None) };
-        let shown = shape::item(resource, object, form.view, include);
+        let shown = shape::item(resource, object, form.view, *include);
         let text = match self.style {
             Style::Json => serde_json::to_vec(&shown).map_err(Status::internal)?,
             Style::Pretty => {
@@ -246,7 +246,7 @@ mod tests {
     use crate::budget::{Budgets, Holder};
     use crate::limits::Limits;
     use futures_util::FutureExt as _;
-    use impresario_api::catalog::resources;
+    use impresario_api::catalog::find;
     use impresario_objects::{ListQuery, Reader};
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
@@ -268,7 +268,7 @@ mod tests {
         let reader = Reader::new(Arc::new(registry.clone()));
         let unread = Box::new(budgets.unread(&Holder::named("a")));
         let listing =
-            reader.listing(format.resource, &ListQuery::default(), Some(unread)).await.unwrap();
+            reader.listing(&format.resource, &ListQuery::default(), Some(unread)).await.unwrap();
         let mut writing =
             Writing::begin(listing, format, budgets.answers.share(&Holder::named("a"))).unwrap();
         let mut pieces = Vec::new();
@@ -280,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_in_every_form_what_it_would_be_made_at_once() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let resource = &find("", "v1", "configmaps").unwrap();
         let registry = MemoryRegistry::new();
         for count in [0, 1, 3] {
             for number in 0..count {
@@ -301,7 +301,7 @@ mod tests {
                     [(Encoding::Json, false), (Encoding::Json, true), (Encoding::Yaml, false)]
                 {
                     let form = Form { view, encoding };
-                    let format = Format { resource, form, pretty, include };
+                    let format = Format { resource: Row::clone(resource), form, pretty, include };
                     let text = pieces(&registry, &format).await.concat();
                     let told: Value = match encoding {
                         Encoding::Json => serde_json::from_slice(&text).unwrap(),
@@ -320,14 +320,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_list_holds_for_a_reader_is_a_piece_and_not_the_list() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let resource = &find("", "v1", "configmaps").unwrap();
         let registry = MemoryRegistry::new();
         let text = "x".repeat(250_000);
         for number in 0..20 {
             put(&registry, &format!("a{number}"), &text).await;
         }
         let form = Form { view: View::Whole, encoding: Encoding::Json };
-        let format = Format { resource, form, pretty: false, include: IncludeObject::Metadata };
+        let format = Format {
+            resource: Row::clone(resource),
+            form,
+            pretty: false,
+            include: IncludeObject::Metadata,
+        };
         let pieces = pieces(&registry, &format).await;
         assert!(pieces.len() > 20 * 250_000 / PIECE && pieces.iter().all(|one| one.len() <= PIECE));
         let told: Value = serde_json::from_slice(&pieces.concat()).unwrap();
@@ -340,13 +345,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_table_of_large_objects_leaves_others_their_turn() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let resource = &find("", "v1", "configmaps").unwrap();
         let registry = MemoryRegistry::new();
         for number in 0..10 {
             put(&registry, &format!("a{number}"), &"x".repeat(TURN_BYTES / 4)).await;
         }
         let form = Form { view: View::Table("v1"), encoding: Encoding::Json };
-        let format = Format { resource, form, pretty: false, include: IncludeObject::Metadata };
+        let format = Format {
+            resource: Row::clone(resource),
+            form,
+            pretty: false,
+            include: IncludeObject::Metadata,
+        };
         let reader = Reader::new(Arc::new(registry));
         let listing = reader.listing(resource, &ListQuery::default(), None).await.unwrap();
         let share = Budgets::of(&Limits::default()).answers.share(&Holder::named("a"));

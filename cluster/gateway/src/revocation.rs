@@ -63,7 +63,7 @@ async fn follow_once(objects: &Reader, told: &(impl Fn(HashSet<Fingerprint>) + S
         initial_events: Some(true),
         ..WatchQuery::default()
     };
-    let mut events = match objects.watch(configs, query).await {
+    let mut events = match objects.watch(&configs, query).await {
         Ok(events) => events,
         Err(error) => {
             tracing::debug!(%error, "revoked certificates cannot be read yet");
@@ -106,7 +106,9 @@ fn read(object: &Value) -> HashSet<Fingerprint> {
     found
 }
 
-fn fingerprint(text: &str) -> Option<Fingerprint> {
+/// A SHA-256 fingerprint in hexadecimal, with or without the colons, dashes or dots that tools put between.
+#[must_use]
+pub fn fingerprint(text: &str) -> Option<Fingerprint> {
     let digits: Vec<u32> = text
         .chars()
         .filter(|one| !matches!(one, ':' | '-' | '.'))

@@ -116,8 +116,10 @@ async fn accept(
                 let place = match places.take(from.ip(), &connection) {
                     Ok(place) => place,
                     Err(full) => {
-                        gateway.count_refusal("connection", "Places");
-                        tracing::warn!(%from, %full, "one more connection was closed");
+                        let unsaid = gateway.count_refusal("connection", "", "Places");
+                        if let Some(unsaid) = unsaid {
+                            tracing::warn!(%from, %full, unsaid, "one more connection was closed");
+                        }
                         continue;
                     }
                 };

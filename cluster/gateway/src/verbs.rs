@@ -27,7 +27,7 @@ pub(crate) fn show(
     object: Value,
 ) -> Result<Response<Body>, Status> {
     let form = call.call.form(false)?;
-    let shown = shape::one(call.resource, object, form.view, call.call.include()?);
+    let shown = shape::one(&call.resource, object, form.view, call.call.include()?);
     write(call, code, &shown, form.encoding)
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fmt, io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -115,24 +115,49 @@ struct Given {
     owners: BTreeMap<String, Ipv4Addr>,
 }
 
+impl Given {
+    fn none_of(range: Cidr) -> Self {
+        Self { range, next: FIRST, owners: BTreeMap::new() }
+    }
+
+    /// What the pods of this node say that they were given, each in its own record.
+    fn by_pods(range: Cidr, folder: &Path) -> io::Result<Self> {
+        let mut given = Self::none_of(range);
+        for pod in record::pods(&folder.join("pods"))? {
+            let Some(IpAddr::V4(address)) = pod.address else { continue };
+            let index =
+                u64::from(u32::from(address)).checked_sub(u64::from(u32::from(range.first)));
+            let usable = FIRST..range.size().saturating_sub(LAST);
+            let Some(index) = index.filter(|index| usable.contains(index)) else { continue };
+            if !given.owners.values().any(|taken| *taken == address) {
+                given.next = given.next.max(index + 1);
+                given.owners.insert(pod.uid, address);
+            }
+        }
+        Ok(given)
+    }
+}
+
 const FILE: &str = "addresses.json";
 
 impl AddressPool {
-    /// The pool of a range, with what the file in `folder` says is given away.
-    /// What was given from another range is forgotten.
+    /// The pool of a range, with what the file in `folder` says is given away. Where there is none, or it cannot be
+    /// read, what the pods there were given is given away. What was given from another range is forgotten.
     pub fn open(folder: &Path, range: Cidr) -> Result<Self, AddressError> {
-        let path = folder.join(FILE);
-        let failed = |cause| AddressError::Io { path: path.clone(), cause };
+        let failed = |cause| AddressError::Io { path: folder.join(FILE), cause };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let found: Option<Given> = record::read(folder, FILE).map_err(failed)?;
-        let given = found.filter(|given| given.range == range);
-        let given = given.unwrap_or(Given { range, next: FIRST, owners: BTreeMap::new() });
+        let found: Option<Given> = record::read_or_put_aside(folder, FILE);
+        let given = match found {
+            Some(given) if given.range == range => given,
+            Some(_) => Given::none_of(range),
+            None => Given::by_pods(range, folder).map_err(failed)?,
+        };
         Ok(Self { folder: Some(folder.to_owned()), given })
     }
 
     /// The pool of a range that remembers nothing beyond its own life: for pods that end with their node's process.
     pub fn forgetful(range: Cidr) -> Self {
-        Self { folder: None, given: Given { range, next: FIRST, owners: BTreeMap::new() } }
+        Self { folder: None, given: Given::none_of(range) }
     }
 
     /// The owner's address: the one that it has, or a free one.
@@ -177,7 +202,7 @@ impl AddressPool {
     /// Only what is on disk counts, where there is one.
     fn keep(&mut self, given: Given) -> Result<(), AddressError> {
         if let Some(folder) = &self.folder {
-            record::write(folder, FILE, &given)
+            record::write_through(folder, FILE, &given)
                 .map_err(|cause| AddressError::Io { path: folder.join(FILE), cause })?;
         }
         self.given = given;
@@ -203,6 +228,45 @@ mod tests {
         assert_eq!(pool.give("c").unwrap(), Ipv4Addr::new(127, 20, 3, 4));
         pool.retain(|owner| owner == "c").unwrap();
         assert_eq!(pool.owners().len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_put_aside_and_running_pods_keep_their_addresses() {
+        let folder = tempfile::tempdir().unwrap();
+        let range: Cidr = "127.20.3.0/24".parse().unwrap();
+        let mut pool = AddressPool::open(folder.path(), range).unwrap();
+        for uid in ["a", "b", "gone"] {
+            pool.give(uid).unwrap();
+        }
+        let given = pool.owners().clone();
+        let pod = |uid: &str, address: &str| {
+            let pod = serde_json::json!({
+                "uid": uid, "namespace": "default", "name": uid, "hostname": uid,
+                "address": address, "host_network": false,
+            });
+            let folder = folder.path().join("pods").join(uid);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("pod.json"), pod.to_string()).unwrap();
+        };
+        pod("a", "127.20.3.2");
+        pod("b", "127.20.3.3");
+        // On the network of its node, by an engine, of an earlier range, and with a record that was lost, too.
+        pod("host", "10.0.0.1");
+        pod("engine", "172.17.0.2");
+        pod("node", "127.20.3.1");
+        pod("damaged", "127.20.3.9");
+        std::fs::write(folder.path().join("pods/damaged/pod.json"), "").unwrap();
+        std::fs::write(folder.path().join("pods/a-file"), "").unwrap();
+        for left in ["", "{\"range\": {\"fi"] {
+            std::fs::write(folder.path().join(FILE), left).unwrap();
+            let mut pool = AddressPool::open(folder.path(), range).unwrap();
+            assert_eq!(pool.owners().len(), 2, "{:?}", pool.owners());
+            for uid in ["b", "a"] {
+                assert_eq!(pool.give(uid).unwrap(), given[uid]);
+            }
+            assert_eq!(pool.give("new").unwrap(), Ipv4Addr::new(127, 20, 3, 4));
+            assert!(folder.path().join("addresses.json.damaged").exists());
+        }
     }
 
     #[test]

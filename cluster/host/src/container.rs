@@ -13,6 +13,7 @@ mod executed;
 mod expansion;
 mod folder_watch;
 mod id;
+pub(crate) mod last_lines;
 mod output;
 mod spec;
 mod whole_lines;

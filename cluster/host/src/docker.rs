@@ -26,6 +26,7 @@ use crate::container::{
 };
 use crate::opening::Openings;
 use crate::private;
+use crate::process::cgroup::cpu_shares;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     errors::Error,
@@ -142,6 +143,7 @@ impl DockerDriver {
             labels: Some(self.labels(&pod.uid)),
             host_config: Some(HostConfig {
                 network_mode: Some(self.config.network.clone()),
+                cpu_shares: Some(cpu_shares(0) as i64),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()

@@ -12,11 +12,14 @@ pub mod devices;
 pub mod dns;
 pub mod docker;
 pub mod hollow;
+#[cfg(test)]
+mod left_out;
 pub mod machine;
 mod mount_table;
 pub mod opening;
 mod private;
 pub mod process;
+mod program;
 pub mod proxy;
 pub mod shim;
 pub mod volumes;
@@ -26,3 +29,4 @@ pub use container::{
     LogLine, LogOptions, LogStream, PodSandbox, StartError, Stream,
 };
 pub use private::{hide, nodes_of_this_machine};
+pub use program::Program;

@@ -20,9 +20,9 @@ pub(crate) use cover::{Asked, Target, cover};
 pub(crate) use places::{Hidden, Place, places};
 
 use crate::process::record;
+use crate::program::Program;
 use serde::{Deserialize, Serialize};
 use std::{
-    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -58,7 +58,7 @@ pub(crate) fn announce(tag: &str, hidden: &[PathBuf]) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be written down.
-pub async fn hide(shim: Vec<OsString>, folder: PathBuf, engines: &[PathBuf]) -> io::Result<()> {
+pub async fn hide(shim: Program, folder: PathBuf, engines: &[PathBuf]) -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher);
     announce(&format!("{:016x}-made", hasher.finish()), std::slice::from_ref(&folder))?;
@@ -75,7 +75,7 @@ pub async fn hide(shim: Vec<OsString>, folder: PathBuf, engines: &[PathBuf]) -> 
 /// Writes down what the node of this tag hides, and covers in the containers that run what of it was not covered in all of
 /// them before. `pods` is the folder of the node's pods.
 pub(crate) fn announce_to_all(
-    shim: &[OsString],
+    shim: &Program,
     tag: &str,
     hidden: &[PathBuf],
     pods: &Path,
@@ -107,7 +107,7 @@ fn running() -> Vec<Target> {
 }
 
 /// Covers paths in containers that run, and says of each that can see them all the same. Whether there is none.
-fn cover_in_all(shim: &[OsString], targets: &[Target], paths: &[PathBuf]) -> bool {
+fn cover_in_all(shim: &Program, targets: &[Target], paths: &[PathBuf]) -> bool {
     let failed = cover::cover_all(shim, targets, paths);
     let is_done = failed.is_empty();
     for (container, error) in failed {

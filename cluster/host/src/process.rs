@@ -22,7 +22,9 @@ use crate::{
         DriverError, Executed, Exit, Found, LogOptions, LogStream, PodSandbox, StartError, Started,
         cri_log, is_path_component,
     },
-    private, volumes,
+    private,
+    program::Program,
+    volumes,
 };
 use futures_util::{FutureExt, StreamExt, stream};
 use identity::ProcessKey;
@@ -32,13 +34,12 @@ use parking_lot::Mutex;
 use record::Born;
 use std::{
     collections::{BTreeSet, HashSet},
-    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -47,13 +48,16 @@ use tokio::task::JoinSet;
 /// How long a keeper may take from its order to its first file, in seconds.
 const TAKEN_LIMIT_S: i64 = 10;
 
+/// How long what a keeper has left may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
 /// Where and how containers are run.
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {
     /// The node's data directory; the driver's files are in `pods` below it.
     pub data: PathBuf,
-    /// The command that runs [`crate::shim::main`], such as `["/proc/self/exe", "__shim"]`.
-    pub shim: Vec<OsString>,
+    /// The command that runs [`crate::shim::main`].
+    pub shim: Program,
     /// Files and folders that no container may see, where the machine lets us hide them; the
     /// data directory is among them anyway.
     pub hidden: Vec<PathBuf>,
@@ -72,6 +76,8 @@ struct Inner {
     namespaces: bool,
     /// Containers between their order and its answer.
     starting: Mutex<HashSet<ContainerId>>,
+    /// Those whose keepers are gone and of whom something outlived SIGKILL.
+    unkillable: Mutex<HashSet<ContainerId>>,
     /// Waits for the keepers that are children of this process.
     reapers: Mutex<JoinSet<()>>,
 }
@@ -95,8 +101,9 @@ impl ProcessDriver {
             tracing::warn!(%error, "containers of this user's other nodes on this machine can see this one's files");
         }
         let namespaces = has_namespaces(&config.shim);
-        let (starting, reapers) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { config, tag, namespaces, starting, reapers }) })
+        let (starting, unkillable, reapers) = Default::default();
+        let inner = Inner { config, tag, namespaces, starting, unkillable, reapers };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where a pod's files are: its volumes and its containers.
@@ -108,10 +115,8 @@ impl ProcessDriver {
 /// Whether this user's containers may have namespaces. Where a machine lets users make one and then refuses to say who
 /// is who in it (Ubuntu's `kernel.apparmor_restrict_unprivileged_userns`), whoever tried is nobody for good: so
 /// that another process tries.
-fn has_namespaces(shim: &[OsString]) -> bool {
-    let Some((program, args)) = shim.split_first() else { return true };
-    let mut trial = Command::new(program);
-    trial.args(args).arg("trial").env_clear();
+fn has_namespaces(shim: &Program) -> bool {
+    let Ok(mut trial) = shim.command("trial") else { return true };
     trial.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Only what the trial itself says counts. One that cannot be run at all says so when a container is started; one
     // for which there was no process or memory says nothing of namespaces.
@@ -167,7 +172,14 @@ impl Inner {
                 if !called_off && keeper.is_none() && is_fresh(&taken) {
                     return Ok(ContainerState::Created); // taken this very moment
                 }
-                end_orphans(&folder);
+                if !self.has_ended(id, &folder) {
+                    return Ok(match born {
+                        Some(Born { started_at, process, .. }) => {
+                            ContainerState::Running { started_at, pid: process.pid }
+                        }
+                        None => ContainerState::Created,
+                    });
+                }
                 let exit = lost(born.as_ref());
                 if let Err(error) = record::keep(&folder, "exit.json", &exit) {
                     tracing::warn!(container = %id, %error, "its end is not kept, and found out anew");
@@ -175,6 +187,22 @@ impl Inner {
                 Ok(ContainerState::Exited(exit))
             }
         }
+    }
+
+    /// Whether nothing is left of a container whose keeper is gone, after it was tried to end that. As long as a process
+    /// of it is left it has not ended: it has the memory, the ports and the GPUs that the next one would be given.
+    fn has_ended(&self, id: &ContainerId, folder: &Path) -> bool {
+        // What has outlived it once is not waited for again at each look.
+        let is_known = self.unkillable.lock().contains(id);
+        let limit = if is_known { Duration::ZERO } else { KILL_LIMIT };
+        let has_ended = end_orphans(folder, limit);
+        let mut unkillable = self.unkillable.lock();
+        if has_ended {
+            unkillable.remove(id);
+        } else if unkillable.insert(id.clone()) {
+            tracing::warn!(container = %id, "a process of it outlives SIGKILL: it hangs in the kernel, and its container has not ended");
+        }
+        has_ended
     }
 
     /// The containers of these pods.

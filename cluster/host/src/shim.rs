@@ -16,7 +16,9 @@
 //! - A further command in a running container (a probe, a hook) is a third kind of process, a child of the
 //!   node: it joins the container's groups and mounts, and executes the command.
 //! - A fourth kind hides the folders of a node that was made after a container from it, and goes.
-//! - If the keeper is killed the container dies with it (parent death signal).
+//! - If the keeper is killed the container dies with it (parent death signal), also where that happens before the second
+//!   stage has asked for the signal: it looks whether it is kept, and starts nothing else.
+//! - What hangs in the kernel outlives SIGKILL. As long as a process is left the container has not ended: its keeper stays.
 
 mod bind;
 mod exec;
@@ -29,6 +31,7 @@ mod line;
 mod mounts;
 mod namespaces;
 mod privileges;
+mod second;
 mod view;
 
 use std::{ffi::OsString, process::ExitCode};

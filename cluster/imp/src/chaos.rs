@@ -80,13 +80,9 @@ pub enum ChaosError {
 }
 
 /// Runs the harness; the report says whether every promise was kept.
-pub async fn run(
-    seed: u64,
-    duration: Duration,
-    output: Option<Structured>,
-    keep: bool,
-) -> Result<bool, ChaosError> {
+pub async fn run(plan: Plan, output: Option<Structured>, keep: bool) -> Result<bool, ChaosError> {
     let mutant = mutant()?;
+    let seed = plan.seed;
     let folder = std::env::temp_dir().join(format!("imp-chaos-{seed}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(ChaosError::Folder)?;
     let dir = DataDir { data_dir: Some(folder.clone()) };
@@ -104,7 +100,6 @@ pub async fn run(
         detach: true,
         chaos: true,
     };
-    let plan = Plan { seed, duration };
     let scratch = make_scratch(&folder)?;
     let outcome = tokio::select! {
         outcome = drive(&args, &plan, &scratch, output.is_some()) => outcome,

@@ -314,6 +314,9 @@ pub enum Chaos {
         /// How long faults go on, such as 60s.
         #[arg(long, value_name = "D", default_value = "60s", value_parser = parse_duration)]
         duration: std::time::Duration,
+        /// How long the cluster has to heal after the last fault.
+        #[arg(long, value_name = "D", default_value = "180s", value_parser = parse_duration)]
+        heal: std::time::Duration,
         /// How to print.
         #[arg(short, long, value_enum)]
         output: Option<Structured>,

@@ -13,7 +13,8 @@ use crate::cli;
 use crate::layout::{HollowDir, HollowFile, HollowNode, HollowSize, LayoutError};
 use crate::node::gate::ClusterGate;
 use crate::node::renewal::{OwnCertificate, Renewal};
-use crate::node::{actors, revoked, traffic};
+use crate::node::revoked::{self, Following, Known};
+use crate::node::{actors, traffic};
 use futures_util::future::join_all;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use impresario_actors::node::object::{NodeFacts, System};
@@ -21,7 +22,6 @@ use impresario_actors::node::{GpuDriver, NodeParts, NodeSeed, machine};
 use impresario_actors::pod::backoff::BackoffScale;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
-use impresario_gateway::Revocations;
 use impresario_host::address::AddressPool;
 use impresario_host::devices::{Gpu, GpuPool};
 use impresario_host::hollow::{HollowDriver, pod_range};
@@ -159,7 +159,7 @@ struct Node {
     end: ActorNode,
     registry: RegistryHandle,
     _renewal: Renewal,
-    _revocations: Revocations,
+    _revocations: Following,
 }
 
 impl Group {
@@ -211,7 +211,8 @@ impl Node {
         }
         let registry: RegistryHandle =
             Arc::new(RemoteDoor::new(node.clone(), shared.members.clone()));
-        let revocations = revoked::follow(registry.clone(), node.clone(), &gate, drop);
+        let revocations =
+            revoked::follow(Known::default(), registry.clone(), node.clone(), &gate, drop);
         let renewal = Renewal::of_node(OwnCertificate {
             node: node.clone(),
             credential: credential.clone(),

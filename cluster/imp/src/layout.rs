@@ -8,6 +8,7 @@
 //! DIR/admin/                   the credential of this user's commands
 //! DIR/nodes/NAME/node.json     who the node is and whom it knows
 //! DIR/nodes/NAME/credential/   certificate and key
+//! DIR/nodes/NAME/revoked.json  certificates that are trusted no more, as the node last heard
 //! DIR/nodes/NAME/{pid,log,lock}
 //! DIR/nodes/NAME/api.sock      where a control member hands on the socket that the API listens on
 //! DIR/nodes/NAME/{registry,pods}/

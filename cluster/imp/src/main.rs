@@ -15,6 +15,7 @@ mod kubeconfig;
 mod layout;
 mod member;
 mod node;
+mod node_log;
 mod objects;
 mod output;
 mod purge;
@@ -27,9 +28,14 @@ mod up;
 
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command};
+use impresario_chaos::Plan;
+use layout::NodeDir;
+use node_log::NodeLog;
 use output::say;
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 /// A third of the time of a control member under load went to glibc's heap: many threads that free what others
@@ -56,7 +62,11 @@ fn main() -> ExitCode {
         let written = output::part(&mut std::io::stdout(), &script);
         return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    log_to_stderr(matches!(cli.command, Command::Node(_) | Command::HollowGroup(_)));
+    log_to_stderr(match &cli.command {
+        Command::Node(node) => Some(&node.data_dir),
+        Command::HollowGroup(group) => Some(&group.data_dir),
+        _ => None,
+    });
     let system = actix::System::with_tokio_rt(|| {
         let built = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -79,15 +89,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn log_to_stderr(is_node: bool) {
-    let usual = if is_node { "info" } else { "warn" };
+/// Logs to standard error; of a process that runs nodes in this folder more, and there within bounds.
+fn log_to_stderr(folder: Option<&PathBuf>) {
+    let usual = if folder.is_some() { "info" } else { "warn" };
     let filter =
         EnvFilter::try_from_env("IMPRESARIO_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt()
+    let log = folder.and_then(|folder| NodeLog::of(NodeDir::new(folder.clone()).log()));
+    let format = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    match log {
+        Some(log) => format.with_writer(Arc::new(log)).init(),
+        None => format.with_writer(std::io::stderr).init(),
+    }
 }
 
 async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
@@ -107,8 +121,8 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Member { command: cli::Member::Remove { dir, name, force } } => {
             member::remove(&layout::ClusterDir::new(dir.path()), &name, force).await?;
         }
-        Command::Chaos { command: cli::Chaos::Run { seed, duration, output, keep } } => {
-            if !chaos::run(seed, duration, output, keep).await? {
+        Command::Chaos { command: cli::Chaos::Run { seed, duration, heal, output, keep } } => {
+            if !chaos::run(Plan { seed, duration, heal }, output, keep).await? {
                 return Ok(ExitCode::from(BROKEN));
             }
         }

@@ -23,16 +23,14 @@ pub use ranges::{is_slot_taken, pod_range};
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
 use addresses::AddressKeeper;
-use control::{Control, ControlError, api_address};
+use control::{Begun, Control, ControlError, api_address};
 use drivers::DriverSetupError;
-use gate::ClusterGate;
 use impresario_actors::node::machine::{self, Share};
 use impresario_actors::node::{GpuDriver, Heart, NodeParts, NodeSeed, object::NodeFacts};
 use impresario_actors::pod::backoff::BackoffScale;
 use impresario_actors::service_network::ServiceNetwork;
 use impresario_client::protocol::node::{NODE, NodeRole};
 use impresario_client::protocol::resources::Resources;
-use impresario_gateway::Revocations;
 use impresario_host::address::{AddressError, AddressPool, Cidr};
 use impresario_host::devices::{Gpu, GpuPool, GpuPoolError, Gpus};
 use impresario_host::dns::DnsServer;
@@ -45,9 +43,11 @@ use impresario_runtime::{
     ActorNode, Credential, NodeConfig, NodeName, SpawnError, SpawnOptions, StartError,
 };
 use renewal::{OwnCertificate, Renewal};
+use revoked::Known;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -159,7 +159,7 @@ struct Running {
     _addresses: AddressKeeper,
     _renewal: Renewal,
     /// Of a node that is no control member.
-    _revocations: Option<Revocations>,
+    _revocations: Option<revoked::Following>,
 }
 
 impl Running {
@@ -170,7 +170,11 @@ impl Running {
     ) -> Result<Self, NodeError> {
         let driver = drivers::open(dir, file).await?;
         let door = Arc::new(control::Door::default());
-        let gate = ClusterGate::default();
+        let distrusted = Known::of(dir)?;
+        let gate = distrusted.gate();
+        // What a founder's registry does not say yet nobody has said.
+        let reads_first = file.control.as_ref().is_some_and(|settings| !settings.founder);
+        gate.is_unread.store(reads_first, Ordering::Relaxed);
         let node = ActorNode::start(NodeConfig {
             bind: file.bind,
             gate: Arc::new(gate.clone()),
@@ -195,8 +199,10 @@ impl Running {
         let mut revocations = None;
         let (control, registry, heart): (_, RegistryHandle, Arc<dyn Heart>) = match &file.control {
             Some(settings) => {
-                let control =
-                    Control::start(dir, file, settings, &node, &credential, &door, &gate).await?;
+                let node = &node;
+                let begun =
+                    Begun { dir, file, node, credential: &credential, door: &door, gate: &gate };
+                let control = Control::start(settings, begun, distrusted).await?;
                 let (registry, heart) = (control.registry(), control.heart());
                 (Some(control), registry, heart)
             }
@@ -204,7 +210,8 @@ impl Running {
                 // The registry is for control members alone: objects are asked for at their door.
                 let objects: RegistryHandle =
                     Arc::new(RemoteDoor::new(node.clone(), member_names.clone()));
-                revocations = Some(revoked::follow(objects.clone(), node.clone(), &gate, drop));
+                revocations =
+                    Some(revoked::follow(distrusted, objects.clone(), node.clone(), &gate, drop));
                 let heart = RemoteRegistry::new(node.clone(), member_names.clone());
                 (None, objects, Arc::new(heart))
             }

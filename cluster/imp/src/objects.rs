@@ -6,8 +6,8 @@ use crate::output;
 use crate::rest::{Rest, RestError};
 use impresario_api::catalog::{find_kind, find_spoken};
 use impresario_api::patch;
-use impresario_api::resource::Resource;
-use impresario_api::schema::{self, Message};
+use impresario_api::resource::{Resource, Row};
+use impresario_api::schema::Message;
 use impresario_api::wire;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -48,7 +48,7 @@ pub enum ObjectsError {
 }
 
 /// The resource that a user calls `word`: plural, singular, kind or a short name.
-fn find(word: &str) -> Result<&'static Resource, ObjectsError> {
+fn find(word: &str) -> Result<Row, ObjectsError> {
     find_spoken(word).ok_or_else(|| ObjectsError::UnknownResource(word.to_owned()))
 }
 
@@ -63,7 +63,7 @@ fn collection(resource: &Resource, namespace: Option<&str>) -> String {
         // Writing to a String cannot fail.
         let _ = write!(path, "/namespaces/{}", escape(namespace));
     }
-    path + "/" + resource.plural
+    path + "/" + &resource.plural
 }
 
 /// A part of a path or query as RFC 3986 wants it.
@@ -91,7 +91,7 @@ pub async fn get(args: &Get) -> Result<(), ObjectsError> {
     let resource = find(&args.resource)?;
     let rest = rest(&args.target)?;
     let namespace = (!args.all_namespaces).then_some(args.target.namespace.as_str());
-    let mut path = collection(resource, namespace);
+    let mut path = collection(&resource, namespace);
     if let Some(name) = &args.name {
         path = path + "/" + &escape(name);
     }
@@ -101,7 +101,7 @@ pub async fn get(args: &Get) -> Result<(), ObjectsError> {
     let text = match args.output {
         Some(Output::Json) => pretty(&rest.get(&path).await?),
         Some(Output::Yaml) => yaml(&rest.get(&path).await?),
-        Some(Output::Name) => names(resource, &rest.get(&path).await?),
+        Some(Output::Name) => names(&resource, &rest.get(&path).await?),
         wide => {
             let namespaces = args.all_namespaces && resource.namespaced;
             table(&rest.table(&path).await?, wide.is_some(), namespaces)
@@ -114,7 +114,7 @@ pub async fn get(args: &Get) -> Result<(), ObjectsError> {
 pub async fn describe(args: &Named) -> Result<(), ObjectsError> {
     let resource = find(&args.resource)?;
     let rest = rest(&args.target)?;
-    let path = collection(resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
+    let path = collection(&resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
     let mut object = rest.get(&path).await?;
     leave_out(&mut object);
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
@@ -153,9 +153,9 @@ pub async fn apply(args: &Apply) -> Result<(), ObjectsError> {
     }
     let mut failed = Failed::default();
     for (resource, path, name, object) in items {
-        match apply_one(&rest, resource, &path, &name, &object).await {
+        match apply_one(&rest, &resource, &path, &name, &object).await {
             Ok(done) => print(&format!("{}/{name} {done}\n", resource.singular))?,
-            Err(error) => failed.note(resource, &name, error),
+            Err(error) => failed.note(&resource, &name, error),
         }
     }
     failed.done()
@@ -198,11 +198,10 @@ fn wanted(object: &Value) -> Value {
 
 /// How a patch is sent and with what schema: lists go by their keys where the kind has any.
 fn patch_form(resource: &Resource) -> (&'static str, Option<&'static Message>) {
-    if resource.group.ends_with(".impresario.dev") {
-        ("application/merge-patch+json", None)
+    if resource.is_built_in() {
+        ("application/strategic-merge-patch+json", resource.schema.message())
     } else {
-        let schema = schema::for_kind(resource.group, resource.version, resource.kind);
-        ("application/strategic-merge-patch+json", schema)
+        ("application/merge-patch+json", None)
     }
 }
 
@@ -212,9 +211,9 @@ pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
     let mut items = Vec::new();
     if let Some(resource) = &args.resource {
         let resource = find(resource)?;
-        let path = collection(resource, Some(&args.target.namespace));
+        let path = collection(&resource, Some(&args.target.namespace));
         for name in &args.names {
-            items.push((resource, path.clone() + "/" + &escape(name), name.clone()));
+            items.push((resource.clone(), path.clone() + "/" + &escape(name), name.clone()));
         }
     }
     for object in manifests(&args.filename)? {
@@ -225,7 +224,7 @@ pub async fn delete(args: &Delete) -> Result<(), ObjectsError> {
     for (resource, path, name) in items {
         match rest.delete(&path).await {
             Ok(_) => print(&format!("{} \"{name}\" deleted\n", resource.singular))?,
-            Err(error) => failed.note(resource, &name, error.into()),
+            Err(error) => failed.note(&resource, &name, error.into()),
         }
     }
     failed.done()
@@ -249,7 +248,7 @@ impl Failed {
 /// `imp logs`.
 pub async fn logs(args: &Logs) -> Result<(), ObjectsError> {
     let pods = find("pods")?;
-    let mut path = collection(pods, Some(&args.target.namespace)) + "/" + &escape(&args.pod);
+    let mut path = collection(&pods, Some(&args.target.namespace)) + "/" + &escape(&args.pod);
     // Writing to a String cannot fail.
     let _ = write!(path, "/log?follow={}", args.follow);
     if let Some(container) = &args.container {
@@ -273,7 +272,7 @@ pub async fn logs(args: &Logs) -> Result<(), ObjectsError> {
 pub async fn scale(args: &Scale) -> Result<(), ObjectsError> {
     let resource = find(&args.resource)?;
     let rest = rest(&args.target)?;
-    let path = collection(resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
+    let path = collection(&resource, Some(&args.target.namespace)) + "/" + &escape(&args.name);
     let patch = json!({ "spec": { "replicas": args.replicas } });
     rest.patch(&(path + "/scale"), "application/merge-patch+json", &patch).await?;
     print(&format!("{}/{} scaled\n", resource.singular, args.name))
@@ -310,10 +309,7 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
 }
 
 /// Where the API keeps this object: resource, path of the collection, name.
-fn locate(
-    object: &Value,
-    namespace: &str,
-) -> Result<(&'static Resource, String, String), ObjectsError> {
+fn locate(object: &Value, namespace: &str) -> Result<(Row, String, String), ObjectsError> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let api_version = object["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -323,7 +319,8 @@ fn locate(
     // A path that ends in an empty name is that of the whole collection.
     match object["metadata"]["name"].as_str() {
         Some(name) if !name.is_empty() => {
-            Ok((resource, collection(resource, Some(namespace)), name.to_owned()))
+            let path = collection(&resource, Some(namespace));
+            Ok((resource, path, name.to_owned()))
         }
         _ => Err(ObjectsError::Nameless(kind.to_owned())),
     }
@@ -346,7 +343,7 @@ fn names(resource: &Resource, value: &Value) -> String {
     let items = value["items"].as_array().map_or(&one[..], Vec::as_slice);
     let mut text = String::new();
     for name in items.iter().filter_map(|item| item["metadata"]["name"].as_str()) {
-        text.extend([resource.singular, "/", name, "\n"]);
+        text.extend([&*resource.singular, "/", name, "\n"]);
     }
     text
 }

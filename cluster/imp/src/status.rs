@@ -46,7 +46,7 @@ pub async fn status(args: &Status) -> Result<(), StatusError> {
     let nodes = find("", "v1", "nodes").ok_or(StatusError::NotServed)?;
     // Any member's picture will do: without a leader there is no newer one.
     let any = ListQuery { version: Some(0), ..ListQuery::default() };
-    let listed = admin.client.objects().list(nodes, &any).await;
+    let listed = admin.client.objects().list(&nodes, &any).await;
     let objects: Vec<Value> =
         listed.as_ref().map(|listed| listed.items.clone()).unwrap_or_default();
     let answered = || members.iter().filter_map(|(_, status)| status.as_ref());

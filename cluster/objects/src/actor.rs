@@ -7,7 +7,7 @@ use crate::serving::ObjectsParts;
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use futures_util::StreamExt;
 use impresario_client::objects::protocol::{
-    Bind, Change, CountRefusals, Create, Delete, Follow, Get, List, Settle,
+    Bind, Change, CountRefusals, Create, Delete, FencedChange, Follow, Get, List, Settle,
 };
 use impresario_registry_api::WatchError;
 use impresario_runtime::Open;
@@ -60,6 +60,7 @@ served!(List, list);
 served!(Settle, settle);
 served!(Create, create);
 served!(Change, change);
+served!(FencedChange, fenced_change);
 served!(Delete, delete);
 served!(Bind, bind);
 

@@ -172,9 +172,9 @@ impl Objects {
             named => named,
         };
         // Only absence must be certain, so an older state is looked at first.
-        let mut found = self.find(accounts, namespace, named, Consistency::Local).await?;
+        let mut found = self.find(&accounts, namespace, named, Consistency::Local).await?;
         if found.is_none() && named != "default" {
-            found = self.find(accounts, namespace, named, Consistency::Linearizable).await?;
+            found = self.find(&accounts, namespace, named, Consistency::Linearizable).await?;
         }
         Ok(found.map(|stored| (named.to_owned(), Account::of(&stored.object))))
     }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_service_holds_its_address_and_each_of_its_node_ports() {
-        let services = find("", "v1", "services").unwrap();
+        let services = &find("", "v1", "services").unwrap();
         let held = |spec: Value| held(services, &json!({ "spec": spec })).len();
         assert_eq!(held(json!({"type": "ClusterIP", "clusterIP": "127.96.0.9"})), 1);
         assert_eq!(held(json!({"type": "ClusterIP", "clusterIP": "None"})), 0);

@@ -54,7 +54,7 @@ fn noted(mut pod: Value, noted: &Value) -> Result<Value, Status> {
     }
     let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-    Err(Status::invalid(pods, name, causes))
+    Err(Status::invalid(&pods, name, causes))
 }
 
 impl Objects {
@@ -81,9 +81,9 @@ impl Objects {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (_, object) = self
-            .settle(Verb::Bind, pods, namespace, pod, options, &mut |stored, _| {
+            .settle(Verb::Bind, &pods, namespace, pod, options, &mut |stored, _| {
                 let refused = |why: String| {
-                    let mut status = Status::conflict(pods, pod, &why);
+                    let mut status = Status::conflict(&pods, pod, &why);
                     status.message =
                         format!("Operation cannot be fulfilled on pods/binding {pod:?}: {why}");
                     status

@@ -4,6 +4,7 @@
 //! names and where it is do not change after that.
 
 use crate::may::Bound;
+use crate::named::{named_by, named_resource};
 use futures_util::StreamExt;
 use impresario_registry_api::{
     Consistency, Entry, Key, ListRequest, RegistryHandle, Revision, Selection, WatchEvent,
@@ -23,64 +24,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// So many pods that are gone are remembered with their nodes: of those there is still something to tell.
 const GONE: usize = 4096;
 
-/// The resources that nodes may read because a pod names them.
-const NAMED: [&str; 4] = ["secrets", "configmaps", "persistentvolumeclaims", "serviceaccounts"];
-
-/// The resource of this name, if it is one that nodes may read because a pod names it.
-pub(crate) fn named_resource(resource: &str) -> Option<&'static str> {
-    NAMED.into_iter().find(|named| *named == resource)
-}
 /// How long after a pod went its node may have something to tell of it. Whoever does not remember all that went within
 /// this time does not know of one that is not there whose it was.
 pub(crate) const LAST_WORDS: Duration = Duration::from_mins(5);
-
-/// What a pod names, each with its resource, in the pod's own namespace.
-pub(crate) fn named_by(pod: &Value) -> Vec<(&'static str, String)> {
-    let mut names = Vec::new();
-    let mut add = |resource: &'static str, name: &Value| {
-        if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
-            names.push((resource, name.to_owned()));
-        }
-    };
-    let spec = &pod["spec"];
-    add("serviceaccounts", &spec["serviceAccountName"]);
-    for secret in list(&spec["imagePullSecrets"]) {
-        add("secrets", &secret["name"]);
-    }
-    for volume in list(&spec["volumes"]) {
-        add("secrets", &volume["secret"]["secretName"]);
-        add("configmaps", &volume["configMap"]["name"]);
-        add("persistentvolumeclaims", &volume["persistentVolumeClaim"]["claimName"]);
-        add("secrets", &volume["csi"]["nodePublishSecretRef"]["name"]);
-        for source in list(&volume["projected"]["sources"]) {
-            add("secrets", &source["secret"]["name"]);
-            add("configmaps", &source["configMap"]["name"]);
-        }
-        if !volume["ephemeral"].is_null()
-            && let (Some(pod), Some(volume)) =
-                (pod["metadata"]["name"].as_str(), volume["name"].as_str())
-        {
-            add("persistentvolumeclaims", &format!("{pod}-{volume}").into());
-        }
-    }
-    for kind in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in list(&spec[kind]) {
-            for from in list(&container["envFrom"]) {
-                add("secrets", &from["secretRef"]["name"]);
-                add("configmaps", &from["configMapRef"]["name"]);
-            }
-            for variable in list(&container["env"]) {
-                add("secrets", &variable["valueFrom"]["secretKeyRef"]["name"]);
-                add("configmaps", &variable["valueFrom"]["configMapKeyRef"]["name"]);
-            }
-        }
-    }
-    names
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
 
 /// Namespace and name of a pod.
 type Place = (String, String);

@@ -8,7 +8,7 @@ use super::write::Change;
 use crate::may::Verb;
 use futures_util::{StreamExt, stream};
 use impresario_api::admission::{DeleteOptions, Deletion, admit_delete};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::stored::{take_revision, text};
 use impresario_client::objects::{Deleted, ListQuery, WriteOptions};
@@ -24,7 +24,7 @@ impl Objects {
     /// Deletes an object.
     pub async fn delete(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         options: &DeleteOptions,
@@ -56,7 +56,7 @@ impl Objects {
     /// no other from going: the first refusal is told after all were tried.
     pub async fn delete_collection(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         query: &ListQuery,
         options: &DeleteOptions,
         write: &WriteOptions,
@@ -88,7 +88,7 @@ impl Objects {
     /// Deletes what was listed, and not another of the same name that came since.
     async fn delete_listed(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         object: Value,
         options: &DeleteOptions,
         write: &WriteOptions,

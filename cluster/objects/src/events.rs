@@ -8,7 +8,7 @@
 use crate::Objects;
 use impresario_api::admission::Door;
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::{Reason, Status};
 use impresario_client::objects::WriteOptions;
 use jiff::Timestamp;
@@ -196,7 +196,7 @@ impl Writer {
             if !self.allowed(&said.uid, Instant::now()) {
                 continue;
             }
-            match tokio::time::timeout(WRITE_DEADLINE, self.write(events, said, at)).await {
+            match tokio::time::timeout(WRITE_DEADLINE, self.write(&events, said, at)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(status)) => tracing::debug!(%status, "an event was not written"),
                 Err(_) => tracing::debug!("an event was not written within {WRITE_DEADLINE:?}"),
@@ -216,12 +216,7 @@ impl Writer {
         self.allowances.entry(uid.to_owned()).or_insert(fresh).take(now)
     }
 
-    async fn write(
-        &mut self,
-        events: &'static Resource,
-        said: Said,
-        at: Timestamp,
-    ) -> Result<(), Status> {
+    async fn write(&mut self, events: &Row, said: Said, at: Timestamp) -> Result<(), Status> {
         let namespace = if said.namespace.is_empty() { "default" } else { said.namespace.as_str() };
         let options = WriteOptions { manager: self.component.clone(), ..WriteOptions::default() };
         if let Some((name, count)) = self.known.names.get_mut(&said) {

@@ -76,7 +76,7 @@ impl Objects {
     async fn ensure(&self, plural: &str, namespace: &str, object: Value) -> Result<(), Status> {
         let resource = find("", "v1", plural)
             .ok_or_else(|| Status::internal(format!("no {plural} are served")))?;
-        match self.create(resource, namespace, object, &WriteOptions::default()).await {
+        match self.create(&resource, namespace, object, &WriteOptions::default()).await {
             Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
             outcome => outcome.map(|_| ()),
         }

@@ -1,7 +1,7 @@
 //! What comes by message, brought within the limits of every door before anything is made of it.
 
-use impresario_api::catalog::resources;
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::catalog::served;
+use impresario_api::resource::{Row, resource_key};
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_api::wire::{self, Decoded, FieldValidation, Target};
@@ -15,20 +15,15 @@ const NAME_BYTES: usize = 512;
 
 /// The new state of what a node owns, as it is to be stored. It must be readable as what it is: everybody else's
 /// mirrors read it. Metadata that breaks the rules would keep everybody else from changing the object.
-pub(crate) fn settled(
-    resource: &'static Resource,
-    old: &Value,
-    value: &[u8],
-) -> Result<Value, String> {
+pub(crate) fn settled(resource: &Row, old: &Value, value: &[u8]) -> Result<Value, String> {
     if !matches!(resource_key(resource).as_str(), "pods" | "nodes" | "events") {
-        let plural = resource.plural;
+        let plural = &resource.plural;
         return Err(format!("{plural} are not written so: create, change or delete them"));
     }
-    let target = target(resource).map_err(|status| status.message)?;
-    let new = wire::decode(target, wire::JSON, value, FieldValidation::Ignore)
+    let new = wire::decode(target(resource), wire::JSON, value, FieldValidation::Ignore)
         .map_err(|error| error.to_string())?
         .object;
-    let causes = match resource.plural {
+    let causes = match &*resource.plural {
         "pods" => rules::pod::validate_status(&new, old),
         "nodes" => metadata::validate_again(&new),
         _ => Vec::new(),
@@ -41,13 +36,13 @@ pub(crate) fn settled(
 
 /// An object of a resource, read within the limits of every door: its size and depth, the memory that it takes, and
 /// the types and names of its fields.
-pub(crate) fn read(resource: &'static Resource, body: &[u8]) -> Result<Decoded, Status> {
-    wire::decode(target(resource)?, wire::JSON, body, FieldValidation::Strict).map_err(refused)
+pub(crate) fn read(resource: &Row, body: &[u8]) -> Result<Decoded, Status> {
+    wire::decode(target(resource), wire::JSON, body, FieldValidation::Strict).map_err(refused)
 }
 
 /// An object that this process has made, with the types and names of fields that every door asks for.
-pub(crate) fn decoded(resource: &'static Resource, object: Value) -> Result<Decoded, Status> {
-    wire::decoded(target(resource)?, object).map_err(refused)
+pub(crate) fn decoded(resource: &Row, object: Value) -> Result<Decoded, Status> {
+    wire::decoded(target(resource), object).map_err(refused)
 }
 
 fn refused(error: wire::DecodeError) -> Status {
@@ -58,9 +53,8 @@ fn refused(error: wire::DecodeError) -> Status {
 }
 
 /// The kind that a resource's objects are.
-pub(crate) fn target(resource: &'static Resource) -> Result<Target<'static>, Status> {
-    Target::of(resource.group, resource.version, resource.kind)
-        .ok_or_else(|| Status::internal(format!("no schema for {}", resource.kind)))
+pub(crate) fn target(resource: &Row) -> Target<'_> {
+    resource.target()
 }
 
 /// Refuses names that nothing can have, without repeating them.
@@ -88,9 +82,8 @@ pub(crate) fn within(mut page: Page, limit: usize) -> Page {
 }
 
 /// The resource of this key, if the API has one.
-pub(crate) fn known(resource: &str) -> Result<&'static Resource, String> {
-    let found = resources().iter().find(|row| resource_key(row) == resource);
-    found.ok_or_else(|| {
+pub(crate) fn known(resource: &str) -> Result<Row, String> {
+    served().find_key(resource).ok_or_else(|| {
         format!("{resource:?} is no resource of the API: `kubectl api-resources` lists them")
     })
 }
@@ -105,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_body_that_would_be_gigabytes_is_refused_before_it_is_read() {
-        let events = find("", "v1", "events").unwrap();
+        let events = &find("", "v1", "events").unwrap();
         let list = format!("[{}0]", "0,".repeat(1 << 20));
         let many = format!(r#"{{"metadata":{{"name":"e"}},"x":{list}}}"#);
         assert!(read(events, many.as_bytes()).unwrap_err().message.contains("MiB of memory"));
@@ -117,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_nobody_could_decode_is_refused_by_message_as_by_rest() {
-        let events = find("", "v1", "events").unwrap();
+        let events = &find("", "v1", "events").unwrap();
         for wrong in [
             json!({"metadata": {"name": "e"}, "count": "x"}),
             json!({"metadata": {"name": "e"}, "firstTimestamp": {}}),
@@ -128,7 +121,7 @@ mod tests {
             assert!(read(events, wrong.to_string().as_bytes()).is_err(), "{wrong}");
         }
         assert!(read(events, br#"{"metadata":{"name":"e"},"count":1}"#).is_ok());
-        let nodes = find("", "v1", "nodes").unwrap();
+        let nodes = &find("", "v1", "nodes").unwrap();
         let old = json!({"metadata": {"name": "n1"}});
         let settles = |new: Value| settled(nodes, &old, new.to_string().as_bytes());
         assert!(

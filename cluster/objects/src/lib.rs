@@ -22,6 +22,7 @@ pub mod events;
 mod foundation;
 mod incoming;
 pub mod may;
+mod named;
 mod refusals;
 mod refuse;
 mod serving;
@@ -41,7 +42,7 @@ pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 
 use crate::may::Verb;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
 use serde_json::Value;
@@ -108,19 +109,14 @@ impl Objects {
     }
 
     /// One object, as of every write that was acknowledged before.
-    pub async fn get(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Value, Status> {
+    pub async fn get(&self, resource: &Row, namespace: &str, name: &str) -> Result<Value, Status> {
         self.get_with(resource, namespace, name, Consistency::Linearizable).await
     }
 
     /// One object, as fresh as asked for.
     pub async fn get_with(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         consistency: Consistency,
@@ -131,7 +127,7 @@ impl Objects {
     /// One object with its revision, or nothing.
     pub async fn find(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         consistency: Consistency,
@@ -140,18 +136,14 @@ impl Objects {
     }
 
     /// Lists objects.
-    pub async fn list(
-        &self,
-        resource: &'static Resource,
-        query: &ListQuery,
-    ) -> Result<Listed, Status> {
+    pub async fn list(&self, resource: &Row, query: &ListQuery) -> Result<Listed, Status> {
         self.reads.list(resource, query).await
     }
 
     /// Begins to list objects, for who takes them one by one.
     pub async fn listing(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         query: &ListQuery,
         ahead: Box<dyn ReadAhead>,
     ) -> Result<Listing, Status> {
@@ -159,11 +151,7 @@ impl Objects {
     }
 
     /// Follows objects.
-    pub async fn watch(
-        &self,
-        resource: &'static Resource,
-        query: WatchQuery,
-    ) -> Result<ObjectWatch, Status> {
+    pub async fn watch(&self, resource: &Row, query: WatchQuery) -> Result<ObjectWatch, Status> {
         self.reads.watch(resource, query).await
     }
 
@@ -171,7 +159,7 @@ impl Objects {
     /// who takes them.
     pub async fn watch_items(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         query: WatchQuery,
         ahead: Box<dyn ReadAhead>,
     ) -> Result<ItemWatch, Status> {
@@ -179,7 +167,7 @@ impl Objects {
     }
 
     /// The revision of the newest state.
-    pub async fn newest(&self, resource: &'static Resource) -> Result<Revision, Status> {
+    pub async fn newest(&self, resource: &Row) -> Result<Revision, Status> {
         self.reads.newest(resource).await
     }
 

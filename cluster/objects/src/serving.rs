@@ -9,15 +9,17 @@ use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within}
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::refusals::Refusals;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
 use impresario_api::patch::{self, PatchType};
-use impresario_api::resource::{Resource, resource_key};
-use impresario_api::status::Status;
+use impresario_api::resource::{Resource, Row, resource_key};
+use impresario_api::status::{CauseReason, Reason, Status};
 use impresario_api::wire::FieldValidation;
 use impresario_client::objects::protocol::{
-    Bind, Change, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal, Refused, Sender,
-    Settle,
+    Bind, Change, Create, Delete, FencedChange, Follow, Form, Get, Gone, List, Part, Refusal,
+    Refused, Sender, Settle,
 };
+use impresario_client::objects::removed::removed;
 use impresario_client::objects::stored::{bytes_of, text};
 use impresario_client::objects::{Binding, Deleted, WriteOptions};
 use impresario_registry_api::{
@@ -145,19 +147,20 @@ impl ObjectsParts {
     }
 
     /// The engine for this sender: what a write replaces is judged where it is replaced.
-    fn engine(&self, sender: &Sender, resource: &'static Resource) -> Objects {
+    fn engine(&self, sender: &Sender, resource: &Row) -> Objects {
         if matches!(self.who(sender), Who::Member | Who::Admin) {
             return self.objects.clone();
         }
         let (parts, sender, key) = (self.clone(), sender.clone(), resource_key(resource));
+        let resource = Row::clone(resource);
         self.objects.judged(Arc::new(move |verb, old, new| {
             let named = old.or(new).unwrap_or(&Value::Null);
             let (namespace, name) =
                 (text(named, "/metadata/namespace"), text(named, "/metadata/name"));
             let ask = Ask::of(verb, &key, namespace, name).change(old, new);
-            parts
-                .judge(&sender, &ask)
-                .map_err(|denied| Status::forbidden(resource, name, parts.refused(&sender, denied)))
+            parts.judge(&sender, &ask).map_err(|denied| {
+                Status::forbidden(&resource, name, parts.refused(&sender, denied))
+            })
         }))
     }
 
@@ -218,14 +221,17 @@ impl ObjectsParts {
     pub(crate) async fn follow(self, asked: Follow) -> Result<Watch, WatchError> {
         let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select);
         permitted.map_err(|reason| WatchError::Refused { reason })?;
-        self.objects.registry().watch(asked.request).await
+        let resource = known(&asked.request.select.resource);
+        let resource = resource.map_err(|reason| WatchError::Refused { reason })?;
+        let watch = self.objects.registry().watch(asked.request).await?;
+        Ok(if resource.is_lasting() { watch } else { until_removed(watch, resource) })
     }
 
     pub(crate) async fn settle(self, asked: Settle) -> Result<Committed, TransactError> {
         let Settle { sender, key, at, value } = asked;
         let refused = |reason: String| TransactError::Refused { reason };
         bounded(&[&key.resource, &key.namespace, &key.name]).map_err(refused)?;
-        let resource = known(&key.resource).map_err(refused)?;
+        let resource = &known(&key.resource).map_err(refused)?;
         let denied = |denied| refused(self.refused(&sender, denied).to_string());
         if !matches!(self.who(&sender), Who::Node(_)) {
             let ask = Ask::of(Verb::Update, &key.resource, &key.namespace, &key.name);
@@ -279,7 +285,7 @@ impl ObjectsParts {
 
     pub(crate) async fn create(self, asked: Create) -> Result<Bytes, Refusal> {
         bounded(&[&asked.resource, &asked.namespace]).map_err(Status::bad_request)?;
-        let resource = served(&asked.resource)?;
+        let resource = &served(&asked.resource)?;
         let ask = Ask::of(Verb::Create, &asked.resource, &asked.namespace, "");
         self.permit_unseen(&asked.sender, &ask, resource).await?;
         let decoded = read(resource, &asked.object)?;
@@ -297,7 +303,7 @@ impl ObjectsParts {
 
     pub(crate) async fn change(self, asked: Change) -> Result<Bytes, Refusal> {
         bounded(&[&asked.resource, &asked.namespace, &asked.name]).map_err(Status::bad_request)?;
-        let resource = served(&asked.resource)?;
+        let resource = &served(&asked.resource)?;
         let ask = Ask::of(Verb::Update, &asked.resource, &asked.namespace, &asked.name);
         self.permit_unseen(&asked.sender, &ask, resource).await?;
         let door = match asked.part {
@@ -320,7 +326,7 @@ impl ObjectsParts {
             Form::Merge => PatchType::Merge,
             Form::Strategic => PatchType::Strategic,
         };
-        let target = target(resource)?;
+        let target = target(resource);
         let patched = engine
             .modify_decoded(resource, door, namespace, name, &options, |old| {
                 patch::apply(target, old, form, &asked.body, FieldValidation::Strict)
@@ -330,9 +336,26 @@ impl ObjectsParts {
         Ok(bytes(&patched)?)
     }
 
+    /// The same by right of an activation. That it has ended is nothing that is wrong with what was asked for.
+    pub(crate) async fn fenced_change(self, asked: FencedChange) -> Result<Bytes, Refusal> {
+        let FencedChange { change, fence } = asked;
+        let parts = Self { objects: self.objects.fenced(fence), ..self };
+        let changed = parts.change(change).await;
+        let is_fenced =
+            |(_, word, _): &(String, String, String)| word == CauseReason::ShardLost.as_str();
+        changed.map_err(|refusal| {
+            if refusal.causes.iter().any(is_fenced) {
+                let why = format!("{}: ask another member", refusal.message);
+                Status::unavailable(why, 1).into()
+            } else {
+                refusal
+            }
+        })
+    }
+
     pub(crate) async fn delete(self, asked: Delete) -> Result<Gone, Refusal> {
         bounded(&[&asked.resource, &asked.namespace, &asked.name]).map_err(Status::bad_request)?;
-        let resource = served(&asked.resource)?;
+        let resource = &served(&asked.resource)?;
         let ask = Ask::of(Verb::Delete, &asked.resource, &asked.namespace, &asked.name);
         self.permit_unseen(&asked.sender, &ask, resource).await?;
         let propagation = match asked.propagation.as_str() {
@@ -364,7 +387,7 @@ impl ObjectsParts {
 
     pub(crate) async fn bind(self, asked: Bind) -> Result<Bytes, Refusal> {
         bounded(&[&asked.namespace, &asked.pod, &asked.node]).map_err(Status::bad_request)?;
-        let pods = served("pods")?;
+        let pods = &served("pods")?;
         let ask = Ask::of(Verb::Bind, "pods", &asked.namespace, &asked.pod);
         let permitted = self.permit(&asked.sender, &ask).await;
         permitted.map_err(|why| self.forbidden(&asked.sender, pods, &asked.pod, why))?;
@@ -380,7 +403,7 @@ impl ObjectsParts {
         &self,
         sender: &Sender,
         ask: &Ask<'_>,
-        resource: &'static Resource,
+        resource: &Row,
     ) -> Result<(), Refusal> {
         let depends = matches!(self.who(sender), Who::Node(_))
             && matches!(ask.resource, "pods" | "events" | "nodes" | "coordination.k8s.io/leases");
@@ -414,8 +437,24 @@ impl ObjectsParts {
     }
 }
 
-fn served(resource: &str) -> Result<&'static Resource, Status> {
-    known(resource).map_err(Status::bad_request)
+fn served(resource: &str) -> Result<Row, Status> {
+    known(resource).map_err(|why| Status::new(Reason::NotFound, why))
+}
+
+/// A watch that ends with the kind of its objects.
+fn until_removed(watch: Watch, resource: Row) -> Watch {
+    let following = (Some(watch), resource);
+    Watch::new(stream::unfold(following, |(watch, resource)| async move {
+        let mut watch = watch?;
+        tokio::select! {
+            biased;
+            _ = removed(&resource) => {
+                let gone = WatchError::Removed { resource: resource_key(&resource) };
+                Some((Err(gone), (None, resource)))
+            }
+            told = watch.next() => Some((told?, (Some(watch), resource))),
+        }
+    }))
 }
 
 fn options(sender: &Sender, dry_run: bool) -> WriteOptions {

@@ -10,8 +10,8 @@ use super::incoming::decoded;
 use super::refuse::write_refused;
 use crate::may::Verb;
 use impresario_api::admission::{self, Context, Door, RandomAllocator};
-use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::catalog::{find, served};
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::Decoded;
 use impresario_client::objects::refuse::read_refused;
@@ -58,7 +58,7 @@ impl Objects {
     /// Creates an object that this process has made; the answer is as it was stored.
     pub async fn create(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         object: Value,
         options: &WriteOptions,
@@ -69,7 +69,7 @@ impl Objects {
     /// Creates an object that came in by a door.
     pub async fn create_decoded(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         decoded: Decoded,
         options: &WriteOptions,
@@ -79,6 +79,7 @@ impl Objects {
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
         for attempt in 0..CREATE_ATTEMPTS {
+            served_still(resource)?;
             let asked = text(&object, "/metadata/name");
             let mut draws = self.draws(resource, namespace, asked, attempt).await?;
             if let Some((name, account)) = self.account(resource, namespace, &object).await? {
@@ -139,7 +140,7 @@ impl Objects {
     /// told when it is about to be.
     async fn name_taken(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
     ) -> Result<Status, Status> {
@@ -155,7 +156,7 @@ impl Objects {
     /// replaced, with a uid only that very object.
     pub async fn update(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         namespace: &str,
         name: &str,
@@ -174,7 +175,7 @@ impl Objects {
     /// If what the function gives has another resourceVersion than what it got, that is a conflict.
     pub async fn modify(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         namespace: &str,
         name: &str,
@@ -188,7 +189,7 @@ impl Objects {
     /// The same, by what came in by a door.
     pub async fn modify_decoded(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         namespace: &str,
         name: &str,
@@ -230,7 +231,7 @@ impl Objects {
     pub(super) async fn settle(
         &self,
         verb: Verb,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         options: &WriteOptions,
@@ -238,6 +239,7 @@ impl Objects {
     ) -> Result<(Change, Value), Status> {
         let key = key_of(resource, namespace, name);
         for attempt in 0..ATTEMPTS {
+            served_still(resource)?;
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             // Before anything is made of it: the words of a later refusal would tell what it holds.
@@ -317,7 +319,7 @@ impl Objects {
     /// a program removed that knows of no such keys: it is taken away if both are still so.
     async fn open_namespace(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         attempt: usize,
@@ -331,12 +333,12 @@ impl Objects {
         // The first look may be at an older state: the compare finds out. Absence must be certain.
         let mut found = None;
         if attempt == 0 {
-            found = self.find(namespaces, "", namespace, Consistency::Local).await?;
+            found = self.find(&namespaces, "", namespace, Consistency::Local).await?;
         }
         if found.is_none() {
-            found = self.find(namespaces, "", namespace, Consistency::Linearizable).await?;
+            found = self.find(&namespaces, "", namespace, Consistency::Linearizable).await?;
         }
-        let Some(stored) = found else { return Err(Status::not_found(namespaces, namespace)) };
+        let Some(stored) = found else { return Err(Status::not_found(&namespaces, namespace)) };
         if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
@@ -348,7 +350,7 @@ impl Objects {
                 message: format!("namespace {namespace} is being terminated"),
             }));
         }
-        let (open, key) = (key_of(namespaces, "", namespace), closing(namespace));
+        let (open, key) = (key_of(&namespaces, "", namespace), closing(namespace));
         if is_closed {
             let left = self.registry().get(key.clone(), Consistency::Linearizable).await;
             if let Some(left) = left.map_err(|error| read_refused(&error))?.0 {
@@ -366,6 +368,11 @@ impl Objects {
         let compares = vec![Compare::Exists { key: open }, Compare::Absent { key }];
         Ok(Opened { compares, operations: Vec::new() })
     }
+}
+
+/// Refuses to write objects of a kind that was removed since it was looked up.
+fn served_still(resource: &Resource) -> Result<(), Status> {
+    if served().is_served(resource) { Ok(()) } else { Err(Status::no_such_path()) }
 }
 
 /// A uid in an object that is put says which object is meant; in a patch it would be a change, which admission refuses.

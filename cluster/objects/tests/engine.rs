@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_objects::{
     Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery,
     WriteOptions,
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn resource(plural: &str) -> &'static Resource {
+fn resource(plural: &str) -> Row {
     find("", "v1", plural).unwrap()
 }
 
@@ -31,15 +31,15 @@ async fn objects() -> Objects {
 }
 
 async fn create(objects: &Objects, plural: &str, object: Value) -> Value {
-    objects.create(resource(plural), "default", object, &WriteOptions::default()).await.unwrap()
+    objects.create(&resource(plural), "default", object, &WriteOptions::default()).await.unwrap()
 }
 
 #[tokio::test]
 async fn laying_the_foundation_again_changes_nothing() {
     let objects = objects().await;
-    let before = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap();
+    let before = objects.list(&resource("namespaces"), &ListQuery::default()).await.unwrap();
     objects.lay_foundation("authority", 6443).await.unwrap();
-    let after = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap();
+    let after = objects.list(&resource("namespaces"), &ListQuery::default()).await.unwrap();
     assert_eq!((before.items, before.revision), (after.items, after.revision));
 }
 
@@ -56,7 +56,7 @@ async fn writers_at_once_lose_no_change_and_share_no_address() {
                 let options = WriteOptions::default();
                 // Ten tries are the engine's bound; under this much contention the caller may need more.
                 while objects
-                    .modify(resource("configmaps"), Door::Main, "default", "sum", &options, |old| {
+                    .modify(&resource("configmaps"), Door::Main, "default", "sum", &options, |old| {
                         let mut new = old.clone();
                         let n: u64 = old["data"]["n"].as_str().unwrap().parse().unwrap();
                         new["data"]["n"] = (n + 1).to_string().into();
@@ -73,7 +73,7 @@ async fn writers_at_once_lose_no_change_and_share_no_address() {
     for writer in writers.collect::<Vec<_>>() {
         assert!(addresses.insert(writer.await.unwrap()));
     }
-    let sum = objects.get(resource("configmaps"), "default", "sum").await.unwrap();
+    let sum = objects.get(&resource("configmaps"), "default", "sum").await.unwrap();
     assert_eq!(sum["data"]["n"], "40");
 }
 
@@ -98,18 +98,18 @@ async fn a_namespace_takes_objects_though_what_closed_one_of_its_name_was_left_b
         Ok(new)
     };
     objects
-        .modify(resource("namespaces"), Door::Main, "", "default", &options, label)
+        .modify(&resource("namespaces"), Door::Main, "", "default", &options, label)
         .await
         .unwrap();
     assert!(!is_left().await);
 
     // One that goes is closed with each write of it, and stays closed.
     let zoo = json!({"metadata": {"name": "zoo"}});
-    objects.create(resource("namespaces"), "", zoo, &options).await.unwrap();
+    objects.create(&resource("namespaces"), "", zoo, &options).await.unwrap();
     let delete = DeleteOptions::default();
-    objects.delete(resource("namespaces"), "", "zoo", &delete, &options).await.unwrap();
+    objects.delete(&resource("namespaces"), "", "zoo", &delete, &options).await.unwrap();
     let map = json!({"metadata": {"name": "a"}});
-    let refused = objects.create(resource("configmaps"), "zoo", map, &options).await.unwrap_err();
+    let refused = objects.create(&resource("configmaps"), "zoo", map, &options).await.unwrap_err();
     assert_eq!(refused.code(), 403, "{refused:?}");
     let closed = Key::new("impresario.dev/closingnamespaces", "", "zoo");
     assert!(registry.get(closed, Consistency::Linearizable).await.unwrap().0.is_some());
@@ -123,7 +123,7 @@ async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
         ..Filter::default()
     };
     let query = WatchQuery { filter, ..WatchQuery::default() };
-    let mut watch = objects.watch(resource("pods"), query).await.unwrap();
+    let mut watch = objects.watch(&resource("pods"), query).await.unwrap();
     let pod =
         json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     create(&objects, "pods", pod).await;
@@ -132,7 +132,7 @@ async fn a_watch_of_one_nodes_pods_sees_them_bound_and_gone() {
     assert_eq!(again.unwrap_err().code(), 409);
     let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
     let gone = objects
-        .delete(resource("pods"), "default", "p", &now, &WriteOptions::default())
+        .delete(&resource("pods"), "default", "p", &now, &WriteOptions::default())
         .await
         .unwrap();
     assert!(matches!(gone, Deleted::Gone(_)));
@@ -154,14 +154,14 @@ async fn what_may_not_be_deleted_keeps_nothing_else_of_a_collection_from_going()
     create(&objects, "namespaces", json!({"metadata": {"name": "zoo"}})).await;
     let refused = objects
         .delete_collection(
-            resource("namespaces"),
+            &resource("namespaces"),
             &ListQuery::default(),
             &DeleteOptions::default(),
             &WriteOptions::default(),
         )
         .await;
     assert_eq!(refused.unwrap_err().code(), 403, "default must stay");
-    let left = objects.list(resource("namespaces"), &ListQuery::default()).await.unwrap().items;
+    let left = objects.list(&resource("namespaces"), &ListQuery::default()).await.unwrap().items;
     let zoo = left.iter().find(|namespace| namespace["metadata"]["name"] == "zoo").unwrap();
     assert!(zoo["metadata"]["deletionTimestamp"].is_string(), "{zoo}");
 }
@@ -190,7 +190,7 @@ impl Around for Restless {
                 && self.left.fetch_update(order, order, left).is_ok()
             {
                 let objects = Objects::new(Arc::new(self.registry.clone()));
-                let (namespaces, options) = (resource("namespaces"), WriteOptions::default());
+                let (namespaces, options) = (&resource("namespaces"), WriteOptions::default());
                 if self.closes {
                     let deletion = DeleteOptions::default();
                     objects.delete(namespaces, "", "zoo", &deletion, &options).await.unwrap();
@@ -225,7 +225,7 @@ async fn restless(closes: bool) -> (Arc<Restless>, Objects) {
 async fn things_are_made_in_a_namespace_that_is_changed_all_the_time() {
     let (registry, objects) = restless(false).await;
     let map = json!({"metadata": {"name": "m"}});
-    let made = objects.create(resource("configmaps"), "zoo", map, &WriteOptions::default()).await;
+    let made = objects.create(&resource("configmaps"), "zoo", map, &WriteOptions::default()).await;
     assert!(made.is_ok(), "{made:?}");
     assert_eq!(registry.left.load(Ordering::SeqCst), usize::MAX - 1, "at the first try");
 }
@@ -233,17 +233,17 @@ async fn things_are_made_in_a_namespace_that_is_changed_all_the_time() {
 #[tokio::test]
 async fn nothing_is_made_in_a_namespace_that_goes_until_another_of_its_name_is_there() {
     let (registry, objects) = restless(true).await;
-    let (options, maps) = (WriteOptions::default(), resource("configmaps"));
+    let (options, maps) = (WriteOptions::default(), &resource("configmaps"));
     let map = json!({"metadata": {"name": "m"}});
     let refused = objects.create(maps, "zoo", map.clone(), &options).await.unwrap_err();
     assert_eq!(refused.code(), 403, "it was closed between the look and the write: {refused}");
     registry.left.store(0, Ordering::SeqCst);
-    let freed =
-        objects.modify(resource("namespaces"), Door::Finalize, "", "zoo", &options, |old| {
-            let mut new = old.clone();
-            new["spec"]["finalizers"] = json!([]);
-            Ok(new)
-        });
+    let namespaces = resource("namespaces");
+    let freed = objects.modify(&namespaces, Door::Finalize, "", "zoo", &options, |old| {
+        let mut new = old.clone();
+        new["spec"]["finalizers"] = json!([]);
+        Ok(new)
+    });
     freed.await.unwrap();
     let gone = objects.create(maps, "zoo", map.clone(), &options).await.unwrap_err();
     assert_eq!(gone.code(), 404, "{gone}");
@@ -257,10 +257,11 @@ async fn no_service_takes_the_address_of_the_api_before_the_api_has_it() {
     create(&objects, "namespaces", json!({"metadata": {"name": "default"}})).await;
     let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "127.96.0.1", "ports": [{"port": 80}]}});
     let options = WriteOptions::default();
-    let refused = objects.create(resource("services"), "default", service("thief"), &options).await;
+    let refused =
+        objects.create(&resource("services"), "default", service("thief"), &options).await;
     assert_eq!(refused.unwrap_err().code(), 422);
     objects.lay_foundation("authority", 6443).await.unwrap();
-    let api = objects.get(resource("services"), "default", "kubernetes").await.unwrap();
+    let api = objects.get(&resource("services"), "default", "kubernetes").await.unwrap();
     assert_eq!(api["spec"]["clusterIP"], "127.96.0.1");
 }
 
@@ -268,7 +269,7 @@ async fn no_service_takes_the_address_of_the_api_before_the_api_has_it() {
 async fn what_nobody_could_read_is_not_stored_whoever_has_made_it() {
     let objects = Objects::new(Arc::new(MemoryRegistry::new()));
     create(&objects, "namespaces", json!({"metadata": {"name": "default"}})).await;
-    let (maps, options) = (resource("configmaps"), WriteOptions::default());
+    let (maps, options) = (&resource("configmaps"), WriteOptions::default());
     let odd = json!({"metadata": {"name": "m"}, "data": {"a": 1}});
     let refused = objects.create(maps, "default", odd, &options).await.unwrap_err();
     assert_eq!(refused.code(), 400, "{refused}");

@@ -246,6 +246,13 @@ pub enum WatchError {
         /// Why, and what to do, in the words of the member.
         reason: String,
     },
+
+    /// What was followed is no resource of the API any more.
+    #[error("{resource} is not served any more: its kind was removed")]
+    Removed {
+        /// The resource, as the registry calls it.
+        resource: String,
+    },
 }
 
 impl WatchError {
@@ -255,7 +262,7 @@ impl WatchError {
         match self {
             Self::Gone { .. } => Remedy::ReadAgain,
             Self::Closed => Remedy::Retry,
-            Self::Refused { .. } => Remedy::GiveUp,
+            Self::Refused { .. } | Self::Removed { .. } => Remedy::GiveUp,
         }
     }
 }

@@ -269,7 +269,9 @@ where
                     }
                 }
                 Ok(Some(Ok(Err(
-                    last @ (WatchError::Gone { .. } | WatchError::Refused { .. }),
+                    last @ (WatchError::Gone { .. }
+                    | WatchError::Refused { .. }
+                    | WatchError::Removed { .. }),
                 )))) => return Err(last),
                 // A watch from a future revision is silent by promise; it is opened anew and loses nothing.
                 Ok(Some(Ok(Err(WatchError::Closed)) | Err(_)) | None) | Err(_) => {

@@ -1,7 +1,8 @@
 //! Prints how many writes a second three members acknowledge, with 1 and with 64 clients.
 //!
 //! All three run in this process, on disks under the given directory (the system's temporary one by default), and
-//! speak QUIC with each other over loopback: `cargo run --release --example writes -- DIRECTORY`.
+//! speak QUIC with each other over loopback: `cargo run --release --example writes -- DIRECTORY [OBJECTS]`. With
+//! OBJECTS, so many are there before it begins: what a write costs beside them.
 
 use impresario_registry::{
     Beginning, Consistency, Key, Member, MemberConfig, RegistryHandle, RemoteRegistry, Transaction,
@@ -14,9 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const VALUE_BYTES: usize = 512;
+const POD_BYTES: usize = 2000;
+const BATCH: usize = 200;
 const FOR: Duration = Duration::from_secs(5);
 
 fn main() -> Outcome<()> {
@@ -27,10 +34,11 @@ fn main() -> Outcome<()> {
     let system = actix::System::with_tokio_rt(|| {
         runtime.take().unwrap_or_else(|| unreachable!("one runtime is made"))
     });
-    system.block_on(measure(directory.path()))
+    let objects = std::env::args().nth(2).map_or(Ok(0), |objects| objects.parse())?;
+    system.block_on(measure(directory.path(), objects))
 }
 
-async fn measure(directory: &Path) -> Outcome<()> {
+async fn measure(directory: &Path, objects: usize) -> Outcome<()> {
     let authority = ClusterAuthority::create("bench")?;
     let start = async |name: &str, role| -> Outcome<ActorNode> {
         let credential = authority.issue(name, role, &[], Duration::from_hours(1))?;
@@ -78,6 +86,9 @@ async fn measure(directory: &Path) -> Outcome<()> {
         ("follower", at(false).map(Member::handle)),
         ("elsewhere", Some(remote)),
     ];
+    if let Some(leader) = at(true) {
+        fill(&leader.handle(), objects).await?;
+    }
     for (name, door) in doors {
         let Some(door) = door else { continue };
         for clients in [1, 64] {
@@ -89,6 +100,18 @@ async fn measure(directory: &Path) -> Outcome<()> {
     }
     for member in members {
         member.stop().await;
+    }
+    Ok(())
+}
+
+/// Objects of a pod's size.
+async fn fill(registry: &RegistryHandle, objects: usize) -> Outcome<()> {
+    for first in (0..objects).step_by(BATCH) {
+        let puts = (first..objects.min(first + BATCH)).map(|number| {
+            (Key::new("pods", "bench", format!("{number:06}")), vec![b'x'; POD_BYTES])
+        });
+        let batch = puts.fold(Transaction::new(), |batch, (key, value)| batch.put(key, value));
+        registry.transact(batch).await?;
     }
     Ok(())
 }

@@ -29,8 +29,8 @@ use crate::{
     transaction::{Committed, Compare, Fence, Operation, Transaction},
 };
 use clients::{Clients, Outcome, Recall};
+use imbl::OrdMap;
 use ring::{MAX_CHANGE_BYTES, Ring};
-use std::collections::BTreeMap;
 
 /// The whole registry at one revision, and the recent past of it.
 #[derive(Clone, Default)]
@@ -38,7 +38,8 @@ pub struct Store {
     revision: Revision,
     /// Of all objects.
     bytes: u64,
-    objects: BTreeMap<Key, Record>,
+    /// A snapshot shares it with the writes that come meanwhile: what they change is copied, and no more.
+    objects: OrdMap<Key, Record>,
     shards: ShardTable,
     clients: Clients,
     members: Members,

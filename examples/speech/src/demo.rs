@@ -9,7 +9,7 @@ use crate::manifests::{Circumstances, FIRST, NAMESPACE, SECOND};
 use crate::watched::Watched;
 use impresario_api::catalog::find;
 use impresario_api::quantity;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::Client;
 use impresario_client::objects::{DeleteOptions, Door, ListQuery, Patch, WriteOptions};
@@ -133,7 +133,7 @@ pub enum DemoError {
     },
 }
 
-fn resource(group: &str, plural: &'static str) -> Result<&'static Resource, DemoError> {
+fn resource(group: &str, plural: &'static str) -> Result<Row, DemoError> {
     find(group, "v1", plural).ok_or(DemoError::NotServed { plural })
 }
 
@@ -150,7 +150,7 @@ pub async fn run(context: DemoContext) -> Result<DemoSummary, DemoError> {
 
 struct Stage {
     context: DemoContext,
-    jobs: &'static Resource,
+    jobs: Row,
     display: Display,
     watched: Vec<Watched>,
     events: Vec<ScaleEvent>,
@@ -209,7 +209,7 @@ impl Stage {
 
     async fn smallest_node(&self) -> Result<u64, DemoError> {
         let nodes = resource("", "nodes")?;
-        let listed = self.context.client.objects().list(nodes, &ListQuery::default()).await?;
+        let listed = self.context.client.objects().list(&nodes, &ListQuery::default()).await?;
         let cpu = |node: &Value| quantity::parse(&node["status"]["allocatable"]["cpu"]);
         let smallest = listed.items.iter().filter_map(cpu).map(quantity::Quantity::millis).min();
         smallest
@@ -220,7 +220,7 @@ impl Stage {
 
     async fn submit(&mut self, name: &'static str, job: Value) -> Result<(), DemoError> {
         let objects = self.context.client.objects();
-        objects.create(self.jobs, NAMESPACE, job, &WriteOptions::default()).await?;
+        objects.create(&self.jobs, NAMESPACE, job, &WriteOptions::default()).await?;
         self.display.say(&format!("training job {name} is submitted"));
         self.watched.push(Watched::new(name));
         Ok(())
@@ -229,7 +229,7 @@ impl Stage {
     async fn look(&mut self) -> Result<(), DemoError> {
         for job in &mut self.watched {
             let object =
-                match self.context.client.objects().get(self.jobs, NAMESPACE, job.name).await {
+                match self.context.client.objects().get(&self.jobs, NAMESPACE, job.name).await {
                     Ok(object) => object,
                     // A control member may be changing hands; the limit on the whole stands.
                     Err(status) if status.code() >= 500 => continue,
@@ -265,7 +265,7 @@ impl Stage {
             let patch = Patch::Merge(json!({ "spec": { "stop": { "epochs": 1 } } }));
             let options = WriteOptions::default();
             let objects = self.context.client.objects();
-            objects.patch(self.jobs, Door::Main, NAMESPACE, job.name, &patch, &options).await?;
+            objects.patch(&self.jobs, Door::Main, NAMESPACE, job.name, &patch, &options).await?;
             self.display.say(&format!("time is short: {} ends with the epoch in hand", job.name));
         }
         Ok(())
@@ -301,7 +301,7 @@ impl Stage {
         let objects = self.context.client.objects();
         for job in &self.watched {
             let (options, write) = (DeleteOptions::default(), WriteOptions::default());
-            match objects.delete(self.jobs, NAMESPACE, job.name, &options, &write).await {
+            match objects.delete(&self.jobs, NAMESPACE, job.name, &options, &write).await {
                 Err(status) if status.code() != 404 => return Err(status.into()),
                 _ => {}
             }
@@ -309,7 +309,7 @@ impl Stage {
         let (pods, query) = (resource("", "pods")?, ListQuery::default());
         let started = Instant::now();
         while started.elapsed() < CLEANUP {
-            if objects.list(pods, &query).await?.items.is_empty() {
+            if objects.list(&pods, &query).await?.items.is_empty() {
                 break;
             }
             tokio::time::sleep(LOOK).await;

@@ -232,6 +232,7 @@ impl KeyRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::PeerIdentity;
     use std::os::unix::fs::PermissionsExt;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -248,6 +249,8 @@ mod tests {
             ("trainer-1", &role, "west")
         );
         assert_eq!(credential.authority_fingerprint(), authority.fingerprint());
+        let read = PeerIdentity::from_pem(credential.certificate_pem()).unwrap();
+        assert_eq!(&read, credential.identity());
     }
 
     #[test]

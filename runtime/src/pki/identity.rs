@@ -3,6 +3,7 @@
 use super::PkiError;
 use crate::name::NodeName;
 use ring::digest;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::fmt::Write;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
@@ -92,6 +93,13 @@ impl PeerIdentity {
         let cluster = common_name(certificate.issuer())
             .ok_or_else(|| missing("its issuer has no common name"))?;
         Ok(Self { node: node.into(), role, cluster, fingerprint: fingerprint(der) })
+    }
+
+    /// The same of a certificate in PEM, the first where there are more.
+    pub fn from_pem(certificate: &str) -> Result<Self, PkiError> {
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|error| PkiError::unusable("the certificate", error))?;
+        Self::from_certificate(&der)
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Agreement {
 }
 
 /// Asks all members for their state at one revision, and all nodes for their books.
-pub(crate) async fn look(session: &Session, nodes: &[String]) -> Agreement {
+pub(crate) async fn look(session: &Session, nodes: &[String], limit: Duration) -> Agreement {
     let probe = ListRequest::of(Selection::all(OURS[0]));
     let revision = session.registry.list(probe).await.map_or(0, |page| page.revision);
     let mut members = BTreeMap::new();
@@ -56,13 +56,13 @@ pub(crate) async fn look(session: &Session, nodes: &[String]) -> Agreement {
         let stand = stand(&session.through(member), revision).await;
         members.insert(member.clone(), stand.map_err(|error| error.to_string()));
     }
-    Agreement { revision, members, books: books(session, nodes).await }
+    Agreement { revision, members, books: books(session, nodes, limit).await }
 }
 
 async fn stand(member: &RegistryHandle, revision: Revision) -> Result<Stand, ReadError> {
     let mut stand = Stand::default();
-    let served =
-        impresario_api::catalog::resources().iter().map(impresario_api::resource::resource_key);
+    let served = impresario_api::catalog::resources();
+    let served = served.iter().map(|row| impresario_api::resource::resource_key(row));
     for resource in served.chain(OURS.map(str::to_owned)) {
         let page = at(member, &resource, revision).await?;
         let mut hasher = DefaultHasher::new();
@@ -99,8 +99,12 @@ async fn at(
 }
 
 /// Compares what each node says is free with what is left beside its pods, until they agree.
-async fn books(session: &Session, nodes: &[String]) -> BTreeMap<String, Option<String>> {
-    let deadline = Instant::now() + RETURN;
+async fn books(
+    session: &Session,
+    nodes: &[String],
+    limit: Duration,
+) -> BTreeMap<String, Option<String>> {
+    let deadline = Instant::now() + limit.min(RETURN);
     loop {
         let mut books = BTreeMap::new();
         for node in nodes {

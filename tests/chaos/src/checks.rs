@@ -205,11 +205,18 @@ fn job(evidence: &Evidence) -> Result<String, String> {
         return Err(format!("pod {uid} succeeded without having done its work; {said}"));
     }
     // A success that came and went while the observer was cut off was not seen, so fewer are fine.
-    let exact = succeeded == completions && *complete && ran <= *completions;
+    if ran > *completions {
+        return Err(format!("more pods succeeded than were to: a success was not counted; {said}"));
+    }
     // What a pod did after its deletion was counted is no success, and makes no room for one counted twice.
     let counted = worked.ended.keys().filter(|uid| !seen.late.contains(*uid)).count();
-    let done = i64::try_from(counted).unwrap_or(i64::MAX) >= *succeeded;
-    if exact && done { Ok(said) } else { Err(said) }
+    if i64::try_from(counted).unwrap_or(i64::MAX) < *succeeded || succeeded > completions {
+        return Err(format!("more successes were counted than there were; {said}"));
+    }
+    if succeeded != completions || !*complete {
+        return Err(format!("it is not done; {said}"));
+    }
+    Ok(said)
 }
 
 fn watched(watched: &Watched) -> Result<String, String> {
@@ -296,10 +303,10 @@ fn room_returned(agreement: &Agreement) -> Result<String, String> {
 fn containers_kept(evidence: &Evidence) -> Result<String, String> {
     let Evidence { seen, served, .. } = evidence;
     if let Some(restarted) = seen.restarted.first() {
-        return Err(restarted.clone());
+        return Err(format!("a container began anew: {restarted}"));
     }
     if let Some((uid, times)) = served.repeated() {
-        return Err(format!("the container of pod {uid} was started {times} times"));
+        return Err(format!("a container began anew: that of pod {uid} was started {times} times"));
     }
     if seen.containers.is_empty() || served.begun.is_empty() {
         return Err("no container was ever seen to run".into());

@@ -25,8 +25,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long the cluster has to heal after the last fault.
-const HEAL_LIMIT: Duration = Duration::from_secs(180);
+/// How long nodes are asked to take all rules away after the last fault.
+const LIFT_ALL_LIMIT: Duration = Duration::from_secs(180);
 /// How long a node has to take fault rules.
 const RULES_LIMIT: Duration = Duration::from_secs(3);
 /// How long a node is asked to take the rules of one fault away; a blackout may have come between.
@@ -41,6 +41,8 @@ pub struct Plan {
     pub seed: u64,
     /// How long faults go on.
     pub duration: Duration,
+    /// How long the cluster has to heal after the last one.
+    pub heal: Duration,
 }
 
 /// A fault that happened.
@@ -139,7 +141,7 @@ pub async fn run(
     }
     heal(&*cluster, &session, &nodes).await?;
     churn.finish().await?;
-    let healed = await_healed(&session, HEAL_LIMIT).await;
+    let healed = await_healed(&session, plan.heal).await;
     rival.finish().await?;
     clients.stop().await?;
     let haunted = ghosts.finish().await?;
@@ -151,7 +153,7 @@ pub async fn run(
     let evidence = Evidence {
         history: clients.read_all(&session).await,
         watched: watchers.finish(&session).await,
-        agreement: agreement::look(&session, &nodes).await,
+        agreement: agreement::look(&session, &nodes, plan.heal).await,
         seen: observer.seen([&served, &worked]).await,
         healed,
         completions,
@@ -396,7 +398,7 @@ async fn heal(
         cluster.start(node).await?;
     }
     for node in nodes {
-        lift(session, node, HEAL_LIMIT).await.map_err(|error| HarnessError::Cluster {
+        lift(session, node, LIFT_ALL_LIMIT).await.map_err(|error| HarnessError::Cluster {
             what: format!("taking the faults of {node} away"),
             reason: error.to_string(),
         })?;

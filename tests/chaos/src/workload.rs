@@ -12,7 +12,7 @@ use crate::effects;
 use futures_util::StreamExt as _;
 use impresario_api::admission::{DeleteOptions, Door};
 use impresario_api::quantity;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_client::protocol::resources::GPU;
 use impresario_objects::{Binding, Objects, WriteOptions};
 use impresario_registry_api::{ListRequest, Selection, WatchEvent, WatchRequest};
@@ -61,7 +61,7 @@ pub fn completions(duration: Duration) -> i64 {
     ((duration.as_secs_f64() * COMPLETIONS_PER_SECOND) as i64).max(3)
 }
 
-fn served(group: &str, plural: &str) -> Result<&'static Resource, HarnessError> {
+fn served(group: &str, plural: &str) -> Result<Row, HarnessError> {
     impresario_api::catalog::find(group, "v1", plural)
         .ok_or_else(|| HarnessError::Workload { reason: format!("{plural} are not served") })
 }
@@ -160,7 +160,7 @@ pub async fn set_up(
     });
     all.push((served("", "services")?, service));
     for (resource, object) in all {
-        let created = objects.create(resource, NAMESPACE, object, &WriteOptions::default()).await;
+        let created = objects.create(&resource, NAMESPACE, object, &WriteOptions::default()).await;
         created.map_err(|status| HarnessError::Workload { reason: status.to_string() })?;
     }
     Ok(())
@@ -271,7 +271,7 @@ async fn delete(session: &Session, pod: &str) -> Result<(), String> {
     let pods = served("", "pods").map_err(|error| error.to_string())?;
     let objects = Objects::new(session.registry.clone());
     let (options, write) = (DeleteOptions::default(), WriteOptions::default());
-    let deleted = objects.delete(pods, NAMESPACE, pod, &options, &write).await;
+    let deleted = objects.delete(&pods, NAMESPACE, pod, &options, &write).await;
     deleted.map(drop).map_err(|status| status.to_string())
 }
 
@@ -327,7 +327,7 @@ async fn scale(session: &Session, name: &str, replicas: i64) -> Result<(), Strin
     let objects = Objects::new(session.registry.clone());
     let options = WriteOptions::default();
     let scaled = objects
-        .modify(controllers, Door::Main, NAMESPACE, name, &options, |old| {
+        .modify(&controllers, Door::Main, NAMESPACE, name, &options, |old| {
             let mut new = old.clone();
             new["spec"]["replicas"] = replicas.into();
             Ok(new)

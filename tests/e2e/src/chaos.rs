@@ -20,11 +20,18 @@ pub struct ChaosRun {
 }
 
 impl ChaosRun {
-    /// Runs the harness for so many seconds of faults, its folders below `folder`.
+    /// Runs the harness for so many seconds of faults, its folders below `folder`. With a fault of the product, some of
+    /// which keep a cluster from ever healing, it has so many seconds for that.
     ///
     /// # Panics
     /// When the program does not start.
-    pub fn of(seed: u64, seconds: u64, mutant: Option<&str>, json: bool, folder: &Path) -> Self {
+    pub fn of(
+        seed: u64,
+        seconds: u64,
+        mutant: Option<(&str, u64)>,
+        json: bool,
+        folder: &Path,
+    ) -> Self {
         let mut command = Command::new(imp());
         command
             .args(["chaos", "run", "--seed", &seed.to_string()])
@@ -35,8 +42,8 @@ impl ChaosRun {
         if json {
             command.args(["-o", "json"]);
         }
-        if let Some(mutant) = mutant {
-            command.env(MUTANT, mutant);
+        if let Some((mutant, heal)) = mutant {
+            command.env(MUTANT, mutant).args(["--heal", &format!("{heal}s")]);
         }
         let output = command.output().expect("imp starts");
         Self {

@@ -114,7 +114,8 @@ fn attack(user: Option<u32>) {
     let nodes = ["node-1", "node-2"].map(|name| cluster.pid(name));
     let node = fs::read(cluster.node("node-1").join("node.json")).unwrap();
     let node: Value = serde_json::from_slice(&node).unwrap();
-    let script = script(&cluster, &files, &nodes, node["advertise"].as_str().unwrap());
+    let token = forged(&cluster);
+    let script = script(&cluster, &files, &nodes, node["advertise"].as_str().unwrap(), &token);
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "thief"},
         "spec": {"restartPolicy": "Never", "containers": [
@@ -132,6 +133,8 @@ fn attack(user: Option<u32>) {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     // It has tried, to the end.
     assert!(said.contains("tried everything"), "{user:?}: {said}");
+    // Nobody keeps it from the port: what it does there is refused by who listens.
+    assert!(said.contains("the cluster refused"), "{user:?}: {said}");
     let loot: Vec<_> = said.lines().filter(|line| line.starts_with("GOT ")).collect();
     assert!(loot.is_empty(), "{user:?}: {loot:#?}");
     for pid in nodes {
@@ -140,12 +143,23 @@ fn attack(user: Option<u32>) {
     cluster.down().unwrap();
 }
 
+/// A token of this cluster, but for its secret: with any other it would not ask.
+fn forged(cluster: &Cluster) -> String {
+    let made = imp(cluster, &["token", "create", "-o", "json"]);
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let token = made["token"].as_str().unwrap();
+    let (kind, secret) = token.split_once('.').unwrap();
+    let first = if secret.starts_with('A') { 'B' } else { 'A' };
+    format!("{kind}.{first}{}", &secret[1..])
+}
+
 /// Everything that it gets it says.
 fn script(
     cluster: &Cluster,
     files: &[PathBuf],
     nodes: &[nix::unistd::Pid],
     advertised: &str,
+    token: &str,
 ) -> String {
     let mut lines = vec![format!("cd /; dir={}", cluster.dir().display())];
     let pids: Vec<_> = nodes.iter().map(ToString::to_string).collect();
@@ -174,7 +188,7 @@ fn script(
          ls -l /proc/[0-9]*/fd/ 2>/dev/null | grep -F $dir | sed 's/^/GOT descriptor /'
          umount $dir 2>/dev/null && echo GOT unmounted
          for d in /dev/sd* /dev/vd* /dev/nvme* /dev/mem; do head -c1 $d >/dev/null 2>&1 && echo GOT $d; done
-         {imp} node --data-dir /tmp/thief-$$ --join {advertised} --token made-up >/dev/null 2>&1 </dev/null & j=$!
+         {imp} node --data-dir /tmp/thief-$$ --whole-machine --join {advertised} --token {token} 2>&1 </dev/null & j=$!
          i=0; while [ $i -lt 100 ] && kill -0 $j 2>/dev/null; do sleep 0.1; i=$((i+1)); done; kill -9 $j 2>/dev/null
          find /tmp/thief-$$ -name '*.pem' -o -name '*key*' 2>/dev/null | sed 's/^/GOT joined /'; rm -rf /tmp/thief-$$
          echo tried everything",

@@ -168,6 +168,27 @@ fn no_file_is_so_long_that_it_does_more_than_one_thing() {
     assert!(long.is_empty(), "split them, by what they do: {long:#?}");
 }
 
+#[test]
+fn a_test_that_is_left_out_does_not_pass_where_everything_must_be_shown() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let leaves_out = ["println!(\"left", "out: "].join(" ");
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in &files {
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for at in (0..lines.len()).filter(|at| lines[*at].starts_with(&leaves_out)) {
+            seen += 1;
+            if at == 0 || !lines[at - 1].contains("left out with CI=true") {
+                wrong.push(format!("{}:{}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(seen > 0 && wrong.is_empty(), "{seen} seen: {wrong:#?}");
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    assert!(ci.contains("export CI=true"), "there everything must be shown");
+}
+
 /// The place in a program's text that names a file above the checkout, from the folder of the crate or
 /// from that of the file, which are so many folders below its root.
 fn leaves(text: &str, crate_depth: usize, file_depth: usize) -> Option<&str> {

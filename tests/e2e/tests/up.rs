@@ -347,3 +347,17 @@ fn a_cluster_whose_port_was_taken_while_it_was_down_says_so_and_is_not_mixed_wit
     let output = run(&["up", "--detach"], &folder);
     assert!(output.status.success(), "{}", said(&output));
 }
+
+#[test]
+fn a_log_that_is_full_is_put_aside_by_the_node_that_writes_it() {
+    let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
+    let log = cluster.node("node-1").join("log");
+    let full = 16 << 20;
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(full).unwrap();
+    // Its last words are one line more than fit.
+    let output = run(&["down"], cluster.dir());
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(log.with_extension("1").metadata().is_ok_and(|before| before.len() >= full));
+    let last = std::fs::read_to_string(&log).unwrap();
+    assert!(last.contains("node has stopped") && !last.contains("node is up"), "{last}");
+}

@@ -120,10 +120,10 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
     replication_controllers.reached(last, LIMIT).await.unwrap();
 
     let (looked, mut looks) = mpsc::unbounded_channel();
-    let kind = |objects, prefix| {
+    let kind = |objects, prefix: &'static str| {
         let looked = looked.clone();
         let start = looking(move |a| Arc::new(Saying(a.name.clone(), looked.clone())));
-        Kind::Each { objects, prefix, start, sources: Vec::new() }
+        Kind::Each { objects, prefix: prefix.into(), start, sources: Vec::new() }
     };
     let kinds = vec![
         kind(Subjects::of(&services), "service"),
@@ -132,7 +132,8 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
     let held = Held::new(machine.node.name().clone(), registry.shards());
     let (dead, _deaths) = mpsc::channel(1);
     let node = machine.node.clone();
-    let mut state = State { node, kinds, held, running: HashMap::new(), dead, serial: 0 };
+    let (running, untold) = (HashMap::new(), BTreeSet::new());
+    let mut state = State { node, kinds, held, running, dead, serial: 0, untold };
     let mut next =
         async || tokio::time::timeout(LIMIT, looks.recv()).await.expect("a look in time").unwrap();
     state.sync(None);
@@ -142,5 +143,55 @@ async fn what_was_missed_of_one_kind_makes_no_actor_of_another_look() {
     for (number, name) in [(0, "web"), (0, "web"), (1, "rc"), (1, "rc"), (0, "web")] {
         state.follow(Hint::Kind(number));
         assert_eq!(next().await, name);
+    }
+}
+
+/// Says that it looks, and then holds up its thread until it may go on.
+struct Stuck(mpsc::UnboundedSender<()>, std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Look for Stuck {
+    fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
+        // Who does not listen any more has ended.
+        let _ = self.0.send(());
+        let _ = self.1.lock().unwrap().recv();
+        async { Ok(Next::WhenTold) }.boxed()
+    }
+}
+
+#[actix::test]
+async fn an_actor_that_has_no_room_for_a_hint_is_told_again() {
+    let machine = Machine::start(1000).await;
+    let registry = MemoryRegistry::default();
+    registry.assign_shards(&[machine.node.name().to_string()]);
+    let (looked, mut looks) = mpsc::unbounded_channel();
+    let (may, goes_on) = std::sync::mpsc::channel();
+    let look: Arc<dyn Look> = Arc::new(Stuck(looked, std::sync::Mutex::new(goes_on)));
+    let kinds = vec![Kind::One {
+        name: "stuck",
+        start: looking(move |_| look.clone()),
+        sources: Vec::new(),
+    }];
+    let held = Held::new(machine.node.name().clone(), registry.shards());
+    let (dead, deaths) = mpsc::channel(1);
+    let (node, running, untold) = (machine.node.clone(), HashMap::new(), BTreeSet::new());
+    let mut state = State { node, kinds, held, running, dead, serial: 0, untold };
+    let mut next =
+        async || tokio::time::timeout(LIMIT, looks.recv()).await.expect("a look in time").unwrap();
+    state.sync(None);
+    next().await;
+    let mut told = 0;
+    while state.untold.is_empty() {
+        assert!(told < 100_000, "its mailbox has no end");
+        state.tell("stuck");
+        told += 1;
+    }
+    drop(may);
+    // What it had room for is one look.
+    next().await;
+    let (_hints, inbox) = mpsc::channel(1);
+    let (_woken, woken) = mpsc::channel(1);
+    tokio::select! {
+        () = state.keep(inbox, woken, deaths) => panic!("it ends with its keeper"),
+        () = next() => {}
     }
 }

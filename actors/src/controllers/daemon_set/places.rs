@@ -162,6 +162,19 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Whether it is another thing to a daemon set what a node is now and what it was. Where the set has no pods on a node, it
+/// is the same to it what else becomes of that, and whether it is there at all.
+pub(super) fn matters(set: &DaemonSet, before: Option<&Node>, now: Option<&Node>) -> bool {
+    let pod_spec = set.spec.template.spec.as_ref();
+    let tolerations = pods::tolerations(pod_spec);
+    let is = |node: &Node| {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let meant = meant(pod_spec, &tolerations, name, node);
+        (meant != Meant::Unwanted).then(|| (meant, is_cordoned(node)))
+    };
+    before.and_then(is) != now.and_then(is)
+}
+
 /// Whether a pod is of the template with this hash.
 pub(super) fn is_of(pod: &Pod, hash: &str) -> bool {
     pod.labels().get(HASH).is_some_and(|of| of == hash)

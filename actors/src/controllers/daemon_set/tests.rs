@@ -1,6 +1,7 @@
 //! What a daemon set asks for, step by step.
 
 mod late;
+mod wakes;
 mod world;
 
 use super::super::engine::effects::Effect;

@@ -72,7 +72,7 @@ impl World {
         object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let deployments = served("apps", "deployments");
         self.objects
-            .create(deployments, "default", object, &WriteOptions::default())
+            .create(&deployments, "default", object, &WriteOptions::default())
             .await
             .unwrap();
     }
@@ -86,7 +86,7 @@ impl World {
             Ok(new)
         };
         let door = Door::Main;
-        self.objects.modify(deployments, door, "default", "web", &options, change).await.unwrap();
+        self.objects.modify(&deployments, door, "default", "web", &options, change).await.unwrap();
     }
 
     /// Stores an object past all rules.
@@ -385,7 +385,7 @@ async fn a_deployment_that_goes_changes_nothing_more() {
     let foreground =
         DeleteOptions { propagation: Propagation::Foreground, ..DeleteOptions::default() };
     let (deployments, options) = (served("apps", "deployments"), WriteOptions::default());
-    world.objects.delete(deployments, "default", "web", &foreground, &options).await.unwrap();
+    world.objects.delete(&deployments, "default", "web", &foreground, &options).await.unwrap();
     world.rounds(3).await;
     assert_eq!(world.sets().await, ["1=one:2"]);
 

@@ -15,7 +15,7 @@ use super::view::Part;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::patch::merge_patch;
-use impresario_api::resource::Resource;
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::{Reason, Status};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{Door, Objects, WriteOptions};
@@ -103,7 +103,7 @@ impl Behalf<'_> {
         revision: Revision,
         applied: &mut Applied,
     ) {
-        let resource = match kind.served() {
+        let resource = &match kind.served() {
             Ok(resource) => resource,
             Err(status) => return keep(&mut applied.owners, Err(status.into())),
         };
@@ -190,7 +190,7 @@ impl Behalf<'_> {
     /// by `is_behind`.
     async fn change(
         &self,
-        (resource, namespace): (&'static Resource, &str),
+        (resource, namespace): (&Row, &str),
         changes: Vec<Change>,
         wrote: &Wrote,
         is_behind: &mut bool,
@@ -253,12 +253,12 @@ impl Behalf<'_> {
     /// the names and uids of those in whose place there is another now.
     async fn create(
         &self,
-        (resource, namespace): (&'static Resource, &str),
+        (resource, namespace): (&Row, &str),
         creations: Vec<Creation>,
         wrote: &Wrote,
         taken: &mut BTreeSet<String>,
     ) -> (Result<(), LookError>, Vec<(String, String)>) {
-        let one = resource.singular;
+        let one = &resource.singular;
         let mut replaced = Vec::new();
         let told = |instead_of: Option<Replaced>, outcome: &Result<Value, Status>| match outcome {
             Ok(object) => {
@@ -290,11 +290,11 @@ impl Behalf<'_> {
     /// Deletes those of these names and uids, with an event for each.
     async fn delete(
         &self,
-        (resource, namespace): (&'static Resource, &str),
+        (resource, namespace): (&Row, &str),
         deletions: Vec<(String, String)>,
         wrote: &Wrote,
     ) -> Result<(), LookError> {
-        let one = resource.singular;
+        let one = &resource.singular;
         let told = |name: &str| {
             self.tell_done(resource, "SuccessfulDelete", &format!("Deleted {one}: {name}"));
         };
@@ -420,7 +420,7 @@ impl Behalf<'_> {
 
     fn tells(&self, resource: &Resource) -> bool {
         let is_of =
-            |kind: &KindName| (kind.group, kind.plural) == (resource.group, resource.plural);
+            |kind: &KindName| kind.group == resource.group && kind.plural == resource.plural;
         !self.silent_of.iter().any(is_of)
     }
 

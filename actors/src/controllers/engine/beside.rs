@@ -63,8 +63,19 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         Self { shown, wakes, is_written: true, name: Some(name) }
     }
 
+    /// All of them, told of by a facet of each to those to which it matters. The controller changes none of them.
+    pub(super) fn mattering<F: PartialEq + 'static>(
+        facet: fn(&T) -> F,
+        matters: fn(&K, Option<&T>, Option<&T>) -> bool,
+    ) -> Self {
+        let shown = |mirror: &Mirror<T>, _: &Seen<K>| Part::of(mirror.all());
+        let wakes =
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::mattering(of, mirror, facet, matters);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false, name: None }
+    }
+
     /// Those of all that it shows, told of by a facet of them. The controller changes none of them.
-    pub(super) fn everywhere<F: PartialEq + 'static>(
+    pub(super) fn everywhere<F: Ord + Send + 'static>(
         shows: fn(&T) -> bool,
         facet: fn(&T) -> F,
     ) -> Self {

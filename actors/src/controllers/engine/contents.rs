@@ -7,7 +7,7 @@ use super::kind_name::KindName;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_api::catalog::resources;
-use impresario_api::resource::{Resource, Verb, resource_key};
+use impresario_api::resource::{Row, Verb, resource_key};
 use impresario_objects::{DeleteOptions, Objects, WriteOptions};
 use impresario_registry_api::{Consistency, Entry, Key, ListRequest, Revision, Selection};
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ const PAGE_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Content {
     /// Of which resource.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// Its name.
     pub name: String,
     /// Its uid: another one of its name is not meant.
@@ -34,7 +34,7 @@ pub struct Content {
 
 impl PartialEq for Content {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.resource, other.resource)
+        Row::ptr_eq(&self.resource, &other.resource)
             && (&self.name, &self.uid) == (&other.name, &other.uid)
     }
 }
@@ -43,7 +43,7 @@ impl PartialEq for Content {
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// The resource.
-    pub resource: &'static Resource,
+    pub resource: Row,
     /// Why the first of them could not.
     pub message: String,
 }
@@ -68,9 +68,10 @@ pub(super) async fn of(
     let before = std::mem::take(&mut *known.lock());
     let mut now = Known::default();
     let deletable = |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
-    let all = resources().iter().filter(|r| r.namespaced && deletable(r.verbs));
+    let all = resources();
+    let all = all.iter().filter(|r| r.namespaced && deletable(r.verbs));
     let is_first =
-        |r: &&Resource| first.iter().any(|kind| (kind.group, kind.plural) == (r.group, r.plural));
+        |r: &&Row| first.iter().any(|kind| kind.group == r.group && kind.plural == r.plural);
     let (first, then): (Vec<_>, Vec<_>) = all.partition(is_first);
     for some in [first, then] {
         for resource in some {
@@ -86,7 +87,7 @@ pub(super) async fn of(
 
 async fn read(
     objects: &Objects,
-    resource: &'static Resource,
+    resource: &Row,
     namespace: &str,
     (before, now): (&Known, &mut Known),
     contents: &mut Vec<Content>,
@@ -110,12 +111,12 @@ async fn read(
     }
 }
 
-fn content(resource: &'static Resource, entry: &Entry) -> Content {
+fn content(resource: &Row, entry: &Entry) -> Content {
     // Of what cannot be read the name is known: it is tried, and what becomes of it is told.
     let partial: Partial = serde_json::from_slice(&entry.value).unwrap_or_default();
     let metadata = partial.into_metadata();
     Content {
-        resource,
+        resource: Row::clone(resource),
         name: entry.key.name.clone(),
         uid: metadata.uid.unwrap_or_default(),
         goes: metadata.deletion_timestamp.is_some(),
@@ -137,7 +138,8 @@ pub(super) async fn empty(
             let Content { resource, name, uid, .. } = content;
             let uid = Some(uid).filter(|uid| !uid.is_empty());
             let options = DeleteOptions { uid, ..DeleteOptions::default() };
-            (resource, objects.delete(resource, namespace, &name, &options, write).await)
+            let outcome = objects.delete(&resource, namespace, &name, &options, write).await;
+            (resource, outcome)
         }
         .boxed()
     });
@@ -151,7 +153,7 @@ pub(super) async fn empty(
             Err(status) if status.is_superseded() => {}
             Err(status) if matches!(status.code(), 429 | 503 | 504) => return Err(status.into()),
             Err(status) => {
-                if !refused.iter().any(|said| std::ptr::eq(said.resource, resource)) {
+                if !refused.iter().any(|said| Row::ptr_eq(&said.resource, &resource)) {
                     refused.push(Refused { resource, message: status.message });
                 }
             }

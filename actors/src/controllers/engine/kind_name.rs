@@ -1,7 +1,7 @@
 //! What a kind is called in the API and in the registry.
 
 use impresario_api::catalog;
-use impresario_api::resource::{Resource, resource_key_of};
+use impresario_api::resource::{Row, Text, resource_key_of};
 use impresario_api::status::{Reason, Status};
 use std::fmt;
 
@@ -31,12 +31,12 @@ impl KindName {
 
     /// What one of its objects is called: `pod`. The plural where it is not served.
     #[must_use]
-    pub fn one(&self) -> &'static str {
-        self.served().map_or(self.plural, |resource| resource.singular)
+    pub fn one(&self) -> Text {
+        self.served().map_or(self.plural.into(), |resource| resource.singular.clone())
     }
 
     /// Its row in the table of what is served.
-    pub fn served(&self) -> Result<&'static Resource, Status> {
+    pub fn served(&self) -> Result<Row, Status> {
         catalog::find(self.group, self.version, self.plural)
             .ok_or_else(|| Status::new(Reason::NotFound, format!("{self} is not served here")))
     }

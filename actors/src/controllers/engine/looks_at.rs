@@ -1,5 +1,6 @@
 //! What a controller looks at beside its object.
 
+use super::super::any_mirror::AnyMirror;
 use super::super::control::LookError;
 use super::super::mirror::{Mirrored, Seen};
 use super::super::wrote::Wrote;
@@ -13,6 +14,7 @@ use super::view::Part;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// The kinds that a controller of `K` looks at.
 pub struct LooksAt<K> {
@@ -62,15 +64,26 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Beside::<K, T>::namesake())
     }
 
-    /// And at the objects of kind `T` in the cluster that it `shows`. What `facet` says of these wakes everybody
-    /// where it changes; what else changes of them wakes nobody. The controller changes none of them.
+    /// And at the objects of kind `T` in the cluster that it `shows`. The greatest that `facet` says of any of these
+    /// wakes everybody where it changes; what else changes of them wakes nobody. The controller changes none of them.
     #[must_use]
-    pub fn everywhere<T: Mirrored, F: PartialEq + 'static>(
+    pub fn everywhere<T: Mirrored, F: Ord + Send + 'static>(
         self,
         shows: fn(&T) -> bool,
         facet: fn(&T) -> F,
     ) -> Self {
         self.and(Beside::<K, T>::everywhere(shows, facet))
+    }
+
+    /// And at all objects of kind `T` in the cluster. Where what `facet` says of one changes, those are woken to which it
+    /// `matters`; what else changes of them wakes nobody. The controller changes none of them.
+    #[must_use]
+    pub fn mattering<T: Mirrored, F: PartialEq + 'static>(
+        self,
+        facet: fn(&T) -> F,
+        matters: fn(&K, Option<&T>, Option<&T>) -> bool,
+    ) -> Self {
+        self.and(Beside::<K, T>::mattering(facet, matters))
     }
 
     /// And at the object of kind `T` and this name in the namespace that it is.
@@ -138,5 +151,10 @@ impl<K: Mirrored, T: Mirrored> Other<K> for Owned<K, T> {
             sources.push(Source::adopters_of(&mirrors.of::<K>(), &mirror, adopts));
         }
         sources
+    }
+
+    fn telling(&self, mirrors: &Mirrors, resource: &str) -> Option<Arc<dyn AnyMirror>> {
+        let is_meant = KindName::of::<T>().key() == resource;
+        is_meant.then(|| Arc::new(mirrors.of::<T>()) as Arc<dyn AnyMirror>)
     }
 }

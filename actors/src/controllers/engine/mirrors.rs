@@ -60,6 +60,11 @@ impl Mirrors {
         known.unwrap_or_else(|| Arc::new(self.partial(resource)))
     }
 
+    /// Lets the mirrors of a resource go that is not served any more: each ends with the last who still holds it.
+    pub fn forget(&self, resource: &str) {
+        self.started.lock().remove(resource);
+    }
+
     fn typed<K: Mirrored>(&self, resource: &str) -> Mirror<K> {
         self.started_as(resource.to_owned(), Selection::all(resource))
     }

@@ -1,5 +1,6 @@
 //! Another kind that a controller looks at beside its object.
 
+use super::super::any_mirror::AnyMirror;
 use super::super::control::LookError;
 use super::super::mirror::Seen;
 use super::super::wrote::Wrote;
@@ -7,6 +8,7 @@ use super::mirrors::Mirrors;
 use super::sources::Source;
 use super::view::Part;
 use futures_util::future::BoxFuture;
+use std::sync::Arc;
 
 /// What of a kind a controller of `K` is shown.
 pub(super) trait Other<K>: Send + Sync {
@@ -17,6 +19,10 @@ pub(super) trait Other<K>: Send + Sync {
     fn part(&self, mirrors: &Mirrors, object: &Seen<K>) -> Part;
     /// What wakes the controllers of those that they concern.
     fn sources(&self, mirrors: &Mirrors) -> Vec<Source>;
+    /// Their mirror, if they are of this resource and tell the controller what becomes of them.
+    fn telling(&self, _: &Mirrors, _resource: &str) -> Option<Arc<dyn AnyMirror>> {
+        None
+    }
     /// Whether the controller may change them.
     fn is_written(&self) -> bool {
         true

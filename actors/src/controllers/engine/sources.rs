@@ -4,6 +4,7 @@ use super::super::labels;
 use super::super::mirror::{Change, Mirror, Mirrored, Seen};
 use super::super::owners::controller;
 use super::super::panics;
+use super::everywhere::{Changed, Together};
 use super::kind_name::KindName;
 use super::selectors::{SelectorOf, Selectors};
 use futures_util::future::BoxFuture;
@@ -132,26 +133,91 @@ impl Source {
         })
     }
 
-    /// Changes of what a facet says of those objects of a kind that are shown, told to all of another.
+    /// Changes of the greatest that a facet says of those objects of a kind that are shown, told to all of another.
     #[must_use]
-    pub fn all_by<K: Mirrored, T: Mirrored, F: PartialEq + 'static>(
+    pub fn all_by<K: Mirrored, T: Mirrored, F: Ord + Send + 'static>(
         all: &Mirror<K>,
         mirror: &Mirror<T>,
         shows: fn(&T) -> bool,
         facet: fn(&T) -> F,
     ) -> Self {
         let name = format!("{} for all {}", KindName::of::<T>(), KindName::of::<K>());
-        let all = all.clone();
-        let says = move |seen: Option<&Seen<T>>| {
-            let seen = seen?;
+        let (all, mirror) = (all.clone(), mirror.clone());
+        let says = move |seen: &Seen<T>| {
             let object = &*seen.object;
             let says = || shows(object).then(|| facet(object));
             panics::spared(&seen.entry.key.to_string(), None, says)
         };
-        Self::told_of(name, mirror, move |change| match change {
-            Some((before, now)) if says(before) == says(now) => Vec::new(),
-            _ => all.all().iter().map(uid).collect(),
-        })
+        let run = move |told: mpsc::Sender<Concerned>| {
+            let (mut changes, all, mirror) = (Together::of(&mirror), all.clone(), mirror.clone());
+            let mut greatest = mirror.greatest(says);
+            async move {
+                let differ = |before: Option<&Seen<T>>, now: Option<&Seen<T>>| {
+                    before.and_then(says) != now.and_then(says)
+                };
+                let mut whom = |changed: Changed<T>| -> Vec<String> {
+                    let now = mirror.greatest(says);
+                    let is_same = now == greatest && !matches!(changed, Changed::Anything);
+                    greatest = now;
+                    if is_same { Vec::new() } else { all.all().iter().map(uid).collect() }
+                };
+                while let Some(uids) = changes.next(differ, &mut whom).await {
+                    if told.send(Concerned::Uids(uids)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            .boxed()
+        };
+        Self { name, run: Arc::new(run) }
+    }
+
+    /// Changes of what a facet says of the objects of a kind, told to those of another to which it `matters`.
+    #[must_use]
+    pub fn mattering<K: Mirrored, T: Mirrored, F: PartialEq + 'static>(
+        all: &Mirror<K>,
+        mirror: &Mirror<T>,
+        facet: fn(&T) -> F,
+        matters: fn(&K, Option<&T>, Option<&T>) -> bool,
+    ) -> Self {
+        let name = format!("{} for those {} that mind", KindName::of::<T>(), KindName::of::<K>());
+        let (all, mirror) = (all.clone(), mirror.clone());
+        let says = move |seen: &Seen<T>| {
+            panics::spared(&seen.entry.key.to_string(), None, || Some(facet(&seen.object)))
+        };
+        let run = move |told: mpsc::Sender<Concerned>| {
+            let (mut changes, all) = (Together::of(&mirror), all.clone());
+            async move {
+                let differ = |before: Option<&Seen<T>>, now: Option<&Seen<T>>| {
+                    before.map(says) != now.map(says)
+                };
+                let whom = |changed: Changed<T>| -> Vec<String> {
+                    let Changed::Some(changed) = changed else {
+                        return all.all().iter().map(uid).collect();
+                    };
+                    let object =
+                        |seen: &Option<Seen<T>>| seen.as_ref().map(|seen| seen.object.clone());
+                    let changed: Vec<_> =
+                        changed.iter().map(|(before, now)| (object(before), object(now))).collect();
+                    let minds = |it: &K| {
+                        let minds = || {
+                            let mut each = changed.iter();
+                            each.any(|(before, now)| matters(it, before.as_deref(), now.as_deref()))
+                        };
+                        let name = it.metadata().name.as_deref().unwrap_or_default();
+                        panics::spared(name, true, minds)
+                    };
+                    all.picked(minds).iter().map(uid).collect()
+                };
+                while let Some(uids) = changes.next(differ, &whom).await {
+                    if told.send(Concerned::Uids(uids)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            .boxed()
+        };
+        Self { name, run: Arc::new(run) }
     }
 
     /// Changes of a kind, before and after, that concern the only one of its name in the cluster.

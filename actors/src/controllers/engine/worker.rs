@@ -16,10 +16,12 @@ use super::kind_name::KindName;
 use super::looks_at::LooksAt;
 use super::other::Other;
 use super::shared::Shared;
+use super::told::look_into;
 use super::view::{Part, View};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_api::status::Status;
+use impresario_client::protocol::control::Told;
 use impresario_objects::events::Severity;
 use impresario_objects::{DeleteOptions, Deleted, Door, Objects, WriteOptions};
 use impresario_registry_api::{Fence, Revision};
@@ -31,14 +33,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What an object says of itself.
-struct Told {
+struct Said {
     status: Option<Result<Value, String>>,
     counted: Vec<(Named, &'static str)>,
     annotations: BTreeMap<String, Option<String>>,
     events: Vec<Event>,
 }
 
-impl Told {
+impl Said {
     /// Not all that the object asks for is asked of others yet: it is not said to be.
     fn keep_observed(&mut self, was: &Value) {
         const OBSERVED: &str = "observedGeneration";
@@ -51,7 +53,7 @@ impl Told {
 }
 
 /// How many names that others have are kept in mind at most.
-const MOST_TAKEN: usize = 1_000;
+pub(in crate::controllers) const MOST_TAKEN: usize = 1_000;
 
 /// The work of one controller on one object.
 pub struct Worker<C: Controller> {
@@ -169,7 +171,7 @@ impl<C: Controller> Worker<C> {
 
         let Effects { actions, status, counted, annotations, events, .. } = effects;
         let Effects { shortfall, look_again, delete_itself, emptied, let_go, .. } = effects;
-        let mut told = Told { status, counted, annotations, events };
+        let mut told = Said { status, counted, annotations, events };
         let as_seen = seen.entry.mod_revision;
         let as_written;
         if C::STATUS_FIRST {
@@ -223,10 +225,10 @@ impl<C: Controller> Worker<C> {
         behalf: &Behalf<'_>,
         seen: &Seen<C::Object>,
         parts: &[Part],
-        told: Told,
+        told: Said,
         shortfall: Option<&Shortfall>,
     ) -> Result<Option<Revision>, LookError> {
-        let Told { status, counted, mut annotations, events } = told;
+        let Said { status, counted, mut annotations, events } = told;
         let there = seen.object.metadata().annotations.as_ref();
         annotations.retain(|key, value| there.and_then(|there| there.get(key)) != value.as_ref());
         let tell = || {
@@ -286,7 +288,7 @@ impl<C: Controller> Worker<C> {
         let change = |object: &Value| {
             let metadata = &object["metadata"];
             if metadata["uid"] != self.uid.as_str() || metadata["deletionTimestamp"].is_null() {
-                return Err(Status::not_found(resource, name));
+                return Err(Status::not_found(&resource, name));
             }
             let mut object = object.clone();
             if let Some(finalizers) = object["spec"]["finalizers"].as_array_mut() {
@@ -294,7 +296,7 @@ impl<C: Controller> Worker<C> {
             }
             Ok(object)
         };
-        match objects.modify(resource, Door::Finalize, namespace, name, &options, change).await {
+        match objects.modify(&resource, Door::Finalize, namespace, name, &options, change).await {
             Ok(object) => {
                 self.wrote_self.at(owned::revision_of(&object));
                 Ok(())
@@ -317,7 +319,7 @@ impl<C: Controller> Worker<C> {
             ..DeleteOptions::default()
         };
         let (namespace, name, write) = (&self.namespace, &self.name, WriteOptions::default());
-        match behalf.objects.delete(resource, namespace, name, &options, &write).await {
+        match behalf.objects.delete(&resource, namespace, name, &options, &write).await {
             Ok(Deleted::Lingers(object) | Deleted::Gone(object)) => {
                 self.wrote_self.at(owned::revision_of(&object));
                 Ok(())
@@ -331,6 +333,19 @@ impl<C: Controller> Worker<C> {
 impl<C: Controller> Look for Worker<C> {
     fn look(&self) -> BoxFuture<'_, Result<Next, LookError>> {
         self.look_once().boxed()
+    }
+
+    fn told<'a>(&'a self, told: &'a Told) -> BoxFuture<'a, bool> {
+        async move {
+            let mirrors = &self.shared.mirrors;
+            let mut telling = self.looks_at.each();
+            let mirror = telling.find_map(|other| other.telling(mirrors, &told.key.resource));
+            let Some(mirror) = mirror.filter(|_| told.key.namespace == self.namespace) else {
+                return false;
+            };
+            look_into(told, &self.uid, &*mirror, self.shared.objects.registry()).await
+        }
+        .boxed()
     }
 }
 

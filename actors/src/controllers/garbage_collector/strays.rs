@@ -26,10 +26,11 @@ pub(super) fn is_space(resource: &Resource) -> bool {
 }
 
 /// Whether an object is not of its namespace, if there is one. Made before it by the registry's count and by the clock,
-/// both: revisions alone say nothing where somebody has written everything anew.
+/// both: revisions alone say nothing where somebody has written everything anew, and where that was made within one
+/// second, as one manifest is, the clock does not say which came first.
 pub(super) fn is_stray(entry: &Entry, object: &ObjectMeta, space: Option<&Space>) -> bool {
     let Some(space) = space else { return true };
     let times = object.creation_timestamp.as_ref().zip(space.time.as_ref());
     entry.create_revision < space.revision
-        && times.is_some_and(|(object, space)| object.0 <= space.0)
+        && times.is_some_and(|(object, space)| object.0 < space.0)
 }

@@ -7,7 +7,7 @@ use super::super::partial::Partial;
 use super::strays::{Space, is_stray};
 use super::{Done, FEW, GarbageCollectorLook, Trial, plan};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_registry_api::{Consistency, Key};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -46,7 +46,7 @@ impl GarbageCollectorLook {
 
     async fn sweep_one(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         object: &Seen<dyn AnyObject>,
         space: Option<&Space>,
     ) -> Result<Done, LookError> {

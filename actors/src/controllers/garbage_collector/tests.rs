@@ -173,11 +173,15 @@ async fn what_is_in_a_namespace_that_is_not_there_goes_and_the_next_of_that_name
     let late = deployment("restored", "2025-01-01T00:00:00Z").to_string();
     let restored = Key::new("apps/deployments", "ns", "restored");
     now.transact(Transaction::default().put(restored.clone(), late)).await.unwrap();
+    // Written back in the order of keys: with the namespace that it was once made with, within one second.
+    let together = deployment("together", "2024-01-01T00:00:00Z");
+    let together = create_alone(&now, "apps/deployments", &together).await;
     let own = create(&now, "apps/deployments", &deployment("own", early)).await;
     look(&now, &now).look_once().await.unwrap();
     assert_eq!(stored(&now, &key).await, None, "it is of the namespace before");
     // Later by the one count and earlier by the other: nobody knows.
     assert!(stored(&now, &own).await.is_some() && stored(&now, &restored).await.is_some());
+    assert!(stored(&now, &together).await.is_some(), "the clock does not say which came first");
 }
 
 #[tokio::test]
@@ -195,8 +199,8 @@ async fn what_is_in_a_namespace_that_no_mirror_shows_yet_stays() {
 async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_in_none() {
     let registry = MemoryRegistry::default();
     let graph = Graph::over(&Mirrors::over(Arc::new(registry.clone())));
-    for (_, mirror) in graph.parts() {
-        mirror.reached(1, CATCH_UP).await.unwrap();
+    for part in graph.parts().iter() {
+        part.mirror.reached(1, CATCH_UP).await.unwrap();
     }
     let mut litter = graph.litter();
     let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
@@ -208,4 +212,46 @@ async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_
     assert_eq!(woken().await, Ok(Some(())));
     registry.transact(Transaction::default().delete(space)).await.unwrap();
     assert_eq!(woken().await, Ok(Some(())));
+}
+
+/// A kind that knows nothing and forbids nothing.
+struct Anything;
+
+impl impresario_api::dynamic::DynamicSchema for Anything {
+    fn default(&self, _: &mut Value) {}
+
+    fn prune(&self, _: &mut Value) {}
+
+    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
+        Vec::new()
+    }
+
+    fn openapi(&self) -> Value {
+        json!({"type": "object"})
+    }
+}
+
+#[tokio::test]
+async fn the_collector_learns_of_a_kind_that_comes_and_forgets_one_that_goes() {
+    let registry = MemoryRegistry::default();
+    let mirrors = Mirrors::over(Arc::new(registry.clone()));
+    let graph = Graph::over(&mirrors);
+    let knows = |key: &str| graph.parts().iter().any(|part| resource_key(&part.resource) == key);
+    let mut litter = graph.litter();
+    let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
+    let (group, key) = ("collected.example.com", "collected.example.com/things");
+    let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
+    let row = Resource::of_schema(names, Arc::new(Anything));
+    impresario_api::catalog::served().take(row).unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
+    assert!(knows(key));
+    create_alone(&registry, key, &json!({"metadata": {"name": "left", "uid": "t"}})).await;
+    while graph.strays().is_empty() {
+        assert_eq!(woken().await, Ok(Some(())));
+    }
+    assert_eq!(graph.strays()[0].0.plural, "things");
+
+    impresario_api::catalog::served().drop_row(group, "things").unwrap();
+    assert_eq!(woken().await, Ok(Some(())));
+    assert!(!knows(key) && graph.strays().is_empty());
 }

@@ -20,6 +20,8 @@ pub(super) struct State<K> {
     /// Of both.
     by_owner: HashMap<String, BTreeSet<Place>>,
     orphans: Orphans,
+    /// Those that were filed before the watch brought them.
+    ahead: BTreeSet<Place>,
 }
 
 /// What became of an object that was put.
@@ -44,6 +46,28 @@ pub(super) enum Was<K> {
     Misread(Seen<Partial>),
 }
 
+/// Where an object is filed.
+pub(super) fn place_of(entry: &Entry) -> Place {
+    (entry.key.namespace.clone(), entry.key.name.clone())
+}
+
+/// What an entry says. Takes time: it is done before anybody is kept from looking.
+pub(super) fn read<K: Mirrored>(entry: &Entry) -> Result<Seen<K>, Misread> {
+    match serde_json::from_slice::<K>(&entry.value) {
+        Ok(object) => Ok(Seen { object: Arc::new(object), entry: entry.clone() }),
+        Err(cause) => {
+            let now = serde_json::from_slice::<Partial>(&entry.value).ok();
+            let now = now.map(|now| Seen { object: Arc::new(now), entry: entry.clone() });
+            Err(Misread { now, cause })
+        }
+    }
+}
+
+/// Whether what is shown was made when the object of this entry was.
+fn is_of_the_life<K>(shown: &Seen<K>, entry: &Entry) -> bool {
+    shown.entry.create_revision == entry.create_revision
+}
+
 impl<K: Mirrored> State<K> {
     pub(super) fn new() -> Self {
         Self {
@@ -51,28 +75,33 @@ impl<K: Mirrored> State<K> {
             misread: BTreeMap::new(),
             by_owner: HashMap::new(),
             orphans: Orphans::default(),
+            ahead: BTreeSet::new(),
         }
     }
 
-    pub(super) fn put(&mut self, entry: &Entry) -> Filed<K> {
-        let place = (entry.key.namespace.clone(), entry.key.name.clone());
-        let object = match serde_json::from_slice::<K>(&entry.value) {
-            Ok(object) => Arc::new(object),
-            Err(cause) => {
+    /// Files what was [`read`] of an object that was put.
+    pub(super) fn put(&mut self, place: Place, now: Result<Seen<K>, Misread>) -> Filed<K> {
+        let now = match now {
+            Ok(now) => now,
+            Err(misread) => {
                 let before = match self.delete(&place) {
                     Some(Was::Read(before)) => Some(before),
                     Some(Was::Misread(_)) | None => None,
                 };
-                let now = serde_json::from_slice::<Partial>(&entry.value).ok();
-                let now = now.map(|now| Seen { object: Arc::new(now), entry: entry.clone() });
-                if let Some(now) = &now {
+                if let Some(now) = &misread.now {
                     self.file_owners(now.object.meta(), &place);
                     self.misread.insert(place, now.clone());
                 }
-                return Filed { before, now: Err(Misread { now, cause }) };
+                return Filed { before, now: Err(misread) };
             }
         };
-        let now = Seen { object, entry: entry.clone() };
+        let before = self.show(place, now.clone());
+        Filed { before, now: Ok(now) }
+    }
+
+    /// Shows it; what was shown there.
+    fn show(&mut self, place: Place, now: Seen<K>) -> Option<Seen<K>> {
+        self.ahead.remove(&place);
         let before = self.objects.insert(place.clone(), now.clone());
         match &before {
             Some(before) => self.forget(before.object.metadata(), &place),
@@ -84,10 +113,48 @@ impl<K: Mirrored> State<K> {
         }
         self.orphans.put(&place.0, &place.1, now.object.metadata());
         self.file_owners(now.object.metadata(), &place);
-        Filed { before, now: Ok(now) }
+        before
+    }
+
+    /// Whether what the watch brings is no news: this state of the object is shown, or a later one. Of another life of
+    /// the name nothing is.
+    pub(super) fn is_known(&mut self, entry: &Entry) -> bool {
+        let place = place_of(entry);
+        let Some(shown) = self.objects.get(&place) else { return false };
+        if shown.entry.mod_revision == entry.mod_revision {
+            self.ahead.remove(&place);
+        }
+        is_of_the_life(shown, entry) && shown.entry.mod_revision >= entry.mod_revision
+    }
+
+    /// Whether this is a later state of an object that is shown.
+    pub(super) fn is_news(&self, entry: &Entry) -> bool {
+        self.objects.get(&place_of(entry)).is_some_and(|shown| {
+            is_of_the_life(shown, entry) && shown.entry.mod_revision < entry.mod_revision
+        })
+    }
+
+    /// Shows a later state of an object that is shown, before the watch brings it: what was shown. Nothing is done
+    /// about one that is not, or that has another life by now.
+    pub(super) fn advance(&mut self, now: Seen<K>) -> Option<Seen<K>> {
+        if !self.is_news(&now.entry) {
+            return None;
+        }
+        let place = place_of(&now.entry);
+        let before = self.show(place.clone(), now);
+        self.ahead.insert(place);
+        before
+    }
+
+    /// Keeps what another state of the same shows that was filed ahead of what this one is of.
+    pub(super) fn keep_ahead(&mut self, other: &Self) {
+        for seen in other.ahead.iter().filter_map(|place| other.objects.get(place)) {
+            self.advance(seen.clone());
+        }
     }
 
     pub(super) fn delete(&mut self, place: &Place) -> Option<Was<K>> {
+        self.ahead.remove(place);
         if let Some(before) = self.objects.remove(place) {
             self.forget(before.object.metadata(), place);
             return Some(Was::Read(before));

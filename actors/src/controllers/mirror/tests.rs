@@ -2,12 +2,13 @@
 
 use super::super::any_mirror::AnyMirror;
 use super::*;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_registry::{Key, MemoryRegistry, Operation, Registry, Transaction};
 use impresario_registry_api::{Around, Page, Watch, WatchError, WatchRequest};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -245,4 +246,141 @@ async fn a_watch_that_ends_is_taken_up_where_it_was_and_nothing_is_listed_anew()
 async fn what_is_no_longer_kept_is_listed_anew() {
     let (told, lists) = told_of_ten(WatchError::Gone { oldest: 1 }).await;
     assert!(told.contains(&"everything".to_owned()) && lists > 1, "{told:?} {lists}");
+}
+
+thread_local! {
+    /// What happens whenever an object of this thread's test is read.
+    static WHEN_READ: std::cell::RefCell<Box<dyn FnMut()>> = std::cell::RefCell::new(Box::new(|| ()));
+}
+
+/// A pod, while which is read something happens.
+struct Slow(Pod);
+
+impl<'de> serde::Deserialize<'de> for Slow {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        WHEN_READ.with_borrow_mut(|happens| happens());
+        <Pod as serde::Deserialize>::deserialize(from).map(Self)
+    }
+}
+
+impl k8s_openapi::Resource for Slow {
+    const API_VERSION: &'static str = Pod::API_VERSION;
+    const GROUP: &'static str = Pod::GROUP;
+    const KIND: &'static str = Pod::KIND;
+    const VERSION: &'static str = Pod::VERSION;
+    const URL_PATH_SEGMENT: &'static str = Pod::URL_PATH_SEGMENT;
+    type Scope = k8s_openapi::NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for Slow {
+    type Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn metadata(&self) -> &Self::Ty {
+        self.0.metadata()
+    }
+
+    fn metadata_mut(&mut self) -> &mut Self::Ty {
+        self.0.metadata_mut()
+    }
+}
+
+/// A registry whose history is short: of two changes later a watch finds it gone.
+struct Hasty {
+    inner: MemoryRegistry,
+    lists: AtomicUsize,
+}
+
+impl Around for Hasty {
+    fn inner(&self) -> &dyn Registry {
+        &self.inner
+    }
+
+    fn list(&self, request: ListRequest) -> BoxFuture<'_, Result<Page, ReadError>> {
+        self.lists.fetch_add(1, SeqCst);
+        self.inner.list(request)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        Box::pin(async move {
+            let newest = self.inner.list(ListRequest::default()).await.map(|page| page.revision);
+            let newest = newest.unwrap_or(Revision::MAX);
+            if newest > request.after + 2 {
+                return Err(WatchError::Gone { oldest: newest });
+            }
+            self.inner.watch(request).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_is_filled_however_much_changes_while_it_is_read_and_keeps_nobody_from_looking() {
+    const PODS: usize = 1_000;
+    let inner = MemoryRegistry::default();
+    for number in 0..PODS {
+        write(&inner, put(&format!("p{number:04}"), "one")).await;
+    }
+    let hasty = Arc::new(Hasty { inner: inner.clone(), lists: AtomicUsize::default() });
+    let mirror: Mirror<Slow> = Mirror::start(hasty.clone(), "pods");
+    let others = Arc::new(AtomicUsize::new(0));
+    let count = others.clone();
+    let _others = Aborting(tokio::spawn(async move {
+        loop {
+            count.fetch_add(1, SeqCst);
+            tokio::task::yield_now().await;
+        }
+    }));
+    let (looker, mut read) = (mirror.clone(), 0);
+    let locked = Arc::new(AtomicUsize::new(0));
+    let (counts, at_first) = (locked.clone(), others.clone());
+    let turns = Arc::new(AtomicUsize::new(0));
+    let turned = turns.clone();
+    let writer = inner.clone();
+    WHEN_READ.set(Box::new(move || {
+        read += 1;
+        if looker.shared.state.try_read().is_none() {
+            counts.fetch_add(1, SeqCst);
+        }
+        let now = at_first.load(SeqCst);
+        if read == 1 {
+            turned.store(now, SeqCst);
+        } else if read == PODS {
+            turned.store(now - turned.load(SeqCst), SeqCst);
+        }
+        // While it is read, one goes, one changes and one comes, before and behind what was read.
+        let operations = match read {
+            200 => vec![Operation::Delete { key: Key::new("pods", "a", "p0900") }],
+            201 => vec![Operation::Delete { key: Key::new("pods", "a", "p0000") }],
+            202 => vec![put("p0100", "two"), put("p0901", "two")],
+            203 => vec![put("q", "two")],
+            _ => return,
+        };
+        let transaction = Transaction { operations, ..Transaction::default() };
+        writer.transact(transaction).now_or_never().expect("at once").unwrap();
+    }));
+    mirror.reached(1, LIMIT).await.unwrap();
+    assert_eq!(locked.load(SeqCst), 0, "who looked had to wait");
+    assert!(turns.load(SeqCst) > 5, "it let nobody else have the thread");
+    assert_eq!(hasty.lists.load(SeqCst), 1, "it went back to the list");
+    assert_eq!(mirror.all().len(), PODS - 1);
+    assert!(mirror.get("a", "p0000").is_none() && mirror.get("a", "p0900").is_none());
+    let changed = mirror.controlled_by("a", "two");
+    let changed: Vec<_> = changed.iter().map(|seen| seen.entry.key.name.as_str()).collect();
+    assert_eq!(changed, ["p0100", "p0901", "q"]);
+    assert!(mirror.revision() >= 1_004, "it has seen all of that: {}", mirror.revision());
+
+    // A change is read before anybody is kept from looking, too.
+    let revision = write(&inner, put("q", "three")).await;
+    mirror.reached(revision, LIMIT).await.unwrap();
+    assert_eq!(mirror.controlled_by("a", "three").len(), 1);
+    assert_eq!(locked.load(SeqCst), 0, "who looked had to wait");
+    WHEN_READ.set(Box::new(|| ()));
+}
+
+/// Ends a task with its test.
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

@@ -209,7 +209,7 @@ async fn controller(objects: &Objects, replicas: i32) -> String {
             "spec": { "containers": [{ "name": "c", "image": "i" }] } } },
     });
     let resource = served("", "replicationcontrollers");
-    let made = objects.create(resource, "default", object, &WriteOptions::default()).await;
+    let made = objects.create(&resource, "default", object, &WriteOptions::default()).await;
     made.unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 

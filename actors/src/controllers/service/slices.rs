@@ -4,10 +4,11 @@
 //! A slice has one set of ports and at most 100 endpoints; its name follows from the service,
 //! the ports and its number, so that what should be and what is can be compared by name.
 
+use super::super::engine::worker::MOST_TAKEN;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use ring::digest::{SHA256, digest};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -20,8 +21,9 @@ pub const KEEPER: &str = "endpointslice-controller.k8s.io";
 
 /// Endpoints in one slice.
 const MOST: usize = 100;
-/// So many places may be passed over since others have their names.
-const FOREIGN: usize = 16;
+/// A slice is looked for so far at most beyond the places that there would be without others' slices: no more names
+/// that others have are kept in mind.
+const FOREIGN: usize = MOST_TAKEN;
 /// What may be in a generated name; no vowels, so that it means nothing.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -57,7 +59,7 @@ pub fn slices(
     behind: impl Fn(&EndpointAddress) -> Option<Behind>,
     (present, is_taken): (&BTreeMap<String, &[Endpoint]>, impl Fn(&str) -> bool),
 ) -> BTreeMap<String, Slice> {
-    let mut slices = BTreeMap::new();
+    let mut groups = Vec::new();
     for subset in subsets {
         let ports: Vec<EndpointPort> = subset
             .ports
@@ -78,15 +80,49 @@ pub fn slices(
             endpoint.addresses[0].parse().is_ok_and(|ip: IpAddr| ip.is_ipv4())
         });
         for (address_type, endpoints) in [("IPv4", four), ("IPv6", six)] {
-            let named = |place| slice_name(name, address_type, &ports, place);
-            for (place, mut endpoints) in placed(endpoints, &named, present, &is_taken) {
-                endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
-                slices
-                    .insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
-            }
+            groups.push(Slice { address_type, endpoints, ports: ports.clone() });
+        }
+    }
+    let mut there = found(name, &groups, present);
+    let mut slices = BTreeMap::new();
+    for (number, Slice { address_type, endpoints, ports }) in groups.into_iter().enumerate() {
+        let named = |place| slice_name(name, address_type, &ports, place);
+        let filled = there.remove(&number).unwrap_or_default();
+        for (place, mut endpoints) in placed(endpoints, &named, filled, &is_taken) {
+            endpoints.sort_by(|a, b| identity(a).cmp(&identity(b)));
+            slices.insert(named(place), Slice { address_type, endpoints, ports: ports.clone() });
         }
     }
     slices
+}
+
+/// What is in a place.
+type Filled<'a> = BTreeMap<usize, &'a [Endpoint]>;
+
+/// Which places of each of these groups, by its number, have a slice: looked for until all are found, however many
+/// names others have before them.
+fn found<'a>(
+    name: &str,
+    groups: &[Slice],
+    present: &BTreeMap<String, &'a [Endpoint]>,
+) -> BTreeMap<usize, Filled<'a>> {
+    let needed = groups.iter().map(|group| group.endpoints.len().div_ceil(MOST)).max();
+    let furthest = needed.unwrap_or(0) + present.len() + FOREIGN;
+    let mut found: BTreeMap<usize, Filled<'a>> = BTreeMap::new();
+    let mut left: BTreeSet<&str> = present.keys().map(String::as_str).collect();
+    for place in 0..furthest {
+        if left.is_empty() {
+            break;
+        }
+        for (number, group) in groups.iter().enumerate() {
+            let named = slice_name(name, group.address_type, &group.ports, place);
+            if let Some(there) = present.get(&named) {
+                found.entry(number).or_default().insert(place, *there);
+                left.remove(named.as_str());
+            }
+        }
+    }
+    found
 }
 
 /// What an endpoint is known by, whatever is said of it.
@@ -99,13 +135,10 @@ fn identity(endpoint: &Endpoint) -> (&[String], Option<&str>) {
 fn placed(
     endpoints: Vec<Endpoint>,
     named: &impl Fn(usize) -> String,
-    present: &BTreeMap<String, &[Endpoint]>,
+    filled: Filled<'_>,
     is_taken: &impl Fn(&str) -> bool,
 ) -> BTreeMap<usize, Vec<Endpoint>> {
     let needed = endpoints.len().div_ceil(MOST);
-    // A place that has a slice is at most as far as there are slices, and others' that were passed over.
-    let furthest = needed + present.len() + FOREIGN;
-    let filled = (0..furthest).filter_map(|place| Some((place, present.get(&named(place))?)));
     let mut homes = HashMap::new();
     let mut places = BTreeMap::new();
     for (place, there) in filled {
@@ -297,6 +330,30 @@ mod tests {
         assert_eq!(packed.len(), 0);
         let five = after(&after(&made, &[subset(&all, &[], 80)]), &[subset(&all[..5], &[], 80)]);
         assert_eq!((five.len(), count(&five)), (1, 5));
+    }
+
+    #[test]
+    fn a_slice_stays_however_many_names_others_have_before_it() {
+        let all = many(100..250);
+        let subsets = [subset(&all, &[], 80), subset(&["::1".into()], &[], 81)];
+        let ports = fresh(&subsets[..1]).into_values().next().unwrap().ports;
+        let taken: BTreeSet<String> =
+            (0..50).map(|place| slice_name("web", "IPv4", &ports, place)).collect();
+        let made = slices(
+            "web",
+            &subsets,
+            |_| None,
+            (&BTreeMap::new(), |name: &str| taken.contains(name)),
+        );
+        assert_eq!((made.len(), count(&made)), (3, 151));
+        assert!(made.keys().all(|name| !taken.contains(name)));
+        // The next look has met none of those names, and so knows of none.
+        assert_eq!(changed(&made, &after(&made, &subsets)), 0);
+        // Nor does a slice that is none of these keep them from being found.
+        let mut more = made.clone();
+        more.extend(fresh(&[subset(&all, &[], 9)]));
+        let kept = after(&more, &subsets);
+        assert_eq!(changed(&made, &kept), 0);
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! What a service asks for, by what is seen of its endpoints, pods and nodes.
 
 use super::super::engine::effects::Effect;
+use super::super::engine::mirrors::Mirrors;
+use super::super::engine::sources::Concerned;
 use super::super::engine::view::Part;
 use super::super::table::{self, part, pod};
 use super::*;
 use crate::node::object::FIRST_PORT;
+use crate::testing::LIMIT;
+use impresario_registry::{MemoryRegistry, Registry as _};
+use impresario_registry_api::{Key, Transaction};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// A world in which one service is.
 struct World {
@@ -98,6 +105,82 @@ fn endpoints_and_slices_are_made_follow_the_pods_and_are_then_left_alone() {
     world = world.done(&effects);
     assert_eq!((world.slices.len(), &world.endpoints[0]["subsets"]), (0, &json!([])));
     assert_eq!(world.at(4), Effects::default());
+}
+
+#[test]
+fn endpoints_that_do_not_hold_all_addresses_say_so_for_as_long_as_that_is_so() {
+    let pods: Vec<&'static str> =
+        (0..=endpoints::CAPACITY).map(|n| &*format!("p{n:04}:ready").leak()).collect();
+    let mut world = world(&pods);
+    let says = |world: &World| {
+        let of = |slice: &Value| slice["endpoints"].as_array().unwrap().len();
+        let all: usize = world.slices.iter().map(of).sum();
+        let annotations = &world.endpoints[0]["metadata"]["annotations"];
+        (world.addresses().len(), all, annotations[endpoints::OVER_CAPACITY].clone())
+    };
+    let step = |world: World, second| {
+        let effects = world.at(second);
+        world.done(&effects)
+    };
+    let truncated = (1_000, 1_001, json!(endpoints::TRUNCATED));
+    world = step(world, 0);
+    assert_eq!(says(&world), truncated);
+    assert_eq!(world.at(1), Effects::default(), "all is done");
+    world.pods.pop();
+    world = step(world, 2);
+    assert_eq!(says(&world), (1_000, 1_000, Value::Null));
+    world.pods = pods;
+    world = step(world, 3);
+    assert_eq!(says(&world), truncated);
+    assert_eq!(world.at(4), Effects::default(), "all is done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_wakes_all_services_when_the_greatest_first_port_changes_and_then_seldom() {
+    let registry = MemoryRegistry::default();
+    let mirrors = Mirrors::over(Arc::new(registry.clone()));
+    let (nodes, services) = (mirrors.of::<Node>(), mirrors.of::<Service>());
+    let put = async |resource: &str, object: Value| {
+        let key = Key::new(resource, "", object["metadata"]["name"].as_str().unwrap());
+        let put = Transaction::default().put(key, object.to_string());
+        registry.transact(put).await.unwrap().revision
+    };
+    for name in ["a", "b"] {
+        let made = put("services", json!({"metadata": {"name": name, "uid": name}})).await;
+        services.reached(made, LIMIT).await.unwrap();
+    }
+    let says = async |name: &str, first: u16| {
+        let node = json!({"metadata": {"name": name, "annotations": {FIRST_PORT: first.to_string()}},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let revision = put("nodes", node).await;
+        nodes.reached(revision, LIMIT).await.unwrap();
+    };
+    says("of-a-user", 1024).await;
+    let all = Reconciler::looks_at().sources(&mirrors);
+    let source = all.iter().find(|source| source.name().starts_with("nodes")).unwrap();
+    let (told, mut hints) = mpsc::channel(512);
+    let _following = JoinSet::from_iter([source.run(told)]);
+    let everybody = Concerned::Uids(vec!["a".into(), "b".into()]);
+    let minute = std::time::Duration::from_mins(1);
+
+    // Another says now this and now that, and all of it less.
+    for number in 0..100 {
+        says("flips", 80 + number).await;
+    }
+    tokio::time::sleep(minute).await;
+    assert!(hints.try_recv().is_err(), "it changes nothing of what services say");
+
+    // What does is told at once.
+    let now = tokio::time::Instant::now();
+    says("of-a-user", 90).await;
+    assert_eq!(hints.recv().await, Some(everybody.clone()));
+    assert!(now.elapsed() < minute / 60, "after {:?}", now.elapsed());
+    for number in 0..100 {
+        says("flips", 100 + number).await;
+    }
+    tokio::time::sleep(minute).await;
+    assert_eq!(hints.try_recv(), Ok(everybody));
+    assert!(hints.try_recv().is_err(), "what comes within a pause is told together");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who belongs to the job: its pods, and the members that have joined from them.
 
-use super::{Absent, Action, Holder, Joined, Phase, Remark, State, Stranger};
+use super::{Absent, Action, Holder, Joined, Phase, Remark, State, Stranger, Task};
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
@@ -24,7 +24,7 @@ const SERVER_JOINS: Duration = Duration::from_mins(2);
 /// A trainer's program reads its data and makes its model first.
 const TRAINER_JOINS: Duration = Duration::from_mins(30);
 /// Nobody is given longer: a week.
-const LATEST_JOINS: Duration = Duration::from_hours(168);
+pub(super) const LATEST: Duration = Duration::from_hours(168);
 /// A look that comes so late found this process paused: silence meanwhile was its own.
 const PAUSE: Duration = Duration::from_secs(3);
 
@@ -169,7 +169,8 @@ impl State {
             map_epoch: 0,
             no_copy: false,
             doing: Doing::Waiting,
-            stalled: false,
+            stalled: None,
+            warm: false,
             pulled: None,
             holds: match &join.holds {
                 Holds::Shards(held) => {
@@ -254,7 +255,7 @@ impl State {
         let is_heard = |one: &Joined| now.duration_since(one.heard) <= SILENCE;
         let patience = if self.joined.values().any(is_heard) { SILENCE } else { CUT_OFF };
         let late = |since: Instant| now.duration_since(since) > patience;
-        let hang = self.joined.iter().filter(|(_, one)| one.stalled || late(one.heard));
+        let hang = self.joined.iter().filter(|(_, one)| one.stalled.is_some() || late(one.heard));
         let gone = self.absent.iter().filter(|(_, one)| late(one.since));
         let silent: Vec<String> =
             hang.map(|(uid, _)| uid).chain(gone.map(|(uid, _)| uid)).cloned().collect();
@@ -262,10 +263,18 @@ impl State {
         for uid in silent {
             if let Some(pod) = self.pods.get(&uid).filter(|pod| !pod.deleting).cloned() {
                 if !self.over() {
-                    let stalled = self.joined.get(&uid).is_some_and(|one| one.stalled);
-                    let what = if stalled { "gets no further" } else { "is not heard of" };
-                    let message = format!("pod {} {what}; it is replaced", pod.name);
-                    self.remark(true, "MemberSilent", message);
+                    let at = self.joined.get(&uid);
+                    let stalled = at.and_then(|one| Some((Task::of(one.doing)?, one.stalled?)));
+                    let what = match stalled {
+                        Some((task, given)) => {
+                            let next = self.give_longer(task, given).as_secs() / 60;
+                            format!(
+                                "gets no further; it is replaced, and the next may be at one thing for {next} minutes"
+                            )
+                        }
+                        None => "is not heard of; it is replaced".to_owned(),
+                    };
+                    self.remark(true, "MemberSilent", format!("pod {} {what}", pod.name));
                 }
                 actions.push(Action::DeletePod { name: pod.name, uid: uid.clone() });
             }
@@ -290,7 +299,7 @@ impl State {
         self.patience.remove(&member);
         let first = self.joins_within(member);
         if took > first {
-            self.patience.insert(member, (took * 2).min(LATEST_JOINS));
+            self.patience.insert(member, (took * 2).min(LATEST));
         }
     }
 
@@ -308,7 +317,7 @@ impl State {
             }
             stranger.since = now;
             // Those that began together were given the same.
-            let longer = (stranger.limit * 2).min(LATEST_JOINS);
+            let longer = (stranger.limit * 2).min(LATEST);
             let next = self.patience.entry(pod.member).or_insert(longer);
             *next = longer.max(*next);
             let message = format!(

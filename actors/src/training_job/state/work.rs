@@ -1,6 +1,7 @@
 //! What trainers do next: batches, evaluations, and the end of the job.
 
-use super::{Evaluation, Holder, Phase, State};
+use super::membership::LATEST;
+use super::{Evaluation, Holder, Phase, State, Task};
 use crate::training::data_plan::DataPlan;
 use impresario_client::protocol::training::{
     Batch, Doing, NextWork, Order, ReportError, ServerOrder, ServerReport, ShardMap, TrainerReport,
@@ -25,7 +26,8 @@ const LONG_EVALUATION: Duration = Duration::from_mins(1);
 const OVERDUE: Duration = Duration::from_secs(10);
 /// But not before so many times what they usually take.
 const OVERDUE_BATCHES: u32 = 8;
-/// A trainer that is at one thing for longer hangs, however alive it is.
+/// A trainer that is at one thing for longer is taken to hang, however alive it is. Its pod is replaced by one that is
+/// given twice the time: nobody can know how long an evaluation or the first batch takes.
 const STALLED: Duration = Duration::from_mins(15);
 /// But not before so many times what a batch usually takes.
 const STALLED_BATCHES: u32 = 20;
@@ -100,8 +102,7 @@ impl State {
     /// A trainer says that it lives. Whether it is wanted.
     pub fn alive(&mut self, report: &TrainerReport, now: Instant) -> Result<bool, ReportError> {
         self.check_trainer(report)?;
-        let usual = Duration::from_secs_f64(self.book.seconds_per_batch().min(1e6));
-        let limit = (usual * STALLED_BATCHES).max(STALLED);
+        let given = Task::of(report.doing).map(|task| self.may_be_at(task));
         let dismissed = self.dismisses();
         let joined = self.joined.get_mut(&report.pod_uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
@@ -110,8 +111,7 @@ impl State {
             let since = now.checked_sub(Duration::from_millis(report.milliseconds));
             joined.pulled = joined.pulled.max(since);
         }
-        let busy = report.doing != Doing::Waiting;
-        joined.stalled = busy && Duration::from_millis(report.milliseconds) > limit;
+        joined.stalled = given.filter(|given| Duration::from_millis(report.milliseconds) > *given);
         joined.stopped |= dismissed;
         Ok(!dismissed)
     }
@@ -123,7 +123,7 @@ impl State {
         let joined = self.joined.get_mut(uid).ok_or(ReportError::Unknown)?;
         joined.heard = now;
         joined.doing = Doing::Waiting;
-        joined.stalled = false;
+        joined.stalled = None;
         joined.map_epoch = asked.map_epoch;
         joined.given = None;
         // Who computes gradients has pulled what it computes them from.
@@ -134,6 +134,12 @@ impl State {
             joined.pulled = joined.pulled.max(since);
         }
         let leaving = joined.leaving;
+        let first = asked.done.first().filter(|_| !joined.warm);
+        joined.warm |= first.is_some();
+        let first = first.map(|batch| Duration::from_secs_f32(batch.seconds));
+        if let Some(took) = first {
+            self.has_been_at(Task::Batch, took);
+        }
         if let Some(plan) = &mut self.plan {
             for progress in &asked.done {
                 self.given_again.remove(&progress.step);
@@ -154,7 +160,10 @@ impl State {
             // A report that comes twice tells of what was evaluated before.
             let is_of_it = asked.evaluation == Some(asked_for.number);
             if let Some(evaluated) = asked.evaluated.filter(|_| is_of_it) {
-                self.evaluation_took = Some(now.duration_since(asked_for.since));
+                let took = now.duration_since(asked_for.since);
+                self.evaluation_took = Some(took);
+                self.evaluations_late = 0;
+                self.has_been_at(Task::Evaluation, took);
                 self.book.evaluated(evaluated);
                 reached = asked_for.last;
             }
@@ -210,9 +219,7 @@ impl State {
         if self.phase == Phase::Pending && self.steps() == 0 && !self.has_minimum() {
             return Order::Wait { milliseconds: 50 };
         }
-        if self.evaluation_is_overdue(now) {
-            self.evaluating = None;
-        }
+        self.give_up_evaluation(now);
         let due = self.evaluated_at.is_none_or(|at| now.duration_since(at) > EVALUATE_EVERY);
         if self.evaluating.is_none() && (self.final_evaluation || (due && self.steps() > 0)) {
             let last = self.final_evaluation;
@@ -250,10 +257,14 @@ impl State {
         Order::Train(batches)
     }
 
-    /// Whether nobody waits any more for the evaluation that was ordered.
-    fn evaluation_is_overdue(&self, now: Instant) -> bool {
-        let Some(one) = &self.evaluating else { return false };
-        let Some(trainer) = self.joined.get(&one.trainer) else { return true };
+    /// Waits no more for the evaluation that was ordered, where it is overdue. The next is waited for twice as long as
+    /// long as none has come: else one that takes longer than the first limit would be ordered for ever.
+    fn give_up_evaluation(&mut self, now: Instant) {
+        let Some(one) = &self.evaluating else { return };
+        let Some(trainer) = self.joined.get(&one.trainer) else {
+            self.evaluating = None;
+            return;
+        };
         let took = self.evaluation_took;
         let limit = if trainer.doing == Doing::Evaluating {
             // How long the first one takes nobody can know.
@@ -261,7 +272,43 @@ impl State {
         } else {
             took.map_or(EVALUATION, |took| EVALUATION.max(took * 3))
         };
-        now.duration_since(one.since) > limit
+        let limit = limit.saturating_mul(1 << self.evaluations_late.min(20)).min(limit.max(LATEST));
+        if now.duration_since(one.since) > limit {
+            self.evaluating = None;
+            self.evaluations_late = self.evaluations_late.saturating_add(1);
+        }
+    }
+
+    /// How long a trainer may be at one thing.
+    fn may_be_at(&self, task: Task) -> Duration {
+        let usual = Duration::from_secs_f64(self.book.seconds_per_batch().min(1e6));
+        let usual = match task {
+            Task::Batch => usual * STALLED_BATCHES,
+            Task::Evaluation => {
+                let took = self.evaluation_took.unwrap_or_default();
+                took.saturating_mul(LONG_EVALUATIONS).max(usual * STALLED_BATCHES)
+            }
+        };
+        self.stalls.get(&task).copied().unwrap_or(STALLED).max(usual)
+    }
+
+    /// A trainer has been at this for so long: the next is given twice that, if it is more than at first.
+    fn has_been_at(&mut self, task: Task, took: Duration) {
+        let next = took.saturating_mul(2).min(LATEST);
+        if next > STALLED {
+            self.stalls.insert(task, next);
+        } else {
+            self.stalls.remove(&task);
+        }
+    }
+
+    /// One has been at this for longer than it was `given`: the next is given twice the time. How much that is.
+    pub(super) fn give_longer(&mut self, task: Task, given: Duration) -> Duration {
+        // Those that began together were given the same.
+        let longer = given.saturating_mul(2).min(LATEST);
+        let next = self.stalls.entry(task).or_insert(longer);
+        *next = longer.max(*next);
+        *next
     }
 
     /// Batches that others were given long ago, for this trainer to do as well: one that hangs, however

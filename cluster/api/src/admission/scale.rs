@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 /// The `Scale` of an object; none when its kind has no such door.
 pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
-    let paths = resource.scale?;
-    let selector = object.pointer(paths.selector).unwrap_or(&Value::Null);
+    let paths = resource.scale.as_ref()?;
+    let selector = object.pointer(&paths.selector).unwrap_or(&Value::Null);
     let selector = if selector.get("matchLabels").is_some_and(Value::is_object)
         || selector.get("matchExpressions").is_some_and(Value::is_array)
     {
@@ -28,8 +28,8 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": { "replicas": count(paths.spec) },
-        "status": { "replicas": count(paths.status) },
+        "spec": { "replicas": count(&paths.spec) },
+        "status": { "replicas": count(&paths.status) },
     });
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
@@ -40,7 +40,7 @@ pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
 /// The whole object with the count of a `Scale`, to be admitted through
 /// [`Door::Scale`](super::Door::Scale).
 pub fn apply_scale(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, Status> {
-    let Some(paths) = resource.scale else {
+    let Some(paths) = &resource.scale else {
         return Err(Status::no_such_path());
     };
     let wanted = number(scale, "spec.replicas").unwrap_or(0);
@@ -51,10 +51,10 @@ pub fn apply_scale(resource: &Resource, object: &Value, scale: &Value) -> Result
         return Err(Status::invalid(resource, text(object, "metadata.name"), causes.into_vec()));
     }
     let mut scaled = object.clone();
-    if let Some(slot) = scaled.pointer_mut(paths.spec) {
+    if let Some(slot) = scaled.pointer_mut(&paths.spec) {
         *slot = wanted.into();
     } else {
-        let (parent, field) = paths.spec.rsplit_once('/').unwrap_or(("", paths.spec));
+        let (parent, field) = paths.spec.rsplit_once('/').unwrap_or(("", &paths.spec));
         if let Some(parent) = scaled.pointer_mut(parent) {
             default(parent, field, wanted);
         }

@@ -3,24 +3,31 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, at, entries, flag, get, map};
 use crate::names;
-use crate::resource::{Column, Resource, Rules};
+use crate::resource::{Column, Resource, Rules, words};
 use crate::rules::metadata;
 use crate::table::{age, entry_count, name};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Most bytes of all values of a config map or secret together.
 pub const DATA_MAX: usize = 1024 * 1024;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["cm"],
-    columns: &[Column::name(), Column::text("Data", "How many keys it has."), Column::age()],
-    cells: |object, now| {
-        vec![name(object), entry_count(object, &["data", "binaryData"]), age(object, now)]
-    },
-    rules: Rules { validate, validate_update, ..Rules::PLAIN },
-    ..Resource::named("", "v1", "ConfigMap", "configmaps", "configmap", "api.core.v1.ConfigMap")
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["cm"]),
+        columns: vec![Column::name(), Column::text("Data", "How many keys it has."), Column::age()],
+        cells: Arc::new(|object, now| {
+            vec![name(object), entry_count(object, &["data", "binaryData"]), age(object, now)]
+        }),
+        rules: Rules {
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            ..Rules::plain()
+        },
+        ..Resource::named("", "v1", "ConfigMap", "configmaps", "configmap", "api.core.v1.ConfigMap")
+    }
+}
 
 fn validate(object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

@@ -7,26 +7,33 @@ use crate::rules::metadata;
 use crate::table::{age, name, or_none};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    columns: &[
-        Column::name(),
-        Column::text("Controller", "Whose revision it is."),
-        Column::text("Revision", "Its number: the highest is the newest."),
-        Column::age(),
-    ],
-    cells,
-    rules: Rules { validate, validate_update, ..Rules::PLAIN },
-    ..Resource::named(
-        "apps",
-        "v1",
-        "ControllerRevision",
-        "controllerrevisions",
-        "controllerrevision",
-        "api.apps.v1.ControllerRevision",
-    )
-};
+pub fn resource() -> Resource {
+    Resource {
+        columns: vec![
+            Column::name(),
+            Column::text("Controller", "Whose revision it is."),
+            Column::text("Revision", "Its number: the highest is the newest."),
+            Column::age(),
+        ],
+        cells: Arc::new(cells),
+        rules: Rules {
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            ..Rules::plain()
+        },
+        ..Resource::named(
+            "apps",
+            "v1",
+            "ControllerRevision",
+            "controllerrevisions",
+            "controllerrevision",
+            "api.apps.v1.ControllerRevision",
+        )
+    }
+}
 
 fn validate(revision: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

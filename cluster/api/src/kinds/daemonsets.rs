@@ -5,49 +5,61 @@ use crate::context::Context;
 use crate::field::{
     Causes, Path, at, default, existing_mut, get, number, object_mut, same, set, text,
 };
-use crate::resource::{Column, Resource, Rules, Subresource};
+use crate::resource::{Column, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
 use crate::table::{age, containers_and_images, label_list, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["ds"],
-    categories: &["all"],
-    subresources: &[Subresource::status("DaemonSet")],
-    columns: COLUMNS,
-    cells,
-    generation: true,
-    // It stands for what in Kubernetes is a field of the spec.
-    status_keeps: &["annotations/deprecated.daemonset.template.generation"],
-    rules: Rules {
-        default: default_set,
-        prepare_create,
-        prepare_update,
-        validate,
-        validate_update,
-        validate_status,
-        ..Rules::PLAIN
-    },
-    ..Resource::named("apps", "v1", "DaemonSet", "daemonsets", "daemonset", "api.apps.v1.DaemonSet")
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["ds"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::status("DaemonSet")],
+        columns: columns(),
+        cells: Arc::new(cells),
+        generation: true,
+        // It stands for what in Kubernetes is a field of the spec.
+        status_keeps: &["annotations/deprecated.daemonset.template.generation"],
+        rules: Rules {
+            default: Arc::new(default_set),
+            prepare_create: Arc::new(prepare_create),
+            prepare_update: Arc::new(prepare_update),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(validate_status),
+            ..Rules::plain()
+        },
+        ..Resource::named(
+            "apps",
+            "v1",
+            "DaemonSet",
+            "daemonsets",
+            "daemonset",
+            "api.apps.v1.DaemonSet",
+        )
+    }
+}
 
-const COLUMNS: &[Column] = &[
-    Column::name(),
-    Column::integer("Desired", "On how many nodes a pod should run."),
-    Column::integer("Current", "On how many of these one does."),
-    Column::integer("Ready", "On how many of these one is ready."),
-    Column::integer("Up-to-date", "On how many of these it is of the newest template."),
-    Column::integer("Available", "On how many of these it has been ready for long enough."),
-    Column::text("Node Selector", "Which nodes it is meant for."),
-    Column::age(),
-    Column::text("Containers", "The containers of the template.").wide(),
-    Column::text("Images", "Their images.").wide(),
-    Column::text("Selector", "Which pods are counted.").wide(),
-];
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::integer("Desired", "On how many nodes a pod should run."),
+        Column::integer("Current", "On how many of these one does."),
+        Column::integer("Ready", "On how many of these one is ready."),
+        Column::integer("Up-to-date", "On how many of these it is of the newest template."),
+        Column::integer("Available", "On how many of these it has been ready for long enough."),
+        Column::text("Node Selector", "Which nodes it is meant for."),
+        Column::age(),
+        Column::text("Containers", "The containers of the template.").wide(),
+        Column::text("Images", "Their images.").wide(),
+        Column::text("Selector", "Which pods are counted.").wide(),
+    ]
+}
 
 /// The annotation that counts the changes of the template, from 1. Nobody but the server writes it.
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";

@@ -3,53 +3,58 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, at, default, existing_mut, get, number, object_mut, set, text};
-use crate::resource::{Column, Resource, Rules, Subresource};
+use crate::resource::{Column, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
 use crate::table::{age, containers_and_images, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["deploy"],
-    categories: &["all"],
-    subresources: &[Subresource::scale(), Subresource::status("Deployment")],
-    columns: COLUMNS,
-    cells,
-    generation: true,
-    generation_of_annotations: true,
-    status_keeps: &["labels"],
-    rules: Rules {
-        default: default_deployment,
-        prepare_create,
-        validate,
-        validate_update,
-        validate_status,
-        ..Rules::PLAIN
-    },
-    scale: Some(replicas::SCALE),
-    ..Resource::named(
-        "apps",
-        "v1",
-        "Deployment",
-        "deployments",
-        "deployment",
-        "api.apps.v1.Deployment",
-    )
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["deploy"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::scale(), Subresource::status("Deployment")],
+        columns: columns(),
+        cells: Arc::new(cells),
+        generation: true,
+        generation_of_annotations: true,
+        status_keeps: &["labels"],
+        rules: Rules {
+            default: Arc::new(default_deployment),
+            prepare_create: Arc::new(prepare_create),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(validate_status),
+            ..Rules::plain()
+        },
+        scale: Some(replicas::SCALE),
+        ..Resource::named(
+            "apps",
+            "v1",
+            "Deployment",
+            "deployments",
+            "deployment",
+            "api.apps.v1.Deployment",
+        )
+    }
+}
 
-const COLUMNS: &[Column] = &[
-    Column::name(),
-    Column::text("Ready", "How many pods are ready, of how many there should be."),
-    Column::text("Up-to-date", "How many are of the newest template."),
-    Column::text("Available", "How many have been ready for long enough."),
-    Column::age(),
-    Column::text("Containers", "The containers of the template.").wide(),
-    Column::text("Images", "Their images.").wide(),
-    Column::text("Selector", "Which pods are counted.").wide(),
-];
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::text("Ready", "How many pods are ready, of how many there should be."),
+        Column::text("Up-to-date", "How many are of the newest template."),
+        Column::text("Available", "How many have been ready for long enough."),
+        Column::age(),
+        Column::text("Containers", "The containers of the template.").wide(),
+        Column::text("Images", "Their images.").wide(),
+        Column::text("Selector", "Which pods are counted.").wide(),
+    ]
+}
 
 /// The label by which the pods of one replica set of a deployment are told from those of another.
 pub const TEMPLATE_HASH: &str = "pod-template-hash";

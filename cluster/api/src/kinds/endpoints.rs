@@ -3,36 +3,40 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, default_text, list, list_mut, number, text};
 use crate::names;
-use crate::resource::{Column, Resource, Rules};
+use crate::resource::{Column, Resource, Rules, words};
 use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{NONE, age, first_three, name};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["ep"],
-    deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
-    put_creates: true,
-    columns: &[
-        Column::name(),
-        Column::text("Endpoints", "The addresses and ports."),
-        Column::age(),
-    ],
-    cells: |object, now| vec![name(object), addresses(object), age(object, now)],
-    rules: Rules {
-        default: |object| {
-            for subset in list_mut(object, "subsets") {
-                for port in list_mut(subset, "ports") {
-                    default_text(port, "protocol", "TCP");
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["ep"]),
+        deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+            .into(),
+        put_creates: true,
+        columns: vec![
+            Column::name(),
+            Column::text("Endpoints", "The addresses and ports."),
+            Column::age(),
+        ],
+        cells: Arc::new(|object, now| vec![name(object), addresses(object), age(object, now)]),
+        rules: Rules {
+            default: Arc::new(|object| {
+                for subset in list_mut(object, "subsets") {
+                    for port in list_mut(subset, "ports") {
+                        default_text(port, "protocol", "TCP");
+                    }
                 }
-            }
+            }),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, _| validate(new)),
+            ..Rules::plain()
         },
-        validate,
-        validate_update: |new, _| validate(new),
-        ..Rules::PLAIN
-    },
-    ..Resource::named("", "v1", "Endpoints", "endpoints", "endpoints", "api.core.v1.Endpoints")
-};
+        ..Resource::named("", "v1", "Endpoints", "endpoints", "endpoints", "api.core.v1.Endpoints")
+    }
+}
 
 fn validate(object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

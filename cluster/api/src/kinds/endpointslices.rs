@@ -7,6 +7,7 @@ use crate::resource::{Column, Resource, Rules};
 use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{age, first_three, name};
 use serde_json::Value;
+use std::sync::Arc;
 
 const UNSET: &str = "<unset>";
 const MAX_ADDRESSES: usize = 100;
@@ -14,66 +15,68 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    columns: &[
-        Column::name(),
-        Column::text("AddressType", "IPv4, IPv6 or FQDN."),
-        Column::text("Ports", "The ports of every endpoint."),
-        Column::text("Endpoints", "The addresses."),
-        Column::age(),
-    ],
-    cells: |slice, now| {
-        let ports: Vec<String> = list(slice, "ports")
-            .iter()
-            .map(|port| match (number(port, "port"), text(port, "name")) {
-                (Some(number), _) => number.to_string(),
-                (None, name) if !name.is_empty() => name.to_owned(),
-                _ => "*".to_owned(),
-            })
-            .collect();
-        let addresses: Vec<String> = list(slice, "endpoints")
-            .iter()
-            .flat_map(|endpoint| list(endpoint, "addresses"))
-            .filter_map(|address| address.as_str().map(str::to_owned))
-            .collect();
-        vec![
-            name(slice),
-            text(slice, "addressType").into(),
-            first_three(&ports, UNSET),
-            first_three(&addresses, UNSET),
-            age(slice, now),
-        ]
-    },
-    generation: true,
-    rules: Rules {
-        default: |slice| {
-            for port in list_mut(slice, "ports") {
-                default(port, "name", "");
-                default_text(port, "protocol", "TCP");
-            }
+pub fn resource() -> Resource {
+    Resource {
+        columns: vec![
+            Column::name(),
+            Column::text("AddressType", "IPv4, IPv6 or FQDN."),
+            Column::text("Ports", "The ports of every endpoint."),
+            Column::text("Endpoints", "The addresses."),
+            Column::age(),
+        ],
+        cells: Arc::new(|slice, now| {
+            let ports: Vec<String> = list(slice, "ports")
+                .iter()
+                .map(|port| match (number(port, "port"), text(port, "name")) {
+                    (Some(number), _) => number.to_string(),
+                    (None, name) if !name.is_empty() => name.to_owned(),
+                    _ => "*".to_owned(),
+                })
+                .collect();
+            let addresses: Vec<String> = list(slice, "endpoints")
+                .iter()
+                .flat_map(|endpoint| list(endpoint, "addresses"))
+                .filter_map(|address| address.as_str().map(str::to_owned))
+                .collect();
+            vec![
+                name(slice),
+                text(slice, "addressType").into(),
+                first_three(&ports, UNSET),
+                first_three(&addresses, UNSET),
+                age(slice, now),
+            ]
+        }),
+        generation: true,
+        rules: Rules {
+            default: Arc::new(|slice| {
+                for port in list_mut(slice, "ports") {
+                    default(port, "name", "");
+                    default_text(port, "protocol", "TCP");
+                }
+            }),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, old| {
+                let mut causes = Causes::default();
+                causes.append(validate(new));
+                causes.unchanged(
+                    &Path::new("addressType"),
+                    at(new, "addressType"),
+                    at(old, "addressType"),
+                );
+                causes.into_vec()
+            }),
+            ..Rules::plain()
         },
-        validate,
-        validate_update: |new, old| {
-            let mut causes = Causes::default();
-            causes.append(validate(new));
-            causes.unchanged(
-                &Path::new("addressType"),
-                at(new, "addressType"),
-                at(old, "addressType"),
-            );
-            causes.into_vec()
-        },
-        ..Rules::PLAIN
-    },
-    ..Resource::named(
-        "discovery.k8s.io",
-        "v1",
-        "EndpointSlice",
-        "endpointslices",
-        "endpointslice",
-        "api.discovery.v1.EndpointSlice",
-    )
-};
+        ..Resource::named(
+            "discovery.k8s.io",
+            "v1",
+            "EndpointSlice",
+            "endpointslices",
+            "endpointslice",
+            "api.discovery.v1.EndpointSlice",
+        )
+    }
+}
 
 fn validate(slice: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

@@ -3,50 +3,53 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, default, get, has, number, object_mut, text};
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules};
+use crate::resource::{Column, FieldLabel, Resource, Rules, words};
 use crate::table::{UNKNOWN, name, since};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["ev"],
-    put_creates: true,
-    columns: &[
-        Column::text("Last Seen", "How long ago it happened last."),
-        Column::text("Type", "Normal or Warning."),
-        Column::text("Reason", "What happened, in a word."),
-        Column::text("Object", "What it happened to."),
-        Column::text("Subobject", "The part of it.").wide(),
-        Column::text("Source", "Who says so.").wide(),
-        Column::text("Message", "What happened, for people."),
-        Column::text("First Seen", "How long ago it happened first.").wide(),
-        Column::text("Count", "How often it happened.").wide(),
-        Column { priority: 1, ..Column::name() },
-    ],
-    cells,
-    name: |_| Vec::new(),
-    rules: Rules {
-        default: default_event,
-        validate,
-        validate_update: |new, _| validate(new),
-        ..Rules::PLAIN
-    },
-    fields: &[
-        FieldLabel::new("involvedObject.kind", "/involvedObject/kind"),
-        FieldLabel::new("involvedObject.namespace", "/involvedObject/namespace"),
-        FieldLabel::new("involvedObject.name", "/involvedObject/name"),
-        FieldLabel::new("involvedObject.uid", "/involvedObject/uid"),
-        FieldLabel::new("involvedObject.apiVersion", "/involvedObject/apiVersion"),
-        FieldLabel::new("involvedObject.resourceVersion", "/involvedObject/resourceVersion"),
-        FieldLabel::new("involvedObject.fieldPath", "/involvedObject/fieldPath"),
-        FieldLabel::new("reason", "/reason"),
-        FieldLabel::new("reportingComponent", "/reportingComponent"),
-        FieldLabel::new("source", "/source/component"),
-        FieldLabel::new("type", "/type"),
-    ],
-    ..Resource::named("", "v1", "Event", "events", "event", "api.core.v1.Event")
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["ev"]),
+        put_creates: true,
+        columns: vec![
+            Column::text("Last Seen", "How long ago it happened last."),
+            Column::text("Type", "Normal or Warning."),
+            Column::text("Reason", "What happened, in a word."),
+            Column::text("Object", "What it happened to."),
+            Column::text("Subobject", "The part of it.").wide(),
+            Column::text("Source", "Who says so.").wide(),
+            Column::text("Message", "What happened, for people."),
+            Column::text("First Seen", "How long ago it happened first.").wide(),
+            Column::text("Count", "How often it happened.").wide(),
+            Column { priority: 1, ..Column::name() },
+        ],
+        cells: Arc::new(cells),
+        name: |_| Vec::new(),
+        rules: Rules {
+            default: Arc::new(default_event),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, _| validate(new)),
+            ..Rules::plain()
+        },
+        fields: vec![
+            FieldLabel::new("involvedObject.kind", "/involvedObject/kind"),
+            FieldLabel::new("involvedObject.namespace", "/involvedObject/namespace"),
+            FieldLabel::new("involvedObject.name", "/involvedObject/name"),
+            FieldLabel::new("involvedObject.uid", "/involvedObject/uid"),
+            FieldLabel::new("involvedObject.apiVersion", "/involvedObject/apiVersion"),
+            FieldLabel::new("involvedObject.resourceVersion", "/involvedObject/resourceVersion"),
+            FieldLabel::new("involvedObject.fieldPath", "/involvedObject/fieldPath"),
+            FieldLabel::new("reason", "/reason"),
+            FieldLabel::new("reportingComponent", "/reportingComponent"),
+            FieldLabel::new("source", "/source/component"),
+            FieldLabel::new("type", "/type"),
+        ],
+        ..Resource::named("", "v1", "Event", "events", "event", "api.core.v1.Event")
+    }
+}
 
 /// Fields that are always written, set or not.
 fn default_event(event: &mut Value) {

@@ -3,44 +3,47 @@
 //! The columns and cells are here; defaults and rules are in [`crate::rules::job`].
 
 use crate::field::{at, has, list, map, number, text};
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::job;
 use crate::selector::LabelSelector;
 use crate::table::{age, containers_and_images, human_duration, name, or_none};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    categories: &["all"],
-    subresources: &[Subresource::status("Job")],
-    columns: &[
-        Column::name(),
-        Column::text("Status", "Running, Complete, Failed, Suspended or on its way there."),
-        Column::text("Completions", "How many pods have succeeded, of how many."),
-        Column::text("Duration", "How long it ran."),
-        Column::age(),
-        Column::text("Containers", "The containers of the template.").wide(),
-        Column::text("Images", "Their images.").wide(),
-        Column::text("Selector", "Which pods are counted.").wide(),
-    ],
-    cells,
-    generation: true,
-    rules: Rules {
-        default: job::default_job,
-        prepare_create: job::prepare_create,
-        validate: job::validate_create,
-        validate_update: job::validate_update,
-        validate_status: job::validate_status,
-        ..Rules::PLAIN
-    },
-    fields: &[FieldLabel {
-        absent: "0",
-        ..FieldLabel::new("status.successful", "/status/succeeded")
-    }],
-    deletion: DeletionRule::ORPHANS,
-    ..Resource::named("batch", "v1", "Job", "jobs", "job", "api.batch.v1.Job")
-};
+pub fn resource() -> Resource {
+    Resource {
+        categories: words(["all"]),
+        subresources: vec![Subresource::status("Job")],
+        columns: vec![
+            Column::name(),
+            Column::text("Status", "Running, Complete, Failed, Suspended or on its way there."),
+            Column::text("Completions", "How many pods have succeeded, of how many."),
+            Column::text("Duration", "How long it ran."),
+            Column::age(),
+            Column::text("Containers", "The containers of the template.").wide(),
+            Column::text("Images", "Their images.").wide(),
+            Column::text("Selector", "Which pods are counted.").wide(),
+        ],
+        cells: Arc::new(cells),
+        generation: true,
+        rules: Rules {
+            default: Arc::new(job::default_job),
+            prepare_create: Arc::new(job::prepare_create),
+            validate: Arc::new(job::validate_create),
+            validate_update: Arc::new(job::validate_update),
+            validate_status: Arc::new(job::validate_status),
+            ..Rules::plain()
+        },
+        fields: vec![FieldLabel {
+            absent: "0".into(),
+            ..FieldLabel::new("status.successful", "/status/succeeded")
+        }],
+        deletion: DeletionRule::ORPHANS,
+        ..Resource::named("batch", "v1", "Job", "jobs", "job", "api.batch.v1.Job")
+    }
+}
 
 /// The word in the STATUS column.
 pub fn status_word(job: &Value) -> &'static str {

@@ -5,24 +5,35 @@ use crate::field::{Causes, Path, has, number, text};
 use crate::resource::{Column, Resource, Rules};
 use crate::table::{age, name};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    columns: &[Column::name(), Column::text("Holder", "Who holds the lease."), Column::age()],
-    cells: |lease, now| {
-        vec![name(lease), text(lease, "spec.holderIdentity").into(), age(lease, now)]
-    },
-    put_creates: true,
-    rules: Rules { validate, validate_update: |new, _| validate(new), ..Rules::PLAIN },
-    ..Resource::named(
-        "coordination.k8s.io",
-        "v1",
-        "Lease",
-        "leases",
-        "lease",
-        "api.coordination.v1.Lease",
-    )
-};
+pub fn resource() -> Resource {
+    Resource {
+        columns: vec![
+            Column::name(),
+            Column::text("Holder", "Who holds the lease."),
+            Column::age(),
+        ],
+        cells: Arc::new(|lease, now| {
+            vec![name(lease), text(lease, "spec.holderIdentity").into(), age(lease, now)]
+        }),
+        put_creates: true,
+        rules: Rules {
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, _| validate(new)),
+            ..Rules::plain()
+        },
+        ..Resource::named(
+            "coordination.k8s.io",
+            "v1",
+            "Lease",
+            "leases",
+            "lease",
+            "api.coordination.v1.Lease",
+        )
+    }
+}
 
 fn validate(lease: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

@@ -6,45 +6,55 @@ use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, s
 use crate::names;
 use crate::resource::{
     Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
+    words,
 };
 use crate::rules::metadata;
 use crate::status::Status;
 use crate::table::{age, name};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The label that every namespace carries, so that it can be selected by name.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["ns"],
-    namespaced: false,
-    verbs: NO_COLLECTION_DELETE,
-    subresources: &[
-        Subresource::own("finalize", &[Verb::Update], "Namespace"),
-        Subresource::status("Namespace"),
-    ],
-    columns: &[Column::name(), Column::text("Status", "Active or Terminating."), Column::age()],
-    cells: |namespace, now| {
-        vec![name(namespace), text(namespace, "status.phase").into(), age(namespace, now)]
-    },
-    name: names::dns_label,
-    rules: Rules {
-        default: default_namespace,
-        prepare_create,
-        prepare_update,
-        validate,
-        validate_update: |new, _| [metadata::validate_again(new), validate(new)].concat(),
-        ..Rules::PLAIN
-    },
-    fields: &[FieldLabel::new("status.phase", "/status/phase")],
-    deletion: DeletionRule {
-        mark: |namespace| set(object_mut(namespace, "status"), "phase", "Terminating"),
-        is_held: |namespace| !list(namespace, "spec.finalizers").is_empty(),
-        ..DeletionRule::ANSWERS_OBJECT
-    },
-    ..Resource::named("", "v1", "Namespace", "namespaces", "namespace", "api.core.v1.Namespace")
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["ns"]),
+        namespaced: false,
+        verbs: NO_COLLECTION_DELETE,
+        subresources: vec![
+            Subresource::own("finalize", &[Verb::Update], "Namespace"),
+            Subresource::status("Namespace"),
+        ],
+        columns: vec![
+            Column::name(),
+            Column::text("Status", "Active or Terminating."),
+            Column::age(),
+        ],
+        cells: Arc::new(|namespace, now| {
+            vec![name(namespace), text(namespace, "status.phase").into(), age(namespace, now)]
+        }),
+        name: names::dns_label,
+        rules: Rules {
+            default: Arc::new(default_namespace),
+            prepare_create: Arc::new(prepare_create),
+            prepare_update: Arc::new(prepare_update),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, _| {
+                [metadata::validate_again(new), validate(new)].concat()
+            }),
+            ..Rules::plain()
+        },
+        fields: vec![FieldLabel::new("status.phase", "/status/phase")],
+        deletion: DeletionRule {
+            mark: |namespace| set(object_mut(namespace, "status"), "phase", "Terminating"),
+            is_held: |namespace| !list(namespace, "spec.finalizers").is_empty(),
+            ..DeletionRule::ANSWERS_OBJECT
+        },
+        ..Resource::named("", "v1", "Namespace", "namespaces", "namespace", "api.core.v1.Namespace")
+    }
+}
 
 fn default_namespace(namespace: &mut Value) {
     let name = text(namespace, "metadata.name").to_owned();

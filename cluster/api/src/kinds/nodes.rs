@@ -8,7 +8,7 @@ use crate::field::{
 };
 use crate::names;
 use crate::quantity;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::metadata;
 use crate::rules::resources::quantity_value;
 use crate::status::Status;
@@ -16,46 +16,49 @@ use crate::table::{NONE, UNKNOWN, age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// The taint of a node that has not said yet that it is ready.
 pub const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["no"],
-    namespaced: false,
-    subresources: &[Subresource::status("Node")],
-    columns: &[
-        Column::name(),
-        Column::text("Status", "Whether it takes pods."),
-        Column::text("Roles", "What it is for."),
-        Column::age(),
-        Column::text("Version", "The version of the node's own program."),
-        Column::text("Internal-IP", "Its address within the cluster.").wide(),
-        Column::text("External-IP", "Its address for the world.").wide(),
-        Column::text("OS-Image", "Its operating system.").wide(),
-        Column::text("Kernel-Version", "Its kernel.").wide(),
-        Column::text("Container-Runtime", "What runs its containers.").wide(),
-    ],
-    cells,
-    rules: Rules {
-        default: default_node,
-        prepare_create,
-        validate,
-        validate_update,
-        validate_status: |new, old| {
-            let mut causes = validate_changes(new, old);
-            causes.extend(validate_status(new));
-            causes
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["no"]),
+        namespaced: false,
+        subresources: vec![Subresource::status("Node")],
+        columns: vec![
+            Column::name(),
+            Column::text("Status", "Whether it takes pods."),
+            Column::text("Roles", "What it is for."),
+            Column::age(),
+            Column::text("Version", "The version of the node's own program."),
+            Column::text("Internal-IP", "Its address within the cluster.").wide(),
+            Column::text("External-IP", "Its address for the world.").wide(),
+            Column::text("OS-Image", "Its operating system.").wide(),
+            Column::text("Kernel-Version", "Its kernel.").wide(),
+            Column::text("Container-Runtime", "What runs its containers.").wide(),
+        ],
+        cells: Arc::new(cells),
+        rules: Rules {
+            default: Arc::new(default_node),
+            prepare_create: Arc::new(prepare_create),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(|new, old| {
+                let mut causes = validate_changes(new, old);
+                causes.extend(validate_status(new));
+                causes
+            }),
+            ..Rules::plain()
         },
-        ..Rules::PLAIN
-    },
-    fields: &[FieldLabel {
-        absent: "false",
-        ..FieldLabel::new("spec.unschedulable", "/spec/unschedulable")
-    }],
-    ..Resource::named("", "v1", "Node", "nodes", "node", "api.core.v1.Node")
-};
+        fields: vec![FieldLabel {
+            absent: "false".into(),
+            ..FieldLabel::new("spec.unschedulable", "/spec/unschedulable")
+        }],
+        ..Resource::named("", "v1", "Node", "nodes", "node", "api.core.v1.Node")
+    }
+}
 
 /// Fields that are always written, and amounts in their canonical spelling.
 fn default_node(node: &mut Value) {

@@ -3,38 +3,41 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, default, existing_mut, get, number, object_mut, set};
-use crate::resource::{Resource, Rules, Subresource};
+use crate::resource::{Resource, Rules, Subresource, words};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["rs"],
-    categories: &["all"],
-    subresources: &[Subresource::scale(), Subresource::status("ReplicaSet")],
-    columns: replicas::COLUMNS,
-    cells,
-    generation: true,
-    rules: Rules {
-        default: default_set,
-        prepare_create,
-        validate,
-        validate_update,
-        validate_status: replicas::validate_status,
-        ..Rules::PLAIN
-    },
-    scale: Some(replicas::SCALE),
-    ..Resource::named(
-        "apps",
-        "v1",
-        "ReplicaSet",
-        "replicasets",
-        "replicaset",
-        "api.apps.v1.ReplicaSet",
-    )
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["rs"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::scale(), Subresource::status("ReplicaSet")],
+        columns: replicas::columns(),
+        cells: Arc::new(cells),
+        generation: true,
+        rules: Rules {
+            default: Arc::new(default_set),
+            prepare_create: Arc::new(prepare_create),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(replicas::validate_status),
+            ..Rules::plain()
+        },
+        scale: Some(replicas::SCALE),
+        ..Resource::named(
+            "apps",
+            "v1",
+            "ReplicaSet",
+            "replicasets",
+            "replicaset",
+            "api.apps.v1.ReplicaSet",
+        )
+    }
+}
 
 fn default_set(set: &mut Value) {
     let spec = object_mut(set, "spec");

@@ -3,42 +3,48 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, at, default, existing_mut, get, map, number, object_mut, set};
-use crate::resource::{DeletionRule, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::{metadata, replicas, template};
 use crate::selector::LabelSelector;
 use crate::status::Status;
 use crate::table::label_list;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["rc"],
-    categories: &["all"],
-    subresources: &[Subresource::scale(), Subresource::status("ReplicationController")],
-    columns: replicas::COLUMNS,
-    cells,
-    generation: true,
-    rules: Rules {
-        default: default_controller,
-        prepare_create,
-        validate,
-        validate_update,
-        validate_status: replicas::validate_status,
-        ..Rules::PLAIN
-    },
-    fields: &[FieldLabel { absent: "0", ..FieldLabel::new("status.replicas", "/status/replicas") }],
-    scale: Some(replicas::SCALE),
-    deletion: DeletionRule::ORPHANS,
-    ..Resource::named(
-        "",
-        "v1",
-        "ReplicationController",
-        "replicationcontrollers",
-        "replicationcontroller",
-        "api.core.v1.ReplicationController",
-    )
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["rc"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::scale(), Subresource::status("ReplicationController")],
+        columns: replicas::columns(),
+        cells: Arc::new(cells),
+        generation: true,
+        rules: Rules {
+            default: Arc::new(default_controller),
+            prepare_create: Arc::new(prepare_create),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(replicas::validate_status),
+            ..Rules::plain()
+        },
+        fields: vec![FieldLabel {
+            absent: "0".into(),
+            ..FieldLabel::new("status.replicas", "/status/replicas")
+        }],
+        scale: Some(replicas::SCALE),
+        deletion: DeletionRule::ORPHANS,
+        ..Resource::named(
+            "",
+            "v1",
+            "ReplicationController",
+            "replicationcontrollers",
+            "replicationcontroller",
+            "api.core.v1.ReplicationController",
+        )
+    }
+}
 
 fn default_controller(controller: &mut Value) {
     let spec = object_mut(controller, "spec");

@@ -11,27 +11,35 @@ use crate::table::{age, entry_count, name};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    columns: &[
-        Column::name(),
-        Column::text("Type", "What the keys of the secret mean."),
-        Column::text("Data", "How many keys it has."),
-        Column::age(),
-    ],
-    cells: |secret, now| {
-        vec![
-            name(secret),
-            text(secret, "type").into(),
-            entry_count(secret, &["data"]),
-            age(secret, now),
-        ]
-    },
-    rules: Rules { default, validate, validate_update, ..Rules::PLAIN },
-    fields: &[FieldLabel::new("type", "/type")],
-    ..Resource::named("", "v1", "Secret", "secrets", "secret", "api.core.v1.Secret")
-};
+pub fn resource() -> Resource {
+    Resource {
+        columns: vec![
+            Column::name(),
+            Column::text("Type", "What the keys of the secret mean."),
+            Column::text("Data", "How many keys it has."),
+            Column::age(),
+        ],
+        cells: Arc::new(|secret, now| {
+            vec![
+                name(secret),
+                text(secret, "type").into(),
+                entry_count(secret, &["data"]),
+                age(secret, now),
+            ]
+        }),
+        rules: Rules {
+            default: Arc::new(default),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            ..Rules::plain()
+        },
+        fields: vec![FieldLabel::new("type", "/type")],
+        ..Resource::named("", "v1", "Secret", "secrets", "secret", "api.core.v1.Secret")
+    }
+}
 
 /// `stringData` is a way to write `data` and is never read back.
 fn default(secret: &mut Value) {

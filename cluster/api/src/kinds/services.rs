@@ -5,46 +5,49 @@
 
 use crate::field::{list, number, text};
 use crate::names;
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::service;
 use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["svc"],
-    categories: &["all"],
-    subresources: &[Subresource::status("Service")],
-    columns: &[
-        Column::name(),
-        Column::text("Type", "How the service is reached."),
-        Column::text("Cluster-IP", "Its address within the cluster."),
-        Column::text("External-IP", "Its addresses for the world."),
-        Column::text("Port(s)", "Its ports, with the node ports."),
-        Column::age(),
-        Column::text("Selector", "Which pods are behind it.").wide(),
-    ],
-    cells,
-    name: names::dns_1035_label,
-    put_creates: true,
-    rules: Rules {
-        default: service::default_service,
-        prepare_create: service::prepare_create,
-        prepare_update: service::prepare_update,
-        validate: service::validate,
-        validate_update: service::validate_update,
-        allocate: service::allocate,
-        ..Rules::PLAIN
-    },
-    fields: &[
-        FieldLabel::new("spec.clusterIP", "/spec/clusterIP"),
-        FieldLabel::new("spec.type", "/spec/type"),
-    ],
-    deletion: DeletionRule::ANSWERS_OBJECT,
-    ..Resource::named("", "v1", "Service", "services", "service", "api.core.v1.Service")
-};
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["svc"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::status("Service")],
+        columns: vec![
+            Column::name(),
+            Column::text("Type", "How the service is reached."),
+            Column::text("Cluster-IP", "Its address within the cluster."),
+            Column::text("External-IP", "Its addresses for the world."),
+            Column::text("Port(s)", "Its ports, with the node ports."),
+            Column::age(),
+            Column::text("Selector", "Which pods are behind it.").wide(),
+        ],
+        cells: Arc::new(cells),
+        name: names::dns_1035_label,
+        put_creates: true,
+        rules: Rules {
+            default: Arc::new(service::default_service),
+            prepare_create: Arc::new(service::prepare_create),
+            prepare_update: Arc::new(service::prepare_update),
+            validate: Arc::new(service::validate),
+            validate_update: Arc::new(service::validate_update),
+            allocate: Arc::new(service::allocate),
+            ..Rules::plain()
+        },
+        fields: vec![
+            FieldLabel::new("spec.clusterIP", "/spec/clusterIP"),
+            FieldLabel::new("spec.type", "/spec/type"),
+        ],
+        deletion: DeletionRule::ANSWERS_OBJECT,
+        ..Resource::named("", "v1", "Service", "services", "service", "api.core.v1.Service")
+    }
+}
 
 fn joined(all: &[Value]) -> Vec<String> {
     all.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()

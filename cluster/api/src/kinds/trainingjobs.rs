@@ -10,13 +10,14 @@ use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, number, object_mut, set, text,
 };
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource};
+use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::resources::{canonical_requirements, validate_requirements};
 use crate::rules::template;
 use crate::status::Status;
 use crate::table::{age, name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// How gradients come together. A mode that nobody would serve is refused here, not left waiting.
 pub const MODES: &[&str] = &["async"];
@@ -25,45 +26,47 @@ const ROLES: [&str; 2] = ["parameterServer", "trainer"];
 const MOST_MEMBERS: i64 = 10_000;
 
 /// The row.
-pub const RESOURCE: Resource = Resource {
-    short_names: &["tj"],
-    categories: &["all"],
-    subresources: &[Subresource::status("TrainingJob")],
-    columns: &[
-        Column::name(),
-        Column::text("Status", "Where the job is on its way."),
-        Column::integer("Parameter-Servers", "How many parameter servers it has."),
-        Column::integer("Trainers", "How many trainers it has."),
-        Column::integer("Step", "How many steps were made."),
-        Column::text("Loss", "The loss at the last report."),
-        Column::age(),
-        Column::text("Mode", "How gradients come together.").wide(),
-        Column::text("Accuracy", "The accuracy at the last report.").wide(),
-    ],
-    cells,
-    name: names::dns_label,
-    generation: true,
-    rules: Rules {
-        default: default_job,
-        prepare_create: |job: &mut Value, _: &Context<'_>| -> Result<(), Status> {
-            set(job, "status", json!({ "phase": "Pending" }));
-            Ok(())
+pub fn resource() -> Resource {
+    Resource {
+        short_names: words(["tj"]),
+        categories: words(["all"]),
+        subresources: vec![Subresource::status("TrainingJob")],
+        columns: vec![
+            Column::name(),
+            Column::text("Status", "Where the job is on its way."),
+            Column::integer("Parameter-Servers", "How many parameter servers it has."),
+            Column::integer("Trainers", "How many trainers it has."),
+            Column::integer("Step", "How many steps were made."),
+            Column::text("Loss", "The loss at the last report."),
+            Column::age(),
+            Column::text("Mode", "How gradients come together.").wide(),
+            Column::text("Accuracy", "The accuracy at the last report.").wide(),
+        ],
+        cells: Arc::new(cells),
+        name: names::dns_label,
+        generation: true,
+        rules: Rules {
+            default: Arc::new(default_job),
+            prepare_create: Arc::new(|job: &mut Value, _: &Context<'_>| -> Result<(), Status> {
+                set(job, "status", json!({ "phase": "Pending" }));
+                Ok(())
+            }),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(validate_update),
+            warnings: Arc::new(warnings),
+            ..Rules::plain()
         },
-        validate,
-        validate_update,
-        warnings,
-        ..Rules::PLAIN
-    },
-    fields: &[FieldLabel::new("status.phase", "/status/phase")],
-    ..Resource::named(
-        "training.impresario.dev",
-        "v1",
-        "TrainingJob",
-        "trainingjobs",
-        "trainingjob",
-        "training.impresario.dev.v1.TrainingJob",
-    )
-};
+        fields: vec![FieldLabel::new("status.phase", "/status/phase")],
+        ..Resource::named(
+            "training.impresario.dev",
+            "v1",
+            "TrainingJob",
+            "trainingjobs",
+            "trainingjob",
+            "dev.impresario.training.v1.TrainingJob",
+        )
+    }
+}
 
 fn default_job(job: &mut Value) {
     let spec = object_mut(job, "spec");

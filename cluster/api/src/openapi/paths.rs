@@ -4,19 +4,17 @@
 //! which media types a patch may have and which query parameters are understood.
 
 use super::edition::Edition;
-use super::schemas::reference;
-use crate::patch::PatchType;
-use crate::resource::{Resource, Verb};
-use crate::schema::{self, Message};
+use super::schemas::{Named, public_name, reference};
+use crate::resource::{Row, Verb};
+use crate::schema;
 use crate::wire;
 use serde_json::{Map, Value, json};
 
-pub(super) fn of(resources: &[&Resource], edition: Edition) -> Value {
+pub(super) fn of(resources: &[Row], edition: Edition) -> Value {
     let mut paths = Map::new();
     for row in resources {
-        let kind = Served { group: row.group, version: row.version, kind: row.kind };
-        let message = schema::message(row.schema);
-        let writer = Writer { edition, kind, message };
+        let kind = Served { group: &row.group, version: &row.version, kind: &row.kind };
+        let writer = Writer { edition, kind, names: Named::of(row) };
         let root = if row.group.is_empty() { "api" } else { "apis" };
         let base = format!("/{root}/{}", row.api_version());
         let collection = if row.namespaced {
@@ -37,14 +35,18 @@ pub(super) fn of(resources: &[&Resource], edition: Edition) -> Value {
         ];
         paths.insert(collection.clone(), writer.path(namespace, row.verbs, &operations));
         paths.insert(format!("{collection}/{{name}}"), writer.path(&item, row.verbs, &ITEM));
-        for sub in row.subresources {
+        for sub in &row.subresources {
             let kind = Served {
-                group: if sub.group.is_empty() { row.group } else { sub.group },
-                version: if sub.version.is_empty() { row.version } else { sub.version },
-                kind: sub.kind,
+                group: if sub.group.is_empty() { &row.group } else { sub.group },
+                version: if sub.version.is_empty() { &row.version } else { sub.version },
+                kind: &sub.kind,
             };
-            let message = schema::for_kind(kind.group, kind.version, kind.kind);
-            let writer = Writer { edition, kind, message };
+            let names = if sub.kind == row.kind && sub.group.is_empty() {
+                Named::of(row)
+            } else {
+                Named::known(kind.group, kind.version, kind.kind)
+            };
+            let writer = Writer { edition, kind, names };
             let path = writer.path(&item, sub.verbs, &SUBRESOURCE);
             paths.insert(format!("{collection}/{{name}}/{}", sub.name), path);
         }
@@ -78,7 +80,7 @@ struct Served<'a> {
 struct Writer<'a> {
     edition: Edition,
     kind: Served<'a>,
-    message: Option<&'static Message>,
+    names: Named,
 }
 
 impl Writer<'_> {
@@ -101,11 +103,7 @@ impl Writer<'_> {
         let mut parameters: Vec<Value> =
             query(action).iter().map(|(name, kind)| self.parameter(name, "query", kind)).collect();
         let list = action == "list";
-        let message = if list {
-            self.message.and_then(|message| schema::message(&format!("{}List", message.name)))
-        } else {
-            self.message
-        };
+        let answered = if list { &self.names.list } else { &self.names.one };
         let mut operation = json!({
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": {
@@ -115,15 +113,18 @@ impl Writer<'_> {
             },
         });
         let body = match method {
-            "post" | "put" => self.message.map(|message| {
-                (vec![wire::JSON, wire::YAML, wire::PROTOBUF], reference(message, self.edition))
+            "post" | "put" => self.names.one.as_deref().map(|name| {
+                let mut forms = vec![wire::JSON, wire::YAML];
+                forms.extend(self.names.has_message.then_some(wire::PROTOBUF));
+                (forms, reference(name, self.edition))
             }),
-            "patch" => Some((PatchType::MEDIA_TYPES.to_vec(), json!({"type": "object"}))),
+            "patch" => Some((self.names.patches(), json!({"type": "object"}))),
             "delete" => schema::message("apimachinery.pkg.apis.meta.v1.DeleteOptions")
-                .map(|message| (vec![wire::JSON], reference(message, self.edition))),
+                .map(|it| (vec![wire::JSON], reference(&public_name(it), self.edition))),
             _ => None,
         };
-        let answer = message.map_or_else(|| json!({}), |message| reference(message, self.edition));
+        let answer =
+            answered.as_deref().map_or_else(|| json!({}), |name| reference(name, self.edition));
         match self.edition {
             Edition::V2 => {
                 if let Some((media_types, schema)) = body {

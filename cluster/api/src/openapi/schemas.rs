@@ -1,7 +1,9 @@
 //! Schemas of messages, with what clients need to merge and validate.
 
 use super::edition::Edition;
-use crate::resource::Resource;
+use crate::dynamic::{DynamicSchema, Schema};
+use crate::patch::PatchType;
+use crate::resource::{Resource, Row};
 use crate::schema::{self, Cardinality, Field, FieldType, Message, Shape, Structure};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,25 +17,36 @@ const COMMON: [&str; 3] = [
 ];
 
 /// The schemas of the resources and of everything that they are made of.
-pub(super) fn of(resources: &[&Resource], edition: Edition) -> Value {
+pub(super) fn of(resources: &[Row], edition: Edition) -> Value {
     let mut kinds: BTreeMap<&str, Vec<(&str, &str, &str)>> = BTreeMap::new();
     let mut roots: Vec<&'static Message> =
         COMMON.iter().filter_map(|name| schema::message(name)).collect();
+    let mut own = Map::new();
     for row in resources {
-        let list = format!("{}List", row.schema);
-        let list_kind = schema::message(&list).map(Message::go_name);
-        for (name, kind) in [(row.schema, Some(row.kind)), (list.as_str(), list_kind)] {
-            let (Some(message), Some(kind)) = (schema::message(name), kind) else { continue };
-            kinds.entry(message.name).or_default().push((row.group, row.version, kind));
-            roots.push(message);
+        match &row.schema {
+            Schema::Table(message) => {
+                let list = schema::message(&format!("{}List", message.name));
+                let list_kind = list.map(Message::go_name);
+                for (message, kind) in
+                    [(Some(*message), Some(row.kind.as_ref())), (list, list_kind)]
+                {
+                    let (Some(message), Some(kind)) = (message, kind) else { continue };
+                    kinds.entry(message.name).or_default().push((&row.group, &row.version, kind));
+                    roots.push(message);
+                }
+            }
+            Schema::Structural(schema) => {
+                own.extend(of_own(row, &**schema, edition));
+                roots.extend(METADATA.iter().filter_map(|name| schema::message(name)));
+            }
         }
-        for sub in row.subresources {
-            let group = if sub.group.is_empty() { row.group } else { sub.group };
-            let version = if sub.version.is_empty() { row.version } else { sub.version };
-            let Some(message) = schema::for_kind(group, version, sub.kind) else { continue };
+        for sub in &row.subresources {
+            let group = if sub.group.is_empty() { row.group.as_ref() } else { sub.group };
+            let version = if sub.version.is_empty() { row.version.as_ref() } else { sub.version };
+            let Some(message) = schema::for_kind(group, version, &sub.kind) else { continue };
             let said = kinds.entry(message.name).or_default();
-            if !said.contains(&(group, version, sub.kind)) {
-                said.push((group, version, sub.kind));
+            if !said.contains(&(group, version, &sub.kind)) {
+                said.push((group, version, &sub.kind));
             }
             roots.push(message);
         }
@@ -44,7 +57,7 @@ pub(super) fn of(resources: &[&Resource], edition: Edition) -> Value {
             roots.extend(message.json_fields().into_iter().filter_map(Field::message));
         }
     }
-    let schemas: Map<String, Value> = seen
+    let mut schemas: Map<String, Value> = seen
         .into_iter()
         .filter_map(schema::message)
         .map(|message| {
@@ -52,7 +65,109 @@ pub(super) fn of(resources: &[&Resource], edition: Edition) -> Value {
             (public_name(message), of_message(message, kinds, edition))
         })
         .collect();
+    schemas.append(&mut own);
     Value::Object(schemas)
+}
+
+/// What a kind with a schema of its own is made of besides.
+const METADATA: [&str; 2] =
+    ["apimachinery.pkg.apis.meta.v1.ObjectMeta", "apimachinery.pkg.apis.meta.v1.ListMeta"];
+
+/// The schemas of such a kind and of its lists.
+fn of_own(row: &Resource, schema: &dyn DynamicSchema, edition: Edition) -> [(String, Value); 2] {
+    let name = own_name(&row.group, &row.version, &row.kind);
+    let list_kind = format!("{}List", row.kind);
+    let kind = |kind: &str| json!([{"group": row.group, "version": row.version, "kind": kind}]);
+    let mut one = match schema.openapi() {
+        Value::Object(schema) => schema,
+        _ => Map::new(),
+    };
+    one.insert("type".to_owned(), "object".into());
+    one.insert("x-kubernetes-group-version-kind".to_owned(), kind(&row.kind));
+    let properties = one.entry("properties").or_insert_with(|| json!({}));
+    if let Value::Object(properties) = properties {
+        properties.extend(typed(METADATA[0], edition));
+    }
+    let mut properties = typed(METADATA[1], edition);
+    let items = json!({"type": "array", "items": reference(&name, edition)});
+    properties.insert("items".to_owned(), items);
+    let list = json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": properties,
+        "x-kubernetes-group-version-kind": kind(&list_kind),
+    });
+    [(format!("{name}List"), list), (name, Value::Object(one))]
+}
+
+/// The properties that every kind has.
+fn typed(metadata: &str, edition: Edition) -> Map<String, Value> {
+    let text = |what: &str| json!({"type": "string", "description": what});
+    let mut properties = Map::new();
+    properties.insert("apiVersion".to_owned(), text("The group and version of the kind."));
+    properties.insert("kind".to_owned(), text("What kind of object this is."));
+    if let Some(message) = schema::message(metadata) {
+        let reference = reference(&public_name(message), edition);
+        let property = match edition {
+            Edition::V2 => reference,
+            Edition::V3 => json!({"allOf": [reference]}),
+        };
+        properties.insert("metadata".to_owned(), property);
+    }
+    properties
+}
+
+/// Under which names the schemas of a kind are found, and in which forms its objects are read.
+pub(super) struct Named {
+    pub(super) one: Option<String>,
+    pub(super) list: Option<String>,
+    /// Whether it has a message in the tables.
+    pub(super) has_message: bool,
+    is_built_in: bool,
+}
+
+impl Named {
+    pub(super) fn of(row: &Resource) -> Self {
+        match &row.schema {
+            Schema::Table(message) => {
+                Self { is_built_in: row.is_built_in(), ..Self::table(Some(message)) }
+            }
+            Schema::Structural(_) => {
+                let name = own_name(&row.group, &row.version, &row.kind);
+                let list = Some(format!("{name}List"));
+                Self { one: Some(name), list, has_message: false, is_built_in: false }
+            }
+        }
+    }
+
+    /// Those of a kind of the tables.
+    pub(super) fn known(group: &str, version: &str, kind: &str) -> Self {
+        Self::table(schema::for_kind(group, version, kind))
+    }
+
+    fn table(message: Option<&Message>) -> Self {
+        let list = message.and_then(|it| schema::message(&format!("{}List", it.name)));
+        Self {
+            one: message.map(public_name),
+            list: list.map(public_name),
+            has_message: message.is_some(),
+            is_built_in: true,
+        }
+    }
+
+    /// The media types that a patch may have.
+    pub(super) fn patches(&self) -> Vec<&'static str> {
+        let strategic = PatchType::MEDIA_TYPES[2];
+        let known = PatchType::MEDIA_TYPES.into_iter();
+        known.filter(|form| self.is_built_in || *form != strategic).collect()
+    }
+}
+
+/// The name of a kind that is none of the tables': its group from behind, as Kubernetes has it.
+fn own_name(group: &str, version: &str, kind: &str) -> String {
+    let mut labels: Vec<&str> = group.split('.').collect();
+    labels.reverse();
+    format!("{}.{version}.{kind}", labels.join("."))
 }
 
 /// The name under which clients know a message.
@@ -64,12 +179,12 @@ pub(super) fn public_name(message: &Message) -> String {
     }
 }
 
-pub(super) fn reference(message: &Message, edition: Edition) -> Value {
+pub(super) fn reference(name: &str, edition: Edition) -> Value {
     let root = match edition {
         Edition::V2 => "#/definitions/",
         Edition::V3 => "#/components/schemas/",
     };
-    json!({"$ref": format!("{root}{}", public_name(message))})
+    json!({"$ref": format!("{root}{name}")})
 }
 
 fn of_message(message: &'static Message, kinds: &[(&str, &str, &str)], edition: Edition) -> Value {
@@ -144,9 +259,9 @@ fn of_field(field: &'static Field, edition: Edition) -> Value {
         FieldType::Double => json!({"type": "number", "format": "double"}),
         FieldType::Bytes => json!({"type": "string", "format": "byte"}),
         FieldType::Message(id) => match edition {
-            Edition::V2 => reference(schema::get(id), edition),
+            Edition::V2 => reference(&public_name(schema::get(id)), edition),
             // A bare reference may have no siblings, and a property has a description.
-            Edition::V3 => json!({"allOf": [reference(schema::get(id), edition)]}),
+            Edition::V3 => json!({"allOf": [reference(&public_name(schema::get(id)), edition)]}),
         },
     };
     if let Some(values) = field.values() {

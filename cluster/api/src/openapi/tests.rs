@@ -1,14 +1,20 @@
 use super::*;
-use crate::schema::{self, Message};
+use crate::schema::Message;
 use std::collections::BTreeSet;
+
+fn document(path: &str) -> Value {
+    let rows = served().resources();
+    let rows: Vec<Row> = rows.iter().filter(|row| index_path(row) == path).cloned().collect();
+    v3_document(&rows)
+}
 
 #[test]
 fn every_reference_leads_somewhere() {
-    for (path, _) in documents() {
-        let document = v3_document(path).unwrap();
+    for kept in documents().iter() {
+        let document = v3_document(&kept.rows);
         follow(&document, &document, "#/components/schemas/");
     }
-    let document = v2_document();
+    let document = v2_document(&served().resources());
     follow(&document, &document, "#/definitions/");
 }
 
@@ -29,25 +35,27 @@ fn follow(value: &Value, document: &Value, root: &str) {
 #[test]
 fn the_index_names_every_group_version_with_a_lasting_hash() {
     let index = v3_index();
-    for row in resources() {
+    for row in served().resources().iter() {
         let path = index_path(row);
         let url = index["paths"][&path]["serverRelativeURL"].as_str().unwrap();
-        let body = v3_document(&path).unwrap().to_string();
+        let body = document(&path).to_string();
         assert_eq!(url, format!("/openapi/v3/{path}?hash={}", digest(body.as_bytes())));
         let document = v3(&path).unwrap();
         assert_eq!(Some(document.hash.as_str()), url.rsplit('=').next());
-        assert_eq!(document.bytes, body.as_bytes());
-        assert!(std::ptr::eq(document, v3(&path).unwrap()), "it is made once");
+        assert_eq!(*document.bytes, *body.as_bytes());
+        assert!(Arc::ptr_eq(&document.bytes, &v3(&path).unwrap().bytes), "it is made once");
     }
     assert!(v3("apis/nothing/v1").is_none());
-    assert!(std::ptr::eq(v2(), v2()), "it is made once");
+    assert!(Arc::ptr_eq(&v2().bytes, &v2().bytes), "it is made once");
 }
 
 /// kubectl scans the PATCH operations for the kind, then for the parameter.
 #[test]
 fn kubectl_finds_field_validation_for_every_kind_that_can_be_patched() {
-    for row in resources().iter().filter(|row| row.verbs.contains(&crate::resource::Verb::Patch)) {
-        let document = v3_document(&index_path(row)).unwrap();
+    for row in
+        served().resources().iter().filter(|row| row.verbs.contains(&crate::resource::Verb::Patch))
+    {
+        let document = document(&index_path(row));
         let wanted = json!({"group": row.group, "version": row.version, "kind": row.kind});
         let found = document["paths"].as_object().unwrap().values().any(|path| {
             let patch = &path["patch"];
@@ -64,7 +72,7 @@ fn kubectl_finds_field_validation_for_every_kind_that_can_be_patched() {
 
 #[test]
 fn schemas_say_how_lists_merge_and_which_kind_they_are() {
-    let document = v3_document("api/v1").unwrap();
+    let document = document("api/v1");
     let schemas = &document["components"]["schemas"];
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
@@ -85,7 +93,7 @@ fn schemas_say_how_lists_merge_and_which_kind_they_are() {
 #[test]
 fn the_strategy_of_a_deployment_keeps_only_what_a_client_names() {
     // Or a client's `apply` from RollingUpdate to Recreate would leave what only the former may have.
-    let document = v3_document("apis/apps/v1").unwrap();
+    let document = document("apis/apps/v1");
     let schemas = &document["components"]["schemas"];
     let strategy = &schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
     assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
@@ -165,8 +173,8 @@ fn the_defaults_that_are_published_are_those_that_admission_writes() {
     assert!(left.len() > 25);
     for object in sparse() {
         let row = crate::catalog::find_object(&object).unwrap();
-        let message = schema::for_kind(row.group, row.version, row.kind).unwrap();
-        let admitted = crate::admission::admit_create(row, object, &context).unwrap();
+        let message = row.schema.message().unwrap();
+        let admitted = crate::admission::admit_create(&row, object, &context).unwrap();
         walk(message, &admitted, &mut |message, value| {
             for ((of, field), default) in schemas::defaults() {
                 if *of == message.name {
@@ -177,7 +185,7 @@ fn the_defaults_that_are_published_are_those_that_admission_writes() {
         });
     }
     assert!(left.is_empty(), "no object has these: {left:?}");
-    let document = v3_document("api/v1").unwrap();
+    let document = document("api/v1");
     let protocol = &document["components"]["schemas"]["io.k8s.api.core.v1.ServicePort"]["properties"]
         ["protocol"];
     assert_eq!(protocol["default"], "TCP");

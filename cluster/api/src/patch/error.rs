@@ -22,6 +22,12 @@ pub enum PatchError {
     #[error("{0}")]
     Unmergeable(String),
 
+    /// The kind has no merge keys.
+    #[error(
+        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json"
+    )]
+    NoStrategicMerge,
+
     /// The outcome is no object of the kind; `field` is always `patch`.
     #[error(" \"\" is invalid: patch: Invalid value: {outcome:?}: {why}")]
     Outcome {
@@ -38,6 +44,7 @@ impl PatchError {
         match self {
             Self::BadRequest(_) => 400,
             Self::TooLarge(_) => 413,
+            Self::NoStrategicMerge => 415,
             Self::DoesNotApply(_) | Self::Outcome { .. } => 422,
             // As Kubernetes does: it has no better word for these.
             Self::Unmergeable(_) => 500,

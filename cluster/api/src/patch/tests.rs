@@ -1,5 +1,9 @@
+#[path = "../../tests/costs/even.rs"]
+mod even;
+
 use super::*;
 use crate::schema;
+use even::is_even;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -224,23 +228,25 @@ fn missing(part: &Value, whole: &Value) -> Option<String> {
     }
 }
 
-/// So many entries that nobody waits for the end where each is compared with each.
 #[test]
 fn large_lists_merge_and_are_ordered_by_their_keys() {
-    const MANY: usize = 50_000;
+    is_even(48_000, merge_large_lists);
+}
+
+fn merge_large_lists(many: usize) {
     let names = |from: usize| -> Vec<Value> {
-        (from..from + MANY).map(|number| format!("example.org/f{number}").into()).collect()
+        (from..from + many).map(|number| format!("example.org/f{number}").into()).collect()
     };
     let meta = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
     let base = json!({ "finalizers": names(0) });
-    let patch = json!({ "finalizers": names(MANY / 2), "$setElementOrder/finalizers": names(0).into_iter().chain(names(MANY)).collect::<Vec<_>>() });
+    let patch = json!({ "finalizers": names(many / 2), "$setElementOrder/finalizers": names(0).into_iter().chain(names(many)).collect::<Vec<_>>() });
     let merged = strategic(meta, base.clone(), patch).unwrap();
-    assert_eq!(merged["finalizers"].as_array().unwrap().len(), MANY + MANY / 2);
+    assert_eq!(merged["finalizers"].as_array().unwrap().len(), many + many / 2);
     let gone = json!({ "$deleteFromPrimitiveList/finalizers": names(1) });
     assert_eq!(strategic(meta, base, gone).unwrap(), json!({ "finalizers": ["example.org/f0"] }));
 
     let ports = |label: &str| -> Vec<Value> {
-        (0..MANY).map(|number| json!({ "name": format!("c{number}"), "image": label })).collect()
+        (0..many).map(|number| json!({ "name": format!("c{number}"), "image": label })).collect()
     };
     let spec = "api.core.v1.PodSpec";
     let base = json!({ "containers": ports("old") });
@@ -248,7 +254,7 @@ fn large_lists_merge_and_are_ordered_by_their_keys() {
     let merged = strategic(spec, base.clone(), patch).unwrap();
     assert_eq!(merged["containers"], Value::from(ports("new")));
     let gone: Vec<Value> =
-        (1..MANY).map(|number| json!({"name": format!("c{number}"), "$patch": "delete"})).collect();
+        (1..many).map(|number| json!({"name": format!("c{number}"), "$patch": "delete"})).collect();
     let kept = strategic(spec, base, json!({ "containers": gone })).unwrap();
     assert_eq!(kept, json!({"containers": [{"name": "c0", "image": "old"}]}));
 }
@@ -275,8 +281,12 @@ fn patches_that_would_cost_far_more_than_they_say_are_refused() {
 
 #[test]
 fn many_orders_of_lists_are_taken_out_together() {
+    is_even(40_000, take_orders_out);
+}
+
+fn take_orders_out(many: usize) {
     let mut patch = serde_json::Map::new();
-    for number in 0..20_000 {
+    for number in 0..many {
         patch.insert(format!("$setElementOrder/l{number}"), json!([]));
     }
     patch.insert("$setElementOrder/containers".into(), json!([{"name": "b"}, {"name": "a"}]));

@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::field::{Causes, Path, at, get, has, list, number, text};
-use crate::resource::{Column, ScalePaths};
+use crate::resource::{Column, ScalePaths, Text};
 use crate::rules::{pod, template};
 use crate::selector::LabelSelector;
 use crate::table::{age, containers_and_images, name, or_none};
@@ -10,20 +10,25 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// The columns of both.
-pub const COLUMNS: &[Column] = &[
-    Column::name(),
-    Column::integer("Desired", "How many pods there should be."),
-    Column::integer("Current", "How many there are."),
-    Column::integer("Ready", "How many of these are ready."),
-    Column::age(),
-    Column::text("Containers", "The containers of the template.").wide(),
-    Column::text("Images", "Their images.").wide(),
-    Column::text("Selector", "Which pods are counted.").wide(),
-];
+pub fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::integer("Desired", "How many pods there should be."),
+        Column::integer("Current", "How many there are."),
+        Column::integer("Ready", "How many of these are ready."),
+        Column::age(),
+        Column::text("Containers", "The containers of the template.").wide(),
+        Column::text("Images", "Their images.").wide(),
+        Column::text("Selector", "Which pods are counted.").wide(),
+    ]
+}
 
 /// Where the scale door finds what it shows.
-pub const SCALE: ScalePaths =
-    ScalePaths { spec: "/spec/replicas", status: "/status/replicas", selector: "/spec/selector" };
+pub const SCALE: ScalePaths = ScalePaths {
+    spec: Text::Borrowed("/spec/replicas"),
+    status: Text::Borrowed("/status/replicas"),
+    selector: Text::Borrowed("/spec/selector"),
+};
 
 /// The cells of one object, with its selector in words.
 pub fn cells(object: &Value, selector: Value, now: Timestamp) -> Vec<Value> {

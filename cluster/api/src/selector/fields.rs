@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn fields_select_pods_by_node_and_phase_and_unknown_ones_are_refused() {
-        let pods = find("", "v1", "pods").unwrap();
+        let pods = &find("", "v1", "pods").unwrap();
         let pod = json!({
             "metadata": {"name": "x", "namespace": "d"},
             "spec": {"nodeName": "n1"},

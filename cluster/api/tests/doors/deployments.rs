@@ -3,11 +3,11 @@
 use crate::{controller, create, update};
 use impresario_api::admission::{Door, apply_scale, scale_of};
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use serde_json::{Value, json};
 
 /// A deployment whose pods are selected by expressions.
-fn deployment() -> (&'static Resource, Value) {
+fn deployment() -> (Row, Value) {
     create(&json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web", "annotations": {"note": "first"}},
@@ -29,7 +29,8 @@ fn a_deployments_generation_counts_changes_of_its_annotations_as_they_are_copied
         for (field, value) in metadata.as_object().expect("fields") {
             new["metadata"][field] = value.clone();
         }
-        update(resource, door, new, &old).expect("a valid change")["metadata"]["generation"].clone()
+        update(&resource, door, new, &old).expect("a valid change")["metadata"]["generation"]
+            .clone()
     };
     for door in [Door::Main, Door::Scale] {
         assert_eq!(generation(door, json!({"annotations": {"note": "second"}})), 2);
@@ -42,7 +43,7 @@ fn a_deployments_generation_counts_changes_of_its_annotations_as_they_are_copied
     let (resource, old) = controller();
     let mut new = old.clone();
     new["metadata"]["annotations"] = json!({"note": "second"});
-    let new = update(resource, Door::Main, new, &old).expect("a valid change");
+    let new = update(&resource, Door::Main, new, &old).expect("a valid change");
     assert_eq!(new["metadata"]["generation"], 1, "of a kind that copies none");
 }
 
@@ -53,16 +54,16 @@ fn a_deployments_labels_stay_as_they_were_at_its_status_door_and_a_replica_sets_
     let mut new = old.clone();
     new["metadata"]["labels"] = json!({"x": "z"});
     new["metadata"]["annotations"]["note"] = "seen".into();
-    let kept = update(resource, Door::Status, new.clone(), &old).expect("a valid status");
+    let kept = update(&resource, Door::Status, new.clone(), &old).expect("a valid status");
     assert_eq!(kept["metadata"]["labels"], json!({"x": "y"}));
     assert_eq!(kept["metadata"]["annotations"]["note"], "seen");
     new["metadata"].as_object_mut().expect("metadata").remove("labels");
-    let kept = update(resource, Door::Status, new.clone(), &old).expect("a valid status");
+    let kept = update(&resource, Door::Status, new.clone(), &old).expect("a valid status");
     assert_eq!(kept["metadata"]["labels"], json!({"x": "y"}));
     // One that has none gets none.
     old["metadata"].as_object_mut().expect("metadata").remove("labels");
     new["metadata"]["labels"] = json!({"x": "z"});
-    let kept = update(resource, Door::Status, new, &old).expect("a valid status");
+    let kept = update(&resource, Door::Status, new, &old).expect("a valid status");
     assert!(kept["metadata"].get("labels").is_none());
 
     let sets = find("apps", "v1", "replicasets").expect("replica sets");
@@ -70,7 +71,7 @@ fn a_deployments_labels_stay_as_they_were_at_its_status_door_and_a_replica_sets_
 }
 
 /// The same spec as one of each kind.
-fn each() -> [(&'static Resource, Value); 2] {
+fn each() -> [(Row, Value); 2] {
     let (deployments, deployment) = deployment();
     let mut set =
         json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web"}});
@@ -94,7 +95,7 @@ fn what_may_not_change_is_refused_by_its_field() {
         ] {
             let mut new = old.clone();
             *new.pointer_mut(pointer).expect("the field") = value.clone();
-            let told: Vec<String> = match update(resource, Door::Main, new, &old) {
+            let told: Vec<String> = match update(&resource, Door::Main, new, &old) {
                 Ok(_) => Vec::new(),
                 Err(refused) => refused.causes.into_iter().map(|cause| cause.field).collect(),
             };
@@ -118,7 +119,7 @@ fn a_status_that_cannot_be_is_refused_by_its_field() {
         object["status"] = status;
         object
     };
-    let told = |resource, old: &Value, more: &Value| -> Vec<String> {
+    let told = |resource: &Row, old: &Value, more: &Value| -> Vec<String> {
         match update(resource, Door::Status, of(old, more.clone()), old) {
             Ok(_) => Vec::new(),
             Err(refused) => refused
@@ -137,8 +138,8 @@ fn a_status_that_cannot_be_is_refused_by_its_field() {
         (json!({"observedGeneration": -1}), vec!["observedGeneration"]),
         (json!({"terminatingReplicas": -1}), vec!["terminatingReplicas"]),
     ] {
-        assert_eq!(told(deployments, &deployment, &more), fields, "deployments: {more}");
-        assert_eq!(told(sets, &set, &more), fields, "replicasets: {more}");
+        assert_eq!(told(&deployments, &deployment, &more), fields, "deployments: {more}");
+        assert_eq!(told(&sets, &set, &more), fields, "replicasets: {more}");
     }
     for (more, fields) in [
         (json!({"updatedReplicas": 4, "unavailableReplicas": 9}), vec![]),
@@ -146,36 +147,36 @@ fn a_status_that_cannot_be_is_refused_by_its_field() {
         (json!({"unavailableReplicas": -1}), vec!["unavailableReplicas"]),
         (json!({"collisionCount": -1}), vec!["collisionCount"]),
     ] {
-        assert_eq!(told(deployments, &deployment, &more), fields, "{more}");
+        assert_eq!(told(&deployments, &deployment, &more), fields, "{more}");
     }
     for (more, fields) in [
         (json!({"fullyLabeledReplicas": 4}), vec![]),
         (json!({"fullyLabeledReplicas": 5}), vec!["fullyLabeledReplicas"]),
     ] {
-        assert_eq!(told(sets, &set, &more), fields, "{more}");
+        assert_eq!(told(&sets, &set, &more), fields, "{more}");
     }
 
     // How often a name was taken is never forgotten: the next set would get that name again.
     let collided = of(&deployment, json!({"collisionCount": 2}));
-    let collided = update(deployments, Door::Status, collided, &deployment).expect("valid");
+    let collided = update(&deployments, Door::Status, collided, &deployment).expect("valid");
     for (more, fields) in [
         (json!({"collisionCount": 2}), vec![]),
         (json!({"collisionCount": 3}), vec![]),
         (json!({"collisionCount": 1}), vec!["collisionCount"]),
         (json!({}), vec!["collisionCount"]),
     ] {
-        assert_eq!(told(deployments, &collided, &more), fields, "{more}");
+        assert_eq!(told(&deployments, &collided, &more), fields, "{more}");
     }
 }
 
 #[test]
 fn the_scale_of_what_selects_by_expressions_shows_them_in_words() {
     for (resource, old) in each() {
-        let mut scale = scale_of(resource, &old).expect("a scale");
+        let mut scale = scale_of(&resource, &old).expect("a scale");
         assert_eq!(scale["status"]["selector"], "a in (b,c)");
         scale["spec"]["replicas"] = 4.into();
-        let scaled = apply_scale(resource, &old, &scale).expect("a valid scale");
-        let scaled = update(resource, Door::Scale, scaled, &old).expect("a valid change");
+        let scaled = apply_scale(&resource, &old, &scale).expect("a valid scale");
+        let scaled = update(&resource, Door::Scale, scaled, &old).expect("a valid change");
         assert_eq!(scaled["spec"]["replicas"], 4);
         assert_eq!(scaled["spec"]["selector"], old["spec"]["selector"]);
     }
@@ -185,5 +186,5 @@ fn the_scale_of_what_selects_by_expressions_shows_them_in_words() {
         "spec": {"selector": {"matchLabels": labels}, "template": {
             "metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}},
     }));
-    assert_eq!(scale_of(resource, &old).expect("a scale")["status"]["selector"], "x=y");
+    assert_eq!(scale_of(&resource, &old).expect("a scale")["status"]["selector"], "x=y");
 }

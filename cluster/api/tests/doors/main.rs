@@ -10,7 +10,7 @@ use impresario_api::admission::{
     admit_delete, admit_update, apply_scale, is_finished, scale_of,
 };
 use impresario_api::catalog::{find, find_object};
-use impresario_api::resource::Resource;
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::Status;
 use serde_json::{Value, json};
 
@@ -23,10 +23,10 @@ fn context(allocator: &RandomAllocator) -> Context<'_> {
     Context { namespace: "d", user: "tester", now, allocator }
 }
 
-fn create(object: &Value) -> (&'static Resource, Value) {
+fn create(object: &Value) -> (Row, Value) {
     let resource = find_object(object).expect("a kind that is served");
     let allocator = allocator();
-    let object = admit_create(resource, object.clone(), &context(&allocator));
+    let object = admit_create(&resource, object.clone(), &context(&allocator));
     (resource, object.expect("a valid object"))
 }
 
@@ -34,7 +34,7 @@ fn update(resource: &Resource, door: Door, new: Value, old: &Value) -> Result<Va
     admit_update(resource, door, new, old, &context(&allocator()))
 }
 
-fn controller() -> (&'static Resource, Value) {
+fn controller() -> (Row, Value) {
     create(&json!({
         "apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "web"},
         "spec": {"template": {
@@ -44,7 +44,7 @@ fn controller() -> (&'static Resource, Value) {
     }))
 }
 
-fn pod(extra: Value) -> (&'static Resource, Value) {
+fn pod(extra: Value) -> (Row, Value) {
     let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
     for (key, value) in extra.as_object().into_iter().flatten() {
         spec[key] = value.clone();
@@ -70,13 +70,13 @@ fn the_main_door_ignores_status_and_counts_changes_of_the_spec() {
     let mut new = old.clone();
     new["spec"]["replicas"] = 3.into();
     new["status"]["replicas"] = 9.into();
-    let new = update(resource, Door::Main, new, &old).expect("a valid change");
+    let new = update(&resource, Door::Main, new, &old).expect("a valid change");
     assert_eq!(new["status"], old["status"]);
     assert_eq!(new["metadata"]["generation"], 2);
 
     let mut labelled = new.clone();
     labelled["metadata"]["labels"]["x"] = "y".into();
-    let labelled = update(resource, Door::Main, labelled, &new).expect("a valid change");
+    let labelled = update(&resource, Door::Main, labelled, &new).expect("a valid change");
     assert_eq!(labelled["metadata"]["generation"], 2);
 }
 
@@ -88,7 +88,7 @@ fn the_status_door_takes_status_and_metadata_and_ignores_the_spec() {
     new["metadata"]["labels"] = json!({"x": "y"});
     new["metadata"]["annotations"] = json!({"note": "seen"});
     new["status"]["replicas"] = 2.into();
-    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    let new = update(&resource, Door::Status, new, &old).expect("a valid status");
     assert_eq!(new["spec"], old["spec"]);
     assert_eq!(new["metadata"]["labels"], json!({"x": "y"}));
     assert_eq!(new["metadata"]["annotations"], json!({"note": "seen"}));
@@ -99,7 +99,7 @@ fn the_status_door_takes_status_and_metadata_and_ignores_the_spec() {
 
     let mut wrong = new.clone();
     wrong["status"]["readyReplicas"] = 5.into();
-    let refused = update(resource, Door::Status, wrong, &new).expect_err("more ready than there");
+    let refused = update(&resource, Door::Status, wrong, &new).expect_err("more ready than there");
     assert_eq!(refused.causes[0].field, "status.readyReplicas");
 }
 
@@ -111,7 +111,7 @@ fn a_pods_owners_stay_as_they_were_at_its_status_door() {
     let mut new = old.clone();
     new["metadata"]["ownerReferences"] = owner("other");
     new["metadata"]["annotations"] = json!({"a": "b"});
-    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    let new = update(&resource, Door::Status, new, &old).expect("a valid status");
     assert_eq!(new["metadata"]["ownerReferences"], owner("rc"));
     assert_eq!(new["metadata"]["annotations"]["a"], "b");
 }
@@ -127,7 +127,7 @@ fn the_status_door_of_a_custom_kind_takes_the_status_alone() {
     new["metadata"]["labels"] = json!({"x": "y"});
     new["spec"]["stop"]["epochs"] = 2.into();
     new["status"] = json!({"phase": "Running"});
-    let new = update(resource, Door::Status, new, &old).expect("a valid status");
+    let new = update(&resource, Door::Status, new, &old).expect("a valid status");
     assert_eq!((&new["spec"], &new["metadata"]), (&old["spec"], &old["metadata"]));
     assert_eq!(new["status"]["phase"], "Running");
 }
@@ -135,18 +135,18 @@ fn the_status_door_of_a_custom_kind_takes_the_status_alone() {
 #[test]
 fn the_scale_door_reads_and_writes_the_count() {
     let (resource, old) = controller();
-    let mut scale = scale_of(resource, &old).expect("a scale");
+    let mut scale = scale_of(&resource, &old).expect("a scale");
     assert_eq!(scale["spec"]["replicas"], 1);
     assert_eq!(scale["status"]["selector"], "a=b");
     scale["spec"]["replicas"] = 4.into();
-    let scaled = apply_scale(resource, &old, &scale).expect("a valid scale");
-    let scaled = update(resource, Door::Scale, scaled, &old).expect("a valid change");
+    let scaled = apply_scale(&resource, &old, &scale).expect("a valid scale");
+    let scaled = update(&resource, Door::Scale, scaled, &old).expect("a valid change");
     assert_eq!(
         (&scaled["spec"]["replicas"], &scaled["metadata"]["generation"]),
         (&json!(4), &json!(2))
     );
     scale["spec"]["replicas"] = (-1).into();
-    assert_eq!(apply_scale(resource, &old, &scale).expect_err("negative").code(), 422);
+    assert_eq!(apply_scale(&resource, &old, &scale).expect_err("negative").code(), 422);
 }
 
 #[test]
@@ -156,10 +156,10 @@ fn what_the_server_set_cannot_be_changed_and_need_not_be_said() {
     for field in ["uid", "creationTimestamp", "generation"] {
         silent["metadata"].as_object_mut().expect("metadata").remove(field);
     }
-    assert_eq!(update(resource, Door::Main, silent, &old).expect("a valid change"), old);
+    assert_eq!(update(&resource, Door::Main, silent, &old).expect("a valid change"), old);
     let mut other = old.clone();
     other["metadata"]["uid"] = "1234".into();
-    let refused = update(resource, Door::Main, other, &old).expect_err("another uid");
+    let refused = update(&resource, Door::Main, other, &old).expect_err("another uid");
     let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
     assert_eq!(fields, ["metadata.uid", "metadata.uid"]);
 }
@@ -170,7 +170,7 @@ fn a_pod_may_not_change_where_it_was_not_meant_to() {
     let change = |pointer: &str, value: Value| {
         let mut new = old.clone();
         *new.pointer_mut(pointer).expect("the field") = value;
-        update(resource, Door::Main, new, &old).map_err(|status| status.causes[0].field.clone())
+        update(&resource, Door::Main, new, &old).map_err(|status| status.causes[0].field.clone())
     };
     assert!(change("/spec/containers/0/image", json!("j")).is_ok());
     assert!(change("/spec/activeDeadlineSeconds", json!(30)).is_ok());
@@ -183,7 +183,7 @@ fn a_pod_may_not_change_where_it_was_not_meant_to() {
     let more = more.expect("an addition");
     assert_eq!(more["spec"]["tolerations"].as_array().expect("tolerations").len(), 3);
     assert_eq!(more["metadata"]["generation"], 2);
-    let changed = update(resource, Door::Main, old.clone(), &more);
+    let changed = update(&resource, Door::Main, old.clone(), &more);
     assert_eq!(changed.expect_err("one goes").causes[0].field, "spec.tolerations");
 }
 
@@ -200,7 +200,7 @@ fn a_token_is_mounted_unless_the_pod_or_else_its_account_says_no() {
         });
         let account = Account::of(&json!({ "automountServiceAccountToken": account }));
         let allocator = allocator().with_account("d", "robot", account);
-        let pod = admit_create(pods, object, &context(&allocator)).expect("a valid pod");
+        let pod = admit_create(&pods, object, &context(&allocator)).expect("a valid pod");
         pod["spec"]["volumes"].is_array()
     };
     let (yes, no, unsaid) = (json!(true), json!(false), json!(null));
@@ -225,7 +225,7 @@ fn the_older_field_of_a_nodes_range_has_the_last_word_and_both_are_checked() {
         let fields = |status: Status| -> Vec<String> {
             status.causes.into_iter().map(|cause| cause.field).collect()
         };
-        admit_create(nodes, object, &context(&allocator())).map_err(fields)
+        admit_create(&nodes, object, &context(&allocator())).map_err(fields)
     };
     let settled = node(json!({"podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.2.0/24"]}));
     let settled = settled.expect("a valid node");
@@ -239,7 +239,7 @@ fn the_older_field_of_a_nodes_range_has_the_last_word_and_both_are_checked() {
 
     let mut moved = settled.clone();
     moved["spec"]["podCIDR"] = "10.0.3.0/24".into();
-    let refused = update(nodes, Door::Main, moved, &settled).expect_err("another range");
+    let refused = update(&nodes, Door::Main, moved, &settled).expect_err("another range");
     assert!(refused.causes.iter().all(|cause| cause.field == "spec.podCIDRs"), "{refused}");
 }
 
@@ -249,12 +249,12 @@ fn a_running_pod_gets_time_to_end_and_a_second_deletion_may_only_hurry() {
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let delete = |pod: &Value, grace: Option<i64>| {
         let options = DeleteOptions { grace_period_seconds: grace, ..DeleteOptions::default() };
-        admit_delete(resource, pod, "7", &options, now).expect("a valid deletion")
+        admit_delete(&resource, pod, "7", &options, now).expect("a valid deletion")
     };
     let Deletion::Marked(marked) = delete(&pod, None) else { panic!("it must linger") };
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
-    assert!(!is_finished(resource, &marked));
+    assert!(!is_finished(&resource, &marked));
     assert_eq!(delete(&marked, Some(60)), Deletion::Unchanged);
     let Deletion::Marked(hurried) = delete(&marked, Some(5)) else { panic!("it must hurry") };
     assert_eq!(hurried["metadata"]["deletionGracePeriodSeconds"], 5);
@@ -268,7 +268,7 @@ fn no_grace_period_is_too_long_to_be_told() {
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     for asked in [None, Some(i64::MAX), Some(1 << 40)] {
         let options = DeleteOptions { grace_period_seconds: asked, ..DeleteOptions::default() };
-        let deletion = admit_delete(resource, &pod, "7", &options, now).expect("a valid deletion");
+        let deletion = admit_delete(&resource, &pod, "7", &options, now).expect("a valid deletion");
         let Deletion::Marked(marked) = deletion else { panic!("it must linger") };
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], i64::from(i32::MAX));
         assert_eq!(marked["metadata"]["deletionTimestamp"], "2094-01-19T03:14:07Z");
@@ -283,21 +283,21 @@ fn finalizers_hold_an_object_and_preconditions_protect_it() {
     }));
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let wrong = DeleteOptions { uid: Some("other".to_owned()), ..DeleteOptions::default() };
-    assert_eq!(admit_delete(resource, &object, "7", &wrong, now).expect_err("uid").code(), 409);
+    assert_eq!(admit_delete(&resource, &object, "7", &wrong, now).expect_err("uid").code(), 409);
     let options = DeleteOptions::default();
-    let held = admit_delete(resource, &object, "7", &options, now).expect("a valid deletion");
+    let held = admit_delete(&resource, &object, "7", &options, now).expect("a valid deletion");
     let Deletion::Marked(marked) = held else { panic!("it must linger") };
     let mut more = marked.clone();
     more["metadata"]["finalizers"] = json!(["example.org/f", "example.org/g"]);
-    let refused = update(resource, Door::Main, more, &marked).expect_err("a new finalizer");
+    let refused = update(&resource, Door::Main, more, &marked).expect_err("a new finalizer");
     assert_eq!(refused.causes[0].field, "metadata.finalizers");
     let mut freed = marked.clone();
     freed["metadata"]["finalizers"] = json!([]);
-    let freed = update(resource, Door::Main, freed, &marked).expect("a valid change");
-    assert!(is_finished(resource, &freed));
+    let freed = update(&resource, Door::Main, freed, &marked).expect("a valid change");
+    assert!(is_finished(&resource, &freed));
 
     object["metadata"]["finalizers"] = json!([]);
-    let gone = admit_delete(resource, &object, "7", &options, now).expect("a valid deletion");
+    let gone = admit_delete(&resource, &object, "7", &options, now).expect("a valid deletion");
     assert_eq!(gone, Deletion::Gone);
 }
 
@@ -307,15 +307,15 @@ fn a_namespace_lingers_until_its_own_door_lets_it_go() {
         create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}));
     let now = "2026-01-01T00:00:00Z".parse().expect("a time");
     let options = DeleteOptions::default();
-    let held = admit_delete(resource, &namespace, "7", &options, now).expect("a valid deletion");
+    let held = admit_delete(&resource, &namespace, "7", &options, now).expect("a valid deletion");
     let Deletion::Marked(marked) = held else { panic!("it must linger") };
     assert_eq!(marked["status"]["phase"], "Terminating");
     let mut freed = marked.clone();
     freed["spec"]["finalizers"] = json!([]);
-    let main = update(resource, Door::Main, freed.clone(), &marked).expect("a valid change");
-    assert!(!is_finished(resource, &main));
-    let freed = update(resource, Door::Finalize, freed, &marked).expect("a valid change");
-    assert!(is_finished(resource, &freed));
+    let main = update(&resource, Door::Main, freed.clone(), &marked).expect("a valid change");
+    assert!(!is_finished(&resource, &main));
+    let freed = update(&resource, Door::Finalize, freed, &marked).expect("a valid change");
+    assert!(is_finished(&resource, &freed));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn addresses_and_ports_of_services_are_drawn_once_and_kept() {
     for field in ["clusterIP", "clusterIPs"] {
         new["spec"].as_object_mut().expect("a spec").remove(field);
     }
-    let new = update(services, Door::Main, new, &old).expect("a valid change");
+    let new = update(&services, Door::Main, new, &old).expect("a valid change");
     assert_eq!((ports(&new), &new["spec"]["clusterIP"]), (ports(&old), &old["spec"]["clusterIP"]));
 
     let address = old["spec"]["clusterIP"].as_str().expect("an address").to_owned();
@@ -347,7 +347,7 @@ fn addresses_and_ports_of_services_are_drawn_once_and_kept() {
     let taken = allocator().without([address].into(), numbers);
     let mut second = old.clone();
     second["metadata"] = json!({"name": "t"});
-    let refused = admit_create(services, second, &context(&taken)).expect_err("a taken address");
+    let refused = admit_create(&services, second, &context(&taken)).expect_err("a taken address");
     let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
     assert_eq!(fields, ["spec.clusterIPs", "spec.ports[0].nodePort", "spec.ports[1].nodePort"]);
 }
@@ -360,7 +360,7 @@ fn a_service_gets_no_address_of_a_family_that_the_cluster_does_not_have() {
         for (field, value) in spec.as_object().expect("a spec") {
             service["spec"][field] = value.clone();
         }
-        admit_create(services, service, &context(&allocator()))
+        admit_create(&services, service, &context(&allocator()))
     };
     let both = json!(["IPv4", "IPv6"]);
     for (spec, field) in [
@@ -388,7 +388,7 @@ fn a_service_gets_no_address_of_a_family_that_the_cluster_does_not_have() {
     old["spec"]["ipFamilies"] = both;
     let mut new = old.clone();
     new["metadata"]["labels"] = json!({"a": "b"});
-    update(services, Door::Main, new, &old).expect("a valid change");
+    update(&services, Door::Main, new, &old).expect("a valid change");
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_training_job_names_everything_that_is_wrong_with_it() {
         "template": {"spec": {"containers": [{"name": "c"}]}},
     });
     let job = json!({"metadata": {"name": "j"}, "spec": {"mode": "fast", "trainer": role}});
-    let refused = admit_create(jobs, job, &context(&allocator())).expect_err("an invalid job");
+    let refused = admit_create(&jobs, job, &context(&allocator())).expect_err("an invalid job");
     let fields: Vec<&str> = refused.causes.iter().map(|cause| cause.field.as_str()).collect();
     assert_eq!(
         fields,
@@ -422,7 +422,7 @@ fn a_training_job_has_a_number_of_members_that_can_be() {
         }
         let job = json!({"metadata": {"name": "j"}, "spec": {
             "trainer": role, "parameterServer": role, "stop": {"epochs": 1}}});
-        let told = admit_create(jobs, job, &context(&allocator()));
+        let told = admit_create(&jobs, job, &context(&allocator()));
         told.map_or_else(
             |refused| {
                 assert_eq!(refused.code(), 422, "{refused}");

@@ -12,7 +12,7 @@ use impresario_api::catalog::find_object;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_api::wire::{self, FieldValidation, Target};
+use impresario_api::wire::{self, FieldValidation};
 use rows::{alike, differences, patched, recorded_causes, report, rows};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -50,7 +50,7 @@ fn context() -> Context<'static> {
 }
 
 fn decode(resource: &Resource, object: &Value) -> Result<Value, Status> {
-    let target = Target::of(resource.group, resource.version, resource.kind).expect("a schema");
+    let target = resource.target();
     let body = serde_json::to_vec(object).expect("JSON");
     Ok(wire::decode(target, wire::JSON, &body, FieldValidation::Strict)?.object)
 }
@@ -66,9 +66,9 @@ fn defaults_are_as_recorded() {
         let Some(resource) = find_object(&row["in"]) else { continue };
         seen += 1;
         let name = row["name"].as_str().expect("a name");
-        match create(resource, &row["in"]) {
+        match create(&resource, &row["in"]) {
             Ok(object) => {
-                let warned: Vec<String> = warnings(resource, &object)
+                let warned: Vec<String> = warnings(&resource, &object)
                     .into_iter()
                     .map(|warning| format!("299 - {warning:?}"))
                     .collect();
@@ -111,7 +111,7 @@ fn invalid_objects_are_refused_for_every_recorded_cause_and_no_other() {
     for row in rows("rejected.jsonl") {
         let Some(resource) = find_object(&row["in"]) else { continue };
         seen += 1;
-        wrong.extend(refusal(&row, create(resource, &row["in"])));
+        wrong.extend(refusal(&row, create(&resource, &row["in"])));
     }
     report(&wrong, seen);
 }
@@ -128,14 +128,14 @@ fn patches_have_the_recorded_outcome() {
         }
         seen += 1;
         let name = row["name"].as_str().expect("a name");
-        let target = Target::of(resource.group, resource.version, resource.kind).expect("a schema");
-        let old = create(resource, &row["object"]).expect("the object itself is valid");
+        let target = resource.target();
+        let old = create(&resource, &row["object"]).expect("the object itself is valid");
         let form = PatchType::parse(row["type"].as_str().expect("a type")).expect("a patch type");
         let body = serde_json::to_vec(&row["patch"]).expect("JSON");
         let answer = patch::apply(target, &old, form, &body, FieldValidation::Warn)
-            .map_err(|error| Status::patch(resource, "x", &error))
+            .map_err(|error| Status::patch(&resource, "x", &error))
             .and_then(|decoded| {
-                admit_update(resource, Door::Main, decoded.object, &old, &context())
+                admit_update(&resource, Door::Main, decoded.object, &old, &context())
             });
         if row["code"] != 200 {
             wrong.extend(refusal(&row, answer));
@@ -166,7 +166,7 @@ fn tables_print_the_recorded_cells() {
         let cells = (resource.cells)(&object, now);
         assert_eq!(cells.len(), resource.columns.len(), "{name}");
         for (column, ours) in resource.columns.iter().zip(cells) {
-            let theirs = &row["cells"][column.name];
+            let theirs = &row["cells"][&*column.name];
             let is_span = ours.as_str().is_some_and(|text| text.ends_with(['s', 'm', 'h', 'd']));
             if ours != *theirs && !(theirs == "$time" && is_span) {
                 wrong.push(format!("{name}: {}: ours {ours}, theirs {theirs}", column.name));

@@ -8,7 +8,7 @@ use super::Reader;
 use super::stored::text;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::selector::{FieldSelector, LabelNeed, LabelSelector};
 use impresario_api::status::Status;
 use impresario_registry_api::{Condition, Demand, Revision, Selection};
@@ -76,7 +76,7 @@ impl Filter {
             name: self.name.clone().or_else(|| wanted("metadata.name")),
             field: resource
                 .field("spec.nodeName")
-                .and_then(|field| Some((field.pointer.to_owned(), wanted(field.label)?))),
+                .and_then(|field| Some((field.pointer.to_string(), wanted(&field.label)?))),
         }
     }
 }
@@ -88,8 +88,8 @@ impl Filter {
         let fields = terms.iter().filter_map(|term| {
             let field = resource.field(&term.label)?;
             Some(Condition::Field {
-                pointer: field.pointer.to_owned(),
-                absent: field.absent.to_owned(),
+                pointer: field.pointer.to_string(),
+                absent: field.absent.to_string(),
                 value: term.value.clone(),
                 equal: term.equal,
             })
@@ -182,11 +182,7 @@ pub fn fresh_token(expired: &str) -> Option<String> {
 
 impl Reader {
     /// Lists objects.
-    pub async fn list(
-        &self,
-        resource: &'static Resource,
-        query: &ListQuery,
-    ) -> Result<Listed, Status> {
+    pub async fn list(&self, resource: &Row, query: &ListQuery) -> Result<Listed, Status> {
         let mut listing = self.listing(resource, query, None).await?;
         let mut items = Vec::new();
         while let Some(item) = listing.next().await? {

@@ -6,11 +6,12 @@
 
 use super::list::{Token, VersionMatch};
 use super::refuse::read_refused;
+use super::removed::still_served;
 use super::states::{Form, State};
 use super::stored::{object_at, set_revision};
 use super::{Filter, ListQuery, Reader};
 use bytes::Bytes;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::{Reason, Status};
 use impresario_registry_api::{
     Consistency, Entry, ListRequest, Page, ReadError, RegistryHandle, Revision,
@@ -54,7 +55,7 @@ pub trait ReadAhead: Send {
 /// A list that is being read. All of it is of one revision; after an error there is nothing more.
 pub struct Listing {
     registry: RegistryHandle,
-    resource: &'static Resource,
+    resource: Row,
     filter: Filter,
     /// Whether what is ready is still to be looked at: whether it matches.
     sifts: bool,
@@ -147,14 +148,15 @@ impl Reader {
     /// Begins to list objects. Whatever can be refused is refused here, but for a past that is forgotten later.
     pub async fn listing(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         query: &ListQuery,
         ahead: Option<Box<dyn ReadAhead>>,
     ) -> Result<Listing, Status> {
+        still_served(resource)?;
         let request = request(resource, query)?;
         let mut listing = Listing {
             registry: self.registry().clone(),
-            resource,
+            resource: Row::clone(resource),
             filter: query.filter.clone(),
             sifts: !query.filter.is_everything(),
             ready: VecDeque::new(),
@@ -207,7 +209,7 @@ async fn apart(
     }
 }
 
-fn request(resource: &'static Resource, query: &ListQuery) -> Result<ListRequest, Status> {
+fn request(resource: &Row, query: &ListQuery) -> Result<ListRequest, Status> {
     let token = query.token.as_deref().map(Token::decode).transpose()?;
     if token.is_some() && query.version.is_some_and(|version| version != 0) {
         return Err(Status::bad_request(
@@ -267,7 +269,7 @@ impl Listing {
             }
             self.breathe(&entry).await;
             let Some(object) = read(&entry) else { continue };
-            if self.filter.matches(self.resource, &object) {
+            if self.filter.matches(&self.resource, &object) {
                 return Ok(Some(Item::of(entry, Some(object))));
             }
         }
@@ -353,6 +355,7 @@ impl Listing {
 
     /// Reads one part more.
     async fn part(&mut self) -> Result<(), Status> {
+        still_served(&self.resource)?;
         let Some(mut request) = self.rest.take() else { return Ok(()) };
         let (registry, asked) = (self.registry.clone(), request.clone());
         let page = apart(async move { registry.part(asked, PART_BYTES).await }).await?;
@@ -433,7 +436,7 @@ impl Listing {
         loop {
             while let Some(entry) = self.ready.pop_front() {
                 self.breathe(&entry).await;
-                let matches = |object| self.filter.matches(self.resource, &object);
+                let matches = |object| self.filter.matches(&self.resource, &object);
                 if !read(&entry).is_some_and(matches) {
                     continue;
                 }

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use impresario_api::status::{Cause, CauseReason, Reason, Status};
 use impresario_registry_api::{
-    Committed, Consistency, Entry, Key, ListRequest, Page, ReadError, Revision, TransactError,
-    WatchBatch, WatchError, WatchRequest,
+    Committed, Consistency, Entry, Fence, Key, ListRequest, Page, ReadError, Revision,
+    TransactError, WatchBatch, WatchError, WatchRequest,
 };
 use impresario_runtime::{Lane, PeerIdentity, PeerRole, message, role, stream_message};
 use serde::{Deserialize, Serialize};
@@ -146,6 +146,17 @@ pub struct Change {
 }
 message!(Change => Result<Bytes, Refusal>, "objects.Change", Lane::Work, MAX_REQUEST_BYTES);
 
+/// Changes an object by right of an activation: what is asked of the actor of an object. Once another member holds the
+/// shard nothing is changed, and another is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencedChange {
+    /// What is asked for, and who asks.
+    pub change: Change,
+    /// The right of the actor that passes it on.
+    pub fence: Fence,
+}
+message!(FencedChange => Result<Bytes, Refusal>, "objects.FencedChange", Lane::Work, MAX_REQUEST_BYTES);
+
 /// Deletes an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delete {
@@ -218,7 +229,7 @@ message!(CountRefusals => Vec<Refused>, "objects.CountRefusals");
 role! {
     /// The objects of a cluster, behind the rules.
     pub ObjectsRole = "objects" {
-        asks: [Get, List, Settle, Create, Change, Delete, Bind, CountRefusals],
+        asks: [Get, List, Settle, Create, Change, FencedChange, Delete, Bind, CountRefusals],
         streams: [Follow]
     }
 }
@@ -234,6 +245,7 @@ pub fn sender(message: &dyn Any) -> Option<&Sender> {
         .or_else(|| of(message, |it: &Settle| &it.sender))
         .or_else(|| of(message, |it: &Create| &it.sender))
         .or_else(|| of(message, |it: &Change| &it.sender))
+        .or_else(|| of(message, |it: &FencedChange| &it.change.sender))
         .or_else(|| of(message, |it: &Delete| &it.sender))
         .or_else(|| of(message, |it: &Bind| &it.sender))
 }

@@ -3,7 +3,7 @@
 use super::refuse::read_refused;
 use super::states::States;
 use super::{Stored, key_of};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, RegistryHandle};
 use serde_json::Value;
@@ -47,7 +47,7 @@ impl Reader {
     /// One object, as fresh as asked for.
     pub async fn get(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         consistency: Consistency,
@@ -59,7 +59,7 @@ impl Reader {
     /// One object with its revision, or nothing.
     pub async fn find(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         consistency: Consistency,

@@ -24,6 +24,7 @@ pub fn watch_refused(error: &WatchError) -> Status {
             Status::expired(format!("too old resource version (oldest kept: {oldest})"))
         }
         WatchError::Refused { reason } => Status::new(Reason::Forbidden, reason.clone()),
+        WatchError::Removed { .. } => Status::new(Reason::Gone, error.to_string()),
         other => Status::unavailable(other.to_string(), 1),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Reader, RemoteDoor, WatchQuery, WriteOptions,
 };
 use bytes::Bytes;
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::{Row, resource_key};
 use impresario_api::status::Status;
 use impresario_registry_api::Consistency;
 use serde_json::Value;
@@ -27,37 +27,24 @@ impl RemoteObjects {
     }
 
     /// One object, as of every write that was acknowledged before.
-    pub async fn get(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Value, Status> {
+    pub async fn get(&self, resource: &Row, namespace: &str, name: &str) -> Result<Value, Status> {
         self.reads.get(resource, namespace, name, Consistency::Linearizable).await
     }
 
     /// Lists objects.
-    pub async fn list(
-        &self,
-        resource: &'static Resource,
-        query: &ListQuery,
-    ) -> Result<Listed, Status> {
+    pub async fn list(&self, resource: &Row, query: &ListQuery) -> Result<Listed, Status> {
         self.reads.list(resource, query).await
     }
 
     /// Follows objects.
-    pub async fn watch(
-        &self,
-        resource: &'static Resource,
-        query: WatchQuery,
-    ) -> Result<ObjectWatch, Status> {
+    pub async fn watch(&self, resource: &Row, query: WatchQuery) -> Result<ObjectWatch, Status> {
         self.reads.watch(resource, query).await
     }
 
     /// Creates an object; the answer is as it was stored.
     pub async fn create(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         object: Value,
         options: &WriteOptions,
@@ -75,7 +62,7 @@ impl RemoteObjects {
     /// Replaces an object. With a resourceVersion in it only that very state is replaced.
     pub async fn update(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         namespace: &str,
         name: &str,
@@ -88,7 +75,7 @@ impl RemoteObjects {
     /// Changes parts of an object.
     pub async fn patch(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         namespace: &str,
         name: &str,
@@ -105,7 +92,7 @@ impl RemoteObjects {
 
     async fn change(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         door: Door,
         (namespace, name): (&str, &str),
         (form, body): (Form, &Value),
@@ -132,7 +119,7 @@ impl RemoteObjects {
     /// Deletes an object.
     pub async fn delete(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         namespace: &str,
         name: &str,
         deletion: &DeleteOptions,

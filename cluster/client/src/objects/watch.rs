@@ -6,11 +6,12 @@
 
 use super::listing::{Item, Listing, ReadAhead, TURN_BYTES};
 use super::refuse::{read_refused, watch_refused};
+use super::removed::removed;
 use super::states::States;
 use super::stored::{object_at, readable};
 use super::{Filter, ListQuery, Reader};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Entry, Revision, Watch, WatchEvent, WatchRequest};
 use serde_json::Value;
@@ -89,7 +90,7 @@ impl ItemEvent {
 pub type ItemWatch = BoxStream<'static, Result<ItemEvent, Status>>;
 
 struct Following {
-    resource: &'static Resource,
+    resource: Row,
     filter: Filter,
     /// Whether there is nothing to look at in an object.
     everything: bool,
@@ -114,11 +115,7 @@ struct Present {
 
 impl Reader {
     /// Follows objects.
-    pub async fn watch(
-        &self,
-        resource: &'static Resource,
-        query: WatchQuery,
-    ) -> Result<ObjectWatch, Status> {
+    pub async fn watch(&self, resource: &Row, query: WatchQuery) -> Result<ObjectWatch, Status> {
         let items = self.watch_items(resource, query, None).await?;
         let read = |event: Result<ItemEvent, Status>| event.map(ItemEvent::read).transpose();
         Ok(items.filter_map(move |event| ready(read(event))).boxed())
@@ -128,7 +125,7 @@ impl Reader {
     /// who takes them.
     pub async fn watch_items(
         &self,
-        resource: &'static Resource,
+        resource: &Row,
         query: WatchQuery,
         ahead: Option<Box<dyn ReadAhead>>,
     ) -> Result<ItemWatch, Status> {
@@ -156,7 +153,7 @@ impl Reader {
         let watch = self.registry().watch_where(request, conditions).await;
         let watch = watch.map_err(|error| watch_refused(&error))?;
         let following = Following {
-            resource,
+            resource: Row::clone(resource),
             everything: query.filter.is_everything(),
             filter: query.filter,
             present,
@@ -175,7 +172,7 @@ impl Reader {
     }
 
     /// The revision of the newest state.
-    pub async fn newest(&self, resource: &'static Resource) -> Result<Revision, Status> {
+    pub async fn newest(&self, resource: &Row) -> Result<Revision, Status> {
         let key = super::key_of(resource, "", "");
         let read = self.registry().get(key, Consistency::Linearizable).await;
         read.map(|(_, revision)| revision).map_err(|error| read_refused(&error))
@@ -210,7 +207,17 @@ impl Following {
                 let (revision, initial_end) = (self.revision, false);
                 return Some(Ok(ItemEvent::Bookmark { revision, initial_end }));
             }
-            match self.watch.as_mut()?.next().await {
+            let watch = self.watch.as_mut()?;
+            let told = tokio::select! {
+                biased;
+                status = removed(&self.resource) => Err(status),
+                told = watch.next() => Ok(told),
+            };
+            let told = match told {
+                Ok(told) => told,
+                Err(status) => return Some(Err(self.ends(status))),
+            };
+            match told {
                 Some(Ok(batch)) => {
                     (self.revision, self.amid) = (batch.revision, true);
                     // Read one by one as they are taken: parsed they are many times as large.
@@ -250,7 +257,7 @@ impl Following {
                 let state = states.of(&entry.value);
                 if self.everything {
                     state.readable(&entry)?;
-                } else if !self.filter.matches(self.resource, state.object(&entry)?) {
+                } else if !self.filter.matches(&self.resource, state.object(&entry)?) {
                     return Ok(None);
                 }
                 return Ok(Some(Item::shared(entry, state)));
@@ -260,7 +267,7 @@ impl Following {
                 return Ok(Some(Item::of(entry, None)));
             }
             let object = object_at(&entry, revision)?;
-            let matches = self.filter.matches(self.resource, &object);
+            let matches = self.filter.matches(&self.resource, &object);
             Ok(matches.then(|| Item::of(entry, Some(object))))
         };
         Ok(match event {
@@ -290,7 +297,7 @@ impl Following {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use impresario_api::catalog::resources;
+    use impresario_api::catalog::find;
     use impresario_api::selector::{FieldSelector, LabelSelector};
     use impresario_registry::MemoryRegistry;
     use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
@@ -301,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_that_breaks_is_deleted_and_one_that_is_repaired_is_added() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let resource = &find("", "v1", "configmaps").unwrap();
         let registry = MemoryRegistry::new();
         let reader = Reader::new(Arc::new(registry.clone()));
         let put = async |value: &str| {
@@ -341,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_revision_is_told_when_all_of_its_changes_are() {
-        let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+        let resource = &find("", "v1", "configmaps").unwrap();
         let registry = MemoryRegistry::new();
         let reader = Reader::new(Arc::new(registry.clone()));
         let put = |name: &str| Operation::Put {
@@ -374,7 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_selection_is_entered_and_left_by_labels_and_fields_however_it_is_read() {
-        let resource = resources().iter().find(|one| one.plural == "pods").unwrap();
+        let resource = &find("", "v1", "pods").unwrap();
         let registry = MemoryRegistry::new();
         let put = async |labels: &str, phase: &str| {
             let key = Key::new("pods", "default", "a");

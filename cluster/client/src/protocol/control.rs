@@ -2,22 +2,22 @@
 //! a namespace, and those that there is one of.
 //!
 //! A control actor is called `RESOURCE/UID` and lives on the member that holds the shard of that
-//! uid. [`Changed`] is a hint: losing or repeating it does no harm.
+//! uid. [`Changed`] and [`Told`] are hints: losing, repeating, delaying or inventing one does no harm.
 //!
 //! [`Scale`] and [`Suspend`] change the actor's object, through the one door to objects and by its rules: what a
 //! credential may not do to the object itself it may not have its actor do. Each says who sends it, as the messages of
 //! [`objects`](crate::objects::protocol) do.
 
 use crate::objects::protocol::{Refusal, Sender};
-use impresario_registry_api::Revision;
-use impresario_runtime::{message, role};
+use impresario_registry_api::{Key, Revision};
+use impresario_runtime::{Lane, message, role};
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 
 role! {
     /// The actor of an object that asks for something.
     pub ControlRole = "control" {
-        asks: [Changed, Describe, Scale, Suspend],
+        asks: [Changed, Told, Describe, Scale, Suspend],
         streams: []
     }
 }
@@ -26,6 +26,25 @@ role! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed;
 message!(Changed => (), "control.Changed");
+
+/// One of those that the actor's object controls says that it was written: a Pod tells its owner.
+///
+/// Nothing of it is believed: whoever is told reads that object in its own store, and holds what is there against this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The node that says so, on which the object must be: the receiver's gate holds it against the certificate.
+    pub node: String,
+    /// The object that was written.
+    pub key: Key,
+    /// Its uid.
+    pub uid: String,
+    /// The revision of that write, or of a later one.
+    pub revision: Revision,
+}
+message!(Told => (), "control.Told", Lane::Work, TOLD_BYTES);
+
+/// The most bytes of a [`Told`]: four names, of which none may have more than 253 letters.
+pub const TOLD_BYTES: usize = 2 << 10;
 
 /// Asks what the actor is about and how its last look went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,7 +62,7 @@ fn of_a_pod_that_no_member_remembers_each_is_told_once_and_the_next_event_does_n
             "metadata": {"name": "lives"}, "spec": {"containers": [{"name": "c", "image": "i"}]}
         });
         let options = WriteOptions::default();
-        let pod = objects.create(resource("pods"), "default", pod, &options).await.unwrap();
+        let pod = objects.create(&resource("pods"), "default", pod, &options).await.unwrap();
         objects.bind("default", "lives", &Binding::to("w1"), &options).await.unwrap();
 
         let worker = start("w1", PeerRole::Node).await;
@@ -91,7 +91,7 @@ fn of_a_pod_that_no_member_remembers_each_is_told_once_and_the_next_event_does_n
             nodes.push(node);
             members.push(member);
         }
-        let mut events = objects.watch(resource("events"), WatchQuery::default()).await.unwrap();
+        let mut events = objects.watch(&resource("events"), WatchQuery::default()).await.unwrap();
         let names = nodes.iter().map(|node| node.name().clone()).collect();
         let (_members, names) = watch::channel(names);
         let door = RemoteDoor::new(worker.clone(), names);

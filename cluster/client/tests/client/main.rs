@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use impresario_api::catalog::find;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_client::{Client, ClientError, Event, Select};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
@@ -25,11 +25,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod asked;
+mod folder;
 mod forgotten;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn resource(plural: &str) -> &'static Resource {
+fn resource(plural: &str) -> Row {
     find("", "v1", plural).unwrap()
 }
 
@@ -42,7 +44,7 @@ async fn objects() -> Objects {
 #[tokio::test]
 async fn the_same_thing_said_again_is_counted() {
     let objects = objects().await;
-    let mut watch = objects.watch(resource("events"), WatchQuery::default()).await.unwrap();
+    let mut watch = objects.watch(&resource("events"), WatchQuery::default()).await.unwrap();
     let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "default", "uid": "u"}});
     let recorder = Recorder::start(objects, "tester", "");
     for _ in 0..3 {

@@ -8,6 +8,7 @@ use impresario_client::protocol::scheduler::{
     Explain, Explanation, NodeSummary, NotWaiting, SchedulerStatus, Status, SummaryChanged,
 };
 use impresario_client::protocol::{actors, control, node, pod, traffic};
+use impresario_registry_api::Key;
 use impresario_runtime::{ActorPath, Direction, FaultRule, PeerRole, SetFaults};
 use std::time::Duration;
 
@@ -68,9 +69,16 @@ pub fn record() -> Record {
         peers_in_all: 300,
         held_bytes: 1 << 20,
     };
+    let told = control::Told {
+        node: "n1".into(),
+        key: Key::new("pods", "ns", "p"),
+        uid: "u".into(),
+        revision: 70_000,
+    };
     actors(record)
         .ask([traffic::Describe], [traffic, traffic::Traffic::default()])
         .ask([control::Changed], [()])
+        .ask([told], [()])
         .ask(
             [control::Scale { sender: sender.clone(), replicas: 300 }],
             [Ok(70_000), Err(refusal.clone())],

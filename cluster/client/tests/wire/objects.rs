@@ -4,12 +4,12 @@ use crate::record::{Record, every};
 use crate::registry::{entry, key, read_errors, selection, transact_errors};
 use bytes::Bytes;
 use impresario_client::objects::protocol::{
-    Bind, Change, CountRefusals, Create, Delete, Follow, Form, Get, Gone, List, Part, Refusal,
-    Refused, Sender, Settle, sender,
+    Bind, Change, CountRefusals, Create, Delete, FencedChange, Follow, Form, Get, Gone, List, Part,
+    Refusal, Refused, Sender, Settle, sender,
 };
 use impresario_registry_api::{
-    Committed, Consistency, Key, ListRequest, Page, WatchBatch, WatchError, WatchEvent,
-    WatchRequest,
+    Committed, Consistency, Epoch, Fence, Key, ListRequest, Page, Shard, WatchBatch, WatchError,
+    WatchEvent, WatchRequest,
 };
 use impresario_runtime::{PeerRole, decode, encode};
 use proptest::prelude::*;
@@ -89,6 +89,10 @@ fn reads(record: Record) -> Record {
         )
 }
 
+fn fence() -> Fence {
+    Fence { shard: Shard(7), epoch: Epoch(300) }
+}
+
 fn writes(record: Record) -> Record {
     let settle = |value| Settle { sender: node(), key: key(), at: 300, value };
     let change = |part, form| Change {
@@ -124,6 +128,10 @@ fn writes(record: Record) -> Record {
             [Ok("{}".into()), Err(refusal())],
         )
         .ask(changes, [Ok("{}".into()), Err(refusal())])
+        .ask(
+            [FencedChange { change: change(Part::Scale, Form::Json), fence: fence() }],
+            [Ok("{}".into()), Err(refusal())],
+        )
         .ask(
             [Delete {
                 sender: node(),
@@ -212,7 +220,7 @@ proptest! {
             object: object.clone(),
             dry_run,
         }, &from)?;
-        arrives(&Change {
+        let change = Change {
             sender: from.clone(),
             resource: resource.clone(),
             namespace: namespace.clone(),
@@ -221,7 +229,9 @@ proptest! {
             form: Form::Json,
             body: object,
             dry_run,
-        }, &from)?;
+        };
+        arrives(&change, &from)?;
+        arrives(&FencedChange { change, fence: fence() }, &from)?;
         arrives(&Delete {
             sender: from.clone(),
             resource,

@@ -8,6 +8,7 @@ use crate::aim::{Aim, aim, no_such_method};
 use crate::answer::{self, Body};
 use crate::authenticate::{AUTHENTICATED, AuthenticateError, Certificate, User, identify};
 use crate::authorize::{self, Decision};
+use crate::brief::brief;
 use crate::budget::{self, Holder, Share};
 use crate::busy::{busy, unread};
 use crate::call::{self, Call, ResourceCall};
@@ -21,7 +22,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, Response};
-use impresario_api::catalog::resources;
+use impresario_api::catalog::served;
 use impresario_api::status::{Reason, Status};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ impl Gateway {
         let mut asks = Holder::of(&User::anonymous());
         let outcome = self.carry_out(certificate, parts, query, body, recognise, &mut asks);
         let outcome = AssertUnwindSafe(outcome).catch_unwind().await.unwrap_or_else(|_| {
+            let path = brief(&path);
             tracing::error!(%method, path, user = asks.name(), "the answer to a request panicked");
             Err(Status::internal(
                 "the request could not be answered: the log of the server says where",
@@ -129,21 +131,20 @@ impl Gateway {
 
     /// Who asks.
     async fn identify(&self, certificate: &Certificate, parts: &Parts) -> Result<User, Status> {
-        let refused = || {
-            self.count_refusal("stranger", "Credential");
+        let refused = |why: &str| {
+            if let Some(unsaid) = self.count_refusal("stranger", "", "Credential") {
+                tracing::info!(why = brief(why), unsaid, "a credential was refused");
+            }
             Status::unauthorized()
         };
         let authorization = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => Some(value.to_str().map_err(|_| refused())?),
+            Some(value) => Some(value.to_str().map_err(|_| refused("it is no text"))?),
             None => None,
         };
         let identified = identify(certificate, authorization, &self.tokens);
         match tokio::time::timeout(self.limits.identify, identified).await {
             Ok(Ok(user)) => Ok(user),
-            Ok(Err(AuthenticateError::Wrong(why))) => {
-                tracing::info!(why, "a credential was refused");
-                Err(refused())
-            }
+            Ok(Err(AuthenticateError::Wrong(why))) => Err(refused(&why)),
             Ok(Err(AuthenticateError::Unavailable(why))) => Err(Status::unavailable(why, 1)),
             Err(_) => {
                 let why =
@@ -202,8 +203,14 @@ impl Gateway {
              impersonation is not served yet, use a credential of the user that is meant",
             user.name
         );
-        self.count_refusal(role(user), "Impersonation");
-        tracing::info!(user = user.name, whom, "impersonation was refused");
+        if let Some(unsaid) = self.count_refusal(role(user), &user.name, "Impersonation") {
+            tracing::info!(
+                user = user.name,
+                whom = brief(whom),
+                unsaid,
+                "impersonation was refused"
+            );
+        }
         let message = format!("{resource} {whom:?} is forbidden: {why}");
         Err(Status::new(Reason::Forbidden, message))
     }
@@ -241,8 +248,15 @@ impl Gateway {
             return Ok(());
         };
         let why = authorize::refusal(user, &request, rule);
-        self.count_refusal(role(user), &format!("{rule:?}"));
-        tracing::info!(user = user.name, ?rule, why, "access was refused");
+        if let Some(unsaid) = self.count_refusal(role(user), &user.name, &format!("{rule:?}")) {
+            tracing::info!(
+                user = user.name,
+                ?rule,
+                why = brief(&why),
+                unsaid,
+                "access was refused"
+            );
+        }
         Err(match target {
             Target::Resource(path) => forbidden(path, &why),
             _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
@@ -254,13 +268,14 @@ impl Gateway {
         match aim {
             Aim::Resource { action, resource, path } => {
                 let pretty = call.pretty();
+                let deprecated = resource.deprecated.clone();
                 let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
-                if resource.deprecated.is_empty() {
+                if deprecated.is_empty() {
                     return outcome;
                 }
                 let refused = |status| answer::status(&status, pretty);
                 let mut response = outcome.unwrap_or_else(refused);
-                answer::warn(&mut response, &[resource.deprecated.to_owned()]);
+                answer::warn(&mut response, &[deprecated.into_owned()]);
                 Ok(response)
             }
             Aim::Other(Target::GroupVersion { group, version }) => {
@@ -273,7 +288,7 @@ impl Gateway {
     }
 
     async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
-        let resource = call.resource;
+        let resource = &call.resource;
         match (call.path.subresource.as_str(), action) {
             ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
@@ -312,9 +327,9 @@ fn done() -> serde_json::Value {
 
 /// Refusals name the resource even where it does not exist, so that they tell nothing about that.
 fn forbidden(path: &ResourcePath, why: &str) -> Status {
-    let known = resources().iter().find(|row| row.group == path.group && row.plural == path.plural);
+    let known = served().find_any_version(&path.group, &path.plural);
     if let Some(resource) = known {
-        return Status::forbidden(resource, &path.name, why);
+        return Status::forbidden(&resource, &path.name, why);
     }
     let mut what = path.plural.clone();
     if !path.group.is_empty() {

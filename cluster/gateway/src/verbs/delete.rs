@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), Status> {
     let body = call.call.decode_if_any(known("", "v1", "DeleteOptions")?)?;
-    options::delete(call.resource, &call.call, &body)
+    options::delete(&call.resource, &call.call, &body)
 }
 
 /// Deletes an object. The answer is the object while it lingers; when it is gone, a Status, or the
@@ -22,7 +22,7 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     let path = &call.path;
     match gateway
         .objects()
-        .delete(call.resource, &path.namespace, &path.name, &options, &writing)
+        .delete(&call.resource, &path.namespace, &path.name, &options, &writing)
         .await?
     {
         Deleted::Lingers(object) => show(call, 200, object),
@@ -31,7 +31,7 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
             Ok(answer::json(
                 200,
-                &Status::deleted(call.resource, &path.name, uid),
+                &Status::deleted(&call.resource, &path.name, uid),
                 call.call.pretty(),
             ))
         }
@@ -41,10 +41,10 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
 /// Deletes a collection. The answer lists what was deleted.
 pub async fn collection(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let (options, writing) = delete_options(call)?;
-    let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
+    let query = options::list(&call.resource, &call.path.namespace, &call.call.query)?;
     let form = call.call.form(true)?;
     let deleted =
-        gateway.objects().delete_collection(call.resource, &query, &options, &writing).await?;
-    let shown = shape::list(call.resource, deleted, Map::new(), form.view, call.call.include()?);
+        gateway.objects().delete_collection(&call.resource, &query, &options, &writing).await?;
+    let shown = shape::list(&call.resource, deleted, Map::new(), form.view, call.call.include()?);
     write(call, 200, &shown, form.encoding)
 }

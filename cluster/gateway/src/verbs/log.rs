@@ -21,7 +21,7 @@ pub async fn log(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     let path = &call.path;
     let mut ask = read(&path.name, &call.call.query)?;
     let place = gateway.stream(&call.call, 0)?;
-    let pod = gateway.objects().get(call.resource, &path.namespace, &path.name).await?;
+    let pod = gateway.objects().get(&call.resource, &path.namespace, &path.name).await?;
     let container = choose(&pod, &path.name, ask.container.as_deref())?;
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {
         return Err(Status::bad_request(format!(

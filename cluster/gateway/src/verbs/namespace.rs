@@ -13,9 +13,9 @@ use impresario_objects::Door;
 /// Sets the finalizers of a namespace's content; without any, a namespace that is going is gone.
 pub async fn finalize(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let write = options::write("UpdateOptions", &call.call)?;
-    let body = call.call.decode(target_of(call.resource)?, FieldValidation::Ignore)?;
+    let body = call.call.decode(target_of(&call.resource), FieldValidation::Ignore)?;
     let name = call.path.name.as_str();
     let object =
-        gateway.objects().update(call.resource, Door::Finalize, "", name, body, &write).await?;
+        gateway.objects().update(&call.resource, Door::Finalize, "", name, body, &write).await?;
     show(call, 200, object)
 }

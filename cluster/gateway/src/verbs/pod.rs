@@ -94,10 +94,10 @@ pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         )));
     }
     let body = eviction.get("deleteOptions").cloned().unwrap_or(Value::Null);
-    let (options, writing) = options::delete(call.resource, &call.call, &body)?;
+    let (options, writing) = options::delete(&call.resource, &call.call, &body)?;
     gateway
         .objects()
-        .delete(call.resource, &path.namespace, &path.name, &options, &writing)
+        .delete(&call.resource, &path.namespace, &path.name, &options, &writing)
         .await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }

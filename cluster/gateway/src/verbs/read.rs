@@ -7,6 +7,7 @@ use crate::gateway::Gateway;
 use crate::listed::{self, Format};
 use crate::options;
 use hyper::Response;
+use impresario_api::resource::Row;
 use impresario_api::status::{Reason, Status};
 use impresario_objects::fresh_token;
 use impresario_registry_api::Consistency;
@@ -16,17 +17,19 @@ pub async fn get(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
     let any = call.call.query.get("resourceVersion") == Some("0");
     let consistency = if any { Consistency::Local } else { Consistency::Linearizable };
     let path = &call.path;
-    let object =
-        gateway.objects().get_with(call.resource, &path.namespace, &path.name, consistency).await?;
+    let object = gateway
+        .objects()
+        .get_with(&call.resource, &path.namespace, &path.name, consistency)
+        .await?;
     show(call, 200, object)
 }
 
 /// A collection.
 pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let form = call.call.form(true)?;
-    let query = options::list(call.resource, &call.path.namespace, &call.call.query)?;
+    let query = options::list(&call.resource, &call.path.namespace, &call.call.query)?;
     let unread = Box::new(gateway.unread(&call.call));
-    let listing = gateway.objects().listing(call.resource, &query, unread);
+    let listing = gateway.objects().listing(&call.resource, &query, unread);
     let turns = gateway.turns(&call.call);
     let listing = match turns.by_turns(listing).await {
         Ok(listing) => listing,
@@ -36,7 +39,7 @@ pub async fn list(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
         Err(status) => return Err(status),
     };
     let format = Format {
-        resource: call.resource,
+        resource: Row::clone(&call.resource),
         form,
         pretty: call.call.pretty(),
         include: call.call.include()?,

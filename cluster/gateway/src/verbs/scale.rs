@@ -21,7 +21,7 @@ pub async fn scale(
     action: Action,
     call: &ResourceCall,
 ) -> Result<Response<Body>, Status> {
-    let resource = call.resource;
+    let resource = &call.resource;
     let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
     let target = known("autoscaling", "v1", "Scale")?;
     let objects = gateway.objects();

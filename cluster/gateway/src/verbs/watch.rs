@@ -21,7 +21,7 @@ use crate::{options, shape};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use hyper::Response;
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
 use impresario_objects::{Form, Item, ItemEvent, ItemWatch, ReadAhead, spliced};
@@ -77,9 +77,9 @@ enum Step {
 }
 
 /// How a watch shows objects.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Shape {
-    resource: &'static Resource,
+    resource: Row,
     view: View,
     include: IncludeObject,
     /// Whether nothing was shown before.
@@ -105,7 +105,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     // Each event shows one object, so that metadata alone is asked for as of one; some ask as of a list.
     let view = call.call.json_view(false).or_else(|_| call.call.json_view(true))?;
     let include = call.call.include()?;
-    let mut options = options::watch(call.resource, &call.path.namespace, &call.call.query)?;
+    let mut options = options::watch(&call.resource, &call.path.namespace, &call.call.query)?;
     if !call.path.name.is_empty() {
         options.query.filter.name = Some(call.path.name.clone());
     }
@@ -118,9 +118,9 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let opened = async {
         let (objects, query) = (gateway.objects(), options.query);
         if begun && from > 0 {
-            return resumed::open(objects, call.resource, query, from, ahead).await;
+            return resumed::open(objects, &call.resource, query, from, ahead).await;
         }
-        objects.watch_items(call.resource, query, ahead()).await
+        objects.watch_items(&call.resource, query, ahead()).await
     };
     let watch = match turns.by_turns(opened).await {
         Ok(watch) => watch,
@@ -138,7 +138,7 @@ pub async fn watch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let lines = Lines {
         source: Source {
-            shape: Shape { resource: call.resource, view, include, first: true },
+            shape: Shape { resource: Row::clone(&call.resource), view, include, first: true },
             watch,
             bookmarks: options.bookmarks,
             first: true,
@@ -189,7 +189,7 @@ impl Line {
 
 impl Shape {
     /// What tells the lines of a revision apart that show the same object.
-    fn form(self, kind: &str, revision: u64) -> Form {
+    fn form(&self, kind: &str, revision: u64) -> Form {
         let kind = match kind {
             "ADDED" => 0,
             "MODIFIED" => 1,
@@ -216,13 +216,13 @@ impl Shape {
     }
 
     /// The line that shows an object; `None` where it cannot be read.
-    fn line(self, kind: &str, item: Item) -> Option<Line> {
+    fn line(&self, kind: &str, item: Item) -> Option<Line> {
         let kept = if self.view == View::Whole { spliced::whole(&item.entry) } else { None };
         if let Some(pieces) = kept {
             return Some(Line::around(kind, pieces));
         }
         let object = item.object()?;
-        let shown = shape::event(self.resource, object, self.view, self.include, self.first);
+        let shown = shape::event(&self.resource, object, self.view, self.include, self.first);
         Some(Line::of(kind, &shown))
     }
 }
@@ -311,7 +311,8 @@ impl Source {
     /// How the object of an event is shown; `None` where it cannot be read.
     fn event(&mut self, kind: &str, item: Item) -> Option<Line> {
         let (revision, looked) = (item.entry.mod_revision, item.entry.value.len());
-        let shape = Shape { first: self.first, ..self.shape };
+        self.shape.first = self.first;
+        let shape = &self.shape;
         let mut line = if self.begun {
             let line = item.line(shape.form(kind, revision), |item| {
                 Some(shape.line(kind, item)?.pieces.concat().into())
@@ -337,8 +338,8 @@ impl Source {
 
     fn bookmark(&self, initial_end: bool) -> Line {
         let bookmark = {
-            let Shape { resource, view, .. } = self.shape;
-            shape::bookmark(resource, self.revision, initial_end, view)
+            let Shape { resource, view, .. } = &self.shape;
+            shape::bookmark(resource, self.revision, initial_end, *view)
         };
         Line::of("BOOKMARK", &bookmark)
     }

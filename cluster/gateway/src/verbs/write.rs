@@ -21,11 +21,11 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let query = &call.call.query;
     let write = options::write("CreateOptions", &call.call)?;
     let validation = options::field_validation("CreateOptions", query)?;
-    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
+    let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let mut warnings = std::mem::take(&mut decoded.warnings);
     let created = gateway
         .objects()
-        .create_decoded(call.resource, &call.path.namespace, decoded, &write)
+        .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
         .await?;
     warnings.extend((call.resource.rules.warnings)(&created));
     let mut response = show(call, 201, created)?;
@@ -49,7 +49,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let query = &call.call.query;
     let write = options::write("UpdateOptions", &call.call)?;
     let validation = options::field_validation("UpdateOptions", query)?;
-    let mut decoded = call.call.decode(target_of(call.resource)?, validation)?;
+    let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let name = call.path.name.as_str();
     match text(&decoded.object, "/metadata/name") {
         "" => {
@@ -61,7 +61,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     }
     let mut warnings = std::mem::take(&mut decoded.warnings);
     let objects = gateway.objects();
-    let (resource, namespace) = (call.resource, call.path.namespace.as_str());
+    let (resource, namespace) = (&call.resource, call.path.namespace.as_str());
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
         .any(|identity| !text(&decoded.object, identity).is_empty());
@@ -113,9 +113,9 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let write = options::write("PatchOptions", &call.call)?;
     let validation = options::field_validation("PatchOptions", &call.call.query)?;
     let form = patch_form(&call.call, call.resource.is_built_in())?;
-    let target = target_of(call.resource)?;
+    let target = target_of(&call.resource);
     let mut warnings = Vec::new();
-    let (resource, name) = (call.resource, call.path.name.as_str());
+    let (resource, name) = (&call.resource, call.path.name.as_str());
     let patched = gateway
         .objects()
         .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {

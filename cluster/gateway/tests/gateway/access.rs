@@ -1,6 +1,7 @@
 //! Who gets in, and what they may do there.
 
 use crate::harness::{Harness, Shows, TOKEN};
+use crate::logged;
 use impresario_runtime::{ClusterAuthority, PeerRole};
 use serde_json::json;
 use std::time::Duration;
@@ -88,4 +89,38 @@ async fn who_asks_to_act_as_another_does_not_act_as_themselves() {
         assert!(why.contains("\"admin\" cannot impersonate resource"), "{why}");
     }
     assert_eq!(server.ask("GET", &format!("{path}/x"), &json!(null)).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_counted_and_is_a_short_line_now_and_then() {
+    let server = Harness::start().await;
+    let long = "a".repeat(50_000);
+    let (path, names) = (format!("/{long}"), [("impersonate-user", long.as_str())]);
+    for _ in 0..40 {
+        for (shows, path, headers, code) in [
+            (Shows::Nothing, path.as_str(), &[][..], 403),
+            (Shows::Token("guess"), "/version", &[][..], 401),
+            (Shows::Token(TOKEN), "/api/v1/secrets", &[][..], 403),
+            (Shows::Admin, "/api/v1/pods", &names[..], 403),
+        ] {
+            assert_eq!(server.send(shows, "GET", path, headers, "").await.code, code);
+        }
+    }
+    for (role, rule) in [
+        ("stranger", "Nothing"),
+        ("stranger", "Credential"),
+        ("user", "Readers"),
+        ("user", "Impersonation"),
+    ] {
+        assert_eq!(server.refused(role, rule), 40, "{role} {rule}: {:?}", server.refusals.read());
+    }
+    assert_eq!(server.refusals.total(), 160);
+    let log = logged::take();
+    for words in ["access was refused", "a credential was refused", "impersonation was refused"] {
+        let lines = log.lines().filter(|line| line.contains(words)).count();
+        // Two of them see their access refused. A line may be due again on a machine that is very slow.
+        assert!((1..20).contains(&lines), "{words:?} is said {lines} times");
+    }
+    let longest = log.lines().map(str::len).max();
+    assert!(longest < Some(1000), "a line of {longest:?} bytes");
 }

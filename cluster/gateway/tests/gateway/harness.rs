@@ -13,7 +13,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
-use impresario_objects::{Objects, Reader};
+use impresario_objects::{Objects, Reader, Refusals};
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::Registry;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
@@ -59,6 +59,8 @@ pub struct Harness {
     pub folder: tempfile::TempDir,
     /// What the server serves.
     pub registry: Arc<dyn Registry>,
+    /// Whom it has refused what.
+    pub refusals: Arc<Refusals>,
     admin: Credential,
     authority: ClusterAuthority,
     _revocations: Revocations,
@@ -97,6 +99,7 @@ impl Harness {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
+        crate::logged::begin();
         let day = Duration::from_hours(24);
         let authority = ClusterAuthority::create("test").unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
@@ -106,8 +109,11 @@ impl Harness {
         objects.lay_foundation(own.authority_pem(), 6443).await.unwrap();
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));
-        let gateway =
-            Gateway::new(objects.clone(), Arc::new(Echo)).with_tokens(tokens).with_limits(limits);
+        let refusals = Arc::new(Refusals::default());
+        let gateway = Gateway::new(objects.clone(), Arc::new(Echo))
+            .with_tokens(tokens)
+            .with_limits(limits)
+            .with_refusals(refusals.clone());
         let tls = Tls::new(TlsSettings::of(&own).unwrap()).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let revocations = {
@@ -122,6 +128,7 @@ impl Harness {
             address,
             folder,
             registry,
+            refusals,
             admin,
             authority,
             _revocations: revocations,
@@ -129,6 +136,12 @@ impl Harness {
         };
         harness.write_kubeconfig();
         harness
+    }
+
+    /// How often somebody in this role was refused by this rule.
+    pub fn refused(&self, role: &str, rule: &str) -> u64 {
+        let all = self.refusals.read();
+        all.iter().find(|of| of.role == role && of.rule == rule).map_or(0, |of| of.count)
     }
 
     /// A credential of an administrator.

@@ -80,6 +80,18 @@ async fn connections_over_the_limit_are_closed_at_once() {
     assert!(matches!(read, Ok(0) | Err(_)));
 }
 
+#[tokio::test]
+async fn who_finds_each_place_with_another_that_runs_the_cluster_is_counted_as_refused() {
+    let server = Harness::start_with(Limits { connections: 1, ..Limits::default() }).await;
+    let _first = server.open(Shows::Admin, "GET", "/api/v1/namespaces?watch=1", &[], "").await;
+    let mut second = TcpStream::connect(server.address).await.unwrap();
+    let mut nothing = [0; 1];
+    let read =
+        tokio::time::timeout(LIMIT, second.read(&mut nothing)).await.expect("closed in time");
+    assert!(matches!(read, Ok(0) | Err(_)));
+    assert_eq!(server.refused("connection", "Places"), 1);
+}
+
 /// Everything that the server says until it closes.
 async fn rest(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut said = Vec::new();

@@ -6,6 +6,7 @@
 
 use super::{
     DriverError, LogLimit, LogLine, LogOptions, LogStream, Stream, folder_watch::FolderWatch,
+    last_lines::LastLines,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -192,7 +193,7 @@ async fn pump(
 ) -> io::Result<()> {
     let mut budget = options.limit_bytes.unwrap_or(u64::MAX);
     let mut tail = Tail::open(path);
-    let mut history = History::default();
+    let mut history = LastLines::default();
     tokio::pin!(ended);
     let mut over = watch.is_none();
     let mut first = true;
@@ -219,7 +220,7 @@ async fn pump(
             tokio::task::yield_now().await;
         }
         first = false;
-        for line in std::mem::take(&mut history.lines) {
+        for line in std::mem::take(&mut history).into_lines() {
             if !give(sender, line, &mut budget).await {
                 return Ok(());
             }
@@ -232,28 +233,6 @@ async fn pump(
                 () = &mut ended => over = true, // one more look at what was written before
                 () = watch.changed() => {}
             }
-        }
-    }
-}
-
-/// The last lines of a log, each with all its pieces.
-#[derive(Default)]
-struct History {
-    lines: VecDeque<LogLine>,
-    /// Ends of lines among them.
-    ends: usize,
-}
-
-impl History {
-    /// Adds a line or a piece of one, and lets go of what is before the last `count` lines.
-    fn push(&mut self, line: LogLine, count: usize) {
-        self.ends += usize::from(!line.partial);
-        self.lines.push_back(line);
-        // A line that has begun and not ended yet is one more.
-        let is_open = self.lines.back().is_some_and(|line| line.partial);
-        while self.ends + usize::from(is_open) > count {
-            let Some(first) = self.lines.pop_front() else { return };
-            self.ends -= usize::from(!first.partial);
         }
     }
 }

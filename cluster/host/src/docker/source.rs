@@ -308,8 +308,7 @@ mod tests {
         fs::write(volume.join("part/own"), "").unwrap();
         let config = config(folder.path());
         if !nix::unistd::Uid::effective().is_root() {
-            println!("left out: needs root");
-            return;
+            return crate::left_out::leave_out("it takes root");
         }
         let mut mounts = [as_volume(&volume, Some("part")), as_volume(&volume.join("part"), None)];
         let pinned = pin(&sources(&config, false), &mut mounts).unwrap();
@@ -326,8 +325,7 @@ mod tests {
     #[test]
     fn what_is_mounted_below_a_volume_of_a_shared_mount_stays_when_the_container_has_it() {
         if !nix::unistd::Uid::effective().is_root() {
-            println!("left out: needs root");
-            return;
+            return crate::left_out::leave_out("it takes root");
         }
         let folder = tempfile::tempdir().unwrap();
         let (data, below) = (folder.path().join("data"), folder.path().join("data/below"));
@@ -353,8 +351,7 @@ mod tests {
     #[test]
     fn another_mount_namespace_keeps_nothing_of_a_volume_with_mounts_below_it() {
         if !nix::unistd::Uid::effective().is_root() {
-            println!("left out: needs root");
-            return;
+            return crate::left_out::leave_out("it takes root");
         }
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -405,8 +402,7 @@ mod tests {
         fs::create_dir(&silent).unwrap();
         fs::create_dir(&fine).unwrap();
         let Some(server) = silent_file_system(&silent) else {
-            println!("left out: needs root and FUSE");
-            return;
+            return crate::left_out::leave_out("it takes root and FUSE");
         };
         let (done, waits) = mpsc::channel::<()>();
         // Should it be waited for after all, this ends it, and the test fails.

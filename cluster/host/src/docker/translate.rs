@@ -3,7 +3,10 @@
 use crate::container::{
     ContainerSpec, ContainerState, ContainerStats, Exit, LogLine, Mount, StartError, Stream,
 };
-use crate::process::{cgroup::processes_of_a_pod, oom};
+use crate::process::{
+    cgroup::{cpu_shares, processes_of_a_pod},
+    oom,
+};
 use bollard::{
     container::LogOutput,
     models::{
@@ -52,8 +55,8 @@ pub(super) fn body(
         host_config: Some(HostConfig {
             network_mode: Some(network),
             mounts: Some(spec.mounts.iter().map(mount).collect()),
-            cpu_shares: (resources.cpu_request_milli > 0)
-                .then(|| (resources.cpu_request_milli * 1024 / 1000).clamp(2, 262_144) as i64),
+            // One who asks for nothing has next to nothing under contention, and not the kernel's default: a whole CPU.
+            cpu_shares: Some(cpu_shares(resources.cpu_request_milli) as i64),
             nano_cpus: resources.cpu_limit_milli.map(|milli| (milli * 1_000_000) as i64),
             memory,
             memory_swap: memory, // none beyond it
@@ -200,6 +203,42 @@ mod tests {
         assert_eq!(found.time.subsec_nanosecond(), 1);
         let message = "2026-11-24T07:00:00Z a piece".into();
         assert!(line(LogOutput::StdOut { message }).unwrap().partial);
+    }
+
+    #[test]
+    fn who_asks_for_no_cpu_weighs_next_to_nothing_and_who_asks_for_some_as_much() {
+        let mut spec = ContainerSpec {
+            pod: crate::container::PodSandbox {
+                uid: "uid".into(),
+                namespace: "default".into(),
+                name: "pod".into(),
+                hostname: "pod".into(),
+                address: None,
+                host_network: false,
+                cpu_request_milli: 0,
+                annotations: std::collections::BTreeMap::new(),
+            },
+            name: "a".into(),
+            attempt: 0,
+            is_init: false,
+            image: "image".into(),
+            pull: crate::container::PullPolicy::Never,
+            command: vec![],
+            args: vec![],
+            working_dir: None,
+            env: vec![],
+            mounts: vec![],
+            resources: crate::container::Resources::default(),
+            user: crate::container::User::default(),
+            security: crate::container::Security::default(),
+            gpus: vec![],
+            log: crate::container::LogLimit::default(),
+        };
+        for (milli, shares) in [(0, 2), (1, 2), (500, 512), (2_000, 2_048), (1 << 40, 262_144)] {
+            spec.resources.cpu_request_milli = milli;
+            let body = body(&spec, HashMap::new(), "none".into());
+            assert_eq!(body.host_config.unwrap().cpu_shares, Some(shares), "{milli}");
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Covers what is made later in the containers that run: for each a small process, which goes where the container is.
 
 use crate::process::{identity::ProcessKey, record};
+use crate::program::Program;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
-    ffi::OsString,
     fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -86,7 +86,7 @@ pub(crate) fn running_below(data: &Path) -> Vec<Target> {
 
 /// Covers paths in all of these containers. Returns those in which that failed, by name. Blocks: for threads that may.
 pub(super) fn cover_all(
-    shim: &[OsString],
+    shim: &Program,
     targets: &[Target],
     paths: &[PathBuf],
 ) -> Vec<(String, io::Error)> {
@@ -108,10 +108,8 @@ pub(super) fn cover_all(
 }
 
 /// Covers paths in a container that runs. Blocks: for threads that may.
-pub(crate) fn cover(shim: &[OsString], target: &Target, paths: &[PathBuf]) -> io::Result<()> {
-    let (program, args) = shim.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command = Command::new(program);
-    command.args(args).arg("hide").env_clear();
+pub(crate) fn cover(shim: &Program, target: &Target, paths: &[PathBuf]) -> io::Result<()> {
+    let mut command = shim.command("hide")?;
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let asked = serde_json::to_vec(&Asked { target: target.clone(), paths: paths.to_vec() })?;
     let mut child = command.spawn()?;
@@ -157,7 +155,7 @@ mod tests {
             folder.path().display(),
             SIDE_BY_SIDE
         );
-        let shim = ["/bin/sh", "-c", &format!("PATH=/usr/bin:/bin; {script}")].map(OsString::from);
+        let shim = Program::new(["/bin/sh", "-c", &format!("PATH=/usr/bin:/bin; {script}")]);
         let process = ProcessKey::of(std::process::id()).unwrap();
         let target = |number: usize| Target {
             name: number.to_string(),

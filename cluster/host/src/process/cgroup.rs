@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const SWAP: &str = "the limit of memory with swap";
@@ -40,6 +40,11 @@ pub(crate) fn processes_of_a_pod() -> u64 {
     let most = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
     let most = most.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
     most.min().unwrap_or(32_768_u64) / 2
+}
+
+/// What thousandths of a CPU weigh, as the kernel counts: a whole one is 1024, and there is no less than two.
+pub(crate) fn cpu_shares(milli: u64) -> u64 {
+    (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// Where one container's groups are.
@@ -143,7 +148,7 @@ impl Cgroup {
     }
 
     fn weight(&self, what: &'static str, milli: u64) -> Setting {
-        let shares = (milli * 1024 / 1000).clamp(2, 262_144);
+        let shares = cpu_shares(milli);
         let (file, value) = match self {
             // The kubelet's formula from shares to weight.
             Self::Unified(_) => ("cpu.weight", 1 + (shares - 2) * 9999 / 262_142),
@@ -211,7 +216,7 @@ impl Cgroup {
             _ => {
                 // Frozen, so that none can start another while they are counted.
                 let freezer = self.folder("freezer").map(|f| f.join("freezer.state"));
-                // Without it some may get away for now: who kills looks again (`kill_all`), and thaws again.
+                // Without it some may get away for now: who kills looks again, and thaws again.
                 if let Some(state) = &freezer {
                     let _ = fs::write(state, "FROZEN");
                 }
@@ -223,22 +228,6 @@ impl Cgroup {
                     let _ = fs::write(state, "THAWED");
                 }
             }
-        }
-    }
-
-    /// Kills until nothing is left or `limit` is over; whether nothing is left.
-    /// Blocks: for threads that may.
-    pub fn kill_all(&self, limit: Duration) -> bool {
-        let begin = Instant::now();
-        loop {
-            if self.processes().is_empty() {
-                return true;
-            }
-            self.kill();
-            if begin.elapsed() > limit {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

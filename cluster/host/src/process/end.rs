@@ -2,6 +2,7 @@
 
 use super::Inner;
 use super::identity::ProcessKey;
+use super::orphans::end_orphans;
 use super::record;
 use super::start::START_LIMIT;
 use crate::container::{ContainerId, ContainerState, DriverError, Exit};
@@ -31,9 +32,9 @@ impl Inner {
                     let gone = fd.readable().await;
                     gone.map_err(DriverError::io("watching a process"))?.retain_ready();
                 }
-                // Gone since: the next look sees its exit. Or not begun yet, or no pidfds here.
-                Ok(Some(None)) => tokio::task::yield_now().await,
-                Ok(None) | Err(_) => tokio::time::sleep(LOOK_INTERVAL).await,
+                // Gone since: the next look sees its exit, unless something of the container outlives it. Or not
+                // begun yet, or no pidfds here.
+                Ok(Some(None) | None) | Err(_) => tokio::time::sleep(LOOK_INTERVAL).await,
             }
         }
     }
@@ -61,11 +62,17 @@ impl Inner {
         if let Ok(exit) = timeout(KILL_LIMIT, self.wait(id)).await {
             return exit;
         }
-        // The keeper itself hangs: without it the container's first process dies, and what else
-        // there is of it is found by its groups.
+        let unkillable = |waited| Err(DriverError::Unkillable { id: id.clone(), waited });
+        // What hangs in the kernel keeps its keeper, and with it what it has of the machine.
+        let folder = self.folder(id)?;
+        let all = tokio::task::spawn_blocking(move || end_orphans(&folder, super::KILL_LIMIT));
+        if !all.await.unwrap_or(false) {
+            return unkillable(KILL_LIMIT);
+        }
+        // Nothing is left to keep: it is the keeper that hangs.
         send(Signal::KILL)?;
         let Ok(exit) = timeout(KILL_LIMIT, self.wait(id)).await else {
-            return Err(DriverError::Unkillable { id: id.clone(), waited: 2 * KILL_LIMIT });
+            return unkillable(2 * KILL_LIMIT);
         };
         exit
     }

@@ -26,16 +26,10 @@ impl Inner {
             return Err(DriverError::NotRunning { id: id.clone() });
         }
         let failed = DriverError::io(format!("running a command in {id}"));
-        let [program, args @ ..] = self.config.shim.as_slice() else {
-            return Err(failed(io::ErrorKind::InvalidInput.into()));
-        };
         let asked = serde_json::to_vec(&command).map_err(io::Error::from);
         let spawned = asked.and_then(|asked| {
-            let child = Command::new(program)
-                .args(args)
-                .arg("exec")
+            let child = Command::from(self.config.shim.command("exec")?)
                 .arg(&folder)
-                .env_clear()
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())

@@ -1,40 +1,86 @@
 //! What is left of a container whose keeper was killed.
 
+use super::cgroup::Cgroup;
 use super::identity::{self, ProcessKey};
-use super::record::{self, Born};
+use super::record::{self, Born, Order};
 use crate::container::Exit;
 use jiff::Timestamp;
 use rustix::process::Signal;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Ends what a keeper left that was killed itself.
-pub(super) fn end_orphans(folder: &Path) {
-    let Ok(Some(born)) = record::read::<Born>(folder, "born.json") else { return };
-    if !born.process.is_of_this_boot() {
-        // The machine was restarted: nothing of it is left, and its numbers are strangers'.
-        if let Some(cgroup) = &born.cgroup {
-            cgroup.remove();
+/// How often it is looked whether they are gone.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Ends what there is of a container without its keeper, who was killed or hangs; whether nothing is left of it when
+/// `limit` is over. What hangs in the kernel outlives SIGKILL. Blocks: for threads that may.
+pub(super) fn end_orphans(folder: &Path, limit: Duration) -> bool {
+    let left = Left::of(folder);
+    let begin = Instant::now();
+    while left.kill() {
+        if begin.elapsed() >= limit {
+            return false;
         }
-        return;
+        std::thread::sleep(AGAIN);
     }
-    // It may be gone already, which is what is wanted.
-    let _ = born.process.signal(Signal::KILL);
-    let leader = born.process.pid;
-    let reused = identity::stat(leader).is_some_and(|s| s.start_ticks != born.process.start_ticks);
-    if !reused {
-        // While a process of the session lives, its number is given to no other session.
-        for pid in identity::all() {
-            if identity::stat(pid).is_some_and(|s| s.session == leader) {
-                let key = ProcessKey::of(pid);
-                let _ = key.map(|key| key.signal(Signal::KILL));
-            }
-        }
-    }
-    if let Some(cgroup) = &born.cgroup {
-        cgroup.kill_all(Duration::from_secs(2));
+    if let Some(cgroup) = &left.cgroup {
         cgroup.remove();
     }
+    true
+}
+
+/// By what the processes of a container are found.
+struct Left {
+    /// Its first one.
+    process: Option<ProcessKey>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Left {
+    /// From its birth, or, where that did not come to it, from what its keeper wrote down before it told its first process
+    /// what to do.
+    fn of(folder: &Path) -> Self {
+        if let Ok(Some(Born { process, cgroup, .. })) = record::read(folder, "born.json") {
+            return Self { process: Some(process), cgroup };
+        }
+        let process = record::read(folder, "first.json").unwrap_or_default();
+        let order: Option<Order> = record::read(folder, "taken.json").unwrap_or_default();
+        Self { process, cgroup: order.and_then(|order| order.cgroup) }
+    }
+
+    /// SIGKILL to all of them; whether there were any.
+    fn kill(&self) -> bool {
+        // After a restart of the machine nothing of it is left, and its numbers are strangers'.
+        let first = self.process.as_ref().filter(|process| process.is_of_this_boot());
+        let mut found = first.is_some_and(end);
+        if let Some(first) = first {
+            let leader = first.pid;
+            let reused = identity::stat(leader).is_some_and(|s| s.start_ticks != first.start_ticks);
+            // While a process of the session lives, its number is given to no other session.
+            for pid in if reused { Vec::new() } else { identity::all() } {
+                if identity::stat(pid).is_some_and(|s| s.session == leader) {
+                    found |= ProcessKey::of(pid).is_some_and(|process| end(&process));
+                }
+            }
+        }
+        match &self.cgroup {
+            Some(cgroup) if !cgroup.processes().is_empty() => {
+                cgroup.kill();
+                true
+            }
+            _ => found,
+        }
+    }
+}
+
+/// SIGKILL to a process; whether it was running.
+fn end(process: &ProcessKey) -> bool {
+    let is_running = process.is_running();
+    if is_running {
+        // It may be gone by now, which is what is wanted.
+        let _ = process.signal(Signal::KILL);
+    }
+    is_running
 }
 
 /// The end of a container that nobody saw.
@@ -72,7 +118,7 @@ mod tests {
         let born =
             Born { process, started_at: Timestamp::now(), warnings: Vec::new(), cgroup: None };
         record::write(folder.path(), "born.json", &born).unwrap();
-        end_orphans(folder.path());
+        assert!(end_orphans(folder.path(), Duration::ZERO));
         let ended = stranger.try_wait().unwrap();
         stranger.kill().unwrap();
         stranger.wait().unwrap();

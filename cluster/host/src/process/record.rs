@@ -6,23 +6,25 @@
 //!     order.json     written by the driver, taken (renamed) by exactly one of keeper and successor
 //!     taken.json     the order, once a keeper has it
 //!     keeper.json    the keeper's process
+//!     first.json     the container's first process, before it is told what to do
 //!     born.json      the container's process, once its command executes
 //!     failed.json    or why it could not be started
 //!     exit.json      how it ended; written before the keeper goes
 //!     log, log.1 ..  its output
 //! ```
 //! Each file appears whole (rename) and is readable for its owner alone. What must outlive a loss of power
-//! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. The others are
+//! ([`keep`]) is on the disk before anybody is told: how a container ended, and who has which GPU. Who has which address
+//! is found whole after it ([`write_through`]), if not as it was last. The others are
 //! about processes that such a loss ends. The room for an exit is taken before the container starts, so that a
 //! full disk does not turn a success into a container that nobody knows the end of.
 
 use super::{cgroup::Cgroup, identity::ProcessKey};
-use crate::container::ContainerSpec;
+use crate::container::{ContainerSpec, PodSandbox};
+use crate::program::Program;
 use jiff::Timestamp;
 use rustix::{fs::FallocateFlags, io::Errno};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    ffi::OsString,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -36,8 +38,10 @@ pub struct Order {
     pub spec: ContainerSpec,
     /// Its folder.
     pub folder: PathBuf,
-    /// How this program is run as a keeper; its second stage is run in the same way.
-    pub shim: Vec<OsString>,
+    /// How this program is run as a keeper; its second stage is run in the same way. Who reads the order of a container
+    /// that runs has no need of it, and those of an earlier version have it elsewhere.
+    #[serde(default)]
+    pub program: Program,
     /// Its control groups, when there may be any.
     pub cgroup: Option<Cgroup>,
     /// What it must not see, where it can be hidden.
@@ -111,12 +115,28 @@ pub enum Report {
 
 /// Writes a file whole: it is never seen in part, by whoever reads it.
 pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let (_, new) = write_new(folder, name, value)?;
+    fs::rename(&new, folder.join(name))
+}
+
+/// Writes a file whole, also for whoever reads it after a loss of power: they find this value or the one before it.
+pub fn write_through<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
+    let (file, new) = write_new(folder, name, value)?;
+    file.sync_data()?;
+    fs::rename(&new, folder.join(name))
+}
+
+fn write_new<T: Serialize>(
+    folder: &Path,
+    name: &str,
+    value: &T,
+) -> io::Result<(fs::File, PathBuf)> {
     let bytes = serde_json::to_vec(value)?;
     let new = folder.join(format!(".{name}.{}", std::process::id()));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&bytes)?;
-    fs::rename(&new, folder.join(name))
+    Ok((file, new))
 }
 
 /// Bytes that are set aside for one record.
@@ -161,8 +181,8 @@ pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option
     }
 }
 
-/// Reads a file of one container. One that cannot be read is put aside, complained of and counts as absent: it
-/// concerns that container alone, and must not keep the node from all others.
+/// Reads a file that the node can do without, such as those of one container. One that cannot be read is put aside,
+/// complained of and counts as absent: it must not keep the node from all else.
 pub fn read_or_put_aside<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
     match read(folder, name) {
         Ok(found) => found,
@@ -172,6 +192,16 @@ pub fn read_or_put_aside<T: DeserializeOwned>(folder: &Path, name: &str) -> Opti
             None
         }
     }
+}
+
+/// What the folders of pods in this one say of their pods. One that cannot be read says nothing.
+pub fn pods(folder: &Path) -> io::Result<Vec<PodSandbox>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?.collect::<io::Result<Vec<_>>>()?,
+    };
+    let pods = entries.iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(pods.filter_map(|pod| read_or_put_aside(&pod.path(), "pod.json")).collect())
 }
 
 #[cfg(test)]

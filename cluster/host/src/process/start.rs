@@ -4,11 +4,11 @@
 //! none.
 
 use super::cgroup::Cgroup;
-use super::orphans::end_orphans;
 use super::record::{self, Born, Failed, Order, Report};
-use super::{Inner, make_folder};
+use super::{Inner, KILL_LIMIT, make_folder};
 use crate::container::{
-    ContainerId, ContainerSpec, DriverError, StartError, Started, cri_log, is_path_component,
+    ContainerId, ContainerSpec, ContainerState, DriverError, StartError, Started, cri_log,
+    is_path_component,
 };
 use crate::private::{Target, cover, nodes_of_this_machine};
 use std::os::unix::fs::DirBuilderExt;
@@ -38,6 +38,9 @@ impl Inner {
         let folder = above.join(spec.attempt.to_string());
         make_folder(&above, 0o700)
             .map_err(DriverError::io(format!("making {}", above.display())))?;
+        if let Some(id) = self.unkillable_before(&spec) {
+            return Err(DriverError::Unkillable { id, waited: KILL_LIMIT }.into());
+        }
         let _starting = Starting::begin(self, &id)?;
         match fs::DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => {}
@@ -49,13 +52,23 @@ impl Inner {
             }
         }
         let started = self.order(&id, &folder, spec).await;
+        // What is left of it is found by its folder, until that is gone.
         if started.is_err()
+            && !self.unkillable.lock().contains(&id)
             && let Err(error) = fs::remove_dir_all(&folder)
         {
             // It would be taken for a container that is there.
             tracing::warn!(container = %id, %error, "the folder of what did not start is left behind");
         }
         started
+    }
+
+    /// An attempt at the same container of which something outlives SIGKILL still: a second one would have what it has.
+    fn unkillable_before(&self, spec: &ContainerSpec) -> Option<ContainerId> {
+        let of_same = format!("{}/{}/", spec.pod.uid, spec.name);
+        let known = self.unkillable.lock().clone();
+        let mut attempts = known.into_iter().filter(|id| id.0.starts_with(&of_same));
+        attempts.find(|id| !matches!(self.state(id), Ok(ContainerState::Exited(_)) | Err(_)))
     }
 
     async fn order(
@@ -74,7 +87,7 @@ impl Inner {
         let order = Order {
             spec,
             folder: folder.to_owned(),
-            shim: self.config.shim.clone(),
+            program: self.config.shim.clone(),
             cgroup: root.then(|| Cgroup::plan(&cgroup)).flatten(),
             hidden,
             namespaces: self.namespaces,
@@ -94,6 +107,8 @@ impl Inner {
         };
         if report.is_err() {
             let _ = child.start_kill();
+            // One that hangs in the kernel starts nothing any more.
+            let _ = timeout(KILL_LIMIT, child.wait()).await;
         }
         self.reap(child);
         match report {
@@ -104,12 +119,17 @@ impl Inner {
             Ok(Report::Failed(failed)) => Err(failed.into()),
             Err(error) => {
                 let said = cri_log::last_line(&folder.join("keeper.err"), 4096).unwrap_or_default();
-                end_orphans(folder);
+                let has_ended = self.has_ended(id, folder);
                 // It was started, and has ended now: it is not started a second time.
                 if let Ok(Some(born)) = record::read::<Born>(folder, "born.json") {
                     tracing::warn!(container = %id, %error, "its keeper is lost, and it is ended");
                     let (started_at, warnings) = (born.started_at, born.warnings);
                     return Ok(Started { id: id.clone(), started_at, warnings });
+                }
+                if !has_ended {
+                    return Err(
+                        DriverError::Unkillable { id: id.clone(), waited: KILL_LIMIT }.into()
+                    );
                 }
                 Err(DriverError::io(format!("the keeper of {id} gave no answer ({said})"))(error)
                     .into())
@@ -130,7 +150,7 @@ impl Inner {
         if new.is_empty() {
             return;
         }
-        let (shim, folder) = (order.shim.clone(), folder.to_owned());
+        let (shim, folder) = (order.program.clone(), folder.to_owned());
         let work = move || {
             Target::in_folder(&folder)?.map_or(Ok(()), |target| cover(&shim, &target, &new))
         };
@@ -141,22 +161,15 @@ impl Inner {
     }
 
     fn spawn_keeper(&self, folder: &Path) -> Result<Child, DriverError> {
-        let [program, args @ ..] = self.config.shim.as_slice() else {
-            let cause = io::ErrorKind::InvalidInput.into();
-            return Err(DriverError::Io { what: "no shim command is configured".into(), cause });
-        };
         let errors = fs::File::create(folder.join("keeper.err"))
             .map_err(DriverError::io("making keeper.err"))?;
-        Command::new(program)
-            .args(args)
-            .arg("keep")
-            .arg(folder)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .map_err(DriverError::io(format!("starting the keeper {}", program.display())))
+        let spawned = self.config.shim.command("keep").and_then(|keeper| {
+            let mut keeper = Command::from(keeper);
+            keeper.arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+            keeper.spawn()
+        });
+        let words = &self.config.shim.words;
+        spawned.map_err(DriverError::io(format!("starting the keeper {words:?}")))
     }
 
     /// A keeper that is our child must be waited for when it ends, or it stays as a zombie.

@@ -15,6 +15,7 @@ use crate::process::{
     oom,
     record::{Failed, Order},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::{
     resource::{Resource, setrlimit},
     signal::{SigSet, Signal},
@@ -52,6 +53,14 @@ fn take_channel() -> io::Result<UnixStream> {
     Ok(channel.into())
 }
 
+/// Whether nobody has the other end any more. The keeper has finished its order, and no more is to come from it: that alone
+/// does not count.
+fn has_hung_up(channel: &UnixStream) -> nix::Result<bool> {
+    let mut ends = [PollFd::new(channel.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO)?;
+    Ok(ends[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
+}
+
 fn run_command(mut channel: &UnixStream) -> Result<ExitCode, Failed> {
     let mut bytes = Vec::new();
     channel
@@ -68,6 +77,11 @@ fn run_command(mut channel: &UnixStream) -> Result<ExitCode, Failed> {
     limit(&order);
     privileges::give_up(&order)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("tying it to its keeper"))?;
+    // The signal comes from one that dies from now on.
+    if has_hung_up(channel).map_err(system("looking for its keeper"))? {
+        let what = "its keeper was killed while it was started".to_owned();
+        return Err(Failed::System { what, cause: "nobody would keep it".into() });
+    }
     let mut command = prepared(&order, program, words, &seen)?;
     if !namespaces::is_first() {
         return Err(not_executed(program, &command.exec()));

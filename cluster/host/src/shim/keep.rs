@@ -1,9 +1,8 @@
 //! First stage: starts the container, keeps its output, reaps its processes, records its exit.
 
 use super::first::in_words;
-use super::gpu_lock;
-use super::line::Line;
-use super::namespaces;
+use super::line::{Line, next_line};
+use super::second::{Held, Second, system};
 use crate::{
     container::{Exit, Stream, cri_log},
     process::{
@@ -25,23 +24,20 @@ use nix::{
 use rustix::process::{Pid, WaitOptions};
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Write},
-    net::Shutdown,
+    io::{self, BufReader, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-/// How long the second stage may take to reach its command: it mounts at most.
-const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long output is still read when every process is gone but the pipe is open elsewhere.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-/// How long it is tried to end what outlives SIGKILL.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// The longest pause before it is tried once more to end what outlives SIGKILL.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(folder: &Path) -> ExitCode {
     close_inherited();
@@ -99,10 +95,6 @@ fn tell(report: &Report) {
     }
 }
 
-fn system(what: &str) -> impl FnOnce(io::Error) -> Failed {
-    move |cause| Failed::System { what: what.to_owned(), cause: cause.to_string() }
-}
-
 /// A container and what is needed to keep it.
 struct Started {
     born: Born,
@@ -126,15 +118,23 @@ fn start(folder: &Path) -> Result<Started, Failed> {
         .map_err(|errno| system("becoming the reaper")(errno.into()))?;
     let signals = watch_signals().map_err(system("watching signals"))?;
     // It starts while the rest is made here: loading the program is a good part of what a container's start takes.
-    let second = Second::spawn(&order);
+    // One that is left without an order ends.
+    let mut second = Second::spawn(&order)?;
     let mut held = Held::default();
-    let started = second.and_then(|second| second.begin(folder, order, signals, &mut held));
-    if started.is_err() {
-        end_all(held.cgroup.as_ref());
+    let log = cri_log::Writer::open(folder.join("log"), order.spec.log);
+    let begun = log.map_err(system("opening the log"));
+    match begun.and_then(|log| Ok((log, second.begin(folder, order, &mut held)?))) {
+        Ok((log, born)) => {
+            let Second { main, channel, outputs, .. } = second;
+            Ok(Started { born, main, channel, signals, outputs, log, _gpus: held.gpus })
+        }
+        Err(failed) => {
+            end_all(held.cgroup.as_ref());
+            // Not before all of the container has ended: nobody else has its GPUs until then.
+            drop(held);
+            Err(second.explain(failed))
+        }
     }
-    // Not before all of the container has ended: nobody else has its GPUs until then.
-    drop(held);
-    started
 }
 
 fn watch_signals() -> io::Result<SignalFd> {
@@ -151,141 +151,6 @@ fn watch_signals() -> io::Result<SignalFd> {
     }
     mask.thread_block()?;
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
-}
-
-fn make_cgroup(order: &Order, warnings: &mut Vec<String>) -> Option<Cgroup> {
-    let resources = &order.spec.resources;
-    let limited = resources.memory_limit_bytes.is_some() || resources.cpu_limit_milli.is_some();
-    let pod_cpu = order.spec.pod.cpu_request_milli;
-    let made = order.cgroup.as_ref().map(|cgroup| cgroup.create(resources, pod_cpu));
-    match made {
-        Some(Ok(more)) => {
-            warnings.extend(more);
-            return order.cgroup.clone();
-        }
-        Some(Err(error)) if limited => warnings.push(format!(
-            "no control group can be made ({error}): CPU is not limited, memory per process only"
-        )),
-        None if limited => warnings.push(
-            "this machine has no control groups: CPU is not limited, memory per process only"
-                .into(),
-        ),
-        _ => {}
-    }
-    None
-}
-
-/// What a container that is being started has of the machine.
-#[derive(Default)]
-struct Held {
-    cgroup: Option<Cgroup>,
-    gpus: Vec<Flock<File>>,
-}
-
-/// The second stage, which waits for its order.
-struct Second {
-    main: Pid,
-    channel: BufReader<UnixStream>,
-    outputs: [Option<OwnedFd>; 2],
-}
-
-impl Second {
-    fn spawn(order: &Order) -> Result<Self, Failed> {
-        let [program, args @ ..] = order.shim.as_slice() else {
-            return Err(Failed::Config { what: "the order names no shim".into() });
-        };
-        let (channel, theirs) = UnixStream::pair().map_err(system("making a socket"))?;
-        // Where that cannot be had the second stage finds no namespaces, and warns.
-        if order.namespaces {
-            let _ = namespaces::isolate_children();
-        }
-        let mut child = Command::new(program)
-            .args(args)
-            .arg("init")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(system("starting the second stage"))?;
-        let outputs = [child.stdout.take().map(Into::into), child.stderr.take().map(Into::into)];
-        for output in outputs.iter().flatten() {
-            set_nonblocking(output).map_err(system("preparing the output"))?;
-        }
-        let main = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let main = main.ok_or_else(|| system("starting")(io::ErrorKind::InvalidData.into()))?;
-        Ok(Self { main, channel: BufReader::new(channel), outputs })
-    }
-
-    /// Makes what the container needs outside of it, hands the order on, and waits until its command executes or is
-    /// known not to. Where this fails, who called ends what is in the control group, and lets go of what is held after.
-    fn begin(
-        mut self,
-        folder: &Path,
-        order: Order,
-        signals: SignalFd,
-        held: &mut Held,
-    ) -> Result<Started, Failed> {
-        let log = cri_log::Writer::open(folder.join("log"), order.spec.log)
-            .map_err(system("opening the log"))?;
-        record::reserve(folder, "exit.json").map_err(system("setting room aside for its exit"))?;
-        held.gpus = gpu_lock::take(&order.spec.gpus)?;
-        let mut warnings = Vec::new();
-        held.cgroup = make_cgroup(&order, &mut warnings);
-        let number = self.main.as_raw_nonzero().get() as u32;
-        // The kernel takes up to 15 ms to move a process: the time in which that one loads.
-        if let Some(cgroup) = &held.cgroup {
-            cgroup.take_in(number).map_err(system("joining the control group"))?;
-        }
-        let order = Order { cgroup: held.cgroup.clone(), ..order };
-        talk(&mut self.channel, &order, &mut warnings)?;
-        let process = ProcessKey::of(number)
-            .ok_or_else(|| system("reading /proc")(io::ErrorKind::NotFound.into()))?;
-        let cgroup = held.cgroup.clone();
-        let born = Born { process, started_at: Timestamp::now(), warnings, cgroup };
-        record::write(folder, "born.json", &born).map_err(system("writing born.json"))?;
-        let Self { main, channel, outputs } = self;
-        let gpus = std::mem::take(&mut held.gpus);
-        Ok(Started { born, main, channel, signals, outputs, log, _gpus: gpus })
-    }
-}
-
-fn talk(
-    reader: &mut BufReader<UnixStream>,
-    order: &Order,
-    warnings: &mut Vec<String>,
-) -> Result<(), Failed> {
-    let channel = reader.get_mut();
-    let asked = serde_json::to_vec(order).map_err(|e| system("encoding the order")(e.into()))?;
-    channel.set_read_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
-    channel.set_write_timeout(Some(START_LIMIT)).map_err(system("setting a deadline"))?;
-    channel.write_all(&asked).map_err(system("handing on the order"))?;
-    channel.shutdown(Shutdown::Write).map_err(system("handing on the order"))?;
-    loop {
-        match next_line(reader).map_err(system("waiting for the command to execute"))? {
-            Some(Line::Warning(warning)) => warnings.push(warning),
-            Some(Line::Failed(failed)) => return Err(failed),
-            Some(Line::Began) | None => return Ok(()), // closed by execve
-            Some(Line::Ended { .. }) => {
-                let cause = "it ended before it began".to_owned();
-                return Err(Failed::System { what: "starting the command".into(), cause });
-            }
-        }
-    }
-}
-
-/// What the second stage says next; `None` when it has closed the channel.
-fn next_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Line>> {
-    let mut line = String::new();
-    if reader.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(serde_json::from_str(&line)?))
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    Ok(rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?)
 }
 
 impl Started {
@@ -400,26 +265,36 @@ fn drain(output: &OwnedFd, stream: Stream, log: &mut cri_log::Writer) -> bool {
     true
 }
 
-/// Ends every process that is left: those in the groups, and all that fell to us as their reaper.
+/// Ends every process that is left: those in the groups, and all that fell to us as their reaper. One that hangs in the
+/// kernel outlives that: until it is gone the container has not ended, and its GPUs are not let go.
 fn end_all(cgroup: Option<&Cgroup>) {
-    let begin = Instant::now();
-    if let Some(cgroup) = cgroup {
-        cgroup.kill();
-    }
-    while begin.elapsed() < KILL_LIMIT {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) => continue,
-            Ok(None) => {}
-            Err(_) => break, // no child is left
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(cgroup) = cgroup {
+            cgroup.kill();
+        }
+        if !reap_all() && cgroup.is_none_or(|cgroup| cgroup.processes().is_empty()) {
+            break;
         }
         for child in children() {
             let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(KILL_AGAIN);
     }
     if let Some(cgroup) = cgroup {
-        cgroup.kill_all(KILL_LIMIT);
         cgroup.remove();
+    }
+}
+
+/// Takes the exits of all children that have ended; whether there are others.
+fn reap_all() -> bool {
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false, // no child is left
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::process::record::Failed;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 
 /// One line to the first stage.
@@ -29,6 +29,15 @@ pub(super) fn send(mut channel: &UnixStream, line: &Line) {
         bytes.push(b'\n');
         let _ = channel.write_all(&bytes);
     }
+}
+
+/// What the second stage says next; `None` when it has closed the channel.
+pub(super) fn next_line(reader: &mut BufReader<UnixStream>) -> io::Result<Option<Line>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
 }
 
 /// A call of the system that failed while this was done.

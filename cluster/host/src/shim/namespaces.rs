@@ -32,6 +32,13 @@ pub(super) fn trial() -> ExitCode {
     }
 }
 
+/// Whether the children of this process are in a namespace of process numbers of their own. Asked when there is one.
+pub(super) fn children_are_apart() -> bool {
+    let namespace = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).ok();
+    let of_children = namespace("pid_for_children");
+    of_children.is_some() && of_children != namespace("pid")
+}
+
 /// Whether this process is the first of a namespace of process numbers.
 pub(super) fn is_first() -> bool {
     std::process::id() == 1

@@ -90,6 +90,7 @@ pub async fn check(subject: &Subject) {
     check_life(subject).await;
     exit_codes_and_both_outputs_are_kept(subject).await;
     a_command_that_is_not_there_is_told_apart_from_one_that_is_not_allowed(subject).await;
+    the_last_lines_of_a_log_are_whole_ones(subject).await;
     the_environment_is_what_the_pod_asks_for(subject).await;
     a_stop_asks_first_and_ends_everything_when_the_grace_is_over(subject).await;
     a_container_that_heeds_the_term_signal_says_its_own_exit_code(subject).await;
@@ -212,6 +213,27 @@ async fn a_command_that_is_not_there_is_told_apart_from_one_that_is_not_allowed(
     let found = subject.driver.list().await.unwrap();
     assert!(found.iter().all(|found| found.pod_uid != "missing"), "{found:?}");
     subject.driver.remove_pod("missing").await.unwrap();
+}
+
+async fn the_last_lines_of_a_log_are_whole_ones(subject: &Subject) {
+    let doubled = "s=xxxxxxxxxx; i=0; while [ $i -lt 12 ]; do s=$s$s; i=$((i+1)); done";
+    let script = format!("{doubled}; echo first; echo $s; echo last");
+    let started = start(subject, shell(subject, "tail", "a", &script)).await;
+    wait(subject, &started.id).await;
+    let long = "x".repeat(10 << 12);
+    for (tail, expected) in [(1, "last".to_owned()), (2, format!("{long} last"))] {
+        for follow in [false, true] {
+            let options = LogOptions { tail: Some(tail), follow, ..LogOptions::default() };
+            let stream = subject.driver.logs(&started.id, options).await.unwrap();
+            let lines = timeout(LIMIT, stream.collect::<Vec<_>>()).await.expect("the log ends");
+            let text = lines.into_iter().map(Result::unwrap).fold(String::new(), |text, line| {
+                let end = if line.partial { "" } else { " " };
+                text + &String::from_utf8_lossy(&line.bytes) + end
+            });
+            assert!(text.trim() == expected, "{tail} {follow}: {} bytes", text.len());
+        }
+    }
+    subject.driver.remove_pod("tail").await.unwrap();
 }
 
 async fn the_environment_is_what_the_pod_asks_for(subject: &Subject) {

@@ -247,7 +247,7 @@ async fn what_is_made_later_below_a_volume_is_hidden_from_a_container_that_runs(
         subject.driver.exec(&started.id, command, LIMIT).await.unwrap()
     };
     assert_eq!(read().await.output, "secret", "else it would show nothing");
-    let shim = vec![env!("CARGO_BIN_EXE_impresario-shim").into()];
+    let shim = impresario_host::Program::new([env!("CARGO_BIN_EXE_impresario-shim")]);
     impresario_host::hide(shim, made, &[engine.path("sock")]).await.unwrap();
     let said = read().await;
     assert!(said.code != 0 && !said.output.contains("secret"), "{said:?}");

@@ -1,6 +1,7 @@
 //! What a container of the process driver cannot reach, whoever its node runs as.
 
 use crate::conformance::{LIMIT, sandbox};
+use impresario_host::Program;
 use impresario_host::container::{
     ContainerSpec, Exit, LogLimit, Mount, PullPolicy, Qos, Resources, Security, User,
 };
@@ -99,7 +100,7 @@ impl Place {
         let order = Order {
             spec,
             folder: folder.clone(),
-            shim: vec![self.path("shim").into()],
+            program: Program::new([self.path("shim")]),
             cgroup: None,
             hidden: vec![self.path("data")],
             namespaces: self.namespaces,

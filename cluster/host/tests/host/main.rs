@@ -8,5 +8,6 @@ mod gpus;
 mod hidden;
 mod hollow;
 mod isolation;
+mod keeper;
 mod network;
 mod process;

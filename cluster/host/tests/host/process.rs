@@ -2,7 +2,7 @@
 
 use crate::conformance::{self, LIMIT, Subject, output, said, shell, start, wait};
 use impresario_host::{
-    ContainerDriver, ContainerState,
+    ContainerDriver, ContainerState, Program,
     container::{Qos, Resources},
     process::{ProcessConfig, ProcessDriver, identity::ProcessKey},
 };
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 pub fn driver(data: &Path) -> Arc<dyn ContainerDriver> {
     let config = ProcessConfig {
         data: data.join("data"),
-        shim: vec![env!("CARGO_BIN_EXE_impresario-shim").into()],
+        shim: Program::new([env!("CARGO_BIN_EXE_impresario-shim")]),
         hidden: vec![data.join("data/keys")],
     };
     Arc::new(ProcessDriver::new(config).unwrap())

@@ -25,6 +25,17 @@ pub enum LayoutError {
         /// What is wrong.
         reason: String,
     },
+    /// It cannot be read who is trusted no more.
+    #[error(
+        "{path} cannot be read ({reason}), and without it revoked certificates would be trusted again: remove that \
+         file and start again while the other members run, of which the node then reads it"
+    )]
+    Revoked {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Somebody else keeps files there under names that we use.
     #[error(
         "{} holds {names} of somebody else: choose a new or empty folder with --data-dir",

@@ -25,6 +25,7 @@ pub const MADE_BY_NODE: &[&str] = &[
     "services.sock",
     "addresses.json",
     "gpus.json",
+    REVOKED,
     "credential",
     "pid",
     "lock",
@@ -33,6 +34,8 @@ pub const MADE_BY_NODE: &[&str] = &[
 
 /// Takes the room that a node's files will need, while it joins.
 pub const JOINING: &str = "joining";
+/// The certificates that are trusted no more.
+const REVOKED: &str = "revoked.json";
 /// The signing request with which a machine has asked to join, until it is answered.
 const JOIN_REQUEST: &str = "joining.pem";
 
@@ -51,6 +54,12 @@ impl NodeDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The file that says who the node is.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.0.join("node.json")
     }
 
     /// Certificate and key.
@@ -74,13 +83,19 @@ impl NodeDir {
         }
     }
 
+    /// What the node last heard of certificates that are trusted no more.
+    #[must_use]
+    pub fn revoked(&self) -> PathBuf {
+        self.0.join(REVOKED)
+    }
+
     /// What the registry of a control member keeps.
     #[must_use]
     pub fn registry(&self) -> PathBuf {
         self.0.join("registry")
     }
 
-    /// The log of the process.
+    /// The log of the process, which puts it aside as `log.1` beside it when it is full.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
@@ -112,7 +127,7 @@ impl NodeDir {
     /// Whether this folder was set up.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.0.join("node.json").exists()
+        self.file().exists()
     }
 
     /// Refuses a folder in which somebody else keeps files under names that a node uses.
@@ -129,12 +144,12 @@ impl NodeDir {
 
     /// Who the node is.
     pub fn load(&self) -> Result<NodeFile, LayoutError> {
-        read_json(&self.0.join("node.json"))
+        read_json(&self.file())
     }
 
     /// Writes who the node is.
     pub fn save(&self, node: &NodeFile) -> Result<(), LayoutError> {
-        write_json(&self.0.join("node.json"), node)
+        write_json(&self.file(), node)
     }
 
     /// The pid that was written last; it may be of a process that is gone.

@@ -138,7 +138,9 @@ pub async fn ask_members(me: &ActorNode, members: &watch::Sender<Vec<NodeName>>)
 mod tests {
     use super::*;
     use impresario_actors::controllers::mirror::Mirror;
-    use impresario_registry::{Key, MemoryRegistry, Registry as _, Transaction};
+    use impresario_registry::{
+        Beginning, Key, Member, MemberConfig, MemoryRegistry, Registry as _, Transaction,
+    };
     use impresario_runtime::{ClusterAuthority, NodeConfig, PeerRole};
     use serde_json::json;
     use std::sync::Arc;
@@ -177,6 +179,45 @@ mod tests {
             kept.keep(&node, &look(1).await, None, &members);
             assert_eq!([knows("a"), knows("m"), knows("b")], [false, true, false]);
             node.stop(Duration::from_mins(1)).await;
+        });
+    }
+
+    #[test]
+    fn who_is_a_control_member_is_said_by_the_group_and_by_no_label() {
+        actix::System::new().block_on(async {
+            let authority = ClusterAuthority::create("test").unwrap();
+            let start = async |name: &str, role| {
+                let credential = authority.issue(name, role, &[], Duration::from_hours(1)).unwrap();
+                let gate = Arc::new(impresario_runtime::PermitAll);
+                let config = NodeConfig { gate, ..NodeConfig::new(credential) };
+                ActorNode::start(config).await.unwrap()
+            };
+            let (m1, me) =
+                (start("m1", PeerRole::Control).await, start("me", PeerRole::Node).await);
+            me.addresses().set(m1.name().clone(), m1.local_addr());
+            let folder = tempfile::tempdir().unwrap();
+            let beginning = Beginning::Found { peers: Vec::new() };
+            let config = MemberConfig::new(folder.path(), m1.clone(), m1.local_addr(), beginning);
+            let member = Member::start(config).await.unwrap();
+            // A machine that says of itself that it is one, and one of which nothing is said.
+            let registry = Arc::new(MemoryRegistry::new());
+            let own = json!({QUIC_ADDRESS: "127.0.0.1:1"});
+            let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {
+                "name": "n9", "annotations": own,
+                "labels": {"node-role.kubernetes.io/control-plane": ""},
+            }});
+            let made = Transaction::create(Key::new("nodes", "", "n9"), object.to_string());
+            registry.transact(made).await.unwrap();
+            let begin = ["m1", "n9"].map(NodeName::from).to_vec();
+            let (members, mut told) = watch::channel(begin);
+            let keeper = AddressKeeper::start(me.clone(), registry, None, members);
+            let only_m1 = told.wait_for(|told| *told == [NodeName::from("m1")]);
+            timeout(Duration::from_mins(1), only_m1).await.expect("m1 alone").unwrap();
+            drop(keeper);
+            member.stop().await;
+            for node in [m1, me] {
+                node.stop(Duration::from_mins(1)).await;
+            }
         });
     }
 }

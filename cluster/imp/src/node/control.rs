@@ -1,11 +1,15 @@
 //! What a control member runs besides a node: its share of the registry, the control actors of its
 //! shards, the authority's door, and the REST API.
 
+mod error;
+
+pub use error::ControlError;
+
 use super::gate::{ClusterGate, HARNESS};
 use super::ranges::service_network;
 use super::renewal::{ApiCertificate, Renewal};
-use super::revoked;
-use crate::layout::{ClusterDir, ControlFile, LayoutError, NodeDir, NodeFile};
+use super::revoked::{self, Following, Known};
+use crate::layout::{ClusterDir, ControlFile, NodeDir, NodeFile};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use impresario_actors::authority::{Authority, AuthorityParts};
@@ -22,9 +26,7 @@ use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole, Join, Joi
 use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
-use impresario_gateway::{
-    Gateway, ListenError, Revocations, Server, SharedListener, Sharer, Tls, TlsError, TlsSettings,
-};
+use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettings};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
     Bindings, Membership, Objects, ObjectsActor, ObjectsParts, ServiceRanges,
@@ -34,50 +36,28 @@ use impresario_registry::{
     Beginning, Heartbeat, Member, MemberConfig, REGISTRY_ACTOR, ReadError, RegistryHandle,
     RegistryRole,
 };
-use impresario_runtime::pki::PkiError;
 use impresario_runtime::{
     ActorNode, ActorPath, Backoff, ClusterAuthority, Credential, JoinAnswer, JoinDoor, JoinRequest,
-    NodeName, PeerRole, Refusal, SpawnError, SpawnOptions,
+    NodeName, PeerRole, Refusal, SpawnOptions,
 };
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use thiserror::Error;
 use tokio::task::JoinHandle;
 
 /// How long the authority has to answer a join.
 const JOIN_LIMIT: Duration = Duration::from_secs(15);
 /// How long the leader has to tell its heartbeats.
 const HEARTBEATS_LIMIT: Duration = Duration::from_secs(2);
+/// How long a member that starts waits until it has read which certificates are revoked.
+const FIRST_READING_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that wait for the objects at a time; each is taken up at once and waits elsewhere.
 const OBJECTS_MAILBOX: usize = 4_096;
 /// Pauses until the registry takes the first objects.
 const FOUNDATION: Backoff =
     Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
-
-/// Why a control member does not run.
-#[derive(Debug, Error)]
-pub enum ControlError {
-    /// Its registry did not start.
-    #[error(transparent)]
-    Registry(#[from] impresario_registry::member::StartError),
-    /// A file of the node is unusable.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A certificate is unusable.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// The API's certificate is.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The API's address cannot be had.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// An actor did not start.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-}
 
 /// The parts of a running control member.
 pub struct Control {
@@ -88,20 +68,35 @@ pub struct Control {
     foundation: JoinHandle<()>,
     departures: JoinHandle<()>,
     _renewal: Renewal,
-    _revocations: Revocations,
+    _revocations: Following,
+}
+
+/// What there is of a node before its member starts.
+#[derive(Clone, Copy)]
+pub struct Begun<'a> {
+    /// Its folder.
+    pub dir: &'a NodeDir,
+    /// Who it is.
+    pub file: &'a NodeFile,
+    /// Its end of the network.
+    pub node: &'a ActorNode,
+    /// Its credential.
+    pub credential: &'a Credential,
+    /// Where machines ask to join.
+    pub door: &'a Door,
+    /// Its gate.
+    pub gate: &'a ClusterGate,
 }
 
 impl Control {
-    /// Starts everything. Objects can be written once the registry has a leader.
+    /// Starts everything. Objects can be written once the registry has a leader. Who is revoked is read before any door
+    /// opens at which a certificate is worth something, or not in time, which is said.
     pub async fn start(
-        dir: &NodeDir,
-        file: &NodeFile,
         settings: &ControlFile,
-        node: &ActorNode,
-        credential: &Credential,
-        door: &Door,
-        gate: &ClusterGate,
+        begun: Begun<'_>,
+        known: Known,
     ) -> Result<Self, ControlError> {
+        let Begun { dir, file, node, credential, door, gate } = begun;
         let others = file.peers.iter().filter(|peer| peer.control);
         let others = others.map(|peer| NodeName::from(peer.name.as_str())).collect();
         let beginning = if settings.founder {
@@ -111,7 +106,8 @@ impl Control {
         };
         let mut config = MemberConfig::new(dir.registry(), node.clone(), file.advertise, beginning);
         config.harness = file.chaos.then(|| HARNESS.to_owned());
-        let member = Arc::new(Member::start(config).await?);
+        let member = Member::start(config).await;
+        let member = Arc::new(member.map_err(|error| ControlError::of_registry(error, dir))?);
         let is_member: Membership = Arc::new(member.membership());
         // One start, one member: it is set once.
         let _ = gate.membership.set(is_member.clone());
@@ -125,6 +121,30 @@ impl Control {
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
         let objects = Objects::new(registry.clone()).with_ranges(ranges);
 
+        let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
+        let api = ApiCertificate {
+            authority: authority.clone(),
+            name: file.name.clone(),
+            subjects: api_names(file, &objects),
+            lifetime: settings.certificate_lifetime,
+        };
+        let first = api.issue()?;
+        let tls = Tls::new(TlsSettings::of(&first)?)?;
+        let renewal = Renewal::of_api(api, tls.clone(), &first);
+        let mut revocations = {
+            let tls = tls.clone();
+            let told = move |found| tls.revoke(found);
+            revoked::follow(known, registry.clone(), node.clone(), gate, told)
+        };
+        if gate.is_unread.load(Ordering::Relaxed)
+            && !revocations.has_read_within(FIRST_READING_LIMIT).await
+        {
+            tracing::warn!(
+                "no leader tells yet which certificates are revoked: until one does, those count that were when this \
+                 member last heard"
+            );
+        }
+
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(registry.clone())),
@@ -136,16 +156,6 @@ impl Control {
             ObjectsActor::new(parts.clone())
         })?;
 
-        let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
-        let api = ApiCertificate {
-            authority: authority.clone(),
-            name: file.name.clone(),
-            subjects: api_names(file, &objects),
-            lifetime: settings.certificate_lifetime,
-        };
-        let first = api.issue()?;
-        let tls = Tls::new(TlsSettings::of(&first)?)?;
-        let renewal = Renewal::of_api(api, tls.clone(), &first);
         let parts = AuthorityParts {
             authority,
             node: node.clone(),
@@ -169,10 +179,6 @@ impl Control {
         let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
-        let revocations = {
-            let tls = tls.clone();
-            revoked::follow(member.handle(), node.clone(), gate, move |found| tls.revoke(found))
-        };
         let departures = tokio::spawn(revoked::end_links_of_removed(&member, node.clone()));
         let others = || other_members(dir);
         let listener = SharedListener::of(settings.api, dir.path(), others).await?;
@@ -318,7 +324,7 @@ pub(super) fn training_jobs(view: &View, members: Members, own: std::net::Socket
     let jobs = view.mirrors.partial("training.impresario.dev/trainingjobs");
     Kind::Each {
         objects: Subjects::of(&jobs),
-        prefix: "trainingjob",
+        prefix: "trainingjob".into(),
         sources: vec![Source::controllers_of(&view.pods)],
         start: Arc::new(move |node, activation| {
             let objects = view.objects.fenced(activation.fence);

@@ -2,12 +2,11 @@
 
 use crate::cli::Driver;
 use crate::layout::{ClusterDir, NodeDir, NodeFile};
-use impresario_host::ContainerDriver;
 use impresario_host::container::DriverError;
 use impresario_host::docker::{DockerConfig, DockerDriver};
 use impresario_host::process::{ProcessConfig, ProcessDriver};
+use impresario_host::{ContainerDriver, Program};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,13 +56,19 @@ fn socket(host: Option<&str>) -> Result<PathBuf, DriverSetupError> {
 pub const SHIM: &str = "__shim";
 
 /// This very program, whatever is at its path by now: a pod may have replaced the file.
-fn shim() -> [OsString; 2] {
-    ["/proc/self/exe".into(), SHIM.into()]
+fn shim() -> Program {
+    let program = Program::new(["/proc/self/exe", SHIM]);
+    Program { env: vec![(EAGER_COMMIT.into(), "0".into())], ..program }
 }
+
+/// Our allocator's setting, which it reads before the first line of a program. It takes a gigabyte of address space, as
+/// memory that may be written to: where there are no control groups a container is held to its limit of memory by a
+/// limit of what may be written to (`RLIMIT_DATA`), under which a process that has so much could start nothing.
+const EAGER_COMMIT: &str = "MIMALLOC_ARENA_EAGER_COMMIT";
 
 /// Hides a new folder from the containers of other nodes of this machine, before keys are in it.
 pub async fn hide_from_pods(folder: &Path) {
-    let hidden = impresario_host::hide(shim().to_vec(), folder.to_owned(), &engines()).await;
+    let hidden = impresario_host::hide(shim(), folder.to_owned(), &engines()).await;
     if let Err(error) = hidden {
         tracing::warn!(?folder, %error, "pods of this user's other nodes on this machine can see these files");
     }
@@ -102,11 +107,8 @@ pub async fn open(
 ) -> Result<Arc<dyn ContainerDriver>, DriverSetupError> {
     match node.driver {
         Driver::Process => {
-            let config = ProcessConfig {
-                data: dir.path().to_owned(),
-                shim: shim().to_vec(),
-                hidden: dir.private(),
-            };
+            let config =
+                ProcessConfig { data: dir.path().to_owned(), shim: shim(), hidden: dir.private() };
             let made = tokio::task::spawn_blocking(move || ProcessDriver::new(config)).await;
             let made = made.unwrap_or_else(|error| {
                 let what = "looking at what is there".to_owned();

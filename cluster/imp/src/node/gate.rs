@@ -3,7 +3,7 @@
 //! | sender | may |
 //! |---|---|
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
-//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens |
+//! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; tell their owners what it wrote of them |
 //! | guest | message its own job, and the other guests of that job |
 //! | client | ask the objects, under the rules for readers, ask actors to describe themselves, and ask them to change their objects, under the same rules |
 //! | admin | everything but what control members say to each other |
@@ -12,7 +12,9 @@
 //! it: that must be the holder of the certificate; what they may do there is decided by the objects' own
 //! rules. A refusal is typed, counted, logged once by the runtime, and leaves everything as it was.
 
-use impresario_client::protocol::authority::{IssueGuest, JoinRole, KeepAccountToken, Renew};
+use impresario_client::protocol::authority::{
+    CreateToken, IssueGuest, JoinRole, KeepAccountToken, Renew, RevokeToken,
+};
 use impresario_client::protocol::{control, node, pod, scheduler, training};
 use impresario_objects::protocol as objects;
 use impresario_objects::{Membership, Refusals};
@@ -24,6 +26,7 @@ use impresario_runtime::{
 use parking_lot::RwLock;
 use std::any::Any;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The name in the certificate of the harness, which a cluster started with `--chaos` counts among its members.
@@ -39,6 +42,8 @@ pub struct ClusterGate {
     pub membership: Arc<OnceLock<Membership>>,
     /// The fingerprints of certificates that are trusted no more, as [`PeerIdentity`] has them.
     pub revoked: Arc<RwLock<HashSet<String>>>,
+    /// On a control member that starts: no leader has told it yet who is revoked.
+    pub is_unread: Arc<AtomicBool>,
 }
 
 impl ClusterGate {
@@ -89,6 +94,13 @@ impl ClusterGate {
                 peer.node
             )));
         }
+        if may && outlives_revocation(&peer.role, message) && self.is_unread.load(Ordering::Relaxed)
+        {
+            self.refusals.count(role_name(&peer.role), "early");
+            return Err(Refusal::new(
+                "this member is starting and has not read yet which certificates are revoked: try again in a moment",
+            ));
+        }
         if may {
             return Ok(());
         }
@@ -99,6 +111,13 @@ impl ClusterGate {
             peer.node
         )))
     }
+}
+
+/// What a certificate that is revoked meanwhile must not get: it would outlast it. All of this waits for a leader, so that
+/// who asks for it before one has told who is revoked would have it after.
+fn outlives_revocation(role: &PeerRole, message: &str) -> bool {
+    const OF_ADMINS: [&str; 3] = [registry::Remove::NAME, CreateToken::NAME, RevokeToken::NAME];
+    message == Renew::NAME || (*role == PeerRole::Admin && OF_ADMINS.contains(&message))
 }
 
 /// What is said by a control member that the group does not count among its own, not yet or not any more: it may ask
@@ -224,7 +243,8 @@ const WORKING: [&str; 4] =
     [registry::Status::NAME, pod::Logs::NAME, node::Describe::NAME, pod::Describe::NAME];
 
 /// What it may say of itself alone.
-const OF_ITSELF: [&str; 5] = [
+const OF_ITSELF: [&str; 6] = [
+    control::Told::NAME,
     registry::Heartbeat::NAME,
     scheduler::SummaryChanged::NAME,
     Renew::NAME,
@@ -241,6 +261,10 @@ fn may_node(name: &str, message: &str, body: &dyn Any) -> bool {
     }
     if let Some(told) = body.downcast_ref::<scheduler::SummaryChanged>() {
         return told.summary.node == name;
+    }
+    if let Some(told) = body.downcast_ref::<control::Told>() {
+        // That the pod is there is for the receiver to see.
+        return told.node == name && told.key.resource == "pods";
     }
     if let Some(renew) = body.downcast_ref::<Renew>() {
         // A node stays a node: its certificate must not become a control member's.
@@ -422,6 +446,19 @@ mod tests {
         };
         assert!(may_node("n1", scheduler::SummaryChanged::NAME, &told("n1")));
         assert!(!may_node("n1", scheduler::SummaryChanged::NAME, &told("n2")));
+        let told = |node: &str, resource: &str| control::Told {
+            node: node.into(),
+            key: Key::new(resource, "default", "a"),
+            uid: "u".into(),
+            revision: u64::MAX,
+        };
+        assert!(may_node("n1", control::Told::NAME, &told("n1", "pods")));
+        assert!(!may_node("n1", control::Told::NAME, &told("n2", "pods")));
+        assert!(!may_node("n1", control::Told::NAME, &told("n1", "apps/replicasets")));
+        for role in [PeerRole::Client, PeerRole::Guest { scope: "j1".into() }] {
+            let (peer, told) = (peer("n1", role), told("n1", "pods"));
+            assert!(!sent(&peer, "job/u", control::Told::NAME, &told), "{peer:?}");
+        }
     }
 
     #[test]
@@ -437,6 +474,28 @@ mod tests {
         assert!(!roles.iter().any(|role| state(&peer("n1", role.clone()))));
         let other = PeerIdentity { fingerprint: "cd".into(), ..peer("n1", PeerRole::Node) };
         assert!(state(&other));
+    }
+
+    #[test]
+    fn what_would_outlast_a_revocation_waits_until_it_is_read_who_is_revoked() {
+        let gate = ClusterGate::default();
+        let may = |role: PeerRole, to: &str, message: &'static str| {
+            gate.admit(&peer("n1", role), &ActorName::from(to), message).is_ok()
+        };
+        let all = || {
+            [
+                may(PeerRole::Admin, "registry", registry::Remove::NAME),
+                may(PeerRole::Admin, "authority", CreateToken::NAME),
+                may(PeerRole::Node, "authority", Renew::NAME),
+                may(PeerRole::Control, "authority", Renew::NAME),
+            ]
+        };
+        gate.is_unread.store(true, Ordering::Relaxed);
+        assert_eq!(all(), [false; 4]);
+        assert!(may(PeerRole::Admin, "registry", registry::Status::NAME));
+        assert!(may(PeerRole::Control, "registry", registry::Transact::NAME));
+        gate.is_unread.store(false, Ordering::Relaxed);
+        assert_eq!(all(), [true; 4]);
     }
 
     #[test]

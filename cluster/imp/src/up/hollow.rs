@@ -100,14 +100,14 @@ pub(super) async fn start(
     bar: &ProgressBar,
     begun: &Started,
 ) -> Result<Pretending, UpError> {
+    if args.hollow == Some(0) {
+        return end(dir, bar, begun).await;
+    }
     let mut groups = groups(dir)?;
     let found = count(&groups);
     let asked = args.hollow.map_or(0, usize::from).min(usize::from(HOLLOW_MOST));
     if found == 0 && asked == 0 {
         return Ok(Pretending::default());
-    }
-    if args.hollow == Some(0) {
-        return end(&groups, bar, begun).await;
     }
     let authority = ClusterAuthority::load(&dir.pki())?;
     if asked > found {
@@ -139,10 +139,13 @@ pub(super) async fn start(
 }
 
 /// Takes all of them away, those that were made last first.
-async fn end(groups: &[Group], bar: &ProgressBar, begun: &Started) -> Result<Pretending, UpError> {
+async fn end(dir: &ClusterDir, bar: &ProgressBar, begun: &Started) -> Result<Pretending, UpError> {
+    let groups = dir.hollow()?;
+    if groups.is_empty() {
+        return Ok(Pretending::default());
+    }
     bar.set_message("taking hollow nodes away");
     begun.note_taking_away();
-    let groups: Vec<_> = groups.iter().map(|group| group.dir.clone()).collect();
     Ok(Pretending { there: 0, gone: take_away(&groups).await? })
 }
 

@@ -4,7 +4,7 @@
 //! Narrower where our nodes need less: they follow no secrets, and delete no Node.
 
 use super::ask::{Ask, Bound, Rule, Verb};
-use crate::bound::{named_by, named_resource};
+use crate::named::{named_by, named_resource};
 use serde_json::Value;
 
 const LEASES: &str = "coordination.k8s.io/leases";

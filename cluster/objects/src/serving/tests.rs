@@ -76,7 +76,7 @@ async fn settled(member: &Arc<Member>) -> ObjectsParts {
             "spec": {"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": name}}]}]}
         });
         let options = WriteOptions::default();
-        parts.objects.create(pods, "default", pod, &options).await.unwrap();
+        parts.objects.create(&pods, "default", pod, &options).await.unwrap();
         if !node.is_empty() {
             parts.objects.bind("default", name, &Binding::to(node), &options).await.unwrap();
         }
@@ -112,4 +112,104 @@ async fn a_node_tells_nothing_of_pods_of_others_and_of_one_that_went_before_a_me
         assert_eq!(waits, (code == 503).then_some(LAST_WORDS.as_secs()), "{pod}");
     }
     parts.create(event("mine")).await.unwrap();
+}
+
+/// A kind that knows nothing and forbids nothing.
+struct Anything;
+
+impl impresario_api::dynamic::DynamicSchema for Anything {
+    fn default(&self, _: &mut Value) {}
+
+    fn prune(&self, _: &mut Value) {}
+
+    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
+        Vec::new()
+    }
+
+    fn openapi(&self) -> Value {
+        json!({"type": "object"})
+    }
+}
+
+#[tokio::test]
+async fn a_watch_by_message_ends_with_its_kind_and_nothing_of_it_is_written_any_more() {
+    let (group, key) = ("messages.example.com", "messages.example.com/things");
+    let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
+    let row = Resource { namespaced: false, ..Resource::of_schema(names, Arc::new(Anything)) };
+    let row = impresario_api::catalog::served().take(row).unwrap();
+    let parts = parts(&Arc::default());
+    let sender = Sender { name: "root".into(), role: impresario_runtime::PeerRole::Admin };
+    let create = |name: &str| Create {
+        sender: sender.clone(),
+        resource: key.into(),
+        namespace: String::new(),
+        object: json!({"metadata": {"name": name}, "is": "kept"}).to_string().into(),
+        dry_run: false,
+    };
+    let made = parts.clone().create(create("a")).await.unwrap();
+    let made: Value = serde_json::from_slice(&made).unwrap();
+    assert_eq!((&made["kind"], &made["is"]), (&json!("Thing"), &json!("kept")));
+    let select = Selection::all(key);
+    let request = impresario_registry_api::WatchRequest { select, after: 0, bookmarks: false };
+    let follow = Follow { sender: sender.clone(), request };
+    let mut watch = parts.clone().follow(follow.clone()).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+
+    impresario_api::catalog::served().drop_row(group, "things").unwrap();
+    let limit = Duration::from_secs(60);
+    let end = tokio::time::timeout(limit, watch.next()).await.expect("in time");
+    assert_eq!(end.unwrap().unwrap_err(), WatchError::Removed { resource: key.into() });
+    assert!(watch.next().await.is_none());
+    assert!(matches!(parts.clone().follow(follow).await, Err(WatchError::Refused { .. })));
+    assert_eq!(parts.clone().create(create("b")).await.unwrap_err().reason, "NotFound");
+    // Who has looked it up before is told so too.
+    let (thing, options) = (json!({"metadata": {"name": "b"}}), options(&sender, false));
+    let late = parts.objects.create(&row, "", thing, &options).await.unwrap_err();
+    assert_eq!(late.code(), 404);
+    let late = parts.objects.delete(&row, "", "a", &DeleteOptions::default(), &options).await;
+    assert_eq!(late.unwrap_err().code(), 404);
+    let listed = parts.objects.list(&row, &impresario_client::objects::ListQuery::default()).await;
+    assert_eq!(listed.unwrap_err().code(), 410);
+}
+
+#[tokio::test]
+async fn what_an_actor_changes_for_another_is_refused_once_its_shard_is_another_members() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    let maps = known("configmaps").unwrap();
+    let map = json!({"metadata": {"name": "it"}, "data": {"copies": "1"}});
+    parts.objects.create(&maps, "default", map, &WriteOptions::default()).await.unwrap();
+    member.registry.assign_shards(&["m1".to_owned()]);
+    let shard = impresario_registry_api::shard_of("u");
+    let copies = async || {
+        let map = parts.objects.get(&maps, "default", "it").await.unwrap();
+        map["data"]["copies"].as_str().unwrap().to_owned()
+    };
+    let change = async |role, epoch, copies: &str| {
+        let change = Change {
+            sender: Sender { name: "operator".into(), role },
+            resource: "configmaps".into(),
+            namespace: "default".into(),
+            name: "it".into(),
+            part: Part::Main,
+            form: Form::Merge,
+            body: json!({"data": {"copies": copies}}).to_string().into(),
+            dry_run: false,
+        };
+        let fence =
+            impresario_registry_api::Fence { shard, epoch: impresario_registry_api::Epoch(epoch) };
+        let changed = parts.clone().fenced_change(FencedChange { change, fence }).await;
+        changed.map_err(Status::from)
+    };
+    let (admin, client) =
+        (impresario_runtime::PeerRole::Admin, impresario_runtime::PeerRole::Client);
+    change(admin.clone(), 1, "5").await.unwrap();
+    assert_eq!(copies().await, "5");
+    assert_eq!(change(client, 1, "6").await.unwrap_err().code(), 403, "the rules are the same");
+    // Another member has the shard, and somebody says something else.
+    member.registry.assign_shards(&["m2".to_owned()]);
+    change(admin.clone(), 2, "0").await.unwrap();
+    let late = change(admin, 1, "5").await.unwrap_err();
+    assert_eq!((late.code(), late.retry_after), (503, Some(1)), "{late}");
+    assert_eq!(copies().await, "0");
 }

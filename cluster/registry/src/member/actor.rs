@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Watches that one member serves to other processes.
-const WATCHES: usize = 8192;
+const WATCHES: usize = 16_384;
 
 /// The most bytes of objects that one answer has; the rest is asked for again.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -106,8 +106,9 @@ pub enum StartError {
     /// The registry has gone on without this directory.
     #[error(
         "this directory has entry {last} of the registry as its last and knows of no other member, and {node} has \
-         entry {applied}: it was restored from an older state, or is a copy. Start it again with an empty directory to \
-         join; if {node} was removed for good, take it out of the peers that this node knows"
+         entry {applied}. If {node} was removed for good, take it out of the peers that this node knows: this directory may \
+         be all there is of the registry. Only if other members run it is an older state, or a copy: then move it away \
+         and start with an empty one to join"
     )]
     LeftBehind {
         /// Who said so.

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::raft::Raft;
+use crate::{Consistency, Key, ListRequest, Selection, Transaction};
 use impresario_runtime::{
     ActorNode, ClusterAuthority, Direction, FaultRule, NodeConfig, PeerRole, PermitAll,
 };
+use std::pin::pin;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::{
@@ -118,17 +120,35 @@ fn raft_and_what_it_is_told_are_on_a_thread_where_nothing_else_runs() {
             drop(running);
             assert_eq!(core_thread(&member.shared.raft).await, own);
             assert_ne!(own, thread::current().id());
-            // Reads, lists and watches are served by the process's workers.
-            let handle = member.handle();
-            let listed = tokio::spawn(async move {
-                let all = crate::ListRequest::of(crate::Selection::all("pods"));
-                let listed = handle.list(all).await.map(drop);
-                (listed, thread::current().id())
-            });
-            let (listed, at) = listed.await.unwrap();
-            listed.unwrap();
-            assert_ne!(at, own);
         }
+        two.end().await;
+    });
+}
+
+#[test]
+fn whoever_writes_comes_in_between_the_parts_of_a_list() {
+    run(async {
+        let two = Two::start().await;
+        let (member, count) = (&two.members[0], 3_000);
+        let name = |number: usize| Key::new("pods", "default", format!("p{number:04}"));
+        for first in (0..count).step_by(1_000) {
+            let some = first..first + 1_000;
+            let made = some.fold(Transaction::new(), |made, number| made.put(name(number), "{}"));
+            member.handle().transact(made).await.unwrap();
+        }
+        let all = || ListRequest {
+            consistency: Consistency::Local,
+            ..ListRequest::of(Selection::all("pods"))
+        };
+        let held = || member.shared.replica.read(|store| store.list(&all()).unwrap().entries.len());
+        until("all are there", || held() == count).await;
+        let handle = member.handle();
+        let mut listing = pin!(handle.list(all()));
+        // It gives way after its first part, and holds nothing then.
+        assert!(futures_util::poll!(listing.as_mut()).is_pending(), "all was listed in one go");
+        let written = member.shared.replica.write(|store| store.revision());
+        let page = listing.await.unwrap();
+        assert_eq!((page.entries.len(), page.revision), (count, written));
         two.end().await;
     });
 }

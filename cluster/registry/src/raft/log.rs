@@ -484,3 +484,6 @@ fn acknowledge(waiting: Vec<Done>, outcome: &Result<(), DiskError>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub struct Machine {
     replica: Replica,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// About how many bytes of log have been applied since the last snapshot.
+    since: u64,
     directory: Arc<PathBuf>,
     room: Room,
     work: Work,
@@ -48,6 +50,7 @@ impl Machine {
             replica: Replica::new(Store::new(limits)),
             applied: None,
             membership: StoredMembership::default(),
+            since: 0,
             directory: Arc::new(directory.to_owned()),
             room,
             work: Work::default(),
@@ -86,7 +89,14 @@ impl Machine {
         (meta, self.replica.read(Store::image))
     }
 
+    /// A snapshot is of everything, so it waits until half as much has been written as there is: then writing costs
+    /// the same however much there is.
+    fn is_due(&self, bytes: u64) -> bool {
+        self.since >= bytes / 2 || !self.room.takes(bytes)
+    }
+
     fn stand_at(&mut self, meta: SnapshotMeta) {
+        self.since = 0;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership;
     }
@@ -106,6 +116,9 @@ impl Machine {
         })
     }
 }
+
+/// What an entry of the log takes beside a transaction.
+const ENTRY_BYTES: u64 = 64;
 
 /// How often the first snapshot of all is tried again where there is no room.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -178,9 +191,15 @@ impl RaftStateMachine<Types> for Machine {
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            self.since += ENTRY_BYTES;
             let answer = match entry.payload {
                 EntryPayload::Blank => Answer::Done,
-                EntryPayload::Normal(command) => self.perform(&command),
+                EntryPayload::Normal(command) => {
+                    if let Command::Transact(transaction) = &command {
+                        self.since += transaction.bytes() as u64;
+                    }
+                    self.perform(&command)
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Answer::Done
@@ -200,12 +219,21 @@ impl RaftStateMachine<Types> for Machine {
             tracing::warn!(bytes, "a snapshot waits for room on the disk: the log is not cut");
             return None;
         }
+        if !force && !self.is_due(bytes) {
+            tracing::debug!(
+                bytes,
+                since = self.since,
+                "too little was written for another snapshot"
+            );
+            return None;
+        }
         Some(self.get_snapshot_builder().await)
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         // The image is taken here, between two entries: what is applied later is not in it.
         let (meta, image) = self.capture();
+        self.since = 0;
         Builder {
             meta,
             image: Some(image),
@@ -307,7 +335,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::log::Log;
+    use crate::{
+        Key, Transaction,
+        raft::{Entry, log::Log},
+    };
     use openraft::{
         StorageError,
         testing::log::{StoreBuilder, Suite},
@@ -325,6 +356,38 @@ mod tests {
             let machine = Machine::open(&snapshots, room, RingLimits::default()).unwrap();
             Ok((directory, log, machine))
         }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_waits_until_half_as_much_was_written_as_there_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let room = Room::new(Arc::new(crate::disk::volume::Machine), directory.path());
+        let mut machine = Machine::open(directory.path(), room, RingLimits::default()).unwrap();
+        let mut index = 0;
+        let mut put = async |machine: &mut Machine, name: usize| {
+            let value = vec![b'x'; 1000];
+            let key = Key::new("pods", "d", name.to_string());
+            let command = Command::Transact(Transaction::new().put(key, value));
+            index += 1;
+            let id = openraft::testing::log_id::<Types>(1, 1, index);
+            let entry = Entry { log_id: id, payload: EntryPayload::Normal(command) };
+            let entries = futures_util::stream::iter([Ok((entry, None))]);
+            machine.apply(entries).await.unwrap();
+        };
+        for name in 0..100 {
+            put(&mut machine, name).await;
+        }
+        let mut first = machine.try_create_snapshot_builder(false).await.unwrap();
+        first.build_snapshot().await.unwrap();
+        for name in 0..45 {
+            put(&mut machine, name).await;
+            assert!(machine.try_create_snapshot_builder(false).await.is_none(), "after {name}");
+        }
+        assert!(machine.try_create_snapshot_builder(true).await.is_some(), "who must have one");
+        for name in 0..60 {
+            put(&mut machine, name).await;
+        }
+        assert!(machine.try_create_snapshot_builder(false).await.is_some());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

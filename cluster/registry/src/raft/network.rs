@@ -273,3 +273,45 @@ fn weight(entry: &Entry) -> usize {
     // Lengths, revisions and kinds take less than 32 bytes an item.
     transaction.bytes() + 128 + items * 32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::LogId;
+    use impresario_registry_api::{Compare, Key, Transaction};
+    use openraft::vote::leader_id_adv::LeaderId;
+
+    /// An entry that writes so many keys with names of this length, each with a value of this length.
+    fn entry(keys: usize, name: usize, value: usize) -> Entry {
+        let key = |number| Key::new("pods", "default", format!("{number:0>name$}"));
+        let mut transaction = (0..keys)
+            .fold(Transaction::new(), |written, number| written.put(key(number), vec![7; value]));
+        let compares =
+            (0..keys).map(|number| Compare::Revision { key: key(number), revision: 1 << 40 });
+        transaction.compares = compares.collect();
+        let id = LogId { leader_id: LeaderId { term: 1, node_id: 1 }, index: 1 };
+        Entry::new(id, EntryPayload::Normal(Command::Transact(transaction)))
+    }
+
+    #[test]
+    fn an_entry_weighs_no_less_than_its_message_and_little_more() {
+        for (keys, name, value) in [(1, 3, 0), (1_000, 3, 0), (1_000, 900, 0), (3, 3, 1 << 20)] {
+            let entry = entry(keys, name, value);
+            let (weight, bytes) =
+                (weight(&entry), impresario_runtime::encode(&entry).unwrap().len());
+            assert!(weight >= bytes, "{keys} keys of {name}: {weight} for {bytes}");
+            // Else batches of many small objects would be cut for nothing.
+            assert!(weight <= 3 * bytes + 128, "{keys} keys of {name}: {weight} for {bytes}");
+        }
+    }
+
+    #[test]
+    fn as_many_entries_go_into_one_message_as_fit_and_one_always() {
+        let entries = [entry(1, 3, 1_000), entry(1, 3, 1_000), entry(1, 3, 1_000)];
+        let one = weight(&entries[0]);
+        assert_eq!(fitting(&entries, 3 * one), (3, 3 * one));
+        assert_eq!(fitting(&entries, 3 * one - 1), (2, 2 * one));
+        assert_eq!(fitting(&entries, 1), (1, one));
+        assert_eq!(fitting(&[], 1), (0, 0));
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
     key::{Key, Revision},
     store::{Change, Image, Record, Rest},
 };
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
@@ -112,11 +113,12 @@ fn write(
     let mut out = Parts { volume, path, file, written: 0, sequence: 0 };
     out.write(&Part::Head(meta.clone(), Box::new(rest.clone())))?;
     let count = objects.len() as u64;
+    let objects = objects.iter().map(|(key, record)| (key.clone(), record.clone()));
     for objects in chunks(objects, |(key, record)| record.value.len() + key.bytes()) {
         out.write(&Part::Objects(objects))?;
     }
     let weigh = |(_, changes): &(Revision, Vec<Change>)| changes.iter().map(Change::bytes).sum();
-    for past in chunks(past, weigh) {
+    for past in chunks(past.iter().cloned(), weigh) {
         out.write(&Part::Past(past))?;
     }
     out.write(&Part::End { objects: count })?;
@@ -138,7 +140,7 @@ pub fn load(path: &Path) -> Result<Option<(SnapshotMeta, Image)>, DiskError> {
     };
     let mut reader = BufReader::new(file);
     let mut offset = 0_u64;
-    let (mut head, mut objects, mut past, mut sequence) = (None, Vec::new(), Vec::new(), 0);
+    let (mut head, mut objects, mut past, mut sequence) = (None, OrdMap::new(), Vec::new(), 0);
     loop {
         let damage = |what| DiskError::Corrupt { path: path.to_owned(), offset, what };
         let bytes = read_frame(&mut reader).map_err(DiskError::io("read", path))?;
@@ -204,14 +206,17 @@ fn read_frame(reader: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn chunks<T: Clone>(items: &[T], weigh: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
-    let mut items = items.iter().peekable();
+fn chunks<T>(
+    items: impl Iterator<Item = T>,
+    weigh: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items.peekable();
     std::iter::from_fn(move || {
         items.peek()?;
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while let Some(item) = items.next_if(|_| bytes < PART_BYTES) {
-            bytes += weigh(item) + 64;
-            chunk.push(item.clone());
+            bytes += weigh(&item) + 64;
+            chunk.push(item);
         }
         Some(chunk)
     })

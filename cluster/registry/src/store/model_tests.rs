@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Every state there ever was.
 #[derive(Default)]

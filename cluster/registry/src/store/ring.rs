@@ -22,7 +22,7 @@ const SCAN: usize = 512;
 /// though the ring has long let go of them.
 const SCAN_BYTES: usize = 256 * 1024;
 /// What a change costs beside its key and values; its key stands in the index as well.
-const OVERHEAD_BYTES: usize = 256;
+const OVERHEAD_BYTES: usize = 512;
 
 /// The most bytes that the values before and after a transaction may have together: a watcher is told of both
 /// in one piece.
@@ -33,13 +33,13 @@ pub(super) const MAX_CHANGE_BYTES: usize = 32 * 1024 * 1024;
 pub struct RingLimits {
     /// At most so many revisions.
     pub revisions: usize,
-    /// At most so many bytes; the newest revision is kept however large.
+    /// At most so many bytes that nobody else keeps; the newest revision is kept however large.
     pub bytes: usize,
 }
 
 impl Default for RingLimits {
     fn default() -> Self {
-        Self { revisions: 20_000, bytes: 32 * 1024 * 1024 }
+        Self { revisions: 200_000, bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -56,16 +56,13 @@ pub struct Change {
 
 impl Change {
     pub(crate) fn bytes(&self) -> usize {
-        let values = [&self.before, &self.after]
-            .into_iter()
-            .flatten()
-            .map(|record| record.value.len())
-            .sum::<usize>();
-        values
-            + self.key.resource.len()
-            + self.key.namespace.len()
-            + self.key.name.len()
-            + OVERHEAD_BYTES
+        self.kept_bytes() + self.after.as_ref().map_or(0, |record| record.value.len())
+    }
+
+    /// About what is kept on its account alone: what is there now is the store's, or what a later change replaced.
+    fn kept_bytes(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |record| record.value.len());
+        before + self.key.bytes() + OVERHEAD_BYTES
     }
 
     /// The change as a selection sees it: what ceases to match is deleted, what begins to match is put.
@@ -170,7 +167,7 @@ impl Ring {
     }
 
     fn push_shared(&mut self, batch: SharedChanges) {
-        self.bytes += size(&batch);
+        self.bytes += kept(&batch);
         for (place, change) in batch.1.iter().enumerate() {
             match self.touched.get_mut(&change.key) {
                 Some(places) if places.back().is_some_and(|last| last.0 == batch.0) => {}
@@ -183,7 +180,7 @@ impl Ring {
             && (self.batches.len() > self.limits.revisions || self.bytes > self.limits.bytes)
         {
             if let Some(oldest) = self.batches.pop_front() {
-                self.bytes -= size(&oldest);
+                self.bytes -= kept(&oldest);
                 self.floor = oldest.0;
                 self.forget(&oldest);
             }
@@ -257,6 +254,10 @@ impl Ring {
         let floor = if first == 0 { self.floor } else { self.batches[first - 1].0 };
         (floor, self.batches.range(first..).cloned().collect())
     }
+}
+
+fn kept(batch: &SharedChanges) -> usize {
+    batch.1.iter().map(Change::kept_bytes).sum()
 }
 
 fn size(batch: &SharedChanges) -> usize {

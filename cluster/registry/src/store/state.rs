@@ -10,6 +10,7 @@ use crate::{
     key::{Key, Revision},
     shard::ShardTable,
 };
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 const PAST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Objects in key order.
-type Objects = Vec<(Key, Record)>;
+type Objects = OrdMap<Key, Record>;
 /// Changes, oldest first.
 type Past = Vec<(Revision, Vec<Change>)>;
 
@@ -65,7 +66,7 @@ impl Image {
 }
 
 impl Store {
-    /// Takes an image; values are shared, not copied.
+    /// Takes an image. However many objects there are, none is copied.
     pub fn image(&self) -> Image {
         let (floor, past) = self.ring.tail(PAST_BYTES);
         Image {
@@ -76,11 +77,7 @@ impl Store {
                 members: self.members.clone(),
                 floor,
             },
-            objects: self
-                .objects
-                .iter()
-                .map(|(key, record)| (key.clone(), record.clone()))
-                .collect(),
+            objects: self.objects.clone(),
             past: past.into_iter().map(|batch| (*batch).clone()).collect(),
         }
     }
@@ -92,7 +89,7 @@ impl Store {
         Self {
             revision: rest.revision,
             bytes,
-            objects: objects.into_iter().collect(),
+            objects,
             shards: rest.shards,
             clients: Clients::restore(rest.clients),
             members: rest.members,
@@ -103,5 +100,24 @@ impl Store {
     /// How much of the past it keeps.
     pub(crate) fn limits(&self) -> RingLimits {
         self.ring.limits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Transaction;
+
+    #[test]
+    fn an_image_copies_no_object_and_stays_as_it_was() {
+        let mut store = Store::default();
+        let key = |n: usize| Key::new("pods", "d", n.to_string());
+        for n in 0..1000 {
+            store.transact(&Transaction::create(key(n), "{}")).unwrap();
+        }
+        let image = store.image();
+        assert!(image.objects.ptr_eq(&store.objects));
+        store.transact(&Transaction::create(key(1000), "{}")).unwrap();
+        assert_eq!((image.objects.len(), store.len()), (1000, 1001));
     }
 }

@@ -85,6 +85,18 @@ fn no_files_of_one_crate_import_each_other_in_a_circle() {
     assert!(wrong.is_empty(), "cut where the lower names the upper:\n{wrong}");
 }
 
+#[test]
+fn who_may_do_what_is_decided_by_files_that_know_no_registry() {
+    let source = root().join("cluster/objects/src");
+    let edges = edges(&source.join("lib.rs"));
+    let may = source.join("may.rs");
+    let reached = reachable(&edges, &may);
+    assert!(reached.contains(&source.join("may/node.rs")), "{reached:?}");
+    let knows = |file: &&PathBuf| std::fs::read_to_string(file).unwrap().contains("RegistryHandle");
+    let knowing: Vec<_> = reached.into_iter().chain([&may]).filter(knows).collect();
+    assert!(knowing.is_empty(), "{knowing:?}");
+}
+
 /// Circles of a crate with these files, by the names of their files.
 fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();

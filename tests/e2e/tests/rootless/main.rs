@@ -148,6 +148,35 @@ fn a_pod_has_its_volumes_and_output_no_port_of_root_s_and_no_key_of_its_cluster(
 }
 
 #[test]
+fn a_pod_is_held_to_its_limit_of_memory_and_starts_whatever_runs_it_has_of_that() {
+    let home = Home::new(Namespaces::Permitted);
+    let settings = small(&home);
+    let manifest = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "limited"},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "a", "image": "none",
+            // With slashes: what is looked up in PATH is started in another way, with less memory.
+            "command": ["/bin/sh", "-c", "ulimit -d; exec /bin/sleep 600"],
+            "resources": {"limits": {"memory": "64Mi"}},
+            "readinessProbe": {"exec": {"command": ["/bin/sh", "-c", "exec /bin/true"]},
+                "periodSeconds": 1, "timeoutSeconds": 60}}]},
+    });
+    let file = home.path().join("limited.json");
+    home.run(&format!("cat > {} <<'END'\n{manifest}\nEND", file.display()));
+    home.run(&format!("{settings}kubectl create -f {}", file.display()));
+    eventually("the pod runs and its probe succeeds", || {
+        let pod = json(&home, &format!("{settings}kubectl get pod limited"));
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let is_ready =
+            conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
+        if is_ready { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
+    let kilobytes = home.run(&format!("{settings}kubectl logs limited"));
+    assert_eq!(kilobytes.trim(), "65536");
+    home.run(&format!("{settings}imp down --purge"));
+    nothing_runs(&home);
+}
+
+#[test]
 fn where_nothing_can_be_hidden_a_pod_says_so() {
     if !nix::unistd::Uid::effective().is_root() {
         leave_out("only root can make a machine that refuses user namespaces");

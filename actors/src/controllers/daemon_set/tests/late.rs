@@ -24,7 +24,8 @@ async fn no_second_revision_is_made_while_no_mirror_shows_the_first_and_pods_wai
         "template": {"metadata": {"labels": labels},
             "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
     let options = WriteOptions::default();
-    let set = objects.create(served("apps", "daemonsets"), "default", set, &options).await.unwrap();
+    let set =
+        objects.create(&served("apps", "daemonsets"), "default", set, &options).await.unwrap();
     let node = json!({"metadata": {"name": "n0", "uid": "n0"}, "spec": {}}).to_string();
     registry.transact(Transaction::create(Key::new("nodes", "", "n0"), node)).await.unwrap();
 

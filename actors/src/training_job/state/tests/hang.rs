@@ -151,3 +151,41 @@ fn what_was_trained_before_all_was_lost_is_not_reported_into_what_is_begun_anew(
     let again = NextWork { activation: welcome.activation, ..ask(1) };
     assert!(state.work(&again, now).is_ok() && state.steps() == 0);
 }
+
+#[test]
+fn an_evaluation_that_takes_longer_than_anybody_is_given_at_first_ends_the_job_all_the_same() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    const LONG: u32 = 40;
+    let began = Instant::now();
+    let mut state = placed_team(began);
+    // The evaluation that each trainer is at, and since when.
+    let mut at: [Option<(u64, u32)>; 2] = [None, None];
+    for minute in 0..1_000 {
+        let now = began + MINUTE * minute;
+        for (number, at) in [1, 2].into_iter().zip(&mut at) {
+            let mut report = match *at {
+                Some((_, since)) if minute - since < LONG => continue,
+                Some((evaluation, _)) => found(number, evaluation, 0.9),
+                None => ask(number),
+            };
+            *at = loop {
+                match state.work(&report, now).unwrap().order {
+                    Order::Train(batches) => {
+                        let steps: Vec<u64> = batches.iter().map(|batch| batch.step).collect();
+                        report = done(number, &steps);
+                    }
+                    Order::Evaluate { number } => break Some((number, minute)),
+                    _ => break None,
+                }
+            };
+            if at.is_some() {
+                let joined = state.joined.get_mut(&format!("uid-{number}")).unwrap();
+                joined.doing = Doing::Evaluating;
+            }
+        }
+        if state.phase() == Phase::Succeeded {
+            return;
+        }
+    }
+    panic!("{:?}", state.evaluating);
+}

@@ -1,6 +1,7 @@
 //! Members that are not heard of: who hangs is replaced, and nobody is when it is this side that cannot hear.
 
 use super::*;
+use impresario_client::protocol::training::TrainerReport;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -135,4 +136,57 @@ fn a_pod_that_joins_late_but_in_time_is_not_replaced() {
     assert!(pass(&mut state, now, 100, &[]).is_empty());
     joins(&mut state, 0, Holds::Shards(Vec::new()), now + SECOND * 100);
     assert!(pass(&mut state, now + SECOND * 100, 1_000, &[0]).is_empty());
+}
+
+/// One trainer alone with its server, which says each second that it is at this; until its pod is deleted, or so many
+/// seconds are over. At what time.
+fn is_at(state: &mut State, (number, doing): (u32, Doing), from: Instant, seconds: u32) -> Instant {
+    for second in 1..=seconds {
+        let now = from + SECOND * second;
+        let report = TrainerReport {
+            activation: 1,
+            pod_uid: format!("uid-{number}"),
+            doing,
+            milliseconds: u64::from(second) * 1_000,
+        };
+        state.alive(&report, now).unwrap();
+        state.joined.get_mut("uid-0").unwrap().heard = now;
+        let deleted = |action: &Action| matches!(action, Action::DeletePod { uid, .. } if *uid == report.pod_uid);
+        if state.reconcile(now).iter().any(deleted) {
+            return now;
+        }
+    }
+    from + SECOND * seconds
+}
+
+#[test]
+fn what_takes_a_trainer_very_long_comes_to_its_end_in_one_of_the_pods_that_follow_each_other() {
+    const LONG: u32 = 40 * 60;
+    // Nobody knows yet how long an evaluation takes, nor a batch.
+    for doing in [Doing::Evaluating, Doing::Training(0)] {
+        let began = Instant::now();
+        let (mut state, mut now) = (state(began), began);
+        let mut pods = 0;
+        loop {
+            pods += 1;
+            assert!(pods < 5, "{doing:?} is never done: {:?}", state.take_remarks());
+            let there = [pod(0, Member::ParameterServer, None), pod(pods, Member::Trainer, None)];
+            state.pods_are(there.into(), now);
+            if pods == 1 {
+                joins(&mut state, 0, Holds::Shards(Vec::new()), now);
+            }
+            joins(&mut state, pods, model(), now);
+            for action in state.reconcile(now) {
+                arrives(&mut state, &action);
+            }
+            let ended = is_at(&mut state, (pods, doing), now, LONG);
+            if ended - now == SECOND * LONG {
+                break;
+            }
+            now = ended + SECOND;
+        }
+        assert!(pods > 1, "one that hangs is replaced within minutes");
+        let told = |remark: &Remark| remark.message.contains("for 60 minutes");
+        assert!(state.take_remarks().iter().any(told));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use futures_util::FutureExt as _;
-use impresario_api::catalog::resources;
+use impresario_api::catalog::find;
 use impresario_api::selector::LabelSelector;
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{Around, BoxFuture, Key, Operation, Registry, Transaction};
@@ -27,7 +27,7 @@ impl Around for OneAtATime {
 
 #[tokio::test]
 async fn a_list_that_waits_for_its_turn_keeps_no_place_of_the_registry() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let one = Arc::new(OneAtATime(MemoryRegistry::new(), tokio::sync::Semaphore::new(1)));
     let reader = Reader::new(one.clone());
     let whole = ListQuery::default();
@@ -63,7 +63,7 @@ impl ReadAhead for Allows {
 
 #[tokio::test]
 async fn what_is_read_ahead_counts_for_what_may_be_replaced_of_it() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     for number in 0..32 {
         let name = format!("a{number}");
@@ -85,7 +85,7 @@ async fn what_is_read_ahead_counts_for_what_may_be_replaced_of_it() {
 #[tokio::test(start_paused = true)]
 async fn what_was_read_ahead_a_while_ago_counts_as_it_weighs_and_is_read_again_where_that_is_too_much()
  {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     let put = async |name: &str| {
         let value =
@@ -119,7 +119,7 @@ async fn what_was_read_ahead_a_while_ago_counts_as_it_weighs_and_is_read_again_w
 
 #[tokio::test]
 async fn few_large_objects_that_are_looked_at_leave_others_their_turn_too() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     let large = "x".repeat(TURN_BYTES / 4);
     for number in 0..10 {

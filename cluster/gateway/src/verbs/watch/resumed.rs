@@ -7,14 +7,14 @@
 //! changed a single object nothing is left to tell.
 
 use futures_util::{StreamExt, stream};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_objects::{ItemEvent, ItemWatch, Objects, ReadAhead, WatchQuery};
 
 /// Follows what comes after `from`, of which the client may have seen the beginning only.
 pub(super) async fn open(
     objects: &Objects,
-    resource: &'static Resource,
+    resource: &Row,
     query: WatchQuery,
     from: u64,
     ahead: impl Fn() -> Box<dyn ReadAhead>,

@@ -3,14 +3,14 @@
 use super::*;
 use crate::budget::{Budget, Holder};
 use crate::turns::AllTurns;
-use impresario_api::catalog::resources;
+use impresario_api::catalog::find;
 use impresario_objects::{Reader, WatchQuery};
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{Key, Operation, Registry as _, Transaction};
 use std::sync::Arc;
 
-fn shape(resource: &'static Resource, view: View) -> Shape {
-    Shape { resource, view, include: IncludeObject::Metadata, first: true }
+fn shape(resource: &Row, view: View) -> Shape {
+    Shape { resource: Row::clone(resource), view, include: IncludeObject::Metadata, first: true }
 }
 
 async fn write_all(registry: &MemoryRegistry, operations: Vec<Operation>) {
@@ -22,7 +22,7 @@ async fn write(registry: &MemoryRegistry, operation: Operation) {
     write_all(registry, vec![operation]).await;
 }
 
-fn source(resource: &'static Resource, view: View, watch: ItemWatch) -> Source {
+fn source(resource: &Row, view: View, watch: ItemWatch) -> Source {
     Source {
         shape: shape(resource, view),
         watch,
@@ -45,7 +45,7 @@ async fn line(source: &mut Source) -> Line {
 
 #[tokio::test]
 async fn an_object_that_is_shown_as_it_is_kept_is_never_read() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     let key = Key::new("configmaps", "default", "a");
     // What is read and written again has no such number.
@@ -78,7 +78,7 @@ async fn an_object_that_is_shown_as_it_is_kept_is_never_read() {
 
 #[tokio::test]
 async fn many_watches_of_a_change_share_its_line_and_none_gets_that_of_another_form() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     let reader = Reader::new(Arc::new(registry.clone())).shared();
     let views = [View::Whole, View::Table("v1"), View::Metadata("v1"), View::Metadata("v1beta1")];
@@ -127,7 +127,7 @@ async fn many_watches_of_a_change_share_its_line_and_none_gets_that_of_another_f
 
 #[tokio::test]
 async fn amid_the_objects_of_a_revision_no_bookmark_tells_it_and_no_time_is_up() {
-    let resource = resources().iter().find(|one| one.plural == "configmaps").unwrap();
+    let resource = &find("", "v1", "configmaps").unwrap();
     let registry = MemoryRegistry::new();
     let reader = Reader::new(Arc::new(registry.clone()));
     let query = WatchQuery { initial_events: Some(false), ..WatchQuery::default() };

@@ -7,7 +7,7 @@ mod revoked;
 use super::ClusterGate;
 use impresario_actors::authority::{Authority, AuthorityParts};
 use impresario_api::catalog::{find, find_kind};
-use impresario_api::resource::Resource;
+use impresario_api::resource::Row;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn kind(plural: &str) -> &'static Resource {
+fn kind(plural: &str) -> Row {
     find("", "v1", plural).unwrap()
 }
 
@@ -117,7 +117,7 @@ impl Cluster {
 
     async fn make(&self, plural: &str, object: Value) -> Value {
         let options = WriteOptions::default();
-        self.objects.create(kind(plural), "default", object, &options).await.unwrap()
+        self.objects.create(&kind(plural), "default", object, &options).await.unwrap()
     }
 
     async fn entry(&self, resource: &str, namespace: &str, name: &str) -> Entry {
@@ -211,7 +211,7 @@ fn a_node_s_credential_gets_what_is_its_own() {
             "involvedObject": {"kind": "Pod", "namespace": "default", "name": "mine"},
             "source": {"component": "kubelet", "host": "n1"}
         });
-        node.objects.create(kind("events"), "default", event, &options).await.unwrap();
+        node.objects.create(&kind("events"), "default", event, &options).await.unwrap();
         // A machine that joins makes its own Node, which nobody had made for it.
         let newcomer = cluster.join("n3", PeerRole::Node).await;
         let own = json!({"metadata": {"name": "n3", "uid": "u"}, "status": {"phase": "Running"}});
@@ -219,7 +219,7 @@ fn a_node_s_credential_gets_what_is_its_own() {
         newcomer.door.transact(made).await.unwrap();
         newcomer.node.stop(LIMIT).await;
         for plural in ["nodes", "services", "endpoints"] {
-            node.objects.list(kind(plural), &ListQuery::default()).await.unwrap();
+            node.objects.list(&kind(plural), &ListQuery::default()).await.unwrap();
         }
         let key = entry.key.clone();
         door.transact(Transaction::remove(key, written.revision)).await.unwrap();
@@ -245,7 +245,7 @@ fn a_control_certificate_of_who_is_no_member_gets_nothing() {
         removed.credentials().await;
         removed.by_the_words_of_a_refusal().await;
         for plural in ["pods", "nodes", "secrets", "namespaces"] {
-            let list = removed.objects.list(kind(plural), &ListQuery::default()).await;
+            let list = removed.objects.list(&kind(plural), &ListQuery::default()).await;
             removed.tries(&format!("list {plural}"), list);
         }
         assert_eq!(removed.passed(), Vec::<&str>::new());
@@ -272,7 +272,7 @@ fn an_admin_s_writes_pass_the_rules_of_objects_like_everybody_s() {
         }
         assert_eq!(admin.passed(), Vec::<&str>::new());
         assert_eq!(revision(cluster).await, before, "nothing was written");
-        assert!(admin.objects.list(kind("secrets"), &ListQuery::default()).await.is_ok());
+        assert!(admin.objects.list(&kind("secrets"), &ListQuery::default()).await.is_ok());
         admin.node.stop(LIMIT).await;
     });
 }
@@ -287,38 +287,38 @@ fn readers_read_all_but_secrets_and_guests_nothing() {
         client.credentials().await;
         let options = WriteOptions::default();
         let (secrets, pods) = (kind("secrets"), kind("pods"));
-        let get = client.objects.get(secrets, "default", "key").await;
+        let get = client.objects.get(&secrets, "default", "key").await;
         client.tries("get a secret", get);
-        let list = client.objects.list(secrets, &ListQuery::default()).await;
+        let list = client.objects.list(&secrets, &ListQuery::default()).await;
         client.tries("list secrets", list);
-        let watch = client.objects.watch(secrets, WatchQuery::default()).await;
+        let watch = client.objects.watch(&secrets, WatchQuery::default()).await;
         client.tries("follow secrets", watch);
         let bind = client.objects.bind("default", "free", &Binding::to("n1"), &options).await;
         client.tries("bind", bind);
         let now = DeleteOptions::default();
-        let delete = client.objects.delete(pods, "default", "free", &now, &options).await;
+        let delete = client.objects.delete(&pods, "default", "free", &now, &options).await;
         client.tries("delete", delete);
         let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
         let patched =
-            client.objects.patch(pods, Door::Main, "default", "free", &patch, &options).await;
+            client.objects.patch(&pods, Door::Main, "default", "free", &patch, &options).await;
         client.tries("patch", patched);
         let map = json!({"metadata": {"name": "c"}});
-        let created = client.objects.create(kind("configmaps"), "default", map, &options).await;
+        let created = client.objects.create(&kind("configmaps"), "default", map, &options).await;
         client.tries("create", created);
         assert_eq!(client.passed(), Vec::<&str>::new());
-        assert!(client.objects.list(pods, &ListQuery::default()).await.is_ok());
-        assert!(client.objects.get(kind("nodes"), "", "n1").await.is_ok());
+        assert!(client.objects.list(&pods, &ListQuery::default()).await.is_ok());
+        assert!(client.objects.get(&kind("nodes"), "", "n1").await.is_ok());
 
         let mut guest = cluster.join("guest-u", PeerRole::Guest { scope: "j".into() }).await;
         guest.raw(cluster).await;
         guest.forged().await;
         guest.credentials().await;
         for plural in ["pods", "nodes", "services", "secrets", "namespaces"] {
-            let list = guest.objects.list(kind(plural), &ListQuery::default()).await;
+            let list = guest.objects.list(&kind(plural), &ListQuery::default()).await;
             guest.tries(&format!("list {plural}"), list);
         }
         let jobs = find_kind("training.impresario.dev", "v1", "TrainingJob").unwrap();
-        let list = guest.objects.list(jobs, &ListQuery::default()).await;
+        let list = guest.objects.list(&jobs, &ListQuery::default()).await;
         guest.tries("list jobs", list);
         assert_eq!(guest.passed(), Vec::<&str>::new());
         assert_eq!(revision(cluster).await, before, "nothing was written");

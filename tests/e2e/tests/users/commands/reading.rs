@@ -74,15 +74,19 @@ fn get_prints_tables_objects_and_names(site: &Site) {
 
 fn get_watches_what_comes_and_goes(site: &Site) {
     let kubectl = &site.kubectl;
+    kubectl.feed("create -f -", &waiting_pod("before")).ok();
     let mut table = kubectl.lines("get pods --watch");
     let mut events = kubectl.lines("get pods --watch --output-watch-events");
+    // Both have listed what is there, so that they watch whatever comes after it.
+    table.expect("before");
+    events.expect("before");
     kubectl.feed("create -f -", &waiting_pod("seen")).ok();
-    table.expect("Pending");
-    table.expect("Running");
-    events.expect("ADDED");
+    while !table.expect("Pending").starts_with("seen") {}
+    while !table.expect("Running").starts_with("seen") {}
+    while !events.expect("seen").starts_with("ADDED") {}
     kubectl.run("delete pod seen").ok();
     table.expect("seen");
-    events.expect("DELETED");
+    while !events.expect("seen").starts_with("DELETED") {}
 }
 
 fn describe_tells_of_every_kind(site: &Site) {

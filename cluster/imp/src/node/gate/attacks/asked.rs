@@ -10,10 +10,11 @@ use impresario_actors::controllers::{
 };
 use impresario_api::catalog::find;
 use impresario_api::status::{Reason, Status};
-use impresario_client::protocol::control::{ControlRole, Describe, Scale, Suspend};
+use impresario_client::protocol::control::{ControlRole, Describe, Scale, Suspend, Told};
 use impresario_objects::WriteOptions;
 use impresario_objects::protocol::Sender;
 use impresario_objects::{Door, Patch};
+use impresario_registry::Key;
 use impresario_runtime::{ActorNode, ActorPath, ActorRef, AskError, PeerRole};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Asker {
 
 async fn spec(cluster: &Cluster, group: &str, plural: &str) -> Value {
     let resource = find(group, "v1", plural);
-    cluster.objects.get(resource.unwrap(), "default", "it").await.unwrap()["spec"].clone()
+    cluster.objects.get(&resource.unwrap(), "default", "it").await.unwrap()["spec"].clone()
 }
 
 #[test]
@@ -108,7 +109,8 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
             let resource = find(group, "v1", plural).unwrap();
             let object = json!({"metadata": {"name": "it"}, "spec": made});
             let options = WriteOptions::default();
-            let made = cluster.objects.create(resource, "default", object, &options).await.unwrap();
+            let made =
+                cluster.objects.create(&resource, "default", object, &options).await.unwrap();
             let actor =
                 format!("{}/{}", resource.singular, made["metadata"]["uid"].as_str().unwrap());
             program.await_actor(&actor).await;
@@ -158,6 +160,41 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
 }
 
 #[test]
+fn a_node_tells_owners_what_it_wrote_in_its_own_name_of_pods_and_others_tell_them_nothing() {
+    with_cluster(async |cluster| {
+        let _kept = keep(cluster);
+        let selector = json!({"matchLabels": {"app": "a"}});
+        let spec = json!({"replicas": 0, "selector": selector, "template": template()});
+        let resource = find("apps", "v1", "replicasets").unwrap();
+        let object = json!({"metadata": {"name": "it"}, "spec": spec});
+        let options = WriteOptions::default();
+        let made = cluster.objects.create(&resource, "default", object, &options).await.unwrap();
+        let actor = format!("replicaset/{}", made["metadata"]["uid"].as_str().unwrap());
+        let program = Asker::of(cluster, "program", PeerRole::Client).await;
+        program.await_actor(&actor).await;
+        let node = Asker::of(cluster, "n2", PeerRole::Node).await;
+        let told = |node: &str, resource: &str| Told {
+            node: node.into(),
+            key: Key::new(resource, "default", "mine"),
+            uid: "u".into(),
+            revision: u64::MAX,
+        };
+        node.actor(&actor).ask(told("n2", "pods"), LIMIT).await.unwrap();
+        let refused = [
+            node.actor(&actor).ask(told("n1", "pods"), LIMIT).await,
+            node.actor(&actor).ask(told("n2", "secrets"), LIMIT).await,
+            program.actor(&actor).ask(told("program", "pods"), LIMIT).await,
+        ];
+        for answer in refused {
+            assert!(matches!(answer, Err(AskError::Refused { .. })), "{answer:?}");
+        }
+        for asker in [program, node] {
+            asker.node.stop(LIMIT).await;
+        }
+    });
+}
+
+#[test]
 fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides() {
     with_cluster(async |cluster| {
         let _kept = keep(cluster);
@@ -167,7 +204,7 @@ fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides
             "mode": "async", "parameterServer": role(1), "trainer": role(2), "stop": {"epochs": 1},
         }});
         let options = WriteOptions::default();
-        let made = cluster.objects.create(resource, "default", job, &options).await.unwrap();
+        let made = cluster.objects.create(&resource, "default", job, &options).await.unwrap();
         let actor = format!("trainingjob/{}", made["metadata"]["uid"].as_str().unwrap());
         let program = Asker::of(cluster, "program", PeerRole::Client).await;
         let operator = Asker::of(cluster, "operator", PeerRole::Admin).await;
@@ -196,7 +233,11 @@ fn a_training_job_is_scaled_where_its_size_is_fixed_and_else_the_auction_decides
 
         let free = Patch::Merge(json!({"spec": {"trainer": {"max": 5}}}));
         let client = cluster.join("other", PeerRole::Admin).await;
-        client.objects.patch(resource, Door::Main, "default", "it", &free, &options).await.unwrap();
+        client
+            .objects
+            .patch(&resource, Door::Main, "default", "it", &free, &options)
+            .await
+            .unwrap();
         let why = soon(&operator, 4, Reason::Conflict).await;
         assert!(why.message.contains("auction"), "{}", why.message);
         let trainer = spec(cluster, kind, "trainingjobs").await["trainer"].clone();

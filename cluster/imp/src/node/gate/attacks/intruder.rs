@@ -320,7 +320,7 @@ impl Intruder {
         for (plural, name) in
             [("pods", "other"), ("pods", "free"), ("secrets", "key"), ("nodes", "n1")]
         {
-            let outcome = self.objects.delete(kind(plural), "default", name, &now, &options).await;
+            let outcome = self.objects.delete(&kind(plural), "default", name, &now, &options).await;
             self.tries(&format!("delete {plural} {name}"), outcome);
         }
         let patch = Patch::Merge(json!({"metadata": {"labels": {"app": "web"}}}));
@@ -329,7 +329,7 @@ impl Intruder {
         {
             let outcome = self
                 .objects
-                .patch(kind(plural), Door::Main, "default", name, &patch, &options)
+                .patch(&kind(plural), Door::Main, "default", name, &patch, &options)
                 .await;
             self.tries(&format!("patch {plural} {name}"), outcome);
         }
@@ -343,7 +343,7 @@ impl Intruder {
                 "services" => object["spec"] = json!({"ports": [{"port": 80}]}),
                 _ => {}
             }
-            let outcome = self.objects.create(kind(plural), "default", object, &options).await;
+            let outcome = self.objects.create(&kind(plural), "default", object, &options).await;
             self.tries(&format!("create {plural}"), outcome);
         }
         let event = json!({
@@ -351,7 +351,7 @@ impl Intruder {
             "involvedObject": {"kind": "Pod", "namespace": "default", "name": "other"},
             "source": {"component": "kubelet", "host": "n1"}
         });
-        let outcome = self.objects.create(kind("events"), "default", event, &options).await;
+        let outcome = self.objects.create(&kind("events"), "default", event, &options).await;
         self.tries("an event of another's pod", outcome);
     }
 
@@ -373,7 +373,7 @@ impl Intruder {
                 let patch = Patch::Json(patch.clone());
                 let outcome = self
                     .objects
-                    .patch(kind("pods"), Door::Main, "default", name, &patch, &options)
+                    .patch(&kind("pods"), Door::Main, "default", name, &patch, &options)
                     .await;
                 self.tries(&format!("read {name} by {what}"), outcome);
             }

@@ -1,9 +1,11 @@
 //! Who is revoked, or removed, keeps nothing that it had opened.
 
 use super::{Cluster, ClusterGate, LIMIT, intruder::Intruder, kind, with_cluster};
-use crate::node::revoked;
+use crate::layout::NodeDir;
+use crate::node::revoked::{self, Following, Known};
 use actix::{Actor, Context, Handler};
 use futures_util::{Stream, StreamExt as _};
+use impresario_gateway::Fingerprint;
 use impresario_objects::protocol::{self as objects, OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{DeleteOptions, RemoteDoor, WriteOptions};
 use impresario_registry::protocol as registry;
@@ -16,8 +18,11 @@ use impresario_runtime::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 /// A stream of nothing, for as long as its link stands.
@@ -72,19 +77,15 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         let plain = node(cluster, "n1", PeerRole::Node, &gate).await;
         let members = tokio::sync::watch::channel(vec![cluster.node.name().clone()]).1;
         let door = RemoteDoor::new(plain.clone(), members);
-        let _plain = revoked::follow(Arc::new(door), plain.clone(), &gate, drop);
+        let _plain = revoked::follow(Known::default(), Arc::new(door), plain.clone(), &gate, drop);
         let (handle, me) = (cluster.member.handle(), cluster.node.clone());
-        let _member = revoked::follow(handle, me, &cluster.gate, drop);
+        let _member = revoked::follow(Known::default(), handle, me, &cluster.gate, drop);
         let options = SpawnOptions::default();
         plain.spawn::<ListenerRole, _>("listener", options, |_| Listener).unwrap();
 
         let lost = cluster.join("lost", PeerRole::Admin).await;
         let kept = cluster.join("kept", PeerRole::Admin).await;
-        let listen = async |who: &Intruder| -> Result<ItemStream<u64>, AskError> {
-            who.node.addresses().set(plain.name().clone(), plain.local_addr());
-            let path = ActorPath::new(plain.name().clone(), "listener");
-            who.node.actor::<ListenerRole>(path).open(Listen, LIMIT).await
-        };
+        let listen = async |who: &Intruder| listen(who, &plain).await;
         let follow = async |who: &Intruder| {
             let path = ActorPath::new(who.member.clone(), OBJECTS_ACTOR);
             let follow = objects::Follow { sender: who.door.sender().clone(), request: secrets() };
@@ -93,10 +94,7 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         let (heard, seen) = (listen(&lost).await.unwrap(), follow(&lost).await.unwrap());
         let mut others = listen(&kept).await.unwrap();
 
-        let print = lost.node.identity().fingerprint.clone();
-        let map = json!({"metadata": {"name": "revoked-certificates"}, "data": {print: "lost"}});
-        let (maps, space) = (kind("configmaps"), "kube-system");
-        cluster.objects.create(maps, space, map, &WriteOptions::default()).await.unwrap();
+        revoke(cluster, &lost.node.identity().fingerprint).await;
         ends(heard).await;
         ends(seen).await;
         assert!(listen(&lost).await.is_err());
@@ -107,9 +105,10 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         assert!(still.is_err(), "a link of another certificate ended");
 
         // A key that is taken out is trusted again.
+        let (maps, space) = (kind("configmaps"), "kube-system");
         let name = "revoked-certificates";
         let (options, write) = (DeleteOptions::default(), WriteOptions::default());
-        cluster.objects.delete(maps, space, name, &options, &write).await.unwrap();
+        cluster.objects.delete(&maps, space, name, &options, &write).await.unwrap();
         let again = timeout(LIMIT, async {
             while listen(&lost).await.is_err() || follow(&lost).await.is_err() {
                 sleep(Duration::from_millis(10)).await;
@@ -119,6 +118,93 @@ fn whose_certificate_is_revoked_keeps_nothing_that_it_had_opened_at_any_node() {
         for node in [lost.node, kept.node, plain] {
             node.stop(LIMIT).await;
         }
+    });
+}
+
+async fn listen(who: &Intruder, at: &ActorNode) -> Result<ItemStream<u64>, AskError> {
+    who.node.addresses().set(at.name().clone(), at.local_addr());
+    let path = ActorPath::new(at.name().clone(), "listener");
+    who.node.actor::<ListenerRole>(path).open(Listen, LIMIT).await
+}
+
+async fn revoke(cluster: &Cluster, print: &str) {
+    let map = json!({"metadata": {"name": "revoked-certificates"}, "data": {print: "lost"}});
+    let write = WriteOptions::default();
+    cluster.objects.create(&kind("configmaps"), "kube-system", map, &write).await.unwrap();
+}
+
+/// A node that begins with what lies in its folder and, where it asks nobody, hears of no member.
+async fn starts(cluster: &Cluster, dir: &NodeDir, asks: Option<&Cluster>) -> Started {
+    let known = Known::of(dir).unwrap();
+    let gate = known.gate();
+    let plain = node(cluster, "n1", PeerRole::Node, &gate).await;
+    let options = SpawnOptions::default();
+    plain.spawn::<ListenerRole, _>("listener", options, |_| Listener).unwrap();
+    let members = asks.map(|cluster| cluster.node.name().clone()).into_iter().collect();
+    let door = RemoteDoor::new(plain.clone(), tokio::sync::watch::channel(members).1);
+    let (tell, told) = mpsc::unbounded_channel();
+    let told_now = move |prints| drop(tell.send(prints));
+    let following = revoked::follow(known, Arc::new(door), plain.clone(), &gate, told_now);
+    Started { node: plain, following, told }
+}
+
+struct Started {
+    node: ActorNode,
+    following: Following,
+    told: mpsc::UnboundedReceiver<HashSet<Fingerprint>>,
+}
+
+#[test]
+fn who_was_revoked_stays_so_at_a_node_that_starts_and_reaches_nobody() {
+    with_cluster(async |cluster| {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = NodeDir::new(folder.path().to_owned());
+        let lost = cluster.join("lost", PeerRole::Admin).await;
+        let kept = cluster.join("kept", PeerRole::Admin).await;
+        revoke(cluster, &lost.node.identity().fingerprint).await;
+
+        let mut first = starts(cluster, &dir, Some(cluster)).await;
+        assert_eq!(first.told.recv().await.unwrap(), HashSet::new(), "nothing is kept yet");
+        assert!(first.following.has_read_within(LIMIT).await);
+        assert_eq!(first.told.recv().await.unwrap().len(), 1);
+        let written = timeout(LIMIT, async {
+            while !dir.revoked().exists() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        written.await.expect("it is written down");
+        first.node.stop(LIMIT).await;
+        drop(first.following);
+
+        let mut again = starts(cluster, &dir, None).await;
+        // The API's certificates are judged by what is told.
+        assert_eq!(again.told.recv().await.unwrap().len(), 1);
+        assert!(listen(&lost, &again.node).await.is_err());
+        listen(&kept, &again.node).await.unwrap();
+        assert!(!again.following.has_read_within(Duration::ZERO).await);
+        for node in [lost.node, kept.node, again.node] {
+            node.stop(LIMIT).await;
+        }
+    });
+}
+
+#[test]
+fn what_a_member_reads_of_a_leader_takes_the_place_of_what_it_has_kept() {
+    with_cluster(async |cluster| {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = NodeDir::new(folder.path().to_owned());
+        let (here, there) = ("0a".repeat(32), "0b".repeat(32));
+        std::fs::write(dir.revoked(), json!([here.clone()]).to_string()).unwrap();
+        revoke(cluster, &there).await;
+        let known = Known::of(&dir).unwrap();
+        let (gate, me) = (known.gate(), cluster.node.clone());
+        assert_eq!(*gate.revoked.read(), HashSet::from([here]));
+        gate.is_unread.store(true, Ordering::Relaxed);
+        let handle = cluster.member.handle();
+        let mut following = revoked::follow(known, handle, me, &gate, drop);
+        assert!(following.has_read_within(LIMIT).await);
+        assert_eq!(*gate.revoked.read(), HashSet::from([there]));
+        assert!(!gate.is_unread.load(Ordering::Relaxed));
     });
 }
 
