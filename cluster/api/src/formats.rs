@@ -157,7 +157,7 @@ fn is_isbn13(text: &str) -> bool {
     values.is_some_and(|values| {
         let sum: u32 =
             values.iter().enumerate().map(|(i, v)| if i % 2 == 0 { *v } else { v * 3 }).sum();
-        values.len() == 13 && sum % 10 == 0
+        values.len() == 13 && sum.is_multiple_of(10)
     })
 }
 
@@ -170,7 +170,7 @@ fn is_card(text: &str) -> bool {
             .enumerate()
             .map(|(i, v)| if i % 2 == 1 { v * 2 / 10 + v * 2 % 10 } else { *v })
             .sum();
-        (12..=19).contains(&values.len()) && sum % 10 == 0
+        (12..=19).contains(&values.len()) && sum.is_multiple_of(10)
     })
 }
 

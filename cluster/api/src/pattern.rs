@@ -160,7 +160,7 @@ fn translate(source: &str) -> Result<String, PatternError> {
                 '[' if rest.peek() == Some(&':') => {
                     // A POSIX class: both read it alike.
                     out.push('[');
-                    while let Some(c) = rest.next() {
+                    for c in rest.by_ref() {
                         out.push(c);
                         if c == ']' {
                             break;

@@ -49,7 +49,7 @@ impl Checker {
     fn of(&mut self, expr: &mut Expr) -> Result<Type, Mistake> {
         let at = expr.at;
         if let Some(name) = qualified(expr)
-            && !name.split('.').next().is_some_and(|first| self.variable(first).is_some())
+            && name.split('.').next().is_none_or(|first| self.variable(first).is_none())
             && let Some(known) = TYPE_NAMES.into_iter().find(|known| *known == name)
         {
             expr.node = Node::TypeName(known);
@@ -201,9 +201,7 @@ impl Checker {
         match gives.as_slice() {
             [] => Err(no_overload(at, name, &kinds)),
             [one] => Ok(one.clone()),
-            [first, rest @ ..] => {
-                Ok(rest.iter().fold(first.clone(), |kind, other| kind.join(other)))
-            }
+            [first, rest @ ..] => Ok(rest.iter().fold(first.clone(), Type::join)),
         }
     }
 

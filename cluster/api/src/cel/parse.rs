@@ -237,7 +237,7 @@ impl Parser {
                 let operand = Box::new(whole);
                 whole = if !dot_optional && self.take("(") {
                     let arguments = self.list(")")?;
-                    self.call(open, name, Some(*operand), arguments)?
+                    Self::call(open, name, Some(*operand), arguments)?
                 } else {
                     let node = Node::Select { operand, field: name, optional: dot_optional };
                     Self::make(at, node)?
@@ -313,7 +313,7 @@ impl Parser {
                     let open = self.at();
                     self.next += 1;
                     let arguments = self.list(")")?;
-                    return self.call(open, name, None, arguments);
+                    return Self::call(open, name, None, arguments);
                 }
                 _ => Node::Name(name),
             },
@@ -341,7 +341,6 @@ impl Parser {
 
     /// A call, or one of the forms that look like one and are none: `has`, `all`, `map` and so on.
     fn call(
-        &mut self,
         at: usize,
         name: String,
         target: Option<Expr>,

@@ -207,10 +207,10 @@ impl<'a> Machine<'a, '_> {
             match (inner.kind, given) {
                 (LoopKind::All, Value::Bool(false)) => return Ok(Value::Bool(false)),
                 (LoopKind::Exists, Value::Bool(true)) => return Ok(Value::Bool(true)),
-                (LoopKind::All | LoopKind::Exists, Value::Bool(_)) => {}
+                (LoopKind::All | LoopKind::Exists, Value::Bool(_))
+                | (LoopKind::Filter, Value::Bool(false)) => {}
                 (LoopKind::ExistsOne, Value::Bool(flag)) => count += usize::from(flag),
                 (LoopKind::Filter, Value::Bool(true)) => list.push(value),
-                (LoopKind::Filter, Value::Bool(false)) => {}
                 (LoopKind::Map, given) => list.push(given),
                 (LoopKind::TransformMap, given) => {
                     let text = key_text(&key).ok_or_else(|| failed("unsupported key type"))?;

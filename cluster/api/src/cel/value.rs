@@ -156,8 +156,7 @@ impl<'a> Value<'a> {
             Self::List(list) => list.len(),
             Self::JsonList(list, _) => list.len(),
             Self::Map(map) => map.len(),
-            Self::JsonMap(map, _) => map.len(),
-            Self::JsonObject(map, _) => map.len(),
+            Self::JsonMap(map, _) | Self::JsonObject(map, _) => map.len(),
             _ => return None,
         })
     }
@@ -264,11 +263,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Int(_) | Self::Uint(_) | Self::Double(_))
+    }
+
     /// Whether two values are the same.
     pub fn same(&self, other: &Value<'_>) -> bool {
         use Value as V;
-        if let Some(order) = numbers(self, other) {
-            return order == Some(Ordering::Equal);
+        if self.is_number() && other.is_number() {
+            return numbers(self, other) == Some(Ordering::Equal);
         }
         match (self, other) {
             (V::Null, V::Null) => true,
@@ -312,8 +315,8 @@ impl<'a> Value<'a> {
     /// How two values of one kind stand to each other; none where there is no order.
     pub fn order(&self, other: &Value<'_>) -> Option<Ordering> {
         use Value as V;
-        if let Some(order) = numbers(self, other) {
-            return order;
+        if self.is_number() && other.is_number() {
+            return numbers(self, other);
         }
         match (self, other) {
             (V::Bool(a), V::Bool(b)) => Some(a.cmp(b)),
@@ -346,8 +349,8 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The order of two numbers of any kind; none where one of them is no number.
-fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Option<Ordering>> {
+/// The order of two numbers of any kind; none where one of them is no number, or NaN.
+fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
     let whole = |value: &Value<'_>| match value {
         Value::Int(value) => Some(i128::from(*value)),
         Value::Uint(value) => Some(i128::from(*value)),
@@ -358,8 +361,8 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Option<Ordering>> {
         other => whole(other).map(|value| value as f64),
     };
     match (whole(a), whole(b)) {
-        (Some(a), Some(b)) => Some(Some(a.cmp(&b))),
-        _ => Some(float(a)?.partial_cmp(&float(b)?)),
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ => float(a)?.partial_cmp(&float(b)?),
     }
 }
 

@@ -78,7 +78,8 @@ impl JsonPath {
     /// The same as a JSON pointer.
     pub fn pointer(&self) -> Option<String> {
         let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
-        self.fields().map(|fields| fields.iter().map(|f| format!("/{}", escaped(f))).collect())
+        let fields = self.fields()?;
+        Some(fields.iter().flat_map(|field| ["/".to_owned(), escaped(field)]).collect())
     }
 
     /// What the path comes to.
@@ -177,7 +178,6 @@ fn closing(text: &str) -> Option<usize> {
     for (at, c) in text.char_indices() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '[') => depth += 1,
             (None, ']') if depth == 0 => return Some(at),

@@ -76,7 +76,7 @@ impl Compiler<'_> {
             return;
         }
         let rule_place = place.field("rule");
-        let shown = json!(rule.rule);
+        let shown = json!(rule.expression);
         let Some(kind) = kind else {
             let why =
                 "compilation failed: the value has no type that an expression could look into";
@@ -90,7 +90,8 @@ impl Compiler<'_> {
         };
         let variables: [Variable; 2] =
             [("self".to_owned(), kind.clone()), ("oldSelf".to_owned(), old)];
-        let Some(program) = self.program(&rule.rule, &variables, &rule_place, &Type::Bool) else {
+        let Some(program) = self.program(&rule.expression, &variables, &rule_place, &Type::Bool)
+        else {
             return;
         };
         let mut message = None;

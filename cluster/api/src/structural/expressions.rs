@@ -129,7 +129,7 @@ impl Rules<'_> {
                 let made = made.filter(|text| !text.is_empty() && !text.contains(['\n', '\r']));
                 Some(made.unwrap_or_else(|| said(rule)))
             }
-            Ok(_) => Some(format!("the rule gave no bool: {}", rule.rule)),
+            Ok(_) => Some(format!("the rule gave no bool: {}", rule.expression)),
             Err(Fault::OverBudget) if given < STEPS_OF_RULE => {
                 self.left = 0;
                 let why = "validation failed due to running out of cost budget, no further validation rules will be run";
@@ -137,7 +137,7 @@ impl Rules<'_> {
                 return;
             }
             Err(fault) => {
-                let what = if rule.message.is_empty() { &rule.rule } else { &rule.message };
+                let what = if rule.message.is_empty() { &rule.expression } else { &rule.message };
                 Some(format!("{fault} evaluating rule: {what}"))
             }
         };
@@ -163,7 +163,7 @@ impl Rules<'_> {
 
 fn said(rule: &Rule) -> String {
     if rule.message.is_empty() {
-        format!("failed rule: {}", rule.rule.trim())
+        format!("failed rule: {}", rule.expression.trim())
     } else {
         rule.message.clone()
     }

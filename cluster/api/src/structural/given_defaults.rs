@@ -49,13 +49,13 @@ fn one(node: &Node, place: &Place<'_>, findings: &mut Findings) {
         let place = place.field("default");
         let mut pruned = default.clone();
         prune::prune(node, &mut pruned, false);
-        if !equal(&pruned, default) {
-            findings.invalid(&place, default, "must not have unknown fields");
-        } else {
+        if equal(&pruned, default) {
             let mut filled = pruned;
             defaults::fill(node, &mut filled);
             validate::value(node, &filled, None, &place, findings);
             expressions::check(node, &filled, None, &place, findings);
+        } else {
+            findings.invalid(&place, default, "must not have unknown fields");
         }
     }
     below(node, node.embedded, place, findings);

@@ -22,7 +22,7 @@ const REASONS: [(&str, CauseReason); 4] = [
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// The expression that must be true.
-    pub rule: String,
+    pub expression: String,
     /// What is said when it is not; empty for the rule itself.
     pub message: String,
     /// An expression for the same.
@@ -114,7 +114,7 @@ fn one(value: &Value, place: &Place<'_>, findings: &mut Findings) -> Option<Rule
         }
     };
     Some(Rule {
-        rule,
+        expression: rule,
         message,
         message_expression,
         reason: known.map_or(CauseReason::Invalid, |(_, reason)| *reason),

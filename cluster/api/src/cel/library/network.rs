@@ -308,17 +308,17 @@ fn parse_url(text: &str) -> Option<Url> {
         rest = after;
     }
     let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-    url.query = query.to_owned();
+    query.clone_into(&mut url.query);
     if let Some(authority) = before.strip_prefix("//") {
         let end = authority.find('/').unwrap_or(authority.len());
         let host = authority[..end].rsplit('@').next().unwrap_or_default();
         if !host_and_port(host).1.bytes().all(|c| c.is_ascii_digit()) {
             return None;
         }
-        url.host = host.to_owned();
-        url.path = authority[end..].to_owned();
+        host.clone_into(&mut url.host);
+        authority[end..].clone_into(&mut url.path);
     } else {
-        url.path = before.to_owned();
+        before.clone_into(&mut url.path);
     }
     Some(url)
 }

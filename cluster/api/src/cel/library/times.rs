@@ -15,7 +15,11 @@ const HOUR: i64 = 60 * MINUTE;
 
 macro_rules! of_time {
     ($name:literal, $part:expr) => {
-        Function { name: $name, signatures: TIME, run: |_, arguments| time($name, arguments, $part) }
+        Function {
+            name: $name,
+            signatures: TIME,
+            run: |_, arguments| time($name, arguments, $part),
+        }
     };
 }
 
@@ -45,11 +49,7 @@ pub static FUNCTIONS: &[Function] = &[
     of_both!("getMilliseconds", |t| t.millisecond().into(), MILLISECOND),
 ];
 
-fn time<'a>(
-    name: &str,
-    arguments: &[V<'a>],
-    part: fn(DateTime) -> i64,
-) -> Result<V<'a>, Fault> {
+fn time<'a>(name: &str, arguments: &[V<'a>], part: fn(DateTime) -> i64) -> Result<V<'a>, Fault> {
     match arguments {
         [V::Timestamp(time)] => Ok(V::Int(part(TimeZone::UTC.to_datetime(*time)))),
         _ => no_overload(name, arguments),
