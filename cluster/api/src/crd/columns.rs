@@ -96,21 +96,6 @@ fn one(column: &Value, place: &Place<'_>, findings: &mut Findings) -> Option<Col
     }
 }
 
-/// The column definitions of a table, the name first.
-pub fn definitions(columns: &[Column]) -> Value {
-    let name = json!({
-        "name": "Name", "type": "string", "format": "name", "priority": 0,
-        "description": "The name, unique within its namespace and kind.",
-    });
-    let rest = columns.iter().map(|column| {
-        json!({
-            "name": column.name, "type": column.kind, "format": column.format,
-            "description": column.description, "priority": column.priority,
-        })
-    });
-    std::iter::once(name).chain(rest).collect()
-}
-
 /// The cells of an object, the name first.
 pub fn cells(columns: &[Column], object: &Value, now: Timestamp) -> Vec<Value> {
     let rest = columns.iter().map(|column| column.cell(object, now));

@@ -86,10 +86,27 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             findings.invalid(&Place::Root(path), at(new, path), "field is immutable");
         }
     }
+    let served = |definition: &Value| -> Vec<Value> {
+        let versions = list(definition, "spec.versions").iter();
+        versions.filter(|version| flag(version, "served")).map(|v| get(v, "name").clone()).collect()
+    };
+    if served(new) != served(old) {
+        let why = "serving another version is not supported yet: objects are not converted";
+        findings.invalid(&Place::Root("spec.versions"), &json!(served(new)), why);
+    }
     stored_versions(new, &mut findings);
-    let mut causes = validate(new);
+    // What is as it was is valid: a definition must be able to go whatever is thought of it by now.
+    let is_changed = !same(get(new, "spec"), get(old, "spec"));
+    let mut causes = if is_changed { validate(new) } else { Vec::new() };
     causes.extend(findings.into_causes());
     causes
+}
+
+/// What is wrong with a change of a definition's status.
+pub fn validate_status(new: &Value) -> Vec<Cause> {
+    let mut findings = Findings::default();
+    stored_versions(new, &mut findings);
+    findings.into_causes()
 }
 
 /// Objects may be kept in any version that has ever been the one to keep them in, so none of those
@@ -139,6 +156,10 @@ impl Definition {
         conversion(definition, &mut findings);
         let mut more = Vec::new();
         let versions = versions(definition, &mut findings, &mut more);
+        // What is wrong by itself is told alone.
+        if findings.is_empty() && more.is_empty() {
+            limits(definition, &names, &mut findings);
+        }
         let mut causes = findings.into_causes();
         causes.extend(more);
         causes.truncate(crate::field::MAX_CAUSES);
@@ -174,6 +195,10 @@ fn group_and_name(definition: &Value, group: &str, kind: &Names, findings: &mut 
         findings.invalid(&Place::Root("metadata.name"), &json!(name), why);
     }
     let of = |domain: &str| group == domain || group.ends_with(&format!(".{domain}"));
+    if of("impresario.dev") {
+        let why = "belongs to Impresario itself: use a group of your own";
+        findings.invalid(&place, &json!(group), why);
+    }
     let approval = get(at(definition, "metadata.annotations"), APPROVED);
     if (of("k8s.io") || of("kubernetes.io")) && approval.as_str().unwrap_or_default().is_empty() {
         let annotations = Place::Root("metadata.annotations");
@@ -181,6 +206,32 @@ fn group_and_name(definition: &Value, group: &str, kind: &Names, findings: &mut 
             "protected groups must have approval annotation {APPROVED:?}, see https://github.com/kubernetes/enhancements/pull/1111"
         );
         findings.required(&annotations.key(APPROVED), &why);
+    }
+}
+
+/// What would be a definition to Kubernetes, and is none here yet.
+fn limits(definition: &Value, names: &Names, findings: &mut Findings) {
+    let versions = list(definition, "spec.versions");
+    let served: Vec<&Value> = versions.iter().filter(|version| flag(version, "served")).collect();
+    let place = Place::Root("spec.versions");
+    match served[..] {
+        [] => findings.invalid(&place, &json!(names_of(versions)), "must have a served version"),
+        [only] if !flag(only, "storage") => {
+            let why = "serving another version than the storage version is not supported yet: objects are not converted";
+            findings.invalid(&place, get(only, "name"), why);
+        }
+        [_] => {}
+        _ => {
+            let all: Vec<&Value> = served.iter().map(|version| get(version, "name")).collect();
+            let why =
+                "several served versions are not supported yet: serve the storage version alone";
+            findings.invalid(&place, &json!(all), why);
+        }
+    }
+    let usual = format!("{}List", names.kind);
+    if !names.list_kind.is_empty() && names.list_kind != usual {
+        let why = format!("another than {usual} is not supported yet");
+        findings.invalid(&Place::Root("spec.names.listKind"), &json!(names.list_kind), &why);
     }
 }
 

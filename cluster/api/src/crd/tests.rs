@@ -181,6 +181,7 @@ fn what_a_kind_is_called_does_not_change_once_it_is_served() {
     assert_eq!(validate_update(&new, &old), []);
     new["spec"]["scope"] = json!("Cluster");
     new["spec"]["names"]["kind"] = json!("Other");
+    new["spec"]["names"]["listKind"] = json!("OtherList");
     new["status"]["storedVersions"] = json!(["v0"]);
     assert_eq!(
         said(&validate_update(&new, &old)),
@@ -209,9 +210,77 @@ fn columns_show_what_their_paths_come_to() {
     );
     let empty = json!({"metadata": {"name": "b"}});
     assert_eq!(cells(columns, &empty, now), [json!("b"), Value::Null, Value::Null, Value::Null]);
-    let shown = definitions(columns);
-    assert_eq!(shown[0]["format"], "name");
-    assert_eq!(shown[3]["priority"], 1);
+}
+
+#[test]
+fn what_is_served_is_what_was_accepted() {
+    let asked = patched(&json!({}));
+    assert!(row(&asked).unwrap().is_none(), "nothing is accepted yet");
+    let mut accepted = asked.clone();
+    begin(&mut accepted);
+    assert_eq!(accepted["metadata"]["finalizers"], json!([FINALIZER]));
+    assert_eq!(accepted["status"]["storedVersions"], json!(["v1"]));
+    assert!(row(&accepted).unwrap().is_none(), "nor is it when it is begun");
+    accepted["status"]["acceptedNames"] = asked["spec"]["names"].clone();
+    accepted["spec"]["names"]["shortNames"] = json!(["po"]);
+    let row = row(&accepted).unwrap().unwrap();
+    assert_eq!((&*row.group, &*row.version, &*row.kind), ("stable.example.com", "v1", "CronTab"));
+    assert_eq!(row.short_names, ["ct"], "another is not accepted yet");
+    assert_eq!(row.definition.as_deref(), Some("crontabs.stable.example.com"));
+    let columns: Vec<_> = row.columns.iter().map(|c| (&*c.name, &*c.kind, c.priority)).collect();
+    assert_eq!(
+        columns,
+        [("Name", "string", 0), ("Spec", "string", 0), ("Ready", "string", 0), ("Age", "date", 1)]
+    );
+    let doors: Vec<_> = row.subresources.iter().map(|sub| sub.name).collect();
+    assert_eq!(doors, ["status", "scale"]);
+    assert!(row.field("spec.cronSpec").is_some());
+    let object = json!({"metadata": {"name": "a"}, "status": {"labelSelector": "app=a"}});
+    let scaled = crate::admission::apply_scale(&row, &object, &json!({"spec": {"replicas": 3}}));
+    let scaled = scaled.unwrap();
+    assert_eq!(scaled["spec"]["replicas"], 3, "the spec is made");
+    let scale = crate::admission::scale_of(&row, &scaled).unwrap();
+    assert_eq!(scale["spec"]["replicas"], 3);
+    assert_eq!(scale["status"]["selector"], "app=a");
+}
+
+#[test]
+fn what_cannot_be_served_yet_is_refused_by_name() {
+    let first = definition()["spec"]["versions"][0].clone();
+    let versions = |second: &Value| {
+        let mut other = first.clone();
+        json_patch::merge(&mut other, &json!({"name": "v2", "storage": false}));
+        json_patch::merge(&mut other, second);
+        json!({"spec": {"versions": [first, other]}})
+    };
+    let renamed = |group: &str| json!({"metadata": {"name": format!("crontabs.{group}")}, "spec": {"group": group}});
+    let mut unserved = versions(&json!({"served": true}));
+    unserved["spec"]["versions"][0]["served"] = json!(false);
+    for (patch, why) in [
+        (
+            versions(&json!({})),
+            "spec.versions: Invalid value: [\"v1\",\"v2\"]: several served versions are not supported yet: serve the storage version alone",
+        ),
+        (
+            unserved,
+            "spec.versions: Invalid value: \"v2\": serving another version than the storage version is not supported yet: objects are not converted",
+        ),
+        (
+            json!({"spec": {"names": {"listKind": "CronTabs"}}}),
+            "spec.names.listKind: Invalid value: \"CronTabs\": another than CronTabList is not supported yet",
+        ),
+        (
+            renamed("impresario.dev"),
+            "spec.group: Invalid value: \"impresario.dev\": belongs to Impresario itself: use a group of your own",
+        ),
+        (
+            renamed("x.impresario.dev"),
+            "spec.group: Invalid value: \"x.impresario.dev\": belongs to Impresario itself: use a group of your own",
+        ),
+    ] {
+        assert_eq!(said(&validate(&patched(&patch))), [why]);
+    }
+    assert_eq!(validate(&patched(&versions(&json!({"served": false})))), []);
 }
 
 #[test]
