@@ -52,7 +52,7 @@ mod tests {
     use futures_util::StreamExt as _;
     use impresario_api::catalog::find;
     use impresario_objects::{DeleteOptions, Reader, WriteOptions};
-    use impresario_registry::{Epoch, Fence, MemoryRegistry, Registry as _, Shard};
+    use impresario_registry::{Epoch, Fence, MemoryRegistry, Shard};
     use serde_json::json;
 
     #[tokio::test]

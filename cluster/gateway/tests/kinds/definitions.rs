@@ -227,7 +227,7 @@ async fn with_a_definition_go_its_objects_and_all_who_follow_them() {
 
     assert_eq!(cluster.ask("DELETE", &definition, Value::Null).await.code, 200);
     // One goes, one waits for who holds it, and nothing comes.
-    let mut changes = vec![lines.next().await.unwrap(), lines.next().await.unwrap()];
+    let mut changes = [lines.next().await.unwrap(), lines.next().await.unwrap()];
     changes.sort_by_key(|line| line["object"]["metadata"]["name"].to_string());
     let changed: Vec<_> =
         changes.iter().map(|line| (&line["type"], &line["object"]["metadata"]["name"])).collect();
