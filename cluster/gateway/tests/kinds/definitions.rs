@@ -334,3 +334,46 @@ async fn what_cannot_be_served_is_refused_when_it_is_defined() {
         assert!(refused.json()["message"].as_str().unwrap().contains(why), "{}", refused.json());
     }
 }
+
+#[tokio::test]
+async fn kubectl_of_three_generations_uses_a_kind_that_is_defined() {
+    for version in ["1.27", "1.30", "1.33"] {
+        let cluster = Cluster::start().await;
+        let group = format!("kubectl-{}.example.com", version.replace('.', "-"));
+        let kubectl = cluster.server.kubectl(version);
+        let file = |name: &str, object: &Value| kubectl.manifest(name, &object.to_string());
+        let mut definition = crontabs(&group);
+        let (crd, one) = (format!("crd/crontabs.{group}"), format!("crontabs.{group}/a"));
+        kubectl.good(&["apply", "-f", &file("definition.json", &definition)]).await;
+        kubectl.good(&["wait", "--for=condition=Established", &crd, "--timeout=60s"]).await;
+        let object = |spec: Value| {
+            let head = json!({"apiVersion": format!("{group}/v1"), "kind": "CronTab"});
+            let mut object = crontab("a", spec);
+            object.as_object_mut().unwrap().extend(head.as_object().unwrap().clone());
+            object
+        };
+        let spec = json!({"cronSpec": "* * * * */5"});
+        kubectl.good(&["apply", "-f", &file("object.json", &object(spec))]).await;
+        kubectl.good(&["scale", &one, "--replicas=3"]).await;
+        let shrunk = kubectl.run(&["scale", &one, "--replicas=2"]).await;
+        assert!(!shrunk.ok && shrunk.err.contains("replicas may not shrink"), "{}", shrunk.err);
+        let table = kubectl.good(&["get", &format!("crontabs.{group}")]).await;
+        assert!(table.contains("SPEC") && table.contains("* * * * */5"), "{table}");
+        let api_version = format!("--api-version={group}/v1");
+        let told = kubectl.good(&["explain", "crontabs", &api_version, "--recursive"]).await;
+        assert!(told.contains("cronSpec"), "{told}");
+        // Applied again, changed: the lists of a definition are replaced as a whole.
+        definition["spec"]["versions"][0]["additionalPrinterColumns"] = json!([
+            {"name": "Copies", "type": "integer", "jsonPath": ".spec.replicas"},
+        ]);
+        kubectl.good(&["apply", "-f", &file("definition.json", &definition)]).await;
+        let now = cluster.get(&format!("{DEFINITIONS}/crontabs.{group}")).await;
+        let columns = &now["spec"]["versions"][0]["additionalPrinterColumns"];
+        assert_eq!(columns.as_array().unwrap().len(), 1, "{columns}");
+        let listed = kubectl.good(&["get", "crd"]).await;
+        assert!(listed.contains("CREATED AT"), "{listed}");
+        kubectl.good(&["delete", &crd, "--timeout=60s"]).await;
+        let gone = kubectl.run(&["get", &crd]).await;
+        assert!(!gone.ok && gone.err.contains("not found"), "{}", gone.err);
+    }
+}
