@@ -70,6 +70,7 @@ pub struct Control {
     departures: JoinHandle<()>,
     _renewal: Renewal,
     _revocations: Following,
+    _definitions: Definitions,
 }
 
 /// What there is of a node before its member starts.
@@ -210,6 +211,7 @@ impl Control {
             departures,
             _renewal: renewal,
             _revocations: revocations,
+            _definitions: definitions,
         })
     }
 
@@ -239,6 +241,7 @@ impl Control {
             failed,
             _renewal: _,
             _revocations: _,
+            _definitions: _,
         } = self;
         foundation.abort();
         departures.abort();
