@@ -16,6 +16,7 @@ pub mod any_mirror;
 pub mod api_endpoints;
 pub mod control;
 pub mod daemon_set;
+pub mod definitions;
 pub mod deployment;
 pub mod engine;
 pub mod event_expiry;

@@ -179,7 +179,7 @@ pub fn admit_update(
     } else {
         copy(at(old, "metadata"), object_mut(&mut new, "metadata"), "generation");
     }
-    let mut causes = metadata::validate_update(&new, old);
+    let mut causes = metadata::validate_update(resource, &new, old);
     causes.extend(match door {
         Door::Main | Door::Scale => (resource.rules.validate_update)(&new, old),
         Door::Status => (resource.rules.validate_status)(&new, old),

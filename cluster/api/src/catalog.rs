@@ -22,7 +22,7 @@ use state::State;
 use std::sync::{Arc, LazyLock};
 
 /// Every resource of the program, in the order in which discovery lists them.
-fn built_in() -> [Resource; 18] {
+fn built_in() -> [Resource; 19] {
     [
         kinds::configmaps::resource(),
         kinds::endpoints::resource(),
@@ -41,6 +41,7 @@ fn built_in() -> [Resource; 18] {
         kinds::jobs::resource(),
         kinds::leases::resource(),
         kinds::endpointslices::resource(),
+        kinds::customresourcedefinitions::resource(),
         kinds::trainingjobs::resource(),
     ]
 }

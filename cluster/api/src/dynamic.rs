@@ -20,9 +20,14 @@ pub trait DynamicSchema: Send + Sync {
     /// What is wrong with an object, its metadata aside; with a change, where there is an old one.
     fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause>;
 
-    /// The schema in OpenAPI's words, for what reads them: an object with `type` and `properties`. What a
-    /// version of OpenAPI cannot say is left out, and no `$ref` stands in it.
+    /// The schema in the words of OpenAPI v3, for what reads them: an object with `type` and `properties`. No `$ref`
+    /// stands in it but of `ObjectMeta`.
     fn openapi(&self) -> Value;
+
+    /// The same in the words of OpenAPI v2, without what these cannot say.
+    fn openapi_v2(&self) -> Value {
+        self.openapi()
+    }
 }
 
 /// What objects of a kind look like.

@@ -423,7 +423,7 @@ mod tests {
             json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
         let mut after = before.clone();
         after["metadata"]["finalizers"] = json!(many(json!("a.b/c")));
-        told_only("new finalizers", || metadata::validate_update(&after, &before));
+        told_only("new finalizers", || metadata::validate_update(pods, &after, &before));
     }
 
     /// What stands beside the lists, and the rest of an entry, may still be looked at.

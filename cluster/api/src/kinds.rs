@@ -2,6 +2,7 @@
 
 pub mod configmaps;
 pub mod controllerrevisions;
+pub mod customresourcedefinitions;
 pub mod daemonsets;
 pub mod deployments;
 pub mod endpoints;

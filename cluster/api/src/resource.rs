@@ -204,7 +204,7 @@ pub struct ScalePaths {
     pub spec: Text,
     /// The counted one.
     pub status: Text,
-    /// The selector, a map or a `LabelSelector`.
+    /// The selector: a map, a `LabelSelector`, or as text; empty where the kind has none.
     pub selector: Text,
 }
 
@@ -264,6 +264,8 @@ pub struct Resource {
     pub fields: Vec<FieldLabel>,
     /// Where its scale door finds its counts.
     pub scale: Option<ScalePaths>,
+    /// The name of the `CustomResourceDefinition` that made it: nothing is created once that is being deleted.
+    pub definition: Option<String>,
     /// Which of the kinds that had this name it is: the catalog says so when it takes the row.
     pub incarnation: Incarnation,
 }
@@ -337,6 +339,7 @@ impl Resource {
             rules,
             fields: Vec::new(),
             scale: None,
+            definition: None,
             incarnation: Incarnation(0),
         }
     }

@@ -17,6 +17,7 @@ mod actor;
 mod address;
 mod bind;
 mod bound;
+pub mod definitions;
 mod delete;
 pub mod events;
 mod foundation;

@@ -99,6 +99,7 @@ impl Objects {
             let Opened { compares, operations } =
                 self.open_namespace(resource, namespace, &name, attempt, is_closed).await?;
             transaction.compares.extend(compares);
+            transaction.compares.extend(self.open_kind(resource, attempt).await?);
             transaction.operations.extend(operations);
             transaction
                 .operations
@@ -367,6 +368,32 @@ impl Objects {
         }
         let compares = vec![Compare::Exists { key: open }, Compare::Absent { key }];
         Ok(Opened { compares, operations: Vec::new() })
+    }
+}
+
+impl Objects {
+    /// The condition that the definition of a kind, where it has one, is as it is seen here: nothing is created of a
+    /// kind that goes, whichever member knows it by then.
+    async fn open_kind(&self, resource: &Row, attempt: usize) -> Result<Option<Compare>, Status> {
+        let Some(name) = &resource.definition else { return Ok(None) };
+        let definitions = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+            .ok_or_else(|| Status::internal("no definitions are served"))?;
+        // As of namespaces: the first look may be at an older state.
+        let mut found = None;
+        if attempt == 0 {
+            found = self.find(&definitions, "", name, Consistency::Local).await?;
+        }
+        if found.is_none() {
+            found = self.find(&definitions, "", name, Consistency::Linearizable).await?;
+        }
+        let stored = found.ok_or_else(Status::no_such_path)?;
+        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
+            let status = Status::method_not_allowed(resource, "create");
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(Status { message: message.to_owned(), ..status });
+        }
+        let key = key_of(&definitions, "", name);
+        Ok(Some(Compare::Revision { key, revision: stored.revision }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `Scale` of an object: its replica count as a small object of its own.
 
-use crate::field::{at, default, number, text};
+use crate::field::{at, number, object_mut, set, text};
 use crate::resource::Resource;
 use crate::status::Status;
 use serde_json::{Map, Value, json};
@@ -8,8 +8,11 @@ use serde_json::{Map, Value, json};
 /// The `Scale` of an object; none when its kind has no such door.
 pub fn scale_of(resource: &Resource, object: &Value) -> Option<Value> {
     let paths = resource.scale.as_ref()?;
-    let selector = object.pointer(&paths.selector).unwrap_or(&Value::Null);
-    let selector = if selector.get("matchLabels").is_some_and(Value::is_object)
+    let selector = Some(&paths.selector).filter(|pointer| !pointer.is_empty());
+    let selector = selector.and_then(|pointer| object.pointer(pointer)).unwrap_or(&Value::Null);
+    let selector = if let Value::String(written) = selector {
+        written.clone()
+    } else if selector.get("matchLabels").is_some_and(Value::is_object)
         || selector.get("matchExpressions").is_some_and(Value::is_array)
     {
         crate::selector::LabelSelector::from_object(selector)
@@ -51,13 +54,12 @@ pub fn apply_scale(resource: &Resource, object: &Value, scale: &Value) -> Result
         return Err(Status::invalid(resource, text(object, "metadata.name"), causes.into_vec()));
     }
     let mut scaled = object.clone();
-    if let Some(slot) = scaled.pointer_mut(&paths.spec) {
-        *slot = wanted.into();
-    } else {
-        let (parent, field) = paths.spec.rsplit_once('/').unwrap_or(("", &paths.spec));
-        if let Some(parent) = scaled.pointer_mut(parent) {
-            default(parent, field, wanted);
-        }
+    let (parents, field) = paths.spec.rsplit_once('/').unwrap_or(("", &paths.spec));
+    let unescaped = |name: &str| name.replace("~1", "/").replace("~0", "~");
+    let mut parent = &mut scaled;
+    for name in parents.split('/').skip(1) {
+        parent = object_mut(parent, &unescaped(name));
     }
+    set(parent, &unescaped(field), wanted);
     Ok(scaled)
 }

@@ -78,7 +78,11 @@ fn of_own(row: &Resource, schema: &dyn DynamicSchema, edition: Edition) -> [(Str
     let name = own_name(&row.group, &row.version, &row.kind);
     let list_kind = format!("{}List", row.kind);
     let kind = |kind: &str| json!([{"group": row.group, "version": row.version, "kind": kind}]);
-    let mut one = match schema.openapi() {
+    let said = match edition {
+        Edition::V2 => schema.openapi_v2(),
+        Edition::V3 => schema.openapi(),
+    };
+    let mut one = match said {
         Value::Object(schema) => schema,
         _ => Map::new(),
     };

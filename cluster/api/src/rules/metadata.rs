@@ -51,7 +51,9 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
     }
     common(metadata, &path, &mut causes);
     finalizers(metadata, &path.child("finalizers"), &mut causes);
-    known_finalizers(metadata, &path.child("finalizers"), &mut causes);
+    if resource.schema.message().is_some() {
+        known_finalizers(metadata, &path.child("finalizers"), &mut causes);
+    }
     causes.into_vec()
 }
 
@@ -143,7 +145,8 @@ fn owners(metadata: &Value, path: &Path, causes: &mut Causes) {
 }
 
 /// Finalizers that the server itself works on.
-pub const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+pub const STANDARD_FINALIZERS: &[&str] =
+    &["kubernetes", "orphan", "foregroundDeletion", "customresourcecleanup.apiextensions.k8s.io"];
 
 fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     let all = list(metadata, "finalizers");
@@ -163,7 +166,8 @@ fn finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     }
 }
 
-/// A finalizer is one that the server itself works on, or has the domain of who does.
+/// A finalizer is one that the server itself works on, or has the domain of who does; kinds that come at run time are
+/// not asked.
 fn known_finalizers(metadata: &Value, path: &Path, causes: &mut Causes) {
     let all = list(metadata, "finalizers").iter().filter_map(Value::as_str);
     for (index, finalizer) in all.enumerate() {
@@ -202,13 +206,15 @@ pub fn carry_over(new: &mut Value, old: &Value) {
 }
 
 /// The metadata of a changed object.
-pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+pub fn validate_update(resource: &Resource, new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     // Both the common path and the kind's own look at this.
     causes.append(compare(new, old));
     causes.append(compare(new, old));
-    let path = Path::new("metadata").child("finalizers");
-    known_finalizers(get(new, "metadata"), &path, &mut causes);
+    if resource.schema.message().is_some() {
+        let path = Path::new("metadata").child("finalizers");
+        known_finalizers(get(new, "metadata"), &path, &mut causes);
+    }
     causes.into_vec()
 }
 

@@ -3,6 +3,7 @@
 //! In a process of its own: what it takes is served by every server of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod definitions;
 #[path = "../gateway/harness.rs"]
 #[allow(dead_code)] // it serves another suite too
 mod harness;
@@ -91,8 +92,11 @@ struct Lines {
 
 impl Lines {
     async fn open(server: &Harness, path: &str) -> Self {
-        let path = format!("{path}?watch=true");
-        let response = server.open(Shows::Admin, "GET", &path, &[], "").await;
+        Self::of(server, &format!("{path}?watch=true")).await
+    }
+
+    async fn of(server: &Harness, path: &str) -> Self {
+        let response = server.open(Shows::Admin, "GET", path, &[], "").await;
         assert_eq!(response.status(), 200);
         Self { body: response.into_body(), rest: Vec::new() }
     }

@@ -27,9 +27,10 @@ use impresario_client::protocol::scheduler::{SchedulerRole, actor_name};
 use impresario_gateway::authenticate::RegistryTokens;
 use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettings};
+use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
-    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, ServiceRanges,
+    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Reader, ServiceRanges,
 };
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
@@ -69,6 +70,7 @@ pub struct Control {
     departures: JoinHandle<()>,
     _renewal: Renewal,
     _revocations: Following,
+    _definitions: Definitions,
 }
 
 /// What there is of a node before its member starts.
@@ -145,6 +147,16 @@ impl Control {
             );
         }
 
+        // Before any door opens at which somebody may ask for one of these kinds; a member without a leader waits no more.
+        let definitions = Definitions::follow(Reader::new(registry.clone()));
+        if !gate.is_unread.load(Ordering::Relaxed)
+            && !definitions.has_read_within(FIRST_READING_LIMIT).await
+        {
+            tracing::warn!(
+                "the definitions of kinds are not read yet: what they define is served once they are"
+            );
+        }
+
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(registry.clone())),
@@ -172,6 +184,7 @@ impl Control {
         let silence = Arc::new(LeaderSilence { member: member.clone(), node: node.clone() });
         let mut kinds =
             controllers::kinds(&view, silence, members_of(&member), credential.authority_pem());
+        kinds.push(controllers::definitions::kind(&objects, &definitions));
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);
@@ -198,6 +211,7 @@ impl Control {
             departures,
             _renewal: renewal,
             _revocations: revocations,
+            _definitions: definitions,
         })
     }
 
@@ -227,6 +241,7 @@ impl Control {
             failed,
             _renewal: _,
             _revocations: _,
+            _definitions: _,
         } = self;
         foundation.abort();
         departures.abort();

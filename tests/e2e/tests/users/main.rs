@@ -10,6 +10,7 @@ mod bad_input;
 mod commands;
 mod controllers;
 mod daemonsets;
+mod definitions;
 mod deployments;
 mod jobs;
 mod manifests;

@@ -1,0 +1,182 @@
+//! What is wrong with a document so far, and how much looking is left.
+//!
+//! Work is counted: a schema of many alternatives over a long list would otherwise be looked at for
+//! as long as somebody likes.
+
+use super::place::Place;
+use crate::cause::{Cause, CauseReason};
+use crate::field::MAX_CAUSES;
+use serde_json::Value;
+
+/// So many looks at a value for one document.
+pub const MAX_STEPS: u64 = 5_000_000;
+/// The longest value that a cause quotes, in bytes.
+const MAX_SHOWN: usize = 10 * 1024;
+
+/// The causes of one document.
+#[derive(Debug)]
+pub struct Findings {
+    causes: Vec<Cause>,
+    most: usize,
+    steps_left: u64,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { causes: Vec::new(), most: MAX_CAUSES, steps_left: MAX_STEPS }
+    }
+}
+
+impl Findings {
+    /// One with so much work to do at most.
+    pub fn within(steps: u64) -> Self {
+        Self { steps_left: steps, ..Self::default() }
+    }
+
+    /// One that ends at the first cause, within the same work: for alternatives.
+    pub fn probe(&mut self) -> Self {
+        Self { causes: Vec::new(), most: 1, steps_left: std::mem::take(&mut self.steps_left) }
+    }
+
+    /// One of the same kind for a part, whose causes may yet be dropped.
+    pub fn part(&mut self) -> Self {
+        let most = self.most.saturating_sub(self.causes.len());
+        Self { causes: Vec::new(), most, steps_left: std::mem::take(&mut self.steps_left) }
+    }
+
+    /// Takes back the work of a part, and says whether nothing was wrong with it.
+    pub fn ended(&mut self, part: &Self) -> bool {
+        self.steps_left = part.steps_left;
+        part.causes.is_empty()
+    }
+
+    /// Takes over what a part found.
+    pub fn take(&mut self, part: Self) {
+        self.steps_left = part.steps_left;
+        let room = self.most.saturating_sub(self.causes.len());
+        self.causes.extend(part.causes.into_iter().take(room));
+    }
+
+    /// Whether to go on: there is room for causes, and work left. When the work is used up, that is
+    /// a cause itself.
+    pub fn goes_on(&mut self, place: &Place<'_>) -> bool {
+        if self.causes.len() >= self.most {
+            return false;
+        }
+        if self.steps_left == 0 {
+            let why = "takes too long to validate: shorten lists or simplify the schema";
+            self.push(place, CauseReason::Invalid, format!("Invalid value: {why}"));
+            self.most = 0;
+            return false;
+        }
+        self.steps_left -= 1;
+        true
+    }
+
+    /// Counts work that a step does besides.
+    pub fn spend(&mut self, steps: usize) {
+        self.steps_left = self.steps_left.saturating_sub(steps as u64);
+    }
+
+    /// A cause as it is.
+    pub fn push(&mut self, place: &Place<'_>, reason: CauseReason, message: String) {
+        if self.causes.len() < self.most {
+            self.causes.push(Cause { field: place.to_string(), reason, message });
+        }
+    }
+
+    /// The field must be given.
+    pub fn required(&mut self, place: &Place<'_>, why: &str) {
+        self.push(place, CauseReason::Required, with("Required value", why));
+    }
+
+    /// The field may not be given.
+    pub fn forbidden(&mut self, place: &Place<'_>, why: &str) {
+        self.push(place, CauseReason::Forbidden, with("Forbidden", why));
+    }
+
+    /// The value breaks a rule.
+    pub fn invalid(&mut self, place: &Place<'_>, value: &Value, why: &str) {
+        let what = format!("Invalid value: {}", shown(value));
+        self.push(place, CauseReason::Invalid, with(&what, why));
+    }
+
+    /// The value has the wrong type or form.
+    pub fn type_invalid(&mut self, place: &Place<'_>, value: &Value, why: &str) {
+        let what = format!("Invalid value: {}", shown(value));
+        self.push(place, CauseReason::TypeInvalid, with(&what, why));
+    }
+
+    /// The value is not one of a closed set, told in the order of the set.
+    pub fn not_supported(&mut self, place: &Place<'_>, value: &Value, supported: &[Value]) {
+        let names: Vec<String> = supported.iter().map(quoted).collect();
+        let what = format!("Unsupported value: {}", shown(value));
+        let why = format!("supported values: {}", names.join(", "));
+        self.push(place, CauseReason::NotSupported, with(&what, &why));
+    }
+
+    /// Another entry has the same key.
+    pub fn duplicate(&mut self, place: &Place<'_>, value: &Value) {
+        self.push(place, CauseReason::Duplicate, format!("Duplicate value: {}", shown(value)));
+    }
+
+    /// The text is longer than allowed.
+    pub fn too_long(&mut self, place: &Place<'_>, most: u64) {
+        let why = format!("Too long: may not be more than {most} bytes");
+        self.push(place, CauseReason::TooLong, why);
+    }
+
+    /// There are more entries than allowed.
+    pub fn too_many(&mut self, place: &Place<'_>, count: usize, most: u64) {
+        let why = format!("Too many: {count}: must have at most {most} items");
+        self.push(place, CauseReason::TooMany, why);
+    }
+
+    /// Whether something is so wrong that nobody can say what else is: types, lengths, missing fields.
+    pub fn is_blocked(&self) -> bool {
+        self.causes.iter().any(|cause| {
+            matches!(
+                cause.reason,
+                CauseReason::Required
+                    | CauseReason::TooLong
+                    | CauseReason::TooMany
+                    | CauseReason::TypeInvalid
+            )
+        })
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.causes.is_empty()
+    }
+
+    /// The causes in order.
+    pub fn into_causes(self) -> Vec<Cause> {
+        self.causes
+    }
+}
+
+fn with(what: &str, why: &str) -> String {
+    if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
+}
+
+/// A value as causes show it, cut where it is long.
+fn shown(value: &Value) -> String {
+    let mut text = match value {
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
+    if text.len() > MAX_SHOWN {
+        text.truncate(text.floor_char_boundary(MAX_SHOWN));
+        text.push_str("...");
+    }
+    text
+}
+
+/// A member of a closed set: text as it is and everything else as JSON, in quotes.
+fn quoted(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        other => format!("{:?}", other.to_string()),
+    }
+}

@@ -1,0 +1,379 @@
+//! Kinds that users define, as their clients meet them.
+
+use crate::Lines;
+use crate::harness::{Answer, Harness, Shows};
+use futures_util::StreamExt as _;
+use impresario_objects::definitions::{Definitions, settle};
+use impresario_objects::{Objects, Reader};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+/// For a busy machine: a passing test never spends it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server that follows definitions, and the control actor of the cluster.
+struct Cluster {
+    server: Harness,
+    settling: JoinHandle<()>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.settling.abort();
+    }
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let server = Harness::start().await;
+        let objects = Objects::new(server.registry.clone());
+        let definitions = Definitions::follow(Reader::new(server.registry.clone()));
+        let settling = tokio::spawn(async move {
+            let mut changes = definitions.changes();
+            while changes.next().await.is_some() {
+                let _ = settle(&objects, &definitions).await;
+            }
+        });
+        Self { server, settling }
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.server.ask(method, path, &body).await
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.ask("GET", path, Value::Null).await;
+        assert_eq!(answer.code, 200, "{path}: {}", answer.json());
+        answer.json()
+    }
+
+    /// Defines a kind and waits until a condition of it is as it should be.
+    async fn define(&self, definition: &Value, condition: &str, status: &str) -> Value {
+        let made = self.ask("POST", DEFINITIONS, definition.clone()).await;
+        assert_eq!(made.code, 201, "{}", made.json());
+        let name = definition["metadata"]["name"].as_str().unwrap();
+        self.until(name, |now| said(now, condition)["status"] == status).await
+    }
+
+    /// Follows a definition until it is as it should be.
+    async fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let path = format!("{DEFINITIONS}?fieldSelector=metadata.name%3D{name}&watch=true");
+        let mut lines = Lines::of(&self.server, &path).await;
+        loop {
+            let line = lines.next().await.expect("a definition that is there");
+            if line["type"] != "DELETED" && is_so(&line["object"]) {
+                return line["object"].clone();
+            }
+        }
+    }
+}
+
+fn said<'a>(definition: &'a Value, condition: &str) -> &'a Value {
+    let all = definition["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    all.iter().find(|one| one["type"] == condition).unwrap_or(&Value::Null)
+}
+
+/// `CronTab` of a group of its own for each test.
+fn crontabs(group: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("crontabs.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"plural": "crontabs", "kind": "CronTab", "shortNames": ["ct"], "categories": ["all"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object",
+                    "required": ["spec"],
+                    "properties": {
+                        "spec": {
+                            "type": "object",
+                            "required": ["cronSpec"],
+                            "properties": {
+                                "cronSpec": {"type": "string", "pattern": "^[0-9*/ ]+$", "description": "When."},
+                                "replicas": {"type": "integer", "minimum": 0, "maximum": 10, "default": 1,
+                                    "x-kubernetes-validations": [{
+                                        "rule": "self >= oldSelf", "message": "replicas may not shrink"}]},
+                                "image": {"type": "string", "nullable": true},
+                            },
+                        },
+                        "status": {"type": "object", "properties": {
+                            "replicas": {"type": "integer"}, "labelSelector": {"type": "string"},
+                        }},
+                    },
+                }},
+                "subresources": {"status": {}, "scale": {
+                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+                    "labelSelectorPath": ".status.labelSelector",
+                }},
+                "additionalPrinterColumns": [
+                    {"name": "Spec", "type": "string", "jsonPath": ".spec.cronSpec"},
+                    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"},
+                ],
+                "selectableFields": [{"jsonPath": ".spec.cronSpec"}],
+            }],
+        },
+    })
+}
+
+fn crontab(name: &str, spec: Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_kind_that_is_defined_is_served_by_its_definition() {
+    let (cluster, group) = (Cluster::start().await, "stable.example.com");
+    let defined = cluster.define(&crontabs(group), "Established", "True").await;
+    assert_eq!(said(&defined, "NamesAccepted")["reason"], "NoConflicts");
+    assert_eq!(said(&defined, "Established")["reason"], "InitialNamesAccepted");
+    assert_eq!(defined["status"]["acceptedNames"], defined["spec"]["names"]);
+    assert_eq!(defined["status"]["acceptedNames"]["listKind"], "CronTabList");
+    assert_eq!(defined["status"]["storedVersions"], json!(["v1"]));
+    let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
+    let one = format!("{path}/a");
+
+    // Defaulted and pruned.
+    let spec = json!({"cronSpec": "* * * * */5", "weight": 2});
+    let made = cluster.ask("POST", &path, crontab("a", spec)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    assert_eq!(made.json()["spec"], json!({"cronSpec": "* * * * */5", "replicas": 1}));
+    assert!(made.header("warning").contains("unknown field"), "{}", made.header("warning"));
+
+    // Validated by the schema, and by its rules.
+    for (spec, field) in [
+        (json!({}), "spec.cronSpec"),
+        (json!({"cronSpec": "never"}), "spec.cronSpec"),
+        (json!({"cronSpec": "*", "replicas": 11}), "spec.replicas"),
+        (json!({"cronSpec": "*", "replicas": "two"}), "spec.replicas"),
+    ] {
+        let wrong = cluster.ask("POST", &path, crontab("b", spec.clone())).await;
+        assert_eq!(wrong.code, 422, "{spec}");
+        assert_eq!(wrong.json()["details"]["causes"][0]["field"], field, "{}", wrong.json());
+    }
+    let patch = |replicas: i64| json!({"spec": {"replicas": replicas}});
+    assert_eq!(cluster.ask("PATCH", &one, patch(4)).await.code, 200);
+    let shrunk = cluster.ask("PATCH", &one, patch(3)).await;
+    assert_eq!(shrunk.code, 422);
+    let message = shrunk.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("replicas may not shrink"), "{message}");
+
+    // Status and scale.
+    let status =
+        json!({"spec": {"replicas": 9}, "status": {"replicas": 4, "labelSelector": "app=a"}});
+    let told = cluster.ask("PATCH", &format!("{one}/status"), status).await.json();
+    assert_eq!((&told["spec"]["replicas"], &told["status"]["replicas"]), (&json!(4), &json!(4)));
+    let scale = cluster.get(&format!("{one}/scale")).await;
+    assert_eq!(scale["kind"], "Scale");
+    assert_eq!(scale["status"], json!({"replicas": 4, "selector": "app=a"}));
+    let scaled = cluster.ask("PATCH", &format!("{one}/scale"), patch(5)).await.json();
+    assert_eq!(scaled["spec"]["replicas"], 5);
+    let refused = cluster.ask("PATCH", &format!("{one}/scale"), patch(2)).await;
+    assert_eq!(refused.code, 422, "the rules hold for this door too");
+    let now = cluster.get(&one).await;
+    assert_eq!((&now["spec"]["replicas"], &now["metadata"]["generation"]), (&json!(5), &json!(3)));
+
+    // Columns, selectors, discovery and OpenAPI.
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = cluster.server.send(Shows::Admin, "GET", &path, &table, "").await.json();
+    let headings: Vec<_> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(headings, ["Name", "Spec", "Replicas"]);
+    assert_eq!(table["rows"][0]["cells"], json!(["a", "* * * * */5", 5]));
+    let selected = |value: &str| format!("{path}?fieldSelector=spec.cronSpec%3D{value}");
+    assert_eq!(cluster.get(&selected("x")).await["items"], json!([]));
+    let listed = cluster.get(&path).await;
+    assert_eq!(
+        (&listed["kind"], listed["items"].as_array().unwrap().len()),
+        (&json!("CronTabList"), 1)
+    );
+    let resources = cluster.get(&format!("/apis/{group}/v1")).await;
+    let names: Vec<_> =
+        resources["resources"].as_array().unwrap().iter().map(|r| &r["name"]).collect();
+    assert_eq!(names, ["crontabs", "crontabs/status", "crontabs/scale"]);
+    assert_eq!(resources["resources"][0]["shortNames"], json!(["ct"]));
+    for (path, at) in [
+        (
+            format!("/openapi/v3/apis/{group}/v1"),
+            "/components/schemas/com.example.stable.v1.CronTab",
+        ),
+        ("/openapi/v2".to_owned(), "/definitions/com.example.stable.v1.CronTab"),
+    ] {
+        let document = cluster.get(&path).await;
+        let schema = document.pointer(at).unwrap_or_else(|| panic!("{path} has no {at}"));
+        assert_eq!(schema["properties"]["spec"]["properties"]["cronSpec"]["description"], "When.");
+        let image = &schema["properties"]["spec"]["properties"]["image"];
+        assert_eq!(image.get("nullable").is_some(), path.contains("v3"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_definition_go_its_objects_and_all_who_follow_them() {
+    let (cluster, group) = (Cluster::start().await, "ending.example.com");
+    cluster.define(&crontabs(group), "Established", "True").await;
+    let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
+    let (definition, held) = (format!("{DEFINITIONS}/crontabs.{group}"), format!("{path}/held"));
+    let spec = || json!({"cronSpec": "*"});
+    assert_eq!(cluster.ask("POST", &path, crontab("a", spec())).await.code, 201);
+    let mut holds = crontab("held", spec());
+    holds["metadata"]["finalizers"] = json!(["example.com/holds"]);
+    assert_eq!(cluster.ask("POST", &path, holds).await.code, 201);
+    let mut lines = Lines::open(&cluster.server, &path).await;
+    for _ in 0..2 {
+        assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
+    }
+
+    assert_eq!(cluster.ask("DELETE", &definition, Value::Null).await.code, 200);
+    // One goes, one waits for who holds it, and nothing comes.
+    let mut changes = [lines.next().await.unwrap(), lines.next().await.unwrap()];
+    changes.sort_by_key(|line| line["object"]["metadata"]["name"].to_string());
+    let changed: Vec<_> =
+        changes.iter().map(|line| (&line["type"], &line["object"]["metadata"]["name"])).collect();
+    assert_eq!(changed, [(&json!("DELETED"), &json!("a")), (&json!("MODIFIED"), &json!("held"))]);
+    let name = format!("crontabs.{group}");
+    let goes = cluster
+        .until(&name, |now| said(now, "Terminating")["message"].to_string().contains("finalizers"))
+        .await;
+    assert_eq!(said(&goes, "Terminating")["reason"], "InstanceDeletionInProgress");
+    let refused = cluster.ask("POST", &path, crontab("b", spec())).await;
+    assert_eq!(refused.code, 405, "{}", refused.json());
+    assert!(refused.json()["message"].as_str().unwrap().contains("is terminating"));
+
+    let mut ends = Lines::of(
+        &cluster.server,
+        &format!("{DEFINITIONS}?fieldSelector=metadata.name%3D{name}&watch=true"),
+    )
+    .await;
+    assert_eq!(ends.next().await.unwrap()["type"], "ADDED");
+    let free = json!({"metadata": {"finalizers": null}});
+    assert_eq!(cluster.ask("PATCH", &held, free).await.code, 200);
+    assert_eq!(lines.next().await.unwrap()["type"], "DELETED");
+    // Somebody has to look again: nothing of the definition changed.
+    let nudge = json!({"metadata": {"labels": {"look": "again"}}});
+    assert_eq!(cluster.ask("PATCH", &definition, nudge).await.code, 200);
+    while ends.next().await.unwrap()["type"] != "DELETED" {}
+    let end = lines.next().await.expect("the end is told");
+    assert_eq!((&end["type"], &end["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(cluster.ask("GET", &path, Value::Null).await.code, 404);
+    assert_eq!(cluster.ask("GET", &format!("/apis/{group}/v1"), Value::Null).await.code, 404);
+
+    // Another of its name begins empty.
+    cluster.define(&crontabs(group), "Established", "True").await;
+    assert_eq!(cluster.get(&path).await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn of_two_that_want_one_name_the_second_waits_for_the_first_to_go() {
+    let (cluster, group) = (Cluster::start().await, "names.example.com");
+    cluster.define(&crontabs(group), "Established", "True").await;
+    let mut second = crontabs(group);
+    second["metadata"]["name"] = json!(format!("others.{group}"));
+    second["spec"]["names"] = json!({"plural": "others", "singular": "other", "kind": "CronTab"});
+    let refused = cluster.define(&second, "NamesAccepted", "False").await;
+    assert_eq!(said(&refused, "NamesAccepted")["reason"], "KindConflict");
+    assert_eq!(said(&refused, "Established")["status"], "False");
+    let others = format!("/apis/{group}/v1/namespaces/default/others");
+    assert_eq!(cluster.ask("GET", &others, Value::Null).await.code, 404);
+    let first = format!("{DEFINITIONS}/crontabs.{group}");
+    assert_eq!(cluster.ask("DELETE", &first, Value::Null).await.code, 200);
+    let name = format!("others.{group}");
+    cluster.until(&name, |now| said(now, "Established")["status"] == "True").await;
+    assert_eq!(cluster.get(&others).await["kind"], "CronTabList");
+}
+
+#[tokio::test]
+async fn a_definition_that_changes_is_served_as_it_is_now() {
+    let (cluster, group) = (Cluster::start().await, "changing.example.com");
+    let mut definition = crontabs(group);
+    cluster.define(&definition, "Established", "True").await;
+    let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
+    let mut lines = Lines::open(&cluster.server, &path).await;
+    let version = &mut definition["spec"]["versions"][0];
+    version["additionalPrinterColumns"] = json!([]);
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["weight"] =
+        json!({"type": "integer"});
+    let patch = json!({"spec": definition["spec"]});
+    let changed = cluster.ask("PATCH", &format!("{DEFINITIONS}/crontabs.{group}"), patch).await;
+    assert_eq!((changed.code, &changed.json()["metadata"]["generation"]), (200, &json!(2)));
+    // It is served some moments later: who asks too early is not wrong, only early.
+    let columns = async || {
+        let form = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+        let table = cluster.server.send(Shows::Admin, "GET", &path, &form, "").await.json();
+        table["columnDefinitions"].as_array().map_or(0, Vec::len)
+    };
+    tokio::time::timeout(LIMIT, async {
+        while columns().await != 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the new columns");
+    let spec = json!({"cronSpec": "*", "weight": 7});
+    let made = cluster.ask("POST", &path, crontab("a", spec)).await.json();
+    assert_eq!(made["spec"]["weight"], 7);
+    assert_eq!(lines.next().await.unwrap()["object"]["spec"]["weight"], 7, "who follows goes on");
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_when_it_is_defined() {
+    let cluster = Cluster::start().await;
+    let mut several = crontabs("several.example.com");
+    let mut second = several["spec"]["versions"][0].clone();
+    second["name"] = json!("v2");
+    second["storage"] = json!(false);
+    several["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let own = crontabs("impresario.dev");
+    for (definition, why) in [
+        (several, "several served versions are not supported yet"),
+        (own, "belongs to Impresario itself"),
+    ] {
+        let refused = cluster.ask("POST", DEFINITIONS, definition).await;
+        assert_eq!(refused.code, 422);
+        assert!(refused.json()["message"].as_str().unwrap().contains(why), "{}", refused.json());
+    }
+}
+
+#[tokio::test]
+async fn kubectl_of_three_generations_uses_a_kind_that_is_defined() {
+    for version in ["1.27", "1.30", "1.33"] {
+        let cluster = Cluster::start().await;
+        let group = format!("kubectl-{}.example.com", version.replace('.', "-"));
+        let kubectl = cluster.server.kubectl(version);
+        let file = |name: &str, object: &Value| kubectl.manifest(name, &object.to_string());
+        let mut definition = crontabs(&group);
+        let (crd, one) = (format!("crd/crontabs.{group}"), format!("crontabs.{group}/a"));
+        kubectl.good(&["apply", "-f", &file("definition.json", &definition)]).await;
+        kubectl.good(&["wait", "--for=condition=Established", &crd, "--timeout=60s"]).await;
+        let object = |spec: Value| {
+            let head = json!({"apiVersion": format!("{group}/v1"), "kind": "CronTab"});
+            let mut object = crontab("a", spec);
+            object.as_object_mut().unwrap().extend(head.as_object().unwrap().clone());
+            object
+        };
+        let spec = json!({"cronSpec": "* * * * */5"});
+        kubectl.good(&["apply", "-f", &file("object.json", &object(spec))]).await;
+        kubectl.good(&["scale", &one, "--replicas=3"]).await;
+        let shrunk = kubectl.run(&["scale", &one, "--replicas=2"]).await;
+        assert!(!shrunk.ok && shrunk.err.contains("replicas may not shrink"), "{}", shrunk.err);
+        let table = kubectl.good(&["get", &format!("crontabs.{group}")]).await;
+        assert!(table.contains("SPEC") && table.contains("* * * * */5"), "{table}");
+        let api_version = format!("--api-version={group}/v1");
+        let told = kubectl.good(&["explain", "crontabs", &api_version, "--recursive"]).await;
+        assert!(told.contains("cronSpec"), "{told}");
+        // Applied again, changed: the lists of a definition are replaced as a whole.
+        definition["spec"]["versions"][0]["additionalPrinterColumns"] = json!([
+            {"name": "Copies", "type": "integer", "jsonPath": ".spec.replicas"},
+        ]);
+        kubectl.good(&["apply", "-f", &file("definition.json", &definition)]).await;
+        let now = cluster.get(&format!("{DEFINITIONS}/crontabs.{group}")).await;
+        let columns = &now["spec"]["versions"][0]["additionalPrinterColumns"];
+        assert_eq!(columns.as_array().unwrap().len(), 1, "{columns}");
+        let listed = kubectl.good(&["get", "crd"]).await;
+        assert!(listed.contains("CREATED AT"), "{listed}");
+        kubectl.good(&["delete", &crd, "--timeout=60s"]).await;
+        let gone = kubectl.run(&["get", &crd]).await;
+        assert!(!gone.ok && gone.err.contains("not found"), "{}", gone.err);
+    }
+}
