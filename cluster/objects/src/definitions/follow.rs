@@ -7,7 +7,7 @@ use impresario_api::catalog::{CatalogError, find, served};
 use impresario_api::crd;
 use impresario_api::resource::{Resource, Row};
 use impresario_client::objects::stored::text;
-use impresario_runtime::Backoff;
+use impresario_runtime::{Backoff, random, tasks};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +64,11 @@ impl Definitions {
     pub fn follow(objects: Reader) -> Self {
         let shared = Arc::new(Shared { all: Mutex::default(), changes: watch::channel(0).0 });
         let followed = shared.clone();
-        let task = tokio::spawn(async move {
+        let task = tasks::spawn(async move {
             let mut attempt = 0;
             loop {
                 attempt = if follow_once(&objects, &followed).await { 0 } else { attempt + 1 };
-                tokio::time::sleep(PAUSES.wait(attempt, rand::random())).await;
+                tokio::time::sleep(PAUSES.wait(attempt, random::random())).await;
             }
         });
         Self(Arc::new(Following { shared, task }))

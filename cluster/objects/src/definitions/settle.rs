@@ -12,6 +12,7 @@ use impresario_api::status::Status;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
 use impresario_registry_api::{Consistency, Entry, ListRequest, Selection};
+use impresario_runtime::clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -140,7 +141,7 @@ impl Settling<'_> {
         said: &[Said<'_>],
         names: Option<&Value>,
     ) -> Result<(), Status> {
-        let now = metadata_time(Timestamp::now());
+        let now = metadata_time(clock::timestamp());
         let change = |old: &Value| {
             same_object(&self.kind, seen, old)?;
             let mut new = old.clone();
@@ -169,7 +170,7 @@ impl Settling<'_> {
         if !finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER)) {
             return Ok(None);
         }
-        let again = Some(Timestamp::now() + HELD);
+        let again = Some(clock::timestamp() + HELD);
         match (&followed.row, &followed.fault) {
             (Some(row), _) => {
                 let why = "CustomResource deletion is in progress";
