@@ -8,6 +8,9 @@
 //! that is not in the schema would be found only when an object comes), copies every object into
 //! values of its own, and brings a generated parser with a runtime for it. See docs/decisions/0010-cel.md.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod bound_tests;
 mod check;
 mod fault;
 mod function;

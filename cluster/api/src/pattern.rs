@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN: usize = 16 * 1024;
-/// What one compiled pattern may take, in bytes.
-const MAX_COMPILED: usize = 512 * 1024;
+/// What one compiled pattern may take, in bytes; most take the least. The crate does not say what a
+/// pattern takes, only whether it is more than so much.
+const SIZES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 512 * 1024];
+/// What it may take besides while it is used, in bytes.
+const CACHE: usize = 64 * 1024;
 /// How deep groups of a pattern may nest.
 const MAX_NESTING: u32 = 64;
 
@@ -24,6 +27,9 @@ pub enum PatternError {
     /// It is no regular expression, or one that grows too large.
     #[error("must be a valid regular expression, but isn't: {0}")]
     Syntax(String),
+    /// Those before it have taken all that there is.
+    #[error("takes too much memory together with the other patterns: write fewer or simpler ones")]
+    NoRoom,
 }
 
 /// A compiled pattern; cheap to clone.
@@ -36,17 +42,39 @@ pub struct Pattern {
 impl Pattern {
     /// Compiles a pattern.
     pub fn new(source: &str) -> Result<Self, PatternError> {
+        Self::within(source, &mut usize::MAX.clone())
+    }
+
+    /// Compiles a pattern into the room that is left, in bytes, and takes what it needs of it.
+    pub fn within(source: &str, room: &mut usize) -> Result<Self, PatternError> {
         if source.len() > MAX_PATTERN {
             return Err(PatternError::TooLong);
         }
         let translated = translate(source)?;
-        let regex = RegexBuilder::new(&translated)
-            .size_limit(MAX_COMPILED)
-            .dfa_size_limit(MAX_COMPILED)
-            .nest_limit(MAX_NESTING)
-            .build()
-            .map_err(|error| PatternError::Syntax(one_line(&error.to_string())))?;
-        Ok(Self { source: source.into(), regex })
+        let mut why = PatternError::NoRoom;
+        for size in SIZES {
+            let Some(left) = room.checked_sub(size + size.max(CACHE)) else {
+                return Err(PatternError::NoRoom);
+            };
+            let built = RegexBuilder::new(&translated)
+                .size_limit(size)
+                .dfa_size_limit(size.max(CACHE))
+                .nest_limit(MAX_NESTING)
+                .build();
+            match built {
+                Ok(regex) => {
+                    *room = left;
+                    return Ok(Self { source: source.into(), regex });
+                }
+                Err(error) => {
+                    why = PatternError::Syntax(one_line(&error.to_string()));
+                    if !matches!(error, regex::Error::CompiledTooBig(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(why)
     }
 
     /// The pattern as it was written.

@@ -18,14 +18,17 @@ pub mod node;
 pub mod place;
 mod prune;
 pub mod read;
+pub mod room;
 mod rule;
 mod shape;
 mod validate;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, CauseReason};
+use defaults::MAX_FILLED;
 use findings::Findings;
 use node::Node;
 use place::Place;
+use room::Room;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -47,10 +50,17 @@ impl Structural {
 
     /// Reads a schema that stands elsewhere: `spec.versions[1].schema.openAPIV3Schema`.
     pub fn parse_at(schema: &Value, at: &str) -> Result<Self, Vec<Cause>> {
+        Self::parse_within(schema, at, &mut Room::default())
+    }
+
+    /// Reads one of several schemas, which have the same room together.
+    pub fn parse_within(schema: &Value, at: &str, room: &mut Room) -> Result<Self, Vec<Cause>> {
         let place = Place::Root(at);
         let mut reader = read::Reader::default();
+        std::mem::swap(&mut reader.room, room);
         let mut root = reader.node(schema, &place, 0);
         let mut findings = std::mem::take(&mut reader.findings);
+        *room = reader.room;
         if findings.is_empty() {
             shape::check(&root, &place, &mut findings);
         }
@@ -58,7 +68,7 @@ impl Structural {
             compile::compile(&mut root, &place, &mut findings);
         }
         if findings.is_empty() {
-            given_defaults::check(&root, &place, &mut findings);
+            given_defaults::check(&root, &place, room, &mut findings);
         }
         if findings.is_empty() {
             Ok(Self { root, document: Arc::new(schema.clone()) })
@@ -67,9 +77,10 @@ impl Structural {
         }
     }
 
-    /// Fills in what an object does not give. Idempotent.
+    /// Fills in what an object does not give. Idempotent. Where that is more than an object may be,
+    /// it is left as it is, and [`Structural::validate`] says so.
     pub fn default(&self, object: &mut Value) {
-        defaults::fill(&self.root, object);
+        _ = defaults::fill(&self.root, object, &mut MAX_FILLED.clone());
     }
 
     /// Drops what the schema does not know. Idempotent.
@@ -85,8 +96,16 @@ impl Structural {
     fn validate_within(&self, steps: u64, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut findings = Findings::within(steps);
         let place = Place::Root("");
+        if defaults::owed(&self.root, new, &mut MAX_FILLED.clone()).is_none() {
+            let why = format!(
+                "Too long: the defaults of its fields are more than {MAX_FILLED} bytes: give fewer entries, or shorten the defaults in the definition"
+            );
+            findings.push(&place, CauseReason::TooLong, why);
+            return findings.into_causes();
+        }
         validate::value(&self.root, new, old, &place, &mut findings);
-        expressions::check(&self.root, new, old, &place, &mut findings);
+        let mut left = expressions::STEPS_OF_OBJECT;
+        expressions::check(&self.root, new, old, &place, &mut left, &mut findings);
         findings.into_causes()
     }
 
@@ -107,6 +126,9 @@ impl Structural {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod bound_tests;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

@@ -95,7 +95,9 @@ pub fn words(source: &str) -> Result<Vec<Word>, Mistake> {
 /// The prefix of a text that begins here, and where its quote is.
 fn quoted_at(source: &str, at: usize) -> Option<(&str, usize)> {
     let rest = &source[at..];
-    let length = rest.find(['"', '\'']).filter(|length| *length <= 2)?;
+    // No prefix is longer than two: to look for a quote further on would be to read all of the rest
+    // for each word.
+    let length = rest.bytes().take(3).position(|byte| matches!(byte, b'"' | b'\''))?;
     let prefix = &rest[..length];
     let known = ["", "r", "R", "b", "B", "br", "bR", "Br", "BR", "rb", "rB", "Rb", "RB"];
     known.contains(&prefix).then_some((prefix, at + length))
@@ -210,5 +212,28 @@ fn whole(source: &str, end: usize, value: u64) -> (Token, usize) {
         (Token::Uint(value), end + 1)
     } else {
         (Token::Int(value), end)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_begins_a_text_only_right_behind_a_prefix() {
+        for (source, found) in [
+            ("'a'", Some(("", 0))),
+            ("r'a'", Some(("r", 1))),
+            ("bR\"a\"", Some(("bR", 2))),
+            ("abr'a'", None),
+            ("ab'a'", None),
+            ("\u{e9}'a'", None),
+            ("1, 'a'", None),
+        ] {
+            assert_eq!(quoted_at(source, 0), found, "{source}");
+        }
+        let long = format!("[{}'a']", "1,".repeat(8000));
+        assert_eq!(words(&long).unwrap().len(), 2 * 8000 + 4);
     }
 }

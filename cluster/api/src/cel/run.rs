@@ -3,7 +3,7 @@
 //! `&&` and `||` do not mind a fault on one side that the other side makes irrelevant, and so do
 //! `all` and `exists`; a budget that is used up is minded everywhere.
 
-use super::fault::{Budget, Fault, failed};
+use super::fault::{Budget, Fault, beginning, failed};
 use super::tree::{Expr, Loop, LoopKind, Node, Operator};
 use super::value::{Text, Value, key_text};
 use std::cmp::Ordering;
@@ -42,13 +42,15 @@ impl<'a> Machine<'a, '_> {
             Node::Select { operand, field, optional } => {
                 let operand = self.of(operand)?;
                 return through(operand, *optional, |value| {
-                    if value.field(field).is_none() && !is_container(&value) {
+                    let found = value.field(field);
+                    if found.is_none() && !is_container(&value) {
                         return Err(failed(format!(
                             "no such overload: {}.{field}",
                             value.type_name()
                         )));
                     }
-                    Ok(value.field(field))
+                    read(self.budget, found.as_ref())?;
+                    Ok(found)
                 })?
                 .ok_or_else(|| failed(format!("no such key: {field}")));
             }
@@ -58,11 +60,13 @@ impl<'a> Machine<'a, '_> {
                     Value::Optional(None) => return Ok(Value::Bool(false)),
                     other => other,
                 };
-                Value::Bool(operand.field(field).is_some())
+                let found = operand.field(field);
+                read(self.budget, found.as_ref())?;
+                Value::Bool(found.is_some())
             }
             Node::Index { operand, index, optional } => {
                 let (operand, index) = (self.of(operand)?, self.of(index)?);
-                return through(operand, *optional, |value| entry(&value, &index))?
+                return through(operand, *optional, |value| entry(self.budget, &value, &index))?
                     .ok_or_else(|| missing(&index));
             }
             Node::Not(one) => match self.of(one)? {
@@ -99,7 +103,7 @@ impl<'a> Machine<'a, '_> {
                 for (key, value) in entries {
                     let key = self.of(key)?;
                     let value = self.of(value)?;
-                    let text = key_text(&key).ok_or_else(|| failed("unsupported key type"))?;
+                    let text = owned_key(self.budget, &key)?;
                     if map.insert(text, (key, value)).is_some() {
                         return Err(failed("Failed with repeated key"));
                     }
@@ -114,7 +118,7 @@ impl<'a> Machine<'a, '_> {
                 for argument in arguments {
                     values.push(self.of(argument)?);
                 }
-                return (function.run)(self.budget, &values);
+                return function.call(self.budget, &values);
             }
             Node::Loop(inner) => return self.looped(inner),
         })
@@ -181,6 +185,7 @@ impl<'a> Machine<'a, '_> {
         let before = self.variables.len();
         for (key, value) in entries {
             self.budget.spend(1)?;
+            read(self.budget, Some(&value))?;
             if two {
                 self.variables.push(key.clone());
             }
@@ -213,7 +218,7 @@ impl<'a> Machine<'a, '_> {
                 (LoopKind::Filter, Value::Bool(true)) => list.push(value),
                 (LoopKind::Map, given) => list.push(given),
                 (LoopKind::TransformMap, given) => {
-                    let text = key_text(&key).ok_or_else(|| failed("unsupported key type"))?;
+                    let text = owned_key(self.budget, &key)?;
                     map.insert(text, (key, given));
                 }
                 (_, other) => return Err(no_overload("comprehension", &[&other])),
@@ -246,6 +251,7 @@ fn is_container(value: &Value<'_>) -> bool {
 fn missing(index: &Value<'_>) -> Fault {
     match index {
         Value::Int(at) => failed(format!("index out of bounds: {at}")),
+        Value::Text(text) => failed(format!("no such key: {}", beginning(text))),
         other => failed(format!("no such key: {}", other.printed().unwrap_or_default())),
     }
 }
@@ -268,7 +274,27 @@ fn through<'a>(
     }
 }
 
-fn entry<'a>(value: &Value<'a>, index: &Value<'a>) -> Result<Option<Value<'a>>, Fault> {
+/// Takes the work of what was read out of an object: bytes are decoded anew each time.
+fn read(budget: &mut Budget, found: Option<&Value<'_>>) -> Result<(), Fault> {
+    match found {
+        Some(Value::Bytes(bytes)) => budget.spend_bytes(bytes.len()),
+        _ => Ok(()),
+    }
+}
+
+/// The copy of a key by which a map finds it.
+fn owned_key(budget: &mut Budget, key: &Value<'_>) -> Result<String, Fault> {
+    if let Value::Text(text) = key {
+        budget.spend_bytes(text.len())?;
+    }
+    key_text(key).ok_or_else(|| failed("unsupported key type"))
+}
+
+fn entry<'a>(
+    budget: &mut Budget,
+    value: &Value<'a>,
+    index: &Value<'a>,
+) -> Result<Option<Value<'a>>, Fault> {
     if value.is_list() {
         let at = match index {
             Value::Int(at) => usize::try_from(*at).ok(),
@@ -276,13 +302,20 @@ fn entry<'a>(value: &Value<'a>, index: &Value<'a>) -> Result<Option<Value<'a>>, 
             Value::Double(at) if at.fract() == 0.0 && *at >= 0.0 => Some(*at as usize),
             other => return Err(no_overload("_[_]", &[value, other])),
         };
-        return Ok(at.and_then(|at| value.entry(at)));
+        let found = at.and_then(|at| value.entry(at));
+        read(budget, found.as_ref())?;
+        return Ok(found);
     }
     if is_container(value) {
-        return Ok(match index {
+        if let Value::Text(key) = index {
+            budget.spend_bytes(key.len())?;
+        }
+        let found = match index {
             Value::Text(name) if matches!(value, Value::JsonObject(..)) => value.field(name),
             index => value.under(index),
-        });
+        };
+        read(budget, found.as_ref())?;
+        return Ok(found);
     }
     Err(no_overload("_[_]", &[value, index]))
 }
@@ -310,7 +343,8 @@ fn binary<'a>(
     };
     match operator {
         O::Equal | O::NotEqual => {
-            budget.spend(left.weight().saturating_add(right.weight()))?;
+            budget.spend_on(left, 1)?;
+            budget.spend_on(right, 1)?;
             Ok(Value::Bool(left.same(right) == (operator == O::Equal)))
         }
         O::Less => order(Ordering::is_lt),
@@ -318,13 +352,13 @@ fn binary<'a>(
         O::Greater => order(Ordering::is_gt),
         O::GreaterOrEqual => order(Ordering::is_ge),
         O::In if right.is_list() => {
-            let work = right.weight().saturating_add(right.count().unwrap_or(0));
-            budget.spend(work)?;
             let count = right.count().unwrap_or(0);
+            budget.spend_on(right, 1)?;
+            budget.spend(count)?;
             let found = (0..count).any(|at| right.entry(at).is_some_and(|one| one.same(left)));
             Ok(Value::Bool(found))
         }
-        O::In if is_container(right) => Ok(Value::Bool(entry(right, left)?.is_some())),
+        O::In if is_container(right) => Ok(Value::Bool(entry(budget, right, left)?.is_some())),
         O::In => Err(no_overload("@in", &[left, right])),
         _ => arithmetic(budget, operator, left, right)?
             .ok_or_else(|| no_overload(&name(), &[left, right])),

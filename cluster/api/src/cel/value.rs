@@ -90,6 +90,9 @@ pub enum Value<'a> {
     Format(&'static str),
 }
 
+/// The longest text that is read as a time or a span: reading it is one step, so it is short.
+const LONGEST_SPAN: usize = 256;
+
 static ANY: Type = Type::Dyn;
 static ANY_LIST: ListType = ListType { element: Type::Dyn, unordered: false };
 
@@ -115,11 +118,13 @@ impl<'a> Value<'a> {
                     Err(_) => Self::Text(Text::Borrowed(text)),
                 }
             }
-            (Json::String(text), Type::Duration) => match parse_duration(text) {
-                Some(nanos) => Self::Duration(nanos),
-                None => Self::Text(Text::Borrowed(text)),
-            },
-            (Json::String(text), Type::Timestamp) => {
+            (Json::String(text), Type::Duration) if text.len() <= LONGEST_SPAN => {
+                match parse_duration(text) {
+                    Some(nanos) => Self::Duration(nanos),
+                    None => Self::Text(Text::Borrowed(text)),
+                }
+            }
+            (Json::String(text), Type::Timestamp) if text.len() <= LONGEST_SPAN => {
                 let midnight = format!("{text}T00:00:00Z");
                 match text.parse().or_else(|_| midnight.parse()) {
                     Ok(time) => Self::Timestamp(time),
@@ -247,19 +252,30 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// About how many values this is made of: the work of comparing it.
-    pub fn weight(&self) -> usize {
+    /// About how many values this is made of, the work of comparing it; none where that is more
+    /// than `most`. No more is walked than that: what is shared stands in many places, so that a
+    /// small value can be a tree without an end.
+    pub fn weight(&self, most: usize) -> Option<usize> {
+        let mut left = most;
+        self.weigh(&mut left)?;
+        Some(most - left)
+    }
+
+    fn weigh(&self, left: &mut usize) -> Option<()> {
+        take(left, 1)?;
         match self {
-            Self::Text(text) => text.len() / 10 + 1,
-            Self::Bytes(bytes) => bytes.len() / 10 + 1,
-            Self::List(list) => list.iter().map(Self::weight).fold(1, usize::saturating_add),
-            Self::Map(map) => map.values().map(|(_, value)| value.weight() + 1).sum::<usize>() + 1,
-            Self::JsonList(list, _) => list.iter().map(json_weight).sum::<usize>() + 1,
-            Self::JsonMap(map, _) | Self::JsonObject(map, _) => {
-                map.values().map(|json| json_weight(json) + 1).sum::<usize>() + 1
-            }
-            Self::Optional(Some(value)) => value.weight(),
-            _ => 1,
+            Self::Text(text) => take(left, text.len() / 10),
+            Self::Bytes(bytes) => take(left, bytes.len() / 10),
+            Self::Url(url) => take(left, url.text.len() / 10),
+            Self::List(list) => list.iter().try_for_each(|one| one.weigh(left)),
+            Self::Map(map) => map.values().try_for_each(|(key, value)| {
+                key.weigh(left)?;
+                value.weigh(left)
+            }),
+            Self::JsonList(list, _) => list.iter().try_for_each(|json| weigh_json(json, left)),
+            Self::JsonMap(map, _) | Self::JsonObject(map, _) => weigh_entries(map, left),
+            Self::Optional(Some(value)) => value.weigh(left),
+            _ => Some(()),
         }
     }
 
@@ -375,13 +391,26 @@ fn same_set(a: &[Json], b: &[Json]) -> bool {
     a.len() == b.len() && sorted(a) == sorted(b)
 }
 
-fn json_weight(json: &Json) -> usize {
+fn take(left: &mut usize, steps: usize) -> Option<()> {
+    *left = left.checked_sub(steps)?;
+    Some(())
+}
+
+fn weigh_json(json: &Json, left: &mut usize) -> Option<()> {
+    take(left, 1)?;
     match json {
-        Json::String(text) => text.len() / 10 + 1,
-        Json::Array(list) => list.iter().map(json_weight).sum::<usize>() + 1,
-        Json::Object(map) => map.values().map(|json| json_weight(json) + 1).sum::<usize>() + 1,
-        _ => 1,
+        Json::String(text) => take(left, text.len() / 10),
+        Json::Array(list) => list.iter().try_for_each(|json| weigh_json(json, left)),
+        Json::Object(map) => weigh_entries(map, left),
+        _ => Some(()),
     }
+}
+
+fn weigh_entries(map: &Map<String, Json>, left: &mut usize) -> Option<()> {
+    map.iter().try_for_each(|(key, json)| {
+        take(left, key.len() / 10 + 1)?;
+        weigh_json(json, left)
+    })
 }
 
 /// A text that the same keys have in common; none for what can be no key.

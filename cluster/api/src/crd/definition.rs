@@ -9,6 +9,7 @@ use crate::names;
 use crate::structural::Structural;
 use crate::structural::findings::Findings;
 use crate::structural::place::Place;
+use crate::structural::room::Room;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -267,6 +268,7 @@ fn versions(definition: &Value, findings: &mut Findings, more: &mut Vec<Cause>) 
     // What all versions say alike is told once, and where Kubernetes tells it.
     let shared = |name: &str| all.iter().all(|version| get(version, name) == get(&all[0], name));
     let mut read = Vec::new();
+    let mut room = Room::default();
     for (index, version) in all.iter().enumerate() {
         let place = place.index(index);
         let once = |name: &str, shared_at: &str| {
@@ -285,7 +287,8 @@ fn versions(definition: &Value, findings: &mut Findings, more: &mut Vec<Cause>) 
             findings.required(&place.field("openAPIV3Schema"), "schemas are required");
             continue;
         }
-        let parsed = Structural::parse_at(given, schema_at.as_deref().unwrap_or_default());
+        let schema_place = schema_at.as_deref().unwrap_or_default();
+        let parsed = Structural::parse_within(given, schema_place, &mut room);
         let schema = match parsed {
             Ok(schema) => schema,
             Err(causes) => {

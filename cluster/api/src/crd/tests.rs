@@ -320,3 +320,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn all_versions_of_a_definition_have_one_room_for_their_patterns() {
+    let version = |name: &str, storage: bool, from: usize| {
+        let fields: serde_json::Map<String, Value> = (from..from + 50)
+            .map(|at| {
+                (format!("f{at}"), json!({"type": "string", "pattern": format!("\\pL{{5}}{at}")}))
+            })
+            .collect();
+        json!({"name": name, "served": storage, "storage": storage,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": fields}}})
+    };
+    let found = |from: usize| {
+        let mut definition = definition();
+        definition["spec"]["versions"] =
+            json!([version("v1", true, 0), version("v2", false, from)]);
+        default(&mut definition);
+        said(&validate(&definition))
+    };
+    assert_eq!(found(0), [""; 0], "the same patterns are compiled once");
+    let found = found(50);
+    assert!(!found.is_empty());
+    assert!(
+        found.iter().all(|why| why.contains("together with the other patterns")),
+        "{}",
+        found[0]
+    );
+}

@@ -1,6 +1,6 @@
 //! What is asked of one value besides its type, each bound in the words of Kubernetes.
 
-use super::findings::Findings;
+use super::findings::{Findings, shown_text};
 use super::node::Bounds;
 use super::place::Place;
 use crate::formats;
@@ -81,6 +81,7 @@ fn is_multiple(number: &Number, factor: &Number) -> bool {
 fn text(bounds: &Bounds, found: &str, value: &Value, place: &Place<'_>, findings: &mut Findings) {
     let at = place.bare();
     if bounds.max_length.is_some() || bounds.min_length.is_some() {
+        findings.spend(found.len() / 64);
         let length = found.chars().count() as u64;
         if let Some(most) = bounds.max_length.filter(|most| length > *most) {
             findings.too_long(place, most);
@@ -100,7 +101,7 @@ fn text(bounds: &Bounds, found: &str, value: &Value, place: &Place<'_>, findings
     if let Some(format) = &bounds.format
         && formats::fits(format, found) == Some(false)
     {
-        let why = format!("{at} in body must be of type {format}: {found:?}");
+        let why = format!("{at} in body must be of type {format}: {}", shown_text(found));
         findings.type_invalid(place, value, &why);
     }
 }

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 /// The work of one rule for one value.
 const STEPS_OF_RULE: u64 = 1_000_000;
 /// The work of all rules for one object.
-const STEPS_OF_OBJECT: u64 = 5_000_000;
+pub const STEPS_OF_OBJECT: u64 = 5_000_000;
 
 /// Asks all rules about an object, unless it is wrong in ways that make rules fail for no reason of
 /// theirs.
@@ -27,6 +27,7 @@ pub fn check(
     new: &Value,
     old: Option<&Value>,
     place: &Place<'_>,
+    left: &mut u64,
     findings: &mut Findings,
 ) {
     if !root.has_rules {
@@ -37,12 +38,16 @@ pub fn check(
         findings.invalid(&Place::Root(""), &Value::Null, why);
         return;
     }
-    Rules { findings, left: STEPS_OF_OBJECT }.node(root, new, old, place);
+    let mut rules = Rules { findings, left: *left, over: false };
+    rules.node(root, new, old, place);
+    *left = rules.left;
 }
 
 struct Rules<'f> {
     findings: &'f mut Findings,
     left: u64,
+    /// Somebody has been told that the work is used up.
+    over: bool,
 }
 
 impl Rules<'_> {
@@ -53,7 +58,7 @@ impl Rules<'_> {
         if !node.rules.is_empty() {
             let unchanged = old.is_some_and(|old| equal(new, old));
             for rule in &node.rules {
-                if self.left == 0 {
+                if self.over {
                     return;
                 }
                 if let Some(compiled) = &rule.compiled {
@@ -132,6 +137,7 @@ impl Rules<'_> {
             Ok(_) => Some(format!("the rule gave no bool: {}", rule.expression)),
             Err(Fault::OverBudget) if given < STEPS_OF_RULE => {
                 self.left = 0;
+                self.over = true;
                 let why = "validation failed due to running out of cost budget, no further validation rules will be run";
                 self.findings.invalid(place, &json!(type_name(new)), why);
                 return;

@@ -11,7 +11,9 @@ use serde_json::Value;
 /// So many looks at a value for one document.
 pub const MAX_STEPS: u64 = 5_000_000;
 /// The longest value that a cause quotes, in bytes.
-const MAX_SHOWN: usize = 10 * 1024;
+const MAX_SHOWN: usize = 1024;
+/// The longest list of what would be allowed, in bytes.
+const MAX_CHOICES: usize = 10 * 1024;
 
 /// The causes of one document.
 #[derive(Debug)]
@@ -19,11 +21,13 @@ pub struct Findings {
     causes: Vec<Cause>,
     most: usize,
     steps_left: u64,
+    /// Nobody reads the causes, only whether there are any.
+    silent: bool,
 }
 
 impl Default for Findings {
     fn default() -> Self {
-        Self { causes: Vec::new(), most: MAX_CAUSES, steps_left: MAX_STEPS }
+        Self { causes: Vec::new(), most: MAX_CAUSES, steps_left: MAX_STEPS, silent: false }
     }
 }
 
@@ -35,13 +39,15 @@ impl Findings {
 
     /// One that ends at the first cause, within the same work: for alternatives.
     pub fn probe(&mut self) -> Self {
-        Self { causes: Vec::new(), most: 1, steps_left: std::mem::take(&mut self.steps_left) }
+        let steps_left = std::mem::take(&mut self.steps_left);
+        Self { causes: Vec::new(), most: 1, steps_left, silent: true }
     }
 
     /// One of the same kind for a part, whose causes may yet be dropped.
     pub fn part(&mut self) -> Self {
         let most = self.most.saturating_sub(self.causes.len());
-        Self { causes: Vec::new(), most, steps_left: std::mem::take(&mut self.steps_left) }
+        let steps_left = std::mem::take(&mut self.steps_left);
+        Self { causes: Vec::new(), most, steps_left, silent: self.silent }
     }
 
     /// Takes back the work of a part, and says whether nothing was wrong with it.
@@ -80,44 +86,58 @@ impl Findings {
 
     /// A cause as it is.
     pub fn push(&mut self, place: &Place<'_>, reason: CauseReason, message: String) {
-        if self.causes.len() < self.most {
-            self.causes.push(Cause { field: place.to_string(), reason, message });
+        self.say(place, reason, || message);
+    }
+
+    /// A cause whose text is made only where there is room for it and somebody who reads it: values
+    /// are long, and most causes of a long list are never told.
+    fn say(&mut self, place: &Place<'_>, reason: CauseReason, message: impl FnOnce() -> String) {
+        if self.causes.len() >= self.most {
+            return;
         }
+        let cause = if self.silent {
+            Cause { field: String::new(), reason, message: String::new() }
+        } else {
+            Cause { field: place.to_string(), reason, message: message() }
+        };
+        self.causes.push(cause);
     }
 
     /// The field must be given.
     pub fn required(&mut self, place: &Place<'_>, why: &str) {
-        self.push(place, CauseReason::Required, with("Required value", why));
+        self.say(place, CauseReason::Required, || with("Required value", why));
     }
 
     /// The field may not be given.
     pub fn forbidden(&mut self, place: &Place<'_>, why: &str) {
-        self.push(place, CauseReason::Forbidden, with("Forbidden", why));
+        self.say(place, CauseReason::Forbidden, || with("Forbidden", why));
     }
 
     /// The value breaks a rule.
     pub fn invalid(&mut self, place: &Place<'_>, value: &Value, why: &str) {
-        let what = format!("Invalid value: {}", shown(value));
-        self.push(place, CauseReason::Invalid, with(&what, why));
+        self.say(place, CauseReason::Invalid, || {
+            with(&format!("Invalid value: {}", shown(value)), why)
+        });
     }
 
     /// The value has the wrong type or form.
     pub fn type_invalid(&mut self, place: &Place<'_>, value: &Value, why: &str) {
-        let what = format!("Invalid value: {}", shown(value));
-        self.push(place, CauseReason::TypeInvalid, with(&what, why));
+        self.say(place, CauseReason::TypeInvalid, || {
+            with(&format!("Invalid value: {}", shown(value)), why)
+        });
     }
 
     /// The value is not one of a closed set, told in the order of the set.
     pub fn not_supported(&mut self, place: &Place<'_>, value: &Value, supported: &[Value]) {
-        let names: Vec<String> = supported.iter().map(quoted).collect();
-        let what = format!("Unsupported value: {}", shown(value));
-        let why = format!("supported values: {}", names.join(", "));
-        self.push(place, CauseReason::NotSupported, with(&what, &why));
+        self.say(place, CauseReason::NotSupported, || {
+            let what = format!("Unsupported value: {}", shown(value));
+            with(&what, &format!("supported values: {}", choices(supported)))
+        });
     }
 
     /// Another entry has the same key.
     pub fn duplicate(&mut self, place: &Place<'_>, value: &Value) {
-        self.push(place, CauseReason::Duplicate, format!("Duplicate value: {}", shown(value)));
+        self.say(place, CauseReason::Duplicate, || format!("Duplicate value: {}", shown(value)));
     }
 
     /// The text is longer than allowed.
@@ -160,23 +180,64 @@ fn with(what: &str, why: &str) -> String {
     if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
 }
 
-/// A value as causes show it, cut where it is long.
+/// A value as causes show it, cut where it is long; no more of it is looked at than is shown.
 fn shown(value: &Value) -> String {
-    let mut text = match value {
-        Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
-    };
-    if text.len() > MAX_SHOWN {
-        text.truncate(text.floor_char_boundary(MAX_SHOWN));
-        text.push_str("...");
+    if let Value::String(text) = value {
+        return shown_text(text);
     }
-    text
+    let mut beginning = Beginning(Vec::new());
+    match serde_json::to_writer(&mut beginning, value) {
+        Ok(()) => String::from_utf8_lossy(&beginning.0).into_owned(),
+        // The value cannot fail, so the room did.
+        Err(_) => {
+            let text = String::from_utf8_lossy(&beginning.0);
+            format!("{}...", text.trim_end_matches(char::REPLACEMENT_CHARACTER))
+        }
+    }
 }
 
-/// A member of a closed set: text as it is and everything else as JSON, in quotes.
-fn quoted(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("{text:?}"),
-        other => format!("{:?}", other.to_string()),
+/// A text as causes show it, in quotes, cut where it is long.
+pub fn shown_text(text: &str) -> String {
+    if text.len() <= MAX_SHOWN {
+        return format!("{text:?}");
     }
+    format!("{:?}...", &text[..text.floor_char_boundary(MAX_SHOWN)])
+}
+
+/// Takes what is written until it has enough to show.
+struct Beginning(Vec<u8>);
+
+impl std::io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = bytes.len().min(MAX_SHOWN - self.0.len());
+        self.0.extend_from_slice(&bytes[..taken]);
+        if taken < bytes.len() {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The members of a closed set, as many as can be told.
+fn choices(supported: &[Value]) -> String {
+    let mut text = String::new();
+    for (at, value) in supported.iter().enumerate() {
+        if at > 0 {
+            text.push_str(", ");
+        }
+        if text.len() > MAX_CHOICES {
+            text.push_str("...");
+            break;
+        }
+        // Text as it is and everything else as JSON, in quotes.
+        text.push_str(&match value {
+            Value::String(_) => shown(value),
+            other => shown_text(&shown(other)),
+        });
+    }
+    text
 }

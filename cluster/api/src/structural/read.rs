@@ -3,6 +3,7 @@
 use super::findings::Findings;
 use super::node::{Additional, Bounds, Junctors, Kind, ListType, Node};
 use super::place::Place;
+use super::room::Room;
 use super::rule;
 use crate::pattern::Pattern;
 use serde_json::{Map, Number, Value, json};
@@ -20,6 +21,8 @@ pub const MAX_PATTERNS: usize = 256;
 pub struct Reader {
     /// What is wrong so far.
     pub findings: Findings,
+    /// What may yet be compiled.
+    pub room: Room,
     patterns: HashMap<String, Option<Pattern>>,
     nodes: usize,
     over: bool,
@@ -178,7 +181,7 @@ impl Reader {
             self.findings.forbidden(&place, &why);
             None
         } else {
-            match Pattern::new(source) {
+            match self.room.pattern(source) {
                 Ok(pattern) => Some(pattern),
                 Err(error) => {
                     self.findings.invalid(&place, &json!(source), &error.to_string());

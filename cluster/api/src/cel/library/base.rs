@@ -1,6 +1,6 @@
 //! CEL's own functions: sizes, conversions, types, optionals.
 
-use crate::cel::fault::{Fault, failed};
+use crate::cel::fault::{Fault, beginning, failed};
 use crate::cel::function::{Function, no_overload};
 use crate::cel::value::Value as V;
 use crate::go_duration::parse_duration;
@@ -18,11 +18,8 @@ pub static FUNCTIONS: &[Function] = &[
             ".(list<A>) int",
             ".(map<A,B>) int",
         ],
-        run: |budget, arguments| match arguments {
-            [V::Text(text)] => {
-                budget.spend_bytes(text.len())?;
-                Ok(V::Int(text.chars().count() as i64))
-            }
+        run: |_, arguments| match arguments {
+            [V::Text(text)] => Ok(V::Int(text.chars().count() as i64)),
             [V::Bytes(bytes)] => Ok(V::Int(bytes.len() as i64)),
             [one] if one.count().is_some() => Ok(V::Int(one.count().unwrap_or(0) as i64)),
             _ => no_overload("size", arguments),
@@ -46,7 +43,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => text
                 .parse()
                 .map(V::Int)
-                .map_err(|_| failed(format!("cannot parse {:?} as int", &**text))),
+                .map_err(|_| failed(format!("cannot parse {:?} as int", beginning(text)))),
             [V::Timestamp(time)] => Ok(V::Int(time.as_second())),
             [V::Duration(nanos)] => Ok(V::Int(*nanos / 1_000_000_000)),
             _ => no_overload("int", arguments),
@@ -65,7 +62,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => text
                 .parse()
                 .map(V::Uint)
-                .map_err(|_| failed(format!("cannot parse {:?} as uint", &**text))),
+                .map_err(|_| failed(format!("cannot parse {:?} as uint", beginning(text)))),
             _ => no_overload("uint", arguments),
         },
     },
@@ -79,7 +76,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => text
                 .parse()
                 .map(V::Double)
-                .map_err(|_| failed(format!("cannot parse {:?} as double", &**text))),
+                .map_err(|_| failed(format!("cannot parse {:?} as double", beginning(text)))),
             _ => no_overload("double", arguments),
         },
     },
@@ -108,10 +105,11 @@ pub static FUNCTIONS: &[Function] = &[
                     .map(V::text)
                     .ok_or_else(|| failed("invalid UTF-8 in bytes, cannot convert to string"))
             }
-            [one] => match one.printed() {
-                Some(text) => Ok(V::text(text)),
-                None => no_overload("string", arguments),
-            },
+            [one] => {
+                budget.spend_on(one, 1)?;
+                one.printed()
+                    .map_or_else(|| no_overload("string", arguments), |text| Ok(V::text(text)))
+            }
             _ => no_overload("string", arguments),
         },
     },
@@ -135,7 +133,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => match &**text {
                 "true" | "True" | "TRUE" | "t" | "1" => Ok(V::Bool(true)),
                 "false" | "False" | "FALSE" | "f" | "0" => Ok(V::Bool(false)),
-                other => Err(failed(format!("cannot parse {other:?} as bool"))),
+                other => Err(failed(format!("cannot parse {:?} as bool", beginning(other)))),
             },
             _ => no_overload("bool", arguments),
         },
@@ -162,7 +160,7 @@ pub static FUNCTIONS: &[Function] = &[
         run: |_, arguments| match arguments {
             [V::Text(text)] => parse_duration(text)
                 .map(V::Duration)
-                .ok_or_else(|| failed(format!("time: invalid duration {:?}", &**text))),
+                .ok_or_else(|| failed(format!("time: invalid duration {:?}", beginning(text)))),
             [V::Duration(nanos)] => Ok(V::Duration(*nanos)),
             _ => no_overload("duration", arguments),
         },
@@ -174,8 +172,8 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] if crate::formats::is_date_time(text) => text
                 .parse()
                 .map(V::Timestamp)
-                .map_err(|_| failed(format!("cannot parse {:?} as a time", &**text))),
-            [V::Text(text)] => Err(failed(format!("cannot parse {:?} as a time", &**text))),
+                .map_err(|_| failed(format!("cannot parse {:?} as a time", beginning(text)))),
+            [V::Text(text)] => Err(failed(format!("cannot parse {:?} as a time", beginning(text)))),
             [V::Timestamp(time)] => Ok(V::Timestamp(*time)),
             [V::Int(seconds)] => jiff::Timestamp::from_second(*seconds)
                 .map(V::Timestamp)

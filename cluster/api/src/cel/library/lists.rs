@@ -104,7 +104,7 @@ fn entries<'a>(name: &str, budget: &mut Budget, arguments: &[V<'a>]) -> Result<V
     let Some(list) = arguments.first().filter(|list| list.is_list()) else {
         return Err(no_overload(name, arguments).err().unwrap_or(Fault::OverBudget));
     };
-    budget.spend(list.weight())?;
+    budget.spend_on(list, 1)?;
     Ok(list.all().unwrap_or_default())
 }
 
@@ -129,7 +129,7 @@ fn place<'a>(
     match arguments {
         [list, wanted] if list.is_list() => {
             let all = entries(name, budget, arguments)?;
-            budget.spend(wanted.weight().saturating_mul(all.len()))?;
+            budget.spend_on(wanted, all.len())?;
             let mut places = all.iter().enumerate().filter(|(_, one)| one.same(wanted));
             let found = if last { places.next_back() } else { places.next() };
             Ok(V::Int(found.map_or(-1, |(at, _)| at as i64)))
@@ -177,7 +177,9 @@ fn sets<'a>(
 ) -> Result<V<'a>, Fault> {
     match arguments {
         [a, b] if a.is_list() && b.is_list() => {
-            budget.spend(a.weight().saturating_mul(b.weight()).saturating_mul(2))?;
+            let most = usize::try_from(budget.left()).unwrap_or(usize::MAX);
+            let weight = a.weight(most).ok_or(Fault::OverBudget)?;
+            budget.spend_on(b, weight.saturating_mul(2))?;
             Ok(V::Bool(holds(&a.all().unwrap_or_default(), &b.all().unwrap_or_default())))
         }
         _ => no_overload(name, arguments),

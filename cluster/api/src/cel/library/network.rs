@@ -1,6 +1,6 @@
 //! Addresses, networks and URLs.
 
-use crate::cel::fault::failed;
+use crate::cel::fault::{Budget, Fault, beginning, failed};
 use crate::cel::function::{Function, no_overload};
 use crate::cel::value::{Cidr, Url, Value as V};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => address(text).map(V::Ip).ok_or_else(|| {
                 failed(format!(
                     "IP Address {:?} parse error during conversion from string",
-                    &**text
+                    beginning(text)
                 ))
             }),
             [V::Cidr(cidr)] => Ok(V::Ip(cidr.address)),
@@ -37,7 +37,7 @@ pub static FUNCTIONS: &[Function] = &[
                 Some(ip) => Ok(V::Bool(ip.to_string() == **text)),
                 None => Err(failed(format!(
                     "IP Address {:?} parse error during conversion from string",
-                    &**text
+                    beginning(text)
                 ))),
             },
             _ => no_overload("ip.isCanonical", arguments),
@@ -90,7 +90,7 @@ pub static FUNCTIONS: &[Function] = &[
             [V::Text(text)] => network(text).map(V::Cidr).ok_or_else(|| {
                 failed(format!(
                     "network address parse error during conversion from string: {:?}",
-                    &**text
+                    beginning(text)
                 ))
             }),
             _ => no_overload("cidr", arguments),
@@ -113,7 +113,7 @@ pub static FUNCTIONS: &[Function] = &[
                 Some(ip) => Ok(V::Bool(contains(*cidr, ip, full(ip)))),
                 None => Err(failed(format!(
                     "IP Address {:?} parse error during conversion from string",
-                    &**text
+                    beginning(text)
                 ))),
             },
             _ => no_overload("containsIP", arguments),
@@ -130,7 +130,7 @@ pub static FUNCTIONS: &[Function] = &[
                 Some(other) => Ok(V::Bool(contains(*cidr, other.address, other.bits))),
                 None => Err(failed(format!(
                     "network address parse error during conversion from string: {:?}",
-                    &**text
+                    beginning(text)
                 ))),
             },
             _ => no_overload("containsCIDR", arguments),
@@ -159,9 +159,13 @@ pub static FUNCTIONS: &[Function] = &[
         signatures: &["(string) url"],
         run: |budget, arguments| match arguments {
             [V::Text(text)] => {
-                budget.spend_bytes(text.len())?;
+                // The text as a whole, and once more in parts.
+                budget.spend_bytes(text.len().saturating_mul(2))?;
                 parse_url(text).map(|url| V::Url(Arc::new(url))).ok_or_else(|| {
-                    failed(format!("URL parse error during conversion from string: {:?}", &**text))
+                    failed(format!(
+                        "URL parse error during conversion from string: {:?}",
+                        beginning(text)
+                    ))
                 })
             }
             _ => no_overload("url", arguments),
@@ -172,7 +176,7 @@ pub static FUNCTIONS: &[Function] = &[
         signatures: &["(string) bool"],
         run: |budget, arguments| match arguments {
             [V::Text(text)] => {
-                budget.spend_bytes(text.len())?;
+                budget.spend_bytes(text.len().saturating_mul(2))?;
                 Ok(V::Bool(parse_url(text).is_some()))
             }
             _ => no_overload("isURL", arguments),
@@ -181,18 +185,18 @@ pub static FUNCTIONS: &[Function] = &[
     Function {
         name: "getScheme",
         signatures: &[".(url) string"],
-        run: |_, a| url_part("getScheme", a, |url| url.scheme.clone()),
+        run: |b, a| url_part("getScheme", b, a, |url| url.scheme.clone()),
     },
     Function {
         name: "getHost",
         signatures: &[".(url) string"],
-        run: |_, a| url_part("getHost", a, |url| url.host.clone()),
+        run: |b, a| url_part("getHost", b, a, |url| url.host.clone()),
     },
     Function {
         name: "getHostname",
         signatures: &[".(url) string"],
-        run: |_, a| {
-            url_part("getHostname", a, |url| {
+        run: |b, a| {
+            url_part("getHostname", b, a, |url| {
                 host_and_port(&url.host).0.trim_matches(['[', ']']).to_owned()
             })
         },
@@ -200,12 +204,12 @@ pub static FUNCTIONS: &[Function] = &[
     Function {
         name: "getPort",
         signatures: &[".(url) string"],
-        run: |_, a| url_part("getPort", a, |url| host_and_port(&url.host).1.to_owned()),
+        run: |b, a| url_part("getPort", b, a, |url| host_and_port(&url.host).1.to_owned()),
     },
     Function {
         name: "getEscapedPath",
         signatures: &[".(url) string"],
-        run: |_, a| url_part("getEscapedPath", a, |url| url.path.clone()),
+        run: |b, a| url_part("getEscapedPath", b, a, |url| url.path.clone()),
     },
 ];
 
@@ -219,11 +223,7 @@ const FAMILY: Function = Function {
     },
 };
 
-fn ip_test<'a>(
-    name: &str,
-    arguments: &[V<'a>],
-    holds: fn(IpAddr) -> bool,
-) -> Result<V<'a>, crate::cel::fault::Fault> {
+fn ip_test<'a>(name: &str, arguments: &[V<'a>], holds: fn(IpAddr) -> bool) -> Result<V<'a>, Fault> {
     match arguments {
         [V::Ip(ip)] => Ok(V::Bool(holds(*ip))),
         _ => no_overload(name, arguments),
@@ -232,11 +232,15 @@ fn ip_test<'a>(
 
 fn url_part<'a>(
     name: &str,
+    budget: &mut Budget,
     arguments: &[V<'a>],
     part: fn(&Url) -> String,
-) -> Result<V<'a>, crate::cel::fault::Fault> {
+) -> Result<V<'a>, Fault> {
     match arguments {
-        [V::Url(url)] => Ok(V::text(part(url))),
+        [V::Url(url)] => {
+            budget.spend_bytes(url.text.len())?;
+            Ok(V::text(part(url)))
+        }
         _ => no_overload(name, arguments),
     }
 }

@@ -1,6 +1,7 @@
 //! Texts: CEL's own functions, the extended ones, and regular expressions.
 //!
-//! Places in a text are counted in characters. What a function makes is paid for before it is made.
+//! Places in a text are counted in characters. What a function makes is paid for before it is made;
+//! that it reads its texts has been paid for by its caller.
 
 use crate::cel::fault::{Budget, Fault, failed};
 use crate::cel::function::{Function, no_overload};
@@ -11,17 +12,17 @@ pub static FUNCTIONS: &[Function] = &[
     Function {
         name: "contains",
         signatures: &[".(string, string) bool"],
-        run: |b, a| test("contains", b, a, |text, part| text.contains(part)),
+        run: |_, a| test("contains", a, |text, part| text.contains(part)),
     },
     Function {
         name: "startsWith",
         signatures: &[".(string, string) bool"],
-        run: |b, a| test("startsWith", b, a, |text, part| text.starts_with(part)),
+        run: |_, a| test("startsWith", a, |text, part| text.starts_with(part)),
     },
     Function {
         name: "endsWith",
         signatures: &[".(string, string) bool"],
-        run: |b, a| test("endsWith", b, a, |text, part| text.ends_with(part)),
+        run: |_, a| test("endsWith", a, |text, part| text.ends_with(part)),
     },
     Function {
         name: "matches",
@@ -168,6 +169,7 @@ pub static FUNCTIONS: &[Function] = &[
                 Some(V::Text(by)) => by.to_string(),
                 _ => String::new(),
             };
+            budget.spend(arguments[0].count().unwrap_or(0))?;
             let Some(all) = arguments[0].all() else { return no_overload("join", arguments) };
             let mut joined = String::new();
             for (at, one) in all.iter().enumerate() {
@@ -193,15 +195,11 @@ pub static FUNCTIONS: &[Function] = &[
 
 fn test<'a>(
     name: &str,
-    budget: &mut Budget,
     arguments: &[V<'a>],
     holds: fn(&str, &str) -> bool,
 ) -> Result<V<'a>, Fault> {
     match arguments {
-        [V::Text(text), V::Text(part)] => {
-            budget.spend_bytes(text.len().saturating_add(part.len()))?;
-            Ok(V::Bool(holds(text, part)))
-        }
+        [V::Text(text), V::Text(part)] => Ok(V::Bool(holds(text, part))),
         _ => no_overload(name, arguments),
     }
 }
@@ -239,6 +237,7 @@ fn by_character<'a>(text: &str, most: usize) -> Vec<V<'a>> {
 }
 
 fn formatted<'a>(budget: &mut Budget, form: &str, values: &V<'a>) -> Result<V<'a>, Fault> {
+    budget.spend_bytes(form.len())?;
     let mut out = String::new();
     let mut next = 0;
     let mut chars = form.chars();
@@ -265,7 +264,7 @@ fn formatted<'a>(budget: &mut Budget, form: &str, values: &V<'a>) -> Result<V<'a
         let value =
             values.entry(next).ok_or_else(|| failed(format!("index {next} out of range")))?;
         next += 1;
-        budget.spend_bytes(value.weight().saturating_mul(10))?;
+        budget.spend_on(&value, 1)?;
         let wrong = || failed(format!("could not format {} here", value.type_name()));
         let text = match (clause, &value) {
             (Some('s'), value) => shown(value).ok_or_else(wrong)?,
