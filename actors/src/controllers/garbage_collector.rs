@@ -28,6 +28,7 @@ use super::retries::Retries;
 use super::view::CATCH_UP;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_api::catalog::{find, served};
 use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::{DeleteOptions, Objects, Propagation, WriteOptions};
@@ -354,10 +355,25 @@ impl GarbageCollectorLook {
         dependent: &ObjectMeta,
         owner: &OwnerReference,
     ) -> Result<bool, LookError> {
-        let Some((resource, namespace)) = graph::place(dependent, owner) else { return Ok(true) };
+        let Some((resource, namespace)) = self.graph.place(dependent, owner) else {
+            return Ok(true);
+        };
+        if !served().is_served(&resource) && self.is_defined(&resource).await? {
+            return Ok(true);
+        }
         let found =
             self.objects.find(&resource, namespace, &owner.name, Consistency::Linearizable).await?;
         Ok(found.is_some_and(|stored| stored.object["metadata"]["uid"] == owner.uid))
+    }
+
+    /// Whether the registry has a definition of a kind that is not served here: it may be served again, under other
+    /// names or elsewhere, so nobody can say what became of its objects.
+    async fn is_defined(&self, resource: &Resource) -> Result<bool, LookError> {
+        let Some(kind) = find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+            return Ok(true);
+        };
+        let name = format!("{}.{}", resource.plural, resource.group);
+        Ok(self.objects.find(&kind, "", &name, Consistency::Linearizable).await?.is_some())
     }
 
     fn tell_of_invalid_namespace(

@@ -17,6 +17,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// So many kinds that are no longer served are known; what older ones owned stays.
+const MOST_DROPPED: usize = 1000;
+
 /// The mirrors of all resources whose objects can own or be owned, those too of kinds that come while it runs.
 /// Shared, cheap to clone.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ struct Shared {
     mirrors: Mirrors,
     /// The parts, and the generation of the catalog of which they are.
     parts: RwLock<(u64, Arc<[Part]>)>,
+    /// Kinds that were served here and are no more, the latest last: what they owned is to go.
+    dropped: RwLock<Vec<Row>>,
 }
 
 /// A resource and what is seen of it.
@@ -43,7 +48,8 @@ impl Graph {
         let (rows, generation) = served().all();
         let parts = parts_of(&rows, mirrors, &[]);
         let parts = RwLock::new((generation, parts));
-        Self(Arc::new(Shared { mirrors: mirrors.clone(), parts }))
+        let dropped = RwLock::default();
+        Self(Arc::new(Shared { mirrors: mirrors.clone(), parts, dropped }))
     }
 
     /// The resources of now and what is seen of them. Must be called within a tokio runtime.
@@ -61,10 +67,42 @@ impl Graph {
             let now = parts_of(&rows, &self.0.mirrors, &parts.1);
             for gone in parts.1.iter().filter(|part| part.is_gone_from(&now)) {
                 self.0.mirrors.forget(&resource_key(&gone.resource));
+                self.note_dropped(&gone.resource);
             }
             *parts = (generation, now);
         }
         Arc::clone(&parts.1)
+    }
+
+    fn note_dropped(&self, row: &Row) {
+        let mut dropped = self.0.dropped.write();
+        dropped.retain(|known| !is_same(known, row) || known.kind != row.kind);
+        if dropped.len() >= MOST_DROPPED {
+            dropped.remove(0);
+        }
+        dropped.push(Row::clone(row));
+    }
+
+    /// Where the owner that a reference names must be, or must have been while its kind was served: its resource and
+    /// namespace. `None` where nobody can say.
+    pub(super) fn place<'a>(
+        &self,
+        dependent: &'a ObjectMeta,
+        owner: &OwnerReference,
+    ) -> Option<(Row, &'a str)> {
+        let (group, version) =
+            owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+        let resource = catalog::find_kind(group, version, &owner.kind).or_else(|| {
+            let was_meant =
+                |row: &&Row| row.group == group && row.version == version && row.kind == owner.kind;
+            self.0.dropped.read().iter().rev().find(was_meant).cloned()
+        })?;
+        let namespace = dependent.namespace.as_deref().unwrap_or_default();
+        match (resource.namespaced, namespace.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some((resource, namespace)),
+            (false, _) => Some((resource, "")),
+        }
     }
 
     /// One item for each change that can leave something for the collector to do, from now on. None
@@ -116,7 +154,7 @@ impl Graph {
 
     /// What is seen of the owner that a dependent's reference names.
     pub(super) fn presence(&self, dependent: &ObjectMeta, owner: &OwnerReference) -> Presence {
-        let Some((resource, namespace)) = place(dependent, owner) else {
+        let Some((resource, namespace)) = self.place(dependent, owner) else {
             return Presence::Unresolvable;
         };
         let found = self.mirror(&resource).and_then(|mirror| mirror.get(namespace, &owner.name));
@@ -136,7 +174,7 @@ impl Graph {
     /// An object of the kind that a reference names, with its uid, in another namespace than the
     /// dependent's: its writer meant it, and it cannot be an owner there.
     pub(super) fn elsewhere(&self, dependent: &ObjectMeta, owner: &OwnerReference) -> bool {
-        let Some((resource, namespace)) = place(dependent, owner) else { return false };
+        let Some((resource, namespace)) = self.place(dependent, owner) else { return false };
         resource.namespaced
             && self.mirror(&resource).is_some_and(|mirror| {
                 let is_meant = |_: &Entry, other: &ObjectMeta| {
@@ -266,20 +304,4 @@ fn parts_of(rows: &[Row], mirrors: &Mirrors, before: &[Part]) -> Arc<[Part]> {
 /// Whether these are rows of one resource.
 fn is_same(one: &Resource, other: &Resource) -> bool {
     one.group == other.group && one.plural == other.plural
-}
-
-/// Where the owner that a reference names must be: its resource and namespace. `None` where nobody
-/// can say.
-pub(super) fn place<'a>(
-    dependent: &'a ObjectMeta,
-    owner: &OwnerReference,
-) -> Option<(Row, &'a str)> {
-    let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-    let resource = catalog::find_kind(group, version, &owner.kind)?;
-    let namespace = dependent.namespace.as_deref().unwrap_or_default();
-    match (resource.namespaced, namespace.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some((resource, namespace)),
-        (false, _) => Some((resource, "")),
-    }
 }

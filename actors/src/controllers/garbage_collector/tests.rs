@@ -256,3 +256,41 @@ async fn the_collector_learns_of_a_kind_that_comes_and_forgets_one_that_goes() {
     assert_eq!(woken().await, Ok(Some(())));
     assert!(!knows(key) && graph.strays().is_empty());
 }
+
+#[tokio::test]
+async fn what_an_object_owned_goes_with_its_kind_unless_the_object_or_a_definition_is_left() {
+    let registry = MemoryRegistry::default();
+    let group = "uninstalled.example.com";
+    let names = [group, "v1", "Gadget", "gadgets", "gadget"].map(str::to_owned);
+    let row = Resource::of_schema(names, Arc::new(Anything));
+    impresario_api::catalog::served().take(row).unwrap();
+    let owner = |name: &str, uid: &str, kind: &str| {
+        let mut pod = owned(name, kind, uid);
+        let reference = &mut pod["metadata"]["ownerReferences"][0];
+        reference["apiVersion"] = format!("{group}/v1").into();
+        pod
+    };
+    let gone = create(&registry, "pods", &owner("gone", "g1", "Gadget")).await;
+    let never = create(&registry, "pods", &owner("never", "g1", "Unknown")).await;
+    let held = create(&registry, "pods", &owner("held", "g2", "Gadget")).await;
+    let looks = look(&registry, &registry);
+    impresario_api::catalog::served().drop_row(group, "gadgets").unwrap();
+
+    let definition =
+        Key::new("apiextensions.k8s.io/customresourcedefinitions", "", &format!("gadgets.{group}"));
+    let object = json!({"metadata": {"name": format!("gadgets.{group}"), "uid": "d"}});
+    let made = Transaction::create(definition.clone(), object.to_string());
+    registry.transact(made).await.unwrap();
+    looks.look_once().await.unwrap();
+    assert!(stored(&registry, &gone).await.is_some(), "its kind may be served again");
+
+    registry.transact(Transaction::default().delete(definition)).await.unwrap();
+    let left = json!({"metadata": {"name": "web", "namespace": "ns", "uid": "g2"}});
+    create(&registry, &format!("{group}/gadgets"), &left).await;
+    // What was put off is not tried at once; another look is as one after that.
+    let GarbageCollectorLook { objects, graph, fence, events, .. } = looks;
+    GarbageCollectorLook::new(&objects, graph, fence, events).look_once().await.unwrap();
+    assert_eq!(stored(&registry, &gone).await, None);
+    assert!(stored(&registry, &held).await.is_some(), "its owner is there");
+    assert!(stored(&registry, &never).await.is_some(), "nobody can say what owns it");
+}
