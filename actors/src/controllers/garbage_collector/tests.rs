@@ -277,7 +277,7 @@ async fn what_an_object_owned_goes_with_its_kind_unless_the_object_or_a_definiti
     impresario_api::catalog::served().drop_row(group, "gadgets").unwrap();
 
     let definition =
-        Key::new("apiextensions.k8s.io/customresourcedefinitions", "", &format!("gadgets.{group}"));
+        Key::new("apiextensions.k8s.io/customresourcedefinitions", "", format!("gadgets.{group}"));
     let object = json!({"metadata": {"name": format!("gadgets.{group}"), "uid": "d"}});
     let made = Transaction::create(definition.clone(), object.to_string());
     registry.transact(made).await.unwrap();
