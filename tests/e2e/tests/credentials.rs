@@ -190,7 +190,7 @@ fn script(
          for d in /dev/sd* /dev/vd* /dev/nvme* /dev/mem; do head -c1 $d >/dev/null 2>&1 && echo GOT $d; done
          {imp} node --data-dir /tmp/thief-$$ --whole-machine --join {advertised} --token {token} 2>&1 </dev/null & j=$!
          i=0; while [ $i -lt 100 ] && kill -0 $j 2>/dev/null; do sleep 0.1; i=$((i+1)); done; kill -9 $j 2>/dev/null
-         find /tmp/thief-$$ -name '*.pem' -o -name '*key*' 2>/dev/null | sed 's/^/GOT joined /'; rm -rf /tmp/thief-$$
+         find /tmp/thief-$$ -name '*.pem' ! -name joining.pem 2>/dev/null | sed 's/^/GOT joined /'; rm -rf /tmp/thief-$$
          echo tried everything",
         imp = cluster.program().display(),
     ));
