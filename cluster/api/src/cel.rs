@@ -1,7 +1,7 @@
 //! CEL, the expressions in which users say what must hold of their objects.
 //!
-//! An expression is read ([`parse`]), checked against the types of its variables ([`check`]) and run
-//! within a budget ([`run`]). What it names and nobody knows is found when it is compiled, and it
+//! An expression is read (`parse`), checked against the types of its variables (`check`) and run
+//! within a budget (`run`). What it names and nobody knows is found when it is compiled, and it
 //! can neither loop nor grow past its budget.
 //!
 //! The crate `cel` is not used: it counts no work and has no place to do so, checks no types (a field
