@@ -27,6 +27,7 @@ mod value;
 
 pub use check::Variable;
 pub use fault::{Budget, Fault};
+pub use parse::RESERVED;
 pub use types::{Field, ListType, ObjectType, Type};
 pub use value::Value;
 

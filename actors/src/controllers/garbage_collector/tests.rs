@@ -215,21 +215,10 @@ async fn a_namespace_that_comes_or_goes_wakes_the_collector_and_so_does_what_is_
     assert_eq!(woken().await, Ok(Some(())));
 }
 
-/// A kind that knows nothing and forbids nothing.
-struct Anything;
-
-impl impresario_api::dynamic::DynamicSchema for Anything {
-    fn default(&self, _: &mut Value) {}
-
-    fn prune(&self, _: &mut Value) {}
-
-    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
-        Vec::new()
-    }
-
-    fn openapi(&self) -> Value {
-        json!({"type": "object"})
-    }
+/// The schema of a kind that forbids nothing.
+fn anything() -> Arc<impresario_api::structural::Structural> {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    Arc::new(impresario_api::structural::Structural::parse(&schema).unwrap())
 }
 
 #[tokio::test]
@@ -242,7 +231,7 @@ async fn the_collector_learns_of_a_kind_that_comes_and_forgets_one_that_goes() {
     let mut woken = async || tokio::time::timeout(crate::testing::LIMIT, litter.next()).await;
     let (group, key) = ("collected.example.com", "collected.example.com/things");
     let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
-    let row = Resource::of_schema(names, Arc::new(Anything));
+    let row = Resource::of_schema(names, anything());
     impresario_api::catalog::served().take(row).unwrap();
     assert_eq!(woken().await, Ok(Some(())));
     assert!(knows(key));
@@ -262,7 +251,7 @@ async fn what_an_object_owned_goes_with_its_kind_unless_the_object_or_a_definiti
     let registry = MemoryRegistry::default();
     let group = "uninstalled.example.com";
     let names = [group, "v1", "Gadget", "gadgets", "gadget"].map(str::to_owned);
-    let row = Resource::of_schema(names, Arc::new(Anything));
+    let row = Resource::of_schema(names, anything());
     impresario_api::catalog::served().take(row).unwrap();
     let owner = |name: &str, uid: &str, kind: &str| {
         let mut pod = owned(name, kind, uid);

@@ -8,7 +8,12 @@ pub const MAX_SOURCE: usize = 16 * 1024;
 /// How deep an expression may nest. Reading, checking and running all go down as deep.
 pub const MAX_DEPTH: u32 = 96;
 
-const RESERVED: [&str; 19] = [
+/// Words that are no names: of the grammar, or kept for it.
+pub const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
     "as",
     "break",
     "const",
@@ -18,7 +23,6 @@ const RESERVED: [&str; 19] = [
     "function",
     "if",
     "import",
-    "in",
     "let",
     "loop",
     "package",
@@ -27,7 +31,6 @@ const RESERVED: [&str; 19] = [
     "var",
     "void",
     "while",
-    "null",
 ];
 
 /// Reads a whole expression.

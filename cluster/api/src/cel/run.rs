@@ -365,6 +365,19 @@ fn binary<'a>(
     }
 }
 
+/// Both kinds of whole numbers are reckoned with alike.
+macro_rules! checked {
+    ($operator:expr, $a:expr, $b:expr) => {
+        match $operator {
+            Operator::Add => $a.checked_add(*$b),
+            Operator::Subtract => $a.checked_sub(*$b),
+            Operator::Multiply => $a.checked_mul(*$b),
+            Operator::Divide => $a.checked_div(*$b),
+            _ => $a.checked_rem(*$b),
+        }
+    };
+}
+
 /// Sums and the like; none where there is no such operation.
 fn arithmetic<'a>(
     budget: &mut Budget,
@@ -383,26 +396,8 @@ fn arithmetic<'a>(
         (V::Int(_), V::Int(0)) | (V::Uint(_), V::Uint(0)) if operator == O::Modulo => {
             Err(failed("modulus by zero"))
         }
-        (V::Int(a), V::Int(b)) => whole(
-            match operator {
-                O::Add => a.checked_add(*b),
-                O::Subtract => a.checked_sub(*b),
-                O::Multiply => a.checked_mul(*b),
-                O::Divide => a.checked_div(*b),
-                _ => a.checked_rem(*b),
-            }
-            .map(V::Int),
-        ),
-        (V::Uint(a), V::Uint(b)) => whole(
-            match operator {
-                O::Add => a.checked_add(*b),
-                O::Subtract => a.checked_sub(*b),
-                O::Multiply => a.checked_mul(*b),
-                O::Divide => a.checked_div(*b),
-                _ => a.checked_rem(*b),
-            }
-            .map(V::Uint),
-        ),
+        (V::Int(a), V::Int(b)) => whole(checked!(operator, a, b).map(V::Int)),
+        (V::Uint(a), V::Uint(b)) => whole(checked!(operator, a, b).map(V::Uint)),
         (V::Double(a), V::Double(b)) => Ok(match operator {
             O::Add => Some(V::Double(a + b)),
             O::Subtract => Some(V::Double(a - b)),

@@ -1,7 +1,7 @@
 //! What a schema says of its values, as types for expressions.
 
 use super::node::{Additional, Kind, ListType, Node};
-use crate::cel::{Field, ListType as CelList, ObjectType, Type};
+use crate::cel::{Field, ListType as CelList, ObjectType, RESERVED, Type};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -61,30 +61,6 @@ fn object(properties: BTreeMap<String, Type>, is_resource: bool) -> Type {
     }
     Type::Object(Arc::new(ObjectType { fields }))
 }
-
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// How expressions call a property; none where they cannot.
 pub fn escape(name: &str) -> Option<String> {

@@ -6,6 +6,7 @@ mod binding;
 mod harness;
 mod kubectl;
 mod limits;
+mod lines;
 mod logged;
 mod logs;
 mod reading;

@@ -1,46 +1,21 @@
 //! Following collections.
 
-use crate::harness::{Harness, Shows};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use crate::harness::Harness;
+use crate::lines::Lines;
 use impresario_registry_api::{Key, Operation, Transaction};
-use serde_json::{Value, json};
-use std::time::Duration;
+use serde_json::json;
 
 const PATH: &str = "/api/v1/namespaces/default/configmaps";
 
-/// The lines of a watch.
-struct Lines {
-    body: Incoming,
-    rest: Vec<u8>,
+async fn open(server: &Harness, query: &str, accept: &str) -> Lines {
+    Lines::of(server, &format!("{PATH}?watch=true&{query}"), accept).await
 }
 
-impl Lines {
-    async fn open(server: &Harness, query: &str, accept: &str) -> Self {
-        let path = format!("{PATH}?watch=true&{query}");
-        let response = server.open(Shows::Admin, "GET", &path, &[("accept", accept)], "").await;
-        assert_eq!(response.status(), 200);
-        Self { body: response.into_body(), rest: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).unwrap());
-            }
-            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await;
-            let frame = frame.expect("a line in time")?.unwrap();
-            self.rest.extend_from_slice(&frame.into_data().unwrap());
-        }
-    }
-
-    /// The next event in short: what happened to whom.
-    async fn short(&mut self) -> String {
-        let event = self.next().await.expect("one more event");
-        let name = &event["object"]["metadata"]["name"];
-        format!("{} {}", event["type"].as_str().unwrap(), name.as_str().unwrap_or("-"))
-    }
+/// The next event in short: what happened to whom.
+async fn short(lines: &mut Lines) -> String {
+    let event = lines.next().await.expect("one more event");
+    let name = &event["object"]["metadata"]["name"];
+    format!("{} {}", event["type"].as_str().unwrap(), name.as_str().unwrap_or("-"))
 }
 
 async fn put(server: &Harness, name: &str, tier: &str) -> String {
@@ -57,7 +32,7 @@ async fn an_object_that_stops_matching_is_told_as_deleted() {
     let server = Harness::start().await;
     let from = put(&server, "a", "web").await;
     let query = format!("resourceVersion={from}&labelSelector=tier%3Dweb");
-    let mut lines = Lines::open(&server, &query, "application/json").await;
+    let mut lines = open(&server, &query, "application/json").await;
     put(&server, "b", "web").await;
     put(&server, "c", "db").await;
     put(&server, "b", "db").await;
@@ -65,7 +40,7 @@ async fn an_object_that_stops_matching_is_told_as_deleted() {
     server.ask("PATCH", &format!("{PATH}/c"), &json!({"data": {"k": "v"}})).await;
     server.ask("DELETE", &format!("{PATH}/c"), &json!(null)).await;
     for expected in ["ADDED b", "DELETED b", "ADDED c", "MODIFIED c", "DELETED c"] {
-        assert_eq!(lines.short().await, expected);
+        assert_eq!(short(&mut lines).await, expected);
     }
 }
 
@@ -73,18 +48,17 @@ async fn an_object_that_stops_matching_is_told_as_deleted() {
 async fn a_watch_without_a_version_begins_with_what_is_there() {
     let server = Harness::start().await;
     put(&server, "a", "web").await;
-    let mut lines =
-        Lines::open(&server, "fieldSelector=metadata.name%3Da", "application/json").await;
-    assert_eq!(lines.short().await, "ADDED a");
+    let mut lines = open(&server, "fieldSelector=metadata.name%3Da", "application/json").await;
+    assert_eq!(short(&mut lines).await, "ADDED a");
 
     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=tier";
-    let mut lines = Lines::open(&server, query, "application/json").await;
-    assert_eq!(lines.short().await, "ADDED a");
+    let mut lines = open(&server, query, "application/json").await;
+    assert_eq!(short(&mut lines).await, "ADDED a");
     let end = lines.next().await.unwrap();
     assert_eq!(end["type"], "BOOKMARK");
     assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     put(&server, "b", "web").await;
-    assert_eq!(lines.short().await, "ADDED b");
+    assert_eq!(short(&mut lines).await, "ADDED b");
 }
 
 #[tokio::test]
@@ -92,7 +66,7 @@ async fn only_the_first_table_of_a_watch_tells_its_columns() {
     let server = Harness::start().await;
     let from = put(&server, "a", "web").await;
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
-    let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), table).await;
+    let mut lines = open(&server, &format!("resourceVersion={from}"), table).await;
     put(&server, "b", "x").await;
     put(&server, "c", "x").await;
     let (first, second) = (lines.next().await.unwrap(), lines.next().await.unwrap());
@@ -106,7 +80,7 @@ async fn a_watch_ends_when_its_time_is_up_and_tells_how_far_it_came() {
     let server = Harness::start().await;
     let from = put(&server, "a", "web").await;
     let query = format!("resourceVersion={from}&timeoutSeconds=5&allowWatchBookmarks=true");
-    let mut lines = Lines::open(&server, &query, "application/json").await;
+    let mut lines = open(&server, &query, "application/json").await;
     let last = lines.next().await.unwrap();
     assert_eq!(
         (&last["type"], &last["object"]["metadata"]["resourceVersion"]),
@@ -135,7 +109,7 @@ async fn a_watch_of_metadata_shows_no_more_than_that() {
     let whole = ",application/json";
     for (kind, or) in [("PartialObjectMetadata", whole), ("PartialObjectMetadataList", "")] {
         let accept = format!("application/json;as={kind};g=meta.k8s.io;v=v1{or}");
-        let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), &accept).await;
+        let mut lines = open(&server, &format!("resourceVersion={from}"), &accept).await;
         let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": kind.to_lowercase()}, "data": {"k": "v"}});
         server.ask("POST", PATH, &body).await;
         let event = lines.next().await.unwrap();
@@ -153,9 +127,9 @@ async fn no_bookmark_is_told_amid_the_objects_that_were_there_at_the_start() {
     put(&server, "z", "web").await;
     let newest = put(&server, "a", "web").await;
     let query = "allowWatchBookmarks=true&timeoutSeconds=5&labelSelector=tier";
-    let mut lines = Lines::open(&server, query, "application/json").await;
-    assert_eq!(lines.short().await, "ADDED a");
-    assert_eq!(lines.short().await, "ADDED z");
+    let mut lines = open(&server, query, "application/json").await;
+    assert_eq!(short(&mut lines).await, "ADDED a");
+    assert_eq!(short(&mut lines).await, "ADDED z");
     let last = lines.next().await.unwrap();
     assert_eq!(last["type"], "BOOKMARK");
     assert_eq!(last["object"]["metadata"]["resourceVersion"], newest);
@@ -182,7 +156,7 @@ async fn a_watch_that_breaks_amid_the_objects_of_a_revision_goes_on_with_all_of_
     let server = Harness::start().await;
     let from = put(&server, "z", "web").await;
     let json = "application/json";
-    let mut lines = Lines::open(&server, &format!("resourceVersion={from}"), json).await;
+    let mut lines = open(&server, &format!("resourceVersion={from}"), json).await;
     put_at_once(&server, &["a", "b", "c"]).await;
     let first = lines.next().await.unwrap();
     assert_eq!(first["object"]["metadata"]["name"], "a");
@@ -190,16 +164,16 @@ async fn a_watch_that_breaks_amid_the_objects_of_a_revision_goes_on_with_all_of_
     // Clients note the version that a line shows.
     let version = first["object"]["metadata"]["resourceVersion"].as_str().unwrap();
     let query = format!("resourceVersion={version}");
-    let mut whole = Lines::open(&server, &query, json).await;
+    let mut whole = open(&server, &query, json).await;
     let one = format!("{query}&fieldSelector=metadata.name%3Db");
-    let mut one = Lines::open(&server, &one, json).await;
+    let mut one = open(&server, &one, json).await;
     let newer = put(&server, "b", "web").await;
     for expected in ["ADDED a", "ADDED b", "ADDED c", "MODIFIED b"] {
-        assert_eq!(whole.short().await, expected);
+        assert_eq!(short(&mut whole).await, expected);
     }
-    assert_eq!(one.short().await, "MODIFIED b", "what changed one object was seen");
+    assert_eq!(short(&mut one).await, "MODIFIED b", "what changed one object was seen");
     drop(whole);
-    let mut lines = Lines::open(&server, &format!("resourceVersion={newer}"), json).await;
+    let mut lines = open(&server, &format!("resourceVersion={newer}"), json).await;
     put(&server, "d", "web").await;
-    assert_eq!(lines.short().await, "ADDED d", "it was seen");
+    assert_eq!(short(&mut lines).await, "ADDED d", "it was seen");
 }

@@ -1,7 +1,8 @@
 //! Kinds that users define, as their clients meet them.
 
-use crate::Lines;
 use crate::harness::{Answer, Harness, Shows};
+use crate::lines::Lines;
+use crate::watch;
 use futures_util::StreamExt as _;
 use impresario_objects::definitions::{Definitions, settle};
 use impresario_objects::{Objects, Reader};
@@ -60,7 +61,7 @@ impl Cluster {
     /// Follows a definition until it is as it should be.
     async fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let path = format!("{DEFINITIONS}?fieldSelector=metadata.name%3D{name}&watch=true");
-        let mut lines = Lines::of(&self.server, &path).await;
+        let mut lines = Lines::of(&self.server, &path, "application/json").await;
         loop {
             let line = lines.next().await.expect("a definition that is there");
             if line["type"] != "DELETED" && is_so(&line["object"]) {
@@ -220,7 +221,7 @@ async fn with_a_definition_go_its_objects_and_all_who_follow_them() {
     let mut holds = crontab("held", spec());
     holds["metadata"]["finalizers"] = json!(["example.com/holds"]);
     assert_eq!(cluster.ask("POST", &path, holds).await.code, 201);
-    let mut lines = Lines::open(&cluster.server, &path).await;
+    let mut lines = watch(&cluster.server, &path).await;
     for _ in 0..2 {
         assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
     }
@@ -244,6 +245,7 @@ async fn with_a_definition_go_its_objects_and_all_who_follow_them() {
     let mut ends = Lines::of(
         &cluster.server,
         &format!("{DEFINITIONS}?fieldSelector=metadata.name%3D{name}&watch=true"),
+        "application/json",
     )
     .await;
     assert_eq!(ends.next().await.unwrap()["type"], "ADDED");
@@ -289,7 +291,7 @@ async fn a_definition_that_changes_is_served_as_it_is_now() {
     let mut definition = crontabs(group);
     cluster.define(&definition, "Established", "True").await;
     let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
-    let mut lines = Lines::open(&cluster.server, &path).await;
+    let mut lines = watch(&cluster.server, &path).await;
     let version = &mut definition["spec"]["versions"][0];
     version["additionalPrinterColumns"] = json!([]);
     version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["weight"] =

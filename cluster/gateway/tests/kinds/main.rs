@@ -7,20 +7,20 @@ mod definitions;
 #[path = "../gateway/harness.rs"]
 #[allow(dead_code)] // it serves another suite too
 mod harness;
+#[path = "../gateway/lines.rs"]
+mod lines;
 #[path = "../gateway/logged.rs"]
 #[allow(dead_code)] // the same
 mod logged;
 
 use harness::{Harness, Shows};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use impresario_api::catalog::served;
 use impresario_api::dynamic::DynamicSchema;
 use impresario_api::resource::{Column, Resource, Subresource};
 use impresario_api::status::{Cause, CauseReason};
+use lines::Lines;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// `spec` has a `size` and a `colour`, which is `red` unless said; sizes do not shrink.
 struct Widgets;
@@ -84,34 +84,8 @@ fn path(group: &str) -> String {
     format!("/apis/{group}/v1/namespaces/default/widgets")
 }
 
-/// The lines of a watch.
-struct Lines {
-    body: Incoming,
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    async fn open(server: &Harness, path: &str) -> Self {
-        Self::of(server, &format!("{path}?watch=true")).await
-    }
-
-    async fn of(server: &Harness, path: &str) -> Self {
-        let response = server.open(Shows::Admin, "GET", path, &[], "").await;
-        assert_eq!(response.status(), 200);
-        Self { body: response.into_body(), rest: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).unwrap());
-            }
-            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await;
-            let frame = frame.expect("a line in time")?.unwrap();
-            self.rest.extend_from_slice(&frame.into_data().unwrap());
-        }
-    }
+async fn watch(server: &Harness, path: &str) -> Lines {
+    Lines::of(server, &format!("{path}?watch=true"), "application/json").await
 }
 
 #[tokio::test]
@@ -136,7 +110,7 @@ async fn a_kind_that_is_taken_is_served_until_it_is_dropped() {
     // Validated, when it is made and when it is changed.
     let wrong = server.ask("POST", &path, &json!({"metadata": {"name": "b"}})).await;
     assert_eq!((wrong.code, &wrong.json()["reason"]), (422, &json!("Invalid")));
-    let mut lines = Lines::open(&server, &path).await;
+    let mut lines = watch(&server, &path).await;
     assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
     let shrunk = server.ask("PATCH", &one, &json!({"spec": {"size": 0}})).await;
     assert_eq!(shrunk.json()["details"]["causes"][0]["field"], "spec.size");
@@ -208,7 +182,7 @@ async fn an_object_of_a_taken_kind_is_deleted_as_any_other() {
     let path = path(group);
     let widget = json!({"metadata": {"name": "a"}, "spec": {"size": 1}});
     assert_eq!(server.ask("POST", &path, &widget).await.code, 201);
-    let mut lines = Lines::open(&server, &path).await;
+    let mut lines = watch(&server, &path).await;
     assert_eq!(lines.next().await.unwrap()["type"], "ADDED");
     assert_eq!(server.ask("DELETE", &format!("{path}/a"), &Value::Null).await.code, 200);
     assert_eq!(lines.next().await.unwrap()["type"], "DELETED");
@@ -220,7 +194,7 @@ async fn who_follows_a_kind_goes_on_when_its_row_is_exchanged_and_not_under_anot
     let (server, group) = (Harness::start().await, "exchanged.example.com");
     served().take(kind(group)).unwrap();
     let path = path(group);
-    let mut lines = Lines::open(&server, &path).await;
+    let mut lines = watch(&server, &path).await;
     served().replace(Resource { categories: vec!["all".into()], ..kind(group) }).unwrap();
     let widget = json!({"metadata": {"name": "a"}, "spec": {"size": 1}});
     assert_eq!(server.ask("POST", &path, &widget).await.code, 201);

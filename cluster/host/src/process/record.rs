@@ -115,21 +115,12 @@ pub enum Report {
 
 /// Writes a file whole: it is never seen in part, by whoever reads it.
 pub fn write<T: Serialize>(folder: &Path, name: &str, value: &T) -> io::Result<()> {
-    let (_, new) = write_new(folder, name, value)?;
-    fs::rename(&new, folder.join(name))
-}
-
-fn write_new<T: Serialize>(
-    folder: &Path,
-    name: &str,
-    value: &T,
-) -> io::Result<(fs::File, PathBuf)> {
     let bytes = serde_json::to_vec(value)?;
     let new = folder.join(format!(".{name}.{}", std::process::id()));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(&bytes)?;
-    Ok((file, new))
+    fs::rename(&new, folder.join(name))
 }
 
 /// Bytes that are set aside for one record.

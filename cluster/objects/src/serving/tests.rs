@@ -114,28 +114,17 @@ async fn a_node_tells_nothing_of_pods_of_others_and_of_one_that_went_before_a_me
     parts.create(event("mine")).await.unwrap();
 }
 
-/// A kind that knows nothing and forbids nothing.
-struct Anything;
-
-impl impresario_api::dynamic::DynamicSchema for Anything {
-    fn default(&self, _: &mut Value) {}
-
-    fn prune(&self, _: &mut Value) {}
-
-    fn validate(&self, _: &Value, _: Option<&Value>) -> Vec<impresario_api::status::Cause> {
-        Vec::new()
-    }
-
-    fn openapi(&self) -> Value {
-        json!({"type": "object"})
-    }
+/// The schema of a kind that forbids nothing.
+fn anything() -> Arc<impresario_api::structural::Structural> {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    Arc::new(impresario_api::structural::Structural::parse(&schema).unwrap())
 }
 
 #[tokio::test]
 async fn a_watch_by_message_ends_with_its_kind_and_nothing_of_it_is_written_any_more() {
     let (group, key) = ("messages.example.com", "messages.example.com/things");
     let names = [group, "v1", "Thing", "things", "thing"].map(str::to_owned);
-    let row = Resource { namespaced: false, ..Resource::of_schema(names, Arc::new(Anything)) };
+    let row = Resource { namespaced: false, ..Resource::of_schema(names, anything()) };
     let row = impresario_api::catalog::served().take(row).unwrap();
     let parts = parts(&Arc::default());
     let sender = Sender { name: "root".into(), role: impresario_runtime::PeerRole::Admin };
