@@ -114,6 +114,17 @@ impl Subresource {
     }
 }
 
+/// Which state of a `CustomResourceDefinition` a row was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinedBy {
+    /// Its name: plural and group.
+    pub name: String,
+    /// Which object of that name it was.
+    pub uid: String,
+    /// Which of its specs.
+    pub generation: u64,
+}
+
 /// A column of the server-side table.
 #[derive(Debug, Clone)]
 pub struct Column {
@@ -264,8 +275,9 @@ pub struct Resource {
     pub fields: Vec<FieldLabel>,
     /// Where its scale door finds its counts.
     pub scale: Option<ScalePaths>,
-    /// The name of the `CustomResourceDefinition` that made it: nothing is created once that is being deleted.
-    pub definition: Option<String>,
+    /// Of which `CustomResourceDefinition` it was made: nothing is written by a row that is not of the present one, and
+    /// nothing is created once that is being deleted.
+    pub definition: Option<DefinedBy>,
     /// Which of the kinds that had this name it is: the catalog says so when it takes the row.
     pub incarnation: Incarnation,
 }

@@ -258,6 +258,8 @@ impl Objects {
             let mut object = match &change {
                 Change::Keep => return Ok((change, stored.object)),
                 Change::Put(object) => {
+                    let defined = self.defined(resource, attempt).await?;
+                    transaction.compares.extend(defined.map(|(_, condition)| condition));
                     exchange(resource, Some(&stored.object), Some(object), &mut transaction)?;
                     transaction
                         .operations
@@ -372,10 +374,29 @@ impl Objects {
 }
 
 impl Objects {
-    /// The condition that the definition of a kind, where it has one, is as it is seen here: nothing is created of a
-    /// kind that goes, whichever member knows it by then.
+    /// The condition that a kind, where it has a definition, is open for new objects: nothing is created of one that goes,
+    /// whichever member knows it by then.
     async fn open_kind(&self, resource: &Row, attempt: usize) -> Result<Option<Compare>, Status> {
-        let Some(name) = &resource.definition else { return Ok(None) };
+        let Some((stored, condition)) = self.defined(resource, attempt).await? else {
+            return Ok(None);
+        };
+        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
+            let status = Status::method_not_allowed(resource, "create");
+            let message = "create not allowed while custom resource definition is terminating";
+            return Err(Status { message: message.to_owned(), ..status });
+        }
+        Ok(Some(condition))
+    }
+
+    /// The definition of a kind, where it has one, and the condition that it stays as it is. A row of an earlier one does
+    /// not know the fields that are new, and would take them out of every object that it writes.
+    async fn defined(
+        &self,
+        resource: &Row,
+        attempt: usize,
+    ) -> Result<Option<(Stored, Compare)>, Status> {
+        let Some(made_of) = &resource.definition else { return Ok(None) };
+        let name = &made_of.name;
         let definitions = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
             .ok_or_else(|| Status::internal("no definitions are served"))?;
         // As of namespaces: the first look may be at an older state.
@@ -387,13 +408,17 @@ impl Objects {
             found = self.find(&definitions, "", name, Consistency::Linearizable).await?;
         }
         let stored = found.ok_or_else(Status::no_such_path)?;
-        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
-            let status = Status::method_not_allowed(resource, "create");
-            let message = "create not allowed while custom resource definition is terminating";
-            return Err(Status { message: message.to_owned(), ..status });
+        let generation = stored.object.pointer("/metadata/generation").and_then(Value::as_u64);
+        let is_present = text(&stored.object, "/metadata/uid") == made_of.uid
+            && generation.unwrap_or(1) == made_of.generation;
+        if !is_present {
+            let why =
+                format!("the definition {name} has changed and is not served here yet: try again");
+            return Err(Status::unavailable(why, 1));
         }
-        let key = key_of(&definitions, "", name);
-        Ok(Some(Compare::Revision { key, revision: stored.revision }))
+        let condition =
+            Compare::Revision { key: key_of(&definitions, "", name), revision: stored.revision };
+        Ok(Some((stored, condition)))
     }
 }
 

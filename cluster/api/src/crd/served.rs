@@ -5,7 +5,7 @@ use super::definition::{Definition, Version};
 use crate::cause::Cause;
 use crate::dynamic::DynamicSchema;
 use crate::field::{at, flag, list, object_mut, set, text};
-use crate::resource::{Column, FieldLabel, Resource, ScalePaths, Subresource, Text};
+use crate::resource::{Column, DefinedBy, FieldLabel, Resource, ScalePaths, Subresource, Text};
 use crate::structural::Structural;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -47,15 +47,19 @@ pub fn row(definition: &Value) -> Result<Option<Resource>, Vec<Cause>> {
         set(spec, "names", accepted.clone());
     }
     let parsed = Definition::parse(&as_accepted)?;
-    let name = text(definition, "metadata.name");
+    let made_of = DefinedBy {
+        name: text(definition, "metadata.name").to_owned(),
+        uid: text(definition, "metadata.uid").to_owned(),
+        generation: at(definition, "metadata.generation").as_u64().unwrap_or(1),
+    };
     Ok(parsed
         .versions
         .iter()
         .find(|version| version.served)
-        .map(|version| of(&parsed, version, name)))
+        .map(|version| of(&parsed, version, made_of.clone())))
 }
 
-fn of(definition: &Definition, version: &Version, name: &str) -> Resource {
+fn of(definition: &Definition, version: &Version, made_of: DefinedBy) -> Resource {
     let names = &definition.names;
     let texts = |all: &[String]| all.iter().cloned().map(Text::Owned).collect();
     let mut subresources = Vec::new();
@@ -87,7 +91,7 @@ fn of(definition: &Definition, version: &Version, name: &str) -> Resource {
             status: scale.status.clone().into(),
             selector: scale.selector.clone().unwrap_or_default().into(),
         }),
-        definition: Some(name.to_owned()),
+        definition: Some(made_of),
         ..Resource::of_schema(key.map(Clone::clone), Arc::new(version.schema.clone()))
     }
 }

@@ -226,7 +226,7 @@ fn what_is_served_is_what_was_accepted() {
     let row = row(&accepted).unwrap().unwrap();
     assert_eq!((&*row.group, &*row.version, &*row.kind), ("stable.example.com", "v1", "CronTab"));
     assert_eq!(row.short_names, ["ct"], "another is not accepted yet");
-    assert_eq!(row.definition.as_deref(), Some("crontabs.stable.example.com"));
+    assert_eq!(row.definition.as_ref().unwrap().name, "crontabs.stable.example.com");
     let columns: Vec<_> = row.columns.iter().map(|c| (&*c.name, &*c.kind, c.priority)).collect();
     assert_eq!(
         columns,

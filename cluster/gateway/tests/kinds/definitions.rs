@@ -4,8 +4,9 @@ use crate::harness::{Answer, Harness, Shows};
 use crate::lines::Lines;
 use crate::watch;
 use futures_util::StreamExt as _;
+use impresario_api::catalog::find;
 use impresario_objects::definitions::{Definitions, settle};
-use impresario_objects::{Objects, Reader};
+use impresario_objects::{Door, Objects, Reader, WriteOptions};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -292,6 +293,7 @@ async fn a_definition_that_changes_is_served_as_it_is_now() {
     cluster.define(&definition, "Established", "True").await;
     let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
     let mut lines = watch(&cluster.server, &path).await;
+    let before = find(group, "v1", "crontabs").unwrap();
     let version = &mut definition["spec"]["versions"][0];
     version["additionalPrinterColumns"] = json!([]);
     version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["weight"] =
@@ -316,6 +318,25 @@ async fn a_definition_that_changes_is_served_as_it_is_now() {
     let made = cluster.ask("POST", &path, crontab("a", spec)).await.json();
     assert_eq!(made["spec"]["weight"], 7);
     assert_eq!(lines.next().await.unwrap()["object"]["spec"]["weight"], 7, "who follows goes on");
+
+    // Who still has the kind as it was knows no weight, and takes none away.
+    let objects = Objects::new(cluster.server.registry.clone());
+    let relabel = |old: &Value| {
+        let mut new = old.clone();
+        new["metadata"]["labels"] = json!({"tier": "db"});
+        Ok(new)
+    };
+    let write = WriteOptions::default();
+    let late = objects.modify(&before, Door::Main, "default", "a", &write, relabel).await;
+    assert_eq!(late.unwrap_err().code(), 503);
+    let late = objects.create(&before, "default", crontab("b", json!({"cronSpec": "*"})), &write);
+    assert_eq!(late.await.unwrap_err().code(), 503);
+    let now = find(group, "v1", "crontabs").unwrap();
+    let done = objects.modify(&now, Door::Main, "default", "a", &write, relabel).await.unwrap();
+    assert_eq!(
+        (&done["spec"]["weight"], &done["metadata"]["labels"]["tier"]),
+        (&json!(7), &json!("db"))
+    );
 }
 
 #[tokio::test]
