@@ -86,6 +86,14 @@ fn settle_type(resource: &Resource, object: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// What a new object is before anybody decides anything of it: of its kind, in its namespace, with its defaults.
+pub fn settle(resource: &Resource, object: &mut Value, namespace: &str) -> Result<(), Status> {
+    settle_type(resource, object)?;
+    settle_namespace(object, if resource.namespaced { namespace } else { "" })?;
+    (resource.rules.default)(object);
+    Ok(())
+}
+
 /// A new object, ready to be stored.
 pub fn admit_create(
     resource: &Resource,

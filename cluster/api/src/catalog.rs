@@ -22,8 +22,8 @@ use state::State;
 use std::sync::{Arc, LazyLock};
 
 /// Every resource of the program, in the order in which discovery lists them.
-fn built_in() -> [Resource; 19] {
-    [
+fn built_in() -> Vec<Resource> {
+    vec![
         kinds::configmaps::resource(),
         kinds::endpoints::resource(),
         kinds::events::resource(),
@@ -40,6 +40,8 @@ fn built_in() -> [Resource; 19] {
         kinds::replicasets::resource(),
         kinds::jobs::resource(),
         kinds::leases::resource(),
+        kinds::mutatingwebhookconfigurations::resource(),
+        kinds::validatingwebhookconfigurations::resource(),
         kinds::endpointslices::resource(),
         kinds::customresourcedefinitions::resource(),
         kinds::trainingjobs::resource(),

@@ -9,6 +9,7 @@ pub mod resources;
 pub mod rollout;
 pub mod service;
 pub mod template;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod recorded_data;

@@ -5,7 +5,7 @@
 //! same moment.
 
 use super::Objects;
-use super::write::Change;
+use super::write::{Change, Step};
 use crate::may::Verb;
 use impresario_api::catalog::find;
 use impresario_api::rules::{self, metadata};
@@ -81,24 +81,31 @@ impl Objects {
         let pods = find("", "v1", "pods").ok_or_else(|| Status::internal("no pods are served"))?;
         let now = clock::timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (_, object) = self
-            .settle(Verb::Bind, &pods, namespace, pod, options, &mut |stored, _| {
-                let refused = |why: String| {
-                    let mut status = Status::conflict(&pods, pod, &why);
-                    status.message =
-                        format!("Operation cannot be fulfilled on pods/binding {pod:?}: {why}");
-                    status
-                };
-                if let Some(why) = misses(binding, &stored.object) {
-                    return Err(refused(why));
-                }
-                if impresario_runtime::mutant!(BindUnchecked) {
-                    let mut bound = stored.object.clone();
-                    bound["spec"]["nodeName"] = binding.node.clone().into();
-                    return Ok(Change::Put(scheduled(bound, &now)));
-                }
-                let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;
-                Ok(Change::Put(noted(scheduled(bound, &now), metadata)?))
-            })
+            .settle(
+                Verb::Bind,
+                &pods,
+                namespace,
+                pod,
+                options,
+                Step::Decided(&mut |stored, _| {
+                    let refused = |why: String| {
+                        let mut status = Status::conflict(&pods, pod, &why);
+                        status.message =
+                            format!("Operation cannot be fulfilled on pods/binding {pod:?}: {why}");
+                        status
+                    };
+                    if let Some(why) = misses(binding, &stored.object) {
+                        return Err(refused(why));
+                    }
+                    if impresario_runtime::mutant!(BindUnchecked) {
+                        let mut bound = stored.object.clone();
+                        bound["spec"]["nodeName"] = binding.node.clone().into();
+                        return Ok(Change::Put(scheduled(bound, &now)));
+                    }
+                    let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;
+                    Ok(Change::Put(noted(scheduled(bound, &now), metadata)?))
+                }),
+            )
             .await?;
         Ok(object)
     }

@@ -4,14 +4,14 @@
 //! marked: its node ends it and deletes it for good with a grace of zero.
 
 use super::Objects;
-use super::write::Change;
+use super::write::{Change, Step};
 use crate::may::Verb;
 use futures_util::{StreamExt, stream};
-use impresario_api::admission::{DeleteOptions, Deletion, admit_delete};
+use impresario_api::admission::{DeleteOptions, Deletion, RandomAllocator, admit_delete};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::stored::{take_revision, text};
-use impresario_client::objects::{Deleted, ListQuery, WriteOptions};
+use impresario_client::objects::{Deleted, ListQuery, Stored, WriteOptions};
 use impresario_runtime::clock;
 use serde_json::Value;
 
@@ -34,18 +34,19 @@ impl Objects {
             return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
         }
         let now = clock::timestamp();
-        let (change, object) = self
-            .settle(Verb::Delete, resource, namespace, name, write, &mut |stored, _| {
-                let mut object = stored.object.clone();
-                take_revision(&mut object);
-                let revision = stored.revision.to_string();
-                Ok(match admit_delete(resource, &object, &revision, options, now)? {
-                    Deletion::Gone => Change::Remove(object),
-                    Deletion::Marked(marked) => Change::Put(marked),
-                    Deletion::Unchanged => Change::Keep,
-                })
+        let mut decide = |stored: &Stored, _: &RandomAllocator| {
+            let mut object = stored.object.clone();
+            take_revision(&mut object);
+            let revision = stored.revision.to_string();
+            Ok(match admit_delete(resource, &object, &revision, options, now)? {
+                Deletion::Gone => Change::Remove(object),
+                Deletion::Marked(marked) => Change::Put(marked),
+                Deletion::Unchanged => Change::Keep,
             })
-            .await?;
+        };
+        let step = Step::Deleted(&mut decide);
+        let (change, object) =
+            self.settle(Verb::Delete, resource, namespace, name, write, step).await?;
         Ok(match change {
             Change::Remove(_) => Deleted::Gone(object),
             Change::Put(_) | Change::Keep => Deleted::Lingers(object),

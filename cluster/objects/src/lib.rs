@@ -24,9 +24,11 @@ mod foundation;
 mod incoming;
 pub mod may;
 mod named;
+mod open;
 mod refusals;
 mod refuse;
 mod serving;
+mod webhooks;
 mod write;
 
 pub use actor::ObjectsActor;
@@ -41,6 +43,7 @@ pub use impresario_client::objects::{
 };
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
+pub use webhooks::Webhooks;
 
 use crate::may::Verb;
 use impresario_api::resource::Row;
@@ -61,6 +64,7 @@ pub struct Objects {
     ranges: ServiceRanges,
     fence: Option<Fence>,
     judge: Option<Judge>,
+    webhooks: Option<Webhooks>,
 }
 
 impl fmt::Debug for Objects {
@@ -76,12 +80,18 @@ impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
         let reads = Reader::new(registry).shared();
-        Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None }
+        Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None, webhooks: None }
     }
 
     /// Draws addresses and ports of services from these ranges.
     pub fn with_ranges(mut self, ranges: ServiceRanges) -> Self {
         self.ranges = ranges;
+        self
+    }
+
+    /// What is written passes these webhooks.
+    pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
         self
     }
 

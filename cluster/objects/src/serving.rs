@@ -458,7 +458,8 @@ fn until_removed(watch: Watch, resource: Row) -> Watch {
 }
 
 fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
-    WriteOptions { dry_run, manager: sender.name.clone(), user: sender.name.clone() }
+    let (manager, user) = (sender.name.clone(), sender.name.clone());
+    WriteOptions { dry_run, manager, user, ..WriteOptions::default() }
 }
 
 fn bytes(object: &Value) -> Result<Bytes, Status> {

@@ -7,12 +7,14 @@
 use super::Objects;
 use super::address::{already_held, closing, exchange, held, is_drawn};
 use super::incoming::decoded;
+use super::open::Opened;
 use super::refuse::write_refused;
 use crate::may::Verb;
+use crate::webhooks::{Action, Asked};
 use impresario_api::admission::{self, Context, Door, RandomAllocator};
-use impresario_api::catalog::{find, served};
+use impresario_api::catalog::served;
 use impresario_api::resource::{Resource, Row};
-use impresario_api::status::{Cause, CauseReason, Status};
+use impresario_api::status::Status;
 use impresario_api::wire::Decoded;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::{bytes_of, set_revision, take_revision, text};
@@ -41,11 +43,33 @@ pub(super) enum Change {
     Remove(Value),
 }
 
-/// What a write needs of the namespace that it is made in.
-#[derive(Debug, Default)]
-struct Opened {
-    compares: Vec<Compare>,
-    operations: Vec<Operation>,
+/// How it is decided what becomes of an object; each function runs again when somebody else was quicker.
+pub(super) enum Step<'f> {
+    /// By this process alone.
+    Decided(&'f mut (dyn FnMut(&Stored, &RandomAllocator) -> Result<Change, Status> + Send)),
+    /// The same, of a deletion, which webhooks are told of.
+    Deleted(&'f mut (dyn FnMut(&Stored, &RandomAllocator) -> Result<Change, Status> + Send)),
+    /// By what somebody proposes, as webhooks leave it.
+    Proposed {
+        /// By which door.
+        door: Door,
+        /// What is proposed.
+        propose: &'f mut (dyn FnMut(&Stored) -> Result<Value, Status> + Send),
+        /// What is made of it.
+        admit:
+            &'f mut (dyn FnMut(&Stored, Value, &RandomAllocator) -> Result<Change, Status> + Send),
+    },
+}
+
+impl Step<'_> {
+    fn subresource(&self) -> &'static str {
+        match self {
+            Self::Proposed { door: Door::Status, .. } => "status",
+            Self::Proposed { door: Door::Scale, .. } => "scale",
+            Self::Proposed { door: Door::Finalize, .. } => "finalize",
+            _ => "",
+        }
+    }
 }
 
 pub(super) async fn pause(attempt: usize) {
@@ -74,14 +98,22 @@ impl Objects {
         decoded: Decoded,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        let object = decoded.object;
         let namespace = if resource.namespaced { namespace } else { "" };
+        let asked = Asked {
+            resource,
+            subresource: "",
+            action: Action::Create,
+            namespace,
+            name: "",
+            options,
+        };
+        let object = self.mutated_new(resource, asked, decoded.object).await?;
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
         for attempt in 0..CREATE_ATTEMPTS {
             served_still(resource)?;
-            let asked = text(&object, "/metadata/name");
-            let mut draws = self.draws(resource, namespace, asked, attempt).await?;
+            let given = text(&object, "/metadata/name");
+            let mut draws = self.draws(resource, namespace, given, attempt).await?;
             if let Some((name, account)) = self.account(resource, namespace, &object).await? {
                 draws = draws.with_account(namespace, &name, account);
             }
@@ -94,6 +126,8 @@ impl Objects {
             let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
             self.judge(Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
+            let asked = Asked { name: &name, ..asked };
+            self.validated(resource, asked, &admitted, &Value::Null).await?;
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
             let Opened { compares, operations } =
@@ -135,6 +169,21 @@ impl Objects {
             }
         }
         Err(Status::unavailable("somebody else was quicker each time: try again", 1))
+    }
+
+    /// What webhooks make of what is to be created: they see it with its type, its namespace and its defaults.
+    async fn mutated_new(
+        &self,
+        resource: &Row,
+        asked: Asked<'_>,
+        mut object: Value,
+    ) -> Result<Value, Status> {
+        if !self.is_told(asked) {
+            return Ok(object);
+        }
+        admission::settle(resource, &mut object, asked.namespace)?;
+        let name = text(&object, "/metadata/name").to_owned();
+        self.mutated(resource, Asked { name: &name, ..asked }, object, &Value::Null).await
     }
 
     /// Why nothing can be created under a name that has been given: who waits for it to be free is
@@ -197,33 +246,34 @@ impl Objects {
         options: &WriteOptions,
         mut change: impl FnMut(&Value) -> Result<Decoded, Status> + Send,
     ) -> Result<Value, Status> {
-        let (_, object) = self
-            .settle(Verb::Update, resource, namespace, name, options, &mut |stored, draws| {
-                let mut new = change(&stored.object)?.object;
-                let mut old = stored.object.clone();
-                take_revision(&mut old);
-                if let Some(seen) = take_revision(&mut new)
-                    && seen != "0"
-                    && seen != stored.revision.to_string()
-                {
-                    return Err(Status::modified(resource, name));
-                }
-                let context = Context {
-                    namespace,
-                    user: &options.user,
-                    now: clock::timestamp(),
-                    allocator: draws,
-                };
-                let admitted = admission::admit_update(resource, door, new, &old, &context)?;
-                Ok(if admission::is_finished(resource, &admitted) {
-                    Change::Remove(admitted)
-                } else if admitted == old {
-                    Change::Keep
-                } else {
-                    Change::Put(admitted)
-                })
+        let mut propose = |stored: &Stored| Ok(change(&stored.object)?.object);
+        let mut admit = |stored: &Stored, mut new: Value, draws: &RandomAllocator| {
+            let mut old = stored.object.clone();
+            take_revision(&mut old);
+            if let Some(seen) = take_revision(&mut new)
+                && seen != "0"
+                && seen != stored.revision.to_string()
+            {
+                return Err(Status::modified(resource, name));
+            }
+            let context = Context {
+                namespace,
+                user: &options.user,
+                now: clock::timestamp(),
+                allocator: draws,
+            };
+            let admitted = admission::admit_update(resource, door, new, &old, &context)?;
+            Ok(if admission::is_finished(resource, &admitted) {
+                Change::Remove(admitted)
+            } else if admitted == old {
+                Change::Keep
+            } else {
+                Change::Put(admitted)
             })
-            .await?;
+        };
+        let step = Step::Proposed { door, propose: &mut propose, admit: &mut admit };
+        let (_, object) =
+            self.settle(Verb::Update, resource, namespace, name, options, step).await?;
         Ok(object)
     }
 
@@ -236,8 +286,16 @@ impl Objects {
         namespace: &str,
         name: &str,
         options: &WriteOptions,
-        decide: &mut (dyn FnMut(&Stored, &RandomAllocator) -> Result<Change, Status> + Send),
+        mut step: Step<'_>,
     ) -> Result<(Change, Value), Status> {
+        let asked = Asked {
+            resource,
+            subresource: step.subresource(),
+            action: if verb == Verb::Delete { Action::Delete } else { Action::Update },
+            namespace: if resource.namespaced { namespace } else { "" },
+            name,
+            options,
+        };
         let key = key_of(resource, namespace, name);
         for attempt in 0..ATTEMPTS {
             served_still(resource)?;
@@ -246,13 +304,39 @@ impl Objects {
             // Before anything is made of it: the words of a later refusal would tell what it holds.
             self.judge(Verb::Get, Some(&stored.object), None)?;
             let draws = self.draws(resource, namespace, name, attempt).await?;
-            let change = decide(&stored, &draws)?;
+            let change = match &mut step {
+                Step::Decided(decide) => decide(&stored, &draws)?,
+                Step::Deleted(decide) => {
+                    let change = decide(&stored, &draws)?;
+                    if change != Change::Keep {
+                        self.mutated(resource, asked, Value::Null, &stored.object).await?;
+                    }
+                    change
+                }
+                Step::Proposed { propose, admit, .. } => {
+                    let new = propose(&stored)?;
+                    let new = self.mutated(resource, asked, new, &stored.object).await?;
+                    admit(&stored, new, &draws)?
+                }
+            };
             let new = match &change {
                 Change::Put(object) => Some(object),
                 Change::Keep => Some(&stored.object),
                 Change::Remove(_) => None,
             };
             self.judge(verb, Some(&stored.object), new)?;
+            match (&step, &change) {
+                (Step::Decided(_), _) | (Step::Deleted(_), Change::Keep) => {}
+                (Step::Deleted(_), _) => {
+                    self.validated(resource, asked, &Value::Null, &stored.object).await?;
+                }
+                (Step::Proposed { .. }, Change::Put(new) | Change::Remove(new)) => {
+                    self.validated(resource, asked, new, &stored.object).await?;
+                }
+                (Step::Proposed { .. }, Change::Keep) => {
+                    self.validated(resource, asked, &stored.object, &stored.object).await?;
+                }
+            }
             let condition = Compare::Revision { key: key.clone(), revision: stored.revision };
             let mut transaction = self.begin().when(condition);
             let mut object = match &change {
@@ -314,111 +398,6 @@ impl Objects {
             }
         }
         Ok(Ok(0))
-    }
-
-    /// The conditions that the namespace is there, and not going. What else is changed of it stops nobody: a
-    /// controller that writes its conditions all the time must not keep everything from being made in it. Where an
-    /// earlier try found it closed, and it is open all the same, what closed it is left of another of its name, which
-    /// a program removed that knows of no such keys: it is taken away if both are still so.
-    async fn open_namespace(
-        &self,
-        resource: &Row,
-        namespace: &str,
-        name: &str,
-        attempt: usize,
-        is_closed: bool,
-    ) -> Result<Opened, Status> {
-        if !resource.namespaced {
-            return Ok(Opened::default());
-        }
-        let namespaces = find("", "v1", "namespaces")
-            .ok_or_else(|| Status::internal("no namespaces are served"))?;
-        // The first look may be at an older state: the compare finds out. Absence must be certain.
-        let mut found = None;
-        if attempt == 0 {
-            found = self.find(&namespaces, "", namespace, Consistency::Local).await?;
-        }
-        if found.is_none() {
-            found = self.find(&namespaces, "", namespace, Consistency::Linearizable).await?;
-        }
-        let Some(stored) = found else { return Err(Status::not_found(&namespaces, namespace)) };
-        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
-            let why = format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            );
-            let status = Status::forbidden(resource, name, why);
-            return Err(status.with_cause(Cause {
-                field: "metadata.namespace".into(),
-                reason: CauseReason::NamespaceTerminating,
-                message: format!("namespace {namespace} is being terminated"),
-            }));
-        }
-        let (open, key) = (key_of(&namespaces, "", namespace), closing(namespace));
-        if is_closed {
-            let left = self.registry().get(key.clone(), Consistency::Linearizable).await;
-            if let Some(left) = left.map_err(|error| read_refused(&error))?.0 {
-                tracing::warn!(
-                    namespace,
-                    "what closed an earlier namespace of this name is removed"
-                );
-                let compares = vec![
-                    Compare::Revision { key: open, revision: stored.revision },
-                    Compare::Revision { key: key.clone(), revision: left.mod_revision },
-                ];
-                return Ok(Opened { compares, operations: vec![Operation::Delete { key }] });
-            }
-        }
-        let compares = vec![Compare::Exists { key: open }, Compare::Absent { key }];
-        Ok(Opened { compares, operations: Vec::new() })
-    }
-}
-
-impl Objects {
-    /// The condition that a kind, where it has a definition, is open for new objects: nothing is created of one that goes,
-    /// whichever member knows it by then.
-    async fn open_kind(&self, resource: &Row, attempt: usize) -> Result<Option<Compare>, Status> {
-        let Some((stored, condition)) = self.defined(resource, attempt).await? else {
-            return Ok(None);
-        };
-        if !text(&stored.object, "/metadata/deletionTimestamp").is_empty() {
-            let status = Status::method_not_allowed(resource, "create");
-            let message = "create not allowed while custom resource definition is terminating";
-            return Err(Status { message: message.to_owned(), ..status });
-        }
-        Ok(Some(condition))
-    }
-
-    /// The definition of a kind, where it has one, and the condition that it stays as it is. A row of an earlier one does
-    /// not know the fields that are new, and would take them out of every object that it writes.
-    async fn defined(
-        &self,
-        resource: &Row,
-        attempt: usize,
-    ) -> Result<Option<(Stored, Compare)>, Status> {
-        let Some(made_of) = &resource.definition else { return Ok(None) };
-        let name = &made_of.name;
-        let definitions = find("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-            .ok_or_else(|| Status::internal("no definitions are served"))?;
-        // As of namespaces: the first look may be at an older state.
-        let mut found = None;
-        if attempt == 0 {
-            found = self.find(&definitions, "", name, Consistency::Local).await?;
-        }
-        if found.is_none() {
-            found = self.find(&definitions, "", name, Consistency::Linearizable).await?;
-        }
-        let stored = found.ok_or_else(Status::no_such_path)?;
-        let generation = stored.object.pointer("/metadata/generation").and_then(Value::as_u64);
-        let is_present = text(&stored.object, "/metadata/uid") == made_of.uid
-            && generation.unwrap_or(1) == made_of.generation;
-        if !is_present {
-            let why =
-                format!("the definition {name} has changed and is not served here yet: try again");
-            return Err(Status::unavailable(why, 1));
-        }
-        let condition =
-            Compare::Revision { key: key_of(&definitions, "", name), revision: stored.revision };
-        Ok(Some((stored, condition)))
     }
 }
 

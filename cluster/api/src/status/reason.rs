@@ -87,4 +87,36 @@ impl Reason {
             Self::Timeout => "Timeout",
         }
     }
+
+    /// The reason of a refusal that somebody else worded: the one of this name if it has this code, else the one that is
+    /// usual for the code; of codes without one the nearest, and never one of a success.
+    pub fn nearest(code: u64, name: &str) -> Self {
+        let of_code = |reason: &Self| u64::from(reason.code()) == code;
+        let named = Self::ALL.into_iter().find(|reason| of_code(reason) && reason.as_str() == name);
+        let usual = || Self::ALL.into_iter().find(of_code);
+        let other = if code >= 500 { Self::InternalError } else { Self::BadRequest };
+        named.or_else(usual).unwrap_or(other)
+    }
+
+    /// Every reason, the usual one of a code first.
+    const ALL: [Self; 18] = [
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::Conflict,
+        Self::AlreadyExists,
+        Self::Gone,
+        Self::Expired,
+        Self::RequestEntityTooLarge,
+        Self::UnsupportedMediaType,
+        Self::Invalid,
+        Self::TooManyRequests,
+        Self::InternalError,
+        Self::ServiceUnavailable,
+        Self::Timeout,
+        Self::ServerTimeout,
+    ];
 }

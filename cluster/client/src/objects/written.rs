@@ -1,16 +1,47 @@
 //! How a write is meant, and what it came to.
 
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::sync::Arc;
+
+/// How many warnings are kept of one write.
+const MAX_WARNINGS: usize = 64;
+
+/// What the writer should know of what was written; clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    /// Adds warnings; what is said already is not said again.
+    pub fn add(&self, warnings: impl IntoIterator<Item = String>) {
+        let mut all = self.0.lock();
+        for warning in warnings {
+            if all.len() < MAX_WARNINGS && !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
+    }
+
+    /// Takes them out.
+    #[must_use]
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
 
 /// How something is to be written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct WriteOptions {
     /// Do everything but the write.
     pub dry_run: bool,
     /// The name of who manages the fields that are written.
     pub manager: String,
-    /// Who writes.
+    /// Who writes; empty for a control member itself.
     pub user: String,
+    /// The groups of who writes.
+    pub groups: Vec<String>,
+    /// Where what the writer should know is put on the way.
+    pub told: Told,
 }
 
 /// A change to parts of an object.

@@ -27,6 +27,7 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         .objects()
         .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
         .await?;
+    warnings.extend(write.told.take());
     warnings.extend((call.resource.rules.warnings)(&created));
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
@@ -76,6 +77,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         }
         (outcome, _) => (200, outcome?),
     };
+    warnings.extend(write.told.take());
     warnings.extend((resource.rules.warnings)(&updated));
     let mut response = show(call, code, updated)?;
     answer::warn(&mut response, &warnings);

@@ -13,7 +13,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
-use impresario_objects::{Objects, Reader, Refusals};
+use impresario_objects::{Objects, Reader, Refusals, Webhooks};
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::Registry;
 use impresario_runtime::{ClusterAuthority, Credential, PeerRole};
@@ -62,7 +62,7 @@ pub struct Harness {
     /// Whom it has refused what.
     pub refusals: Arc<Refusals>,
     admin: Credential,
-    authority: ClusterAuthority,
+    pub authority: ClusterAuthority,
     _revocations: Revocations,
     _server: Server,
 }
@@ -106,6 +106,8 @@ impl Harness {
         let own = authority.issue("control", PeerRole::Control, &names, day).unwrap();
         let admin = authority.issue("admin", PeerRole::Admin, &[], day).unwrap();
         let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+        let webhooks = Webhooks::follow(&Reader::new(objects.registry().clone()));
+        let objects = objects.with_webhooks(webhooks);
         objects.lay_foundation(own.authority_pem(), 6443).await.unwrap();
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));

@@ -4,6 +4,7 @@
 mod access;
 mod binding;
 mod harness;
+mod hook_server;
 mod kubectl;
 mod limits;
 mod lines;
@@ -11,4 +12,5 @@ mod logged;
 mod logs;
 mod reading;
 mod watching;
+mod webhooks;
 mod writing;

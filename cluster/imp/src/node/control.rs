@@ -30,7 +30,7 @@ use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettin
 use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
-    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Reader, ServiceRanges,
+    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Reader, ServiceRanges, Webhooks,
 };
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
@@ -121,7 +121,8 @@ impl Control {
         let registry = member.handle();
         let ranges =
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
-        let objects = Objects::new(registry.clone()).with_ranges(ranges);
+        let webhooks = Webhooks::follow(&Reader::new(registry.clone()));
+        let objects = Objects::new(registry.clone()).with_ranges(ranges).with_webhooks(webhooks);
 
         let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
         let api = ApiCertificate {

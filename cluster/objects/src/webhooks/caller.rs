@@ -1,0 +1,118 @@
+//! One question to one webhook, over HTTPS, within its time.
+
+use super::target::{Place, Target};
+use crate::Reader;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use impresario_api::catalog::find;
+use impresario_client::objects::stored::text;
+use impresario_registry_api::Consistency;
+use impresario_runtime::tasks;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+/// The most bytes of an answer: an object twice over, in base64.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(super) enum CallError {
+    #[error("service {0:?} not found")]
+    NoService(String),
+    #[error("service {service:?} has no port {port}")]
+    NoPort { service: String, port: u16 },
+    #[error("service {0:?} has no address of its own: give it one, or use a url")]
+    NoAddress(String),
+    #[error("{0}")]
+    Read(String),
+    #[error("dial tcp: {0}")]
+    Connect(std::io::Error),
+    #[error("tls: {0}")]
+    Tls(std::io::Error),
+    #[error("{0:?} is no name that a certificate can have")]
+    Name(String),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] hyper::http::Error),
+    #[error("the server answered with status {0}")]
+    Status(StatusCode),
+    #[error("the answer cannot be read: {0}")]
+    Body(String),
+}
+
+/// Ends the task that drives a connection, however its question ended.
+struct Driven(JoinHandle<()>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Posts a body and reads the answer. The caller keeps the time.
+pub(super) async fn post(
+    objects: &Reader,
+    target: &Target,
+    body: Vec<u8>,
+) -> Result<Bytes, CallError> {
+    let (address, port) = address(objects, &target.place).await?;
+    let host = target.host();
+    let stream = TcpStream::connect((address.as_str(), port)).await.map_err(CallError::Connect)?;
+    let name = ServerName::try_from(host.clone()).map_err(|_| CallError::Name(host.clone()))?;
+    let connector = TlsConnector::from(target.tls.clone());
+    let stream = connector.connect(name, stream).await.map_err(CallError::Tls)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let _driven = Driven(tasks::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a webhook ended");
+        }
+    }));
+    let shown = if host.contains(':') { format!("[{host}]") } else { host };
+    let request = Request::post(&target.path)
+        .header(HOST, shown)
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("impresario-admission/", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::from(body)))?;
+    let response = sender.send_request(request).await?;
+    // A redirect is no answer: it would take what is asked to whom nobody configured.
+    if response.status() != StatusCode::OK {
+        return Err(CallError::Status(response.status()));
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    Ok(body.map_err(|error| CallError::Body(error.to_string()))?.to_bytes())
+}
+
+async fn address(objects: &Reader, place: &Place) -> Result<(String, u16), CallError> {
+    let (namespace, name, port) = match place {
+        Place::Url { host, port } => return Ok((host.clone(), *port)),
+        Place::Service { namespace, name, port } => (namespace, name, *port),
+    };
+    let service = format!("{namespace}/{name}");
+    let Some(services) = find("", "v1", "services") else {
+        return Err(CallError::NoService(service));
+    };
+    let found = objects.find(&services, namespace, name, Consistency::Local).await;
+    let found = found.map_err(|status| CallError::Read(status.message))?;
+    let Some(found) = found else { return Err(CallError::NoService(service)) };
+    if text(&found.object, "/spec/type") == "ExternalName" {
+        return Ok((text(&found.object, "/spec/externalName").to_owned(), port));
+    }
+    let ports = found.object.pointer("/spec/ports").and_then(Value::as_array);
+    if !ports.into_iter().flatten().any(|one| one["port"].as_u64() == Some(port.into())) {
+        return Err(CallError::NoPort { service, port });
+    }
+    match text(&found.object, "/spec/clusterIP") {
+        "" | "None" => Err(CallError::NoAddress(service)),
+        address => Ok((address.to_owned(), port)),
+    }
+}

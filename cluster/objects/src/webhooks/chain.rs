@@ -1,0 +1,268 @@
+//! What a write has to pass: the webhooks that may change it, then those that may refuse it.
+
+use super::caller::post;
+use super::hook::{Hook, Verdict};
+use super::known::{Entry, Turn, Webhooks};
+use super::review::{Answer, Asked, answer, question};
+use crate::Objects;
+use crate::incoming::decoded;
+use futures_util::future::join_all;
+use impresario_api::catalog::find;
+use impresario_api::patch::json_patch;
+use impresario_api::resource::Row;
+use impresario_api::status::Status;
+use impresario_client::objects::stored::text;
+use impresario_registry_api::Consistency;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a write waits until this process knows which webhooks there are.
+const KNOWN: Duration = Duration::from_secs(5);
+/// How long all webhooks together have that may change an object: each has its own time, and they take turns.
+const TOGETHER: Duration = Duration::from_secs(40);
+
+/// One of the turns of a write.
+struct Round<'a> {
+    hooks: &'a Webhooks,
+    asked: Asked<'a>,
+    request: Value,
+    old: &'a Value,
+    /// Where the row of what is written is: the kind of what comes out.
+    row: &'a Row,
+}
+
+impl Objects {
+    /// Whether webhooks that may change it may ask to be told of this.
+    pub(crate) fn is_told(&self, asked: Asked<'_>) -> bool {
+        let told = self.webhooks.as_ref().map(|hooks| hooks.of(Turn::Mutating, &asked));
+        told.is_some_and(|told| told.is_none_or(|told| !told.is_empty()))
+    }
+
+    /// The object as webhooks leave it; as it was where none asks to be told.
+    pub(crate) async fn mutated(
+        &self,
+        row: &Row,
+        asked: Asked<'_>,
+        object: Value,
+        old: &Value,
+    ) -> Result<Value, Status> {
+        let Some(hooks) = &self.webhooks else { return Ok(object) };
+        let told = known(hooks, Turn::Mutating, &asked).await?;
+        if told.is_empty() {
+            return Ok(object);
+        }
+        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let changed = timeout(TOGETHER, self.mutate(&round, &told, object)).await;
+        changed.unwrap_or_else(|_| {
+            Err(Status::timeout("the mutating webhooks did not all answer in time: try again"))
+        })
+    }
+
+    /// Refuses what a webhook refuses.
+    pub(crate) async fn validated(
+        &self,
+        row: &Row,
+        asked: Asked<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        let Some(hooks) = &self.webhooks else { return Ok(()) };
+        let told = known(hooks, Turn::Validating, &asked).await?;
+        if told.is_empty() {
+            return Ok(());
+        }
+        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let calls = told.iter().map(|entry| self.call(&round, entry, object));
+        let answers = join_all(calls).await;
+        let mut first = Ok(());
+        for answer in answers {
+            match answer {
+                Ok(Some(answer)) => {
+                    round.asked.options.told.add(answer.warnings);
+                    first = first.and(answer.verdict);
+                }
+                Ok(None) => {}
+                Err(status) => first = first.and(Err(status)),
+            }
+        }
+        first
+    }
+
+    async fn mutate(
+        &self,
+        round: &Round<'_>,
+        told: &[Arc<Entry>],
+        mut object: Value,
+    ) -> Result<Value, Status> {
+        // The last one that changed it: those before it did not see that.
+        let mut changed_by = None;
+        for (at, entry) in told.iter().enumerate() {
+            let changed = self.change_by(round, entry, &object).await?;
+            if let Some(changed) = changed {
+                (object, changed_by) = (changed, Some(at));
+            }
+        }
+        let Some(last) = changed_by else { return Ok(object) };
+        for entry in &told[..last] {
+            if !entry.hook.as_ref().is_ok_and(|hook| hook.again) {
+                continue;
+            }
+            if let Some(changed) = self.change_by(round, entry, &object).await? {
+                object = changed;
+            }
+        }
+        Ok(object)
+    }
+
+    /// What a webhook makes of an object; nothing where it leaves it as it is.
+    async fn change_by(
+        &self,
+        round: &Round<'_>,
+        entry: &Entry,
+        object: &Value,
+    ) -> Result<Option<Value>, Status> {
+        let Some(answer) = self.call(round, entry, object).await? else { return Ok(None) };
+        let Answer { verdict, patch, warnings } = answer;
+        round.asked.options.told.add(warnings);
+        verdict?;
+        let Some(patch) = patch.filter(|patch| patch.as_array().is_none_or(|all| !all.is_empty()))
+        else {
+            return Ok(None);
+        };
+        let broken = |why: String| {
+            tracing::warn!(webhook = entry.name, "its patch cannot be used: {why}");
+            Status::internal(format!(
+                "admission webhook {:?}: its patch cannot be used: {why}",
+                entry.name
+            ))
+        };
+        if object.is_null() {
+            return Err(broken("there is no object in a deletion".to_owned()));
+        }
+        let changed = json_patch(object, patch).map_err(|error| broken(error.to_string()))?;
+        let identity = ["/metadata/name", "/metadata/namespace", "/metadata/uid"];
+        if let Some(of) = identity.iter().find(|of| text(object, of) != text(&changed, of)) {
+            return Err(broken(format!("{of} may not be changed")));
+        }
+        let mut changed =
+            decoded(round.row, changed).map_err(|status| broken(status.message))?.object;
+        (round.row.rules.default)(&mut changed);
+        Ok((changed != *object).then_some(changed))
+    }
+
+    /// Asks one webhook; nothing where it is not concerned, or is passed over because it cannot be reached.
+    async fn call(
+        &self,
+        round: &Round<'_>,
+        entry: &Entry,
+        object: &Value,
+    ) -> Result<Option<Answer>, Status> {
+        let outcome = match &entry.hook {
+            Err(why) => Err(why.clone()),
+            Ok(hook) => match self.concerns(round, hook, object).await {
+                Ok(Verdict::Spared) => return Ok(None),
+                Ok(Verdict::Told) => {
+                    if round.asked.options.dry_run && !hook.dry_runs {
+                        let why =
+                            format!("admission webhook {:?} does not support dry run", hook.name);
+                        return Err(Status::bad_request(why));
+                    }
+                    self.ask(round, hook, object).await
+                }
+                Ok(Verdict::Fault(why)) => Err(format!("its condition {why}")),
+                Err(why) => Err(why),
+            },
+        };
+        match outcome {
+            Ok(answer) => Ok(Some(answer)),
+            Err(why) if entry.fails_open => {
+                tracing::warn!(webhook = entry.name, kind = %round.asked.resource.kind, "passed over: {why}");
+                Ok(None)
+            }
+            Err(why) => {
+                tracing::warn!(webhook = entry.name, kind = %round.asked.resource.kind, "refused for: {why}");
+                Err(Status::internal(format!("failed calling webhook {:?}: {why}", entry.name)))
+            }
+        }
+    }
+
+    async fn concerns(
+        &self,
+        round: &Round<'_>,
+        hook: &Hook,
+        object: &Value,
+    ) -> Result<Verdict, String> {
+        let either = [object, round.old].into_iter().filter(|object| !object.is_null());
+        if !hook.objects.is_everything()
+            && !either.into_iter().any(|one| hook.objects.matches_object(one))
+        {
+            return Ok(Verdict::Spared);
+        }
+        if !hook.namespaces.is_everything() && !self.is_in(round, hook, object).await? {
+            return Ok(Verdict::Spared);
+        }
+        Ok(hook.holds(object, round.old, &round.request))
+    }
+
+    /// Whether the namespace of what is written has the labels that a webhook asks for. What is in none is told always,
+    /// but a namespace by its own labels.
+    async fn is_in(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<bool, String> {
+        let resource = round.asked.resource;
+        if resource.group.is_empty() && resource.plural == "namespaces" {
+            let itself = if object.is_null() { round.old } else { object };
+            return Ok(hook.namespaces.matches_object(itself));
+        }
+        if !resource.namespaced {
+            return Ok(true);
+        }
+        let namespaces = find("", "v1", "namespaces").ok_or("no namespaces are served")?;
+        let mut found = Ok(None);
+        for consistency in [Consistency::Local, Consistency::Linearizable] {
+            found = self.find(&namespaces, "", round.asked.namespace, consistency).await;
+            if !matches!(found, Ok(None)) {
+                break;
+            }
+        }
+        match found {
+            Ok(Some(namespace)) => Ok(hook.namespaces.matches_object(&namespace.object)),
+            // What is written there will be refused for that: no webhook is left out for it.
+            Ok(None) => Ok(true),
+            Err(status) => Err(status.message),
+        }
+    }
+
+    async fn ask(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<Answer, String> {
+        let failed = |why: &dyn std::fmt::Display| {
+            format!("failed to call webhook: Post {:?}: {why}", hook.target.to_string())
+        };
+        let uid = uuid::Uuid::new_v4().to_string();
+        let body = question(hook.version, round.request.clone(), &uid, object, round.old);
+        let body = serde_json::to_vec(&body).map_err(|error| failed(&error))?;
+        let place = round
+            .hooks
+            .place()
+            .await
+            .ok_or_else(|| failed(&"too many webhooks are being asked already"))?;
+        let asked = timeout(hook.limit, post(&self.reads, &hook.target, body)).await;
+        drop(place);
+        let body = match asked {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(failed(&"context deadline exceeded")),
+        };
+        answer(hook, &uid, &body)
+    }
+}
+
+/// Those that ask to be told, when it is known which there are.
+async fn known(hooks: &Webhooks, turn: Turn, asked: &Asked<'_>) -> Result<Vec<Arc<Entry>>, Status> {
+    if let Some(told) = hooks.of(turn, asked) {
+        return Ok(told);
+    }
+    _ = timeout(KNOWN, hooks.has_read(turn)).await;
+    hooks.of(turn, asked).ok_or_else(|| {
+        Status::unavailable("this member does not know yet which webhooks there are: try again", 1)
+    })
+}
