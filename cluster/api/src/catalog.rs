@@ -41,6 +41,8 @@ fn built_in() -> Vec<Resource> {
         kinds::jobs::resource(),
         kinds::leases::resource(),
         kinds::mutatingwebhookconfigurations::resource(),
+        kinds::validatingadmissionpolicies::resource(),
+        kinds::validatingadmissionpolicybindings::resource(),
         kinds::validatingwebhookconfigurations::resource(),
         kinds::endpointslices::resource(),
         kinds::customresourcedefinitions::resource(),

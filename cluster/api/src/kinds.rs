@@ -20,4 +20,6 @@ pub mod secrets;
 pub mod serviceaccounts;
 pub mod services;
 pub mod trainingjobs;
+pub mod validatingadmissionpolicies;
+pub mod validatingadmissionpolicybindings;
 pub mod validatingwebhookconfigurations;

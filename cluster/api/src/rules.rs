@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod job;
 pub mod metadata;
 pub mod pod;
+pub mod policies;
 pub mod replicas;
 pub mod resources;
 pub mod rollout;

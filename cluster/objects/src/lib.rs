@@ -15,16 +15,19 @@
 
 mod actor;
 mod address;
+mod admission;
 mod bind;
 mod bound;
 pub mod definitions;
 mod delete;
 pub mod events;
+mod followed;
 mod foundation;
 mod incoming;
 pub mod may;
 mod named;
 mod open;
+mod policies;
 mod refusals;
 mod refuse;
 mod serving;
@@ -41,6 +44,7 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
+pub use policies::Policies;
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;
@@ -65,6 +69,7 @@ pub struct Objects {
     fence: Option<Fence>,
     judge: Option<Judge>,
     webhooks: Option<Webhooks>,
+    policies: Option<Policies>,
 }
 
 impl fmt::Debug for Objects {
@@ -80,12 +85,25 @@ impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
         let reads = Reader::new(registry).shared();
-        Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None, webhooks: None }
+        Self {
+            reads,
+            ranges: ServiceRanges::default(),
+            fence: None,
+            judge: None,
+            webhooks: None,
+            policies: None,
+        }
     }
 
     /// Draws addresses and ports of services from these ranges.
     pub fn with_ranges(mut self, ranges: ServiceRanges) -> Self {
         self.ranges = ranges;
+        self
+    }
+
+    /// What is written passes these policies.
+    pub fn with_policies(mut self, policies: Policies) -> Self {
+        self.policies = Some(policies);
         self
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! known    the configurations, followed by each member    (MutatingWebhookConfiguration, ValidatingWebhookConfiguration)
-//!   └─> rule, hook   whether a webhook is told of a write  (rules, selectors, conditions in CEL)
+//!   └─> hook   whether a webhook is told of a write  (selectors, conditions in CEL; rules stand in `admission`)
 //!         └─> target, caller, review   one question to it, over HTTPS, within its time
 //!               └─> chain   what a write passes: those that may change it in turn, then those that may refuse it, at once
 //! ```
@@ -15,9 +15,6 @@ mod chain;
 mod hook;
 mod known;
 mod review;
-mod rule;
 mod target;
 
 pub use known::Webhooks;
-pub(crate) use review::Asked;
-pub(crate) use rule::Action;

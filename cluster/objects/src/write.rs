@@ -9,9 +9,9 @@ use super::address::{already_held, closing, exchange, held, is_drawn};
 use super::incoming::decoded;
 use super::open::Opened;
 use super::refuse::write_refused;
+use crate::admission::{Action, Asked};
 use crate::may::Verb;
-use crate::webhooks::{Action, Asked};
-use impresario_api::admission::{self, Context, Door, RandomAllocator};
+use impresario_api::admission::{self as rules, Context, Door, RandomAllocator};
 use impresario_api::catalog::served;
 use impresario_api::resource::{Resource, Row};
 use impresario_api::status::Status;
@@ -123,11 +123,11 @@ impl Objects {
                 now: clock::timestamp(),
                 allocator: &draws,
             };
-            let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
+            let mut admitted = rules::admit_create(resource, object.clone(), &context)?;
             self.judge(Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let asked = Asked { name: &name, ..asked };
-            self.validated(resource, asked, &admitted, &Value::Null).await?;
+            self.permitted(resource, asked, &admitted, &Value::Null).await?;
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
             let Opened { compares, operations } =
@@ -181,9 +181,21 @@ impl Objects {
         if !self.is_told(asked) {
             return Ok(object);
         }
-        admission::settle(resource, &mut object, asked.namespace)?;
+        rules::settle(resource, &mut object, asked.namespace)?;
         let name = text(&object, "/metadata/name").to_owned();
         self.mutated(resource, Asked { name: &name, ..asked }, object, &Value::Null).await
+    }
+
+    /// Refuses what a policy or a webhook refuses.
+    async fn permitted(
+        &self,
+        resource: &Row,
+        asked: Asked<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        self.passed(asked, object, old).await?;
+        self.validated(resource, asked, object, old).await
     }
 
     /// Why nothing can be created under a name that has been given: who waits for it to be free is
@@ -262,8 +274,8 @@ impl Objects {
                 now: clock::timestamp(),
                 allocator: draws,
             };
-            let admitted = admission::admit_update(resource, door, new, &old, &context)?;
-            Ok(if admission::is_finished(resource, &admitted) {
+            let admitted = rules::admit_update(resource, door, new, &old, &context)?;
+            Ok(if rules::is_finished(resource, &admitted) {
                 Change::Remove(admitted)
             } else if admitted == old {
                 Change::Keep
@@ -328,13 +340,13 @@ impl Objects {
             match (&step, &change) {
                 (Step::Decided(_), _) | (Step::Deleted(_), Change::Keep) => {}
                 (Step::Deleted(_), _) => {
-                    self.validated(resource, asked, &Value::Null, &stored.object).await?;
+                    self.permitted(resource, asked, &Value::Null, &stored.object).await?;
                 }
                 (Step::Proposed { .. }, Change::Put(new) | Change::Remove(new)) => {
-                    self.validated(resource, asked, new, &stored.object).await?;
+                    self.permitted(resource, asked, new, &stored.object).await?;
                 }
                 (Step::Proposed { .. }, Change::Keep) => {
-                    self.validated(resource, asked, &stored.object, &stored.object).await?;
+                    self.permitted(resource, asked, &stored.object, &stored.object).await?;
                 }
             }
             let condition = Compare::Revision { key: key.clone(), revision: stored.revision };

@@ -150,6 +150,15 @@ impl<'a> Value<'a> {
         Self::List(Arc::new(all))
     }
 
+    /// A new map of texts; of two under one key the later one counts.
+    pub fn map(all: impl IntoIterator<Item = (String, Value<'a>)>) -> Self {
+        let entries = all.into_iter().map(|(key, value)| {
+            let key = Value::text(key);
+            (key_text(&key).unwrap_or_default(), (key, value))
+        });
+        Self::Map(Arc::new(entries.collect()))
+    }
+
     /// An optional with a value.
     pub fn some(value: Value<'a>) -> Self {
         Self::Optional(Some(Box::new(value)))

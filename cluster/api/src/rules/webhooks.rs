@@ -130,7 +130,7 @@ fn versions(hook: &Value, path: &Path, causes: &mut Causes) {
     }
 }
 
-fn rule(rule: &Value, path: &Path, causes: &mut Causes) {
+pub(super) fn rule(rule: &Value, path: &Path, causes: &mut Causes) {
     for field in ["operations", "apiGroups", "apiVersions", "resources"] {
         let words = list(rule, field);
         let path = path.child(field);

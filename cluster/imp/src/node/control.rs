@@ -30,7 +30,8 @@ use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettin
 use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
 use impresario_objects::{
-    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Reader, ServiceRanges, Webhooks,
+    Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Policies, Reader, ServiceRanges,
+    Webhooks,
 };
 use impresario_registry::protocol::LeadHeartbeats;
 use impresario_registry::{
@@ -121,8 +122,12 @@ impl Control {
         let registry = member.handle();
         let ranges =
             ServiceRanges { network: service_network(&file.cluster), ..ServiceRanges::default() };
-        let webhooks = Webhooks::follow(&Reader::new(registry.clone()));
-        let objects = Objects::new(registry.clone()).with_ranges(ranges).with_webhooks(webhooks);
+        let reader = Reader::new(registry.clone());
+        let (policies, webhooks) = (Policies::follow(&reader), Webhooks::follow(&reader));
+        let objects = Objects::new(registry.clone())
+            .with_ranges(ranges)
+            .with_policies(policies)
+            .with_webhooks(webhooks);
 
         let authority = Arc::new(ClusterAuthority::load(&settings.pki)?);
         let api = ApiCertificate {

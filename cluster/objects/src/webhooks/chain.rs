@@ -3,23 +3,20 @@
 use super::caller::post;
 use super::hook::{Hook, Verdict};
 use super::known::{Entry, Turn, Webhooks};
-use super::review::{Answer, Asked, answer, question};
+use super::review::{Answer, answer, question};
 use crate::Objects;
+use crate::admission::Asked;
 use crate::incoming::decoded;
 use futures_util::future::join_all;
-use impresario_api::catalog::find;
 use impresario_api::patch::json_patch;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::stored::text;
-use impresario_registry_api::Consistency;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a write waits until this process knows which webhooks there are.
-const KNOWN: Duration = Duration::from_secs(5);
 /// How long all webhooks together have that may change an object: each has its own time, and they take turns.
 const TOGETHER: Duration = Duration::from_secs(40);
 
@@ -36,8 +33,8 @@ struct Round<'a> {
 impl Objects {
     /// Whether webhooks that may change it may ask to be told of this.
     pub(crate) fn is_told(&self, asked: Asked<'_>) -> bool {
-        let told = self.webhooks.as_ref().map(|hooks| hooks.of(Turn::Mutating, &asked));
-        told.is_some_and(|told| told.is_none_or(|told| !told.is_empty()))
+        let hooks = self.webhooks.as_ref();
+        hooks.is_some_and(|hooks| hooks.may_be_told(Turn::Mutating, &asked))
     }
 
     /// The object as webhooks leave it; as it was where none asks to be told.
@@ -200,37 +197,10 @@ impl Objects {
         {
             return Ok(Verdict::Spared);
         }
-        if !hook.namespaces.is_everything() && !self.is_in(round, hook, object).await? {
+        if !self.is_in(&hook.namespaces, &round.asked, object, round.old).await? {
             return Ok(Verdict::Spared);
         }
         Ok(hook.holds(object, round.old, &round.request))
-    }
-
-    /// Whether the namespace of what is written has the labels that a webhook asks for. What is in none is told always,
-    /// but a namespace by its own labels.
-    async fn is_in(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<bool, String> {
-        let resource = round.asked.resource;
-        if resource.group.is_empty() && resource.plural == "namespaces" {
-            let itself = if object.is_null() { round.old } else { object };
-            return Ok(hook.namespaces.matches_object(itself));
-        }
-        if !resource.namespaced {
-            return Ok(true);
-        }
-        let namespaces = find("", "v1", "namespaces").ok_or("no namespaces are served")?;
-        let mut found = Ok(None);
-        for consistency in [Consistency::Local, Consistency::Linearizable] {
-            found = self.find(&namespaces, "", round.asked.namespace, consistency).await;
-            if !matches!(found, Ok(None)) {
-                break;
-            }
-        }
-        match found {
-            Ok(Some(namespace)) => Ok(hook.namespaces.matches_object(&namespace.object)),
-            // What is written there will be refused for that: no webhook is left out for it.
-            Ok(None) => Ok(true),
-            Err(status) => Err(status.message),
-        }
     }
 
     async fn ask(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<Answer, String> {
@@ -258,11 +228,7 @@ impl Objects {
 
 /// Those that ask to be told, when it is known which there are.
 async fn known(hooks: &Webhooks, turn: Turn, asked: &Asked<'_>) -> Result<Vec<Arc<Entry>>, Status> {
-    if let Some(told) = hooks.of(turn, asked) {
-        return Ok(told);
-    }
-    _ = timeout(KNOWN, hooks.has_read(turn)).await;
-    hooks.of(turn, asked).ok_or_else(|| {
+    hooks.told(turn, asked).await.ok_or_else(|| {
         Status::unavailable("this member does not know yet which webhooks there are: try again", 1)
     })
 }

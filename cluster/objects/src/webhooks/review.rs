@@ -1,87 +1,17 @@
-//! The question that a webhook is asked, and its answer: `AdmissionReview` of `admission.k8s.io/v1`.
+//! The question that a webhook is asked, and its answer: `AdmissionReview` of `admission.k8s.io`.
 
 use super::hook::Hook;
-use super::rule::Action;
 use base64::Engine as _;
-use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
-use impresario_client::objects::WriteOptions;
 use impresario_client::objects::stored::text;
 use serde_json::{Value, json};
 
 /// The group of the question and of its answer.
 const GROUP: &str = "admission.k8s.io";
-/// Who writes where nobody is named: an actor of a control member.
-const ITSELF: &str = "system:impresario";
 /// How many warnings of one answer are passed on, and how many characters of each.
 const WARNINGS: (usize, usize) = (16, 256);
 /// How many characters of a webhook's words are passed on.
 const MAX_WORDS: usize = 4096;
-
-/// What is asked for, apart from the object.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    /// The kind of the object.
-    pub(crate) resource: &'a Resource,
-    /// The subresource, or empty.
-    pub(crate) subresource: &'a str,
-    /// What is done.
-    pub(crate) action: Action,
-    /// In which namespace; empty where there are none.
-    pub(crate) namespace: &'a str,
-    /// To which object; empty where its name is yet to be drawn.
-    pub(crate) name: &'a str,
-    /// How.
-    pub(crate) options: &'a WriteOptions,
-}
-
-impl Asked<'_> {
-    /// The `request` of a review, without its uid and objects.
-    pub(super) fn request(&self) -> Value {
-        let resource = self.resource;
-        let kind =
-            json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
-        let plural = json!({
-            "group": resource.group, "version": resource.version, "resource": resource.plural,
-        });
-        let (user, groups) = match self.options.user.as_str() {
-            "" => (ITSELF, json!(["system:masters", "system:authenticated"])),
-            user => (user, json!(self.options.groups)),
-        };
-        let dry: &[&str] = if self.options.dry_run { &["All"] } else { &[] };
-        let kind_of_options = match self.action {
-            Action::Create => "CreateOptions",
-            Action::Update => "UpdateOptions",
-            Action::Delete => "DeleteOptions",
-        };
-        let mut options = json!({"kind": kind_of_options, "apiVersion": "meta.k8s.io/v1"});
-        if !dry.is_empty() {
-            options["dryRun"] = json!(dry);
-        }
-        if !self.options.manager.is_empty() && self.action != Action::Delete {
-            options["fieldManager"] = json!(self.options.manager);
-        }
-        let mut request = json!({
-            "kind": kind, "requestKind": kind,
-            "resource": plural, "requestResource": plural,
-            "operation": self.action.as_str(),
-            "userInfo": {"username": user, "groups": groups},
-            "dryRun": self.options.dry_run,
-            "options": options,
-        });
-        for (field, value) in [
-            ("name", self.name),
-            ("namespace", self.namespace),
-            ("subResource", self.subresource),
-            ("requestSubResource", self.subresource),
-        ] {
-            if !value.is_empty() {
-                request[field] = json!(value);
-            }
-        }
-        request
-    }
-}
 
 /// The whole question.
 pub(super) fn question(
@@ -170,7 +100,6 @@ fn denied(hook: &str, status: &Value) -> Status {
 mod tests {
     use super::*;
     use crate::webhooks::hook::tests::entry;
-    use impresario_api::catalog::find;
 
     fn hook() -> Hook {
         Hook::read(&entry(&json!({}))).unwrap()
@@ -235,40 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn a_question_tells_who_asks_for_what() {
-        let pods = find("", "v1", "pods").unwrap();
-        let options = WriteOptions {
-            dry_run: true,
-            manager: "m".into(),
-            user: "eve".into(),
-            groups: vec!["g".into()],
-            ..WriteOptions::default()
-        };
-        let asked = Asked {
-            resource: &pods,
-            subresource: "status",
-            action: Action::Update,
-            namespace: "ns",
-            name: "p",
-            options: &options,
-        };
-        let question = question("v1", asked.request(), "u", &json!({"a": 1}), &json!({"a": 0}));
-        for (pointer, expected) in [
-            ("/request/uid", json!("u")),
-            ("/request/resource", json!({"group": "", "version": "v1", "resource": "pods"})),
-            ("/request/kind/kind", json!("Pod")),
-            ("/request/subResource", json!("status")),
-            ("/request/namespace", json!("ns")),
-            ("/request/name", json!("p")),
-            ("/request/operation", json!("UPDATE")),
-            ("/request/userInfo", json!({"username": "eve", "groups": ["g"]})),
-            ("/request/dryRun", json!(true)),
-            ("/request/options/dryRun", json!(["All"])),
-            ("/request/options/fieldManager", json!("m")),
-            ("/request/object/a", json!(1)),
-            ("/request/oldObject/a", json!(0)),
-        ] {
-            assert_eq!(question.pointer(pointer), Some(&expected), "{pointer}");
-        }
+    fn a_question_has_its_own_uid_and_what_was_and_what_is_to_be() {
+        let asked = json!({"name": "p"});
+        let question = question("v1beta1", asked, "u", &json!({"a": 1}), &json!({"a": 0}));
+        assert_eq!(
+            question,
+            json!({
+                "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1beta1",
+                "request": {"name": "p", "uid": "u", "object": {"a": 1}, "oldObject": {"a": 0}},
+            })
+        );
     }
 }

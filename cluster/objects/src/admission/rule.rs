@@ -1,42 +1,23 @@
-//! Which requests a webhook asks to be told of.
+//! Which writes a webhook or a policy is about.
 
+use super::asked::{Action, Asked};
 use impresario_api::resource::Resource;
 use serde_json::Value;
 
-/// What is done to an object, in the words of admission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// It is made.
-    Create,
-    /// It is changed, by whichever door.
-    Update,
-    /// It is deleted.
-    Delete,
-}
-
-impl Action {
-    /// The word on the wire.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
-/// A rule of a webhook: each of its lists must have the word of the request, or `*`.
+/// A rule: each of its lists must have the word of the request, or `*`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     operations: Vec<String>,
     groups: Vec<String>,
     versions: Vec<String>,
     resources: Vec<String>,
     scope: String,
+    /// Of objects of these names; of all where there are none.
+    names: Vec<String>,
 }
 
 impl Rule {
-    pub(super) fn read(value: &Value) -> Self {
+    pub(crate) fn read(value: &Value) -> Self {
         let words = |field: &str| -> Vec<String> {
             let list = value[field].as_array().into_iter().flatten();
             list.filter_map(|word| word.as_str().map(str::to_owned)).collect()
@@ -46,12 +27,18 @@ impl Rule {
             groups: words("apiGroups"),
             versions: words("apiVersions"),
             resources: words("resources"),
+            names: words("resourceNames"),
             scope: value["scope"].as_str().unwrap_or("*").to_owned(),
         }
     }
 
-    /// Whether a request is one of these.
-    pub(super) fn matches(&self, resource: &Resource, subresource: &str, action: Action) -> bool {
+    /// Whether a write is one of these.
+    pub(crate) fn covers(&self, asked: &Asked<'_>) -> bool {
+        (self.names.is_empty() || self.names.iter().any(|name| name == asked.name))
+            && self.matches(asked.resource, asked.subresource, asked.action)
+    }
+
+    fn matches(&self, resource: &Resource, subresource: &str, action: Action) -> bool {
         let has = |list: &[String], word: &str| list.iter().any(|one| one == "*" || one == word);
         let in_scope = match self.scope.as_str() {
             "Namespaced" => resource.namespaced,
