@@ -22,7 +22,7 @@ use state::State;
 use std::sync::{Arc, LazyLock};
 
 /// Every resource of the program, in the order in which discovery lists them.
-fn built_in() -> [Resource; 19] {
+fn built_in() -> [Resource; 22] {
     [
         kinds::configmaps::resource(),
         kinds::endpoints::resource(),
@@ -38,7 +38,10 @@ fn built_in() -> [Resource; 19] {
         kinds::daemonsets::resource(),
         kinds::deployments::resource(),
         kinds::replicasets::resource(),
+        kinds::statefulsets::resource(),
+        kinds::cronjobs::resource(),
         kinds::jobs::resource(),
+        kinds::poddisruptionbudgets::resource(),
         kinds::leases::resource(),
         kinds::endpointslices::resource(),
         kinds::customresourcedefinitions::resource(),
