@@ -20,6 +20,7 @@ mod bound;
 pub mod definitions;
 mod delete;
 pub mod events;
+mod evict;
 mod foundation;
 mod incoming;
 pub mod may;

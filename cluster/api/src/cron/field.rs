@@ -106,7 +106,6 @@ impl Kind {
     }
 
     fn digits(&self, word: &str) -> Result<u32, CronError> {
-        word.parse()
-            .map_err(|_| CronError::Word { field: self.name, given: word.to_owned() })
+        word.parse().map_err(|_| CronError::Word { field: self.name, given: word.to_owned() })
     }
 }

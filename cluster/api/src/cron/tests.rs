@@ -73,7 +73,8 @@ fn the_last_time_before_one_is_the_one_after_which_none_comes_before_it() {
         for name in ["UTC", "America/New_York", "America/St_Johns"] {
             let (parsed, zone) = (Schedule::parse(schedule).unwrap(), zone(name).unwrap());
             let (after, until) = (at("2010-10-31T00:00:00Z"), at("2010-11-09T03:30:10Z"));
-            let each = std::iter::successors(parsed.next(after, &zone), |at| parsed.next(*at, &zone));
+            let each =
+                std::iter::successors(parsed.next(after, &zone), |at| parsed.next(*at, &zone));
             let expected = each.take_while(|at| *at <= until).last();
             assert_eq!(parsed.last(after, until, &zone), expected, "{schedule} in {name}");
         }

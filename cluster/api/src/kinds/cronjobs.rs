@@ -3,7 +3,9 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::cron::{self, Schedule};
-use crate::field::{Causes, Path, at, default, default_text, get, has, list, number, object_mut, set, text};
+use crate::field::{
+    Causes, Path, at, default, default_text, get, has, list, number, object_mut, set, text,
+};
 use crate::resource::{Column, Resource, Rules, Subresource, words};
 use crate::rules::{job, metadata};
 use crate::selector::LabelSelector;

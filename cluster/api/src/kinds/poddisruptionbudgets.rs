@@ -24,7 +24,8 @@ pub const SYNC_FAILED: &str = "SyncFailed";
 pub const UNHEALTHY_POLICIES: [&str; 2] = ["AlwaysAllow", "IfHealthyBudget"];
 
 /// The counts of a status.
-const COUNTS: [&str; 4] = ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"];
+const COUNTS: [&str; 4] =
+    ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"];
 
 /// The row.
 pub fn resource() -> Resource {

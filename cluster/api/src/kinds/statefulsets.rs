@@ -152,9 +152,9 @@ fn with_claims(spec: &Value) -> Value {
         let own: Vec<Value> = list(pod, "volumes").to_vec();
         let is_own = |name: &str| own.iter().any(|volume| text(volume, "name") == name);
         let more = claims.iter().map(|claim| text(claim, "metadata.name"));
-        let more = more.filter(|name| !name.is_empty() && !is_own(name)).map(
-            |name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}),
-        );
+        let more = more
+            .filter(|name| !name.is_empty() && !is_own(name))
+            .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
         let all: Vec<Value> = own.iter().cloned().chain(more).collect();
         if !all.is_empty() {
             set(pod, "volumes", all);
