@@ -15,12 +15,14 @@ pub use error::CronError;
 
 use crate::go_duration::parse_duration;
 use field::{DAY, Field, HOUR, MINUTE, MONTH, WEEKDAY};
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Unit};
 
 /// Any day of the calendar comes within so many years, also where a leap year is left out; what does not never does.
 const FAR: i64 = 9 * 366;
+/// No clock goes back by so much at once: two hours are the most that any zone does.
+const FOLD: SignedDuration = SignedDuration::from_hours(4);
 
 /// When something comes again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,53 +123,82 @@ impl Fields {
         month && if both { day && weekday } else { day || weekday }
     }
 
-    /// Whatever comes on a day by the clocks of a zone. Of two days that follow each other, times may overlap: a clock
-    /// that goes back over midnight shows its last hour again.
-    fn on<'a>(&'a self, date: Date, zone: &'a TimeZone) -> impl Iterator<Item = Timestamp> + 'a {
+    /// What the clocks show on a day when it comes.
+    fn shown(&self, date: Date) -> impl DoubleEndedIterator<Item = DateTime> {
         let hours = self.is_day(date).then(|| self.hour.each()).into_iter().flatten();
-        let shown =
-            hours.flat_map(move |hour| self.minute.each().map(move |minute| (hour, minute)));
-        shown.flat_map(move |(hour, minute)| {
-            let shown = date.at(hour as i8, minute as i8, 0, 0);
-            let offsets = match zone.to_ambiguous_timestamp(shown).offset() {
-                AmbiguousOffset::Unambiguous { offset } => [Some(offset), None],
-                AmbiguousOffset::Gap { .. } => [None, None],
-                AmbiguousOffset::Fold { before, after } => [Some(before), Some(after)],
-            };
-            offsets.into_iter().flatten().filter_map(move |it| it.to_timestamp(shown).ok())
+        hours.flat_map(move |hour| {
+            self.minute.each().map(move |minute| date.at(hour as i8, minute as i8, 0, 0))
         })
     }
 
     fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let first = |date| self.on(date, zone).filter(|at| *at > after).min();
-        let today = zone.to_datetime(after).date();
-        let mut date = today.yesterday().unwrap_or(today);
+        let begin = earlier(zone.to_datetime(after));
+        let (mut best, mut end) = (None, None);
+        let mut date = begin.date();
         for _ in 0..FAR {
-            let tomorrow = date.tomorrow().ok();
-            if let Some(found) = first(date) {
-                return Some(tomorrow.and_then(first).map_or(found, |other| found.min(other)));
+            for shown in self.shown(date).filter(|shown| *shown >= begin) {
+                if end.is_some_and(|end| shown > end) {
+                    return best;
+                }
+                let Some(found) = times(shown, zone).filter(|at| *at > after).min() else {
+                    continue;
+                };
+                best = Some(best.map_or(found, |best: Timestamp| best.min(found)));
+                end = end.or(Some(later(shown)));
             }
-            date = tomorrow?;
+            if end.is_some_and(|end| end.date() <= date) {
+                return best;
+            }
+            let Ok(tomorrow) = date.tomorrow() else { return best };
+            date = tomorrow;
         }
-        None
+        best
     }
 
     fn last(&self, after: Timestamp, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let within = |at: &Timestamp| *at > after && *at <= until;
-        let last = |date| self.on(date, zone).filter(within).max();
-        let today = zone.to_datetime(until).date();
-        let begin = zone.to_datetime(after).date();
-        let begin = begin.yesterday().unwrap_or(begin);
-        let mut date = today.tomorrow().unwrap_or(today);
+        let (first, begin) = (earlier(zone.to_datetime(after)), later(zone.to_datetime(until)));
+        let (mut best, mut end) = (None, first);
+        let mut date = begin.date();
         for _ in 0..FAR {
-            let yesterday = date.yesterday().ok();
-            if let Some(found) = last(date) {
-                return Some(yesterday.and_then(last).map_or(found, |other| found.max(other)));
+            for shown in self.shown(date).rev().filter(|shown| *shown <= begin) {
+                if shown < end {
+                    return best;
+                }
+                let Some(found) = times(shown, zone).filter(within).max() else { continue };
+                if best.is_none() {
+                    end = earlier(shown).max(first);
+                }
+                best = Some(best.map_or(found, |best: Timestamp| best.max(found)));
             }
-            date = yesterday.filter(|date| *date >= begin)?;
+            if end.date() >= date {
+                return best;
+            }
+            let Ok(yesterday) = date.yesterday() else { return best };
+            date = yesterday;
         }
-        None
+        best
     }
+}
+
+/// When the clocks of a zone show this: once, twice, or never.
+fn times(shown: DateTime, zone: &TimeZone) -> impl Iterator<Item = Timestamp> {
+    let offsets = match zone.to_ambiguous_timestamp(shown).offset() {
+        AmbiguousOffset::Unambiguous { offset } => [Some(offset), None],
+        AmbiguousOffset::Gap { .. } => [None, None],
+        AmbiguousOffset::Fold { before, after } => [Some(before), Some(after)],
+    };
+    offsets.into_iter().flatten().filter_map(move |offset| offset.to_timestamp(shown).ok())
+}
+
+/// So long before: what a clock shows again that goes back comes within that.
+fn earlier(shown: DateTime) -> DateTime {
+    shown.checked_sub(FOLD).unwrap_or(DateTime::MIN)
+}
+
+/// So long after.
+fn later(shown: DateTime) -> DateTime {
+    shown.checked_add(FOLD).unwrap_or(DateTime::MAX)
 }
 
 /// The time zone of this name; none where there is no such. `Local` is none: that would be where a member runs.
