@@ -3,10 +3,10 @@
 //! ```text
 //! activation   which actors live here          mirror     what is, in memory
 //! control      the actor: looks when told      engine     what every controller has in common
-//! replication_controller, replica_set, deployment, daemon_set, job
+//! replication_controller, replica_set, deployment, daemon_set, stateful_set, job, cron_job
 //!              one file each: what it looks at, and a function that decides
-//! service, namespace
-//!              two more: what stands behind it, what is in it
+//! service, namespace, disruption_budget
+//!              three more: what stands behind it, what is in it, how many of it may be missing
 //! garbage_collector, node_lifecycle
 //!              not on the engine yet, one look each: `plan` decides without IO, the look does what it says
 //! ```
@@ -15,9 +15,11 @@ pub mod activation;
 pub mod any_mirror;
 pub mod api_endpoints;
 pub mod control;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod definitions;
 pub mod deployment;
+pub mod disruption_budget;
 pub mod engine;
 pub mod event_expiry;
 pub mod family;
@@ -40,7 +42,9 @@ pub mod replica_set;
 pub mod replicas;
 pub mod replication_controller;
 mod retries;
+mod revisions;
 pub mod service;
+pub mod stateful_set;
 pub mod template_hash;
 pub mod view;
 mod wrote;
@@ -95,7 +99,10 @@ pub fn kinds(
         controlled::<replica_set::Reconciler>(&shared),
         controlled::<deployment::Reconciler>(&shared),
         controlled::<daemon_set::Reconciler>(&shared),
+        controlled::<stateful_set::Reconciler>(&shared),
         controlled::<job::Reconciler>(&shared),
+        controlled::<cron_job::Reconciler>(&shared),
+        controlled::<disruption_budget::Reconciler>(&shared),
         controlled::<service::Reconciler>(&shared),
         controlled::<namespace::Reconciler>(&shared),
     ];

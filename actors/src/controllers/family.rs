@@ -15,12 +15,22 @@ pub fn take_over<'a, K: Mirrored, T: Mirrored>(
     selector: &LabelSelector,
     effects: &mut Effects,
 ) -> Vec<&'a T> {
+    take_over_those(view, selector, |_| true, effects)
+}
+
+/// The same, of those alone for which this holds beside the selector.
+pub fn take_over_those<'a, K: Mirrored, T: Mirrored>(
+    view: &View<'a, K>,
+    selector: &LabelSelector,
+    is_meant: impl Fn(&T) -> bool,
+    effects: &mut Effects,
+) -> Vec<&'a T> {
     let metadata = view.object.metadata();
     let uid = metadata.uid.as_deref().unwrap_or_default();
     let mut owned = Vec::new();
     for object in view.of::<T>().iter().map(Arc::as_ref) {
         let other = object.metadata();
-        let selected = selects(selector, labels::of(other));
+        let selected = selects(selector, labels::of(other)) && is_meant(object);
         let (leaves, goes) =
             (other.deletion_timestamp.is_some(), metadata.deletion_timestamp.is_some());
         match controller(other) {

@@ -33,10 +33,11 @@ const LIMIT: Duration = Duration::from_secs(1);
 const REMEMBERED: usize = 1024;
 
 /// The kinds whose actors are told.
-const TOLD: [(&str, &str); 4] = [
+const TOLD: [(&str, &str); 5] = [
     ("v1", "ReplicationController"),
     ("apps/v1", "ReplicaSet"),
     ("apps/v1", "DaemonSet"),
+    ("apps/v1", "StatefulSet"),
     ("batch/v1", "Job"),
 ];
 

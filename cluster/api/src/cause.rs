@@ -30,6 +30,8 @@ pub enum CauseReason {
     ResourceVersionTooLarge,
     /// The namespace is going, so that nothing new can be in it.
     NamespaceTerminating,
+    /// A cause that is no field's: a disruption budget does not leave it to whoever asks.
+    DisruptionBudget,
     /// A cause that is no field's: who writes by right of a shard has lost it to another member.
     ShardLost,
     /// A cause that is no field's: an unexpected answer.
@@ -52,6 +54,7 @@ impl CauseReason {
             Self::Conflict => "FieldManagerConflict",
             Self::ResourceVersionTooLarge => "ResourceVersionTooLarge",
             Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::DisruptionBudget => "DisruptionBudget",
             Self::ShardLost => "ShardLost",
             Self::Unexpected => "UnexpectedServerResponse",
         }

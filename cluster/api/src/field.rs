@@ -406,6 +406,7 @@ mod tests {
         for (plural, own) in [
             ("deployments", crate::kinds::deployments::TEMPLATE_HASH),
             ("daemonsets", crate::kinds::daemonsets::REVISION_HASH),
+            ("statefulsets", crate::kinds::statefulsets::POD_NAME),
         ] {
             let own = json!({"key": own, "operator": "Exists"});
             wrong.push((plural, selecting(json!(many(own)))));

@@ -2,6 +2,7 @@
 
 pub mod configmaps;
 pub mod controllerrevisions;
+pub mod cronjobs;
 pub mod customresourcedefinitions;
 pub mod daemonsets;
 pub mod deployments;
@@ -13,12 +14,14 @@ pub mod leases;
 pub mod mutatingwebhookconfigurations;
 pub mod namespaces;
 pub mod nodes;
+pub mod poddisruptionbudgets;
 pub mod pods;
 pub mod replicasets;
 pub mod replicationcontrollers;
 pub mod secrets;
 pub mod serviceaccounts;
 pub mod services;
+pub mod statefulsets;
 pub mod trainingjobs;
 pub mod validatingadmissionpolicies;
 pub mod validatingadmissionpolicybindings;

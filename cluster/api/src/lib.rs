@@ -12,6 +12,7 @@ mod cause;
 pub mod cel;
 mod context;
 pub mod crd;
+pub mod cron;
 pub mod discovery;
 pub mod dynamic;
 pub mod field;

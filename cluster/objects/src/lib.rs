@@ -21,6 +21,7 @@ mod bound;
 pub mod definitions;
 mod delete;
 pub mod events;
+mod evict;
 mod followed;
 mod foundation;
 mod incoming;

@@ -189,6 +189,32 @@ fn a_cordoned_node_gets_no_pods_and_a_drained_one_has_none() {
 }
 
 #[test]
+fn a_drain_waits_until_the_budget_of_pods_allows_that_they_go() {
+    let cluster = Cluster::start(Settings { control: Some(1), ..Settings::default() });
+    let kubectl = Kubectl::new(VERSION, &cluster, "default");
+    kubectl.run("cordon node-1").ok();
+    kubectl.feed("create -f -", &replicas(4)).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "4");
+    kubectl.run("create pdb app --selector=app=app --min-available=4").ok();
+    kubectl.until("get pdb app", "{.status.currentHealthy} {.status.disruptionsAllowed}", "4 0");
+    let drain = "drain node-3 --ignore-daemonsets --delete-emptydir-data";
+    let refused = kubectl.run(&format!("{drain} --timeout=8s"));
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.err.contains("violate the pod's disruption budget"), "{refused:?}");
+    let on_three = "get pods --field-selector spec.nodeName=node-3 -o name";
+    assert!(!kubectl.run(on_three).ok().is_empty(), "none was evicted");
+
+    // One at a time may go, and each that comes instead lets the next go.
+    kubectl.run("delete pdb app").ok();
+    kubectl.run("create pdb app --selector=app=app --max-unavailable=1").ok();
+    kubectl.until("get pdb app", "{.status.expectedPods} {.status.disruptionsAllowed}", "4 1");
+    kubectl.run(&format!("{drain} --timeout=180s")).ok();
+    kubectl.until("get rc app", "{.status.readyReplicas}", "4");
+    assert_eq!(nodes_of(&kubectl), ["node-2"].map(str::to_owned).into());
+    cluster.down().unwrap();
+}
+
+#[test]
 fn a_cluster_goes_down_and_comes_up_again_with_all_its_objects() {
     let cluster = Cluster::start(Settings { nodes: 1, ..Settings::default() });
     let kubectl = Kubectl::new(VERSION, &cluster, "default");

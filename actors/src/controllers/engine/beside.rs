@@ -74,6 +74,20 @@ impl<K: Mirrored, T: Mirrored> Beside<K, T> {
         Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false, name: None }
     }
 
+    /// Those in its namespace, told of by a facet of each. The controller changes none of them.
+    pub(super) fn in_its_namespace<F: PartialEq + 'static>(facet: fn(&T) -> F) -> Self {
+        let shown = |mirror: &Mirror<T>, object: &Seen<K>| {
+            Part::of(mirror.within(&object.entry.key.namespace))
+        };
+        let matters = |of: &K, before: Option<&T>, now: Option<&T>| {
+            let other = now.or(before).and_then(|other| other.metadata().namespace.as_deref());
+            of.metadata().namespace.as_deref() == other
+        };
+        let wakes =
+            move |of: &Mirror<K>, mirror: &Mirror<T>| Source::mattering(of, mirror, facet, matters);
+        Self { shown: Box::new(shown), wakes: Box::new(wakes), is_written: false, name: None }
+    }
+
     /// Those of all that it shows, told of by a facet of them. The controller changes none of them.
     pub(super) fn everywhere<F: Ord + Send + 'static>(
         shows: fn(&T) -> bool,

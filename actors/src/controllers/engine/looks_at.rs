@@ -86,6 +86,13 @@ impl<K: Mirrored> LooksAt<K> {
         self.and(Beside::<K, T>::mattering(facet, matters))
     }
 
+    /// And at all objects of kind `T` in its namespace. Where what `facet` says of one changes, it is woken; what else changes
+    /// of them wakes nobody. The controller changes none of them.
+    #[must_use]
+    pub fn in_its_namespace<T: Mirrored, F: PartialEq + 'static>(self, facet: fn(&T) -> F) -> Self {
+        self.and(Beside::<K, T>::in_its_namespace(facet))
+    }
+
     /// And at the object of kind `T` and this name in the namespace that it is.
     #[must_use]
     pub fn within<T: Mirrored>(self, name: &'static str) -> Self {

@@ -94,6 +94,7 @@ fn who_controls_a_pod_is_told_by_the_name_of_its_actor_and_nobody_else() {
         ("ReplicaSet", Some("replicaset/u")),
         ("ReplicationController", Some("replicationcontroller/u")),
         ("DaemonSet", Some("daemonset/u")),
+        ("StatefulSet", Some("statefulset/u")),
         ("Job", Some("job/u")),
         ("TrainingJob", None),
         ("Node", None),

@@ -40,8 +40,20 @@ pub fn default_job(job: &mut Value) {
     default_text(spec, "completionMode", "NonIndexed");
     default(spec, "suspend", false);
     default(spec, "manualSelector", false);
-    let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    let replacement = replacement_policy(spec);
     default_text(spec, "podReplacementPolicy", replacement);
+    default_parts(spec);
+    label_like_template(job);
+    object_mut(job, "status");
+}
+
+/// What is filled in of the spec of a template of jobs: the rest is when a job is made of it.
+pub fn default_template(job_template: &mut Value) {
+    object_mut(job_template, "metadata");
+    default_parts(object_mut(job_template, "spec"));
+}
+
+fn default_parts(spec: &mut Value) {
     if let Some(policy) = existing_mut(spec, "podFailurePolicy") {
         for rule in crate::field::list_mut(policy, "rules") {
             for pattern in crate::field::list_mut(rule, "onPodConditions") {
@@ -52,8 +64,6 @@ pub fn default_job(job: &mut Value) {
     if let Some(pod_template) = existing_mut(spec, "template") {
         template::default_template(pod_template);
     }
-    label_like_template(job);
-    object_mut(job, "status");
 }
 
 /// A job without labels has those of its pods.
@@ -201,7 +211,29 @@ fn indexed(spec: &Value, path: &Path, causes: &mut Causes) {
     }
 }
 
+/// The spec of a template of jobs: what the server fills in when a job is made of it may be left out.
+pub fn validate_template(spec: &Value, path: &Path, causes: &mut Causes) {
+    let mut spec = spec.clone();
+    default_text(&mut spec, "completionMode", "NonIndexed");
+    let replacement = replacement_policy(&spec);
+    default_text(&mut spec, "podReplacementPolicy", replacement);
+    validate_parts(&spec, path, causes);
+}
+
+/// When a pod that ends is replaced, where nobody says.
+fn replacement_policy(spec: &Value) -> &'static str {
+    if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" }
+}
+
 fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
+    let selector = get(spec, "selector");
+    if selector.is_null() {
+        causes.required(&path.child("selector"), "");
+    }
+    validate_parts(spec, path, causes);
+}
+
+fn validate_parts(spec: &Value, path: &Path, causes: &mut Causes) {
     for field in [
         "parallelism",
         "completions",
@@ -250,9 +282,6 @@ fn validate_spec(spec: &Value, path: &Path, causes: &mut Causes) {
         causes.not_supported(&replacement_path, replacement, &["Failed", "TerminatingOrFailed"]);
     }
     let selector = get(spec, "selector");
-    if selector.is_null() {
-        causes.required(&path.child("selector"), "");
-    }
     let template_path = path.child("template");
     let pod_template = get(spec, "template");
     let labels = at(pod_template, "metadata.labels");

@@ -73,7 +73,7 @@ pub async fn bind(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bod
     Ok(answer::json(201, &success(), call.call.pretty()))
 }
 
-/// Evicts a pod: deletes it in the way that the body asks for.
+/// Evicts a pod: deletes it in the way that the body asks for, if its disruption budget allows that.
 pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let eviction =
         call.call.decode(known("policy", "v1", "Eviction")?, FieldValidation::Ignore)?.object;
@@ -97,7 +97,7 @@ pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let (options, writing) = options::delete(&call.resource, &call.call, &body)?;
     gateway
         .objects()
-        .delete(&call.resource, &path.namespace, &path.name, &options, &writing)
+        .evict(&call.resource, &path.namespace, &path.name, &options, &writing)
         .await?;
     Ok(answer::json(201, &success(), call.call.pretty()))
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod binding;
+mod evicting;
 mod harness;
 mod hook_server;
 mod kubectl;

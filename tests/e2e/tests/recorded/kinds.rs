@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// The kinds that have to be served, or rows are left out without anybody noticing.
-pub const WANTED: [(&str, &str); 13] = [
+pub const WANTED: [(&str, &str); 16] = [
     ("v1", "Pod"),
     ("v1", "ReplicationController"),
     ("apps/v1", "DaemonSet"),
@@ -16,6 +16,9 @@ pub const WANTED: [(&str, &str); 13] = [
     ("v1", "Service"),
     ("v1", "Endpoints"),
     ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("apps/v1", "StatefulSet"),
+    ("policy/v1", "PodDisruptionBudget"),
     ("v1", "Node"),
     ("v1", "Namespace"),
     ("v1", "Event"),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod controllers;
+mod cronjobs;
 mod daemonsets;
 mod definitions;
 mod deployments;
@@ -18,4 +19,5 @@ mod owners;
 mod pods;
 mod probes;
 mod services;
+mod statefulsets;
 mod verbs;

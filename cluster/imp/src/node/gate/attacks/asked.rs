@@ -6,7 +6,7 @@ use impresario_actors::controllers::activation::{Keeper, Kind};
 use impresario_actors::controllers::controlled;
 use impresario_actors::controllers::view::View;
 use impresario_actors::controllers::{
-    daemon_set, deployment, job, replica_set, replication_controller,
+    cron_job, daemon_set, deployment, job, replica_set, replication_controller, stateful_set,
 };
 use impresario_api::catalog::find;
 use impresario_api::status::{Reason, Status};
@@ -34,7 +34,9 @@ fn keep(cluster: &Cluster) -> (Keeper, View) {
         controlled::<replica_set::Reconciler>(&shared),
         controlled::<deployment::Reconciler>(&shared),
         controlled::<daemon_set::Reconciler>(&shared),
+        controlled::<stateful_set::Reconciler>(&shared),
         controlled::<job::Reconciler>(&shared),
+        controlled::<cron_job::Reconciler>(&shared),
         training_jobs(&view, Arc::new(Vec::new), cluster.node.local_addr()),
     ];
     (Keeper::start(cluster.node.clone(), cluster.member.shards(), kinds), view)
@@ -101,7 +103,14 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
             ("apps", "replicasets", of(json!({"replicas": 0, "selector": selector}))),
             ("apps", "deployments", of(json!({"replicas": 0, "selector": selector}))),
             ("apps", "daemonsets", of(json!({"selector": selector}))),
+            ("apps", "statefulsets", of(json!({"replicas": 0, "selector": selector}))),
             ("batch", "jobs", json!({"template": once, "suspend": true})),
+            (
+                "batch",
+                "cronjobs",
+                json!({"schedule": "0 0 31 2 *", "suspend": true,
+                "jobTemplate": {"spec": {"template": once}}}),
+            ),
         ];
         let program = Asker::of(cluster, "program", PeerRole::Client).await;
         let operator = Asker::of(cluster, "operator", PeerRole::Admin).await;
@@ -139,7 +148,7 @@ fn who_may_change_an_object_may_have_its_actor_do_so_and_nobody_else() {
                 let unable = operator.scale(&actor, 2).await.unwrap_err();
                 assert_eq!(unable.reason, Reason::MethodNotAllowed, "{}", unable.message);
             }
-            if plural == "jobs" {
+            if ["jobs", "cronjobs"].contains(&plural) {
                 let denied = program.suspend(&actor, false).await.unwrap_err();
                 assert_eq!(denied.reason, Reason::Forbidden, "{}", denied.message);
                 assert_eq!(spec(cluster, group, plural).await["suspend"], true);
