@@ -6,7 +6,7 @@
 //! "API-initiated Eviction".)
 
 use super::Objects;
-use super::write::{Change, pause};
+use super::write::{Change, Step, pause};
 use crate::may::Verb;
 use impresario_api::admission::{DeleteOptions, Deletion, Door, admit_delete, metadata_time};
 use impresario_api::catalog::find;
@@ -68,20 +68,27 @@ impl Objects {
                 }
             };
             let outcome = self
-                .settle(Verb::Delete, pods, namespace, name, write, &mut |stored, _| {
-                    if !is_as_seen(stored) {
-                        return Err(Status::modified(pods, name));
-                    }
-                    let mut pod = stored.object.clone();
-                    take_revision(&mut pod);
-                    disrupt(&mut pod, now);
-                    let revision = stored.revision.to_string();
-                    Ok(match admit_delete(pods, &pod, &revision, options, now)? {
-                        Deletion::Gone => Change::Remove(pod),
-                        Deletion::Marked(marked) => Change::Put(marked),
-                        Deletion::Unchanged => Change::Keep,
-                    })
-                })
+                .settle(
+                    Verb::Delete,
+                    pods,
+                    namespace,
+                    name,
+                    write,
+                    Step::Deleted(&mut |stored, _| {
+                        if !is_as_seen(stored) {
+                            return Err(Status::modified(pods, name));
+                        }
+                        let mut pod = stored.object.clone();
+                        take_revision(&mut pod);
+                        disrupt(&mut pod, now);
+                        let revision = stored.revision.to_string();
+                        Ok(match admit_delete(pods, &pod, &revision, options, now)? {
+                            Deletion::Gone => Change::Remove(pod),
+                            Deletion::Marked(marked) => Change::Put(marked),
+                            Deletion::Unchanged => Change::Keep,
+                        })
+                    }),
+                )
                 .await;
             match outcome {
                 Ok((Change::Remove(_), pod)) => return Ok(Deleted::Gone(pod)),
