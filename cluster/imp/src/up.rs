@@ -25,8 +25,8 @@ pub use start::start;
 use crate::cli::{Driver, Up};
 use crate::down::end_process;
 use crate::layout::{
-    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer, certificate_lifetime,
-    loopback, make_private_dir,
+    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
+    certificate_lifetime, loopback, make_private_dir,
 };
 use crate::node::{drivers, pod_range};
 use certificates::{equip_users, renew_certificates};
