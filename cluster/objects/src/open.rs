@@ -2,14 +2,17 @@
 
 use super::Objects;
 use super::address::closing;
-use impresario_api::catalog::find;
-use impresario_api::resource::Row;
+use impresario_api::catalog::{MOST_TAKEN, find};
+use impresario_api::resource::{Row, resource_key};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
 use impresario_client::objects::{Stored, key_of};
-use impresario_registry_api::{Compare, Consistency, Operation};
+use impresario_registry_api::{Compare, Consistency, ListRequest, Operation, Selection};
 use serde_json::Value;
+
+/// Group and plural of definitions of kinds.
+const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 /// What a write needs of the namespace that it is made in.
 #[derive(Debug, Default)]
@@ -93,6 +96,23 @@ impl Objects {
             return Err(Status { message: message.to_owned(), ..status });
         }
         Ok(Some(condition))
+    }
+
+    /// Refuses definitions beyond the kinds that can be served: every member keeps each of them, served or not. Those that
+    /// are made at a time may be a few more.
+    pub(super) async fn has_room(&self, resource: &Row, name: &str) -> Result<(), Status> {
+        if (&*resource.group, &*resource.plural) != DEFINITIONS {
+            return Ok(());
+        }
+        let all = ListRequest::of(Selection::all(resource_key(resource)));
+        let request = ListRequest { limit: Some(1), consistency: Consistency::Local, ..all };
+        let page = self.registry().list(request).await.map_err(|error| read_refused(&error))?;
+        if page.entries.len() + page.remaining < MOST_TAKEN {
+            return Ok(());
+        }
+        let why =
+            format!("there are {MOST_TAKEN} definitions, and no more are kept: delete one first");
+        Err(Status::forbidden(resource, name, why))
     }
 
     /// The definition of a kind, where it has one, and the condition that it stays as it is. A row of an earlier one does

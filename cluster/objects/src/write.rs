@@ -110,6 +110,7 @@ impl Objects {
         let object = self.mutated_new(resource, asked, decoded.object).await?;
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
+        self.has_room(resource, text(&object, "/metadata/name")).await?;
         for attempt in 0..CREATE_ATTEMPTS {
             served_still(resource)?;
             let given = text(&object, "/metadata/name");
