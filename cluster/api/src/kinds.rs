@@ -1,5 +1,7 @@
 //! One file a kind: its row of the table, its columns, its defaults and what it forbids.
 
+pub mod clusterrolebindings;
+pub mod clusterroles;
 pub mod configmaps;
 pub mod controllerrevisions;
 pub mod customresourcedefinitions;
@@ -15,6 +17,9 @@ pub mod nodes;
 pub mod pods;
 pub mod replicasets;
 pub mod replicationcontrollers;
+pub mod reviews;
+pub mod rolebindings;
+pub mod roles;
 pub mod secrets;
 pub mod serviceaccounts;
 pub mod services;

@@ -1,5 +1,6 @@
 //! Defaults and rules that kinds share, and those of the kinds with many.
 
+pub mod access;
 pub mod addresses;
 pub mod job;
 pub mod metadata;
