@@ -24,6 +24,7 @@ mod foundation;
 mod incoming;
 pub mod may;
 mod named;
+pub mod rbac;
 mod refusals;
 mod refuse;
 mod serving;
@@ -43,6 +44,7 @@ pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 
 use crate::may::Verb;
+use crate::rbac::{Asker, Roles};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
@@ -50,9 +52,11 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
-/// Judges a write by the object before and after, in the loop that makes sure that these are what is
-/// replaced and what replaces it.
-type Judge = Arc<dyn Fn(Verb, Option<&Value>, Option<&Value>) -> Result<(), Status> + Send + Sync>;
+/// Judges a write by who makes it and by the object before and after, in the loop that makes sure that these are what
+/// is replaced and what replaces it.
+type Judge = Arc<
+    dyn Fn(&WriteOptions, Verb, Option<&Value>, Option<&Value>) -> Result<(), Status> + Send + Sync,
+>;
 
 /// Reads and writes objects of a registry.
 #[derive(Clone)]
@@ -95,8 +99,25 @@ impl Objects {
         Self { judge: Some(judge), ..self.clone() }
     }
 
-    fn judge(&self, verb: Verb, old: Option<&Value>, new: Option<&Value>) -> Result<(), Status> {
-        self.judge.as_ref().map_or(Ok(()), |judge| judge(verb, old, new))
+    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`].
+    pub fn guarded(&self, roles: Roles) -> Self {
+        self.judged(Arc::new(move |options, verb, old, new| {
+            if !matches!(verb, Verb::Create | Verb::Update | Verb::Patch) {
+                return Ok(());
+            }
+            let asker = Asker { name: &options.user, groups: &options.groups };
+            roles.guard(asker, old, new)
+        }))
+    }
+
+    fn judge(
+        &self,
+        options: &WriteOptions,
+        verb: Verb,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Result<(), Status> {
+        self.judge.as_ref().map_or(Ok(()), |judge| judge(options, verb, old, new))
     }
 
     /// What services draw from.
@@ -107,6 +128,11 @@ impl Objects {
     /// The registry underneath.
     pub fn registry(&self) -> &RegistryHandle {
         self.reads.registry()
+    }
+
+    /// What reads, without what writes.
+    pub fn reader(&self) -> &Reader {
+        &self.reads
     }
 
     /// One object, as of every write that was acknowledged before.

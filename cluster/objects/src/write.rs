@@ -92,7 +92,7 @@ impl Objects {
                 allocator: &draws,
             };
             let mut admitted = admission::admit_create(resource, object.clone(), &context)?;
-            self.judge(Verb::Create, None, Some(&admitted))?;
+            self.judge(options, Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
@@ -244,7 +244,7 @@ impl Objects {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             // Before anything is made of it: the words of a later refusal would tell what it holds.
-            self.judge(Verb::Get, Some(&stored.object), None)?;
+            self.judge(options, Verb::Get, Some(&stored.object), None)?;
             let draws = self.draws(resource, namespace, name, attempt).await?;
             let change = decide(&stored, &draws)?;
             let new = match &change {
@@ -252,7 +252,7 @@ impl Objects {
                 Change::Keep => Some(&stored.object),
                 Change::Remove(_) => None,
             };
-            self.judge(verb, Some(&stored.object), new)?;
+            self.judge(options, verb, Some(&stored.object), new)?;
             let condition = Compare::Revision { key: key.clone(), revision: stored.revision };
             let mut transaction = self.begin().when(condition);
             let mut object = match &change {

@@ -11,6 +11,8 @@ pub struct WriteOptions {
     pub manager: String,
     /// Who writes.
     pub user: String,
+    /// The groups of who writes.
+    pub groups: Vec<String>,
 }
 
 /// A change to parts of an object.
