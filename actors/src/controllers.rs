@@ -40,6 +40,7 @@ pub mod replica_set;
 pub mod replicas;
 pub mod replication_controller;
 mod retries;
+pub mod roles;
 pub mod service;
 pub mod template_hash;
 pub mod view;
