@@ -161,6 +161,11 @@ fn dry_run<'a>(kind: &'static str, values: impl Iterator<Item = &'a str>) -> Res
     Ok(dry)
 }
 
+fn written_by(call: &Call) -> WriteOptions {
+    let (user, groups) = (call.user.name.clone(), call.user.groups.clone());
+    WriteOptions { user, groups, ..WriteOptions::default() }
+}
+
 /// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
 pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
     let query = &call.query;
@@ -170,7 +175,7 @@ pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
         return Err(invalid_option(kind, "fieldManager", CauseReason::TooLong, message));
     }
     let dry_run = dry_run(kind, query.all("dryRun"))?;
-    Ok(WriteOptions { dry_run, manager: manager.to_owned(), user: call.user.name.clone() })
+    Ok(WriteOptions { dry_run, manager: manager.to_owned(), ..written_by(call) })
 }
 
 /// What to do about fields that are not known.
@@ -248,5 +253,5 @@ pub fn delete(
         resource_version: condition("resourceVersion"),
     };
     let dry_run = dry_run("DeleteOptions", listed.chain(query.all("dryRun")))?;
-    Ok((options, WriteOptions { dry_run, user: call.user.name.clone(), ..WriteOptions::default() }))
+    Ok((options, WriteOptions { dry_run, ..written_by(call) }))
 }

@@ -10,5 +10,6 @@ mod lines;
 mod logged;
 mod logs;
 mod reading;
+mod roles;
 mod watching;
 mod writing;
