@@ -43,6 +43,7 @@ pub mod replicas;
 pub mod replication_controller;
 mod retries;
 mod revisions;
+pub mod roles;
 pub mod service;
 pub mod stateful_set;
 pub mod template_hash;

@@ -48,6 +48,10 @@ fn built_in() -> Vec<Resource> {
         kinds::validatingadmissionpolicybindings::resource(),
         kinds::validatingwebhookconfigurations::resource(),
         kinds::endpointslices::resource(),
+        kinds::clusterrolebindings::resource(),
+        kinds::clusterroles::resource(),
+        kinds::rolebindings::resource(),
+        kinds::roles::resource(),
         kinds::customresourcedefinitions::resource(),
         kinds::trainingjobs::resource(),
     ]
@@ -161,7 +165,8 @@ impl Catalog {
     /// Serves a kind from now on.
     pub fn take(&self, row: Resource) -> Result<Row, CatalogError> {
         self.change(|state| {
-            if let Some(other) = state.plural(&row.group, &row.plural) {
+            let unkept = find_unkept(&row.group, &row.version, &row.plural);
+            if let Some(other) = state.plural(&row.group, &row.plural).or(unkept.as_ref()) {
                 let (group, plural) = (row.group.to_string(), row.plural.to_string());
                 return Err(CatalogError::PluralTaken {
                     group,
@@ -243,6 +248,13 @@ pub fn resources() -> Arc<[Row]> {
 /// The resource with this plural.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<Row> {
     served().find(group, version, plural)
+}
+
+/// The resource with this plural of which nothing is kept: none of the others asks about it, since there is nothing of
+/// it to list, to watch or to delete.
+pub fn find_unkept(group: &str, version: &str, plural: &str) -> Option<Row> {
+    let mut all = kinds::reviews::resources().iter();
+    all.find(|row| (&*row.group, &*row.version, &*row.plural) == (group, version, plural)).cloned()
 }
 
 /// The resource of this kind.

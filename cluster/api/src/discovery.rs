@@ -4,9 +4,9 @@
 //! ones ask for everything at once. All of it is read off the resource table.
 
 use crate::catalog::resources;
+use crate::kinds::reviews;
 use crate::resource::{Resource, Row, Text, Verb};
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, LazyLock};
 
 /// Which aggregated form a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,25 +178,16 @@ fn words(verbs: &[Verb]) -> Vec<&'static str> {
     words
 }
 
-/// Bindings, that are made and never kept: another door to pods. No row of the table, since there is nothing of them to
-/// list, to watch or to delete.
-pub static BINDINGS: LazyLock<Row> = LazyLock::new(|| {
-    Arc::new(Resource {
-        verbs: &[Verb::Create],
-        ..Resource::named("", "v1", "Binding", "bindings", "binding", "api.core.v1.Binding")
-    })
-});
-
 fn of(group: &str, version: &str) -> Vec<Row> {
     let all = resources();
-    let all = std::iter::once(&*BINDINGS).chain(all.iter());
+    let all = reviews::resources().iter().chain(all.iter());
     all.filter(|row| row.group == group && row.version == version).cloned().collect()
 }
 
-/// The groups in the order of the table, each once.
+/// The groups in the order of the table, then those of which nothing is kept, each once.
 fn groups() -> Vec<Text> {
     let mut groups = Vec::new();
-    for row in resources().iter() {
+    for row in resources().iter().chain(reviews::resources()) {
         if !groups.contains(&row.group) {
             groups.push(row.group.clone());
         }
@@ -206,7 +197,9 @@ fn groups() -> Vec<Text> {
 
 fn versions(group: &str) -> Vec<Text> {
     let mut versions = Vec::new();
-    for row in resources().iter().filter(|row| row.group == group) {
+    let all = resources();
+    let all = all.iter().chain(reviews::resources());
+    for row in all.filter(|row| row.group == group) {
         if !versions.contains(&row.version) {
             versions.push(row.version.clone());
         }
@@ -228,7 +221,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_discovery_tell_of_every_resource() {
-        for row in resources().iter() {
+        for row in resources().iter().chain(reviews::resources()) {
             let list = api_resource_list(&row.group, &row.version).unwrap();
             assert_eq!(list["groupVersion"], row.api_version());
             let named = |name: &str| {

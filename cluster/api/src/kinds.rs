@@ -1,5 +1,7 @@
 //! One file a kind: its row of the table, its columns, its defaults and what it forbids.
 
+pub mod clusterrolebindings;
+pub mod clusterroles;
 pub mod configmaps;
 pub mod controllerrevisions;
 pub mod cronjobs;
@@ -18,6 +20,9 @@ pub mod poddisruptionbudgets;
 pub mod pods;
 pub mod replicasets;
 pub mod replicationcontrollers;
+pub mod reviews;
+pub mod rolebindings;
+pub mod roles;
 pub mod secrets;
 pub mod serviceaccounts;
 pub mod services;

@@ -46,6 +46,18 @@ fn at_most(value: &str, max: usize, errors: &mut Vec<String>) {
     }
 }
 
+/// What must hold of a name in any path.
+pub fn path_segment(name: &str) -> Vec<String> {
+    match name {
+        "." | ".." => vec![format!("may not be '{name}'")],
+        _ => ['/', '%']
+            .iter()
+            .filter(|c| name.contains(**c))
+            .map(|c| format!("may not contain '{c}'"))
+            .collect(),
+    }
+}
+
 /// A DNS label of RFC 1123, as a namespace's name or a container's.
 pub fn dns_label(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
@@ -283,6 +295,9 @@ mod tests {
             (ip, "300.1.1.1", 1),
             (cidr, "10.0.0.0/8", 0),
             (cidr, "10.0.0.0/33", 1),
+            (path_segment, "system:node", 0),
+            (path_segment, "..", 1),
+            (path_segment, "a/b%", 2),
         ];
         for (check, value, errors) in rows {
             assert_eq!(check(value).len(), *errors, "{value:?}: {:?}", check(value));

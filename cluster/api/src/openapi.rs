@@ -12,6 +12,7 @@ mod schemas;
 use edition::Edition;
 
 use crate::catalog::served;
+use crate::kinds::reviews;
 use crate::resource::{Resource, Row};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -56,15 +57,19 @@ pub fn v3(path: &str) -> Option<Document> {
 /// The v2 document in JSON, with everything that is served.
 pub fn v2() -> Document {
     static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
-    let rows = served().resources();
+    let rows = with_unkept(&served().resources());
     let mut kept = KEPT.lock();
     if let Some(kept) = kept.as_ref().filter(|kept| kept.is_of(&rows)) {
         return kept.document.clone();
     }
     let document = Document::of(&v2_document(&rows));
-    let rows = rows.to_vec();
     *kept = Some(Kept { path: String::new(), rows, document: document.clone() });
     document
+}
+
+/// What is kept, and what is only answered.
+fn with_unkept(rows: &[Row]) -> Vec<Row> {
+    rows.iter().chain(reviews::resources()).cloned().collect()
 }
 
 /// A document, and the rows of which it was made.
@@ -138,8 +143,8 @@ fn documents() -> Arc<[Kept]> {
         return Arc::clone(kept);
     }
     let mut paths: BTreeMap<String, Vec<Row>> = BTreeMap::new();
-    for row in rows.iter() {
-        paths.entry(index_path(row)).or_default().push(Arc::clone(row));
+    for row in with_unkept(&rows) {
+        paths.entry(index_path(&row)).or_default().push(row);
     }
     let made = |(path, rows): (String, Vec<Row>)| {
         let mut before = last.iter().flat_map(|(_, kept)| kept.iter());

@@ -245,6 +245,8 @@ pub struct Resource {
     pub namespaced: bool,
     /// What can be done with it.
     pub verbs: &'static [Verb],
+    /// Whether its objects are kept; of others what is posted is answered, and nothing is stored.
+    pub is_kept: bool,
     /// The paths below its objects.
     pub subresources: Vec<Subresource>,
     /// What its objects look like.
@@ -336,6 +338,7 @@ impl Resource {
             categories: Vec::new(),
             namespaced: true,
             verbs: ALL_VERBS,
+            is_kept: true,
             subresources: Vec::new(),
             schema,
             columns: vec![Column::name(), Column::age()],

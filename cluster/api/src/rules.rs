@@ -1,10 +1,11 @@
 //! Defaults and rules that kinds share, and those of the kinds with many.
 
+pub mod access;
 pub mod addresses;
+pub mod expressions;
 pub mod job;
 pub mod metadata;
 pub mod pod;
-pub mod policies;
 pub mod replicas;
 pub mod resources;
 pub mod rollout;

@@ -3,8 +3,7 @@
 use crate::call::Needs;
 use crate::query::Query;
 use crate::request::{Action, ResourcePath, Target};
-use impresario_api::catalog::find;
-use impresario_api::discovery;
+use impresario_api::catalog::{find, find_unkept};
 use impresario_api::resource::{Row, Verb};
 use impresario_api::status::{Reason, Status};
 
@@ -37,6 +36,7 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
         return bindings(action, path);
     }
     let resource = find(&path.group, &path.version, &path.plural)
+        .or_else(|| find_unkept(&path.group, &path.version, &path.plural))
         .filter(|resource| resource.namespaced || path.namespace.is_empty())
         .ok_or_else(Status::no_such_path)?;
     let not_allowed = || Status::method_not_allowed(&resource, action.as_str());
@@ -60,10 +60,14 @@ pub(crate) fn aim(target: Target, method: &str, query: &Query) -> Result<Aim, St
     Ok(Aim::Resource { action, resource, path })
 }
 
+/// The plural of what is posted to bind a pod, another door to pods.
+const BINDINGS: &str = "bindings";
+
 /// What is posted to the bindings of a namespace is what is posted to the pod that it names.
 fn bindings(action: Action, path: ResourcePath) -> Result<Aim, Status> {
     if action != Action::Create {
-        return Err(Status::method_not_allowed(&*discovery::BINDINGS, action.as_str()));
+        let bindings = find_unkept("", "v1", BINDINGS).ok_or_else(Status::no_such_path)?;
+        return Err(Status::method_not_allowed(&bindings, action.as_str()));
     }
     let resource = find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let (plural, subresource) = ("pods".to_owned(), "binding".to_owned());
@@ -72,9 +76,7 @@ fn bindings(action: Action, path: ResourcePath) -> Result<Aim, Status> {
 
 /// Whether a path is that of the bindings of a namespace, of which none is ever kept.
 fn is_bindings(path: &ResourcePath) -> bool {
-    let bindings = &discovery::BINDINGS;
-    (path.group.as_str(), path.version.as_str(), path.plural.as_str())
-        == (&*bindings.group, &*bindings.version, &*bindings.plural)
+    (path.group.as_str(), path.version.as_str(), path.plural.as_str()) == ("", "v1", BINDINGS)
         && !path.namespace.is_empty()
         && path.name.is_empty()
 }

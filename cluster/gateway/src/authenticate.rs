@@ -9,7 +9,7 @@ use impresario_client::tokens::{self, StoredToken, hash_token};
 use impresario_objects::may::MASTERS;
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use impresario_runtime::clock;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,12 +29,17 @@ pub struct User {
     pub name: String,
     /// The groups that it belongs to.
     pub groups: Vec<String>,
+    /// What tells it from others that had its name before; empty where nothing does.
+    pub uid: String,
+    /// What else is known of it.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// A user with these groups.
     pub fn new<'a>(name: &str, groups: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { name: name.into(), groups: groups.into_iter().map(Into::into).collect() }
+        let groups = groups.into_iter().map(Into::into).collect();
+        Self { name: name.into(), groups, uid: String::new(), extra: BTreeMap::new() }
     }
 
     /// Who shows no credential.
@@ -135,7 +140,7 @@ pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
     if groups.iter().any(|group| group == "impresario:admin") {
         groups.push(MASTERS.into());
     }
-    Ok(User { name: name.into(), groups })
+    Ok(User { groups, ..User::new(name, []) })
 }
 
 /// When a certificate ends, in seconds of the Unix epoch.
@@ -269,7 +274,12 @@ impl RegistryTokens {
                 return Err(AuthenticateError::Wrong("the token's pod is gone".into()));
             }
         }
-        Ok(Some(User { name: stored.user, groups: stored.groups }))
+        let extra = stored.pod.into_iter().flat_map(|pod| {
+            [("pod-name", pod.name), ("pod-uid", pod.uid)]
+                .map(|(key, value)| (format!("authentication.kubernetes.io/{key}"), vec![value]))
+        });
+        let user = User::new(&stored.user, []);
+        Ok(Some(User { groups: stored.groups, extra: extra.collect(), ..user }))
     }
 
     /// Waits until this member has everything that was written before the call.

@@ -1,7 +1,7 @@
 //! One request, taken apart: what every handler needs to know of it.
 
 use crate::authenticate::User;
-use crate::budget::{Over, Share};
+use crate::budget::{Holder, Over, Share};
 use crate::busy::busy;
 use crate::limits::Limits;
 use crate::negotiate::{self, Encoding, Form, View};
@@ -27,7 +27,9 @@ pub struct Call {
     pub query: Query,
     /// The body.
     pub body: Bytes,
-    /// Who asks.
+    /// On whose account it is answered: theirs whose credential was shown.
+    pub asks: Holder,
+    /// Who acts: who asks, or whom they impersonate.
     pub user: User,
     /// The header that said so, where none of the connection's certificates did.
     pub authorization: Option<String>,

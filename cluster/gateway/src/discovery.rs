@@ -165,7 +165,8 @@ mod tests {
     use futures_util::future::BoxFuture;
     use futures_util::stream::BoxStream;
     use impresario_client::protocol::pod::Logs;
-    use impresario_objects::Objects;
+    use impresario_objects::rbac::Roles;
+    use impresario_objects::{Objects, Reader};
     use std::sync::Arc;
 
     struct NoLogs;
@@ -183,7 +184,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_asks_whether_we_are_ready_does_not_ask_the_registry_each_time() {
         let counts = Arc::new(Lagging::default());
-        let gateway = Gateway::new(Objects::new(counts.clone()), Arc::new(NoLogs));
+        let roles = Roles::follow(&Reader::new(counts.clone()));
+        let gateway = Gateway::new(Objects::new(counts.clone()), roles, Arc::new(NoLogs));
         for _ in 0..500 {
             assert_eq!(ready(&gateway).await.unwrap().status(), 200);
         }

@@ -1,11 +1,11 @@
 //! What a gateway is made of, and what each of its parts may take of it.
 
+mod access;
 mod dispatch;
 
 use crate::authenticate::TokenReview;
-use crate::authorize::{Authorize, GroupPolicy};
 use crate::brief::brief;
-use crate::budget::{Budgets, Holder, Share, Unread};
+use crate::budget::{Budgets, Share, Unread};
 use crate::busy::busy;
 use crate::call::Call;
 use crate::limits::Limits;
@@ -15,6 +15,7 @@ use crate::trust;
 use crate::turns::{AllTurns, Turns};
 use crate::work::Work;
 use impresario_api::status::Status;
+use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Refusals};
 use impresario_runtime::clock;
 use std::fmt;
@@ -27,7 +28,7 @@ const STREAM_BYTES: usize = 8 * 1024;
 pub struct Gateway {
     objects: Objects,
     tokens: Vec<Arc<dyn TokenReview>>,
-    authorize: Box<dyn Authorize>,
+    roles: Roles,
     logs: Arc<dyn LogSource>,
     limits: Limits,
     budgets: Budgets,
@@ -47,13 +48,13 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway to these objects that decides access by group and knows no bearer tokens.
-    pub fn new(objects: Objects, logs: Arc<dyn LogSource>) -> Self {
+    /// A gateway to these objects that decides access by these roles and knows no bearer tokens.
+    pub fn new(objects: Objects, roles: Roles, logs: Arc<dyn LogSource>) -> Self {
         let limits = Limits::default();
         Self {
-            objects,
+            objects: objects.guarded(roles.clone()),
             tokens: Vec::new(),
-            authorize: Box::new(GroupPolicy),
+            roles,
             logs,
             budgets: Budgets::of(&limits),
             work: Arc::new(Work::of(&limits)),
@@ -67,12 +68,6 @@ impl Gateway {
     /// Also knows the bearer tokens of this source.
     pub fn with_tokens(mut self, tokens: impl TokenReview) -> Self {
         self.tokens.push(Arc::new(tokens));
-        self
-    }
-
-    /// Decides access by other rules.
-    pub fn with_authorizer(mut self, authorize: impl Authorize) -> Self {
-        self.authorize = Box::new(authorize);
         self
     }
 
@@ -99,6 +94,10 @@ impl Gateway {
         &self.objects
     }
 
+    pub(crate) fn roles(&self) -> &Roles {
+        &self.roles
+    }
+
     /// The address by which discovery says that the API is found.
     pub(crate) fn address(&self) -> String {
         format!("{}:443", self.objects.ranges().api_address())
@@ -122,7 +121,7 @@ impl Gateway {
     /// One of the watches and logs that may be sent at a time, given back when dropped; more of them where so many
     /// bytes are held for what is asked.
     pub(crate) fn stream(&self, call: &Call, held: usize) -> Result<Share, Status> {
-        let mut share = self.budgets.streams.share(&Holder::of(&call.user));
+        let mut share = self.budgets.streams.share(&call.asks);
         share
             .grow(1 + held / STREAM_BYTES)
             .map_err(|_| busy("watches and logs, of all or of this user"))?;
@@ -131,22 +130,22 @@ impl Gateway {
 
     /// What a listing may hold of what its client has not read yet.
     pub(crate) fn unread(&self, call: &Call) -> Unread {
-        self.budgets.unread(&Holder::of(&call.user))
+        self.budgets.unread(&call.asks)
     }
 
     /// The turns in which long answers to this user are made.
     pub(crate) fn turns(&self, call: &Call) -> Turns {
-        self.turns.of_user(Holder::of(&call.user))
+        self.turns.of_user(call.asks.clone())
     }
 
     /// A share of the answers that wait to be read, with nothing in it yet.
     pub(crate) fn waiting(&self, call: &Call) -> Share {
-        self.budgets.answers.share(&Holder::of(&call.user))
+        self.budgets.answers.share(&call.asks)
     }
 
     /// Resolves when a stream must end because its token is not good any more.
     pub(crate) fn distrusts(&self, call: &Call) -> impl Future<Output = ()> + Send + 'static {
-        let (header, user) = (call.authorization.clone(), call.user.name.clone());
+        let (header, user) = (call.authorization.clone(), call.asks.name().to_owned());
         trust::ends(header, user, self.tokens.clone(), trust::EVERY)
     }
 }

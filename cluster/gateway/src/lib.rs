@@ -14,6 +14,7 @@ mod busy;
 mod call;
 mod discovery;
 mod gateway;
+mod impersonate;
 mod invalid;
 mod limits;
 mod listed;

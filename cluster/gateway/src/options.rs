@@ -161,8 +161,7 @@ fn dry_run<'a>(kind: &'static str, values: impl Iterator<Item = &'a str>) -> Res
     Ok(dry)
 }
 
-/// Who writes.
-fn by(call: &Call) -> WriteOptions {
+fn written_by(call: &Call) -> WriteOptions {
     let (user, groups) = (call.user.name.clone(), call.user.groups.clone());
     WriteOptions { user, groups, ..WriteOptions::default() }
 }
@@ -176,7 +175,7 @@ pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
         return Err(invalid_option(kind, "fieldManager", CauseReason::TooLong, message));
     }
     let dry_run = dry_run(kind, query.all("dryRun"))?;
-    Ok(WriteOptions { dry_run, manager: manager.to_owned(), ..by(call) })
+    Ok(WriteOptions { dry_run, manager: manager.to_owned(), ..written_by(call) })
 }
 
 /// What to do about fields that are not known.
@@ -254,5 +253,5 @@ pub fn delete(
         resource_version: condition("resourceVersion"),
     };
     let dry_run = dry_run("DeleteOptions", listed.chain(query.all("dryRun")))?;
-    Ok((options, WriteOptions { dry_run, ..by(call) }))
+    Ok((options, WriteOptions { dry_run, ..written_by(call) }))
 }

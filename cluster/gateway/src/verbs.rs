@@ -7,6 +7,7 @@ pub mod log;
 pub mod namespace;
 pub mod pod;
 pub mod read;
+pub mod review;
 pub mod scale;
 pub mod watch;
 pub mod write;

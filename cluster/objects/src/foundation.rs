@@ -44,7 +44,8 @@ impl Objects {
                 "ports": [{ "name": "https", "protocol": "TCP", "port": 443, "targetPort": port }],
             },
         }))
-        .await
+        .await?;
+        self.lay_roles().await
     }
 
     /// Creates what every namespace has: an account for its pods and the authority's certificate.

@@ -22,13 +22,14 @@ pub mod definitions;
 mod delete;
 pub mod events;
 mod evict;
+mod expressions;
 mod followed;
 mod foundation;
 mod incoming;
 pub mod may;
 mod named;
 mod open;
-mod policies;
+pub mod rbac;
 mod refusals;
 mod refuse;
 mod serving;
@@ -37,6 +38,7 @@ mod write;
 
 pub use actor::ObjectsActor;
 pub use bound::Bindings;
+pub use expressions::Policies;
 pub use foundation::NAMESPACES;
 pub use impresario_api::admission::ServiceRanges;
 pub use impresario_client::objects::{
@@ -45,12 +47,12 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
-pub use policies::Policies;
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;
 
 use crate::may::Verb;
+use crate::rbac::{Asker, Roles};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
@@ -58,9 +60,11 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 
-/// Judges a write by the object before and after, in the loop that makes sure that these are what is
-/// replaced and what replaces it.
-type Judge = Arc<dyn Fn(Verb, Option<&Value>, Option<&Value>) -> Result<(), Status> + Send + Sync>;
+/// Judges a write by who makes it and by the object before and after, in the loop that makes sure that these are what
+/// is replaced and what replaces it.
+type Judge = Arc<
+    dyn Fn(&WriteOptions, Verb, Option<&Value>, Option<&Value>) -> Result<(), Status> + Send + Sync,
+>;
 
 /// Reads and writes objects of a registry.
 #[derive(Clone)]
@@ -124,8 +128,25 @@ impl Objects {
         Self { judge: Some(judge), ..self.clone() }
     }
 
-    fn judge(&self, verb: Verb, old: Option<&Value>, new: Option<&Value>) -> Result<(), Status> {
-        self.judge.as_ref().map_or(Ok(()), |judge| judge(verb, old, new))
+    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`].
+    pub fn guarded(&self, roles: Roles) -> Self {
+        self.judged(Arc::new(move |options, verb, old, new| {
+            if !matches!(verb, Verb::Create | Verb::Update | Verb::Patch) {
+                return Ok(());
+            }
+            let asker = Asker { name: &options.user, groups: &options.groups };
+            roles.guard(asker, old, new)
+        }))
+    }
+
+    fn judge(
+        &self,
+        options: &WriteOptions,
+        verb: Verb,
+        old: Option<&Value>,
+        new: Option<&Value>,
+    ) -> Result<(), Status> {
+        self.judge.as_ref().map_or(Ok(()), |judge| judge(options, verb, old, new))
     }
 
     /// What services draw from.
@@ -136,6 +157,11 @@ impl Objects {
     /// The registry underneath.
     pub fn registry(&self) -> &RegistryHandle {
         self.reads.registry()
+    }
+
+    /// What reads, without what writes.
+    pub fn reader(&self) -> &Reader {
+        &self.reads
     }
 
     /// One object, as of every write that was acknowledged before.

@@ -7,6 +7,7 @@ use crate::Objects;
 use crate::bound::{Bindings, LAST_WORDS};
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
+use crate::rbac::{Roles, program_groups};
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -62,6 +63,8 @@ pub struct ObjectsParts {
     pub objects: Objects,
     /// What is bound where.
     pub bindings: Arc<Bindings>,
+    /// What programs may do.
+    pub roles: Roles,
     /// Where refusals are counted.
     pub refusals: Arc<Refusals>,
     /// Whether a node is a control member, by the membership of the registry.
@@ -79,11 +82,21 @@ impl ObjectsParts {
 
     /// Whether it may be done, as far as this member has seen what is bound where.
     fn judge(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Denied> {
-        may(self.who(sender), ask, &*self.bindings)
+        let who = self.who(sender);
+        let Who::Client(name) = who else { return may(who, ask, &*self.bindings) };
+        self.roles.permit(name, ask).map_err(|rule| ask.denied(who, rule))
+    }
+
+    /// Waits until it is known what programs may do, or so long that they are told to come back.
+    async fn knows(&self, sender: &Sender) {
+        if matches!(self.who(sender), Who::Client(_)) {
+            self.roles.has_read_within(CAUGHT_UP).await;
+        }
     }
 
     /// Whether it may be done, where it does not depend on a state that a write replaces.
     async fn permit(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Unpermitted> {
+        self.knows(sender).await;
         let mut denied = match self.judge(sender, ask) {
             Ok(()) => return Ok(()),
             Err(denied) => denied,
@@ -151,9 +164,12 @@ impl ObjectsParts {
         if matches!(self.who(sender), Who::Member | Who::Admin) {
             return self.objects.clone();
         }
+        if matches!(self.who(sender), Who::Client(_)) {
+            return self.objects.guarded(self.roles.clone());
+        }
         let (parts, sender, key) = (self.clone(), sender.clone(), resource_key(resource));
         let resource = Row::clone(resource);
-        self.objects.judged(Arc::new(move |verb, old, new| {
+        self.objects.judged(Arc::new(move |_, verb, old, new| {
             let named = old.or(new).unwrap_or(&Value::Null);
             let (namespace, name) =
                 (text(named, "/metadata/namespace"), text(named, "/metadata/name"));
@@ -212,6 +228,7 @@ impl ObjectsParts {
     }
 
     pub(crate) async fn list(self, asked: List) -> Result<Page, ReadError> {
+        self.knows(&asked.sender).await;
         let permitted = self.permit_all(&asked.sender, Verb::List, &asked.request.select);
         permitted.map_err(|reason| ReadError::Refused { reason })?;
         let page = self.objects.registry().list(asked.request).await?;
@@ -219,6 +236,7 @@ impl ObjectsParts {
     }
 
     pub(crate) async fn follow(self, asked: Follow) -> Result<Watch, WatchError> {
+        self.knows(&asked.sender).await;
         let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select);
         permitted.map_err(|reason| WatchError::Refused { reason })?;
         let resource = known(&asked.request.select.resource);
@@ -304,14 +322,16 @@ impl ObjectsParts {
     pub(crate) async fn change(self, asked: Change) -> Result<Bytes, Refusal> {
         bounded(&[&asked.resource, &asked.namespace, &asked.name]).map_err(Status::bad_request)?;
         let resource = &served(&asked.resource)?;
-        let ask = Ask::of(Verb::Update, &asked.resource, &asked.namespace, &asked.name);
-        self.permit_unseen(&asked.sender, &ask, resource).await?;
-        let door = match asked.part {
-            Part::Main => Door::Main,
-            Part::Status => Door::Status,
-            Part::Scale => Door::Scale,
-            Part::Finalize => Door::Finalize,
+        let (door, subresource) = match asked.part {
+            Part::Main => (Door::Main, ""),
+            Part::Status => (Door::Status, "status"),
+            Part::Scale => (Door::Scale, "scale"),
+            Part::Finalize => (Door::Finalize, "finalize"),
         };
+        let verb = if asked.form == Form::Whole { Verb::Update } else { Verb::Patch };
+        let ask = Ask::of(verb, &asked.resource, &asked.namespace, &asked.name);
+        let ask = Ask { subresource, ..ask };
+        self.permit_unseen(&asked.sender, &ask, resource).await?;
         let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
         let options = options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
@@ -458,8 +478,8 @@ fn until_removed(watch: Watch, resource: Row) -> Watch {
 }
 
 fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
-    let (manager, user) = (sender.name.clone(), sender.name.clone());
-    WriteOptions { dry_run, manager, user, ..WriteOptions::default() }
+    let (user, manager) = (sender.name.clone(), sender.name.clone());
+    WriteOptions { dry_run, manager, user, groups: program_groups(), ..WriteOptions::default() }
 }
 
 fn bytes(object: &Value) -> Result<Bytes, Status> {

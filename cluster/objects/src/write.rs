@@ -125,7 +125,7 @@ impl Objects {
                 allocator: &draws,
             };
             let mut admitted = rules::admit_create(resource, object.clone(), &context)?;
-            self.judge(Verb::Create, None, Some(&admitted))?;
+            self.judge(options, Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let asked = Asked { name: &name, ..asked };
             self.permitted(resource, asked, &admitted, &Value::Null).await?;
@@ -315,7 +315,7 @@ impl Objects {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             // Before anything is made of it: the words of a later refusal would tell what it holds.
-            self.judge(Verb::Get, Some(&stored.object), None)?;
+            self.judge(options, Verb::Get, Some(&stored.object), None)?;
             let draws = self.draws(resource, namespace, name, attempt).await?;
             let change = match &mut step {
                 Step::Decided(decide) => decide(&stored, &draws)?,
@@ -337,7 +337,7 @@ impl Objects {
                 Change::Keep => Some(&stored.object),
                 Change::Remove(_) => None,
             };
-            self.judge(verb, Some(&stored.object), new)?;
+            self.judge(options, verb, Some(&stored.object), new)?;
             match (&step, &change) {
                 (Step::Decided(_), _) | (Step::Deleted(_), Change::Keep) => {}
                 (Step::Deleted(_), _) => {

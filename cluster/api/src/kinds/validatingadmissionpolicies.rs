@@ -2,7 +2,7 @@
 
 use crate::field::{list, text};
 use crate::resource::{Column, Resource, Rules, Subresource, words};
-use crate::rules::policies;
+use crate::rules::expressions;
 use crate::table::{age, name};
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,10 +29,10 @@ pub fn resource() -> Resource {
         }),
         generation: true,
         rules: Rules {
-            default: Arc::new(policies::fill_in_policy),
-            validate: Arc::new(policies::validate_policy),
-            validate_update: Arc::new(|new, _| policies::validate_policy(new)),
-            warnings: Arc::new(policies::warnings),
+            default: Arc::new(expressions::fill_in_policy),
+            validate: Arc::new(expressions::validate_policy),
+            validate_update: Arc::new(|new, _| expressions::validate_policy(new)),
+            warnings: Arc::new(expressions::warnings),
             ..Rules::plain()
         },
         ..Resource::named(

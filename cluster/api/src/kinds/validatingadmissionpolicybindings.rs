@@ -2,7 +2,7 @@
 
 use crate::field::text;
 use crate::resource::{Column, Resource, Rules, words};
-use crate::rules::policies;
+use crate::rules::expressions;
 use crate::table::{age, name};
 use serde_json::Value;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub fn resource() -> Resource {
         }),
         generation: true,
         rules: Rules {
-            default: Arc::new(policies::fill_in_binding),
-            validate: Arc::new(policies::validate_binding),
-            validate_update: Arc::new(|new, _| policies::validate_binding(new)),
+            default: Arc::new(expressions::fill_in_binding),
+            validate: Arc::new(expressions::validate_binding),
+            validate_update: Arc::new(|new, _| expressions::validate_binding(new)),
             ..Rules::plain()
         },
         ..Resource::named(

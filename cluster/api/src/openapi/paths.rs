@@ -34,7 +34,9 @@ pub(super) fn of(resources: &[Row], edition: Edition) -> Value {
             ("delete", Verb::DeleteCollection, "deletecollection"),
         ];
         paths.insert(collection.clone(), writer.path(namespace, row.verbs, &operations));
-        paths.insert(format!("{collection}/{{name}}"), writer.path(&item, row.verbs, &ITEM));
+        if row.is_kept {
+            paths.insert(format!("{collection}/{{name}}"), writer.path(&item, row.verbs, &ITEM));
+        }
         for sub in &row.subresources {
             let kind = Served {
                 group: if sub.group.is_empty() { &row.group } else { sub.group },

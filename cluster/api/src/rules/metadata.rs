@@ -34,7 +34,7 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
     } else {
         let mut wrong = (resource.name)(name);
         if wrong.is_empty() {
-            wrong = path_segment(name);
+            wrong = names::path_segment(name);
         }
         causes.invalid_all(&path.child("name"), name, wrong);
     }
@@ -55,18 +55,6 @@ pub fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
         known_finalizers(metadata, &path.child("finalizers"), &mut causes);
     }
     causes.into_vec()
-}
-
-/// What must hold of a name in any path.
-fn path_segment(name: &str) -> Vec<String> {
-    match name {
-        "." | ".." => vec![format!("may not be '{name}'")],
-        _ => ['/', '%']
-            .iter()
-            .filter(|c| name.contains(**c))
-            .map(|c| format!("may not contain '{c}'"))
-            .collect(),
-    }
 }
 
 fn common(metadata: &Value, path: &Path, causes: &mut Causes) {

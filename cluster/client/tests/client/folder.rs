@@ -4,7 +4,8 @@ use crate::{LIMIT, resource};
 use impresario_client::objects::WriteOptions;
 use impresario_client::{Client, ConnectError, QUIC_ADDRESS};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
-use impresario_objects::{Bindings, Objects, ObjectsActor, ObjectsParts, Refusals};
+use impresario_objects::rbac::Roles;
+use impresario_objects::{Bindings, Objects, ObjectsActor, ObjectsParts, Reader, Refusals};
 use impresario_registry::{Beginning, Member, MemberConfig};
 use impresario_runtime::{
     ActorNode, ClusterAuthority, Credential, NodeConfig, PeerRole, PermitAll, SpawnOptions,
@@ -72,6 +73,7 @@ fn a_program_that_only_uses_objects_keeps_who_the_control_members_are_now() {
         let parts = ObjectsParts {
             objects,
             bindings: Arc::new(Bindings::follow(members[0].handle())),
+            roles: Roles::follow(&Reader::new(members[0].handle())),
             refusals: Arc::new(Refusals::default()),
             is_member: Arc::new(members[0].membership()),
         };

@@ -5,8 +5,10 @@ use futures_util::StreamExt;
 use impresario_client::objects::{Binding, WriteOptions};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
+use impresario_objects::rbac::Roles;
 use impresario_objects::{
-    Bindings, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Refusals, RemoteDoor, WatchQuery,
+    Bindings, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Reader, Refusals, RemoteDoor,
+    WatchQuery,
 };
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{
@@ -73,6 +75,7 @@ fn of_a_pod_that_no_member_remembers_each_is_told_once_and_the_next_event_does_n
             let parts = ObjectsParts {
                 objects: Objects::new(member.clone()),
                 bindings: bindings.clone(),
+                roles: Roles::follow(&Reader::new(member.clone())),
                 refusals: Arc::new(Refusals::default()),
                 is_member: Arc::new(|_| false),
             };

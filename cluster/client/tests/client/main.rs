@@ -7,8 +7,10 @@ use impresario_api::resource::Row;
 use impresario_client::{Client, ClientError, Event, Select};
 use impresario_objects::events::{Recorder, Severity};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole, sender};
+use impresario_objects::rbac::Roles;
 use impresario_objects::{
-    Bindings, DeleteOptions, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Refusals, WatchQuery,
+    Bindings, DeleteOptions, ObjectEvent, Objects, ObjectsActor, ObjectsParts, Reader, Refusals,
+    WatchQuery,
 };
 use impresario_registry::{
     Beginning, Member, MemberConfig, MemoryRegistry, RegistryRole, protocol as registry,
@@ -123,6 +125,7 @@ fn a_client_connects_with_a_credential_and_uses_typed_objects() {
         let parts = ObjectsParts {
             objects,
             bindings: Arc::new(Bindings::follow(member.handle())),
+            roles: Roles::follow(&Reader::new(member.handle())),
             refusals: Arc::new(Refusals::default()),
             is_member: Arc::new(member.membership()),
         };

@@ -4,26 +4,24 @@
 //! resources and verbs exist is read off the table of resources, never spelt out here.
 
 use super::Gateway;
-use crate::aim::{Aim, aim, no_such_method};
+use crate::aim::{Aim, aim};
 use crate::answer::{self, Body};
 use crate::authenticate::{AUTHENTICATED, AuthenticateError, Certificate, User, identify};
-use crate::authorize::{self, Decision};
 use crate::brief::brief;
 use crate::budget::{self, Holder, Share};
 use crate::busy::{busy, unread};
 use crate::call::{self, Call, ResourceCall};
 use crate::discovery;
 use crate::query::Query;
-use crate::request::{Action, ResourcePath, Target};
+use crate::request::{Action, Target};
 use crate::verbs;
 use crate::work::Load;
 use futures_util::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response};
-use impresario_api::catalog::served;
-use impresario_api::status::{Reason, Status};
+use hyper::{Request, Response};
+use impresario_api::status::Status;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -171,96 +169,18 @@ impl Gateway {
                 "a request has one length: content-length or transfer-encoding",
             ));
         }
-        self.refuse_impersonation(&user, &parts.headers)?;
+        let asks = Holder::of(&user);
+        let user = self.acting(user, &parts.headers)?;
         let target = Target::parse(parts.uri.path());
         let method = parts.method.as_str();
-        self.permit(&user, method, parts.uri.path(), &target, &query).await?;
+        self.permit(&user, method, parts.uri.path(), &target, &query)?;
         let aim = aim(target, method, &query)?;
         let body = call::read(&parts, body, aim.needs(), &self.limits, held).await?;
         let authorization = parts.headers.get(AUTHORIZATION);
         let authorization = authorization.and_then(|it| it.to_str().ok()).map(ToOwned::to_owned);
-        let call = Call { parts, query, body, user, authorization };
+        let call = Call { parts, query, body, asks, user, authorization };
         let load = Load::of(call.content_type(), &call.body);
         Ok(Admitted { call, aim, load })
-    }
-
-    /// Who asks to act as somebody else must not act as themselves instead: until impersonation works,
-    /// nobody may. The words are those of a server where it is not granted.
-    fn refuse_impersonation(&self, user: &User, headers: &HeaderMap) -> Result<(), Status> {
-        let Some(name) = headers.keys().find(|name| name.as_str().starts_with("impersonate-"))
-        else {
-            return Ok(());
-        };
-        let resource = match name.as_str() {
-            "impersonate-group" => "groups",
-            "impersonate-uid" => "uids",
-            "impersonate-user" => "users",
-            _ => "userextras",
-        };
-        let whom = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let why = format!(
-            "User {:?} cannot impersonate resource {resource:?} in API group \"\" at the cluster scope: \
-             impersonation is not served yet, use a credential of the user that is meant",
-            user.name
-        );
-        if let Some(unsaid) = self.count_refusal(role(user), &user.name, "Impersonation") {
-            tracing::info!(
-                user = user.name,
-                whom = brief(whom),
-                unsaid,
-                "impersonation was refused"
-            );
-        }
-        let message = format!("{resource} {whom:?} is forbidden: {why}");
-        Err(Status::new(Reason::Forbidden, message))
-    }
-
-    /// Whether who replaces an object may also make it.
-    pub(crate) async fn permit_create(&self, call: &ResourceCall) -> Result<(), Status> {
-        let collection = ResourcePath { name: String::new(), ..call.path.clone() };
-        let (path, target) = (call.call.parts.uri.path(), Target::Resource(collection));
-        self.permit(&call.call.user, "POST", path, &target, &call.call.query).await
-    }
-
-    async fn permit(
-        &self,
-        user: &User,
-        method: &str,
-        raw_path: &str,
-        target: &Target,
-        query: &Query,
-    ) -> Result<(), Status> {
-        let request = match target {
-            Target::Resource(path) => authorize::Request::Resource {
-                action: path.action(method, query).ok_or_else(no_such_method)?,
-                group: path.group.clone(),
-                resource: path.plural.clone(),
-                subresource: path.subresource.clone(),
-                namespace: path.scope().to_owned(),
-                name: path.name.clone(),
-            },
-            _ => authorize::Request::Path {
-                method: method.to_ascii_lowercase(),
-                path: raw_path.to_owned(),
-            },
-        };
-        let Decision::Deny(rule) = self.authorize.authorize(user, &request).await else {
-            return Ok(());
-        };
-        let why = authorize::refusal(user, &request, rule);
-        if let Some(unsaid) = self.count_refusal(role(user), &user.name, &format!("{rule:?}")) {
-            tracing::info!(
-                user = user.name,
-                ?rule,
-                why = brief(&why),
-                unsaid,
-                "access was refused"
-            );
-        }
-        Err(match target {
-            Target::Resource(path) => forbidden(path, &why),
-            _ => Status::new(Reason::Forbidden, format!("forbidden: {why}")),
-        })
     }
 
     async fn dispatch(&self, admitted: Admitted) -> Result<Response<Body>, Status> {
@@ -293,6 +213,7 @@ impl Gateway {
             ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
             ("", Action::Watch) => verbs::watch::watch(self, &call).await,
+            ("", Action::Create) if !resource.is_kept => verbs::review::create(self, &call),
             ("", Action::Create) => verbs::write::create(self, &call).await,
             ("" | "status", Action::Update) => verbs::write::update(self, &call).await,
             ("" | "status", Action::Patch) => verbs::write::patch(self, &call).await,
@@ -308,11 +229,6 @@ impl Gateway {
     }
 }
 
-/// The role under which refusals are counted.
-fn role(user: &User) -> &'static str {
-    if user.is_in(AUTHENTICATED) { "user" } else { "stranger" }
-}
-
 /// What is answered to a write in place of a long list of what was written.
 fn done() -> serde_json::Value {
     serde_json::json!({
@@ -323,21 +239,4 @@ fn done() -> serde_json::Value {
         "message": "done; what was written is not told: too many answers are not read yet",
         "code": 200,
     })
-}
-
-/// Refusals name the resource even where it does not exist, so that they tell nothing about that.
-fn forbidden(path: &ResourcePath, why: &str) -> Status {
-    let known = served().find_any_version(&path.group, &path.plural);
-    if let Some(resource) = known {
-        return Status::forbidden(&resource, &path.name, why);
-    }
-    let mut what = path.plural.clone();
-    if !path.group.is_empty() {
-        what = format!("{what}.{}", path.group);
-    }
-    let named = if path.name.is_empty() { String::new() } else { format!(" {:?}", path.name) };
-    let mut status = Status::new(Reason::Forbidden, format!("{what}{named} is forbidden: {why}"));
-    (status.group, status.kind, status.name) =
-        (path.group.clone(), path.plural.clone(), path.name.clone());
-    status
 }

@@ -23,6 +23,7 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let validation = options::field_validation("CreateOptions", query)?;
     let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let mut warnings = std::mem::take(&mut decoded.warnings);
+    gateway.know_role(call, &decoded.object).await;
     let created = gateway
         .objects()
         .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
@@ -72,7 +73,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let outcome = objects.update(resource, door(call), namespace, name, decoded, &write).await;
     let (code, updated) = match (outcome, spare) {
         (Err(status), Some(decoded)) if status.reason == Reason::NotFound => {
-            gateway.permit_create(call).await?;
+            gateway.permit_create(call)?;
             (201, objects.create_decoded(resource, namespace, decoded, &write).await?)
         }
         (outcome, _) => (200, outcome?),

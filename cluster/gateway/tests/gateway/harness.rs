@@ -13,6 +13,7 @@ use impresario_client::protocol::pod::Logs;
 use impresario_gateway::authenticate::{HashedTokens, User};
 use impresario_gateway::logs::LogSource;
 use impresario_gateway::{Gateway, Limits, Revocations, Server, Tls, TlsSettings};
+use impresario_objects::rbac::Roles;
 use impresario_objects::{Objects, Policies, Reader, Refusals, Webhooks};
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::Registry;
@@ -59,6 +60,8 @@ pub struct Harness {
     pub folder: tempfile::TempDir,
     /// What the server serves.
     pub registry: Arc<dyn Registry>,
+    /// What it knows of who may do what.
+    pub roles: Roles,
     /// Whom it has refused what.
     pub refusals: Arc<Refusals>,
     admin: Credential,
@@ -113,7 +116,9 @@ impl Harness {
         let mut tokens = HashedTokens::default();
         tokens.insert(TOKEN, User::new("eve", ["impresario:viewers"]));
         let refusals = Arc::new(Refusals::default());
-        let gateway = Gateway::new(objects.clone(), Arc::new(Echo))
+        let roles = Roles::follow(&Reader::new(objects.registry().clone()));
+        assert!(roles.has_read_within(Duration::from_mins(1)).await);
+        let gateway = Gateway::new(objects.clone(), roles.clone(), Arc::new(Echo))
             .with_tokens(tokens)
             .with_limits(limits)
             .with_refusals(refusals.clone());
@@ -131,6 +136,7 @@ impl Harness {
             address,
             folder,
             registry,
+            roles,
             refusals,
             admin,
             authority,

@@ -4,6 +4,7 @@
 mod access;
 mod binding;
 mod evicting;
+mod expressions;
 mod harness;
 mod hook_server;
 mod kubectl;
@@ -11,8 +12,8 @@ mod limits;
 mod lines;
 mod logged;
 mod logs;
-mod policies;
 mod reading;
+mod roles;
 mod watching;
 mod webhooks;
 mod writing;

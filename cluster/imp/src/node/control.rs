@@ -29,6 +29,7 @@ use impresario_gateway::logs::RuntimeLogs;
 use impresario_gateway::{Gateway, Server, SharedListener, Sharer, Tls, TlsSettings};
 use impresario_objects::definitions::Definitions;
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
+use impresario_objects::rbac::Roles;
 use impresario_objects::{
     Bindings, Membership, Objects, ObjectsActor, ObjectsParts, Policies, Reader, ServiceRanges,
     Webhooks,
@@ -163,9 +164,12 @@ impl Control {
             );
         }
 
+        // What is asked before they are read is answered by that.
+        let roles = Roles::follow(&Reader::new(registry.clone()));
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(registry.clone())),
+            roles: roles.clone(),
             refusals: gate.refusals.clone(),
             is_member,
         };
@@ -191,11 +195,13 @@ impl Control {
         let mut kinds =
             controllers::kinds(&view, silence, members_of(&member), credential.authority_pem());
         kinds.push(controllers::definitions::kind(&objects, &definitions, members_of(&member)));
+        kinds.push(controllers::roles::kind(&objects, &roles, &definitions));
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);
 
-        let gateway = Gateway::new(objects.clone(), Arc::new(RuntimeLogs::new(node.clone())))
+        let logs = Arc::new(RuntimeLogs::new(node.clone()));
+        let gateway = Gateway::new(objects.clone(), roles, logs)
             .with_tokens(RegistryTokens::new(registry))
             .with_refusals(gate.refusals.clone());
         let departures = tasks::spawn(revoked::end_links_of_removed(&member, node.clone()));

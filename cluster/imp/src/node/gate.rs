@@ -5,7 +5,7 @@
 //! | control member | everything, while the group counts it among its members; else to ask to be let in |
 //! | node | ask the objects of a member, under the rules for nodes; tell that it lives; renew itself; ask for its pods' guests and tokens; tell their owners what it wrote of them |
 //! | guest | message its own job, and the other guests of that job |
-//! | client | ask the objects, under the rules for readers, ask actors to describe themselves, and ask them to change their objects, under the same rules |
+//! | client | ask the objects, by the roles that are bound to it, ask actors to describe themselves, and ask them to change their objects, under the same rules |
 //! | admin | everything but what control members say to each other |
 //!
 //! The registry itself is for control members alone. What reaches the objects of a member says who sends

@@ -15,12 +15,10 @@ pub enum Who<'a> {
     Node(&'a str),
     /// A pod's own process.
     Guest,
-    /// A program that uses the SDK, which reads.
-    Client,
+    /// A program of this name that uses the SDK.
+    Client(&'a str),
     /// An operator.
     Admin,
-    /// Somebody who came over REST, in these groups.
-    User(&'a [String]),
 }
 
 impl<'a> Who<'a> {
@@ -31,7 +29,7 @@ impl<'a> Who<'a> {
             PeerRole::Control if is_member(name) => Self::Member,
             PeerRole::Control | PeerRole::Node => Self::Node(name),
             PeerRole::Guest { .. } => Self::Guest,
-            PeerRole::Client => Self::Client,
+            PeerRole::Client => Self::Client(name),
             PeerRole::Admin => Self::Admin,
         }
     }
@@ -42,9 +40,8 @@ impl<'a> Who<'a> {
             Self::Member => "control member",
             Self::Node(_) => "node",
             Self::Guest => "guest",
-            Self::Client => "client",
+            Self::Client(_) => "client",
             Self::Admin => "admin",
-            Self::User(_) => "user",
         }
     }
 }
@@ -60,12 +57,14 @@ pub enum Verb {
     Watch,
     /// Make a new object.
     Create,
-    /// Change an object, wholly or in parts.
+    /// Replace an object; where the change is judged, change it in parts, too.
     Update,
     /// Remove an object.
     Delete,
     /// Give a pod its node.
     Bind,
+    /// Change an object in parts.
+    Patch,
 }
 
 impl Verb {
@@ -84,6 +83,7 @@ impl fmt::Display for Verb {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Bind => "bind",
+            Self::Patch => "patch",
         })
     }
 }
@@ -146,8 +146,6 @@ impl<'a> Ask<'a> {
 /// The rule that a refusal stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Rule {
-    /// The role reads, and reads no secrets.
-    Readers,
     /// The role has nothing to do with objects.
     NoObjects,
     /// A node has no business with this resource, or none of this kind.
@@ -172,13 +170,14 @@ pub enum Rule {
     Settles,
     /// No rule allows it.
     Nothing,
+    /// The roles have not been read yet.
+    Unread,
 }
 
 impl Rule {
     /// What the rule allows.
     pub fn allows(self) -> &'static str {
         match self {
-            Self::Readers => "this role reads everything but secrets and changes nothing",
             Self::NoObjects => "this role talks to the actors of its own job alone",
             Self::NodeResources => {
                 "a node reads nodes, services, endpoints, namespaces and what its pods name, and writes its Node, its \
@@ -202,7 +201,10 @@ impl Rule {
             Self::Settles => {
                 "nodes alone settle the state of what they own; others create, change or delete it"
             }
-            Self::Nothing => "no rule allows it",
+            Self::Nothing => "no role that is bound to it allows it",
+            Self::Unread => {
+                "the roles of the cluster have not been read here yet: try again in a moment"
+            }
         }
     }
 }

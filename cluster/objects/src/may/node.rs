@@ -164,7 +164,7 @@ fn pods(node: &str, ask: &Ask<'_>) -> Result<(), Rule> {
                 && same_but(at(Some(old), "/metadata"), at(Some(new), "/metadata"), &free);
             own(kept, Rule::StatusAlone)
         }
-        Verb::Bind => Err(Rule::OwnPods),
+        Verb::Bind | Verb::Patch => Err(Rule::OwnPods),
     }
 }
 
@@ -214,7 +214,7 @@ fn events(node: &str, ask: &Ask<'_>, bound: &dyn Bound) -> Result<(), Rule> {
                         && same_but(&old["metadata"], &new["metadata"], &NOT_KEPT)
                 })
         }),
-        Verb::List | Verb::Watch | Verb::Delete | Verb::Bind => false,
+        Verb::List | Verb::Watch | Verb::Delete | Verb::Bind | Verb::Patch => false,
     };
     own(allowed, Rule::OwnEvents)
 }

@@ -36,6 +36,7 @@ fn parts(member: &Arc<Member>) -> ObjectsParts {
     ObjectsParts {
         objects: Objects::new(member.clone()),
         bindings: Arc::new(Bindings::follow(member.clone())),
+        roles: Roles::follow(&crate::Reader::new(member.clone())),
         refusals: Arc::default(),
         is_member: Arc::new(|_| false),
     }

@@ -10,9 +10,10 @@ use impresario_api::catalog::{find, find_kind};
 use impresario_api::resource::Row;
 use impresario_client::protocol::authority::{AUTHORITY, AuthorityRole};
 use impresario_objects::protocol::{OBJECTS_ACTOR, ObjectsRole};
+use impresario_objects::rbac::Roles;
 use impresario_objects::{
     Binding, Bindings, DeleteOptions, Door, ListQuery, Objects, ObjectsActor, ObjectsParts, Patch,
-    Refusals, RemoteDoor, RemoteObjects, WatchQuery, WriteOptions,
+    Reader, Refusals, RemoteDoor, RemoteObjects, WatchQuery, WriteOptions,
 };
 use impresario_registry::{
     Beginning, Consistency, Entry, Key, ListRequest, Member, MemberConfig, Registry as _, Revision,
@@ -60,6 +61,7 @@ impl Cluster {
         let parts = ObjectsParts {
             objects: objects.clone(),
             bindings: Arc::new(Bindings::follow(member.handle())),
+            roles: Roles::follow(&Reader::new(member.handle())),
             refusals: refusals.clone(),
             is_member: Arc::new(member.membership()),
         };

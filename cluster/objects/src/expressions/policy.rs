@@ -2,7 +2,7 @@
 
 use crate::admission::{Asked, Rule};
 use impresario_api::cel::Program;
-use impresario_api::rules::policies::{Gives, compile};
+use impresario_api::rules::expressions::{Gives, compile};
 use impresario_api::selector::LabelSelector;
 use impresario_api::status::Reason;
 use impresario_client::objects::stored::text;

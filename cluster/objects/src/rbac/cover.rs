@@ -1,0 +1,177 @@
+//! Whether rules that somebody has cover rules that they want to give away.
+//!
+//! As Kubernetes' `pkg/registry/rbac/validation`: the rules that are given are broken into single rights, one verb on
+//! one resource of one group each; a right is covered where one of the owner's rules alone allows it.
+
+use super::policy::{PolicyRule, is_url};
+use std::collections::BTreeMap;
+
+/// Single rights that are looked at one by one: who writes a rule must not choose how long that takes.
+const MOST_RIGHTS: usize = 4_096;
+
+/// The rights of `wanted` that no rule of the owner's covers, put together again. What is too much to be looked at is
+/// missing unless one rule covers it as a whole.
+pub fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
+    let is_covered = |right: &PolicyRule| owned.iter().any(|rule| covers(rule, right));
+    let mut left = MOST_RIGHTS;
+    let mut lacking = Vec::new();
+    for rule in wanted.iter().filter(|rule| !is_covered(rule)) {
+        match left.checked_sub(count(rule)) {
+            Some(rest) => {
+                left = rest;
+                lacking.extend(rights(rule).filter(|right| !is_covered(right)));
+            }
+            None => lacking.push(rule.clone()),
+        }
+    }
+    together(lacking)
+}
+
+/// How many single rights a rule is.
+fn count(rule: &PolicyRule) -> usize {
+    let things = [rule.groups.len(), rule.resources.len(), rule.names.len().max(1)];
+    let things = things.into_iter().fold(1, usize::saturating_mul);
+    things.saturating_add(rule.urls.len()).saturating_mul(rule.verbs.len())
+}
+
+/// A rule as single rights.
+fn rights(rule: &PolicyRule) -> impl Iterator<Item = PolicyRule> + '_ {
+    let one = |word: &String| vec![word.clone()];
+    let on_resources = rule.groups.iter().flat_map(move |group| {
+        rule.resources.iter().flat_map(move |resource| {
+            rule.verbs.iter().flat_map(move |verb| {
+                let of = move |names: Vec<String>| PolicyRule {
+                    verbs: one(verb),
+                    groups: one(group),
+                    resources: one(resource),
+                    names,
+                    urls: Vec::new(),
+                };
+                let all = rule.names.is_empty().then(|| of(Vec::new()));
+                all.into_iter().chain(rule.names.iter().map(move |name| of(one(name))))
+            })
+        })
+    });
+    let on_paths = rule.urls.iter().flat_map(move |url| {
+        rule.verbs.iter().map(move |verb| PolicyRule {
+            verbs: one(verb),
+            urls: one(url),
+            ..PolicyRule::default()
+        })
+    });
+    on_resources.chain(on_paths)
+}
+
+/// Whether a rule has all words of a right, or the one that stands for all.
+fn has(words: &[String], right: &[String]) -> bool {
+    words.iter().any(|word| word == "*") || right.iter().all(|one| words.contains(one))
+}
+
+fn has_resources(words: &[String], right: &[String]) -> bool {
+    has(words, right)
+        || right.iter().all(|one| {
+            // `*/scale` covers every `x/scale`.
+            let subresource = one.split_once('/').map(|(_, subresource)| subresource);
+            subresource.is_some_and(|sub| words.contains(&format!("*/{sub}")))
+                || words.contains(one)
+        })
+}
+
+fn covers(rule: &PolicyRule, right: &PolicyRule) -> bool {
+    let names = rule.names.is_empty()
+        || (!right.names.is_empty() && right.names.iter().all(|name| rule.names.contains(name)));
+    let urls = right.urls.iter().all(|url| rule.urls.iter().any(|word| is_url(word, url)));
+    has(&rule.verbs, &right.verbs)
+        && has(&rule.groups, &right.groups)
+        && has_resources(&rule.resources, &right.resources)
+        && names
+        && urls
+}
+
+/// Rights on the same things as one rule, with the verbs of all of them.
+fn together(rights: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let mut rules: BTreeMap<PolicyRule, Vec<String>> = BTreeMap::new();
+    for mut right in rights {
+        let verbs = std::mem::take(&mut right.verbs);
+        let known = rules.entry(right).or_default();
+        for verb in verbs {
+            if !known.contains(&verb) {
+                known.push(verb);
+            }
+        }
+    }
+    rules.into_iter().map(|(rule, verbs)| PolicyRule { verbs, ..rule }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn rules(rules: &Value) -> Vec<PolicyRule> {
+        rules.as_array().into_iter().flatten().map(PolicyRule::read).collect()
+    }
+
+    #[test]
+    fn what_is_given_must_be_had_right_by_right() {
+        let pods =
+            |verbs: &[&str]| json!({"verbs": verbs, "apiGroups": [""], "resources": ["pods"]});
+        let all = json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]});
+        let named = json!({
+            "verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"],
+        });
+        let scale = |resource: &str| json!({"verbs": ["update"], "apiGroups": ["apps"], "resources": [resource]});
+        let path = |url: &str| json!({"verbs": ["get"], "nonResourceURLs": [url]});
+        let rows = [
+            (json!([pods(&["get", "list"])]), json!([pods(&["get"])]), vec![]),
+            (
+                json!([pods(&["get"])]),
+                json!([pods(&["get", "list", "watch"])]),
+                vec![r#"{APIGroups:[""], Resources:["pods"], Verbs:["list" "watch"]}"#],
+            ),
+            // Two rules together cover what neither does alone.
+            (json!([pods(&["get"]), pods(&["list"])]), json!([pods(&["get", "list"])]), vec![]),
+            (json!([pods(&["get"])]), json!([named]), vec![]),
+            (
+                json!([named]),
+                json!([pods(&["get"])]),
+                vec![r#"{APIGroups:[""], Resources:["pods"], Verbs:["get"]}"#],
+            ),
+            (json!([all]), json!([pods(&["get"]), scale("deployments/scale")]), vec![]),
+            (json!([all]), json!([path("/x")]), vec![r#"{NonResourceURLs:["/x"], Verbs:["get"]}"#]),
+            (
+                json!([pods(&["*"])]),
+                json!([all]),
+                vec![r#"{APIGroups:["*"], Resources:["*"], Verbs:["*"]}"#],
+            ),
+            (json!([scale("*/scale")]), json!([scale("deployments/scale")]), vec![]),
+            (json!([path("/a*")]), json!([path("/ab"), path("/abc*")]), vec![]),
+            (
+                json!([path("/ab")]),
+                json!([path("/a*")]),
+                vec![r#"{NonResourceURLs:["/a*"], Verbs:["get"]}"#],
+            ),
+        ];
+        for (owned, wanted, lacking) in rows {
+            let told: Vec<String> =
+                missing(&rules(&owned), &rules(&wanted)).iter().map(ToString::to_string).collect();
+            assert_eq!(told, lacking, "{owned} {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_rule_of_very_many_rights_is_missing_as_it_is_unless_one_covers_it() {
+        let words = |word: &str| -> Vec<String> {
+            (0..1_000).map(|number| format!("{word}{number}")).collect()
+        };
+        let huge = PolicyRule {
+            verbs: words("v"),
+            groups: words("g"),
+            resources: words("r"),
+            ..PolicyRule::default()
+        };
+        let one = std::slice::from_ref(&huge);
+        assert_eq!(missing(&[], one), one);
+        assert_eq!(missing(one, one), []);
+    }
+}
