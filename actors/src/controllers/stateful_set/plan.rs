@@ -140,13 +140,12 @@ impl<'a> Look<'a, '_> {
     fn of(&self, ordinal: i64) -> Of {
         let index = ordinal - self.shape.places.start;
         match self.strategy {
-            Strategy::OnDelete => Of::Update,
             Strategy::Rolling { partition: Some(partition), .. } if index < partition => {
                 Of::Current
             }
             // Where no part of them is said, it stays what it was until it is its turn.
             Strategy::Rolling { partition: None, .. } if self.is_old_after(ordinal) => Of::Current,
-            Strategy::Rolling { .. } => Of::Update,
+            Strategy::OnDelete | Strategy::Rolling { .. } => Of::Update,
         }
     }
 

@@ -45,7 +45,7 @@ impl Field {
     }
 
     /// Each of them, the lowest first.
-    pub(super) fn each(self) -> impl Iterator<Item = u32> {
+    pub(super) fn each(self) -> impl DoubleEndedIterator<Item = u32> {
         (0..64).filter(move |number| self.has(*number))
     }
 }

@@ -135,6 +135,9 @@ fn sparse() -> Vec<Value> {
         }
         object
     };
+    // What a server fills in of a job it fills in when one is made of the template.
+    let job = json!({"backoffLimit": 6, "completionMode": "NonIndexed", "suspend": false, "template": ends});
+    let nightly = json!({"schedule": "@daily", "jobTemplate": {"spec": job}});
     let trains = json!({"spec": {"trainer": {"template": template},
         "parameterServer": {"template": template}, "stop": {"epochs": 1}}});
     vec![
@@ -145,7 +148,9 @@ fn sparse() -> Vec<Value> {
         object("apps/v1", "ReplicaSet", json!({"spec": selecting})),
         object("apps/v1", "Deployment", json!({"spec": selecting})),
         object("apps/v1", "DaemonSet", json!({"spec": selecting})),
+        object("apps/v1", "StatefulSet", json!({"spec": selecting})),
         object("batch/v1", "Job", json!({"spec": {"template": ends}})),
+        object("batch/v1", "CronJob", json!({"spec": nightly})),
         object("training.impresario.dev/v1", "TrainingJob", trains),
     ]
 }
