@@ -6,7 +6,7 @@
 //! - A service without endpoints refuses connections: its port is not even listened on.
 //! - Sessions are bounded per service; at the limit new ones wait in the kernel's queue.
 //! - An address is listened on once, and by nobody beside us: nodes of one machine share the socket
-//!   ([`Neighbourhood`]).
+//!   ([`Neighbourhood`]). A node that is stopped keeps no connections from the others, and datagrams for a second.
 
 mod balance;
 mod first_port;
@@ -14,6 +14,7 @@ mod neighbours;
 mod port;
 mod rule;
 mod tcp;
+mod turns;
 mod udp;
 
 pub use first_port::first_port;
@@ -22,11 +23,19 @@ pub use neighbours::Neighbourhood;
 pub use rule::{Policy, Protocol, ProxyLimits, ServiceRule};
 
 use balance::Backends;
-use neighbours::{Answer, Neighbours};
+use neighbours::Neighbours;
 use port::{Port, Ports};
-use std::{io, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    sync::atomic::Ordering,
+    time::Duration,
+};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use turns::Turns;
 
 /// How often addresses are tried that are in use: a neighbour may be taking or leaving one just then.
 const TRIES: usize = 3;
@@ -61,16 +70,13 @@ pub struct PortStats {
 pub struct Applied {
     /// Rules that are not in force.
     pub not_served: Vec<NotServed>,
-    /// How many are served by another node of this machine alone (datagrams: those of one client must come to one
-    /// process). Applying the rules again takes over from one that is gone.
-    pub left_to_others: usize,
 }
 
 impl Applied {
     /// Whether nothing is left to be tried again.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.not_served.is_empty() && self.left_to_others == 0
+        self.not_served.is_empty()
     }
 }
 
@@ -112,10 +118,9 @@ impl ServiceProxy {
             let mut in_use = Vec::new();
             for rule in std::mem::take(&mut missing) {
                 match self.open(&rule, &mut silent).await {
-                    Ok(Some(port)) => {
+                    Ok(port) => {
                         self.ports.lock().insert((rule.address, rule.protocol), port);
                     }
-                    Ok(None) => applied.left_to_others += 1,
                     Err(cause) if may_wait && cause.kind() == io::ErrorKind::AddrInUse => {
                         in_use.push(rule);
                     }
@@ -153,20 +158,20 @@ impl ServiceProxy {
         (missing, old.into_values().collect())
     }
 
-    /// Opens a port; `None` if another node serves it. Those that do not answer are added to `silent` and not asked.
+    /// Opens a port, with the socket of another node where one has it. Those that do not answer are added to `silent`
+    /// and not asked.
     async fn open(
         &self,
         rule: &ServiceRule,
         silent: &mut Vec<std::path::PathBuf>,
-    ) -> io::Result<Option<Port>> {
+    ) -> io::Result<Port> {
         let in_use = match self.listen(rule) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-            opened => return opened.map(Some),
+            opened => return opened,
         };
         let Some(neighbours) = &self.neighbours else { return Err(in_use) };
         match neighbours.ask(rule.address, rule.protocol, silent).await {
-            Some(Answer::Socket(listener)) => self.serve_connections(rule, listener).map(Some),
-            Some(Answer::Served) => Ok(None),
+            Some(socket) => self.share(rule, socket),
             None => Err(in_use),
         }
     }
@@ -174,19 +179,33 @@ impl ServiceProxy {
     fn listen(&self, rule: &ServiceRule) -> io::Result<Port> {
         match rule.protocol {
             Protocol::Tcp => self.serve_connections(rule, tcp::listen(rule.address)?),
-            Protocol::Udp => {
-                let (socket, backends) = (udp::bind(rule.address)?, backends(rule));
-                let task = tasks::spawn(udp::serve(socket, Arc::clone(&backends), self.limits));
-                Ok(Port { backends, task, listener: None })
+            Protocol::Udp => self.serve_datagrams(rule, Turns::bind(rule.address)?),
+        }
+    }
+
+    fn share(&self, rule: &ServiceRule, socket: OwnedFd) -> io::Result<Port> {
+        match rule.protocol {
+            Protocol::Tcp => {
+                let socket = std::net::TcpListener::from(socket);
+                socket.set_nonblocking(true)?;
+                self.serve_connections(rule, TcpListener::from_std(socket)?)
             }
+            Protocol::Udp => self.serve_datagrams(rule, Turns::join(socket.into())?),
         }
     }
 
     fn serve_connections(&self, rule: &ServiceRule, listener: TcpListener) -> io::Result<Port> {
-        let again = std::os::fd::AsFd::as_fd(&listener).try_clone_to_owned()?;
+        let again = listener.as_fd().try_clone_to_owned()?;
         let backends = backends(rule);
         let task = tasks::spawn(tcp::serve(listener, Arc::clone(&backends), self.limits));
-        Ok(Port { backends, task, listener: Some(again) })
+        Ok(Port { backends, task, socket: Some(again) })
+    }
+
+    fn serve_datagrams(&self, rule: &ServiceRule, turns: Turns) -> io::Result<Port> {
+        let again = turns.socket().as_fd().try_clone_to_owned()?;
+        let backends = backends(rule);
+        let task = tasks::spawn(udp::serve(turns, Arc::clone(&backends), self.limits));
+        Ok(Port { backends, task, socket: Some(again) })
     }
 
     /// What a port did, when it is served.
@@ -239,7 +258,7 @@ mod tests {
         };
         let proxy = ServiceProxy::among(ProxyLimits::default(), alone).unwrap();
         let applied = proxy.apply(vec![rule("taken", taken), rule("free", free)]).await;
-        assert_eq!((applied.not_served.len(), applied.left_to_others), (1, 0));
+        assert_eq!(applied.not_served.len(), 1);
         assert_eq!(applied.not_served[0].name, "taken");
         assert_eq!(
             *seen.lock(),

@@ -4,15 +4,18 @@
 //! sockets (`SO_REUSEPORT`) it shares with every program of the same user, and pods are of the node's. Whoever has
 //! the socket hands it on (`SCM_RIGHTS`, unix(7)) at a Unix socket in its folder, which no pod sees, to
 //! processes of the same user that ask for the same cluster. Each takes connections when it can: who does not live
-//! takes none. Datagrams stay with the one that has the socket, since those of a client must come to one process.
+//! takes none. Datagrams are read by one at a time (`turns`), since those of a client must come to one process.
 
-use super::{port::Ports, rule::Protocol};
+use super::{
+    port::{Port, Ports},
+    rule::Protocol,
+};
 use impresario_ambient::tasks;
 use rustix::{
     io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+        SendAncillaryMessage, SendFlags, getsockname, recvmsg, sendmsg,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
-    net::{TcpListener, UnixListener, UnixStream},
+    net::{UnixListener, UnixStream},
     task::JoinHandle,
     time::timeout,
 };
@@ -65,19 +68,18 @@ struct Question {
     protocol: Protocol,
 }
 
-/// What a neighbour says.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// Its listener.
-    Socket(TcpListener),
-    /// That it serves the address.
-    Served,
-}
-
-/// Its words: each is one byte, the first with a socket.
-const HERE: u8 = b'h';
-const SERVED: u8 = b's';
+/// A neighbour's words, of one byte each: with its socket, that for connections or that for datagrams.
+const CONNECTIONS: u8 = b'h';
+const DATAGRAMS: u8 = b'd';
 const NOT_HERE: u8 = b'n';
+
+/// The word that goes with a socket.
+fn word(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => CONNECTIONS,
+        Protocol::Udp => DATAGRAMS,
+    }
+}
 
 /// Asks others, and answers them until it is dropped.
 #[derive(Debug)]
@@ -109,13 +111,13 @@ impl Neighbours {
         Ok(Self { among, path, task })
     }
 
-    /// What the neighbours say of an address. One that does not answer is added to `silent` and not asked again.
+    /// The socket by which a neighbour serves an address. One that does not answer is added to `silent` and not asked again.
     pub(super) async fn ask(
         &self,
         address: SocketAddr,
         protocol: Protocol,
         silent: &mut Vec<PathBuf>,
-    ) -> Option<Answer> {
+    ) -> Option<OwnedFd> {
         let question = Question { cluster: self.among.cluster.clone(), address, protocol };
         let question = serde_json::to_vec(&question).ok()?;
         for folder in (self.among.nodes)() {
@@ -125,13 +127,8 @@ impl Neighbours {
             {
                 continue;
             }
-            match timeout(LIMIT, ask_one(&folder, &question)).await {
-                Ok(Ok(Some(Answer::Socket(socket))))
-                    if socket.local_addr().is_ok_and(|is| is == address) =>
-                {
-                    return Some(Answer::Socket(socket));
-                }
-                Ok(Ok(Some(Answer::Served))) => return Some(Answer::Served),
+            match timeout(LIMIT, ask_one(&folder, &question, word(protocol))).await {
+                Ok(Ok(Some(socket))) if is_at(&socket, address) => return Some(socket),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(?folder, %error, "a neighbour has no socket"),
                 Err(_) => {
@@ -151,7 +148,13 @@ fn by_number(folder: &Path) -> io::Result<(File, PathBuf)> {
     Ok((file, path.into()))
 }
 
-async fn ask_one(folder: &Path, question: &[u8]) -> io::Result<Option<Answer>> {
+fn is_at(socket: &OwnedFd, address: SocketAddr) -> bool {
+    let own = getsockname(socket).ok().and_then(|own| SocketAddr::try_from(own).ok());
+    own == Some(address)
+}
+
+/// Its socket, if it says this word.
+async fn ask_one(folder: &Path, question: &[u8], expected: u8) -> io::Result<Option<OwnedFd>> {
     let (_folder, path) = by_number(folder)?;
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(question).await?;
@@ -163,15 +166,7 @@ async fn ask_one(folder: &Path, question: &[u8]) -> io::Result<Option<Answer>> {
             received => break received?,
         }
     };
-    match (word, socket) {
-        (HERE, Some(socket)) => {
-            let socket = std::net::TcpListener::from(socket);
-            socket.set_nonblocking(true)?;
-            Ok(Some(Answer::Socket(TcpListener::from_std(socket)?)))
-        }
-        (SERVED, _) => Ok(Some(Answer::Served)),
-        _ => Ok(None),
-    }
+    Ok(socket.filter(|_| word == expected))
 }
 
 fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
@@ -218,11 +213,10 @@ async fn answer(mut stream: UnixStream, cluster: &str, ports: &Ports) -> io::Res
     let (word, socket) = if question.cluster == cluster {
         let ports = ports.lock();
         match ports.get(&(question.address, question.protocol)) {
-            None => (NOT_HERE, None),
-            Some(port) => match &port.listener {
-                Some(socket) => (HERE, Some(socket.try_clone()?)),
-                None => (SERVED, None),
-            },
+            Some(Port { socket: Some(socket), .. }) => {
+                (word(question.protocol), Some(socket.try_clone()?))
+            }
+            _ => (NOT_HERE, None),
         }
     } else {
         (NOT_HERE, None)

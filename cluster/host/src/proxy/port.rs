@@ -13,8 +13,8 @@ pub(super) type Ports = Arc<Mutex<HashMap<(SocketAddr, Protocol), Port>>>;
 pub(super) struct Port {
     pub(super) backends: Arc<Backends>,
     pub(super) task: JoinHandle<()>,
-    /// The socket again, to hand it on; only connections can be taken by several.
-    pub(super) listener: Option<OwnedFd>,
+    /// The socket again, to hand it on.
+    pub(super) socket: Option<OwnedFd>,
 }
 
 impl Drop for Port {
@@ -26,7 +26,7 @@ impl Drop for Port {
 impl Port {
     /// Returns when its socket is closed, so that the address may be listened on again.
     pub(super) async fn close(mut self) {
-        self.listener = None;
+        self.socket = None;
         self.task.abort();
         let _ = (&mut self.task).await;
     }

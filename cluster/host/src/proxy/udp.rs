@@ -1,6 +1,6 @@
 //! Datagrams: those of one client go to one endpoint until it is gone or the client is silent.
 
-use super::{balance::Backends, balance::Session, rule::ProxyLimits};
+use super::{balance::Backends, balance::Session, rule::ProxyLimits, turns::Turns};
 use impresario_ambient::clock;
 use std::{
     collections::HashMap,
@@ -17,13 +17,8 @@ use tokio::{
 
 /// The largest datagram that there can be.
 const DATAGRAM: usize = 65_535;
-
-/// A socket at an address that nobody has, and nobody is given beside it.
-pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    UdpSocket::from_std(socket)
-}
+/// How long one waits that cannot read: it is out of descriptors, most likely.
+const AGAIN: Duration = Duration::from_millis(100);
 
 struct Client {
     upstream: Arc<UdpSocket>,
@@ -33,28 +28,46 @@ struct Client {
 }
 
 /// Runs until it is aborted, and its sessions with it.
-pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, limits: ProxyLimits) {
-    let socket = Arc::new(socket);
+pub(super) async fn serve(turns: Turns, backends: Arc<Backends>, limits: ProxyLimits) {
+    loop {
+        turns.come().await;
+        if let Err(error) = read(&turns, &backends, limits).await {
+            tracing::warn!(%error, "a service's datagrams are not read");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Carries datagrams as long as it is this process's turn.
+async fn read(turns: &Turns, backends: &Backends, limits: ProxyLimits) -> io::Result<()> {
+    // Who does not read is not woken by datagrams either: only now the runtime hears of the socket.
+    let socket = Arc::new(UdpSocket::from_std(turns.socket().try_clone()?)?);
     let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut sweep = interval(limits.udp_idle.max(Duration::from_millis(100)) / 2);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        let (size, from) = tokio::select! {
-            received = socket.recv_from(&mut buffer) => match received {
-                Ok(received) => received,
-                Err(_) => continue, // the echo of a datagram that nobody took
-            },
-            _ = sweep.tick() => {
-                clients.retain(|_, client| {
-                    let keep = client.last.elapsed() < limits.udp_idle && !client.answers.is_finished();
-                    if !keep { client.answers.abort(); }
-                    keep
-                });
-                while tasks.try_join_next().is_some() {}
-                continue;
-            }
+        let swept = tokio::select! {
+            ready = socket.readable() => { ready?; false }
+            _ = sweep.tick() => true,
+        };
+        if !turns.is_own() {
+            return Ok(());
+        }
+        if swept {
+            clients.retain(|_, client| {
+                let keep = client.last.elapsed() < limits.udp_idle && !client.answers.is_finished();
+                if !keep {
+                    client.answers.abort();
+                }
+                keep
+            });
+            while tasks.try_join_next().is_some() {}
+            continue;
+        }
+        let Ok((size, from)) = socket.try_recv_from(&mut buffer) else {
+            continue; // nothing is left, or it is the echo of a datagram that nobody took
         };
         if let Some(client) = clients.get(&from)
             && (!backends.has(client.session.endpoint) || client.answers.is_finished())
@@ -67,7 +80,7 @@ pub(super) async fn serve(socket: UdpSocket, backends: Arc<Backends>, limits: Pr
                 backends.failed.fetch_add(1, Ordering::Relaxed);
                 continue; // a datagram may be lost; a new client waits for an old one's silence
             }
-            let opened = open(from, &backends, limits.connect, &socket, &mut tasks).await;
+            let opened = open(from, backends, limits.connect, &socket, &mut tasks).await;
             let Some(client) = opened else {
                 backends.failed.fetch_add(1, Ordering::Relaxed);
                 continue;

@@ -5,9 +5,17 @@ use impresario_host::{
     dns::{DnsServer, EndpointName, NamedPort, ServiceName},
     proxy::{Neighbourhood, Policy, Protocol, ProxyLimits, ServiceProxy, ServiceRule},
 };
-use std::{net::SocketAddr, time::Duration};
+use nix::sys::signal::Signal;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinHandle,
     time::timeout,
@@ -104,22 +112,33 @@ async fn connections_are_balanced_and_a_gone_endpoint_gets_none() {
 struct Machine(tempfile::TempDir);
 
 impl Machine {
-    fn proxy(&self, cluster: &str, name: &str) -> ServiceProxy {
-        // Longer than the address of a Unix socket may be.
-        let nodes = self.0.path().join("x".repeat(120));
-        let folder = nodes.join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let list = move || std::fs::read_dir(&nodes).unwrap().map(|e| e.unwrap().path()).collect();
-        let among = Neighbourhood { cluster: cluster.into(), folder, nodes: Box::new(list) };
-        ServiceProxy::among(ProxyLimits::default(), among).unwrap()
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
+
+    /// Longer than the address of a Unix socket may be.
+    fn nodes(&self) -> PathBuf {
+        self.0.path().join("x".repeat(120))
+    }
+
+    fn proxy(&self, cluster: &str, name: &str) -> ServiceProxy {
+        proxy(&self.nodes(), cluster, name)
+    }
+}
+
+fn proxy(nodes: &Path, cluster: &str, name: &str) -> ServiceProxy {
+    let (nodes, folder) = (nodes.to_owned(), nodes.join(name));
+    std::fs::create_dir_all(&folder).unwrap();
+    let list = move || std::fs::read_dir(&nodes).unwrap().map(|e| e.unwrap().path()).collect();
+    let among = Neighbourhood { cluster: cluster.into(), folder, nodes: Box::new(list) };
+    ServiceProxy::among(ProxyLimits::default(), among).unwrap()
 }
 
 #[tokio::test]
 async fn two_nodes_of_one_machine_serve_the_same_address() {
     let (a, _a) = endpoint("a").await;
     let address = virtual_address().await;
-    let machine = Machine(tempfile::tempdir().unwrap());
+    let machine = Machine::new();
     let [first, second] = ["one", "two"].map(|name| machine.proxy("c", name));
     for proxy in [&first, &second] {
         assert!(proxy.apply(vec![rule(address, &[a])]).await.is_complete());
@@ -143,7 +162,7 @@ async fn a_program_of_the_same_user_cannot_listen_beside_a_service() {
     let (a, _a) = endpoint("a").await;
     let tcp = virtual_address().await;
     let udp = UdpSocket::bind("127.96.7.4:0").await.unwrap().local_addr().unwrap();
-    let machine = Machine(tempfile::tempdir().unwrap());
+    let machine = Machine::new();
     let datagrams = ServiceRule { protocol: Protocol::Udp, ..rule(udp, &[a]) };
     let nodes = ["one", "two"].map(|name| machine.proxy("c", name));
     for node in &nodes {
@@ -164,17 +183,182 @@ async fn a_program_of_the_same_user_cannot_listen_beside_a_service() {
 
 #[tokio::test]
 async fn datagrams_are_taken_over_from_a_node_that_is_gone() {
-    let (a, _a) = endpoint("a").await;
+    let echo = Echo::start().await;
     let address = UdpSocket::bind("127.96.7.5:0").await.unwrap().local_addr().unwrap();
-    let rules = || vec![ServiceRule { protocol: Protocol::Udp, ..rule(address, &[a]) }];
-    let machine = Machine(tempfile::tempdir().unwrap());
+    let rules = || vec![ServiceRule { protocol: Protocol::Udp, ..rule(address, &[echo.address]) }];
+    let machine = Machine::new();
     let [first, second] = ["one", "two"].map(|name| machine.proxy("c", name));
-    assert!(first.apply(rules()).await.is_complete());
-    let waits = second.apply(rules()).await;
-    assert_eq!((waits.left_to_others, waits.not_served.len()), (1, 0));
+    for proxy in [&first, &second] {
+        assert!(proxy.apply(rules()).await.is_complete());
+    }
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    assert_eq!(asked(&client, "before").await, "before");
     drop(first);
-    let taken = timeout(LIMIT, async { while !second.apply(rules()).await.is_complete() {} });
+    // What the first has taken is lost when its task is dropped.
+    let taken = timeout(LIMIT, async {
+        while second.stats(address, Protocol::Udp).unwrap().carried == 0 {
+            client.send(b"after").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
     taken.await.expect("the second serves it");
+}
+
+/// Set where this program is run a second time, as a node that can be stopped: what it serves, and where.
+const NODE: &str = "IMPRESARIO_TEST_NODE";
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Serves {
+    nodes: PathBuf,
+    tcp: (SocketAddr, SocketAddr),
+    udp: (SocketAddr, SocketAddr),
+}
+
+impl Serves {
+    async fn by(&self, proxy: &ServiceProxy) {
+        let tcp = rule(self.tcp.0, &[self.tcp.1]);
+        let udp = ServiceRule { protocol: Protocol::Udp, ..rule(self.udp.0, &[self.udp.1]) };
+        let applied = proxy.apply(vec![tcp, udp]).await;
+        assert!(applied.is_complete(), "{applied:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_keeps_neither_connections_nor_datagrams_from_the_others() {
+    if let Some(serves) = std::env::var_os(NODE) {
+        let serves: Serves = serde_json::from_str(serves.to_str().unwrap()).unwrap();
+        let proxy = proxy(&serves.nodes, "c", "one");
+        serves.by(&proxy).await;
+        println!("\n{NODE}");
+        // Until it is killed, or nobody is there to do it.
+        let ends = || std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+        let _ = tokio::task::spawn_blocking(ends).await;
+        return;
+    }
+    let (tcp, _tcp) = endpoint("a").await;
+    let echo = Echo::start().await;
+    let udp = UdpSocket::bind("127.96.7.6:0").await.unwrap().local_addr().unwrap();
+    let machine = Machine::new();
+    let serves = Serves {
+        nodes: machine.nodes(),
+        tcp: (virtual_address().await, tcp),
+        udp: (udp, echo.address),
+    };
+    let other = OtherNode::start(&serves).await;
+    let own = machine.proxy("c", "two");
+    serves.by(&own).await;
+    let carried = |protocol, address| own.stats(address, protocol).unwrap().carried;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(udp).await.unwrap();
+    assert_eq!(asked(&client, "before").await, "before");
+    assert_eq!(carried(Protocol::Udp, udp), 0, "datagrams of a client come to one node");
+
+    other.stop().await;
+    // One that is kept by who is stopped would not end.
+    for _ in 0..20 {
+        assert_eq!(who(serves.tcp.0).await.unwrap().0, b'a');
+    }
+    assert_eq!(asked(&client, "meanwhile").await, "meanwhile");
+    assert_eq!(carried(Protocol::Udp, udp), 1);
+    assert_eq!(
+        echo.clients(),
+        2,
+        "to the endpoint, one that another node carries is another client"
+    );
+
+    // Whoever is there again knows that its turn is over.
+    other.signal(Signal::SIGCONT);
+    for number in 0..20 {
+        let word = number.to_string();
+        assert_eq!(asked(&client, &word).await, word);
+    }
+    assert_eq!((carried(Protocol::Udp, udp), echo.clients()), (1, 2));
+}
+
+/// A node in a process of its own, which ends with this.
+struct OtherNode(tokio::process::Child);
+
+impl OtherNode {
+    /// Returns when it serves.
+    async fn start(serves: &Serves) -> Self {
+        let name = "network::a_node_that_is_stopped_keeps_neither_connections_nor_datagrams_from_the_others";
+        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]);
+        command.env(NODE, serde_json::to_string(serves).unwrap());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let serves = timeout(LIMIT, async {
+            while lines.next_line().await.unwrap().expect("it serves") != NODE {}
+        });
+        serves.await.expect("it begins");
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.0.id().unwrap().try_into().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Returns when none of its threads runs.
+    async fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.0.id().unwrap());
+        let runs = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('T'))
+        };
+        let stopped = timeout(LIMIT, async {
+            while std::fs::read_dir(&tasks).unwrap().any(|task| runs(task.unwrap())) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        stopped.await.expect("all its threads are stopped");
+    }
+}
+
+/// Sends back each datagram that it is sent.
+struct Echo {
+    address: SocketAddr,
+    seen: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    task: JoinHandle<()>,
+}
+
+impl Echo {
+    async fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, seen) = (socket.local_addr().unwrap(), Arc::default());
+        let sees: Arc<Mutex<BTreeSet<SocketAddr>>> = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            let mut buffer = [0; 100];
+            loop {
+                let (size, from) = socket.recv_from(&mut buffer).await.unwrap();
+                sees.lock().unwrap().insert(from);
+                socket.send_to(&buffer[..size], from).await.unwrap();
+            }
+        });
+        Self { address, seen, task }
+    }
+
+    /// From how many addresses it was sent something.
+    fn clients(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sends a word; the answer.
+async fn asked(client: &UdpSocket, word: &str) -> String {
+    client.send(word.as_bytes()).await.unwrap();
+    let mut buffer = [0; 100];
+    let size = timeout(LIMIT, client.recv(&mut buffer)).await.expect("an answer").unwrap();
+    String::from_utf8(buffer[..size].to_vec()).unwrap()
 }
 
 #[tokio::test]
@@ -208,26 +392,15 @@ async fn sessions_beyond_the_limit_wait_for_one_to_end() {
 
 #[tokio::test]
 async fn datagrams_find_an_endpoint_and_their_answers_the_client() {
-    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = upstream.local_addr().unwrap();
-    let _echo = tokio::spawn(async move {
-        let mut buffer = [0; 100];
-        loop {
-            let (size, from) = upstream.recv_from(&mut buffer).await.unwrap();
-            upstream.send_to(&buffer[..size], from).await.unwrap();
-        }
-    });
+    let echo = Echo::start().await;
     let address = UdpSocket::bind("127.96.7.3:0").await.unwrap().local_addr().unwrap();
     let proxy = ServiceProxy::new(ProxyLimits::default());
-    let rule = ServiceRule { protocol: Protocol::Udp, ..rule(address, &[endpoint]) };
+    let rule = ServiceRule { protocol: Protocol::Udp, ..rule(address, &[echo.address]) };
     assert!(proxy.apply(vec![rule]).await.is_complete());
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(address).await.unwrap();
     for word in ["one", "two"] {
-        client.send(word.as_bytes()).await.unwrap();
-        let mut buffer = [0; 100];
-        let size = timeout(LIMIT, client.recv(&mut buffer)).await.expect("an answer").unwrap();
-        assert_eq!(&buffer[..size], word.as_bytes());
+        assert_eq!(asked(&client, word).await, word);
     }
     assert_eq!(proxy.stats(address, Protocol::Udp).unwrap().carried, 1);
 }
