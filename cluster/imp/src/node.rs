@@ -18,7 +18,7 @@ pub mod renewal;
 pub mod revoked;
 pub mod traffic;
 
-pub use ranges::{is_slot_taken, pod_range};
+pub use ranges::{is_slot_served, is_slot_taken, pod_range, service_network, share_slot};
 
 use crate::cli;
 use crate::layout::{LayoutError, NodeDir, NodeFile, replace};
@@ -45,7 +45,7 @@ use impresario_runtime::{
 use renewal::{OwnCertificate, Renewal};
 use revoked::Known;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -368,9 +368,6 @@ impl NodeFile {
 
     /// Where this node answers for names.
     fn dns(&self) -> IpAddr {
-        let pods: Option<Ipv4Addr> =
-            self.pod_range.split('/').next().and_then(|address| address.parse().ok());
-        let [a, b, c, _] = pods.unwrap_or(Ipv4Addr::LOCALHOST).octets();
-        IpAddr::V4(Ipv4Addr::new(a, b, c, 254))
+        IpAddr::V4(ranges::names_at(&self.pod_range))
     }
 }

@@ -4,6 +4,7 @@
 //! processes that are not running and leaves the others alone. It is done when every node answers
 //! and its object says Ready.
 
+mod apart;
 mod away;
 mod begun;
 mod certificates;
@@ -24,10 +25,10 @@ pub use start::start;
 use crate::cli::{Driver, Up};
 use crate::down::end_process;
 use crate::layout::{
-    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeFile, Peer, certificate_lifetime,
-    loopback, make_private_dir,
+    ClusterDir, ClusterFile, ControlFile, LayoutError, NodeDir, NodeFile, Peer,
+    certificate_lifetime, loopback, make_private_dir,
 };
-use crate::node::{drivers, is_slot_taken, pod_range};
+use crate::node::{drivers, pod_range};
 use certificates::{equip_users, renew_certificates};
 use impresario_actors::node::machine::Share;
 use impresario_runtime::{ClusterAuthority, PeerRole, random};
@@ -42,8 +43,6 @@ use std::time::Duration;
 const NODES: usize = 3;
 /// The port of the API, unless it was said otherwise: that of Kubernetes.
 const API_PORT: u16 = 6443;
-/// How many names are drawn to find one with a part of 127/8 that is not in use; there are 32 parts.
-const NAMES_DRAWN: usize = 200;
 
 /// What runs after `up`.
 #[derive(Debug, Clone)]
@@ -137,6 +136,10 @@ async fn found_or_make(
     if !members.is_empty() && !control_nodes.any(|(node, _)| node.is_running()) {
         refuse_taken(&cluster)?;
     }
+    // A node that runs has these addresses already, and its cluster comes up with it.
+    if !members.is_empty() && !present.iter().any(NodeDir::is_running) {
+        apart::refuse_shared(&cluster.name, &apart::neighbours(dir.path()))?;
+    }
     renew_certificates(dir, &cluster)?;
     add_nodes(dir, &cluster, args, asked, &members)?;
     divide(dir, &cluster, begun).await?;
@@ -194,7 +197,7 @@ async fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     let api = api_address(listen, args.api_port.unwrap_or(API_PORT))?;
     dir.take()?;
     drivers::hide_from_pods(dir.path()).await;
-    let name = free_name();
+    let name = apart::free_name(&apart::neighbours(dir.path()));
     let authority = ClusterAuthority::create(&name)?;
     authority.save(&dir.pki())?;
     let cluster = ClusterFile {
@@ -212,13 +215,6 @@ async fn make(dir: &ClusterDir, args: &Up) -> Result<ClusterFile, UpError> {
     dir.save_cluster(&cluster)?;
     dir.made()?;
     Ok(cluster)
-}
-
-/// A name whose part of 127/8 no cluster that runs here uses, if there is one.
-fn free_name() -> String {
-    let names = || format!("imp-{:08x}", random::random::<u32>());
-    let drawn = std::iter::repeat_with(names).take(NAMES_DRAWN);
-    drawn.into_iter().find(|name| !is_slot_taken(name)).unwrap_or_else(names)
 }
 
 /// Adds the nodes that are asked for and not there yet.
@@ -345,24 +341,61 @@ fn outward(family: IpAddr) -> io::Result<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::ranges::service_network;
-    use std::collections::BTreeMap;
-    use std::net::TcpListener;
+    use crate::cli::{Cli, Command};
+    use crate::node::service_network;
+    use clap::Parser as _;
 
-    #[test]
-    fn a_new_cluster_s_addresses_are_not_those_of_one_that_runs() {
-        // Half of all parts of 127/8 that there are.
-        let names = (0..10_000).map(|number| format!("imp-{number:08x}"));
-        let parts: BTreeMap<_, _> = names.map(|name| (service_network(&name), name)).collect();
-        let held: BTreeMap<_, _> = parts
-            .into_keys()
-            .step_by(2)
-            .map(|address| (address, TcpListener::bind((address, 0)).unwrap()))
-            .collect();
-        assert!(held.len() >= 16, "{held:?}");
-        for _ in 0..20 {
-            let name = free_name();
-            assert!(!held.contains_key(&service_network(&name)), "{name} is where another is");
-        }
+    #[tokio::test]
+    async fn a_cluster_that_exists_comes_up_only_where_no_other_has_its_addresses() {
+        // A name whose part of 127/8 no other test uses, and no cluster that runs here.
+        let part = |name: &str| service_network(name).octets()[1] - 96;
+        let mut names = (0..1000).map(|number| format!("imp-up-{number}"));
+        let is_free = |name: &String| {
+            [11, 13, 15, 17, 19].contains(&part(name)) && !crate::node::is_slot_taken(name)
+        };
+        let name = &names.find(is_free).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::new(folder.path().join("c"));
+        let cluster = ClusterFile {
+            name: name.to_owned(),
+            api: SocketAddr::new(loopback(), 0),
+            driver: Driver::Process,
+            address: loopback(),
+            listen: loopback(),
+            whole_machine: false,
+            chaos: false,
+            certificate_lifetime: certificate_lifetime(),
+        };
+        make_private_dir(dir.path()).unwrap();
+        dir.save_cluster(&cluster).unwrap();
+        let file = NodeFile {
+            name: "node-1".to_owned(),
+            cluster: name.to_owned(),
+            bind: cluster.api,
+            advertise: cluster.api,
+            control: Some(control_file(&dir, &cluster, true)),
+            peers: Vec::new(),
+            driver: Driver::Process,
+            docker_host: None,
+            share: Share::default(),
+            pod_range: pod_range(name, 1),
+            joined_through: None,
+            chaos: false,
+        };
+        make_private_dir(dir.node("node-1").path()).unwrap();
+        dir.node("node-1").save(&file).unwrap();
+        let path = dir.path().to_str().unwrap();
+        let Command::Up(args) = Cli::parse_from(["imp", "up", "--data-dir", path]).command else {
+            panic!("another command")
+        };
+        let refused = async || up(&args, true, &Started::default()).await.unwrap_err();
+        let held = std::net::TcpListener::bind((service_network(name), 0)).unwrap();
+        let error = refused().await;
+        assert!(matches!(error, UpError::AddressesTaken { .. }), "{error}");
+        drop(held);
+        // It comes further, to the authority that is not there.
+        let error = refused().await;
+        assert!(!matches!(error, UpError::AddressesTaken { .. }), "{error}");
+        assert!(!dir.node("node-1").is_running());
     }
 }

@@ -5,7 +5,7 @@ use crate::layout::LayoutError;
 use crate::rest::RestError;
 use impresario_runtime::pki::PkiError;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
@@ -85,6 +85,28 @@ pub enum UpError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// Another cluster of this user that runs has the same addresses.
+    #[error(
+        "the services of this cluster have addresses from {services} on, and so have those of the cluster in {path}, which \
+         runs: end that one first (`imp down --data-dir {path}`). The addresses cannot be changed: for both to run, one \
+         is to be made anew (`imp down --purge`, then `imp up`)"
+    )]
+    SharesAddresses {
+        /// The first address of the services.
+        services: Ipv4Addr,
+        /// The folder of the other one.
+        path: PathBuf,
+    },
+    /// A cluster that this user does not know of has the same addresses.
+    #[error(
+        "the services of this cluster have addresses from {services} on, where a cluster of another user or in another \
+         place of this machine serves: end that one first. The addresses cannot be changed: for both to run, one is to be \
+         made anew (`imp down --purge`, then `imp up`)"
+    )]
+    AddressesTaken {
+        /// The first address of the services.
+        services: Ipv4Addr,
     },
     /// A process could not be started.
     #[error("cannot start {program}: {source}")]

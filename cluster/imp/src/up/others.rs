@@ -6,9 +6,17 @@ use std::path::{Path, PathBuf};
 /// The folders of clusters and of joined nodes that run here besides those in `own`.
 #[must_use]
 pub fn others(own: &Path) -> Vec<PathBuf> {
-    // Nothing depends on it but a note to people.
-    let known = impresario_host::nodes_of_this_machine().unwrap_or_default();
-    outermost(known, own).into_iter().filter(|folder| runs(folder)).collect()
+    known(own).into_iter().filter(|folder| runs(folder)).collect()
+}
+
+/// The folders of clusters and of joined nodes that were here since the machine was started and are still there,
+/// besides those in `own`.
+pub(super) fn known(own: &Path) -> Vec<PathBuf> {
+    let known = impresario_host::nodes_of_this_machine().unwrap_or_else(|error| {
+        tracing::warn!(%error, "other clusters of this machine are not known");
+        Vec::new()
+    });
+    outermost(known, own)
 }
 
 /// Each folder once, without those that lie in another one or in one's own.
@@ -24,7 +32,8 @@ fn outermost(mut folders: Vec<PathBuf>, own: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn runs(folder: &Path) -> bool {
+/// Whether one of its nodes does.
+pub(super) fn runs(folder: &Path) -> bool {
     let nodes = ClusterDir::new(folder.to_owned()).nodes().unwrap_or_default();
     nodes.iter().any(NodeDir::is_running) || NodeDir::new(folder.to_owned()).is_running()
 }
