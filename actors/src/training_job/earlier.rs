@@ -1,10 +1,18 @@
 //! What an earlier activation of the job's actor left in the object.
 
-use impresario_client::protocol::training::Size;
+use impresario_client::protocol::training::{Member, Size};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The condition that says whether the auction has granted a job's minimum.
 pub const ADMITTED: &str = "Admitted";
+
+/// Where the status says how long the next pod of a role may take until it joins, in seconds.
+pub const JOIN_SECONDS: [(Member, &str); 2] = [
+    (Member::ParameterServer, "parameterServerJoinSeconds"),
+    (Member::Trainer, "trainerJoinSeconds"),
+];
 
 /// What the object tells of the time before this activation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +37,8 @@ pub struct Earlier {
     pub last_event: Option<Size>,
     /// Whether the auction had granted the minimum.
     pub admitted: bool,
+    /// How long the next pod of a role may take until it joins, where it is more than at first.
+    pub join_within: BTreeMap<Member, Duration>,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
 }
@@ -62,6 +72,12 @@ impl Earlier {
                 .into_iter()
                 .flatten()
                 .any(|condition| condition["type"] == ADMITTED && condition["status"] == "True"),
+            join_within: JOIN_SECONDS
+                .into_iter()
+                .filter_map(|(member, field)| {
+                    Some((member, Duration::from_secs(status[field].as_u64()?)))
+                })
+                .collect(),
             status: status.clone(),
         }
     }

@@ -152,6 +152,8 @@ struct Stranger {
     since: Instant,
     /// How long it is waited for.
     limit: Duration,
+    /// Whether it was seen to begin: one that an earlier activation left may have run for long, or have joined that.
+    begun: bool,
 }
 
 /// What a trainer can be at for long.
@@ -405,6 +407,7 @@ impl State {
     pub fn resume(&mut self, earlier: &Earlier) {
         (self.round, self.noted_round) = (earlier.round, earlier.round);
         self.last_size = earlier.last_event;
+        self.recall_patience(earlier);
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
             self.recalled_samples = earlier.samples;

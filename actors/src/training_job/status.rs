@@ -1,6 +1,6 @@
 //! A job's status as it is written. What a later activation reads of it: [`Earlier`].
 
-use super::earlier::{ADMITTED, Earlier};
+use super::earlier::{ADMITTED, Earlier, JOIN_SECONDS};
 use super::state::State;
 use crate::auction::{in_hall, speed_of};
 use impresario_runtime::clock;
@@ -57,6 +57,9 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
     let accuracy = book.evaluation().map(|evaluated| f64::from(evaluated.accuracy));
     set("loss", book.loss().or(state.recalled_loss()).map(rounded));
     set("accuracy", accuracy.or(state.recalled_accuracy()).map(rounded));
+    for (member, field) in JOIN_SECONDS {
+        set(field, state.longer_join(member).map(|limit| json!(limit.as_secs())));
+    }
     let kept = |field: &str| before[field].as_str().map(|text| json!(text));
     let running = state.steps() > 0 || state.ended();
     set("startTime", kept("startTime").or_else(|| running.then(|| json!(seconds(wall)))));

@@ -64,7 +64,7 @@ async fn sees(job: &Value) -> (TrainingJob, usize) {
 async fn another_activation_says_of_a_job_what_it_had_reached_whether_it_runs_or_has_ended() {
     for phase in ["Running", "Succeeded", "Failed"] {
         let job = job(json!({ "phase": phase, "parameterServers": 1, "trainers": 1, "round": 7,
-            "step": 5, "samples": 40, "loss": 0.5, "accuracy": 0.75,
+            "step": 5, "samples": 40, "loss": 0.5, "accuracy": 0.75, "trainerJoinSeconds": 3600,
             "scaleEvents": [{ "time": "2026-01-01T00:00:01Z", "parameterServers": 1, "trainers": 1,
                 "reason": "there was room" }] }));
         let (actor, made) = sees(&job).await;
@@ -72,7 +72,8 @@ async fn another_activation_says_of_a_job_what_it_had_reached_whether_it_runs_or
         assert_eq!((actor.state.phase().as_str(), actor.state.ended()), (phase, !runs));
         assert_eq!(made > 0, runs, "one that has ended makes no pods: {made}");
         let written = status::write(&actor.state, &actor.job, &actor.earlier, clock::now());
-        for field in ["phase", "round", "step", "samples", "loss", "accuracy", "scaleEvents"] {
+        let fields = ["phase", "round", "step", "samples", "loss", "accuracy", "scaleEvents"];
+        for field in fields.into_iter().chain(["trainerJoinSeconds"]) {
             assert_eq!(written[field], job["status"][field], "{phase} {field}");
         }
         assert_eq!(actor.state.samples(), 40, "{phase}");

@@ -1,6 +1,7 @@
 //! Who belongs to the job: its pods, and the members that have joined from them.
 
 use super::{Absent, Action, Holder, Joined, Phase, Remark, State, Stranger, Task};
+use crate::training_job::earlier::Earlier;
 use crate::training_job::pods::Seen;
 use impresario_client::protocol::training::{
     Doing, Holds, JoinRefused, JoinTraining, Member, Place, Size, Welcome,
@@ -66,7 +67,8 @@ impl State {
             |pod: &&Seen| pod.lives() && pod.running && !self.joined.contains_key(&pod.uid);
         let strange = self.pods.values().filter(strange);
         let known = |pod: &Seen| {
-            let new = || Stranger { since: now, limit: self.joins_within(pod.member) };
+            let limit = self.joins_within(pod.member);
+            let new = || Stranger { since: now, limit, begun: !first_sight };
             self.strangers.get(&pod.uid).copied().unwrap_or_else(new)
         };
         self.strangers = strange.map(|pod| (pod.uid.clone(), known(pod))).collect();
@@ -185,7 +187,8 @@ impl State {
             failures: 0,
         };
         let was_absent = self.absent.remove(&join.pod_uid).is_some();
-        if let Some(stranger) = self.strangers.remove(&join.pod_uid).filter(|_| !was_absent) {
+        let stranger = self.strangers.remove(&join.pod_uid);
+        if let Some(stranger) = stranger.filter(|stranger| !was_absent && stranger.begun) {
             self.has_taken(member, now.duration_since(stranger.since));
         }
         self.joined.insert(join.pod_uid, joined);
@@ -292,6 +295,21 @@ impl State {
             Member::ParameterServer => SERVER_JOINS,
             Member::Trainer => TRAINER_JOINS,
         })
+    }
+
+    /// How long the next pod of this role may take until it joins, where it is more than at first.
+    pub fn longer_join(&self, member: Member) -> Option<Duration> {
+        self.patience.get(&member).copied()
+    }
+
+    /// What an earlier activation found to be too short is not tried again.
+    pub(super) fn recall_patience(&mut self, earlier: &Earlier) {
+        for (member, limit) in &earlier.join_within {
+            let limit = (*limit).min(LATEST);
+            if limit > self.joins_within(*member) {
+                self.patience.insert(*member, limit);
+            }
+        }
     }
 
     /// One of this role has joined after so long: the next is given twice that, if it is more than at first.

@@ -130,6 +130,34 @@ fn a_trainer_that_follows_one_that_did_not_join_in_time_is_given_twice_the_time(
 }
 
 #[test]
+fn another_control_member_gives_a_trainer_the_time_that_was_found_to_be_needed() {
+    let began = clock::now();
+    let mut state = state(began);
+    let join_within = [(Member::Trainer, SECOND * 3600)].into();
+    state.resume(&Earlier { steps: 5, join_within, ..Earlier::default() });
+    state.wanted = Size { parameter_servers: 1, trainers: 2 };
+    let server = pod(0, Member::ParameterServer, None);
+    let trainers = [1, 2].map(|number| pod(number, Member::Trainer, None));
+    state.pods_are([vec![server], trainers.to_vec()].concat(), began);
+    joins(&mut state, 0, Holds::Shards(Vec::new()), began);
+    // One that had joined the activation before joins again: that it does so at once says nothing of its beginning.
+    joins(&mut state, 1, model(), began);
+    assert_eq!(state.longer_join(Member::Trainer), Some(SECOND * 3600));
+    assert!(pass(&mut state, began, 3_500, &[0, 1]).is_empty());
+    assert_eq!(pass(&mut state, began + SECOND * 3_500, 200, &[0, 1]), ["uid-2"]);
+    assert_eq!(state.longer_join(Member::Trainer), Some(SECOND * 7200));
+}
+
+#[test]
+fn what_a_status_says_of_the_time_to_join_is_held_to_the_bounds() {
+    let mut state = state(clock::now());
+    let join_within = [(Member::Trainer, Duration::MAX), (Member::ParameterServer, SECOND)].into();
+    state.resume(&Earlier { join_within, ..Earlier::default() });
+    assert_eq!(state.longer_join(Member::Trainer), Some(super::membership::LATEST));
+    assert_eq!(state.longer_join(Member::ParameterServer), None, "that is less than at first");
+}
+
+#[test]
 fn a_pod_that_joins_late_but_in_time_is_not_replaced() {
     let now = clock::now();
     let mut state = state(now);
