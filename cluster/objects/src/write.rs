@@ -10,15 +10,15 @@ use super::incoming::decoded;
 use super::refuse::write_refused;
 use crate::may::Verb;
 use impresario_api::admission::{self, Context, Door, RandomAllocator};
-use impresario_api::catalog::{find, served};
-use impresario_api::resource::{Resource, Row};
+use impresario_api::catalog::{MOST_TAKEN, find, served};
+use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_api::wire::Decoded;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::{bytes_of, set_revision, take_revision, text};
 use impresario_client::objects::{Stored, WriteOptions, key_of};
 use impresario_registry_api::{
-    Compare, Consistency, Operation, Revision, TransactError, Transaction,
+    Compare, Consistency, ListRequest, Operation, Revision, Selection, TransactError, Transaction,
 };
 use impresario_runtime::{clock, random};
 use rand::Rng;
@@ -29,6 +29,9 @@ use std::time::Duration;
 const ATTEMPTS: usize = 10;
 /// How often a name or an address is drawn anew.
 const CREATE_ATTEMPTS: usize = 20;
+
+/// Group and plural of definitions of kinds.
+const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 /// What is to become of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +81,7 @@ impl Objects {
         let namespace = if resource.namespaced { namespace } else { "" };
         let generated = text(&object, "/metadata/name").is_empty();
         let mut is_closed = false;
+        self.has_room(resource, text(&object, "/metadata/name")).await?;
         for attempt in 0..CREATE_ATTEMPTS {
             served_still(resource)?;
             let asked = text(&object, "/metadata/name");
@@ -386,6 +390,23 @@ impl Objects {
             return Err(Status { message: message.to_owned(), ..status });
         }
         Ok(Some(condition))
+    }
+
+    /// Refuses definitions beyond the kinds that can be served: every member keeps each of them, served or not. Those that
+    /// are made at a time may be a few more.
+    async fn has_room(&self, resource: &Row, name: &str) -> Result<(), Status> {
+        if (&*resource.group, &*resource.plural) != DEFINITIONS {
+            return Ok(());
+        }
+        let all = ListRequest::of(Selection::all(resource_key(resource)));
+        let request = ListRequest { limit: Some(1), consistency: Consistency::Local, ..all };
+        let page = self.registry().list(request).await.map_err(|error| read_refused(&error))?;
+        if page.entries.len() + page.remaining < MOST_TAKEN {
+            return Ok(());
+        }
+        let why =
+            format!("there are {MOST_TAKEN} definitions, and no more are kept: delete one first");
+        Err(Status::forbidden(resource, name, why))
     }
 
     /// The definition of a kind, where it has one, and the condition that it stays as it is. A row of an earlier one does

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use futures_util::StreamExt;
-use impresario_api::catalog::find;
+use impresario_api::catalog::{MOST_TAKEN, find};
 use impresario_api::resource::Row;
 use impresario_objects::{
     Binding, DeleteOptions, Deleted, Door, Filter, ListQuery, ObjectEvent, Objects, WatchQuery,
@@ -113,6 +113,34 @@ async fn a_namespace_takes_objects_though_what_closed_one_of_its_name_was_left_b
     assert_eq!(refused.code(), 403, "{refused:?}");
     let closed = Key::new("impresario.dev/closingnamespaces", "", "zoo");
     assert!(registry.get(closed, Consistency::Linearizable).await.unwrap().0.is_some());
+}
+
+#[tokio::test]
+async fn no_more_definitions_are_kept_than_kinds_can_be_served() {
+    let registry = Arc::new(MemoryRegistry::new());
+    let objects = Objects::new(registry.clone());
+    let plural = "apiextensions.k8s.io/customresourcedefinitions";
+    let key = |number: usize| Key::new(plural, "", format!("xs.g-{number}.example.com"));
+    for number in 0..MOST_TAKEN {
+        registry.transact(Transaction::new().put(key(number), "{}")).await.unwrap();
+    }
+    let kind = find("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
+    let definition = json!({
+        "metadata": {"name": "ys.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster", "names": {"plural": "ys", "kind": "Y"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object"}}}],
+        },
+    });
+    let options = WriteOptions::default();
+    let create = || objects.create(&kind, "", definition.clone(), &options);
+    let refused = create().await.unwrap_err();
+    assert_eq!(refused.code(), 403, "{refused:?}");
+    assert!(refused.message.contains("delete one first"), "{refused:?}");
+    let gone = Transaction::new().delete(key(7));
+    registry.transact(gone).await.unwrap();
+    create().await.unwrap();
 }
 
 #[tokio::test]

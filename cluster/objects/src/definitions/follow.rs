@@ -126,12 +126,14 @@ async fn follow_once(objects: &Reader, shared: &Shared) -> bool {
                 if !begun {
                     present.insert(text(&object, "/metadata/name").to_owned());
                 }
-                shared.put(object);
+                shared.put(Arc::new(object)).await;
             }
-            Ok(ObjectEvent::Deleted(object)) => shared.remove(text(&object, "/metadata/name")),
+            Ok(ObjectEvent::Deleted(object)) => {
+                shared.remove(text(&object, "/metadata/name")).await;
+            }
             Ok(ObjectEvent::Bookmark { initial_end: true, .. }) => {
                 begun = true;
-                shared.keep(&std::mem::take(&mut present));
+                shared.keep(&std::mem::take(&mut present)).await;
             }
             Ok(ObjectEvent::Bookmark { .. }) => continue,
             Err(error) => {
@@ -146,67 +148,70 @@ async fn follow_once(objects: &Reader, shared: &Shared) -> bool {
     begun
 }
 
+// Only the task that follows changes anything, one thing at a time: what it has read stays so until it writes. The lock is
+// held for moments alone, by it and by those who look.
 impl Shared {
-    fn put(&self, object: Value) {
-        let mut all = self.all.lock();
-        put(&mut all, Arc::new(object));
-    }
-
-    fn remove(&self, name: &str) {
-        let mut all = self.all.lock();
-        if let Some(gone) = all.remove(name) {
+    async fn remove(&self, name: &str) {
+        let gone = self.all.lock().remove(name);
+        if let Some(gone) = gone {
             end(gone.row.as_ref());
-            again(&mut all);
+            self.again().await;
         }
     }
 
     /// Forgets all definitions but these.
-    fn keep(&self, names: &BTreeSet<String>) {
-        let mut all = self.all.lock();
-        all.retain(|name, followed| {
-            let is_there = names.contains(name);
-            if !is_there {
-                end(followed.row.as_ref());
+    async fn keep(&self, names: &BTreeSet<String>) {
+        let gone: Vec<_> =
+            self.all.lock().extract_if(.., |name, _| !names.contains(name)).collect();
+        for (_, gone) in gone {
+            end(gone.row.as_ref());
+        }
+        self.again().await;
+    }
+
+    /// Tries those again that could not be served: what was in their way may be gone.
+    async fn again(&self) {
+        let faulty: Vec<Arc<Value>> = {
+            let all = self.all.lock();
+            let faulty = all.values().filter(|followed| followed.fault.is_some());
+            faulty.map(|followed| followed.object.clone()).collect()
+        };
+        for object in faulty {
+            self.put(object).await;
+        }
+    }
+
+    async fn put(&self, object: Arc<Value>) {
+        let name = text(&object, "/metadata/name").to_owned();
+        let part = |pointer: &str| object.pointer(pointer).cloned().unwrap_or_default();
+        let uid = text(&object, "/metadata/uid").to_owned();
+        let made_of = (uid, part("/metadata/generation"), part("/status/acceptedNames"));
+        let before = self.all.lock().get(&name).cloned();
+        let followed = match before {
+            Some(same) if same.made_of == made_of && same.fault.is_none() => {
+                Followed { object, ..same }
             }
-            is_there
-        });
-        again(&mut all);
+            before => made(&name, before, object, made_of).await,
+        };
+        self.all.lock().insert(name, followed);
     }
 }
 
-/// Tries those again that could not be served: what was in their way may be gone.
-fn again(all: &mut BTreeMap<String, Followed>) {
-    let faulty = all.values().filter(|followed| followed.fault.is_some());
-    let faulty: Vec<Arc<Value>> = faulty.map(|followed| followed.object.clone()).collect();
-    for object in faulty {
-        put(all, object);
-    }
-}
-
-fn put(all: &mut BTreeMap<String, Followed>, object: Arc<Value>) {
-    let name = text(&object, "/metadata/name").to_owned();
-    let part = |pointer: &str| object.pointer(pointer).cloned().unwrap_or_default();
-    let uid = text(&object, "/metadata/uid").to_owned();
-    let made_of = (uid, part("/metadata/generation"), part("/status/acceptedNames"));
-    let mut before = all.remove(&name);
-    if let Some(followed) = &mut before {
-        if followed.made_of == made_of && followed.fault.is_none() {
-            let followed = Followed { object, ..followed.clone() };
-            all.insert(name, followed);
-            return;
-        }
-        if followed.made_of.0 != made_of.0 {
-            // Another of its name: who follows objects of the kind that was is told that it ended.
-            end(followed.row.take().as_ref());
-        }
+/// What a process serves of a definition from now on.
+async fn made(
+    name: &str,
+    mut before: Option<Followed>,
+    object: Arc<Value>,
+    made_of: (String, Value, Value),
+) -> Followed {
+    if let Some(followed) = before.as_mut().filter(|followed| followed.made_of.0 != made_of.0) {
+        // Another of its name: who follows objects of the kind that was is told that it ended.
+        end(followed.row.take().as_ref());
     }
     let row = before.as_ref().and_then(|followed| followed.row.clone());
     let known = before.and_then(|followed| followed.fault);
-    let (row, fault) = match crd::row(&object) {
-        Err(causes) => {
-            let said: Vec<String> = causes.iter().map(ToString::to_string).collect();
-            (row, Some(format!("it is not valid for this program: {}", said.join(", "))))
-        }
+    let (row, fault) = match read(object.clone()).await {
+        Err(why) => (row, Some(format!("it is not valid for this program: {why}"))),
         Ok(None) => {
             end(row.as_ref());
             (None, None)
@@ -219,7 +224,18 @@ fn put(all: &mut BTreeMap<String, Followed>, object: Arc<Value>) {
     if let Some(why) = fault.as_ref().filter(|_| known != fault) {
         tracing::warn!(definition = name, "the kind is not served as it is defined: {why}");
     }
-    all.insert(name, Followed { object, row, fault, made_of });
+    Followed { object, row, fault, made_of }
+}
+
+/// Reads a definition. A large schema with its rules takes its time, which is not that of the threads for what waits.
+async fn read(object: Arc<Value>) -> Result<Option<Resource>, String> {
+    let read = tasks::spawn_blocking(move || {
+        crd::row(&object).map_err(|causes| {
+            let said: Vec<String> = causes.iter().map(ToString::to_string).collect();
+            said.join(", ")
+        })
+    });
+    read.await.unwrap_or_else(|error| Err(format!("it cannot be read ({error}): report a bug")))
 }
 
 /// Serves a kind by this row in the place of the one before.

@@ -1,9 +1,35 @@
 //! What a definition may be called: nothing by which another kind of its group is known.
 
+use super::desk::{Desk, PAGE};
 use impresario_api::catalog::served;
+use impresario_api::status::Status;
 use impresario_client::objects::stored::text;
 use serde_json::Value;
 use std::collections::BTreeSet;
+
+/// What a definition may not be called, by what others of its group are known as of every write that was acknowledged
+/// before: only who holds the shard accepts names, so none is accepted twice.
+pub(super) async fn taken(desk: &Desk<'_>, definition: &Value) -> Result<Taken, Status> {
+    let group = text(definition, "/spec/group");
+    let (name, ending) = (text(definition, "/metadata/name"), format!(".{group}"));
+    let mut taken = Taken::by_program(group);
+    let (mut after, mut is_first) = (None, true);
+    while is_first || after.is_some() {
+        let (entries, behind) = desk.page(&desk.kind, after, PAGE).await?;
+        (after, is_first) = (behind, false);
+        for entry in entries {
+            // The name is the plural and the group.
+            if entry.key.name == name || !entry.key.name.ends_with(&ending) {
+                continue;
+            }
+            let other: Value = serde_json::from_slice(&entry.value).map_err(Status::internal)?;
+            if text(&other, "/spec/group") == group {
+                taken.add(&other);
+            }
+        }
+    }
+    Ok(taken)
+}
 
 /// The names by which the kinds of a group are known already.
 #[derive(Debug, Default)]
