@@ -47,8 +47,33 @@ impl PatchType {
     }
 }
 
-/// Applies the body of a PATCH request to an object of the target's kind.
+/// Applies the body of a PATCH request to an object of the target's kind. Fields that lay in the object and are known no
+/// more, since its schema has changed, are dropped without a word: what is told or refused is what the patch says.
 pub fn apply(
+    target: Target<'_>,
+    base: &Value,
+    form: PatchType,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, PatchError> {
+    let outcome = apply_to(target, base, form, body, validation);
+    let is_told = match &outcome {
+        Ok(decoded) => !decoded.warnings.is_empty(),
+        Err(error) => {
+            validation == FieldValidation::Strict && matches!(error, PatchError::Outcome { .. })
+        }
+    };
+    if !is_told {
+        return outcome;
+    }
+    let mut known = base.clone();
+    match wire::check(target.looks, &mut known, Vec::new(), FieldValidation::Warn) {
+        Ok(left) if !left.is_empty() => apply_to(target, &known, form, body, validation),
+        _ => outcome,
+    }
+}
+
+fn apply_to(
     target: Target<'_>,
     base: &Value,
     form: PatchType,

@@ -12,6 +12,37 @@ fn strategic(kind: &str, base: Value, patch: Value) -> Result<Value, PatchError>
 }
 
 #[test]
+fn what_lay_in_an_object_and_is_known_no_more_is_not_held_against_a_patch() {
+    let target = Target::of("", "v1", "ConfigMap").unwrap();
+    let base =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "gone": 1});
+    let patched = |form, patch: Value, validation| {
+        apply(target, &base, form, patch.to_string().as_bytes(), validation)
+    };
+    let add = json!([{"op": "add", "path": "/data", "value": {"a": "b"}}]);
+    let merge = json!({"data": {"a": "b"}});
+    for (form, patch) in
+        [(PatchType::Merge, &merge), (PatchType::Strategic, &merge), (PatchType::Json, &add)]
+    {
+        for validation in [FieldValidation::Strict, FieldValidation::Warn, FieldValidation::Ignore]
+        {
+            let outcome = patched(form, patch.clone(), validation).unwrap();
+            assert_eq!(outcome.object["data"], json!({"a": "b"}));
+            assert!(outcome.object.get("gone").is_none() && outcome.warnings.is_empty());
+        }
+    }
+    // What a patch says itself is.
+    for gone in [1, 2] {
+        let says = json!({"data": {"a": "b"}, "gone": gone});
+        let refused = patched(PatchType::Merge, says.clone(), FieldValidation::Strict);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("unknown field \"gone\""), "{refused}");
+        let told = patched(PatchType::Merge, says, FieldValidation::Warn).unwrap().warnings;
+        assert_eq!(told, ["unknown field \"gone\""]);
+    }
+}
+
+#[test]
 fn entries_merge_by_key_and_go_by_directive() {
     let spec = "api.core.v1.PodSpec";
     let table = [

@@ -273,6 +273,42 @@ async fn with_a_definition_go_its_objects_and_all_who_follow_them() {
 }
 
 #[tokio::test]
+async fn a_strict_patch_is_not_refused_for_fields_that_left_the_schema_and_lay_in_the_object() {
+    let (cluster, group) = (Cluster::start().await, "strict.example.com");
+    let mut definition = crontabs(group);
+    let weight = json!({"type": "integer"});
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    definition.pointer_mut(properties).unwrap()["weight"] = weight;
+    let name = format!("crontabs.{group}");
+    cluster.define(&definition, "Established", "True").await;
+    let path = format!("/apis/{group}/v1/namespaces/default/crontabs");
+    let one = format!("{path}/a?fieldValidation=Strict");
+    let made = crontab("a", json!({"cronSpec": "*", "weight": 2}));
+    assert_eq!(cluster.ask("POST", &path, made).await.code, 201);
+    let without = json!([{"op": "remove", "path": format!("{properties}/weight")}]);
+    let headers = [("content-type", "application/json-patch+json")];
+    let at = format!("{DEFINITIONS}/{name}");
+    let without = without.to_string();
+    let changed = cluster.server.send(Shows::Admin, "PATCH", &at, &headers, without).await;
+    assert_eq!(changed.code, 200, "{}", changed.json());
+    let patch = |spec: Value| json!({"spec": spec});
+    // Until it is served without.
+    let refused = loop {
+        let refused = cluster.ask("PATCH", &one, patch(json!({"weight": 3}))).await;
+        if !matches!(refused.code, 200 | 503) {
+            break refused;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(refused.code, 422, "{}", refused.json());
+    let message = refused.json()["message"].to_string();
+    assert!(message.contains("unknown field \\\"spec.weight"), "{message}");
+    let patched = cluster.ask("PATCH", &one, patch(json!({"replicas": 4}))).await;
+    assert_eq!(patched.code, 200, "{}", patched.json());
+    assert_eq!(patched.json()["spec"], json!({"cronSpec": "*", "replicas": 4}));
+}
+
+#[tokio::test]
 async fn of_two_that_want_one_name_the_second_waits_for_the_first_to_go() {
     let (cluster, group) = (Cluster::start().await, "names.example.com");
     cluster.define(&crontabs(group), "Established", "True").await;
