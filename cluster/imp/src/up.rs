@@ -337,3 +337,65 @@ fn outward(family: IpAddr) -> io::Result<IpAddr> {
     socket.connect((far, 9))?;
     Ok(socket.local_addr()?.ip())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::node::service_network;
+    use clap::Parser as _;
+
+    #[tokio::test]
+    async fn a_cluster_that_exists_comes_up_only_where_no_other_has_its_addresses() {
+        // A name whose part of 127/8 no other test uses, and no cluster that runs here.
+        let part = |name: &str| service_network(name).octets()[1] - 96;
+        let mut names = (0..1000).map(|number| format!("imp-up-{number}"));
+        let is_free = |name: &String| {
+            [11, 13, 15, 17, 19].contains(&part(name)) && !crate::node::is_slot_taken(name)
+        };
+        let name = &names.find(is_free).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = ClusterDir::new(folder.path().join("c"));
+        let cluster = ClusterFile {
+            name: name.to_owned(),
+            api: SocketAddr::new(loopback(), 0),
+            driver: Driver::Process,
+            address: loopback(),
+            listen: loopback(),
+            whole_machine: false,
+            chaos: false,
+            certificate_lifetime: certificate_lifetime(),
+        };
+        make_private_dir(dir.path()).unwrap();
+        dir.save_cluster(&cluster).unwrap();
+        let file = NodeFile {
+            name: "node-1".to_owned(),
+            cluster: name.to_owned(),
+            bind: cluster.api,
+            advertise: cluster.api,
+            control: Some(control_file(&dir, &cluster, true)),
+            peers: Vec::new(),
+            driver: Driver::Process,
+            docker_host: None,
+            share: Share::default(),
+            pod_range: pod_range(name, 1),
+            joined_through: None,
+            chaos: false,
+        };
+        make_private_dir(dir.node("node-1").path()).unwrap();
+        dir.node("node-1").save(&file).unwrap();
+        let path = dir.path().to_str().unwrap();
+        let Command::Up(args) = Cli::parse_from(["imp", "up", "--data-dir", path]).command else {
+            panic!("another command")
+        };
+        let refused = async || up(&args, true, &Started::default()).await.unwrap_err();
+        let held = std::net::TcpListener::bind((service_network(name), 0)).unwrap();
+        let error = refused().await;
+        assert!(matches!(error, UpError::AddressesTaken { .. }), "{error}");
+        drop(held);
+        // It comes further, to the authority that is not there.
+        let error = refused().await;
+        assert!(!matches!(error, UpError::AddressesTaken { .. }), "{error}");
+        assert!(!dir.node("node-1").is_running());
+    }
+}
