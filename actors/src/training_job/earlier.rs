@@ -1,6 +1,7 @@
 //! What an earlier activation of the job's actor left in the object.
 
-use impresario_client::protocol::training::Size;
+use impresario_client::protocol::training::{Applied, Checkpoint, Size};
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// The condition that says whether the auction has granted a job's minimum.
@@ -29,8 +30,23 @@ pub struct Earlier {
     pub last_event: Option<Size>,
     /// Whether the auction had granted the minimum.
     pub admitted: bool,
+    /// The newest checkpoint that it knew of.
+    pub checkpoint: Option<Checkpoint>,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
+}
+
+/// A checkpoint as the object tells of it.
+fn checkpoint_in(object: &Value) -> Option<Checkpoint> {
+    let (step, text) = (object["step"].as_u64()?, |field: &str| object[field].as_str());
+    Some(Checkpoint {
+        path: text("path")?.to_owned(),
+        step,
+        done: Applied::all_below(step),
+        sha256: text("sha256")?.to_owned(),
+        bytes: object["bytes"].as_u64()?,
+        unix_seconds: text("time")?.parse::<Timestamp>().ok()?.as_second(),
+    })
 }
 
 impl Earlier {
@@ -62,6 +78,7 @@ impl Earlier {
                 .into_iter()
                 .flatten()
                 .any(|condition| condition["type"] == ADMITTED && condition["status"] == "True"),
+            checkpoint: checkpoint_in(&status["lastCheckpoint"]),
             status: status.clone(),
         }
     }

@@ -18,4 +18,5 @@ mod owners;
 mod pods;
 mod probes;
 mod services;
+mod training;
 mod verbs;
