@@ -119,11 +119,12 @@ fn a_checkpoint_that_was_cut_short_is_none_and_the_one_before_stands() {
     assert_eq!(names(folder.path()), ["checkpoint-00000001-u-1"], "what was left is removed");
 }
 
+type Spoil = fn(&Path);
+
 #[test]
 fn what_was_changed_is_passed_over_and_said_and_the_one_before_is_used() {
     let folder = TempDir::new().unwrap();
     let good = save(folder.path(), 1, 5);
-    type Spoil = fn(&Path);
     let spoils: [(Spoil, &str); 5] = [
         (|path| flip(&path.join("shard-00001.safetensors"), true), "not as it was written"),
         (|path| flip(&path.join("shard-00000.safetensors"), false), "not as it was written"),

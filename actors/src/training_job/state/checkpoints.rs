@@ -57,11 +57,14 @@ impl State {
         self.phase = Phase::Succeeded;
         self.savings.finishing = None;
         let accuracy = self.book.evaluation().map_or(0.0, |evaluated| evaluated.accuracy);
-        let mut message =
-            format!("{} steps, accuracy {:.1} %", self.steps(), f64::from(accuracy) * 100.0);
-        if let Some(model) = &self.savings.model {
-            message += &format!("; the model is in {}", model.path);
-        }
+        let model = self.savings.model.as_ref();
+        let place = model.map(|model| format!("; the model is in {}", model.path));
+        let message = format!(
+            "{} steps, accuracy {:.1} %{}",
+            self.steps(),
+            f64::from(accuracy) * 100.0,
+            place.unwrap_or_default()
+        );
         self.remark(false, "Completed", message);
     }
 
