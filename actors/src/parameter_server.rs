@@ -5,6 +5,8 @@
 //! job that it lives. When the job's actor has moved it joins again with what it holds, so that
 //! nothing is lost by a fail-over of the control plane.
 
+mod checkpoints;
+
 use crate::training::link::Link;
 use crate::training::shards::Shards;
 use actix::prelude::*;
@@ -13,7 +15,9 @@ use impresario_client::protocol::training::{
     Place, Pull, Pulled, Push, Pushed, ReportError, ServerOrder, ServerReport,
 };
 use impresario_runtime::clock;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -40,7 +44,10 @@ pub struct ParameterServer {
     pod_uid: String,
     place: Place,
     link: Link,
-    shards: Shards,
+    /// Shared with what writes checkpoints beside: held for no longer than a shard is copied.
+    shards: Arc<Mutex<Shards>>,
+    /// One order about checkpoints at a time.
+    disk: Arc<tokio::sync::Mutex<()>>,
     reporting: bool,
     ended: watch::Sender<bool>,
     /// Since when the pod is being stopped.
@@ -58,8 +65,8 @@ impl ParameterServer {
         ended: watch::Sender<bool>,
         stopping: watch::Receiver<Option<Instant>>,
     ) -> Self {
-        let (pod_uid, shards) = (pod_uid.to_owned(), Shards::default());
-        Self { pod_uid, place, link, shards, reporting: false, ended, stopping }
+        let (pod_uid, shards, disk) = (pod_uid.to_owned(), Arc::default(), Arc::default());
+        Self { pod_uid, place, link, shards, disk, reporting: false, ended, stopping }
     }
 
     /// Whether the pod is being stopped and there is no job that would take the shards.
@@ -78,7 +85,10 @@ impl ParameterServer {
             return;
         }
         let (link, place, pod_uid) = (self.link.clone(), self.place.clone(), self.pod_uid.clone());
-        let (versions, held) = (self.shards.versions(), self.shards.held());
+        let (versions, held) = {
+            let shards = self.shards.lock();
+            (shards.versions(), shards.held())
+        };
         let leaving = held.iter().filter(|shard| shard.leaving.is_some());
         let leaving: BTreeSet<u32> = leaving.map(|shard| shard.range.shard).collect();
         let talk = async move {
@@ -134,8 +144,10 @@ impl ParameterServer {
         };
         context.spawn(talk.into_actor(self).map(|order, this, _| {
             this.reporting = false;
-            this.shards.settle(order.settled);
-            this.shards.left_behind(order.elsewhere);
+            let mut shards = this.shards.lock();
+            shards.settle(order.settled);
+            shards.left_behind(order.elsewhere);
+            drop(shards);
             if !order.wanted {
                 this.ended.send_replace(true);
             }
@@ -167,12 +179,11 @@ impl Handler<Pull> for ParameterServer {
     fn handle(&mut self, pull: Pull, _: &mut Self::Context) -> Self::Result {
         // Each once and not all at once, whatever was asked for: the rest is asked for again.
         let asked: BTreeSet<u32> = pull.shards.into_iter().collect();
-        let mut values = 0;
+        let (mut values, shards) = (0, self.shards.lock());
         let answers: Vec<Pulled> = asked
             .into_iter()
             .map_while(|shard| {
-                let pulled =
-                    (values < ANSWER_VALUES).then(|| self.shards.pull(shard, pull.averaged));
+                let pulled = (values < ANSWER_VALUES).then(|| shards.pull(shard, pull.averaged));
                 if let Some(Pulled::Values { values: some, .. }) = &pulled {
                     values += some.len();
                 }
@@ -187,10 +198,11 @@ impl Handler<Push> for ParameterServer {
     type Result = MessageResult<Push>;
 
     fn handle(&mut self, push: Push, _: &mut Self::Context) -> Self::Result {
+        let mut shards = self.shards.lock();
         let answers: Vec<(u32, Pushed)> = push
             .gradients
             .iter()
-            .map(|(shard, gradient)| (*shard, self.shards.push(push.step, *shard, gradient)))
+            .map(|(shard, gradient)| (*shard, shards.push(push.step, *shard, gradient)))
             .collect();
         MessageResult(answers)
     }
@@ -204,7 +216,8 @@ impl Handler<Handover> for ParameterServer {
         if let Err(stale) = self.link.obeys(lease) {
             return Box::pin(fut::ready(Err(stale.into())));
         }
-        let state = match self.shards.start_move(shard, &to, epoch) {
+        let started = self.shards.lock().start_move(shard, &to, epoch);
+        let state = match started {
             Ok(Some(state)) => state,
             Ok(None) => return Box::pin(fut::ready(Ok(()))),
             Err(error) => return Box::pin(fut::ready(Err(error))),
@@ -214,7 +227,7 @@ impl Handler<Handover> for ParameterServer {
         let transfer = receiver.ask(Accept { lease, epoch, state }, TRANSFER).into_actor(self);
         Box::pin(transfer.map(move |outcome, this, _| match outcome {
             Ok(Ok(())) => {
-                this.shards.moved(shard, epoch);
+                this.shards.lock().moved(shard, epoch);
                 Ok(())
             }
             Ok(Err(error)) => Err(HandoverError::Unconfirmed { shard, cause: error.to_string() }),
@@ -228,7 +241,7 @@ impl Handler<Accept> for ParameterServer {
 
     fn handle(&mut self, accept: Accept, _: &mut Self::Context) -> Self::Result {
         self.link.obeys(accept.lease)?;
-        self.shards.accept(accept.epoch, accept.state)
+        self.shards.lock().accept(accept.epoch, accept.state)
     }
 }
 
@@ -237,7 +250,7 @@ impl Handler<Keep> for ParameterServer {
 
     fn handle(&mut self, keep: Keep, _: &mut Self::Context) -> Self::Result {
         self.link.obeys(keep.lease)?;
-        self.shards.keep(keep.shard, keep.epoch)
+        self.shards.lock().keep(keep.shard, keep.epoch)
     }
 }
 

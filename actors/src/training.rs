@@ -2,7 +2,9 @@
 //!
 //! [`model`] is what a program brings; [`optimizer`] turns gradients into new parameters.
 
+pub mod checkpoint;
 pub mod data_plan;
+pub mod export;
 pub mod guest;
 pub mod link;
 pub mod model;

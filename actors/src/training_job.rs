@@ -16,6 +16,7 @@ mod handlers;
 mod moves;
 pub mod pods;
 pub mod progress;
+mod saves;
 pub mod spec;
 pub mod state;
 mod status;
@@ -195,6 +196,7 @@ impl TrainingJob {
         if !moves.is_empty() && !self.state.is_moving() {
             self.make_moves(moves, context);
         }
+        self.save(context);
         self.watch_members(context);
         for remark in self.state.take_remarks() {
             self.desk.record(&self.job, remark.warning, remark.reason, &remark.message);

@@ -58,6 +58,14 @@ impl Shards {
         }
     }
 
+    /// A shard as it is, for a checkpoint. One that is leaving does not change any more.
+    pub fn copy(&self, shard: u32) -> Option<ShardState> {
+        match self.0.get(&shard)? {
+            Slot::Serving { state, .. } | Slot::Leaving { state, .. } => Some(state.clone()),
+            Slot::Moved { .. } => None,
+        }
+    }
+
     /// Applies a gradient once.
     pub fn push(&mut self, step: u64, shard: u32, gradient: &[f32]) -> Pushed {
         match self.0.get_mut(&shard) {

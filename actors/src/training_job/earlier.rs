@@ -1,6 +1,7 @@
 //! What an earlier activation of the job's actor left in the object.
 
-use impresario_client::protocol::training::{Member, Size};
+use impresario_client::protocol::training::{Applied, Checkpoint, Member, Size};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,8 +40,23 @@ pub struct Earlier {
     pub admitted: bool,
     /// How long the next pod of a role may take until it joins, where it is more than at first.
     pub join_within: BTreeMap<Member, Duration>,
+    /// The newest checkpoint that it knew of.
+    pub checkpoint: Option<Checkpoint>,
     /// The whole status: what a job that has ended says for ever.
     pub status: Value,
+}
+
+/// A checkpoint as the object tells of it.
+fn checkpoint_in(object: &Value) -> Option<Checkpoint> {
+    let (step, text) = (object["step"].as_u64()?, |field: &str| object[field].as_str());
+    Some(Checkpoint {
+        path: text("path")?.to_owned(),
+        step,
+        done: Applied::all_below(step),
+        sha256: text("sha256")?.to_owned(),
+        bytes: object["bytes"].as_u64()?,
+        unix_seconds: text("time")?.parse::<Timestamp>().ok()?.as_second(),
+    })
 }
 
 impl Earlier {
@@ -78,6 +94,7 @@ impl Earlier {
                     Some((member, Duration::from_secs(status[field].as_u64()?)))
                 })
                 .collect(),
+            checkpoint: checkpoint_in(&status["lastCheckpoint"]),
             status: status.clone(),
         }
     }

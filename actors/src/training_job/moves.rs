@@ -2,7 +2,8 @@
 
 use super::state::Action;
 use impresario_client::protocol::training::{
-    Handover, HandoverError, Keep, ParameterServerRole, Provide, ProvideError, TrainerRole,
+    CheckpointError, Handover, HandoverError, Keep, ParameterServerRole, Provide, ProvideError,
+    RestoreShards, TrainerRole,
 };
 use impresario_runtime::{ActorNode, AskError};
 use std::time::Duration;
@@ -10,9 +11,12 @@ use std::time::Duration;
 /// How long a parameter server or a trainer may take for an order.
 const ORDER: Duration = Duration::from_secs(20);
 
+/// And a parameter server that reads shards from its disk.
+const FROM_DISK: Duration = Duration::from_mins(1);
+
 /// Why a move was not made.
 pub(super) enum MoveError {
-    /// The trainer has nothing to give.
+    /// The trainer, or the checkpoint, has nothing to give.
     NoCopy,
     /// The server does not have the shard.
     NotThere,
@@ -35,6 +39,17 @@ pub(super) async fn carry_out(
             let answer = node.actor::<TrainerRole>(from.path).ask(order, ORDER).await;
             match answer.map_err(failed)? {
                 Err(ProvideError::NoCopy) => Err(MoveError::NoCopy),
+                answer => answer.map_err(failed),
+            }
+        }
+        Action::Restore { place, shards, epoch, path, sha256, optimizer, .. } => {
+            let order = RestoreShards { lease, epoch, path, sha256, shards, optimizer };
+            let answer = node.actor::<ParameterServerRole>(place.path).ask(order, FROM_DISK).await;
+            match answer.map_err(failed)? {
+                Err(error @ CheckpointError::Unusable { .. }) => {
+                    tracing::warn!(%error, "a checkpoint that was looked at cannot be used");
+                    Err(MoveError::NoCopy)
+                }
                 answer => answer.map_err(failed),
             }
         }

@@ -12,6 +12,11 @@ pub const ROLE_LABEL: &str = "training.impresario.dev/role";
 /// The annotation by which a pod's process may join as a guest of a job.
 pub const GUEST_ANNOTATION: &str = "impresario.dev/guest";
 
+/// The volume of the folder where a job's checkpoints are.
+const CHECKPOINT_VOLUME: &str = "impresario-checkpoint";
+/// And of the one that it begins from.
+const RESUME_VOLUME: &str = "impresario-resume";
+
 /// A pod as the job sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -118,7 +123,45 @@ pub fn build(job: &Value, spec: &Spec, member: Member) -> Value {
             container["resources"] = requirements.clone();
         }
     }
+    if member == Member::ParameterServer {
+        let folders = spec.checkpoint.iter().flat_map(|rule| {
+            let other = rule.resume_from.as_deref().map(|path| (RESUME_VOLUME, path, true));
+            [Some((CHECKPOINT_VOLUME, rule.path.as_str(), false)), other].into_iter().flatten()
+        });
+        for (volume, path, read_only) in folders {
+            mount(&mut pod["spec"], volume, path, read_only);
+        }
+    }
     pod
+}
+
+/// Brings a folder of the machine under its own path into every container, unless the template has a volume there.
+fn mount(spec: &mut Value, volume: &str, path: &str, read_only: bool) {
+    let is_within = |mount: &Value| {
+        let at = mount["mountPath"].as_str().unwrap_or_default().trim_end_matches('/');
+        path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let mut brought = false;
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        if !container["volumeMounts"].is_array() {
+            container["volumeMounts"] = json!([]);
+        }
+        let Some(mounts) = container["volumeMounts"].as_array_mut() else { continue };
+        if !mounts.iter().any(is_within) {
+            mounts.push(json!({ "name": volume, "mountPath": path, "readOnly": read_only }));
+            brought = true;
+        }
+    }
+    if !brought {
+        return;
+    }
+    if !spec["volumes"].is_array() {
+        spec["volumes"] = json!([]);
+    }
+    let kind = if read_only { "Directory" } else { "DirectoryOrCreate" };
+    if let Some(volumes) = spec["volumes"].as_array_mut() {
+        volumes.push(json!({ "name": volume, "hostPath": { "path": path, "type": kind } }));
+    }
 }
 
 #[cfg(test)]
@@ -153,5 +196,39 @@ mod tests {
         assert_eq!((seen.member, seen.bound, seen.ended), (Member::Trainer, false, Some(false)));
         assert!(!seen.lives());
         assert_eq!(Seen::read(&pod, "another"), None);
+    }
+
+    #[test]
+    fn parameter_servers_see_the_folders_of_checkpoints_and_a_volume_of_the_template_stands_there()
+    {
+        let container = json!({ "name": "main", "image": "x" });
+        let mut own = container.clone();
+        own["volumeMounts"] = json!([{ "name": "disk", "mountPath": "/models" }]);
+        let pod = |container: &Value, path: &str, member| {
+            let template = json!({ "spec": { "containers": [container] } });
+            let job = json!({ "metadata": { "name": "j", "uid": "u" }, "spec": {
+                "parameterServer": { "template": template }, "trainer": { "template": template },
+                "stop": { "epochs": 1 }, "checkpoint": { "path": path, "resumeFrom": "/old" } } });
+            build(&job, &Spec::read(&job).unwrap(), member)
+        };
+        let made = pod(&container, "/models/speech", Member::ParameterServer);
+        let volumes = json!([
+            { "name": "impresario-checkpoint",
+              "hostPath": { "path": "/models/speech", "type": "DirectoryOrCreate" } },
+            { "name": "impresario-resume", "hostPath": { "path": "/old", "type": "Directory" } },
+        ]);
+        assert_eq!(made["spec"]["volumes"], volumes);
+        let mounts = &made["spec"]["containers"][0]["volumeMounts"];
+        assert_eq!(mounts[0]["mountPath"], "/models/speech");
+        assert_eq!(
+            (&mounts[1]["mountPath"], &mounts[1]["readOnly"]),
+            (&json!("/old"), &json!(true))
+        );
+        let made = pod(&own, "/models/speech", Member::ParameterServer);
+        assert_eq!(made["spec"]["volumes"], json!([volumes[1]]), "the template's volume is there");
+        let made = pod(&own, "/models-of-others", Member::ParameterServer);
+        assert_eq!(made["spec"]["volumes"].as_array().unwrap().len(), 2, "another folder");
+        let made = pod(&container, "/models", Member::Trainer);
+        assert_eq!(made["spec"].get("volumes"), None);
     }
 }

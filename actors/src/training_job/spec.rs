@@ -4,6 +4,7 @@ use impresario_api::quantity;
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{Member, Size};
 use serde_json::Value;
+use std::time::Duration;
 use thiserror::Error;
 
 /// How gradients come together.
@@ -25,6 +26,34 @@ pub struct StopRule {
     pub target_metric: Option<f64>,
     /// The loss falls by less than the first, of the largest loss, in each of so many epochs.
     pub convergence: Option<(f64, u64)>,
+}
+
+/// Where the parameters are saved, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRule {
+    /// The folder, as every parameter server sees it.
+    pub path: String,
+    /// After so many steps.
+    pub interval_steps: Option<u64>,
+    /// After so much time.
+    pub interval: Option<Duration>,
+    /// How many are kept.
+    pub keep: u32,
+    /// A checkpoint of another job, or a folder of them, to begin from.
+    pub resume_from: Option<String>,
+}
+
+impl CheckpointRule {
+    fn read(object: &Value) -> Option<Self> {
+        let text = |field: &str| object[field].as_str().filter(|text| !text.is_empty());
+        Some(Self {
+            path: text("path")?.to_owned(),
+            interval_steps: object["intervalSteps"].as_u64(),
+            interval: object["intervalSeconds"].as_u64().map(Duration::from_secs),
+            keep: object["keep"].as_u64().and_then(|keep| u32::try_from(keep).ok()).unwrap_or(3),
+            resume_from: text("resumeFrom").map(str::to_owned),
+        })
+    }
 }
 
 /// One role of a job.
@@ -53,6 +82,8 @@ pub struct Spec {
     pub trainer: Role,
     /// When it is done.
     pub stop: StopRule,
+    /// Where it is saved.
+    pub checkpoint: Option<CheckpointRule>,
 }
 
 /// What a job asks for cannot be done.
@@ -95,6 +126,7 @@ impl Spec {
                 target_metric: stop["targetMetric"].as_f64(),
                 convergence,
             },
+            checkpoint: CheckpointRule::read(&spec["checkpoint"]),
         })
     }
 

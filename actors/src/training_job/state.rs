@@ -13,10 +13,13 @@
 //! A few moves of shards are under way at a time. Everything may be repeated.
 
 mod check;
+mod checkpoints;
 mod copies;
 mod epochs;
 mod expected;
 mod membership;
+mod restoring;
+mod savings;
 mod shards;
 mod sizing;
 mod told;
@@ -30,8 +33,10 @@ use crate::training::data_plan::DataPlan;
 use epochs::first_epoch;
 use expected::Expected;
 use impresario_client::protocol::training::{
-    Applied, Doing, HeldShard, Member, ModelFacts, Place, ShardRange, Size,
+    Applied, Doing, HeldShard, Member, ModelFacts, OptimizerKind, Place, ShardRange, Size,
 };
+use savings::Savings;
+pub use savings::{Errand, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -106,6 +111,23 @@ pub enum Action {
         shard: u32,
         /// The epoch of the move.
         epoch: u64,
+    },
+    /// Have a server take shards from a checkpoint.
+    Restore {
+        /// The server's pod.
+        to: String,
+        /// Where it is.
+        place: Place,
+        /// Which shards.
+        shards: Vec<ShardRange>,
+        /// The epoch of the move.
+        epoch: u64,
+        /// The checkpoint.
+        path: String,
+        /// The hash of its manifest.
+        sha256: String,
+        /// How gradients are applied.
+        optimizer: OptimizerKind,
     },
     /// Tell a server that the receiver of its shard is gone.
     Keep {
@@ -307,6 +329,7 @@ pub struct State {
     replace_after: Option<Instant>,
     expected: Expected,
     scale_events: Vec<ScaleEvent>,
+    savings: Savings,
     remarks: Vec<Remark>,
 }
 
@@ -376,6 +399,7 @@ impl State {
             replace_after: None,
             expected: Expected::default(),
             scale_events: Vec::new(),
+            savings: Savings::default(),
             remarks: Vec::new(),
         }
     }
@@ -408,6 +432,8 @@ impl State {
         (self.round, self.noted_round) = (earlier.round, earlier.round);
         self.last_size = earlier.last_event;
         self.recall_patience(earlier);
+        self.savings.saved_steps = earlier.checkpoint.as_ref().map_or(0, |one| one.step);
+        self.savings.newest.clone_from(&earlier.checkpoint);
         if earlier.steps > 0 {
             self.recalled = Some(earlier.steps);
             self.recalled_samples = earlier.samples;

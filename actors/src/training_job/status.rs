@@ -3,6 +3,7 @@
 use super::earlier::{ADMITTED, Earlier, JOIN_SECONDS};
 use super::state::State;
 use crate::auction::{in_hall, speed_of};
+use impresario_client::protocol::training::Checkpoint;
 use impresario_runtime::clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         "step": state.steps(),
         "samples": state.samples(),
         "scaleEvents": events,
-        "conditions": [admitted(state, before, &seconds(wall))],
+        "conditions": conditions(state, before, &seconds(wall)),
     });
     let mut set = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -60,6 +61,8 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
     for (member, field) in JOIN_SECONDS {
         set(field, state.longer_join(member).map(|limit| json!(limit.as_secs())));
     }
+    set("lastCheckpoint", state.checkpoint().map(told));
+    set("model", state.model().map(told));
     let kept = |field: &str| before[field].as_str().map(|text| json!(text));
     let running = state.steps() > 0 || state.ended();
     set("startTime", kept("startTime").or_else(|| running.then(|| json!(seconds(wall)))));
@@ -70,6 +73,37 @@ pub fn write(state: &State, job: &Value, earlier: &Earlier, now: Instant) -> Val
         set("predictedCompletionTime", wall.checked_add(left).ok().map(|at| json!(seconds(at))));
     }
     status
+}
+
+/// A checkpoint as people and later activations read of it.
+fn told(checkpoint: &Checkpoint) -> Value {
+    let time = Timestamp::from_second(checkpoint.unix_seconds).unwrap_or_default();
+    json!({
+        "step": checkpoint.step,
+        "path": checkpoint.path,
+        "time": seconds(time),
+        "sha256": checkpoint.sha256,
+        "bytes": checkpoint.bytes,
+    })
+}
+
+fn conditions(state: &State, before: &Value, now: &str) -> Vec<Value> {
+    let mut all = vec![admitted(state, before, now)];
+    all.extend(checkpointed(state, before, now));
+    all
+}
+
+/// Whether what has been learned is saved, of a job that is to save it.
+fn checkpointed(state: &State, before: &Value, now: &str) -> Option<Value> {
+    state.spec().checkpoint.as_ref()?;
+    let (holds, reason, message) = match (state.checkpoint_problem(), state.checkpoint()) {
+        (Some(problem), _) => ("False", "CheckpointFailed", problem.to_owned()),
+        (None, Some(newest)) => {
+            ("True", "Saved", format!("{} has step {}", newest.path, newest.step))
+        }
+        (None, None) => ("Unknown", "NotYet", "the first checkpoint is still to come".to_owned()),
+    };
+    Some(condition("Checkpointed", holds, reason, &message, before, now))
 }
 
 /// The condition that says whether the job has its minimum, and if not what is missing.
@@ -88,11 +122,23 @@ fn admitted(state: &State, before: &Value, now: &str) -> Value {
             ("True", "BelowMinimum", message)
         }
     };
+    condition(ADMITTED, holds, reason, &message, before, now)
+}
+
+/// A condition; as long as its status stays, so does the time of its last change.
+fn condition(
+    kind: &str,
+    holds: &str,
+    reason: &str,
+    message: &str,
+    before: &Value,
+    now: &str,
+) -> Value {
     let mut conditions = before["conditions"].as_array().into_iter().flatten();
-    let known = conditions.find(|one| one["type"] == ADMITTED && one["status"] == holds);
+    let known = conditions.find(|one| one["type"] == kind && one["status"] == holds);
     let since = known.and_then(|one| one["lastTransitionTime"].as_str()).unwrap_or(now);
     json!({
-        "type": ADMITTED,
+        "type": kind,
         "status": holds,
         "reason": reason,
         "message": message,

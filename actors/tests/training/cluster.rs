@@ -9,10 +9,8 @@ use impresario_actors::training::model::{Model, ModelError};
 use impresario_actors::training_job::TrainingJob;
 use impresario_actors::training_job::desk::{Desk, DeskError, Sight};
 use impresario_client::protocol::training::{
-    Accept, Applied, Describe, Description, Doing, Handover, Keep, Leave, Member, OptimizerKind,
-    ParameterServerRole, Place, Provide, Scale, ScaleError, ShardRange, ShardState, Size,
-    TrainerReport, TrainerRole, TrainingJobRole, guest_node, job_actor, parameter_server_actor,
-    trainer_actor,
+    Describe, Description, Doing, Member, OptimizerKind, Scale, ScaleError, Size, TrainerReport,
+    TrainingJobRole, guest_node, job_actor,
 };
 use impresario_runtime::{
     ActorName, ActorNode, ActorPath, ActorRef, ClusterAuthority, Gate, NodeConfig, NodeName,
@@ -100,6 +98,11 @@ struct Pod {
 
 impl Cluster {
     pub async fn start(max: Size, epochs: u64, learns: Learns) -> Self {
+        Self::start_saving(max, epochs, learns, Value::Null).await
+    }
+
+    /// The same, of a job that saves what it learns.
+    pub async fn start_saving(max: Size, epochs: u64, learns: Learns, checkpoint: Value) -> Self {
         let authority = ClusterAuthority::create("test").unwrap();
         let sans = ["127.0.0.1".to_owned()];
         let (mut nodes, heard) = (Vec::new(), watch::Sender::new(None));
@@ -130,6 +133,7 @@ impl Cluster {
                 "parameterServer": role(max.parameter_servers),
                 "trainer": role(max.trainers),
                 "stop": { "epochs": epochs },
+                "checkpoint": checkpoint,
             },
         });
         let mut cluster = Self { nodes, pods, job, running: Vec::new(), lease: 0 };
@@ -190,49 +194,10 @@ impl Cluster {
     }
 
     /// The actor of a member of the job.
-    fn member<R: Role>(&self, role: &str, actor: impl Fn(&str) -> String) -> ActorRef<R> {
+    pub fn member<R: Role>(&self, role: &str, actor: impl Fn(&str) -> String) -> ActorRef<R> {
         let uid = format!("uid-{}", self.pod(role));
         let path = ActorPath::new(guest_node(&uid), actor(&uid));
         self.nodes[self.running.last().unwrap().member].actor(path)
-    }
-
-    /// What the parameter server and the trainer say to each order that there is, of this lease. Those of
-    /// shards are about one that no model has: followed, they come to another error.
-    pub async fn order(&self, lease: u64) -> Vec<(&'static str, String)> {
-        let server = self.member::<ParameterServerRole>("parameterServer", parameter_server_actor);
-        let trainer = self.member::<TrainerRole>("trainer", trainer_actor);
-        let to = Place {
-            path: ActorPath::new(NodeName::from("nobody"), "nobody"),
-            address: (Ipv4Addr::LOCALHOST, 9).into(),
-        };
-        let range = ShardRange { shard: 9_999, start: 1 << 40, length: 1 };
-        let state = ShardState {
-            range,
-            values: vec![0.0],
-            average: vec![0.0],
-            version: 0,
-            applied: Applied::default(),
-            optimizer: OptimizerKind::Momentum { rate: 1.0, decay: 0.0, momentum: 0.0 },
-            memory_steps: 0,
-            first: vec![0.0],
-            second: Vec::new(),
-        };
-        let (shard, epoch) = (range.shard, 0);
-        let handover = Handover { lease, shard, to: to.clone(), epoch };
-        let provide = Provide { lease, shards: vec![range], to, epoch, begins: false };
-        let said = |said: Result<(), String>| said.err().unwrap_or_default();
-        let keep = server.ask(Keep { lease, shard, epoch }, LIMIT).await.unwrap();
-        let handover = server.ask(handover, LIMIT).await.unwrap();
-        let accept = server.ask(Accept { lease, epoch, state }, LIMIT).await.unwrap();
-        let provide = trainer.ask(provide, LIMIT).await.unwrap();
-        let leave = trainer.ask(Leave { lease }, LIMIT).await.unwrap();
-        vec![
-            ("keep", said(keep.map_err(|error| error.to_string()))),
-            ("hand over", said(handover.map_err(|error| error.to_string()))),
-            ("accept", said(accept.map_err(|error| error.to_string()))),
-            ("provide", said(provide.map(drop).map_err(|error| error.to_string()))),
-            ("leave", said(leave.map_err(|error| error.to_string()))),
-        ]
     }
 
     fn pod(&self, role: &str) -> String {
@@ -264,6 +229,12 @@ impl Cluster {
         let mut status = self.pods.status.subscribe();
         let wait = status.wait_for(|status| status["phase"] == phase);
         tokio::time::timeout(limit, wait).await.expect(phase).unwrap().clone()
+    }
+
+    pub async fn until_status(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut status = self.pods.status.subscribe();
+        let wait = status.wait_for(|status| holds(status));
+        tokio::time::timeout(LIMIT, wait).await.expect(what).unwrap().clone()
     }
 
     pub async fn scale(&self, round: u64, size: Size, reason: &str) {

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod checkpoints;
 mod cluster;
 mod line;
+mod orders;
 
 use cluster::{Cluster, Learns};
 use impresario_client::protocol::training::{Description, Size, StaleLease};
@@ -98,7 +100,7 @@ async fn a_member_that_is_cut_off_does_not_go_on_running_the_job() {
     cluster.until("the other runs it", LIMIT, taken).await;
     let stopped = cluster.describe_cut_off().await.step;
     let older = StaleLease { given: 1, current: 2 }.to_string();
-    for (order, said) in cluster.order(1).await {
+    for (order, said) in orders::orders(&cluster, 1).await {
         assert_eq!(said, older, "an order to {order}, of the lease that has passed");
     }
     cluster.hurry();

@@ -1,8 +1,11 @@
 //! The command line: names and flags are a contract that scripts and other tools use.
 
 mod hollow;
+pub mod target;
+pub mod training;
 
 pub use hollow::{HOLLOW_MOST, Hollow, HollowGroup};
+pub use target::{DataDir, Target, parse_name};
 
 use crate::structured::Structured;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -66,11 +69,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Simulate schedulers of training jobs, and plan by them.
+    /// Take a trained model out of the cluster; simulate schedulers of training jobs, and plan by them.
     Training {
         /// What to do.
         #[command(subcommand)]
-        command: crate::training::Training,
+        command: training::Training,
     },
     /// Show what the cluster does: elastic training on real speech.
     Demo {
@@ -88,25 +91,6 @@ pub enum Command {
     /// Runs a group of hollow nodes (internal).
     #[command(name = "__hollow", hide = true)]
     HollowGroup(HollowGroup),
-}
-
-/// Where the cluster of this machine keeps its files.
-#[derive(Debug, Clone, Args)]
-pub struct DataDir {
-    /// The folder of the cluster [default: ~/.impresario].
-    #[arg(long, value_name = "DIR", env = "IMPRESARIO_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-impl DataDir {
-    /// The folder that is meant.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
-            home.join(".impresario")
-        })
-    }
 }
 
 /// How containers run.
@@ -326,17 +310,6 @@ pub enum Chaos {
     },
 }
 
-/// Which cluster and which namespace a command is about.
-#[derive(Debug, Clone, Args)]
-pub struct Target {
-    /// The folder of the cluster.
-    #[command(flatten)]
-    pub dir: DataDir,
-    /// The namespace.
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
-}
-
 /// `imp apply`.
 #[derive(Debug, Clone, Args)]
 pub struct Apply {
@@ -447,17 +420,6 @@ pub struct Scale {
     /// How many.
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     pub replicas: i32,
-}
-
-/// The name of an object. An empty one (a variable that is not set) or a step of a path would name the
-/// whole collection, or something else.
-pub fn parse_name(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("a name is not empty".to_owned()),
-        "." | ".." => Err(format!("'{text}' is no name")),
-        _ if text.contains(['/', '%']) => Err(format!("'{text}' is no name: it has a / or a %")),
-        _ => Ok(text.to_owned()),
-    }
 }
 
 /// A duration as people write it: `90s`, `5m`, `24h`, `500ms`.

@@ -129,7 +129,7 @@ async fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo { command: cli::Demo::Speech { data, patience, output } } => {
             demo::speech(data, patience, output).await?;
         }
-        Command::Training { command } => training::run(&command)?,
+        Command::Training { command } => training::run(&command).await?,
         Command::Guest { args } => impresario_speech::guest::run(args).await?,
         Command::Apply(args) => objects::apply(&args).await?,
         Command::Get(args) => objects::get(&args).await?,

@@ -67,7 +67,7 @@ fn collection(resource: &Resource, namespace: Option<&str>) -> String {
 }
 
 /// A part of a path or query as RFC 3986 wants it.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

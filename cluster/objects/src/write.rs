@@ -20,7 +20,7 @@ use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::{bytes_of, set_revision, take_revision, text};
 use impresario_client::objects::{Stored, WriteOptions, key_of};
 use impresario_registry_api::{
-    Compare, Consistency, ListRequest, Operation, Revision, Selection, TransactError, Transaction,
+    Compare, Consistency, Operation, Revision, TransactError, Transaction,
 };
 use impresario_runtime::{clock, random};
 use rand::Rng;
@@ -31,9 +31,6 @@ use std::time::Duration;
 const ATTEMPTS: usize = 10;
 /// How often a name or an address is drawn anew.
 const CREATE_ATTEMPTS: usize = 20;
-
-/// Group and plural of definitions of kinds.
-const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 /// What is to become of an object.
 #[derive(Debug, Clone, PartialEq)]

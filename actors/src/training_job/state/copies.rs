@@ -4,9 +4,7 @@
 use super::membership::SILENCE;
 use super::shards::REUNION;
 use super::{Action, Holder, State};
-use crate::training::data_plan::DataPlan;
 use crate::training_job::pods::Seen;
-use crate::training_job::progress::ProgressBook;
 use impresario_client::protocol::training::Member;
 use std::time::Instant;
 
@@ -15,6 +13,9 @@ impl State {
     /// either, the job begins anew rather than go on with values that only look trained; where a part
     /// was kept, the rest begins with initial values and the job says what that cost.
     pub fn has_no_copy(&mut self, action: &Action, now: Instant) {
+        if let Action::Restore { .. } = action {
+            self.cannot_restore();
+        }
         let Action::Provide { from, .. } = action else { return };
         for one in self.joined.values_mut().filter(|one| one.place == *from) {
             one.no_copy = true;
@@ -26,7 +27,9 @@ impl State {
     pub(super) fn settle_copies(&mut self, now: Instant) {
         let trainers = || self.joined.values().filter(|one| one.member == Member::Trainer);
         let nobody_has = trainers().count() > 0 && trainers().all(|one| one.no_copy);
-        if self.steps() == 0 || self.initial_values || !nobody_has {
+        let missing = self.holders.contains(&Holder::Nobody);
+        let decided = self.initial_values || self.savings.restoring.is_some();
+        if self.steps() == 0 || decided || !missing || !nobody_has {
             return;
         }
         // One that is on its way back may have a copy.
@@ -41,7 +44,7 @@ impl State {
         if !self.over() && self.pods.values().any(is_awaited) {
             return;
         }
-        if self.take_kept() {
+        if self.take_kept() || self.take_back(now) {
             return;
         }
         if self.holders.iter().all(|holder| *holder == Holder::Nobody) {
@@ -52,19 +55,8 @@ impl State {
     }
 
     fn begin_anew(&mut self) {
-        let Some(facts) = &self.facts else { return };
         let lost = self.steps();
-        // What members have from before is not of this plan: they join again.
-        self.activation = self.activation.wrapping_add(1).max(1);
-        self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
-        self.recalled = None;
-        (self.recalled_loss, self.recalled_accuracy) = (None, None);
-        self.claims.clear();
-        self.final_evaluation = false;
-        self.evaluating = None;
-        self.given_again.clear();
-        self.book = ProgressBook::default();
-        self.versions.fill(0);
+        self.start_over();
         let message = format!(
             "all parameter servers and every trainer's copy are gone: {lost} steps are trained again"
         );

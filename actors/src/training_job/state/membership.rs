@@ -353,7 +353,7 @@ impl State {
 
 /// A number within 0..1 that differs from pod to pod, so that jobs that fail together do not come
 /// back together.
-fn pause_share(uid: &str) -> f64 {
+pub(super) fn pause_share(uid: &str) -> f64 {
     let hash = uid.bytes().fold(7_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
     f64::from(hash) / 256.0
 }

@@ -307,6 +307,9 @@ impl State {
                     self.remark(true, "ParametersRestored", message);
                 }
             }
+            Action::Restore { to, shards, epoch, .. } => {
+                self.restored(to, shards, *epoch, provided);
+            }
             Action::CreatePod(_) | Action::DeletePod { .. } | Action::Leave(_) => {}
         }
     }
@@ -385,7 +388,8 @@ impl State {
             .filter(|one| one.member == Member::Trainer && (begins || !one.no_copy))
             // Unless it cannot reach the servers.
             .max_by_key(|one| (Reverse(one.failures / MOST_FAILURES), one.pulled));
-        let mut provides = false;
+        // Until it is known whether there is a checkpoint nobody provides anything.
+        let mut provides = self.is_beginning();
         for (number, uid) in servers.iter().enumerate() {
             let place = &self.joined[*uid].place;
             let mine = |shard: &usize| planned[*shard] == number;
@@ -399,7 +403,9 @@ impl State {
                     begun
                 })
                 .collect();
-            if let Some(trainer) = trainer.filter(|_| !shards.is_empty() && !provides) {
+            if let Some(restore) = self.restoring(uid, place, &shards, epoch) {
+                actions.extend(Some(restore).filter(|_| !shards.is_empty()));
+            } else if let Some(trainer) = trainer.filter(|_| !shards.is_empty() && !provides) {
                 provides = true;
                 let (from, to, place) = (trainer.place.clone(), (*uid).clone(), place.clone());
                 actions.push(Action::Provide { from, to, place, shards, epoch, begins });

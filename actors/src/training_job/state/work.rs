@@ -168,7 +168,7 @@ impl State {
                 reached = asked_for.last;
             }
         }
-        self.check_end(reached);
+        self.check_end(reached, now);
         let map = self.map();
         let order = self.order_for(uid, leaving, &map, now);
         if order == Order::Stop
@@ -181,7 +181,7 @@ impl State {
     }
 
     /// `reached`: the parameters have been evaluated after the last step.
-    pub(super) fn check_end(&mut self, reached: bool) {
+    pub(super) fn check_end(&mut self, reached: bool, now: Instant) {
         let Some(plan) = &self.plan else { return };
         if self.ended() {
             return;
@@ -189,11 +189,7 @@ impl State {
         let stop = self.spec.stop;
         let converged = self.book.reached(&stop, plan.batches(), plan.epochs_done());
         if self.final_evaluation && reached {
-            self.phase = Phase::Succeeded;
-            let accuracy = self.book.evaluation().map_or(0.0, |evaluated| evaluated.accuracy);
-            let message =
-                format!("{} steps, accuracy {:.1} %", self.steps(), f64::from(accuracy) * 100.0);
-            self.remark(false, "Completed", message);
+            self.finish(now);
         } else if plan.is_complete() || converged {
             self.final_evaluation = true;
         }
@@ -209,7 +205,7 @@ impl State {
         if leaving || self.dismisses() {
             return Order::Stop;
         }
-        if self.ended() {
+        if self.ended() || self.is_finishing() {
             // Those who could end the job again wait until its object says that it has ended.
             return Order::Wait { milliseconds: 50 };
         }

@@ -24,6 +24,14 @@ pub const MODES: &[&str] = &["async"];
 const ROLES: [&str; 2] = ["parameterServer", "trainer"];
 /// The most pods of one role: as many as fit twice over on the largest cluster that is meant, 5,000 nodes.
 const MOST_MEMBERS: i64 = 10_000;
+/// Seconds between checkpoints where the job says nothing.
+const INTERVAL_SECONDS: i64 = 600;
+/// The shortest and the longest time between them: a week.
+const INTERVALS: std::ops::RangeInclusive<i64> = 1..=604_800;
+/// Checkpoints that are kept where the job says nothing.
+const KEEP: i64 = 3;
+/// The most that are kept.
+const MOST_KEPT: i64 = 1_000;
 
 /// The row.
 pub fn resource() -> Resource {
@@ -41,6 +49,7 @@ pub fn resource() -> Resource {
             Column::age(),
             Column::text("Mode", "How gradients come together.").wide(),
             Column::text("Accuracy", "The accuracy at the last report.").wide(),
+            Column::integer("Saved", "The step of the newest checkpoint.").wide(),
         ],
         cells: Arc::new(cells),
         name: names::dns_label,
@@ -53,7 +62,6 @@ pub fn resource() -> Resource {
             }),
             validate: Arc::new(validate),
             validate_update: Arc::new(validate_update),
-            warnings: Arc::new(warnings),
             ..Rules::plain()
         },
         fields: vec![FieldLabel::new("status.phase", "/status/phase")],
@@ -71,6 +79,12 @@ pub fn resource() -> Resource {
 fn default_job(job: &mut Value) {
     let spec = object_mut(job, "spec");
     default_text(spec, "mode", "async");
+    if let Some(checkpoint) = existing_mut(spec, "checkpoint") {
+        default(checkpoint, "keep", KEEP);
+        if !has(checkpoint, "intervalSteps") {
+            default(checkpoint, "intervalSeconds", INTERVAL_SECONDS);
+        }
+    }
     for name in ROLES {
         let Some(role) = existing_mut(spec, name) else { continue };
         default(role, "min", 1);
@@ -105,17 +119,34 @@ fn validate(job: &Value) -> Vec<Cause> {
     validate_stop(get(spec, "stop"), &path.child("stop"), &mut causes);
     let checkpoint = get(spec, "checkpoint");
     if !checkpoint.is_null() {
-        let path = path.child("checkpoint");
-        at_least_one(checkpoint, "intervalSteps", &path, &mut causes);
-        if has(checkpoint, "path") && !text(checkpoint, "path").starts_with('/') {
+        validate_checkpoint(checkpoint, &path.child("checkpoint"), &mut causes);
+    }
+    causes.into_vec()
+}
+
+fn validate_checkpoint(checkpoint: &Value, path: &Path, causes: &mut Causes) {
+    at_least_one(checkpoint, "intervalSteps", path, causes);
+    for (field, bounds) in [("intervalSeconds", INTERVALS), ("keep", 1..=MOST_KEPT)] {
+        if let Some(value) = number(checkpoint, field).filter(|value| !bounds.contains(value)) {
+            let rule =
+                format!("must be between {} and {}, inclusive", bounds.start(), bounds.end());
+            causes.invalid(&path.child(field), value, &rule);
+        }
+    }
+    if text(checkpoint, "path").is_empty() {
+        causes.required(&path.child("path"), "");
+    }
+    for field in ["path", "resumeFrom"] {
+        let given = text(checkpoint, field);
+        let leads_away = given.split('/').any(|part| part == "..");
+        if !given.is_empty() && (!given.starts_with('/') || given == "/" || leads_away) {
             causes.invalid(
-                &path.child("path"),
-                text(checkpoint, "path"),
-                "must be an absolute path",
+                &path.child(field),
+                given,
+                "must be an absolute path below '/' without '..'",
             );
         }
     }
-    causes.into_vec()
 }
 
 fn at_least_one(object: &Value, field: &str, path: &Path, causes: &mut Causes) {
@@ -167,25 +198,20 @@ fn validate_stop(stop: &Value, path: &Path, causes: &mut Causes) {
     }
 }
 
-/// What is taken and not done.
-fn warnings(job: &Value) -> Vec<String> {
-    let is_asked = !at(job, "spec.checkpoint").is_null();
-    is_asked
-        .then(|| {
-            "spec.checkpoint: no checkpoints are written yet; when all parameter servers and trainers \
-             are lost at once, the job begins anew"
-                .to_owned()
-        })
-        .into_iter()
-        .collect()
-}
-
 /// How many there may be can change while the job trains; what they are cannot.
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     causes.append(validate(new));
     let path = Path::new("spec");
     causes.unchanged(&path.child("mode"), at(new, "spec.mode"), at(old, "spec.mode"));
+    // The pods see these folders, and no others. Without a checkpoint a job may end whose folder is full.
+    let checkpoint = path.child("checkpoint");
+    let [new_one, old_one] = [new, old].map(|job| at(job, "spec.checkpoint"));
+    if !new_one.is_null() {
+        for field in ["path", "resumeFrom"] {
+            causes.unchanged(&checkpoint.child(field), get(new_one, field), get(old_one, field));
+        }
+    }
     for name in ROLES {
         let role = path.child(name);
         let [new_role, old_role] = [new, old].map(|job| get(get(job, "spec"), name));
@@ -218,5 +244,6 @@ fn cells(job: &Value, now: Timestamp) -> Vec<Value> {
         age(job, now),
         text(job, "spec.mode").into(),
         ratio("accuracy"),
+        number(status, "lastCheckpoint.step").map_or(Value::Null, Value::from),
     ]
 }

@@ -445,3 +445,47 @@ fn a_training_job_has_a_number_of_members_that_can_be() {
         assert_eq!(wrong(&bounds), fields, "{bounds}");
     }
 }
+
+#[test]
+fn a_training_job_saves_where_and_as_often_as_can_be() {
+    let jobs = find("training.impresario.dev", "v1", "trainingjobs").expect("training jobs");
+    let job = |checkpoint: &Value| {
+        let role = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        json!({"metadata": {"name": "j"}, "spec": {
+            "trainer": role, "parameterServer": role, "stop": {"epochs": 1}, "checkpoint": checkpoint}})
+    };
+    let made = |checkpoint: &Value| admit_create(&jobs, job(checkpoint), &context(&allocator()));
+    let wrong = |checkpoint: &Value| {
+        let refused = made(checkpoint).expect_err("a wrong checkpoint");
+        let fields = refused.causes.into_iter().map(|cause| cause.field);
+        fields.map(|field| field.replace("spec.checkpoint.", "")).collect::<Vec<_>>()
+    };
+    for (checkpoint, fields) in [
+        (json!({"keep": 2}), &["path"][..]),
+        (json!({"path": "models"}), &["path"]),
+        (json!({"path": "/"}), &["path"]),
+        (json!({"path": "/models/../etc"}), &["path"]),
+        (json!({"path": "/m", "keep": 0}), &["keep"]),
+        (json!({"path": "/m", "keep": 1_001}), &["keep"]),
+        (json!({"path": "/m", "intervalSeconds": 0}), &["intervalSeconds"]),
+        (json!({"path": "/m", "intervalSeconds": 604_801}), &["intervalSeconds"]),
+        (json!({"path": "/m", "intervalSteps": 0}), &["intervalSteps"]),
+        (json!({"path": "/m", "resumeFrom": "old"}), &["resumeFrom"]),
+    ] {
+        assert_eq!(wrong(&checkpoint), fields, "{checkpoint}");
+    }
+    let old = made(&json!({"path": "/m"})).expect("a good one");
+    let given = json!({"path": "/m", "keep": 3, "intervalSeconds": 600});
+    assert_eq!(old["spec"]["checkpoint"], given);
+    let by_steps = made(&json!({"path": "/m", "intervalSteps": 5})).expect("a good one");
+    assert!(by_steps["spec"]["checkpoint"]["intervalSeconds"].is_null(), "one interval is enough");
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        change(&mut new["spec"]);
+        update(&jobs, Door::Main, new, &old)
+    };
+    changed(&|spec| spec["checkpoint"]["keep"] = 9.into()).expect("how many are kept may change");
+    changed(&|spec| spec["checkpoint"] = Value::Null).expect("whether it is saved may, too");
+    let moved = changed(&|spec| spec["checkpoint"]["path"] = "/n".into()).expect_err("pods see /m");
+    assert_eq!(moved.causes[0].field, "spec.checkpoint.path");
+}

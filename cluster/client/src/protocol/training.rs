@@ -5,6 +5,7 @@
 //! remembers which steps it has applied, so that a gradient counts once however often it is sent,
 //! by whomever, and wherever the shard has moved in between. Each move of shards has an **epoch**.
 
+mod checkpoint;
 mod membership;
 mod names;
 mod parameters;
@@ -13,6 +14,10 @@ mod shard;
 mod sizing;
 mod work;
 
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CommitCheckpoint, Committed, LookForCheckpoint, Looked,
+    RestoreShards, SaveShards, SavedShard,
+};
 pub use membership::{
     HeldShard, Holds, JoinRefused, JoinTraining, Member, ModelFacts, ReportError, StaleLease,
     Welcome,
@@ -82,7 +87,7 @@ role! {
 role! {
     /// The actor that keeps shards of a job's parameters.
     pub ParameterServerRole = "parameterserver" {
-        asks: [Pull, Push, Handover, Accept, Keep],
+        asks: [Pull, Push, Handover, Accept, Keep, LookForCheckpoint, SaveShards, CommitCheckpoint, RestoreShards],
         streams: []
     }
 }

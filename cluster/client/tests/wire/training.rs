@@ -3,12 +3,13 @@
 use crate::record::{Record, every};
 use impresario_client::protocol::resources::Resources;
 use impresario_client::protocol::training::{
-    Accept, Applied, Batch, Bid, ControlMembers, CurrentMap, Describe, Description, Doing,
-    Elsewhere, Evaluated, Handover, HandoverError, HeldShard, Holds, JoinRefused, JoinTraining,
-    Keep, Leave, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress, Provide,
-    ProvideError, Pull, Pulled, Push, Pushed, ReportError, RequestBid, RequestUnsureBid, Scale,
-    ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange, ShardState, Size, SpeedModel,
-    StaleLease, TrainerReport, UnsureBid, Welcome, Work,
+    Accept, Applied, Batch, Bid, Checkpoint, CheckpointError, CommitCheckpoint, Committed,
+    ControlMembers, CurrentMap, Describe, Description, Doing, Elsewhere, Evaluated, Handover,
+    HandoverError, HeldShard, Holds, JoinRefused, JoinTraining, Keep, Leave, LookForCheckpoint,
+    Looked, ModelFacts, NextWork, OptimizerKind, Order, Place, Progress, Provide, ProvideError,
+    Pull, Pulled, Push, Pushed, ReportError, RequestBid, RequestUnsureBid, RestoreShards,
+    SaveShards, SavedShard, Scale, ScaleError, ServerOrder, ServerReport, ShardMap, ShardRange,
+    ShardState, Size, SpeedModel, StaleLease, TrainerReport, UnsureBid, Welcome, Work,
 };
 use impresario_runtime::ActorPath;
 
@@ -60,7 +61,7 @@ fn evaluated() -> Evaluated {
 }
 
 pub fn record() -> Record {
-    parameters(sizing(work(membership(Record::of("training")))))
+    checkpoints(parameters(sizing(work(membership(Record::of("training"))))))
 }
 
 fn membership(record: Record) -> Record {
@@ -266,4 +267,81 @@ fn parameters(record: Record) -> Record {
             [Ok(vec![(2, 301)])].into_iter().chain(provide_errors.map(Err)),
         )
         .ask([Leave { lease: 7 }], [Ok(()), Err(stale())])
+}
+
+fn checkpoints(record: Record) -> Record {
+    let [_, optimizer] = optimizers();
+    let model = ModelFacts {
+        blocks: vec![("w".into(), 300)],
+        samples: 70_000,
+        batch: 32,
+        optimizer,
+        seed: u64::MAX,
+    };
+    let folder = || "/models/digits".to_owned();
+    let checkpoint = || Checkpoint {
+        path: "/models/digits/checkpoint-00000007-u".into(),
+        step: 301,
+        done: applied(),
+        sha256: "0f".into(),
+        bytes: 70_000,
+        unix_seconds: 1 << 31,
+    };
+    let errors = || {
+        every([
+            CheckpointError::OldLease(stale()),
+            CheckpointError::Folder { path: folder(), cause: "no space".into() },
+            CheckpointError::Unusable { path: folder(), cause: "another's".into() },
+            CheckpointError::Busy,
+        ])
+    };
+    let saved = || {
+        vec![SavedShard {
+            range: range(),
+            version: 301,
+            applied: applied(),
+            memory_steps: 12,
+            bytes: 70_000,
+            sha256: "0f".into(),
+        }]
+    };
+    let look = LookForCheckpoint {
+        lease: 7,
+        folder: folder(),
+        uid: Some("u".into()),
+        activation: 9,
+        verify: true,
+        model: model.clone(),
+        ranges: vec![range()],
+    };
+    let refused = vec![("a".to_owned(), "cut".to_owned())];
+    let looked = Looked { newest: Some(checkpoint()), refused, last: 7 };
+    let commit = CommitCheckpoint {
+        lease: 7,
+        folder: folder(),
+        temporary: ".saving-u-9-8".into(),
+        number: 8,
+        keep: 3,
+        job: "ns/j".into(),
+        uid: "u".into(),
+        model,
+        saved: saved(),
+    };
+    let committed = Committed { checkpoint: checkpoint(), left_over: Some("why".into()) };
+    let restore = RestoreShards {
+        lease: 7,
+        epoch: 5,
+        path: folder(),
+        sha256: "0f".into(),
+        shards: vec![range()],
+        optimizer,
+    };
+    record
+        .ask([look], [Ok(looked)].into_iter().chain(errors().map(Err)))
+        .ask(
+            [SaveShards { lease: 7, folder: folder(), shards: vec![2, 300] }],
+            [Ok(saved())].into_iter().chain(errors().map(Err)),
+        )
+        .ask([commit], [Ok(committed)].into_iter().chain(errors().map(Err)))
+        .ask([restore], [Ok(vec![(2, 301)])].into_iter().chain(errors().map(Err)))
 }

@@ -21,4 +21,5 @@ mod pods;
 mod probes;
 mod services;
 mod statefulsets;
+mod training;
 mod verbs;

@@ -1,0 +1,209 @@
+//! What a job takes back of what it has saved: when it begins, and when nobody has a copy of its parameters any more.
+
+use super::savings::{Search, is_whole, shortened};
+use super::{Action, Holder, State};
+use crate::training::data_plan::DataPlan;
+use crate::training_job::progress::ProgressBook;
+use impresario_client::protocol::training::{
+    Checkpoint, LookForCheckpoint, Looked, Place, ShardRange,
+};
+use std::time::Instant;
+
+impl State {
+    /// Whether it is still open with which parameters the job begins.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.spec.checkpoint.is_some() && !self.savings.begun && self.may_begin()
+    }
+
+    /// Whether nobody has any parameters, since nothing has been trained.
+    pub(super) fn may_begin(&self) -> bool {
+        let untouched = self.plan.as_ref().is_some_and(DataPlan::is_untouched);
+        let nowhere = self.holders.iter().all(|holder| *holder == Holder::Nobody);
+        untouched && nowhere && self.steps() == 0
+    }
+
+    /// The job's own folder cannot be read. Where nothing was ever saved nothing is missed: the job begins without,
+    /// and people know that nothing is saved. Otherwise it waits.
+    pub(super) fn cannot_look(&mut self) {
+        if self.savings.newest.is_some() {
+            return;
+        }
+        let rule = self.spec.checkpoint.as_ref();
+        let resumes = rule.is_some_and(|rule| rule.resume_from.is_some());
+        if self.savings.begun {
+            self.savings.search = Search::Done(None);
+        } else if resumes {
+            self.savings.search = Search::Other;
+        } else {
+            self.savings.begun = true;
+            self.savings.search = Search::Idle;
+        }
+    }
+
+    pub(super) fn has_looked(&mut self, order: &LookForCheckpoint, looked: Looked, now: Instant) {
+        for (path, why) in looked.refused.iter().filter(|_| order.verify) {
+            let message = format!("{} was passed over: {}", shortened(path), shortened(why));
+            self.remark(true, "CheckpointRefused", message);
+        }
+        let own = order.uid.is_some();
+        if own {
+            self.savings.last = Some(looked.last);
+        }
+        let newest = looked.newest.filter(|one| is_whole(one, &order.folder));
+        if !order.verify {
+            // One whose completion was not heard of.
+            if let Some(newest) = newest.filter(|one| one.step > self.savings.saved_steps) {
+                self.savings.is_newest(&newest, now);
+            }
+            return;
+        }
+        let resume_from = self.spec.checkpoint.as_ref().and_then(|rule| rule.resume_from.as_ref());
+        match (newest, resume_from) {
+            (Some(newest), _) => self.savings.search = Search::Done(Some(newest)),
+            (None, Some(_)) if own && !self.savings.begun => self.savings.search = Search::Other,
+            (None, Some(folder)) if !own => {
+                // Who names one does not want to begin without.
+                let why = format!(
+                    "spec.checkpoint.resumeFrom: {folder} has no checkpoint that can be used: \
+                     put one there, or take the field out"
+                );
+                self.saving_failed(&why, now);
+                return;
+            }
+            (None, _) => {
+                (self.savings.search, self.savings.newest) = (Search::Done(None), None);
+            }
+        }
+        self.savings.succeeded();
+        self.begin_from_found(now);
+    }
+
+    /// Where the search was for the beginning, the job begins with what was found.
+    fn begin_from_found(&mut self, now: Instant) {
+        if self.savings.begun || !matches!(self.savings.search, Search::Done(_)) {
+            return;
+        }
+        let may_begin = self.may_begin();
+        self.savings.begun = true;
+        let Search::Done(Some(found)) = std::mem::take(&mut self.savings.search) else { return };
+        let Some(plan) = self.plan.as_mut().filter(|_| may_begin && found.step > 0) else { return };
+        plan.resume(found.done.clone());
+        let message = format!("from {}, with step {}", found.path, found.step);
+        self.remark(false, "Resumed", message);
+        self.savings.is_newest(&found, now);
+        self.savings.restoring = Some(found);
+    }
+
+    /// Nobody has a copy of what is missing. Whether a checkpoint has, or may have: it is looked for, and what is
+    /// there is taken from it.
+    pub(super) fn take_back(&mut self, now: Instant) -> bool {
+        if self.spec.checkpoint.is_none() {
+            return false;
+        }
+        match std::mem::take(&mut self.savings.search) {
+            Search::Done(None) => false,
+            Search::Done(Some(found)) if found.step == 0 => false,
+            Search::Done(Some(found)) => {
+                self.go_back_to(found, now);
+                true
+            }
+            Search::Idle => {
+                self.savings.search = Search::Own;
+                true
+            }
+            under_way => {
+                self.savings.search = under_way;
+                true
+            }
+        }
+    }
+
+    fn go_back_to(&mut self, found: Checkpoint, now: Instant) {
+        self.savings.saving = None;
+        if self.holders.iter().all(|holder| *holder == Holder::Nobody) {
+            let lost = self.steps().saturating_sub(found.step);
+            self.start_over();
+            if let Some(plan) = &mut self.plan {
+                plan.resume(found.done.clone());
+            }
+            self.savings.begun = true;
+            let message = format!(
+                "all parameter servers and every trainer's copy are gone: the job goes on from {}, \
+                 with step {}; that cost {lost} steps",
+                found.path, found.step
+            );
+            self.remark(true, "ParametersRestored", message);
+        }
+        self.savings.is_newest(&found, now);
+        self.savings.restoring = Some(found);
+    }
+
+    /// The plan and all that was learned about the job are those of the beginning again.
+    pub(super) fn start_over(&mut self) {
+        let Some(facts) = &self.facts else { return };
+        // What members have from before is not of this plan: they join again.
+        self.activation = self.activation.wrapping_add(1).max(1);
+        self.plan = Some(DataPlan::new(facts.samples, facts.batch, self.spec.stop.epochs));
+        self.recalled = None;
+        (self.recalled_loss, self.recalled_accuracy) = (None, None);
+        self.claims.clear();
+        self.final_evaluation = false;
+        self.evaluating = None;
+        self.given_again.clear();
+        self.book = ProgressBook::default();
+        self.versions.fill(0);
+        (self.savings.saving, self.savings.finishing) = (None, None);
+        (self.savings.begun, self.savings.saved_steps) = (false, 0);
+    }
+
+    /// The order by which a server takes shards back.
+    pub(super) fn restoring(
+        &self,
+        to: &str,
+        place: &Place,
+        shards: &[ShardRange],
+        epoch: u64,
+    ) -> Option<Action> {
+        let (to, place, shards) = (to.to_owned(), place.clone(), shards.to_vec());
+        let checkpoint = self.savings.restoring.as_ref()?;
+        let optimizer = self.facts.as_ref()?.optimizer;
+        let (path, sha256) = (checkpoint.path.clone(), checkpoint.sha256.clone());
+        Some(Action::Restore { to, place, shards, epoch, path, sha256, optimizer })
+    }
+
+    /// Shards have been taken back.
+    pub(super) fn restored(
+        &mut self,
+        to: &str,
+        shards: &[ShardRange],
+        epoch: u64,
+        arrived: &[(u32, u64)],
+    ) {
+        let mut lost = 0;
+        for (shard, version) in arrived {
+            if !shards.iter().any(|range| range.shard == *shard) {
+                continue;
+            }
+            if let Some(known) = self.versions.get_mut(*shard as usize) {
+                lost = lost.max(known.saturating_sub(*version));
+                *known = *version;
+            }
+            self.arrived(*shard, to, epoch);
+        }
+        if lost > 0 {
+            let message = format!(
+                "{} shards were taken from a checkpoint; that cost {lost} steps",
+                arrived.len()
+            );
+            self.remark(true, "ParametersRestored", message);
+        }
+        if !self.holders.contains(&Holder::Nobody) {
+            self.savings.restoring = None;
+        }
+    }
+
+    /// What was to be taken back cannot be used after all: another is looked for.
+    pub(super) fn cannot_restore(&mut self) {
+        self.savings.restoring = None;
+    }
+}
