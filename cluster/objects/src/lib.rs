@@ -22,6 +22,7 @@ mod delete;
 pub mod events;
 mod foundation;
 mod incoming;
+mod managers;
 pub mod may;
 mod named;
 mod refusals;
@@ -39,6 +40,7 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
+pub use managers::{Applying, CONTROLLER};
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 

@@ -6,11 +6,13 @@
 use crate::Objects;
 use crate::bound::{Bindings, LAST_WORDS};
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
+use crate::managers::of_role;
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
+use impresario_api::managed::{Writer, updated_through};
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::{Resource, Row, resource_key};
 use impresario_api::status::{CauseReason, Reason, Status};
@@ -136,6 +138,11 @@ impl ObjectsParts {
         !matches!(found, Ok((Some(_), _)))
     }
 
+    fn options(&self, sender: &Sender, dry_run: bool) -> WriteOptions {
+        let manager = of_role(self.who(sender).role());
+        WriteOptions { dry_run, manager, user: sender.name.clone() }
+    }
+
     /// Counts a refusal, and logs it now and then.
     fn refused(&self, sender: &Sender, denied: Denied) -> Denied {
         let role = self.who(sender).role();
@@ -244,7 +251,10 @@ impl ObjectsParts {
         let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
         self.judge(&sender, &ask.change(Some(&old), None)).map_err(denied)?;
         let new = value.as_deref().map(|value| settled(resource, &old, value)).transpose();
-        let new = new.map_err(refused)?;
+        let mut new = new.map_err(refused)?;
+        if let Some(new) = &mut new {
+            note(resource, &old, new, self.who(&sender).role()).map_err(refused)?;
+        }
         let verb = if new.is_some() { Verb::Update } else { Verb::Delete };
         let ask = Ask::of(verb, &key.resource, &key.namespace, &key.name);
         let ask = ask.change(Some(&old), new.as_ref());
@@ -295,7 +305,7 @@ impl ObjectsParts {
                 self.permit(&asked.sender, &ask.change(None, Some(&decoded.object))).await;
             permitted.map_err(|why| self.forbidden(&asked.sender, resource, "", why))?;
         }
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let created = engine.create_decoded(resource, &asked.namespace, decoded, &options).await?;
         Ok(bytes(&created)?)
@@ -313,7 +323,7 @@ impl ObjectsParts {
             Part::Finalize => Door::Finalize,
         };
         let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let form = match asked.form {
             Form::Whole => {
@@ -374,7 +384,7 @@ impl ObjectsParts {
             uid: asked.uid,
             resource_version: asked.resource_version,
         };
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let deleted =
             engine.delete(resource, &asked.namespace, &asked.name, &deletion, &options).await?;
@@ -393,7 +403,7 @@ impl ObjectsParts {
         permitted.map_err(|why| self.forbidden(&asked.sender, pods, &asked.pod, why))?;
         let binding =
             Binding { node: asked.node, uid: asked.uid, resource_version: asked.resource_version };
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let bound = self.objects.bind(&asked.namespace, &asked.pod, &binding, &options).await?;
         Ok(bytes(&bound)?)
     }
@@ -457,8 +467,13 @@ fn until_removed(watch: Watch, resource: Row) -> Watch {
     }))
 }
 
-fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
-    WriteOptions { dry_run, manager: sender.name.clone(), user: sender.name.clone() }
+/// Notes what a node owns of its objects: of a pod the status alone is its own.
+fn note(resource: &Row, old: &Value, new: &mut Value, role: &str) -> Result<(), String> {
+    let manager = of_role(role);
+    let now = clock::timestamp();
+    let doors: &[&str] = if resource.kind == "Pod" { &["status"] } else { &["", "status"] };
+    let writer = Writer { manager: &manager, subresource: "status", now };
+    updated_through(resource, old, new, &writer, doors).map_err(|error| error.to_string())
 }
 
 fn bytes(object: &Value) -> Result<Bytes, Status> {
