@@ -8,8 +8,8 @@ use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::catalog;
 use impresario_api::managed::{self, Writer};
 use impresario_api::resource::Row;
-use impresario_objects::{CONTROLLER, Objects};
 use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::{CONTROLLER, Objects};
 use impresario_registry_api::{Compare, Entry, Operation, RegistryHandle};
 use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod};
@@ -112,8 +112,7 @@ pub(super) fn served(group: &str, plural: &str) -> Row {
 
 /// Writes `object` where `entry` is, if nobody changed it in between.
 pub(super) fn put(entry: &Entry, object: &Value) -> Result<(Compare, Operation), LookError> {
-    let damaged =
-        |cause: String| LookError::Damaged { key: entry.key.to_string(), cause };
+    let damaged = |cause: String| LookError::Damaged { key: entry.key.to_string(), cause };
     let noted = noted(entry, object).map_err(damaged)?;
     let value = serde_json::to_vec(noted.as_ref().unwrap_or(object))
         .map_err(|error| damaged(error.to_string()))?;

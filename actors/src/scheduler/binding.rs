@@ -116,7 +116,11 @@ fn bound_value(binding: &Binding, node: &str, now: Timestamp) -> Option<Vec<u8>>
     }
     spec.insert("nodeName".to_owned(), node.into());
     set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}), now);
-    managed::took(&mut pod, &Writer { manager: MANAGER, subresource: "", now }, &["spec", "nodeName"]);
+    managed::took(
+        &mut pod,
+        &Writer { manager: MANAGER, subresource: "", now },
+        &["spec", "nodeName"],
+    );
     Some(pod.to_string().into_bytes())
 }
 

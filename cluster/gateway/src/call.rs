@@ -71,7 +71,8 @@ impl Call {
         let agent = self.header(USER_AGENT).unwrap_or_default();
         let name = agent.split('/').next().unwrap_or_default();
         // A header that could be read as text has only what can be printed in it.
-        name.chars().take(LONGEST_MANAGER).collect()
+        let name: String = name.chars().take(LONGEST_MANAGER).collect();
+        if name.is_empty() { "unknown".to_owned() } else { name }
     }
 
     /// Whether the answer is for human eyes.

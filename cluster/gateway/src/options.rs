@@ -164,7 +164,7 @@ fn dry_run<'a>(kind: &'static str, values: impl Iterator<Item = &'a str>) -> Res
 
 /// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
 pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
-    if call.query.has("force") && !call.applies() {
+    if kind == "PatchOptions" && call.query.has("force") && !call.applies() {
         let message = "Forbidden: may not be specified for non-apply patch".to_owned();
         return Err(invalid_option(kind, "force", CauseReason::Forbidden, message));
     }

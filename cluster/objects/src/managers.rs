@@ -37,11 +37,8 @@ pub(super) fn through(door: Door) -> &'static str {
 
 /// Entries that somebody sent and that are none.
 pub(super) fn refused(resource: &Resource, object: &Value, error: &EntriesError) -> Status {
-    let cause = Cause {
-        field: error.field(),
-        reason: CauseReason::Invalid,
-        message: error.to_string(),
-    };
+    let cause =
+        Cause { field: error.field(), reason: CauseReason::Invalid, message: error.to_string() };
     Status::invalid(resource, text(object, "/metadata/name"), vec![cause])
 }
 

@@ -451,7 +451,12 @@ fn served_still(resource: &Resource) -> Result<(), Status> {
 }
 
 /// A uid in an object that is put or applied says which object is meant; in a patch it would be a change, which admission refuses.
-pub(super) fn check_uid(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
+pub(super) fn check_uid(
+    resource: &Resource,
+    name: &str,
+    old: &Value,
+    new: &Value,
+) -> Result<(), Status> {
     let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
     if !is.is_empty() && was != is {
         let why =

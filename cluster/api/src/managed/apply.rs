@@ -95,7 +95,8 @@ pub fn apply(
     let mut entries = Entries::kept(row, live);
     if entries.is_empty() && !live.is_null() {
         let fields = part.written(row, live);
-        let manager = Manager { operation: Operation::Update, name: BEFORE.to_owned(), ..manager.clone() };
+        let manager =
+            Manager { operation: Operation::Update, name: BEFORE.to_owned(), ..manager.clone() };
         let time = metadata_time(writer.now);
         entries.0.push(Managed { manager, time, owned: Owned::Fields(fields) });
     }
@@ -112,7 +113,8 @@ pub fn apply(
         for other in entries.iter().filter(|other| other.manager.operation == Operation::Apply) {
             other.fields().into_iter().for_each(|fields| others.add(fields.clone()));
         }
-        let gone = last.clone().difference(&others);
+        let mut gone = last.clone();
+        gone.leave(&others);
         if !gone.is_empty() {
             remove(of, &mut object, &gone, Some(&others));
         }
@@ -122,9 +124,8 @@ pub fn apply(
     if !force && !found.is_empty() {
         // What the client applied before, and nobody has changed since, is not taken from anybody.
         let own = if writer.manager == KUBECTL { last_applied(of, live) } else { None };
-        let left = own.map_or(found, |own| {
-            conflicts(&entries, &change.changed.clone().difference(&own))
-        });
+        let left =
+            own.map_or(found, |own| conflicts(&entries, &change.changed.clone().difference(&own)));
         if !left.is_empty() {
             return Err(ApplyError::Conflicts(left));
         }
@@ -173,7 +174,9 @@ fn last_applied(of: Type<'_>, live: &Value) -> Option<Fields> {
 /// Keeps the annotation that `kubectl apply` reads in step, so that one can go back to it.
 fn note_last_applied(object: &mut Value, applied: &Value) {
     let mut noted = applied.clone();
-    if let Some(annotations) = noted.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+    if let Some(annotations) =
+        noted.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+    {
         annotations.remove(LAST_APPLIED);
     }
     let annotations = object_mut(object_mut(object, "metadata"), "annotations");

@@ -76,7 +76,13 @@ fn is_empty(value: Option<&Value>) -> bool {
 }
 
 /// Entries by their step; those of a step that is there more than once are compared as one.
-fn entries(of: Type<'_>, form: Form, old: Option<&Value>, new: Option<&Value>, found: &mut Comparison) {
+fn entries(
+    of: Type<'_>,
+    form: Form,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    found: &mut Comparison,
+) {
     let (olds, news) = (by_step(of, form, old), by_step(of, form, new));
     for (step, values) in &news {
         let below = match (olds.get(step).map(Vec::as_slice), values.as_slice()) {
@@ -102,11 +108,7 @@ fn entries(of: Type<'_>, form: Form, old: Option<&Value>, new: Option<&Value>, f
     }
 }
 
-fn by_step<'v>(
-    of: Type<'_>,
-    form: Form,
-    list: Option<&'v Value>,
-) -> HashMap<Step, Vec<&'v Value>> {
+fn by_step<'v>(of: Type<'_>, form: Form, list: Option<&'v Value>) -> HashMap<Step, Vec<&'v Value>> {
     let list = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut steps: HashMap<Step, Vec<&Value>> = HashMap::with_capacity(list.len());
     for (index, entry) in list.iter().enumerate() {

@@ -198,7 +198,12 @@ impl Entries {
         for (index, entry) in given.iter().enumerate() {
             let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
             let wrong = |field: &'static str, why: String| {
-                Err(EntriesError::Entry { index, field, value: text(field).chars().take(200).collect(), why })
+                Err(EntriesError::Entry {
+                    index,
+                    field,
+                    value: text(field).chars().take(200).collect(),
+                    why,
+                })
             };
             let operation = match text("operation") {
                 "Apply" => Operation::Apply,
@@ -280,7 +285,8 @@ impl Entries {
         let mut entries = self.clone();
         entries.sort();
         for part in [Part::Main, Part::Status] {
-            let largest = |(_, entry): &(usize, &Managed)| entry.fields().map_or(usize::MAX, Fields::len);
+            let largest =
+                |(_, entry): &(usize, &Managed)| entry.fields().map_or(usize::MAX, Fields::len);
             let candidate = entries.0.iter().enumerate().filter(|(_, entry)| {
                 entry.manager.operation == Operation::Update
                     && entry.manager.subresource == part.subresource()
@@ -408,7 +414,13 @@ fn names(value: &Value) -> impl Iterator<Item = &String> {
 /// Nobody owns what the server itself says of an object.
 fn strip(fields: &mut Fields) {
     const SERVERS: [&str; 7] = [
-        "name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "resourceVersion",
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "generation",
+        "resourceVersion",
     ];
     for name in ["apiVersion", "kind"] {
         fields.below.remove(&Step::field(name));

@@ -28,7 +28,9 @@ pub enum FieldsError {
     #[error("a set of fields consists of objects alone, this has {0} in it")]
     NoObject(&'static str),
     /// It has too many places.
-    #[error("the set has more than {MOST_PLACES} fields: give back what is not meant to be owned one by one")]
+    #[error(
+        "the set has more than {MOST_PLACES} fields: give back what is not meant to be owned one by one"
+    )]
     TooMany,
     /// It is too deep.
     #[error("the set is deeper than {DEEPEST} steps: no object is")]
@@ -144,6 +146,17 @@ impl Fields {
         }
     }
 
+    /// Takes out what is in the other, and every place below which the other has anything.
+    pub(super) fn leave(&mut self, other: &Self) {
+        self.here = false;
+        self.below.retain(|step, mine| {
+            if let Some(fields) = other.below.get(step) {
+                mine.leave(fields);
+            }
+            !mine.is_empty()
+        });
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -167,11 +180,7 @@ impl Fields {
 
     /// Calls back for every path in it: a place before what is below it.
     pub fn each(&self, tell: &mut dyn FnMut(&[&Step])) {
-        fn walk<'f>(
-            fields: &'f Fields,
-            path: &mut Vec<&'f Step>,
-            tell: &mut dyn FnMut(&[&Step]),
-        ) {
+        fn walk<'f>(fields: &'f Fields, path: &mut Vec<&'f Step>, tell: &mut dyn FnMut(&[&Step])) {
             if fields.here {
                 tell(path);
             }

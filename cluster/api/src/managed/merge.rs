@@ -54,7 +54,8 @@ fn merge_lists(of: Type<'_>, form: Form, live: Vec<Value>, applied: &[Value]) ->
     }
     // One that is there more than once is not merged but replaced: nobody can say which is meant.
     let matching = |step: &Step| first.get(step).copied().filter(|_| !doubled.contains(step));
-    let mut shared: VecDeque<&Step> = right.iter().filter(|step| first.contains_key(*step)).collect();
+    let mut shared: VecDeque<&Step> =
+        right.iter().filter(|step| first.contains_key(*step)).collect();
     let mut next = shared.pop_front();
     let mut taken: HashSet<&Step> = HashSet::new();
     let mut merged = Vec::with_capacity(live.len().max(applied.len()));

@@ -111,7 +111,9 @@ mod tests {
     use serde_json::json;
 
     fn of(kind: &str) -> Type<'static> {
-        Type::Message(schema::for_kind(if kind == "Deployment" { "apps" } else { "" }, "v1", kind).unwrap())
+        Type::Message(
+            schema::for_kind(if kind == "Deployment" { "apps" } else { "" }, "v1", kind).unwrap(),
+        )
     }
 
     #[test]
@@ -138,7 +140,11 @@ mod tests {
         paths.sort();
         let container = r#".spec.containers[name="c"]"#;
         let mut wanted: Vec<String> = [
-            "", ".args", ".name", ".resources.limits.cpu", ".securityContext",
+            "",
+            ".args",
+            ".name",
+            ".resources.limits.cpu",
+            ".securityContext",
             r#".ports[containerPort=80,protocol="TCP"]"#,
             r#".ports[containerPort=80,protocol="TCP"].containerPort"#,
             r#".ports[containerPort=80,protocol="UDP"]"#,
@@ -149,9 +155,13 @@ mod tests {
         .iter()
         .map(|rest| format!("{container}{rest}"))
         .chain([
-            ".apiVersion".to_owned(), ".kind".to_owned(), ".metadata.annotations".to_owned(),
-            ".metadata.finalizers[=\"x/y\"]".to_owned(), ".metadata.labels.a".to_owned(),
-            ".spec.nodeSelector".to_owned(), ".spec.tolerations".to_owned(),
+            ".apiVersion".to_owned(),
+            ".kind".to_owned(),
+            ".metadata.annotations".to_owned(),
+            ".metadata.finalizers[=\"x/y\"]".to_owned(),
+            ".metadata.labels.a".to_owned(),
+            ".spec.nodeSelector".to_owned(),
+            ".spec.tolerations".to_owned(),
             ".spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution".to_owned(),
         ])
         .collect();

@@ -172,10 +172,18 @@ mod tests {
         let table = [
             ("f:spec", "f:spec", ".spec"),
             ("f:", "f:", "."),
-            (r#"k:{"protocol":"TCP", "port":80}"#, r#"k:{"port":80,"protocol":"TCP"}"#, r#"[port=80,protocol="TCP"]"#),
+            (
+                r#"k:{"protocol":"TCP", "port":80}"#,
+                r#"k:{"port":80,"protocol":"TCP"}"#,
+                r#"[port=80,protocol="TCP"]"#,
+            ),
             ("v: 1.0", "v:1", "[=1]"),
             (r#"v:"a b""#, r#"v:"a b""#, r#"[="a b"]"#),
-            (r#"v:{"b":[1,2],"a":null}"#, r#"v:{"a":null,"b":[1,2]}"#, r#"[={"a":null,"b":[1,2]}]"#),
+            (
+                r#"v:{"b":[1,2],"a":null}"#,
+                r#"v:{"a":null,"b":[1,2]}"#,
+                r#"[={"a":null,"b":[1,2]}]"#,
+            ),
             ("i:+7", "i:7", "[7]"),
         ];
         for (text, spelt, shown) in table {
@@ -183,7 +191,10 @@ mod tests {
             assert_eq!((step.as_str(), step.to_string().as_str()), (spelt, shown), "{text}");
             assert_eq!(Step::parse(spelt).unwrap().unwrap(), step);
         }
-        assert_eq!(Step::keys([("port", &json!(80)), ("protocol", &json!("TCP"))]).as_str(), table[2].1);
+        assert_eq!(
+            Step::keys([("port", &json!(80)), ("protocol", &json!("TCP"))]).as_str(),
+            table[2].1
+        );
         assert_eq!(Step::index(3).to_string(), "[3]");
     }
 

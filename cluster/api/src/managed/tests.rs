@@ -46,7 +46,13 @@ impl World {
         self.apply_at(manager, "", applied, force)
     }
 
-    fn apply_at(&mut self, manager: &str, door: &str, applied: &Value, force: bool) -> Result<(), ApplyError> {
+    fn apply_at(
+        &mut self,
+        manager: &str,
+        door: &str,
+        applied: &Value,
+        force: bool,
+    ) -> Result<(), ApplyError> {
         let writer = self.writer(manager, door);
         let merged = apply(&self.row, &self.object, applied, &writer, force)?;
         let mut object = merged.object.clone();
@@ -65,14 +71,19 @@ impl World {
                 let text = |name: &str| entry[name].as_str().unwrap_or_default();
                 assert_eq!(text("fieldsType"), "FieldsV1");
                 assert!(!text("time").is_empty() && !text("apiVersion").is_empty(), "{entry}");
-                let who = format!("{} {} {}", text("manager"), text("operation"), text("subresource"));
+                let who =
+                    format!("{} {} {}", text("manager"), text("operation"), text("subresource"));
                 (who.trim().to_owned(), Fields::parse(&entry["fieldsV1"]).unwrap().paths())
             })
             .collect()
     }
 
     fn owns(&self, who: &str) -> Vec<String> {
-        self.told().into_iter().find(|(name, _)| name == who).map(|(_, paths)| paths).unwrap_or_default()
+        self.told()
+            .into_iter()
+            .find(|(name, _)| name == who)
+            .map(|(_, paths)| paths)
+            .unwrap_or_default()
     }
 
     fn is_short(&self) -> bool {
@@ -109,7 +120,10 @@ fn who_creates_owns_all_but_what_the_server_says_and_it_is_kept_short() {
         wanted.push(format!(r#"{container}.ports[containerPort=80,protocol="TCP"]{rest}"#));
     }
     for path in [
-        ".metadata.labels", ".metadata.labels.app", ".spec.dnsPolicy", ".spec.restartPolicy",
+        ".metadata.labels",
+        ".metadata.labels.app",
+        ".spec.dnsPolicy",
+        ".spec.restartPolicy",
         ".spec.securityContext",
     ] {
         wanted.push(path.to_owned());
@@ -125,14 +139,23 @@ fn what_others_change_is_theirs_and_the_status_is_of_who_writes_it() {
     let mut world = World::of("", "pods").create("run", pod());
     world.update("scheduler", "", &json!({ "spec": { "nodeName": "n" } }));
     let ready = json!([{ "type": "Ready", "status": "True" }]);
-    world.update("node", "status", &json!({ "status": { "phase": "Running", "conditions": ready } }));
+    world.update(
+        "node",
+        "status",
+        &json!({ "status": { "phase": "Running", "conditions": ready } }),
+    );
     world.update("set", "", &json!({ "metadata": { "labels": { "app": "other" } } }));
     assert!(world.is_short());
     assert_eq!(world.owns("scheduler Update"), [".spec.nodeName"]);
     assert_eq!(world.owns("set Update"), [".metadata.labels.app"]);
     let mine = world.owns("run Update");
-    assert!(mine.contains(&".metadata.labels".to_owned()) && mine.contains(&".spec.dnsPolicy".to_owned()));
-    assert!(!mine.iter().any(|path| path.contains("nodeName") || path.contains("labels.app") || path.starts_with(".status")));
+    assert!(
+        mine.contains(&".metadata.labels".to_owned())
+            && mine.contains(&".spec.dnsPolicy".to_owned())
+    );
+    assert!(!mine.iter().any(|path| path.contains("nodeName")
+        || path.contains("labels.app")
+        || path.starts_with(".status")));
     let wanted = [
         ".status.conditions",
         r#".status.conditions[type="Ready"]"#,
@@ -220,7 +243,10 @@ fn entries_of_lists_are_applied_by_their_keys_in_their_order() {
     let with = |args: &[&str]| json!({ "spec": { "template": { "spec": { "containers": [{ "name": "z", "args": args }] } } } });
     world.apply("c", &with(&["1"]), false).unwrap();
     let refused = world.apply("d", &with(&["2"]), false).unwrap_err().to_string();
-    assert!(refused.ends_with(r#"conflict with "c": .spec.template.spec.containers[name="z"].args"#), "{refused}");
+    assert!(
+        refused.ends_with(r#"conflict with "c": .spec.template.spec.containers[name="z"].args"#),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -230,7 +256,10 @@ fn parts_that_are_left_empty_go_with_what_was_in_them() {
     world.apply("a", &with(&json!({ "runAsUser": 1 })), false).unwrap();
     world.update("u", "", &json!({ "spec": { "paused": true } }));
     world.apply("a", &json!({ "spec": { "replicas": 1 } }), false).unwrap();
-    assert_eq!(world.object["spec"], json!({ "replicas": 1, "paused": true, "template": { "spec": {} } }));
+    assert_eq!(
+        world.object["spec"],
+        json!({ "replicas": 1, "paused": true, "template": { "spec": {} } })
+    );
     world.apply("a", &json!({}), false).unwrap();
     assert_eq!(world.object["spec"], json!({ "paused": true, "template": { "spec": {} } }));
 }
@@ -242,7 +271,10 @@ fn objects_of_which_nothing_is_known_are_of_before_the_first_apply() {
     world.update("quiet", "", &json!({ "data": { "y": "1" } }));
     assert!(world.told().is_empty());
     let refused = world.apply("a", &config(&json!({ "x": "2" })), false).unwrap_err().to_string();
-    assert!(refused.contains("conflict with \"before-first-apply\" using v1: .data.x"), "{refused}");
+    assert!(
+        refused.contains("conflict with \"before-first-apply\" using v1: .data.x"),
+        "{refused}"
+    );
     world.apply("a", &config(&json!({ "x": "1" })), false).unwrap();
     assert_eq!(world.owns("before-first-apply Update"), [".data", ".data.x", ".data.y"]);
 }
@@ -307,12 +339,25 @@ fn what_kubectl_applied_by_itself_before_is_taken_over_without_force() {
     assert!(world.apply("other", &new, false).is_err());
     world.apply("kubectl", &new, false).unwrap();
     assert_eq!(world.object["data"]["x"], "2");
-    let last = world.object["metadata"]["annotations"][crate::patch::LAST_APPLIED].as_str().unwrap();
+    let last =
+        world.object["metadata"]["annotations"][crate::patch::LAST_APPLIED].as_str().unwrap();
     assert_eq!(serde_json::from_str::<Value>(last).unwrap(), new, "and one can go back");
     // Not what somebody has changed since.
     world.update("edit", "", &json!({ "data": { "y": "9" } }));
     let refused = world.apply("kubectl", &new, false).unwrap_err().to_string();
     assert!(refused.ends_with("conflict with \"edit\" using v1: .data.y"), "{refused}");
+}
+
+#[test]
+fn a_map_stays_as_long_as_something_in_it_is_applied() {
+    let mut world = World::of("", "configmaps").create("a", config(&json!({ "x": "1", "y": "1" })));
+    tell(&world.row.clone(), &mut world.object);
+    let mut entries = world.object["metadata"]["managedFields"].clone();
+    entries[0]["operation"] = "Apply".into();
+    world.update("a", "", &json!({ "metadata": { "managedFields": entries } }));
+    assert_eq!(world.owns("a Apply"), [".data", ".data.x", ".data.y"]);
+    world.apply("a", &config(&json!({ "x": "1" })), false).unwrap();
+    assert_eq!(world.object["data"], json!({ "x": "1" }));
 }
 
 #[test]
@@ -324,7 +369,10 @@ fn the_status_is_applied_through_its_door() {
     assert_eq!(world.owns("reporter Apply status"), [".metadata.labels.app", ".status.message"]);
     let other = json!({ "status": { "message": "n" } });
     let refused = world.apply_at("other", "status", &other, false).unwrap_err().to_string();
-    assert_eq!(refused, "Apply failed with 1 conflict: conflict with \"reporter\" with subresource \"status\": .status.message");
+    assert_eq!(
+        refused,
+        "Apply failed with 1 conflict: conflict with \"reporter\" with subresource \"status\": .status.message"
+    );
 }
 
 fn data() -> impl Strategy<Value = serde_json::Map<String, Value>> {
@@ -343,7 +391,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..12_usize, data()).prop_map(|(who, data)| Step::Update(who, data)),
         (0..12_usize, data()).prop_map(|(who, data)| Step::Label(who, data)),
-        (0..3_usize, data(), any::<bool>()).prop_map(|(who, data, force)| Step::Apply(who, data, force)),
+        (0..3_usize, data(), any::<bool>())
+            .prop_map(|(who, data, force)| Step::Apply(who, data, force)),
     ]
 }
 

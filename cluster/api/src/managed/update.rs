@@ -48,7 +48,11 @@ impl Writer<'_> {
 }
 
 /// Notes who created an object, which is as it will be stored. Entries that came with it are taken over.
-pub fn created(row: &Resource, object: &mut Value, writer: &Writer<'_>) -> Result<(), EntriesError> {
+pub fn created(
+    row: &Resource,
+    object: &mut Value,
+    writer: &Writer<'_>,
+) -> Result<(), EntriesError> {
     let given = take(object);
     let manager = writer.manager(row, Operation::Update);
     let time = metadata_time(writer.now);
@@ -136,7 +140,8 @@ pub fn took(object: &mut Value, writer: &Writer<'_>, path: &[&str]) {
     let entry = match entries.iter_mut().find(is_writers) {
         Some(entry) => entry,
         None => {
-            let mut entry = json!({ "manager": writer.manager, "operation": "Update", "fieldsV1": {} });
+            let mut entry =
+                json!({ "manager": writer.manager, "operation": "Update", "fieldsV1": {} });
             if !writer.subresource.is_empty() {
                 entry["subresource"] = writer.subresource.into();
             }
@@ -176,7 +181,13 @@ pub(super) fn put(object: &mut Value, entries: Value) {
 impl Entries {
     /// Finds out what those own who have the rest, where what is written cannot be said otherwise: who has the rest of
     /// the status changes something else through that door.
-    fn spell_for(&mut self, row: &Resource, old: &Value, writer: &Writer<'_>, change: &Comparison) -> bool {
+    fn spell_for(
+        &mut self,
+        row: &Resource,
+        old: &Value,
+        writer: &Writer<'_>,
+        change: &Comparison,
+    ) -> bool {
         let manager = writer.manager(row, Operation::Update);
         let has_rest = self.place(&manager).is_some_and(|at| self.0[at].owned == Owned::Rest);
         let spells = has_rest && writer.part() == Part::Status && !is_of_status(&change.changed);
@@ -187,7 +198,13 @@ impl Entries {
     }
 
     /// Gives the writer what it changed, and takes it from the others. Tells whether all entries are spelt out.
-    fn take(&mut self, row: &Resource, new: &Value, writer: &Writer<'_>, change: Comparison) -> bool {
+    fn take(
+        &mut self,
+        row: &Resource,
+        new: &Value,
+        writer: &Writer<'_>,
+        change: Comparison,
+    ) -> bool {
         let manager = writer.manager(row, Operation::Update);
         let Comparison { changed, removed } = change;
         for entry in &mut self.0 {
@@ -260,7 +277,9 @@ impl Entries {
                         subresource: String::new(),
                     };
                     bucket.time = entry.time;
-                    if let (Owned::Fields(all), Owned::Fields(fields)) = (&mut bucket.owned, entry.owned) {
+                    if let (Owned::Fields(all), Owned::Fields(fields)) =
+                        (&mut bucket.owned, entry.owned)
+                    {
                         all.add(fields);
                     }
                     over -= 1;

@@ -64,7 +64,8 @@ fn applies_have_the_recorded_outcome() {
                             entry["fieldsV1"].clone();
                     }
                     differences("managers", &managers, &step["managers"], &mut found);
-                    let (mut ours, theirs) = (patched(object.clone()), patched(step["out"].clone()));
+                    let (mut ours, theirs) =
+                        (patched(object.clone()), patched(step["out"].clone()));
                     // Applies were recorded without the name.
                     ours["metadata"].as_object_mut().expect("metadata").remove("name");
                     differences("", &ours, &theirs, &mut found);
@@ -78,7 +79,8 @@ fn applies_have_the_recorded_outcome() {
                         .map(|cause| (cause.field.clone(), cause.reason.as_str().to_owned()))
                         .collect();
                     let ours = (json!(status.code()), json!(status.reason.as_str()), causes);
-                    let theirs = (step["code"].clone(), step["reason"].clone(), recorded_causes(step));
+                    let theirs =
+                        (step["code"].clone(), step["reason"].clone(), recorded_causes(step));
                     if ours != theirs {
                         wrong.push(format!("{name}: ours {ours:?} ({status}), theirs {theirs:?}"));
                     }
