@@ -6,9 +6,10 @@ use super::engine::mirrors::Mirrors;
 use super::engine::shared::Shared;
 use super::mirror::{Mirror, Mirrored, Seen};
 use impresario_api::catalog;
+use impresario_api::managed::{self, Writer};
 use impresario_api::resource::Row;
-use impresario_objects::Objects;
 use impresario_objects::events::{Recorder, Severity};
+use impresario_objects::{CONTROLLER, Objects};
 use impresario_registry_api::{Compare, Entry, Operation, RegistryHandle};
 use impresario_runtime::clock;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod};
@@ -111,14 +112,29 @@ pub(super) fn served(group: &str, plural: &str) -> Row {
 
 /// Writes `object` where `entry` is, if nobody changed it in between.
 pub(super) fn put(entry: &Entry, object: &Value) -> Result<(Compare, Operation), LookError> {
-    let value = serde_json::to_vec(object).map_err(|error| LookError::Damaged {
-        key: entry.key.to_string(),
-        cause: error.to_string(),
-    })?;
+    let damaged = |cause: String| LookError::Damaged { key: entry.key.to_string(), cause };
+    let noted = noted(entry, object).map_err(damaged)?;
+    let value = serde_json::to_vec(noted.as_ref().unwrap_or(object))
+        .map_err(|error| damaged(error.to_string()))?;
     Ok((
         Compare::Revision { key: entry.key.clone(), revision: entry.mod_revision },
         Operation::Put { key: entry.key.clone(), value: value.into() },
     ))
+}
+
+/// The object with what controllers own of it by what they changed, where it is known who owns what.
+fn noted(entry: &Entry, object: &Value) -> Result<Option<Value>, String> {
+    let row = catalog::served().find_key(&entry.key.resource);
+    let Some(row) = row.filter(|_| managed::may_have_entries(&entry.value)) else {
+        return Ok(None);
+    };
+    let old = serde_json::from_slice(&entry.value).map_err(|error| error.to_string())?;
+    let mut new = object.clone();
+    let now = clock::timestamp();
+    let writer = Writer { manager: CONTROLLER, subresource: "status", now };
+    managed::updated_through(&row, &old, &mut new, &writer, &["", "status"])
+        .map_err(|error| error.to_string())?;
+    Ok(Some(new))
 }
 
 #[cfg(test)]

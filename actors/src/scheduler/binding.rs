@@ -1,6 +1,7 @@
 //! Binding: one transaction for all pods of a node, each still unbound at the revision that was
 //! planned with. Where one of them changed meanwhile, each is tried on its own.
 
+use impresario_api::managed::{self, Writer};
 use impresario_registry_api::{Fence, Key, RegistryHandle, Remedy, Revision, Transaction};
 use impresario_runtime::clock;
 use jiff::Timestamp;
@@ -32,6 +33,9 @@ pub enum Placed {
     /// Nothing may be written any more under this fence.
     Fenced,
 }
+
+/// The name under which a scheduler owns what it writes.
+const MANAGER: &str = "impresario-scheduler";
 
 /// Binds the pods to the node within `deadline`.
 pub async fn bind(
@@ -112,6 +116,11 @@ fn bound_value(binding: &Binding, node: &str, now: Timestamp) -> Option<Vec<u8>>
     }
     spec.insert("nodeName".to_owned(), node.into());
     set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}), now);
+    managed::took(
+        &mut pod,
+        &Writer { manager: MANAGER, subresource: "", now },
+        &["spec", "nodeName"],
+    );
     Some(pod.to_string().into_bytes())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cause::Cause;
 use crate::schema::{self, Message};
+use crate::structural::node::Node;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,12 @@ pub trait DynamicSchema: Send + Sync {
     /// The same in the words of OpenAPI v2, without what these cannot say.
     fn openapi_v2(&self) -> Value {
         self.openapi()
+    }
+
+    /// The schema itself, by which fields are owned one by one. Where there is none, every field is owned by itself and
+    /// every list as a whole.
+    fn root(&self) -> Option<&Node> {
+        None
     }
 }
 

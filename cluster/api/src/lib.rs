@@ -21,6 +21,7 @@ mod go_duration;
 mod json_equality;
 #[expect(clippy::unnecessary_wraps, reason = "the functions of a row have one signature")]
 pub mod kinds;
+pub mod managed;
 pub mod names;
 pub mod openapi;
 pub mod patch;

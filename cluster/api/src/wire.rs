@@ -224,6 +224,52 @@ pub fn decoded(target: Target<'_>, mut object: Value) -> Result<Decoded, DecodeE
     Ok(Decoded { object, warnings })
 }
 
+/// Reads what is to be applied to an object of the expected kind, as YAML or JSON. Its types are checked, but it is given
+/// as it came: who applies what is empty owns that. Fields that are not known are not looked for here; what is said
+/// twice is told as [`FieldValidation`] asks.
+pub fn applied(
+    target: Target<'_>,
+    body: &[u8],
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), DecodeError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(DecodeError::TooLarge);
+    }
+    let malformed = |why: String| DecodeError::Malformed { kind: target.kind.to_owned(), why };
+    // Most programs send JSON, which is read faster as what it is.
+    let is_json = body.trim_ascii_start().starts_with(b"{");
+    let json = if is_json { document::from_json(body).ok() } else { None };
+    let document = json.map_or_else(|| yaml::from_yaml(body), Ok).map_err(malformed)?;
+    let (object, duplicates) = document.into_parts();
+    let mut looked_at = object.clone();
+    let warnings = identify(target, &mut looked_at).and_then(|()| {
+        let checked = check(target.looks, &mut looked_at, Vec::new(), FieldValidation::Ignore);
+        let warnings = checked.and_then(|_| doubled(duplicates, validation));
+        warnings.map_err(|wrong| DecodeError::Fields {
+            kind: target.kind.to_owned(),
+            version: target.api_version(),
+            why: wrong.0,
+        })
+    })?;
+    Ok((object, warnings))
+}
+
+/// What is told of fields that are said twice.
+fn doubled(
+    duplicates: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, WrongFields> {
+    let found: Vec<_> =
+        duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect();
+    match validation {
+        FieldValidation::Strict if !found.is_empty() => {
+            Err(WrongFields(format!("strict decoding error: {}", found.join(", "))))
+        }
+        FieldValidation::Warn => Ok(found),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Vec::new()),
+    }
+}
+
 /// Reads a JSON or YAML document without a schema, within the limits of [`decode`].
 pub fn parse(content_type: &str, body: &[u8]) -> Result<Value, DecodeError> {
     if body.len() > MAX_BODY_BYTES {

@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use hyper::http::request::Parts;
+use impresario_api::managed::LONGEST_MANAGER;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
@@ -59,6 +60,21 @@ impl Call {
     /// The type of the body.
     pub fn content_type(&self) -> &str {
         self.header(CONTENT_TYPE).unwrap_or_default()
+    }
+
+    /// Whether the body is applied.
+    pub fn applies(&self) -> bool {
+        let media = self.content_type().split(';').next().unwrap_or_default();
+        media.trim().eq_ignore_ascii_case(wire::APPLY_YAML)
+    }
+
+    /// What the client calls itself: `kubectl` of `kubectl/v1.33.0 (linux/amd64)`, within what a manager may be called.
+    pub fn agent(&self) -> String {
+        let agent = self.header(USER_AGENT).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        // A header that could be read as text has only what can be printed in it.
+        let name: String = name.chars().take(LONGEST_MANAGER).collect();
+        if name.is_empty() { "unknown".to_owned() } else { name }
     }
 
     /// Whether the answer is for human eyes.

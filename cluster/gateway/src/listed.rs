@@ -12,6 +12,7 @@ use crate::turns::Turns;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hyper::Response;
+use impresario_api::managed::told_of_bytes;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
@@ -182,7 +183,8 @@ impl Writing {
         let Format { resource, form, include, .. } = &self.format;
         if self.style == Style::Json
             && form.view == View::Whole
-            && let Some(pieces) = spliced::item(&item.entry)
+            && let Some(pieces) =
+                spliced::item(&item.entry, told_of_bytes(resource, &item.entry.value))
         {
             return Ok(Some(pieces));
         }

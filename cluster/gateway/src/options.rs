@@ -5,6 +5,7 @@
 use crate::call::Call;
 use crate::invalid::{bad_value, invalid, no_number};
 use crate::query::Query;
+use impresario_api::managed::LONGEST_MANAGER;
 use impresario_api::resource::Resource;
 use impresario_api::selector::{FieldSelector, LabelSelector};
 use impresario_api::status::{Cause, CauseReason, Status};
@@ -168,14 +169,43 @@ fn written_by(call: &Call) -> WriteOptions {
 
 /// How to write. `kind` is `CreateOptions`, `UpdateOptions` or `PatchOptions`.
 pub fn write(kind: &'static str, call: &Call) -> Result<WriteOptions, Status> {
-    let query = &call.query;
-    let manager = query.get("fieldManager").unwrap_or_default();
-    if manager.chars().count() > 128 {
-        let message = "Too long: may not be more than 128 bytes".to_owned();
-        return Err(invalid_option(kind, "fieldManager", CauseReason::TooLong, message));
+    if kind == "PatchOptions" && call.query.has("force") && !call.applies() {
+        let message = "Forbidden: may not be specified for non-apply patch".to_owned();
+        return Err(invalid_option(kind, "force", CauseReason::Forbidden, message));
     }
-    let dry_run = dry_run(kind, query.all("dryRun"))?;
-    Ok(WriteOptions { dry_run, manager: manager.to_owned(), ..written_by(call) })
+    let manager = match manager(kind, &call.query)? {
+        "" => call.agent(),
+        manager => manager.to_owned(),
+    };
+    let dry_run = dry_run(kind, call.query.all("dryRun"))?;
+    Ok(WriteOptions { dry_run, manager, ..written_by(call) })
+}
+
+/// The manager that a request names, if it does.
+fn manager<'q>(kind: &'static str, query: &'q Query) -> Result<&'q str, Status> {
+    let manager = query.get("fieldManager").unwrap_or_default();
+    let refuse = |reason, message| Err(invalid_option(kind, "fieldManager", reason, message));
+    if manager.len() > LONGEST_MANAGER {
+        let message = format!("Too long: may not be more than {LONGEST_MANAGER} bytes");
+        return refuse(CauseReason::TooLong, message);
+    }
+    if manager.chars().any(char::is_control) {
+        let message =
+            format!("Invalid value: {manager:?}: should only contain printable characters");
+        return refuse(CauseReason::Invalid, message);
+    }
+    Ok(manager)
+}
+
+/// How to apply: who does must say so. The other value tells whether what others own is taken over.
+pub fn apply(call: &Call) -> Result<(WriteOptions, bool), Status> {
+    const KIND: &str = "PatchOptions";
+    let options = write(KIND, call)?;
+    if manager(KIND, &call.query)?.is_empty() {
+        let message = "Required value: is required for apply patch".to_owned();
+        return Err(invalid_option(KIND, "fieldManager", CauseReason::Required, message));
+    }
+    Ok((options, call.query.flag("force")))
 }
 
 /// What to do about fields that are not known.

@@ -3,6 +3,7 @@
 //! Plain functions of objects; the table of resources knows the columns.
 
 use crate::negotiate::View;
+use impresario_api::managed;
 use impresario_api::resource::Resource;
 use impresario_api::table::{self, IncludeObject};
 use impresario_runtime::clock;
@@ -40,8 +41,21 @@ fn typed_row(row: &mut Value, version: &str) {
     }
 }
 
+/// An object as clients read it: who owns what of it is written out, but for tables, which nobody reads for that.
+fn told(resource: &Resource, mut object: Value, view: View) -> Value {
+    match view {
+        View::Whole | View::Metadata(_) => managed::tell(resource, &mut object),
+        View::Table(_) => {
+            let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+            metadata.map(|metadata| metadata.remove("managedFields"));
+        }
+    }
+    object
+}
+
 /// One object in this view.
 pub fn one(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
+    let object = told(resource, object, view);
     match view {
         View::Whole => object,
         View::Metadata(version) => metadata_only(&object, version),
@@ -84,6 +98,7 @@ pub fn envelope(
 
 /// An item of a list in this view.
 pub fn item(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
+    let object = told(resource, object, view);
     match view {
         View::Whole => without_type(object),
         View::Metadata(version) => metadata_only(&object, version),

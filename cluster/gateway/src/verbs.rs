@@ -2,6 +2,7 @@
 //!
 //! Subresources that only some kinds have stand in modules of their own name.
 
+pub mod apply;
 pub mod delete;
 pub mod log;
 pub mod namespace;

@@ -5,9 +5,11 @@
 //! same moment.
 
 use super::Objects;
+use super::managers;
 use super::write::{Change, Step};
 use crate::may::Verb;
 use impresario_api::catalog::find;
+use impresario_api::managed;
 use impresario_api::rules::{self, metadata};
 use impresario_api::status::Status;
 use impresario_client::objects::{Binding, WriteOptions};
@@ -103,7 +105,11 @@ impl Objects {
                         return Ok(Change::Put(scheduled(bound, &now)));
                     }
                     let bound = rules::pod::bind(&stored.object, &binding.node).map_err(refused)?;
-                    Ok(Change::Put(noted(scheduled(bound, &now), metadata)?))
+                    let mut bound = noted(scheduled(bound, &now), metadata)?;
+                    let writer = self.writer(options, "");
+                    managed::updated(&pods, &stored.object, &mut bound, &writer)
+                        .map_err(|error| managers::refused(&pods, &bound, &error))?;
+                    Ok(Change::Put(bound))
                 }),
             )
             .await?;

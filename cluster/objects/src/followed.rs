@@ -32,7 +32,9 @@ pub(crate) struct Followed<T> {
 
 impl<T> fmt::Debug for Followed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Followed").field("is_read", &self.all.borrow().is_some()).finish()
+        f.debug_struct("Followed")
+            .field("is_read", &self.all.borrow().is_some())
+            .finish_non_exhaustive()
     }
 }
 

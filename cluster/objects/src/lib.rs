@@ -26,6 +26,7 @@ mod expressions;
 mod followed;
 mod foundation;
 mod incoming;
+mod managers;
 pub mod may;
 mod named;
 mod open;
@@ -47,6 +48,7 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
+pub use managers::{Applying, CONTROLLER};
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;

@@ -6,6 +6,7 @@
 use crate::Objects;
 use crate::bound::{Bindings, LAST_WORDS};
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
+use crate::managers::{note, of_role};
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::rbac::{Roles, program_groups};
 use crate::refusals::Refusals;
@@ -149,6 +150,12 @@ impl ObjectsParts {
         !matches!(found, Ok((Some(_), _)))
     }
 
+    fn options(&self, sender: &Sender, dry_run: bool) -> WriteOptions {
+        let manager = of_role(self.who(sender).role());
+        let (user, groups) = (sender.name.clone(), program_groups());
+        WriteOptions { dry_run, manager, user, groups, ..WriteOptions::default() }
+    }
+
     /// Counts a refusal, and logs it now and then.
     fn refused(&self, sender: &Sender, denied: Denied) -> Denied {
         let role = self.who(sender).role();
@@ -262,7 +269,10 @@ impl ObjectsParts {
         let ask = Ask::of(Verb::Get, &key.resource, &key.namespace, &key.name);
         self.judge(&sender, &ask.change(Some(&old), None)).map_err(denied)?;
         let new = value.as_deref().map(|value| settled(resource, &old, value)).transpose();
-        let new = new.map_err(refused)?;
+        let mut new = new.map_err(refused)?;
+        if let Some(new) = &mut new {
+            note(resource, &old, new, self.who(&sender).role()).map_err(refused)?;
+        }
         let verb = if new.is_some() { Verb::Update } else { Verb::Delete };
         let ask = Ask::of(verb, &key.resource, &key.namespace, &key.name);
         let ask = ask.change(Some(&old), new.as_ref());
@@ -313,7 +323,7 @@ impl ObjectsParts {
                 self.permit(&asked.sender, &ask.change(None, Some(&decoded.object))).await;
             permitted.map_err(|why| self.forbidden(&asked.sender, resource, "", why))?;
         }
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let created = engine.create_decoded(resource, &asked.namespace, decoded, &options).await?;
         Ok(bytes(&created)?)
@@ -333,7 +343,7 @@ impl ObjectsParts {
         let ask = Ask { subresource, ..ask };
         self.permit_unseen(&asked.sender, &ask, resource).await?;
         let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let form = match asked.form {
             Form::Whole => {
@@ -394,7 +404,7 @@ impl ObjectsParts {
             uid: asked.uid,
             resource_version: asked.resource_version,
         };
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let engine = self.engine(&asked.sender, resource);
         let deleted =
             engine.delete(resource, &asked.namespace, &asked.name, &deletion, &options).await?;
@@ -413,7 +423,7 @@ impl ObjectsParts {
         permitted.map_err(|why| self.forbidden(&asked.sender, pods, &asked.pod, why))?;
         let binding =
             Binding { node: asked.node, uid: asked.uid, resource_version: asked.resource_version };
-        let options = options(&asked.sender, asked.dry_run);
+        let options = self.options(&asked.sender, asked.dry_run);
         let bound = self.objects.bind(&asked.namespace, &asked.pod, &binding, &options).await?;
         Ok(bytes(&bound)?)
     }
@@ -475,11 +485,6 @@ fn until_removed(watch: Watch, resource: Row) -> Watch {
             told = watch.next() => Some((told?, (Some(watch), resource))),
         }
     }))
-}
-
-fn options(sender: &Sender, dry_run: bool) -> WriteOptions {
-    let (user, manager) = (sender.name.clone(), sender.name.clone());
-    WriteOptions { dry_run, manager, user, groups: program_groups(), ..WriteOptions::default() }
 }
 
 fn bytes(object: &Value) -> Result<Bytes, Status> {

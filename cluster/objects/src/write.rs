@@ -7,12 +7,14 @@
 use super::Objects;
 use super::address::{already_held, closing, exchange, held, is_drawn};
 use super::incoming::decoded;
+use super::managers::{refused, through};
 use super::open::Opened;
 use super::refuse::write_refused;
 use crate::admission::{Action, Asked};
 use crate::may::Verb;
 use impresario_api::admission::{self as rules, Context, Door, RandomAllocator};
 use impresario_api::catalog::served;
+use impresario_api::managed;
 use impresario_api::resource::{Resource, Row};
 use impresario_api::status::Status;
 use impresario_api::wire::Decoded;
@@ -98,6 +100,23 @@ impl Objects {
         decoded: Decoded,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
+        self.create_noting(resource, namespace, decoded, options, &mut |object| {
+            let writer = self.writer(options, "");
+            managed::created(resource, object, &writer)
+                .map_err(|error| refused(resource, object, &error))
+        })
+        .await
+    }
+
+    /// The same; who owns what of the object is noted by a function of what is to be stored.
+    pub(super) async fn create_noting(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        decoded: Decoded,
+        options: &WriteOptions,
+        note: &mut (dyn FnMut(&mut Value) -> Result<(), Status> + Send),
+    ) -> Result<Value, Status> {
         let namespace = if resource.namespaced { namespace } else { "" };
         let asked = Asked {
             resource,
@@ -125,6 +144,7 @@ impl Objects {
                 allocator: &draws,
             };
             let mut admitted = rules::admit_create(resource, object.clone(), &context)?;
+            note(&mut admitted)?;
             self.judge(options, Verb::Create, None, Some(&admitted))?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let asked = Asked { name: &name, ..asked };
@@ -275,7 +295,10 @@ impl Objects {
                 now: clock::timestamp(),
                 allocator: draws,
             };
-            let admitted = rules::admit_update(resource, door, new, &old, &context)?;
+            let mut admitted = rules::admit_update(resource, door, new, &old, &context)?;
+            let writer = self.writer(options, through(door));
+            managed::updated(resource, &old, &mut admitted, &writer)
+                .map_err(|error| refused(resource, &admitted, &error))?;
             Ok(if rules::is_finished(resource, &admitted) {
                 Change::Remove(admitted)
             } else if admitted == old {
@@ -419,8 +442,13 @@ fn served_still(resource: &Resource) -> Result<(), Status> {
     if served().is_served(resource) { Ok(()) } else { Err(Status::no_such_path()) }
 }
 
-/// A uid in an object that is put says which object is meant; in a patch it would be a change, which admission refuses.
-fn check_uid(resource: &Resource, name: &str, old: &Value, new: &Value) -> Result<(), Status> {
+/// A uid in an object that is put or applied says which object is meant; in a patch it would be a change, which admission refuses.
+pub(super) fn check_uid(
+    resource: &Resource,
+    name: &str,
+    old: &Value,
+    new: &Value,
+) -> Result<(), Status> {
     let (was, is) = (text(old, "/metadata/uid"), text(new, "/metadata/uid"));
     if !is.is_empty() && was != is {
         let why =

@@ -7,6 +7,7 @@ use crate::dynamic::DynamicSchema;
 use crate::field::{at, flag, list, object_mut, set, text};
 use crate::resource::{Column, DefinedBy, FieldLabel, Resource, ScalePaths, Subresource, Text};
 use crate::structural::Structural;
+use crate::structural::node::Node;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ impl DynamicSchema for Structural {
 
     fn openapi_v2(&self) -> Value {
         Structural::openapi_v2(self)
+    }
+
+    fn root(&self) -> Option<&Node> {
+        Some(Structural::root(self))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::dynamic::{DynamicSchema, Schema};
 use crate::patch::PatchType;
 use crate::resource::{Resource, Row};
 use crate::schema::{self, Cardinality, Field, FieldType, Message, Shape, Structure};
+use crate::wire::APPLY_YAML;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -163,7 +164,7 @@ impl Named {
     pub(super) fn patches(&self) -> Vec<&'static str> {
         let strategic = PatchType::MEDIA_TYPES[2];
         let known = PatchType::MEDIA_TYPES.into_iter();
-        known.filter(|form| self.is_built_in || *form != strategic).collect()
+        known.filter(|form| self.is_built_in || *form != strategic).chain([APPLY_YAML]).collect()
     }
 }
 

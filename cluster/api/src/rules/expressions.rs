@@ -36,8 +36,10 @@ pub fn compile(expression: &str, gives: Gives) -> Result<Program, String> {
     let program = Program::compile(expression, &variables)
         .map_err(|error| format!("compilation failed: {error}"))?;
     match (gives, program.gives()) {
-        (Gives::Anything, _) | (_, Type::Dyn) => Ok(program),
-        (Gives::Bool, Type::Bool) | (Gives::Text, Type::Text) => Ok(program),
+        (Gives::Anything, _)
+        | (_, Type::Dyn)
+        | (Gives::Bool, Type::Bool)
+        | (Gives::Text, Type::Text) => Ok(program),
         (Gives::Bool, _) => Err("must evaluate to bool".to_owned()),
         (Gives::Text, _) => Err("must evaluate to string".to_owned()),
     }
@@ -126,10 +128,10 @@ fn validation(validation: &Value, path: &Path, causes: &mut Causes) {
         causes.required(&path.child("message"), why);
     }
     let worded = text(validation, "messageExpression");
-    if !worded.is_empty() {
-        if let Err(why) = compile(worded, Gives::Text) {
-            causes.invalid(&path.child("messageExpression"), worded, &why);
-        }
+    if !worded.is_empty()
+        && let Err(why) = compile(worded, Gives::Text)
+    {
+        causes.invalid(&path.child("messageExpression"), worded, &why);
     }
     let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
     if has(validation, "reason") {

@@ -206,10 +206,10 @@ fn service(service: &Value, path: &Path, causes: &mut Causes) {
     } else if below.len() > 1 && below.contains("//") {
         causes.invalid(&path.child("path"), below, "segments of it may not be empty");
     }
-    if let Some(port) = number(service, "port") {
-        if let Some(why) = names::port_number(port) {
-            causes.invalid(&path.child("port"), port, why);
-        }
+    if let Some(port) = number(service, "port")
+        && let Some(why) = names::port_number(port)
+    {
+        causes.invalid(&path.child("port"), port, why);
     }
 }
 

@@ -5,6 +5,7 @@
 //! test says all rows that differ at once, so that a rule can be seen behind them.
 #![expect(clippy::expect_used, reason = "a row that cannot be read fails the test")]
 
+mod applies;
 mod rows;
 
 use impresario_api::admission::{Allocator, Context, Door, admit_create, admit_update, warnings};
@@ -121,7 +122,7 @@ fn patches_have_the_recorded_outcome() {
     let (mut wrong, mut seen) = (Vec::new(), 0);
     for row in rows("patches.jsonl") {
         let Some(resource) = find_object(&row["object"]) else { continue };
-        // Applies are rows of steps. Which revision is the newest is known where objects are stored: the
+        // Applies are rows of steps, see `applies`. Which revision is the newest is known where objects are stored: the
         // same row is asked on a cluster.
         if !row["steps"].is_null() || row["code"] == 409 {
             continue;

@@ -1,26 +1,28 @@
 //! An object as readers see it, without reading it: the bytes that the registry keeps, cut and joined.
 //!
-//! What is put between them is the resourceVersion; what is left out is the type, where a list says it for all. Nothing
-//! is copied: the pieces are parts of the registry's own bytes.
+//! What is put between them is the resourceVersion; what is left out is the type, where a list says it for all. Who owns
+//! what of an object is kept shorter than it is told, so it is replaced. Nothing else is copied: the pieces are parts of
+//! the registry's own bytes.
 
 use bytes::Bytes;
 use impresario_registry_api::Entry;
 use serde::de::IgnoredAny;
 use std::ops::Range;
 
-/// The pieces of an entry's object as an item of a list: with its resourceVersion, without its type. `None` where
-/// the object has to be read to make that, or cannot be read.
-pub fn item(entry: &Entry) -> Option<Vec<Bytes>> {
-    pieces(entry, false)
+/// The pieces of an entry's object as an item of a list: with its resourceVersion, without its type, and with this in
+/// place of its managed fields, where that is given. `None` where the object has to be read to make that, or cannot be
+/// read.
+pub fn item(entry: &Entry, managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
+    pieces(entry, false, managed)
 }
 
 /// The pieces of an entry's object as it is shown alone: with its resourceVersion and its type. `None` as for
 /// [`item`].
-pub fn whole(entry: &Entry) -> Option<Vec<Bytes>> {
-    pieces(entry, true)
+pub fn whole(entry: &Entry, managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
+    pieces(entry, true, managed)
 }
 
-fn pieces(entry: &Entry, typed: bool) -> Option<Vec<Bytes>> {
+fn pieces(entry: &Entry, typed: bool, mut managed: Option<Vec<u8>>) -> Option<Vec<Bytes>> {
     let text = &entry.value;
     // What a client gets is JSON, whatever lies in the store.
     serde_json::from_slice::<IgnoredAny>(text).ok()?;
@@ -42,7 +44,16 @@ fn pieces(entry: &Entry, typed: bool) -> Option<Vec<Bytes>> {
                 let put =
                     format!("{before}\"metadata\":{{\"resourceVersion\":\"{version}\"{separator}");
                 pieces.push(put.into());
-                pieces.push(text.slice(member.value.start + 1..member.value.end));
+                let mut from = member.value.start + 1;
+                let is_managed = |one: &&Member| &text[one.name.clone()] == b"managedFields";
+                if let Some(place) = inside.iter().find(is_managed)
+                    && let Some(managed) = managed.take()
+                {
+                    pieces.push(text.slice(from..place.value.start));
+                    pieces.push(managed.into());
+                    from = place.value.end;
+                }
+                pieces.push(text.slice(from..member.value.end));
                 has_metadata = true;
             }
             _ => {
@@ -53,7 +64,8 @@ fn pieces(entry: &Entry, typed: bool) -> Option<Vec<Bytes>> {
         before = ",";
     }
     pieces.push(Bytes::from_static(b"}"));
-    has_metadata.then_some(pieces)
+    // What has found no place would not be told.
+    (has_metadata && managed.is_none()).then_some(pieces)
 }
 
 /// A member of a JSON object: where its name is, without the quotes, and its value.
@@ -163,7 +175,7 @@ mod tests {
     }
 
     fn joined(entry: &Entry) -> Option<Value> {
-        item(entry).map(|pieces| read_back(&pieces))
+        item(entry, None).map(|pieces| read_back(&pieces))
     }
 
     fn as_read(entry: &Entry) -> Value {
@@ -202,7 +214,7 @@ mod tests {
             let bytes = if pretty { serde_json::to_vec_pretty(&object) } else { serde_json::to_vec(&object) };
             let entry = entry(bytes.unwrap());
             prop_assert_eq!(joined(&entry), Some(as_read(&entry)));
-            let shown = whole(&entry).map(|pieces| read_back(&pieces));
+            let shown = whole(&entry, None).map(|pieces| read_back(&pieces));
             prop_assert_eq!(shown, Some(object_at(&entry, entry.mod_revision).unwrap()));
         }
 
@@ -212,6 +224,24 @@ mod tests {
                 prop_assert_eq!(made, as_read(&entry(text)));
             }
         }
+    }
+
+    #[test]
+    fn managed_fields_are_told_in_place_of_what_is_kept_of_them() {
+        let kept = r#"{"metadata":{"a":1,"managedFields":[{"manager":"a"}],"z":2},"spec":{"managedFields":[]}}"#;
+        let told = || Some(b"[3]".to_vec());
+        let shown = item(&entry(kept), told()).map(|pieces| read_back(&pieces)).unwrap();
+        let wanted = json!({"metadata": {"a": 1, "managedFields": [3], "z": 2, "resourceVersion": "7"},
+            "spec": {"managedFields": []}});
+        assert_eq!(shown, wanted);
+        let alone = r#"{"metadata":{"managedFields":[]}}"#;
+        let shown = whole(&entry(alone), told()).map(|pieces| read_back(&pieces)).unwrap();
+        assert_eq!(shown["metadata"]["managedFields"], json!([3]));
+        assert_eq!(
+            item(&entry(r#"{"metadata":{"a":1}}"#), told()),
+            None,
+            "there is no place for it"
+        );
     }
 
     #[test]
@@ -227,7 +257,7 @@ mod tests {
             r#"{"metadata":{},"spec":tru}"#,
             r#"{"m\u0065tadata":{}}"#,
         ] {
-            assert_eq!(item(&entry(text)), None, "{text}");
+            assert_eq!(item(&entry(text), None), None, "{text}");
         }
     }
 }

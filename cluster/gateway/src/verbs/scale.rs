@@ -1,5 +1,6 @@
 //! The scale door: how many copies there are, and how many there should be, for any kind that has it.
 
+use super::apply;
 use super::write::{other_name, patch_form};
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
@@ -12,8 +13,8 @@ use impresario_api::admission::{apply_scale, scale_of};
 use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_objects::Door;
-use serde_json::Value;
+use impresario_objects::{Applying, Door};
+use serde_json::{Value, json};
 
 /// Reads or changes the scale of an object.
 pub async fn scale(
@@ -34,6 +35,15 @@ pub async fn scale(
             let change = |old: &Value| scaled(resource, name, old, &wanted);
             objects.modify(resource, Door::Scale, namespace, name, &write, change).await?
         }
+        Action::Patch if call.call.applies() => {
+            let (write, force) = options::apply(&call.call)?;
+            let validation = options::field_validation("PatchOptions", &call.call.query)?;
+            let (mut wanted, _) = apply::read(&call.call, target, validation)?;
+            apply::address(&mut wanted, name, namespace)?;
+            let object = applied(resource, &wanted)?;
+            let applying = Applying { object: &object, force };
+            objects.apply(resource, Door::Scale, namespace, name, applying, &write).await?
+        }
         Action::Patch => {
             let write = options::write("PatchOptions", &call.call)?;
             let validation = options::field_validation("PatchOptions", &call.call.query)?;
@@ -50,6 +60,29 @@ pub async fn scale(
     };
     let scale = scale_of(resource, &object).ok_or_else(Status::no_such_path)?;
     Ok(answer::json(200, &scale, call.call.pretty()))
+}
+
+/// What is applied to an object by who applies to its scale: the number of copies, where it is said.
+fn applied(resource: &Resource, wanted: &Value) -> Result<Value, Status> {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion"] {
+        if let Some(said) = wanted.pointer(&format!("/metadata/{field}")) {
+            metadata[field] = said.clone();
+        }
+    }
+    let object = json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": metadata });
+    match wanted.pointer("/spec/replicas").and_then(Value::as_i64) {
+        None => Ok(object),
+        Some(copies) if copies < 0 => {
+            let cause = bad_value("spec.replicas", copies, "must be greater than or equal to 0");
+            Err(invalid("autoscaling", "Scale", text(wanted, "/metadata/name"), vec![cause]))
+        }
+        Some(_) => apply_scale(resource, &object, wanted),
+    }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The object with the number of copies that a scale asks for. What the scale says of version and uid

@@ -21,6 +21,7 @@ use crate::{options, shape};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use hyper::Response;
+use impresario_api::managed::told_of_bytes;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_api::table::IncludeObject;
@@ -217,7 +218,11 @@ impl Shape {
 
     /// The line that shows an object; `None` where it cannot be read.
     fn line(&self, kind: &str, item: Item) -> Option<Line> {
-        let kept = if self.view == View::Whole { spliced::whole(&item.entry) } else { None };
+        let kept = if self.view == View::Whole {
+            spliced::whole(&item.entry, told_of_bytes(&self.resource, &item.entry.value))
+        } else {
+            None
+        };
         if let Some(pieces) = kept {
             return Some(Line::around(kind, pieces));
         }

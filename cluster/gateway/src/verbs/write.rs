@@ -1,16 +1,19 @@
 //! Creating, replacing and patching objects.
 
-use super::show;
+use super::{apply, show};
 use crate::answer::{self, Body};
 use crate::call::{Call, ResourceCall, target_of};
 use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
+use impresario_api::managed;
 use impresario_api::patch::{self, PatchType};
+use impresario_api::resource::Resource;
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
 use impresario_objects::Door;
 use serde_json::Value;
+use std::borrow::Cow;
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -35,7 +38,7 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     Ok(response)
 }
 
-fn door(call: &ResourceCall) -> Door {
+pub(super) fn door(call: &ResourceCall) -> Door {
     if call.path.subresource == "status" { Door::Status } else { Door::Main }
 }
 
@@ -90,29 +93,36 @@ pub(super) fn patch_form(call: &Call, built_in: bool) -> Result<PatchType, Statu
     let form = PatchType::parse(call.content_type());
     match form.filter(|form| built_in || *form != PatchType::Strategic) {
         Some(form) => Ok(form),
-        None if call.content_type().starts_with(wire::APPLY_YAML) => {
-            let offered = PatchType::MEDIA_TYPES;
-            let mut status = Status::unsupported_media_type(&offered);
-            status.message = format!(
-                "server-side apply ({}) is not served yet: use client-side apply, or one of {}",
-                wire::APPLY_YAML,
-                offered.join(", ")
-            );
-            Err(status)
-        }
         None => {
             let strategic = "application/strategic-merge-patch+json";
             let offered: Vec<&str> = PatchType::MEDIA_TYPES
                 .into_iter()
                 .filter(|media| built_in || *media != strategic)
+                .chain([wire::APPLY_YAML])
                 .collect();
             Err(Status::unsupported_media_type(&offered))
         }
     }
 }
 
+/// The object that a patch is applied to: who owns what of it is written out where the patch may be about that.
+fn base<'a>(resource: &Resource, form: PatchType, body: &[u8], old: &'a Value) -> Cow<'a, Value> {
+    // What is written with escapes may be any name.
+    let may_name = |text: &str| text.contains("managedFields") || text.contains("\\u");
+    let is_about = form == PatchType::Json || std::str::from_utf8(body).is_ok_and(may_name);
+    if !is_about {
+        return Cow::Borrowed(old);
+    }
+    let mut told = old.clone();
+    managed::tell(resource, &mut told);
+    Cow::Owned(told)
+}
+
 /// Changes parts of an object, or of its status.
 pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
+    if call.call.applies() {
+        return apply::apply(gateway, call).await;
+    }
     let write = options::write("PatchOptions", &call.call)?;
     let validation = options::field_validation("PatchOptions", &call.call.query)?;
     let form = patch_form(&call.call, call.resource.is_built_in())?;
@@ -122,7 +132,8 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let patched = gateway
         .objects()
         .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {
-            let mut outcome = patch::apply(target, old, form, &call.call.body, validation)
+            let base = base(resource, form, &call.call.body, old);
+            let mut outcome = patch::apply(target, &base, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
             warnings = std::mem::take(&mut outcome.warnings);
             Ok(outcome)

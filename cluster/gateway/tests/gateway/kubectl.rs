@@ -199,3 +199,42 @@ async fn it_waits_until_a_pod_is_deleted_or_a_condition_holds() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn it_applies_on_the_server() {
+    each(async |_, kubectl| {
+        let apply = async |manifest: &str, words: &[&str]| {
+            let file = kubectl.manifest("rc.yaml", manifest);
+            let mut all = vec!["apply", "--server-side", "-f", &file];
+            all.extend(words);
+            kubectl.run(&all).await
+        };
+        let image = |image: &str| {
+            CONTROLLER.replace("'busybox:1', command", &format!("'{image}', command"))
+        };
+        let said = apply(CONTROLLER, &[]).await;
+        assert!(said.ok && said.out.contains("serverside-applied"), "{said:?}");
+        let said = apply(&image("busybox:2"), &["--field-manager=other"]).await;
+        assert!(!said.ok && said.err.contains("conflict with \"kubectl\""), "{said:?}");
+        let said =
+            apply(&image("busybox:2"), &["--field-manager=other", "--force-conflicts"]).await;
+        assert!(said.ok, "{said:?}");
+        let shown = kubectl.good(&["get", "rc", "web", "-o", "yaml"]).await;
+        assert!(shown.contains("busybox:2") && !shown.contains("managedFields"), "{shown}");
+        let shown =
+            kubectl.good(&["get", "rc", "web", "-o", "yaml", "--show-managed-fields"]).await;
+        assert!(shown.contains("manager: other") && shown.contains("f:containers"), "{shown}");
+        kubectl.good(&["delete", "rc", "web"]).await;
+
+        // From what the client applied to what the server applies: what goes from the manifest goes from the object.
+        let file = kubectl.manifest("rc.yaml", CONTROLLER);
+        kubectl.good(&["apply", "-f", &file]).await;
+        let shorter =
+            CONTROLLER.lines().filter(|line| !line.contains("side")).collect::<Vec<_>>().join("\n");
+        let said = apply(&shorter, &[]).await;
+        assert!(said.ok, "{said:?}");
+        let names = "jsonpath={.spec.template.spec.containers[*].name}";
+        assert_eq!(kubectl.good(&["get", "rc", "web", "-o", names]).await, "main");
+    })
+    .await;
+}

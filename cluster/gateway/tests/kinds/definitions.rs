@@ -441,3 +441,95 @@ async fn kubectl_of_three_generations_uses_a_kind_that_is_defined() {
         assert!(!gone.ok && gone.err.contains("not found"), "{}", gone.err);
     }
 }
+
+#[tokio::test]
+async fn objects_of_a_defined_kind_are_applied_by_the_list_types_of_its_schema() {
+    let (cluster, group) = (Cluster::start().await, "applied.example.com");
+    let mut definition = crontabs(group);
+    let properties = definition
+        .pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties")
+        .unwrap();
+    properties["steps"] = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name", "port"],
+        "items": { "type": "object", "required": ["name"], "properties": {
+            "name": {"type": "string"}, "port": {"type": "integer", "default": 80}, "run": {"type": "string"} } },
+    });
+    properties["tags"] =
+        json!({ "type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"} });
+    properties["whole"] = json!({ "type": "object", "x-kubernetes-map-type": "atomic",
+        "additionalProperties": {"type": "string"} });
+    properties["free"] = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    cluster.define(&definition, "Established", "True").await;
+    let path = format!("/apis/{group}/v1/namespaces/default/crontabs/a");
+    let apply = async |query: &str, spec: Value| {
+        let mut object = crontab("a", spec);
+        object["apiVersion"] = format!("{group}/v1").into();
+        object["kind"] = "CronTab".into();
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}?{query}");
+        cluster.server.send(Shows::Admin, "PATCH", &path, &headers, object.to_string()).await
+    };
+    let first = json!({ "cronSpec": "*", "steps": [{"name": "x", "run": "1"}], "tags": ["a", "b"],
+        "whole": {"k": "1"}, "free": {"any": {"thing": 1}} });
+    let made = apply("fieldManager=one", first.clone()).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    let made = made.json();
+    assert_eq!(made["spec"]["steps"], json!([{"name": "x", "port": 80, "run": "1"}]));
+    let owned = json!({ "f:spec": {
+        "f:cronSpec": {},
+        "f:steps": { "k:{\"name\":\"x\",\"port\":80}": { ".": {}, "f:name": {}, "f:run": {} } },
+        "f:tags": { "v:\"a\"": {}, "v:\"b\"": {} },
+        "f:whole": {},
+        "f:free": { "f:any": { ".": {}, "f:thing": {} } },
+    } });
+    assert_eq!(made["metadata"]["managedFields"][0]["fieldsV1"], owned);
+    let second = json!({ "steps": [{"name": "y", "run": "2"}], "tags": ["b", "c"] });
+    let both = apply("fieldManager=two", second).await.json();
+    assert_eq!(both["spec"]["tags"], json!(["a", "b", "c"]));
+    assert_eq!(both["spec"]["steps"].as_array().unwrap().len(), 2);
+    let refused = apply(
+        "fieldManager=two",
+        json!({ "whole": {"k": "2"}, "steps": [{"name": "x", "run": "2"}] }),
+    )
+    .await;
+    assert_eq!(refused.code, 409);
+    let refused = refused.json();
+    let mut fields: Vec<_> = refused["details"]["causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["field"].clone())
+        .collect();
+    fields.sort_by_key(ToString::to_string);
+    assert_eq!(fields, [json!(".spec.steps[name=\"x\",port=80].run"), json!(".spec.whole")]);
+    // What one no longer applies goes where the other does not apply it.
+    let less = json!({ "cronSpec": "*", "tags": ["a"] });
+    let left = apply("fieldManager=one", less).await.json();
+    assert_eq!(left["spec"]["tags"], json!(["a", "b", "c"]));
+    assert_eq!(left["spec"]["steps"], json!([{"name": "y", "port": 80, "run": "2"}]));
+    assert!(left["spec"].get("whole").is_none());
+    let unknown = apply("fieldManager=one", json!({ "cronSpec": "*", "weight": 2 })).await;
+    assert_eq!(unknown.code, 500);
+    assert!(
+        unknown.json()["message"]
+            .as_str()
+            .unwrap()
+            .ends_with(".spec.weight: field not declared in schema")
+    );
+    // The status alone is taken through its door.
+    let status = json!({ "apiVersion": format!("{group}/v1"), "kind": "CronTab", "spec": { "cronSpec": "5" },
+        "metadata": { "labels": { "l": "1" } }, "status": { "replicas": 3 } });
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let door = format!("{path}/status?fieldManager=teller");
+    let told =
+        cluster.server.send(Shows::Admin, "PATCH", &door, &headers, status.to_string()).await;
+    assert_eq!(told.code, 200, "{}", told.json());
+    let told = told.json();
+    assert_eq!((&told["status"]["replicas"], &told["spec"]["cronSpec"]), (&json!(3), &json!("*")));
+    let entries = told["metadata"]["managedFields"].as_array().unwrap();
+    let teller = entries.iter().find(|entry| entry["manager"] == "teller").unwrap();
+    assert_eq!(
+        (&teller["subresource"], &teller["fieldsV1"]),
+        (&json!("status"), &json!({ "f:status": { "f:replicas": {} } }))
+    );
+}

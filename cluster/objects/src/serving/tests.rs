@@ -153,7 +153,7 @@ async fn a_watch_by_message_ends_with_its_kind_and_nothing_of_it_is_written_any_
     assert!(matches!(parts.clone().follow(follow).await, Err(WatchError::Refused { .. })));
     assert_eq!(parts.clone().create(create("b")).await.unwrap_err().reason, "NotFound");
     // Who has looked it up before is told so too.
-    let (thing, options) = (json!({"metadata": {"name": "b"}}), options(&sender, false));
+    let (thing, options) = (json!({"metadata": {"name": "b"}}), parts.options(&sender, false));
     let late = parts.objects.create(&row, "", thing, &options).await.unwrap_err();
     assert_eq!(late.code(), 404);
     let late = parts.objects.delete(&row, "", "a", &DeleteOptions::default(), &options).await;

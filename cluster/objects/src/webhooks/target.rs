@@ -49,7 +49,10 @@ pub(super) struct Target {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("place", &self.place).field("path", &self.path).finish()
+        f.debug_struct("Target")
+            .field("place", &self.place)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // what is shared by tests fails as tests do
 
 mod access;
+mod applying;
 mod bad_input;
 mod commands;
 mod controllers;
