@@ -350,8 +350,8 @@ mod tests {
 
     #[test]
     fn each_rule_of_a_binding_names_its_field() {
-        assert_eq!(validate_binding(&binding()), []);
         type Change = fn(&mut Value);
+        assert_eq!(validate_binding(&binding()), []);
         let table: [(&str, &str, Change); 8] = [
             ("spec.policyName", "", |spec| spec["policyName"] = json!("")),
             ("spec.validationActions", "", |spec| spec["validationActions"] = json!([])),
@@ -370,7 +370,7 @@ mod tests {
                     json!({"name": "a", "selector": {}, "parameterNotFoundAction": "Deny"});
             }),
             ("spec.paramRef.parameterNotFoundAction", "", |spec| {
-                spec["paramRef"] = json!({"name": "a"})
+                spec["paramRef"] = json!({"name": "a"});
             }),
         ];
         for (field, word, change) in table {

@@ -330,7 +330,7 @@ mod tests {
             ("webhooks[0].name", "", |hook| hook["name"] = json!("")),
             ("webhooks[0].name", "three segments", |hook| hook["name"] = json!("a.b")),
             ("webhooks[0].rules[0].operations", "", |hook| {
-                hook["rules"][0]["operations"] = json!([])
+                hook["rules"][0]["operations"] = json!([]);
             }),
             ("webhooks[0].rules[0].operations", "other operations", |hook| {
                 hook["rules"][0]["operations"] = json!(["*", "CREATE"]);
@@ -339,13 +339,13 @@ mod tests {
                 hook["rules"][0]["operations"] = json!(["MAKE"]);
             }),
             ("webhooks[0].rules[0].apiGroups", "", |hook| {
-                hook["rules"][0]["apiGroups"] = json!([])
+                hook["rules"][0]["apiGroups"] = json!([]);
             }),
             ("webhooks[0].rules[0].resources", "other resources", |hook| {
                 hook["rules"][0]["resources"] = json!(["*", "pods"]);
             }),
             ("webhooks[0].rules[0].scope", "Moon", |hook| {
-                hook["rules"][0]["scope"] = json!("Moon")
+                hook["rules"][0]["scope"] = json!("Moon");
             }),
             ("webhooks[0].failurePolicy", "Maybe", |hook| hook["failurePolicy"] = json!("Maybe")),
             ("webhooks[0].matchPolicy", "Some", |hook| hook["matchPolicy"] = json!("Some")),
