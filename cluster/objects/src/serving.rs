@@ -42,7 +42,7 @@ const SEEN: Duration = Duration::from_millis(500);
 const NODE_NAME: &str = "/spec/nodeName";
 
 /// What who may know better is asked for.
-const BEHIND: &str = "this member does not know yet which pods are bound where: ask another one";
+const BEHIND: &str = "this member does not know yet what is bound where: ask another one";
 /// The same where waiting makes nothing better.
 const FORGOTTEN: &str =
     "this member came after that pod went, and cannot tell where it was: ask another one";
@@ -102,6 +102,9 @@ impl ObjectsParts {
             Ok(()) => return Ok(()),
             Err(denied) => denied,
         };
+        if denied.rule == Rule::Unread {
+            return Err(Unpermitted::Behind);
+        }
         let depends = match denied.rule {
             Rule::NamedByOwnPods => !ask.name.is_empty(),
             Rule::OwnEvents => ask.new.is_some(),

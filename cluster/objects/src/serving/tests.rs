@@ -203,3 +203,53 @@ async fn what_an_actor_changes_for_another_is_refused_once_its_shard_is_another_
     assert_eq!((late.code(), late.retry_after), (503, Some(1)), "{late}");
     assert_eq!(copies().await, "0");
 }
+
+#[tokio::test]
+async fn a_program_may_what_its_roles_give_it_and_gives_away_no_more() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    let rbac = crate::rbac::GROUP;
+    let sdk = Sender { name: "sdk".into(), role: impresario_runtime::PeerRole::Client };
+    let create = |resource: &str, namespace: &str, object: Value| {
+        let (resource, namespace) = (resource.to_owned(), namespace.to_owned());
+        let object = object.to_string().into();
+        Create { sender: sdk.clone(), resource, namespace, object, dry_run: false }
+    };
+    let map = || create("configmaps", "default", json!({"metadata": {"name": "made"}}));
+    let mut changes = parts.roles.changes();
+    // By default programs read.
+    let listing = || List {
+        sender: sdk.clone(),
+        request: impresario_registry_api::ListRequest::of(Selection::all("pods")),
+    };
+    while parts.clone().list(listing()).await.is_err() {
+        changes.next().await;
+    }
+    let refused = Status::from(parts.clone().create(map()).await.unwrap_err());
+    assert_eq!(refused.code(), 403, "{refused}");
+    let role = json!({
+        "metadata": {"name": "maker"}, "rules": [
+            {"verbs": ["create"], "apiGroups": [""], "resources": ["configmaps"]},
+            {"verbs": ["create"], "apiGroups": [rbac], "resources": ["clusterroles"]},
+        ],
+    });
+    let binding = json!({
+        "metadata": {"name": "maker"}, "roleRef": {"kind": "ClusterRole", "name": "maker"},
+        "subjects": [{"kind": "User", "name": "sdk"}],
+    });
+    for (plural, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
+        let row = known(&format!("{rbac}/{plural}")).unwrap();
+        parts.objects.create(&row, "", object, &WriteOptions::default()).await.unwrap();
+    }
+    while parts.clone().create(map()).await.is_err() {
+        changes.next().await;
+    }
+    let given = |verb: &str| {
+        let rule = json!({"verbs": [verb], "apiGroups": [""], "resources": ["configmaps"]});
+        let role = json!({"metadata": {"name": verb}, "rules": [rule]});
+        create(&format!("{rbac}/clusterroles"), "", role)
+    };
+    parts.clone().create(given("create")).await.unwrap();
+    let refused = Status::from(parts.clone().create(given("delete")).await.unwrap_err());
+    assert!(refused.message.contains("not currently held"), "{refused}");
+}
