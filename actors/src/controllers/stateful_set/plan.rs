@@ -158,16 +158,17 @@ impl<'a> Look<'a, '_> {
         member.revision() != Some(self.revisions.update_name())
     }
 
-    /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody asks any more
-    /// for what it is, or nothing of the set works.
+    /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody
+    /// asks any more for what it is, or nothing of its template works.
     fn is_given_up(&self, member: &Member<'_>) -> bool {
         let Strategy::Rolling { partition, .. } = self.strategy else { return false };
         let index = member.ordinal - self.shape.places.start;
         if !self.is_old(member) || member.is_healthy() || index < partition.unwrap_or(0) {
             return false;
         }
+        let is_alike = |other: &Member<'_>| other.revision() == member.revision();
         member.revision() != Some(self.revisions.current_name())
-            || !self.placed().any(Member::is_healthy)
+            || !self.placed().any(|other| other.is_healthy() && is_alike(other))
     }
 
     /// Brings pods to places one after the other. Whether all are there and available.

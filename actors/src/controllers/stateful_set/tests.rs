@@ -33,6 +33,7 @@ fn pods_come_go_and_are_replaced_in_the_order_and_as_many_as_is_asked_for() {
         ordered  |               | 0:a,ready 1:a,ready 2:x                          | -2
         ordered  |               | 0:a,ready 1:a 2:b,ready                          |
         ordered  |               | 0:a                                              | -0
+        ordered  |               | 0:b,ready 1:a                                    | -1
         ordered  | partition=2   | 0:a,ready 1:a,ready 2:b,ready                    |
         ordered  | partition=2   | 0:a,ready 2:b,ready                              | +1a
         ordered  | partition=9   | 0:a,ready 1:a,ready                              | +2a
