@@ -306,6 +306,7 @@ impl TrainingJob {
                     Err(MoveError::NotThere) => this.state.was_not_there(&action),
                     Err(MoveError::Failed(error)) => {
                         this.state.move_failed(&action, clock::now());
+                        this.state.restore_failed(&action, &error, clock::now());
                         tracing::warn!(
                             job = this.text("name"),
                             error,

@@ -243,7 +243,7 @@ impl State {
     pub(super) fn saving_failed(&mut self, why: &str, now: Instant) {
         let why = shortened(why);
         if self.savings.failed(&why, pause_share(&self.job), now) {
-            self.remark(true, "CheckpointFailed", format!("{why}; training goes on"));
+            self.remark(true, "CheckpointFailed", format!("{why}: it is tried again"));
         }
     }
 

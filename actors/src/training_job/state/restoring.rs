@@ -197,8 +197,16 @@ impl State {
             );
             self.remark(true, "ParametersRestored", message);
         }
+        self.savings.succeeded();
         if !self.holders.contains(&Holder::Nobody) {
             self.savings.restoring = None;
+        }
+    }
+
+    /// A move has failed. Where it was to take shards back people hear why nothing goes on.
+    pub fn restore_failed(&mut self, action: &Action, why: &str, now: Instant) {
+        if matches!(action, Action::Restore { .. }) {
+            self.saving_failed(why, now);
         }
     }
 

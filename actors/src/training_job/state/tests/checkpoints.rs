@@ -373,6 +373,33 @@ fn a_job_that_has_lost_all_and_has_no_checkpoint_that_can_be_used_begins_anew() 
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_read_is_told_and_one_that_spoils_is_replaced_by_the_one_before() {
+    let now = clock::now();
+    let mut state = saving(json!({ "intervalSteps": 4 }), now);
+    answered(&mut state, now, |_| looked(Some(checkpoint(3, 5))));
+    let actions = state.reconcile(now);
+    state.move_failed(&actions[0], now);
+    state.restore_failed(&actions[0], "/models: Input/output error", now);
+    assert_eq!(state.checkpoint_problem(), Some("/models: Input/output error"));
+    assert!(reasons(&mut state).contains(&"CheckpointFailed"));
+    let now = now + Duration::from_mins(2);
+    let again = state.reconcile(now);
+    assert!(matches!(again[..], [Action::Restore { .. }]), "{again:?}");
+    // It was good when it was looked at, and is not any more.
+    state.has_no_copy(&again[0], now);
+    let asked = state.reconcile(now);
+    assert!(matches!(asked[..], [Action::Provide { begins: false, .. }]), "{asked:?}");
+    state.has_no_copy(&asked[0], now);
+    answered(&mut state, now, |_| looked(Some(checkpoint(2, 3))));
+    let actions = state.reconcile(now);
+    assert!(
+        matches!(&actions[..], [Action::Restore { path, .. }] if *path == checkpoint(2, 3).path),
+        "{actions:?}"
+    );
+    assert_eq!(state.steps(), 3);
+}
+
+#[test]
 fn a_job_that_is_taken_over_goes_on_without_looking_back() {
     let now = clock::now();
     let mut state = alone(json!({ "intervalSteps": 4 }), now);
