@@ -49,9 +49,12 @@ fn small() -> Value {
 
 /// What a node says of it.
 fn status() -> Value {
-    let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": "2026-01-01T00:00:02Z", "observedGeneration": 1 });
-    let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    let condition = |kind: &str| {
+        json!({ "type": kind, "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": "2026-01-01T00:00:02Z", "observedGeneration": 1 })
+    };
+    let kinds =
+        ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
     let container = json!({ "name": "main", "ready": true, "started": true, "restartCount": 0,
         "image": "registry.example.com/web:1.27", "imageID": "registry.example.com/web@sha256:1234567890abcdef",
         "containerID": "process://0123456789abcdef", "state": { "running": { "startedAt": "2026-01-01T00:00:01Z" } } });
@@ -106,7 +109,11 @@ fn main() {
     let ratio = |value: &Value| bytes(value) as f64 / bytes(&without) as f64;
     println!(
         "a running pod: {} bytes without, {} as kept ({:.2}), {} as told ({:.2})",
-        bytes(&without), bytes(&running), ratio(&running), bytes(&told), ratio(&told),
+        bytes(&without),
+        bytes(&running),
+        ratio(&running),
+        bytes(&told),
+        ratio(&told),
     );
     rate("create: note the manager", limit, || {
         let mut pod = small();

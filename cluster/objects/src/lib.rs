@@ -15,6 +15,7 @@
 
 mod actor;
 mod address;
+mod apply;
 mod bind;
 mod bound;
 pub mod definitions;
@@ -31,6 +32,7 @@ mod serving;
 mod write;
 
 pub use actor::ObjectsActor;
+pub use apply::Applying;
 pub use bound::Bindings;
 pub use foundation::NAMESPACES;
 pub use impresario_api::admission::ServiceRanges;
@@ -40,7 +42,7 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
-pub use managers::{Applying, CONTROLLER};
+pub use managers::CONTROLLER;
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 

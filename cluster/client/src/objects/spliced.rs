@@ -237,7 +237,11 @@ mod tests {
         let alone = r#"{"metadata":{"managedFields":[]}}"#;
         let shown = whole(&entry(alone), told()).map(|pieces| read_back(&pieces)).unwrap();
         assert_eq!(shown["metadata"]["managedFields"], json!([3]));
-        assert_eq!(item(&entry(r#"{"metadata":{"a":1}}"#), told()), None, "there is no place for it");
+        assert_eq!(
+            item(&entry(r#"{"metadata":{"a":1}}"#), told()),
+            None,
+            "there is no place for it"
+        );
     }
 
     #[test]

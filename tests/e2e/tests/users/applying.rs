@@ -40,7 +40,13 @@ fn managers_conflict_force_and_give_back(site: &Site) {
     let shown = kubectl.run("get deployment web -o yaml").ok();
     assert!(!shown.contains("managedFields"), "{shown}");
     let shown = kubectl.run(&format!("get deployment web {SHOWN}")).ok();
-    for part in ["manager: kubectl", "manager: other", "operation: Apply", "f:replicas", "subresource: status"] {
+    for part in [
+        "manager: kubectl",
+        "manager: other",
+        "operation: Apply",
+        "f:replicas",
+        "subresource: status",
+    ] {
         assert!(shown.contains(part), "{part} is not in:\n{shown}");
     }
     // What one no longer applies goes, unless the other applies it.
@@ -49,7 +55,9 @@ fn managers_conflict_force_and_give_back(site: &Site) {
     assert_eq!(kubectl.field("get deployment web", names), "A B D");
     // The pods of it are of who made and who runs them.
     let pods = kubectl.run(&format!("get pods -l app=web {SHOWN}")).ok();
-    for part in ["manager: impresario-controller", "manager: impresario-node", "f:containerStatuses"] {
+    for part in
+        ["manager: impresario-controller", "manager: impresario-node", "f:containerStatuses"]
+    {
         assert!(pods.contains(part), "{part} is not in:\n{pods}");
     }
     // Another way to write takes what it changes.
