@@ -11,6 +11,9 @@ mod apply;
 mod compare;
 mod entries;
 mod fields;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod laws;
 mod merge;
 mod owned;
 mod step;

@@ -16,6 +16,7 @@
 mod actor;
 mod address;
 mod admission;
+mod apply;
 mod bind;
 mod bound;
 pub mod definitions;
@@ -38,6 +39,7 @@ mod webhooks;
 mod write;
 
 pub use actor::ObjectsActor;
+pub use apply::Applying;
 pub use bound::Bindings;
 pub use expressions::Policies;
 pub use foundation::NAMESPACES;
@@ -48,7 +50,7 @@ pub use impresario_client::objects::{
     RemoteObjects, Stored, VersionMatch, WatchQuery, WriteOptions, fresh_token, key_of, protocol,
     spliced,
 };
-pub use managers::{Applying, CONTROLLER};
+pub use managers::CONTROLLER;
 pub use refusals::Refusals;
 pub use serving::{Membership, ObjectsParts};
 pub use webhooks::Webhooks;

@@ -10,7 +10,8 @@ use super::fields::{Fields, FieldsError};
 use super::step::Step;
 use super::typed::Type;
 use crate::resource::Resource;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// The most entries that are read of what somebody sends.
@@ -151,11 +152,6 @@ pub fn kept(object: &Value) -> &[Value] {
 /// Whether these say that nobody owns anything any more.
 pub fn is_reset(given: &[Value]) -> bool {
     matches!(given, [Value::Object(entry)] if entry.is_empty())
-}
-
-/// Whether one of these is kept without its fields.
-pub fn has_rest(kept: &[Value]) -> bool {
-    kept.iter().any(|entry| entry.get("fieldsV1").is_none())
 }
 
 /// Whether these are in the form in which entries are kept: somebody wrote an object back as it lies in the store.
@@ -314,25 +310,40 @@ impl Entries {
         });
     }
 
-    /// As clients are told them.
-    pub(super) fn to_told(&self) -> Value {
-        let tell = |entry: &Managed| {
-            let mut told = json!({
-                "manager": entry.manager.name,
-                "operation": entry.manager.operation.as_str(),
-                "apiVersion": entry.manager.api_version,
-                "fieldsType": "FieldsV1",
-                "fieldsV1": entry.fields().map_or_else(|| json!({}), Fields::to_value),
-            });
-            if !entry.time.is_empty() {
-                told["time"] = entry.time.as_str().into();
-            }
-            if !entry.manager.subresource.is_empty() {
-                told["subresource"] = entry.manager.subresource.as_str().into();
-            }
-            told
-        };
-        self.0.iter().map(tell).collect()
+    /// As clients are told them, once all is spelt out.
+    pub(super) fn to_told(&self) -> Vec<Told<'_>> {
+        self.0.iter().filter_map(Told::of).collect()
+    }
+}
+
+/// An entry as clients are told it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told<'a> {
+    manager: &'a str,
+    operation: &'static str,
+    api_version: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    time: &'a str,
+    fields_type: &'static str,
+    #[serde(rename = "fieldsV1")]
+    fields: &'a Fields,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subresource: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn of(entry: &'a Managed) -> Option<Self> {
+        let manager = &entry.manager;
+        Some(Self {
+            manager: &manager.name,
+            operation: manager.operation.as_str(),
+            api_version: &manager.api_version,
+            time: &entry.time,
+            fields_type: "FieldsV1",
+            fields: entry.fields()?,
+            subresource: &manager.subresource,
+        })
     }
 }
 
@@ -370,6 +381,14 @@ impl Part {
     /// Takes out what is not owned by who writes here: the other part, and what the server sets.
     pub(super) fn narrow(self, row: &Resource, fields: &mut Fields) {
         fields.below.retain(|step, _| step.name().is_some_and(|name| self.has(row, name)));
+        if self == Self::Status
+            && let Some(metadata) = fields.below.get_mut(&Step::field("metadata"))
+        {
+            // What of the metadata is not taken through this door is not owned through it.
+            for field in row.status_keeps {
+                metadata.below.remove(&Step::field(field));
+            }
+        }
         strip(fields);
     }
 

@@ -5,6 +5,7 @@
 //! is neither, so that equal sets are equal trees. What is received has bounds.
 
 use super::step::{Step, StepError};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -210,6 +211,22 @@ impl Fields {
             map.insert(step.as_str().to_owned(), fields.to_value());
         }
         Value::Object(map)
+    }
+}
+
+/// As `FieldsV1` has it.
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let says_itself = self.here && !self.below.is_empty();
+        let mut map =
+            serializer.serialize_map(Some(self.below.len() + usize::from(says_itself)))?;
+        if says_itself {
+            map.serialize_entry(ITSELF, &Self::default())?;
+        }
+        for (step, fields) in &self.below {
+            map.serialize_entry(step.as_str(), fields)?;
+        }
+        map.end()
     }
 }
 

@@ -216,6 +216,9 @@ impl Gateway {
             ("", Action::Create) if !resource.is_kept => verbs::review::create(self, &call),
             ("", Action::Create) => verbs::write::create(self, &call).await,
             ("" | "status", Action::Update) => verbs::write::update(self, &call).await,
+            ("" | "status", Action::Patch) if call.call.applies() => {
+                verbs::apply::apply(self, &call).await
+            }
             ("" | "status", Action::Patch) => verbs::write::patch(self, &call).await,
             ("", Action::Delete) => verbs::delete::one(self, &call).await,
             ("", Action::DeleteCollection) => verbs::delete::collection(self, &call).await,

@@ -1,6 +1,6 @@
 //! Creating, replacing and patching objects.
 
-use super::{apply, show};
+use super::show;
 use crate::answer::{self, Body};
 use crate::call::{Call, ResourceCall, target_of};
 use crate::gateway::Gateway;
@@ -120,9 +120,6 @@ fn base<'a>(resource: &Resource, form: PatchType, body: &[u8], old: &'a Value) -
 
 /// Changes parts of an object, or of its status.
 pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
-    if call.call.applies() {
-        return apply::apply(gateway, call).await;
-    }
     let write = options::write("PatchOptions", &call.call)?;
     let validation = options::field_validation("PatchOptions", &call.call.query)?;
     let form = patch_form(&call.call, call.resource.is_built_in())?;
