@@ -22,15 +22,17 @@ use state::State;
 use std::sync::{Arc, LazyLock};
 
 /// Every resource of the program, in the order in which discovery lists them.
-fn built_in() -> [Resource; 19] {
+fn built_in() -> [Resource; 22] {
     [
         kinds::configmaps::resource(),
         kinds::endpoints::resource(),
         kinds::events::resource(),
+        kinds::limitranges::resource(),
         kinds::namespaces::resource(),
         kinds::nodes::resource(),
         kinds::pods::resource(),
         kinds::replicationcontrollers::resource(),
+        kinds::resourcequotas::resource(),
         kinds::secrets::resource(),
         kinds::serviceaccounts::resource(),
         kinds::services::resource(),
@@ -41,6 +43,7 @@ fn built_in() -> [Resource; 19] {
         kinds::jobs::resource(),
         kinds::leases::resource(),
         kinds::endpointslices::resource(),
+        kinds::priorityclasses::resource(),
         kinds::customresourcedefinitions::resource(),
         kinds::trainingjobs::resource(),
     ]
