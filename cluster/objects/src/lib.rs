@@ -10,7 +10,7 @@
 //! saw; what is read carries its `resourceVersion`. Wherever it runs, an object comes out the same.
 //!
 //! Guarantees: a write is one transaction, together with the addresses it takes or gives back, and
-//! nothing is created in a namespace that is going; a conflict is redone a bounded number of times
+//! nothing is created in a namespace that is going or for which its quotas have no room; a conflict is redone a bounded number of times
 //! with growing pauses where the caller did not name a version, and told where they did.
 
 mod actor;
@@ -24,6 +24,9 @@ mod foundation;
 mod incoming;
 pub mod may;
 mod named;
+mod pause;
+mod policies;
+mod quota;
 mod refusals;
 mod refuse;
 mod serving;
@@ -46,6 +49,7 @@ use crate::may::Verb;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
+use quota::Desks;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +65,7 @@ pub struct Objects {
     ranges: ServiceRanges,
     fence: Option<Fence>,
     judge: Option<Judge>,
+    desks: Desks,
 }
 
 impl fmt::Debug for Objects {
@@ -76,7 +81,8 @@ impl Objects {
     /// Objects of this registry, with the default ranges for services.
     pub fn new(registry: RegistryHandle) -> Self {
         let reads = Reader::new(registry).shared();
-        Self { reads, ranges: ServiceRanges::default(), fence: None, judge: None }
+        let ranges = ServiceRanges::default();
+        Self { reads, ranges, fence: None, judge: None, desks: Desks::default() }
     }
 
     /// Draws addresses and ports of services from these ranges.
