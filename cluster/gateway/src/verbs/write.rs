@@ -28,6 +28,8 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
         .await?;
     warnings.extend((call.resource.rules.warnings)(&created));
+    let (objects, namespace) = (gateway.objects(), &call.path.namespace);
+    warnings.extend(objects.warnings(&call.resource, namespace, None, &created).await);
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
@@ -65,6 +67,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
         .any(|identity| !text(&decoded.object, identity).is_empty());
+    let before = objects.before(resource, name).await;
     // Who has seen the object does not mean another one.
     let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
         .then(|| decoded.clone());
@@ -77,6 +80,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         (outcome, _) => (200, outcome?),
     };
     warnings.extend((resource.rules.warnings)(&updated));
+    warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &updated).await);
     let mut response = show(call, code, updated)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
@@ -116,9 +120,10 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let target = target_of(&call.resource);
     let mut warnings = Vec::new();
     let (resource, name) = (&call.resource, call.path.name.as_str());
-    let patched = gateway
-        .objects()
-        .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {
+    let (objects, namespace) = (gateway.objects(), call.path.namespace.as_str());
+    let before = objects.before(resource, name).await;
+    let patched = objects
+        .modify_decoded(resource, door(call), namespace, name, &write, |old| {
             let mut outcome = patch::apply(target, old, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
             warnings = std::mem::take(&mut outcome.warnings);
@@ -126,6 +131,7 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         })
         .await?;
     warnings.extend((call.resource.rules.warnings)(&patched));
+    warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &patched).await);
     let mut response = show(call, 200, patched)?;
     answer::warn(&mut response, &warnings);
     Ok(response)

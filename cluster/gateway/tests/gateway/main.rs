@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 mod logged;
 mod logs;
+mod policies;
 mod reading;
 mod watching;
 mod writing;

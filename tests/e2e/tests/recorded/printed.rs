@@ -148,7 +148,8 @@ fn tables_print_the_recorded_cells(site: &Site) {
             let dry = api.proxy.table("PUT", &format!("{door}?dryRun=All"), Some(&with_status));
             compare(&dry, &theirs, &mut found);
             // Some statuses are written by their controllers, whatever anybody says.
-            let kept = ["ReplicationController", "ReplicaSet", "Deployment", "DaemonSet"];
+            let kept =
+                ["ReplicationController", "ReplicaSet", "Deployment", "DaemonSet", "ResourceQuota"];
             if kept.iter().all(|kind| object["kind"] != *kind) {
                 let put = with_status.to_string();
                 let put = api.proxy.send("PUT", &door, "application/json", put.as_bytes());

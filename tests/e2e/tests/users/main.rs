@@ -16,6 +16,7 @@ mod jobs;
 mod manifests;
 mod owners;
 mod pods;
+mod policies;
 mod probes;
 mod services;
 mod verbs;
