@@ -38,6 +38,7 @@ pub mod panics;
 mod part;
 pub mod partial;
 pub mod pod_view;
+pub mod quotas;
 pub mod replica_set;
 pub mod replicas;
 pub mod replication_controller;

@@ -24,6 +24,7 @@ mod messages;
 mod placing;
 mod rooms;
 mod training;
+mod turn;
 
 use crate::{
     auction::AuctionPolicy,

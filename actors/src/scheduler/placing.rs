@@ -8,6 +8,7 @@ use super::{
     fit::Why,
     plan::{Away, plan},
     queue::Queue,
+    turn::turn,
 };
 use actix::prelude::*;
 use impresario_client::protocol::{
@@ -67,13 +68,7 @@ impl Handler<Pass> for Scheduler {
         while let Some((_, uid)) = self.in_doubt.pop_front_if(|(until, _)| *until <= now) {
             self.picture.unassume(&uid);
         }
-        let mut ready: Vec<_> = self.queue.ready(now).map(|waiting| &waiting.pod).collect();
-        let is_cut = ready.len() > PASS;
-        if is_cut {
-            // The last looked at come last, so that those who fit nowhere hold up nobody.
-            ready.sort_by_key(|pod| self.queue.get(&pod.uid).map_or(0, |w| w.attempts));
-            ready.truncate(PASS);
-        }
+        let (ready, is_cut) = turn(&self.queue, now, PASS);
         let plan = plan(ready, &self.picture, &mut *self.policy, self.turn, away);
         let batches = batches(plan.placements, &self.asking, &mut self.queue);
         for uid in &plan.behind {

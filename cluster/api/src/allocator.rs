@@ -1,5 +1,6 @@
 //! What a server draws: uids, name suffixes, addresses and ports.
 
+use crate::policy::priority::Class;
 use impresario_ambient::random;
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -26,6 +27,14 @@ pub trait Allocator: Send + Sync + Debug {
     /// The service account that pods would act as; nothing where there is none.
     fn service_account(&self, _namespace: &str, name: &str) -> Option<Account> {
         (name == "default").then(Account::default)
+    }
+    /// The priority class of this name; of the empty one that which pods have that name none.
+    fn priority_class(&self, name: &str) -> Option<Class> {
+        if name.is_empty() { Some(Class::none()) } else { Class::of_system(name) }
+    }
+    /// The limit ranges of the namespace.
+    fn limit_ranges(&self) -> &[Value] {
+        &[]
     }
 }
 
@@ -102,6 +111,9 @@ pub struct RandomAllocator {
     addresses: HashSet<String>,
     ports: HashSet<u16>,
     accounts: HashMap<(String, String), Account>,
+    /// By the name that a pod says: the default one has the empty name.
+    classes: HashMap<String, Class>,
+    limit_ranges: Vec<Value>,
     for_api: bool,
 }
 
@@ -120,6 +132,17 @@ impl RandomAllocator {
     pub fn with_account(mut self, namespace: &str, name: &str, account: Account) -> Self {
         self.accounts.insert((namespace.to_owned(), name.to_owned()), account);
         self
+    }
+
+    /// The same, knowing one priority class more, by what pods call it: nothing, if it is the default one.
+    pub fn with_class(mut self, called: &str, class: Class) -> Self {
+        self.classes.insert(called.to_owned(), class);
+        self
+    }
+
+    /// The same, knowing the limit ranges of the namespace.
+    pub fn with_limit_ranges(self, limit_ranges: Vec<Value>) -> Self {
+        Self { limit_ranges, ..self }
     }
 
     /// The same, for the API's own Service: nobody else is given its address.
@@ -200,6 +223,16 @@ impl Allocator for RandomAllocator {
         let known = self.accounts.get(&(namespace.to_owned(), name.to_owned())).copied();
         // Pods of a namespace that is just being furnished need not wait for its first account.
         known.or_else(|| (name == "default").then(Account::default))
+    }
+
+    fn priority_class(&self, name: &str) -> Option<Class> {
+        let known = self.classes.get(name).cloned();
+        let none = || name.is_empty().then(Class::none);
+        known.or_else(none).or_else(|| Class::of_system(name))
+    }
+
+    fn limit_ranges(&self) -> &[Value] {
+        &self.limit_ranges
     }
 }
 

@@ -26,6 +26,7 @@ pub mod names;
 pub mod openapi;
 pub mod patch;
 pub mod pattern;
+pub mod policy;
 pub mod quantity;
 pub mod resource;
 pub mod rules;

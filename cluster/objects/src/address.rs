@@ -5,8 +5,10 @@
 //! whichever members wrote them, and none is lost.
 
 use super::Objects;
+use super::quota::mark_of;
 use impresario_api::admission::{Account, RandomAllocator};
 use impresario_api::catalog::find;
+use impresario_api::policy::priority;
 use impresario_api::resource::Resource;
 use impresario_api::status::{Cause, CauseReason, Status};
 use impresario_client::objects::refuse::read_refused;
@@ -19,10 +21,25 @@ use std::collections::{BTreeMap, HashSet};
 
 const ADDRESSES: &str = "impresario.dev/serviceaddresses";
 const PORTS: &str = "impresario.dev/nodeports";
+/// What the one priority class holds that is for pods that name none.
+const DEFAULT_CLASSES: &str = "impresario.dev/defaultpriorityclasses";
 /// Namespace and name of the Service that the API has.
 pub(super) const API_SERVICE: (&str, &str) = ("default", "kubernetes");
 /// Blind draws before it is looked what is taken.
 const BLIND_DRAWS: usize = 4;
+
+/// The key of the priority class that is for pods that name none.
+pub(super) fn default_class() -> Key {
+    key(DEFAULT_CLASSES, "default")
+}
+
+/// The name of who holds a key.
+pub(super) fn holder_of(value: &[u8]) -> String {
+    let holder: Value = serde_json::from_slice(value).unwrap_or_default();
+    let holder = text(&holder, "/service");
+    holder.split_once('/').map_or(holder, |(_, name)| name).to_owned()
+}
+
 fn key(resource: &str, name: impl ToString) -> Key {
     Key { resource: resource.into(), namespace: String::new(), name: name.to_string() }
 }
@@ -51,9 +68,25 @@ fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
 }
 
+pub(super) fn is_priority_class(resource: &Resource) -> bool {
+    resource.group == "scheduling.k8s.io" && resource.plural == "priorityclasses"
+}
+
+/// Notes in a transaction that a quota has come to a namespace, or asks for something else than before.
+fn mark_quota(before: Option<&Value>, after: Option<&Value>, transaction: &mut Transaction) {
+    let Some(after) = after else { return };
+    if before.is_none_or(|before| before["spec"] != after["spec"]) {
+        let key = mark_of(text(after, "/metadata/namespace"));
+        transaction.operations.push(Operation::Put { key, value: "{}".into() });
+    }
+}
+
 /// The keys that a service holds, each with the path of the field that asks for it and its value.
 pub(super) fn held(resource: &Resource, object: &Value) -> BTreeMap<Key, (String, String)> {
     let mut keys = BTreeMap::new();
+    if is_priority_class(resource) && priority::is_default(object) {
+        keys.insert(default_class(), ("globalDefault".into(), "true".into()));
+    }
     if !is_service(resource) || text(object, "/spec/type") == "ExternalName" {
         return keys;
     }
@@ -88,6 +121,13 @@ pub(super) fn exchange(
 ) -> Result<(), Status> {
     if resource.group.is_empty() && resource.plural == "namespaces" {
         open_or_close(before, after, transaction);
+        if let (Some(before), None) = (before, after) {
+            let key = mark_of(text(before, "/metadata/name"));
+            transaction.operations.push(Operation::Delete { key });
+        }
+    }
+    if resource.group.is_empty() && resource.plural == "resourcequotas" {
+        mark_quota(before, after, transaction);
     }
     let old = before.map(|object| held(resource, object)).unwrap_or_default();
     let new = after.map(|object| held(resource, object)).unwrap_or_default();

@@ -4,10 +4,12 @@
 //! marked: its node ends it and deletes it for good with a grace of zero.
 
 use super::Objects;
+use super::address::is_priority_class;
 use super::write::{Change, Step};
 use crate::may::Verb;
 use futures_util::{StreamExt, stream};
 use impresario_api::admission::{DeleteOptions, Deletion, RandomAllocator, admit_delete};
+use impresario_api::policy::priority::SYSTEM_CLASSES;
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::stored::{take_revision, text};
@@ -32,6 +34,10 @@ impl Objects {
     ) -> Result<Deleted, Status> {
         if resource.group.is_empty() && resource.plural == "namespaces" && KEPT.contains(&name) {
             return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
+        }
+        if is_priority_class(resource) && SYSTEM_CLASSES.iter().any(|class| class.name == name) {
+            let why = "this is a system priority class and cannot be deleted";
+            return Err(Status::forbidden(resource, name, why));
         }
         let now = clock::timestamp();
         let mut decide = |stored: &Stored, _: &RandomAllocator| {

@@ -6,7 +6,8 @@
 //! "API-initiated Eviction".)
 
 use super::Objects;
-use super::write::{Change, Step, pause};
+use super::pause::pause;
+use super::write::{Change, Step};
 use crate::may::Verb;
 use impresario_api::admission::{DeleteOptions, Deletion, Door, admit_delete, metadata_time};
 use impresario_api::catalog::find;

@@ -1,11 +1,12 @@
 //! The objects that every cluster has from its first moment on: namespaces and what clients look for
-//! in them.
+//! in them, and the priority classes of the system.
 //!
 //! Laying the foundation again changes nothing that is there: every control member does it at start.
 
 use super::address::API_SERVICE;
 use super::{Objects, WriteOptions};
 use impresario_api::catalog::find;
+use impresario_api::policy::priority::SYSTEM_CLASSES;
 use impresario_api::status::{Reason, Status};
 use serde_json::{Value, json};
 
@@ -16,6 +17,9 @@ impl Objects {
     /// Creates what is missing. `authority` is the PEM that clients verify the API by, `port` where it
     /// is served.
     pub async fn lay_foundation(&self, authority: &str, port: u16) -> Result<(), Status> {
+        for class in SYSTEM_CLASSES {
+            self.ensure_of("scheduling.k8s.io", "priorityclasses", "", class.object()).await?;
+        }
         for namespace in NAMESPACES {
             self.ensure(
                 "namespaces",
@@ -75,7 +79,17 @@ impl Objects {
     }
 
     async fn ensure(&self, plural: &str, namespace: &str, object: Value) -> Result<(), Status> {
-        let resource = find("", "v1", plural)
+        self.ensure_of("", plural, namespace, object).await
+    }
+
+    async fn ensure_of(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        object: Value,
+    ) -> Result<(), Status> {
+        let resource = find(group, "v1", plural)
             .ok_or_else(|| Status::internal(format!("no {plural} are served")))?;
         match self.create(&resource, namespace, object, &WriteOptions::default()).await {
             Err(status) if status.reason == Reason::AlreadyExists => Ok(()),

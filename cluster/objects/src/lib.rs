@@ -10,7 +10,7 @@
 //! saw; what is read carries its `resourceVersion`. Wherever it runs, an object comes out the same.
 //!
 //! Guarantees: a write is one transaction, together with the addresses it takes or gives back, and
-//! nothing is created in a namespace that is going; a conflict is redone a bounded number of times
+//! nothing is created in a namespace that is going or for which its quotas have no room; a conflict is redone a bounded number of times
 //! with growing pauses where the caller did not name a version, and told where they did.
 
 mod actor;
@@ -31,6 +31,9 @@ mod managers;
 pub mod may;
 mod named;
 mod open;
+mod pause;
+mod policies;
+mod quota;
 pub mod rbac;
 mod refusals;
 mod refuse;
@@ -60,6 +63,7 @@ use crate::rbac::{Asker, Roles};
 use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_registry_api::{Consistency, Fence, RegistryHandle, Revision, Transaction};
+use quota::Desks;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -79,6 +83,7 @@ pub struct Objects {
     judge: Option<Judge>,
     webhooks: Option<Webhooks>,
     policies: Option<Policies>,
+    desks: Desks,
 }
 
 impl fmt::Debug for Objects {
@@ -101,6 +106,7 @@ impl Objects {
             judge: None,
             webhooks: None,
             policies: None,
+            desks: Desks::default(),
         }
     }
 

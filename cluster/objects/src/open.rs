@@ -19,6 +19,8 @@ const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefini
 pub(super) struct Opened {
     /// What must hold.
     pub(super) compares: Vec<Compare>,
+    /// The namespace as it was read.
+    pub(super) space: Value,
     /// What is to be done with it.
     pub(super) operations: Vec<Operation>,
 }
@@ -73,11 +75,12 @@ impl Objects {
                     Compare::Revision { key: open, revision: stored.revision },
                     Compare::Revision { key: key.clone(), revision: left.mod_revision },
                 ];
-                return Ok(Opened { compares, operations: vec![Operation::Delete { key }] });
+                let operations = vec![Operation::Delete { key }];
+                return Ok(Opened { compares, operations, space: stored.object });
             }
         }
         let compares = vec![Compare::Exists { key: open }, Compare::Absent { key }];
-        Ok(Opened { compares, operations: Vec::new() })
+        Ok(Opened { compares, operations: Vec::new(), space: stored.object })
     }
 
     /// The condition that a kind, where it has a definition, is open for new objects: nothing is created of one that goes,

@@ -9,6 +9,7 @@ use super::address::{already_held, closing, exchange, held, is_drawn};
 use super::incoming::decoded;
 use super::managers::{refused, through};
 use super::open::Opened;
+use super::pause::pause;
 use super::refuse::write_refused;
 use crate::admission::{Action, Asked};
 use crate::may::Verb;
@@ -24,10 +25,8 @@ use impresario_client::objects::{Stored, WriteOptions, key_of};
 use impresario_registry_api::{
     Compare, Consistency, Operation, Revision, TransactError, Transaction,
 };
-use impresario_runtime::{clock, random};
-use rand::Rng;
+use impresario_runtime::clock;
 use serde_json::Value;
-use std::time::Duration;
 
 /// How often a write that somebody else was quicker than is redone.
 const ATTEMPTS: usize = 10;
@@ -72,12 +71,6 @@ impl Step<'_> {
             _ => "",
         }
     }
-}
-
-pub(super) async fn pause(attempt: usize) {
-    let most = 4_u64 << attempt.min(6);
-    let wait = random::rng().random_range(1..=most);
-    tokio::time::sleep(Duration::from_millis(wait)).await;
 }
 
 impl Objects {
@@ -137,6 +130,7 @@ impl Objects {
             if let Some((name, account)) = self.account(resource, namespace, &object).await? {
                 draws = draws.with_account(namespace, &name, account);
             }
+            draws = self.looked_up(resource, namespace, &object, draws).await?;
             let context = Context {
                 namespace,
                 user: &options.user,
@@ -151,8 +145,10 @@ impl Objects {
             self.permitted(resource, asked, &admitted, &Value::Null).await?;
             let key = key_of(resource, namespace, &name);
             let mut transaction = self.begin().when(Compare::Absent { key: key.clone() });
-            let Opened { compares, operations } =
+            let Opened { compares, operations, space } =
                 self.open_namespace(resource, namespace, &name, attempt, is_closed).await?;
+            Self::allow(resource, &admitted, &draws, &space)?;
+            self.sole_default(resource, &admitted).await?;
             transaction.compares.extend(compares);
             transaction.compares.extend(self.open_kind(resource, attempt).await?);
             transaction.operations.extend(operations);
@@ -161,9 +157,10 @@ impl Objects {
                 .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
             exchange(resource, None, Some(&admitted), &mut transaction)?;
             let outcome = if options.dry_run {
+                self.would_be_counted(resource, namespace, &admitted).await?;
                 self.would_apply(&transaction).await?
             } else {
-                self.registry().transact(transaction).await.map(|committed| committed.revision)
+                self.create_counted(resource, namespace, &admitted, transaction, attempt).await?
             };
             match outcome {
                 Ok(revision) => {
@@ -381,6 +378,10 @@ impl Objects {
                     let defined = self.defined(resource, attempt).await?;
                     transaction.compares.extend(defined.map(|(_, condition)| condition));
                     exchange(resource, Some(&stored.object), Some(object), &mut transaction)?;
+                    let change = (&stored.object, object);
+                    self.allow_change(resource, namespace, change).await?;
+                    self.count_change(resource, namespace, change, &mut transaction, attempt)
+                        .await?;
                     transaction
                         .operations
                         .push(Operation::Put { key: key.clone(), value: bytes_of(object)? });

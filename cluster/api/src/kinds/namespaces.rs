@@ -4,6 +4,7 @@ use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, set, text};
 use crate::names;
+use crate::policy::security;
 use crate::resource::{
     Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
     words,
@@ -40,10 +41,8 @@ pub fn resource() -> Resource {
             default: Arc::new(default_namespace),
             prepare_create: Arc::new(prepare_create),
             prepare_update: Arc::new(prepare_update),
-            validate: Arc::new(validate),
-            validate_update: Arc::new(|new, _| {
-                [metadata::validate_again(new), validate(new)].concat()
-            }),
+            validate: Arc::new(|new| [validate(new), security::wrong_labels(new)].concat()),
+            validate_update: Arc::new(validate_update),
             ..Rules::plain()
         },
         fields: vec![FieldLabel::new("status.phase", "/status/phase")],
@@ -82,6 +81,14 @@ fn prepare_update(new: &mut Value, old: &Value, _: &Context<'_>) -> Result<(), S
     copy(get(old, "spec"), object_mut(new, "spec"), "finalizers");
     default(new, "status", get(old, "status").clone());
     Ok(())
+}
+
+/// Labels that were wrong before keep nobody from changing something else.
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let labels = security::wrong_labels(new);
+    let are_new = security::wrong_labels(old).is_empty();
+    let labels = if are_new { labels } else { Vec::new() };
+    [metadata::validate_again(new), validate(new), labels].concat()
 }
 
 fn validate(namespace: &Value) -> Vec<Cause> {

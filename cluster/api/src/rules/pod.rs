@@ -23,6 +23,7 @@ use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, at, get, has, list, number, object_mut, set, text};
 use crate::names;
+use crate::policy::{limits, priority};
 use crate::rules::metadata;
 use crate::rules::resources::quality_of_service;
 use crate::status::{ResourceName, Status};
@@ -31,9 +32,6 @@ use serde_json::{Value, json};
 const PODS: ResourceName<'_> = ResourceName { group: "", plural: "pods", kind: "Pod" };
 /// The largest number that a 32-bit field holds.
 const INT32_MAX: i64 = i32::MAX as i64;
-/// Priorities that every cluster knows.
-const PRIORITY_CLASSES: &[(&str, i64)] =
-    &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 /// How long a pod stays on a node that has trouble, unless it says otherwise.
 const TROUBLE_SECONDS: i64 = 300;
 
@@ -54,7 +52,8 @@ pub fn grace(pod: &Value) -> Option<i64> {
 /// What the server decides about a new pod.
 pub fn prepare_create(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {
     settle_account(pod, context)?;
-    settle_priority(pod)?;
+    settle_priority(pod, context)?;
+    limits::give(pod, context.allocator.limit_ranges());
     tolerate_trouble(pod);
     let mut status = json!({ "phase": "Pending", "qosClass": quality_of_service(pod) });
     if !list(pod, "spec.schedulingGates").is_empty() {
@@ -97,27 +96,9 @@ fn settle_account(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> 
     Ok(())
 }
 
-fn settle_priority(pod: &mut Value) -> Result<(), Status> {
-    let class = text(pod, "spec.priorityClassName").to_owned();
-    let known = PRIORITY_CLASSES.iter().find(|(name, _)| *name == class);
-    let priority = match known {
-        _ if class.is_empty() => 0,
-        Some((_, priority)) => *priority,
-        None => {
-            let why = format!("no PriorityClass with name {class} was found");
-            return Err(forbidden(pod, &why));
-        }
-    };
-    if let Some(given) = number(pod, "spec.priority").filter(|given| *given != priority) {
-        let why = format!(
-            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
-        );
-        return Err(forbidden(pod, &why));
-    }
-    let spec = object_mut(pod, "spec");
-    set(spec, "priority", priority);
-    crate::field::default_text(spec, "preemptionPolicy", "PreemptLowerPriority");
-    Ok(())
+fn settle_priority(pod: &mut Value, context: &Context<'_>) -> Result<(), Status> {
+    let class = context.allocator.priority_class(text(pod, "spec.priorityClassName"));
+    priority::settle(pod, class).map_err(|why| forbidden(pod, &why))
 }
 
 /// A pod leaves a node that is gone after a while, unless it says how long itself.

@@ -33,6 +33,8 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
         .await?;
     warnings.extend(write.told.take());
     warnings.extend((call.resource.rules.warnings)(&created));
+    let (objects, namespace) = (gateway.objects(), &call.path.namespace);
+    warnings.extend(objects.warnings(&call.resource, namespace, None, &created).await);
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
@@ -70,6 +72,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
         .any(|identity| !text(&decoded.object, identity).is_empty());
+    let before = objects.before(resource, name).await;
     // Who has seen the object does not mean another one.
     let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
         .then(|| decoded.clone());
@@ -83,6 +86,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     };
     warnings.extend(write.told.take());
     warnings.extend((resource.rules.warnings)(&updated));
+    warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &updated).await);
     let mut response = show(call, code, updated)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
@@ -126,9 +130,10 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let target = target_of(&call.resource);
     let mut warnings = Vec::new();
     let (resource, name) = (&call.resource, call.path.name.as_str());
-    let patched = gateway
-        .objects()
-        .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {
+    let (objects, namespace) = (gateway.objects(), call.path.namespace.as_str());
+    let before = objects.before(resource, name).await;
+    let patched = objects
+        .modify_decoded(resource, door(call), namespace, name, &write, |old| {
             let base = base(resource, form, &call.call.body, old);
             let mut outcome = patch::apply(target, &base, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
@@ -137,6 +142,7 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         })
         .await?;
     warnings.extend((call.resource.rules.warnings)(&patched));
+    warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &patched).await);
     let mut response = show(call, 200, patched)?;
     answer::warn(&mut response, &warnings);
     Ok(response)

@@ -13,6 +13,7 @@ mod limits;
 mod lines;
 mod logged;
 mod logs;
+mod policies;
 mod reading;
 mod roles;
 mod watching;

@@ -196,6 +196,7 @@ impl Control {
             controllers::kinds(&view, silence, members_of(&member), credential.authority_pem());
         kinds.push(controllers::definitions::kind(&objects, &definitions, members_of(&member)));
         kinds.push(controllers::roles::kind(&objects, &roles, &definitions));
+        kinds.push(controllers::quotas::kind(&objects));
         kinds.push(scheduler(&registry, members_of(&member)));
         kinds.push(training_jobs(&view, members_of(&member), file.advertise));
         let keeper = Keeper::start(node.clone(), member.shards(), kinds);

@@ -156,6 +156,7 @@ fn tables_print_the_recorded_cells(site: &Site) {
                 "StatefulSet",
                 "CronJob",
                 "PodDisruptionBudget",
+                "ResourceQuota",
             ];
             if kept.iter().all(|kind| object["kind"] != *kind) {
                 let put = with_status.to_string();

@@ -19,6 +19,7 @@ mod jobs;
 mod manifests;
 mod owners;
 mod pods;
+mod policies;
 mod probes;
 mod services;
 mod statefulsets;

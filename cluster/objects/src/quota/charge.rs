@@ -1,0 +1,114 @@
+//! What writes of objects ask of quotas.
+
+use super::book::{Book, mark_of};
+use super::desk::{Order, Outcome};
+use crate::Objects;
+use impresario_api::policy::quota::{growth, is_counted_when_changed};
+use impresario_api::resource::{Row, resource_key};
+use impresario_api::status::Status;
+use impresario_client::objects::refuse::read_refused;
+use impresario_client::objects::stored::text;
+use impresario_registry_api::{Compare, Consistency, Revision, Transaction};
+use impresario_runtime::clock;
+use serde_json::Value;
+
+/// The first look may be at an older state: the conditions of the write find out.
+fn look(attempt: usize) -> Consistency {
+    if attempt == 0 { Consistency::Local } else { Consistency::Linearizable }
+}
+
+impl Objects {
+    /// Applies the transaction that creates an object, if there is room for it.
+    pub(crate) async fn create_counted(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        object: &Value,
+        mut transaction: Transaction,
+        attempt: usize,
+    ) -> Outcome {
+        if !resource.namespaced {
+            return Ok(self.registry().transact(transaction).await.map(|it| it.revision));
+        }
+        let mark = mark_of(namespace);
+        let read = self.registry().get(mark.clone(), look(attempt)).await;
+        let (found, _) = read.map_err(|error| read_refused(&error))?;
+        // Where there never was a quota, this is all that it costs: revision 0 stands for nothing.
+        let marked = found.map_or(0, |entry| entry.mod_revision);
+        if marked == 0 || !self.is_counted(resource, namespace, marked).await? {
+            transaction.compares.push(Compare::Revision { key: mark, revision: marked });
+            return Ok(self.registry().transact(transaction).await.map(|it| it.revision));
+        }
+        let name = text(object, "/metadata/name").to_owned();
+        let usage = growth(resource, object, None, clock::timestamp());
+        let (resource, object) = (resource.clone(), object.clone());
+        let order = Order { resource, object, usage, name, transaction };
+        self.desks.place(self.registry(), namespace, order).await
+    }
+
+    /// Whether objects of a kind are counted in a namespace whose mark is at this revision. Where another is read, the
+    /// condition on the mark finds out.
+    async fn is_counted(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        marked: Revision,
+    ) -> Result<bool, Status> {
+        let key = resource_key(resource);
+        if let Some(is_counted) = self.desks.counts(namespace, marked, &key) {
+            return Ok(is_counted);
+        }
+        let book = Book::read(self.registry(), namespace, Consistency::Local).await?;
+        let counted = book.counted();
+        let is_counted = counted.1.contains(&key);
+        // What is read at an earlier revision of the mark is not what holds at this one.
+        if counted.0 == marked {
+            self.desks.remember(namespace, counted);
+            return Ok(is_counted);
+        }
+        Ok(true)
+    }
+
+    /// Whether there would be room for an object that is not written.
+    pub(crate) async fn would_be_counted(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        object: &Value,
+    ) -> Result<(), Status> {
+        if !resource.namespaced {
+            return Ok(());
+        }
+        let mut book = Book::read(self.registry(), namespace, Consistency::Linearizable).await?;
+        let name = text(object, "/metadata/name");
+        let grown = growth(resource, object, None, clock::timestamp());
+        book.charge(resource, object, &grown, true)
+            .map_err(|why| Status::forbidden(resource, name, why))
+    }
+
+    /// Adds to the transaction that changes an object what charges the quotas with what it needs more than before.
+    pub(crate) async fn count_change(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        (old, new): (&Value, &Value),
+        transaction: &mut Transaction,
+        attempt: usize,
+    ) -> Result<(), Status> {
+        if !is_counted_when_changed(resource) {
+            return Ok(());
+        }
+        let mut book = Book::read(self.registry(), namespace, look(attempt)).await?;
+        let grown = growth(resource, new, Some(old), clock::timestamp());
+        let charged = book.charge(resource, new, &grown, false);
+        if charged.is_err() {
+            // By what was read a while ago nobody is refused.
+            book = Book::read(self.registry(), namespace, Consistency::Linearizable).await?;
+            book.charge(resource, new, &grown, false)
+                .map_err(|why| Status::forbidden(resource, text(new, "/metadata/name"), why))?;
+        }
+        transaction.compares.extend(book.compares());
+        transaction.operations.extend(book.operations()?);
+        Ok(())
+    }
+}
