@@ -1,6 +1,8 @@
 //! Defaults and rules that kinds share, and those of the kinds with many.
 
 pub mod addresses;
+pub mod autoscaling;
+pub mod declared;
 pub mod job;
 pub mod metadata;
 pub mod pod;
@@ -8,6 +10,7 @@ pub mod replicas;
 pub mod resources;
 pub mod rollout;
 pub mod service;
+pub mod storage;
 pub mod template;
 
 #[cfg(test)]

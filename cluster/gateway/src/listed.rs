@@ -182,6 +182,7 @@ impl Writing {
         let Format { resource, form, include, .. } = &self.format;
         if self.style == Style::Json
             && form.view == View::Whole
+            && resource.is_kept()
             && let Some(pieces) = spliced::item(&item.entry)
         {
             return Ok(Some(pieces));

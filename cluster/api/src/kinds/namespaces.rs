@@ -5,8 +5,8 @@ use crate::context::Context;
 use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, set, text};
 use crate::names;
 use crate::resource::{
-    Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
-    words,
+    Column, DeletionRule, Effect, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource,
+    Verb, words,
 };
 use crate::rules::metadata;
 use crate::status::Status;
@@ -36,6 +36,7 @@ pub fn resource() -> Resource {
             vec![name(namespace), text(namespace, "status.phase").into(), age(namespace, now)]
         }),
         name: names::dns_label,
+        effect: Effect::by("the controller of namespaces"),
         rules: Rules {
             default: Arc::new(default_namespace),
             prepare_create: Arc::new(prepare_create),

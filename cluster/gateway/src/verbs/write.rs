@@ -6,6 +6,7 @@ use crate::call::{Call, ResourceCall, target_of};
 use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
+use impresario_api::catalog::served;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire;
@@ -23,18 +24,22 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let validation = options::field_validation("CreateOptions", query)?;
     let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let mut warnings = std::mem::take(&mut decoded.warnings);
-    let created = gateway
-        .objects()
-        .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
-        .await?;
-    warnings.extend((call.resource.rules.warnings)(&created));
+    decoded.object = call.resource.kept(decoded.object);
+    let kept = served().kept(&call.resource);
+    let created =
+        gateway.objects().create_decoded(&kept, &call.path.namespace, decoded, &write).await?;
+    warnings.extend((kept.rules.warnings)(&created));
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
 }
 
 fn door(call: &ResourceCall) -> Door {
-    if call.path.subresource == "status" { Door::Status } else { Door::Main }
+    match call.path.subresource.as_str() {
+        "status" => Door::Status,
+        "approval" => Door::Approval,
+        _ => Door::Main,
+    }
 }
 
 /// The body is about another object than the address.
@@ -61,7 +66,8 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     }
     let mut warnings = std::mem::take(&mut decoded.warnings);
     let objects = gateway.objects();
-    let (resource, namespace) = (&call.resource, call.path.namespace.as_str());
+    decoded.object = call.resource.kept(decoded.object);
+    let (resource, namespace) = (&served().kept(&call.resource), call.path.namespace.as_str());
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
         .any(|identity| !text(&decoded.object, identity).is_empty());
@@ -115,17 +121,25 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let form = patch_form(&call.call, call.resource.is_built_in())?;
     let target = target_of(&call.resource);
     let mut warnings = Vec::new();
-    let (resource, name) = (&call.resource, call.path.name.as_str());
+    let (resource, name) = (&served().kept(&call.resource), call.path.name.as_str());
     let patched = gateway
         .objects()
         .modify_decoded(resource, door(call), &call.path.namespace, name, &write, |old| {
+            let told;
+            let old = if call.resource.is_kept() {
+                old
+            } else {
+                told = call.resource.told(old.clone());
+                &told
+            };
             let mut outcome = patch::apply(target, old, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
+            outcome.object = call.resource.kept(outcome.object);
             warnings = std::mem::take(&mut outcome.warnings);
             Ok(outcome)
         })
         .await?;
-    warnings.extend((call.resource.rules.warnings)(&patched));
+    warnings.extend((resource.rules.warnings)(&patched));
     let mut response = show(call, 200, patched)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
