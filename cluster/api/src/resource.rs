@@ -17,8 +17,9 @@ pub use behaviour::{
 };
 
 use crate::dynamic::{DynamicSchema, Schema};
+use crate::field::text;
 use crate::names;
-use crate::status::ResourceName;
+use crate::status::{ResourceName, Status};
 use crate::table;
 use crate::wire::Target;
 use serde_json::Value;
@@ -397,6 +398,40 @@ impl Resource {
     /// Whether the kind is the program's own, which is served for as long as the program runs.
     pub fn is_lasting(&self) -> bool {
         self.incarnation == Incarnation(0)
+    }
+
+    /// A new object of this row as it is kept.
+    pub fn kept_first(&self, object: Value) -> Result<Value, Status> {
+        let Some(conversion) = self.conversion else { return Ok(object) };
+        let causes = (conversion.validate_create)(&object);
+        if !causes.is_empty() {
+            let name = text(&object, "metadata.name");
+            return Err(Status::invalid(self, name, causes));
+        }
+        Ok((conversion.to_stored)(object))
+    }
+
+    /// An object of this row as it is kept.
+    #[must_use]
+    pub fn kept(&self, object: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => (conversion.to_stored)(object),
+            None => object,
+        }
+    }
+
+    /// What is kept as an object of this row.
+    #[must_use]
+    pub fn told(&self, kept: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => (conversion.from_stored)(kept),
+            None => kept,
+        }
+    }
+
+    /// Whether its objects are kept as they are told.
+    pub fn is_kept(&self) -> bool {
+        self.conversion.is_none()
     }
 
     /// What whoever writes an object is told, where it would be taken for a promise that nobody keeps yet.

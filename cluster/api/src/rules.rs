@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod autoscaling;
 pub mod declared;
+pub mod devices;
 pub mod job;
 pub mod metadata;
 pub mod pod;
@@ -12,6 +13,7 @@ pub mod rollout;
 pub mod service;
 pub mod storage;
 pub mod template;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod recorded_data;

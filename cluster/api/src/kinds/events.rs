@@ -106,7 +106,7 @@ fn validate(event: &Value) -> Vec<Cause> {
     causes.into_vec()
 }
 
-fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
+pub(super) fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
     let span = |field: &str| since(text(event, field), now);
     let or = |first: String, second: String| if first == UNKNOWN { second } else { first };
     let first = or(span("firstTimestamp"), span("eventTime"));

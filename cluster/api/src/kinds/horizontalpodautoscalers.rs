@@ -17,6 +17,7 @@ pub fn resources() -> [Resource; 2] {
         group: "autoscaling",
         version: "v2",
         plural: "horizontalpodautoscalers",
+        validate_create: |_| Vec::new(),
         to_stored: autoscaling::v1::to_stored,
         from_stored: autoscaling::v1::from_stored,
     });

@@ -105,7 +105,8 @@ fn required_spec(limits: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     declared::validate("api.core.v1.LimitRange", limits, &mut causes);
     // An empty type is told with its form above.
-    causes.into_vec().into_iter().filter(|cause| !cause.field.ends_with(".type")).collect()
+    let is_type = |cause: &Cause| cause.field.rsplit_once('.').is_some_and(|it| it.1 == "type");
+    causes.into_vec().into_iter().filter(|cause| !is_type(cause)).collect()
 }
 
 fn validate_item(item: &Value, kind: &str, path: &Path, causes: &mut Causes) {
@@ -218,7 +219,9 @@ mod tests {
         default_limits(&mut limits);
         let mut fields: Vec<String> =
             validate(&limits).into_iter().map(|cause| cause.field).collect();
-        fields.iter_mut().for_each(|field| *field = field.replace("spec.limits[0].", "."));
+        for field in &mut fields {
+            *field = field.replace("spec.limits[0].", ".");
+        }
         fields.join(" ")
     }
 

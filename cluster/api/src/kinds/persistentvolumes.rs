@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+const STATUS: &str = "api.core.v1.PersistentVolumeStatus";
 /// What holds a volume that is bound.
 const PROTECTION: &str = "kubernetes.io/pv-protection";
 
@@ -47,6 +48,12 @@ pub fn resource() -> Resource {
             prepare_create: Arc::new(prepare_create),
             validate: Arc::new(validate),
             validate_update: Arc::new(validate_update),
+            validate_status: Arc::new(|new, _| {
+                let mut causes = Causes::default();
+                let (part, path) = (get(new, "status"), Path::new("status"));
+                declared::validate_part(STATUS, part, &path, &mut causes);
+                causes.into_vec()
+            }),
             ..Rules::plain()
         },
         deletion: DeletionRule { mark: release, ..DeletionRule::ANSWERS_OBJECT },
@@ -79,7 +86,9 @@ fn default_volume(volume: &mut Value) {
     ] {
         if has(spec, source) {
             let source = object_mut(spec, source);
-            fields.iter().for_each(|(field, value)| default_text(source, field, value));
+            for (field, value) in fields {
+                default_text(source, field, value);
+            }
         }
     }
     release(volume);

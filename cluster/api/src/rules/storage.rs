@@ -2,6 +2,7 @@
 
 use crate::field::{Causes, Path, entries, get, list, text};
 use crate::names;
+use crate::table::or_unset;
 use serde_json::Value;
 
 /// How a volume may be mounted, in the order in which tables tell it, with the short names of tables.
@@ -45,10 +46,7 @@ pub fn access_modes_cell(object: &Value, field: &str) -> Value {
 
 /// The name of a class of attributes in a table.
 pub fn attributes_class_cell(object: &Value) -> Value {
-    match text(object, "spec.volumeAttributesClassName") {
-        "" => "<unset>".into(),
-        class => class.into(),
-    }
+    or_unset(text(object, "spec.volumeAttributesClassName"))
 }
 
 /// The name of a class, where one is given.

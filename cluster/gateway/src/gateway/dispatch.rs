@@ -269,7 +269,8 @@ impl Gateway {
             Aim::Resource { action, resource, path } => {
                 let pretty = call.pretty();
                 let deprecated = resource.deprecated.clone();
-                let writes = matches!(action, Action::Create | Action::Update | Action::Patch);
+                let writes = path.subresource.is_empty()
+                    && matches!(action, Action::Create | Action::Update | Action::Patch);
                 let not_enforced = resource.not_enforced().filter(|_| writes);
                 let mut outcome =
                     self.resource(action, ResourceCall { call, resource, path }).await;

@@ -24,7 +24,7 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let validation = options::field_validation("CreateOptions", query)?;
     let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let mut warnings = std::mem::take(&mut decoded.warnings);
-    decoded.object = call.resource.kept(decoded.object);
+    decoded.object = call.resource.kept_first(decoded.object)?;
     let kept = served().kept(&call.resource);
     let created =
         gateway.objects().create_decoded(&kept, &call.path.namespace, decoded, &write).await?;
@@ -66,7 +66,6 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     }
     let mut warnings = std::mem::take(&mut decoded.warnings);
     let objects = gateway.objects();
-    decoded.object = call.resource.kept(decoded.object);
     let (resource, namespace) = (&served().kept(&call.resource), call.path.namespace.as_str());
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
@@ -74,10 +73,12 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     // Who has seen the object does not mean another one.
     let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
         .then(|| decoded.clone());
+    decoded.object = call.resource.kept(decoded.object);
     let outcome = objects.update(resource, door(call), namespace, name, decoded, &write).await;
     let (code, updated) = match (outcome, spare) {
-        (Err(status), Some(decoded)) if status.reason == Reason::NotFound => {
+        (Err(status), Some(mut decoded)) if status.reason == Reason::NotFound => {
             gateway.permit_create(call).await?;
+            decoded.object = call.resource.kept_first(decoded.object)?;
             (201, objects.create_decoded(resource, namespace, decoded, &write).await?)
         }
         (outcome, _) => (200, outcome?),

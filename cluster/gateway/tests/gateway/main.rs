@@ -4,6 +4,7 @@
 mod access;
 mod binding;
 mod harness;
+mod kinds;
 mod kubectl;
 mod limits;
 mod lines;

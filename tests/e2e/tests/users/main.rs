@@ -13,6 +13,7 @@ mod daemonsets;
 mod definitions;
 mod deployments;
 mod jobs;
+mod kinds;
 mod manifests;
 mod owners;
 mod pods;

@@ -170,7 +170,7 @@ mod tests {
         ];
         for (metric, expected) in rows {
             let mut causes = Causes::default();
-            validate(&[metric.clone()], &Path::new("m"), &mut causes);
+            validate(std::slice::from_ref(&metric), &Path::new("m"), &mut causes);
             let fields: Vec<String> =
                 causes.into_vec().into_iter().map(|cause| cause.field).collect();
             assert_eq!(fields.join(" "), expected, "{metric}");

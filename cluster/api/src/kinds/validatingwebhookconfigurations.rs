@@ -1,0 +1,42 @@
+//! ValidatingWebhookConfiguration: programs that are asked before an object is written, and may refuse it.
+
+use crate::field::list;
+use crate::resource::{Column, Effect, Resource, Rules, words};
+use crate::rules::webhooks;
+use crate::table::{age, name};
+use std::sync::Arc;
+
+const MESSAGE: &str = "api.admissionregistration.v1.ValidatingWebhookConfiguration";
+
+/// The row.
+pub fn resource() -> Resource {
+    Resource {
+        categories: words(["api-extensions"]),
+        namespaced: false,
+        columns: vec![
+            Column::name(),
+            Column::integer("Webhooks", "How many are asked."),
+            Column::age(),
+        ],
+        cells: Arc::new(|configuration, now| {
+            let count = list(configuration, "webhooks").len();
+            vec![name(configuration), count.into(), age(configuration, now)]
+        }),
+        generation: true,
+        effect: Effect::missing("none of its webhooks is asked"),
+        rules: Rules {
+            default: Arc::new(|configuration| webhooks::default_webhooks(configuration, false)),
+            validate: Arc::new(|new| webhooks::validate_webhooks(MESSAGE, new)),
+            validate_update: Arc::new(|new, _| webhooks::validate_webhooks(MESSAGE, new)),
+            ..Rules::plain()
+        },
+        ..Resource::named(
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingWebhookConfiguration",
+            "validatingwebhookconfigurations",
+            "validatingwebhookconfiguration",
+            MESSAGE,
+        )
+    }
+}
