@@ -5,6 +5,7 @@
 //! a [`Status`] that names everything that is wrong. They are plain functions; whatever a server
 //! draws comes from the [`Allocator`] in the [`Context`].
 
+mod approval;
 mod deletion;
 mod scale;
 
@@ -37,11 +38,13 @@ pub enum Door {
     Scale,
     /// The finalizers of a namespace's spec.
     Finalize,
+    /// Whether what was asked for is approved; see [`approval`].
+    Approval,
 }
 
 /// A time as metadata has it: whole seconds of UTC.
 pub fn metadata_time(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    metadata::time(now)
 }
 
 /// The name that an object will be stored under: its own, or a generated one.
@@ -168,7 +171,13 @@ pub fn admit_update(
                 copy(old, &mut new, "status");
             }
         }
-        Door::Status => keep_all_but_status(resource, &mut new, old),
+        Door::Status => {
+            keep_all_but_status(resource, &mut new, old);
+            if resource.subresource("approval").is_some() {
+                approval::keep(&mut new, old);
+            }
+        }
+        Door::Approval => approval::keep_all_but(&mut new, old, context.now),
         Door::Finalize => keep_all_but_finalizers(&mut new, old),
     }
     (resource.rules.default)(&mut new);
@@ -190,7 +199,7 @@ pub fn admit_update(
     let mut causes = metadata::validate_update(resource, &new, old);
     causes.extend(match door {
         Door::Main | Door::Scale => (resource.rules.validate_update)(&new, old),
-        Door::Status => (resource.rules.validate_status)(&new, old),
+        Door::Status | Door::Approval => (resource.rules.validate_status)(&new, old),
         Door::Finalize => (resource.rules.validate)(&new),
     });
     if !causes.is_empty() {
@@ -204,10 +213,10 @@ pub fn admit_update(
     Ok(new)
 }
 
-/// Whether what a change is counted of has changed: the spec, and of a kind with a schema of its own all that is
-/// neither metadata nor what is said at the status door.
+/// Whether what a change is counted of has changed: the spec, and of a kind without one or with a schema of its own all
+/// that is neither metadata nor what is said at the status door.
 fn is_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
-    if resource.schema.message().is_some() {
+    if resource.schema.message().is_some_and(|message| message.field("spec").is_some()) {
         return !same(get(new, "spec"), get(old, "spec"));
     }
     let counts = |name: &str| match name {

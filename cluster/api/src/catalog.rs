@@ -23,41 +23,70 @@ use std::sync::{Arc, LazyLock};
 
 /// Every resource of the program, in the order in which discovery lists them.
 fn built_in() -> Vec<Resource> {
-    vec![
+    let mut rows = vec![
+        kinds::componentstatuses::resource(),
         kinds::configmaps::resource(),
         kinds::endpoints::resource(),
         kinds::events::resource(),
         kinds::limitranges::resource(),
         kinds::namespaces::resource(),
         kinds::nodes::resource(),
+        kinds::persistentvolumeclaims::resource(),
+        kinds::persistentvolumes::resource(),
         kinds::pods::resource(),
+        kinds::podtemplates::resource(),
         kinds::replicationcontrollers::resource(),
         kinds::resourcequotas::resource(),
         kinds::secrets::resource(),
         kinds::serviceaccounts::resource(),
         kinds::services::resource(),
+        kinds::apiservices::resource(),
         kinds::controllerrevisions::resource(),
         kinds::daemonsets::resource(),
         kinds::deployments::resource(),
         kinds::replicasets::resource(),
         kinds::statefulsets::resource(),
+        kinds::eventsv1::resource(),
         kinds::cronjobs::resource(),
         kinds::jobs::resource(),
+        kinds::certificatesigningrequests::resource(),
+        kinds::ingressclasses::resource(),
+        kinds::ingresses::resource(),
+        kinds::ipaddresses::resource(),
+        kinds::networkpolicies::resource(),
+        kinds::servicecidrs::resource(),
         kinds::poddisruptionbudgets::resource(),
-        kinds::leases::resource(),
-        kinds::mutatingwebhookconfigurations::resource(),
-        kinds::validatingadmissionpolicies::resource(),
-        kinds::validatingadmissionpolicybindings::resource(),
-        kinds::validatingwebhookconfigurations::resource(),
-        kinds::endpointslices::resource(),
         kinds::clusterrolebindings::resource(),
         kinds::clusterroles::resource(),
         kinds::rolebindings::resource(),
         kinds::roles::resource(),
-        kinds::priorityclasses::resource(),
+        kinds::csidrivers::resource(),
+        kinds::csinodes::resource(),
+        kinds::csistoragecapacities::resource(),
+        kinds::storageclasses::resource(),
+        kinds::volumeattachments::resource(),
+        kinds::volumeattributesclasses::resource(),
+        kinds::mutatingadmissionpolicies::resource(),
+        kinds::mutatingadmissionpolicybindings::resource(),
+        kinds::mutatingwebhookconfigurations::resource(),
+        kinds::validatingadmissionpolicies::resource(),
+        kinds::validatingadmissionpolicybindings::resource(),
+        kinds::validatingwebhookconfigurations::resource(),
         kinds::customresourcedefinitions::resource(),
+        kinds::priorityclasses::resource(),
+        kinds::leases::resource(),
+        kinds::runtimeclasses::resource(),
+        kinds::endpointslices::resource(),
+        kinds::deviceclasses::resource(),
+        kinds::resourceclaims::resource(),
+        kinds::resourceclaimtemplates::resource(),
+        kinds::resourceslices::resource(),
+        kinds::flowschemas::resource(),
+        kinds::prioritylevelconfigurations::resource(),
         kinds::trainingjobs::resource(),
-    ]
+    ];
+    rows.extend(kinds::horizontalpodautoscalers::resources());
+    rows
 }
 
 /// The kinds that are served.
@@ -107,17 +136,24 @@ impl Catalog {
 
     /// The resource with this plural.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Row> {
-        self.state.read().plural(group, plural).filter(|row| row.version == version).cloned()
+        self.state.read().plural_in(group, version, plural).cloned()
     }
 
     /// The resource of this kind.
     pub fn find_kind(&self, group: &str, version: &str, kind: &str) -> Option<Row> {
-        self.state.read().kind(group, kind).filter(|row| row.version == version).cloned()
+        self.state.read().kind_in(group, version, kind).cloned()
     }
 
-    /// The resource with this plural, in the version in which it is served.
+    /// The resource with this plural, in the version in which it is kept.
     pub fn find_any_version(&self, group: &str, plural: &str) -> Option<Row> {
         self.state.read().plural(group, plural).cloned()
+    }
+
+    /// The row in whose words the objects of a row are kept: itself, or the one that it is converted to.
+    pub fn kept(&self, row: &Row) -> Row {
+        let conversion = row.conversion.as_ref();
+        let kept = conversion.and_then(|kept| self.find(kept.group, kept.version, kept.plural));
+        kept.unwrap_or_else(|| Arc::clone(row))
     }
 
     /// The resource of this name in the registry: `pods`, `batch/jobs`.

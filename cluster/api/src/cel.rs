@@ -75,6 +75,14 @@ impl Program {
     }
 }
 
+/// Whether a text can be read as an expression, whatever its names may mean.
+pub fn syntax(source: &str) -> Result<(), CompileError> {
+    match parse::parse(source) {
+        Ok(_) => Ok(()),
+        Err(mistake) => Err(CompileError(drawn(source, &mistake))),
+    }
+}
+
 /// The mistake under its line.
 fn drawn(source: &str, mistake: &lex::Mistake) -> String {
     let before = &source[..source.floor_char_boundary(mistake.at.min(source.len()))];

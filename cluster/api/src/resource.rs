@@ -5,6 +5,11 @@
 //! such rows. A row is made once and shared ([`Row`]); who asks for it clones the handle and not the row.
 
 mod behaviour;
+mod conversion;
+mod effect;
+
+pub use conversion::Conversion;
+pub use effect::Effect;
 
 pub use behaviour::{
     Allocate, Cells, DeletionRule, FillIn, PrepareCreate, PrepareUpdate, Rules, Validate,
@@ -12,8 +17,9 @@ pub use behaviour::{
 };
 
 use crate::dynamic::{DynamicSchema, Schema};
+use crate::field::text;
 use crate::names;
-use crate::status::ResourceName;
+use crate::status::{ResourceName, Status};
 use crate::table;
 use crate::wire::Target;
 use serde_json::Value;
@@ -265,6 +271,8 @@ pub struct Resource {
     pub generation_of_annotations: bool,
     /// What everybody is told who reads or writes it; empty unless there is something better.
     pub deprecated: Text,
+    /// What becomes of its objects besides being stored.
+    pub effect: Effect,
     /// Whether replacing an object that is not there makes it.
     pub put_creates: bool,
     /// What of the metadata stays as it was through the status door: a field, or `field/entry` for one entry of it.
@@ -277,6 +285,8 @@ pub struct Resource {
     pub fields: Vec<FieldLabel>,
     /// Where its scale door finds its counts.
     pub scale: Option<ScalePaths>,
+    /// How its objects are kept, where that is in the words of another row.
+    pub conversion: Option<Conversion>,
     /// Of which `CustomResourceDefinition` it was made: nothing is written by a row that is not of the present one, and
     /// nothing is created once that is being deleted.
     pub definition: Option<DefinedBy>,
@@ -348,12 +358,14 @@ impl Resource {
             generation: false,
             generation_of_annotations: false,
             deprecated: "".into(),
+            effect: Effect::Stored,
             put_creates: false,
             status_keeps: &[],
             deletion: DeletionRule::USUAL,
             rules,
             fields: Vec::new(),
             scale: None,
+            conversion: None,
             definition: None,
             incarnation: Incarnation(0),
         }
@@ -391,6 +403,46 @@ impl Resource {
         self.incarnation == Incarnation(0)
     }
 
+    /// A new object of this row as it is kept.
+    pub fn kept_first(&self, object: Value) -> Result<Value, Status> {
+        let Some(conversion) = self.conversion else { return Ok(object) };
+        let causes = (conversion.validate_create)(&object);
+        if !causes.is_empty() {
+            let name = text(&object, "metadata.name");
+            return Err(Status::invalid(self, name, causes));
+        }
+        Ok((conversion.to_stored)(object))
+    }
+
+    /// An object of this row as it is kept.
+    #[must_use]
+    pub fn kept(&self, object: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => (conversion.to_stored)(object),
+            None => object,
+        }
+    }
+
+    /// What is kept as an object of this row.
+    #[must_use]
+    pub fn told(&self, kept: Value) -> Value {
+        match self.conversion {
+            Some(conversion) => (conversion.from_stored)(kept),
+            None => kept,
+        }
+    }
+
+    /// Whether its objects are kept as they are told.
+    pub fn is_as_kept(&self) -> bool {
+        self.conversion.is_none()
+    }
+
+    /// What whoever writes an object is told, where it would be taken for a promise that nobody keeps yet.
+    pub fn not_enforced(&self) -> Option<String> {
+        let Effect::NotEnforced(what) = &self.effect else { return None };
+        Some(format!("a {} is stored and not enforced yet: {what}", self.kind))
+    }
+
     /// Whether status and spec have doors of their own.
     pub fn has_status_door(&self) -> bool {
         self.subresource("status").is_some()
@@ -418,9 +470,12 @@ impl<'a> From<&'a Row> for ResourceName<'a> {
     }
 }
 
-/// The name of a resource in the registry: `pods`, `batch/jobs`.
+/// The name of a resource in the registry: `pods`, `batch/jobs`. All versions of a kind have one.
 pub fn resource_key(resource: &Resource) -> String {
-    resource_key_of(&resource.group, &resource.plural)
+    match &resource.conversion {
+        Some(kept) => resource_key_of(kept.group, kept.plural),
+        None => resource_key_of(&resource.group, &resource.plural),
+    }
 }
 
 /// The name in the registry of the resource of this group, empty for the core, and plural.

@@ -2,6 +2,9 @@
 
 pub mod access;
 pub mod addresses;
+pub mod autoscaling;
+pub mod declared;
+pub mod devices;
 pub mod expressions;
 pub mod job;
 pub mod metadata;
@@ -10,6 +13,7 @@ pub mod replicas;
 pub mod resources;
 pub mod rollout;
 pub mod service;
+pub mod storage;
 pub mod template;
 pub mod webhooks;
 

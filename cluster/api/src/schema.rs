@@ -247,6 +247,9 @@ pub fn messages() -> &'static [Message] {
 pub fn for_kind(group: &str, version: &str, kind: &str) -> Option<&'static Message> {
     let own = match group {
         "" => format!("api.core.{version}.{kind}"),
+        "apiregistration.k8s.io" => {
+            format!("kube-aggregator.pkg.apis.apiregistration.{version}.{kind}")
+        }
         "apiextensions.k8s.io" => {
             format!("apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}")
         }

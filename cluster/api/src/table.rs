@@ -10,7 +10,7 @@ mod span;
 
 pub use cell::{
     NONE, UNKNOWN, age, containers_and_images, entry_count, first_three, label_list, name, or_none,
-    since,
+    or_unset, since,
 };
 pub use span::human_duration;
 

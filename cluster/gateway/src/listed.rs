@@ -183,6 +183,7 @@ impl Writing {
         let Format { resource, form, include, .. } = &self.format;
         if self.style == Style::Json
             && form.view == View::Whole
+            && resource.is_as_kept()
             && let Some(pieces) =
                 spliced::item(&item.entry, told_of_bytes(resource, &item.entry.value))
         {

@@ -1,6 +1,7 @@
 //! How objects and lists are shown: whole, as a Table, or their metadata alone.
 //!
-//! Plain functions of objects; the table of resources knows the columns.
+//! Plain functions of objects as they are kept; the table of resources knows the columns, and how they are told in
+//! another version.
 
 use crate::negotiate::View;
 use impresario_api::managed;
@@ -55,7 +56,7 @@ fn told(resource: &Resource, mut object: Value, view: View) -> Value {
 
 /// One object in this view.
 pub fn one(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
-    let object = told(resource, object, view);
+    let object = resource.told(told(resource, object, view));
     match view {
         View::Whole => object,
         View::Metadata(version) => metadata_only(&object, version),
@@ -98,7 +99,7 @@ pub fn envelope(
 
 /// An item of a list in this view.
 pub fn item(resource: &Resource, object: Value, view: View, include: IncludeObject) -> Value {
-    let object = told(resource, object, view);
+    let object = resource.told(told(resource, object, view));
     match view {
         View::Whole => without_type(object),
         View::Metadata(version) => metadata_only(&object, version),

@@ -29,6 +29,7 @@ pub(super) fn through(door: Door) -> &'static str {
         Door::Status => "status",
         Door::Scale => "scale",
         Door::Finalize => "finalize",
+        Door::Approval => "approval",
     }
 }
 

@@ -68,6 +68,7 @@ impl Step<'_> {
             Self::Proposed { door: Door::Status, .. } => "status",
             Self::Proposed { door: Door::Scale, .. } => "scale",
             Self::Proposed { door: Door::Finalize, .. } => "finalize",
+            Self::Proposed { door: Door::Approval, .. } => "approval",
             _ => "",
         }
     }

@@ -69,7 +69,7 @@ pub(super) async fn of(
     let mut now = Known::default();
     let deletable = |verbs: &[Verb]| verbs.contains(&Verb::List) && verbs.contains(&Verb::Delete);
     let all = resources();
-    let all = all.iter().filter(|r| r.namespaced && deletable(r.verbs));
+    let all = all.iter().filter(|r| r.is_as_kept() && r.namespaced && deletable(r.verbs));
     let is_first =
         |r: &&Row| first.iter().any(|kind| kind.group == r.group && kind.plural == r.plural);
     let (first, then): (Vec<_>, Vec<_>) = all.partition(is_first);

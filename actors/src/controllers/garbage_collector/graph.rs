@@ -291,7 +291,7 @@ impl Part {
 
 /// The parts of these rows, with the mirrors of `before` where they go on.
 fn parts_of(rows: &[Row], mirrors: &Mirrors, before: &[Part]) -> Arc<[Part]> {
-    let kept = |r: &&Row| r.plural != "events" && r.verbs.contains(&Verb::Delete);
+    let kept = |r: &&Row| r.is_as_kept() && r.plural != "events" && r.verbs.contains(&Verb::Delete);
     let part = |resource: &Row| {
         let known = before.iter().find(|part| is_same(&part.resource, resource));
         let mirror = known.map(|part| Arc::clone(&part.mirror));

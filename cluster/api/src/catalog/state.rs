@@ -5,11 +5,11 @@ use crate::resource::Row;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The rows of a group, by two of their names.
+/// The rows of a group, by two of their names: all versions of each, the one that is kept first.
 #[derive(Default)]
 struct Group {
-    plurals: HashMap<String, Row>,
-    kinds: HashMap<String, Row>,
+    plurals: HashMap<String, Vec<Row>>,
+    kinds: HashMap<String, Vec<Row>>,
 }
 
 /// The rows of one generation.
@@ -24,18 +24,32 @@ impl State {
         let mut groups: HashMap<String, Group> = HashMap::new();
         for row in rows.iter() {
             let group = groups.entry(row.group.to_string()).or_default();
-            group.plurals.insert(row.plural.to_string(), Arc::clone(row));
-            group.kinds.insert(row.kind.to_string(), Arc::clone(row));
+            group.plurals.entry(row.plural.to_string()).or_default().push(Arc::clone(row));
+            group.kinds.entry(row.kind.to_string()).or_default().push(Arc::clone(row));
         }
         Self { rows, generation, groups }
     }
 
+    /// The row with this plural, of the version that is kept.
     pub(super) fn plural(&self, group: &str, plural: &str) -> Option<&Row> {
-        self.groups.get(group)?.plurals.get(plural)
+        self.groups.get(group)?.plurals.get(plural)?.first()
     }
 
+    /// The row of this kind, of the version that is kept.
     pub(super) fn kind(&self, group: &str, kind: &str) -> Option<&Row> {
-        self.groups.get(group)?.kinds.get(kind)
+        self.groups.get(group)?.kinds.get(kind)?.first()
+    }
+
+    /// The row with this plural in a version.
+    pub(super) fn plural_in(&self, group: &str, version: &str, plural: &str) -> Option<&Row> {
+        let versions = self.groups.get(group)?.plurals.get(plural)?;
+        versions.iter().find(|row| row.version == version)
+    }
+
+    /// The row of this kind in a version.
+    pub(super) fn kind_in(&self, group: &str, version: &str, kind: &str) -> Option<&Row> {
+        let versions = self.groups.get(group)?.kinds.get(kind)?;
+        versions.iter().find(|row| row.version == version)
     }
 
     /// How many rows are not the program's.

@@ -17,7 +17,7 @@ fn every_row_says_what_a_kubernetes_server_says_in_discovery() {
             .iter()
             .map(|sub| format!("{}:{}:{}", sub.name, verbs(sub.verbs, "+"), sub.kind))
             .collect();
-        let ours = vec![
+        let ours = [
             row.api_version(),
             row.plural.to_string(),
             row.singular.to_string(),
@@ -27,14 +27,50 @@ fn every_row_says_what_a_kubernetes_server_says_in_discovery() {
             if row.namespaced { "Namespaced" } else { "Cluster" }.to_owned(),
             verbs(row.verbs, ","),
         ];
+        // Of a kind in several versions one is recorded, which says the same of all.
+        let kept = served().kept(row);
         let theirs = recorded
             .iter()
             .find(|cells| cells[0] == ours[0] && cells[1] == ours[1])
+            .or_else(|| {
+                recorded
+                    .iter()
+                    .find(|cells| cells[0] == kept.api_version() && cells[1] == kept.plural)
+            })
             .unwrap_or_else(|| panic!("{} is not recorded", row.plural));
-        assert_eq!(ours, theirs[..8]);
+        assert_eq!(ours[1..], theirs[1..8]);
         for subresource in subresources {
             assert!(theirs[8].split(' ').any(|s| s == subresource), "{subresource}");
         }
+    }
+}
+
+/// Recorded kinds that have yet to come: no other one may go missing.
+const NOT_YET: [&str; 13] = [
+    "clusterrolebindings",
+    "clusterroles",
+    "cronjobs",
+    "localsubjectaccessreviews",
+    "poddisruptionbudgets",
+    "rolebindings",
+    "roles",
+    "selfsubjectaccessreviews",
+    "selfsubjectreviews",
+    "selfsubjectrulesreviews",
+    "statefulsets",
+    "subjectaccessreviews",
+    "tokenreviews",
+];
+
+#[test]
+fn every_recorded_kind_is_served() {
+    let catalog = Catalog::new();
+    for cells in table("resources.tsv") {
+        let (group_version, plural) = (cells[0].as_str(), cells[1].as_str());
+        let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
+        // Bindings are a door to pods, and no row.
+        let served = plural == "bindings" || catalog.find(group, version, plural).is_some();
+        assert!(served || NOT_YET.contains(&plural), "{group_version} {plural}");
     }
 }
 
@@ -56,11 +92,15 @@ fn every_table_has_the_columns_that_a_kubernetes_server_prints() {
                 ]
             })
             .collect();
-        let theirs: Vec<Vec<String>> = recorded
-            .iter()
-            .filter(|cells| cells[0] == row.api_version() && cells[1] == row.plural)
-            .map(|cells| cells[2..6].to_vec())
-            .collect();
+        let of = |row: &Resource| -> Vec<Vec<String>> {
+            let cells = recorded.iter();
+            cells
+                .filter(|cells| cells[0] == row.api_version() && cells[1] == row.plural)
+                .map(|cells| cells[2..6].to_vec())
+                .collect()
+        };
+        let own = of(row);
+        let theirs = if own.is_empty() { of(&served().kept(row)) } else { own };
         assert_eq!(ours, theirs, "columns of {}", row.plural);
     }
 }

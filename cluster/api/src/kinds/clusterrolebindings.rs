@@ -1,6 +1,6 @@
 //! ClusterRoleBinding: who has a cluster role in all namespaces and outside them.
 
-use crate::resource::{Resource, Rules};
+use crate::resource::{Effect, Resource, Rules};
 use crate::rules::access::{self, Scope};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ pub fn resource() -> Resource {
         namespaced: false,
         columns: access::binding_columns(),
         cells: Arc::new(access::binding_cells),
+        effect: Effect::by("every request and message"),
         rules: Rules {
             default: Arc::new(access::default_binding),
             validate: Arc::new(|binding| access::validate_binding(binding, Scope::Cluster)),

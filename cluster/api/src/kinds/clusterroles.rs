@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::field::{Causes, Path, get, has, list};
-use crate::resource::{Resource, Rules};
+use crate::resource::{Effect, Resource, Rules};
 use crate::rules::access::{self, Scope};
 use crate::rules::pod::label_selector;
 use serde_json::Value;
@@ -14,6 +14,7 @@ pub fn resource() -> Resource {
         namespaced: false,
         columns: access::role_columns(),
         cells: Arc::new(|role, _| access::role_cells(role)),
+        effect: Effect::by("every request and message, by bindings"),
         rules: Rules {
             default: Arc::new(access::default_role),
             validate: Arc::new(validate),

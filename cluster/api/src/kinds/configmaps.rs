@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, at, entries, flag, get, map};
 use crate::names;
-use crate::resource::{Column, Resource, Rules, words};
+use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::metadata;
 use crate::table::{age, entry_count, name};
 use serde_json::Value;
@@ -20,6 +20,7 @@ pub fn resource() -> Resource {
         cells: Arc::new(|object, now| {
             vec![name(object), entry_count(object, &["data", "binaryData"]), age(object, now)]
         }),
+        effect: Effect::by("nodes, which show it to the pods that name it"),
         rules: Rules {
             validate: Arc::new(validate),
             validate_update: Arc::new(validate_update),

@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::field::{Causes, Path, get, list, number, text};
-use crate::resource::{Column, Resource, Rules};
+use crate::resource::{Column, Effect, Resource, Rules};
 use crate::rules::metadata;
 use crate::table::{age, name, or_none};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ pub fn resource() -> Resource {
             Column::age(),
         ],
         cells: Arc::new(cells),
+        effect: Effect::by("the controller of daemon sets, which goes back to it"),
         rules: Rules {
             validate: Arc::new(validate),
             validate_update: Arc::new(validate_update),

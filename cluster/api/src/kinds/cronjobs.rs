@@ -6,7 +6,7 @@ use crate::cron::{self, Schedule};
 use crate::field::{
     Causes, Path, at, default, default_text, get, has, list, number, object_mut, set, text,
 };
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::{job, metadata};
 use crate::selector::LabelSelector;
 use crate::status::Status;
@@ -32,6 +32,7 @@ pub fn resource() -> Resource {
         columns: columns(),
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("the controller of cron jobs"),
         rules: Rules {
             default: Arc::new(default_cron_job),
             prepare_create: Arc::new(prepare_create),

@@ -4,7 +4,7 @@
 use crate::context::Context;
 use crate::crd;
 use crate::field::{at, text};
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::status::Status;
 use crate::table::name;
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub fn resource() -> Resource {
             vec![name(definition), text(definition, "metadata.creationTimestamp").into()]
         }),
         generation: true,
+        effect: Effect::by("every member, which serves the kind"),
         rules: Rules {
             default: Arc::new(crd::default),
             prepare_create: Arc::new(prepare_create),

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::field::{
     Causes, Path, at, default, existing_mut, get, number, object_mut, same, set, text,
 };
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
@@ -25,6 +25,7 @@ pub fn resource() -> Resource {
         generation: true,
         // It stands for what in Kubernetes is a field of the spec.
         status_keeps: &["annotations/deprecated.daemonset.template.generation"],
+        effect: Effect::by("the controller of daemon sets"),
         rules: Rules {
             default: Arc::new(default_set),
             prepare_create: Arc::new(prepare_create),

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, at, default, existing_mut, get, number, object_mut, set, text};
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
@@ -23,6 +23,7 @@ pub fn resource() -> Resource {
         generation: true,
         generation_of_annotations: true,
         status_keeps: &["labels"],
+        effect: Effect::by("the controller of deployments"),
         rules: Rules {
             default: Arc::new(default_deployment),
             prepare_create: Arc::new(prepare_create),

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, default_text, list, list_mut, number, text};
 use crate::names;
-use crate::resource::{Column, Resource, Rules, words};
+use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{NONE, age, first_three, name};
 use serde_json::Value;
@@ -22,6 +22,7 @@ pub fn resource() -> Resource {
             Column::age(),
         ],
         cells: Arc::new(|object, now| vec![name(object), addresses(object), age(object, now)]),
+        effect: Effect::by("the controller of services, which writes it"),
         rules: Rules {
             default: Arc::new(|object| {
                 for subset in list_mut(object, "subsets") {

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, at, default, default_text, list, list_mut, number, text};
 use crate::names;
-use crate::resource::{Column, Resource, Rules};
+use crate::resource::{Column, Effect, Resource, Rules};
 use crate::rules::addresses::{PROTOCOLS, endpoint_ip};
 use crate::table::{age, first_three, name};
 use serde_json::Value;
@@ -47,6 +47,7 @@ pub fn resource() -> Resource {
             ]
         }),
         generation: true,
+        effect: Effect::by("the proxies of services"),
         rules: Rules {
             default: Arc::new(|slice| {
                 for port in list_mut(slice, "ports") {

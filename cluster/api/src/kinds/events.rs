@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, default, get, has, number, object_mut, text};
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules, words};
+use crate::resource::{Column, Effect, FieldLabel, Resource, Rules, words};
 use crate::table::{UNKNOWN, name, since};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub fn resource() -> Resource {
         ],
         cells: Arc::new(cells),
         name: |_| Vec::new(),
+        effect: Effect::by("the actor that lets them go when they are old"),
         rules: Rules {
             default: Arc::new(default_event),
             validate: Arc::new(validate),
@@ -105,7 +106,7 @@ fn validate(event: &Value) -> Vec<Cause> {
     causes.into_vec()
 }
 
-fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
+pub(super) fn cells(event: &Value, now: Timestamp) -> Vec<Value> {
     let span = |field: &str| since(text(event, field), now);
     let or = |first: String, second: String| if first == UNKNOWN { second } else { first };
     let first = or(span("firstTimestamp"), span("eventTime"));

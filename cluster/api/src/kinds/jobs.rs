@@ -3,7 +3,9 @@
 //! The columns and cells are here; defaults and rules are in [`crate::rules::job`].
 
 use crate::field::{at, has, list, map, number, text};
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
+use crate::resource::{
+    Column, DeletionRule, Effect, FieldLabel, Resource, Rules, Subresource, words,
+};
 use crate::rules::job;
 use crate::selector::LabelSelector;
 use crate::table::{age, containers_and_images, human_duration, name, or_none};
@@ -28,6 +30,7 @@ pub fn resource() -> Resource {
         ],
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("the controller of jobs"),
         rules: Rules {
             default: Arc::new(job::default_job),
             prepare_create: Arc::new(job::prepare_create),

@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::field::{Causes, Path, has, number, text};
-use crate::resource::{Column, Resource, Rules};
+use crate::resource::{Column, Effect, Resource, Rules};
 use crate::table::{age, name};
 use serde_json::Value;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub fn resource() -> Resource {
             vec![name(lease), text(lease, "spec.holderIdentity").into(), age(lease, now)]
         }),
         put_creates: true,
+        effect: Effect::by("clients, which hold it"),
         rules: Rules {
             validate: Arc::new(validate),
             validate_update: Arc::new(|new, _| validate(new)),

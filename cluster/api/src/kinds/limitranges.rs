@@ -4,7 +4,7 @@ use crate::cause::Cause;
 use crate::field::{Causes, Path, as_map, at, get, list, list_mut, map, object_mut, text};
 use crate::names;
 use crate::quantity::{Quantity, parse};
-use crate::resource::{Column, Resource, Rules, words};
+use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::metadata;
 use crate::rules::resources::canonical_amounts;
 use crate::table::name;
@@ -26,6 +26,7 @@ pub fn resource() -> Resource {
         cells: Arc::new(|range, _| {
             vec![name(range), at(range, "metadata.creationTimestamp").clone()]
         }),
+        effect: Effect::by("every pod and claim that is created"),
         rules: Rules {
             default: Arc::new(default_range),
             validate: Arc::new(validate),

@@ -1,33 +1,34 @@
-//! MutatingWebhookConfiguration: programs of the users that may change what is written.
+//! MutatingWebhookConfiguration: programs that are asked before an object is written, and may change it.
 
 use crate::field::list;
-use crate::resource::{Column, Resource, Rules, words};
-use crate::rules::webhooks;
+use crate::resource::{Column, Effect, Resource, Rules, words};
+use crate::rules::{expressions, webhooks};
 use crate::table::{age, name};
 use std::sync::Arc;
 
-/// Whether they may change what is written.
-const MUTATING: bool = true;
+const MESSAGE: &str = "api.admissionregistration.v1.MutatingWebhookConfiguration";
 
 /// The row.
 pub fn resource() -> Resource {
     Resource {
-        namespaced: false,
         categories: words(["api-extensions"]),
+        namespaced: false,
         columns: vec![
             Column::name(),
-            Column::integer("Webhooks", "How many webhooks it has."),
+            Column::integer("Webhooks", "How many are asked."),
             Column::age(),
         ],
-        cells: Arc::new(|object, now| {
-            vec![name(object), list(object, "webhooks").len().into(), age(object, now)]
+        cells: Arc::new(|configuration, now| {
+            let count = list(configuration, "webhooks").len();
+            vec![name(configuration), count.into(), age(configuration, now)]
         }),
         generation: true,
+        effect: Effect::by("every write that comes through the API"),
         rules: Rules {
-            default: Arc::new(|object| webhooks::fill_in(object, MUTATING)),
-            validate: Arc::new(|object| webhooks::validate(object, MUTATING)),
-            validate_update: Arc::new(|new, _| webhooks::validate(new, MUTATING)),
-            warnings: Arc::new(webhooks::warnings),
+            default: Arc::new(|configuration| webhooks::default_webhooks(configuration, true)),
+            validate: Arc::new(|new| webhooks::validate_webhooks(MESSAGE, new)),
+            validate_update: Arc::new(|new, _| webhooks::validate_webhooks(MESSAGE, new)),
+            warnings: Arc::new(expressions::not_done_of_webhooks),
             ..Rules::plain()
         },
         ..Resource::named(
@@ -36,7 +37,7 @@ pub fn resource() -> Resource {
             "MutatingWebhookConfiguration",
             "mutatingwebhookconfigurations",
             "mutatingwebhookconfiguration",
-            "api.admissionregistration.v1.MutatingWebhookConfiguration",
+            MESSAGE,
         )
     }
 }

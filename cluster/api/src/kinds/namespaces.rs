@@ -6,8 +6,8 @@ use crate::field::{Causes, Path, as_map, copy, default, get, list, object_mut, s
 use crate::names;
 use crate::policy::security;
 use crate::resource::{
-    Column, DeletionRule, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource, Verb,
-    words,
+    Column, DeletionRule, Effect, FieldLabel, NO_COLLECTION_DELETE, Resource, Rules, Subresource,
+    Verb, words,
 };
 use crate::rules::metadata;
 use crate::status::Status;
@@ -37,6 +37,7 @@ pub fn resource() -> Resource {
             vec![name(namespace), text(namespace, "status.phase").into(), age(namespace, now)]
         }),
         name: names::dns_label,
+        effect: Effect::by("the controller of namespaces"),
         rules: Rules {
             default: Arc::new(default_namespace),
             prepare_create: Arc::new(prepare_create),

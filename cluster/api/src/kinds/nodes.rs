@@ -8,7 +8,7 @@ use crate::field::{
 };
 use crate::names;
 use crate::quantity;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::metadata;
 use crate::rules::resources::quantity_value;
 use crate::status::Status;
@@ -40,6 +40,7 @@ pub fn resource() -> Resource {
             Column::text("Container-Runtime", "What runs its containers.").wide(),
         ],
         cells: Arc::new(cells),
+        effect: Effect::by("the scheduler and the life cycle of nodes"),
         rules: Rules {
             default: Arc::new(default_node),
             prepare_create: Arc::new(prepare_create),

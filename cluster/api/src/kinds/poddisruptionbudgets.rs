@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, default, get, has, number, object_mut, set, text};
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, pod};
 use crate::status::Status;
@@ -41,6 +41,7 @@ pub fn resource() -> Resource {
         ],
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("its controller, and evictions"),
         rules: Rules {
             default: Arc::new(default_budget),
             prepare_create: Arc::new(prepare_create),

@@ -1,7 +1,7 @@
 //! Pod: containers that live and die together on one node.
 
 use crate::resource::{
-    Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, Verb, words,
+    Column, DeletionRule, Effect, FieldLabel, Resource, Rules, Subresource, Verb, words,
 };
 use crate::rules::pod;
 use crate::table;
@@ -36,6 +36,7 @@ pub fn resource() -> Resource {
         cells: Arc::new(table::pod::cells),
         row_conditions: Some(table::pod::row_conditions),
         generation: true,
+        effect: Effect::by("the scheduler and the node that it is bound to"),
         rules: Rules {
             default: Arc::new(pod::default_pod),
             prepare_create: Arc::new(pod::prepare_create),

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::field::{Causes, Path, default_text, flag, get, number, text};
 use crate::policy::priority::{HIGHEST_OF_USERS, SYSTEM_CLASSES, SYSTEM_PREFIX};
-use crate::resource::{Column, Resource, Rules, words};
+use crate::resource::{Column, Effect, Resource, Rules, words};
 use crate::rules::metadata;
 use crate::table::{age, name};
 use serde_json::Value;
@@ -34,6 +34,7 @@ pub fn resource() -> Resource {
             ]
         }),
         generation: true,
+        effect: Effect::by("every pod that is created, and the scheduler"),
         rules: Rules {
             default: Arc::new(|class| {
                 default_text(class, "preemptionPolicy", "PreemptLowerPriority");

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, default, existing_mut, get, number, object_mut, set};
-use crate::resource::{Resource, Rules, Subresource, words};
+use crate::resource::{Effect, Resource, Rules, Subresource, words};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ pub fn resource() -> Resource {
         columns: replicas::columns(),
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("the controller of replica sets"),
         rules: Rules {
             default: Arc::new(default_set),
             prepare_create: Arc::new(prepare_create),

@@ -3,7 +3,7 @@
 use crate::cause::Cause;
 use crate::context::Context;
 use crate::field::{Causes, Path, at, default, existing_mut, get, map, number, object_mut, set};
-use crate::resource::{DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
+use crate::resource::{DeletionRule, Effect, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::{metadata, replicas, template};
 use crate::selector::LabelSelector;
 use crate::status::Status;
@@ -21,6 +21,7 @@ pub fn resource() -> Resource {
         columns: replicas::columns(),
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("the controller of replication controllers"),
         rules: Rules {
             default: Arc::new(default_controller),
             prepare_create: Arc::new(prepare_create),

@@ -8,7 +8,7 @@ use crate::field::{
 use crate::names;
 use crate::policy::quota::{SCOPES, is_quota_resource};
 use crate::quantity;
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::metadata;
 use crate::rules::resources::{canonical_amounts, quantity_value};
 use crate::status::Status;
@@ -30,6 +30,7 @@ pub fn resource() -> Resource {
             Column::age(),
         ],
         cells: Arc::new(cells),
+        effect: Effect::by("every write that raises what it counts, and its recount"),
         rules: Rules {
             default: Arc::new(default_quota),
             prepare_create: Arc::new(|quota, _: &Context<'_>| -> Result<(), Status> {

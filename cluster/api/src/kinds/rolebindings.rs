@@ -1,6 +1,6 @@
 //! RoleBinding: who has a role in its namespace.
 
-use crate::resource::{Resource, Rules};
+use crate::resource::{Effect, Resource, Rules};
 use crate::rules::access::{self, Scope};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ pub fn resource() -> Resource {
     Resource {
         columns: access::binding_columns(),
         cells: Arc::new(access::binding_cells),
+        effect: Effect::by("every request and message"),
         rules: Rules {
             default: Arc::new(access::default_binding),
             validate: Arc::new(|binding| access::validate_binding(binding, Scope::Namespace)),

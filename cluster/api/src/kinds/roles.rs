@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::field::Causes;
-use crate::resource::{Resource, Rules};
+use crate::resource::{Effect, Resource, Rules};
 use crate::rules::access::{self, Scope};
 use serde_json::Value;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ pub fn resource() -> Resource {
     Resource {
         columns: access::role_columns(),
         cells: Arc::new(|role, _| access::role_cells(role)),
+        effect: Effect::by("every request and message, by bindings"),
         rules: Rules {
             default: Arc::new(access::default_role),
             validate: Arc::new(validate),

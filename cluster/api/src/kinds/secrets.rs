@@ -6,7 +6,7 @@ use crate::field::{
 };
 use crate::kinds::configmaps::{DATA_MAX, decoded_len, validate_immutable};
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules};
+use crate::resource::{Column, Effect, FieldLabel, Resource, Rules};
 use crate::table::{age, entry_count, name};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,7 @@ pub fn resource() -> Resource {
                 age(secret, now),
             ]
         }),
+        effect: Effect::by("nodes, which show it to the pods that name it"),
         rules: Rules {
             default: Arc::new(default),
             validate: Arc::new(validate),

@@ -5,7 +5,9 @@
 
 use crate::field::{list, number, text};
 use crate::names;
-use crate::resource::{Column, DeletionRule, FieldLabel, Resource, Rules, Subresource, words};
+use crate::resource::{
+    Column, DeletionRule, Effect, FieldLabel, Resource, Rules, Subresource, words,
+};
 use crate::rules::service;
 use crate::table::{NONE, UNKNOWN, age, label_list, name, or_none};
 use jiff::Timestamp;
@@ -31,6 +33,7 @@ pub fn resource() -> Resource {
         cells: Arc::new(cells),
         name: names::dns_1035_label,
         put_creates: true,
+        effect: Effect::by("the controller of services, and the proxies of every node"),
         rules: Rules {
             default: Arc::new(service::default_service),
             prepare_create: Arc::new(service::prepare_create),

@@ -8,7 +8,7 @@ use crate::field::{
 };
 use crate::kinds::daemonsets::REVISION_HASH;
 use crate::names;
-use crate::resource::{Column, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, Resource, Rules, Subresource, words};
 use crate::rules::rollout::{Part, part};
 use crate::rules::{metadata, replicas, template};
 use crate::status::Status;
@@ -36,6 +36,7 @@ pub fn resource() -> Resource {
         columns: columns(),
         cells: Arc::new(cells),
         generation: true,
+        effect: Effect::by("the controller of stateful sets"),
         rules: Rules {
             default: Arc::new(default_set),
             prepare_create: Arc::new(prepare_create),

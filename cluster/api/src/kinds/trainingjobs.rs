@@ -10,7 +10,7 @@ use crate::field::{
     Causes, Path, at, default, default_text, existing_mut, get, has, number, object_mut, set, text,
 };
 use crate::names;
-use crate::resource::{Column, FieldLabel, Resource, Rules, Subresource, words};
+use crate::resource::{Column, Effect, FieldLabel, Resource, Rules, Subresource, words};
 use crate::rules::resources::{canonical_requirements, validate_requirements};
 use crate::rules::template;
 use crate::status::Status;
@@ -54,6 +54,7 @@ pub fn resource() -> Resource {
         cells: Arc::new(cells),
         name: names::dns_label,
         generation: true,
+        effect: Effect::by("the actor of the training job"),
         rules: Rules {
             default: Arc::new(default_job),
             prepare_create: Arc::new(|job: &mut Value, _: &Context<'_>| -> Result<(), Status> {

@@ -1,39 +1,50 @@
-//! ValidatingAdmissionPolicyBinding: where a policy holds, with which parameters, and what follows where it does not.
+//! ValidatingAdmissionPolicyBinding: where a policy is in force, and with which parameters.
 
-use crate::field::text;
-use crate::resource::{Column, Resource, Rules, words};
-use crate::rules::expressions;
-use crate::table::{age, name};
+use crate::cause::Cause;
+use crate::field::{Causes, Path, get, list, text};
+use crate::resource::{Column, Effect, Resource, Rules, words};
+use crate::rules::webhooks;
+use crate::table::{age, name, or_unset};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
 /// The row.
 pub fn resource() -> Resource {
     Resource {
-        namespaced: false,
         categories: words(["api-extensions"]),
+        namespaced: false,
         columns: vec![
             Column::name(),
-            Column::text("PolicyName", "Which policy it is of."),
-            Column::text("ParamRef", "Where the parameters are."),
+            Column::text("PolicyName", "Which policy."),
+            Column::text("ParamRef", "What says more to it."),
             Column::age(),
         ],
         cells: Arc::new(|binding, now| {
-            let (namespace, params) =
-                (text(binding, "spec.paramRef.namespace"), text(binding, "spec.paramRef.name"));
-            let params: Value = match (namespace, params) {
-                (_, "") => "<unset>".into(),
-                ("", params) => format!("*/{params}").into(),
-                (namespace, params) => format!("{namespace}/{params}").into(),
+            let namespace = match text(binding, "spec.paramRef.namespace") {
+                "" => String::new(),
+                namespace => format!("{namespace}/"),
             };
-            let policy = text(binding, "spec.policyName");
-            vec![name(binding), policy.into(), params, age(binding, now)]
+            let reference = match text(binding, "spec.paramRef.name") {
+                "" if crate::field::has(binding, "spec.paramRef") => format!("{namespace}*"),
+                "" => String::new(),
+                name => format!("{namespace}{name}"),
+            };
+            vec![
+                name(binding),
+                text(binding, "spec.policyName").into(),
+                or_unset(&reference),
+                age(binding, now),
+            ]
         }),
         generation: true,
+        effect: Effect::by("every write that comes through the API"),
         rules: Rules {
-            default: Arc::new(expressions::fill_in_binding),
-            validate: Arc::new(expressions::validate_binding),
-            validate_update: Arc::new(|new, _| expressions::validate_binding(new)),
+            default: Arc::new(webhooks::default_binding),
+            validate: Arc::new(validate),
+            validate_update: Arc::new(|new, _| validate(new)),
             ..Rules::plain()
         },
         ..Resource::named(
@@ -44,5 +55,55 @@ pub fn resource() -> Resource {
             "validatingadmissionpolicybinding",
             "api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
         )
+    }
+}
+
+fn validate(binding: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    webhooks::binding(binding, &mut causes);
+    let path = Path::new("spec").child("validationActions");
+    let actions = list(binding, "spec.validationActions");
+    let mut seen = HashSet::new();
+    for action in actions.iter().filter_map(Value::as_str) {
+        if causes.is_full() {
+            break;
+        }
+        if !ACTIONS.contains(&action) {
+            causes.not_supported(&path, action, &ACTIONS);
+        }
+        if !seen.insert(action) {
+            causes.duplicate(&path, action);
+        }
+    }
+    if seen.contains("Deny") && seen.contains("Warn") {
+        let why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";
+        causes.invalid(&path, get(get(binding, "spec"), "validationActions").clone(), why);
+    }
+    if actions.is_empty() {
+        causes.required(&path, "");
+    }
+    causes.into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_binding_says_what_a_policy_does() {
+        let rows = [
+            (json!(["Deny", "Audit"]), ""),
+            (json!([]), "spec.validationActions"),
+            (json!(["Deny", "Warn"]), "spec.validationActions"),
+            (json!(["Audit", "Audit"]), "spec.validationActions"),
+            (json!(["Shout"]), "spec.validationActions"),
+        ];
+        for (actions, expected) in rows {
+            let causes =
+                validate(&json!({"spec": {"policyName": "p", "validationActions": actions}}));
+            let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+            assert_eq!(fields.join(" "), expected, "{actions}");
+        }
     }
 }

@@ -152,6 +152,36 @@ fn sparse() -> Vec<Value> {
         object("batch/v1", "Job", json!({"spec": {"template": ends}})),
         object("batch/v1", "CronJob", json!({"spec": nightly})),
         object("training.impresario.dev/v1", "TrainingJob", trains),
+        object(
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            json!({"spec": {"maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
+        ),
+        object(
+            "v1",
+            "PersistentVolume",
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "hostPath": {"path": "/t"}}}),
+        ),
+        object(
+            "v1",
+            "PersistentVolumeClaim",
+            json!({"spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}}),
+        ),
+        object(
+            "flowcontrol.apiserver.k8s.io/v1",
+            "FlowSchema",
+            json!({"spec": {"priorityLevelConfiguration": {"name": "l"}}}),
+        ),
+        object(
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            json!({"spec": {"ingress": [{"ports": [{"port": 80}]}]}}),
+        ),
+        object("scheduling.k8s.io/v1", "PriorityClass", json!({})),
+        object("storage.k8s.io/v1", "CSIDriver", json!({})),
+        object("storage.k8s.io/v1", "StorageClass", json!({"provisioner": "example.com/p"})),
     ]
 }
 

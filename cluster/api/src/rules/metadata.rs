@@ -6,6 +6,7 @@ use crate::field::{
 };
 use crate::names;
 use crate::resource::Resource;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -129,6 +130,29 @@ fn owners(metadata: &Value, path: &Path, causes: &mut Causes) {
             controllers[0], controllers[1]
         );
         causes.invalid(path, get(metadata, "ownerReferences").clone(), &why);
+    }
+}
+
+/// A time as metadata has it: whole seconds of UTC.
+pub fn time(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Adds a finalizer that an object has not.
+pub fn hold(object: &mut Value, finalizer: &str) {
+    let metadata = object_mut(object, "metadata");
+    if !list(metadata, "finalizers").iter().any(|one| one == finalizer) {
+        let mut all = list(metadata, "finalizers").to_vec();
+        all.push(finalizer.into());
+        set(metadata, "finalizers", all);
+    }
+}
+
+/// Takes a finalizer away.
+pub fn let_go(object: &mut Value, finalizer: &str) {
+    let all = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut);
+    if let Some(all) = all {
+        all.retain(|one| one != finalizer);
     }
 }
 

@@ -15,8 +15,9 @@ mod security;
 mod update;
 mod volumes;
 
-pub use affinity::label_selector;
+pub use affinity::{label_selector, node_selector};
 pub use handlers::port as port_by_number_or_name;
+pub use scheduling::tolerations;
 pub use update::{bind, prepare_update, validate_status, validate_update};
 
 use crate::cause::Cause;

@@ -47,7 +47,7 @@ pub fn is_extended(name: &str) -> bool {
 }
 
 /// Whether limits may be over requests.
-fn can_overcommit(name: &str) -> bool {
+pub fn can_overcommit(name: &str) -> bool {
     is_native(name) && !is_hugepages(name)
 }
 
@@ -62,7 +62,8 @@ pub fn quantity_value(path: &Path, resource: &str, value: &Value, causes: &mut C
     }
 }
 
-fn container_resource(path: &Path, name: &str, causes: &mut Causes) {
+/// The name of something that containers ask for.
+pub fn container_resource(path: &Path, name: &str, causes: &mut Causes) {
     let wrong = names::qualified(name);
     let is_name = wrong.is_empty();
     causes.invalid_all(path, name, wrong);
@@ -75,6 +76,28 @@ fn container_resource(path: &Path, name: &str, causes: &mut Causes) {
         }
     } else if !is_native(name) && !is_extended(name) {
         causes.invalid(path, name, "doesn't follow extended resource name standard");
+    }
+}
+
+/// The name of any resource: a standard one, or one with the domain of who defines it.
+pub fn standard_resource(path: &Path, name: &str, causes: &mut Causes) {
+    let wrong = names::qualified(name);
+    let is_name = wrong.is_empty();
+    causes.invalid_all(path, name, wrong);
+    if is_name && !name.contains('/') && !STANDARD.contains(&name) && !is_hugepages(name) {
+        causes.invalid(path, name, "must be a standard resource type or fully qualified");
+    }
+}
+
+/// The name of what a quota counts.
+pub fn quota_resource(path: &Path, name: &str, causes: &mut Causes) {
+    let wrong = names::qualified(name);
+    let is_name = wrong.is_empty();
+    causes.invalid_all(path, name, wrong);
+    let counted = STANDARD.contains(&name) && name != "storage"
+        || is_hugepages(name.strip_prefix("requests.").unwrap_or(name));
+    if is_name && !name.contains('/') && !counted {
+        causes.invalid(path, name, "must be a standard resource for quota");
     }
 }
 

@@ -1,407 +1,447 @@
-//! Configurations of admission webhooks: their defaults, and what is wrong with them.
-//!
-//! After the API reference of `admissionregistration.k8s.io/v1`.
+//! What webhooks and policies of admission share: which requests they are about, and how they are called.
 
+use super::expressions::{self, Gives, REVIEW_VERSIONS, Runs};
 use crate::cause::Cause;
-use crate::cel::{Program, Type, Variable};
 use crate::field::{
-    Causes, Path, default, default_text, existing_mut, get, has, list, list_mut, number,
-    object_mut, text,
+    Causes, Path, default, default_text, get, has, list, list_mut, map, number, object_mut, set,
+    text,
 };
 use crate::names;
-use crate::resource::Resource;
+use crate::rules::declared;
+use crate::rules::pod::label_selector;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// The versions of `AdmissionReview` that are spoken.
-pub const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
-/// What is done to objects that webhooks are told of.
-const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-/// How many conditions a webhook may have.
-const MAX_CONDITIONS: usize = 64;
-/// What conditions may name; of objects nothing is known beforehand.
-const VARIABLES: [&str; 3] = ["object", "oldObject", "request"];
+const OPERATIONS: [&str; 5] = ["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
+/// Versions of the review that webhooks are asked with.
+const CONDITIONS_MAX: usize = 64;
+const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=30;
 
-/// Compiles the condition of a webhook over `object`, `oldObject` and `request`; an error says why it cannot be.
-pub fn condition(expression: &str) -> Result<Program, String> {
-    let variables = VARIABLES.map(|name| -> Variable { (name.to_owned(), Type::Dyn) });
-    match Program::compile(expression, &variables) {
-        Ok(program) if matches!(program.gives(), Type::Bool | Type::Dyn) => Ok(program),
-        Ok(_) => Err("must evaluate to bool".to_owned()),
-        Err(error) => Err(format!("compilation failed: {error}")),
-    }
-}
-
-/// Fills in what a configuration leaves out.
-pub fn fill_in(configuration: &mut Value, mutating: bool) {
-    for hook in list_mut(configuration, "webhooks") {
-        default_text(hook, "failurePolicy", "Fail");
-        default_text(hook, "matchPolicy", "Equivalent");
-        default(hook, "timeoutSeconds", 10);
-        object_mut(hook, "namespaceSelector");
-        object_mut(hook, "objectSelector");
-        if mutating {
-            default_text(hook, "reinvocationPolicy", "Never");
+/// Defaults of a configuration of webhooks; those that change objects have one more.
+pub fn default_webhooks(configuration: &mut Value, changes: bool) {
+    for webhook in list_mut(configuration, "webhooks") {
+        default_text(webhook, "failurePolicy", "Fail");
+        default_text(webhook, "matchPolicy", "Equivalent");
+        object_mut(webhook, "namespaceSelector");
+        object_mut(webhook, "objectSelector");
+        default(webhook, "timeoutSeconds", 10);
+        if changes {
+            default_text(webhook, "reinvocationPolicy", "Never");
         }
-        for rule in list_mut(hook, "rules") {
+        for rule in list_mut(webhook, "rules") {
             default_text(rule, "scope", "*");
         }
-        if let Some(service) =
-            existing_mut(hook, "clientConfig").and_then(|client| existing_mut(client, "service"))
-        {
-            default(service, "port", 443);
+        let client = object_mut(webhook, "clientConfig");
+        if has(client, "service") {
+            default(object_mut(client, "service"), "port", 443);
         }
     }
 }
 
-/// What is wrong with a configuration.
-pub fn validate(configuration: &Value, mutating: bool) -> Vec<Cause> {
+/// Defaults of the resources that a policy or a binding is about.
+pub fn default_matches(matches: &mut Value) {
+    default_text(matches, "matchPolicy", "Equivalent");
+    object_mut(matches, "namespaceSelector");
+    object_mut(matches, "objectSelector");
+    for field in ["resourceRules", "excludeResourceRules"] {
+        for rule in list_mut(matches, field) {
+            default_text(rule, "scope", "*");
+        }
+    }
+}
+
+/// What is wrong with a configuration of webhooks of this kind.
+pub fn validate_webhooks(kind: &str, configuration: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
-    let all = Path::new("webhooks");
+    let path = Path::new("webhooks");
     let mut seen = HashSet::new();
-    for (index, hook) in list(configuration, "webhooks").iter().enumerate() {
-        let path = all.index(index);
-        let name = text(hook, "name");
-        if name.is_empty() {
-            causes.required(&path.child("name"), "");
-        } else {
-            causes.invalid_all(&path.child("name"), name, names::dns_subdomain(name));
-            if name.split('.').count() < 3 {
-                let why = "should be a domain with at least three segments separated by dots";
-                causes.invalid(&path.child("name"), name, why);
-            }
+    for (index, webhook) in list(configuration, "webhooks").iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
+        let (path, name) = (path.index(index), text(webhook, "name"));
+        if !name.is_empty() {
+            qualified_name(name, &path.child("name"), &mut causes);
         }
         if !seen.insert(name) {
             causes.duplicate(&path.child("name"), name);
         }
-        webhook(hook, mutating, &path, &mut causes);
+        one_webhook(webhook, &path, &mut causes);
     }
+    declared::validate(kind, configuration, &mut causes);
     causes.into_vec()
 }
 
-fn webhook(hook: &Value, mutating: bool, path: &Path, causes: &mut Causes) {
-    for (index, rule) in list(hook, "rules").iter().enumerate() {
-        self::rule(rule, &path.child("rules").index(index), causes);
+/// A name of at least three labels, as `check.example.com`.
+fn qualified_name(name: &str, path: &Path, causes: &mut Causes) {
+    causes.invalid_all(path, name, names::dns_subdomain(name));
+    if name.split('.').count() < 3 {
+        let why = "should be a domain with at least three segments separated by dots";
+        causes.invalid(path, name, why);
     }
-    causes.one_of(&path.child("failurePolicy"), text(hook, "failurePolicy"), &["Fail", "Ignore"]);
-    causes.one_of(&path.child("matchPolicy"), text(hook, "matchPolicy"), &["Equivalent", "Exact"]);
-    if mutating {
-        let policies = ["IfNeeded", "Never"];
-        let policy = text(hook, "reinvocationPolicy");
-        causes.one_of(&path.child("reinvocationPolicy"), policy, &policies);
+}
+
+fn one_webhook(webhook: &Value, path: &Path, causes: &mut Causes) {
+    for (index, rule) in list(webhook, "rules").iter().enumerate() {
+        if causes.is_full() {
+            return;
+        }
+        rule_with_operations(rule, &path.child("rules").index(index), causes);
     }
-    let effects = path.child("sideEffects");
-    match text(hook, "sideEffects") {
-        "" => causes.required(&effects, "must specify one of None, NoneOnDryRun"),
-        effect => causes.one_of(&effects, effect, &["None", "NoneOnDryRun"]),
+    let effects = text(webhook, "sideEffects");
+    if matches!(effects, "Some" | "Unknown") {
+        // They were taken in older versions, and the tables know them still.
+        causes.not_supported(&path.child("sideEffects"), effects, &["None", "NoneOnDryRun"]);
     }
-    if let Some(seconds) = number(hook, "timeoutSeconds").filter(|s| !(1..=30).contains(s)) {
+    let timeout = number(webhook, "timeoutSeconds");
+    if let Some(seconds) = timeout.filter(|seconds| !TIMEOUT_SECONDS.contains(seconds)) {
         let why = "the timeout value must be between 1 and 30 seconds";
         causes.invalid(&path.child("timeoutSeconds"), seconds, why);
     }
-    versions(hook, &path.child("admissionReviewVersions"), causes);
-    for field in ["namespaceSelector", "objectSelector"] {
-        if let Err(error) = crate::selector::LabelSelector::from_object(get(hook, field)) {
-            causes.invalid(&path.child(field), get(hook, field).clone(), &error.to_string());
-        }
+    for selector in ["namespaceSelector", "objectSelector"] {
+        label_selector(get(webhook, selector), &path.child(selector), causes);
     }
-    client(get(hook, "clientConfig"), &path.child("clientConfig"), causes);
-    conditions(hook, &path.child("matchConditions"), causes);
-}
-
-fn versions(hook: &Value, path: &Path, causes: &mut Causes) {
-    let all = list(hook, "admissionReviewVersions");
-    let spoken = REVIEW_VERSIONS.join(", ");
-    if all.is_empty() {
-        causes.required(path, &format!("must specify one of {spoken}"));
-        return;
-    }
+    let versions = list(webhook, "admissionReviewVersions");
+    let versions_path = path.child("admissionReviewVersions");
     let mut seen = HashSet::new();
-    for (index, version) in all.iter().enumerate() {
-        let version = version.as_str().unwrap_or_default();
-        if !seen.insert(version) {
-            causes.invalid(&path.index(index), version, "duplicate version");
+    for (index, version) in versions.iter().filter_map(Value::as_str).enumerate() {
+        if causes.is_full() {
+            return;
         }
-        causes.invalid_all(&path.index(index), version, names::dns_1035_label(version));
+        let path = versions_path.index(index);
+        if !seen.insert(version) {
+            causes.invalid(&path, version, "duplicate version");
+        }
+        causes.invalid_all(&path, version, names::dns_1035_label(version));
     }
-    if !REVIEW_VERSIONS.iter().any(|version| seen.contains(version)) {
-        let why = format!("must include at least one of {spoken}");
-        causes.invalid(path, json!(all), &why);
+    if !versions.is_empty() && !REVIEW_VERSIONS.iter().any(|known| seen.contains(known)) {
+        let given = get(webhook, "admissionReviewVersions").clone();
+        let why = format!("must include at least one of {}", REVIEW_VERSIONS.join(", "));
+        causes.invalid(&versions_path, given, &why);
+    }
+    conditions(webhook, Runs::ForWebhooks, path, causes);
+    if map(webhook, "clientConfig").is_some_and(|client| !client.is_empty()) {
+        client(get(webhook, "clientConfig"), &path.child("clientConfig"), causes);
+    } else if has(webhook, "clientConfig") {
+        causes.required(&path.child("clientConfig"), "exactly one of url or service is required");
     }
 }
 
-pub(super) fn rule(rule: &Value, path: &Path, causes: &mut Causes) {
+/// How a webhook is called.
+fn client(client: &Value, path: &Path, causes: &mut Causes) {
+    let (url, has_service) = (text(client, "url"), has(client, "service"));
+    if has(client, "url") == has_service {
+        causes.required(path, "exactly one of url or service is required");
+    }
+    if has(client, "url") {
+        let path = path.child("url");
+        match url.strip_prefix("https://") {
+            None => causes.invalid(&path, url, "'https' is the only allowed URL scheme"),
+            Some(rest) => {
+                let (host, tail) =
+                    rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+                if host.is_empty() {
+                    causes.invalid(&path, url, "host must be specified");
+                }
+                if host.contains('@') {
+                    causes.invalid(&path, url, "user information is not permitted in the URL");
+                }
+                if tail.contains('#') {
+                    causes.invalid(&path, url, "fragments are not permitted in the URL");
+                }
+                if tail.contains('?') {
+                    causes.invalid(&path, url, "query parameters are not permitted in the URL");
+                }
+            }
+        }
+    }
+    if has_service {
+        let (service, path) = (get(client, "service"), path.child("service"));
+        if let Some(why) = names::port_number(number(service, "port").unwrap_or(443)) {
+            causes.invalid(&path.child("port"), number(service, "port"), why);
+        }
+        let place = text(service, "path");
+        if has(service, "path") && !place.starts_with('/') {
+            causes.invalid(&path.child("path"), place, "must start with a '/'");
+        } else if place.contains("//") {
+            causes.invalid(&path.child("path"), place, "segment may not be empty");
+        }
+    }
+}
+
+/// Which requests a rule is about.
+fn rule_with_operations(rule: &Value, path: &Path, causes: &mut Causes) {
     for field in ["operations", "apiGroups", "apiVersions", "resources"] {
-        let words = list(rule, field);
-        let path = path.child(field);
-        if words.is_empty() {
+        let (all, path) = (list(rule, field), path.child(field));
+        if all.is_empty() {
             causes.required(&path, "");
         }
-        let all = if field == "resources" { &["*", "*/*"][..] } else { &["*"][..] };
-        if words.len() > 1 && words.iter().any(|word| all.contains(&word.as_str().unwrap_or(""))) {
-            let why = match field {
-                "resources" => "if '*/*' or '*' is present, must not specify other resources",
-                "operations" => "if '*' is present, must not specify other operations",
-                "apiGroups" => "if '*' is present, must not specify other API groups",
-                _ => "if '*' is present, must not specify other API versions",
-            };
-            causes.invalid(&path, json!(words), why);
+        if all.len() > 1 && field != "resources" && all.iter().any(|one| one == "*") {
+            let why = format!("if '*' is present, must not specify other {field}");
+            causes.invalid(&path, get(rule, field).clone(), &why);
         }
-        for (index, word) in words.iter().enumerate() {
-            let word = word.as_str().unwrap_or_default();
-            if field == "operations" {
-                causes.one_of(&path.index(index), word, &OPERATIONS);
-            } else if word.is_empty() && field != "apiGroups" {
+        for (index, one) in all.iter().filter_map(Value::as_str).enumerate() {
+            if causes.is_full() {
+                return;
+            }
+            if field == "operations" && !OPERATIONS.contains(&one) {
+                causes.not_supported(&path.index(index), one, &OPERATIONS);
+            }
+            if field == "apiVersions" && one.is_empty() || field == "resources" && one.is_empty() {
                 causes.required(&path.index(index), "");
             }
         }
     }
-    if has(rule, "scope") {
-        let scopes = ["*", "Cluster", "Namespaced"];
-        causes.one_of(&path.child("scope"), text(rule, "scope"), &scopes);
-    }
 }
 
-fn client(client: &Value, path: &Path, causes: &mut Causes) {
-    let (url, service) = (text(client, "url"), get(client, "service"));
-    match (url.is_empty(), service.is_null()) {
-        (true, true) | (false, false) => {
-            causes.required(path, "exactly one of url or service is required");
-        }
-        (false, true) => self::url(url, &path.child("url"), causes),
-        (true, false) => self::service(service, &path.child("service"), causes),
+/// The resources that a policy or a binding is about; a policy must be about some.
+pub fn matches(matches: &Value, is_policy: bool, path: &Path, causes: &mut Causes) {
+    for selector in ["namespaceSelector", "objectSelector"] {
+        label_selector(get(matches, selector), &path.child(selector), causes);
     }
-}
-
-fn url(url: &str, path: &Path, causes: &mut Causes) {
-    let Some(rest) = url.strip_prefix("https://") else {
-        let why = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-        causes.invalid(path, url, why);
-        return;
-    };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    for (is_wrong, why) in [
-        (host.is_empty(), "host must be specified; desired format: https://host[/path]"),
-        (host.contains('@'), "user information is not permitted in the URL"),
-        (rest.contains('#'), "fragments are not permitted in the URL"),
-        (rest.contains('?'), "query parameters are not permitted in the URL"),
-    ] {
-        if is_wrong {
-            causes.invalid(path, url, why);
+    if is_policy && list(matches, "resourceRules").is_empty() {
+        causes.required(&path.child("resourceRules"), "");
+    }
+    for field in ["resourceRules", "excludeResourceRules"] {
+        for (index, rule) in list(matches, field).iter().enumerate() {
+            if causes.is_full() {
+                return;
+            }
+            let path = path.child(field).index(index);
+            rule_with_operations(rule, &path, causes);
+            let mut seen = HashSet::new();
+            for (index, name) in list(rule, "resourceNames").iter().enumerate() {
+                if !seen.insert(name.as_str()) {
+                    causes.duplicate(&path.child("resourceNames").index(index), name.clone());
+                }
+            }
         }
     }
 }
 
-fn service(service: &Value, path: &Path, causes: &mut Causes) {
-    for (field, why) in
-        [("name", "service name is required"), ("namespace", "service namespace is required")]
-    {
-        if text(service, field).is_empty() {
-            causes.required(&path.child(field), why);
-        }
+/// Conditions in CEL: so many at most, named once each.
+pub fn conditions(object: &Value, runs: Runs, path: &Path, causes: &mut Causes) {
+    let (all, path) = (list(object, "matchConditions"), path.child("matchConditions"));
+    if all.len() > CONDITIONS_MAX {
+        causes.too_many(&path, all.len(), CONDITIONS_MAX);
     }
-    let below = text(service, "path");
-    if !below.is_empty() && !below.starts_with('/') {
-        causes.invalid(&path.child("path"), below, "must start with a '/'");
-    } else if below.len() > 1 && below.contains("//") {
-        causes.invalid(&path.child("path"), below, "segments of it may not be empty");
-    }
-    if let Some(port) = number(service, "port")
-        && let Some(why) = names::port_number(port)
-    {
-        causes.invalid(&path.child("port"), port, why);
-    }
+    named_expressions(all, names::qualified, (runs, Gives::Bool), &path, causes);
 }
 
-fn conditions(hook: &Value, path: &Path, causes: &mut Causes) {
-    let all = list(hook, "matchConditions");
-    if all.len() > MAX_CONDITIONS {
-        causes.too_many(path, all.len(), MAX_CONDITIONS);
-        return;
-    }
+/// Expressions that have names of this form, each once, and that can be run.
+pub fn named_expressions(
+    all: &[Value],
+    check: names::Check,
+    (runs, gives): (Runs, Gives),
+    path: &Path,
+    causes: &mut Causes,
+) {
     let mut seen = HashSet::new();
     for (index, one) in all.iter().enumerate() {
-        let path = path.index(index);
-        let (name, expression) = (text(one, "name"), text(one, "expression"));
-        if name.is_empty() {
-            causes.required(&path.child("name"), "");
-        } else {
-            causes.invalid_all(&path.child("name"), name, names::qualified(name));
+        if causes.is_full() {
+            return;
+        }
+        let (path, name) = (path.index(index), text(one, "name"));
+        if !name.is_empty() {
+            causes.invalid_all(&path.child("name"), name, check(name));
         }
         if !seen.insert(name) {
             causes.duplicate(&path.child("name"), name);
         }
-        if expression.trim().is_empty() {
-            causes.required(&path.child("expression"), "");
-        } else if let Err(why) = condition(expression) {
-            causes.invalid(&path.child("expression"), expression, &why);
-        }
+        expression(text(one, "expression"), (runs, gives), &path.child("expression"), causes);
     }
 }
 
-/// What is asked for in vain: the rules that this API never tells a webhook of.
-pub fn warnings(configuration: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for hook in list(configuration, "webhooks") {
-        let name = text(hook, "name");
-        for rule in list(hook, "rules") {
-            let words = |field: &str| -> Vec<&str> {
-                list(rule, field).iter().filter_map(Value::as_str).collect()
-            };
-            if words("operations").contains(&"CONNECT") {
-                warnings.push(format!(
-                    "webhook {name:?}: operation CONNECT is not told to webhooks yet"
-                ));
-            }
-            for resource in words("resources") {
-                if matches!(resource, "pods/binding" | "bindings" | "pods/eviction") {
-                    warnings
-                        .push(format!("webhook {name:?}: {resource} is not told to webhooks yet"));
-                }
-                if resource == "pods/status" || resource == "nodes/status" {
-                    warnings.push(format!(
-                        "webhook {name:?}: what a node writes of {resource} is not told to webhooks"
-                    ));
-                }
-            }
-        }
+/// An expression in CEL that can be run where it stands.
+pub fn expression(given: &str, (runs, gives): (Runs, Gives), path: &Path, causes: &mut Causes) {
+    if given.is_empty() {
+        return; // the tables require those that must be there
     }
-    warnings.dedup();
-    warnings
+    if given.trim().is_empty() {
+        causes.required(path, "");
+    } else if let Err(why) = expressions::check(given, runs, gives) {
+        causes.invalid(path, given, &why);
+    }
 }
 
-/// Whether webhooks are never told of a kind: a configuration that breaks everything could not be taken away otherwise.
-pub fn is_exempt(resource: &Resource) -> bool {
-    resource.group == "admissionregistration.k8s.io"
+/// A name of a variable in CEL.
+pub fn identifier(name: &str) -> Vec<String> {
+    let mut bytes = name.bytes();
+    let begins = bytes.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_');
+    if begins && bytes.all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        Vec::new()
+    } else {
+        vec!["name is not a valid CEL identifier".to_owned()]
+    }
+}
+
+/// The kind of the objects that say more to a policy.
+pub fn param_kind(spec: &Value, path: &Path, causes: &mut Causes) {
+    if !has(spec, "paramKind") {
+        return;
+    }
+    let (kind, path) = (get(spec, "paramKind"), path.child("paramKind"));
+    for field in ["apiVersion", "kind"] {
+        if text(kind, field).is_empty() {
+            causes.required(&path.child(field), "");
+        }
+    }
+    let version = text(kind, "apiVersion");
+    let parts: Vec<&str> = version.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.is_empty()) && !version.is_empty() {
+        causes.invalid(&path.child("apiVersion"), version, "must be of the form 'group/version'");
+    }
+}
+
+/// A binding of a policy, in its spec.
+pub fn binding(binding: &Value, causes: &mut Causes) {
+    let (spec, path) = (get(binding, "spec"), Path::new("spec"));
+    let policy = text(spec, "policyName");
+    if policy.is_empty() {
+        causes.required(&path.child("policyName"), "");
+    } else {
+        causes.invalid_all(&path.child("policyName"), policy, names::dns_subdomain(policy));
+    }
+    if has(spec, "paramRef") {
+        let (reference, path) = (get(spec, "paramRef"), path.child("paramRef"));
+        let (name, has_selector) = (text(reference, "name"), has(reference, "selector"));
+        if name.is_empty() && !has_selector {
+            causes.required(&path, "one of name or selector must be specified");
+        } else if !name.is_empty() && has_selector {
+            causes.forbidden(&path.child("name"), "name and selector are mutually exclusive");
+        }
+        label_selector(get(reference, "selector"), &path.child("selector"), causes);
+        let action = text(reference, "parameterNotFoundAction");
+        causes.one_of(&path.child("parameterNotFoundAction"), action, &["Allow", "Deny"]);
+    }
+    if has(spec, "matchResources") {
+        matches(get(spec, "matchResources"), false, &path.child("matchResources"), causes);
+    }
+}
+
+/// Defaults of a binding.
+pub fn default_binding(binding: &mut Value) {
+    let spec = object_mut(binding, "spec");
+    if has(spec, "matchResources") {
+        default_matches(object_mut(spec, "matchResources"));
+    }
+}
+
+/// Defaults of a policy; those that change objects have one more.
+pub fn default_policy(policy: &mut Value, changes: bool) {
+    let spec = object_mut(policy, "spec");
+    default_text(spec, "failurePolicy", "Fail");
+    if changes {
+        default_text(spec, "reinvocationPolicy", "Never");
+    }
+    if has(spec, "matchConstraints") {
+        default_matches(object_mut(spec, "matchConstraints"));
+    }
+}
+
+/// What both kinds of policies have in common.
+pub fn policy(policy: &Value, runs: Runs, causes: &mut Causes) {
+    let (spec, path) = (get(policy, "spec"), Path::new("spec"));
+    param_kind(spec, &path, causes);
+    let constraints = path.child("matchConstraints");
+    if has(spec, "matchConstraints") {
+        matches(get(spec, "matchConstraints"), true, &constraints, causes);
+    } else {
+        causes.required(&constraints, "");
+    }
+    conditions(spec, runs, &path, causes);
+    let (all, path) = (list(spec, "variables"), path.child("variables"));
+    named_expressions(all, identifier, (runs, Gives::Anything), &path, causes);
+}
+
+/// A status as it is at first.
+pub fn no_status(object: &mut Value) {
+    set(object, "status", json!({}));
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 
-    fn sound() -> Value {
-        json!({
-            "name": "a.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"service": {"namespace": "n", "name": "s"}},
-            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
-                "resources": ["pods"]}],
-        })
-    }
-
-    fn wrong(change: impl FnOnce(&mut Value)) -> Vec<String> {
-        let mut hook = sound();
-        change(&mut hook);
-        let mut configuration = json!({"webhooks": [hook]});
-        fill_in(&mut configuration, true);
-        validate(&configuration, true).into_iter().map(|cause| cause.to_string()).collect()
-    }
-
-    #[test]
-    fn a_configuration_is_filled_in_as_in_kubernetes() {
-        let mut configuration = json!({"webhooks": [sound()]});
-        fill_in(&mut configuration, true);
-        let hook = &configuration["webhooks"][0];
-        for (pointer, expected) in [
-            ("/failurePolicy", json!("Fail")),
-            ("/matchPolicy", json!("Equivalent")),
-            ("/timeoutSeconds", json!(10)),
-            ("/namespaceSelector", json!({})),
-            ("/objectSelector", json!({})),
-            ("/reinvocationPolicy", json!("Never")),
-            ("/rules/0/scope", json!("*")),
-            ("/clientConfig/service/port", json!(443)),
-        ] {
-            assert_eq!(hook.pointer(pointer), Some(&expected), "{pointer}");
+    fn told(webhook: &Value) -> String {
+        let mut configuration = json!({"webhooks": [{
+            "name": "a.b.c", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://a.b/c"},
+            "rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
+        }]});
+        for (field, value) in webhook.as_object().unwrap() {
+            configuration["webhooks"][0][field] = value.clone();
         }
-        assert_eq!(validate(&configuration, true), []);
-        let before = configuration.clone();
-        fill_in(&mut configuration, true);
-        assert_eq!(configuration, before, "twice is once");
-        let mut other = json!({"webhooks": [sound()]});
-        fill_in(&mut other, false);
-        assert_eq!(other.pointer("/webhooks/0/reinvocationPolicy"), None);
+        default_webhooks(&mut configuration, false);
+        let kind = "api.admissionregistration.v1.ValidatingWebhookConfiguration";
+        let causes = validate_webhooks(kind, &configuration);
+        let fields = causes.into_iter().map(|cause| cause.field.replace("webhooks[0].", ""));
+        fields.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn each_rule_of_the_reference_names_its_field() {
-        type Change = fn(&mut Value);
-        let table: [(&str, &str, Change); 24] = [
-            ("webhooks[0].name", "", |hook| hook["name"] = json!("")),
-            ("webhooks[0].name", "three segments", |hook| hook["name"] = json!("a.b")),
-            ("webhooks[0].rules[0].operations", "", |hook| {
-                hook["rules"][0]["operations"] = json!([]);
-            }),
-            ("webhooks[0].rules[0].operations", "other operations", |hook| {
-                hook["rules"][0]["operations"] = json!(["*", "CREATE"]);
-            }),
-            ("webhooks[0].rules[0].operations[0]", "MAKE", |hook| {
-                hook["rules"][0]["operations"] = json!(["MAKE"]);
-            }),
-            ("webhooks[0].rules[0].apiGroups", "", |hook| {
-                hook["rules"][0]["apiGroups"] = json!([]);
-            }),
-            ("webhooks[0].rules[0].resources", "other resources", |hook| {
-                hook["rules"][0]["resources"] = json!(["*", "pods"]);
-            }),
-            ("webhooks[0].rules[0].scope", "Moon", |hook| {
-                hook["rules"][0]["scope"] = json!("Moon");
-            }),
-            ("webhooks[0].failurePolicy", "Maybe", |hook| hook["failurePolicy"] = json!("Maybe")),
-            ("webhooks[0].matchPolicy", "Some", |hook| hook["matchPolicy"] = json!("Some")),
-            ("webhooks[0].reinvocationPolicy", "x", |hook| hook["reinvocationPolicy"] = json!("x")),
-            ("webhooks[0].sideEffects", "", |hook| hook["sideEffects"] = json!("")),
-            ("webhooks[0].sideEffects", "Some", |hook| hook["sideEffects"] = json!("Some")),
-            ("webhooks[0].timeoutSeconds", "30", |hook| hook["timeoutSeconds"] = json!(31)),
-            ("webhooks[0].admissionReviewVersions", "", |hook| {
-                hook["admissionReviewVersions"] = json!([]);
-            }),
-            ("webhooks[0].admissionReviewVersions", "at least one", |hook| {
-                hook["admissionReviewVersions"] = json!(["v2"]);
-            }),
-            ("webhooks[0].clientConfig", "exactly one", |hook| hook["clientConfig"] = json!({})),
-            ("webhooks[0].clientConfig", "exactly one", |hook| {
-                hook["clientConfig"]["url"] = json!("https://h/");
-            }),
-            ("webhooks[0].clientConfig.url", "https", |hook| {
-                hook["clientConfig"] = json!({"url": "http://h/"});
-            }),
-            ("webhooks[0].clientConfig.url", "query", |hook| {
-                hook["clientConfig"] = json!({"url": "https://h/?a"});
-            }),
-            ("webhooks[0].clientConfig.service.name", "required", |hook| {
-                hook["clientConfig"]["service"]["name"] = json!("");
-            }),
-            ("webhooks[0].clientConfig.service.path", "start with", |hook| {
-                hook["clientConfig"]["service"]["path"] = json!("x");
-            }),
-            ("webhooks[0].clientConfig.service.port", "65535", |hook| {
-                hook["clientConfig"]["service"]["port"] = json!(0);
-            }),
-            ("webhooks[0].matchConditions[0].expression", "authorizer", |hook| {
-                hook["matchConditions"] =
-                    json!([{"name": "c", "expression": "authorizer.path('/')"}]);
-            }),
+    fn a_webhook_says_what_it_is_asked_about_and_where_it_is() {
+        let url = |url: &str| json!({"clientConfig": {"url": url}});
+        let rule = |field: &str, value: Value| {
+            let mut rule = json!({"operations": ["CREATE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["b"]});
+            rule[field] = value;
+            json!({"rules": [rule]})
+        };
+        let rows = [
+            (json!({}), ""),
+            (json!({"name": "a.b"}), "name"),
+            (json!({"sideEffects": "Some"}), "sideEffects"),
+            (json!({"sideEffects": ""}), "sideEffects"),
+            (json!({"timeoutSeconds": 31}), "timeoutSeconds"),
+            (json!({"failurePolicy": "Cry"}), "failurePolicy"),
+            (json!({"admissionReviewVersions": []}), "admissionReviewVersions"),
+            (json!({"admissionReviewVersions": ["v2"]}), "admissionReviewVersions"),
+            (url("http://a.b"), "clientConfig.url"),
+            (url("https://a.b/?c"), "clientConfig.url"),
+            (url("https://u@a.b/#c"), "clientConfig.url clientConfig.url"),
+            (json!({"clientConfig": {}}), "clientConfig"),
+            (json!({"clientConfig": {"service": {"name": "s"}}}), "clientConfig.service.namespace"),
+            (
+                json!({"clientConfig": {"service": {"name": "s", "namespace": "d", "path": "a"}}}),
+                "clientConfig.service.path",
+            ),
+            (rule("operations", json!(["READ"])), "rules[0].operations[0]"),
+            (rule("operations", json!(["*", "CREATE"])), "rules[0].operations"),
+            (rule("apiGroups", json!([])), "rules[0].apiGroups"),
+            (rule("scope", json!("Here")), "rules[0].scope"),
+            (
+                json!({"matchConditions": [{"name": "a", "expression": "1 +"}]}),
+                "matchConditions[0].expression",
+            ),
+            (
+                json!({"matchConditions": [{"name": "a", "expression": "true"}, {"name": "a", "expression": "true"}]}),
+                "matchConditions[1].name",
+            ),
         ];
-        for (field, word, change) in table {
-            let wrong = wrong(change);
-            assert!(
-                wrong
-                    .iter()
-                    .any(|said| said.starts_with(&format!("{field}: ")) && said.contains(word)),
-                "{field} {word}: {wrong:?}"
-            );
+        for (webhook, expected) in rows {
+            assert_eq!(told(&webhook), expected, "{webhook}");
         }
-        let twice = validate(&json!({"webhooks": [sound(), sound()]}), false);
-        assert!(twice.iter().any(|cause| cause.field == "webhooks[1].name"));
     }
 
     #[test]
-    fn what_is_never_told_is_said() {
-        let mut hook = sound();
-        hook["rules"][0]["operations"] = json!(["CONNECT", "CREATE"]);
-        hook["rules"][0]["resources"] = json!(["pods/binding", "pods"]);
-        let said = warnings(&json!({"webhooks": [hook, sound()]}));
-        assert_eq!(said.len(), 2, "{said:?}");
+    fn a_binding_names_its_policy_and_one_way_to_its_parameters() {
+        let rows = [
+            (json!({"policyName": "p"}), ""),
+            (json!({}), "spec.policyName"),
+            (
+                json!({"policyName": "p", "paramRef": {}}),
+                "spec.paramRef spec.paramRef.parameterNotFoundAction",
+            ),
+            (
+                json!({"policyName": "p", "paramRef": {"name": "a", "selector": {}, "parameterNotFoundAction": "Deny"}}),
+                "spec.paramRef.name",
+            ),
+        ];
+        for (spec, expected) in rows {
+            let mut causes = Causes::default();
+            binding(&json!({"spec": spec}), &mut causes);
+            let fields: Vec<String> = causes.into_vec().into_iter().map(|it| it.field).collect();
+            assert_eq!(fields.join(" "), expected, "{spec}");
+        }
     }
 }

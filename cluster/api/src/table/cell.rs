@@ -33,6 +33,11 @@ pub fn or_none(text: &str) -> Value {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
+/// A text, or `<unset>`.
+pub fn or_unset(text: &str) -> Value {
+    if text.is_empty() { "<unset>".into() } else { text.into() }
+}
+
 /// `a=b,c=d` of a map of labels, or `<none>`.
 pub fn label_list(object: &Value, path: &str) -> Value {
     let labels: Vec<String> = entries(object, path)

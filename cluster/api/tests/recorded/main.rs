@@ -9,9 +9,9 @@ mod applies;
 mod rows;
 
 use impresario_api::admission::{Allocator, Context, Door, admit_create, admit_update, warnings};
-use impresario_api::catalog::find_object;
+use impresario_api::catalog::{find_object, served};
 use impresario_api::patch::{self, PatchType};
-use impresario_api::resource::Resource;
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::Status;
 use impresario_api::wire::{self, FieldValidation};
 use rows::{alike, differences, patched, recorded_causes, report, rows};
@@ -56,8 +56,10 @@ fn decode(resource: &Resource, object: &Value) -> Result<Value, Status> {
     Ok(wire::decode(target, wire::JSON, &body, FieldValidation::Strict)?.object)
 }
 
-fn create(resource: &Resource, object: &Value) -> Result<Value, Status> {
-    admit_create(resource, decode(resource, object)?, &context())
+fn create(resource: &Row, object: &Value) -> Result<Value, Status> {
+    let object = resource.kept(decode(resource, object)?);
+    let created = admit_create(&served().kept(resource), object, &context())?;
+    Ok(resource.told(created))
 }
 
 #[test]

@@ -39,7 +39,12 @@ pub fn alike(value: Value) -> Value {
             for (key, value) in map {
                 let drawn = matches!(
                     key.as_str(),
-                    "uid" | "creationTimestamp" | "resourceVersion" | "managedFields" | "nodePort"
+                    "uid"
+                        | "creationTimestamp"
+                        | "lastPhaseTransitionTime"
+                        | "resourceVersion"
+                        | "managedFields"
+                        | "nodePort"
                 );
                 let value = match (key.as_str(), value) {
                     ("clusterIP", Value::String(ip)) if ip != "None" => "10.96.0.0".into(),

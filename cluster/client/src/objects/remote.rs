@@ -108,6 +108,8 @@ impl RemoteObjects {
                 Door::Status => Part::Status,
                 Door::Scale => Part::Scale,
                 Door::Finalize => Part::Finalize,
+                // Whoever approves asks at the door of the API.
+                Door::Approval => return Err(Status::method_not_allowed(resource, "approve")),
             },
             form,
             body: bytes(body)?,

@@ -189,7 +189,14 @@ impl Gateway {
             Aim::Resource { action, resource, path } => {
                 let pretty = call.pretty();
                 let deprecated = resource.deprecated.clone();
-                let outcome = self.resource(action, ResourceCall { call, resource, path }).await;
+                let writes = path.subresource.is_empty()
+                    && matches!(action, Action::Create | Action::Update | Action::Patch);
+                let not_enforced = resource.not_enforced().filter(|_| writes);
+                let mut outcome =
+                    self.resource(action, ResourceCall { call, resource, path }).await;
+                if let (Ok(response), Some(told)) = (&mut outcome, not_enforced) {
+                    answer::warn(response, &[told]);
+                }
                 if deprecated.is_empty() {
                     return outcome;
                 }
@@ -210,16 +217,16 @@ impl Gateway {
     async fn resource(&self, action: Action, call: ResourceCall) -> Result<Response<Body>, Status> {
         let resource = &call.resource;
         match (call.path.subresource.as_str(), action) {
-            ("" | "status", Action::Get) => verbs::read::get(self, &call).await,
+            ("" | "status" | "approval", Action::Get) => verbs::read::get(self, &call).await,
             ("", Action::List) => verbs::read::list(self, &call).await,
             ("", Action::Watch) => verbs::watch::watch(self, &call).await,
             ("", Action::Create) if !resource.is_kept => verbs::review::create(self, &call),
             ("", Action::Create) => verbs::write::create(self, &call).await,
-            ("" | "status", Action::Update) => verbs::write::update(self, &call).await,
+            ("" | "status" | "approval", Action::Update) => verbs::write::update(self, &call).await,
             ("" | "status", Action::Patch) if call.call.applies() => {
                 verbs::apply::apply(self, &call).await
             }
-            ("" | "status", Action::Patch) => verbs::write::patch(self, &call).await,
+            ("" | "status" | "approval", Action::Patch) => verbs::write::patch(self, &call).await,
             ("", Action::Delete) => verbs::delete::one(self, &call).await,
             ("", Action::DeleteCollection) => verbs::delete::collection(self, &call).await,
             ("scale", _) => verbs::scale::scale(self, action, &call).await,

@@ -196,6 +196,8 @@ impl Shape {
             "MODIFIED" => 1,
             _ => 2,
         };
+        // Who is told in another version is told other lines.
+        let kind = kind | (u32::from(!self.resource.is_as_kept()) << 8);
         let (view, version) = match self.view {
             View::Whole => return (revision, kind, 0),
             View::Metadata(version) => (1, version),
@@ -218,7 +220,8 @@ impl Shape {
 
     /// The line that shows an object; `None` where it cannot be read.
     fn line(&self, kind: &str, item: Item) -> Option<Line> {
-        let kept = if self.view == View::Whole {
+        let as_kept = self.view == View::Whole && self.resource.is_as_kept();
+        let kept = if as_kept {
             spliced::whole(&item.entry, told_of_bytes(&self.resource, &item.entry.value))
         } else {
             None

@@ -6,6 +6,7 @@ use crate::call::{Call, ResourceCall, target_of};
 use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
+use impresario_api::catalog::served;
 use impresario_api::managed;
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::Resource;
@@ -27,21 +28,24 @@ pub async fn create(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     let mut decoded = call.call.decode(target_of(&call.resource), validation)?;
     let mut warnings = std::mem::take(&mut decoded.warnings);
     gateway.know_role(call, &decoded.object).await;
-    let created = gateway
-        .objects()
-        .create_decoded(&call.resource, &call.path.namespace, decoded, &write)
-        .await?;
-    warnings.extend(write.told.take());
-    warnings.extend((call.resource.rules.warnings)(&created));
+    decoded.object = call.resource.kept_first(decoded.object)?;
+    let kept = served().kept(&call.resource);
     let (objects, namespace) = (gateway.objects(), &call.path.namespace);
-    warnings.extend(objects.warnings(&call.resource, namespace, None, &created).await);
+    let created = objects.create_decoded(&kept, namespace, decoded, &write).await?;
+    warnings.extend(write.told.take());
+    warnings.extend((kept.rules.warnings)(&created));
+    warnings.extend(objects.warnings(&kept, namespace, None, &created).await);
     let mut response = show(call, 201, created)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
 }
 
 pub(super) fn door(call: &ResourceCall) -> Door {
-    if call.path.subresource == "status" { Door::Status } else { Door::Main }
+    match call.path.subresource.as_str() {
+        "status" => Door::Status,
+        "approval" => Door::Approval,
+        _ => Door::Main,
+    }
 }
 
 /// The body is about another object than the address.
@@ -68,7 +72,7 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     }
     let mut warnings = std::mem::take(&mut decoded.warnings);
     let objects = gateway.objects();
-    let (resource, namespace) = (&call.resource, call.path.namespace.as_str());
+    let (resource, namespace) = (&served().kept(&call.resource), call.path.namespace.as_str());
     let names_one = ["/metadata/uid", "/metadata/resourceVersion"]
         .iter()
         .any(|identity| !text(&decoded.object, identity).is_empty());
@@ -76,10 +80,12 @@ pub async fn update(gateway: &Gateway, call: &ResourceCall) -> Result<Response<B
     // Who has seen the object does not mean another one.
     let spare = (resource.put_creates && call.path.subresource.is_empty() && !names_one)
         .then(|| decoded.clone());
+    decoded.object = call.resource.kept(decoded.object);
     let outcome = objects.update(resource, door(call), namespace, name, decoded, &write).await;
     let (code, updated) = match (outcome, spare) {
-        (Err(status), Some(decoded)) if status.reason == Reason::NotFound => {
+        (Err(status), Some(mut decoded)) if status.reason == Reason::NotFound => {
             gateway.permit_create(call)?;
+            decoded.object = call.resource.kept_first(decoded.object)?;
             (201, objects.create_decoded(resource, namespace, decoded, &write).await?)
         }
         (outcome, _) => (200, outcome?),
@@ -129,19 +135,26 @@ pub async fn patch(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let form = patch_form(&call.call, call.resource.is_built_in())?;
     let target = target_of(&call.resource);
     let mut warnings = Vec::new();
-    let (resource, name) = (&call.resource, call.path.name.as_str());
+    let (resource, name) = (&served().kept(&call.resource), call.path.name.as_str());
     let (objects, namespace) = (gateway.objects(), call.path.namespace.as_str());
     let before = objects.before(resource, name).await;
     let patched = objects
         .modify_decoded(resource, door(call), namespace, name, &write, |old| {
             let base = base(resource, form, &call.call.body, old);
+            let base = if call.resource.is_as_kept() {
+                base
+            } else {
+                Cow::Owned(call.resource.told(base.into_owned()))
+            };
             let mut outcome = patch::apply(target, &base, form, &call.call.body, validation)
                 .map_err(|error| Status::patch(resource, name, &error))?;
+            outcome.object = call.resource.kept(outcome.object);
             warnings = std::mem::take(&mut outcome.warnings);
             Ok(outcome)
         })
         .await?;
-    warnings.extend((call.resource.rules.warnings)(&patched));
+    warnings.extend(write.told.take());
+    warnings.extend((resource.rules.warnings)(&patched));
     warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &patched).await);
     let mut response = show(call, 200, patched)?;
     answer::warn(&mut response, &warnings);

@@ -8,6 +8,7 @@ mod evicting;
 mod expressions;
 mod harness;
 mod hook_server;
+mod kinds;
 mod kubectl;
 mod limits;
 mod lines;

@@ -4,7 +4,7 @@ use super::policy::{Binding, Policy};
 use crate::Reader;
 use crate::admission::Asked;
 use crate::followed::{All, Followed};
-use impresario_api::rules::webhooks::is_exempt;
+use impresario_api::rules::expressions::is_exempt;
 use std::sync::Arc;
 
 const GROUP: &str = "admissionregistration.k8s.io";

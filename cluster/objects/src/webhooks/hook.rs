@@ -2,7 +2,7 @@
 
 use super::target::Target;
 use impresario_api::cel::{Budget, Program, Type, Value as Cel};
-use impresario_api::rules::webhooks::{REVIEW_VERSIONS, condition};
+use impresario_api::rules::expressions::{REVIEW_VERSIONS, condition};
 use impresario_api::selector::LabelSelector;
 use impresario_client::objects::stored::text;
 use serde_json::Value;

@@ -4,7 +4,7 @@ use super::hook::Hook;
 use crate::Reader;
 use crate::admission::{Asked, Rule};
 use crate::followed::Followed;
-use impresario_api::rules::webhooks::is_exempt;
+use impresario_api::rules::expressions::is_exempt;
 use impresario_client::objects::stored::text;
 use serde_json::Value;
 use std::sync::Arc;

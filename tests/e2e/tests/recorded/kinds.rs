@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// The kinds that have to be served, or rows are left out without anybody noticing.
-pub const WANTED: [(&str, &str); 16] = [
+pub const WANTED: [(&str, &str); 27] = [
     ("v1", "Pod"),
     ("v1", "ReplicationController"),
     ("apps/v1", "DaemonSet"),
@@ -23,6 +23,17 @@ pub const WANTED: [(&str, &str); 16] = [
     ("v1", "Namespace"),
     ("v1", "Event"),
     ("v1", "ConfigMap"),
+    ("v1", "LimitRange"),
+    ("v1", "PersistentVolume"),
+    ("v1", "PersistentVolumeClaim"),
+    ("v1", "PodTemplate"),
+    ("v1", "ResourceQuota"),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("node.k8s.io/v1", "RuntimeClass"),
+    ("scheduling.k8s.io/v1", "PriorityClass"),
+    ("storage.k8s.io/v1", "StorageClass"),
 ];
 
 /// The API, from within the namespace of a test.

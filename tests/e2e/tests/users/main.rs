@@ -16,6 +16,7 @@ mod daemonsets;
 mod definitions;
 mod deployments;
 mod jobs;
+mod kinds;
 mod manifests;
 mod owners;
 mod pods;

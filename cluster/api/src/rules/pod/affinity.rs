@@ -43,17 +43,7 @@ fn weight(preference: &Value, path: &Path, causes: &mut Causes) {
 fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
     let required = get(affinity, REQUIRED);
     if !required.is_null() {
-        let path = path.child(REQUIRED).child("nodeSelectorTerms");
-        let terms = list(required, "nodeSelectorTerms");
-        if terms.is_empty() {
-            causes.required(&path, "must have at least one node selector term");
-        }
-        for (index, term) in terms.iter().enumerate() {
-            if causes.is_full() {
-                break;
-            }
-            node_term(term, false, &path.index(index), causes);
-        }
+        node_selector(required, &path.child(REQUIRED), causes);
     }
     for (index, preference) in list(affinity, PREFERRED).iter().enumerate() {
         if causes.is_full() {
@@ -62,6 +52,21 @@ fn node_affinity(affinity: &Value, path: &Path, causes: &mut Causes) {
         let path = path.child(PREFERRED).index(index);
         weight(preference, &path, causes);
         node_term(get(preference, "preference"), true, &path.child("preference"), causes);
+    }
+}
+
+/// A `NodeSelector` object.
+pub fn node_selector(selector: &Value, path: &Path, causes: &mut Causes) {
+    let path = path.child("nodeSelectorTerms");
+    let terms = list(selector, "nodeSelectorTerms");
+    if terms.is_empty() {
+        causes.required(&path, "must have at least one node selector term");
+    }
+    for (index, term) in terms.iter().enumerate() {
+        if causes.is_full() {
+            break;
+        }
+        node_term(term, false, &path.index(index), causes);
     }
 }
 
