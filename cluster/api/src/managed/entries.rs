@@ -372,8 +372,7 @@ impl Part {
     fn has(self, row: &Resource, name: &str) -> bool {
         match (self, name) {
             (Self::Main, "status") => !row.has_status_door(),
-            (Self::Main, _) => true,
-            (Self::Status, "status") => true,
+            (Self::Main, _) | (Self::Status, "status") => true,
             (Self::Status, "metadata") => row.is_built_in(),
             (Self::Status, _) => false,
         }

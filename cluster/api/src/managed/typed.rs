@@ -113,8 +113,7 @@ impl<'a> Type<'a> {
                 for key in field.map_keys() {
                     let given = entry.get(key).filter(|given| !given.is_null());
                     // The one default that a key of the tables has.
-                    let default =
-                        || (key == "protocol").then(|| &*TCP.get_or_init(|| "TCP".into()));
+                    let default = || (key == "protocol").then(|| TCP.get_or_init(|| "TCP".into()));
                     keys.extend(given.or_else(default).map(|value| (key, value)));
                 }
             }
