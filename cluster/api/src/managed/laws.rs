@@ -13,7 +13,7 @@ fn text() -> impl Strategy<Value = Value> {
 }
 
 fn named(inner: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
-    proptest::collection::btree_map("[a-d]", inner, 0..4).prop_map(|entries| {
+    proptest::collection::btree_map("[a-d]", inner, 1..4).prop_map(|entries| {
         let list = entries.into_iter().map(|(name, mut entry)| {
             entry["name"] = name.into();
             entry
@@ -40,14 +40,14 @@ fn joined(parts: Vec<BoxedStrategy<Value>>) -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// A pod with entries of lists with keys, sets, atomic lists and maps, and structs.
+/// A pod with entries of lists (none of which is empty: nobody owns an empty one) with keys, sets, atomic lists and maps, and structs.
 fn pod() -> impl Strategy<Value = Value> {
     let labels = || {
         proptest::collection::btree_map("[a-c]", "[0-1]", 0..3).prop_map(|map| {
             Value::Object(map.into_iter().map(|(k, v)| (k, Value::from(v))).collect())
         })
     };
-    let finalizers = proptest::collection::btree_set("[a-c]", 0..3)
+    let finalizers = proptest::collection::btree_set("[a-c]", 1..3)
         .prop_map(|set| Value::from(set.into_iter().collect::<Vec<_>>()));
     let env = named(maybe("value", text()));
     let args = proptest::collection::vec("[a-c]", 0..3).prop_map(Value::from);
