@@ -8,7 +8,7 @@ use impresario_api::resource::{Row, resource_key};
 use impresario_api::status::Status;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
-use impresario_registry_api::{Compare, Consistency, Revision, Transaction};
+use impresario_registry_api::{Compare, Consistency, ReadError, Revision, Transaction};
 use impresario_runtime::clock;
 use serde_json::Value;
 
@@ -31,8 +31,14 @@ impl Objects {
             return Ok(self.registry().transact(transaction).await.map(|it| it.revision));
         }
         let mark = mark_of(namespace);
-        let read = self.registry().get(mark.clone(), look(attempt)).await;
-        let (found, _) = read.map_err(|error| read_refused(&error))?;
+        let found = match self.registry().get(mark.clone(), look(attempt)).await {
+            Ok((found, _)) => found,
+            // A node creates at a member, which reads the mark and counts itself; it may not read it.
+            Err(ReadError::Refused { .. }) => {
+                return Ok(self.registry().transact(transaction).await.map(|it| it.revision));
+            }
+            Err(error) => return Err(read_refused(&error)),
+        };
         // Where there never was a quota, this is all that it costs: revision 0 stands for nothing.
         let marked = found.map_or(0, |entry| entry.mod_revision);
         if marked == 0 || !self.is_counted(resource, namespace, marked).await? {
