@@ -179,6 +179,10 @@ fn one_list(scopes: &[&str], spec: &Value, path: &Path, shown: &Value, causes: &
             }
             continue;
         }
+        // Each is looked at once, however often it is said.
+        if !seen.insert(*scope) {
+            continue;
+        }
         let fits = |resource: &str| match *scope {
             "BestEffort" => OF_BEST_EFFORT.contains(&resource),
             "VolumeAttributesClass" => resource != "pods" && !OF_PODS.contains(&resource),
@@ -189,7 +193,6 @@ fn one_list(scopes: &[&str], spec: &Value, path: &Path, shown: &Value, causes: &
         if unfit.is_some() {
             causes.invalid(path, shown.clone(), "unsupported scope applied to resource");
         }
-        seen.insert(*scope);
     }
     for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
         if pair.iter().all(|scope| seen.contains(scope)) {
