@@ -1,7 +1,5 @@
 //! What users are told of every kind, held against the catalog: the guide, and the warnings.
 
-#![expect(clippy::expect_used, reason = "a page that cannot be read fails the test")]
-
 use impresario_api::catalog::{Catalog, served};
 use impresario_api::resource::{Effect, Row};
 use std::collections::BTreeSet;
