@@ -1,6 +1,5 @@
 //! What users are told of every kind, held against the catalog: the guide, and the warnings.
 
-
 use impresario_api::catalog::{Catalog, served};
 use impresario_api::resource::{Effect, Row};
 use std::collections::BTreeSet;

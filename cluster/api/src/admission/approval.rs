@@ -4,6 +4,7 @@ use crate::field::{copy, default, get, list, list_mut, object_mut, set, text};
 use crate::rules::metadata;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The conditions that only this door takes.
 const DECISIONS: [&str; 2] = ["Approved", "Denied"];
@@ -19,11 +20,12 @@ pub(super) fn keep_all_but(new: &mut Value, old: &Value, now: Timestamp) {
     set(object_mut(&mut kept, "status"), "conditions", conditions);
     copy(new, &mut kept, "metadata");
     let now = metadata::time(now);
-    let had = list(old, "status.conditions");
+    let had: BTreeMap<&str, &Value> =
+        list(old, "status.conditions").iter().map(|one| (text(one, "type"), one)).collect();
     for condition in list_mut(object_mut(&mut kept, "status"), "conditions") {
         default(condition, "lastUpdateTime", now.as_str());
         let kind = text(condition, "type").to_owned();
-        let before = had.iter().find(|one| text(one, "type") == kind);
+        let before = had.get(kind.as_str());
         if get(condition, "lastTransitionTime").is_null() {
             let same = before.filter(|one| get(one, "status") == get(condition, "status"));
             let since = same.map(|one| get(one, "lastTransitionTime").clone());

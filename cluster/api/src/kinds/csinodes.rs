@@ -7,7 +7,7 @@ use crate::resource::{Column, Resource, Rules};
 use crate::rules::{declared, storage};
 use crate::table::{age, name};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 const NODE_ID_MAX: usize = 256;
@@ -96,9 +96,13 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         crate::field::remove(&mut driver, "allocatable");
         driver
     };
+    let before: HashMap<&str, &Value> =
+        list(old, "spec.drivers").iter().map(|driver| (text(driver, "name"), driver)).collect();
     for (index, driver) in list(new, "spec.drivers").iter().enumerate() {
-        let was =
-            list(old, "spec.drivers").iter().find(|one| text(one, "name") == text(driver, "name"));
+        if causes.is_full() {
+            break;
+        }
+        let was = before.get(text(driver, "name"));
         if was.is_some_and(|was| without_room(was) != without_room(driver)) {
             causes.invalid(&path.index(index), driver.clone(), "field is immutable");
         }

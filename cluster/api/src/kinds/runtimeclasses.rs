@@ -9,6 +9,7 @@ use crate::rules::pod::tolerations;
 use crate::rules::resources::{canonical_amounts, container_resource, quantity_value};
 use crate::table::{age, name};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The row.
@@ -65,11 +66,12 @@ fn validate(class: &Value) -> Vec<Cause> {
     metadata::labels(scheduling, "nodeSelector", &path.child("nodeSelector"), &mut causes);
     let all = list(scheduling, "tolerations");
     tolerations(all, &path.child("tolerations"), &mut causes);
+    let mut seen = HashSet::new();
     for (index, one) in all.iter().enumerate() {
         if causes.is_full() {
             break;
         }
-        if all[..index].contains(one) {
+        if !seen.insert(one.to_string()) {
             causes.duplicate(&path.child("tolerations").index(index), one.clone());
         }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "an object that is refused fails the test")]
 
 mod even;
+mod kinds;
 
 use even::is_even;
 use impresario_api::admission::{

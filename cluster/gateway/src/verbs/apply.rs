@@ -7,6 +7,7 @@ use crate::call::{Call, ResourceCall, refused, target_of};
 use crate::gateway::Gateway;
 use crate::options;
 use hyper::Response;
+use impresario_api::catalog::served;
 use impresario_api::status::{Reason, Status};
 use impresario_api::wire::{self, FieldValidation, Target};
 use impresario_objects::Applying;
@@ -50,11 +51,15 @@ pub async fn apply(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
     let (write, force) = options::apply(&call.call)?;
     let validation = options::field_validation("PatchOptions", &call.call.query)?;
     let (mut object, mut warnings) = read(&call.call, target_of(&call.resource), validation)?;
-    let (resource, namespace) = (&call.resource, call.path.namespace.as_str());
+    let (resource, namespace) = (&served().kept(&call.resource), call.path.namespace.as_str());
     let name = call.path.name.as_str();
     address(&mut object, name, if resource.namespaced { namespace } else { "" })?;
+    // Who owns which field is noted in the words in which the object is kept.
+    let object = call.resource.kept(object);
+    gateway.know_role(call, &object).await;
     let applying = Applying { object: &object, force };
     let objects = gateway.objects();
+    let before = objects.before(resource, name).await;
     let mut attempt = 0;
     let (code, applied) = loop {
         attempt += 1;
@@ -70,7 +75,9 @@ pub async fn apply(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
             outcome => break (201, outcome?),
         }
     };
-    warnings.extend((call.resource.rules.warnings)(&applied));
+    warnings.extend(write.told.take());
+    warnings.extend((resource.rules.warnings)(&applied));
+    warnings.extend(objects.warnings(resource, namespace, before.as_ref(), &applied).await);
     let mut response = show(call, code, applied)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
