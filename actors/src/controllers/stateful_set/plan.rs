@@ -140,13 +140,17 @@ impl<'a> Look<'a, '_> {
     fn of(&self, ordinal: i64) -> Of {
         let index = ordinal - self.shape.places.start;
         match self.strategy {
-            Strategy::OnDelete => Of::Update,
             Strategy::Rolling { partition: Some(partition), .. } if index < partition => {
                 Of::Current
             }
-            // Where no part of them is said, it stays what it was until it is its turn.
-            Strategy::Rolling { partition: None, .. } if self.is_old_after(ordinal) => Of::Current,
-            Strategy::Rolling { .. } => Of::Update,
+            // Where no part of them is said, it stays what it was until it is its turn. Once the new template works that makes no
+            // difference, and before it is tried nobody knows that the old one still does.
+            Strategy::Rolling { partition: None, .. }
+                if self.is_old_after(ordinal) && self.is_in_doubt() =>
+            {
+                Of::Current
+            }
+            Strategy::OnDelete | Strategy::Rolling { .. } => Of::Update,
         }
     }
 
@@ -159,16 +163,29 @@ impl<'a> Look<'a, '_> {
         member.revision() != Some(self.revisions.update_name())
     }
 
+    /// Whether the new template has been tried and does not work, or not yet.
+    fn is_in_doubt(&self) -> bool {
+        self.placed().any(|member| !self.is_old(member) && !member.is_healthy())
+    }
+
+    /// Whether another pod in the place of this one would be just such a one again: to replace it leads nowhere.
+    fn is_made_again(&self, member: &Member<'_>) -> bool {
+        self.of(member.ordinal) == Of::Current
+            && member.revision() == Some(self.revisions.current_name())
+    }
+
     /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody asks any more
-    /// for what it is, or nothing of the set works.
+    /// for what it is, or no pod of an old template works, and nothing speaks against the new one. Where that was tried and does
+    /// not work, an old pod that is not ready for a moment is the better one.
     fn is_given_up(&self, member: &Member<'_>) -> bool {
         let Strategy::Rolling { partition, .. } = self.strategy else { return false };
         let index = member.ordinal - self.shape.places.start;
         if !self.is_old(member) || member.is_healthy() || index < partition.unwrap_or(0) {
             return false;
         }
+        let mut old = self.placed().filter(|member| self.is_old(member));
         member.revision() != Some(self.revisions.current_name())
-            || !self.placed().any(Member::is_healthy)
+            || (!old.any(Member::is_healthy) && !self.is_in_doubt())
     }
 
     /// Brings pods to places one after the other. Whether all are there and available.
@@ -235,7 +252,10 @@ impl<'a> Look<'a, '_> {
         }
         let first = self.shape.places.start.saturating_add(partition.unwrap_or(0));
         let old = self.placed().rev().take_while(|member| member.ordinal >= first);
-        for member in old.filter(|member| self.is_old(member) && !ends(member)) {
+        let replaced = |member: &&Member<'_>| {
+            self.is_old(member) && !ends(member) && !self.is_made_again(member)
+        };
+        for member in old.filter(replaced) {
             let is_available = self.is_available(member);
             // One that is not available is missing anyway.
             let counted = if is_available { out } else { moving };

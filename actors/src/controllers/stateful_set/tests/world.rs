@@ -22,6 +22,8 @@ pub(super) struct World {
     made: usize,
     pub(super) second: i64,
     pub(super) said: Vec<String>,
+    /// Whether its pods ever become ready.
+    pub(super) works: bool,
     /// The condition of failures.
     pub(super) shortfall: Option<String>,
 }
@@ -40,7 +42,8 @@ impl World {
         }
         let (pods, revisions, claims) = (Vec::new(), Vec::new(), Vec::new());
         let said = Vec::new();
-        Self { set, pods, revisions, claims, made: 0, second: 1_000, said, shortfall: None }
+        let (made, second, works, shortfall) = (0, 1_000, true, None);
+        Self { set, pods, revisions, claims, made, second, said, works, shortfall }
     }
 
     pub(super) fn image(&mut self, image: &str) {
@@ -124,7 +127,8 @@ impl World {
         self.second += 1;
         self.pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         for pod in &mut self.pods {
-            if pod["spec"]["containers"][0]["image"] != "broken" && pod["status"].is_null() {
+            let works = self.works && pod["spec"]["containers"][0]["image"] != "broken";
+            if works && pod["status"].is_null() {
                 pod["status"] = ready(self.second);
             }
         }
