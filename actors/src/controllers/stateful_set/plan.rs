@@ -6,6 +6,7 @@
 use super::super::part::{Round, part};
 use super::super::pod_view::PodView as _;
 use super::super::replicas::BURST;
+use super::failures::Failures;
 use super::members::{Member, Shape};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSetSpec};
 use k8s_openapi::api::core::v1::Pod;
@@ -31,6 +32,13 @@ impl Revisions<'_> {
     pub(super) fn current_name(&self) -> &str {
         self.current.metadata.name.as_deref().unwrap_or_default()
     }
+
+    pub(super) fn name(&self, of: Of) -> &str {
+        match of {
+            Of::Current => self.current_name(),
+            Of::Update => self.update_name(),
+        }
+    }
 }
 
 /// Which of the two a pod is made of.
@@ -47,6 +55,8 @@ pub(super) enum Action<'a> {
     Create(i64, Of),
     /// A pod goes.
     Delete(&'a Pod),
+    /// A pod that ended is kept until then.
+    Keep(Timestamp),
 }
 
 /// How pods are replaced by those of a new template.
@@ -88,12 +98,13 @@ pub(super) fn plan<'a>(
     spec: &StatefulSetSpec,
     shape: &Shape,
     members: &[Member<'a>],
-    revisions: &Revisions<'_>,
+    (revisions, failures): (&Revisions<'_>, &Failures),
     now: Timestamp,
 ) -> Vec<Action<'a>> {
     let look = Look {
         shape,
         revisions,
+        failures,
         strategy: strategy(spec, shape),
         there: members.iter().map(|member| (member.ordinal, *member)).collect(),
         now,
@@ -116,6 +127,7 @@ pub(super) fn plan<'a>(
 struct Look<'a, 'b> {
     shape: &'b Shape,
     revisions: &'b Revisions<'b>,
+    failures: &'b Failures,
     strategy: Strategy,
     there: BTreeMap<i64, Member<'a>>,
     now: Timestamp,
@@ -188,6 +200,17 @@ impl<'a> Look<'a, '_> {
             || (!old.any(Member::is_healthy) && !self.is_in_doubt())
     }
 
+    /// What becomes of a pod that ended: it makes way for the next when it has been kept for long enough. What failed of another
+    /// template says nothing of that.
+    fn renew(&self, member: &Member<'a>) -> Action<'a> {
+        let next = self.revisions.name(self.of(member.ordinal));
+        let kept = self.failures.kept_until(member.ordinal);
+        match kept.filter(|_| member.revision() == Some(next)) {
+            Some(until) => Action::Keep(until),
+            None => Action::Delete(member.pod),
+        }
+    }
+
     /// Brings pods to places one after the other. Whether all are there and available.
     fn fill_in_order(&self, actions: &mut Vec<Action<'a>>) -> bool {
         for ordinal in self.shape.places.clone() {
@@ -198,7 +221,11 @@ impl<'a> Look<'a, '_> {
             if member.pod.terminating() {
                 return false;
             }
-            if member.pod.finished() || self.is_given_up(member) {
+            if member.pod.finished() {
+                actions.push(self.renew(member));
+                return false;
+            }
+            if self.is_given_up(member) {
                 actions.push(Action::Delete(member.pod));
                 return false;
             }
@@ -227,7 +254,7 @@ impl<'a> Look<'a, '_> {
     fn fill(&self, actions: &mut Vec<Action<'a>>) {
         let ended = self.placed().filter(|member| member.pod.finished());
         let ended = ended.filter(|member| !member.pod.terminating()).take(BURST);
-        actions.extend(ended.map(|member| Action::Delete(member.pod)));
+        actions.extend(ended.map(|member| self.renew(member)));
         let missing = self.shape.places.clone().filter(|ordinal| !self.there.contains_key(ordinal));
         actions
             .extend(missing.take(BURST).map(|ordinal| Action::Create(ordinal, self.of(ordinal))));

@@ -4,6 +4,7 @@ mod world;
 use super::super::engine::effects::Effect;
 use super::super::table::cells;
 use super::*;
+use failures::FAILURES;
 use proptest::prelude::*;
 use serde_json::json;
 use world::{World, at, in_words, pod};
@@ -163,6 +164,43 @@ fn what_never_worked_is_left_behind_when_it_is_taken_back() {
     never.image("b");
     never.settle();
     assert_eq!(never.images(), "db-0:b db-1:b db-2:b");
+}
+
+#[test]
+fn a_pod_that_fails_as_soon_as_it_is_there_is_kept_ever_longer_before_the_next_comes() {
+    for policy in ["OrderedReady", "Parallel"] {
+        let mut world = World::new(&json!({"replicas": 1, "podManagementPolicy": policy}));
+        world.step();
+        let (mut waits, mut told) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            world.step();
+            world.pods[0]["status"] = json!({"phase": "Failed"});
+            let effects = world.look(true);
+            assert_eq!(in_words(&effects), "", "people can look at it");
+            let until = effects.look_again.unwrap().as_second();
+            waits.push(until - world.second);
+            world.step();
+            told.extend(world.shortfall.take());
+            world.second = until;
+            assert_eq!(in_words(&world.look(true)), "-0");
+            world.step();
+            world.live();
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300], "{policy}");
+        assert_eq!(told, ["PodsFail"; 6], "{policy}");
+
+        // Another template has failed at nothing yet, and is not kept waiting.
+        world.step();
+        world.pods[0]["status"] = json!({"phase": "Failed"});
+        world.step();
+        world.image("b");
+        world.step();
+        assert_eq!(in_words(&world.look(true)), "-0");
+        world.settle();
+        assert_eq!(world.images(), "db-0:b");
+        assert_eq!(world.pods[0]["metadata"].get("annotations"), None);
+        assert_eq!(world.set["metadata"]["annotations"].get(FAILURES), None);
+    }
 }
 
 #[test]

@@ -75,6 +75,9 @@ impl World {
         if let Some(status) = effects.status {
             self.set["status"] = status.unwrap();
         }
+        let mut noted = effects.annotations;
+        noted.retain(|_, value| value.is_some());
+        self.set["metadata"]["annotations"] = json!(noted);
         for effect in effects.actions {
             self.apply(effect);
         }
@@ -90,6 +93,7 @@ impl World {
             Effect::Create(kind, mut object) => {
                 self.made += 1;
                 object["metadata"]["uid"] = format!("made-{}", self.made).into();
+                object["metadata"]["creationTimestamp"] = at(self.second).to_string().into();
                 let all = match kind.plural {
                     "pods" => &mut self.pods,
                     "controllerrevisions" => &mut self.revisions,
