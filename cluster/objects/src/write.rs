@@ -63,7 +63,21 @@ impl Objects {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.create_decoded(resource, namespace, decoded(resource, object)?, options).await
+        self.create_along(resource, namespace, object, &[], options).await
+    }
+
+    /// Creates an object that this process has made and does this along with it: all of it in one transaction, or nothing.
+    /// Where something of that is not as it was, it is a conflict.
+    pub async fn create_along(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        object: Value,
+        along: &[(Compare, Operation)],
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let decoded = decoded(resource, object)?;
+        self.create_with(resource, namespace, decoded, along, options).await
     }
 
     /// Creates an object that came in by a door.
@@ -72,6 +86,17 @@ impl Objects {
         resource: &Row,
         namespace: &str,
         decoded: Decoded,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        self.create_with(resource, namespace, decoded, &[], options).await
+    }
+
+    async fn create_with(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        decoded: Decoded,
+        along: &[(Compare, Operation)],
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         let object = decoded.object;
@@ -105,6 +130,10 @@ impl Objects {
                 .operations
                 .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
             exchange(resource, None, Some(&admitted), &mut transaction)?;
+            for (compare, operation) in along {
+                transaction.compares.push(compare.clone());
+                transaction.operations.push(operation.clone());
+            }
             let outcome = if options.dry_run {
                 self.would_apply(&transaction).await?
             } else {
@@ -121,6 +150,11 @@ impl Objects {
                     if !generated {
                         return Err(self.name_taken(resource, namespace, &name).await?);
                     }
+                }
+                Err(TransactError::Conflict { key: at, .. })
+                    if along.iter().any(|(compare, _)| *compare.key() == at) =>
+                {
+                    return Err(Status::modified(resource, &name));
                 }
                 Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
                     if held(resource, &object).contains_key(&at) {
