@@ -28,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use std::sync::Arc;
-use times::Times;
+use times::{Begin, Times};
 
 /// Decides for cron jobs.
 #[derive(Debug)]
@@ -65,10 +65,13 @@ impl Controller for Reconciler {
             return effects;
         }
         let Some((schedule, zone)) = read(cron_job, &mut effects) else { return effects };
-        let last = status.last_schedule_time.as_ref().map(|time| time.0);
-        let begin = last.or(cron_job.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        let created = cron_job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let begin = match status.last_schedule_time.as_ref() {
+            Some(used) => Begin::Used(used.0),
+            None => Begin::Created(created.unwrap_or(now)),
+        };
         let deadline = cron_job.spec.starting_deadline_seconds;
-        let times = Times::of(&schedule, &zone, begin.unwrap_or(now), deadline, now);
+        let times = Times::of(&schedule, &zone, begin, deadline, now);
         if let Some(next) = times.next {
             effects.look_again(next);
         }

@@ -219,6 +219,26 @@ fn a_time_is_used_as_soon_as_its_job_is_there_however_soon_that_goes() {
 }
 
 #[test]
+fn what_comes_more_often_than_there_are_names_is_looked_at_when_the_next_is_free() {
+    let mut world = World::new(&json!({"schedule": "@every 1s", "concurrencyPolicy": "Forbid"}));
+    assert_eq!(world.settle(at("00:00:05")), Some(at("00:01:00")));
+    assert_eq!(world.names(), ["tick-29538720"]);
+    for minute in 1..5 {
+        let effects = world.look(at(&format!("00:0{minute}:00")));
+        let said: Vec<&str> = effects.events.iter().map(|event| event.reason.as_str()).collect();
+        assert_eq!(said, ["JobAlreadyActive"]);
+        assert_eq!(effects.look_again, Some(at(&format!("00:0{}:00", minute + 1))));
+    }
+    world.end(0, "Complete", "00:05:30");
+    assert_eq!(world.settle(at("00:05:30")), Some(at("00:06:00")));
+    assert_eq!(world.names(), ["tick-29538720", "tick-29538725"]);
+    assert_eq!(world.cron_job["status"]["lastScheduleTime"], "2026-03-01T00:05:30Z");
+
+    let mut slower = World::new(&json!({"schedule": "@every 90s"}));
+    assert_eq!(slower.settle(at("00:01:30")), Some(at("00:03:00")), "it counts from the last");
+}
+
+#[test]
 fn jobs_that_ended_are_kept_as_many_as_is_said_and_the_oldest_go() {
     let mut world =
         World::new(&json!({"successfulJobsHistoryLimit": 2, "failedJobsHistoryLimit": 0}));
@@ -293,7 +313,7 @@ proptest! {
     fn no_time_has_two_jobs_however_often_it_looks_and_whatever_is_lost(
         steps in proptest::collection::vec((0_i64..400, any::<bool>(), 0_usize..4, any::<bool>()), 1..40),
         policy in proptest::sample::select(vec!["Allow", "Forbid", "Replace"]),
-        schedule in proptest::sample::select(vec!["* * * * *", "*/7 * * * *", "@every 90s"]),
+        schedule in proptest::sample::select(vec!["* * * * *", "*/7 * * * *", "@every 90s", "@every 7s"]),
         limit in 0_i32..2,
     ) {
         let mut world = World::new(&json!({"schedule": schedule, "concurrencyPolicy": policy,
