@@ -47,6 +47,8 @@ impl Controller for Reconciler {
             .in_its_namespace::<ReplicaSet, _>(Scaled::says)
             .in_its_namespace::<Deployment, _>(Scaled::says)
             .in_its_namespace::<StatefulSet, _>(Scaled::says)
+            // Who had the shard before may have seen a pod go, and have taken it off those that are on their way.
+            .as_new_as_the_registry()
     }
 
     fn reconcile(view: &View<'_, PodDisruptionBudget>, now: Timestamp) -> Effects {

@@ -1,3 +1,5 @@
+mod late;
+
 use super::super::table::{cells, part};
 use super::*;
 use serde_json::{Value, json};

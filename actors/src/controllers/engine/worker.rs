@@ -82,7 +82,8 @@ impl<C: Controller> Worker<C> {
     pub fn new(shared: Shared, activation: &Activation) -> Self {
         let looks_at = C::looks_at();
         let since = |other: &dyn Other<C::Object>| {
-            if other.is_written() { Wrote::since(activation.since) } else { Wrote::default() }
+            let is_waited_for = other.is_written() || looks_at.is_as_new();
+            if is_waited_for { Wrote::since(activation.since) } else { Wrote::default() }
         };
         Self {
             shared,
