@@ -53,10 +53,8 @@ impl Controller for Reconciler {
 
     fn reconcile(view: &View<'_, PodDisruptionBudget>, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
+        // One that is being deleted, and held by a finalizer, protects its pods until it is gone.
         let budget = view.object;
-        if budget.metadata.deletion_timestamp.is_some() {
-            return effects;
-        }
         let pods: Vec<&Pod> = view.of::<Pod>().iter().map(Arc::as_ref).collect();
         let was = budget.status.clone().unwrap_or_default();
         let (disrupted, again) = disrupted(&was, &pods, now);
