@@ -121,8 +121,8 @@ fn selector(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
     Some(LabelSelector { match_labels: None, match_expressions: Some(vec![lacks]) })
 }
 
-/// The pods that were evicted and have not begun to go, and when the next is given up. One that came after its name was
-/// written down is another.
+/// The pods that were evicted and have not begun to go, and when the next is given up. The clocks of who wrote them down and of who
+/// made the pods are not compared: another pod that came under the name meanwhile is taken for it until then.
 fn disrupted(
     was: &PodDisruptionBudgetStatus,
     pods: &[&Pod],
@@ -133,7 +133,7 @@ fn disrupted(
     for pod in pods.iter().filter(|pod| !pod.terminating()) {
         let Some(since) = noted.and_then(|noted| noted.get(pod.name())) else { continue };
         let until = since.0.checked_add(GOES_WITHIN).unwrap_or(now);
-        if until <= now || pod.created() > since.0 {
+        if until <= now {
             continue;
         }
         again = Some(again.map_or(until, |again: Timestamp| again.min(until)));
