@@ -236,7 +236,9 @@ impl<'a> Look<'a, '_> {
         true
     }
 
-    /// Takes away the last that has no place, once those after it are gone. Whether none is left.
+    /// Takes away the last that has no place, once those after it are gone. Whether none is left. That it waits for those before it
+    /// which are not ready, although they are to go too, is what is promised of the order (Kubernetes conformance tests,
+    /// "Scaling should happen in predictable order and halt if any stateful pod is unhealthy").
     fn empty_in_order(&self, actions: &mut Vec<Action<'a>>) -> bool {
         let Some(last) = self.surplus().next() else { return true };
         let first_unhealthy = self.surplus().filter(|member| !member.is_healthy()).last();
