@@ -22,6 +22,7 @@ pub mod deployment;
 pub mod disruption_budget;
 pub mod engine;
 pub mod event_expiry;
+mod failed;
 pub mod family;
 pub mod garbage_collector;
 mod heard;

@@ -5,8 +5,9 @@
 //! jobs    a job for a time, which times jobs were made for, and which old ones go
 //! ```
 //!
-//! A job has the time that it is for in its name: none is made twice for one time, whoever looks, and however often. What
-//! the status says follows from the jobs that there are and from what it said before. A job that somebody made from
+//! A job has the time that it is for in its name, and comes in one transaction with the status that says that the time was used: so
+//! none is made twice for one time and none is missed, whoever looks, however often, whatever fails, and however soon a job goes. What
+//! else the status says follows from the jobs that there are and from what it said before. A job that somebody made from
 //! the template by hand is its own too, but is none of its times. (API reference, CronJob v1; Kubernetes documentation, "CronJob".)
 
 mod jobs;
@@ -27,7 +28,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 use std::sync::Arc;
-use times::Times;
+use times::{Begin, Times};
 
 /// Decides for cron jobs.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub enum Reconciler {}
 impl Controller for Reconciler {
     type Object = CronJob;
 
-    /// That a time was used is told by the job that was made for it, and not before that is there.
+    /// What is to go is tried first: a status that cannot be written keeps no job.
     const STATUS_FIRST: bool = false;
 
     fn looks_at() -> LooksAt<CronJob> {
@@ -64,10 +65,13 @@ impl Controller for Reconciler {
             return effects;
         }
         let Some((schedule, zone)) = read(cron_job, &mut effects) else { return effects };
-        let last = status.last_schedule_time.as_ref().map(|time| time.0);
-        let begin = last.or(cron_job.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        let created = cron_job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let begin = match status.last_schedule_time.as_ref() {
+            Some(used) => Begin::Used(used.0),
+            None => Begin::Created(created.unwrap_or(now)),
+        };
         let deadline = cron_job.spec.starting_deadline_seconds;
-        let times = Times::of(&schedule, &zone, begin.unwrap_or(now), deadline, now);
+        let times = Times::of(&schedule, &zone, begin, deadline, now);
         if let Some(next) = times.next {
             effects.look_again(next);
         }
@@ -81,7 +85,7 @@ impl Controller for Reconciler {
             effects.say(Event::warning("MissSchedule", message));
         }
         if let Some(due) = times.due {
-            begin_job(view, &jobs, due, &zone, &mut effects);
+            begin_job(view, (&jobs, &status), due, &zone, &mut effects);
         }
         effects
     }
@@ -113,7 +117,7 @@ fn read(cron_job: &CronJob, effects: &mut Effects) -> Option<(Schedule, TimeZone
 /// Makes the job for a time, where those that run leave that to it.
 fn begin_job(
     view: &View<'_, CronJob>,
-    jobs: &[&Job],
+    (jobs, status): (&[&Job], &CronJobStatus),
     due: Timestamp,
     zone: &TimeZone,
     effects: &mut Effects,
@@ -129,20 +133,24 @@ fn begin_job(
         effects.say(Event::warning("FailedCreate", message));
         return;
     }
-    let active = jobs.iter().filter(|job| !is_ended(job) && scheduled(cron_job, job).is_some());
+    let mut active =
+        jobs.iter().filter(|job| !is_ended(job) && scheduled(cron_job, job).is_some()).peekable();
     match cron_job.spec.concurrency_policy.as_deref() {
-        Some("Forbid") if active.clone().next().is_some() => {
+        Some("Forbid") if active.peek().is_some() => {
             effects.say(Event::normal("JobAlreadyActive", STILL_RUNS));
             return;
         }
-        Some("Replace") => {
+        // They are gone before the next begins, whatever fails on the way: no two run beside each other.
+        Some("Replace") if active.peek().is_some() => {
             for job in active.filter(|job| job.metadata.deletion_timestamp.is_none()) {
                 effects.delete(*job);
             }
+            return;
         }
         _ => {}
     }
-    effects.create::<Job>(jobs::job_for(view, &name, due, zone));
+    let begun = CronJobStatus { last_schedule_time: Some(Time(due)), ..status.clone() };
+    effects.begin::<Job>(jobs::job_for(view, &name, due, zone), &begun);
 }
 
 /// What is said of it: which jobs run, which time was used last, when one was done last.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! places     which nodes it is meant for, and what runs on each
-//! pods       a pod for one node, and when one that failed is replaced
+//! pods       a pod for one node
 //! revisions  what the template was, so that there is a way back
 //! rollout    which old pods make way for new ones now
 //! status     what is said of it all        marks  the labels of pods and revisions
@@ -27,6 +27,7 @@ use super::engine::effects::{Draft, Effects, Event};
 use super::engine::kind_name::KindName;
 use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
+use super::failed::failed;
 use super::family::take_over;
 use super::pod_view::PodView as _;
 use super::replicas::BURST;
@@ -35,7 +36,6 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use places::{Facet, Places};
-use pods::Failed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -125,9 +125,10 @@ fn settle(
         }
         let mut due = Vec::new();
         for pod in place.finished() {
-            match pods::failed(pod, now) {
-                Failed::Waits(until) => effects.look_again(until),
-                Failed::Due { before } => due.push((pod, before)),
+            let failed = failed(pod, marks::FAILURES, now);
+            match failed.kept_until {
+                Some(until) => effects.look_again(until),
+                None => due.push((pod, failed.in_a_row)),
             }
         }
         if let Some((pod, _)) = due.first()

@@ -47,14 +47,14 @@ impl Controller for Reconciler {
             .in_its_namespace::<ReplicaSet, _>(Scaled::says)
             .in_its_namespace::<Deployment, _>(Scaled::says)
             .in_its_namespace::<StatefulSet, _>(Scaled::says)
+            // Who had the shard before may have seen a pod go, and have taken it off those that are on their way.
+            .as_new_as_the_registry()
     }
 
     fn reconcile(view: &View<'_, PodDisruptionBudget>, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
+        // One that is being deleted, and held by a finalizer, protects its pods until it is gone.
         let budget = view.object;
-        if budget.metadata.deletion_timestamp.is_some() {
-            return effects;
-        }
         let pods: Vec<&Pod> = view.of::<Pod>().iter().map(Arc::as_ref).collect();
         let was = budget.status.clone().unwrap_or_default();
         let (disrupted, again) = disrupted(&was, &pods, now);
@@ -121,8 +121,8 @@ fn selector(budget: &PodDisruptionBudget) -> Option<LabelSelector> {
     Some(LabelSelector { match_labels: None, match_expressions: Some(vec![lacks]) })
 }
 
-/// The pods that were evicted and have not begun to go, and when the next is given up. One that came after its name was
-/// written down is another.
+/// The pods that were evicted and have not begun to go, and when the next is given up. The clocks of who wrote them down and of who
+/// made the pods are not compared: another pod that came under the name meanwhile is taken for it until then.
 fn disrupted(
     was: &PodDisruptionBudgetStatus,
     pods: &[&Pod],
@@ -133,7 +133,7 @@ fn disrupted(
     for pod in pods.iter().filter(|pod| !pod.terminating()) {
         let Some(since) = noted.and_then(|noted| noted.get(pod.name())) else { continue };
         let until = since.0.checked_add(GOES_WITHIN).unwrap_or(now);
-        if until <= now || pod.created() > since.0 {
+        if until <= now {
             continue;
         }
         again = Some(again.map_or(until, |again: Timestamp| again.min(until)));

@@ -8,13 +8,14 @@
 //! selectors    whom a change of labels concerns         mirrors   one mirror a kind, for all controllers
 //! beside       what is looked at that is nobody's own   other     a kind that is looked at, by which words
 //! contents     all that is in a namespace               applied  how that went
-//! told         what its own say of themselves
+//! told         what its own say of themselves          begin    creates with the status in one
 //! ```
 //!
 //! docs/decisions/0008-controllers-frame.md says why.
 
 mod applied;
 pub mod apply;
+mod begin;
 pub mod beside;
 pub mod conditions;
 pub mod contents;

@@ -116,14 +116,7 @@ pub fn keep<K: Mirrored>(
     let surplus = alive.len().saturating_sub(wanted).min(BURST);
     let failures = failures(failed, wanted, now);
     match failures.wait_until.filter(|until| *until > now) {
-        Some(until) if missing > 0 => {
-            effects.look_again(until);
-            if until.duration_since(now) >= TOLD {
-                let message = "pods fail as soon as they are there: each time it takes longer, up to five \
-                    minutes, until they are replaced; look at those that failed";
-                effects.fall_short(PODS_FAIL, message);
-            }
-        }
+        Some(until) if missing > 0 => wait_for_next(until, now, &mut effects),
         None if missing > 0 => {
             let name = metadata.name.as_deref().unwrap_or_default();
             let pod = pod_from(&view.stored["spec"]["template"], &view.owner(), name);
@@ -147,6 +140,16 @@ pub fn keep<K: Mirrored>(
         effects.delete(*pod);
     }
     (effects, counts)
+}
+
+/// Pods fail as soon as they are there, and the next come then: a long wait is told.
+pub fn wait_for_next(until: Timestamp, now: Timestamp, effects: &mut Effects) {
+    effects.look_again(until);
+    if until.duration_since(now) >= TOLD {
+        let message = "pods fail as soon as they are there: each time it takes longer, up to five \
+            minutes, until they are replaced; look at those that failed";
+        effects.fall_short(PODS_FAIL, message);
+    }
 }
 
 /// Those with which the least is lost first.

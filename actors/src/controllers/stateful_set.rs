@@ -4,6 +4,7 @@
 //! members    which pods are its own, and the place of each
 //! plan       which pods come and go now            claims  the claims of its pods, and whose they are
 //! pods       a pod for a place                     status  what is said of it all
+//! failures   how long a pod that ended is kept, and how many did before
 //! ```
 //!
 //! A pod has its name alone: another of it comes when it is gone for good, which its node says. In order, a pod comes when
@@ -12,6 +13,7 @@
 //! "StatefulSets", of which "Forced rollback" says what would have to be done by hand.)
 
 mod claims;
+mod failures;
 mod members;
 mod plan;
 mod pods;
@@ -27,9 +29,10 @@ use super::engine::looks_at::LooksAt;
 use super::engine::view::View;
 use super::family::{take_over, take_over_those};
 use super::pod_view::PodView as _;
-use super::replicas::REPLICA_FAILURE;
+use super::replicas::{REPLICA_FAILURE, wait_for_next};
 use super::revisions::{self, Found};
 use claims::Claims;
+use failures::Failures;
 use impresario_api::kinds::daemonsets::REVISION_HASH;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -99,13 +102,16 @@ fn reconcile(view: &View<'_, StatefulSet>, are_claims_served: bool, now: Timesta
     for member in &members {
         pods::identify(member, &mut effects);
     }
+    let failures = Failures::of(set, &shape, &members, now);
+    failures.note(&mut effects);
     let mut coming = Vec::new();
-    for action in plan::plan(spec, &shape, &members, &revisions, now) {
+    for action in plan::plan(spec, &shape, &members, (&revisions, &failures), now) {
         match action {
             Action::Delete(pod) if claims.are_ready_for_the_end_of(&shape, pod) => {
                 effects.delete(pod);
             }
             Action::Delete(_) => {}
+            Action::Keep(until) => wait_for_next(until, now, &mut effects),
             Action::Create(..) if no_claims.is_some() => {}
             Action::Create(ordinal, of) => coming.push((shape.name_of(ordinal), ordinal, of)),
         }
@@ -124,8 +130,8 @@ fn reconcile(view: &View<'_, StatefulSet>, are_claims_served: bool, now: Timesta
                 Of::Update => (1, revisions.update),
             };
             let common = made[at].get_or_insert_with(|| Arc::new(Common::of(view, spec, revision)));
-            let common = common.clone();
-            let draft = Draft::new(move || common.pod(&name, ordinal));
+            let (common, before) = (common.clone(), failures.before(ordinal, revisions.name(of)));
+            let draft = Draft::new(move || common.pod(&name, ordinal, before));
             effects.create_from::<Pod>(&draft);
         }
     }

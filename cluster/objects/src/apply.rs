@@ -99,6 +99,6 @@ impl Objects {
             merged.note(resource, object);
             Ok(())
         };
-        self.create_noting(resource, namespace, decoded, options, &mut note).await
+        self.create_noting(resource, namespace, decoded, &[], options, &mut note).await
     }
 }

@@ -83,7 +83,24 @@ impl Objects {
         object: Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.create_decoded(resource, namespace, decoded(resource, object)?, options).await
+        self.create_along(resource, namespace, object, &[], options).await
+    }
+
+    /// Creates an object that this process has made and does this along with it: all of it in one transaction, or nothing.
+    /// Where something of that is not as it was, it is a conflict.
+    pub async fn create_along(
+        &self,
+        resource: &Row,
+        namespace: &str,
+        object: Value,
+        along: &[(Compare, Operation)],
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let decoded = decoded(resource, object)?;
+        self.create_noting(resource, namespace, decoded, along, options, &mut |object| {
+            self.note_created(resource, object, options)
+        })
+        .await
     }
 
     /// Creates an object that came in by a door.
@@ -94,20 +111,30 @@ impl Objects {
         decoded: Decoded,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        self.create_noting(resource, namespace, decoded, options, &mut |object| {
-            let writer = self.writer(options, "");
-            managed::created(resource, object, &writer)
-                .map_err(|error| refused(resource, object, &error))
+        self.create_noting(resource, namespace, decoded, &[], options, &mut |object| {
+            self.note_created(resource, object, options)
         })
         .await
     }
 
-    /// The same; who owns what of the object is noted by a function of what is to be stored.
+    fn note_created(
+        &self,
+        resource: &Row,
+        object: &mut Value,
+        options: &WriteOptions,
+    ) -> Result<(), Status> {
+        let writer = self.writer(options, "");
+        managed::created(resource, object, &writer)
+            .map_err(|error| refused(resource, object, &error))
+    }
+
+    /// The same, and this along with it; who owns what of the object is noted by a function of what is to be stored.
     pub(super) async fn create_noting(
         &self,
         resource: &Row,
         namespace: &str,
         decoded: Decoded,
+        along: &[(Compare, Operation)],
         options: &WriteOptions,
         note: &mut (dyn FnMut(&mut Value) -> Result<(), Status> + Send),
     ) -> Result<Value, Status> {
@@ -157,6 +184,10 @@ impl Objects {
                 .operations
                 .push(Operation::Put { key: key.clone(), value: bytes_of(&admitted)? });
             exchange(resource, None, Some(&admitted), &mut transaction)?;
+            for (compare, operation) in along {
+                transaction.compares.push(compare.clone());
+                transaction.operations.push(operation.clone());
+            }
             let outcome = if options.dry_run {
                 self.would_be_counted(resource, namespace, &admitted).await?;
                 self.would_apply(&transaction).await?
@@ -174,6 +205,11 @@ impl Objects {
                     if !generated {
                         return Err(self.name_taken(resource, namespace, &name).await?);
                     }
+                }
+                Err(TransactError::Conflict { key: at, .. })
+                    if along.iter().any(|(compare, _)| *compare.key() == at) =>
+                {
+                    return Err(Status::modified(resource, &name));
                 }
                 Err(TransactError::Conflict { key: at, .. }) if is_drawn(&at) => {
                     if held(resource, &object).contains_key(&at) {

@@ -1,6 +1,6 @@
 mod stored;
 
-use super::super::engine::effects::Effect;
+use super::super::engine::effects::{Begun, Effect};
 use super::super::table::{cells, part};
 use super::*;
 use impresario_api::kinds::cronjobs::SCHEDULED;
@@ -54,24 +54,31 @@ impl World {
         let effects = self.look(now);
         for effect in effects.actions {
             match effect {
-                Effect::Create(_, mut job) => {
-                    self.made += 1;
-                    job["metadata"]["uid"] = format!("uid-{}", self.made).into();
-                    job["metadata"]["namespace"] = "default".into();
-                    let name = job["metadata"]["name"].as_str().unwrap().to_owned();
-                    assert!(!self.ever.contains(&name), "{name} is made twice");
-                    self.ever.push(name);
-                    self.jobs.push(job);
-                }
                 Effect::Delete(it) => self.jobs.retain(|job| job["metadata"]["uid"] != it.uid),
                 other => panic!("{other:?}"),
             }
         }
         if is_status_written {
             self.said.extend(effects.events.into_iter().map(|event| event.reason));
+            let was = self.cron_job["status"].take();
             self.cron_job["status"] = effects.status.unwrap().unwrap();
+            // Not together with another status.
+            if let Some(begun) = effects.begun.filter(|_| self.cron_job["status"] == was) {
+                self.begin(begun);
+            }
         }
         effects.look_again
+    }
+
+    fn begin(&mut self, Begun { object: mut job, status, .. }: Begun) {
+        self.made += 1;
+        job["metadata"]["uid"] = format!("uid-{}", self.made).into();
+        job["metadata"]["namespace"] = "default".into();
+        let name = job["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(!self.ever.contains(&name), "{name} is made twice");
+        self.ever.push(name);
+        self.jobs.push(job);
+        self.cron_job["status"] = status.unwrap();
     }
 
     /// Looks until there is no more to do.
@@ -111,7 +118,7 @@ fn a_time_gets_the_job_that_its_policy_and_its_deadline_leave_to_it() {
         Allow   | ended    | 00:20:00 |          |         | create            |
         Forbid  | running  | 00:20:00 |          |         |                   | JobAlreadyActive
         Forbid  | ended    | 00:25:00 |          |         | create            |
-        Replace | running  | 00:20:00 |          |         | delete, create    |
+        Replace | running  | 00:20:00 |          |         | delete            |
         Replace | ended    | 00:20:00 |          |         | create            |
         Allow   | ended    | 00:20:31 | 30       |         |                   | MissSchedule
         Allow   | ended    | 00:20:30 | 30       |         | create            |
@@ -133,15 +140,11 @@ fn a_time_gets_the_job_that_its_policy_and_its_deadline_leave_to_it() {
             world.cron_job["spec"]["startingDeadlineSeconds"] = seconds.into();
         }
         let effects = world.look(at(now));
-        let done: Vec<&str> = effects
-            .actions
-            .iter()
-            .map(|effect| match effect {
-                Effect::Create(..) => "create",
-                Effect::Delete(_) => "delete",
-                other => panic!("{other:?}"),
-            })
-            .collect();
+        let deletes = effects.actions.iter().map(|effect| match effect {
+            Effect::Delete(_) => "delete",
+            other => panic!("{other:?}"),
+        });
+        let done: Vec<&str> = deletes.chain(effects.begun.as_ref().map(|_| "create")).collect();
         let said: Vec<&str> = effects.events.iter().map(|event| event.reason.as_str()).collect();
         // A hundred and forty-two times of ten minutes have come by then.
         assert_eq!((done.join(", ").as_str(), said.join(", ").as_str()), (does, says), "{row}");
@@ -180,6 +183,59 @@ fn a_job_says_for_which_time_it_is_and_the_status_says_what_became_of_it() {
     world.settle(at("00:21:00"));
     assert_eq!((world.active(), world.names().len()), (0, 1), "it is not made again");
     assert_eq!(world.said, ["SawCompletedJob", "MissingJob"]);
+}
+
+#[test]
+fn what_is_replaced_is_gone_before_the_next_begins() {
+    let mut world = World::new(&json!({"concurrencyPolicy": "Replace"}));
+    world.settle(at("00:10:00"));
+    let does = |world: &World| {
+        let effects = world.look(at("00:20:00"));
+        (effects.actions.len(), effects.begun.is_some())
+    };
+    assert_eq!(does(&world), (1, false));
+    // It has been asked to go, and has not yet.
+    world.jobs[0]["metadata"]["deletionTimestamp"] = "2026-03-01T00:20:00Z".into();
+    assert_eq!(does(&world), (0, false));
+    world.jobs.clear();
+    world.settle(at("00:20:00"));
+    assert_eq!(world.names(), ["tick-29538740"]);
+    // One that ended by itself is in nobody's way.
+    world.end(0, "Complete", "00:29:00");
+    world.settle(at("00:29:00"));
+    world.settle(at("00:30:00"));
+    assert_eq!(world.names().len(), 2);
+}
+
+#[test]
+fn a_time_is_used_as_soon_as_its_job_is_there_however_soon_that_goes() {
+    let mut world = World::new(&json!({}));
+    let begun = world.look(at("00:10:00")).begun.unwrap();
+    world.begin(begun);
+    world.jobs.clear();
+    world.settle(at("00:10:01"));
+    assert_eq!(world.names(), [""; 0]);
+    assert_eq!(world.cron_job["status"]["lastScheduleTime"], "2026-03-01T00:10:00Z");
+}
+
+#[test]
+fn what_comes_more_often_than_there_are_names_is_looked_at_when_the_next_is_free() {
+    let mut world = World::new(&json!({"schedule": "@every 1s", "concurrencyPolicy": "Forbid"}));
+    assert_eq!(world.settle(at("00:00:05")), Some(at("00:01:00")));
+    assert_eq!(world.names(), ["tick-29538720"]);
+    for minute in 1..5 {
+        let effects = world.look(at(&format!("00:0{minute}:00")));
+        let said: Vec<&str> = effects.events.iter().map(|event| event.reason.as_str()).collect();
+        assert_eq!(said, ["JobAlreadyActive"]);
+        assert_eq!(effects.look_again, Some(at(&format!("00:0{}:00", minute + 1))));
+    }
+    world.end(0, "Complete", "00:05:30");
+    assert_eq!(world.settle(at("00:05:30")), Some(at("00:06:00")));
+    assert_eq!(world.names(), ["tick-29538720", "tick-29538725"]);
+    assert_eq!(world.cron_job["status"]["lastScheduleTime"], "2026-03-01T00:05:30Z");
+
+    let mut slower = World::new(&json!({"schedule": "@every 90s"}));
+    assert_eq!(slower.settle(at("00:01:30")), Some(at("00:03:00")), "it counts from the last");
 }
 
 #[test]
@@ -227,6 +283,7 @@ fn what_never_comes_or_cannot_be_read_waits_for_ever_and_makes_nothing() {
         let said: Vec<&str> = effects.events.iter().map(|event| event.reason.as_str()).collect();
         assert_eq!(said, says.into_iter().collect::<Vec<_>>(), "{spec}");
         assert_eq!((effects.actions, effects.look_again), (vec![], None), "{spec}");
+        assert_eq!(effects.begun, None, "{spec}");
     }
 }
 
@@ -235,7 +292,7 @@ fn a_name_that_somebody_else_has_is_told_and_not_tried_again_and_again() {
     let mut world = World::new(&json!({}));
     world.taken.insert("tick-29538730".to_owned());
     let effects = world.look(at("00:10:00"));
-    assert_eq!(effects.actions, []);
+    assert_eq!((effects.actions, effects.begun), (vec![], None));
     assert_eq!(effects.events[0].reason, "FailedCreate");
     assert_eq!(effects.look_again, Some(at("00:20:00")));
 }
@@ -254,15 +311,15 @@ fn one_that_is_being_deleted_begins_nothing_and_ends_nothing() {
 proptest! {
     #[test]
     fn no_time_has_two_jobs_however_often_it_looks_and_whatever_is_lost(
-        steps in proptest::collection::vec((0_i64..400, any::<bool>(), 0_usize..4), 1..40),
+        steps in proptest::collection::vec((0_i64..400, any::<bool>(), 0_usize..4, any::<bool>()), 1..40),
         policy in proptest::sample::select(vec!["Allow", "Forbid", "Replace"]),
-        schedule in proptest::sample::select(vec!["* * * * *", "*/7 * * * *", "@every 90s"]),
+        schedule in proptest::sample::select(vec!["* * * * *", "*/7 * * * *", "@every 90s", "@every 7s"]),
         limit in 0_i32..2,
     ) {
         let mut world = World::new(&json!({"schedule": schedule, "concurrencyPolicy": policy,
             "successfulJobsHistoryLimit": limit, "failedJobsHistoryLimit": limit}));
         let mut now = at("00:00:00");
-        for (later, is_status_written, ends) in steps {
+        for (later, is_status_written, ends, goes) in steps {
             now += k8s_openapi::jiff::SignedDuration::from_secs(later);
             // It asserts that no name is made twice.
             world.step(now, is_status_written);
@@ -271,12 +328,17 @@ proptest! {
             {
                 job["status"] = json!({"completionTime": now.to_string(),
                     "conditions": [{"type": "Complete", "status": "True"}]});
+                // Its time to live is over, or somebody deletes it.
+                if goes {
+                    world.jobs.remove(ends);
+                }
             }
             let running = world.jobs.iter().filter(|job| job["status"].is_null()).count();
             prop_assert!(policy == "Allow" || running <= 1, "{running} run");
         }
         let before = world.settle(now);
         prop_assert_eq!(world.settle(now), before);
-        prop_assert_eq!(world.look(now).actions, vec![]);
+        let effects = world.look(now);
+        prop_assert_eq!((effects.actions, effects.begun), (vec![], None));
     }
 }

@@ -1,4 +1,4 @@
-//! A daemon set's pod for one node, and when one that failed is replaced.
+//! A daemon set's pod for one node.
 
 use super::super::engine::view::View;
 use super::super::owned::pod_from;
@@ -7,16 +7,10 @@ use super::marks::{FAILURES, GENERATION, HASH};
 use impresario_api::kinds::daemonsets::TEMPLATE_GENERATION;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// The field of a node by which a pod is bound to go there.
 const NAME: &str = "metadata.name";
-/// The shortest and the longest wait for the replacement of one that failed.
-const WAIT: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_secs(1), SignedDuration::from_secs(300));
-/// One that lived for so long has nothing to do with those that failed before.
-const APART: SignedDuration = SignedDuration::from_secs(600);
 
 /// Taints that say what a node is short of: a daemon's pod runs there all the same (Kubernetes documentation,
 /// "DaemonSet", "Taints and tolerations").
@@ -92,30 +86,4 @@ pub(super) fn node_of(pod: &Pod) -> Option<&str> {
         required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
     let field = fields.find(|field| field.key == NAME)?;
     field.values.as_ref()?.first().map(String::as_str)
-}
-
-/// What becomes of a pod that ended by itself.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failed {
-    /// It is kept until then.
-    Waits(Timestamp),
-    /// It goes, and one takes its place that knows how many failed before.
-    Due {
-        /// How many.
-        before: u32,
-    },
-}
-
-/// When a pod that ended is replaced: each that ends soon waits twice as long as the one before on its node.
-pub(super) fn failed(pod: &Pod, now: Timestamp) -> Failed {
-    let annotations = pod.metadata.annotations.as_ref();
-    let said = annotations.and_then(|all| all.get(FAILURES)).and_then(|said| said.parse().ok());
-    let ended = pod.ended().filter(|at| *at <= now).unwrap_or(pod.created()).max(pod.created());
-    let soon = ended.duration_since(pod.created()) < APART;
-    let before = if soon { said.unwrap_or(0_u32).min(16) } else { 0 };
-    let wait = WAIT.0.saturating_mul(1 << before).min(WAIT.1);
-    match ended.checked_add(wait).ok().filter(|until| *until > now) {
-        Some(until) => Failed::Waits(until),
-        None => Failed::Due { before: before + 1 },
-    }
 }

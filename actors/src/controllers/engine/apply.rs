@@ -30,9 +30,9 @@ type Outcome = Result<Value, Status>;
 /// The write of one object, if nobody else changed it.
 type Write = (Compare, Operation);
 /// What is being done: the reason of an event that says that it fails, and a word.
-type Doing = (&'static str, &'static str);
+pub(super) type Doing = (&'static str, &'static str);
 
-const CREATING: Doing = (FAILED_CREATE, "creating");
+pub(super) const CREATING: Doing = (FAILED_CREATE, "creating");
 const DELETING: Doing = (FAILED_DELETE, "deleting");
 const UPDATING: Doing = (FAILED_UPDATE, "updating");
 
@@ -414,7 +414,7 @@ impl Behalf<'_> {
         keep(first, outcome);
     }
 
-    fn tell_failed(&self, (reason, what): &Doing, error: &dyn Display) {
+    pub(super) fn tell_failed(&self, (reason, what): &Doing, error: &dyn Display) {
         self.tell(Severity::Warning, reason, &format!("Error {what}: {error}"));
     }
 
@@ -425,7 +425,7 @@ impl Behalf<'_> {
     }
 
     /// Says in an event what was done for the object, if its controller says such things.
-    fn tell_done(&self, resource: &Resource, reason: &str, message: &str) {
+    pub(super) fn tell_done(&self, resource: &Resource, reason: &str, message: &str) {
         if self.tells(resource) {
             self.tell(Severity::Normal, reason, message);
         }

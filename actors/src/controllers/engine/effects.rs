@@ -105,6 +105,17 @@ pub struct Change {
     pub told: Option<Event>,
 }
 
+/// Another object that comes into being in one transaction with what the status says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    /// Its kind.
+    pub kind: KindName,
+    /// What it is.
+    pub object: Value,
+    /// The whole status from then on; an error where it cannot be written down.
+    pub status: Result<Value, String>,
+}
+
 /// Something that is said about the controller's object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -152,6 +163,8 @@ pub struct Effects {
     pub counted: Vec<(Named, &'static str)>,
     /// Annotations that the object itself gets with its status, or loses, where that is not so yet.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// What is created last, with another status.
+    pub begun: Option<Begun>,
     /// What is said when the status is written.
     pub events: Vec<Event>,
     /// What is deleted of what is in the namespace that the object is.
@@ -191,6 +204,13 @@ impl Effects {
     /// Creates one more object of kind `T` from a draft, which others may be created from too.
     pub fn create_from<T: Mirrored>(&mut self, draft: &Draft) {
         self.actions.push(Effect::CreateFrom(KindName::of::<T>(), draft.clone()));
+    }
+
+    /// Creates an object of kind `T` in the transaction that writes this status: whatever fails, neither is there without the
+    /// other. That comes after all else, and in a look that has no other status to write.
+    pub fn begin<T: Mirrored>(&mut self, object: Value, status: &impl Serialize) {
+        let status = serde_json::to_value(status).map_err(|error| error.to_string());
+        self.begun = Some(Begun { kind: KindName::of::<T>(), object, status });
     }
 
     /// Deletes one that the view shows.

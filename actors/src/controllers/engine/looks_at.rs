@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub struct LooksAt<K> {
     others: Vec<Box<dyn Other<K>>>,
     emptied: Option<Emptied<K>>,
+    is_as_new: bool,
 }
 
 /// When everything in a namespace is looked at, and what goes first.
@@ -29,7 +30,7 @@ impl<K: Mirrored> LooksAt<K> {
     /// At its object alone.
     #[must_use]
     pub fn itself() -> Self {
-        Self { others: Vec::new(), emptied: None }
+        Self { others: Vec::new(), emptied: None, is_as_new: false }
     }
 
     /// And at the objects of kind `T` that it controls.
@@ -104,6 +105,18 @@ impl<K: Mirrored> LooksAt<K> {
     #[must_use]
     pub fn emptied(self, when: fn(&K) -> bool, first: &'static [KindName]) -> Self {
         Self { emptied: Some((when, first)), ..self }
+    }
+
+    /// And waits, when it begins, until all of these are as new as the registry is then, also those that it does not change: what
+    /// another member has concluded from them is not forgotten.
+    #[must_use]
+    pub fn as_new_as_the_registry(self) -> Self {
+        Self { is_as_new: true, ..self }
+    }
+
+    /// Whether it waits, when it begins, also for those that it does not change.
+    pub(super) fn is_as_new(&self) -> bool {
+        self.is_as_new
     }
 
     fn and(mut self, other: impl Other<K> + 'static) -> Self {

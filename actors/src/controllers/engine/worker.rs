@@ -11,7 +11,7 @@ use super::apply::Behalf;
 use super::conditions;
 use super::contents::{self, Known, Refused};
 use super::controller::Controller;
-use super::effects::{Effects, Event, Named, Shortfall};
+use super::effects::{Begun, Effects, Event, Named, Shortfall};
 use super::kind_name::KindName;
 use super::looks_at::LooksAt;
 use super::other::Other;
@@ -82,7 +82,8 @@ impl<C: Controller> Worker<C> {
     pub fn new(shared: Shared, activation: &Activation) -> Self {
         let looks_at = C::looks_at();
         let since = |other: &dyn Other<C::Object>| {
-            if other.is_written() { Wrote::since(activation.since) } else { Wrote::default() }
+            let is_waited_for = other.is_written() || looks_at.is_as_new();
+            if is_waited_for { Wrote::since(activation.since) } else { Wrote::default() }
         };
         Self {
             shared,
@@ -170,7 +171,8 @@ impl<C: Controller> Worker<C> {
         let effects = decided(&behalf, || C::reconcile(&view, now))?;
 
         let Effects { actions, status, counted, annotations, events, .. } = effects;
-        let Effects { shortfall, look_again, delete_itself, emptied, let_go, .. } = effects;
+        let Effects { shortfall, mut look_again, delete_itself, emptied, let_go, begun, .. } =
+            effects;
         let mut told = Said { status, counted, annotations, events };
         let as_seen = seen.entry.mod_revision;
         let as_written;
@@ -201,6 +203,12 @@ impl<C: Controller> Worker<C> {
                     as_written = told?.unwrap_or(as_seen);
                 }
             }
+        }
+        match begun {
+            Some(begun) if as_written == as_seen => self.begin(&behalf, &parts, begun).await?,
+            // It is decided anew by what is written now.
+            Some(_) => look_again = Some(now),
+            None => {}
         }
         if !emptied.is_empty() {
             *self.refused.lock() = contents::empty(&behalf.objects, &self.name, emptied).await?;
@@ -279,6 +287,25 @@ impl<C: Controller> Worker<C> {
         }
         tell();
         Ok(written)
+    }
+
+    /// Creates what begins with a status.
+    async fn begin(
+        &self,
+        behalf: &Behalf<'_>,
+        parts: &[Part],
+        begun: Begun,
+    ) -> Result<(), LookError> {
+        let kind = begun.kind;
+        let mut looked_at = parts.iter().zip(&self.wrote);
+        let Some(place) = looked_at.find(|(part, _)| part.kind() == kind) else {
+            tracing::error!(%kind, "a controller begins what it does not look at: nothing is done");
+            return Ok(());
+        };
+        let mut taken = BTreeSet::new();
+        let outcome = behalf.begin(begun, place, &self.wrote_self, &mut taken).await;
+        self.taken.lock().extend(taken);
+        outcome
     }
 
     /// Lets the object go that is being deleted; not another of its name.

@@ -6,6 +6,7 @@
 use super::super::part::{Round, part};
 use super::super::pod_view::PodView as _;
 use super::super::replicas::BURST;
+use super::failures::Failures;
 use super::members::{Member, Shape};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSetSpec};
 use k8s_openapi::api::core::v1::Pod;
@@ -31,6 +32,13 @@ impl Revisions<'_> {
     pub(super) fn current_name(&self) -> &str {
         self.current.metadata.name.as_deref().unwrap_or_default()
     }
+
+    pub(super) fn name(&self, of: Of) -> &str {
+        match of {
+            Of::Current => self.current_name(),
+            Of::Update => self.update_name(),
+        }
+    }
 }
 
 /// Which of the two a pod is made of.
@@ -47,6 +55,8 @@ pub(super) enum Action<'a> {
     Create(i64, Of),
     /// A pod goes.
     Delete(&'a Pod),
+    /// A pod that ended is kept until then.
+    Keep(Timestamp),
 }
 
 /// How pods are replaced by those of a new template.
@@ -88,12 +98,13 @@ pub(super) fn plan<'a>(
     spec: &StatefulSetSpec,
     shape: &Shape,
     members: &[Member<'a>],
-    revisions: &Revisions<'_>,
+    (revisions, failures): (&Revisions<'_>, &Failures),
     now: Timestamp,
 ) -> Vec<Action<'a>> {
     let look = Look {
         shape,
         revisions,
+        failures,
         strategy: strategy(spec, shape),
         there: members.iter().map(|member| (member.ordinal, *member)).collect(),
         now,
@@ -116,6 +127,7 @@ pub(super) fn plan<'a>(
 struct Look<'a, 'b> {
     shape: &'b Shape,
     revisions: &'b Revisions<'b>,
+    failures: &'b Failures,
     strategy: Strategy,
     there: BTreeMap<i64, Member<'a>>,
     now: Timestamp,
@@ -143,8 +155,13 @@ impl<'a> Look<'a, '_> {
             Strategy::Rolling { partition: Some(partition), .. } if index < partition => {
                 Of::Current
             }
-            // Where no part of them is said, it stays what it was until it is its turn.
-            Strategy::Rolling { partition: None, .. } if self.is_old_after(ordinal) => Of::Current,
+            // Where no part of them is said, it stays what it was until it is its turn. Once the new template works that makes no
+            // difference, and before it is tried nobody knows that the old one still does.
+            Strategy::Rolling { partition: None, .. }
+                if self.is_old_after(ordinal) && self.is_in_doubt() =>
+            {
+                Of::Current
+            }
             Strategy::OnDelete | Strategy::Rolling { .. } => Of::Update,
         }
     }
@@ -158,17 +175,40 @@ impl<'a> Look<'a, '_> {
         member.revision() != Some(self.revisions.update_name())
     }
 
-    /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody
-    /// asks any more for what it is, or nothing of its template works.
+    /// Whether the new template has been tried and does not work, or not yet.
+    fn is_in_doubt(&self) -> bool {
+        self.placed().any(|member| !self.is_old(member) && !member.is_healthy())
+    }
+
+    /// Whether another pod in the place of this one would be just such a one again: to replace it leads nowhere.
+    fn is_made_again(&self, member: &Member<'_>) -> bool {
+        self.of(member.ordinal) == Of::Current
+            && member.revision() == Some(self.revisions.current_name())
+    }
+
+    /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody asks any more
+    /// for what it is, or no pod of an old template works, and nothing speaks against the new one. Where that was tried and does
+    /// not work, an old pod that is not ready for a moment is the better one.
     fn is_given_up(&self, member: &Member<'_>) -> bool {
         let Strategy::Rolling { partition, .. } = self.strategy else { return false };
         let index = member.ordinal - self.shape.places.start;
         if !self.is_old(member) || member.is_healthy() || index < partition.unwrap_or(0) {
             return false;
         }
-        let is_alike = |other: &Member<'_>| other.revision() == member.revision();
+        let mut old = self.placed().filter(|member| self.is_old(member));
         member.revision() != Some(self.revisions.current_name())
-            || !self.placed().any(|other| other.is_healthy() && is_alike(other))
+            || (!old.any(Member::is_healthy) && !self.is_in_doubt())
+    }
+
+    /// What becomes of a pod that ended: it makes way for the next when it has been kept for long enough. What failed of another
+    /// template says nothing of that.
+    fn renew(&self, member: &Member<'a>) -> Action<'a> {
+        let next = self.revisions.name(self.of(member.ordinal));
+        let kept = self.failures.kept_until(member.ordinal);
+        match kept.filter(|_| member.revision() == Some(next)) {
+            Some(until) => Action::Keep(until),
+            None => Action::Delete(member.pod),
+        }
     }
 
     /// Brings pods to places one after the other. Whether all are there and available.
@@ -181,7 +221,11 @@ impl<'a> Look<'a, '_> {
             if member.pod.terminating() {
                 return false;
             }
-            if member.pod.finished() || self.is_given_up(member) {
+            if member.pod.finished() {
+                actions.push(self.renew(member));
+                return false;
+            }
+            if self.is_given_up(member) {
                 actions.push(Action::Delete(member.pod));
                 return false;
             }
@@ -192,7 +236,9 @@ impl<'a> Look<'a, '_> {
         true
     }
 
-    /// Takes away the last that has no place, once those after it are gone. Whether none is left.
+    /// Takes away the last that has no place, once those after it are gone. Whether none is left. That it waits for those before it
+    /// which are not ready, although they are to go too, is what is promised of the order (Kubernetes conformance tests,
+    /// "Scaling should happen in predictable order and halt if any stateful pod is unhealthy").
     fn empty_in_order(&self, actions: &mut Vec<Action<'a>>) -> bool {
         let Some(last) = self.surplus().next() else { return true };
         let first_unhealthy = self.surplus().filter(|member| !member.is_healthy()).last();
@@ -210,7 +256,7 @@ impl<'a> Look<'a, '_> {
     fn fill(&self, actions: &mut Vec<Action<'a>>) {
         let ended = self.placed().filter(|member| member.pod.finished());
         let ended = ended.filter(|member| !member.pod.terminating()).take(BURST);
-        actions.extend(ended.map(|member| Action::Delete(member.pod)));
+        actions.extend(ended.map(|member| self.renew(member)));
         let missing = self.shape.places.clone().filter(|ordinal| !self.there.contains_key(ordinal));
         actions
             .extend(missing.take(BURST).map(|ordinal| Action::Create(ordinal, self.of(ordinal))));
@@ -235,7 +281,10 @@ impl<'a> Look<'a, '_> {
         }
         let first = self.shape.places.start.saturating_add(partition.unwrap_or(0));
         let old = self.placed().rev().take_while(|member| member.ordinal >= first);
-        for member in old.filter(|member| self.is_old(member) && !ends(member)) {
+        let replaced = |member: &&Member<'_>| {
+            self.is_old(member) && !ends(member) && !self.is_made_again(member)
+        };
+        for member in old.filter(replaced) {
             let is_available = self.is_available(member);
             // One that is not available is missing anyway.
             let counted = if is_available { out } else { moving };

@@ -6,6 +6,7 @@ use super::super::owned::pod_from;
 use super::super::pod_view::PodView as _;
 use super::super::revisions::template_of;
 use super::claims::claim_name;
+use super::failures::FAILURES;
 use super::members::Member;
 use impresario_api::kinds::daemonsets::REVISION_HASH;
 use impresario_api::kinds::statefulsets::{POD_INDEX, POD_NAME};
@@ -39,13 +40,16 @@ impl Common {
         Self { pod, claimed: templates.iter().filter_map(|it| it.metadata.name.clone()).collect() }
     }
 
-    /// The pod for a place: with its name for the host, and its claims for volumes.
-    pub(super) fn pod(&self, name: &str, ordinal: i64) -> Value {
+    /// The pod for a place at which so many have failed before: with its name for the host, and its claims for volumes.
+    pub(super) fn pod(&self, name: &str, ordinal: i64, failures: u32) -> Value {
         let mut pod = self.pod.clone();
         let metadata = &mut pod["metadata"];
         metadata["name"] = name.into();
         metadata["labels"][POD_NAME] = name.into();
         metadata["labels"][POD_INDEX] = ordinal.to_string().into();
+        if failures > 0 {
+            metadata["annotations"][FAILURES] = failures.to_string().into();
+        }
         let spec = &mut pod["spec"];
         spec["hostname"] = name.into();
         if self.claimed.is_empty() {

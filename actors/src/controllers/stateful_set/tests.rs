@@ -4,6 +4,7 @@ mod world;
 use super::super::engine::effects::Effect;
 use super::super::table::cells;
 use super::*;
+use failures::FAILURES;
 use proptest::prelude::*;
 use serde_json::json;
 use world::{World, at, in_words, pod};
@@ -34,6 +35,16 @@ fn pods_come_go_and_are_replaced_in_the_order_and_as_many_as_is_asked_for() {
         ordered  |               | 0:a,ready 1:a 2:b,ready                          |
         ordered  |               | 0:a                                              | -0
         ordered  |               | 0:b,ready 1:a                                    | -1
+        ordered  |               | 0:a 1:a,ready 2:b                                |
+        ordered  |               | 0:a 1:a 2:b                                      |
+        ordered  |               | 0:a 1:b                                          |
+        ordered  |               | 0:b,ready 1:a 2:a                                | -1
+        ordered  | no partition  | 0:a,ready 1:a,ready 2:a,ready                    | -2
+        ordered  | no partition  | 0:a 1:a 2:a                                      | -0
+        ordered  | no partition  | 1:a 2:a                                          | +0b
+        ordered  | no partition  | 0:b,ready 2:a                                    | +1b
+        ordered  | no partition  | 1:a,ready 2:b                                    | +0a
+        ordered  | no partition  | 0:a 1:a,ready 2:b                                |
         ordered  | partition=2   | 0:a,ready 1:a,ready 2:b,ready                    |
         ordered  | partition=2   | 0:a,ready 2:b,ready                              | +1a
         ordered  | partition=9   | 0:a,ready 1:a,ready                              | +2a
@@ -51,7 +62,12 @@ fn pods_come_go_and_are_replaced_in_the_order_and_as_many_as_is_asked_for() {
         parallel |               | 0:a 1:a 2:a                                      | -2
         parallel | unavailable=2 | 0:a,ready 1:a,ready 2:b                          | -1
         parallel | unavailable=2 | 0:a 1:a,ready 2:a,ready                          | -2 -0
-        parallel | partition=1   | 0:a 1:a,ready 2:a,ready                          |";
+        parallel | partition=1   | 0:a 1:a,ready 2:a,ready                          |
+        parallel | no partition  | 0:a 1:a,ready 2:a,ready                          | -0
+        parallel | no partition  | 1:a,ready 2:a,ready                              | +0b
+        parallel | no partition  | 0:b 1:a,ready 2:a,ready                          |
+        parallel | no partition  | 1:a,ready 2:b                                    | +0a
+        parallel | no partition  | 0:a,ready 1:a,ready 2:a,ready                    | -2";
     for row in table.lines().skip(2) {
         let [policy, spec, pods, does] = cells(row);
         let mut world = World::new(&json!({}));
@@ -76,6 +92,7 @@ fn pods_come_go_and_are_replaced_in_the_order_and_as_many_as_is_asked_for() {
                 strategy["rollingUpdate"]["maxUnavailable"] = number.parse::<i32>().unwrap().into();
             }
             None if spec == "OnDelete" => *strategy = json!({"type": "OnDelete"}),
+            None if spec == "no partition" => *strategy = json!({"type": "RollingUpdate"}),
             None => {}
         }
         assert_eq!(in_words(&world.look(true)), does, "in row {row}");
@@ -148,6 +165,43 @@ fn what_never_worked_is_left_behind_when_it_is_taken_back() {
     never.image("b");
     never.settle();
     assert_eq!(never.images(), "db-0:b db-1:b db-2:b");
+}
+
+#[test]
+fn a_pod_that_fails_as_soon_as_it_is_there_is_kept_ever_longer_before_the_next_comes() {
+    for policy in ["OrderedReady", "Parallel"] {
+        let mut world = World::new(&json!({"replicas": 1, "podManagementPolicy": policy}));
+        world.step();
+        let (mut waits, mut told) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            world.step();
+            world.pods[0]["status"] = json!({"phase": "Failed"});
+            let effects = world.look(true);
+            assert_eq!(in_words(&effects), "", "people can look at it");
+            let until = effects.look_again.unwrap().as_second();
+            waits.push(until - world.second);
+            world.step();
+            told.extend(world.shortfall.take());
+            world.second = until;
+            assert_eq!(in_words(&world.look(true)), "-0");
+            world.step();
+            world.live();
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300], "{policy}");
+        assert_eq!(told, ["PodsFail"; 6], "{policy}");
+
+        // Another template has failed at nothing yet, and is not kept waiting.
+        world.step();
+        world.pods[0]["status"] = json!({"phase": "Failed"});
+        world.step();
+        world.image("b");
+        world.step();
+        assert_eq!(in_words(&world.look(true)), "-0");
+        world.settle();
+        assert_eq!(world.images(), "db-0:b");
+        assert_eq!(world.pods[0]["metadata"].get("annotations"), None);
+        assert_eq!(world.set["metadata"]["annotations"].get(FAILURES), None);
+    }
 }
 
 #[test]
@@ -290,6 +344,7 @@ proptest! {
         partition in proptest::option::of(0_i64..4),
         most in 1_i64..4,
         retains in any::<bool>(),
+        works in any::<bool>(),
     ) {
         let deletes = if retains { "Retain" } else { "Delete" };
         let mut world = World::new(&json!({"replicas": replicas, "ordinals": {"start": start},
@@ -314,8 +369,12 @@ proptest! {
             let image = ["x", "a", "b", "b"][image];
             world.pods.push(pod(&format!("{ordinal}:{image},{}", states[state]), &world));
         }
-        // It asserts that no name is made twice.
+        world.works = works;
+        // It asserts that no name is made twice, and that it comes to rest, also where no pod ever works.
         world.settle();
+        if !works {
+            return Ok(());
+        }
         let names: Vec<String> =
             (start..start + replicas).map(|ordinal| format!("db-{ordinal}")).collect();
         let mut there: Vec<String> = world

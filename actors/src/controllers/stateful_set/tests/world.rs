@@ -22,6 +22,8 @@ pub(super) struct World {
     made: usize,
     pub(super) second: i64,
     pub(super) said: Vec<String>,
+    /// Whether its pods ever become ready.
+    pub(super) works: bool,
     /// The condition of failures.
     pub(super) shortfall: Option<String>,
 }
@@ -40,7 +42,8 @@ impl World {
         }
         let (pods, revisions, claims) = (Vec::new(), Vec::new(), Vec::new());
         let said = Vec::new();
-        Self { set, pods, revisions, claims, made: 0, second: 1_000, said, shortfall: None }
+        let (made, second, works, shortfall) = (0, 1_000, true, None);
+        Self { set, pods, revisions, claims, made, second, said, works, shortfall }
     }
 
     pub(super) fn image(&mut self, image: &str) {
@@ -72,6 +75,9 @@ impl World {
         if let Some(status) = effects.status {
             self.set["status"] = status.unwrap();
         }
+        let mut noted = effects.annotations;
+        noted.retain(|_, value| value.is_some());
+        self.set["metadata"]["annotations"] = json!(noted);
         for effect in effects.actions {
             self.apply(effect);
         }
@@ -87,6 +93,7 @@ impl World {
             Effect::Create(kind, mut object) => {
                 self.made += 1;
                 object["metadata"]["uid"] = format!("made-{}", self.made).into();
+                object["metadata"]["creationTimestamp"] = at(self.second).to_string().into();
                 let all = match kind.plural {
                     "pods" => &mut self.pods,
                     "controllerrevisions" => &mut self.revisions,
@@ -124,7 +131,8 @@ impl World {
         self.second += 1;
         self.pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         for pod in &mut self.pods {
-            if pod["spec"]["containers"][0]["image"] != "broken" && pod["status"].is_null() {
+            let works = self.works && pod["spec"]["containers"][0]["image"] != "broken";
+            if works && pod["status"].is_null() {
                 pod["status"] = ready(self.second);
             }
         }
