@@ -56,10 +56,9 @@ impl Shape {
 
     /// Its pods, in the order of their numbers.
     pub(super) fn members<'a>(&self, pods: &[&'a Pod]) -> Vec<Member<'a>> {
-        let member = |pod: &&'a Pod| {
-            self.ordinal_of(pod.name()).map(|ordinal| Member { ordinal, pod: *pod })
-        };
-        let mut members: Vec<_> = pods.iter().filter_map(member).collect();
+        let member =
+            |pod: &'a Pod| self.ordinal_of(pod.name()).map(|ordinal| Member { ordinal, pod });
+        let mut members: Vec<_> = pods.iter().copied().filter_map(member).collect();
         members.sort_by_key(|member| member.ordinal);
         members
     }
