@@ -187,7 +187,7 @@ impl<'a> Look<'a, '_> {
     }
 
     /// Whether a pod that is not ready keeps the set from ever going on: it is to be replaced anyway, and either nobody asks any more
-    /// for what it is, or no pod of an old template works, and nothing speaks against the new one. Where that was tried and does
+    /// for what it is, or nothing of its template works, and nothing speaks against the new one. Where that was tried and does
     /// not work, an old pod that is not ready for a moment is the better one.
     fn is_given_up(&self, member: &Member<'_>) -> bool {
         let Strategy::Rolling { partition, .. } = self.strategy else { return false };
@@ -195,9 +195,9 @@ impl<'a> Look<'a, '_> {
         if !self.is_old(member) || member.is_healthy() || index < partition.unwrap_or(0) {
             return false;
         }
-        let mut old = self.placed().filter(|member| self.is_old(member));
+        let mut alike = self.placed().filter(|other| other.revision() == member.revision());
         member.revision() != Some(self.revisions.current_name())
-            || (!old.any(Member::is_healthy) && !self.is_in_doubt())
+            || (!alike.any(Member::is_healthy) && !self.is_in_doubt())
     }
 
     /// What becomes of a pod that ended: it makes way for the next when it has been kept for long enough. What failed of another

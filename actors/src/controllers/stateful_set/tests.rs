@@ -38,7 +38,9 @@ fn pods_come_go_and_are_replaced_in_the_order_and_as_many_as_is_asked_for() {
         ordered  |               | 0:a 1:a,ready 2:b                                |
         ordered  |               | 0:a 1:a 2:b                                      |
         ordered  |               | 0:a 1:b                                          |
+        ordered  |               | 0:b,ready 1:a                                    | -1
         ordered  |               | 0:b,ready 1:a 2:a                                | -1
+        ordered  |               | 0:x,ready 1:a 2:a                                | -1
         ordered  | no partition  | 0:a,ready 1:a,ready 2:a,ready                    | -2
         ordered  | no partition  | 0:a 1:a 2:a                                      | -0
         ordered  | no partition  | 1:a 2:a                                          | +0b
