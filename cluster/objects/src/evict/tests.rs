@@ -1,5 +1,6 @@
 use super::*;
 use impresario_registry::MemoryRegistry;
+use impresario_runtime::tasks;
 use std::sync::Arc;
 
 fn row(group: &str, plural: &str) -> Row {
@@ -69,7 +70,7 @@ async fn of_many_evictions_at_once_as_many_are_done_as_the_budget_allows() {
     }
     let each = (0..8).map(|number| {
         let objects = objects.clone();
-        tokio::spawn(async move {
+        tasks::spawn(async move {
             loop {
                 let name = format!("p{number}");
                 match evict(&objects, &name, &WriteOptions::default()).await {
