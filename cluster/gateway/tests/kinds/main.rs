@@ -3,6 +3,7 @@
 //! In a process of its own: what it takes is served by every server of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod defining;
 mod definitions;
 #[path = "../gateway/harness.rs"]
 #[allow(dead_code)] // it serves another suite too
