@@ -1,12 +1,12 @@
 //! Who is asking: a client certificate, a bearer token, or nobody.
 //!
-//! A certificate's common name is the user and its organizations are the groups. No credential at
-//! all is `system:anonymous`; a credential that is wrong is a 401 and never falls back to anonymous.
+//! A certificate's common name is the user and its organizations are the groups; machines and guests, whose
+//! names others choose, are users of their own. No credential at all is `system:anonymous`; a credential that is wrong is a 401 and never falls back to anonymous.
 //! Tokens are kept and compared as SHA-256 digests only: a stolen file or registry gives none away.
 
 use futures_util::future::BoxFuture;
 use impresario_client::tokens::{self, StoredToken, hash_token};
-use impresario_objects::may::MASTERS;
+use impresario_objects::may::{MASTERS, NODES, user_of_guest, user_of_node};
 use impresario_registry_api::{Consistency, Entry, Key, RegistryHandle};
 use impresario_runtime::clock;
 use std::collections::{BTreeMap, HashMap};
@@ -134,13 +134,23 @@ pub fn user_of(der: &[u8]) -> Result<User, AuthenticateError> {
         .iter_organization()
         .filter_map(|group| group.as_str().ok().map(ToOwned::to_owned))
         .collect();
+    let has = |organization: &str| groups.iter().any(|group| group == organization);
+    let is_node = has("impresario:node") || has("impresario:control");
+    let name = match () {
+        () if is_node => user_of_node(name),
+        () if has("impresario:guest") => user_of_guest(name),
+        () => name.to_owned(),
+    };
     // Of the cluster's own certificates the administrators' alone rule here. Control members write
     // through their registry, under their fence; what a stolen key of theirs could do over REST
     // they never need.
-    if groups.iter().any(|group| group == "impresario:admin") {
+    if has("impresario:admin") {
         groups.push(MASTERS.into());
     }
-    Ok(User { groups, ..User::new(name, []) })
+    if is_node {
+        groups.push(NODES.into());
+    }
+    Ok(User { groups, ..User::new(&name, []) })
 }
 
 /// When a certificate ends, in seconds of the Unix epoch.

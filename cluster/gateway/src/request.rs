@@ -124,7 +124,8 @@ impl ResourcePath {
     /// The namespace that a request is about, in which access is decided: a namespace is in itself, as Kubernetes has
     /// it. Empty where it is about all of them, or none.
     pub fn scope(&self) -> &str {
-        if self.plural == "namespaces" { &self.name } else { &self.namespace }
+        let is_namespace = self.group.is_empty() && self.plural == "namespaces";
+        if is_namespace { &self.name } else { &self.namespace }
     }
 
     /// The action a method means here; `None` if the method means nothing at all.
@@ -179,6 +180,7 @@ mod tests {
             ("/api/v1/namespaces/default/pods/web-1/log", "|v1|default|pods|web-1|log"),
             ("/api/v1/nodes/a%2Fb/status", "|v1||nodes|a/b|status"),
             ("/apis/batch/v1/namespaces/x/jobs/j", "batch|v1|x|jobs|j|"),
+            ("/apis/a.com/v1/namespaces/x/namespaces/n", "a.com|v1|x|namespaces|n|"),
             ("/apis/batch/v1", "gv batch v1"),
             ("/api/v1", "gv  v1"),
             ("/apis/batch", "group batch"),

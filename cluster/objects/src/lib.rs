@@ -81,6 +81,7 @@ pub struct Objects {
     ranges: ServiceRanges,
     fence: Option<Fence>,
     judge: Option<Judge>,
+    roles: Option<Roles>,
     webhooks: Option<Webhooks>,
     policies: Option<Policies>,
     desks: Desks,
@@ -104,6 +105,7 @@ impl Objects {
             ranges: ServiceRanges::default(),
             fence: None,
             judge: None,
+            roles: None,
             webhooks: None,
             policies: None,
             desks: Desks::default(),
@@ -138,25 +140,32 @@ impl Objects {
         Self { judge: Some(judge), ..self.clone() }
     }
 
-    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`].
+    /// The same, but who writes a role or a binding must have what they give away by it: [`Roles::guard`]. And who
+    /// writes a policy must be able to read what it is given.
     pub fn guarded(&self, roles: Roles) -> Self {
-        self.judged(Arc::new(move |options, verb, old, new| {
+        let asked = Some(roles.clone());
+        let guarded = self.judged(Arc::new(move |options, verb, old, new| {
             if !matches!(verb, Verb::Create | Verb::Update | Verb::Patch) {
                 return Ok(());
             }
             let asker = Asker { name: &options.user, groups: &options.groups };
             roles.guard(asker, old, new)
-        }))
+        }));
+        Self { roles: asked, ..guarded }
     }
 
-    fn judge(
+    async fn judge(
         &self,
         options: &WriteOptions,
         verb: Verb,
         old: Option<&Value>,
         new: Option<&Value>,
     ) -> Result<(), Status> {
-        self.judge.as_ref().map_or(Ok(()), |judge| judge(options, verb, old, new))
+        self.judge.as_ref().map_or(Ok(()), |judge| judge(options, verb, old, new))?;
+        match (&self.roles, new) {
+            (Some(roles), Some(new)) => self.may_read_params(roles, options, old, new).await,
+            _ => Ok(()),
+        }
     }
 
     /// What services draw from.

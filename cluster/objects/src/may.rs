@@ -8,11 +8,13 @@
 mod ask;
 mod node;
 
-pub use ask::{Ask, Bound, Denied, NothingBound, Rule, Verb, Who};
+pub use ask::{Ask, Bound, Denied, NothingBound, Rule, Verb, Who, user_of_guest, user_of_node};
 pub use node::REVOKED_CERTIFICATES;
 
 /// The group whose members may do everything.
 pub const MASTERS: &str = "system:masters";
+/// The group of all machines.
+pub const NODES: &str = "system:nodes";
 /// The group whose members may read everything but secrets, unless its binding is changed.
 pub const VIEWERS: &str = "impresario:viewers";
 
@@ -49,6 +51,22 @@ mod tests {
         assert_eq!(Who::holder("m1", &PeerRole::Control, is_member), Who::Member);
         assert_eq!(Who::holder("removed", &PeerRole::Control, is_member), Who::Node("removed"));
         assert_eq!(Who::holder("m1", &PeerRole::Node, is_member), Who::Node("m1"));
+    }
+
+    #[test]
+    fn who_chooses_the_name_of_a_machine_or_a_guest_is_no_user_of_that_name() {
+        let is_member = |name: &str| name == "m1";
+        let guest = PeerRole::Guest { scope: "j".into() };
+        for (role, name, user) in [
+            (PeerRole::Control, "m1", "system:node:m1"),
+            (PeerRole::Control, "ann", "system:node:ann"),
+            (PeerRole::Node, "ann", "system:node:ann"),
+            (guest, "ann", "impresario:guest:ann"),
+            (PeerRole::Client, "sdk-1", "sdk-1"),
+            (PeerRole::Admin, "ann", "ann"),
+        ] {
+            assert_eq!(Who::holder(name, &role, is_member).user(name), user, "{role:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod escalation;
 mod follow;
 mod index;
 mod lay;
+mod params;
 mod policy;
 mod program;
 

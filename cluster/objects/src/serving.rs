@@ -155,7 +155,7 @@ impl ObjectsParts {
 
     fn options(&self, sender: &Sender, dry_run: bool) -> WriteOptions {
         let manager = of_role(self.who(sender).role());
-        let (user, groups) = (sender.name.clone(), program_groups());
+        let (user, groups) = (self.who(sender).user(&sender.name), program_groups());
         WriteOptions { dry_run, manager, user, groups, ..WriteOptions::default() }
     }
 

@@ -167,7 +167,7 @@ impl Objects {
             };
             let mut admitted = rules::admit_create(resource, object.clone(), &context)?;
             note(&mut admitted)?;
-            self.judge(options, Verb::Create, None, Some(&admitted))?;
+            self.judge(options, Verb::Create, None, Some(&admitted)).await?;
             let name = text(&admitted, "/metadata/name").to_owned();
             let asked = Asked { name: &name, ..asked };
             self.permitted(resource, asked, &admitted, &Value::Null).await?;
@@ -372,7 +372,7 @@ impl Objects {
             let found = self.find(resource, namespace, name, Consistency::Linearizable).await?;
             let stored = found.ok_or_else(|| Status::not_found(resource, name))?;
             // Before anything is made of it: the words of a later refusal would tell what it holds.
-            self.judge(options, Verb::Get, Some(&stored.object), None)?;
+            self.judge(options, Verb::Get, Some(&stored.object), None).await?;
             let draws = self.draws(resource, namespace, name, attempt).await?;
             let change = match &mut step {
                 Step::Decided(decide) => decide(&stored, &draws)?,
@@ -394,7 +394,7 @@ impl Objects {
                 Change::Keep => Some(&stored.object),
                 Change::Remove(_) => None,
             };
-            self.judge(options, verb, Some(&stored.object), new)?;
+            self.judge(options, verb, Some(&stored.object), new).await?;
             match (&step, &change) {
                 (Step::Decided(_), _) | (Step::Deleted(_), Change::Keep) => {}
                 (Step::Deleted(_), _) => {

@@ -1,6 +1,7 @@
 //! JSON patch, with the limits and the errors of Kubernetes.
 
 use super::error::PatchError;
+use crate::wire::MAX_DEPTH;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -10,6 +11,9 @@ const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 /// How many entries of lists may move up or down, in total: a short patch must not move a long list
 /// again and again.
 const MAX_MOVED_ENTRIES: usize = 20_000_000;
+/// How many values are looked at, in total, for how deep they nest: a short patch must not have a large value measured
+/// again and again.
+const MAX_MEASURED: usize = 20_000_000;
 
 pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
@@ -29,7 +33,7 @@ pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
         )));
     }
     let mut object = base.clone();
-    let (mut copied, mut moved) = (0, 0_usize);
+    let (mut copied, mut moved, mut measured) = (0, 0_usize, 0_usize);
     for operation in operations {
         let operation = read(operation)?;
         if let PatchOperation::Copy(copy) = &operation {
@@ -47,10 +51,51 @@ pub(super) fn apply(base: &Value, patch: Value) -> Result<Value, PatchError> {
                  replace them"
             )));
         }
+        if let Some((path, value)) = put(&object, &operation) {
+            // Each of its words may be in an object or a list of its own.
+            let above = path.matches('/').count();
+            if !nests_at_most(value, MAX_DEPTH.saturating_sub(above), &mut measured) {
+                return Err(PatchError::TooLarge(format!(
+                    "this JSON patch would nest values more than {MAX_DEPTH} deep"
+                )));
+            }
+            if measured > MAX_MEASURED {
+                return Err(PatchError::TooLarge(format!(
+                    "this JSON patch puts more than {MAX_MEASURED} values in their places: split it"
+                )));
+            }
+        }
         json_patch::patch(&mut object, std::slice::from_ref(&operation))
             .map_err(|error| PatchError::DoesNotApply(error.to_string()))?;
     }
     Ok(object)
+}
+
+/// What an operation puts where. Deep values are dropped by recursion: what is put together of many parts must never
+/// nest deeper than what could be sent as a whole.
+fn put<'a>(object: &'a Value, operation: &'a PatchOperation) -> Option<(&'a str, &'a Value)> {
+    match operation {
+        PatchOperation::Add(add) => Some((add.path.as_str(), &add.value)),
+        PatchOperation::Replace(replace) => Some((replace.path.as_str(), &replace.value)),
+        PatchOperation::Move(moved) => {
+            Some((moved.path.as_str(), object.pointer(moved.from.as_str())?))
+        }
+        PatchOperation::Copy(copy) => {
+            Some((copy.path.as_str(), object.pointer(copy.from.as_str())?))
+        }
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+    }
+}
+
+/// Whether no more than so many objects and lists lie in each other. Goes no deeper than that, and counts what it sees.
+fn nests_at_most(value: &Value, depth: usize, measured: &mut usize) -> bool {
+    *measured = measured.saturating_add(1);
+    let mut fits = |value| depth > 0 && nests_at_most(value, depth - 1, measured);
+    match value {
+        Value::Array(entries) => depth > 0 && entries.iter().all(&mut fits),
+        Value::Object(fields) => depth > 0 && fields.values().all(&mut fits),
+        _ => true,
+    }
 }
 
 /// How many entries of lists an operation moves up or down.

@@ -172,6 +172,35 @@ fn json_patches_stop_at_their_limits() {
     assert_eq!(json_patch(&base, json!([{"op": "remove", "path": "/b"}])).unwrap_err().code(), 422);
 }
 
+#[test]
+fn a_json_patch_nests_no_deeper_than_what_is_sent_whole() {
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({ "x": inner }));
+    let inner = |name: &str, levels: usize| format!("/{name}{}", "/x".repeat(levels));
+    let add = |name: &str| json!({"op": "add", "path": format!("/{name}"), "value": nested(97)});
+    for form in ["move", "copy"] {
+        // Each round puts what there is at the bottom of another such value.
+        let mut rounds = vec![add("a")];
+        for _ in 0..20 {
+            for (from, to) in [("a", "b"), ("b", "a")] {
+                rounds.push(add(to));
+                let (from, path) = (format!("/{from}"), inner(to, 98));
+                rounds.push(json!({"op": form, "from": from, "path": path}));
+            }
+        }
+        let refused = json_patch(&json!({}), Value::Array(rounds));
+        assert!(refused.is_err_and(|error| error.code() == 413), "{form}");
+    }
+    for form in ["add", "replace"] {
+        let base = json!({"a": nested(60)});
+        let put = |value: Value| {
+            let put = json!([{"op": form, "path": inner("a", 60), "value": value}]);
+            json_patch(&base, put)
+        };
+        assert!(put(nested(38)).is_ok(), "{form}");
+        assert!(put(nested(39)).is_err_and(|error| error.code() == 413), "{form}");
+    }
+}
+
 proptest! {
     /// Ordering neither loses nor makes entries, and keeps the order of the patch.
     #[test]

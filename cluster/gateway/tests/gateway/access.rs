@@ -94,6 +94,45 @@ async fn who_asks_to_act_as_another_does_not_act_as_themselves() {
 }
 
 #[tokio::test]
+async fn a_machine_that_joins_by_the_name_of_a_user_is_not_that_user() {
+    let server = Harness::start().await;
+    let binding = json!({
+        "metadata": {"name": "ann"}, "roleRef": {"kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "User", "name": "ann"}],
+    });
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    assert_eq!(server.ask("POST", path, &binding).await.code, 201);
+    let hour = Duration::from_hours(1);
+    let may = async |role: PeerRole| {
+        let shown = server.issue_as("ann", role, hour);
+        let shows = Shows::Certificate(&shown);
+        server.send(shows, "GET", "/api/v1/secrets", &[], "").await
+    };
+    // Seen by who has that name by right: then the roles are known here.
+    while may(PeerRole::Client).await.code != 200 {
+        tokio::task::yield_now().await;
+    }
+    let guest = PeerRole::Guest { scope: "j".into() };
+    for (role, user) in [
+        (PeerRole::Node, "system:node:ann"),
+        (PeerRole::Control, "system:node:ann"),
+        (guest, "impresario:guest:ann"),
+    ] {
+        let answer = may(role.clone()).await;
+        let why = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.code == 403 && why.contains(user), "{role:?}: {} {why}", answer.code);
+    }
+    let node = server.issue_as("n1", PeerRole::Node, hour);
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let json = [("content-type", "application/json")];
+    let body = r#"{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}"#;
+    let answer = server.send(Shows::Certificate(&node), "POST", path, &json, body).await;
+    let info = &answer.json()["status"]["userInfo"];
+    assert_eq!(info["username"], "system:node:n1");
+    assert!(info["groups"].as_array().unwrap().contains(&json!("system:nodes")), "{info}");
+}
+
+#[tokio::test]
 async fn a_flood_of_refusals_is_counted_and_is_a_short_line_now_and_then() {
     let server = Harness::start().await;
     let long = "a".repeat(50_000);

@@ -34,6 +34,16 @@ impl<'a> Who<'a> {
         }
     }
 
+    /// The user who writes over the wire by this name. Machines and guests are told by their prefix from people, whose
+    /// names they could choose.
+    pub fn user(self, name: &str) -> String {
+        match self {
+            Self::Member | Self::Node(_) => user_of_node(name),
+            Self::Guest => user_of_guest(name),
+            Self::Client(_) | Self::Admin => name.to_owned(),
+        }
+    }
+
     /// The role in a word.
     pub fn role(self) -> &'static str {
         match self {
@@ -44,6 +54,16 @@ impl<'a> Who<'a> {
             Self::Admin => "admin",
         }
     }
+}
+
+/// The user that a machine is, whose name whoever has it join may choose.
+pub fn user_of_node(name: &str) -> String {
+    format!("system:node:{name}")
+}
+
+/// The user that the process of a pod is.
+pub fn user_of_guest(name: &str) -> String {
+    format!("impresario:guest:{name}")
 }
 
 /// What is to be done.

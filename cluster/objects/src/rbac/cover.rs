@@ -9,13 +9,22 @@ use std::collections::BTreeMap;
 /// Single rights that are looked at one by one: who writes a rule must not choose how long that takes.
 const MOST_RIGHTS: usize = 4_096;
 
+/// Words that are compared in all, at most, for one write.
+const MOST_COMPARED: usize = 8_000_000;
+
 /// The rights of `wanted` that no rule of the owner's covers, put together again. What is too much to be looked at is
-/// missing unless one rule covers it as a whole.
+/// missing unless one rule covers it as a whole, and what is left when all words have been compared is, too.
 pub fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    let is_covered = |right: &PolicyRule| owned.iter().any(|rule| covers(rule, right));
+    let mut compared = Compared(MOST_COMPARED);
+    let mut is_covered = |right: &PolicyRule| {
+        compared.0 > 0 && owned.iter().any(|rule| compared.covers(rule, right))
+    };
     let mut left = MOST_RIGHTS;
     let mut lacking = Vec::new();
-    for rule in wanted.iter().filter(|rule| !is_covered(rule)) {
+    for rule in wanted {
+        if is_covered(rule) {
+            continue;
+        }
         match left.checked_sub(count(rule)) {
             Some(rest) => {
                 left = rest;
@@ -62,30 +71,52 @@ fn rights(rule: &PolicyRule) -> impl Iterator<Item = PolicyRule> + '_ {
     on_resources.chain(on_paths)
 }
 
-/// Whether a rule has all words of a right, or the one that stands for all.
-fn has(words: &[String], right: &[String]) -> bool {
-    words.iter().any(|word| word == "*") || right.iter().all(|one| words.contains(one))
-}
+/// How many words may still be compared. When none are left nothing is covered any more.
+struct Compared(usize);
 
-fn has_resources(words: &[String], right: &[String]) -> bool {
-    has(words, right)
-        || right.iter().all(|one| {
-            // `*/scale` covers every `x/scale`.
-            let subresource = one.split_once('/').map(|(_, subresource)| subresource);
-            subresource.is_some_and(|sub| words.contains(&format!("*/{sub}")))
-                || words.contains(one)
-        })
-}
+impl Compared {
+    /// Takes off what it costs to compare these words; whether there was so much left.
+    fn spend(&mut self, words: &[String], right: &[String]) -> bool {
+        let cost = words.len().saturating_add(1).saturating_mul(right.len().saturating_add(1));
+        let left = self.0.checked_sub(cost);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
 
-fn covers(rule: &PolicyRule, right: &PolicyRule) -> bool {
-    let names = rule.names.is_empty()
-        || (!right.names.is_empty() && right.names.iter().all(|name| rule.names.contains(name)));
-    let urls = right.urls.iter().all(|url| rule.urls.iter().any(|word| is_url(word, url)));
-    has(&rule.verbs, &right.verbs)
-        && has(&rule.groups, &right.groups)
-        && has_resources(&rule.resources, &right.resources)
-        && names
-        && urls
+    fn covers(&mut self, rule: &PolicyRule, right: &PolicyRule) -> bool {
+        self.has(&rule.verbs, &right.verbs)
+            && self.has(&rule.groups, &right.groups)
+            && self.has_resources(&rule.resources, &right.resources)
+            && self.has_names(&rule.names, &right.names)
+            && self.has_urls(&rule.urls, &right.urls)
+    }
+
+    /// Whether a rule has all words of a right, or the one that stands for all.
+    fn has(&mut self, words: &[String], right: &[String]) -> bool {
+        self.spend(words, right)
+            && (words.iter().any(|word| word == "*") || right.iter().all(|one| words.contains(one)))
+    }
+
+    fn has_resources(&mut self, words: &[String], right: &[String]) -> bool {
+        self.has(words, right)
+            || self.spend(words, right)
+                && right.iter().all(|one| {
+                    // `*/scale` covers every `x/scale`.
+                    let subresource = one.split_once('/').map(|(_, subresource)| subresource);
+                    subresource.is_some_and(|sub| words.contains(&format!("*/{sub}")))
+                        || words.contains(one)
+                })
+    }
+
+    fn has_names(&mut self, words: &[String], right: &[String]) -> bool {
+        let all = |words: &[String]| right.iter().all(|name| words.contains(name));
+        words.is_empty() || (!right.is_empty() && self.spend(words, right) && all(words))
+    }
+
+    fn has_urls(&mut self, words: &[String], right: &[String]) -> bool {
+        let has = |url: &String| words.iter().any(|word| is_url(word, url));
+        right.is_empty() || (self.spend(words, right) && right.iter().all(has))
+    }
 }
 
 /// Rights on the same things as one rule, with the verbs of all of them.
@@ -173,5 +204,35 @@ mod tests {
         let one = std::slice::from_ref(&huge);
         assert_eq!(missing(&[], one), one);
         assert_eq!(missing(one, one), []);
+    }
+
+    #[test]
+    fn whoever_has_and_gives_very_many_rules_is_refused_what_is_not_looked_at() {
+        let named = |names: Vec<String>| PolicyRule {
+            verbs: vec!["get".to_owned()],
+            groups: vec![String::new()],
+            resources: vec!["pods".to_owned()],
+            names,
+            ..PolicyRule::default()
+        };
+        let (few, many) = (300, 20_000);
+        let all = |names: usize| -> Vec<String> {
+            (0..names).map(|number| format!("n{number}")).collect()
+        };
+        // As rules of one name each, and as one rule of as many names.
+        for rules in [few, many] {
+            let each: Vec<PolicyRule> =
+                all(rules).into_iter().map(|name| named(vec![name])).collect();
+            assert_eq!(missing(&each, &each).is_empty(), rules == few);
+            let together = [named(all(rules))];
+            assert_eq!(missing(&together, &together).is_empty(), rules == few);
+        }
+        // A rule for all names is looked at first.
+        let mut roles: Vec<std::sync::Arc<[PolicyRule]>> = Vec::new();
+        let each: Vec<PolicyRule> = all(many).into_iter().map(|name| named(vec![name])).collect();
+        let broad = PolicyRule { verbs: vec!["get".into(), "list".into()], ..named(Vec::new()) };
+        roles.push(each.clone().into());
+        roles.push([broad].into());
+        assert_eq!(missing(&super::super::index::rules_in(&roles), &each), []);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::GROUP;
 use super::cover::missing;
-use super::index::{Asked, Asker, Index};
+use super::index::{Asked, Asker, Index, rules_in};
 use super::policy::PolicyRule;
 use impresario_api::catalog::find_object;
 use impresario_api::resource::Row;
@@ -12,6 +12,10 @@ use impresario_api::status::{Reason, Status};
 use impresario_client::objects::stored::text;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How many of the rules that somebody lacks are told.
+const MOST_TOLD: usize = 100;
 
 /// Fields of the metadata that the garbage collector changes: to do so gives nothing away.
 const COLLECTORS: [&str; 4] = ["ownerReferences", "finalizers", "managedFields", "resourceVersion"];
@@ -21,26 +25,54 @@ pub(super) fn concerns(object: &Value) -> bool {
     text(object, "/apiVersion").split_once('/').is_some_and(|(group, _)| group == GROUP)
 }
 
-/// Whether somebody may make `new` of `old`, or of nothing.
-pub(super) fn check(
+/// What a write would give away, and what its writer has.
+pub(super) struct Given<'a> {
+    row: Row,
+    name: &'a str,
+    owned: Vec<Arc<[PolicyRule]>>,
+    wanted: Arc<[PolicyRule]>,
+    gathers: Option<Vec<Arc<[PolicyRule]>>>,
+}
+
+/// What somebody would give away who makes `new` of `old`, or of nothing; nothing where that need not be looked at.
+/// Compares no rules with each other: that is [`Given::check`], for which nothing is locked.
+pub(super) fn given<'a>(
     index: &Index,
     asker: Asker<'_>,
     old: Option<&Value>,
-    new: &Value,
-) -> Result<(), Status> {
-    if old.is_some_and(|old| is_collectors(old, new)) {
-        return Ok(());
-    }
+    new: &'a Value,
+) -> Result<Option<Given<'a>>, Status> {
     let row = find_object(new).ok_or_else(|| Status::internal("no roles are served"))?;
-    if new.get("roleRef").is_some() {
-        binding(index, asker, &row, new)
-    } else {
-        role(index, asker, &row, old, new)
+    let (namespace, name) = (text(new, "/metadata/namespace"), text(new, "/metadata/name"));
+    let is_binding = new.get("roleRef").is_some();
+    let (kind, role) = (text(new, "/roleRef/kind"), text(new, "/roleRef/name"));
+    let resource = if kind == "Role" { "roles" } else { "clusterroles" };
+    let (verb, resource, named) =
+        if is_binding { ("bind", resource, role) } else { ("escalate", &*row.plural, name) };
+    let overrules =
+        Asked::Resource { verb, group: GROUP, resource, subresource: "", namespace, name: named };
+    if index.allows(asker, overrules).is_some() {
+        return Ok(None);
     }
+    let wanted = if is_binding {
+        let not_found = || {
+            let why = format!("{resource}.{GROUP} {role:?} not found");
+            Status::new(Reason::NotFound, why)
+        };
+        index.rules_of_role(namespace, kind, role).ok_or_else(not_found)?.clone()
+    } else {
+        PolicyRule::read_all(new).into()
+    };
+    // It gathers what others write into roles later on, and nobody can take it from it.
+    let aggregates = !is_binding
+        && [old, Some(new)].into_iter().flatten().any(|role| role["aggregationRule"].is_object());
+    let gathers = aggregates.then(|| index.roles_of(asker, ""));
+    let owned = index.roles_of(asker, namespace);
+    Ok(Some(Given { row, name, owned, wanted, gathers }))
 }
 
 /// Whether nothing is different but what the garbage collector changes.
-fn is_collectors(old: &Value, new: &Value) -> bool {
+pub(super) fn is_collectors(old: &Value, new: &Value) -> bool {
     let bare = |object: &Value| {
         let mut object = object.clone();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -51,37 +83,6 @@ fn is_collectors(old: &Value, new: &Value) -> bool {
     bare(old) == bare(new)
 }
 
-fn role(
-    index: &Index,
-    asker: Asker<'_>,
-    row: &Row,
-    old: Option<&Value>,
-    new: &Value,
-) -> Result<(), Status> {
-    let (namespace, name) = (text(new, "/metadata/namespace"), text(new, "/metadata/name"));
-    let escalates = Asked::Resource {
-        verb: "escalate",
-        group: GROUP,
-        resource: &row.plural,
-        subresource: "",
-        namespace,
-        name,
-    };
-    if index.allows(asker, escalates).is_some() {
-        return Ok(());
-    }
-    let refused = |why: String| Status::forbidden(row, name, why);
-    confirm(index, asker, namespace, &PolicyRule::read_all(new)).map_err(refused)?;
-    // It gathers what others write into roles later on, and nobody can take it from it.
-    let aggregates =
-        [old, Some(new)].into_iter().flatten().any(|role| role["aggregationRule"].is_object());
-    if aggregates && !missing(&index.rules_of(asker, ""), &everything()).is_empty() {
-        let why = "must have cluster-admin privileges to use an aggregationRule";
-        return Err(refused(why.to_owned()));
-    }
-    Ok(())
-}
-
 fn everything() -> [PolicyRule; 2] {
     let all = || vec!["*".to_owned()];
     [
@@ -90,48 +91,38 @@ fn everything() -> [PolicyRule; 2] {
     ]
 }
 
-fn binding(index: &Index, asker: Asker<'_>, row: &Row, new: &Value) -> Result<(), Status> {
-    let (namespace, name) = (text(new, "/metadata/namespace"), text(new, "/metadata/name"));
-    let (kind, role) = (text(new, "/roleRef/kind"), text(new, "/roleRef/name"));
-    let resource = if kind == "Role" { "roles" } else { "clusterroles" };
-    let binds = Asked::Resource {
-        verb: "bind",
-        group: GROUP,
-        resource,
-        subresource: "",
-        namespace,
-        name: role,
-    };
-    if index.allows(asker, binds).is_some() {
-        return Ok(());
+impl Given<'_> {
+    /// Whether its writer has all of it; else, in Kubernetes' words, which they lack.
+    pub(super) fn check(self, asker: Asker<'_>) -> Result<(), Status> {
+        let refused = |why: String| Err(Status::forbidden(&self.row, self.name, why));
+        let lacking = missing(&rules_in(&self.owned), &self.wanted);
+        if !lacking.is_empty() {
+            return refused(words(asker, &lacking));
+        }
+        match &self.gathers {
+            Some(owned) if !missing(&rules_in(owned), &everything()).is_empty() => {
+                refused("must have cluster-admin privileges to use an aggregationRule".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
-    let Some(rules) = index.rules_of_role(namespace, kind, role) else {
-        let why = format!("{resource}.{GROUP} {role:?} not found");
-        return Err(Status::new(Reason::NotFound, why));
-    };
-    confirm(index, asker, namespace, rules).map_err(|why| Status::forbidden(row, name, why))
 }
 
-/// Whether somebody has all rights of these rules in a namespace; else, in Kubernetes' words, which they lack.
-fn confirm(
-    index: &Index,
-    asker: Asker<'_>,
-    namespace: &str,
-    rules: &[PolicyRule],
-) -> Result<(), String> {
-    let lacking = missing(&index.rules_of(asker, namespace), rules);
-    if lacking.is_empty() {
-        return Ok(());
+fn words(asker: Asker<'_>, lacking: &[PolicyRule]) -> String {
+    let more = lacking.len().saturating_sub(MOST_TOLD);
+    let lacking: BTreeSet<String> =
+        lacking.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+    let mut lacking: Vec<String> = lacking.into_iter().collect();
+    if more > 0 {
+        lacking.push(format!("and {more} more"));
     }
-    let lacking: BTreeSet<String> = lacking.iter().map(ToString::to_string).collect();
-    let lacking: Vec<String> = lacking.into_iter().collect();
     let groups: Vec<String> = asker.groups.iter().map(|group| format!("{group:?}")).collect();
-    Err(format!(
+    format!(
         "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
         asker.name,
         groups.join(" "),
         lacking.join("\n")
-    ))
+    )
 }
 
 #[cfg(test)]
@@ -191,7 +182,13 @@ mod tests {
     fn says(user: &str, old: Option<&Value>, new: &Value) -> String {
         let groups = ["system:authenticated".to_owned()];
         let asker = Asker { name: user, groups: &groups };
-        check(&sample(), asker, old, new).map_or_else(|status| status.message, |()| "ok".to_owned())
+        if old.is_some_and(|old| is_collectors(old, new)) {
+            return "ok".to_owned();
+        }
+        let index = sample();
+        let given = given(&index, asker, old, new);
+        let checked = given.and_then(|given| given.map_or(Ok(()), |given| given.check(asker)));
+        checked.map_or_else(|status| status.message, |()| "ok".to_owned())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The roles and bindings as this process knows them.
 
-use super::index::{Asked, Asker, Grant, Index, Place};
+use super::index::{Asked, Asker, Grant, Index, Place, rules_in};
 use super::policy::PolicyRule;
 use super::{GROUP, escalation};
 use crate::may::MASTERS;
@@ -131,7 +131,7 @@ impl Roles {
             let rules = PolicyRule::read_all(&role.object);
             let is_known = || {
                 let index = self.0.shared.index.read();
-                index.rules_of_role(namespace, kind, name) == Some(&*rules)
+                index.rules_of_role(namespace, kind, name).map(AsRef::as_ref) == Some(&*rules)
             };
             while !is_known() && state.changed().await.is_ok() {}
         };
@@ -183,8 +183,8 @@ impl Roles {
     /// Every rule that somebody has in a namespace.
     pub fn rules_of(&self, asker: Asker<'_>, namespace: &str) -> Result<Vec<PolicyRule>, Status> {
         let is_read = self.is_read();
-        let rules = self.0.shared.index.read().rules_of(asker, namespace);
-        if is_read { Ok(rules) } else { Err(unread()) }
+        let roles = self.0.shared.index.read().roles_of(asker, namespace);
+        if is_read { Ok(rules_in(&roles)) } else { Err(unread()) }
     }
 
     /// Refuses to give away by a role or a binding what its writer does not have, unless they may `escalate` or `bind`.
@@ -196,14 +196,15 @@ impl Roles {
         new: Option<&Value>,
     ) -> Result<(), Status> {
         let Some(new) = new.filter(|new| escalation::concerns(new)) else { return Ok(()) };
-        if asker.is_in(MASTERS) {
+        if asker.is_in(MASTERS) || old.is_some_and(|old| escalation::is_collectors(old, new)) {
             return Ok(());
         }
         if !self.is_read() {
             return Err(unread());
         }
-        let index = self.0.shared.index.read();
-        escalation::check(&index, asker, old, new)
+        // Whoever asks anything waits for this lock: what takes time comes after it.
+        let given = escalation::given(&self.0.shared.index.read(), asker, old, new)?;
+        given.map_or(Ok(()), |given| given.check(asker))
     }
 }
 

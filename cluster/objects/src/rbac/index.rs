@@ -235,9 +235,14 @@ impl Index {
     }
 
     /// The rules of the role that a binding of this namespace names, if there is such a role.
-    pub fn rules_of_role(&self, namespace: &str, kind: &str, name: &str) -> Option<&[PolicyRule]> {
+    pub fn rules_of_role(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Option<&Arc<[PolicyRule]>> {
         let role = RoleRef { kind: kind.to_owned(), name: name.to_owned() };
-        self.roles.get(&role.place(namespace)).map(AsRef::as_ref)
+        self.roles.get(&role.place(namespace))
     }
 
     /// Everything that somebody has in a namespace: what the cluster gives, then what the namespace does.
@@ -245,7 +250,7 @@ impl Index {
         &'i self,
         asker: Asker<'i>,
         namespace: &'i str,
-    ) -> impl Iterator<Item = (&'i [PolicyRule], Grant<'i>)> {
+    ) -> impl Iterator<Item = (&'i Arc<[PolicyRule]>, Grant<'i>)> {
         let own = Some(namespace).filter(|namespace| !namespace.is_empty());
         std::iter::once("").chain(own).flat_map(move |namespace| {
             let scope = self.scopes.get(namespace).into_iter();
@@ -260,7 +265,7 @@ impl Index {
                         let rules = self.roles.get(place)?;
                         let binding = bindings.first()?;
                         let grant = Grant { namespace, binding, role, is_group, subject };
-                        Some((rules.as_ref(), grant))
+                        Some((rules, grant))
                     })
                 })
             })
@@ -284,14 +289,20 @@ impl Index {
             .map(|(_, grant)| grant)
     }
 
-    /// Every rule that somebody has in a namespace.
-    pub fn rules_of(&self, asker: Asker<'_>, namespace: &str) -> Vec<PolicyRule> {
-        let mut rules: Vec<PolicyRule> =
-            self.given(asker, namespace).flat_map(|(rules, _)| rules.iter().cloned()).collect();
-        rules.sort();
-        rules.dedup();
-        rules
+    /// The rules of every role that somebody has in a namespace. They are shared: to take them costs no more than
+    /// there are roles.
+    pub fn roles_of(&self, asker: Asker<'_>, namespace: &str) -> Vec<Arc<[PolicyRule]>> {
+        self.given(asker, namespace).map(|(rules, _)| rules.clone()).collect()
     }
+}
+
+/// Every rule of these roles, each once; those that hold for all names first, which are the likeliest to allow something.
+pub fn rules_in(roles: &[Arc<[PolicyRule]>]) -> Vec<PolicyRule> {
+    let mut rules: Vec<PolicyRule> = roles.iter().flat_map(|rules| rules.iter().cloned()).collect();
+    rules.sort();
+    rules.dedup();
+    rules.sort_by_key(|rule| rule.names.len());
+    rules
 }
 
 #[cfg(test)]
