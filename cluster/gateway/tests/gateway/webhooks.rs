@@ -152,6 +152,32 @@ async fn a_webhook_is_told_only_of_what_it_asks_for() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_cannot_be_reached_refuses_only_what_it_is_about() {
+    let server = Harness::start().await;
+    let hook = HookServer::start(&server, Behaves::Refuses("/data/bad")).await;
+    let more = json!({
+        // A newline in place of the authority that somebody is still to put there.
+        "clientConfig": {"url": hook.url(), "caBundle": "Cg=="},
+        "objectSelector": {"matchLabels": {"seen": "yes"}},
+        "matchConditions": [{"name": "c", "expression": "request.name != 'spared'"}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+    });
+    let kind = "ValidatingWebhookConfiguration";
+    let path = format!("{ADMISSION}/validatingwebhookconfigurations");
+    let made = server.ask("POST", &path, &configuration(kind, "placed", &hook, &more)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    let labelled = |name: &str| json!({"metadata": {"name": name, "labels": {"seen": "yes"}}});
+    let tried = format!("{CONFIGS}?dryRun=All");
+    until(|| async { server.ask("POST", &tried, &labelled("a")).await.code == 500 }).await;
+    let refused = server.ask("POST", CONFIGS, &labelled("a")).await;
+    assert!(message(&refused).contains("caBundle"), "{}", message(&refused));
+    assert_eq!(server.ask("POST", CONFIGS, &config("b", json!({}))).await.code, 201);
+    assert_eq!(server.ask("POST", CONFIGS, &labelled("spared")).await.code, 201);
+    let elsewhere = "/api/v1/namespaces/kube-public/configmaps";
+    assert_eq!(server.ask("POST", elsewhere, &labelled("a")).await.code, 201);
+}
+
+#[tokio::test]
 async fn a_webhook_that_must_not_try_is_not_told_of_what_is_only_tried() {
     let server = Harness::start().await;
     let hook = HookServer::start(&server, Behaves::Refuses("/data/bad")).await;

@@ -204,8 +204,9 @@ impl Objects {
     }
 
     async fn ask(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<Answer, String> {
+        let target = hook.target.as_ref().map_err(Clone::clone)?;
         let failed = |why: &dyn std::fmt::Display| {
-            format!("failed to call webhook: Post {:?}: {why}", hook.target.to_string())
+            format!("failed to call webhook: Post {:?}: {why}", target.to_string())
         };
         let uid = uuid::Uuid::new_v4().to_string();
         let body = question(hook.version, round.request.clone(), &uid, object, round.old);
@@ -215,7 +216,7 @@ impl Objects {
             .place()
             .await
             .ok_or_else(|| failed(&"too many webhooks are being asked already"))?;
-        let asked = timeout(hook.limit, post(&self.reads, &hook.target, body)).await;
+        let asked = timeout(hook.limit, post(&self.reads, target, body)).await;
         drop(place);
         let body = match asked {
             Ok(Ok(body)) => body,

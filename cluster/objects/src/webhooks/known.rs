@@ -123,7 +123,8 @@ fn read(name: &str, object: &Value) -> Vec<Arc<Entry>> {
     let hooks = object["webhooks"].as_array().into_iter().flatten();
     let hooks: Vec<Arc<Entry>> = hooks.map(|hook| Arc::new(Entry::read(hook))).collect();
     for entry in &hooks {
-        if let Err(why) = &entry.hook {
+        let broken = entry.hook.as_ref().map_or_else(Some, |hook| hook.target.as_ref().err());
+        if let Some(why) = broken {
             tracing::warn!(configuration = name, webhook = entry.name, "cannot be called: {why}");
         }
     }
