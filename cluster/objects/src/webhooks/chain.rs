@@ -3,6 +3,7 @@
 use super::caller::post;
 use super::hook::{Hook, Verdict};
 use super::known::{Entry, Turn, Webhooks};
+use super::places::Full;
 use super::review::{Answer, answer, question};
 use crate::Objects;
 use crate::admission::Asked;
@@ -28,6 +29,14 @@ struct Round<'a> {
     old: &'a Value,
     /// Where the row of what is written is: the kind of what comes out.
     row: &'a Row,
+}
+
+/// Why a webhook gave no answer.
+enum Unasked {
+    /// It did not answer, or nothing that is an answer.
+    Failed(String),
+    /// It was not asked, and that is no fault of it: nobody goes on without it for that.
+    Busy,
 }
 
 impl Objects {
@@ -166,7 +175,11 @@ impl Objects {
                             format!("admission webhook {:?} does not support dry run", hook.name);
                         return Err(Status::bad_request(why));
                     }
-                    self.ask(round, hook, object).await
+                    match self.ask(round, entry, hook, object).await {
+                        Err(Unasked::Busy) => return Err(busy(entry)),
+                        Err(Unasked::Failed(why)) => Err(why),
+                        Ok(answer) => Ok(answer),
+                    }
                 }
                 Ok(Verdict::Fault(why)) => Err(format!("its condition {why}")),
                 Err(why) => Err(why),
@@ -203,28 +216,40 @@ impl Objects {
         Ok(hook.holds(object, round.old, &round.request))
     }
 
-    async fn ask(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<Answer, String> {
-        let target = hook.target.as_ref().map_err(Clone::clone)?;
+    async fn ask(
+        &self,
+        round: &Round<'_>,
+        entry: &Entry,
+        hook: &Hook,
+        object: &Value,
+    ) -> Result<Answer, Unasked> {
+        let target = hook.target.as_ref().map_err(|why| Unasked::Failed(why.clone()))?;
         let failed = |why: &dyn std::fmt::Display| {
-            format!("failed to call webhook: Post {:?}: {why}", target.to_string())
+            let target = target.to_string();
+            Unasked::Failed(format!("failed to call webhook: Post {target:?}: {why}"))
         };
         let uid = uuid::Uuid::new_v4().to_string();
+        let _place = entry.places.take(round.hooks.places()).await.map_err(|full| match full {
+            Full::Hangs => failed(&"it does not answer what it was asked already"),
+            Full::Busy => Unasked::Busy,
+        })?;
         let body = question(hook.version, round.request.clone(), &uid, object, round.old);
         let body = serde_json::to_vec(&body).map_err(|error| failed(&error))?;
-        let place = round
-            .hooks
-            .place()
-            .await
-            .ok_or_else(|| failed(&"too many webhooks are being asked already"))?;
         let asked = timeout(hook.limit, post(&self.reads, target, body)).await;
-        drop(place);
+        entry.places.note(matches!(asked, Ok(Ok(_))));
         let body = match asked {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => return Err(failed(&"context deadline exceeded")),
         };
-        answer(hook, &uid, &body)
+        answer(hook, &uid, &body).map_err(Unasked::Failed)
     }
+}
+
+/// What is answered where too much is being asked.
+fn busy(entry: &Entry) -> Status {
+    let why = format!("too many questions to webhooks are under way, to {:?}, too", entry.name);
+    Status::unavailable(format!("{why}: try again"), 1)
 }
 
 /// Those that ask to be told, when it is known which there are.
