@@ -1,14 +1,17 @@
 //! One question to one webhook, over HTTPS, within its time.
 
+use super::places::{Held, Places, SMALL};
 use super::target::{Place, Target};
 use crate::Reader;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use impresario_api::catalog::find;
+use impresario_api::wire;
 use impresario_client::objects::stored::text;
 use impresario_registry_api::Consistency;
 use impresario_runtime::tasks;
@@ -19,8 +22,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-/// The most bytes of an answer: an object twice over, in base64.
-const MAX_ANSWER: usize = 8 << 20;
+/// The most bytes of an answer: a patch as large as a body may be, in base64, and some words.
+const MAX_ANSWER: usize = wire::MAX_BODY_BYTES / 3 * 4 + (256 << 10);
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -47,6 +50,15 @@ pub(super) enum CallError {
     Status(StatusCode),
     #[error("the answer cannot be read: {0}")]
     Body(String),
+    #[error("there is no room for its answer")]
+    Room,
+}
+
+/// An answer, and the room that it takes until it has been read.
+pub(super) struct Body {
+    /// Its bytes.
+    pub(super) bytes: Bytes,
+    _room: Option<Held>,
 }
 
 /// Ends the task that drives a connection, however its question ended.
@@ -58,12 +70,13 @@ impl Drop for Driven {
     }
 }
 
-/// Posts a body and reads the answer. The caller keeps the time.
+/// Posts a body and reads the answer, where there is room for it. The caller keeps the time.
 pub(super) async fn post(
     objects: &Reader,
     target: &Target,
     body: Vec<u8>,
-) -> Result<Bytes, CallError> {
+    (own, all): (&Places, &Places),
+) -> Result<Body, CallError> {
     let (address, port) = address(objects, &target.place).await?;
     let host = target.host();
     let stream = TcpStream::connect((address.as_str(), port)).await.map_err(CallError::Connect)?;
@@ -88,8 +101,22 @@ pub(super) async fn post(
     if response.status() != StatusCode::OK {
         return Err(CallError::Status(response.status()));
     }
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-    Ok(body.map_err(|error| CallError::Body(error.to_string()))?.to_bytes())
+    read(response.into_body(), own, all).await
+}
+
+/// Reads an answer; what is large waits for room before it is there.
+async fn read(body: Incoming, own: &Places, all: &Places) -> Result<Body, CallError> {
+    let mut body = Limited::new(body, MAX_ANSWER);
+    let (mut bytes, mut room) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| CallError::Body(error.to_string()))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if room.is_none() && bytes.len() + piece.len() > SMALL {
+            room = Some(own.take_large(all).await.ok_or(CallError::Room)?);
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Body { bytes: bytes.freeze(), _room: room })
 }
 
 async fn address(objects: &Reader, place: &Place) -> Result<(String, u16), CallError> {

@@ -24,6 +24,7 @@ const TOGETHER: Duration = Duration::from_secs(40);
 /// One of the turns of a write.
 struct Round<'a> {
     hooks: &'a Webhooks,
+    turn: Turn,
     asked: Asked<'a>,
     request: Value,
     old: &'a Value,
@@ -59,7 +60,8 @@ impl Objects {
         if told.is_empty() {
             return Ok(object);
         }
-        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let turn = Turn::Mutating;
+        let round = Round { hooks, turn, asked, request: asked.request(), old, row };
         let changed = timeout(TOGETHER, self.mutate(&round, &told, object)).await;
         changed.unwrap_or_else(|_| {
             Err(Status::timeout("the mutating webhooks did not all answer in time: try again"))
@@ -79,7 +81,8 @@ impl Objects {
         if told.is_empty() {
             return Ok(());
         }
-        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let turn = Turn::Validating;
+        let round = Round { hooks, turn, asked, request: asked.request(), old, row };
         let calls = told.iter().map(|entry| self.call(&round, entry, object));
         let answers = join_all(calls).await;
         let mut first = Ok(());
@@ -229,20 +232,21 @@ impl Objects {
             Unasked::Failed(format!("failed to call webhook: Post {target:?}: {why}"))
         };
         let uid = uuid::Uuid::new_v4().to_string();
-        let _place = entry.places.take(round.hooks.places()).await.map_err(|full| match full {
+        let places = (&entry.places, round.hooks.places());
+        let _place = places.0.take(places.1).await.map_err(|full| match full {
             Full::Hangs => failed(&"it does not answer what it was asked already"),
             Full::Busy => Unasked::Busy,
         })?;
         let body = question(hook.version, round.request.clone(), &uid, object, round.old);
         let body = serde_json::to_vec(&body).map_err(|error| failed(&error))?;
-        let asked = timeout(hook.limit, post(&self.reads, target, body)).await;
+        let asked = timeout(hook.limit, post(&self.reads, target, body, places)).await;
         entry.places.note(matches!(asked, Ok(Ok(_))));
         let body = match asked {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => return Err(failed(&"context deadline exceeded")),
         };
-        answer(hook, &uid, &body).map_err(Unasked::Failed)
+        answer(&hook.name, &uid, &body.bytes, round.turn).map_err(Unasked::Failed)
     }
 }
 
