@@ -17,6 +17,7 @@ use impresario_registry_api::Consistency;
 use impresario_runtime::tasks;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -24,6 +25,9 @@ use tokio_rustls::TlsConnector;
 
 /// The most bytes of an answer: a patch as large as a body may be, in base64, and some words.
 const MAX_ANSWER: usize = wire::MAX_BODY_BYTES / 3 * 4 + (256 << 10);
+
+/// The most addresses of a host that are tried.
+const MOST_ADDRESSES: usize = 8;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -79,7 +83,8 @@ pub(super) async fn post(
 ) -> Result<Body, CallError> {
     let (address, port) = address(objects, &target.place).await?;
     let host = target.host();
-    let stream = TcpStream::connect((address.as_str(), port)).await.map_err(CallError::Connect)?;
+    let addresses = look_up(address, port, own, all).await?;
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(CallError::Connect)?;
     let name = ServerName::try_from(host.clone()).map_err(|_| CallError::Name(host.clone()))?;
     let connector = TlsConnector::from(target.tls.clone());
     let stream = connector.connect(name, stream).await.map_err(CallError::Tls)?;
@@ -119,6 +124,32 @@ async fn read(body: Incoming, own: &Places, all: &Places) -> Result<Body, CallEr
     Ok(Body { bytes: bytes.freeze(), _room: room })
 }
 
+/// The addresses of a host. Who is no longer waited for keeps its right to look up until the system has answered it: so
+/// look-ups never take more threads than there are rights.
+async fn look_up(
+    host: String,
+    port: u16,
+    own: &Places,
+    all: &Places,
+) -> Result<Vec<SocketAddr>, CallError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let right = own.take_name(all).await.ok_or(CallError::Room)?;
+    let found = tasks::spawn_blocking(move || {
+        let _right = right;
+        let found = (host.as_str(), port).to_socket_addrs();
+        found.map(|found| found.take(MOST_ADDRESSES).collect::<Vec<_>>())
+    });
+    let found = found.await.map_err(|error| CallError::Connect(std::io::Error::other(error)))?;
+    let found = found.map_err(CallError::Connect)?;
+    if found.is_empty() {
+        let why = std::io::Error::new(std::io::ErrorKind::NotFound, "no such host");
+        return Err(CallError::Connect(why));
+    }
+    Ok(found)
+}
+
 async fn address(objects: &Reader, place: &Place) -> Result<(String, u16), CallError> {
     let (namespace, name, port) = match place {
         Place::Url { host, port } => return Ok((host.clone(), *port)),
@@ -141,5 +172,30 @@ async fn address(objects: &Reader, place: &Place) -> Result<(String, u16), CallE
     match text(&found.object, "/spec/clusterIP") {
         "" | "None" => Err(CallError::NoAddress(service)),
         address => Ok((address.to_owned(), port)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test]
+    async fn who_may_look_up_no_more_names_waits_and_an_address_needs_no_look_up() {
+        let (all, own) = (Places::of_all(), Places::of_one());
+        let mut rights = Vec::new();
+        while let Some(right) = own.take_name(&all).now_or_never() {
+            rights.push(right.unwrap());
+        }
+        assert_eq!(rights.len(), 4);
+        let named = || look_up("localhost".to_owned(), 1, &own, &all);
+        assert!(named().now_or_never().is_none(), "it waits for a right");
+        let plain = look_up("::1".to_owned(), 1, &own, &all).now_or_never().unwrap();
+        assert_eq!(plain.unwrap(), ["[::1]:1".parse().unwrap()]);
+        drop(rights);
+        let found = named().await.unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+        assert!(own.take_name(&all).now_or_never().is_some(), "it is given back");
     }
 }

@@ -17,6 +17,11 @@ const OF_ONE: usize = 32;
 const LARGE_OF_ALL: usize = 8;
 /// The same of one webhook.
 const LARGE_OF_ONE: usize = 2;
+/// Names that may be looked up at once, for all webhooks. The system's look-up takes a thread until it is done, long after
+/// nobody waits for it.
+const NAMES_OF_ALL: usize = 32;
+/// The same for one webhook.
+const NAMES_OF_ONE: usize = 4;
 /// Answers up to so many bytes are read without waiting for room.
 pub(super) const SMALL: usize = 64 << 10;
 /// How long a question waits for a place.
@@ -27,6 +32,7 @@ const FREE: Duration = Duration::from_secs(5);
 pub(super) struct Places {
     questions: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    names: Arc<Semaphore>,
     /// Whether the last question was answered, as far as is known.
     answers: AtomicBool,
 }
@@ -50,18 +56,19 @@ pub(super) enum Full {
 impl Places {
     /// Those of one webhook.
     pub(super) fn of_one() -> Self {
-        Self::new(OF_ONE, LARGE_OF_ONE)
+        Self::new(OF_ONE, LARGE_OF_ONE, NAMES_OF_ONE)
     }
 
     /// Those of all webhooks together.
     pub(super) fn of_all() -> Self {
-        Self::new(OF_ALL, LARGE_OF_ALL)
+        Self::new(OF_ALL, LARGE_OF_ALL, NAMES_OF_ALL)
     }
 
-    fn new(questions: usize, large: usize) -> Self {
+    fn new(questions: usize, large: usize, names: usize) -> Self {
         Self {
             questions: Arc::new(Semaphore::new(questions)),
             large: Arc::new(Semaphore::new(large)),
+            names: Arc::new(Semaphore::new(names)),
             answers: AtomicBool::new(true),
         }
     }
@@ -87,6 +94,13 @@ impl Places {
     pub(super) async fn take_large(&self, all: &Self) -> Option<Held> {
         let own = Arc::clone(&self.large).acquire_owned().await.ok()?;
         let of_all = Arc::clone(&all.large).acquire_owned().await.ok()?;
+        Some(Held { _own: own, _of_all: of_all })
+    }
+
+    /// The right to look up the name of this webhook, held by who looks it up; the caller keeps the time.
+    pub(super) async fn take_name(&self, all: &Self) -> Option<Held> {
+        let own = Arc::clone(&self.names).acquire_owned().await.ok()?;
+        let of_all = Arc::clone(&all.names).acquire_owned().await.ok()?;
         Some(Held { _own: own, _of_all: of_all })
     }
 
@@ -122,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn being_out_of_the_places_of_all_is_no_fault_of_a_webhook() {
-        let (all, mine) = (Places::new(1, 1), Places::of_one());
+        let (all, mine) = (Places::new(1, 1, 1), Places::of_one());
         mine.note(false);
         let _other = Places::of_one().take_until(&all, Instant::now()).await.unwrap();
         assert_eq!(mine.take_until(&all, Instant::now()).await.unwrap_err(), Full::Busy);
