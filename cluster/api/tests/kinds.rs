@@ -44,7 +44,7 @@ fn the_guide_tells_of_every_kind_what_acts_on_it() {
 fn who_writes_what_nobody_enforces_is_told_in_a_sentence_that_fits_a_header() {
     let rows = Catalog::new().resources();
     let told: Vec<String> = rows.iter().filter_map(|row| row.not_enforced()).collect();
-    assert!(told.len() > 12, "{told:?}");
+    assert!(told.len() > 5, "{told:?}");
     for warning in told {
         assert!(warning.len() <= 256 && warning.is_ascii(), "{warning}");
         assert!(warning.contains(" is stored and not enforced yet: "), "{warning}");

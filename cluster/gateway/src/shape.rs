@@ -4,6 +4,7 @@
 //! another version.
 
 use crate::negotiate::View;
+use impresario_api::catalog::find;
 use impresario_api::managed;
 use impresario_api::resource::Resource;
 use impresario_api::table::{self, IncludeObject};
@@ -45,7 +46,12 @@ fn typed_row(row: &mut Value, version: &str) {
 /// An object as clients read it: who owns what of it is written out, but for tables, which nobody reads for that.
 fn told(resource: &Resource, mut object: Value, view: View) -> Value {
     match view {
-        View::Whole | View::Metadata(_) => managed::tell(resource, &mut object),
+        View::Whole | View::Metadata(_) => {
+            // What is owned is a part of what is kept.
+            let kept = resource.conversion.as_ref();
+            let kept = kept.and_then(|kept| find(kept.group, kept.version, kept.plural));
+            managed::tell(kept.as_deref().unwrap_or(resource), &mut object);
+        }
         View::Table(_) => {
             let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
             metadata.map(|metadata| metadata.remove("managedFields"));

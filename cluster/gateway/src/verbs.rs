@@ -20,6 +20,7 @@ use crate::shape;
 use hyper::Response;
 use impresario_api::status::Status;
 use impresario_api::wire;
+use impresario_objects::WriteOptions;
 use serde_json::Value;
 
 /// An object in the form that the client wants.
@@ -31,6 +32,16 @@ pub(crate) fn show(
     let form = call.call.form(false)?;
     let shown = shape::one(&call.resource, object, form.view, call.call.include()?);
     write(call, code, &shown, form.encoding)
+}
+
+/// The answer to a write, with what those who were asked about it want the writer to know.
+pub(crate) fn with_told(
+    response: Result<Response<Body>, Status>,
+    write: &WriteOptions,
+) -> Result<Response<Body>, Status> {
+    let mut response = response?;
+    answer::warn(&mut response, &write.told.take());
+    Ok(response)
 }
 
 pub(crate) fn write(

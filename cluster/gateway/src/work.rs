@@ -2,18 +2,17 @@
 //!
 //! Reading, checking and changing a body takes processor time in proportion to it, and YAML may take
 //! more than it looks. The threads that answer everybody, and that the registry's heartbeats run on,
-//! do no such work: a request with a large body is answered on a thread of its own, and only so many of
-//! these compute at one time.
+//! do no such work: a request with a large body computes on a thread beside them, and only so many compute
+//! at one time. Who waits, for the registry or for a webhook that does not answer, holds nothing but its room
+//! of memory.
 
 use crate::limits::Limits;
 use impresario_api::wire;
 use impresario_runtime::tasks;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 
 /// Memory that working on a body takes, in multiples of its size: the parsed object is up to ten
@@ -23,8 +22,8 @@ const WORK_PER_BYTE: usize = 32;
 const SMALL: usize = 16 * 1024;
 /// Bytes of one permit.
 const UNIT: usize = 1024;
-/// Requests with large bodies that are worked on at a time; most of them wait for the registry.
-const THREADS: usize = 8;
+/// Requests with large bodies that compute at one time, on however large a machine.
+const MOST_COMPUTE: usize = 4;
 
 /// How a request is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +55,8 @@ impl Load {
 pub struct Work {
     small: Room,
     large: Room,
-    threads: Arc<Semaphore>,
-    /// Held while one of the large ones computes.
-    processors: Vec<Mutex<()>>,
-    next: AtomicUsize,
+    /// Those of the large ones that may compute now.
+    processors: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -89,7 +86,6 @@ fn units(bytes: usize) -> u32 {
 #[derive(Debug, Default)]
 pub struct Turn {
     _room: Option<OwnedSemaphorePermit>,
-    _thread: Option<OwnedSemaphorePermit>,
 }
 
 impl Work {
@@ -99,43 +95,52 @@ impl Work {
         Self {
             small: Room::of(limits.work / 4),
             large: Room::of(limits.work / 4 * 3),
-            threads: Arc::new(Semaphore::new(THREADS)),
-            processors: (0..processors.clamp(1, THREADS / 2)).map(|_| Mutex::default()).collect(),
-            next: AtomicUsize::new(0),
+            processors: Arc::new(Semaphore::new(processors.clamp(1, MOST_COMPUTE))),
         }
     }
 
     /// Waits for the turn of a request.
     pub async fn turn(&self, load: Load) -> Turn {
-        match load {
-            Load::Small(bytes) => Turn { _room: self.small.wait(bytes).await, _thread: None },
-            Load::Large(bytes) => {
-                let thread = Arc::clone(&self.threads).acquire_owned().await.ok();
-                Turn { _room: self.large.wait(bytes).await, _thread: thread }
-            }
-        }
+        let (room, bytes) = match load {
+            Load::Small(bytes) => (&self.small, bytes),
+            Load::Large(bytes) => (&self.large, bytes),
+        };
+        Turn { _room: room.wait(bytes).await }
     }
 
-    /// Does a large piece of work on a thread of its own. Where it waits it lets others compute.
+    /// Does a large piece of work beside. Each time it can go on it takes one of the processors, and a thread, until it
+    /// waits again: so much as waits holds neither.
     pub async fn beside<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JoinError> {
-        let this = Arc::clone(self);
-        let runtime = tokio::runtime::Handle::current();
-        let task = tasks::spawn_blocking(move || {
-            let number = this.next.fetch_add(1, Ordering::Relaxed) % this.processors.len();
-            runtime.block_on(async {
-                let mut work = pin!(work);
-                std::future::poll_fn(|context| -> Poll<T> {
-                    let _computes =
-                        this.processors[number].lock().unwrap_or_else(PoisonError::into_inner);
-                    work.as_mut().poll(context)
-                })
-                .await
-            })
-        });
-        task.await
+        let mut work = Box::pin(work);
+        let woken = Arc::new(Woken::default());
+        loop {
+            let turn = Arc::clone(&self.processors).acquire_owned().await.ok();
+            let waker = Waker::from(Arc::clone(&woken));
+            let step = tasks::spawn_blocking(move || {
+                let _computes = turn;
+                let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
+                (work, polled)
+            });
+            let (rest, polled) = step.await?;
+            match polled {
+                Poll::Ready(outcome) => return Ok(outcome),
+                Poll::Pending => work = rest,
+            }
+            woken.0.notified().await;
+        }
+    }
+}
+
+/// Told when a piece of work can go on, also while it is still looked whether it can.
+#[derive(Debug, Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
     }
 }
 
@@ -165,12 +170,44 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_done_beside_lets_others_compute_while_it_waits() {
-        let work =
-            Arc::new(Work { processors: vec![Mutex::default()], ..Work::of(&Limits::default()) });
+        let work = Work { processors: Arc::new(Semaphore::new(1)), ..Work::of(&Limits::default()) };
         let (tell, told) = tokio::sync::oneshot::channel();
         let waits = work.beside(async { told.await.unwrap() });
         let tells = work.beside(async { tell.send(7).unwrap() });
         let (heard, _) = tokio::join!(waits, tells);
         assert_eq!(heard.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn however_many_wait_for_somebody_others_are_worked_on() {
+        let work = Work::of(&Limits::default());
+        let (tell, told) = tokio::sync::watch::channel(false);
+        let mut waiting = futures_util::stream::FuturesUnordered::new();
+        for _ in 0..64 {
+            let mut told = told.clone();
+            let turn = work.turn(Load::Large(1)).await;
+            waiting.push(work.beside(async move {
+                let _holds = turn;
+                told.wait_for(|told| *told).await.is_ok()
+            }));
+        }
+        let another = async {
+            let _turn = work.turn(Load::Large(1)).await;
+            work.beside(async { 7 }).await.unwrap()
+        };
+        let all_wait = futures_util::StreamExt::next(&mut waiting);
+        let done = futures_util::future::select(all_wait, Box::pin(another)).await;
+        assert!(matches!(done, futures_util::future::Either::Right((7, _))));
+        tell.send(true).unwrap();
+        assert_eq!(futures_util::StreamExt::count(waiting).await, 64);
+    }
+
+    #[tokio::test]
+    async fn what_panics_beside_frees_its_processor() {
+        let work = Work { processors: Arc::new(Semaphore::new(1)), ..Work::of(&Limits::default()) };
+        assert!(
+            work.beside(async { panic!("as the test wants it") }).await.unwrap_err().is_panic()
+        );
+        assert_eq!(work.beside(async { 7 }).await.unwrap(), 7);
     }
 }

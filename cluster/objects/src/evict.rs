@@ -20,13 +20,15 @@ use impresario_client::objects::stored::take_revision;
 use impresario_client::objects::{Deleted, ListQuery, Stored, WriteOptions};
 use impresario_registry_api::Consistency;
 use impresario_runtime::clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// How often a pod that changed meanwhile is looked at anew.
 const ATTEMPTS: usize = 10;
 /// So many evicted pods may not have begun to go at once.
 const MOST_ON_THEIR_WAY: usize = 2_000;
+/// So long what was taken for a pod is held for it: as long as the budget's controller takes it to go.
+const GOES_WITHIN: SignedDuration = SignedDuration::from_secs(120);
 /// When to ask again where a budget has not been counted since it was changed, in seconds.
 const UNCOUNTED: u32 = 10;
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -60,7 +62,8 @@ impl Objects {
             admit_delete(pods, &seen.object, &revision, options, now)?;
             let leave = self.leave(namespace, &seen.object).await?;
             if let Leave::ByBudget(budget) = &leave {
-                self.take_from(budget, namespace, name, now, write).await?;
+                self.may_go(pods, namespace, name, &seen.object, write).await?;
+                self.take_from(budget, namespace, &seen.object, now, write).await?;
             }
             let is_as_seen = |stored: &Stored| match leave {
                 Leave::AsItIs => stored.revision == seen.revision,
@@ -146,7 +149,7 @@ impl Objects {
         &self,
         budget: &str,
         namespace: &str,
-        pod: &str,
+        pod: &Value,
         now: Timestamp,
         write: &WriteOptions,
     ) -> Result<(), Status> {
@@ -170,12 +173,20 @@ impl Objects {
 }
 
 /// The budget with one less allowed, and this pod written down as on its way.
-fn taken_from(resource: &Row, budget: &Value, pod: &str, now: Timestamp) -> Result<Value, Status> {
+fn taken_from(
+    resource: &Row,
+    budget: &Value,
+    pod: &Value,
+    now: Timestamp,
+) -> Result<Value, Status> {
     let name = text(budget, "metadata.name");
     let says = |path: &str| number(budget, path).unwrap_or(0);
     if says("status.observedGeneration") < says("metadata.generation") {
         let why = format!("The disruption budget {name} is still being processed by the server.");
         return Err(refused(why, Some(UNCOUNTED)));
+    }
+    if is_taken(budget, pod, now) {
+        return Ok(budget.clone());
     }
     let on_their_way =
         at(budget, "status.disruptedPods").as_object().map_or(0, serde_json::Map::len);
@@ -203,6 +214,7 @@ fn taken_from(resource: &Row, budget: &Value, pod: &str, now: Timestamp) -> Resu
     let mut budget = budget.clone();
     let status = object_mut(&mut budget, "status");
     set(status, "disruptionsAllowed", allowed - 1);
+    let pod = text(pod, "metadata.name");
     set(object_mut(status, "disruptedPods"), pod, metadata_time(now));
     if allowed == 1 {
         for condition in list_mut(status, "conditions") {
@@ -214,6 +226,16 @@ fn taken_from(resource: &Row, budget: &Value, pod: &str, now: Timestamp) -> Resu
         }
     }
     Ok(budget)
+}
+
+/// Whether one was taken off for this very pod a moment ago, by who tried to evict it and did not get so far.
+fn is_taken(budget: &Value, pod: &Value, now: Timestamp) -> bool {
+    let time = |text: &str| text.parse::<Timestamp>().ok();
+    let disrupted = at(budget, "status.disruptedPods").get(text(pod, "metadata.name"));
+    let Some(since) = disrupted.and_then(Value::as_str).and_then(time) else { return false };
+    // Another pod of the name may have come since.
+    let made = time(text(pod, "metadata.creationTimestamp"));
+    made.is_some_and(|made| made <= since) && now.duration_since(since) < GOES_WITHIN
 }
 
 /// 429, with what has to be waited for.

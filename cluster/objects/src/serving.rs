@@ -3,12 +3,14 @@
 //! What is asked is judged by [`may`](crate::may) first, and again by the object that a write would replace; a refusal
 //! is typed, counted, logged now and then, and leaves everything as it was.
 
+mod writer;
+
 use crate::Objects;
 use crate::bound::{Bindings, LAST_WORDS};
 use crate::incoming::{PAGE_BYTES, bounded, known, read, settled, target, within};
-use crate::managers::{note, of_role};
+use crate::managers::note;
 use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
-use crate::rbac::{Roles, program_groups};
+use crate::rbac::Roles;
 use crate::refusals::Refusals;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -151,12 +153,6 @@ impl ObjectsParts {
         let key = impresario_registry_api::Key::new("pods", namespace, name);
         let found = self.objects.registry().get(key, Consistency::Local).await;
         !matches!(found, Ok((Some(_), _)))
-    }
-
-    fn options(&self, sender: &Sender, dry_run: bool) -> WriteOptions {
-        let manager = of_role(self.who(sender).role());
-        let (user, groups) = (self.who(sender).user(&sender.name), program_groups());
-        WriteOptions { dry_run, manager, user, groups, ..WriteOptions::default() }
     }
 
     /// Counts a refusal, and logs it now and then.

@@ -3,7 +3,7 @@
 //! ```text
 //! known    the configurations, followed by each member    (MutatingWebhookConfiguration, ValidatingWebhookConfiguration)
 //!   └─> hook   whether a webhook is told of a write  (selectors, conditions in CEL; rules stand in `admission`)
-//!         └─> target, caller, review   one question to it, over HTTPS, within its time
+//!         └─> target, places, caller, review   one question to it, over HTTPS, within its time and its share
 //!               └─> chain   what a write passes: those that may change it in turn, then those that may refuse it, at once
 //! ```
 //!
@@ -14,6 +14,7 @@ mod caller;
 mod chain;
 mod hook;
 mod known;
+mod places;
 mod review;
 mod target;
 

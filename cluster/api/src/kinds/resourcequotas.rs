@@ -140,7 +140,8 @@ fn scopes(spec: &Value, path: &Path, causes: &mut Causes) {
             causes.invalid(&path.child("scopes"), shown, "conflicting scopes");
         }
     }
-    for (resource, _) in entries(spec, "hard") {
+    // What has a scope at all are the standard resources: what is somebody's own may have any.
+    for (resource, _) in entries(spec, "hard").filter(|(resource, _)| !resource.contains('/')) {
         for scope in all.iter().filter(|scope| SCOPES.contains(scope)) {
             if !crate::policy::quota::goes_with(scope, resource) {
                 let shown: Vec<Value> = all.iter().map(|scope| (*scope).into()).collect();

@@ -1,6 +1,6 @@
 //! Deleting one object, or every object of a collection that matches.
 
-use super::{show, write};
+use super::{show, with_told, write};
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
@@ -20,7 +20,7 @@ fn delete_options(call: &ResourceCall) -> Result<(DeleteOptions, WriteOptions), 
 pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body>, Status> {
     let (options, writing) = delete_options(call)?;
     let path = &call.path;
-    match gateway
+    let response = match gateway
         .objects()
         .delete(&call.resource, &path.namespace, &path.name, &options, &writing)
         .await?
@@ -35,7 +35,8 @@ pub async fn one(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Body
                 call.call.pretty(),
             ))
         }
-    }
+    };
+    with_told(response, &writing)
 }
 
 /// Deletes a collection. The answer lists what was deleted.
@@ -46,5 +47,5 @@ pub async fn collection(gateway: &Gateway, call: &ResourceCall) -> Result<Respon
     let deleted =
         gateway.objects().delete_collection(&call.resource, &query, &options, &writing).await?;
     let shown = shape::list(&call.resource, deleted, Map::new(), form.view, call.call.include()?);
-    write(call, 200, &shown, form.encoding)
+    with_told(write(call, 200, &shown, form.encoding), &writing)
 }

@@ -1,6 +1,6 @@
 //! What can be done with namespaces alone: finalizing them.
 
-use super::show;
+use super::{show, with_told};
 use crate::answer::Body;
 use crate::call::{ResourceCall, target_of};
 use crate::gateway::Gateway;
@@ -17,5 +17,5 @@ pub async fn finalize(gateway: &Gateway, call: &ResourceCall) -> Result<Response
     let name = call.path.name.as_str();
     let object =
         gateway.objects().update(&call.resource, Door::Finalize, "", name, body, &write).await?;
-    show(call, 200, object)
+    with_told(show(call, 200, object), &write)
 }

@@ -1,5 +1,6 @@
 //! What can be done with pods alone: binding them to a node, and evicting them.
 
+use super::with_told;
 use super::write::other_name;
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
@@ -99,5 +100,5 @@ pub async fn evict(gateway: &Gateway, call: &ResourceCall) -> Result<Response<Bo
         .objects()
         .evict(&call.resource, &path.namespace, &path.name, &options, &writing)
         .await?;
-    Ok(answer::json(201, &success(), call.call.pretty()))
+    with_told(Ok(answer::json(201, &success(), call.call.pretty())), &writing)
 }

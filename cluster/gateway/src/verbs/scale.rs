@@ -1,7 +1,7 @@
 //! The scale door: how many copies there are, and how many there should be, for any kind that has it.
 
-use super::apply;
 use super::write::{other_name, patch_form};
+use super::{apply, with_told};
 use crate::answer::{self, Body};
 use crate::call::{ResourceCall, known};
 use crate::gateway::Gateway;
@@ -13,7 +13,7 @@ use impresario_api::admission::{apply_scale, scale_of};
 use impresario_api::patch;
 use impresario_api::resource::Resource;
 use impresario_api::status::Status;
-use impresario_objects::{Applying, Door};
+use impresario_objects::{Applying, Door, WriteOptions};
 use serde_json::{Value, json};
 
 /// Reads or changes the scale of an object.
@@ -26,14 +26,16 @@ pub async fn scale(
     let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
     let target = known("autoscaling", "v1", "Scale")?;
     let objects = gateway.objects();
-    let object = match action {
-        Action::Get => objects.get(resource, namespace, name).await?,
+    let (object, write) = match action {
+        Action::Get => (objects.get(resource, namespace, name).await?, WriteOptions::default()),
         Action::Update => {
             let write = options::write("UpdateOptions", &call.call)?;
             let validation = options::field_validation("UpdateOptions", &call.call.query)?;
             let wanted = call.call.decode(target, validation)?.object;
             let change = |old: &Value| scaled(resource, name, old, &wanted);
-            objects.modify(resource, Door::Scale, namespace, name, &write, change).await?
+            let changed =
+                objects.modify(resource, Door::Scale, namespace, name, &write, change).await?;
+            (changed, write)
         }
         Action::Patch if call.call.applies() => {
             let (write, force) = options::apply(&call.call)?;
@@ -42,7 +44,9 @@ pub async fn scale(
             apply::address(&mut wanted, name, namespace)?;
             let object = applied(resource, &wanted)?;
             let applying = Applying { object: &object, force };
-            objects.apply(resource, Door::Scale, namespace, name, applying, &write).await?
+            let changed =
+                objects.apply(resource, Door::Scale, namespace, name, applying, &write).await?;
+            (changed, write)
         }
         Action::Patch => {
             let write = options::write("PatchOptions", &call.call)?;
@@ -54,12 +58,14 @@ pub async fn scale(
                     .map_err(|error| Status::patch(resource, name, &error))?;
                 scaled(resource, name, old, &wanted.object)
             };
-            objects.modify(resource, Door::Scale, namespace, name, &write, change).await?
+            let changed =
+                objects.modify(resource, Door::Scale, namespace, name, &write, change).await?;
+            (changed, write)
         }
         _ => return Err(Status::method_not_allowed(resource, action.as_str())),
     };
     let scale = scale_of(resource, &object).ok_or_else(Status::no_such_path)?;
-    Ok(answer::json(200, &scale, call.call.pretty()))
+    with_told(Ok(answer::json(200, &scale, call.call.pretty())), &write)
 }
 
 /// What is applied to an object by who applies to its scale: the number of copies, where it is said.

@@ -37,7 +37,9 @@ async fn discovery_is_given_in_the_form_asked_for_and_not_twice() {
     assert_eq!(server.ask("GET", "/apis", &json!(null)).await.json()["kind"], "APIGroupList");
     assert_eq!(server.ask("GET", "/apis/batch", &json!(null)).await.json()["kind"], "APIGroup");
     let list = server.ask("GET", "/apis/batch/v1", &json!(null)).await.json();
-    assert_eq!(list["resources"][0]["name"], "jobs");
+    let names = list["resources"].as_array().unwrap().iter().map(|row| row["name"].as_str());
+    let names: Vec<&str> = names.flatten().filter(|name| !name.contains('/')).collect();
+    assert_eq!(names, ["cronjobs", "jobs"]);
     for missing in [
         "/apis/none",
         "/apis/none/v1",

@@ -152,6 +152,87 @@ async fn a_webhook_is_told_only_of_what_it_asks_for() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_cannot_be_reached_refuses_only_what_it_is_about() {
+    let server = Harness::start().await;
+    let hook = HookServer::start(&server, Behaves::Refuses("/data/bad")).await;
+    let more = json!({
+        // A newline in place of the authority that somebody is still to put there.
+        "clientConfig": {"url": hook.url(), "caBundle": "Cg=="},
+        "objectSelector": {"matchLabels": {"seen": "yes"}},
+        "matchConditions": [{"name": "c", "expression": "request.name != 'spared'"}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+    });
+    let kind = "ValidatingWebhookConfiguration";
+    let path = format!("{ADMISSION}/validatingwebhookconfigurations");
+    let made = server.ask("POST", &path, &configuration(kind, "placed", &hook, &more)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    let labelled = |name: &str| json!({"metadata": {"name": name, "labels": {"seen": "yes"}}});
+    let tried = format!("{CONFIGS}?dryRun=All");
+    until(|| async { server.ask("POST", &tried, &labelled("a")).await.code == 500 }).await;
+    let refused = server.ask("POST", CONFIGS, &labelled("a")).await;
+    assert!(message(&refused).contains("caBundle"), "{}", message(&refused));
+    assert_eq!(server.ask("POST", CONFIGS, &config("b", json!({}))).await.code, 201);
+    assert_eq!(server.ask("POST", CONFIGS, &labelled("spared")).await.code, 201);
+    let elsewhere = "/api/v1/namespaces/kube-public/configmaps";
+    assert_eq!(server.ask("POST", elsewhere, &labelled("a")).await.code, 201);
+}
+
+/// A webhook that has something to say of every write of these, at every door.
+async fn talkative(server: &Harness, resources: &[&str], probe: (&str, Value)) -> HookServer {
+    let hook = HookServer::start(server, Behaves::Refuses("/data/bad")).await;
+    let more = json!({"rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"],
+        "resources": resources}]});
+    let kind = "ValidatingWebhookConfiguration";
+    let path = format!("{ADMISSION}/validatingwebhookconfigurations");
+    let made = server.ask("POST", &path, &configuration(kind, "says", &hook, &more)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    hook.until_asked(|| async {
+        server.ask("POST", &format!("{}?dryRun=All", probe.0), &probe.1).await;
+    })
+    .await;
+    hook
+}
+
+#[tokio::test]
+async fn what_a_webhook_warns_of_is_told_at_every_door() {
+    let server = Harness::start().await;
+    let probe = (CONFIGS, config("probe", json!({})));
+    let resources = ["configmaps", "deployments/scale", "namespaces/finalize", "pods"];
+    let _hook = talkative(&server, &resources, probe).await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    assert_eq!(server.ask("POST", deployments, &deployment).await.code, 201);
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    assert_eq!(server.ask("POST", pods, &pod).await.code, 201);
+    let space = json!({"metadata": {"name": "other"}});
+    assert_eq!(server.ask("POST", "/api/v1/namespaces", &space).await.code, 201);
+    for name in ["a", "b"] {
+        assert_eq!(server.ask("POST", CONFIGS, &config(name, json!({}))).await.code, 201);
+    }
+    let scale = json!({"metadata": {"name": "d"}, "spec": {"replicas": 2}});
+    let eviction =
+        json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": "p"}});
+    let space = json!({"metadata": {"name": "other"}, "spec": {"finalizers": ["kubernetes"]}});
+    for (method, path, body) in [
+        ("PATCH", format!("{CONFIGS}/a"), json!({"data": {"k": "2"}})),
+        ("PUT", format!("{deployments}/d/scale"), scale),
+        ("PATCH", format!("{deployments}/d/scale"), json!({"spec": {"replicas": 3}})),
+        ("PUT", "/api/v1/namespaces/other/finalize".to_owned(), space),
+        ("POST", format!("{pods}/p/eviction"), eviction),
+        ("DELETE", format!("{CONFIGS}/a"), Value::Null),
+        ("DELETE", CONFIGS.to_owned(), Value::Null),
+    ] {
+        let answer = server.ask(method, &path, &body).await;
+        assert!(answer.code < 300, "{method} {path}: {}", answer.json());
+        let told = answer.header("warning");
+        assert!(told.contains("looked at"), "{method} {path}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_that_must_not_try_is_not_told_of_what_is_only_tried() {
     let server = Harness::start().await;
     let hook = HookServer::start(&server, Behaves::Refuses("/data/bad")).await;

@@ -173,3 +173,26 @@ async fn an_eviction_that_is_only_tried_or_not_meant_takes_nothing() {
     let pod = objects.get(&pods, "default", "p").await.unwrap();
     assert!(!has(&pod, "metadata.deletionTimestamp"));
 }
+
+#[tokio::test]
+async fn what_was_taken_for_a_pod_a_moment_ago_is_not_taken_again() {
+    let now = clock::timestamp();
+    let soon = now + SignedDuration::from_secs(1);
+    let rows = [(soon, 3, "its own"), (now - GOES_WITHIN, 2, "of one that did not go")];
+    for (since, left, what) in rows {
+        let objects = objects().await;
+        let taken = json!({"disruptedPods": {"p": metadata_time(since)}});
+        budget(&objects, json!({"minAvailable": 5}), taken).await;
+        pod(&objects, "p", "Running", true).await;
+        evict(&objects, "p", &WriteOptions::default()).await.unwrap();
+        let status = status_of_budget(&objects).await;
+        assert_eq!(status["disruptionsAllowed"], left, "{what}");
+    }
+    // One that came after another of its name was evicted is another one.
+    let resource = row("policy", "poddisruptionbudgets");
+    let old = json!({"status": {"disruptionsAllowed": 1, "disruptedPods": {"p": "2026-01-01T00:00:00Z"}}});
+    let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:01Z"}});
+    let later = "2026-01-01T00:00:02Z".parse().unwrap();
+    let taken = taken_from(&resource, &old, &pod, later).unwrap();
+    assert_eq!(taken["status"]["disruptionsAllowed"], 0);
+}

@@ -11,8 +11,11 @@ use impresario_api::status::{Cause, CauseReason, Reason, Status};
 use impresario_registry_api::Consistency;
 use serde_json::Value;
 
-/// The work that all policies together may take for one write.
-const STEPS: u64 = 4_000_000;
+/// The work that a policy may take for one write at one of its bindings. Each has its own: what one takes, others that come
+/// after it would lack, and those that say Ignore would be passed over for it.
+const STEPS: u64 = 2_000_000;
+/// The most bindings that may be about one write: with their work this bounds how long a write computes.
+const MOST_BINDINGS: usize = 64;
 /// How many objects may be parameters of one binding.
 const MAX_PARAMS: usize = 64;
 
@@ -41,7 +44,7 @@ impl Objects {
         let (all, bindings) = policies.read().await.ok_or_else(unknown)?;
         let request = asked.request();
         let mut namespace = None;
-        let mut budget = Budget::new(STEPS);
+        let mut judged = 0;
         for (binding_name, binding) in bindings.iter() {
             let Some((name, policy)) = all.get_key_value(&binding.policy) else { continue };
             if !policy.may_cover(&asked) {
@@ -53,17 +56,25 @@ impl Objects {
                 Ok(false) => continue,
                 Ok(true) => match self.params_of(policy, binding, &asked).await {
                     Ok(params) => {
-                        if namespace.is_none() {
-                            namespace = Some(self.namespace_of(&asked).await.unwrap_or_default());
+                        judged += 1;
+                        if judged > MOST_BINDINGS {
+                            return Err(too_many(&asked));
                         }
-                        let namespace = namespace.as_ref().and_then(Option::as_ref);
-                        let namespace = namespace.unwrap_or(&Value::Null);
-                        let Ok(said) = &policy.said else { continue };
-                        let judged = params.iter().flat_map(|params| {
-                            let seen = Seen { object, old, request: &request, params, namespace };
-                            judge(said, policy.fails_open, seen, &mut budget)
-                        });
-                        judged.collect()
+                        // Each computes at once: others come between.
+                        tokio::task::yield_now().await;
+                        match self.looked_up_once(&mut namespace, &asked).await {
+                            Ok(namespace) => {
+                                let Ok(said) = &policy.said else { continue };
+                                let mut budget = Budget::new(STEPS);
+                                let judged = params.iter().flat_map(|params| {
+                                    let seen =
+                                        Seen { object, old, request: &request, params, namespace };
+                                    judge(said, policy.fails_open, seen, &mut budget)
+                                });
+                                judged.collect()
+                            }
+                            Err(why) => unanswered(policy, why),
+                        }
                     }
                     Err(why) => unanswered(policy, why),
                 },
@@ -72,6 +83,21 @@ impl Objects {
             follow(&passed, binding, &asked, violations)?;
         }
         Ok(())
+    }
+
+    /// The namespace of what is written, or null; looked up for the first policy that asks for it. That it cannot be read
+    /// says nothing about whether there is one.
+    async fn looked_up_once<'n>(
+        &self,
+        namespace: &'n mut Option<Value>,
+        asked: &Asked<'_>,
+    ) -> Result<&'n Value, String> {
+        if namespace.is_none() {
+            let found = self.namespace_of(asked).await;
+            let found = found.map_err(|why| format!("its namespace cannot be read: {why}"))?;
+            *namespace = Some(found.unwrap_or_default());
+        }
+        Ok(namespace.as_ref().unwrap_or(&Value::Null))
     }
 
     /// Whether a policy is about a write where a binding says that it holds.
@@ -147,6 +173,13 @@ impl Objects {
             }
         }
     }
+}
+
+fn too_many(asked: &Asked<'_>) -> Status {
+    let why = format!(
+        "more than {MOST_BINDINGS} bindings of policies are about it: let some of them be about less"
+    );
+    Status::forbidden(asked.resource, asked.name, why)
 }
 
 /// What follows where nobody can say whether a policy holds.

@@ -3,6 +3,7 @@
 use super::caller::post;
 use super::hook::{Hook, Verdict};
 use super::known::{Entry, Turn, Webhooks};
+use super::places::Full;
 use super::review::{Answer, answer, question};
 use crate::Objects;
 use crate::admission::Asked;
@@ -23,11 +24,20 @@ const TOGETHER: Duration = Duration::from_secs(40);
 /// One of the turns of a write.
 struct Round<'a> {
     hooks: &'a Webhooks,
+    turn: Turn,
     asked: Asked<'a>,
     request: Value,
     old: &'a Value,
     /// Where the row of what is written is: the kind of what comes out.
     row: &'a Row,
+}
+
+/// Why a webhook gave no answer.
+enum Unasked {
+    /// It did not answer, or nothing that is an answer.
+    Failed(String),
+    /// It was not asked, and that is no fault of it: nobody goes on without it for that.
+    Busy,
 }
 
 impl Objects {
@@ -50,7 +60,8 @@ impl Objects {
         if told.is_empty() {
             return Ok(object);
         }
-        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let turn = Turn::Mutating;
+        let round = Round { hooks, turn, asked, request: asked.request(), old, row };
         let changed = timeout(TOGETHER, self.mutate(&round, &told, object)).await;
         changed.unwrap_or_else(|_| {
             Err(Status::timeout("the mutating webhooks did not all answer in time: try again"))
@@ -70,7 +81,8 @@ impl Objects {
         if told.is_empty() {
             return Ok(());
         }
-        let round = Round { hooks, asked, request: asked.request(), old, row };
+        let turn = Turn::Validating;
+        let round = Round { hooks, turn, asked, request: asked.request(), old, row };
         let calls = told.iter().map(|entry| self.call(&round, entry, object));
         let answers = join_all(calls).await;
         let mut first = Ok(());
@@ -166,7 +178,11 @@ impl Objects {
                             format!("admission webhook {:?} does not support dry run", hook.name);
                         return Err(Status::bad_request(why));
                     }
-                    self.ask(round, hook, object).await
+                    match self.ask(round, entry, hook, object).await {
+                        Err(Unasked::Busy) => return Err(busy(entry)),
+                        Err(Unasked::Failed(why)) => Err(why),
+                        Ok(answer) => Ok(answer),
+                    }
                 }
                 Ok(Verdict::Fault(why)) => Err(format!("its condition {why}")),
                 Err(why) => Err(why),
@@ -203,27 +219,41 @@ impl Objects {
         Ok(hook.holds(object, round.old, &round.request))
     }
 
-    async fn ask(&self, round: &Round<'_>, hook: &Hook, object: &Value) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        round: &Round<'_>,
+        entry: &Entry,
+        hook: &Hook,
+        object: &Value,
+    ) -> Result<Answer, Unasked> {
+        let target = hook.target.as_ref().map_err(|why| Unasked::Failed(why.clone()))?;
         let failed = |why: &dyn std::fmt::Display| {
-            format!("failed to call webhook: Post {:?}: {why}", hook.target.to_string())
+            let target = target.to_string();
+            Unasked::Failed(format!("failed to call webhook: Post {target:?}: {why}"))
         };
         let uid = uuid::Uuid::new_v4().to_string();
+        let places = (&entry.places, round.hooks.places());
+        let _place = places.0.take(places.1).await.map_err(|full| match full {
+            Full::Hangs => failed(&"it does not answer what it was asked already"),
+            Full::Busy => Unasked::Busy,
+        })?;
         let body = question(hook.version, round.request.clone(), &uid, object, round.old);
         let body = serde_json::to_vec(&body).map_err(|error| failed(&error))?;
-        let place = round
-            .hooks
-            .place()
-            .await
-            .ok_or_else(|| failed(&"too many webhooks are being asked already"))?;
-        let asked = timeout(hook.limit, post(&self.reads, &hook.target, body)).await;
-        drop(place);
+        let asked = timeout(hook.limit, post(&self.reads, target, body, places)).await;
+        entry.places.note(matches!(asked, Ok(Ok(_))));
         let body = match asked {
             Ok(Ok(body)) => body,
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => return Err(failed(&"context deadline exceeded")),
         };
-        answer(hook, &uid, &body)
+        answer(&hook.name, &uid, &body.bytes, round.turn).map_err(Unasked::Failed)
     }
+}
+
+/// What is answered where too much is being asked.
+fn busy(entry: &Entry) -> Status {
+    let why = format!("too many questions to webhooks are under way, to {:?}, too", entry.name);
+    Status::unavailable(format!("{why}: try again"), 1)
 }
 
 /// Those that ask to be told, when it is known which there are.

@@ -40,8 +40,8 @@ pub(super) struct Hook {
     pub(super) name: String,
     /// The version of `AdmissionReview` that it prefers of those that are spoken.
     pub(super) version: &'static str,
-    /// Where it is.
-    pub(super) target: Target,
+    /// Where it is, or why it cannot be reached: that concerns only what it is about.
+    pub(super) target: Result<Target, String>,
     /// In namespaces with these labels.
     pub(super) namespaces: LabelSelector,
     /// Of objects with these labels, before or after.
@@ -75,7 +75,7 @@ impl Hook {
         Ok(Self {
             name: text(entry, "/name").to_owned(),
             version,
-            target: Target::read(&entry["clientConfig"])?,
+            target: Target::read(&entry["clientConfig"]),
             namespaces: selector("namespaceSelector")?,
             objects: selector("objectSelector")?,
             conditions: conditions.map(compiled).collect::<Result<_, _>>()?,
@@ -152,6 +152,21 @@ pub(super) mod tests {
             "matchConditions": [{"name": "c", "expression": "authorizer.group('')"}],
         })));
         assert!(unknown.unwrap_err().contains("authorizer"));
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_reached_has_its_selectors_and_conditions_all_the_same() {
+        // A placeholder, until somebody has put an authority there.
+        let config = json!({"url": "https://127.0.0.1:1/x", "caBundle": "Cg=="});
+        let hook = Hook::read(&entry(&json!({
+            "clientConfig": config,
+            "objectSelector": {"matchLabels": {"a": "b"}},
+            "matchConditions": [{"name": "c", "expression": "false"}],
+        })));
+        let hook = hook.unwrap();
+        assert!(hook.target.as_ref().unwrap_err().contains("no certificate"));
+        assert!(!hook.objects.matches_object(&json!({"metadata": {"labels": {"a": "c"}}})));
+        assert_eq!(hook.holds(&json!({}), &Value::Null, &json!({})), Verdict::Spared);
     }
 
     #[test]

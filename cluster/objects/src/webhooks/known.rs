@@ -1,6 +1,7 @@
 //! The webhooks that there are, as this process sees them.
 
 use super::hook::Hook;
+use super::places::Places;
 use crate::Reader;
 use crate::admission::{Asked, Rule};
 use crate::followed::Followed;
@@ -8,16 +9,9 @@ use impresario_api::rules::expressions::is_exempt;
 use impresario_client::objects::stored::text;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
 
 /// The group of the configurations.
 const GROUP: &str = "admissionregistration.k8s.io";
-/// Questions that may be under way at once, each with its object and its answer.
-const PLACES: usize = 256;
-/// How long a question waits for a place.
-const FREE: Duration = Duration::from_secs(5);
 
 /// Which of the two turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +42,8 @@ pub(super) struct Entry {
     pub(super) fails_open: bool,
     /// The webhook, or why it cannot be called.
     pub(super) hook: Result<Hook, String>,
+    /// Its own places for questions.
+    pub(super) places: Places,
 }
 
 impl Entry {
@@ -57,6 +53,7 @@ impl Entry {
             rules: entry["rules"].as_array().into_iter().flatten().map(Rule::read).collect(),
             fails_open: text(entry, "/failurePolicy") == "Ignore",
             hook: Hook::read(entry),
+            places: Places::of_one(),
         }
     }
 
@@ -74,7 +71,7 @@ pub struct Webhooks(Arc<Following>);
 struct Following {
     mutating: Followed<Vec<Arc<Entry>>>,
     validating: Followed<Vec<Arc<Entry>>>,
-    places: Semaphore,
+    places: Places,
 }
 
 impl Webhooks {
@@ -83,7 +80,7 @@ impl Webhooks {
     pub fn follow(objects: &Reader) -> Self {
         let begin = |turn: Turn| Followed::follow(objects, GROUP, turn.plural(), read);
         let (mutating, validating) = (begin(Turn::Mutating), begin(Turn::Validating));
-        Self(Arc::new(Following { mutating, validating, places: Semaphore::new(PLACES) }))
+        Self(Arc::new(Following { mutating, validating, places: Places::of_all() }))
     }
 
     /// Whether somebody may ask to be told of this: for certain not, where it is known that nobody does.
@@ -106,9 +103,9 @@ impl Webhooks {
         Some(told.cloned().collect())
     }
 
-    /// One of the places for questions that are under way; nothing where none is free for a while.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(FREE, self.0.places.acquire()).await.ok()?.ok()
+    /// The places for questions to all of them together.
+    pub(super) fn places(&self) -> &Places {
+        &self.0.places
     }
 
     fn turn(&self, turn: Turn) -> &Followed<Vec<Arc<Entry>>> {
@@ -123,7 +120,8 @@ fn read(name: &str, object: &Value) -> Vec<Arc<Entry>> {
     let hooks = object["webhooks"].as_array().into_iter().flatten();
     let hooks: Vec<Arc<Entry>> = hooks.map(|hook| Arc::new(Entry::read(hook))).collect();
     for entry in &hooks {
-        if let Err(why) = &entry.hook {
+        let broken = entry.hook.as_ref().map_or_else(Some, |hook| hook.target.as_ref().err());
+        if let Some(why) = broken {
             tracing::warn!(configuration = name, webhook = entry.name, "cannot be called: {why}");
         }
     }
