@@ -13,7 +13,6 @@ use crate::may::{Ask, Bound, Denied, Rule, Verb, Who, may};
 use crate::rbac::Roles;
 use crate::refusals::Refusals;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
 use impresario_api::admission::{DeleteOptions, Door, Propagation};
 use impresario_api::patch::{self, PatchType};
 use impresario_api::resource::{Resource, Row, resource_key};
@@ -23,7 +22,6 @@ use impresario_client::objects::protocol::{
     Bind, Change, Create, Delete, FencedChange, Follow, Form, Get, Gone, List, Part, Refusal,
     Refused, Sender, Settle,
 };
-use impresario_client::objects::removed::removed;
 use impresario_client::objects::stored::{bytes_of, text};
 use impresario_client::objects::{Binding, Deleted, WriteOptions};
 use impresario_registry_api::{
@@ -35,6 +33,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
+use until::{until_denied, until_removed};
+
+mod until;
 
 /// How long this member has to learn what the others have written.
 const CAUGHT_UP: Duration = Duration::from_secs(5);
@@ -44,7 +45,8 @@ const SEEN: Duration = Duration::from_millis(500);
 const NODE_NAME: &str = "/spec/nodeName";
 
 /// What who may know better is asked for.
-const BEHIND: &str = "this member does not know yet what is bound where: ask another one";
+const BEHIND: &str =
+    "this member does not know yet what is bound where, or what the roles allow: ask another one";
 /// The same where waiting makes nothing better.
 const FORGOTTEN: &str =
     "this member came after that pod went, and cannot tell where it was: ask another one";
@@ -90,23 +92,20 @@ impl ObjectsParts {
         self.roles.permit(name, ask).map_err(|rule| ask.denied(who, rule))
     }
 
-    /// Waits until it is known what programs may do, or so long that they are told to come back.
-    async fn knows(&self, sender: &Sender) {
-        if matches!(self.who(sender), Who::Client(_)) {
-            self.roles.has_read_within(CAUGHT_UP).await;
-        }
+    /// Waits until it is known what programs may do, or so long that they are told to come back; whether it is.
+    async fn knows(&self, sender: &Sender) -> bool {
+        !matches!(self.who(sender), Who::Client(_)) || self.roles.has_read_within(CAUGHT_UP).await
     }
 
     /// Whether it may be done, where it does not depend on a state that a write replaces.
     async fn permit(&self, sender: &Sender, ask: &Ask<'_>) -> Result<(), Unpermitted> {
-        self.knows(sender).await;
+        if !self.knows(sender).await {
+            return Err(Unpermitted::Behind);
+        }
         let mut denied = match self.judge(sender, ask) {
             Ok(()) => return Ok(()),
             Err(denied) => denied,
         };
-        if denied.rule == Rule::Unread {
-            return Err(Unpermitted::Behind);
-        }
         let depends = match denied.rule {
             Rule::NamedByOwnPods => !ask.name.is_empty(),
             Rule::OwnEvents => ask.new.is_some(),
@@ -223,18 +222,23 @@ impl ObjectsParts {
             bounded(&[pointer, value])?;
         }
         known(&select.resource)?;
+        let permitted = self.judge_all(sender, verb, select);
+        permitted.map_err(|denied| self.refused(sender, denied).to_string())
+    }
+
+    /// Whether a collection may be read. What is bound where says nothing about these: nobody waits here.
+    fn judge_all(&self, sender: &Sender, verb: Verb, select: &Selection) -> Result<(), Denied> {
         let namespace = select.namespace.as_deref().unwrap_or_default();
         let name = select.name.as_deref().unwrap_or_default();
         let on_node = select.field.as_ref().filter(|(pointer, _)| pointer == NODE_NAME);
         let on_node = on_node.map(|(_, node)| node.as_str());
-        let ask = Ask { on_node, ..Ask::of(verb, &select.resource, namespace, name) };
-        // What is bound where says nothing about collections: nobody waits here.
-        let permitted = self.judge(sender, &ask);
-        permitted.map_err(|denied| self.refused(sender, denied).to_string())
+        self.judge(sender, &Ask { on_node, ..Ask::of(verb, &select.resource, namespace, name) })
     }
 
     pub(crate) async fn list(self, asked: List) -> Result<Page, ReadError> {
-        self.knows(&asked.sender).await;
+        if !self.knows(&asked.sender).await {
+            return Err(ReadError::Unavailable { reason: BEHIND.to_owned() });
+        }
         let permitted = self.permit_all(&asked.sender, Verb::List, &asked.request.select);
         permitted.map_err(|reason| ReadError::Refused { reason })?;
         let page = self.objects.registry().list(asked.request).await?;
@@ -242,13 +246,23 @@ impl ObjectsParts {
     }
 
     pub(crate) async fn follow(self, asked: Follow) -> Result<Watch, WatchError> {
-        self.knows(&asked.sender).await;
-        let permitted = self.permit_all(&asked.sender, Verb::Watch, &asked.request.select);
+        let Follow { sender, request } = asked;
+        if !self.knows(&sender).await {
+            return Err(WatchError::Closed);
+        }
+        let permitted = self.permit_all(&sender, Verb::Watch, &request.select);
         permitted.map_err(|reason| WatchError::Refused { reason })?;
-        let resource = known(&asked.request.select.resource);
+        let resource = known(&request.select.resource);
         let resource = resource.map_err(|reason| WatchError::Refused { reason })?;
-        let watch = self.objects.registry().watch(asked.request).await?;
-        Ok(if resource.is_lasting() { watch } else { until_removed(watch, resource) })
+        let select = request.select.clone();
+        let watch = self.objects.registry().watch(request).await?;
+        let watch = if resource.is_lasting() { watch } else { until_removed(watch, resource) };
+        if !matches!(self.who(&sender), Who::Client(_)) {
+            return Ok(watch);
+        }
+        let changes = self.roles.changes();
+        let may = move || self.judge_all(&sender, Verb::Watch, &select).is_ok();
+        Ok(until_denied(watch, changes, may))
     }
 
     pub(crate) async fn settle(self, asked: Settle) -> Result<Committed, TransactError> {
@@ -468,22 +482,6 @@ impl ObjectsParts {
 
 fn served(resource: &str) -> Result<Row, Status> {
     known(resource).map_err(|why| Status::new(Reason::NotFound, why))
-}
-
-/// A watch that ends with the kind of its objects.
-fn until_removed(watch: Watch, resource: Row) -> Watch {
-    let following = (Some(watch), resource);
-    Watch::new(stream::unfold(following, |(watch, resource)| async move {
-        let mut watch = watch?;
-        tokio::select! {
-            biased;
-            _ = removed(&resource) => {
-                let gone = WatchError::Removed { resource: resource_key(&resource) };
-                Some((Err(gone), (None, resource)))
-            }
-            told = watch.next() => Some((told?, (Some(watch), resource))),
-        }
-    }))
 }
 
 fn bytes(object: &Value) -> Result<Bytes, Status> {

@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use impresario_registry::MemoryRegistry;
-use impresario_registry_api::{Around, BoxFuture, Key, Registry};
+use impresario_registry_api::{Around, BoxFuture, Key, Registry, WatchRequest};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,6 +29,13 @@ impl Around for Member {
             return std::future::ready(Err(ReadError::Unavailable { reason })).boxed();
         }
         self.registry.get(key, consistency)
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<Watch, WatchError>> {
+        if self.is_cut_off.load(Ordering::SeqCst) {
+            return std::future::ready(Err(WatchError::Closed)).boxed();
+        }
+        self.registry.watch(request)
     }
 }
 
@@ -252,4 +259,84 @@ async fn a_program_may_what_its_roles_give_it_and_gives_away_no_more() {
     parts.clone().create(given("create")).await.unwrap();
     let refused = Status::from(parts.clone().create(given("delete")).await.unwrap_err());
     assert!(refused.message.contains("not currently held"), "{refused}");
+}
+
+fn sdk() -> Sender {
+    Sender { name: "sdk".into(), role: impresario_runtime::PeerRole::Client }
+}
+
+fn follows(plural: &str) -> Follow {
+    Follow {
+        sender: sdk(),
+        request: WatchRequest { select: Selection::all(plural), ..WatchRequest::default() },
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_has_not_read_the_roles_refuses_no_program_for_good() {
+    let member = Arc::new(Member::default());
+    member.is_cut_off.store(true, Ordering::SeqCst);
+    let parts = parts(&member);
+    let request = impresario_registry_api::ListRequest::of(Selection::all("pods"));
+    let listed = parts.clone().list(List { sender: sdk(), request }).await;
+    assert!(matches!(listed, Err(ReadError::Unavailable { .. })), "{listed:?}");
+    let followed = parts.clone().follow(follows("pods")).await;
+    assert!(matches!(followed, Err(WatchError::Closed)), "{:?}", followed.err());
+    let got = parts.clone().get(Get { sender: sdk(), ..get("mine") }).await;
+    assert!(matches!(got, Err(ReadError::Unavailable { .. })), "{got:?}");
+    let made = parts.clone().create(Create { sender: sdk(), ..event("mine") }).await;
+    assert_eq!(Status::from(made.unwrap_err()).code(), 503);
+    assert_eq!(parts.count_refusals(), [], "nobody was refused anything");
+}
+
+#[tokio::test]
+async fn a_watch_of_a_program_ends_when_its_right_is_taken() {
+    let member = Arc::new(Member::default());
+    let parts = settled(&member).await;
+    let rbac = crate::rbac::GROUP;
+    let write = WriteOptions::default();
+    let (roles, bindings) = (
+        known(&format!("{rbac}/clusterroles")).unwrap(),
+        known(&format!("{rbac}/clusterrolebindings")).unwrap(),
+    );
+    let rule = json!({"verbs": ["watch"], "apiGroups": [""], "resources": ["secrets"]});
+    let role = json!({"metadata": {"name": "reads"}, "rules": [rule]});
+    parts.objects.create(&roles, "", role, &write).await.unwrap();
+    let binding = |name: &str| {
+        json!({
+            "metadata": {"name": name}, "roleRef": {"kind": "ClusterRole", "name": "reads"},
+            "subjects": [{"kind": "User", "name": "sdk"}],
+        })
+    };
+    for name in ["one", "other"] {
+        parts.objects.create(&bindings, "", binding(name), &write).await.unwrap();
+    }
+    let mut changes = parts.roles.changes();
+    let mut watch = loop {
+        if let Ok(watch) = parts.clone().follow(follows("secrets")).await {
+            break watch;
+        }
+        changes.next().await;
+    };
+    let delete = async |name: &str| {
+        let deletion = DeleteOptions::default();
+        parts.objects.delete(&bindings, "", name, &deletion, &write).await.unwrap();
+    };
+    // As long as the other binding gives the right it goes on.
+    delete("one").await;
+    let secrets = known("secrets").unwrap();
+    let secret = json!({"metadata": {"name": "s"}});
+    parts.objects.create(&secrets, "default", secret, &write).await.unwrap();
+    assert!(watch.next().await.unwrap().is_ok());
+    delete("other").await;
+    let end = async {
+        while let Some(told) = watch.next().await {
+            told?;
+        }
+        Ok(())
+    };
+    let ended = timeout(Duration::from_mins(1), end).await.expect("it ends");
+    assert_eq!(ended, Err(WatchError::Closed));
+    let again = parts.follow(follows("secrets")).await;
+    assert!(matches!(again, Err(WatchError::Refused { .. })), "{:?}", again.err());
 }
