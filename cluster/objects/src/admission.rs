@@ -1,6 +1,7 @@
 //! What webhooks and policies have in common: what a write is to them, and which writes they are about.
 
 mod asked;
+mod passing;
 mod rule;
 mod within;
 

@@ -23,7 +23,7 @@ use impresario_client::objects::protocol::{
     Refused, Sender, Settle,
 };
 use impresario_client::objects::stored::{bytes_of, text};
-use impresario_client::objects::{Binding, Deleted, WriteOptions};
+use impresario_client::objects::{Binding, Deleted};
 use impresario_registry_api::{
     Committed, Consistency, Entry, Page, ReadError, Revision, Selection, TransactError,
     Transaction, Watch, WatchError,

@@ -241,34 +241,6 @@ impl Objects {
         self.mutated(resource, Asked { name: &name, ..asked }, object, &Value::Null).await
     }
 
-    /// Refuses what a policy or a webhook refuses.
-    async fn permitted(
-        &self,
-        resource: &Row,
-        asked: Asked<'_>,
-        object: &Value,
-        old: &Value,
-    ) -> Result<(), Status> {
-        self.passed(asked, object, old).await?;
-        self.validated(resource, asked, object, old).await
-    }
-
-    /// Refuses a deletion that a policy or a webhook refuses, before something is done that only makes sense with it. It is
-    /// asked again by the deletion itself: what is deleted then may be in another state.
-    pub(super) async fn may_go(
-        &self,
-        resource: &Row,
-        namespace: &str,
-        name: &str,
-        object: &Value,
-        options: &WriteOptions,
-    ) -> Result<(), Status> {
-        let action = Action::Delete;
-        let asked = Asked { resource, subresource: "", action, namespace, name, options };
-        self.mutated(resource, asked, Value::Null, object).await?;
-        self.permitted(resource, asked, &Value::Null, object).await
-    }
-
     /// Why nothing can be created under a name that has been given: who waits for it to be free is
     /// told when it is about to be.
     async fn name_taken(

@@ -114,3 +114,50 @@ async fn parameters_and_selectors_say_where_and_how_a_policy_holds() {
     let refused = server.ask("POST", CONFIGS, &json!({"metadata": {"name": "c"}})).await;
     assert_eq!(refused.code, 422, "without its parameters nothing passes");
 }
+
+#[tokio::test]
+async fn what_one_policy_computes_is_not_taken_from_another() {
+    let server = Harness::start().await;
+    let policies = format!("{ADMISSION}/validatingadmissionpolicies");
+    let bindings = format!("{ADMISSION}/validatingadmissionpolicybindings");
+    let costly =
+        "object.data.all(a, object.data.all(b, object.data.all(c, a != b || b != c || true)))";
+    let mut early =
+        policy(&json!({"failurePolicy": "Ignore", "validations": [{"expression": costly}]}));
+    early["metadata"]["name"] = json!("early");
+    let mut late = policy(&json!({"failurePolicy": "Ignore"}));
+    late["metadata"]["name"] = json!("late");
+    for (binding, policy) in [("a", early), ("b", late)] {
+        assert_eq!(server.ask("POST", &policies, &policy).await.code, 201);
+        let spec = json!({"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]});
+        let made = json!({"metadata": {"name": binding}, "spec": spec});
+        assert_eq!(server.ask("POST", &bindings, &made).await.code, 201);
+    }
+    let tried = format!("{CONFIGS}?dryRun=All");
+    until(|| async { server.ask("POST", &tried, &bad()).await.code == 422 }).await;
+    let mut large = bad();
+    for number in 0..200 {
+        large["data"][format!("k{number}")] = json!("");
+    }
+    let refused = server.ask("POST", CONFIGS, &large).await;
+    assert_eq!(refused.code, 422, "{}", refused.json());
+}
+
+#[tokio::test]
+async fn so_many_bindings_may_be_about_one_write() {
+    let server = Harness::start().await;
+    define(&server, &json!({})).await;
+    let path = format!("{ADMISSION}/validatingadmissionpolicybindings");
+    for number in 0..65 {
+        let spec = json!({"policyName": "no-bad", "validationActions": ["Deny"]});
+        let made = json!({"metadata": {"name": format!("b{number}")}, "spec": spec});
+        assert_eq!(server.ask("POST", &path, &made).await.code, 201);
+    }
+    let good = json!({"metadata": {"name": "a"}});
+    let tried = format!("{CONFIGS}?dryRun=All");
+    until(|| async { server.ask("POST", &tried, &good).await.code == 403 }).await;
+    let refused = server.ask("POST", CONFIGS, &good).await.json();
+    assert!(refused["message"].as_str().unwrap().contains("64 bindings"), "{refused}");
+    assert_eq!(server.ask("DELETE", &format!("{path}/b0"), &Value::Null).await.code, 200);
+    until(|| async { server.ask("POST", CONFIGS, &good).await.code == 201 }).await;
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use futures_util::{FutureExt as _, StreamExt as _};
+use impresario_client::objects::WriteOptions;
 use impresario_registry::MemoryRegistry;
 use impresario_registry_api::{Around, BoxFuture, Key, Registry, WatchRequest};
 use serde_json::json;

@@ -138,7 +138,9 @@ pub(super) fn answer(hook: &str, uid: &str, body: &[u8], turn: Turn) -> Result<A
     };
     let patch = match (response.patch.as_deref(), response.patch_type.as_deref()) {
         (None, None | Some("")) => None,
-        (Some(patch), Some("JSONPatch")) if turn == Turn::Mutating => {
+        // Who only says yes or no is not asked for one.
+        (Some(_), Some("JSONPatch")) if turn == Turn::Validating => None,
+        (Some(patch), Some("JSONPatch")) => {
             let decoded = base64::engine::general_purpose::STANDARD.decode(patch);
             let decoded =
                 decoded.map_err(|error| format!("response.patch is no base64: {error}"))?;
@@ -146,7 +148,6 @@ pub(super) fn answer(hook: &str, uid: &str, body: &[u8], turn: Turn) -> Result<A
                 .map_err(|error| format!("response.patch is no JSON patch: {error}"))?;
             Some(patch)
         }
-        (Some(_), Some("JSONPatch")) => None,
         (None, _) => {
             return wrong("response.patch is required with response.patchType".into());
         }
