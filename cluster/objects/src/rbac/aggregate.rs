@@ -17,14 +17,20 @@ use serde_json::Value;
 /// Writes into each gathering role the rules of those that it selects, and into the role of those who look the kinds
 /// that are served. One at a time: a role that gathers may be gathered itself, which the next look sees.
 pub async fn settle(objects: &Objects) -> Result<(), Status> {
-    objects.complete_looking().await?;
+    // What cannot be written of one role keeps no other from being put together.
+    let looking = objects.complete_looking().await;
+    if let Err(status) = &looking
+        && status.is_fenced()
+    {
+        return looking;
+    }
     let row = find(GROUP, "v1", "clusterroles")
         .ok_or_else(|| Status::internal("no cluster roles are served"))?;
     let listed = objects.list(&row, &ListQuery::default()).await?;
-    let (mut first, write) = (None, WriteOptions::default());
+    let (mut first, write) = (looking.err(), WriteOptions::default());
     for role in &listed.items {
         let Some(rules) = gathered(role, &listed.items) else { continue };
-        if rules == PolicyRule::read_all(role) {
+        if is_same(&rules, &PolicyRule::read_all(role)) {
             continue;
         }
         let name = text(role, "/metadata/name");
@@ -44,6 +50,16 @@ pub async fn settle(objects: &Objects) -> Result<(), Status> {
         }
     }
     first.map_or(Ok(()), Err)
+}
+
+/// Whether these are the same rules in whatever order. Roles that gather each other would never agree on one.
+fn is_same(one: &[PolicyRule], other: &[PolicyRule]) -> bool {
+    let sorted = |rules: &[PolicyRule]| {
+        let mut rules = rules.to_vec();
+        rules.sort();
+        rules
+    };
+    sorted(one) == sorted(other)
 }
 
 /// The rules of a gathering role: those of all others that it selects, each once; none where it has its own.
@@ -89,6 +105,57 @@ mod tests {
             before = Some(now);
         }
         panic!("the roles never settle");
+    }
+
+    #[tokio::test]
+    async fn roles_that_gather_each_other_are_written_until_both_have_all_rules() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+        let row = find(GROUP, "v1", "clusterroles").unwrap();
+        let write = WriteOptions::default();
+        for (name, label, gathers) in
+            [("a", "b", "a"), ("b", "a", "b"), ("x", "a", ""), ("y", "b", "")]
+        {
+            let mut role = json!({"metadata": {"name": name, "labels": {"part-of": label}}});
+            if gathers.is_empty() {
+                role["rules"] =
+                    json!([{"verbs": ["get"], "apiGroups": ["example.com"], "resources": [name]}]);
+            } else {
+                let labels = json!({"part-of": gathers});
+                role["aggregationRule"] =
+                    json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
+            }
+            objects.create(&row, "", role, &write).await.unwrap();
+        }
+        settled(&objects).await;
+        for name in ["a", "b"] {
+            let rules = PolicyRule::read_all(&objects.get(&row, "", name).await.unwrap());
+            assert_eq!(rules.len(), 2, "{name}: {rules:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn roles_are_put_together_though_the_one_of_those_who_look_cannot_be_written() {
+        let objects = Objects::new(Arc::new(MemoryRegistry::new()));
+        objects.lay_roles().await.unwrap();
+        let row = find(GROUP, "v1", "clusterroles").unwrap();
+        let write = WriteOptions::default();
+        let looks = super::super::defaults::LOOKS;
+        let empty = |old: &Value| {
+            let mut new = old.clone();
+            new["rules"] = json!([]);
+            Ok(new)
+        };
+        objects.modify(&row, Door::Main, "", looks, &write, empty).await.unwrap();
+        let refusing = objects.judged(Arc::new(move |_, verb, _, new| {
+            let is_looking = new.is_some_and(|new| text(new, "/metadata/name") == looks);
+            if is_looking && verb == crate::may::Verb::Update {
+                return Err(Status::bad_request("no"));
+            }
+            Ok(())
+        }));
+        assert_eq!(settle(&refusing).await.unwrap_err().message, "no");
+        let view = objects.get(&row, "", "view").await.unwrap();
+        assert!(!PolicyRule::read_all(&view).is_empty());
     }
 
     #[tokio::test]

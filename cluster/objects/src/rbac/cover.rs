@@ -9,13 +9,17 @@ use std::collections::BTreeMap;
 /// Single rights that are looked at one by one: who writes a rule must not choose how long that takes.
 const MOST_RIGHTS: usize = 4_096;
 
-/// Words that are compared in all, at most, for one write.
-const MOST_COMPARED: usize = 8_000_000;
+/// Words that are compared in all, at most, for one write of somebody's.
+pub const MOST_COMPARED: usize = 8_000_000;
 
 /// The rights of `wanted` that no rule of the owner's covers, put together again. What is too much to be looked at is
-/// missing unless one rule covers it as a whole, and what is left when all words have been compared is, too.
-pub fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    let mut compared = Compared(MOST_COMPARED);
+/// missing unless one rule covers it as a whole, and what is left when so many words have been compared is, too.
+pub fn missing(
+    owned: &[PolicyRule],
+    wanted: &[PolicyRule],
+    most_compared: usize,
+) -> Vec<PolicyRule> {
+    let mut compared = Compared(most_compared);
     let mut is_covered = |right: &PolicyRule| {
         compared.0 > 0 && owned.iter().any(|rule| compared.covers(rule, right))
     };
@@ -139,6 +143,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn lacking_of(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
+        missing(owned, wanted, MOST_COMPARED)
+    }
+
     fn rules(rules: &Value) -> Vec<PolicyRule> {
         rules.as_array().into_iter().flatten().map(PolicyRule::read).collect()
     }
@@ -184,8 +192,10 @@ mod tests {
             ),
         ];
         for (owned, wanted, lacking) in rows {
-            let told: Vec<String> =
-                missing(&rules(&owned), &rules(&wanted)).iter().map(ToString::to_string).collect();
+            let told: Vec<String> = lacking_of(&rules(&owned), &rules(&wanted))
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             assert_eq!(told, lacking, "{owned} {wanted}");
         }
     }
@@ -202,8 +212,8 @@ mod tests {
             ..PolicyRule::default()
         };
         let one = std::slice::from_ref(&huge);
-        assert_eq!(missing(&[], one), one);
-        assert_eq!(missing(one, one), []);
+        assert_eq!(lacking_of(&[], one), one);
+        assert_eq!(lacking_of(one, one), []);
     }
 
     #[test]
@@ -223,9 +233,9 @@ mod tests {
         for rules in [few, many] {
             let each: Vec<PolicyRule> =
                 all(rules).into_iter().map(|name| named(vec![name])).collect();
-            assert_eq!(missing(&each, &each).is_empty(), rules == few);
+            assert_eq!(lacking_of(&each, &each).is_empty(), rules == few);
             let together = [named(all(rules))];
-            assert_eq!(missing(&together, &together).is_empty(), rules == few);
+            assert_eq!(lacking_of(&together, &together).is_empty(), rules == few);
         }
         // A rule for all names is looked at first.
         let mut roles: Vec<std::sync::Arc<[PolicyRule]>> = Vec::new();
@@ -233,6 +243,6 @@ mod tests {
         let broad = PolicyRule { verbs: vec!["get".into(), "list".into()], ..named(Vec::new()) };
         roles.push(each.clone().into());
         roles.push([broad].into());
-        assert_eq!(missing(&super::super::index::rules_in(&roles), &each), []);
+        assert_eq!(lacking_of(&super::super::index::rules_in(&roles), &each), []);
     }
 }

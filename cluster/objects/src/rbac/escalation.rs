@@ -3,7 +3,7 @@
 //! As Kubernetes' `policybased` stores of roles and bindings have it, with their words.
 
 use super::GROUP;
-use super::cover::missing;
+use super::cover::{MOST_COMPARED, missing};
 use super::index::{Asked, Asker, Index, rules_in};
 use super::policy::PolicyRule;
 use impresario_api::catalog::find_object;
@@ -95,12 +95,12 @@ impl Given<'_> {
     /// Whether its writer has all of it; else, in Kubernetes' words, which they lack.
     pub(super) fn check(self, asker: Asker<'_>) -> Result<(), Status> {
         let refused = |why: String| Err(Status::forbidden(&self.row, self.name, why));
-        let lacking = missing(&rules_in(&self.owned), &self.wanted);
+        let lacking = missing(&rules_in(&self.owned), &self.wanted, MOST_COMPARED);
         if !lacking.is_empty() {
             return refused(words(asker, &lacking));
         }
         match &self.gathers {
-            Some(owned) if !missing(&rules_in(owned), &everything()).is_empty() => {
+            Some(owned) if !missing(&rules_in(owned), &everything(), MOST_COMPARED).is_empty() => {
                 refused("must have cluster-admin privileges to use an aggregationRule".to_owned())
             }
             _ => Ok(()),
