@@ -69,7 +69,7 @@ async fn of_many_evictions_at_once_as_many_are_done_as_the_budget_allows() {
     }
     let each = (0..8).map(|number| {
         let objects = objects.clone();
-        tokio::spawn(async move {
+        impresario_runtime::tasks::spawn(async move {
             loop {
                 let name = format!("p{number}");
                 match evict(&objects, &name, &WriteOptions::default()).await {
