@@ -2,7 +2,9 @@
 
 use crate::harness::{Answer, Harness, Shows};
 use crate::hook_server::{Behaves, HookServer};
+use futures_util::future::{Either, join_all, select};
 use serde_json::{Value, json};
+use std::pin::pin;
 use std::time::Duration;
 
 const CONFIGS: &str = "/api/v1/namespaces/default/configmaps";
@@ -251,4 +253,60 @@ async fn a_later_webhook_s_change_is_told_to_who_asks_to_be_told_again() {
     install(&server, true, "b-second", &second, &json!({})).await;
     let made = server.ask("POST", CONFIGS, &config("a", json!({"k": "1"}))).await;
     assert_eq!(made.json()["data"], json!({"k": "1", "first": "x", "second": "x"}));
+}
+
+#[tokio::test]
+async fn a_webhook_that_hangs_holds_up_nobody_else_s_writes_nor_webhooks() {
+    let server = Harness::start().await;
+    let healthy = HookServer::start(&server, Behaves::Refuses("/data/bad")).await;
+    let hangs = HookServer::start(&server, Behaves::Hangs).await;
+    let of = |resource: &str| {
+        json!({"failurePolicy": "Ignore", "timeoutSeconds": 30, "rules": [{"operations": ["CREATE"],
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": [resource]}]})
+    };
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let bad = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "data": {"bad": ""}});
+    let kind = "ValidatingWebhookConfiguration";
+    let path = format!("{ADMISSION}/validatingwebhookconfigurations");
+    for (name, hook, resource) in
+        [("healthy", &healthy, "secrets"), ("hangs", &hangs, "configmaps")]
+    {
+        let made = configuration(kind, name, hook, &of(resource));
+        assert_eq!(server.ask("POST", &path, &made).await.code, 201);
+    }
+    let tried = format!("{secrets}?dryRun=All");
+    until(|| async { server.ask("POST", &tried, &bad).await.code == 403 }).await;
+    let has_asked = async |count: usize| {
+        while hangs.count() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (tried, probe) = (format!("{CONFIGS}?dryRun=All"), config("probe", json!({})));
+    until(|| async {
+        let (ask, asked) = (pin!(server.ask("POST", &tried, &probe)), pin!(has_asked(1)));
+        matches!(select(ask, asked).await, Either::Right(_))
+    })
+    .await;
+
+    // YAML, as all who apply send it.
+    let apply = async |path: String, object: Value| {
+        let kind = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}?fieldManager=m");
+        server.send(Shows::Admin, "PATCH", &path, &kind, object.to_string()).await
+    };
+    let waiting = (0..12).map(|number| {
+        let name = format!("c{number}");
+        let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}});
+        apply(format!("{CONFIGS}/{name}"), object)
+    });
+    let another = async {
+        has_asked(12).await;
+        let refused = apply(format!("{secrets}/s"), bad.clone()).await;
+        assert_eq!(refused.code, 403, "{}", refused.json());
+        let good = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}});
+        assert_eq!(apply(format!("{secrets}/s"), good).await.code, 201);
+    };
+    let (another, waiting) = (pin!(another), pin!(join_all(waiting)));
+    let is_first = matches!(select(another, waiting).await, Either::Left(_));
+    assert!(is_first, "those that wait hold it up");
 }
