@@ -30,6 +30,14 @@ pub(super) fn not_done(spec: &PodSpec, driver: &str) -> NotDone {
         ("hostIPC", spec.host_ipc == Some(true)),
         ("shareProcessNamespace", spec.share_process_namespace == Some(true)),
         ("hostUsers: false", spec.host_users == Some(false)),
+        ("os.name: windows", spec.os.as_ref().is_some_and(|os| os.name == "windows")),
+        (
+            // Neither set aside nor a limit: only what containers say is.
+            "resources",
+            spec.resources.as_ref().is_some_and(|whole| {
+                [&whole.requests, &whole.limits].into_iter().flatten().any(|all| !all.is_empty())
+            }),
+        ),
         ("runtimeClassName", spec.runtime_class_name.is_some()),
         ("securityContext.sysctls", !context.sysctls.unwrap_or_default().is_empty()),
         (
@@ -118,6 +126,7 @@ mod tests {
         let container = json!({"name": "a", "tty": true, "ports": [{"containerPort": 1, "hostPort": 1}],
             "securityContext": {"procMount": "Unmasked", "readOnlyRootFilesystem": true}});
         let spec = json!({"hostPID": true, "hostIPC": true, "hostUsers": false, "hostname": "h",
+            "os": {"name": "windows"}, "resources": {"requests": {"cpu": "1"}},
             "shareProcessNamespace": true, "runtimeClassName": "gvisor",
             "securityContext": {"sysctls": [{"name": "a", "value": "1"}],
                 "seccompProfile": {"type": "RuntimeDefault"}},
@@ -128,6 +137,8 @@ mod tests {
             "hostIPC",
             "shareProcessNamespace",
             "hostUsers: false",
+            "os.name: windows",
+            "resources",
             "runtimeClassName",
             "securityContext.sysctls",
             "securityContext.procMount",
@@ -146,6 +157,7 @@ mod tests {
     #[test]
     fn of_a_pod_that_asks_for_nothing_special_nothing_is_said() {
         let spec = json!({"hostPID": false, "hostUsers": true, "shareProcessNamespace": false,
+            "os": {"name": "linux"}, "resources": {},
             "securityContext": {"seccompProfile": {"type": "Unconfined"}},
             "containers": [{"name": "a", "securityContext": {"procMount": "Default", "readOnlyRootFilesystem": false}}]});
         assert_eq!(of(spec.clone(), "process"), NotDone::default());

@@ -2,7 +2,7 @@
 //!
 //! Containers run beside each other and their amounts add up. Init containers run one after the other before them, so
 //! that the largest counts; those that go on (`restartPolicy: Always`) add to all that come after them. What the pod
-//! says as a whole takes the place of what its containers say.
+//! says as a whole counts where it is more: it takes nothing from what its containers are given.
 
 use crate::field::{at, entries, list, text};
 use crate::quantity::{self, Quantity};
@@ -70,7 +70,7 @@ pub fn is_of_pod(name: &str) -> bool {
     matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
 }
 
-/// What the containers of a pod come to, and what it says as a whole in its place; without what its sandbox needs.
+/// What the containers of a pod come to, or what it says as a whole where that is more; without what its sandbox needs.
 pub fn of_containers(pod: &Value, side: Side) -> Amounts {
     let (mut all, mut lasting, mut first) = (Amounts::new(), Amounts::new(), Amounts::new());
     for container in list(pod, "spec.containers") {
@@ -88,11 +88,9 @@ pub fn of_containers(pod: &Value, side: Side) -> Amounts {
         raise(&mut first, &own);
     }
     raise(&mut all, &first);
-    for (name, amount) in read(at(pod, "spec.resources"), side.name()) {
-        if is_of_pod(&name) {
-            all.insert(name, amount);
-        }
-    }
+    let mut whole = read(at(pod, "spec.resources"), side.name());
+    whole.retain(|name, _| is_of_pod(name));
+    raise(&mut all, &whole);
     all
 }
 
@@ -138,6 +136,10 @@ mod tests {
             ),
             (json!({"containers": [container("1")], "overhead": {"cpu": "250m"}}), "1250m"),
             (json!({"containers": [container("1")], "resources": {"requests": {"cpu": "2"}}}), "2"),
+            (
+                json!({"containers": [container("64")], "resources": {"requests": {"cpu": "1m"}}}),
+                "64",
+            ),
         ];
         for (spec, cpu) in rows {
             let found = of_pod(&json!({ "spec": spec }), Side::Requests);

@@ -1,9 +1,8 @@
 //! The quotas of a namespace as they were read, and what is charged to them.
 
-use impresario_api::catalog::served;
 use impresario_api::policy::amounts::Amounts;
 use impresario_api::policy::quota::Quota;
-use impresario_api::resource::{Resource, resource_key};
+use impresario_api::resource::Resource;
 use impresario_api::status::Status;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::bytes_of;
@@ -71,11 +70,6 @@ impl Book {
         Ok(Self { mark, marked, pages })
     }
 
-    /// Whether one of them is about objects of this kind.
-    fn is_about(&self, resource: &Resource) -> bool {
-        self.pages.iter().any(|page| page.quota.is_about(resource))
-    }
-
     /// The condition that no quota has come, and none asks for something else.
     fn condition(&self) -> Compare {
         Compare::Revision { key: self.mark.clone(), revision: self.marked }
@@ -103,11 +97,11 @@ impl Book {
         Ok(())
     }
 
-    /// The resources of which one of them counts objects, and the revision of the mark as long as which that is so.
-    pub(super) fn counted(&self) -> (Revision, BTreeSet<String>) {
-        let rows = served().resources();
-        let counted = rows.iter().filter(|row| row.namespaced && self.is_about(row));
-        (self.marked, counted.map(|row| resource_key(row)).collect())
+    /// The names of what they bound, and the revision of the mark as long as which that is so. Not the kinds: which ones
+    /// are served changes without the mark.
+    pub(super) fn bounded(&self) -> (Revision, BTreeSet<String>) {
+        let names = self.pages.iter().flat_map(|page| page.quota.hard().keys().cloned());
+        (self.marked, names.collect())
     }
 
     /// What must hold for what was charged to be written.

@@ -3,8 +3,8 @@
 use super::book::{Book, mark_of};
 use super::desk::{Order, Outcome};
 use crate::Objects;
-use impresario_api::policy::quota::{growth, is_counted_when_changed};
-use impresario_api::resource::{Row, resource_key};
+use impresario_api::policy::quota::{counts, growth, is_counted_when_changed};
+use impresario_api::resource::Row;
 use impresario_api::status::Status;
 use impresario_client::objects::refuse::read_refused;
 use impresario_client::objects::stored::text;
@@ -60,19 +60,18 @@ impl Objects {
         namespace: &str,
         marked: Revision,
     ) -> Result<bool, Status> {
-        let key = resource_key(resource);
-        if let Some(is_counted) = self.desks.counts(namespace, marked, &key) {
+        if let Some(is_counted) = self.desks.counts(namespace, marked, resource) {
             return Ok(is_counted);
         }
         let book = Book::read(self.registry(), namespace, Consistency::Local).await?;
-        let counted = book.counted();
-        let is_counted = counted.1.contains(&key);
+        let bounded = book.bounded();
         // What is read at an earlier revision of the mark is not what holds at this one.
-        if counted.0 == marked {
-            self.desks.remember(namespace, counted);
-            return Ok(is_counted);
+        if bounded.0 != marked {
+            return Ok(true);
         }
-        Ok(true)
+        let is_counted = bounded.1.iter().any(|name| counts(resource, name));
+        self.desks.remember(namespace, bounded);
+        Ok(is_counted)
     }
 
     /// Whether there would be room for an object that is not written.

@@ -17,7 +17,8 @@
 use super::book::Book;
 use crate::pause::pause;
 use impresario_api::policy::amounts::Amounts;
-use impresario_api::resource::Row;
+use impresario_api::policy::quota::counts;
+use impresario_api::resource::{Resource, Row};
 use impresario_api::status::Status;
 use impresario_registry_api::{
     Compare, Consistency, Key, Operation, RegistryHandle, Remedy, Revision, TransactError,
@@ -91,8 +92,8 @@ pub(crate) struct Desks(Arc<Open>);
 struct Open {
     desks: Mutex<HashMap<String, Desk>>,
     tickets: AtomicU64,
-    /// What the quotas of a namespace count, and at which revision of its mark.
-    counted: Mutex<HashMap<String, (Revision, BTreeSet<String>)>>,
+    /// The names of what the quotas of a namespace bound, and at which revision of its mark.
+    bounded: Mutex<HashMap<String, (Revision, BTreeSet<String>)>>,
 }
 
 impl Desks {
@@ -157,21 +158,26 @@ impl Desks {
         desk.waiting.len() < before
     }
 
-    /// Whether objects of a resource are counted in a namespace whose mark is at this revision, if that is known.
-    pub(super) fn counts(&self, namespace: &str, marked: Revision, resource: &str) -> Option<bool> {
-        let counted = self.0.counted.lock();
-        let (at, resources) = counted.get(namespace)?;
-        (*at == marked).then(|| resources.contains(resource))
+    /// Whether objects of a kind are counted in a namespace whose mark is at this revision, if that is known.
+    pub(super) fn counts(
+        &self,
+        namespace: &str,
+        marked: Revision,
+        resource: &Resource,
+    ) -> Option<bool> {
+        let bounded = self.0.bounded.lock();
+        let (at, names) = bounded.get(namespace)?;
+        (*at == marked).then(|| names.iter().any(|name| counts(resource, name)))
     }
 
-    /// Remembers what is counted in a namespace, as long as its mark is at this revision.
-    pub(super) fn remember(&self, namespace: &str, counted: (Revision, BTreeSet<String>)) {
-        let mut all = self.0.counted.lock();
+    /// Remembers what is bounded in a namespace, as long as its mark is at this revision.
+    pub(super) fn remember(&self, namespace: &str, bounded: (Revision, BTreeSet<String>)) {
+        let mut all = self.0.bounded.lock();
         if all.len() >= MOST_REMEMBERED && !all.contains_key(namespace) {
             // Which ones are known makes creates quicker and nothing else.
             all.clear();
         }
-        all.insert(namespace.to_owned(), counted);
+        all.insert(namespace.to_owned(), bounded);
     }
 
     /// How many desks are open.

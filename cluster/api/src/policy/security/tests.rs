@@ -202,9 +202,14 @@ fn each_control_of_the_restricted_level_refuses_what_it_is_about_and_nothing_els
         ),
         (
             windows(
-                json!({"securityContext": {"allowPrivilegeEscalation": null, "capabilities": null}}),
+                json!({"securityContext": {"allowPrivilegeEscalation": true, "capabilities": {"add": ["SYS_ADMIN"]},
+                    "seccompProfile": {"type": "Unconfined"}}}),
             ),
-            "",
+            concat!(
+                r#"allowPrivilegeEscalation != false (container "a" must set securityContext.allowPrivilegeEscalation=false), "#,
+                r#"unrestricted capabilities (container "a" must not include "SYS_ADMIN" in securityContext.capabilities.add), "#,
+                r#"seccompProfile (container "a" must not set securityContext.seccompProfile.type to "Unconfined")"#
+            ),
         ),
     ];
     for (patch, expected) in rows {

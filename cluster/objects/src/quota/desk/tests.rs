@@ -240,6 +240,20 @@ async fn two_namespaces_and_what_no_quota_counts_do_not_wait_for_each_other() {
     assert_eq!(create(&objects, "pods", pod("a")).await.unwrap_err().code(), 403);
 }
 
+#[test]
+fn a_kind_that_comes_after_its_quota_is_counted() {
+    let desks = Desks::default();
+    let mut widgets = row("pods").as_ref().clone();
+    (widgets.group, widgets.plural) = ("example.com".into(), "widgets".into());
+    assert_eq!(desks.counts("ns", 7, &widgets), None);
+    // Of the names that quotas bound none need be one of a kind that is served by then.
+    let names = ["count/widgets.example.com".to_owned()].into();
+    desks.remember("ns", (7, names));
+    assert_eq!(desks.counts("ns", 7, &widgets), Some(true));
+    assert_eq!(desks.counts("ns", 7, &row("pods")), Some(false));
+    assert_eq!(desks.counts("ns", 8, &row("pods")), None);
+}
+
 fn order(name: &str) -> Order {
     let transaction = Transaction::create(Key::new("pods", "ns", name), "{}");
     Order {
