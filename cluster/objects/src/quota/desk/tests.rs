@@ -165,6 +165,20 @@ async fn a_name_that_is_taken_keeps_no_other_create_back_and_is_charged_to_nobod
 }
 
 #[tokio::test]
+async fn a_name_that_is_taken_takes_no_room_from_who_waits_beside_it() {
+    let registry = Arc::<Counting>::default();
+    let objects = with_quota(&registry, json!({"pods": "3"})).await;
+    create(&objects, "pods", pod("p0")).await.unwrap();
+    // With the first one, which is there, there would be no room for the third.
+    let creates = ["p0", "p1", "p2", "p3"].map(|name| create(&objects, "pods", pod(name)));
+    let outcomes = join_all(creates).await;
+    let told: Vec<Option<Reason>> =
+        outcomes.iter().map(|outcome| outcome.as_ref().err().map(|status| status.reason)).collect();
+    assert_eq!(told, [Some(Reason::AlreadyExists), None, None, Some(Reason::Forbidden)]);
+    assert_eq!(used(&objects).await, json!({"pods": "3"}));
+}
+
+#[tokio::test]
 async fn a_quota_that_came_a_moment_ago_is_not_passed_by() {
     let registry = Arc::<Counting>::default();
     let objects = Objects::new(registry.clone());
