@@ -254,6 +254,28 @@ async fn two_namespaces_and_what_no_quota_counts_do_not_wait_for_each_other() {
     assert_eq!(create(&objects, "pods", pod("a")).await.unwrap_err().code(), 403);
 }
 
+#[tokio::test]
+async fn what_is_there_already_is_told_so_where_a_quota_is_full_and_the_foundation_is_laid_again() {
+    let registry = Arc::<Counting>::default();
+    let objects = with_quota(&registry, json!({"configmaps": "1"})).await;
+    let authority = json!({"metadata": {"name": "kube-root-ca.crt"}});
+    let taken = create(&objects, "configmaps", authority).await.unwrap_err();
+    assert_eq!(taken.reason, Reason::AlreadyExists, "{taken}");
+    let more = create(&objects, "configmaps", json!({"metadata": {"name": "m"}})).await;
+    assert_eq!(more.unwrap_err().code(), 403);
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    // What there is no room for keeps nothing else from being laid.
+    let (delete, write) = (DeleteOptions::default(), WriteOptions::default());
+    let name = "kube-root-ca.crt";
+    objects.delete(&row("configmaps"), "default", name, &delete, &write).await.unwrap();
+    objects.recount("default").await.unwrap();
+    create(&objects, "configmaps", json!({"metadata": {"name": "m"}})).await.unwrap();
+    objects.delete(&row("services"), "default", "kubernetes", &delete, &write).await.unwrap();
+    let told = objects.lay_foundation("authority", 6443).await.unwrap_err();
+    assert!(told.message.contains("exceeded quota: q"), "{told}");
+    objects.get(&row("services"), "default", "kubernetes").await.unwrap();
+}
+
 #[test]
 fn a_kind_that_comes_after_its_quota_is_counted() {
     let desks = Desks::default();
