@@ -122,8 +122,12 @@ impl Objects {
         if !is_counted_when_changed(resource) {
             return Ok(());
         }
-        let mut book = Book::read(self.registry(), namespace, look(attempt)).await?;
         let grown = growth(resource, new, Some(old), clock::timestamp());
+        if grown.is_empty() {
+            // Status, finalizers, the mark of a deletion: no quota has a say in it, counted or not.
+            return Ok(());
+        }
+        let mut book = Book::read(self.registry(), namespace, look(attempt)).await?;
         let charged = book.charge(resource, new, &grown, false);
         if charged.is_err() {
             // By what was read a while ago nobody is refused.

@@ -276,6 +276,29 @@ async fn what_is_there_already_is_told_so_where_a_quota_is_full_and_the_foundati
     objects.get(&row("services"), "default", "kubernetes").await.unwrap();
 }
 
+#[tokio::test]
+async fn until_a_quota_is_counted_what_needs_no_more_than_before_may_change_and_go() {
+    let registry = Arc::<Counting>::default();
+    let objects = Objects::new(registry.clone());
+    objects.lay_foundation("authority", 6443).await.unwrap();
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"services": "5"}}});
+    create(&objects, "resourcequotas", quota).await.unwrap();
+    let change = |old: &Value| {
+        let mut service = old.clone();
+        service["metadata"]["labels"]["a"] = "b".into();
+        service["metadata"]["finalizers"] = json!(["example.com/kept"]);
+        Ok(service)
+    };
+    let (write, name) = (WriteOptions::default(), "kubernetes");
+    objects.modify(&row("services"), Door::Main, "default", name, &write, change).await.unwrap();
+    // The mark of a deletion is a change, too.
+    let delete = DeleteOptions::default();
+    objects.delete(&row("services"), "default", name, &delete, &write).await.unwrap();
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let unknown = create(&objects, "services", service).await.unwrap_err();
+    assert!(unknown.message.contains("status unknown for quota: q"), "{unknown}");
+}
+
 #[test]
 fn a_kind_that_comes_after_its_quota_is_counted() {
     let desks = Desks::default();
